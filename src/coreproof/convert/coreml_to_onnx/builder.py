@@ -1,0 +1,175 @@
+"""OnnxBuilder: collects the ONNX graph that a Core ML model becomes, node by node, with shapes known as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, overload
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.shape_inference
+import onnx_ir as ir
+
+OPSET = 21
+"""The ONNX opset that Core ML is lowered to; onnxruntime 1.18 and later run it."""
+
+Operand: TypeAlias = ir.Value | npt.ArrayLike | None
+
+
+class OnnxBuilder:
+    """Appends ONNX nodes to one graph.
+
+    Every value's dtype and shape are inferred as its node is added (by ONNX's own inference, constants included), so a
+    lowering can ask ``value.shape`` and ``value.dtype`` of what it reads. A builder made with ``parent`` builds the body
+    of an If, Loop or Scan and may read the parent's values.
+    """
+
+    def __init__(self, name: str = "main", parent: OnnxBuilder | None = None) -> None:
+        self.name = name
+        self.parent = parent
+        self.inputs: list[ir.Value] = []
+        self.nodes: list[ir.Node] = []
+        self.initializers: dict[str, ir.Value] = {}
+        self._names: set[str] = parent._names if parent is not None else set()
+        self._counter = 0
+
+    # values
+
+    def unique(self, wanted: str) -> str:
+        """``wanted``, or ``wanted_1``, ``wanted_2``, ... when it is taken."""
+        name = wanted
+        while name in self._names:
+            self._counter += 1
+            name = f"{wanted}_{self._counter}"
+        self._names.add(name)
+        return name
+
+    def input(self, name: str, dtype: npt.DTypeLike, shape: Sequence[int | str | None] | None) -> ir.Value:
+        """Declares a graph input; its name is kept as it is."""
+        self._names.add(name)
+        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))))
+        value.shape = None if shape is None else ir.Shape(shape)
+        self.inputs.append(value)
+        return value
+
+    def constant(self, array: npt.ArrayLike, name: str = "const") -> ir.Value:
+        """An initializer. The array is kept as it is (memory-mapped stays memory-mapped)."""
+        data = np.asarray(array)
+        name = self.unique(name)
+        tensor = ir.Tensor(data, name=name)
+        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+        self.initializers[name] = value
+        return value
+
+    # nodes
+
+    @overload
+    def op(self, operator: str, *inputs: Operand, name: str | None = None, **attributes: Any) -> ir.Value: ...
+    @overload
+    def op(
+        self, operator: str, *inputs: Operand, outputs: Sequence[str | None] | int, **attributes: Any
+    ) -> tuple[ir.Value, ...]: ...
+    def op(
+        self,
+        operator: str,
+        *inputs: Operand,
+        name: str | None = None,
+        outputs: Sequence[str | None] | int | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> ir.Value | tuple[ir.Value, ...]:
+        """Appends ``operator`` and returns its output (or a tuple of them when ``outputs`` is given).
+
+        Arrays and Python numbers among the inputs become initializers; None leaves an optional input out.
+        ``name`` names the output; without it the output is called after the operator.
+        """
+        operands = [self._operand(i, operator) for i in inputs]
+        while operands and operands[-1] is None:
+            operands.pop()
+        wanted: Sequence[str | None]
+        wanted = [name] if outputs is None else [None] * outputs if isinstance(outputs, int) else outputs
+        results = [ir.Value(name=self.unique(w or operator.lower())) for w in wanted]
+        node = ir.Node(
+            domain,
+            operator,
+            operands,
+            [ir.convenience.convert_attribute(k, v) for k, v in attributes.items() if v is not None],
+            outputs=results,
+            name=results[0].name,
+        )
+        self.nodes.append(node)
+        self._infer(node)
+        return results[0] if outputs is None else tuple(results)
+
+    def _operand(self, operand: Operand, operator: str) -> ir.Value | None:
+        if operand is None or isinstance(operand, ir.Value):
+            return operand
+        return self.constant(operand, f"{operator.lower()}_const")
+
+    def _infer(self, node: ir.Node) -> None:
+        """Fills in dtypes and shapes of a new node's outputs; leaves them open where ONNX cannot tell."""
+        if node.domain or any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+            return
+        try:
+            schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
+            types, data = {}, {}
+            for value in node.inputs:
+                if value is None or value.name is None or value.type is None:
+                    continue
+                types[value.name] = _type_proto(value)
+                if value.const_value is not None and value.const_value.size <= 1024:
+                    data[value.name] = ir.to_proto(value.const_value)
+            inferred = onnx.shape_inference.infer_node_outputs(
+                schema,
+                ir.to_proto(node),
+                types,
+                data,
+                opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+                ir_version=10,
+            )
+        except (onnx.shape_inference.InferenceError, RuntimeError):
+            return
+        for value in node.outputs:
+            proto = inferred.get(value.name or "")
+            if proto is not None and proto.HasField("tensor_type"):
+                value.type = ir.TensorType(ir.DataType(proto.tensor_type.elem_type))
+                if proto.tensor_type.HasField("shape"):
+                    value.shape = ir.Shape([_dimension(d) for d in proto.tensor_type.shape.dim])
+
+    # result
+
+    def graph(self, outputs: Sequence[ir.Value]) -> ir.Graph:
+        """The finished graph with these outputs."""
+        return ir.Graph(
+            self.inputs,
+            outputs,
+            nodes=self.nodes,
+            initializers=list(self.initializers.values()),
+            opset_imports={"": OPSET} if self.parent is None else {},
+            name=self.name,
+        )
+
+    def model(self, outputs: Sequence[ir.Value], producer: Literal["coreproof"] = "coreproof") -> ir.Model:
+        """The finished model with these outputs."""
+        return ir.Model(self.graph(outputs), ir_version=10, producer_name=producer)
+
+
+def _type_proto(value: ir.Value) -> onnx.TypeProto:
+    proto = onnx.TypeProto()
+    assert value.type is not None
+    proto.tensor_type.elem_type = int(value.type.dtype)
+    if value.shape is not None:
+        proto.tensor_type.shape.SetInParent()
+        for dimension in value.shape:
+            entry = proto.tensor_type.shape.dim.add()
+            if isinstance(dimension, int):
+                entry.dim_value = dimension
+            elif dimension.value is not None:
+                entry.dim_param = dimension.value
+    return proto
+
+
+def _dimension(proto: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    which = proto.WhichOneof("value")
+    return None if which is None else getattr(proto, which)

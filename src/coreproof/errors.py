@@ -1,0 +1,103 @@
+"""Every error a user can meet: one class a kind, all under CoreproofError.
+
+    CoreproofError
+     ├─ UnreadableModelError        the file is not what its name says, is cut short, or parts are missing
+     ├─ UnsafeModelError            the file asks for what coreproof refuses (paths outside its folder, pickles)
+     ├─ UnsupportedOperatorsError   operators that no lowering exists for, all of them at once
+     ├─ ConversionError             a supported operator in a form that the target cannot express
+     ├─ InputError                  what was fed to a model does not fit the model's inputs
+     ├─ RunError                    the engine refused or failed while running
+     ├─ PhotoError                  a picture that cannot be read, a folder without pictures
+     ├─ LineupError                 a line-up file that names models or feedings that make no sense
+     └─ MissingDependencyError      an optional package that this verb needs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class CoreproofError(Exception):
+    """A problem that the user can act on.
+
+    The message always has the same shape: what is wrong, where (file, node or layer), what was
+    expected, what was found, and what to do. Parts that are not known are left out.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: str | None = None,
+        expected: object | None = None,
+        found: object | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.where = where
+        self.expected = expected
+        self.found = found
+        self.fix = fix
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        lines = [self.problem]
+        for label, part in (
+            ("where", self.where),
+            ("expected", self.expected),
+            ("found", self.found),
+            ("what to do", self.fix),
+        ):
+            if part is not None:
+                lines.append(f"  {label}: {part}")
+        return "\n".join(lines)
+
+
+class UnreadableModelError(CoreproofError):
+    """A model file that is missing, damaged, or not of the kind its name promises."""
+
+
+class UnsafeModelError(CoreproofError):
+    """A model file that asks for something coreproof does not do unless it is told to."""
+
+
+class UnsupportedOperatorsError(CoreproofError):
+    """Operators (or layers) that no lowering exists for; ``operators`` names all of them, with their nodes."""
+
+    def __init__(self, source: str, operators: Iterable[tuple[str, str]], target: str) -> None:
+        pairs = list(operators)
+        by_operator: dict[str, list[str]] = {}
+        for operator, node in pairs:
+            by_operator.setdefault(operator, []).append(node)
+        self.operators = {name: tuple(nodes) for name, nodes in by_operator.items()}
+        listed = "; ".join(
+            f"{name} ({len(nodes)}x, first at {nodes[0]!r})" for name, nodes in sorted(by_operator.items())
+        )
+        super().__init__(
+            f"{len(by_operator)} operator(s) of {source} cannot be lowered to {target}: {listed}",
+            fix="see docs/operators.md for what is lowered, or cut the part out of the model",
+        )
+
+
+class ConversionError(CoreproofError):
+    """An operator that is known, in a form that the target format cannot express."""
+
+
+class InputError(CoreproofError, ValueError):
+    """Values fed to a model that do not fit its declared inputs."""
+
+
+class RunError(CoreproofError, RuntimeError):
+    """The engine refused the model, or failed while running it."""
+
+
+class PhotoError(CoreproofError):
+    """A picture that cannot be read, or a folder in which there is none."""
+
+
+class LineupError(CoreproofError):
+    """A line-up (the models to compare and how each is fed) that cannot be carried out."""
+
+
+class MissingDependencyError(CoreproofError, ImportError):
+    """An optional package that this verb needs; the message holds the line that installs it."""

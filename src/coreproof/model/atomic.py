@@ -1,0 +1,37 @@
+"""Outputs appear whole or not at all: written beside their place under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: str | Path) -> Iterator[Path]:
+    """Gives a path to write a file or folder to; on success it takes ``target``'s place, on failure it vanishes.
+
+    A run that is killed leaves the old ``target`` whole; what it had written stays under a name that starts with
+    a dot and the target's name, and is never mistaken for it.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        fresh = scratch / target.name
+        yield fresh
+        if target.is_dir() and not target.is_symlink():
+            old = scratch / "replaced"
+            os.rename(target, old)
+            try:
+                os.rename(fresh, target)
+            except OSError:
+                os.rename(old, target)
+                raise
+        else:
+            os.replace(fresh, target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,257 @@
+"""Core ML files: a .mlmodel, or a .mlpackage folder with its manifest and weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from coreproof.errors import UnreadableModelError, UnsafeModelError
+from coreproof.model.atomic import replacing
+from coreproof.model.base import Model
+from coreproof.model.coreml_features import read_signature
+from coreproof.model.coreml_graph import read_graph
+from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.features import Signature
+from coreproof.model.graph import Graph
+from coreproof.model.weights import WeightFile
+
+_SPEC_PATH = "com.apple.CoreML/model.mlmodel"
+_MODEL_PATH_PREFIX = "@model_path/"
+NEWEST_SPECIFICATION = 10
+
+_NETWORKS = {"neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"}
+_PIPELINES = {"pipeline", "pipelineClassifier", "pipelineRegressor"}
+
+
+class CoreMLModel(Model):
+    """A Core ML model as it lies on disk: the protobuf ``spec`` and, for ML Programs, the folder of its weights.
+
+    ``folder`` is what "@model_path" stands for in the spec: the directory that holds ``weights/``.
+    """
+
+    def __init__(
+        self,
+        spec: Any,
+        *,
+        name: str,
+        path: Path | None = None,
+        folder: Path | None = None,
+        notes: tuple[str, ...] = (),
+        keep_alive: TemporaryDirectory[str] | None = None,
+    ) -> None:
+        super().__init__(name, path, notes)
+        self.spec = spec
+        self.folder = folder
+        self._keep_alive = keep_alive
+        self._weight_files: dict[Path, WeightFile] = {}
+        self.kind: str = spec.WhichOneof("Type") or "nothing"
+        if self.kind == "mlProgram":
+            self.format = "mlprogram"
+        elif self.kind in _NETWORKS:
+            self.format = "neuralnetwork"
+        elif self.kind in _PIPELINES:
+            self.format = "pipeline"
+        else:
+            self.format = "classic"
+
+    @cached_property
+    def signature(self) -> Signature:
+        return read_signature(self.spec)
+
+    @cached_property
+    def graph(self) -> Graph:
+        return read_graph(self.spec)
+
+    @property
+    def network(self) -> Any:
+        """The NeuralNetwork message (plain, classifier or regressor: all three hold layers and preprocessing)."""
+        return getattr(self.spec, self.kind)
+
+    def weight_file(self, file_name: str) -> WeightFile:
+        """The reader for a BlobFileValue's ``fileName``; the file must lie inside the model's own folder."""
+        if self.folder is None:
+            raise UnreadableModelError(
+                f"the model refers to {file_name!r}, but it is a single file without a folder of weights",
+                where=self.where,
+                fix="load the whole .mlpackage folder instead of the .mlmodel inside it",
+            )
+        relative = file_name.removeprefix(_MODEL_PATH_PREFIX)
+        root = self.folder.resolve()
+        path = (root / relative).resolve()
+        if not path.is_relative_to(root):
+            raise UnsafeModelError(
+                "the model's weight path points outside its own folder",
+                where=self.where,
+                expected=f"a path below {root}",
+                found=file_name,
+                fix="do not use this file unless you know who made it",
+            )
+        if path not in self._weight_files:
+            self._weight_files[path] = WeightFile(path)
+        return self._weight_files[path]
+
+    @property
+    def where(self) -> str:
+        """How messages name this model."""
+        return str(self.path) if self.path is not None else self.name
+
+    def save(self, path: str | Path) -> Path:
+        """Writes a .mlpackage folder (any kind) or a .mlmodel file (kinds without a weight folder)."""
+        target = Path(path)
+        with replacing(target) as fresh:
+            if target.suffix == ".mlmodel":
+                if self.format == "mlprogram":
+                    raise UnreadableModelError(
+                        "an ML Program cannot be stored as a single .mlmodel file",
+                        where=str(target),
+                        fix=f"save it as {target.with_suffix('.mlpackage').name}",
+                    )
+                fresh.write_bytes(self.spec.SerializeToString(deterministic=True))
+            else:
+                self._write_package(fresh)
+        return target
+
+    def _write_package(self, package: Path) -> None:
+        data = package / "Data" / "com.apple.CoreML"
+        data.mkdir(parents=True)
+        (data / "model.mlmodel").write_bytes(self.spec.SerializeToString(deterministic=True))
+        items = {"model.mlmodel": ("com.apple.CoreML/model.mlmodel", "CoreML Model Specification")}
+        if self.folder is not None and (self.folder / "weights").is_dir():
+            shutil.copytree(self.folder / "weights", data / "weights")
+            items["weights"] = ("com.apple.CoreML/weights", "CoreML Model Weights")
+        identifiers = {
+            name: str(uuid.uuid5(uuid.NAMESPACE_URL, f"coreproof:{self.name}:{name}")).upper() for name in items
+        }
+        manifest = {
+            "fileFormatVersion": "1.0.0",
+            "itemInfoEntries": {
+                identifiers[name]: {"author": "com.apple.CoreML", "description": text, "name": name, "path": item}
+                for name, (item, text) in items.items()
+            },
+            "rootModelIdentifier": identifiers["model.mlmodel"],
+        }
+        (package / "Manifest.json").write_text(json.dumps(manifest, indent=4))
+
+
+def load_coreml(path: Path) -> CoreMLModel:
+    """Reads a .mlmodel file or a .mlpackage folder.
+
+    Raises UnreadableModelError for a damaged or incomplete one, UnsafeModelError for one that reaches outside itself.
+    """
+    if path.is_dir():
+        spec_file = _package_spec(path)
+        folder: Path | None = spec_file.parent
+    else:
+        spec_file, folder = path, None
+    spec = _parse(spec_file, path)
+    model = CoreMLModel(spec, name=path.stem, path=path, folder=folder)
+    for file_name in _blob_files(spec):
+        model.weight_file(file_name)
+    return model
+
+
+def _package_spec(package: Path) -> Path:
+    manifest_file = package / "Manifest.json"
+    try:
+        manifest = json.loads(manifest_file.read_text())
+        root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
+    except FileNotFoundError:
+        raise UnreadableModelError(
+            "this folder is not a Core ML package",
+            where=str(package),
+            expected="a Manifest.json inside",
+            found=", ".join(sorted(p.name for p in package.iterdir())[:5]) or "an empty folder",
+            fix="give the .mlpackage folder itself; if it was unpacked from an archive, unpack it again",
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise UnreadableModelError(
+            "the package's Manifest.json is damaged",
+            where=str(manifest_file),
+            found=f"{type(error).__name__}: {error}",
+            fix="copy the .mlpackage again, as a whole folder",
+        ) from None
+    data = (package / "Data").resolve()
+    spec_file = (data / str(root)).resolve()
+    if not spec_file.is_relative_to(data):
+        raise UnsafeModelError(
+            "the package's manifest points outside the package", where=str(manifest_file), found=root
+        )
+    if not spec_file.is_file():
+        raise UnreadableModelError(
+            "the package lacks its model",
+            where=str(package),
+            expected=str(Path("Data") / str(root)),
+            found="no such file",
+            fix="copy the .mlpackage again, as a whole folder",
+        )
+    return spec_file
+
+
+def _parse(spec_file: Path, where: Path) -> Any:
+    spec = Model_pb2.Model()
+    content = spec_file.read_bytes()
+    try:
+        spec.ParseFromString(content)
+    except DecodeError:
+        raise UnreadableModelError(
+            "the file is not a Core ML model, or it is damaged",
+            where=str(where),
+            expected="a Core ML model (protobuf)",
+            found=f"{len(content)} bytes that do not parse",
+            fix="it was probably cut short while it was copied or downloaded; copy it again",
+        ) from None
+    if spec.WhichOneof("Type") is None or spec.specificationVersion < 1:
+        raise UnreadableModelError(
+            "the file is not a Core ML model",
+            where=str(where),
+            expected="a Core ML model with a specification version and a model type",
+            found=f"{len(content)} bytes without them",
+            fix="check that the file's name says what it is",
+        )
+    if spec.specificationVersion > NEWEST_SPECIFICATION:
+        raise UnreadableModelError(
+            "the model is newer than this coreproof",
+            where=str(where),
+            expected=f"Core ML specification version {NEWEST_SPECIFICATION} or older",
+            found=f"version {spec.specificationVersion}",
+            fix="update coreproof",
+        )
+    return spec
+
+
+def _blob_files(spec: Any) -> Iterator[str]:
+    """The distinct weight files that an ML Program names, nested blocks and pipeline stages included."""
+    seen: set[str] = set()
+
+    def visit_value(value: Any) -> None:
+        if value.WhichOneof("value") == "blobFileValue":
+            seen.add(value.blobFileValue.fileName)
+
+    def visit_block(block: Any) -> None:
+        for operation in block.operations:
+            for value in operation.attributes.values():
+                visit_value(value)
+            for nested in operation.blocks:
+                visit_block(nested)
+
+    def visit_model(model: Any) -> None:
+        kind = model.WhichOneof("Type")
+        if kind == "mlProgram":
+            for function in model.mlProgram.functions.values():
+                for block in function.block_specializations.values():
+                    visit_block(block)
+        elif kind in _PIPELINES:
+            pipeline = model.pipeline if kind == "pipeline" else getattr(model, kind).pipeline
+            for stage in pipeline.models:
+                visit_model(stage)
+
+    visit_model(spec)
+    return iter(sorted(seen))

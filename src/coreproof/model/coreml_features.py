@@ -1,0 +1,148 @@
+"""Reads a Core ML model's description into features: FeatureTypes.proto and Model.proto."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coreproof.model.coreml_proto import FeatureTypes_pb2
+from coreproof.model.features import Colour, Feature, ImageLayout, ShapeRange, Signature
+
+_ARRAY_DTYPES = {
+    FeatureTypes_pb2.ArrayFeatureType.FLOAT32: "float32",
+    FeatureTypes_pb2.ArrayFeatureType.DOUBLE: "float64",
+    FeatureTypes_pb2.ArrayFeatureType.INT32: "int32",
+    FeatureTypes_pb2.ArrayFeatureType.FLOAT16: "float16",
+    **({FeatureTypes_pb2.ArrayFeatureType.INT8: "int8"} if hasattr(FeatureTypes_pb2.ArrayFeatureType, "INT8") else {}),
+}
+_COLOURS: dict[int, Colour] = {
+    FeatureTypes_pb2.ImageFeatureType.RGB: "RGB",
+    FeatureTypes_pb2.ImageFeatureType.BGR: "BGR",
+    FeatureTypes_pb2.ImageFeatureType.GRAYSCALE: "GRAY",
+    FeatureTypes_pb2.ImageFeatureType.GRAYSCALE_FLOAT16: "GRAY_FLOAT16",
+}
+
+
+def read_signature(spec: Any, function: str | None = None) -> Signature:
+    """The features of a Core ML ``Model`` message; ``function`` picks one of a multi-function model."""
+    description = spec.description
+    chosen = description
+    if description.functions:
+        wanted = function or description.defaultFunctionName
+        chosen = next(f for f in description.functions if f.name == wanted)
+    return Signature(
+        inputs=tuple(read_feature(f) for f in chosen.input),
+        outputs=tuple(read_feature(f) for f in chosen.output),
+        states=tuple(read_feature(f) for f in chosen.state),
+        labels=read_labels(spec),
+        predicted_label=chosen.predictedFeatureName or None,
+        probabilities=chosen.predictedProbabilitiesName or None,
+        metadata={
+            key: text
+            for key in ("author", "license", "shortDescription", "versionString")
+            if (text := getattr(description.metadata, key))
+        },
+    )
+
+
+def read_feature(description: Any) -> Feature:
+    """One FeatureDescription message."""
+    kind = description.type.WhichOneof("Type")
+    common: dict[str, Any] = {
+        "name": description.name,
+        "optional": description.type.isOptional,
+        "description": description.shortDescription,
+    }
+    if kind == "multiArrayType":
+        return _array_feature(description.type.multiArrayType, "tensor", common)
+    if kind == "stateType":
+        return _array_feature(description.type.stateType.arrayType, "state", common)
+    if kind == "imageType":
+        image = description.type.imageType
+        return Feature(
+            kind="image",
+            dtype="float16" if _COLOURS.get(image.colorSpace) == "GRAY_FLOAT16" else "uint8",
+            image=ImageLayout(int(image.width), int(image.height), _COLOURS.get(image.colorSpace, "RGB")),
+            enumerated=tuple((int(s.height), int(s.width)) for s in image.enumeratedSizes.sizes),
+            ranges=tuple(
+                _range(r) for r in (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange)
+            )
+            if image.WhichOneof("SizeFlexibility") == "imageSizeRange"
+            else (),
+            **common,
+        )
+    plain = {
+        "int64Type": ("int64", "int64"),
+        "doubleType": ("double", "float64"),
+        "stringType": ("string", None),
+        "dictionaryType": ("dictionary", None),
+        "sequenceType": ("sequence", None),
+    }
+    name, dtype = plain.get(kind or "", ("tensor", None))
+    return Feature(kind=name, dtype=dtype, **common)  # type: ignore[arg-type]
+
+
+def _array_feature(array: Any, kind: Any, common: dict[str, Any]) -> Feature:
+    default = array.WhichOneof("defaultOptionalValue")
+    return Feature(
+        kind=kind,
+        dtype=_ARRAY_DTYPES.get(array.dataType, "float32"),
+        shape=tuple(int(d) for d in array.shape) if array.shape else None,
+        default=float(getattr(array, default)) if default else None,
+        enumerated=tuple(tuple(int(d) for d in s.shape) for s in array.enumeratedShapes.shapes),
+        ranges=tuple(_range(r) for r in array.shapeRange.sizeRanges),
+        **common,
+    )
+
+
+def _range(message: Any) -> ShapeRange:
+    return ShapeRange(int(message.lowerBound), int(message.upperBound) if message.upperBound >= 0 else None)
+
+
+def read_labels(spec: Any) -> tuple[str, ...] | tuple[int, ...] | None:
+    """The class labels in order, None for models that are not classifiers.
+
+    ML Programs keep theirs in the ``classify`` operation instead of the description.
+    """
+    kind = spec.WhichOneof("Type")
+    if kind == "mlProgram":
+        return _program_labels(spec.mlProgram)
+    if kind == "pipelineClassifier":
+        for stage in reversed(spec.pipelineClassifier.pipeline.models):
+            labels = read_labels(stage)
+            if labels is not None:
+                return labels
+        return None
+    holder = getattr(spec, kind)
+    which = holder.WhichOneof("ClassLabels") if "ClassLabels" in holder.DESCRIPTOR.oneofs_by_name else None
+    if which == "stringClassLabels":
+        return tuple(holder.stringClassLabels.vector)
+    if which == "int64ClassLabels":
+        return tuple(int(v) for v in holder.int64ClassLabels.vector)
+    return None
+
+
+def _program_labels(program: Any) -> tuple[str, ...] | tuple[int, ...] | None:
+    for function in program.functions.values():
+        for block in function.block_specializations.values():
+            constants = {}
+            for operation in block.operations:
+                if operation.type == "const":
+                    constants[operation.outputs[0].name] = operation.attributes["val"]
+                elif operation.type == "classify":
+                    return _class_values(operation, constants)
+    return None
+
+
+def _class_values(classify: Any, constants: dict[str, Any]) -> tuple[str, ...] | tuple[int, ...] | None:
+    """The ``classes`` argument: a tensor or a list, of strings or of integers; None when it is not immediate."""
+    binding = classify.inputs["classes"].arguments[0]
+    value = binding.value if binding.WhichOneof("binding") == "value" else constants[binding.name]
+    if value.WhichOneof("value") != "immediateValue":
+        return None
+    immediate = value.immediateValue
+    if immediate.WhichOneof("value") == "list":
+        tensors = [item.immediateValue.tensor for item in immediate.list.values]
+    else:
+        tensors = [immediate.tensor]
+    labels = [v for t in tensors if (which := t.WhichOneof("value")) for v in getattr(t, which).values]
+    return tuple(labels) if labels and isinstance(labels[0], str) else tuple(int(v) for v in labels) or None

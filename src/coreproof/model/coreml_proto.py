@@ -1,0 +1,34 @@
+"""The protobuf classes of Core ML, without the seconds that ``import coremltools`` takes.
+
+``coremltools/proto`` holds plain generated code, but importing it runs ``coremltools/__init__``, which imports
+torch when it is installed. The generated modules are imported here under a stand-in parent package that is taken away
+again at once; a later real ``import coremltools`` finds and shares them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+
+from coreproof.errors import MissingDependencyError
+
+
+def _import_without_parent() -> tuple[ModuleType, ...]:
+    names = ("Model_pb2", "MIL_pb2", "FeatureTypes_pb2", "NeuralNetwork_pb2")
+    if "coremltools" in sys.modules:
+        return tuple(importlib.import_module(f"coremltools.proto.{name}") for name in names)
+    spec = importlib.util.find_spec("coremltools")
+    if spec is None or spec.submodule_search_locations is None:
+        raise MissingDependencyError("coremltools is not installed", fix="pip install coremltools")
+    parent = ModuleType("coremltools")
+    parent.__path__ = list(spec.submodule_search_locations)
+    sys.modules["coremltools"] = parent
+    try:
+        return tuple(importlib.import_module(f"coremltools.proto.{name}") for name in names)
+    finally:
+        del sys.modules["coremltools"]
+
+
+Model_pb2, MIL_pb2, FeatureTypes_pb2, NeuralNetwork_pb2 = _import_without_parent()

@@ -1,0 +1,100 @@
+"""What goes into a model and what comes out: names, kinds, dtypes, shapes, image layout, labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Dimension: TypeAlias = int | str | None
+"""A fixed length, a named symbolic length ("batch"), or None where the file does not say."""
+
+Shape: TypeAlias = tuple[Dimension, ...]
+
+Kind = Literal["tensor", "image", "dictionary", "sequence", "string", "int64", "double", "state"]
+Colour = Literal["RGB", "BGR", "GRAY", "GRAY_FLOAT16"]
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """How a picture enters (or leaves) a model: its size in pixels and the order of its channels.
+
+    The network sees [1, C, height, width] values 0-255 in this channel order; scale and bias that the
+    model file itself stores are part of the network, not of the layout.
+    """
+
+    width: int
+    height: int
+    colour: Colour
+
+    @property
+    def channels(self) -> int:
+        return 3 if self.colour in ("RGB", "BGR") else 1
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """The lengths that one dimension may take, both ends included; ``high`` None means unbounded."""
+
+    low: int
+    high: int | None
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input or output of a model.
+
+    ``dtype`` is a numpy dtype name ("float32", "float16", "int32", ...), None for kinds without one.
+    ``enumerated`` and ``ranges`` are the flexible shapes that a Core ML file declares, empty otherwise.
+    """
+
+    name: str
+    kind: Kind = "tensor"
+    dtype: str | None = None
+    shape: Shape | None = None
+    image: ImageLayout | None = None
+    optional: bool = False
+    default: float | None = None
+    enumerated: tuple[tuple[int, ...], ...] = ()
+    ranges: tuple[ShapeRange, ...] = ()
+    description: str = ""
+
+    def __str__(self) -> str:
+        if self.image is not None:
+            return f"{self.name}: {self.image.colour} image {self.image.width}x{self.image.height}"
+        if self.kind != "tensor":
+            return f"{self.name}: {self.kind}"
+        shape = "?" if self.shape is None else "x".join("?" if d is None else str(d) for d in self.shape)
+        return f"{self.name}: {self.dtype or '?'}[{shape}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """All features of a model.
+
+    For classifiers ``labels`` holds the class labels in order, ``predicted_label`` the output that carries
+    the winning label, ``probabilities`` the output that carries label -> probability, and
+    ``scores`` the inner value (a tensor of the network) that those two are made from.
+    """
+
+    inputs: tuple[Feature, ...]
+    outputs: tuple[Feature, ...]
+    states: tuple[Feature, ...] = ()
+    labels: tuple[str, ...] | tuple[int, ...] | None = None
+    predicted_label: str | None = None
+    probabilities: str | None = None
+    scores: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def input(self, name: str) -> Feature:
+        """The input of that name; KeyError when there is none."""
+        for feature in self.inputs:
+            if feature.name == name:
+                return feature
+        raise KeyError(f"no input {name!r}; there are {[f.name for f in self.inputs]}")
+
+    def output(self, name: str) -> Feature:
+        """The output of that name; KeyError when there is none."""
+        for feature in self.outputs:
+            if feature.name == name:
+                return feature
+        raise KeyError(f"no output {name!r}; there are {[f.name for f in self.outputs]}")

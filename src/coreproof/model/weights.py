@@ -1,0 +1,104 @@
+"""The memory-mapped reader of an ML Program's ``weight.bin`` (MILBlob storage, version 2).
+
+Layout (coremltools, mlmodel/src/MILBlob/Blob/StorageFormat.hpp): a 64-byte header, then for each blob a 64-byte
+metadata record and its data, both on 64-byte boundaries. A ``BlobFileValue``'s offset points at the metadata.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import UnreadableModelError
+
+_HEADER = struct.Struct("<II")
+_METADATA = struct.Struct("<IIQQQ")
+_RECORD_BYTES = 64
+_SENTINEL = 0xDEADBEEF
+
+_WHOLE: dict[int, np.dtype] = {
+    1: np.dtype(np.float16),
+    2: np.dtype(np.float32),
+    3: np.dtype(np.uint8),
+    4: np.dtype(np.int8),
+    5: np.dtype(ml_dtypes.bfloat16),
+    6: np.dtype(np.int16),
+    7: np.dtype(np.uint16),
+    14: np.dtype(np.int32),
+    15: np.dtype(np.uint32),
+    16: np.dtype(ml_dtypes.float8_e4m3fn),
+    17: np.dtype(ml_dtypes.float8_e5m2),
+}
+_SUB_BYTE: dict[int, tuple[int, bool]] = {8: (4, True), 9: (1, False), 10: (2, False), 11: (4, False), 12: (3, False), 13: (6, False)}
+
+
+class WeightFile:
+    """Read access to one ``weight.bin``. Arrays come back as read-only views of the mapped file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise UnreadableModelError(
+                "the model's weight file is missing",
+                where=str(path),
+                fix="copy the .mlpackage again, as a whole folder; a single file of it is not a model",
+            )
+        size = path.stat().st_size
+        if size < _RECORD_BYTES:
+            raise self._damaged(f"at least {_RECORD_BYTES} bytes", f"{size} bytes")
+        self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
+        _, version = _HEADER.unpack(self._bytes[: _HEADER.size].tobytes())
+        if version != 2:
+            raise self._damaged("blob storage version 2", f"version {version}")
+
+    def read(self, offset: int) -> npt.NDArray[np.generic]:
+        """The flat array whose metadata record stands at ``offset`` (bytes from the start of the file).
+
+        Sub-byte integers are unpacked to one int8 or uint8 an element.
+        """
+        record = self._slice(offset, _RECORD_BYTES)
+        sentinel, dtype, size, start, padding_bits = _METADATA.unpack(record[: _METADATA.size].tobytes())
+        if sentinel != _SENTINEL:
+            raise self._damaged(f"a blob record at byte {offset}", f"{sentinel:#x}")
+        data = self._slice(start, size)
+        if dtype in _WHOLE:
+            itemsize = _WHOLE[dtype].itemsize
+            if size % itemsize:
+                raise self._damaged(f"whole {_WHOLE[dtype]} elements at byte {start}", f"{size} bytes")
+            return data.view(_WHOLE[dtype])
+        if dtype in _SUB_BYTE:
+            bits, signed = _SUB_BYTE[dtype]
+            padding = padding_bits if padding_bits < 8 else 0
+            return unpack_bits(data, bits, (size * 8 - padding) // bits, signed=signed)
+        raise self._damaged("a known blob dtype", f"dtype {dtype} at byte {offset}")
+
+    def _slice(self, start: int, size: int) -> npt.NDArray[np.uint8]:
+        if start + size > self._bytes.size:
+            raise self._damaged(f"{size} bytes from byte {start}", f"the file ends at byte {self._bytes.size}")
+        return self._bytes[start : start + size]
+
+    def _damaged(self, expected: str, found: str) -> UnreadableModelError:
+        return UnreadableModelError(
+            "the model's weight file is damaged",
+            where=str(self.path),
+            expected=expected,
+            found=found,
+            fix="the file was probably cut short while it was copied or downloaded; copy it again",
+        )
+
+
+def unpack_bits(data: npt.NDArray[np.uint8], bits: int, count: int, *, signed: bool) -> npt.NDArray[np.generic]:
+    """``count`` integers of ``bits`` bits each, least significant bit first, running over byte borders.
+
+    Source: MILBlob SubByteTypes.cpp; signed values are two's complement.
+    """
+    stream = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
+    values = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=1).astype(np.uint8)
+    if not signed:
+        return values
+    sign = 1 << (bits - 1)
+    return ((values ^ sign).astype(np.int16) - sign).astype(np.int8)
