@@ -1,1 +1,47 @@
-"""coreproof: carries a model from PyTorch or ONNX to Core ML, and proves that it is still the same model."""
+"""coreproof: carries a model from PyTorch or ONNX to Core ML, and proves that it is still the same model.
+
+Every verb is an attribute of this package and is imported when it is first used, so that ``import coreproof`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coreproof.compare.compare import compare as compare
+    from coreproof.convert import convert as convert
+    from coreproof.errors import CoreproofError as CoreproofError
+    from coreproof.model.feeding import Feeding as Feeding
+    from coreproof.model.feeding import Source as Source
+    from coreproof.model.load import load as load
+    from coreproof.prove import prove as prove
+    from coreproof.run.patch import patch_coremltools as patch_coremltools
+    from coreproof.run.predict import predict as predict
+    from coreproof.run.session import session as session
+    from coreproof.verify.verify import verify as verify
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "compare": "coreproof.compare.compare",
+    "convert": "coreproof.convert",
+    "CoreproofError": "coreproof.errors",
+    "Feeding": "coreproof.model.feeding",
+    "Source": "coreproof.model.feeding",
+    "load": "coreproof.model.load",
+    "patch_coremltools": "coreproof.run.patch",
+    "predict": "coreproof.run.predict",
+    "prove": "coreproof.prove",
+    "session": "coreproof.run.session",
+    "verify": "coreproof.verify.verify",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'coreproof' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,99 @@
+"""PyTorch -> ONNX by torch.onnx.export, with the module path of every node kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from coreproof.errors import ConversionError
+from coreproof.model.onnx import OnnxModel
+from coreproof.model.torch import TorchModel, import_torch, quiet
+
+
+def torch_to_onnx(model: TorchModel, *, fold_batchnorm: bool = True, batch: str | None = None) -> OnnxModel:
+    """Exports ``model`` with its example inputs.
+
+    ``fold_batchnorm`` merges each BatchNorm into the convolution before it (numerically a rounding-level change);
+    without it both stay separate nodes. ``batch`` names a symbolic first dimension of every input ("batch"); None keeps
+    the shapes of the example inputs.
+
+    Where the current exporter fails, the older tracing one is tried and the returned model's ``notes`` say so.
+    Raises ConversionError when both fail, with the first line of what each said.
+    """
+    torch = import_torch()
+    names = list(model.example_outputs)
+    shapes = None
+    if batch is not None:
+        dimension = torch.export.Dim(batch, min=1)
+        shapes = tuple({0: dimension} for _ in model.example_inputs)
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                model.module,
+                model.example_inputs,
+                dynamo=True,
+                optimize=fold_batchnorm,
+                verbose=False,
+                dynamic_shapes=shapes,
+                input_names=list(model.input_names),
+            )
+        exported = program.model
+        if not fold_batchnorm:
+            _fold_constants(exported)
+        model.program = program.exported_program
+        notes = model.notes
+    except Exception as error:
+        exported = _export_by_tracing(model, names, error, batch)
+        notes = (*model.notes, f"the current exporter failed ({_first_line(error)}); exported by tracing instead")
+    # inner values keep the traced program's own names; only the outputs get the names a reader expects
+    provenance = {v.name: v.name for n in exported.graph for v in n.outputs if v.name}
+    for value, name in zip(exported.graph.outputs, names, strict=True):
+        provenance.pop(value.name or "", None)
+        provenance[name] = value.name or name
+        value.name = name
+    exported.producer_name = "coreproof"
+    return OnnxModel(
+        exported, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels, provenance=provenance
+    )
+
+
+def _fold_constants(model: ir.Model) -> None:
+    from onnxscript import optimizer
+
+    optimizer.optimize(model)
+
+
+def _export_by_tracing(model: TorchModel, names: list[str], first: Exception, batch: str | None) -> ir.Model:
+    import io
+
+    import onnx
+
+    torch = import_torch()
+    written = io.BytesIO()
+    axes: dict[str, Any] | None = None if batch is None else {n: {0: batch} for n in (*model.input_names, *names)}
+    try:
+        with quiet():
+            torch.onnx.export(
+                model.module,
+                model.example_inputs,
+                written,
+                dynamo=False,
+                opset_version=18,
+                input_names=list(model.input_names),
+                output_names=names,
+                dynamic_axes=axes,
+            )
+    except Exception as second:
+        raise ConversionError(
+            "PyTorch cannot export this model to ONNX",
+            where=model.name,
+            found=f"torch.onnx.export(dynamo=True): {_first_line(first)}; dynamo=False: {_first_line(second)}",
+            fix="data-dependent shapes (such as non-maximum suppression inside the model) must be taken out first",
+        ) from first
+    return ir.from_proto(onnx.load_model_from_string(written.getvalue()))
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"

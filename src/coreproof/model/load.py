@@ -1,0 +1,112 @@
+"""load: anything that names or is a model becomes a Model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from coreproof.errors import UnreadableModelError
+from coreproof.model.base import Model
+
+
+def load(source: Any, *, trust: bool = False, folder: str | Path | None = None) -> Model:
+    """Loads a model.
+
+    ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2"), "torchvision:NAME[?weights=FILE]",
+    "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with its example inputs), an
+    onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are
+    relative to. ``trust`` allows pickled PyTorch files, which execute code when read.
+
+    Raises UnreadableModelError, UnsafeModelError, MissingDependencyError.
+    """
+    base = None if folder is None else Path(folder)
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, Path):
+        return _load_file(source if base is None else base / source, trust=trust)
+    if isinstance(source, str):
+        return _load_reference(source, base, trust=trust)
+    return _from_object(source)
+
+
+def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
+    path = Path(source) if base is None else base / source
+    if source.startswith("torchvision:"):
+        from coreproof.model.torch import load_torchvision
+
+        return load_torchvision(source.removeprefix("torchvision:"), base)
+    if ":" in source and not path.exists():
+        from coreproof.model.torch import load_callable
+
+        return load_callable(source)
+    return _load_file(path, trust=trust)
+
+
+def _load_file(path: Path, *, trust: bool) -> Model:
+    if not path.exists():
+        raise UnreadableModelError("there is no such model", where=str(path), fix="check the path")
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        from coreproof.model.onnx import load_onnx
+
+        return load_onnx(path)
+    if suffix in (".mlmodel", ".mlpackage"):
+        from coreproof.model.coreml import load_coreml
+
+        return load_coreml(path)
+    if suffix == ".pt2":
+        from coreproof.model.torch import load_program
+
+        return load_program(path)
+    if suffix in (".pt", ".pth"):
+        from coreproof.model.torch import load_pickle, refuse_pickle
+
+        if not trust:
+            refuse_pickle(path)
+        return load_pickle(path)
+    hint = "compile products cannot be read back; give the .mlpackage or .mlmodel" if suffix == ".mlmodelc" else None
+    raise UnreadableModelError(
+        "coreproof does not know this kind of file",
+        where=str(path),
+        expected=".onnx, .mlpackage, .mlmodel, .pt2, torchvision:NAME or module.path:callable",
+        found=suffix or "no suffix",
+        fix=hint,
+    )
+
+
+def _from_object(source: Any) -> Model:
+    kind = f"{type(source).__module__}.{type(source).__name__}"
+    torch = sys.modules.get("torch")
+    if kind.startswith("onnx_ir.") and hasattr(source, "graph"):
+        from coreproof.model.onnx import OnnxModel
+
+        return OnnxModel(source, name=source.graph.name or "model")
+    if hasattr(source, "DESCRIPTOR") and source.DESCRIPTOR.full_name == "onnx.ModelProto":
+        import onnx_ir as ir
+
+        from coreproof.model.onnx import OnnxModel
+
+        return OnnxModel(ir.from_proto(source), name=source.graph.name or "model")
+    if hasattr(source, "DESCRIPTOR") and source.DESCRIPTOR.full_name == "CoreML.Specification.Model":
+        from coreproof.model.coreml import CoreMLModel
+
+        return CoreMLModel(source, name="model")
+    if hasattr(source, "get_spec") and hasattr(source, "weights_dir"):
+        from coreproof.model.coreml import CoreMLModel
+
+        weights = source.weights_dir
+        return CoreMLModel(source.get_spec(), name="model", folder=Path(weights).parent if weights else None)
+    pair = isinstance(source, tuple) and len(source) == 2
+    from coreproof.model.feeding import Source
+
+    if isinstance(source, Source) or (
+        torch is not None and isinstance(source[0] if pair else source, torch.nn.Module)
+    ):
+        from coreproof.model.torch import from_object
+
+        return from_object(source, name=type(source[0] if pair else source).__name__)
+    raise UnreadableModelError(
+        f"coreproof cannot make a model of a {kind}",
+        expected="a path, torchvision:NAME, module.path:callable, or a PyTorch, ONNX or Core ML model object",
+    )

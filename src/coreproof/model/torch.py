@@ -1,0 +1,377 @@
+"""PyTorch models: a module and inputs that it can be called with. PyTorch is imported only here and by its engine."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError, UnsafeModelError
+from coreproof.model.atomic import replacing
+from coreproof.model.base import Model
+from coreproof.model.features import Feature, Signature
+from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding, Source
+from coreproof.model.graph import Graph, Node, Value
+
+_LARGER_PICTURES = {"inception_v3": (299, 342)}
+
+
+class TorchModel(Model):
+    """A PyTorch module in evaluation mode, with the inputs that fix its shapes.
+
+    ``program`` is the traced program whose node names are the taps of the torch engine; the exporter sets it, so that
+    taps and the exported ONNX values have the same names.
+    """
+
+    format = "torch"
+
+    def __init__(
+        self,
+        module: Any,
+        example_inputs: tuple[Any, ...],
+        *,
+        name: str,
+        path: Path | None = None,
+        notes: tuple[str, ...] = (),
+        feeding: Feeding | None = None,
+        labels: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(name, path, notes)
+        self.module = module.eval() if hasattr(module, "eval") else module
+        self.example_inputs = example_inputs
+        self.feeding = feeding
+        self.labels = labels
+        self.program: Any = None
+
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        """The parameter names of ``forward``, in order, as many as there are example inputs."""
+        parameters = [
+            name
+            for name, p in inspect.signature(self.module.forward).parameters.items()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        named = parameters[: len(self.example_inputs)]
+        return tuple(named) + tuple(f"input_{i}" for i in range(len(named), len(self.example_inputs)))
+
+    @cached_property
+    def example_outputs(self) -> dict[str, Any]:
+        """The outputs for ``example_inputs``, by name: "output", "output_0" ..., or the keys of a dictionary."""
+        torch = import_torch()
+        with torch.no_grad():
+            return name_outputs(self.module(*self.example_inputs))
+
+    @cached_property
+    def signature(self) -> Signature:
+        def feature(name: str, tensor: Any) -> Feature:
+            return Feature(name, "tensor", str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+        return Signature(
+            inputs=tuple(feature(n, t) for n, t in zip(self.input_names, self.example_inputs, strict=True)),
+            outputs=tuple(feature(n, t) for n, t in self.example_outputs.items()),
+            labels=self.labels,
+        )
+
+    def exported(self) -> Any:
+        """The program that taps read from: the exporter's own, or a fresh torch.export of the module."""
+        if self.program is None:
+            torch = import_torch()
+            with quiet():
+                self.program = torch.export.export(self.module, self.example_inputs).run_decompositions()
+        return self.program
+
+    @cached_property
+    def graph(self) -> Graph:
+        return _read_graph(self.exported())
+
+    def save(self, path: str | Path) -> Path:
+        """Writes a .pt2 program (torch.export)."""
+        torch = import_torch()
+        target = Path(path)
+        with replacing(target) as fresh, quiet():
+            torch.export.save(torch.export.export(self.module, self.example_inputs), fresh)
+        return target
+
+
+def name_outputs(outputs: Any) -> dict[str, Any]:
+    """A module's outputs by name, None left out: tensor, tuple, list, dataclass-like or dictionary."""
+    if hasattr(outputs, "items"):
+        flat = {str(k): v for k, v in outputs.items()}
+    elif isinstance(outputs, tuple | list):
+        kept = [o for o in outputs if o is not None]
+        flat = {"output": kept[0]} if len(kept) == 1 else {f"output_{i}": o for i, o in enumerate(kept)}
+    else:
+        flat = {"output": outputs}
+    return {name: tensor for name, tensor in flat.items() if tensor is not None}
+
+
+# sources
+
+
+def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
+    """``NAME[?weights=FILE&seed=N&num_classes=N]``: a torchvision model, with a state dict or seeded random weights."""
+    name, _, query = reference.partition("?")
+    options = dict(parse_qsl(query))
+    unknown = set(options) - {"weights", "seed", "num_classes"}
+    if unknown:
+        raise InputError(
+            f"unknown option(s) {sorted(unknown)}", where=f"torchvision:{reference}", expected="weights, seed, num_classes"
+        )
+    torch = import_torch()
+    torchvision = import_torchvision()
+    registered = torchvision.models.list_models()
+    if name not in registered:
+        import difflib
+
+        raise InputError(
+            f"torchvision has no model {name!r}",
+            where=f"torchvision:{reference}",
+            expected="one of torchvision.models.list_models()",
+            fix=f"did you mean {difflib.get_close_matches(name, registered, 3) or registered[:3]}?",
+        )
+    arguments: dict[str, Any] = {"weights": None}
+    if "num_classes" in options:
+        arguments["num_classes"] = int(options["num_classes"])
+    if "weights_backbone" in inspect.signature(torchvision.models.get_model_builder(name)).parameters:
+        arguments["weights_backbone"] = None
+    seed = int(options.get("seed", 0))
+    torch.manual_seed(seed)
+    with quiet():
+        module = torchvision.models.get_model(name, **arguments)
+    notes: tuple[str, ...]
+    if weights := options.get("weights"):
+        path = Path(weights) if folder is None or Path(weights).is_absolute() else folder / weights
+        module.load_state_dict(_load_state_dict(path))
+        notes = (f"weights from {path.name}",)
+    else:
+        notes = (f"seeded random weights (seed {seed}): agreement is meaningful, accuracy is not",)
+    size, resize_to = _LARGER_PICTURES.get(name, (224, 256))
+    feeding = Feeding(**{**vars(TORCHVISION_FEEDING), "size": (size, size), "resize_to": resize_to})
+    torch.manual_seed(seed)
+    return TorchModel(module, (torch.randn(1, 3, size, size),), name=name, notes=notes, feeding=feeding)
+
+
+def _load_state_dict(path: Path) -> Any:
+    torch = import_torch()
+    if not path.is_file():
+        raise UnreadableModelError("the weight file is missing", where=str(path))
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise UnreadableModelError(
+            "the weights cannot be read without executing code from the file",
+            where=str(path),
+            expected="a state dict (tensors only)",
+            found=str(error).splitlines()[0],
+            fix="save it again with torch.save(model.state_dict(), path)",
+        ) from None
+
+
+def load_callable(reference: str) -> TorchModel:
+    """``module.path:callable`` (also ``file.py:callable``) that returns a module, (module, example_inputs) or a Source."""
+    import_torch()
+    import_torchvision(required=False)
+    module_name, _, attribute = reference.partition(":")
+    try:
+        module = _import_user_module(module_name)
+    except ImportError as error:
+        raise UnreadableModelError(
+            f"cannot import {module_name!r}",
+            where=reference,
+            found=str(error),
+            fix="run coreproof in the folder from which Python can import it, or give the path of a .py file",
+        ) from None
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise UnreadableModelError(
+            f"{module_name!r} has no callable {attribute!r}",
+            where=reference,
+            found=", ".join(n for n in vars(module) if not n.startswith("_"))[:200],
+        )
+    return from_object(factory() if not hasattr(factory, "forward") else factory, name=attribute)
+
+
+def _import_user_module(name: str) -> Any:
+    if name.endswith(".py"):
+        path = Path(name)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise ImportError(f"no file {name}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules.setdefault(path.stem, module)
+        spec.loader.exec_module(module)
+        return module
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    return importlib.import_module(name)
+
+
+def from_object(thing: Any, name: str = "model") -> TorchModel:
+    """A TorchModel from a Source, a (module, example_inputs) pair, or a module that takes [1, 3, 224, 224]."""
+    torch = import_torch()
+    if isinstance(thing, Source):
+        return TorchModel(
+            thing.module, thing.example_inputs, name=name, feeding=thing.feeding, labels=thing.labels, notes=thing.notes
+        )
+    if isinstance(thing, tuple) and len(thing) == 2:
+        module, inputs = thing
+        return TorchModel(module, inputs if isinstance(inputs, tuple) else (inputs,), name=name)
+    first = next((p for p in thing.parameters() if p.ndim >= 2), None)
+    if first is not None and first.ndim == 4 and first.shape[1] == 3:
+        return TorchModel(thing, (torch.randn(1, 3, 224, 224),), name=name, feeding=TORCHVISION_FEEDING)
+    raise InputError(
+        "the inputs of this PyTorch module are not known",
+        where=name,
+        expected="(module, example_inputs), or coreproof.Source(module, example_inputs, ...)",
+        found=type(thing).__name__,
+        fix="return example inputs together with the module",
+    )
+
+
+def load_program(path: Path) -> TorchModel:
+    """A .pt2 program written by torch.export.save."""
+    torch = import_torch()
+    import_torchvision(required=False)
+    try:
+        with quiet():
+            program = torch.export.load(path)
+    except Exception as error:
+        raise UnreadableModelError(
+            "the file is not a program of torch.export, or it is damaged",
+            where=str(path),
+            found=(str(error).splitlines() or [type(error).__name__])[0],
+            fix="write it again with torch.export.save, with this version of PyTorch",
+        ) from None
+    arguments = program.example_inputs[0] if program.example_inputs else None
+    if arguments is None:
+        raise InputError("the program holds no example inputs", where=str(path), fix="export it again with torch.export")
+    model = TorchModel(program.module(check_guards=False), tuple(arguments), name=path.stem, path=path)
+    model.module.forward = _unguarded(model.module)
+    return model
+
+
+def _unguarded(module: Any) -> Any:
+    return module.forward
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raises UnsafeModelError: a .pt or .pth file is a pickle, and loading one executes what it says."""
+    raise UnsafeModelError(
+        "a pickled PyTorch model is not loaded: reading it would execute code from the file",
+        where=str(path),
+        expected="a .pt2 program, or a state dict through torchvision:NAME?weights=FILE or module.path:callable",
+        fix="export it with torch.export.save; or pass --trust if you know who made it",
+    )
+
+
+def load_pickle(path: Path) -> TorchModel:
+    """A whole pickled module, only for a user who trusts the file."""
+    torch = import_torch()
+    import_torchvision(required=False)
+    return from_object(torch.load(path, weights_only=False, map_location="cpu"), name=path.stem)
+
+
+# imports that need care
+
+
+def import_torch() -> Any:
+    """PyTorch, or a message with the line that installs it."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        raise MissingDependencyError("PyTorch is not installed", fix="pip install 'coreproof[torch]'") from None
+
+
+def import_torchvision(*, required: bool = True) -> Any:
+    """torchvision, also where its compiled operators do not fit the installed PyTorch.
+
+    A torchvision wheel built for CUDA beside a CPU build of PyTorch stops at import, because the schemas of its
+    compiled operators are missing. Declaring them is enough for its models, which do not call them.
+    """
+    torch = import_torch()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("torchvision")
+    except ImportError:
+        if required:
+            raise MissingDependencyError("torchvision is not installed", fix="pip install 'coreproof[torch]'") from None
+        return None
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
+        del sys.modules[name]
+    schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms" + schema)
+    library.define("qnms" + schema)
+    _declared.append(library)
+    return importlib.import_module("torchvision")
+
+
+_declared: list[Any] = []  # a torch.library.Library takes its operators back when it is collected
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[io.StringIO]:
+    """Keeps the pages that torch prints while it traces and exports off the terminal; what it said is yielded."""
+    said = io.StringIO()
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            warnings.simplefilter("ignore")
+            yield said
+    finally:
+        logging.disable(level)
+
+
+# the read view
+
+
+def _read_graph(program: Any) -> Graph:
+    signature = program.graph_signature
+    parameters = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    nodes, values, inputs, outputs = [], {}, [], []
+    for node in program.graph.nodes:
+        meta = node.meta.get("val")
+        if hasattr(meta, "shape"):
+            values[node.name] = Value(
+                node.name,
+                str(meta.dtype).removeprefix("torch."),
+                tuple(d if isinstance(d, int) else str(d) for d in meta.shape),
+                constant=node.name in parameters,
+            )
+        if node.op == "placeholder" and node.name not in parameters:
+            inputs.append(node.name)
+        elif node.op == "call_function":
+            read = [n for n in node.all_input_nodes]
+            stack = list((node.meta.get("nn_module_stack") or {}).values())
+            nodes.append(
+                Node(
+                    name=node.name,
+                    operator=str(node.target).removeprefix("aten."),
+                    inputs=tuple(n.name for n in read),
+                    outputs=(node.name,),
+                    attributes={f"argument{i}": a for i, a in enumerate(node.args) if isinstance(a, int | float | str)},
+                    parameters={
+                        parameters[n.name]: (values[n.name].dtype or "?", values[n.name].shape or ())  # type: ignore[misc]
+                        for n in read
+                        if n.name in parameters and n.name in values
+                    },
+                    source=stack[-1][0] if stack else None,
+                )
+            )
+        elif node.op == "output":
+            outputs = [n.name for n in node.all_input_nodes]
+    return Graph("forward", tuple(nodes), tuple(inputs), tuple(outputs), values)
