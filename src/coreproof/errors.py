@@ -1,15 +1,15 @@
 """Every error a user can meet: one class a kind, all under CoreproofError.
 
-    CoreproofError
-     ├─ UnreadableModelError        the file is not what its name says, is cut short, or parts are missing
-     ├─ UnsafeModelError            the file asks for what coreproof refuses (paths outside its folder, pickles)
-     ├─ UnsupportedOperatorsError   operators that no lowering exists for, all of them at once
-     ├─ ConversionError             a supported operator in a form that the target cannot express
-     ├─ InputError                  what was fed to a model does not fit the model's inputs
-     ├─ RunError                    the engine refused or failed while running
-     ├─ PhotoError                  a picture that cannot be read, a folder without pictures
-     ├─ LineupError                 a line-up file that names models or feedings that make no sense
-     └─ MissingDependencyError      an optional package that this verb needs
+CoreproofError
+ ├─ UnreadableModelError        the file is not what its name says, is cut short, or parts are missing
+ ├─ UnsafeModelError            the file asks for what coreproof refuses (paths outside its folder, pickles)
+ ├─ UnsupportedOperatorsError   operators that no lowering exists for, all of them at once
+ ├─ ConversionError             a supported operator in a form that the target cannot express
+ ├─ InputError                  what was fed to a model does not fit the model's inputs
+ ├─ RunError                    the engine refused or failed while running
+ ├─ PhotoError                  a picture that cannot be read, a folder without pictures
+ ├─ LineupError                 a line-up file that names models or feedings that make no sense
+ └─ MissingDependencyError      an optional package that this verb needs
 """
 
 from __future__ import annotations

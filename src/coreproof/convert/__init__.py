@@ -1,0 +1,67 @@
+"""convert: one format into another, in as many steps as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from coreproof.errors import ConversionError
+from coreproof.model.base import Model
+
+Target = Literal["onnx", "mlprogram", "neuralnetwork"]
+
+
+def convert(
+    model: Model | str | Path | Any,
+    to: Target,
+    *,
+    precision: Literal["fp16", "fp32"] | None = None,
+    target: str | None = None,
+    images: Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    shapes: Mapping[str, Any] | None = None,
+    fold_batchnorm: bool = True,
+) -> Model:
+    """Converts a model; the result is in memory, ``save`` writes it.
+
+    ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models (through
+    ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32").
+    ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
+    ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> shape with ranges or a list of shapes.
+
+    Raises UnsupportedOperatorsError (all of them at once) and ConversionError.
+    """
+    from coreproof.model.load import load
+
+    source = load(model)
+    if to == "onnx":
+        return _to_onnx(source, fold_batchnorm)
+    if source.format not in ("torch", "onnx"):
+        raise ConversionError(
+            f"there is no way from {source.format} to {to}", where=source.name, expected="an ONNX or PyTorch model"
+        )
+    from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
+
+    middle: Any = _to_onnx(source, fold_batchnorm)
+    if precision is None:
+        precision = "fp16" if to == "mlprogram" else "fp32"
+    return onnx_to_coreml(middle, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes)
+
+
+def _to_onnx(source: Model, fold_batchnorm: bool) -> Model:
+    if source.format == "onnx":
+        return source
+    if source.format == "torch":
+        from coreproof.convert.torch_to_onnx import torch_to_onnx
+        from coreproof.model.torch import TorchModel
+
+        assert isinstance(source, TorchModel)
+        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm)
+    from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
+    from coreproof.model.coreml import CoreMLModel
+    from coreproof.model.onnx import OnnxModel
+
+    assert isinstance(source, CoreMLModel)
+    lowered = coreml_to_onnx(source, precision="fp32")
+    return OnnxModel(lowered.model, name=source.name, labels=lowered.signature.labels)

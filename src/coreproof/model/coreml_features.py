@@ -63,9 +63,7 @@ def read_feature(description: Any) -> Feature:
             dtype="float16" if _COLOURS.get(image.colorSpace) == "GRAY_FLOAT16" else "uint8",
             image=ImageLayout(int(image.width), int(image.height), _COLOURS.get(image.colorSpace, "RGB")),
             enumerated=tuple((int(s.height), int(s.width)) for s in image.enumeratedSizes.sizes),
-            ranges=tuple(
-                _range(r) for r in (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange)
-            )
+            ranges=tuple(_range(r) for r in (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange))
             if image.WhichOneof("SizeFlexibility") == "imageSizeRange"
             else (),
             **common,

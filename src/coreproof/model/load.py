@@ -100,9 +100,7 @@ def _from_object(source: Any) -> Model:
     pair = isinstance(source, tuple) and len(source) == 2
     from coreproof.model.feeding import Source
 
-    if isinstance(source, Source) or (
-        torch is not None and isinstance(source[0] if pair else source, torch.nn.Module)
-    ):
+    if isinstance(source, Source) or (torch is not None and isinstance(source[0] if pair else source, torch.nn.Module)):
         from coreproof.model.torch import from_object
 
         return from_object(source, name=type(source[0] if pair else source).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import io
 import logging
@@ -46,7 +47,11 @@ class TorchModel(Model):
         labels: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__(name, path, notes)
-        self.module = module.eval() if hasattr(module, "eval") else module
+        self.module = module
+        with contextlib.suppress(
+            NotImplementedError
+        ):  # programs of torch.export are fixed in the mode they were traced in
+            module.eval()
         self.example_inputs = example_inputs
         self.feeding = feeding
         self.labels = labels
@@ -124,7 +129,9 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
     unknown = set(options) - {"weights", "seed", "num_classes"}
     if unknown:
         raise InputError(
-            f"unknown option(s) {sorted(unknown)}", where=f"torchvision:{reference}", expected="weights, seed, num_classes"
+            f"unknown option(s) {sorted(unknown)}",
+            where=f"torchvision:{reference}",
+            expected="weights, seed, num_classes",
         )
     torch = import_torch()
     torchvision = import_torchvision()
@@ -253,14 +260,10 @@ def load_program(path: Path) -> TorchModel:
         ) from None
     arguments = program.example_inputs[0] if program.example_inputs else None
     if arguments is None:
-        raise InputError("the program holds no example inputs", where=str(path), fix="export it again with torch.export")
-    model = TorchModel(program.module(check_guards=False), tuple(arguments), name=path.stem, path=path)
-    model.module.forward = _unguarded(model.module)
-    return model
-
-
-def _unguarded(module: Any) -> Any:
-    return module.forward
+        raise InputError(
+            "the program holds no example inputs", where=str(path), fix="export it again with torch.export"
+        )
+    return TorchModel(program.module(), tuple(arguments), name=path.stem, path=path)
 
 
 def refuse_pickle(path: Path) -> None:

@@ -33,7 +33,14 @@ _WHOLE: dict[int, np.dtype] = {
     16: np.dtype(ml_dtypes.float8_e4m3fn),
     17: np.dtype(ml_dtypes.float8_e5m2),
 }
-_SUB_BYTE: dict[int, tuple[int, bool]] = {8: (4, True), 9: (1, False), 10: (2, False), 11: (4, False), 12: (3, False), 13: (6, False)}
+_SUB_BYTE: dict[int, tuple[int, bool]] = {
+    8: (4, True),
+    9: (1, False),
+    10: (2, False),
+    11: (4, False),
+    12: (3, False),
+    13: (6, False),
+}
 
 
 class WeightFile:
@@ -97,7 +104,7 @@ def unpack_bits(data: npt.NDArray[np.uint8], bits: int, count: int, *, signed: b
     Source: MILBlob SubByteTypes.cpp; signed values are two's complement.
     """
     stream = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
-    values = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=1).astype(np.uint8)
+    values: npt.NDArray[np.uint8] = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=1).astype(np.uint8)
     if not signed:
         return values
     sign = 1 << (bits - 1)

@@ -1,0 +1,98 @@
+"""A picture becomes a tensor exactly as a model's feeding or image feature says, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from coreproof.errors import PhotoError
+from coreproof.model.features import Colour, ImageLayout
+from coreproof.model.feeding import Feeding
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Reads a picture of any mode as upright RGB (EXIF orientation applied, transparency laid over white).
+
+    Raises PhotoError for a file that is not a picture or is damaged.
+    """
+    try:
+        with Image.open(path) as stored:
+            upright = ImageOps.exif_transpose(stored)
+            upright.load()
+    except FileNotFoundError:
+        raise PhotoError("there is no such picture", where=str(path)) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PhotoError("the picture cannot be read", where=str(path), found=str(error)) from None
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        layer = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return upright.convert("RGB")
+
+
+def fit(picture: Image.Image, feeding: Feeding) -> Image.Image:
+    """The part of the picture that the model sees, at the size it sees it: feeding's geometry."""
+    width, height = feeding.size
+    filter_ = _FILTERS[feeding.interpolation]
+    if feeding.resize == "squash":
+        return picture.resize((width, height), filter_)
+    if feeding.resize_to is None:
+        ratio = max(width / picture.width, height / picture.height)
+    else:
+        ratio = feeding.resize_to / min(picture.size)
+    scaled = (max(width, round(picture.width * ratio)), max(height, round(picture.height * ratio)))
+    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+    return picture.resize(scaled, filter_).crop((left, top, left + width, top + height))
+
+
+def pixels(picture: Image.Image, colour: Colour) -> npt.NDArray[np.float32]:
+    """[1, C, H, W] float32 values 0-255 in the given channel order. Grey is ITU-R 601-2 luma, as PIL and vImage have it."""
+    if colour in ("GRAY", "GRAY_FLOAT16"):
+        plane = np.asarray(picture.convert("L"), dtype=np.float32)
+        return plane[None, None]
+    planes = np.asarray(picture.convert("RGB"), dtype=np.float32).transpose(2, 0, 1)
+    return np.ascontiguousarray(planes[None, ::-1] if colour == "BGR" else planes[None])
+
+
+def to_tensor(picture: Image.Image, feeding: Feeding) -> npt.NDArray[np.float32]:
+    """The model's input for this picture: [1, C, H, W] (or [1, H, W, C]) float32."""
+    values = pixels(fit(picture, feeding), feeding.colour)
+    if feeding.scale != 1.0:
+        values = values * np.float32(feeding.scale)
+    if any(feeding.mean) or any(s != 1.0 for s in feeding.std):
+        mean = np.asarray(feeding.mean, np.float32).reshape(1, -1, 1, 1)
+        std = np.asarray(feeding.std, np.float32).reshape(1, -1, 1, 1)
+        values = (values - mean) / std
+    if feeding.layout == "NHWC":
+        values = values.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(values)
+
+
+def feature_pixels(picture: Image.Image, layout: ImageLayout) -> npt.NDArray[np.float32]:
+    """What an image feature receives: [1, C, height, width], stretched to the feature's size if it differs."""
+    if picture.size != (layout.width, layout.height):
+        picture = picture.resize((layout.width, layout.height), Image.Resampling.BILINEAR)
+    if layout.colour == "GRAY_FLOAT16" and picture.mode == "F":
+        return np.asarray(picture, np.float32)[None, None]
+    return pixels(picture, layout.colour)
+
+
+def to_picture(values: npt.NDArray[np.float32], layout: ImageLayout) -> Image.Image:
+    """An image output ([1, C, H, W] or [C, H, W], 0-255) as a picture: RGBA, L, or F for GRAYSCALE_FLOAT16."""
+    planes = values.reshape(values.shape[-3:])
+    if layout.colour == "GRAY_FLOAT16":
+        return Image.fromarray(planes[0].astype(np.float32))
+    whole = np.clip(np.rint(planes), 0, 255).astype(np.uint8)
+    if layout.colour == "GRAY":
+        return Image.fromarray(whole[0])
+    rgb = whole[::-1] if layout.colour == "BGR" else whole
+    return Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0))).convert("RGBA")

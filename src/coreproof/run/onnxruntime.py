@@ -1,0 +1,114 @@
+"""The ONNX Runtime engine: ONNX models as they are, Core ML models as coreproof lowers them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from coreproof.errors import RunError
+from coreproof.run.lowered import Prepared
+from coreproof.run.session import Session, read_inputs
+
+_MESSAGE_LIMIT = 1_900_000_000
+
+
+class OnnxRuntimeSession(Session):
+    """Runs on the CPU provider, in the precision that the graph states.
+
+    A run with taps uses a session of its own, in which the taps are outputs: what the optimiser fuses away in
+    an ordinary run exists there. The last such session is kept, because verification asks for the same taps again.
+    """
+
+    def __init__(self, prepared: Prepared, *, threads: int | None = None) -> None:
+        self.prepared = prepared
+        self.signature = prepared.signature
+        self.engine = prepared.engine
+        self._threads = threads
+        self._scratch: TemporaryDirectory[str] | None = None
+        self._outputs = [v.name or "" for v in prepared.graph.graph.outputs]
+        self._session = self._open(())
+        self._tapped: tuple[tuple[str, ...], Any] | None = None
+        self._graph_inputs = {i.name: i.type for i in self._session.get_inputs()}
+
+    @cached_property
+    def tappable(self) -> frozenset[str]:
+        graph = self.prepared.graph.graph
+        made = {v.name for node in graph for v in node.outputs if v.name}
+        named = {own for own, value in self.prepared.values.items() if value in made}
+        return frozenset(made | named)
+
+    @cached_property
+    def _proto(self) -> onnx.ModelProto:
+        """The model as one message; weights beyond protobuf's limit stay in files, named by absolute path."""
+        graph = self.prepared.graph.graph
+        tensors = [v.const_value for v in graph.initializers.values() if v.const_value is not None]
+        if sum(t.nbytes for t in tensors) < _MESSAGE_LIMIT:
+            return ir.to_proto(ir.external_data.load_to_model(self.prepared.graph))
+        self._scratch = TemporaryDirectory(prefix="coreproof-")
+        ir.save(self.prepared.graph, Path(self._scratch.name) / "model.onnx", external_data="weights")
+        return onnx.load(Path(self._scratch.name) / "model.onnx", load_external_data=False)
+
+    def _open(self, taps: Sequence[str]) -> Any:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        proto = self._proto
+        declared = len(proto.graph.output)
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
+        try:
+            if self._scratch is None:
+                return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            path = Path(self._scratch.name) / "model.onnx"
+            path.write_bytes(proto.SerializeToString())
+            return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise self._refused(error) from None
+        finally:
+            del proto.graph.output[declared:]
+
+    def _refused(self, error: Exception) -> RunError:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return RunError("ONNX Runtime refuses the model", where=self.prepared.name, found=text)
+
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
+        arrays = read_inputs(self.signature, inputs, self.prepared.name)
+        wanted = tuple(dict.fromkeys(self.prepared.values.get(t, t) for t in taps))
+        extra = tuple(t for t in wanted if t not in self._outputs and t not in self._graph_inputs)
+        running = self._session
+        if extra:
+            if self._tapped is None or self._tapped[0] != extra:
+                self._tapped = (extra, self._open(extra))
+            running = self._tapped[1]
+        names = [*self._outputs, *extra]
+        try:
+            values = dict(zip(names, running.run(names, arrays), strict=True))
+        except Exception as error:
+            raise RunError(
+                "ONNX Runtime failed while running the model", where=self.prepared.name, found=str(error)
+            ) from None
+        results = self.prepared.finish(values)
+        for tap in taps:
+            graph_name = self.prepared.values.get(tap, tap)
+            results[tap] = values[graph_name] if graph_name in values else arrays[graph_name]
+        return results
+
+    def close(self) -> None:
+        self._tapped = None
+        self._session = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+
+def available_threads() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,106 @@
+"""predict: the top classes that a model sees in a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from coreproof.errors import InputError
+from coreproof.model.base import Model
+from coreproof.model.feeding import Feeding
+from coreproof.run.images import fit, open_picture, to_tensor
+from coreproof.run.session import Session, session
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class of a classifier: its index, its label (None where the model has none), its probability 0-1."""
+
+    index: int
+    label: str | int | None
+    probability: float
+
+
+def predict(
+    model: Any, picture: str | Path | Image.Image, top: int = 5, feeding: Feeding | None = None
+) -> list[Prediction]:
+    """The ``top`` classes for a picture, most probable first.
+
+    ``feeding`` None takes what the model carries; a model with an image input needs none beyond its geometry.
+    Scores that are not probabilities are passed through a softmax.
+
+    Raises InputError for a model that is no picture classifier or whose feeding is not known, PhotoError for a bad picture.
+    """
+    from coreproof.model.load import load
+
+    loaded = load(model)
+    with session(loaded) as running:
+        return top_classes(scores(running, loaded, picture, feeding), running.signature.labels, top)
+
+
+def scores(
+    running: Session, model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None
+) -> npt.NDArray[np.float64]:
+    """The probabilities of all classes for one picture, flat, in class order."""
+    image = picture if isinstance(picture, Image.Image) else open_picture(picture)
+    if len(running.signature.inputs) != 1:
+        raise InputError(
+            "predict needs a model with one input, a picture",
+            where=model.name,
+            found="; ".join(str(f) for f in running.signature.inputs),
+        )
+    feature = running.signature.inputs[0]
+    feeding = feeding or getattr(model, "feeding", None)
+    fed: Any
+    if feature.image is not None:
+        geometry = feeding.geometry if feeding is not None else {"resize_to": None}
+        size = (feature.image.width, feature.image.height)
+        fed = fit(image, Feeding(**{**geometry, "size": size}))
+    elif feeding is not None:
+        fed = to_tensor(image, feeding)
+    else:
+        raise InputError(
+            "how pictures are fed to this model is not known",
+            where=model.name,
+            expected="size, mean and std that it was trained with",
+            found=f"a plain tensor input, {feature}",
+            fix="give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255",
+        )
+    return probabilities(running, running.run({feature.name: fed}))
+
+
+def probabilities(running: Session, outputs: dict[str, Any]) -> npt.NDArray[np.float64]:
+    """A classifier's outputs as probabilities: its dictionary in label order, or its only output, softmax where needed."""
+    name = running.signature.probabilities
+    if name is not None and name in outputs:
+        flat = np.array(list(outputs[name].values()), dtype=np.float64)
+    else:
+        arrays = [v for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+        if not arrays:
+            raise InputError("the model has no output of class scores", found=", ".join(outputs))
+        flat = arrays[0].astype(np.float64).reshape(-1)
+    return flat if is_distribution(flat) else softmax(flat)
+
+
+def is_distribution(values: npt.NDArray[np.float64]) -> bool:
+    """Whether values are probabilities already: none negative, sum 1 within the rounding of 16-bit floats."""
+    return bool(values.min() >= 0 and abs(values.sum() - 1) < 0.02)
+
+
+def softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """exp(x) / sum(exp(x)), shifted by the maximum so that it cannot overflow."""
+    exponent = np.exp(values - values.max())
+    return np.asarray(exponent / exponent.sum())
+
+
+def top_classes(
+    values: npt.NDArray[np.float64], labels: tuple[str, ...] | tuple[int, ...] | None, top: int
+) -> list[Prediction]:
+    """The ``top`` largest, most probable first; equal ones in class order."""
+    order = np.argsort(-values, kind="stable")[:top]
+    return [Prediction(int(i), labels[int(i)] if labels else None, float(values[i])) for i in order]

@@ -1,0 +1,165 @@
+"""session: one way to run a model, whatever its format; one file an engine."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from coreproof.errors import InputError, RunError
+from coreproof.model.base import Model
+from coreproof.model.features import Feature, Signature
+from coreproof.run.images import feature_pixels
+
+Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml"]
+Precision = Literal["stored", "fp32"]
+
+
+class Session(ABC):
+    """A model made ready to run. Sessions are context managers; closing one frees the engine.
+
+    ``engine`` says in words who computes ("PyTorch", "ONNX Runtime", "coreproof's runtime (ONNX Runtime)", "Core ML"),
+    for reports. ``tappable`` are the inner values that ``run`` can bring out as well.
+    """
+
+    engine: str
+    signature: Signature
+
+    @property
+    @abstractmethod
+    def tappable(self) -> frozenset[str]:
+        """Names of inner values that ``run(taps=...)`` accepts."""
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
+        """Runs the model once.
+
+        ``inputs``: arrays by feature name, cast to the declared dtype; image features also take a PIL picture.
+        Returns the model's outputs and the tapped values by name. Raises InputError or RunError.
+        """
+
+    def close(self) -> None:
+        """Frees what the engine holds."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def session(
+    model: Model | str | Path,
+    engine: Engine = "auto",
+    precision: Precision = "stored",
+    threads: int | None = None,
+) -> Session:
+    """Makes a model ready to run.
+
+    ``engine`` "auto" is PyTorch for PyTorch models, ONNX Runtime for ONNX models, and coreproof's runtime (Core ML lowered
+    to ONNX) for Core ML models. "coreml" is Apple's own engine, on a Mac. ``precision`` "stored" rounds every result
+    of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves the number to the engine.
+
+    Raises UnsupportedOperatorsError when a Core ML model holds operators that coreproof cannot lower (all are named).
+    """
+    from coreproof.model.load import load
+
+    model = load(model)
+    if engine == "auto":
+        engine = "torch" if model.format == "torch" else "onnxruntime"
+    if engine == "torch":
+        from coreproof.run.torch import TorchSession
+
+        return TorchSession(_of_format(model, ("torch",), engine))
+    if engine == "coreml":
+        if sys.platform != "darwin":
+            raise RunError(
+                "Apple's Core ML runs on a Mac only",
+                where=model.name,
+                fix='use engine="auto", coreproof\'s own runtime',
+            )
+        from coreproof.run.coreml import CoreMLSession
+
+        return CoreMLSession(_of_format(model, ("mlprogram", "neuralnetwork", "pipeline", "classic"), engine))
+    _of_format(model, ("onnx", "mlprogram", "neuralnetwork", "pipeline", "classic"), engine)
+    from coreproof.run.lowered import prepare
+
+    prepared = prepare(model, precision)
+    if engine == "openvino":
+        from coreproof.run.openvino import OpenVinoSession
+
+        return OpenVinoSession(prepared, threads=threads)
+    from coreproof.run.onnxruntime import OnnxRuntimeSession
+
+    return OnnxRuntimeSession(prepared, threads=threads)
+
+
+def _of_format(model: Model, formats: Sequence[str], engine: str) -> Any:
+    if model.format not in formats:
+        raise RunError(
+            f"the {engine} engine does not run {model.format} models",
+            where=model.name,
+            expected=" or ".join(formats),
+            found=model.format,
+            fix="convert the model first, or leave the engine at auto",
+        )
+    return model
+
+
+def read_inputs(signature: Signature, inputs: Mapping[str, Any], where: str) -> dict[str, npt.NDArray[Any]]:
+    """Checks names, ranks and lengths against the declared inputs and casts to the declared dtypes.
+
+    All missing and unknown names are reported at once.
+    """
+    declared = {f.name: f for f in signature.inputs}
+    missing = [f.name for f in signature.inputs if f.name not in inputs and not f.optional]
+    unknown = [name for name in inputs if name not in declared]
+    if missing or unknown:
+        raise InputError(
+            "the inputs do not fit the model",
+            where=where,
+            expected="; ".join(str(f) for f in signature.inputs),
+            found=", ".join(inputs) or "nothing",
+            fix="; ".join(
+                part
+                for part in (
+                    missing and f"give {', '.join(missing)}",
+                    unknown and f"leave out {', '.join(unknown)}",
+                )
+                if part
+            ),
+        )
+    return {name: read_input(declared[name], value, where) for name, value in inputs.items()}
+
+
+def read_input(feature: Feature, value: Any, where: str) -> npt.NDArray[Any]:
+    """One input as an array of the declared dtype and rank."""
+    if feature.image is not None:
+        if isinstance(value, Image.Image):
+            return feature_pixels(value, feature.image)
+        array = np.asarray(value, dtype=np.float32)
+        return array[None] if array.ndim == 3 else array
+    array = np.asarray(value)
+    if feature.dtype is not None and feature.dtype != "str" and array.dtype != feature.dtype:
+        array = array.astype(feature.dtype)
+    if feature.shape is not None and not feature.ranges and not feature.enumerated:
+        fits = len(array.shape) == len(feature.shape) and all(
+            not isinstance(want, int) or want == have for want, have in zip(feature.shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise InputError(
+                f"input {feature.name!r} has the wrong shape",
+                where=where,
+                expected=str(feature),
+                found=f"{array.dtype}[{'x'.join(map(str, array.shape))}]",
+            )
+    return array
