@@ -25,8 +25,8 @@ def convert(
 ) -> Model:
     """Converts a model; the result is in memory, ``save`` writes it.
 
-    ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models (through
-    ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32").
+    ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
+    (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32").
     ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
     ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> shape with ranges or a list of shapes.
 

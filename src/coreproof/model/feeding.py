@@ -1,4 +1,4 @@
-"""Feeding: how a picture becomes what a model was trained to see. Carried with a model, shown, checked, never guessed twice."""
+"""Feeding: how a picture becomes what a model was trained to see; carried with the model, shown and checked."""
 
 from __future__ import annotations
 

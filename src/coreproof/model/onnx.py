@@ -65,7 +65,7 @@ class OnnxModel(Model):
         return _read_graph(self.ir.graph)
 
     def save(self, path: str | Path) -> Path:
-        """Writes one .onnx file; weights go to ``<name>.data`` beside it only where protobuf's 2 GB limit asks for it."""
+        """Writes one .onnx file; weights go to ``<name>.data`` beside it only beyond protobuf's limit of 2 GB."""
         target = Path(path)
         size = sum(v.const_value.nbytes for v in self.ir.graph.initializers.values() if v.const_value is not None)
         with replacing(target) as fresh:
@@ -81,7 +81,7 @@ class OnnxModel(Model):
 def load_onnx(path: Path) -> OnnxModel:
     """Reads a .onnx file; external data must lie beside it and be complete.
 
-    Raises UnreadableModelError (not ONNX, cut short, weights missing) and UnsafeModelError (weights outside its folder).
+    Raises UnreadableModelError (not ONNX, cut short, weights missing), UnsafeModelError (weights elsewhere).
     """
     try:
         model = ir.load(path)
@@ -218,8 +218,8 @@ def _attribute(attribute: ir.Attr) -> Any:
 def module_path(node: ir.Node) -> str | None:
     """The PyTorch module that a node came from ("layer1.0.conv1"), as torch.onnx.export notes it; None elsewhere.
 
-    The ``namespace`` entry reads ": Class/layer1: Class/layer1.0: Class/.../operator: target". A node that a fusion made
-    (BatchNorm folded into a convolution) carries the namespace of the last part; its weight names the first.
+    The ``namespace`` entry reads ": Class/layer1: Class/layer1.0: Class/.../operator: target". A node that a fusion
+    made (BatchNorm folded into a convolution) carries the namespace of the last part; its weight names the first.
     """
     namespace = node.metadata_props.get("namespace")
     if not namespace:

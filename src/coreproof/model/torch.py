@@ -48,9 +48,7 @@ class TorchModel(Model):
     ) -> None:
         super().__init__(name, path, notes)
         self.module = module
-        with contextlib.suppress(
-            NotImplementedError
-        ):  # programs of torch.export are fixed in the mode they were traced in
+        with contextlib.suppress(NotImplementedError):  # torch.export fixes the mode as it traces
             module.eval()
         self.example_inputs = example_inputs
         self.feeding = feeding
@@ -184,7 +182,7 @@ def _load_state_dict(path: Path) -> Any:
 
 
 def load_callable(reference: str) -> TorchModel:
-    """``module.path:callable`` (also ``file.py:callable``) that returns a module, (module, example_inputs) or a Source."""
+    """``module.path:callable`` or ``file.py:callable``: gives a module, (module, example_inputs) or a Source."""
     import_torch()
     import_torchvision(required=False)
     module_name, _, attribute = reference.partition(":")
@@ -204,7 +202,11 @@ def load_callable(reference: str) -> TorchModel:
             where=reference,
             found=", ".join(n for n in vars(module) if not n.startswith("_"))[:200],
         )
-    return from_object(factory() if not hasattr(factory, "forward") else factory, name=attribute)
+    if hasattr(factory, "forward"):
+        return from_object(factory, name=attribute)
+    with quiet():
+        made = factory()
+    return from_object(made, name=Path(module_name).stem.rsplit(".", 1)[-1] if attribute == "model" else attribute)
 
 
 def _import_user_module(name: str) -> Any:
@@ -358,7 +360,7 @@ def _read_graph(program: Any) -> Graph:
         if node.op == "placeholder" and node.name not in parameters:
             inputs.append(node.name)
         elif node.op == "call_function":
-            read = [n for n in node.all_input_nodes]
+            read = list(node.all_input_nodes)
             stack = list((node.meta.get("nn_module_stack") or {}).values())
             nodes.append(
                 Node(

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
 from coreproof.errors import RunError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.run.images import to_picture

@@ -55,7 +55,7 @@ def fit(picture: Image.Image, feeding: Feeding) -> Image.Image:
 
 
 def pixels(picture: Image.Image, colour: Colour) -> npt.NDArray[np.float32]:
-    """[1, C, H, W] float32 values 0-255 in the given channel order. Grey is ITU-R 601-2 luma, as PIL and vImage have it."""
+    """[1, C, H, W] float32 values 0-255 in the given channel order. Grey is ITU-R 601-2 luma."""
     if colour in ("GRAY", "GRAY_FLOAT16"):
         plane = np.asarray(picture.convert("L"), dtype=np.float32)
         return plane[None, None]

@@ -27,7 +27,7 @@ class Prepared:
     engine: str
 
     def finish(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        """The graph's outputs as the model's features: pictures for image outputs, label and dictionary for classifiers."""
+        """The graph's outputs as the model's features: pictures, a classifier's label and dictionary, arrays."""
         finished: dict[str, Any] = {}
         for feature in self.signature.outputs:
             if feature.name in (self.signature.predicted_label, self.signature.probabilities):
@@ -64,5 +64,5 @@ def prepare(model: Model, precision: str) -> Prepared:
         return Prepared(model.ir, model.signature, {}, model.name, "ONNX Runtime")
     from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
 
-    lowered = coreml_to_onnx(model, precision=precision)  # type: ignore[arg-type]
+    lowered = coreml_to_onnx(model, precision=precision)
     return Prepared(lowered.model, lowered.signature, lowered.values, model.name, "coreproof's runtime (ONNX Runtime)")

@@ -34,7 +34,7 @@ def predict(
     ``feeding`` None takes what the model carries; a model with an image input needs none beyond its geometry.
     Scores that are not probabilities are passed through a softmax.
 
-    Raises InputError for a model that is no picture classifier or whose feeding is not known, PhotoError for a bad picture.
+    Raises InputError for a model that is no picture classifier or whose feeding is not known, PhotoError.
     """
     from coreproof.model.load import load
 
@@ -75,7 +75,7 @@ def scores(
 
 
 def probabilities(running: Session, outputs: dict[str, Any]) -> npt.NDArray[np.float64]:
-    """A classifier's outputs as probabilities: its dictionary in label order, or its only output, softmax where needed."""
+    """A classifier's outputs as probabilities: its dictionary in label order, or its only output, after softmax."""
     name = running.signature.probabilities
     if name is not None and name in outputs:
         flat = np.array(list(outputs[name].values()), dtype=np.float64)

@@ -45,7 +45,7 @@ class Session(ABC):
         Returns the model's outputs and the tapped values by name. Raises InputError or RunError.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Frees what the engine holds."""
 
     def __enter__(self) -> Session:
@@ -65,9 +65,10 @@ def session(
 ) -> Session:
     """Makes a model ready to run.
 
-    ``engine`` "auto" is PyTorch for PyTorch models, ONNX Runtime for ONNX models, and coreproof's runtime (Core ML lowered
-    to ONNX) for Core ML models. "coreml" is Apple's own engine, on a Mac. ``precision`` "stored" rounds every result
-    of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves the number to the engine.
+    ``engine`` "auto" is PyTorch for PyTorch models, ONNX Runtime for ONNX models, and coreproof's runtime (Core ML
+    lowered to ONNX) for Core ML models. "coreml" is Apple's own engine, on a Mac. ``precision`` "stored" rounds every
+    result of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves
+    the number to the engine.
 
     Raises UnsupportedOperatorsError when a Core ML model holds operators that coreproof cannot lower (all are named).
     """

@@ -1,0 +1,42 @@
+"""``coreproof compare``: many models over many photos, and why they disagree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coreproof.errors import LineupError
+
+
+def command(
+    lineup: Annotated[Path, typer.Argument(help="LINEUP.toml: the models and how each is fed.", show_default=False)],
+    photos: Annotated[Path, typer.Option(help="A folder of pictures; a labels.csv in it gives the truth.")],
+    out: Annotated[Path, typer.Option(help="Folder for index.html and comparison.json.")],
+    data: Annotated[
+        Path | None, typer.Option(help="What the line-up's paths are relative to (default: its folder).")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder that keeps predictions, to resume (default: OUT/store).")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="A csv with file, class index, synset, name.")] = None,
+) -> None:
+    """Compare models over photos: agreement matrix, statistics, one page to read."""
+    from rich.console import Console
+
+    from coreproof.cli.matrix import agreement_table
+    from coreproof.cli.progress import progress
+    from coreproof.compare.compare import compare
+    from coreproof.compare.lineup import load_lineup
+
+    if not lineup.is_file():
+        raise LineupError("there is no such line-up", where=str(lineup))
+    with progress() as report:
+        comparison = compare(
+            load_lineup(lineup, data=data), photos, store=store or out / "store", labels=labels, progress=report
+        )
+    page = comparison.page(out)
+    console = Console()
+    console.print(agreement_table(comparison))
+    console.print(f"page: {page}")

@@ -1,0 +1,107 @@
+"""``coreproof convert``: one format into another."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coreproof.cli import options
+from coreproof.cli.options import ModelArgument, Trust, feeding_from, one_of, read_labels
+from coreproof.errors import InputError
+
+_BY_SUFFIX = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
+
+
+def command(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Argument(help="OUT.onnx, OUT.mlpackage or OUT.mlmodel.", show_default=False)],
+    to: Annotated[
+        str | None, typer.Option(help="onnx, mlprogram or neuralnetwork (default: as OUT's suffix says).")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Arithmetic of an ML Program: fp16 or fp32.")] = "fp16",
+    target: Annotated[str | None, typer.Option(help="Deployment target: iOS15 ... iOS18, macOS12 ...")] = None,
+    image: Annotated[
+        bool, typer.Option("--image", help="Make the input a picture; scale, mean and std go inside.")
+    ] = False,
+    labels: Annotated[Path | None, typer.Option(help="Make a classifier with these labels, one a line.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Batch sizes: 4, a range 1-16, or a list 1,4,16.")] = None,
+    size: options.Size = None,
+    colour: options.Colour = None,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    trust: Trust = False,
+) -> None:
+    """Convert PyTorch or ONNX to Core ML, PyTorch or Core ML to ONNX."""
+    from coreproof.convert import convert
+    from coreproof.model.load import load
+
+    kind = one_of(to or _BY_SUFFIX.get(out.suffix, out.suffix), tuple(_BY_SUFFIX.values()), "--to")
+    loaded = load(model, trust=trust)
+    arguments: dict[str, Any] = {}
+    if kind != "onnx":
+        if kind == "mlprogram":
+            arguments["precision"] = one_of(precision, ("fp16", "fp32"), "--precision")
+        arguments["target"] = target
+        arguments["labels"] = read_labels(labels)
+        if image:
+            feeding = feeding_from(
+                getattr(loaded, "feeding", None), size=size, colour=colour, scale=scale, mean=mean, std=std
+            )
+            arguments["images"] = {_picture_input(loaded): image_input(feeding)}
+        if batch is not None:
+            arguments["shapes"] = {f.name: _with_batch(f, batch) for f in loaded.signature.inputs}
+    elif labels is not None or image or batch is not None:
+        raise InputError("--labels, --image and --batch are for Core ML", found=f"--to {kind}")
+    converted = convert(loaded, kind, **arguments)
+    converted.save(out)
+    nodes = len(converted.graph.nodes)
+    typer.echo(f"{out}: {converted.format}, {nodes} layers")
+    for feature in converted.signature.inputs:
+        typer.echo(f"  input   {feature}")
+    for feature in converted.signature.outputs:
+        typer.echo(f"  output  {feature}")
+    for note in converted.notes:
+        typer.echo(f"  note    {note}")
+
+
+def image_input(feeding: Any) -> Any:
+    """What the converter has to put inside the model so that it takes plain pixels."""
+    from coreproof.convert.onnx_to_coreml.convert import ImageInput
+
+    if feeding is None:
+        return ImageInput()
+    return ImageInput(colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale)
+
+
+def _picture_input(model: Any) -> str:
+    """The one input that can be a picture: rank 4 with one or three channels."""
+    fitting = [
+        f.name for f in model.signature.inputs if f.shape is not None and len(f.shape) == 4 and f.shape[1] in (1, 3)
+    ]
+    if len(fitting) != 1:
+        raise InputError(
+            "--image needs a model with exactly one input of shape [N, 1 or 3, height, width]",
+            where=model.name,
+            found="; ".join(str(f) for f in model.signature.inputs),
+        )
+    return str(fitting[0])
+
+
+def _with_batch(feature: Any, batch: str) -> list[Any]:
+    """The feature's shape with its first dimension freed: a number, (low, high), or several shapes."""
+    if feature.shape is None or not feature.shape:
+        raise InputError("--batch needs inputs of known rank", found=str(feature))
+    rest = list(feature.shape[1:])
+    try:
+        if "," in batch:
+            return [[int(n), *rest] for n in batch.split(",")]
+        if "-" in batch:
+            low, high = batch.split("-", 1)
+            return [(int(low), int(high) if high else math.inf), *rest]
+        return [int(batch), *rest]
+    except ValueError:
+        raise InputError("--batch takes 4, 1-16 or 1,4,16", found=batch) from None

@@ -1,0 +1,63 @@
+"""The command line: the verbs of the package, one file a verb."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from coreproof.cli import compare, convert, predict, prove, show, verify, view
+from coreproof.errors import CoreproofError
+
+app = typer.Typer(
+    name="coreproof",
+    help="Carry a model from PyTorch or ONNX to Core ML, on any operating system, and prove that it is still the same.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command("prove")(prove.command)
+app.command("convert")(convert.command)
+app.command("show")(show.command)
+app.command("predict")(predict.command)
+app.command("verify")(verify.command)
+app.command("compare")(compare.command)
+app.command("view")(view.command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
+) -> None:
+    if version:
+        from coreproof import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 0 fine, 1 a disagreement or finding, 2 bad input, 130 interrupted."""
+    try:
+        app()
+    except CoreproofError as error:
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(stderr=True)
+        first, *rest = str(error).splitlines()
+        console.print(Text("error: ", style="bold red") + Text(first))
+        for line in rest:
+            console.print(Text(line), soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was finished is kept\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""``coreproof show``: the layers of a model with inputs, outputs, shapes and parameters, one line a layer."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coreproof.cli.options import ModelArgument, Trust
+from coreproof.errors import InputError
+
+if TYPE_CHECKING:
+    from coreproof.model.base import Model
+    from coreproof.model.graph import Graph, Node
+
+
+def command(
+    model: ModelArgument,
+    layer: Annotated[
+        str | None, typer.Option(help="Everything about one layer: attributes, parameters, neighbours.")
+    ] = None,
+    grep: Annotated[str | None, typer.Option(help="Only layers whose line matches this regular expression.")] = None,
+    head: Annotated[int | None, typer.Option(help="Only the first N layers.", min=0)] = None,
+    tail: Annotated[int | None, typer.Option(help="Only the last N layers.", min=0)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    trust: Trust = False,
+) -> None:
+    """Show a model's features and layers, alike for PyTorch, ONNX, NeuralNetwork and ML Program."""
+    from coreproof.model.load import load
+
+    loaded = load(model, trust=trust)
+    graph = with_shapes(loaded)
+    nodes = chosen_nodes(graph, layer=layer, grep=grep, head=head, tail=tail)
+    if as_json:
+        typer.echo(json.dumps(as_document(loaded, graph, nodes), indent=2, default=str))
+    elif layer is not None:
+        for node in nodes:
+            typer.echo("\n".join(describe(node, graph)))
+    else:
+        typer.echo("\n".join(header(loaded, graph)))
+        typer.echo("\n".join(table(nodes, graph)))
+
+
+def with_shapes(model: Model) -> Graph:
+    """The stored graph; values whose shape the file does not say get the one that the lowering infers, where it can."""
+    graph = model.graph
+    if model.format != "neuralnetwork":
+        return graph
+    from dataclasses import replace
+
+    from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
+    from coreproof.errors import CoreproofError
+    from coreproof.model.coreml import CoreMLModel
+    from coreproof.model.graph import Value
+    from coreproof.model.onnx import OnnxModel
+
+    assert isinstance(model, CoreMLModel)
+    try:
+        lowered = coreml_to_onnx(model, precision="fp32")
+    except CoreproofError:
+        return graph  # a broken model is shown as it is; verify and doctor say what is wrong with it
+    known = OnnxModel(lowered.model, name=model.name).graph.values
+    values = dict(graph.values)
+    for name in values:
+        twin = known.get(lowered.values.get(name, name))
+        if twin is not None:
+            values[name] = Value(name, twin.dtype, twin.shape)
+    return replace(graph, values=values)
+
+
+def chosen_nodes(
+    graph: Graph, *, layer: str | None = None, grep: str | None = None, head: int | None = None, tail: int | None = None
+) -> list[Node]:
+    """The nodes that the options leave, in stored order."""
+    nodes = list(graph.nodes)
+    if layer is not None:
+        nodes = [n for n in nodes if layer == n.name or layer in n.outputs]
+        if not nodes:
+            import difflib
+
+            near = difflib.get_close_matches(layer, [n.name for n in graph.nodes], 3)
+            raise InputError(
+                f"the model has no layer {layer!r}", fix=f"did you mean {', '.join(near)}?" if near else None
+            )
+    if grep is not None:
+        try:
+            pattern = re.compile(grep)
+        except re.error as error:
+            raise InputError("--grep is not a regular expression", found=f"{grep!r}: {error}") from None
+        nodes = [n for n in nodes if pattern.search("  ".join(_cells(n, graph)))]
+    if head is not None and tail is not None:
+        nodes = nodes if head + tail >= len(nodes) else nodes[:head] + nodes[len(nodes) - tail :]
+    elif head is not None:
+        nodes = nodes[:head]
+    elif tail is not None:
+        nodes = nodes[len(nodes) - tail :] if tail < len(nodes) else nodes
+    return nodes
+
+
+def header(model: Model, graph: Graph) -> list[str]:
+    """Name, format, features and totals."""
+    signature = model.signature
+    parameters = sum(_parameter_count(n) for n in graph.nodes)
+    lines = [f"{model.name}  ({model.format})"]
+    lines += [f"  input   {feature}" for feature in signature.inputs]
+    lines += [f"  output  {feature}" for feature in signature.outputs]
+    if signature.labels:
+        shown = ", ".join(map(str, signature.labels[:3]))
+        lines.append(f"  labels  {len(signature.labels)}: {shown}{', ...' if len(signature.labels) > 3 else ''}")
+    lines += [f"  note    {note}" for note in model.notes]
+    lines.append(f"  {len(graph.nodes)} layers, {parameters:,} parameters")
+    return [*lines, ""]
+
+
+def table(nodes: list[Node], graph: Graph) -> list[str]:
+    """One aligned line a layer: name, operator, inputs -> outputs, shape, parameters, attributes."""
+    rows = [("layer", "operator", "inputs -> outputs", "shape", "parameters", "attributes")]
+    rows += [_cells(n, graph) for n in nodes]
+    widths = [min(max(len(r[i]) for r in rows), limit) for i, limit in enumerate((40, 28, 56, 20, 12, 0))]
+    lines = []
+    for row in rows:
+        cells = [_shorten(cell, width).ljust(width) for cell, width in zip(row[:5], widths[:5], strict=True)]
+        lines.append("  ".join([*cells, row[5]]).rstrip())
+    return lines
+
+
+def _cells(node: Node, graph: Graph) -> tuple[str, str, str, str, str, str]:
+    read = [name for name in node.inputs if name and not _is_constant(name, graph)]
+    shapes = ", ".join(_shape(name, graph) for name in node.outputs)
+    count = _parameter_count(node)
+    attributes = " ".join(f"{k}={_brief(v)}" for k, v in node.attributes.items())
+    source = f"[{node.source}] " if node.source else ""
+    flow = f"{', '.join(read)} -> {', '.join(node.outputs)}"
+    return node.name, node.operator, flow, shapes, f"{count:,}" if count else "", source + attributes
+
+
+def _is_constant(name: str, graph: Graph) -> bool:
+    value = graph.values.get(name)
+    return value is not None and value.constant
+
+
+def _shape(name: str, graph: Graph) -> str:
+    value = graph.values.get(name)
+    if value is None or value.shape is None:
+        return "?"
+    return "x".join("?" if d is None else str(d) for d in value.shape) or "scalar"
+
+
+def _parameter_count(node: Node) -> int:
+    return sum(math.prod(shape) for dtype, shape in node.parameters.values() if dtype != "str" and shape)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, tuple | list) and len(value) > 8:
+        return f"[{', '.join(map(str, value[:4]))}, ... {len(value)} values]"
+    if isinstance(value, tuple | list):
+        return f"[{','.join(_brief(v) for v in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width // 2 - 1] + "…" + text[len(text) - (width - width // 2) :]
+
+
+def describe(node: Node, graph: Graph) -> list[str]:
+    """One layer in full: what it reads and from whom, what it makes and for whom."""
+    lines = [f"{node.name}  ({node.operator})"]
+    if node.source:
+        lines.append(f"  source     {node.source}")
+    for name in node.inputs:
+        producer = graph.producer(name)
+        origin = f"from {producer.name}" if producer else "constant" if _is_constant(name, graph) else "input"
+        lines.append(f"  reads      {name}  {_shape(name, graph)}  ({origin})")
+    for name in node.outputs:
+        readers = ", ".join(c.name for c in graph.consumers(name)) or "output"
+        lines.append(f"  makes      {name}  {_shape(name, graph)}  (for {readers})")
+    lines += [
+        f"  parameter  {k}  {dtype}[{'x'.join(map(str, shape))}]" for k, (dtype, shape) in node.parameters.items()
+    ]
+    lines += [f"  attribute  {k} = {_brief(v)}" for k, v in node.attributes.items()]
+    lines += [f"  block      {block.name}: {len(block.nodes)} layers" for block in node.blocks]
+    return lines
+
+
+def as_document(model: Model, graph: Graph, nodes: list[Node]) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    signature = model.signature
+
+    def feature(f: Any) -> dict[str, Any]:
+        image = None if f.image is None else vars(f.image)
+        return {"name": f.name, "kind": f.kind, "dtype": f.dtype, "shape": f.shape, "image": image}
+
+    return {
+        "name": model.name,
+        "format": model.format,
+        "inputs": [feature(f) for f in signature.inputs],
+        "outputs": [feature(f) for f in signature.outputs],
+        "labels": signature.labels,
+        "notes": model.notes,
+        "layers": [
+            {
+                "name": n.name,
+                "operator": n.operator,
+                "inputs": n.inputs,
+                "outputs": n.outputs,
+                "shapes": {o: v.shape if (v := graph.values.get(o)) else None for o in n.outputs},
+                "attributes": n.attributes,
+                "parameters": {k: {"dtype": d, "shape": s} for k, (d, s) in n.parameters.items()},
+                "source": n.source,
+            }
+            for n in nodes
+        ],
+    }
