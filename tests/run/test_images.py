@@ -1,0 +1,82 @@
+"""Pictures of every kind become what the model's feeding says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from coreproof.errors import PhotoError
+from coreproof.model.features import ImageLayout
+from coreproof.model.feeding import Feeding
+from coreproof.run.images import fit, open_picture, pixels, to_picture, to_tensor
+
+
+def gradient(mode: str = "RGB") -> Image.Image:
+    ramp = np.linspace(0, 255, 40 * 30).reshape(30, 40).astype(np.uint8)
+    return Image.fromarray(np.stack([ramp, ramp[::-1], ramp[:, ::-1]], axis=-1)).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "CMYK", "P", "1"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("a.tiff" if mode == "CMYK" else "a.png")
+    gradient(mode).save(path)
+    picture = open_picture(path)
+    assert picture.mode == "RGB"
+    assert picture.size == (40, 30)
+
+
+def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert open_picture(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gradient().save(tmp_path / "turned.jpg", exif=exif)
+    assert open_picture(tmp_path / "turned.jpg").size == (30, 40)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None])
+def test_a_broken_picture_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "broken.jpg"
+    gradient().save(path)
+    path.write_bytes(path.read_bytes()[:200] if content is None else content)
+    with pytest.raises(PhotoError, match=r"broken\.jpg"):
+        open_picture(path)
+
+
+def test_crop_is_centred() -> None:
+    picture = Image.new("RGB", (300, 200), "black")
+    picture.paste("white", (100, 50, 200, 150))
+    seen = fit(picture, Feeding(size=(100, 100), resize_to=200))
+    assert seen.size == (100, 100)
+    assert np.asarray(seen).min() == 255
+
+
+def test_squash_keeps_nothing_out() -> None:
+    picture = Image.new("RGB", (300, 200), "black")
+    picture.paste("white", (0, 0, 30, 200))
+    seen = np.asarray(fit(picture, Feeding(size=(100, 100), resize="squash", interpolation="nearest")))
+    assert (seen[:, :10] == 255).all()
+    assert (seen[:, 10:] == 0).all()
+
+
+def test_normalisation_is_torchvisions() -> None:
+    feeding = Feeding(size=(40, 30), scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    expected = (np.asarray(gradient(), np.float64) / 255 - feeding.mean) / feeding.std
+    np.testing.assert_allclose(to_tensor(gradient(), feeding)[0], expected.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_bgr_is_rgb_backwards() -> None:
+    np.testing.assert_array_equal(pixels(gradient(), "BGR")[:, ::-1], pixels(gradient(), "RGB"))
+
+
+@pytest.mark.parametrize("colour", ["RGB", "BGR", "GRAY"])
+def test_a_picture_survives_the_way_there_and_back(colour: str) -> None:
+    picture = gradient("L" if colour == "GRAY" else "RGB")
+    back = to_picture(pixels(picture, colour), ImageLayout(40, 30, colour))
+    np.testing.assert_array_equal(np.asarray(back.convert(picture.mode)), np.asarray(picture))

@@ -1,0 +1,63 @@
+"""Sessions: checked inputs, outputs by name, taps on inner values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.errors import InputError, RunError
+from tests.models import conv_relu_onnx
+
+X = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
+
+
+def test_taps_bring_out_what_the_optimiser_fuses_away() -> None:
+    with cp.session(conv_relu_onnx()) as running:
+        assert running.tappable == {"c", "y"}
+        result = running.run({"x": X}, taps=["c"])
+    assert result["c"].min() < 0
+    np.testing.assert_array_equal(np.maximum(result["c"], 0), result["y"])
+
+
+def test_inputs_are_cast_to_the_declared_dtype() -> None:
+    with cp.session(conv_relu_onnx()) as running:
+        np.testing.assert_array_equal(running.run({"x": X.astype(np.float64)})["y"], running.run({"x": X})["y"])
+
+
+def test_a_wrong_shape_is_named() -> None:
+    with cp.session(conv_relu_onnx()) as running, pytest.raises(InputError, match=r"float32\[1x3x8x8\]"):
+        running.run({"x": X[:, :2]})
+
+
+def test_all_wrong_names_are_named_at_once() -> None:
+    with cp.session(conv_relu_onnx()) as running, pytest.raises(InputError, match=r"give x; leave out y, z"):
+        running.run({"y": X, "z": X})
+
+
+def test_a_symbolic_batch_takes_any_number() -> None:
+    with cp.session(conv_relu_onnx(batch="batch")) as running:
+        assert running.run({"x": np.repeat(X, 5, axis=0)})["y"].shape == (5, 4, 8, 8)
+
+
+def test_the_wrong_engine_says_what_it_runs() -> None:
+    with pytest.raises(RunError, match="torch engine does not run onnx"):
+        cp.session(conv_relu_onnx(), engine="torch")
+
+
+def test_pytorch_and_its_export_agree_at_every_value() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 5)
+    )
+    model = cp.load((module, (torch.from_numpy(X),)))
+    exported = cp.convert(model, "onnx")
+    with cp.session(model) as ours, cp.session(exported) as theirs:
+        taps = sorted(ours.tappable & theirs.tappable)
+        assert len(taps) >= 2
+        name = model.input_names[0]
+        left, right = ours.run({name: X}, taps), theirs.run({name: X}, taps)
+    assert set(left) == set(right)
+    for value, expected in left.items():
+        np.testing.assert_allclose(right[value], expected, rtol=1e-4, atol=1e-5)
