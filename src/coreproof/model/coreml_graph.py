@@ -149,17 +149,25 @@ def program_graph(program: Any, function: str = "main") -> Graph:
 def block_graph(block: Any, name: str, inputs: Mapping[str, Value]) -> Graph:
     """One MIL block. Values of enclosing blocks that it reads are not repeated in its ``values``."""
     values: dict[str, Value] = dict(inputs)
+    settings: dict[str, Any] = {}
     nodes: list[Node] = []
     for operation in block.operations:
         is_constant = operation.type == "const" or operation.type.startswith("constexpr_")
         for output in operation.outputs:
             values[output.name] = _value(output.name, output.type, constant=is_constant)
         if operation.type != "const":
-            nodes.append(_operation_node(operation, values))
+            nodes.append(_operation_node(operation, values, settings))
+        elif (setting := immediate(operation.attributes["val"])) is not None and _is_short(setting):
+            settings[operation.outputs[0].name] = setting
     return Graph(name, tuple(nodes), tuple(inputs), tuple(block.outputs), values)
 
 
-def _operation_node(operation: Any, values: Mapping[str, Value]) -> Node:
+def _is_short(setting: Any) -> bool:
+    return not isinstance(setting, tuple) or len(setting) <= 16
+
+
+def _operation_node(operation: Any, values: Mapping[str, Value], settings: Mapping[str, Any]) -> Node:
+    """Short constants (strides, pads, axes, ...) are shown as what they are, attributes; long ones as parameters."""
     inputs: list[str] = []
     attributes: dict[str, Any] = {}
     parameters: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -169,7 +177,9 @@ def _operation_node(operation: Any, values: Mapping[str, Value]) -> Node:
                 attributes[key] = immediate(binding.value)
                 continue
             value = values.get(binding.name)
-            if value is not None and value.constant:
+            if binding.name in settings:
+                attributes[key] = settings[binding.name]
+            elif value is not None and value.constant:
                 shape = tuple(d for d in value.shape or () if isinstance(d, int))
                 parameters[key] = (value.dtype or "?", shape)
             inputs.append(binding.name)

@@ -146,7 +146,8 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
     arguments: dict[str, Any] = {"weights": None}
     if "num_classes" in options:
         arguments["num_classes"] = int(options["num_classes"])
-    if "weights_backbone" in inspect.signature(torchvision.models.get_model_builder(name)).parameters:
+    builder = torchvision.models.get_model_builder(name)
+    if "weights_backbone" in inspect.signature(builder).parameters:
         arguments["weights_backbone"] = None
     seed = int(options.get("seed", 0))
     torch.manual_seed(seed)
@@ -162,7 +163,23 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
     size, resize_to = _LARGER_PICTURES.get(name, (224, 256))
     feeding = Feeding(**{**vars(TORCHVISION_FEEDING), "size": (size, size), "resize_to": resize_to})
     torch.manual_seed(seed)
-    return TorchModel(module, (torch.randn(1, 3, size, size),), name=name, notes=notes, feeding=feeding)
+    sees_imagenet = "num_classes" not in options and name in torchvision.models.list_models(torchvision.models)
+    return TorchModel(
+        module,
+        (torch.randn(1, 3, size, size),),
+        name=name,
+        notes=notes,
+        feeding=feeding,
+        labels=imagenet_labels() if sees_imagenet else None,
+    )
+
+
+def imagenet_labels() -> tuple[str, ...] | None:
+    """The 1000 ImageNet classes in standard order, from torchvision's own metadata; None without torchvision."""
+    if import_torchvision(required=False) is None:
+        return None
+    meta = importlib.import_module("torchvision.models._meta")
+    return tuple(meta._IMAGENET_CATEGORIES)
 
 
 def _load_state_dict(path: Path) -> Any:
