@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with trained ImageNet weights, both from the Python package index; used as ``examples/efficientnet_lite0.py:model``."""
+"""EfficientNet-Lite0 with trained ImageNet weights, from the package index: examples/efficientnet_lite0.py:model."""
 
 from __future__ import annotations
 

@@ -1,0 +1,87 @@
+"""``coreproof prove``: the whole chain of one model, from its source to Core ML, each step proved."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coreproof.cli import options
+from coreproof.cli.options import Trust, feeding_from, read_labels
+
+
+def command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="torchvision:NAME[?weights=FILE], module.path:callable, a .pt2 or a .onnx file.", show_default=False
+        ),
+    ],
+    photos: Annotated[Path, typer.Option(help="A folder of pictures; a labels.csv in it gives the truth.")],
+    out: Annotated[Path, typer.Option(help="Folder for index.html, proof.json and the converted models.")],
+    target: Annotated[str, typer.Option(help="Deployment target of the ML Programs.")] = "iOS17",
+    witness: Annotated[bool, typer.Option(help="Also convert by coremltools' own PyTorch route.")] = True,
+    labels: Annotated[Path | None, typer.Option(help="Class labels, one a line.")] = None,
+    size: options.Size = None,
+    squash: options.Squash = False,
+    resize_to: options.ResizeTo = None,
+    interpolation: options.Interpolation = None,
+    colour: options.Colour = None,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    trust: Trust = False,
+) -> None:
+    """Convert a model to Core ML and prove every step: verified tensor by tensor, compared over photos, on one page.
+
+    Exit 0 when every step agrees, 1 when one does not.
+    """
+    from rich.console import Console
+
+    from coreproof.cli.matrix import agreement_table
+    from coreproof.cli.progress import progress
+    from coreproof.model.load import load
+    from coreproof.prove import prove
+
+    loaded = load(source, trust=trust)
+    feeding = feeding_from(
+        getattr(loaded, "feeding", None),
+        size=size,
+        squash=squash,
+        resize_to=resize_to,
+        interpolation=interpolation,
+        colour=colour,
+        scale=scale,
+        mean=mean,
+        std=std,
+    )
+    console = Console()
+    with progress() as report:
+        proof = prove(
+            loaded,
+            photos,
+            out,
+            feeding=feeding,
+            labels=read_labels(labels),
+            target=target,
+            witness=witness,
+            progress=report,
+            announce=lambda step: console.print(step_line(step)),
+            command=shlex.join(["coreproof", *sys.argv[1:]]),
+        )
+    if proof.comparison is not None:
+        console.print(agreement_table(proof.comparison))
+    console.print(f"[bold {'green' if proof.agrees else 'red'}]{proof.text}[/]")
+    console.print(f"page   {proof.page}")
+    console.print(f"proof  {proof.folder / 'proof.json'}")
+    raise typer.Exit(0 if proof.agrees else 1)
+
+
+def step_line(step: object) -> str:
+    """One line on the terminal: what was done, whether it holds, in how many seconds."""
+    ok = getattr(step, "ok")  # noqa: B009 - the step's class is not imported here
+    mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}[ok]
+    return f"{mark} [bold]{step.name}[/] {step.text} [dim]({step.seconds:.1f} s)[/]"  # type: ignore[attr-defined]
