@@ -1,0 +1,129 @@
+"""show and predict as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from coreproof.model.onnx import OnnxModel
+from tests.cli.conftest import Ran
+from tests.models import conv_relu_onnx
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    return OnnxModel(conv_relu_onnx(), name="net").save(tmp_path / "net.onnx")
+
+
+def test_one_line_a_layer(coreproof: Run, net: Path) -> None:
+    ran = coreproof("show", net)
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    conv = next(line for line in lines if line.startswith("conv"))
+    assert conv.split() == ["conv", "Conv", "x", "->", "c", "1x4x8x8", "112", "pads=[1,1,1,1]"]
+    assert "  input   x: float32[1x3x8x8]" in lines
+
+
+def test_head_tail_and_grep_choose(coreproof: Run, net: Path) -> None:
+    assert "relu" not in coreproof("show", net, "--head", 1).out
+    assert "conv" not in coreproof("show", net, "--tail", 1).out
+    assert "conv" not in coreproof("show", net, "--grep", "Relu").out
+
+
+def test_one_layer_in_full(coreproof: Run, net: Path) -> None:
+    out = coreproof("show", net, "--layer", "relu").out
+    assert "reads      c  1x4x8x8  (from conv)" in out
+    assert "makes      y  1x4x8x8  (for output)" in out
+
+
+def test_json(coreproof: Run, net: Path) -> None:
+    document = json.loads(coreproof("show", net, "--json").out)
+    assert [layer["operator"] for layer in document["layers"]] == ["Conv", "Relu"]
+    assert document["layers"][0]["parameters"]["w"] == {"dtype": "float32", "shape": [4, 3, 3, 3]}
+
+
+def test_an_unknown_layer_is_bad_input(coreproof: Run, net: Path) -> None:
+    ran = coreproof("show", net, "--layer", "rely")
+    assert ran.code == 2
+    assert "did you mean relu" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_missing_file_is_bad_input(coreproof: Run, tmp_path: Path) -> None:
+    ran = coreproof("show", tmp_path / "none.onnx")
+    assert ran.code == 2
+    assert "no such model" in ran.err
+
+
+def classifier(tmp_path: Path) -> Path:
+    """Four classes: how much red, green, blue, and a constant."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    weights = np.zeros((4, 3), np.float32)
+    weights[:3] = np.eye(3) * 10
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+            helper.make_node("Gemm", ["f", "w"], ["y"], transB=1),
+        ],
+        "colours",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.tobytes(), raw=True)],
+    )
+    path = tmp_path / "colours.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_predict_names_the_top_class(coreproof: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), (0, 200, 0)).save(tmp_path / "green.png")
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\nother\n")
+    ran = coreproof(
+        "predict", classifier(tmp_path), tmp_path / "green.png", "--size", 8, "--scale", "1/255",
+        "--labels", tmp_path / "labels.txt", "--top", 1,
+    )  # fmt: skip
+    assert ran.code == 0
+    assert ran.out.split()[-1] == "green"
+
+
+def test_predict_skips_what_is_no_picture(coreproof: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), (200, 0, 0)).save(tmp_path / "red.png")
+    (tmp_path / "broken.jpg").write_text("no")
+    arguments = ("predict", classifier(tmp_path), tmp_path / "broken.jpg", "--size", 8)
+    assert coreproof(*arguments).code == 2
+    ran = coreproof(*arguments, tmp_path / "red.png")
+    assert ran.code == 0
+    assert "broken.jpg" in ran.err
+
+
+def test_predict_asks_for_the_feeding(coreproof: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "black.png")
+    ran = coreproof("predict", classifier(tmp_path), tmp_path / "black.png")
+    assert ran.code == 2
+    assert "--mean" in ran.err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["show", "--help"]])
+def test_help_needs_no_heavy_import(arguments: list[str]) -> None:
+    program = (
+        "import sys; sys.argv = ['coreproof'] + sys.argv[1:]\n"
+        "from coreproof.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'coremltools', 'onnxruntime', 'onnx', 'numpy', 'duckdb', 'pyarrow'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
