@@ -1,0 +1,262 @@
+"""Lowers a whole NeuralNetwork, NeuralNetworkClassifier or NeuralNetworkRegressor: inputs, preprocessing, layers, outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.convert.coreml_to_onnx.neuralnetwork import (
+    activation,
+    binary,
+    constants,
+    control,
+    convolution,
+    elementwise,
+    indexing,
+    matrix,
+    normalization,
+    pooling,
+    recurrent,
+    reduction,
+    resize,
+    slicing,
+    suppression,
+)
+from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, f32, i64, known
+from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
+from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS
+from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import Scope, all_layers, names_read
+from coreproof.errors import ConversionError, UnsupportedOperatorsError
+from coreproof.model.coreml import CoreMLModel
+from coreproof.model.features import Dimension, Feature, Signature
+
+if TYPE_CHECKING:
+    from coreproof.convert.coreml_to_onnx.convert import LoweredModel
+
+FAMILIES = (
+    activation, binary, constants, control, convolution, elementwise, indexing, matrix, normalization, pooling,
+    recurrent, reduction, resize, slicing, suppression,
+)  # fmt: skip
+"""The modules whose import fills the registry."""
+
+
+def lower_network(model: CoreMLModel, precision: str) -> LoweredModel:
+    """The ONNX model of a NeuralNetwork. Networks compute in float32 whatever ``precision`` says."""
+    from coreproof.convert.coreml_to_onnx.convert import LoweredModel
+
+    network = model.network
+    layers = list(network.layers)
+    _refuse_unsupported(model, layers)
+    signature = model.signature
+    probabilities = _probability_blob(model, layers)
+    wanted = {f.name for f in signature.outputs} | ({probabilities} if probabilities else set())
+    b = FoldingBuilder()
+    b._names.update(name for layer in all_layers(layers) for name in (*layer.input, *layer.output))
+    scope = Scope(b, frozenset(names_read(layers) | wanted))
+    exact_arrays = network.arrayInputShapeMapping == 1 and model.spec.specificationVersion >= 4
+    exact_images = network.imageInputShapeMapping == 1 and model.spec.specificationVersion >= 4
+    for feature in signature.inputs:
+        _add_input(model, scope, feature, exact_images if feature.kind == "image" else exact_arrays)
+    scope.lower(layers)
+
+    plain = [f for f in signature.outputs if f.name not in (signature.predicted_label, signature.probabilities)]
+    outputs = {f.name: _output(model, scope, f) for f in plain}
+    if probabilities is not None:
+        outputs[probabilities] = _scores(model, scope, probabilities, signature, outputs.get(probabilities))
+    values = {name: blob.value.name or name for name, blob in scope.blobs.items()}
+    values.update({name: name for name in (*outputs, *(f.name for f in signature.inputs))})
+    return LoweredModel(
+        model=b.model(list(outputs.values())),
+        signature=replace(signature, scores=probabilities),
+        values=values,
+    )
+
+
+def _refuse_unsupported(model: CoreMLModel, layers: Iterable[Any]) -> None:
+    missing = []
+    for layer in all_layers(layers):
+        kind = layer.WhichOneof("layer")
+        if kind not in LAYERS:
+            missing.append((f"custom:{layer.custom.className}" if kind == "custom" else str(kind), layer.name))
+    if missing:
+        raise UnsupportedOperatorsError(model.where, missing, "ONNX")
+
+
+# inputs
+
+
+def _add_input(model: CoreMLModel, scope: Scope, feature: Feature, exact: bool) -> None:
+    """The ONNX input of a feature, and the blob that the layers see under its name."""
+    b = scope.b
+    shape = _input_shape(model, feature)
+    value = b.input(feature.name, "float32" if feature.kind == "image" else feature.dtype or "float32", shape)
+    scope.taken.add(feature.name)
+    if feature.kind == "image":
+        scope.blobs[feature.name] = Blob(_preprocessed(model, scope, feature, value), 0 if exact else 1)
+        return
+    if value.dtype != ir.DataType.FLOAT:
+        value = b.op("Cast", value, to=int(ir.DataType.FLOAT))
+    hidden = 0
+    if not exact:
+        if len(shape) == 1:
+            value, hidden = b.op("Unsqueeze", value, i64([0, 2, 3])), 1
+        elif len(shape) == 3:
+            value, hidden = b.op("Unsqueeze", value, i64([0])), 1
+        elif len(shape) != 5:
+            raise ConversionError(
+                f"input {feature.name!r} has a shape that its network cannot read",
+                where=model.where,
+                expected="[C], [C, H, W] or [Seq, Batch, C, H, W] (the network maps arrays to rank 5)",
+                found=list(shape),
+            )
+    scope.blobs[feature.name] = Blob(value, hidden)
+
+
+def _input_shape(model: CoreMLModel, feature: Feature) -> list[Dimension]:
+    """The declared shape with a name for each length that may vary."""
+    if feature.image is not None:
+        declared: list[Dimension] = [feature.image.height, feature.image.width]
+    elif feature.shape is not None:
+        declared = list(feature.shape)
+    else:
+        raise ConversionError(
+            f"input {feature.name!r} does not declare its shape",
+            where=model.where,
+            expected="a multi-array or image input with a shape",
+            found=str(feature),
+        )
+    for i in range(len(declared)):
+        lengths = {s[i] for s in feature.enumerated if len(s) == len(declared)} | {declared[i]}
+        ranged = feature.ranges[i] if len(feature.ranges) == len(declared) else None
+        if len(lengths) > 1 or (ranged is not None and ranged.low != ranged.high):
+            declared[i] = f"{feature.name}_{i}"
+    return declared if feature.image is None else [1, feature.image.channels, *declared]
+
+
+def _preprocessed(model: CoreMLModel, scope: Scope, feature: Feature, value: ir.Value) -> ir.Value:
+    """The image after the scalers and mean images that are stored for it."""
+    assert feature.image is not None
+    b = scope.b
+    colour = feature.image.colour
+    for step in model.network.preprocessing:
+        if step.featureName not in ("", feature.name):
+            continue
+        if step.WhichOneof("preprocessor") == "meanImage":
+            shape = (feature.image.channels, feature.image.height, feature.image.width)
+            mean = np.asarray(step.meanImage.meanImage, np.float32)
+            if mean.size != int(np.prod(shape)):
+                raise ConversionError(
+                    f"the mean image of input {feature.name!r} does not fit it",
+                    where=model.where,
+                    expected=f"{int(np.prod(shape))} values for {list(shape)}",
+                    found=f"{mean.size} values",
+                )
+            value = b.op("Sub", value, mean.reshape(1, *shape), name=f"{feature.name}_preprocessed")
+            continue
+        scaler = step.scaler
+        bias = {
+            "RGB": [scaler.redBias, scaler.greenBias, scaler.blueBias],
+            "BGR": [scaler.blueBias, scaler.greenBias, scaler.redBias],
+        }.get(colour, [scaler.grayBias])
+        if scaler.channelScale != 1:
+            value = b.op("Mul", value, f32(scaler.channelScale), name=f"{feature.name}_scaled")
+        if any(bias):
+            value = b.op("Add", value, f32(bias).reshape(1, -1, 1, 1), name=f"{feature.name}_preprocessed")
+    return value
+
+
+# outputs
+
+
+def _blob(model: CoreMLModel, scope: Scope, name: str) -> Blob:
+    blob = scope.find(name)
+    if blob is None:
+        raise ConversionError(
+            f"output {name!r} is made by no layer of the network",
+            where=model.where,
+            expected="the name of a blob",
+            found=name,
+            fix="the blobs made last are " + ", ".join(list(scope.blobs)[-3:]),
+        )
+    return blob
+
+
+def _output(model: CoreMLModel, scope: Scope, feature: Feature) -> ir.Value:
+    """The blob of an output in its declared dtype, in its declared shape where that is a rank 5 blob's."""
+    blob = _blob(model, scope, feature.name)
+    b = scope.b
+    value = blob.value
+    shape = known(value)
+    if feature.image is not None:
+        if shape is None or len(shape) != 4:
+            value = b.op("Reshape", value, i64([1, feature.image.channels, -1, feature.image.width]))
+    elif blob.hidden:
+        target = _declared(feature, shape)
+        value = (
+            b.op("Reshape", value, i64(target))
+            if target is not None
+            else b.op("Unsqueeze", value, i64(range(blob.hidden)))
+        )
+    elif shape is not None and len(shape) == 5 and feature.shape is not None and len(feature.shape) in (1, 3):
+        target = _declared(feature, shape)
+        value = value if target is None else b.op("Reshape", value, i64(target))
+    if feature.image is None and feature.dtype not in (None, "float32"):
+        value = b.op("Cast", value, to=int(ir.DataType.from_numpy(np.dtype(feature.dtype))))
+    return _named(scope, feature.name, value)
+
+
+def _declared(feature: Feature, shape: tuple[int | None, ...] | None) -> list[int] | None:
+    """The declared shape of an output when it holds exactly the values that the blob has."""
+    if feature.shape is None or shape is None or None in shape or not feature.shape:
+        return None
+    declared = [d for d in feature.shape if isinstance(d, int)]
+    fits = len(declared) == len(feature.shape) and int(np.prod(declared)) == int(np.prod([n or 0 for n in shape]))
+    return declared if fits else None
+
+
+def _named(scope: Scope, name: str, value: ir.Value) -> ir.Value:
+    """``value`` as the graph output ``name``; the blob that had the name keeps its value under another one."""
+    if value.const_value is not None or value.is_graph_input() or (value.name != name and value.name in scope.taken):
+        (value,) = scope.b.op("Identity", value, outputs=1)
+    if value.name != name:
+        holder = scope.blobs.get(name)
+        if holder is not None and holder.value.name == name:
+            scope.b.rename(holder.value, scope.b.unique(f"{name}_blob"))
+        scope.b.rename(value, name)
+    scope.taken.add(name)
+    return value
+
+
+# classifiers
+
+
+def _probability_blob(model: CoreMLModel, layers: list[Any]) -> str | None:
+    if model.kind != "neuralNetworkClassifier":
+        return None
+    named = str(model.network.labelProbabilityLayerName)
+    if named or not layers:
+        return named or None
+    return str(layers[-1].output[0])
+
+
+def _scores(model: CoreMLModel, scope: Scope, name: str, signature: Signature, output: ir.Value | None) -> ir.Value:
+    """The blob of the class probabilities as a vector, checked against the number of labels."""
+    blob = _blob(model, scope, name)
+    shape = known(blob.value)
+    labels = signature.labels or ()
+    if shape is not None and None not in shape and int(np.prod([n or 0 for n in shape])) != len(labels):
+        raise ConversionError(
+            f"the class labels do not fit the output of layer {name!r}",
+            where=f"{model.where}, blob {name!r} (labelProbabilityLayerName)",
+            expected=f"{len(labels)} values, one a label",
+            found=f"{int(np.prod([n or 0 for n in shape]))} values in {[1] * blob.hidden + list(shape)}",
+            fix="give as many labels as the network has classes, or name the blob that holds their probabilities",
+        )
+    if output is not None:
+        return output
+    value = blob.value if shape is not None and len(shape) == 1 else scope.b.op("Reshape", blob.value, i64([-1]))
+    return _named(scope, name, value)

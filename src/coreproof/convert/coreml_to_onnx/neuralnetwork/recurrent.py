@@ -1,0 +1,246 @@
+"""Recurrent layers: simpleRecurrent, gru, uniDirectionalLSTM, biDirectionalLSTM, by ONNX's RNN, GRU and LSTM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64
+from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.convert.coreml_to_onnx.neuralnetwork.weights import Array, read_weights
+
+_ACTIVATIONS = {
+    "linear": "Affine",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "ReLU": "Relu",
+    "scaledTanh": "ScaledTanh",
+    "sigmoidHard": "HardSigmoid",
+}
+_WITH_PARAMETERS = {"linear", "scaledTanh", "sigmoidHard"}
+_DEFAULT_CELL_CLIP = 50.0
+
+
+def _activations(layer: Layer, messages: Sequence[Any]) -> dict[str, Any]:
+    names, alphas, betas = [], [], []
+    for message in messages:
+        kind = message.WhichOneof("NonlinearityType")
+        if kind not in _ACTIVATIONS:
+            raise layer.refuse("recurrent layers do not have this activation", expected=list(_ACTIVATIONS), found=kind)
+        names.append(_ACTIVATIONS[kind])
+        if kind in _WITH_PARAMETERS:
+            alphas.append(float(getattr(message, kind).alpha))
+            betas.append(float(getattr(message, kind).beta))
+    return {"activations": names, "activation_alpha": alphas or None, "activation_beta": betas or None}
+
+
+def _sequence(layer: Layer, x: Blob, size: int) -> ir.Value:
+    """[Seq, Batch, size, 1, 1] as ONNX's [Seq, Batch, size]."""
+    shape = layer.shape(x)
+    if len(shape) != 5 or shape[2] not in (size, None):
+        raise layer.refuse(
+            "its input is not a sequence of its vectors", expected=f"[Seq, Batch, {size}, 1, 1]", found=list(shape)
+        )
+    value = layer.exact(x)
+    result: ir.Value = layer.b.op("Squeeze", value, i64([3, 4]))
+    return result
+
+
+def _state(layer: Layer, state: Blob | None, size: int) -> ir.Value | None:
+    if state is None:
+        return None
+    result: ir.Value = layer.b.op("Reshape", layer.exact(state), i64([1, -1, size]))
+    return result
+
+
+def _outputs(
+    layer: Layer, x: Blob, sequence: ir.Value, states: Sequence[ir.Value], *, whole: bool, last: ir.Value
+) -> list[Blob]:
+    """Y [Seq, dirs, Batch, size] and the final states, with the two trailing dimensions put back."""
+    b = layer.b
+    if whole:
+        joined = b.op("Transpose", sequence, perm=[0, 2, 1, 3])
+        y = b.op("Reshape", joined, i64([0, 0, -1, 1, 1]))
+    else:
+        joined = b.op("Transpose", last, perm=[1, 0, 2])
+        y = b.op("Unsqueeze", b.op("Reshape", joined, i64([0, -1, 1, 1])), i64([0]))
+    return [Blob(y), *(Blob(b.op("Unsqueeze", s, i64([3, 4]))) for s in states)][: len(layer.outputs)]
+
+
+@lowers("simpleRecurrent")
+def simple_recurrent(
+    layer: Layer,
+    x: Blob,
+    initial: Blob | None = None,
+    *,
+    inputVectorSize: int = 0,
+    outputVectorSize: int = 0,
+    activation: Any = None,
+    sequenceOutput: bool = False,
+    hasBiasVector: bool = False,
+    weightMatrix: Any = None,
+    recursionMatrix: Any = None,
+    biasVector: Any = None,
+    reverseInput: bool = False,
+) -> list[Blob]:
+    size = outputVectorSize
+    bias = read_weights(layer, biasVector, (size,), "bias") if hasBiasVector else np.zeros(size, np.float32)
+    y, h = layer.b.op(
+        "RNN",
+        _sequence(layer, x, inputVectorSize),
+        read_weights(layer, weightMatrix, (1, size, inputVectorSize), channel_axis=1),
+        read_weights(layer, recursionMatrix, (1, size, size), channel_axis=1),
+        np.concatenate([bias, np.zeros(size, np.float32)])[None],
+        None,
+        _state(layer, initial, size),
+        hidden_size=size,
+        direction="reverse" if reverseInput else "forward",
+        outputs=2,
+        **_activations(layer, [activation]),
+    )
+    return _outputs(layer, x, y, [h], whole=sequenceOutput, last=h)
+
+
+@lowers("gru")
+def gru(
+    layer: Layer,
+    x: Blob,
+    initial: Blob | None = None,
+    *,
+    inputVectorSize: int = 0,
+    outputVectorSize: int = 0,
+    activations: Sequence[Any] = (),
+    sequenceOutput: bool = False,
+    hasBiasVectors: bool = False,
+    reverseInput: bool = False,
+    **matrices: Any,
+) -> list[Blob]:
+    size = outputVectorSize
+    gates = ("updateGate", "resetGate", "outputGate")
+    bias = _stacked(layer, matrices, gates, "BiasVector", (size,)) if hasBiasVectors else np.zeros(3 * size, np.float32)
+    y, h = layer.b.op(
+        "GRU",
+        _sequence(layer, x, inputVectorSize),
+        _stacked(layer, matrices, gates, "WeightMatrix", (size, inputVectorSize))[None],
+        _stacked(layer, matrices, gates, "RecursionMatrix", (size, size))[None],
+        np.concatenate([bias, np.zeros_like(bias)])[None],
+        None,
+        _state(layer, initial, size),
+        hidden_size=size,
+        direction="reverse" if reverseInput else "forward",
+        linear_before_reset=0,
+        outputs=2,
+        **_activations(layer, activations),
+    )
+    return _outputs(layer, x, y, [h], whole=sequenceOutput, last=h)
+
+
+def _stacked(layer: Layer, messages: Any, gates: Sequence[str], what: str, shape: tuple[int, ...]) -> Array:
+    """The gates' weights below each other; ``messages`` holds them by name (fields or a mapping)."""
+
+    def message(name: str) -> Any:
+        found = messages.get(name) if isinstance(messages, dict) else getattr(messages, name)
+        if found is None:
+            raise layer.refuse("a weight of it is missing", expected=name)
+        return found
+
+    return np.concatenate([read_weights(layer, message(gate + what), shape, gate + what) for gate in gates])
+
+
+@lowers("uniDirectionalLSTM")
+def uni_directional_lstm(
+    layer: Layer,
+    x: Blob,
+    *initial: Blob,
+    inputVectorSize: int = 0,
+    outputVectorSize: int = 0,
+    activations: Sequence[Any] = (),
+    params: Any = None,
+    weightParams: Any = None,
+    reverseInput: bool = False,
+) -> list[Blob]:
+    states = [_state(layer, s, outputVectorSize) for s in initial] + [None] * (2 - len(initial))
+    y, h, c = _lstm(
+        layer, x, states, [weightParams], activations, params, inputVectorSize, outputVectorSize,
+        "reverse" if reverseInput else "forward",
+    )  # fmt: skip
+    return _outputs(layer, x, y, [h, c], whole=params.sequenceOutput, last=h)
+
+
+@lowers("biDirectionalLSTM")
+def bi_directional_lstm(
+    layer: Layer,
+    x: Blob,
+    *initial: Blob,
+    inputVectorSize: int = 0,
+    outputVectorSize: int = 0,
+    activationsForwardLSTM: Sequence[Any] = (),
+    activationsBackwardLSTM: Sequence[Any] = (),
+    params: Any = None,
+    weightParams: Sequence[Any] = (),
+) -> list[Blob]:
+    """States come and go in the order h, c, h reverse, c reverse."""
+    b = layer.b
+    states: list[ir.Value | None] = [None, None]
+    if initial:
+        h, c, h_back, c_back = (_state(layer, s, outputVectorSize) for s in initial)
+        states = [b.op("Concat", h, h_back, axis=0), b.op("Concat", c, c_back, axis=0)]
+    y, last, cell = _lstm(
+        layer, x, states, weightParams, [*activationsForwardLSTM, *activationsBackwardLSTM], params,
+        inputVectorSize, outputVectorSize, "bidirectional",
+    )  # fmt: skip
+    finals = [
+        b.op("Slice", value, i64([direction]), i64([direction + 1]), i64([0]))
+        for direction in (0, 1)
+        for value in (last, cell)
+    ]
+    return _outputs(layer, x, y, finals, whole=params.sequenceOutput, last=last)
+
+
+def _lstm(
+    layer: Layer,
+    x: Blob,
+    states: Sequence[ir.Value | None],
+    weights: Sequence[Any],
+    activations: Sequence[Any],
+    params: Any,
+    input_size: int,
+    size: int,
+    direction: str,
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    if 0 < params.cellClipThreshold < _DEFAULT_CELL_CLIP:
+        raise layer.refuse(
+            "its cell state is clipped, which ONNX cannot express",
+            expected=f"a cellClipThreshold of {_DEFAULT_CELL_CLIP} or more",
+            found=params.cellClipThreshold,
+        )
+    gates = ("inputGate", "outputGate", "forgetGate", "blockInput")  # ONNX's order: i, o, f, c
+    biases, peepholes = [], []
+    for message in weights:
+        bias = np.zeros(4 * size, np.float32)
+        if params.hasBiasVectors:
+            bias = _stacked(layer, message, gates, "BiasVector", (size,)).copy()
+        if params.forgetBias:
+            bias[2 * size : 3 * size] += 1
+        biases.append(np.concatenate([bias, np.zeros_like(bias)]))
+        if params.hasPeepholeVectors:
+            peepholes.append(_stacked(layer, message, gates[:3], "PeepholeVector", (size,)))
+    y, h, c = layer.b.op(
+        "LSTM",
+        _sequence(layer, x, input_size),
+        np.stack([_stacked(layer, m, gates, "WeightMatrix", (size, input_size)) for m in weights]),
+        np.stack([_stacked(layer, m, gates, "RecursionMatrix", (size, size)) for m in weights]),
+        np.stack(biases),
+        None,
+        *states,
+        np.stack(peepholes) if peepholes else None,
+        hidden_size=size,
+        direction=direction,
+        input_forget=int(params.coupledInputAndForgetGate),
+        outputs=3,
+        **_activations(layer, activations),
+    )
+    return y, h, c

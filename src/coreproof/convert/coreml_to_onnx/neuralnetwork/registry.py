@@ -1,0 +1,42 @@
+"""The registry: which function lowers which NeuralNetwork layer, and how a layer's fields reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob
+
+Handler: TypeAlias = Callable[..., Blob | Sequence[Blob]]
+"""``handler(layer, *input blobs, **fields that are set) -> its output blob or blobs``."""
+
+LAYERS: dict[str, Handler] = {}
+
+
+def lowers(*kinds: str) -> Callable[[Handler], Handler]:
+    """Registers a handler for these layer types (the field names of ``NeuralNetworkLayer.layer``)."""
+
+    def register(handler: Handler) -> Handler:
+        for kind in kinds:
+            if kind in LAYERS:
+                raise ValueError(f"{kind} is lowered twice")
+            LAYERS[kind] = handler
+        return handler
+
+    return register
+
+
+def fields(params: Any) -> dict[str, Any]:
+    """The fields of a layer's parameters that are set; enumerations as their names, lists as tuples.
+
+    Fields at 0 count as not set in this format, and the handlers' defaults are the documented ones for that case.
+    """
+    found: dict[str, Any] = {}
+    for descriptor, value in params.ListFields():
+        if descriptor.enum_type is not None:
+            found[descriptor.name] = descriptor.enum_type.values_by_number[value].name
+        elif descriptor.message_type is None and hasattr(value, "append"):
+            found[descriptor.name] = tuple(value)
+        else:
+            found[descriptor.name] = value
+    return found
