@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import onnx_ir as ir
@@ -19,11 +19,13 @@ class LoweredModel:
 
     ``model`` has one input a Core ML input (pictures as float32 [1, C, H, W], 0-255) and one output a Core ML output; a
     classifier's scores are the output ``signature.scores``. ``values`` maps Core ML value names to ONNX value names.
+    ``states`` maps each state (an ONNX input of that name) to the ONNX output that holds it after the run.
     """
 
     model: ir.Model
     signature: Signature
     values: Mapping[str, str]
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 def coreml_to_onnx(
