@@ -1,0 +1,162 @@
+"""The registry of ONNX operators and the context that their handlers build MIL in.
+
+A handler is a function that reads like the operator's definition: the operands in order, then the ONNX attributes as
+keywords with the standard's defaults. It returns the MIL result (a tuple for several outputs)::
+
+    @lowering("LeakyRelu")
+    def leaky_relu(ctx: Context, x: Operand, *, alpha: float = 0.01) -> Result:
+        return ctx.mb.leaky_relu(x=x, alpha=ctx.scalar(alpha))
+
+An operand is a MIL variable, a numpy array where it is constant (floats in the compute dtype, int64 as int32), or None where
+an optional input is left out. Names, dtypes of the model's inputs and outputs, and constant folding are the driver's business.
+Where an operator changed its form, register a handler for each opset in which it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from coreproof.errors import ConversionError
+
+Array: TypeAlias = npt.NDArray[Any]
+Operand: TypeAlias = Any
+"""A MIL Var, a numpy array, or None."""
+Result: TypeAlias = Any
+Handler: TypeAlias = Callable[..., Result]
+
+_REGISTRY: dict[tuple[str, str, int], Handler] = {}
+FP16_MAX = 65504.0
+
+
+def lowering(operator: str, *, since: int = 1, domain: str = "") -> Callable[[Handler], Handler]:
+    """Registers a handler for ``operator`` from opset ``since`` on."""
+
+    def register(handler: Handler) -> Handler:
+        key = (domain, operator, since)
+        if key in _REGISTRY:
+            raise ValueError(f"two handlers for {key}")
+        _REGISTRY[key] = handler
+        return handler
+
+    return register
+
+
+def find(operator: str, opset: int, domain: str = "") -> Handler | None:
+    """The handler for ``operator`` as opset ``opset`` defines it; None when there is none."""
+    domain = "" if domain == "ai.onnx" else domain
+    versions = [since for d, name, since in _REGISTRY if (d, name) == (domain, operator) and since <= max(opset, 1)]
+    return _REGISTRY[domain, operator, max(versions)] if versions else None
+
+
+def registered() -> dict[str, list[int]]:
+    """Every lowered operator ("domain:name" outside the standard) with the opsets at which its form changes."""
+    table: dict[str, list[int]] = {}
+    for domain, name, since in _REGISTRY:
+        table.setdefault(f"{domain}:{name}" if domain else name, []).append(since)
+    return {name: sorted(versions) for name, versions in sorted(table.items())}
+
+
+@dataclass
+class Context:
+    """What a handler may ask for while it lowers ``node``."""
+
+    mb: Any
+    """coremltools' MIL builder."""
+    target: int
+    """MIL opset as the iOS number: 13 (NeuralNetwork) to 18."""
+    dtype: Any
+    """numpy dtype in which floats are computed."""
+    opset: int
+    """The model's ONNX opset."""
+    is_network: bool = False
+    """Whether a NeuralNetwork is made, whose layers express less."""
+    node: ir.Node = None  # type: ignore[assignment]
+    raw: list[Operand] = field(default_factory=list)
+    """The operands as ONNX has them: constants in their own dtype."""
+    notes: list[str] = field(default_factory=list)
+
+    def scalar(self, value: float) -> Any:
+        """A float attribute in the compute dtype."""
+        return self.dtype(value)
+
+    def floats(self, values: Any) -> Array:
+        """Floats in the compute dtype; what float16 cannot hold is clipped to its largest number."""
+        return cast_floats(np.asarray(values), self.dtype)
+
+    def constant(self, operand: Operand, name: str) -> Array:
+        """An operand that Core ML needs to know at conversion time."""
+        if isinstance(operand, np.ndarray):
+            return operand
+        known = getattr(operand, "val", None)
+        if known is not None:
+            return np.asarray(known)
+        raise self.refuse(f"its {name} is computed while the model runs", "a constant", "freeze that input, or the shape")
+
+    def shape(self, operand: Operand) -> tuple[int, ...]:
+        """The operand's shape, all of it known."""
+        shape = tuple(operand.shape)
+        if not all(isinstance(d, int | np.integer) for d in shape):
+            raise self.refuse(f"the shape {shape} of an operand is not fixed", "fixed lengths", "fix the input's shape")
+        return tuple(int(d) for d in shape)
+
+    def rank(self, operand: Operand) -> int:
+        return len(operand.shape)
+
+    def is_float(self, operand: Operand) -> bool:
+        if isinstance(operand, np.ndarray):
+            return operand.dtype.kind == "f"
+        from coremltools.converters.mil.mil import types
+
+        return bool(types.is_float(operand.dtype))
+
+    def is_bool(self, operand: Operand) -> bool:
+        if isinstance(operand, np.ndarray):
+            return operand.dtype.kind == "b"
+        from coremltools.converters.mil.mil import types
+
+        return bool(types.is_bool(operand.dtype))
+
+    def refuse(self, found: str, expected: str | None = None, fix: str | None = None) -> ConversionError:
+        """The error for a form of this node that Core ML cannot express."""
+        return ConversionError(
+            f"{self.node.op_type} cannot be expressed in Core ML in this form",
+            where=f"node {self.node.name!r}",
+            expected=expected,
+            found=found,
+            fix=fix,
+        )
+
+
+def cast_floats(array: Array, dtype: Any) -> Array:
+    """``array`` in the compute dtype if it holds floats; finite values beyond float16 become its largest number."""
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        return array
+    if array.dtype == dtype:
+        return array
+    if dtype == np.float16:
+        infinite = np.isinf(array)
+        array = np.where(infinite, array, np.clip(array, -FP16_MAX, FP16_MAX))
+    return array.astype(dtype)
+
+
+def mil_array(array: Array, dtype: Any) -> Array:
+    """A constant as MIL takes it: floats in the compute dtype, integers as int32 (clipped), booleans as they are."""
+    if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int8, np.uint8, np.int16, np.uint16):
+        limits = np.iinfo(np.int32)
+        return np.clip(array, limits.min, limits.max).astype(np.int32)
+    return cast_floats(array, dtype)
+
+
+def schema_opset(node: ir.Node, opset: int) -> int:
+    """The opset in which this operator took the form that ``opset`` has; ``opset`` itself outside the standard."""
+    try:
+        return int(onnx.defs.get_schema(node.op_type, opset, node.domain).since_version)
+    except onnx.defs.SchemaError:
+        return opset
