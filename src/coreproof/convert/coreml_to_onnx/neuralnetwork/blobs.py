@@ -1,8 +1,8 @@
 """Blob and Layer: a value of a NeuralNetwork as ONNX holds it, and one layer being lowered.
 
-Core ML's older networks see every blob as [Sequence, Batch, Channel, Height, Width]. Nearly always the sequence has length
-1, and ONNX (its convolutions, its optimisers, the people who compare taps) wants [N, C, H, W]. A blob therefore may hold
-fewer dimensions than it has: ``hidden`` counts the leading dimensions of length 1 that are left out.
+Core ML's older networks see every blob as [Sequence, Batch, Channel, Height, Width]. Nearly always the sequence has
+length 1, and ONNX (its convolutions, its optimisers, the people who compare taps) wants [N, C, H, W]. A blob therefore
+may hold fewer dimensions than it has: ``hidden`` counts the leading dimensions of length 1 that are left out.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Layer:
         """The value with all the dimensions that Core ML sees."""
         if not x.hidden:
             return x.value
-        return self.b.op("Unsqueeze", x.value, i64(range(x.hidden)))
+        result: ir.Value = self.b.op("Unsqueeze", x.value, i64(range(x.hidden)))
+        return result
 
     def at_least(self, x: Blob, rank: int) -> None:
         """Refuses a blob of a lower rank."""
@@ -136,29 +137,25 @@ class Layer:
         if len(leading) == 1:
             return x.value, lambda y: Blob(y, x.hidden)
         if not leading:
+            single = self.b.op("Unsqueeze", x.value, i64([0]))
             if x.hidden:
-                return self.b.op("Unsqueeze", x.value, i64([0])), lambda y: Blob(y, x.hidden - 1)
-            return self.b.op("Unsqueeze", x.value, i64([0])), lambda y: Blob(self.b.op("Squeeze", y, i64([0])))
-        flat = self.reshaped(x.value, [-1, *(d for d in range(-spatial, 0))], by_axis=True)
-        return flat, lambda y: Blob(self._unbatch(y, x.value, len(leading), spatial), x.hidden)
+                return single, lambda y: Blob(y, x.hidden - 1)
+            return single, lambda y: Blob(self.b.op("Squeeze", y, i64([0])))
+        last = shape[-spatial:]
+        target: Any = i64([-1, *(n or 0 for n in last)])
+        if None in last:
+            target = self.b.op("Concat", i64([-1]), self.b.op("Shape", x.value, start=-spatial), axis=0)
+        flat = self.b.op("Reshape", x.value, target)
+        return flat, lambda y: Blob(self._unbatched(y, x.value, len(leading), spatial), x.hidden)
 
-    def reshaped(self, value: ir.Value, target: Sequence[int], *, by_axis: bool = False) -> ir.Value:
-        """Reshape; with ``by_axis`` the entries after the first are axes of ``value`` whose lengths are kept."""
-        if not by_axis:
-            return self.b.op("Reshape", value, i64(target))
-        lengths = [(known(value) or ())[axis] for axis in target[1:]]
-        if None not in lengths:
-            return self.b.op("Reshape", value, i64([target[0], *(n for n in lengths if n is not None)]))
-        kept = self.b.op("Shape", value, start=target[1])
-        return self.b.op("Reshape", value, self.b.op("Concat", i64([target[0]]), kept, axis=0))
-
-    def _unbatch(self, y: ir.Value, source: ir.Value, leading: int, spatial: int) -> ir.Value:
+    def _unbatched(self, y: ir.Value, source: ir.Value, leading: int, spatial: int) -> ir.Value:
         before = (known(source) or ())[:leading]
         after = (known(y) or (None,) * (spatial + 1))[1:]
-        if None not in before and None not in after:
-            return self.b.op("Reshape", y, i64([n for n in (*before, *after) if n is not None]))
-        shape = self.b.op("Concat", self.b.op("Shape", source, end=leading), self.b.op("Shape", y, start=1), axis=0)
-        result: ir.Value = self.b.op("Reshape", y, shape)
+        target: Any = i64([n or 0 for n in (*before, *after)])
+        if None in (*before, *after):
+            sizes = (self.b.op("Shape", source, end=leading), self.b.op("Shape", y, start=1))
+            target = self.b.op("Concat", *sizes, axis=0)
+        result: ir.Value = self.b.op("Reshape", y, target)
         if result.shape is None:
             result.shape = ir.Shape([*before, *after])
         return result
@@ -167,12 +164,15 @@ class Layer:
 
     def integers(self, x: Blob) -> ir.Value:
         """A blob of whole numbers as int64, all dimensions visible."""
-        return self.b.op("Cast", self.exact(x), to=int(ir.DataType.INT64))
+        result: ir.Value = self.b.op("Cast", self.exact(x), to=int(ir.DataType.INT64))
+        return result
 
     def truth(self, value: ir.Value) -> ir.Value:
         """A blob as booleans: everything but 0 is true."""
-        return self.b.op("Cast", value, to=int(ir.DataType.BOOL))
+        result: ir.Value = self.b.op("Cast", value, to=int(ir.DataType.BOOL))
+        return result
 
     def floats(self, value: ir.Value) -> ir.Value:
         """Integers or booleans as the float32 that blobs are made of."""
-        return self.b.op("Cast", value, to=int(ir.DataType.FLOAT))
+        result: ir.Value = self.b.op("Cast", value, to=int(ir.DataType.FLOAT))
+        return result

@@ -27,7 +27,7 @@ class FoldingBuilder(OnnxBuilder):
 
     def __init__(self, name: str = "main", parent: FoldingBuilder | None = None) -> None:
         super().__init__(name, parent)
-        self.layer = parent.layer if parent is not None else name
+        self.layer: str = parent.layer if parent is not None else name
 
     @contextmanager
     def working_on(self, layer: str) -> Iterator[None]:
@@ -45,7 +45,7 @@ class FoldingBuilder(OnnxBuilder):
             folded = self._fold(operator, operands, attributes)
             if folded is not None:
                 return self.constant(folded, attributes.get("name") or operator.lower())
-        created = super().op(operator, *operands, **attributes)
+        created: Any = super().op(operator, *operands, **attributes)
         first = created[0] if isinstance(created, tuple) else created
         node = first.producer()
         if node is not None:
@@ -76,7 +76,9 @@ class FoldingBuilder(OnnxBuilder):
         from onnx.reference import ReferenceEvaluator
 
         names = ["" if c is None else f"i{k}" for k, c in enumerate(constants)]
-        plain = {k: v for k, v in attributes.items() if k not in ("name", "outputs", "domain") and v is not None}
+        plain: dict[str, Any] = {
+            k: v for k, v in attributes.items() if k not in ("name", "outputs", "domain") and v is not None
+        }
         node = onnx.helper.make_node(operator, names, ["y"], **plain)
         feeds = {n: c.numpy() for n, c in zip(names, constants, strict=True) if c is not None}
         graph = onnx.helper.make_graph(
@@ -91,7 +93,7 @@ class FoldingBuilder(OnnxBuilder):
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
         try:
             with np.errstate(all="ignore"):
-                result = ReferenceEvaluator(model).run(None, feeds)[0]
+                result: Any = next(iter(ReferenceEvaluator(model).run(None, feeds)))
         except Exception as error:
             raise ConversionError(
                 f"layer {self.layer!r} cannot compute its constant result",

@@ -66,9 +66,12 @@ def _product(layer: Layer, value: ir.Value, stored: Array, added: Array | None) 
     """value @ stored.T + added."""
     result: ir.Value
     if len(value.shape or ()) == 2:
-        return layer.b.op("Gemm", value, stored, added, transB=1)  # type: ignore[no-any-return]
+        result = layer.b.op("Gemm", value, stored, added, transB=1)
+        return result
     result = layer.b.op("MatMul", value, np.ascontiguousarray(stored.T))
-    return result if added is None else layer.b.op("Add", result, added)  # type: ignore[no-any-return]
+    if added is not None:
+        result = layer.b.op("Add", result, added)
+    return result
 
 
 def _quantised_product(layer: Layer, value: ir.Value, stored: Array, scale: float) -> ir.Value:

@@ -1,4 +1,4 @@
-"""Lowers a whole NeuralNetwork, NeuralNetworkClassifier or NeuralNetworkRegressor: inputs, preprocessing, layers, outputs."""
+"""Lowers a whole NeuralNetwork (plain, classifier or regressor): inputs, preprocessing, layers, outputs."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _add_input(model: CoreMLModel, scope: Scope, feature: Feature, exact: bool) 
     b = scope.b
     shape = _input_shape(model, feature)
     value = b.input(feature.name, "float32" if feature.kind == "image" else feature.dtype or "float32", shape)
-    scope.taken.add(feature.name)
+    scope.taken[feature.name] = value
     if feature.kind == "image":
         scope.blobs[feature.name] = Blob(_preprocessed(model, scope, feature, value), 0 if exact else 1)
         return
@@ -186,7 +186,7 @@ def _blob(model: CoreMLModel, scope: Scope, name: str) -> Blob:
 
 
 def _output(model: CoreMLModel, scope: Scope, feature: Feature) -> ir.Value:
-    """The blob of an output in its declared dtype, in its declared shape where that is a rank 5 blob's."""
+    """The blob of an output in its declared dtype, without the dimensions of 1 that its declared shape leaves out."""
     blob = _blob(model, scope, feature.name)
     b = scope.b
     value = blob.value
@@ -201,20 +201,21 @@ def _output(model: CoreMLModel, scope: Scope, feature: Feature) -> ir.Value:
             if target is not None
             else b.op("Unsqueeze", value, i64(range(blob.hidden)))
         )
-    elif shape is not None and len(shape) == 5 and feature.shape is not None and len(feature.shape) in (1, 3):
+    else:
         target = _declared(feature, shape)
-        value = value if target is None else b.op("Reshape", value, i64(target))
+        if target is not None and tuple(target) != shape:
+            value = b.op("Reshape", value, i64(target))
     if feature.image is None and feature.dtype not in (None, "float32"):
         value = b.op("Cast", value, to=int(ir.DataType.from_numpy(np.dtype(feature.dtype))))
     return _named(scope, feature.name, value)
 
 
 def _declared(feature: Feature, shape: tuple[int | None, ...] | None) -> list[int] | None:
-    """The declared shape of an output when it holds exactly the values that the blob has."""
-    if feature.shape is None or shape is None or None in shape or not feature.shape:
+    """The declared shape of an output when it differs from the blob's by dimensions of length 1 at most."""
+    if not feature.shape or shape is None:
         return None
     declared = [d for d in feature.shape if isinstance(d, int)]
-    fits = len(declared) == len(feature.shape) and int(np.prod(declared)) == int(np.prod([n or 0 for n in shape]))
+    fits = len(declared) == len(feature.shape) and [n for n in declared if n != 1] == [n for n in shape if n != 1]
     return declared if fits else None
 
 
@@ -223,11 +224,11 @@ def _named(scope: Scope, name: str, value: ir.Value) -> ir.Value:
     if value.const_value is not None or value.is_graph_input() or (value.name != name and value.name in scope.taken):
         (value,) = scope.b.op("Identity", value, outputs=1)
     if value.name != name:
-        holder = scope.blobs.get(name)
-        if holder is not None and holder.value.name == name:
-            scope.b.rename(holder.value, scope.b.unique(f"{name}_blob"))
+        holder = scope.taken.get(name)
+        if holder is not None:
+            scope.b.rename(holder, scope.b.unique(f"{name}_blob"))
         scope.b.rename(value, name)
-    scope.taken.add(name)
+    scope.taken[name] = value
     return value
 
 

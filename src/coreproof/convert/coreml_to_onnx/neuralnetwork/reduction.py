@@ -11,8 +11,8 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
 
 _AXES = {"CHW": [-3, -2, -1], "HW": [-2, -1], "C": [-3], "H": [-2], "W": [-1]}
 _MODES = {
-    "SUM": "ReduceSum", "AVG": "ReduceMean", "PROD": "ReduceProd", "LOGSUM": "ReduceSum", "SUMSQUARE": "ReduceSumSquare",
-    "L1": "ReduceL1", "L2": "ReduceL2", "MAX": "ReduceMax", "MIN": "ReduceMin",
+    "SUM": "ReduceSum", "AVG": "ReduceMean", "PROD": "ReduceProd", "LOGSUM": "ReduceSum",
+    "SUMSQUARE": "ReduceSumSquare", "L1": "ReduceL1", "L2": "ReduceL2", "MAX": "ReduceMax", "MIN": "ReduceMin",
 }  # fmt: skip
 _OPERATORS = {
     "reduceL1": "ReduceL1", "reduceL2": "ReduceL2", "reduceMax": "ReduceMax", "reduceMin": "ReduceMin",

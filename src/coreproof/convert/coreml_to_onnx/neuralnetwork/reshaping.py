@@ -122,6 +122,10 @@ def reorganize_data(layer: Layer, x: Blob, *, mode: str = "SPACE_TO_DEPTH", bloc
 @lowers("transpose")
 def transpose(layer: Layer, x: Blob, *, axes: Sequence[int] = ()) -> Blob:
     value = layer.exact(x)
+    leading = layer.rank(x) - len(axes)
+    if leading > 0 and all(n == 1 for n in layer.shape(x)[:leading]):
+        # an image arrives as [1, C, H, W] where the network was made for an array [C, H, W]
+        axes = [*range(leading), *(a + leading for a in axes)]
     if sorted(axes) != list(range(layer.rank(x))):
         raise layer.refuse(
             "its axes do not fit its input",

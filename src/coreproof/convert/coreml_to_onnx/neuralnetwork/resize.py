@@ -85,7 +85,8 @@ def _ends(method: str, length: float, count: int) -> tuple[float, float]:
 def _interpolation(points: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """[points, length] weights: each point is shared by its two neighbours."""
     distance = np.abs(points[:, None] - np.arange(length)[None, :])
-    return np.maximum(0.0, 1.0 - distance).astype(np.float32)
+    weights: np.ndarray[Any, np.dtype[np.float32]] = np.maximum(0.0, 1.0 - distance).astype(np.float32)
+    return weights
 
 
 @lowers("cropResize")
@@ -161,14 +162,12 @@ def _box_points(layer: Layer, method: str, first: ir.Value, last: ir.Value, coun
     result: ir.Value
     if method == "ROI_ALIGN_MODE":
         spacing = b.op("Div", b.op("Max", length, f32(1)), f32(count))
-        result = b.op("Add", first, b.op("Mul", spacing, f32(np.arange(count) + 0.5)))  # type: ignore[arg-type]
+        result = b.op("Add", first, b.op("Mul", spacing, (np.arange(count) + 0.5).astype(np.float32)))
         return result
     if method == "UPSAMPLE_MODE":
         step = b.op("Div", b.op("Add", length, f32(1)), f32(count))
         result = b.op("Min", last, b.op("Add", first, b.op("Mul", step, f32(range(count)))))
         return result
-    if count == 1:
-        return first if method.startswith("STRICT") else b.op("Add", first, b.op("Mul", length, f32(0.5)))  # type: ignore[no-any-return]
-    shares = np.linspace(0, 1, count)
-    result = b.op("Add", first, b.op("Mul", length, f32(shares)))  # type: ignore[arg-type]
+    shares = np.linspace(0, 1, count) if count > 1 else np.zeros(1) if method.startswith("STRICT") else np.full(1, 0.5)
+    result = b.op("Add", first, b.op("Mul", length, shares.astype(np.float32)))
     return result

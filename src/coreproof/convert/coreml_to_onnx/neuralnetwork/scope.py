@@ -10,18 +10,17 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS, fields
-from coreproof.errors import ConversionError
 
 
 class Scope:
-    """Blobs by name. A scope with a parent is the inside of a branch or a loop: it reads outer blobs, writes its own."""
+    """Blobs by name. A scope with a parent is the inside of a branch or a loop: reads outer blobs, writes its own."""
 
     def __init__(self, b: FoldingBuilder, needed: frozenset[str], parent: Scope | None = None) -> None:
         self.b = b
         self.parent = parent
         self.needed = needed
         self.blobs: dict[str, Blob] = {}
-        self.taken: set[str] = parent.taken if parent is not None else set()
+        self.taken: dict[str, ir.Value] = parent.taken if parent is not None else {}
 
     def find(self, name: str) -> Blob | None:
         """The blob as it is now, here or outside."""
@@ -36,7 +35,7 @@ class Scope:
             value = self.b.op("Identity", value)
         wanted = name if name not in self.taken else self.b.unique(name)
         self.b.rename(value, wanted)
-        self.taken.add(wanted)
+        self.taken[wanted] = value
         self.blobs[name] = Blob(value, blob.hidden)
 
     def lower(self, layers: Iterable[Any]) -> None:
@@ -127,9 +126,3 @@ def _plain_identity(scope: Scope, value: ir.Value) -> ir.Value:
     results = scope.b.op("Identity", value, outputs=1)
     result: ir.Value = results[0]
     return result
-
-
-def require(condition: bool, problem: str, where: str) -> None:
-    """Refuses what a network's structure does not allow."""
-    if not condition:
-        raise ConversionError(problem, where=where)

@@ -11,7 +11,6 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.padding import borders
 from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
-from coreproof.convert.coreml_to_onnx.neuralnetwork.reshaping import with_rank
 
 _END = int(np.iinfo(np.int64).max)
 _BEFORE_START = int(np.iinfo(np.int64).min)
@@ -128,13 +127,11 @@ def split_nd(layer: Layer, x: Blob, *, axis: int = 0, numSplits: int = 0, splitS
 
 
 def _split(layer: Layer, value: ir.Value, length: int | None, axis: int, count: int) -> list[ir.Value]:
-    if length is not None and length % count:
-        raise layer.refuse(
-            "it cannot be split evenly", expected=f"a multiple of {count} along axis {axis}", found=length
-        )
-    sizes = None if length is None else i64([length // count] * count)
-    extra = {"num_outputs": count} if sizes is None else {}
-    return list(layer.b.op("Split", value, sizes, axis=axis, outputs=count, **extra))
+    """Even parts; the first ones are longer by 1 where the length is no multiple of ``count``."""
+    if length is None:
+        return list(layer.b.op("Split", value, axis=axis, num_outputs=count, outputs=count))
+    sizes = [length // count + (1 if i < length % count else 0) for i in range(count)]
+    return list(layer.b.op("Split", value, i64(sizes), axis=axis, outputs=count))
 
 
 @lowers("stack")
@@ -250,8 +247,12 @@ def tile(layer: Layer, x: Blob, repeats: Blob | None = None, *, reps: Sequence[i
     rank = layer.rank(x)
     if repeats is None:
         return Blob(layer.b.op("Tile", layer.exact(x), i64([1] * (rank - len(reps)) + list(reps))))
-    value = layer.b.op("Tile", layer.exact(x), layer.integers(repeats))
-    return Blob(with_rank(value, repeats))
+    counts = layer.integers(repeats)
+    missing = rank - (layer.shape(repeats)[0] or rank)
+    if missing:
+        counts = layer.b.op("Concat", i64([1] * missing), counts, axis=0)
+    value = layer.b.op("Tile", layer.exact(x), counts)
+    return Blob(shaped_like(value, [None] * rank))
 
 
 @lowers("constantPad")
@@ -264,7 +265,7 @@ def constant_pad(
     padAmounts: Sequence[int] = (),
     padToGivenOutputSizeMode: bool = False,
 ) -> Blob:
-    """Pads before and after each dimension, interleaved; in the second mode a positive amount is the length to reach."""
+    """Pads before and after each dimension, interleaved; in the second mode positive amounts are lengths to reach."""
     rank = layer.rank(x)
     b = layer.b
     if amounts is not None and amounts.value.const_value is not None:
