@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +34,8 @@ _PIPELINES = {"pipeline", "pipelineClassifier", "pipelineRegressor"}
 class CoreMLModel(Model):
     """A Core ML model as it lies on disk: the protobuf ``spec`` and, for ML Programs, the folder of its weights.
 
-    ``folder`` is what "@model_path" stands for in the spec: the directory that holds ``weights/``.
+    ``folder`` is what "@model_path" stands for in the spec: the directory that holds ``weights/``. ``provenance`` maps
+    values of this model to the values of the model that it was converted from, where known.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class CoreMLModel(Model):
         folder: Path | None = None,
         notes: tuple[str, ...] = (),
         keep_alive: TemporaryDirectory[str] | None = None,
+        provenance: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(name, path, notes)
         self.spec = spec
         self.folder = folder
+        self.provenance = dict(provenance or {})
         self._keep_alive = keep_alive
         self._weight_files: dict[Path, WeightFile] = {}
         self.kind: str = spec.WhichOneof("Type") or "nothing"

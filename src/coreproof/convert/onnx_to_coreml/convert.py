@@ -1,0 +1,115 @@
+"""ONNX -> Core ML: an ML Program, or a NeuralNetwork where its layers can express the model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.convert.coremltools_import import import_coremltools
+from coreproof.convert.onnx_to_coreml.export import network_spec, program_spec
+from coreproof.convert.onnx_to_coreml.features import FlexibleShape, ImageInput, check_images, flexible_shape, ios_version
+from coreproof.convert.onnx_to_coreml.prepare import prepare
+from coreproof.errors import ConversionError
+from coreproof.model.coreml import CoreMLModel
+from coreproof.model.onnx import OnnxModel, value_shape
+
+__all__ = ["ImageInput", "onnx_to_coreml"]
+
+
+def onnx_to_coreml(
+    model: OnnxModel,
+    to: Literal["mlprogram", "neuralnetwork"] = "mlprogram",
+    *,
+    precision: Literal["fp16", "fp32"] = "fp16",
+    target: str | None = None,
+    images: Mapping[str, ImageInput] | None = None,
+    labels: Sequence[str] | Sequence[int] | None = None,
+    predicted_label: str = "classLabel",
+    softmax: bool = False,
+    shapes: Mapping[str, Any] | None = None,
+    keep_fp32: Collection[str] = (),
+) -> CoreMLModel:
+    """Converts an ONNX model of any opset from 7 on.
+
+    ``precision`` is the arithmetic of an ML Program; a NeuralNetwork always computes in float32 here. ``target`` is
+    the oldest system that must run it. ``images`` makes inputs into pictures. ``labels`` makes a classifier of the first
+    output; with ``softmax`` its scores are turned into probabilities first. ``shapes`` frees dimensions: a shape with
+    (low, high) ranges, or a list of shapes. ``keep_fp32`` names ONNX values that stay in float32 in a float16 program.
+
+    The result's ``provenance`` maps its values to the ONNX values that they equal. Raises UnsupportedOperatorsError and
+    ConversionError, each naming every node concerned.
+    """
+    from coreproof.convert.onnx_to_coreml.program import InputPlan, ProgramBuilder
+
+    version = ios_version(target, to)
+    is_network = to == "neuralnetwork"
+    graph = prepare(model.ir)
+    notes: list[str] = list(model.notes)
+    planned: dict[str, FlexibleShape] = {}
+    plans = []
+    pictures = dict(images or {})
+    for value in graph.graph.inputs:
+        if value.name in graph.graph.initializers:
+            continue
+        name = value.name or ""
+        declared = value_shape(value)
+        if declared is None:
+            raise ConversionError(f"input {name!r} has no shape", where=model.name, fix="give it one with shapes=")
+        planned[name], said = flexible_shape(name, declared, (shapes or {}).get(name))
+        notes += said
+    check_images(pictures, planned)
+    for name, shape in planned.items():
+        factor, offset = pictures[name].affine(shape.default[1]) if name in pictures else (None, None)
+        free = shape.free
+        plans.append(
+            InputPlan(
+                name,
+                tuple(None if i in free else d for i, d in enumerate(shape.default)),
+                _io_dtype(graph, name, version, precision, is_network, is_picture=name in pictures),
+                factor,
+                offset,
+            )
+        )
+    coremltools = import_coremltools()
+    builder = ProgramBuilder(
+        graph,
+        source=model.name,
+        coremltools=coremltools,
+        target=13 if is_network else min(version, 18),
+        dtype=np.float16 if precision == "fp16" and not is_network else np.float32,
+        is_network=is_network,
+        keep_fp32=keep_fp32,
+    )
+    built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
+    folder = TemporaryDirectory(prefix="coreproof-")
+    classifier = (tuple(labels), predicted_label, softmax) if labels is not None else None
+    if is_network:
+        spec = network_spec(built, planned, pictures, classifier, version)
+    else:
+        spec = program_spec(built, planned, pictures, classifier, version, Path(folder.name))
+    return CoreMLModel(
+        spec,
+        name=model.name,
+        folder=None if is_network else Path(folder.name),
+        notes=(*notes, *built.notes),
+        keep_alive=folder,
+        provenance=built.provenance,
+    )
+
+
+def _io_dtype(
+    graph: ir.Model, name: str, version: int, precision: str, is_network: bool, *, is_picture: bool
+) -> str:
+    """The dtype in which an input enters: float16 only where the ONNX input has it and the target offers it."""
+    dtype = next(v.dtype for v in graph.graph.inputs if v.name == name)
+    if dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        half = dtype == ir.DataType.FLOAT16 and precision == "fp16" and version >= 16 and not is_network
+        return "float16" if half and not is_picture else "float32"
+    if dtype in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8):
+        return "int32"
+    raise ConversionError(f"Core ML has no input of type {dtype}", where=f"input {name!r}")

@@ -1,0 +1,192 @@
+"""What a converted model declares: features, image layouts, flexible shapes, labels, deployment target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from coreproof.errors import ConversionError
+from coreproof.model.coreml_proto import FeatureTypes_pb2
+from coreproof.model.features import Colour
+
+SPECIFICATIONS = {13: 4, 14: 5, 15: 6, 16: 7, 17: 8, 18: 9, 26: 10}
+"""Core ML specification version by iOS version (Apple, coremltools _deployment_compatibility)."""
+_MACOS = {"10.15": 13, "11": 14, "12": 15, "13": 16, "14": 17, "15": 18, "26": 26}
+_ARRAY = FeatureTypes_pb2.ArrayFeatureType
+_DTYPES = {"float32": _ARRAY.FLOAT32, "float16": _ARRAY.FLOAT16, "int32": _ARRAY.INT32}
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """Makes an input a picture: the network sees ``(pixel * scale - mean) / std`` per channel, pixels 0-255.
+
+    ``mean`` and ``std`` are in the order of ``colour``, one number or one a channel.
+    """
+
+    colour: Colour = "RGB"
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    scale: float = 1.0
+
+    def affine(self, channels: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Factor and offset as [1, C, 1, 1] float32 so that value = pixel * factor + offset; None where they do nothing."""
+        std, mean = (np.broadcast_to(np.asarray(v, np.float64), (channels,)) for v in (self.std, self.mean))
+        factor, offset = self.scale / std, -mean / std
+        shape = (1, channels, 1, 1)
+        return (
+            None if np.all(factor == 1) else factor.astype(np.float32).reshape(shape),
+            None if np.all(offset == 0) else offset.astype(np.float32).reshape(shape),
+        )
+
+
+def ios_version(target: str | None, to: Literal["mlprogram", "neuralnetwork"]) -> int:
+    """The iOS number of a deployment target ("iOS17", "macOS14"); by default iOS 17, or iOS 14 for a NeuralNetwork."""
+    if target is None:
+        return 17 if to == "mlprogram" else 14
+    name = target.lower().removesuffix(".0")
+    version: int | None = None
+    if name.startswith("ios") and name[3:].isdigit():
+        version = int(name[3:])
+    elif name.startswith("macos"):
+        version = _MACOS.get(name[5:])
+    allowed = [v for v in SPECIFICATIONS if (v >= 15) == (to == "mlprogram")]
+    if version not in SPECIFICATIONS:
+        known = ", ".join(f"iOS{v}" for v in SPECIFICATIONS)
+        raise ConversionError("unknown deployment target", expected=f"{known}, or the macOS of that year", found=target)
+    if version not in allowed:
+        raise ConversionError(
+            f"{target} does not go with {to}",
+            expected=f"iOS{allowed[0]} to iOS{allowed[-1]} for {to}",
+            found=target,
+            fix="an ML Program needs iOS 15 or later, a NeuralNetwork is made for iOS 13 and 14 and runs on all later ones",
+        )
+    return version
+
+
+@dataclass(frozen=True)
+class FlexibleShape:
+    """The shape of one input: its default, and either ranges (low, high; -1 unbounded) or a list of allowed shapes."""
+
+    default: tuple[int, ...]
+    ranges: tuple[tuple[int, int], ...] = ()
+    enumerated: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """The dimensions that can take more than one length."""
+        if self.enumerated:
+            return tuple(i for i, lengths in enumerate(zip(*self.enumerated, strict=True)) if len(set(lengths)) > 1)
+        return tuple(i for i, (low, high) in enumerate(self.ranges) if low != high)
+
+
+def flexible_shape(name: str, declared: Sequence[Any], asked: Any) -> tuple[FlexibleShape, list[str]]:
+    """The shape that an input gets, and notes on what was decided.
+
+    ``asked`` None takes the ONNX shape, with symbolic first dimensions fixed to 1; else a shape of ints and
+    (low, high) ranges, or a list of shapes. A dimension beyond the first that nobody fixes is an error.
+    """
+    notes: list[str] = []
+    if asked is None:
+        fixed: list[int] = []
+        for axis, length in enumerate(declared):
+            if isinstance(length, int) and length > 0:
+                fixed.append(length)
+            elif axis == 0:
+                fixed.append(1)
+                notes.append(f"input {name!r}: the free batch {length or '?'} was fixed to 1")
+            else:
+                raise ConversionError(
+                    f"input {name!r} has a free dimension",
+                    found=f"[{', '.join('?' if d is None else str(d) for d in declared)}]",
+                    expected="a length, a range or a list of shapes for it",
+                    fix=f"convert(..., shapes={{{name!r}: [...]}})",
+                )
+        return FlexibleShape(tuple(fixed)), notes
+    options = list(asked)
+    if options and isinstance(options[0], list | tuple) and not _is_range_list(options):
+        shapes = tuple(tuple(int(d) for d in shape) for shape in options)
+        _check_rank(name, declared, shapes[0])
+        if len({len(s) for s in shapes}) != 1:
+            raise ConversionError(f"the shapes of input {name!r} differ in rank", found=str(shapes))
+        return FlexibleShape(shapes[0], enumerated=shapes if len(shapes) > 1 else ()), notes
+    _check_rank(name, declared, options)
+    ranges = tuple(_range(d) for d in options)
+    default = tuple(low for low, _ in ranges)
+    return FlexibleShape(default, ranges=ranges if any(low != high for low, high in ranges) else ()), notes
+
+
+def _is_range_list(options: list[Any]) -> bool:
+    """Whether a list that starts with a pair is a shape with ranges, not a list of shapes."""
+    return any(isinstance(o, int) for o in options) or isinstance(options[0], tuple) and len(options[0]) == 2
+
+
+def _range(length: Any) -> tuple[int, int]:
+    if isinstance(length, int):
+        return length, length
+    low, high = length
+    return int(low), -1 if high in (None, -1, float("inf")) else int(high)
+
+
+def _check_rank(name: str, declared: Sequence[Any], asked: Sequence[Any]) -> None:
+    if len(declared) != len(asked):
+        raise ConversionError(f"the shape asked for input {name!r} has another rank", expected=list(declared), found=asked)
+
+
+# the description
+
+
+def describe_array(feature: Any, shape: FlexibleShape | None, dtype: str) -> None:
+    """Fills a FeatureDescription with a multi-array type."""
+    array = feature.type.multiArrayType
+    array.dataType = _DTYPES[dtype]
+    if shape is None:
+        return
+    array.shape.extend(shape.default)
+    if shape.enumerated:
+        for option in shape.enumerated:
+            array.enumeratedShapes.shapes.add().shape.extend(option)
+    elif shape.ranges:
+        for low, high in shape.ranges:
+            array.shapeRange.sizeRanges.add(lowerBound=low, upperBound=high)
+
+
+def describe_image(feature: Any, shape: FlexibleShape, colour: Colour) -> None:
+    """Fills a FeatureDescription with an image type; flexible sizes become an image size range or list."""
+    if len(shape.default) != 4 or shape.default[0] != 1 or 0 in shape.free:
+        raise ConversionError(
+            f"input {feature.name!r} cannot be a picture",
+            expected="[1, 1 or 3, height, width]",
+            found=str(list(shape.default)),
+            fix="a picture has no batch: leave the batch at 1, or keep the input a multi-array",
+        )
+    image = feature.type.imageType
+    image.height, image.width = shape.default[2:]
+    image.colorSpace = getattr(
+        FeatureTypes_pb2.ImageFeatureType,
+        {"GRAY": "GRAYSCALE", "GRAY_FLOAT16": "GRAYSCALE_FLOAT16"}.get(colour, colour),
+    )
+    if shape.enumerated:
+        for option in shape.enumerated:
+            image.enumeratedSizes.sizes.add(height=option[2], width=option[3])
+    elif shape.ranges:
+        (low_h, high_h), (low_w, high_w) = shape.ranges[2:]
+        image.imageSizeRange.heightRange.lowerBound, image.imageSizeRange.heightRange.upperBound = low_h, high_h
+        image.imageSizeRange.widthRange.lowerBound, image.imageSizeRange.widthRange.upperBound = low_w, high_w
+
+
+def check_images(images: Mapping[str, ImageInput], shapes: Mapping[str, FlexibleShape]) -> None:
+    """Each picture input exists and has as many channels as its colour says."""
+    for name, image in images.items():
+        if name not in shapes:
+            raise ConversionError(f"there is no input {name!r} to make a picture of", found=", ".join(shapes))
+        channels = 3 if image.colour in ("RGB", "BGR") else 1
+        shape = shapes[name].default
+        if len(shape) != 4 or shape[1] != channels:
+            raise ConversionError(
+                f"input {name!r} cannot be a {image.colour} picture",
+                expected=f"[1, {channels}, height, width]",
+                found=str(list(shape)),
+            )

@@ -1,0 +1,58 @@
+"""Constant folding: a node whose operands are all known is computed here, by ONNX's own reference implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from coreproof.convert.onnx_to_coreml.lowering import Array
+
+_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_MOST_ELEMENTS = 1 << 26
+
+
+def is_foldable(node: ir.Node, operands: Sequence[Any]) -> bool:
+    """Whether every operand is known and the result does not depend on chance or on nested graphs."""
+    if node.op_type in _RANDOM or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+        return False
+    if node.op_type == "Shape":
+        return operands[0] is not None and _fixed_shape(operands[0]) is not None
+    return all(o is None or isinstance(o, np.ndarray) for o in operands)
+
+
+def fold(node: ir.Node, operands: Sequence[Any], opset: int, domains: dict[str, int]) -> list[Array] | None:
+    """The node's outputs as arrays; None where the reference implementation cannot compute them."""
+    if node.op_type == "Constant" and "value" in node.attributes:
+        return [node.attributes["value"].as_tensor().numpy()]
+    if node.op_type == "Shape":
+        shape = _fixed_shape(operands[0]) or ()
+        start, end = (node.attributes.get(k) for k in ("start", "end"))
+        return [np.array(shape[start.as_int() if start else 0 : end.as_int() if end else None], np.int64)]
+    names = ["" if o is None else f"i{k}" for k, o in enumerate(operands)]
+    outputs = [f"o{k}" for k, _ in enumerate(node.outputs)]
+    attributes = [ir.to_proto(a) for a in node.attributes.values()]
+    proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names, output=outputs, attribute=attributes)
+    imports = [onnx.helper.make_opsetid(d, v) for d, v in {**domains, "": opset}.items()]
+    feeds = {n: o for n, o in zip(names, operands, strict=True) if o is not None}
+    graph = onnx.helper.make_graph(
+        [proto],
+        "fold",
+        [onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(o.dtype), o.shape) for n, o in feeds.items()],
+        [onnx.ValueInfoProto(name=o) for o in outputs],
+    )
+    try:
+        results = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=imports)).run(None, feeds)
+    except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+        return None
+    arrays = [np.asarray(r) for r in results]
+    return arrays if all(a.size <= _MOST_ELEMENTS for a in arrays) else None
+
+
+def _fixed_shape(operand: Any) -> tuple[int, ...] | None:
+    shape = tuple(operand.shape)
+    return tuple(map(int, shape)) if all(isinstance(d, int | np.integer) for d in shape) else None

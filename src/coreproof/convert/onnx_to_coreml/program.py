@@ -1,0 +1,289 @@
+"""Builds a MIL program from an ONNX graph: walks the nodes once, folding what is known and lowering the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.convert.onnx_to_coreml import ops
+from coreproof.convert.onnx_to_coreml.fold import fold, is_foldable
+from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, find, mil_array
+from coreproof.convert.onnx_to_coreml.names import Names
+from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
+
+assert ops.FAMILIES, "importing the families registers their handlers"
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """How one model input enters the program: shape with None for free dimensions, and per-channel factor and offset."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    factor: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    free: Mapping[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """An output of the program: the ONNX value, the identifier it has in Core ML, its dtype there."""
+
+    value: str
+    name: str
+    dtype: str
+
+
+@dataclass
+class Built:
+    """A finished program, and which ONNX value each of its values equals."""
+
+    program: Any
+    inputs: list[InputPlan]
+    outputs: list[OutputPlan]
+    provenance: dict[str, str]
+    notes: list[str]
+    names: Names
+
+
+def unsupported(graph: ir.Graph, opsets: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Every (operator, node) that no handler exists for and that is no constant."""
+    missing = []
+    for node in graph.all_nodes():
+        opset = opsets.get(node.domain, opsets.get("", 1))
+        if find(node.op_type, opset, node.domain) is None and node.op_type not in ("Constant", "Shape"):
+            name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
+            missing.append((name, node.name or (node.outputs[0].name or "")))
+    return missing
+
+
+class ProgramBuilder:
+    """Lowers one graph. Kept as a class because a walk shares names, values, notes and the compute dtype."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        *,
+        source: str,
+        coremltools: Any,
+        target: int,
+        dtype: Any,
+        is_network: bool,
+        keep_fp32: Collection[str] = (),
+    ) -> None:
+        from coremltools.converters.mil import Builder
+        from coremltools.converters.mil.mil import types
+
+        self.graph = model.graph
+        self.opsets = dict(model.opset_imports)
+        self.source = source
+        self.coremltools = coremltools
+        self.types = types
+        self.keep_fp32 = frozenset(keep_fp32)
+        self.names = Names()
+        self.provenance: dict[str, str] = {}
+        self.values: dict[str, Operand] = {}
+        self._left: list[Any] = []
+        self.context = Context(Builder, target, dtype, self.opsets.get("", 1), is_network)
+        self.mil_target = getattr(coremltools.target, f"iOS{target}")
+
+    def build(self, inputs: Sequence[InputPlan], outputs: Sequence[str]) -> Built:
+        """The whole program; raises UnsupportedOperatorsError and ConversionError, each for all nodes at once."""
+        from coremltools.converters.mil.mil import Function, Program
+
+        missing = unsupported(self.graph, self.opsets)
+        mb = self.context.mb
+        placeholders = {self.names.of(p.name): self._placeholder(p) for p in inputs}
+        program = Program()
+        problems: list[CoreproofError] = []
+        with Function(placeholders, opset_version=self.mil_target) as function:
+            for plan in inputs:
+                self.values[plan.name] = self._enter(plan, function.inputs[self.names.of(plan.name)])
+            for name, value in self.graph.initializers.items():
+                if value.const_value is not None and name not in self.values:
+                    self.values[name] = value.const_value.numpy()
+            for node in self.graph:
+                self._lower(node, missing, problems)
+            self._report(missing, problems)
+            plans = [self._leave(name, mb) for name in outputs]
+            function.set_outputs([p[1] for p in plans])
+        program.add_function("main", function)
+        return Built(program, list(inputs), [p[0] for p in plans], self.provenance, self.context.notes, self.names)
+
+    def _report(self, missing: list[tuple[str, str]], problems: list[CoreproofError]) -> None:
+        if missing:
+            raise UnsupportedOperatorsError(self.source, missing, "Core ML")
+        if len(problems) == 1:
+            raise problems[0]
+        if problems:
+            raise ConversionError(
+                f"{len(problems)} nodes cannot be expressed in Core ML in this form",
+                where=self.source,
+                found="; ".join(f"{p.where}: {p.found or p.problem}" for p in problems),
+            )
+
+    # inputs
+
+    def _placeholder(self, plan: InputPlan) -> Any:
+        from coremltools.converters.mil.mil import types
+        from coremltools.converters.mil.mil import get_new_symbol
+
+        shape = [d if d is not None else get_new_symbol() for d in plan.shape]
+        dtype = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}[plan.dtype]
+        return self.context.mb.placeholder(shape=shape, dtype=dtype)
+
+    def _enter(self, plan: InputPlan, var: Any) -> Any:
+        """The input in the compute dtype, normalised where the model takes pictures."""
+        mb, onnx_dtype = self.context.mb, self.graph_dtype(plan.name)
+        if onnx_dtype == ir.DataType.BOOL:
+            return mb.cast(x=var, dtype="bool")
+        if not self.types.is_float(var.dtype):
+            return var
+        entered = self._as_compute(var)
+        if plan.factor is not None:
+            entered = mb.mul(x=entered, y=self.context.floats(plan.factor))
+        if plan.offset is not None:
+            entered = mb.add(x=entered, y=self.context.floats(plan.offset))
+        if entered is not var:
+            self._name([entered], [f"{plan.name}_entered"], plan.name)
+        return entered
+
+    def graph_dtype(self, name: str) -> Any:
+        for value in (*self.graph.inputs, *self.graph.outputs):
+            if value.name == name:
+                return value.dtype
+        return None
+
+    def _as_compute(self, var: Any) -> Any:
+        wanted = self.types.fp16 if self.context.dtype == np.float16 else self.types.fp32
+        return var if var.dtype == wanted else self.context.mb.cast(x=var, dtype=self._short(self.context.dtype))
+
+    @staticmethod
+    def _short(dtype: Any) -> str:
+        return "fp16" if dtype == np.float16 else "fp32"
+
+    # nodes
+
+    def _lower(self, node: ir.Node, missing: list[tuple[str, str]], problems: list[CoreproofError]) -> None:
+        raw = [None if v is None else self.values.get(v.name or "", _MISSING) for v in node.inputs]
+        if any(o is _MISSING for o in raw):
+            return  # a producer could not be lowered; it is reported itself
+        opset = self.opsets.get(node.domain, self.context.opset)
+        if is_foldable(node, raw):
+            folded = fold(node, raw, opset, self.opsets)
+            if folded is not None:
+                for value, array in zip(node.outputs, folded, strict=True):
+                    self.values[value.name or ""] = array
+                return
+        handler = find(node.op_type, opset, node.domain)
+        if handler is None:
+            return
+        try:
+            results = self._handle(handler, node, raw)
+        except ConversionError as error:
+            problems.append(error)
+            return
+        except CoreproofError:
+            raise
+        except (ValueError, TypeError, AssertionError, NotImplementedError, IndexError, RuntimeError) as error:
+            problems.append(
+                ConversionError(
+                    f"{node.op_type} cannot be expressed in Core ML in this form",
+                    where=f"node {node.name!r}",
+                    found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                )
+            )
+            return
+        for value, result in zip(node.outputs, results, strict=False):
+            if value.name:
+                self.values[value.name] = result
+
+    def _handle(self, handler: Any, node: ir.Node, raw: list[Operand]) -> list[Operand]:
+        """Calls the handler; a node that is to stay in float32 is computed there between two casts."""
+        context, dtype = self.context, self.context.dtype
+        wide = dtype == np.float16 and any(v.name in self.keep_fp32 for v in node.outputs)
+        context.node, context.raw = node, raw
+        if wide:
+            context.dtype = np.float32
+            raw = [self._cast_float(o, "fp32") for o in raw]
+        operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
+        attributes = {name: _attribute(a) for name, a in node.attributes.items()}
+        try:
+            made = handler(context, *operands, **attributes)
+        finally:
+            context.dtype = dtype
+        results = list(made) if isinstance(made, tuple | list) else [made]
+        outputs = [v.name or "" for v in node.outputs]
+        if wide:
+            self._name(results, [f"{o}_fp32" for o in outputs], None)
+            results = [self._cast_float(r, "fp16") for r in results]
+        inherited = [o for o in operands if o is not None and not isinstance(o, np.ndarray)]
+        fresh = [r if not any(r is o for o in inherited) else None for r in results]
+        self._name(fresh, outputs, outputs)
+        return results
+
+    def _cast_float(self, operand: Operand, dtype: str) -> Operand:
+        if operand is None or isinstance(operand, np.ndarray) or not self.types.is_float(operand.dtype):
+            return operand
+        return self.context.mb.cast(x=operand, dtype=dtype)
+
+    def _name(self, results: Sequence[Any], wanted: Sequence[str], origin: Sequence[str] | str | None) -> None:
+        """Gives results the names of the ONNX values that they equal, and notes which."""
+        for index, (result, name) in enumerate(zip(results, wanted, strict=False)):
+            if result is None or isinstance(result, np.ndarray) or not name:
+                continue
+            identifier = self.names.of(name)
+            result.name = identifier
+            if index == 0 and result.op is not None and len(result.op.outputs) == 1:
+                result.op.name = identifier
+            if origin is not None and not isinstance(origin, str):
+                self.provenance[identifier] = origin[index]
+
+    # outputs
+
+    def _leave(self, name: str, mb: Any) -> tuple[OutputPlan, Any]:
+        """The output under its own name, as the dtype that the feature declares."""
+        value = self.values[name]
+        identifier = self.names.of(name)
+        if isinstance(value, np.ndarray):
+            value = mb.identity(x=mil_array(value, np.float32))
+        onnx_dtype = self.graph_dtype(name)
+        wants_half = onnx_dtype == ir.DataType.FLOAT16 and self.context.target >= 16 and not self.context.is_network
+        inner = value
+        if self.types.is_float(value.dtype):
+            wanted = "fp16" if wants_half and self.context.dtype == np.float16 else "fp32"
+            dtype = "float16" if wanted == "fp16" else "float32"
+            current = "fp16" if value.dtype == self.types.fp16 else "fp32"
+            if current != wanted:
+                value = mb.cast(x=value, dtype=wanted)
+        else:
+            dtype = "int32"
+            if value.dtype != self.types.int32:
+                value = mb.cast(x=value, dtype="int32")
+        is_input = inner.op is None
+        if value is inner and (is_input or inner.name != identifier or any(value is v for v in self._left)):
+            value = mb.identity(x=value)
+        if value is not inner and not is_input and inner.name == identifier:
+            renamed = self.names.fresh(f"{identifier}_{self._short(self.context.dtype)}")
+            inner.name = renamed
+            inner.op.name = renamed if len(inner.op.outputs) == 1 else inner.op.name
+            self.provenance[renamed] = self.provenance.pop(identifier, name)
+        value.name = value.op.name = identifier
+        self.provenance[identifier] = name
+        self._left.append(value)
+        return OutputPlan(name, identifier, dtype), value
+
+
+_MISSING = object()
+
+
+def _attribute(attribute: ir.Attr) -> Any:
+    if attribute.type == ir.AttributeType.TENSOR:
+        return attribute.as_tensor().numpy()
+    value = attribute.value
+    return tuple(value) if isinstance(value, list | tuple) else value
