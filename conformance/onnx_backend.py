@@ -1,0 +1,225 @@
+"""The ONNX backend tests as a judge: each model is converted to Core ML, run by coreproof's runtime, compared with the stored outputs.
+
+    python -m conformance.onnx_backend [--to mlprogram|neuralnetwork] [--precision fp32|fp16] [--only SUBSTRING]
+
+writes conformance/results/onnx-<to>-<precision>.json, and docs/operators-onnx.md from the ML Program results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import numpy_helper
+from onnx.backend.test.loader import load_model_tests
+
+from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
+from coreproof.errors import ConversionError, UnsupportedOperatorsError
+from coreproof.model.onnx import OnnxModel
+from coreproof.run.session import session
+
+HERE = Path(__file__).parent
+KNOWN_FAILURES = HERE / "onnx_known_failures.json"
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
+FP16_TOLERANCE = 1e-2
+"""Relative and absolute tolerance of float16 runs, that of the strict form of Apple's suite."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one test ended.
+
+    ``status``: "passed" as shipped; "frozen": passed with its parameter inputs (all but the first) made constants, as
+    Core ML needs them known; "refused": coreproof says that it cannot convert this; "failed": wrong numbers or an error.
+    """
+
+    name: str
+    operators: tuple[str, ...]
+    status: str
+    reason: str = ""
+
+
+def cases(kinds: tuple[str, ...] = KINDS) -> Iterator[Any]:
+    """Every test that the installed onnx package ships with a stored model."""
+    for kind in kinds:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield from sorted(load_model_tests(kind=kind), key=lambda case: case.name)
+
+
+def judge(case: Any, to: str = "mlprogram", precision: str = "fp32") -> Outcome:
+    """Converts, runs and compares one test."""
+    model, samples = _read(case)
+    operators = tuple(sorted({n.op_type for n in model.graph.node}))
+    first = _attempt(case, model, samples, to, precision)
+    if first is None:
+        return Outcome(case.name, operators, "passed")
+    if isinstance(first, ConversionError | UnsupportedOperatorsError) and len(model.graph.input) > 1:
+        frozen = [_freeze(model, sample) for sample in samples]
+        if all(_attempt(case, m, [s], to, precision) is None for m, s in frozen):
+            return Outcome(case.name, operators, "frozen")
+    status = "refused" if isinstance(first, ConversionError | UnsupportedOperatorsError) else "failed"
+    return Outcome(case.name, operators, status, " ".join(str(first).split())[:400])
+
+
+Sample = tuple[dict[str, Any], list[Any]]
+
+
+def _read(case: Any) -> tuple[onnx.ModelProto, list[Sample]]:
+    if case.model_dir is None:
+        return case.model, [
+            (_named(case.model, [_as_array(v) for v in i]), [_as_array(v) for v in o]) for i, o in case.data_sets
+        ]
+    folder = Path(case.model_dir)
+    model = onnx.load(folder / "model.onnx")
+    samples = []
+    for data in sorted(folder.glob("test_data_set_*")):
+        inputs = [_tensor(p) for p in sorted(data.glob("input_*.pb"), key=_number)]
+        outputs = [_tensor(p) for p in sorted(data.glob("output_*.pb"), key=_number)]
+        samples.append((_named(model, inputs), outputs))
+    return model, samples
+
+
+def _named(model: onnx.ModelProto, inputs: list[Any]) -> dict[str, Any]:
+    constants = {i.name for i in model.graph.initializer}
+    names = [i.name for i in model.graph.input if i.name not in constants]
+    return dict(zip(names, inputs, strict=False))
+
+
+def _as_array(value: Any) -> Any:
+    """A stored value as an array; None for sequences and optionals, which Core ML has not."""
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else None
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
+
+
+def _tensor(path: Path) -> Any:
+    tensor = onnx.TensorProto()
+    try:
+        tensor.ParseFromString(path.read_bytes())
+        return numpy_helper.to_array(tensor)
+    except Exception:  # sequences and optionals are stored under the same name; Core ML has neither
+        return None
+
+
+def _freeze(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.ModelProto, Sample]:
+    """All inputs but the first become initializers with the sample's values."""
+    inputs, outputs = sample
+    frozen = onnx.ModelProto()
+    frozen.CopyFrom(model)
+    first = next(iter(inputs), None)
+    kept = [i for i in model.graph.input if i.name == first]
+    del frozen.graph.input[:]
+    frozen.graph.input.extend(kept)
+    for name, value in inputs.items():
+        if name != first and value is not None:
+            frozen.graph.initializer.append(numpy_helper.from_array(value, name))
+    return frozen, ({k: v for k, v in inputs.items() if k == first}, outputs)
+
+
+def _attempt(
+    case: Any, model: onnx.ModelProto, samples: list[Sample], to: str, precision: str
+) -> Exception | None:
+    """None when every sample comes out as stored, else what went wrong."""
+    try:
+        if any(v is None for inputs, outputs in samples for v in (*inputs.values(), *outputs)):
+            return ConversionError("Core ML has no sequences or optional values", where=case.name)
+        wrapped = OnnxModel(ir.from_proto(model), name=case.name)
+        shapes = {n: list(v.shape) for n, v in samples[0][0].items()} if samples else {}
+        converted = onnx_to_coreml(
+            wrapped,
+            to,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
+            target=None if to == "neuralnetwork" else "iOS18",
+            shapes=shapes,
+        )
+        with session(converted) as running:
+            for inputs, outputs in samples:
+                features = [f.name for f in converted.signature.inputs]
+                results = running.run(dict(zip(features, inputs.values(), strict=True)))
+                names = [f.name for f in converted.signature.outputs]
+                for name, expected in zip(names, outputs, strict=True):
+                    _compare(case, results[name], expected, precision)
+    except Exception as error:  # whatever happens is the outcome of the test
+        return error
+    return None
+
+
+def _compare(case: Any, actual: Any, expected: Any, precision: str) -> None:
+    actual = np.asarray(actual)
+    if actual.shape != expected.shape and not (expected.ndim == 0 and actual.size == 1):
+        raise AssertionError(f"shape {actual.shape} instead of {expected.shape}")
+    if expected.dtype.kind in "biu":
+        np.testing.assert_array_equal(actual.astype(np.int64).reshape(expected.shape), expected.astype(np.int64))
+        return
+    rtol, atol = (case.rtol, case.atol) if precision == "fp32" else (FP16_TOLERANCE, FP16_TOLERANCE)
+    if expected.dtype == np.float16:
+        rtol, atol = max(rtol, 2e-3), max(atol, 1e-3)
+    np.testing.assert_allclose(
+        actual.astype(np.float64).reshape(expected.shape), expected.astype(np.float64), rtol=rtol, atol=atol
+    )
+
+
+def known_failures() -> dict[str, str]:
+    """Tests that end as "failed" and why; the list may only get shorter."""
+    return json.loads(KNOWN_FAILURES.read_text()) if KNOWN_FAILURES.exists() else {}
+
+
+def main() -> int:
+    """Runs all tests; exit 1 when one fails that is not known to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", default="mlprogram", choices=("mlprogram", "neuralnetwork"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16"))
+    parser.add_argument("--only", default="", help="only tests whose name holds this")
+    parser.add_argument("--show", action="store_true", help="print every test that does not pass")
+    options = parser.parse_args()
+    outcomes = []
+    for case in cases():
+        if options.only not in case.name:
+            continue
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outcome = judge(case, options.to, options.precision)
+        outcomes.append(outcome)
+        if options.show and outcome.status not in ("passed", "frozen"):
+            print(f"{outcome.status:8} {outcome.name}: {outcome.reason}", flush=True)
+    counts = Counter(o.status for o in outcomes)
+    print(f"{len(outcomes)} tests: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+    known = known_failures() if options.to == "mlprogram" and options.precision == "fp32" else None
+    unexpected = [o for o in outcomes if o.status == "failed" and known is not None and o.name not in known]
+    if not options.only:
+        results = HERE / "results" / f"onnx-{options.to}-{options.precision}.json"
+        results.parent.mkdir(exist_ok=True)
+        document = {
+            "command": " ".join(["python -m conformance.onnx_backend", *sys.argv[1:]]),
+            "onnx": onnx.__version__,
+            "counts": dict(counts),
+            "tests": [asdict(o) for o in outcomes],
+        }
+        results.write_text(json.dumps(document, indent=0))
+    for outcome in unexpected:
+        print(f"not known to fail: {outcome.name}: {outcome.reason}")
+    return 1 if unexpected else 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main())
+
+
