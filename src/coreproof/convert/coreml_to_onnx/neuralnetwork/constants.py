@@ -122,12 +122,17 @@ def _random(
 ) -> ir.Value:
     b = layer.b
     seeded = {"seed": float(seed)} if seed >= 0 else {}
+    zeros = b.op("Expand", f32(0), shape)
     if "Normal" in layer.kind:
-        value = b.op("RandomNormalLike", b.op("Expand", f32(0), shape), mean=mean, scale=stdDev, **seeded)
-    elif "Uniform" in layer.kind:
-        value = b.op("RandomUniformLike", b.op("Expand", f32(0), shape), low=minVal, high=maxVal, **seeded)
+        # drawn from the standard distribution: ONNX Runtime crashes on a deviation of 0
+        drawn = b.op("RandomNormalLike", zeros, mean=0.0, scale=1.0, **seeded)
+        value = b.op("Add", b.op("Mul", drawn, f32(stdDev)), f32(mean))
     else:
-        value = b.op("Bernoulli", b.op("Expand", f32(prob), shape), **seeded)
+        value = b.op("RandomUniformLike", zeros, low=0.0, high=1.0, **seeded)
+        if "Uniform" in layer.kind:
+            value = b.op("Add", b.op("Mul", value, f32(maxVal - minVal)), f32(minVal))
+        else:
+            value = layer.floats(b.op("Less", value, f32(prob)))
     return shaped_like(value, dims) if dims is not None else value
 
 

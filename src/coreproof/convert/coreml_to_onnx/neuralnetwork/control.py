@@ -31,6 +31,11 @@ def _is_true(layer: Layer, b: FoldingBuilder, blob: Blob) -> ir.Value:
 @lowers("branch")
 def branch(layer: Layer, condition: Blob, *, ifBranch: Any = None, elseBranch: Any = None) -> list[Blob]:
     scope: Scope = layer.scope
+    decided = condition.value.const_value
+    if decided is not None:  # the other way can never be taken
+        taken = ifBranch if np.abs(decided.numpy()).max() > 1e-6 else elseBranch
+        scope.lower(taken.layers if taken is not None else [])
+        return []
     networks = [list(n.layers) if n is not None else [] for n in (ifBranch, elseBranch)]
     written = [_written(layers) for layers in networks]
     names = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, known
@@ -105,8 +104,7 @@ def convolution3d(
         dilated = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
         padding = same_padding(value, dilated, stride, False) if paddingType == "SAME" else {"pads": pads}
         return Blob(layer.b.op("Conv", value, w, b, **padding, **common))
-    stored = read_weights(layer, weights, (outputChannels // nGroups, inputChannels, *size))
-    w = np.ascontiguousarray(stored.swapaxes(0, 1))
+    w = read_weights(layer, weights, (inputChannels, outputChannels // nGroups, *size), channel_axis=1)
     amounts = _deconvolution_pads(
         layer, value, size, stride, dilations, None if paddingType == "SAME" else pads, False, outputShape
     )

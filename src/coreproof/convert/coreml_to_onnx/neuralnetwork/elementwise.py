@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32
@@ -62,6 +63,8 @@ def unary(
         case "EXP":
             value = b.op("Exp", value)
         case "LOG":
+            if epsilon > np.finfo(np.float32).tiny:
+                value = b.op("Add", value, f32(epsilon))
             value = b.op("Log", value)
         case "ABS":
             value = b.op("Abs", value)

@@ -87,7 +87,15 @@ def l2normalize(layer: Layer, x: Blob, *, epsilon: float = 1e-6) -> Blob:
 @lowers("lrn")
 def lrn(layer: Layer, x: Blob, *, alpha: float = 0.0, beta: float = 0.0, localSize: int = 1, k: float = 1.0) -> Blob:
     value, restore = layer.batched(x)
-    return restore(layer.b.op("LRN", value, alpha=alpha, beta=beta, size=localSize, bias=k))
+    b = layer.b
+    if localSize % 2:
+        return restore(b.op("LRN", value, alpha=alpha, beta=beta, size=localSize, bias=k))
+    # ONNX Runtime has odd windows only; an even one reaches one channel further back
+    square = b.op("Unsqueeze", b.op("Mul", value, value), i64([1]))
+    pads = [localSize // 2, 0, 0, (localSize - 1) // 2, 0, 0]
+    mean = b.op("AveragePool", square, kernel_shape=[localSize, 1, 1], pads=pads, count_include_pad=1)
+    base = b.op("Add", b.op("Mul", b.op("Squeeze", mean, i64([1])), f32(alpha)), f32(k))
+    return restore(b.op("Div", value, b.op("Pow", base, f32(beta))))
 
 
 @lowers("softmax")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64
+from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64, known
+from coreproof.convert.coreml_to_onnx.neuralnetwork.lstm_steps import GATE_LIMIT, Activation, stepped_lstm
 from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
 from coreproof.convert.coreml_to_onnx.neuralnetwork.weights import Array, read_weights
 
@@ -20,21 +21,39 @@ _ACTIVATIONS = {
     "scaledTanh": "ScaledTanh",
     "sigmoidHard": "HardSigmoid",
 }
-_WITH_PARAMETERS = {"linear", "scaledTanh", "sigmoidHard"}
+_STANDARD_PARAMETERS = {"linear": (1.0, 0.0), "scaledTanh": (1.0, 1.0), "sigmoidHard": (0.2, 0.5)}
+"""What alpha and beta are where the message leaves both out, as coremltools' builder does."""
+
+_BOUNDED = {"sigmoid", "tanh", "scaledTanh", "sigmoidHard"}
 _DEFAULT_CELL_CLIP = 50.0
+_NEVER_REACHED = 500.0
+"""coremltools writes this cell clip for "none"."""
 
 
-def _activations(layer: Layer, messages: Sequence[Any]) -> dict[str, Any]:
-    names, alphas, betas = [], [], []
+def _read_activations(layer: Layer, messages: Sequence[Any]) -> list[Activation]:
+    read = []
     for message in messages:
         kind = message.WhichOneof("NonlinearityType")
         if kind not in _ACTIVATIONS:
             raise layer.refuse("recurrent layers do not have this activation", expected=list(_ACTIVATIONS), found=kind)
-        names.append(_ACTIVATIONS[kind])
-        if kind in _WITH_PARAMETERS:
-            alphas.append(float(getattr(message, kind).alpha))
-            betas.append(float(getattr(message, kind).beta))
-    return {"activations": names, "activation_alpha": alphas or None, "activation_beta": betas or None}
+        alpha, beta = _STANDARD_PARAMETERS.get(kind, (0.0, 0.0))
+        if kind in _STANDARD_PARAMETERS:
+            given = getattr(message, kind)
+            if given.alpha or given.beta:
+                alpha, beta = float(given.alpha), float(given.beta)
+        read.append((kind, alpha, beta))
+    return read
+
+
+def _attributes(activations: Sequence[Activation]) -> dict[str, Any]:
+    """The activations as ONNX's attributes, with Core ML's limit on what goes into unbounded ones."""
+    parameters = [(alpha, beta) for kind, alpha, beta in activations if kind in _STANDARD_PARAMETERS]
+    return {
+        "activations": [_ACTIVATIONS[kind] for kind, _, _ in activations],
+        "activation_alpha": [alpha for alpha, _ in parameters] or None,
+        "activation_beta": [beta for _, beta in parameters] or None,
+        "clip": None if all(kind in _BOUNDED for kind, _, _ in activations) else GATE_LIMIT,
+    }
 
 
 def _sequence(layer: Layer, x: Blob, size: int) -> ir.Value:
@@ -57,11 +76,17 @@ def _state(layer: Layer, state: Blob | None, size: int) -> ir.Value | None:
 
 
 def _outputs(
-    layer: Layer, x: Blob, sequence: ir.Value, states: Sequence[ir.Value], *, whole: bool, last: ir.Value
+    layer: Layer, sequence: ir.Value, states: Sequence[ir.Value], *, whole: bool, last: ir.Value, reverse: bool = False
 ) -> list[Blob]:
-    """Y [Seq, dirs, Batch, size] and the final states, with the two trailing dimensions put back."""
+    """Y [Seq, dirs, Batch, size] and the final states, with the two trailing dimensions put back.
+
+    A layer that reads its sequence backwards gives its outputs in the order in which it made them; ONNX puts each at the
+    place of its input.
+    """
     b = layer.b
     if whole:
+        if reverse:
+            sequence = b.op("Slice", sequence, i64([-1]), i64([np.iinfo(np.int64).min]), i64([0]), i64([-1]))
         joined = b.op("Transpose", sequence, perm=[0, 2, 1, 3])
         y = b.op("Reshape", joined, i64([0, 0, -1, 1, 1]))
     else:
@@ -99,9 +124,9 @@ def simple_recurrent(
         hidden_size=size,
         direction="reverse" if reverseInput else "forward",
         outputs=2,
-        **_activations(layer, [activation]),
+        **_attributes(_read_activations(layer, [activation])),
     )
-    return _outputs(layer, x, y, [h], whole=sequenceOutput, last=h)
+    return _outputs(layer, y, [h], whole=sequenceOutput, last=h, reverse=reverseInput)
 
 
 @lowers("gru")
@@ -133,9 +158,9 @@ def gru(
         direction="reverse" if reverseInput else "forward",
         linear_before_reset=0,
         outputs=2,
-        **_activations(layer, activations),
+        **_attributes(_read_activations(layer, activations)),
     )
-    return _outputs(layer, x, y, [h], whole=sequenceOutput, last=h)
+    return _outputs(layer, y, [h], whole=sequenceOutput, last=h, reverse=reverseInput)
 
 
 def _stacked(layer: Layer, messages: Any, gates: Sequence[str], what: str, shape: tuple[int, ...]) -> Array:
@@ -167,7 +192,7 @@ def uni_directional_lstm(
         layer, x, states, [weightParams], activations, params, inputVectorSize, outputVectorSize,
         "reverse" if reverseInput else "forward",
     )  # fmt: skip
-    return _outputs(layer, x, y, [h, c], whole=params.sequenceOutput, last=h)
+    return _outputs(layer, y, [h, c], whole=params.sequenceOutput, last=h, reverse=reverseInput)
 
 
 @lowers("biDirectionalLSTM")
@@ -197,7 +222,7 @@ def bi_directional_lstm(
         for direction in (0, 1)
         for value in (last, cell)
     ]
-    return _outputs(layer, x, y, finals, whole=params.sequenceOutput, last=last)
+    return _outputs(layer, y, finals, whole=params.sequenceOutput, last=last)
 
 
 def _lstm(
@@ -211,12 +236,6 @@ def _lstm(
     size: int,
     direction: str,
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    if 0 < params.cellClipThreshold < _DEFAULT_CELL_CLIP:
-        raise layer.refuse(
-            "its cell state is clipped, which ONNX cannot express",
-            expected=f"a cellClipThreshold of {_DEFAULT_CELL_CLIP} or more",
-            found=params.cellClipThreshold,
-        )
     gates = ("inputGate", "outputGate", "forgetGate", "blockInput")  # ONNX's order: i, o, f, c
     biases, peepholes = [], []
     for message in weights:
@@ -225,15 +244,24 @@ def _lstm(
             bias = _stacked(layer, message, gates, "BiasVector", (size,)).copy()
         if params.forgetBias:
             bias[2 * size : 3 * size] += 1
-        biases.append(np.concatenate([bias, np.zeros_like(bias)]))
+        biases.append(bias)
         if params.hasPeepholeVectors:
             peepholes.append(_stacked(layer, message, gates[:3], "PeepholeVector", (size,)))
+    matrices = [_stacked(layer, m, gates, "WeightMatrix", (size, input_size)) for m in weights]
+    recursions = [_stacked(layer, m, gates, "RecursionMatrix", (size, size)) for m in weights]
+    sequence = _sequence(layer, x, input_size)
+    read = _read_activations(layer, activations)
+    threshold = params.cellClipThreshold or _DEFAULT_CELL_CLIP
+    if _may_be_clipped(sequence, threshold, states[1], read):
+        return _stepped(
+            layer, sequence, states, matrices, recursions, biases, peepholes, read, params, threshold, direction
+        )
     y, h, c = layer.b.op(
         "LSTM",
-        _sequence(layer, x, input_size),
-        np.stack([_stacked(layer, m, gates, "WeightMatrix", (size, input_size)) for m in weights]),
-        np.stack([_stacked(layer, m, gates, "RecursionMatrix", (size, size)) for m in weights]),
-        np.stack(biases),
+        sequence,
+        np.stack(matrices),
+        np.stack(recursions),
+        np.stack([np.concatenate([bias, np.zeros_like(bias)]) for bias in biases]),
         None,
         *states,
         np.stack(peepholes) if peepholes else None,
@@ -241,6 +269,62 @@ def _lstm(
         direction=direction,
         input_forget=int(params.coupledInputAndForgetGate),
         outputs=3,
-        **_activations(layer, activations),
+        **{**_attributes(read), "clip": None},
     )
     return y, h, c
+
+
+def _may_be_clipped(
+    sequence: ir.Value, threshold: float, initial: ir.Value | None, activations: Sequence[Activation]
+) -> bool:
+    """Whether a gate's sum or the cell state can reach its limit; ONNX's LSTM has no limit on the cell state.
+
+    With bounded gates a cell state grows by 1 a step at most.
+    """
+    if any(kind not in _BOUNDED for i, (kind, _, _) in enumerate(activations) if i % 3 != 2):
+        return True
+    if threshold >= _NEVER_REACHED:
+        return False
+    length = (known(sequence) or (None,))[0]
+    return initial is not None or length is None or length > threshold
+
+
+def _stepped(
+    layer: Layer,
+    sequence: ir.Value,
+    states: Sequence[ir.Value | None],
+    matrices: Sequence[Array],
+    recursions: Sequence[Array],
+    biases: Sequence[Array],
+    peepholes: Sequence[Array],
+    activations: Sequence[Activation],
+    params: Any,
+    threshold: float,
+    direction: str,
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Each direction step by step, put together as ONNX's LSTM does."""
+    b = layer.b
+    parts = []
+    for i in range(len(matrices)):
+        hidden, cell = (
+            s if s is None or len(matrices) == 1 else b.op("Slice", s, i64([i]), i64([i + 1]), i64([0])) for s in states
+        )
+        parts.append(
+            stepped_lstm(
+                layer,
+                sequence,
+                hidden,
+                cell,
+                matrices[i],
+                recursions[i],
+                biases[i],
+                peepholes[i] if peepholes else None,
+                activations[3 * i : 3 * i + 3],
+                threshold=threshold,
+                coupled=params.coupledInputAndForgetGate,
+                backwards=direction == "reverse" or i == 1,
+            )
+        )
+    ys, hs, cs = zip(*parts, strict=True)
+    y = b.op("Concat", *(b.op("Unsqueeze", v, i64([1])) for v in ys), axis=1)
+    return y, b.op("Concat", *hs, axis=0), b.op("Concat", *cs, axis=0)

@@ -200,8 +200,8 @@ def slice_dynamic(
     rank = layer.rank(x)
     inputs = [layer.integers(g) for g in given] + [None] * (6 - len(given))
     begins = inputs[0]
-    ends: Any = inputs[1] if inputs[1] is not None else i64(endIds)
-    steps: Any = inputs[2] if inputs[2] is not None else i64(strides or [1] * rank)
+    ends: Any = inputs[1] if inputs[1] is not None else i64(list(endIds)[:rank])
+    steps: Any = inputs[2] if inputs[2] is not None else i64(list(strides or [1] * rank)[:rank])
     begin_masks = _mask(layer, inputs[3], beginMasks, rank)
     end_masks = _mask(layer, inputs[4], endMasks, rank)
     squeezed = squeezeMasks
@@ -210,7 +210,7 @@ def slice_dynamic(
         if constant is None:
             raise layer.refuse("which dimensions it removes is only known when the model runs")
         squeezed = [bool(n) for n in constant.numpy()]
-    axes = [i for i, s in enumerate(squeezed) if s]
+    axes = [i for i, s in enumerate(squeezed[:rank]) if s]
     backwards = b.op("Less", steps, i64(0))
     begins = b.op("Where", begin_masks, b.op("Where", backwards, i64(_END), i64(0)), begins)
     ends = b.op("Where", end_masks, b.op("Where", backwards, i64(_BEFORE_START), i64(_END)), ends)
@@ -228,7 +228,7 @@ def slice_dynamic(
 def _mask(layer: Layer, given: ir.Value | None, field: Sequence[bool], rank: int) -> Any:
     if given is not None:
         return layer.truth(given)
-    return np.asarray(list(field) or [False] * rank)
+    return np.asarray((list(field) + [False] * rank)[:rank])
 
 
 @lowers("sliceBySize")
