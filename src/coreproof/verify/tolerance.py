@@ -1,0 +1,404 @@
+"""Tolerances: how far two honest computations of the same value may lie apart, and the judge that applies it.
+
+Two engines that compute the same network never give the same bits: they add in another order, and one of them may
+store every result in half precision. How far apart that can bring them follows from arithmetic, and is written down
+here and nowhere else.
+
+1. Rounding. Storing a number in a format with p significant bits changes it by at most u = 2^-p of itself: float32
+   2^-24, float16 2^-11, bfloat16 2^-8. Weights stored in b bits change by about q = 8 / sqrt(12) / (2^b - 1) of their
+   standard deviation (a range of eight deviations cut into 2^b - 1 even steps).
+2. One operator. A sum of K terms rounded K times in random directions is off by about u * sqrt(K / 2) of its size; two
+   engines that add in different orders differ by sqrt(2) times that: own = u32 * sqrt(K). A result that is then stored
+   adds u once, and so do weights that were stored with u: own^2 = (u32 * sqrt(K))^2 + u^2 + w^2.
+   Operators that only move values (reshape, relu, max pooling) add nothing.
+3. Depth. What arrives at an operator is passed on: sums add the absolute errors of their operands (so a small
+   difference of large numbers gets the error of the large ones); products add the relative ones; normalisation
+   divides by the deviation of what it centres; exp and softmax turn an absolute error into a relative one. Errors of
+   different origin are independent and add as squares: e(v)^2 = sum of e(inputs)^2 + own^2. The scales needed for this are
+   those of the reference's own values, measured while it runs.
+4. The verdict. e(v) predicts the root-mean-square error as a share of the scale of the value (the root mean square of
+   the reference tensor; not its single elements, which may lie near zero by chance while the error of the sum that made
+   them does not). A value agrees when
+   its root-mean-square error is within TYPICAL * e(v), which catches small faults that touch everything, and
+   every single element is within WORST * e(v) times the larger of its own size and the scale, which catches
+   faults that touch little. Integers, booleans and strings have to be equal. NaN and infinity have to stand at the same places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.graph import Graph, Node
+from coreproof.verify.operators import family, terms
+
+UNIT_ROUNDOFF: Mapping[str, float] = {
+    "float64": 2.0**-53,
+    "float32": 2.0**-24,
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+    "float8_e4m3fn": 2.0**-4,
+    "float8_e5m2": 2.0**-3,
+}
+"""Largest relative change that storing a number in a format makes."""
+
+SMALLEST: Mapping[str, float] = {"float16": 2.0**-24, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float64": 2.0**-126}
+"""Below this, a format stores numbers with an absolute error, not a relative one."""
+
+TYPICAL = 3.0
+"""How many predicted errors the root-mean-square error may reach: what the prediction leaves out (how strongly a
+particular layer amplifies what comes in) stays within a small factor."""
+
+WORST = 12.0
+"""How many predicted errors a single element may reach: the largest of 10^7 normally distributed errors is 5.3 of
+them, times what TYPICAL allows for amplification, less because both rarely meet."""
+
+U32 = UNIT_ROUNDOFF["float32"]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """``relative`` to the larger of an element's size and the tensor's scale, plus ``absolute``, bounds each element.
+
+    ``typical`` bounds the root-mean-square error relative to the scale; None leaves it unjudged. ``why`` says in words
+    where the numbers come from.
+    """
+
+    relative: float = 0.0
+    absolute: float = 0.0
+    typical: float | None = None
+    why: str = "given by the caller"
+
+    def __str__(self) -> str:
+        if self == EXACT:
+            return "equal"
+        parts = [f"{self.relative:.1e} of scale"]
+        if self.typical is not None:
+            parts.append(f"{self.typical:.1e} typical")
+        return ", ".join(parts)
+
+
+EXACT = Tolerance(why="integers, booleans and strings have to be equal")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Two tensors compared. Truthy when they agree within ``tolerance``.
+
+    Errors are taken over the elements that are finite on both sides. ``max_relative_error``, ``rms_relative_error`` are
+    shares of ``scale``, the root mean square of the reference. ``required_absolute`` and ``required_relative`` are the least
+    values of that part of the tolerance, the other part as it is, with which every element would have passed. ``worst``
+    is the index of the element that is furthest off. ``misplaced`` counts elements that are NaN or infinite on one side only (or
+    infinities of another sign). ``problem`` says in words why the two do not agree; empty when they do.
+    """
+
+    agrees: bool
+    tolerance: Tolerance
+    max_error: float
+    mean_error: float
+    rms_error: float
+    max_relative_error: float
+    rms_relative_error: float
+    cosine: float
+    psnr: float
+    scale: float
+    required_absolute: float
+    required_relative: float
+    worst: tuple[int, ...]
+    nan: tuple[int, int]
+    infinite: tuple[int, int]
+    misplaced: int
+    elements: int
+    problem: str
+
+    def __bool__(self) -> bool:
+        return self.agrees
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON can hold them: what is not finite becomes a word."""
+        return {k: _plain(v) for k, v in asdict(self).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "infinity" if value > 0 else "-infinity"
+    return value
+
+
+def judge(reference: Any, candidate: Any, tolerance: Tolerance) -> Judgement:
+    """Compares two tensors element by element, after bringing ``candidate`` to the reference's shape.
+
+    Shapes may differ where the number of elements is the same (a squeezed batch, a NeuralNetwork's rank 5).
+    """
+    a, b = np.asarray(reference), np.asarray(candidate)
+    if a.size != b.size:
+        return _unlike(a, tolerance, f"shapes differ: {_shape(a)} and {_shape(b)}")
+    if _is_text(a) or _is_text(b):
+        different = int(np.sum(a.astype(str).ravel() != b.astype(str).ravel()))
+        return _unlike(a, tolerance, f"{different} of {a.size} differ") if different else _equal(a, tolerance)
+    b = b.reshape(a.shape)
+    if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
+        return _equal(a, tolerance)
+    return _judge_numbers(a.astype(np.float64), b.astype(np.float64), tolerance)
+
+
+def _judge_numbers(a: npt.NDArray[Any], b: npt.NDArray[Any], tolerance: Tolerance) -> Judgement:
+    both = np.isfinite(a) & np.isfinite(b)
+    alike = (np.isnan(a) & np.isnan(b)) | (np.isinf(a) & (a == b))
+    misplaced = int(np.sum(~both & ~alike))
+    x, y = a[both], b[both]
+    error = np.abs(x - y)
+    scale = rms(x)
+    size = np.maximum(np.abs(x), scale)
+    excess = error - (tolerance.absolute + tolerance.relative * size)
+    max_error = float(error.max(initial=0.0))
+    rms_error = rms(error)
+    allowed_rms = math.inf if tolerance.typical is None else tolerance.typical * scale + tolerance.absolute
+    over = int(np.sum(excess > 0))
+    problem = ""
+    if misplaced:
+        problem = f"{misplaced} of {a.size} elements are NaN or infinite on one side only"
+    elif over:
+        problem = f"{over} of {a.size} elements are out of tolerance"
+    elif rms_error > allowed_rms:
+        problem = f"the typical error is {rms_error / allowed_rms:.3g} times what rounding explains"
+    return Judgement(
+        agrees=not problem,
+        tolerance=tolerance,
+        max_error=max_error,
+        mean_error=float(error.mean()) if error.size else 0.0,
+        rms_error=rms_error,
+        max_relative_error=_share(max_error, scale),
+        rms_relative_error=_share(rms_error, scale),
+        cosine=_cosine(x, y),
+        psnr=_psnr(x, rms_error),
+        scale=scale,
+        required_absolute=max(0.0, float((error - tolerance.relative * size).max(initial=0.0))),
+        required_relative=_required_relative(error - tolerance.absolute, size),
+        worst=_worst(a, both, excess, misplaced, ~both & ~alike),
+        nan=(int(np.isnan(a).sum()), int(np.isnan(b).sum())),
+        infinite=(int(np.isinf(a).sum()), int(np.isinf(b).sum())),
+        misplaced=misplaced,
+        elements=int(a.size),
+        problem=problem,
+    )
+
+
+def _worst(
+    a: npt.NDArray[Any], both: npt.NDArray[Any], excess: npt.NDArray[Any], misplaced: int, wrong: npt.NDArray[Any]
+) -> tuple[int, ...]:
+    if misplaced:
+        flat = int(np.flatnonzero(wrong)[0])
+    elif excess.size:
+        flat = int(np.flatnonzero(both)[int(np.argmax(excess))])
+    else:
+        return ()
+    return tuple(int(i) for i in np.unravel_index(flat, a.shape))
+
+
+def _required_relative(excess: npt.NDArray[Any], size: npt.NDArray[Any]) -> float:
+    over = excess > 0
+    if not over.any():
+        return 0.0
+    with np.errstate(divide="ignore"):
+        return float((excess[over] / size[over]).max())
+
+
+def rms(values: npt.NDArray[Any]) -> float:
+    """Root mean square, without overflow for values whose squares are too large."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
+    return largest * math.sqrt(float(np.mean(np.square(values / largest))))
+
+
+def _share(error: float, scale: float) -> float:
+    return error / scale if scale > 0 else (0.0 if error == 0 else math.inf)
+
+
+def _cosine(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
+    a, b = rms(x), rms(y)
+    if a == 0 or b == 0:
+        return 1.0 if a == b else 0.0
+    return min(1.0, max(-1.0, float(np.mean((x / a) * (y / b)))))
+
+
+def _psnr(x: npt.NDArray[Any], rms_error: float) -> float:
+    """Peak signal (the reference's range) to noise ratio in decibels; infinite where there is no error."""
+    peak = float(np.ptp(x)) if x.size else 0.0
+    if rms_error == 0:
+        return math.inf
+    return 20 * math.log10(peak / rms_error) if peak > 0 else -math.inf
+
+
+def _equal(a: npt.NDArray[Any], tolerance: Tolerance) -> Judgement:
+    numbers = np.zeros(a.shape) if _is_text(a) else a.astype(np.float64)
+    return _judge_numbers(numbers, numbers, tolerance)
+
+
+def _unlike(a: npt.NDArray[Any], tolerance: Tolerance, problem: str) -> Judgement:
+    nan = math.nan
+    return Judgement(
+        False, tolerance, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, (), (0, 0), (0, 0), 0, int(a.size), problem
+    )
+
+
+def _is_text(a: npt.NDArray[Any]) -> bool:
+    return a.dtype.kind in "OSU"
+
+
+def _shape(a: npt.NDArray[Any]) -> str:
+    return "[" + "x".join(map(str, a.shape)) + "]"
+
+
+# predicting the error of each value
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What is known of one value: predicted error (absolute, root mean square), scale, deviation, element count."""
+
+    error: float
+    scale: float
+    deviation: float
+    elements: int | None = None
+
+
+class Prediction:
+    """Predicts the error of every value of a graph, in its order, from the scales that the caller measures.
+
+    ``roundoff`` gives the unit roundoff with which a value is stored (the coarser of the two sides).
+    """
+
+    def __init__(self, graph: Graph, stored: Mapping[str, str]) -> None:
+        self._graph = graph
+        self._stored = stored
+        self._spreads: dict[str, Spread] = {}
+        self._next = 0
+
+    def enter(self, name: str, array: npt.NDArray[Any]) -> None:
+        """An input of the model: the same on both sides, save for rounding where one stores it in fewer bits."""
+        scale, deviation = _scales(array)
+        unit = self._unit(name)
+        self._spreads[name] = Spread(0.0 if unit <= U32 else unit * scale, scale, deviation, int(array.size))
+
+    def tolerance(self, name: str, reference: npt.NDArray[Any]) -> Tolerance:
+        """The tolerance for the value ``name``, of which ``reference`` is the right answer."""
+        if reference.dtype.kind in "iubOSU":
+            return EXACT
+        self._advance(name, reference)
+        known = self._spreads.get(name)
+        unit = self._unit(name)
+        scale = rms(reference[np.isfinite(reference)].astype(np.float64))
+        error = known.error if known is not None else unit * scale
+        floor = WORST * max(SMALLEST.get(self._stored.get(name, "float32"), 0.0), 0.0)
+        if scale == 0:
+            return Tolerance(0.0, floor + WORST * error, TYPICAL * unit, why=_why(0.0, unit))
+        share = error / scale
+        return Tolerance(WORST * share, floor, TYPICAL * share, why=_why(share, unit))
+
+    def _advance(self, name: str, reference: npt.NDArray[Any]) -> None:
+        """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
+        if name in self._spreads:
+            return
+        nodes = self._graph.nodes
+        while self._next < len(nodes):
+            node = nodes[self._next]
+            self._next += 1
+            made = name in node.outputs
+            for output in node.outputs:
+                self._spreads[output] = self._after(node, output, reference if output == name else None)
+            if made:
+                return
+
+    def _after(self, node: Node, output: str, reference: npt.NDArray[Any] | None) -> Spread:
+        read = [s for s in (self._spreads.get(n) for n in node.inputs) if s is not None]
+        arriving = max((s.scale for s in read), default=0.0)
+        if reference is not None:
+            scale, deviation = _scales(reference)
+            elements: int | None = int(reference.size)
+        else:
+            # a value without a partner: taken to be as large as what it was made from
+            scale, deviation = arriving, max((s.deviation for s in read), default=0.0)
+            elements = None
+        own = self._own(node, output, read, elements) * scale
+        carried = _carried(node, read, scale)
+        return Spread(math.hypot(carried, own), scale, deviation, elements)
+
+    def _own(self, node: Node, output: str, read: Sequence[Spread], elements: int | None) -> float:
+        """The error that this operator adds, as a share of the result's scale."""
+        kind = family(node.operator)
+        unit = self._unit(output)
+        if kind == "move":
+            # an untyped copy rounds where it is stored in fewer bits than what it copies
+            coarser = unit > max((self._unit(n) for n in node.inputs if n in self._spreads), default=unit)
+            return unit if coarser else 0.0
+        summed = terms(node, tuple(s.elements for s in read), elements)
+        squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
+        if kind == "linear":
+            squares.append(self._weight_error(node) ** 2)
+        return math.sqrt(sum(squares))
+
+    def _weight_error(self, node: Node) -> float:
+        """The coarsest format in which this node's weights are stored, also where another node unpacks them."""
+        dtypes = [dtype for dtype, _ in node.parameters.values()]
+        for name in node.inputs:
+            producer = self._graph.producer(name)
+            if producer is not None and producer.operator.startswith("constexpr_"):
+                dtypes.extend(dtype for dtype, _ in producer.parameters.values())
+        return max((_stored_error(d) for d in dtypes), default=0.0)
+
+    def _unit(self, name: str) -> float:
+        return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
+
+
+def _carried(node: Node, read: Sequence[Spread], scale: float) -> float:
+    """What the errors of the operands become in the result."""
+    kind = family(node.operator)
+    if not read:
+        return 0.0
+    if kind == "move":
+        return max(s.error for s in read)
+    if kind in ("add", "average", "lipschitz"):
+        return math.sqrt(sum(s.error**2 for s in read))
+    if kind == "exponential":
+        return scale * math.sqrt(sum(s.error**2 for s in read))
+    base = [s.deviation if kind == "norm" else s.scale for s in read]
+    return scale * math.hypot(*(s.error / b for s, b in zip(read, base, strict=True) if b > 0))
+
+
+def _stored_error(dtype: str) -> float:
+    if dtype in UNIT_ROUNDOFF:
+        return UNIT_ROUNDOFF[dtype]
+    digits = "".join(c for c in dtype if c.isdigit())
+    if not dtype.startswith(("int", "uint")) or not digits or int(digits) > 16:
+        return 0.0
+    return 8 / math.sqrt(12) / (2 ** int(digits) - 1)
+
+
+def _scales(array: npt.NDArray[Any]) -> tuple[float, float]:
+    """Root mean square and standard deviation of the finite elements."""
+    if array.dtype.kind in "OSU":
+        return 0.0, 0.0
+    values = array.astype(np.float64)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 0.0
+    return rms(values), rms(values - values.mean())
+
+
+def _why(share: float, unit: float) -> str:
+    bits = round(-math.log2(unit))
+    return (
+        f"stored with {bits} significant bits; rounding up to here explains an error of {share:.1e} of the scale; "
+        f"{TYPICAL:g} times that is allowed typically, {WORST:g} times at a single element"
+    )
