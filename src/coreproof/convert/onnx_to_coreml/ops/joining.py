@@ -41,7 +41,9 @@ def _split(ctx: Context, x: Operand, axis: int, sizes: Sequence[int] | None) -> 
         chunk = -(-int(length) // count)
         sizes = [min(chunk, int(length) - i * chunk) for i in range(count)]
     if any(size <= 0 for size in sizes):
-        raise ctx.refuse(f"the lengths {list(sizes)} leave a part without elements", "at least one element in each part")
+        raise ctx.refuse(
+            f"the lengths {list(sizes)} leave a part without elements", "at least one element in each part"
+        )
     return ctx.mb.split(x=x, split_sizes=np.array(sizes, np.int32), axis=axis)
 
 
@@ -121,8 +123,10 @@ def _pad_constant(ctx: Context, data: Operand, amounts: Array, value: float) -> 
     dtype = np.bool_ if ctx.is_bool(data) else np.int32
     for axis, (before, after) in enumerate(amounts.tolist()):
         lengths = list(ctx.shape(data))
-        parts = [np.full([*lengths[:axis], n, *lengths[axis + 1 :]], value, dtype) for n in (before, after)]
-        kept = [part for part in (parts[0], data, parts[1]) if part is data or part.size]
+        parts: list[Array] = [
+            np.full([*lengths[:axis], n, *lengths[axis + 1 :]], value, dtype) for n in (before, after)
+        ]
+        kept = [*([parts[0]] if before else []), data, *([parts[1]] if after else [])]
         data = ctx.mb.concat(values=kept, axis=axis) if len(kept) > 1 else data
     return data
 

@@ -26,7 +26,6 @@ def _axes(ctx: Context, axes: Operand) -> list[int] | None:
     return None if axes is None else [int(a) for a in ctx.constant(axes, "list of axes").reshape(-1)]
 
 
-
 def _floating(ctx: Context, reduce: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, **how: in_floats(ctx, x, lambda wide: reduce(x=wide, **how))
 
@@ -77,16 +76,12 @@ for _operator in _REDUCERS:
 
 
 @lowering("ArgMax")
-def arg_max(
-    ctx: Context, data: Operand, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
-) -> Result:
+def arg_max(ctx: Context, data: Operand, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Result:
     return _position(ctx, ctx.mb.reduce_argmax, data, axis, keepdims, select_last_index)
 
 
 @lowering("ArgMin")
-def arg_min(
-    ctx: Context, data: Operand, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0
-) -> Result:
+def arg_min(ctx: Context, data: Operand, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Result:
     return _position(ctx, ctx.mb.reduce_argmin, data, axis, keepdims, select_last_index)
 
 

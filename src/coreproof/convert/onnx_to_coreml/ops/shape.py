@@ -97,7 +97,7 @@ def flatten(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
         return ctx.mb.reshape(x=x, shape=np.array([first, prod(map(int, after))], np.int32))
     if all(is_known(n) for n in before):
         return ctx.mb.reshape(x=x, shape=np.array([prod(map(int, before)), -1], np.int32))
-    return ctx.mb.flatten2d(x=x, axis=axis) if ctx.is_float(x) else cast(ctx, ctx.mb.flatten2d(x=cast(ctx, x, "fp32"), axis=axis), name_of(ctx, x))
+    return in_floats(ctx, x, lambda wide: ctx.mb.flatten2d(x=wide, axis=axis))
 
 
 @lowering("Transpose")
@@ -147,7 +147,7 @@ def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
     target = [1] * -missing + target
     reps: list[Any] = []
     for i, (length, wanted) in enumerate(zip(expanded.shape, target, strict=True)):
-        if is_known(wanted) and wanted == 1 or str(length) == str(wanted):
+        if (is_known(wanted) and wanted == 1) or str(length) == str(wanted):
             reps.append(1)
         elif not is_known(wanted) and is_known(length) and length == 1:
             reps.append(_element(ctx, shape, i + min(missing, 0)))
