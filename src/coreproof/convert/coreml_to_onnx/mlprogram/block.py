@@ -1,0 +1,151 @@
+"""Lowers the operations of one MIL block, one after the other, and rounds what the program stores as float16."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from coreproof.convert.coreml_to_onnx.builder import OnnxBuilder
+from coreproof.convert.coreml_to_onnx.lowering import Declared, Lowering, Operand, handler_for
+from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared, read_literal
+from coreproof.convert.coreml_to_onnx.rounding import rounds
+from coreproof.errors import ConversionError
+from coreproof.model.coreml import CoreMLModel
+
+_ALWAYS_TUPLES = {"values", "loop_vars", "elem_shape", "ref_tensors", "begins", "ends", "end_masks"}
+
+
+def all_operations(operations: Iterable[Any]) -> Iterator[Any]:
+    """The operations with those of all nested blocks."""
+    for operation in operations:
+        yield operation
+        for block in operation.blocks:
+            yield from all_operations(block.operations)
+
+
+def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any]) -> None:
+    """Lowers ``operations`` in order; their outputs enter ``low.environment``."""
+    for operation in operations:
+        low.operation = operation.type
+        low.outputs = tuple(declared(o) for o in operation.outputs)
+        low.name = low.outputs[0].name if low.outputs else operation.type
+        low.blocks = operation.blocks
+        low.shared.model = model
+        if operation.type == "const":
+            literal = read_literal(model, operation.attributes["val"])
+            low.environment[low.name] = literal
+            low.shared.names.setdefault(id(literal), low.name)
+            continue
+        handler = handler_for(operation.type, low.opset)
+        if handler is None:
+            raise low.refuse("is not lowered")
+        arguments = {key: _argument(low, model, key, argument) for key, argument in operation.inputs.items()}
+        if operation.type.startswith("constexpr_") and operation.attributes:
+            # Before iOS18 the constants of a constexpr operation are its attributes.
+            own = {k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"}
+            arguments = {**own, **arguments}
+        try:
+            inspect.signature(handler).bind(low, **arguments)
+        except TypeError as error:
+            raise low.refuse("its inputs are not those of this operation", found=str(error)) from None
+        outputs = low.outputs
+        results = handler(low, **arguments)
+        results = results if isinstance(results, list | tuple) and operation.type != "make_list" else [results]
+        if len(results) != len(outputs):
+            raise low.refuse("it has another number of outputs", expected=len(results), found=len(outputs))
+        low.operation = operation.type
+        for output, result in zip(outputs, results, strict=True):
+            low.environment[output.name] = finish(low, output, result)
+
+
+def lookup(low: Lowering, name: str) -> Operand:
+    """The value of that name in this block or around it."""
+    scope: Lowering | None = low
+    while scope is not None:
+        if name in scope.environment:
+            return scope.environment[name]
+        scope = scope.parent
+    raise ConversionError(
+        f"operation {low.name!r} reads a value that nothing makes",
+        where=f"{low.where}, operation {low.name!r} ({low.operation})",
+        expected="an input of the function or the output of an earlier operation",
+        found=name,
+        fix="the program is damaged; convert the model again",
+    )
+
+
+def _argument(low: Lowering, model: CoreMLModel, key: str, argument: Any) -> Operand:
+    values = [
+        lookup(low, binding.name) if binding.WhichOneof("binding") == "name" else read_literal(model, binding.value)
+        for binding in argument.arguments
+    ]
+    return values[0] if len(values) == 1 and key not in _ALWAYS_TUPLES else tuple(values)
+
+
+def finish(low: Lowering, output: Declared, result: Operand) -> Operand:
+    """Gives a result its MIL name and declared shape, and rounds it where the program stores it as float16."""
+    if not isinstance(result, ir.Value):
+        low.shared.names.setdefault(id(result), output.name)
+        return result
+    _declare(result, output)
+    is_rounded = (
+        output.dtype == "float16"
+        and low.precision == "stored"
+        and rounds(low.operation)
+        and result.dtype == ir.DataType.FLOAT
+    )
+    if not is_rounded:
+        if low.shared.claim(result):
+            result.name = output.name
+        return result
+    if low.shared.claim(result):
+        result.name = f"{output.name}/exact"
+    half = low.op("Cast", result, to=ir.DataType.FLOAT16, name=f"{output.name}/float16")
+    rounded = low.op("Cast", half, to=ir.DataType.FLOAT, name=f"{output.name}/rounded")
+    rounded.shape = result.shape
+    low.shared.claim(rounded)
+    rounded.name = output.name
+    low.shared.halves[rounded] = half
+    return rounded
+
+
+def _declare(value: ir.Value, output: Declared) -> None:
+    """Fills in the lengths that ONNX's own inference left open with those that the file declares."""
+    if output.shape is None or (value.shape is not None and len(value.shape) != len(output.shape)):
+        return
+    known = list(value.shape) if value.shape is not None else [None] * len(output.shape)
+    value.shape = ir.Shape([k if isinstance(k, int) else d if d is not None else k for k, d in zip(known, output.shape, strict=True)])
+
+
+def inner(low: Lowering, block: Any, inputs: Sequence[ir.Value]) -> tuple[Lowering, list[ir.Value]]:
+    """Lowers a nested block into a graph of its own with these inputs; returns it and its outputs."""
+    child = Lowering(
+        b=inputs_builder(low, inputs),
+        precision=low.precision,
+        where=low.where,
+        opset=low.opset,
+        shared=low.shared,
+        parent=low,
+    )
+    for named, value in zip(block.inputs, inputs, strict=True):
+        child.environment[named.name] = value
+        low.shared.claim(value)
+    lower_operations(child, low.shared.model, block.operations)
+    outputs = []
+    for name in block.outputs:
+        value = child.value(lookup(child, name))
+        producer = value.producer()
+        if producer is None or producer not in child.b.nodes or value in outputs:
+            value = child.op("Identity", value)
+        outputs.append(value)
+    return child, outputs
+
+
+def inputs_builder(low: Lowering, inputs: Sequence[ir.Value]) -> OnnxBuilder:
+    """The builder of an inner graph."""
+    b = OnnxBuilder(f"{low.name}/body", parent=low.b)
+    b.inputs.extend(inputs)
+    return b

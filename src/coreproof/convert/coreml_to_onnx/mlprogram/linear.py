@@ -1,0 +1,41 @@
+"""MIL's matrix products: linear, matmul, einsum."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
+
+
+@lowers("linear")
+def linear(low: Lowering, *, x: Operand, weight: Operand, bias: Operand = None) -> ir.Value:
+    if low.rank(x) == 2 and low.is_float(x):
+        return low.op("Gemm", x, weight, bias, transB=1)
+    product = low.op("MatMul", x, transposed(low, weight))
+    return product if bias is None else low.op("Add", product, bias)
+
+
+@lowers("matmul")
+def matmul(
+    low: Lowering, *, x: Operand, y: Operand, transpose_x: bool = False, transpose_y: bool = False
+) -> ir.Value:
+    # A transposition does not touch a vector, which has no second dimension.
+    first = transposed(low, x) if transpose_x and low.rank(x) > 1 else x
+    second = transposed(low, y) if transpose_y and low.rank(y) > 1 else y
+    return low.op("MatMul", first, second)
+
+
+@lowers("einsum")
+def einsum(low: Lowering, *, values: tuple[Operand, ...], equation: str) -> ir.Value:
+    return low.op("Einsum", *values, equation=equation.replace(" ", ""))
+
+
+def transposed(low: Lowering, x: Operand) -> Operand:
+    """``x`` with its last two dimensions swapped; a constant is swapped now."""
+    if not isinstance(x, ir.Value):
+        swapped = np.ascontiguousarray(np.swapaxes(x, -2, -1))
+        low.shared.names[id(swapped)] = f"{low.shared.names.get(id(x), 'const')}/transposed"
+        return swapped
+    rank = low.rank(x)
+    return low.op("Transpose", x, perm=[*range(rank - 2), rank - 1, rank - 2])
