@@ -43,11 +43,7 @@ def gemm(
     left = ctx.mb.transpose(x=a, perm=[1, 0]) if transA and isinstance(b, np.ndarray) else a
     if isinstance(b, np.ndarray) and ctx.is_float(a):
         weight = _scaled(ctx, 1, alpha)
-        bias = (
-            None
-            if c is None or not isinstance(c, np.ndarray)
-            else _bias(_scaled(ctx, 2, beta), b.shape[1 - transB - 1])
-        )
+        bias = None if c is None or not isinstance(c, np.ndarray) else _bias(_scaled(ctx, 2, beta), b.shape[1 - transB])
         weight = np.ascontiguousarray(weight if transB else weight.T)
         if c is None or bias is not None:
             return ctx.mb.linear(x=left, weight=weight, **({} if bias is None else {"bias": bias}))
