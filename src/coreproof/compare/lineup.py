@@ -1,0 +1,272 @@
+"""A line-up: the models to compare and how each is fed, from a TOML file or from Python."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from coreproof.errors import LineupError
+from coreproof.model.feeding import Feeding
+
+_MODEL_FILES = (".onnx", ".mlmodel", ".mlpackage", ".pt2", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a line-up.
+
+    ``source`` is what ``load`` takes; instead of it, ``base`` names another entry that this one is made from:
+    converted (``convert``, ``precision``), with another input ``shape``, with the weights of a third
+    (``weights_from``), or with pooling windows that also cover a last, partial step (``pooling`` "ceil"). ``image`` makes the converted model's input a picture with the feeding's mean and std inside.
+    ``softmax`` says whether scores are logits; None decides by looking whether they are a distribution.
+    ``arithmetic`` "stored" rounds float16 programs as stored, "fp32" is ideal. ``note`` is shown on the page.
+    """
+
+    name: str
+    source: Any = None
+    base: str | None = None
+    convert: Literal["onnx", "mlprogram", "neuralnetwork"] | None = None
+    precision: Literal["fp32", "fp16"] | None = None
+    image: bool = False
+    shape: tuple[int, ...] | None = None
+    weights_from: str | None = None
+    pooling: Literal["ceil"] | None = None
+    feeding: Feeding | None = None
+    softmax: bool | None = None
+    labels: tuple[str, ...] | None = None
+    engine: Literal["auto", "onnxruntime", "torch", "openvino", "coreml"] = "auto"
+    arithmetic: Literal["stored", "fp32"] = "stored"
+    note: str = ""
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The entries that this one is made from."""
+        return tuple(name for name in (self.base, self.weights_from) if name is not None)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Why two models disagree: ``cause -> model`` is ``between[0]`` with that one cause removed."""
+
+    between: tuple[str, str]
+    causes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Models to compare, in the order in which tables show them; ``folder`` is what paths are relative to."""
+
+    entries: tuple[Entry, ...]
+    folder: Path | None = None
+    labels: Path | None = None
+    title: str = ""
+    attributions: tuple[Attribution, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        names = [entry.name for entry in self.entries]
+        if not names:
+            raise LineupError("the line-up names no model", fix='add [models.NAME] with source = "..."')
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise LineupError("a name stands for two models", found=", ".join(doubled))
+        problems = [*_unknown_references(self, set(names)), *_circles(self)]
+        if problems:
+            raise LineupError("the line-up does not hold together", found="; ".join(problems))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.entries)
+
+    def entry(self, name: str) -> Entry:
+        """The entry of that name."""
+        return next(entry for entry in self.entries if entry.name == name)
+
+    def feeding(self, name: str) -> Feeding | None:
+        """How an entry is fed: its own feeding, else that of the entry it is made from."""
+        entry = self.entry(name)
+        if entry.feeding is not None or entry.base is None:
+            return entry.feeding
+        return self.feeding(entry.base)
+
+
+def lineup_of(models: Mapping[str, Any], feeding: Feeding | Mapping[str, Feeding] | None = None) -> Lineup:
+    """A line-up of models by name; ``feeding`` one for all, or by name."""
+    by_name = feeding if isinstance(feeding, Mapping) else dict.fromkeys(models, feeding)
+    return Lineup(tuple(Entry(name, model, feeding=by_name.get(name)) for name, model in models.items()))
+
+
+def load_lineup(path: str | Path, data: str | Path | None = None) -> Lineup:
+    """Reads a line-up file; ``data`` is the folder that its paths are relative to (default: the file's own).
+
+    Raises LineupError; missing model files are all named at once.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LineupError("the line-up cannot be read", where=str(path), found=str(error)) from None
+    folder = Path(data) if data is not None else path.parent
+    unknown = set(document) - {"title", "feed", "models", "photos", "attribution"}
+    if unknown:
+        raise _unknown(path, "", unknown, ("title", "feed", "models", "photos", "attribution"))
+    shared = _feeding(path, "feed", document["feed"]) if "feed" in document else None
+    models = document.get("models", {})
+    if not isinstance(models, dict):
+        raise LineupError("models must be tables", where=str(path), expected="[models.NAME]")
+    entries = tuple(_entry(path, name, table, shared, folder) for name, table in models.items())
+    labels = _table(path, "photos", document.get("photos", {})).get("labels")
+    lineup = Lineup(
+        entries,
+        folder,
+        None if labels is None else folder / str(labels),
+        str(document.get("title", path.stem)),
+        tuple(_attribution(path, table) for table in document.get("attribution", [])),
+    )
+    _require_files(path, lineup)
+    return lineup
+
+
+def missing_files(lineup: Lineup) -> list[str]:
+    """Files that the line-up names and that are not there."""
+    folder = lineup.folder or Path()
+    wanted = [
+        file for entry in lineup.entries if isinstance(entry.source, str | Path) for file in _files_of(entry.source)
+    ]
+    if lineup.labels is not None and not lineup.labels.exists():
+        return [*(f for f in wanted if not (folder / f).exists()), str(lineup.labels)]
+    return [file for file in dict.fromkeys(wanted) if not (folder / file).exists()]
+
+
+def _require_files(path: Path, lineup: Lineup) -> None:
+    missing = missing_files(lineup)
+    if missing:
+        raise LineupError(
+            f"{len(missing)} file(s) of the line-up are not there: {', '.join(missing)}",
+            where=str(path),
+            expected=f"them in {lineup.folder}",
+            fix="say where they are: --data FOLDER",
+        )
+
+
+def _files_of(source: str | Path) -> list[str]:
+    text = str(source)
+    if text.startswith("torchvision:"):
+        _, _, query = text.partition("?")
+        return [part.removeprefix("weights=") for part in query.split("&") if part.startswith("weights=")]
+    return [text] if Path(text).suffix.lower() in _MODEL_FILES and ":" not in text else []
+
+
+def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Path) -> Entry:
+    where = f"models.{name}"
+    table = dict(_table(path, where, table))
+    known = ("source", "from", "feed", *(f.name for f in fields(Entry) if f.name not in ("name", "base", "feeding")))
+    if set(table) - set(known):
+        raise _unknown(path, where, set(table) - set(known), known)
+    if ("source" in table) == ("from" in table):
+        raise LineupError(f"{where} needs either source or from", where=str(path), found=", ".join(table) or "nothing")
+    base = table.pop("from", None)
+    feeding = shared if base is None else None
+    if "feed" in table:
+        feeding = _feeding(path, f"{where}.feed", table.pop("feed"), shared)
+    if isinstance(table.get("labels"), str):
+        table["labels"] = _label_lines(folder / table["labels"])
+    for key in ("labels", "shape"):
+        if table.get(key) is not None:
+            table[key] = tuple(table[key])
+    for key, allowed in _CHOICES.items():
+        if key in table and table[key] not in allowed:
+            raise LineupError(f"{where}.{key} is not known", where=str(path), expected=_or(allowed), found=table[key])
+    return Entry(name, base=base, feeding=feeding, **table)
+
+
+_CHOICES: dict[str, Sequence[str]] = {
+    "convert": ("onnx", "mlprogram", "neuralnetwork"),
+    "precision": ("fp32", "fp16"),
+    "pooling": ("ceil",),
+    "engine": ("auto", "onnxruntime", "torch", "openvino", "coreml"),
+    "arithmetic": ("stored", "fp32"),
+}
+_FEED_CHOICES: dict[str, Sequence[str]] = {
+    "resize": ("squash", "crop"),
+    "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
+    "colour": ("RGB", "BGR", "GRAY", "GRAY_FLOAT16"),
+    "layout": ("NCHW", "NHWC"),
+}
+
+
+def _feeding(path: Path, where: str, table: Any, base: Feeding | None = None) -> Feeding:
+    changes = dict(_table(path, where, table))
+    known = tuple(f.name for f in fields(Feeding))
+    if set(changes) - set(known):
+        raise _unknown(path, where, set(changes) - set(known), known)
+    for key, allowed in _FEED_CHOICES.items():
+        if key in changes and changes[key] not in allowed:
+            raise LineupError(f"{where}.{key} is not known", where=str(path), expected=_or(allowed), found=changes[key])
+    try:
+        for key, number in (("size", int), ("mean", float), ("std", float)):
+            if key in changes:
+                changes[key] = tuple(number(v) for v in changes[key])
+        if "scale" in changes:
+            changes["scale"] = float(changes["scale"])
+    except (TypeError, ValueError) as error:
+        raise LineupError(f"{where} holds something else than numbers", where=str(path), found=str(error)) from None
+    if len(changes.get("size", (1, 1))) != 2:
+        raise LineupError(f"{where}.size is [width, height]", where=str(path), found=changes["size"])
+    return replace(base if base is not None else Feeding(), **changes)
+
+
+def _attribution(path: Path, table: Any) -> Attribution:
+    table = _table(path, "attribution", table)
+    between = table.get("between", ())
+    if len(between) != 2 or not isinstance(table.get("causes"), dict):
+        raise LineupError(
+            "an attribution needs two models and causes",
+            where=str(path),
+            expected='between = ["a", "b"] and causes = {"the crop" = "a_at_crop_of_b"}',
+        )
+    return Attribution((str(between[0]), str(between[1])), {str(k): str(v) for k, v in table["causes"].items()})
+
+
+def _unknown_references(lineup: Lineup, names: set[str]) -> list[str]:
+    found = [f"{e.name} is made from {n!r}, which is no model of it" for e in lineup.entries for n in e.depends_on
+             if n not in names]  # fmt: skip
+    for attribution in lineup.attributions:
+        used = (*attribution.between, *attribution.causes.values())
+        found += [f"an attribution names {name!r}, which is no model of it" for name in used if name not in names]
+    return found
+
+
+def _circles(lineup: Lineup) -> list[str]:
+    parents = {entry.name: entry.depends_on for entry in lineup.entries}
+
+    def reaches(name: str, target: str, seen: frozenset[str]) -> bool:
+        return any(p == target or (p not in seen and reaches(p, target, seen | {p})) for p in parents.get(name, ()))
+
+    return [f"{name} is made from itself" for name in parents if reaches(name, name, frozenset({name}))]
+
+
+def _table(path: Path, where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise LineupError(f"{where} must be a table", where=str(path), found=value)
+    return value
+
+
+def _unknown(path: Path, where: str, unknown: set[str], known: Sequence[str]) -> LineupError:
+    place = f" of {where}" if where else ""
+    return LineupError(
+        f"unknown key(s){place}: {', '.join(sorted(unknown))}", where=str(path), expected=", ".join(known)
+    )
+
+
+def _label_lines(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise LineupError("the label file cannot be read", where=str(path), found=str(error)) from None
+
+
+def _or(allowed: Sequence[str]) -> str:
+    return " or ".join(allowed)
