@@ -202,10 +202,10 @@ def one_hot(ctx: Context, indices: Operand, depth: Operand, values: Operand, *, 
 
 @lowering("NonZero")
 def non_zero(ctx: Context, x: Operand) -> Result:
-    return ctx.mb.transpose(x=without_bool_positions(ctx, x), perm=[1, 0])
+    return ctx.mb.transpose(x=_positions(ctx, x), perm=[1, 0])
 
 
-def without_bool_positions(ctx: Context, x: Operand) -> Operand:
+def _positions(ctx: Context, x: Operand) -> Operand:
     return ctx.mb.non_zero(x=cast(ctx, x, "int32") if ctx.is_bool(x) else x)
 
 
@@ -229,14 +229,31 @@ def cum_sum(ctx: Context, x: Operand, axis: Operand, *, exclusive: int = 0, reve
 
 @lowering("Trilu")
 def trilu(ctx: Context, x: Operand, k: Operand = None, *, upper: int = 1) -> Result:
-    diagonal = 0 if k is None else int(ctx.constant(k, "diagonal").item())
+    if k is not None and not isinstance(k, np.ndarray):
+        return _triangle(ctx, x, _diagonals(ctx, x), k, upper)
+    diagonal = 0 if k is None else int(k.item())
     if upper and diagonal <= 0:
         return ctx.mb.band_part(x=x, lower=-diagonal, upper=-1)
     if not upper and diagonal >= 0:
         return ctx.mb.band_part(x=x, lower=-1, upper=diagonal)
+    return _triangle(ctx, x, _diagonals(ctx, x), np.int32(diagonal), upper)
+
+
+def _diagonals(ctx: Context, x: Operand) -> Array:
+    """For each element the diagonal that it lies on, above the main one positive."""
     shape = ctx.shape(x)
-    inside = np.triu(np.ones(shape, np.bool_), diagonal) if upper else np.tril(np.ones(shape, np.bool_), diagonal)
-    zero: Array = np.zeros((), {"bool": np.bool_, "int32": np.int32}.get(name_of(ctx, x), ctx.dtype))
+    rows, columns = np.indices(shape[-2:], dtype=np.int32)
+    return np.broadcast_to(columns - rows, shape)
+
+
+def _triangle(ctx: Context, x: Operand, diagonals: Array, k: Operand, upper: int) -> Operand:
+    """A triangle that band_part cannot cut out: beyond the main diagonal, or at one that is computed."""
+    if isinstance(k, np.integer):
+        inside = diagonals >= k if upper else diagonals <= k
+    else:
+        compare = ctx.mb.greater_equal if upper else ctx.mb.less_equal
+        inside = compare(x=np.ascontiguousarray(diagonals), y=k)
+    zero = np.zeros((), {"bool": np.bool_, "int32": np.int32}.get(name_of(ctx, x), ctx.dtype))
     return ctx.mb.select(cond=inside, a=x, b=zero)
 
 
@@ -249,9 +266,12 @@ def reverse_sequence(
 
 @lowering("Compress")
 def compress(ctx: Context, x: Operand, condition: Operand, *, axis: int | None = None) -> Result:
-    """Selects the positions at which a constant condition holds."""
-    places = np.flatnonzero(ctx.constant(condition, "condition")).astype(np.int32)
-    if not places.size:
-        raise ctx.refuse("nothing is selected", "at least one element")
+    """The positions at which the condition holds, and the elements there."""
+    if isinstance(condition, np.ndarray):
+        places: Operand = np.flatnonzero(condition).astype(np.int32)
+        if not places.size:
+            raise ctx.refuse("nothing is selected", "at least one element")
+    else:
+        places = ctx.mb.squeeze(x=_positions(ctx, condition), axes=[1])
     source = x if axis is not None else ctx.mb.reshape(x=x, shape=[-1])
     return without_bool(ctx, [source], lambda d: ctx.mb.gather(x=d, indices=places, axis=axis or 0))

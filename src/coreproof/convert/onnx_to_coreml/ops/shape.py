@@ -186,7 +186,7 @@ def shape(ctx: Context, data: Operand, *, start: int = 0, end: int | None = None
 @lowering("Size")
 def size(ctx: Context, data: Operand) -> Result:
     if all(is_known(n) for n in data.shape):
-        return np.int32(prod(map(int, data.shape))).reshape(())
+        return np.array(prod(map(int, data.shape)), np.int32)
     return ctx.mb.reduce_prod(x=ctx.mb.shape(x=data), axes=[0], keep_dims=False)
 
 
@@ -233,7 +233,19 @@ def depth_to_space(ctx: Context, x: Operand, *, blocksize: int, mode: str = "DCR
 
 
 @lowering("SpaceToDepth")
-def space_to_depth(ctx: Context, x: Operand, *, blocksize: int) -> Result:
+def space_to_depth(ctx: Context, x: Operand, *, blocksize: int, mode: str = "DCR") -> Result:
     if blocksize == 1:
         return x
-    return in_floats(ctx, x, lambda wide: ctx.mb.space_to_depth(x=wide, block_size=blocksize))
+    blocks = in_floats(ctx, x, lambda wide: ctx.mb.space_to_depth(x=wide, block_size=blocksize))
+    return blocks if mode == "DCR" else _channels_first(ctx, blocks, blocksize * blocksize)
+
+
+def _channels_first(ctx: Context, x: Operand, blocks: int) -> Operand:
+    """[N, blocks * C, H, W] to [N, C * blocks, H, W]."""
+    batch, channels, *size = tuple(x.shape)
+    if not all(is_known(n) for n in (channels, *size)):
+        raise ctx.refuse("its height or width is free", "a fixed height and width")
+    first = int(batch) if is_known(batch) else -1
+    split = ctx.mb.reshape(x=x, shape=np.array([first, blocks, channels // blocks, *size], np.int32))
+    turned = ctx.mb.transpose(x=split, perm=[0, 2, 1, 3, 4])
+    return ctx.mb.reshape(x=turned, shape=np.array([first, channels, *size], np.int32))
