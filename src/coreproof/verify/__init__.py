@@ -1,0 +1,1 @@
+"""Two models value by value: how far apart, and where they part first."""

@@ -213,7 +213,7 @@ def _folds_into(graph: Graph, node: Node) -> Node | None:
         return None
     following = consumers[0]
     word = stem(following.operator)
-    if word in ("norm", "getitem", "<builtinfunctiongetitem>"):
+    if word in ("norm", "getitem", "builtinfunctiongetitem"):
         return following
     others = [n for n in following.inputs if n != node.outputs[0]]
     constant = all(_is_constant(graph, n) or n in following.parameters for n in others)

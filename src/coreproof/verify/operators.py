@@ -7,7 +7,7 @@ from typing import Literal
 
 from coreproof.model.graph import Node
 
-Family = Literal["move", "linear", "average", "norm", "add", "lipschitz", "exponential", "elementwise"]
+Family = Literal["move", "linear", "average", "norm", "add", "bounded", "exponential", "elementwise"]
 """How an operator passes an error on.
 
 - "move": values are moved or chosen among, nothing is computed (reshape, concat, relu, max pooling);
@@ -15,9 +15,9 @@ Family = Literal["move", "linear", "average", "norm", "add", "lipschitz", "expon
 - "average": sums over many values (mean, average pooling);
 - "norm": centring and division by a deviation (batch, layer, instance normalisation);
 - "add": sum or difference, where scales can cancel;
-- "lipschitz": slopes of about 1 at most (sigmoid, tanh, gelu, hard-swish);
+- "bounded": slopes of 1/4 at most (sigmoid, hard-sigmoid);
 - "exponential": the absolute error becomes a relative one (exp, softmax);
-- "elementwise": everything else, products and quotients first.
+- "elementwise": everything else: products, quotients, and what passes through zero like them (tanh, gelu, silu).
 """
 
 _FAMILIES: dict[Family, str] = {
@@ -41,8 +41,7 @@ _FAMILIES: dict[Family, str] = {
         nativelayernorm instancenormalization instancenorm groupnorm groupnormalization nativegroupnorm
         rmsnormalization l2norm l2normalize lpnormalization mvn""",
     "add": "add addnd sub rsub addbroadcastable subtractbroadcastable bias",
-    "lipschitz": """sigmoid tanh gelu silu swish hardswish hardsigmoid sigmoidhard hardsigmoid softplus softsign elu
-        selu celu leakyrelu prelu mish erf sin cos activation scaledtanh logsoftmax""",
+    "bounded": "sigmoid hardsigmoid sigmoidhard",
     "exponential": "exp softmax softmaxnd exp2 sinh cosh pow log",
 }
 _FAMILY_OF: dict[str, Family] = {name: family for family, names in _FAMILIES.items() for name in names.split()}

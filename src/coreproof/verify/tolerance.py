@@ -276,13 +276,15 @@ class Spread:
 class Prediction:
     """Predicts the error of every value of a graph, in its order, from the scales that the caller measures.
 
-    ``roundoff`` gives the unit roundoff with which a value is stored (the coarser of the two sides).
+    ``stored`` gives the format in which a value is stored (the coarser of the two sides). A value without a partner
+    on the other side counts with the scale that ``observe`` was told.
     """
 
     def __init__(self, graph: Graph, stored: Mapping[str, str]) -> None:
         self._graph = graph
         self._stored = stored
         self._spreads: dict[str, Spread] = {}
+        self._observed: dict[str, tuple[float, float, int]] = {}
         self._next = 0
 
     def enter(self, name: str, array: npt.NDArray[Any]) -> None:
@@ -290,6 +292,10 @@ class Prediction:
         scale, deviation = _scales(array)
         unit = self._unit(name)
         self._spreads[name] = Spread(0.0 if unit <= U32 else unit * scale, scale, deviation, int(array.size))
+
+    def observe(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
+        self._observed[name] = (*_scales(array), int(array.size))
 
     def tolerance(self, name: str, reference: npt.NDArray[Any]) -> Tolerance:
         """The tolerance for the value ``name``, of which ``reference`` is the right answer."""
@@ -300,11 +306,10 @@ class Prediction:
         unit = self._unit(name)
         scale = rms(reference[np.isfinite(reference)].astype(np.float64))
         error = known.error if known is not None else unit * scale
-        floor = WORST * max(SMALLEST.get(self._stored.get(name, "float32"), 0.0), 0.0)
         if scale == 0:
-            return Tolerance(0.0, floor + WORST * error, TYPICAL * unit, why=_why(0.0, unit))
+            return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit))
         share = error / scale
-        return Tolerance(WORST * share, floor, TYPICAL * share, why=_why(share, unit))
+        return Tolerance(WORST * share, 0.0, TYPICAL * share, why=_why(share, unit))
 
     def _advance(self, name: str, reference: npt.NDArray[Any]) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
@@ -326,12 +331,14 @@ class Prediction:
         if reference is not None:
             scale, deviation = _scales(reference)
             elements: int | None = int(reference.size)
+        elif output in self._observed:
+            scale, deviation, elements = self._observed[output]
         else:
-            # a value without a partner: taken to be as large as what it was made from
+            # neither side can bring it out: taken to be as large as what it was made from
             scale, deviation = arriving, max((s.deviation for s in read), default=0.0)
             elements = None
-        own = self._own(node, output, read, elements) * scale
-        carried = _carried(node, read, scale)
+        own = math.hypot(self._own(node, output, read, elements) * scale, self._floor(node, output))
+        carried = _carried(node, read, scale, elements)
         return Spread(math.hypot(carried, own), scale, deviation, elements)
 
     def _own(self, node: Node, output: str, read: Sequence[Spread], elements: int | None) -> float:
@@ -348,6 +355,10 @@ class Prediction:
             squares.append(self._weight_error(node) ** 2)
         return math.sqrt(sum(squares))
 
+    def _floor(self, node: Node, output: str) -> float:
+        """The absolute error of storing a number too small for the format's full precision."""
+        return 0.0 if family(node.operator) == "move" else SMALLEST.get(self._stored.get(output, "float32"), 0.0) / 2
+
     def _weight_error(self, node: Node) -> float:
         """The coarsest format in which this node's weights are stored, also where another node unpacks them."""
         dtypes = [dtype for dtype, _ in node.parameters.values()]
@@ -361,19 +372,26 @@ class Prediction:
         return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
 
 
-def _carried(node: Node, read: Sequence[Spread], scale: float) -> float:
+def _carried(node: Node, read: Sequence[Spread], scale: float, elements: int | None) -> float:
     """What the errors of the operands become in the result."""
     kind = family(node.operator)
     if not read:
         return 0.0
     if kind == "move":
         return max(s.error for s in read)
-    if kind in ("add", "average", "lipschitz"):
-        return math.sqrt(sum(s.error**2 for s in read))
+    if kind == "add":
+        return math.hypot(*(s.error for s in read))
+    if kind == "bounded":
+        return max(s.error for s in read) / 4
     if kind == "exponential":
-        return scale * math.sqrt(sum(s.error**2 for s in read))
+        return scale * math.hypot(*(s.error for s in read))
     base = [s.deviation if kind == "norm" else s.scale for s in read]
-    return scale * math.hypot(*(s.error / b for s, b in zip(read, base, strict=True) if b > 0))
+    shares = math.hypot(*(s.error / b for s, b in zip(read, base, strict=True) if b > 0))
+    if kind == "average":
+        # independent errors shrink with the root of the count, errors of the weights keep their share
+        count = max(1.0, (read[0].elements or 1) / (elements or read[0].elements or 1))
+        return math.hypot(scale * shares, read[0].error / math.sqrt(count))
+    return scale * shares
 
 
 def _stored_error(dtype: str) -> float:
@@ -382,7 +400,7 @@ def _stored_error(dtype: str) -> float:
     digits = "".join(c for c in dtype if c.isdigit())
     if not dtype.startswith(("int", "uint")) or not digits or int(digits) > 16:
         return 0.0
-    return 8 / math.sqrt(12) / (2 ** int(digits) - 1)
+    return 8 / math.sqrt(12) / (2.0 ** int(digits) - 1)
 
 
 def _scales(array: npt.NDArray[Any]) -> tuple[float, float]:

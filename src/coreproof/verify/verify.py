@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.run.session import Engine, Session, session
-from coreproof.verify.align import Pair, Side, align, side
+from coreproof.verify.align import Pair, align, made_values, side
 from coreproof.verify.inputs import Inputs, Sample, describe, hand_over, random_sample, samples
 from coreproof.verify.tolerance import UNIT_ROUNDOFF, Judgement, Prediction, Tolerance, judge
+
+VACUOUS = 0.5
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,14 @@ class Verification:
     def outputs(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.how == "output")
 
+    @property
+    def weak(self) -> tuple[Row, ...]:
+        """Rows that agree, but where rounding alone may change half of the value: they prove nothing.
+
+        This is what float16 does to a network whose values shrink below its smallest number (6e-8).
+        """
+        return tuple(r for r in self.rows if r.agrees and (r.tolerance.typical or 0.0) > VACUOUS)
+
     def summary(self) -> str:
         """The verdict first, then what it rests on; one line each."""
         failing = [row for row in self.rows if not row.agrees]
@@ -109,6 +120,11 @@ class Verification:
         lines.append(f"inputs: {self.inputs}")
         if self.unpaired:
             lines.append(f"{self.unpaired} inner values of {self.candidate} have no partner and were not compared")
+        if self.weak:
+            lines.append(
+                f"{len(self.weak)} values prove little: {self.weak[0].dtype} cannot hold their range "
+                f"(first {self.weak[0].candidate!r}, scale {self.weak[0].judgement.scale:.1e})"
+            )
         if self.dismissed:
             names = ", ".join(row.candidate for row in self.dismissed[:3])
             lines.append(f"{len(self.dismissed)} pairs found by structure alone are not the same value ({names})")
@@ -215,7 +231,10 @@ class _Work:
         ends = {p.candidate for p in outputs}
         self.inner = [p for p in align(self.there, self.here) if p.candidate not in ends]
         self.pairs = [*self.inner, *outputs]
-        self.unpaired = len(_values(self.here) - {p.candidate for p in self.pairs})
+        paired = {p.candidate for p in self.pairs}
+        self.order = {name: i for i, name in enumerate(made_values(self.here))}
+        self.alone = [name for name in self.order if name not in paired]
+        self.unpaired = len(self.alone)
         self.stored = _stored(self.pairs, reference, candidate)
         self.predictions = [Prediction(candidate.graph, self.stored) for _ in feeds]
         for prediction, (_, fed) in zip(self.predictions, feeds, strict=True):
@@ -225,19 +244,29 @@ class _Work:
     def compare(self, batch: int, progress: Callable[[str, int, int], None]) -> tuple[Row, ...]:
         what = f"{self.candidate.name} against {self.reference.name}"
         rows: list[Row] = []
-        groups = [self.inner[i : i + batch] for i in range(0, len(self.inner), batch)]
-        groups.append(self.pairs[len(self.inner) :])
-        for group in groups:
-            rows.extend(self._batch(group))
+        for group, alone in self._groups(batch):
+            rows.extend(self._batch(group, alone))
             progress(what, len(rows), len(self.pairs))
         return tuple(rows)
 
-    def _batch(self, group: Sequence[Pair]) -> list[Row]:
+    def _groups(self, batch: int) -> Iterator[tuple[list[Pair], list[str]]]:
+        """At most ``batch`` values of the candidate at a time, in its order: pairs, and values that have no partner.
+
+        The outputs come last, together.
+        """
+        pairs = {p.candidate: p for p in self.inner}
+        for names in batched(sorted([*pairs, *self.alone], key=lambda n: self.order.get(n, 0)), batch):
+            yield [pairs[n] for n in names if n in pairs], [n for n in names if n not in pairs]
+        yield self.pairs[len(self.inner) :], []
+
+    def _batch(self, group: Sequence[Pair], alone: Sequence[str]) -> list[Row]:
         """Runs every sample with this group's values tapped, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
         for prediction, (fed_left, fed_right) in zip(self.predictions, self.feeds, strict=True):
-            left = self.left.run(fed_left, _taps(self.left, (p.reference for p in group)))
-            right = self.right.run(fed_right, _taps(self.right, (p.candidate for p in group)))
+            left = self.left.run(fed_left, _taps(self.left, (p.reference for p in group))) if group else {}
+            right = self.right.run(fed_right, _taps(self.right, (*(p.candidate for p in group), *alone)))
+            for name in alone:
+                prediction.observe(name, as_array(right.pop(name)))
             for pair in group:
                 a, b = as_array(left[pair.reference]), as_array(right[pair.candidate])
                 tolerance = self.given or prediction.tolerance(pair.candidate, a)
@@ -262,6 +291,13 @@ class _Work:
         )
 
 
+def batched(items: Sequence[str], size: int) -> Iterator[list[str]]:
+    """Consecutive groups of at most ``size``."""
+    rest = iter(items)
+    while group := list(islice(rest, size)):
+        yield group
+
+
 def _source(node: Node | None) -> str | None:
     return node.source if node is not None else None
 
@@ -272,12 +308,6 @@ def _severity(judgement: Judgement) -> tuple[bool, float]:
         return True, math.inf
     allowed = judgement.tolerance.relative
     return not judgement.agrees, judgement.required_relative / allowed if allowed else judgement.max_error
-
-
-def _values(of: Side) -> set[str]:
-    made = {output for node in of.graph.nodes for output in node.outputs}
-    constants = {name for name, value in of.graph.values.items() if value.constant}
-    return (made & set(of.tappable)) - constants
 
 
 def _taps(of: Session, names: Any) -> list[str]:
