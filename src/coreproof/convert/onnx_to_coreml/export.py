@@ -16,6 +16,7 @@ from coreproof.convert.onnx_to_coreml.features import (
     describe_array,
     describe_image,
 )
+from coreproof.convert.onnx_to_coreml.network_weights import fill_in, keep_large
 from coreproof.errors import ConversionError
 from coreproof.model.coreml_proto import Model_pb2
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
 Classifier = tuple[tuple[Any, ...], str, bool]
 """Labels, the name of the predicted label, and whether scores pass through a softmax first."""
+_NETWORK_PASSES = (
+    "nn_backend::decompose_conv1d",
+    "nn_backend::handle_return_inputs_as_outputs",
+    "common::const_elimination",
+    "common::dead_code_elimination",
+    "nn_backend::handle_unused_inputs",
+)
+"""What coremltools' layers still need done; applied one by one, because its manager validates and prints between them."""
 
 
 def program_spec(
@@ -52,7 +61,9 @@ def program_spec(
             description.predictedFeatureName = plan.name
         elif plan.dtype == "probabilities":
             keys = feature.type.dictionaryType
-            keys.int64KeyType.SetInParent() if "label64" in {p.dtype for p in built.outputs} else keys.stringKeyType.SetInParent()
+            keys.int64KeyType.SetInParent() if "label64" in {
+                p.dtype for p in built.outputs
+            } else keys.stringKeyType.SetInParent()
             description.predictedProbabilitiesName = plan.name
         else:
             describe_array(feature, _known_shape(var), plan.dtype)
@@ -141,24 +152,23 @@ def network_spec(
     Raises ConversionError for operations that no layer expresses.
     """
     from coremltools.converters.mil.backend.nn.load import load
-    from coremltools.converters.mil.mil.passes.pass_pipeline import PassPipeline, PassPipelineManager
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
     _refuse_inexpressible(built.program)
-    passes = PassPipeline(
-        ["nn_backend::decompose_conv1d", "nn_backend::handle_return_inputs_as_outputs", "common::const_elimination",
-         "common::dead_code_elimination", "nn_backend::handle_unused_inputs"],
-        "coreproof",
-    )  # fmt: skip
     built.program.functions["main"].input_types = ()
     with _quiet():
-        PassPipelineManager.apply_pipeline(built.program, passes)
+        for name in _NETWORK_PASSES:
+            PASS_REGISTRY[name].apply(built.program)
+        kept = keep_large(built.program)
         try:
             model = load(built.program)
         except (ValueError, NotImplementedError, RuntimeError, AssertionError, TypeError) as error:
             raise ConversionError(
-                "a NeuralNetwork's layers cannot express this model", found=str(error).splitlines()[0] if str(error) else None
+                "a NeuralNetwork's layers cannot express this model",
+                found=str(error).splitlines()[0] if str(error) else None,
             ) from None
     spec = model if hasattr(model, "SerializeToString") else model.get_spec()
+    fill_in(spec, kept)
     spec.specificationVersion = max(spec.specificationVersion, SPECIFICATIONS[min(version, 14)])
     description = Model_pb2.ModelDescription()
     _describe_inputs(description, built, shapes, images)
@@ -211,7 +221,9 @@ def _network_classifier(spec: Any, built: Built, classifier: Classifier) -> Any:
         layer.softmaxND.axis = _class_axis(shape)
     made.neuralNetworkClassifier.labelProbabilityLayerName = scores
     is_text = isinstance(labels[0], str)
-    vector = made.neuralNetworkClassifier.stringClassLabels if is_text else made.neuralNetworkClassifier.int64ClassLabels
+    vector = (
+        made.neuralNetworkClassifier.stringClassLabels if is_text else made.neuralNetworkClassifier.int64ClassLabels
+    )
     vector.vector.extend(labels)
     del made.description.output[0]
     first = made.description.output.add(name=name)

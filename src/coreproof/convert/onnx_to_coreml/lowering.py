@@ -97,7 +97,9 @@ class Context:
         known = getattr(operand, "val", None)
         if known is not None:
             return np.asarray(known)
-        raise self.refuse(f"its {name} is computed while the model runs", "a constant", "freeze that input, or the shape")
+        raise self.refuse(
+            f"its {name} is computed while the model runs", "a constant", "freeze that input, or the shape"
+        )
 
     def shape(self, operand: Operand) -> tuple[int, ...]:
         """The operand's shape, all of it known."""
@@ -140,10 +142,12 @@ def cast_floats(array: Array, dtype: Any) -> Array:
         return array
     if array.dtype == dtype:
         return array
-    if dtype == np.float16:
-        infinite = np.isinf(array)
-        array = np.where(infinite, array, np.clip(array, -FP16_MAX, FP16_MAX))
-    return array.astype(dtype)
+    with np.errstate(over="ignore"):
+        narrowed = array.astype(dtype)
+    if dtype == np.float16 and not np.isfinite(narrowed).all():
+        beyond = np.isinf(narrowed) & np.isfinite(array)
+        narrowed[beyond] = np.copysign(np.float16(FP16_MAX), narrowed[beyond])
+    return narrowed
 
 
 def mil_array(array: Array, dtype: Any) -> Array:

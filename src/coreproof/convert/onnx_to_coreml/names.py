@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
+from typing import Any
 
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_]")
 
@@ -13,6 +15,7 @@ class Names:
     def __init__(self) -> None:
         self._given: dict[str, str] = {}
         self._taken: set[str] = set()
+        self._counts: dict[str, int] = {}
 
     def of(self, name: str) -> str:
         """The identifier that stands for ``name``."""
@@ -25,9 +28,24 @@ class Names:
         identifier = _OUTSIDE.sub("_", wanted) or "value"
         if identifier[0].isdigit():
             identifier = f"var_{identifier}"
-        unique, count = identifier, 0
+        unique = identifier
         while unique in self._taken:
-            count += 1
-            unique = f"{identifier}_{count}"
+            self._counts[identifier] = self._counts.get(identifier, 0) + 1
+            unique = f"{identifier}_{self._counts[identifier]}"
         self._taken.add(unique)
         return unique
+
+
+def separate(block: Any, names: Names, kept: Container[int]) -> None:
+    """Renames what the builder named by itself where an ONNX value has that name too ("select_1").
+
+    ``kept`` holds the ``id`` of every variable that was named on purpose.
+    """
+    for operation in block.operations:
+        for inner in operation.blocks:
+            separate(inner, names, kept)
+        for variable in operation.outputs:
+            if id(variable) not in kept:
+                variable.name = names.fresh(variable.name)
+        if len(operation.outputs) == 1:
+            operation.name = operation.outputs[0].name

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from coreproof.convert.onnx_to_coreml import ops
 from coreproof.convert.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, find, mil_array
-from coreproof.convert.onnx_to_coreml.names import Names
+from coreproof.convert.onnx_to_coreml.names import Names, separate
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
 
 assert ops.FAMILIES, "importing the families registers their handlers"
@@ -89,6 +89,7 @@ class ProgramBuilder:
         self.provenance: dict[str, str] = {}
         self.values: dict[str, Operand] = {}
         self._left: list[Any] = []
+        self._named: set[int] = set()
         self.context = Context(Builder, target, dtype, self.opsets.get("", 1), is_network)
         self.mil_target = getattr(coremltools.target, f"iOS{target}")
 
@@ -112,6 +113,7 @@ class ProgramBuilder:
             self._report(missing, problems)
             plans = [self._leave(name, mb) for name in outputs]
             function.set_outputs([p[1] for p in plans])
+        separate(function, self.names, self._named)
         program.add_function("main", function)
         return Built(program, list(inputs), [p[0] for p in plans], self.provenance, self.context.notes, self.names)
 
@@ -239,6 +241,7 @@ class ProgramBuilder:
                 continue
             identifier = self.names.of(name)
             result.name = identifier
+            self._named.add(id(result))
             if index == 0 and result.op is not None and len(result.op.outputs) == 1:
                 result.op.name = identifier
             if origin is not None and not isinstance(origin, str):
@@ -274,6 +277,7 @@ class ProgramBuilder:
             inner.op.name = renamed if len(inner.op.outputs) == 1 else inner.op.name
             self.provenance[renamed] = self.provenance.pop(identifier, name)
         value.name = value.op.name = identifier
+        self._named.add(id(value))
         self.provenance[identifier] = name
         self._left.append(value)
         return OutputPlan(name, identifier, dtype), value
