@@ -1,0 +1,1 @@
+"""Any number of models over any number of photos."""

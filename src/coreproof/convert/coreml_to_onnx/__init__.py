@@ -1,0 +1,1 @@
+"""Core ML -> ONNX, so that Core ML models run anywhere."""

@@ -1,0 +1,1 @@
+"""ONNX -> Core ML: ML Programs and NeuralNetworks."""

@@ -1,0 +1,1 @@
+"""ML Program operations, one file a family."""

@@ -1,0 +1,1 @@
+"""NeuralNetwork layers, one file a family."""

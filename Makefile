@@ -1,0 +1,59 @@
+# Every target sets up what it needs: `make demo` or `make test` alone works on a fresh clone with Python 3.11 or later.
+PYTHON ?= python3
+VENV := .venv
+BENCH_VENV := .venv-bench
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+READY := $(VENV)/.ready
+BENCH_READY := $(BENCH_VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench conformance-apple conformance-onnx clean
+
+help: ## Say what there is to make.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+setup: $(READY) ## Make .venv with the pinned packages.
+
+# torch comes first and alone: asked for by its pin, pip takes the build the index has for this machine and later keeps it.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "coreproof needs Python 3.11 or later; say which: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch,view,demo,dev]'
+	@touch $@
+
+demo: $(READY) ## Prove EfficientNet-Lite0 on real photos; writes build/demo/index.html and build/demo/proof.json.
+	$(BIN)/python examples/demo.py
+
+test: $(READY) ## Run the tests.
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Check style, format and types.
+	$(BIN)/python -m ruff check src tests benchmarks examples conformance
+	$(BIN)/python -m ruff format --check src tests benchmarks examples conformance
+	$(BIN)/python -m mypy
+
+$(BENCH_READY): benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint benchmarks/requirements.txt torch
+	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	@touch $@
+
+bench: $(READY) $(BENCH_READY) ## Measure conversion and latency beside the peers; writes benchmarks/RESULTS.md.
+	$(BIN)/python -m benchmarks.bench --peers $(BENCH_VENV)/bin/python $(ARGS)
+
+conformance-apple: $(READY) ## Let Apple's own tests judge what is lowered from Core ML.
+	$(BIN)/python -m conformance.apple $(ARGS)
+
+conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted to Core ML.
+	$(BIN)/python -m conformance.onnx_backend $(ARGS)
+
+clean: ## Remove what was made here, the environments too.
+	rm -rf build dist $(VENV) $(BENCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

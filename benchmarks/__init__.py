@@ -1,0 +1,1 @@
+"""Conversion and latency, measured beside the peers in one run."""

@@ -1,0 +1,125 @@
+"""One measurement in a process of its own: python -m benchmarks.measure TOOL MODEL FOLDER prints a line of JSON.
+
+Runs in coreproof's environment and in the peers': only the tool that is measured is imported. The clock runs from the source
+(an ONNX file; for coremltools the PyTorch module) to the saved .mlpackage. A tiny model is converted first, off the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MARK = "MEASURED "
+Convert = Callable[[str, Path, Path], Any]  # model name, folder of ONNX files, package to write
+
+
+def ours(name: str, folder: Path, out: Path) -> None:
+    import coreproof as cp
+
+    cp.convert(folder / f"{name}.onnx", "mlprogram", precision="fp16").save(out)
+
+
+def onnx2coreml(name: str, folder: Path, out: Path) -> None:
+    import onnx2coreml as peer
+
+    peer.convert(folder / f"{name}.onnx", format="mlpackage", compute_precision="fp16").save(str(out))
+
+
+def onnxsim(name: str, folder: Path, out: Path) -> None:
+    import onnx
+    import onnxsim as peer
+
+    peer.export_coreml(onnx.load(folder / f"{name}.onnx"), str(out))
+
+
+def coremltools(name: str, folder: Path, out: Path) -> None:
+    """Its own PyTorch route: trace, convert to a float16 ML Program, save."""
+    import coremltools as ct
+    import torch
+
+    module, inputs = _torch_model(name)
+    traced = torch.jit.trace(module, inputs)
+    ct.convert(
+        traced,
+        inputs=[ct.TensorType(name="x", shape=tuple(inputs[0].shape))],
+        convert_to="mlprogram",
+        minimum_deployment_target=ct.target.iOS17,
+        skip_model_load=True,
+    ).save(str(out))
+
+
+_TORCH_MODELS: dict[str, Any] = {}
+
+
+def _torch_model(name: str) -> Any:
+    from benchmarks.models import MODELS
+
+    if name not in _TORCH_MODELS:
+        _TORCH_MODELS[name] = MODELS[name]()
+    return _TORCH_MODELS[name]
+
+
+TOOLS: dict[str, Convert] = {
+    "coreproof": ours,
+    "coremltools": coremltools,
+    "onnx2coreml": onnx2coreml,
+    "onnxsim": onnxsim,
+}
+
+
+def peak_mebibytes() -> float:
+    """The most memory that this process has held.
+
+    Linux keeps it per address space; getrusage would also count the parent's, inherited through fork.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) / 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
+def measure(tool: str, name: str, folder: Path) -> dict[str, Any]:
+    """Seconds to start (imports and a tiny conversion), seconds to convert, and the peak before and after."""
+    convert = TOOLS[tool]
+    if tool == "coremltools":
+        _torch_model(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        started = time.perf_counter()
+        convert("tiny", folder, Path(scratch) / "tiny.mlpackage")
+        ready = time.perf_counter()
+        before = peak_mebibytes()
+        begun = time.perf_counter()
+        out = Path(scratch) / "out.mlpackage"
+        convert(name, folder, out)
+        seconds = time.perf_counter() - begun
+        size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
+    return {
+        "start": ready - started,
+        "seconds": seconds,
+        "peak": peak_mebibytes(),
+        "peak_at_start": before,
+        "size": size / 2**20,
+    }
+
+
+def main() -> None:
+    tool, name, folder = sys.argv[1:]
+    try:
+        result = measure(tool, name, Path(folder))
+    except Exception as error:  # whatever a peer raises is its result
+        first = str(error).strip().splitlines() or [""]
+        result = {"error": f"{type(error).__name__}: {first[0]}"[:300]}
+    print(MARK + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""What every test may ask for: the folder of real models and photos, where there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with trained models and photos; tests that need it are skipped, with the reason, where it is absent."""
+    named = os.environ.get("COREPROOF_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}: set COREPROOF_TEST_DATA to the folder that holds it")
+    return folder

@@ -1,0 +1,166 @@
+"""The architecture as a test: who may import whom, how a file begins, how long it may be, what a quick start must not load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "src" / "coreproof"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# room -> rooms that it may import. A room may always import itself; no entry names a room above it.
+CONVERT = {"errors", "model", "convert"}
+RUN = CONVERT | {"run"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "model": {"errors"},
+    "convert": {"errors", "model"},
+    "run": CONVERT,
+    "verify": RUN,
+    "surgery": RUN,
+    "compare": RUN,
+    "report": RUN | {"verify", "compare"},
+    "ship": {"errors", "model"},
+    "testing": RUN,
+    "prove": RUN | {"verify", "surgery", "compare", "report", "ship"},
+}
+EVERY_ROOM = set(MAY_IMPORT)
+MAY_IMPORT["cli"] = EVERY_ROOM
+# What a result can do about itself, imported when it is called: a listed way up, with its reason.
+BRIDGES = {
+    (
+        "compare/comparison.py",
+        "coreproof.report.page",
+    ): "Comparison.page() is the public verb; the page itself is report's",
+}
+# The front door and `python -m coreproof` hold no logic: they name the rooms' verbs.
+DOORS = {"__init__", "__main__"}
+
+LONGEST = 500
+LONGER_WITH_A_REASON: dict[str, str] = {}
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "coremltools",
+    "onnxruntime",
+    "onnx",
+    "onnx_ir",
+    "duckdb",
+    "pyarrow",
+    "sklearn",
+    "skimage",
+)
+
+
+def room_of(module: str) -> str:
+    """The room of "coreproof.<room>...." """
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> list[tuple[int, str]]:
+    """Every coreproof module that a file imports, inside functions too, with its line."""
+    package = name_of(path).split(".") if path.name == "__init__.py" else name_of(path).split(".")[:-1]
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            if module == "coreproof":
+                found += [(node.lineno, f"coreproof.{alias.name}") for alias in node.names]
+            else:
+                found.append((node.lineno, module))
+    return [(line, module) for line, module in found if module.split(".")[0] == "coreproof"]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_no_room_imports_upward(path: Path) -> None:
+    room = room_of(name_of(path))
+    if room in DOORS:
+        return
+    assert room in MAY_IMPORT, f"{room} is a new room: give it a line in this table and in the architecture"
+    upward = [
+        f"{relative(path)}:{line} imports {module}"
+        for line, module in imports_of(path)
+        if room_of(module) not in MAY_IMPORT[room] | {room, "__version__"} and (relative(path), module) not in BRIDGES
+    ]
+    assert not upward, f"{room}/ may import {sorted(MAY_IMPORT[room])} only"
+
+
+def test_the_table_has_no_circle() -> None:
+    settled: set[str] = set()
+    while waiting := set(MAY_IMPORT) - settled:
+        free = {room for room in waiting if MAY_IMPORT[room] - {room} <= settled}
+        assert free, f"these rooms import each other in a circle: {sorted(waiting)}"
+        settled |= free
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_a_file_begins_with_what_it_is_for(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith('"""'), "the first line is the docstring that says what the file is for"
+    assert (ast.get_docstring(ast.parse(text)) or "").strip()
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_a_file_stays_short_or_says_why(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    if relative(path) in LONGER_WITH_A_REASON:
+        assert lines > LONGEST, "short again: take it off the list"
+        return
+    assert lines <= LONGEST, f"{lines} lines: split it by meaning, or list it with the reason"
+
+
+def test_no_file_is_called_utils() -> None:
+    assert not [relative(p) for p in FILES if p.stem in {"utils", "util", "helpers", "misc", "common"}]
+
+
+def test_no_path_of_a_machine_in_the_package() -> None:
+    root = PACKAGE.parent.parent
+    shown = [*FILES, *root.glob("*.md"), *(root / "docs").rglob("*.md"), *(root / "examples").rglob("*.py")]
+    places = ("/home/", "/root/", "/work/", "/Users/")
+    assert not [f"{p}: {place}" for p in shown for place in places if place in p.read_text(encoding="utf-8")]
+
+
+def loaded_after(code: str) -> set[str]:
+    """The top-level packages in memory after ``code`` has run in an interpreter of its own."""
+    program = f"{code}\nimport sys\nprint(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stderr.split())
+
+
+def test_the_front_door_opens_at_once() -> None:
+    loaded = loaded_after("import coreproof")
+    assert not loaded & {*HEAVY, "numpy", "PIL", "google", "typer", "rich", "jinja2"}
+
+
+def test_the_help_page_loads_no_engine() -> None:
+    code = """
+import contextlib, sys
+from coreproof.cli.main import main
+sys.argv = ["coreproof", "--help"]
+with contextlib.suppress(SystemExit):
+    main()
+"""
+    loaded = loaded_after(code)
+    assert "typer" in loaded
+    assert not loaded & set(HEAVY)
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (PACKAGE / "py.typed").is_file()
