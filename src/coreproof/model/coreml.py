@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +54,9 @@ class CoreMLModel(Model):
         self.spec = spec
         self.folder = folder
         self.provenance = dict(provenance or {})
-        self._keep_alive = keep_alive
+        if keep_alive is not None:
+            # Cleared explicitly when the model goes: left to itself, TemporaryDirectory warns about it.
+            weakref.finalize(self, keep_alive.cleanup)
         self._weight_files: dict[Path, WeightFile] = {}
         self.kind: str = spec.WhichOneof("Type") or "nothing"
         if self.kind == "mlProgram":
