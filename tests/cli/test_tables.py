@@ -1,0 +1,37 @@
+"""The verification table: aligned at 100 columns, first divergence marked."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from coreproof.cli.tables import verification_table
+from coreproof.verify.verify import Verification, verify
+from tests.verify.nets import residual_net
+
+
+def printed(found: Verification, limit: int | None = None) -> list[str]:
+    written = io.StringIO()
+    Console(file=written, width=100, color_system=None).print(verification_table(found, limit))
+    return [line.rstrip() for line in written.getvalue().splitlines()]
+
+
+def test_the_first_divergence_is_marked_and_explained() -> None:
+    lines = printed(verify(residual_net(), residual_net(fault="swapped channel")))
+    assert max(map(len, lines)) <= 100
+    marked = [line for line in lines if line.startswith("▶ ")]
+    assert marked[0].split()[1:4] == ["conv2", "Conv", "1x16x12x12"]
+    assert marked[1].startswith("▶ first divergence: conv2: ")
+    assert marked[1].endswith("elements are out of tolerance")
+    assert len(marked) == 2
+    columns = {line.index("1x16") for line in lines if "1x16" in line}
+    assert len(columns) == 1, "the columns are aligned"
+
+
+def test_a_limit_keeps_what_matters() -> None:
+    agreeing = printed(verify(residual_net(), residual_net()), limit=3)
+    assert agreeing[-1] == "15 of 18 rows left out"
+    assert [line.split()[1] for line in agreeing[-4:-1]] == ["sum3", "mean", "y"]
+    diverging = printed(verify(residual_net(), residual_net(fault="no bias")), limit=3)
+    assert any(line.startswith("▶ conv2") for line in diverging)
