@@ -1,0 +1,204 @@
+"""`make bench`: conversion time, peak memory and latency of coreproof and its peers, measured in one run.
+
+    python -m benchmarks.bench --peers PYTHON [--repeats 3] [--rounds 60] [--models resnet50,...] [--out FILE]
+
+Prints tables with ratios and writes benchmarks/RESULTS.md. Each conversion is measured in a process of its own; the tools take
+turns, and the best of the repeats counts (anything else on the machine only ever adds).
+A peer that fails is shown with its reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.measure import MARK, TOOLS
+from benchmarks.models import DEPTHS, onnx_file
+
+FOLDER = Path("build/bench")
+NETWORKS = ("resnet50", "efficientnet-lite0", "transformer-48")
+LIMIT_SECONDS = 600
+AIM = 0.4
+AIM_LATENCY = 1.05
+OURS = "coreproof"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The best of a few runs of one tool on one model, or why there is none."""
+
+    seconds: float = float("nan")
+    peak: float = float("nan")
+    start: float = float("nan")
+    error: str | None = None
+
+
+def run_once(python: str, tool: str, model: str) -> dict[str, Any]:
+    """One measurement in a fresh process."""
+    command = [python, "-W", "ignore", "-m", "benchmarks.measure", tool, model, str(FOLDER)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {LIMIT_SECONDS} s"}
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith(MARK):
+            result: dict[str, Any] = json.loads(line.removeprefix(MARK))
+            return result
+    return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
+
+
+def best(runs: Sequence[dict[str, Any]]) -> Measured:
+    good = [run for run in runs if "error" not in run]
+    if not good:
+        return Measured(error=runs[0]["error"] if runs else "not measured")
+    return Measured(*(min(run[key] for run in good) for key in ("seconds", "peak", "start")))
+
+
+def measure_all(pairs: Sequence[tuple[str, str]], peers: str, repeats: int) -> dict[tuple[str, str], Measured]:
+    """Every (tool, model) pair ``repeats`` times, the tools taking turns; a failure is not tried again."""
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {pair: [] for pair in pairs}
+    turns = [pair for _ in range(repeats) for pair in pairs]
+    for pair in track(turns, description="converting", console=Console(stderr=True)):
+        if any("error" in run for run in runs[pair]):
+            continue
+        tool, model = pair
+        runs[pair].append(run_once(sys.executable if tool in (OURS, "coremltools") else peers, tool, model))
+    return {pair: best(done) for pair, done in runs.items()}
+
+
+def conversion_rows(results: dict[tuple[str, str], Measured], networks: Sequence[str]) -> list[list[str]]:
+    rows = []
+    for model in networks:
+        mine = results[OURS, model]
+        peers = [r.seconds for (tool, m), r in results.items() if m == model and tool != OURS and r.error is None]
+        for tool in TOOLS:
+            found = results[tool, model]
+            if found.error:
+                rows.append([model, tool, f"failed: {found.error}", "", "", ""])
+                continue
+            ratio = f"{found.seconds / mine.seconds:.1f}" if mine.error is None else ""
+            if tool == OURS and peers:
+                share = mine.seconds / min(peers)
+                ratio = f"1 ({share:.2f} of the fastest peer; aim {AIM}: {'met' if share <= AIM else 'NOT met'})"
+            rows.append(
+                [model, tool, f"{found.seconds:.2f}", ratio, f"{found.peak:.0f}", f"{found.start:.1f}"],
+            )
+    return rows
+
+
+def growth_rows(results: dict[tuple[str, str], Measured]) -> list[list[str]]:
+    rows = []
+    for depth in DEPTHS:
+        found = results[OURS, f"transformer-{depth}"]
+        if found.error:
+            rows.append([str(depth), f"failed: {found.error}", "", ""])
+        else:
+            each = found.seconds / depth * 1000
+            rows.append([str(depth), f"{found.seconds:.2f}", f"{each:.1f}", f"{found.peak:.0f}"])
+    return rows
+
+
+def latency_rows(model: str, rounds: int, threads: int) -> list[list[str]]:
+    from benchmarks.latency import REFERENCE, latencies, median_ratio
+
+    seconds = latencies(onnx_file(model, FOLDER), rounds, threads)
+    rows = []
+    for label, times in seconds.items():
+        ratio = median_ratio(times, seconds[REFERENCE])
+        rows.append([label, f"{statistics.median(times) * 1000:.1f}", f"{ratio:.3f}"])
+    return rows
+
+
+CONVERSION_HEAD = ["model", "tool", "conversion, s", "times ours", "peak memory, MiB", "start-up, s"]
+GROWTH_HEAD = ["layers", "conversion, s", "ms a layer", "peak memory, MiB"]
+LATENCY_HEAD = ["ResNet50, batch 1", "median, ms", "ratio to the source"]
+
+
+def machine() -> str:
+    """What the figures depend on, without naming the machine."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("coremltools", "torch", "onnx", "onnxruntime", "numpy"))
+    peers = ", ".join(
+        line.strip().replace("==", " ")
+        for line in (Path(__file__).parent / "requirements.txt").read_text().splitlines()
+        if line.startswith(("onnx2coreml", "onnxsim"))
+    )
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; {packages}; {peers}."
+
+
+def rich_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(*head, title=title, title_justify="left")
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before and before[0] != row[0] and len(head) == len(CONVERSION_HEAD):
+            table.add_section()
+        table.add_row(*row)
+    return table
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", default=sys.executable, help="the Python that has onnx2coreml and onnxsim")
+    parser.add_argument("--repeats", type=int, default=3, help="processes a tool and model; the best counts")
+    parser.add_argument("--rounds", type=int, default=60, help="interleaved runs of each engine")
+    parser.add_argument("--models", default=",".join(NETWORKS), help="which of the networks")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "RESULTS.md")
+    options = parser.parse_args()
+    networks = options.models.split(",")
+    deep = [f"transformer-{depth}" for depth in DEPTHS] if "transformer-48" in networks else []
+    threads = os.cpu_count() or 1
+    console = Console()
+
+    for name in track(["tiny", *networks, *deep], description="exporting", console=Console(stderr=True)):
+        onnx_file(name, FOLDER)
+    latency = latency_rows("resnet50", options.rounds, threads) if "resnet50" in networks else []
+    pairs = [(tool, model) for model in networks for tool in TOOLS]
+    pairs += [(OURS, model) for model in deep if model not in networks]
+    results = measure_all(pairs, options.peers, options.repeats)
+
+    sections = [("Conversion to a float16 ML Program", CONVERSION_HEAD, conversion_rows(results, networks))]
+    if deep:
+        sections.append(("coreproof by depth (transformer encoder, d=128)", GROWTH_HEAD, growth_rows(results)))
+    if latency:
+        sections.append((f"Latency, {threads} threads (aim: at most {AIM_LATENCY})", LATENCY_HEAD, latency))
+    for title, head, rows in sections:
+        console.print(rich_table(title, head, rows))
+    console.print(machine())
+    written = [
+        "# Speed, measured",
+        "",
+        f"By `make bench`, all in one run: {machine()}",
+        f"Conversion: from the file (coremltools: from the PyTorch module, tracing included) to the saved package, best of "
+        f"{options.repeats} fresh processes, the tools taking turns. Start-up is importing the tool and converting a one-layer "
+        "model, and is not part of the conversion time. Peak memory is the whole process, imports included. "
+        f"Latency: {options.rounds} rounds, engines interleaved; the ratio is the median of each round's ratio. "
+        "Only ratios of one run mean anything.",
+    ]
+    for title, head, rows in sections:
+        written += ["", f"## {title}", "", markdown(head, rows)]
+    options.out.write_text("\n".join(written) + "\n", encoding="utf-8")
+    console.print(
+        f"written: {options.out.relative_to(Path.cwd()) if options.out.is_relative_to(Path.cwd()) else options.out}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
