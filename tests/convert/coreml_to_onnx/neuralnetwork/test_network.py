@@ -70,6 +70,23 @@ def test_grey_bias_and_mean_image_apply_to_their_own_input() -> None:
     np.testing.assert_array_equal(results["z"], [[[9, 8], [7, 6]]])
 
 
+def test_a_rank_5_network_runs_over_a_sequence_when_asked() -> None:
+    """Apple's test_fixed_seq_len: 15 indices through an embedding make the 480 channels of the dense layer."""
+    table, matrix = np.random.default_rng(0).normal(size=(2, 32, 10))[0], np.ones((2, 480))
+    layers = [
+        layer("embedding", "x", "e", inputDim=10, outputChannels=32, weights=table),
+        layer("permute", "e", "p", axis=[3, 1, 2, 0]),
+        layer("flatten", "p", "f"),
+        layer("innerProduct", "f", "y", inputChannels=480, outputChannels=2, weights=matrix),
+    ]
+    model = network(layers, {"x": (1, 1, 1)}, {"y": None})
+    with pytest.raises(ConversionError, match="480 input channels"):
+        lower_network(model, "fp32")
+    x = np.arange(15, dtype=np.float32).reshape(15, 1, 1, 1, 1) % 10
+    y = run_lowered(lower_network(model, "fp32", {"x": x.shape}), x=x)["y"]
+    np.testing.assert_allclose(y.ravel(), [table[:, x.ravel().astype(int)].sum()] * 2, rtol=1e-4)
+
+
 def test_blobs_keep_their_names() -> None:
     layers = [
         layer("activation", "x", "relu", **RELU),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,14 @@ FAMILIES = (
 """The modules whose import fills the registry."""
 
 
-def lower_network(model: CoreMLModel, precision: str) -> LoweredModel:
-    """The ONNX model of a NeuralNetwork. Networks compute in float32 whatever ``precision`` says."""
+def lower_network(
+    model: CoreMLModel, precision: str, shapes: Mapping[str, Sequence[int]] | None = None
+) -> LoweredModel:
+    """The ONNX model of a NeuralNetwork. Networks compute in float32 whatever ``precision`` says.
+
+    ``shapes`` are the lengths that inputs will have, where those are not the declared ones: a rank 5 network that
+    declares [C, H, W] also takes [Seq, Batch, C, H, W].
+    """
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
 
     network = model.network
@@ -60,7 +66,9 @@ def lower_network(model: CoreMLModel, precision: str) -> LoweredModel:
     exact_arrays = network.arrayInputShapeMapping == 1 and model.spec.specificationVersion >= 4
     exact_images = network.imageInputShapeMapping == 1 and model.spec.specificationVersion >= 4
     for feature in signature.inputs:
-        _add_input(model, scope, feature, exact_images if feature.kind == "image" else exact_arrays)
+        given = (shapes or {}).get(feature.name)
+        shape = list(given) if given is not None else _input_shape(model, feature)
+        _add_input(model, scope, feature, shape, exact_images if feature.kind == "image" else exact_arrays)
     scope.lower(layers)
 
     plain = [f for f in signature.outputs if f.name not in (signature.predicted_label, signature.probabilities)]
@@ -89,10 +97,9 @@ def _refuse_unsupported(model: CoreMLModel, layers: Iterable[Any]) -> None:
 # inputs
 
 
-def _add_input(model: CoreMLModel, scope: Scope, feature: Feature, exact: bool) -> None:
+def _add_input(model: CoreMLModel, scope: Scope, feature: Feature, shape: Sequence[Dimension], exact: bool) -> None:
     """The ONNX input of a feature, and the blob that the layers see under its name."""
     b = scope.b
-    shape = _input_shape(model, feature)
     value = b.input(feature.name, "float32" if feature.kind == "image" else feature.dtype or "float32", shape)
     scope.taken[feature.name] = value
     if feature.kind == "image":
