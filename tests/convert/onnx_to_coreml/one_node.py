@@ -88,6 +88,8 @@ def check_node(
         for index, want in enumerate(wanted):
             got = np.asarray(results[f"y{index}"])
             where = f"{operator} as {to} {target}, output {index}"
+            if want.ndim == 0:
+                got = got.reshape(())  # a NeuralNetwork has no rank 0: a single number has shape (1,)
             assert got.shape == want.shape, f"{where}: {got.shape} instead of {want.shape}"
             np.testing.assert_allclose(
                 got.astype(np.float64), want.astype(np.float64), rtol=rtol, atol=atol, err_msg=where
