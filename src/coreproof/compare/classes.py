@@ -74,30 +74,25 @@ def match_classes(model: str, own: Sequence[str] | None, count: int, reference: 
 
 
 def _match_text(own: Sequence[str], reference: Mapping[int, str]) -> dict[int, int]:
-    """Own position -> reference index. Of several candidates: most names shared, then the own position, then the first
-    one that is free ("crane" is a bird and a machine)."""
+    """Own position -> reference index.
+
+    Of several candidates: most names shared, then the own position, then the first that no other label has taken
+    ("crane" is a bird and a machine; the one that stands where it belongs settles where the other may stand).
+    """
     by_name: dict[str, list[int]] = {}
     for index, label in sorted(reference.items()):
         for name in synonyms(label):
             by_name.setdefault(name, []).append(index)
-    candidates = [Counter(i for name in synonyms(label) for i in by_name.get(name, ())) for label in own]
-    matches: dict[int, int] = {}
-    taken: set[int] = set()
-    for settled in (True, False):  # labels without choice first, so that the others choose among what is left
-        for position, votes in enumerate(candidates):
-            if not votes or position in matches:
-                continue
-            most = max(votes.values())
-            best = [i for i, n in votes.items() if n == most]
-            if settled and len(best) > 1 and position not in best:
-                continue
-            free = [i for i in best if i not in taken]
-            if position in best:
-                choice = position
-            elif free:
-                choice = free[0]
-            else:
-                continue
-            matches[position] = choice
-            taken.add(choice)
+    best: list[list[int]] = []
+    for label in own:
+        votes = Counter(index for name in synonyms(label) for index in by_name.get(name, ()))
+        best.append(sorted(index for index, n in votes.items() if n == max(votes.values())))
+    matches = {position: position for position, indices in enumerate(best) if position in indices}
+    taken = set(matches.values())
+    # labels without a choice before those that choose among what is left
+    for position in sorted(range(len(own)), key=lambda p: len(best[p])):
+        free = [index for index in best[position] if index not in taken]
+        if position not in matches and free:
+            matches[position] = free[0]
+            taken.add(free[0])
     return matches

@@ -19,10 +19,11 @@ class Entry:
     """One model of a line-up.
 
     ``source`` is what ``load`` takes; instead of it, ``base`` names another entry that this one is made from:
-    converted (``convert``, ``precision``), with another input ``shape``, with the weights of a third
-    (``weights_from``), or with pooling windows that also cover a last, partial step (``pooling`` "ceil"). ``image`` makes the converted model's input a picture with the feeding's mean and std inside.
-    ``softmax`` says whether scores are logits; None decides by looking whether they are a distribution.
-    ``arithmetic`` "stored" rounds float16 programs as stored, "fp32" is ideal. ``note`` is shown on the page.
+    converted (``convert``, ``precision``), with another input ``shape``, with the weights of a third entry
+    (``weights_from``), or with pooling windows that also cover a last, partial step (``pooling`` "ceil").
+    ``image`` makes the converted model's input a picture with the feeding's mean and std inside. ``softmax`` says
+    whether scores are logits; None decides by looking whether they are a distribution. ``arithmetic`` "stored" rounds
+    float16 programs as stored, "fp32" is ideal. ``note`` is shown on the page.
     """
 
     name: str

@@ -1,0 +1,174 @@
+"""What the page shows, as plain values: a comparison and a proof's steps, cut to what one file can carry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from coreproof.compare.comparison import Comparison
+from coreproof.report.thumbnails import thumbnails
+
+_DIFFERING = 60
+_EXTREMES = 12
+_CERTAIN = 6
+_ROWS = 4000
+
+
+def comparison_data(comparison: Comparison) -> dict[str, Any]:
+    """The part of a comparison that the page's script works on. Photos are numbers into ``photos``."""
+    chosen = _chosen_photos(comparison)
+    number = {photo: k for k, photo in enumerate(chosen)}
+    pictures = thumbnails(comparison.folder, chosen)
+
+    def numbered(pairs: Sequence[tuple[str, float]]) -> list[list[float]]:
+        return [[number[photo], round(value, 5)] for photo, value in pairs]
+
+    pairs = []
+    for (a, b), pair in comparison.pairs.items():
+        differing = comparison.disagreements(a, b)
+        pairs.append(
+            {
+                "a": comparison.index(a),
+                "b": comparison.index(b),
+                "count": pair.count,
+                "share": pair.share,
+                "low": pair.low,
+                "high": pair.high,
+                "kappa": None if math.isnan(pair.kappa) else pair.kappa,
+                "overlap": pair.top5_overlap,
+                "divergence": pair.divergence,
+                "differ": [number[photo] for photo in differing[:_DIFFERING]],
+                "most": numbered(comparison.most_divergent(a, b, _EXTREMES)),
+                "least": numbered(comparison.least_divergent(a, b, _EXTREMES)),
+            }
+        )
+    used = {c for name in comparison.names for photo in chosen for c, _ in comparison.predictions(name, photo)}
+    used |= {comparison.truth[photo] for photo in chosen if photo in comparison.truth}
+    return {
+        "models": list(comparison.names),
+        "total": len(comparison.photos),
+        "photos": [
+            {"name": photo, "src": pictures.get(photo, ""), "truth": comparison.truth.get(photo)} for photo in chosen
+        ],
+        "classes": {str(c): comparison.class_name(c) for c in sorted(used)},
+        "top": [
+            [[[c, round(p, 5)] for c, p in comparison.predictions(name, photo)] for photo in chosen]
+            for name in comparison.names
+        ],
+        "pairs": pairs,
+        "certain": {
+            name: {
+                "most": numbered(comparison.most_certain(name, _CERTAIN)),
+                "least": numbered(comparison.least_certain(name, _CERTAIN)),
+            }
+            for name in comparison.names
+        },
+    }
+
+
+def _chosen_photos(comparison: Comparison) -> list[str]:
+    """The photos that some list of the page shows, those that most pairs disagree about first."""
+    votes: dict[str, int] = {}
+    for a, b in comparison.pairs:
+        for photo in comparison.disagreements(a, b)[:_DIFFERING]:
+            votes[photo] = votes.get(photo, 0) + 100
+        for listed in (comparison.most_divergent(a, b, _EXTREMES), comparison.least_divergent(a, b, _EXTREMES)):
+            for photo, _ in listed:
+                votes[photo] = votes.get(photo, 0) + 1
+    for name in comparison.names:
+        for listed in (comparison.most_certain(name, _CERTAIN), comparison.least_certain(name, _CERTAIN)):
+            for photo, _ in listed:
+                votes[photo] = votes.get(photo, 0) + 1
+    return sorted(votes, key=lambda photo: (-votes[photo], photo))
+
+
+def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
+    """One sentence over all models: on how many photos they all name the same class."""
+    first = comparison.top[:, :, 0]
+    together = int((first == first[:1]).all(axis=0).sum())
+    photos, models = len(comparison.photos), len(comparison.names)
+    if models == 1:
+        return {"state": "neutral", "text": f"One model over {_photos(photos)}."}
+    who = "Both models name" if models == 2 else f"All {models} models name"
+    if together == photos:
+        return {"state": "good", "text": f"{who} the same class on every one of {_photos(photos)}."}
+    worst = min(comparison.pairs.values(), key=lambda pair: (pair.count, -pair.divergence))
+    text = f"{who} the same class on {together:,} of {_photos(photos)}."
+    if models > 2:
+        text += f" Furthest apart: {worst.a} and {worst.b}, on {worst.photos - worst.count:,}."
+    return {"state": "mixed", "text": text}
+
+
+def _photos(count: int) -> str:
+    return f"{count:,} photo{'' if count == 1 else 's'}"
+
+
+def step_data(step: Mapping[str, Any]) -> dict[str, Any]:
+    """A step of a proof, with its rows in the page's columns and their summary."""
+    rows = [_row(row) for row in step.get("rows", ())]
+    failing = [row for row in rows if not row["agrees"]]
+    worst = max(rows, key=lambda row: row["used"] if row["used"] is not None else -1.0, default=None)
+    kept = rows if len(rows) <= _ROWS else [*failing[:_ROWS], *rows[: _ROWS - len(failing[:_ROWS])]]
+    first = step.get("first_divergence")
+    if isinstance(first, Mapping):
+        first = _row(first)
+    elif first is not None:
+        first = {"name": str(first), "operator": "", "source": "", "problem": ""}
+    ok = step.get("ok")
+    return {
+        "name": step.get("name", ""),
+        "kind": step.get("kind", ""),
+        "from": step.get("from") or "",
+        "to": step.get("to") or "",
+        "state": "neutral" if ok is None else "good" if ok else "bad",
+        "text": step.get("text", ""),
+        "seconds": step.get("seconds"),
+        "engines": list(dict.fromkeys(e for e in step.get("engines", ()) if e)),
+        "notes": [note for note in step.get("notes", ()) if note],
+        "inputs": step.get("inputs", ""),
+        "unpaired": step.get("unpaired", 0),
+        "compared": len(rows),
+        "agreeing": len(rows) - len(failing),
+        "worst": worst,
+        "first": first,
+        "rows": kept,
+        "cut": len(rows) - len(kept),
+    }
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    tolerance = row.get("tolerance")
+    relative, text, why = None, tolerance, ""
+    if isinstance(tolerance, Mapping):
+        relative, why = tolerance.get("relative"), tolerance.get("why", "")
+        absolute = tolerance.get("absolute") or 0.0
+        text = "equal" if not relative and not absolute else f"{_number(relative)} of scale"
+    elif isinstance(tolerance, int | float):
+        relative, text = float(tolerance), _number(tolerance)
+    needed = row.get("required", row.get("required_relative"))
+    used = needed / relative if isinstance(needed, int | float) and relative else None
+    shape = row.get("shape") or ()
+    return {
+        "name": row.get("name") or row.get("candidate") or "",
+        "reference": row.get("reference", ""),
+        "operator": row.get("operator", ""),
+        "source": row.get("source") or "",
+        "shape": shape if isinstance(shape, str) else "x".join(str(d) for d in shape),
+        "dtype": row.get("dtype", ""),
+        "max": row.get("max_error"),
+        "mean": row.get("mean_error"),
+        "relative": row.get("relative_error", row.get("max_relative_error")),
+        "cosine": row.get("cosine"),
+        "psnr": row.get("psnr"),
+        "tolerance": text or "",
+        "why": why,
+        "required": needed,
+        "used": used if used is not None and math.isfinite(used) else None,
+        "agrees": bool(row.get("agrees")),
+        "problem": row.get("problem", ""),
+    }
+
+
+def _number(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, int | float) else str(value)

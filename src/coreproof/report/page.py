@@ -1,0 +1,155 @@
+"""write_page: one self-contained index.html, to be read offline and on a phone."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from coreproof.compare.comparison import Comparison
+from coreproof.model.atomic import replacing
+from coreproof.report.data import comparison_data, comparison_verdict, step_data
+
+
+def write_page(folder: str | Path, *, proof: Mapping[str, Any] | None, comparison: Comparison | None) -> Path:
+    """Writes index.html into ``folder`` from a proof, a comparison, or both; returns its path.
+
+    ``proof`` is what ``Proof.to_json`` gives: title, verdict, steps, versions, command.
+    """
+    steps = [step_data(step) for step in (proof or {}).get("steps", ())]
+    data = None if comparison is None else comparison_data(comparison)
+    script = {
+        "comparison": data,
+        "rows": [[_columns(row) for row in step["rows"]] for step in steps],
+    }
+    html = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            title=_title(proof, comparison),
+            verdict=_verdict(proof, comparison),
+            steps=steps,
+            comparison=comparison,
+            overview=None if comparison is None else comparison_verdict(comparison),
+            data=data,
+            script=_inside_script(script),
+            versions=(proof or {}).get("versions") or _versions(),
+            command=(proof or {}).get("command") or "",
+            rounds=any(_rounds(row["dtype"]) for step in steps for row in step["rows"]) or _has_half(comparison),
+        )
+    )
+    path = Path(folder) / "index.html"
+    with replacing(path) as fresh:
+        fresh.write_text(html, encoding="utf-8")
+    return path
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=jinja2.select_autoescape(["html", "j2"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(number=_number, percent=_percent, seconds=_seconds)
+    return environment
+
+
+def _title(proof: Mapping[str, Any] | None, comparison: Comparison | None) -> str:
+    if proof is not None and proof.get("title"):
+        return str(proof["title"])
+    return comparison.title if comparison is not None and comparison.title else "Comparison"
+
+
+def _verdict(proof: Mapping[str, Any] | None, comparison: Comparison | None) -> dict[str, Any]:
+    if proof is not None and proof.get("verdict"):
+        verdict = proof["verdict"]
+        return {"state": "good" if verdict["agrees"] else "bad", "text": verdict["text"]}
+    if comparison is not None:
+        return comparison_verdict(comparison)
+    return {"state": "neutral", "text": "Nothing was compared."}
+
+
+def _columns(row: Mapping[str, Any]) -> list[Any]:
+    """A row as the script's table takes it, in the order of its headings."""
+    return [
+        row["agrees"],
+        row["name"],
+        row["operator"],
+        row["source"],
+        f"{row['dtype']} {row['shape']}".strip(),
+        row["max"],
+        row["mean"],
+        row["relative"],
+        row["cosine"],
+        row["psnr"],
+        row["tolerance"],
+        row["used"],
+        row["problem"] or row["why"],
+    ]
+
+
+def _inside_script(value: Any) -> str:
+    """JSON that may stand inside a script element: no "<" can close it, no NaN can break it."""
+    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float):
+        if value != value:
+            return "NaN"
+        if value in (float("inf"), float("-inf")):
+            return "infinity" if value > 0 else "-infinity"
+        return float(f"{value:.6g}")
+    return value
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    for package in ("coreproof", "onnxruntime", "torch", "onnx", "coremltools", "numpy", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _rounds(dtype: str) -> bool:
+    return "float16" in dtype
+
+
+def _has_half(comparison: Comparison | None) -> bool:
+    return comparison is not None and any(model.format == "mlprogram" for model in comparison.models)
+
+
+def _number(value: Any, digits: int = 2) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else f"{value:,}"
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    """A share in per cent; never rounds to 100 what is not all."""
+    if share is None:
+        return "–"
+    text = f"{100 * share:.{digits}f}"
+    if share < 1 and float(text) >= 100:
+        text = f"{100 - 10**-digits:.{digits}f}"
+    return text.removesuffix("." + "0" * digits) + "%"
+
+
+def _seconds(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return ""
+    return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60)} s"

@@ -1,0 +1,47 @@
+"""Photos as small pictures that a page carries inside itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from coreproof.errors import PhotoError
+from coreproof.run.images import open_picture
+
+SIDE = 176
+"""Longer side in pixels: sharp at 88 CSS pixels on a phone, about 5 kB each."""
+_BUDGET = 8_000_000
+"""Characters of all thumbnails together; photos beyond it are shown by name."""
+
+
+def thumbnails(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Data URIs by photo name, in the order given until the budget is spent; unreadable photos are left out."""
+    made: dict[str, str] = {}
+    spent = 0
+    with ThreadPoolExecutor(2, thread_name_prefix="thumbnail") as pool:
+        wanted = list(dict.fromkeys(names))
+        for start in range(0, len(wanted), 64):
+            piece = wanted[start : start + 64]
+            for name, uri in zip(piece, pool.map(lambda n: _thumbnail(folder / n), piece), strict=True):
+                if uri is not None and spent + len(uri) <= _BUDGET:
+                    made[name] = uri
+                    spent += len(uri)
+            if spent >= _BUDGET * 0.98:
+                break
+    return made
+
+
+def _thumbnail(path: Path) -> str | None:
+    try:
+        picture = open_picture(path)
+    except PhotoError:
+        return None
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=68, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode()
