@@ -12,7 +12,13 @@ import onnx_ir as ir
 
 from coreproof.convert.coremltools_import import import_coremltools
 from coreproof.convert.onnx_to_coreml.export import network_spec, program_spec
-from coreproof.convert.onnx_to_coreml.features import FlexibleShape, ImageInput, check_images, flexible_shape, ios_version
+from coreproof.convert.onnx_to_coreml.features import (
+    FlexibleShape,
+    ImageInput,
+    check_images,
+    flexible_shape,
+    ios_version,
+)
 from coreproof.convert.onnx_to_coreml.prepare import prepare
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel
@@ -102,9 +108,7 @@ def onnx_to_coreml(
     )
 
 
-def _io_dtype(
-    graph: ir.Model, name: str, version: int, precision: str, is_network: bool, *, is_picture: bool
-) -> str:
+def _io_dtype(graph: ir.Model, name: str, version: int, precision: str, is_network: bool, *, is_picture: bool) -> str:
     """The dtype in which an input enters: float16 only where the ONNX input has it and the target offers it."""
     dtype = next(v.dtype for v in graph.graph.inputs if v.name == name)
     if dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16):

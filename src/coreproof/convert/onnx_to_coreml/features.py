@@ -120,7 +120,7 @@ def flexible_shape(name: str, declared: Sequence[Any], asked: Any) -> tuple[Flex
 
 def _is_range_list(options: list[Any]) -> bool:
     """Whether a list that starts with a pair is a shape with ranges, not a list of shapes."""
-    return any(isinstance(o, int) for o in options) or isinstance(options[0], tuple) and len(options[0]) == 2
+    return any(isinstance(o, int) for o in options) or (isinstance(options[0], tuple) and len(options[0]) == 2)
 
 
 def _range(length: Any) -> tuple[int, int]:
@@ -132,7 +132,9 @@ def _range(length: Any) -> tuple[int, int]:
 
 def _check_rank(name: str, declared: Sequence[Any], asked: Sequence[Any]) -> None:
     if len(declared) != len(asked):
-        raise ConversionError(f"the shape asked for input {name!r} has another rank", expected=list(declared), found=asked)
+        raise ConversionError(
+            f"the shape asked for input {name!r} has another rank", expected=list(declared), found=asked
+        )
 
 
 # the description

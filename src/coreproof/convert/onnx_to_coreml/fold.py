@@ -42,7 +42,10 @@ def fold(node: ir.Node, operands: Sequence[Any], opset: int, domains: dict[str, 
     graph = onnx.helper.make_graph(
         [proto],
         "fold",
-        [onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(o.dtype), o.shape) for n, o in feeds.items()],
+        [
+            onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(o.dtype), o.shape)
+            for n, o in feeds.items()
+        ],
         [onnx.ValueInfoProto(name=o) for o in outputs],
     )
     try:

@@ -113,14 +113,14 @@ class Context:
 
     def is_float(self, operand: Operand) -> bool:
         if isinstance(operand, np.ndarray):
-            return operand.dtype.kind == "f"
+            return bool(operand.dtype.kind == "f")
         from coremltools.converters.mil.mil import types
 
         return bool(types.is_float(operand.dtype))
 
     def is_bool(self, operand: Operand) -> bool:
         if isinstance(operand, np.ndarray):
-            return operand.dtype.kind == "b"
+            return bool(operand.dtype.kind == "b")
         from coremltools.converters.mil.mil import types
 
         return bool(types.is_bool(operand.dtype))
@@ -152,9 +152,9 @@ def cast_floats(array: Array, dtype: Any) -> Array:
 
 def mil_array(array: Array, dtype: Any) -> Array:
     """A constant as MIL takes it: floats in the compute dtype, integers as int32 (clipped), booleans as they are."""
-    if array.dtype.kind in "iu" and array.dtype not in (np.int32, np.int8, np.uint8, np.int16, np.uint16):
+    if array.dtype.kind in "iu" and array.dtype != np.int32:
         limits = np.iinfo(np.int32)
-        return np.clip(array, limits.min, limits.max).astype(np.int32)
+        return np.asarray(np.clip(array, limits.min, limits.max)).astype(np.int32)
     return cast_floats(array, dtype)
 
 

@@ -132,8 +132,7 @@ class ProgramBuilder:
     # inputs
 
     def _placeholder(self, plan: InputPlan) -> Any:
-        from coremltools.converters.mil.mil import types
-        from coremltools.converters.mil.mil import get_new_symbol
+        from coremltools.converters.mil.mil import get_new_symbol, types
 
         shape = [d if d is not None else get_new_symbol() for d in plan.shape]
         dtype = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}[plan.dtype]
