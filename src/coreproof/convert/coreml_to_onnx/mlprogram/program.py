@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
 
 FAMILIES = (
-    "activation", "attention", "classify", "compression", "convolution", "elementwise_binary", "elementwise_unary",
-    "gathering", "linear", "normalization", "pooling", "quantization", "reduction", "resampling", "resizing", "scattering",
-    "shaping", "slicing", "states", "tensor_operation",
+    "activation", "attention", "classify", "compression", "control_flow", "convolution", "elementwise_binary",
+    "elementwise_unary", "gathering", "linear", "lists", "normalization", "pooling", "quantization", "random", "recurrent",
+    "reduction", "resampling", "resizing", "scattering", "shaping", "slicing", "states", "tensor_operation",
 )  # fmt: skip
 """The modules whose import fills the registry."""
 

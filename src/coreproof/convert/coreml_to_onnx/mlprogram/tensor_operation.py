@@ -113,8 +113,14 @@ def one_hot(
     on_value: Operand = 1,
     off_value: Operand = 0,
 ) -> ir.Value:
-    values = low.op("Concat", *(low.op("Reshape", v, np.array([1], np.int64)) for v in (off_value, on_value)), axis=0)
-    return low.op("OneHot", indices, one_hot_vector_size, values, axis=int(axis))
+    depth = low.op("Reshape", low.i64(one_hot_vector_size), np.array([1], np.int64))
+    # A negative index is hot nowhere; ONNX would count it from the end.
+    index = low.op("Where", low.op("Less", indices, 0), depth, low.value(low.i64(indices)))
+    hot = low.op("OneHot", index, depth, np.array([0, 1], np.float32), axis=int(axis))
+    if low.is_bool(on_value):
+        on_value, off_value = int(on_value), int(off_value)
+    chosen = low.op("Where", low.cast(hot, ir.DataType.BOOL), on_value, off_value)
+    return low.cast(chosen, ir.DataType.BOOL) if low.outputs[0].dtype == "bool" else chosen
 
 
 @lowers("non_zero")
