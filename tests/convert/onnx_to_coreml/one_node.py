@@ -83,7 +83,7 @@ def check_node(
     model = node_model(operator, inputs, constants, outputs=dtypes, **described)
     for to, target in targets:
         converted = convert_node(model, to, target, shapes=shapes)
-        with session(converted, "onnxruntime", precision="fp32") as running:
+        with session(converted, "onnxruntime") as running:
             results = running.run({name: np.asarray(array) for name, array in inputs.items()})
         for index, want in enumerate(wanted):
             got = np.asarray(results[f"y{index}"])

@@ -110,6 +110,10 @@ def gather(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> R
     places = from_start(ctx, indices, data.shape[axis])
     if isinstance(places, np.ndarray) and places.ndim == 0 and not isinstance(data, np.ndarray) and ctx.rank(data) > 1:
         return _one(ctx, data, axis, int(places))
+    if ctx.is_network and ctx.rank(places) == 0:
+        # A NeuralNetwork holds a single number as [1]; gathered with it, the axis would stay.
+        row = ctx.mb.gather(x=data, indices=ctx.mb.reshape(x=places, shape=[1]), axis=axis)
+        return ctx.mb.squeeze(x=row, axes=[axis])
     return without_bool(ctx, [data], lambda x: ctx.mb.gather(x=x, indices=places, axis=axis))
 
 
