@@ -6,6 +6,8 @@ Every verb is an attribute of this package and is imported when it is first used
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,9 +41,20 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
+class _Package(ModuleType):
+    """Keeps the verbs callable: importing ``coreproof.verify.align`` must not put the room where the verb was."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'coreproof' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
+    setattr(sys.modules[__name__], name, value)
     return value
