@@ -16,6 +16,8 @@ How = Literal["output", "provenance", "name", "structure"]
 
 _STORAGE_SUFFIX = re.compile(r"(_cast|_to)?_?(fp16|fp32|float16|float32)(_\d+)?$")
 
+_COUNTED = re.compile(r"getitem(_\d+)?$")
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -56,14 +58,15 @@ def align(reference: Side, candidate: Side) -> list[Pair]:
 
     A pair by name or structure needs as many elements on both sides, where both numbers are known.
     """
-    pairs = dict(_by_origin(reference, candidate))
+    meaningless = _counted_apart(reference, candidate)
+    by_origin = {m: t for m, t in _by_origin(reference, candidate) if t not in meaningless}
+    pairs = dict(by_origin)
     taken = set(pairs.values())
     for mine, theirs in _by_name(reference, candidate):
-        if mine not in pairs and theirs not in taken:
+        if mine not in pairs and theirs not in taken and theirs not in meaningless:
             pairs[mine] = theirs
             taken.add(theirs)
-    known = dict.fromkeys(pairs, "name")
-    known.update({mine: "provenance" for mine, _ in _by_origin(reference, candidate)})
+    known = dict.fromkeys(pairs, "name") | dict.fromkeys(by_origin, "provenance")
     for mine, theirs in _by_structure(reference, candidate, pairs):
         pairs[mine] = theirs
         known[mine] = "structure"
@@ -116,6 +119,17 @@ def _by_origin(reference: Side, candidate: Side) -> Iterable[tuple[str, str]]:
         if partner is not None and partner not in seen:
             seen.add(partner)
             yield name, partner
+
+
+def _counted_apart(reference: Side, candidate: Side) -> frozenset[str]:
+    """The reference's counter names ("getitem_6"), where the two models were traced and numbered apart.
+
+    PyTorch numbers the results of operators that have several by a counter that depends on how far a program was
+    decomposed: the same name is then another value. It shows in that each side has numbers which the other has not.
+    """
+    theirs = {n for n in made_values(reference) if _COUNTED.match(n)}
+    mine = {o for n in made_values(candidate) if _COUNTED.match(o := candidate.origin.get(n, canonical(n)))}
+    return frozenset(theirs) if theirs - mine and mine - theirs else frozenset()
 
 
 def canonical(name: str) -> str:
