@@ -187,6 +187,7 @@ class Shared:
         self.scores: ir.Value | None = None
         self.scores_name: str | None = None
         self._claimed: set[ir.Value] = set()
+        self._given: set[str] = set()
         self._initializers: dict[int, tuple[Any, ir.Value]] = {}
 
     def claim(self, value: ir.Value) -> bool:
@@ -195,6 +196,12 @@ class Shared:
             return False
         self._claimed.add(value)
         return True
+
+    def give_name(self, value: ir.Value, name: str) -> None:
+        """Names a value that bears no MIL name yet. A block that is lowered twice finds its names taken the second time."""
+        if self.claim(value):
+            value.name = self.root.unique(name) if name in self._given else name
+            self._given.add(name)
 
     def initializer(self, constant: Constant | Sequence[int]) -> ir.Value:
         """The one initializer of this constant, in its carrier type.

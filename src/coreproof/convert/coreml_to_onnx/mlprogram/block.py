@@ -98,16 +98,13 @@ def finish(low: Lowering, output: Declared, result: Operand) -> Operand:
         and result.dtype == ir.DataType.FLOAT
     )
     if not is_rounded:
-        if low.shared.claim(result):
-            result.name = output.name
+        low.shared.give_name(result, output.name)
         return result
-    if low.shared.claim(result):
-        result.name = f"{output.name}/exact"
+    low.shared.give_name(result, f"{output.name}/exact")
     half = low.op("Cast", result, to=ir.DataType.FLOAT16, name=f"{output.name}/float16")
-    rounded = low.op("Cast", half, to=ir.DataType.FLOAT, name=f"{output.name}/rounded")
+    rounded = low.op("Cast", half, to=ir.DataType.FLOAT)
     rounded.shape = result.shape
-    low.shared.claim(rounded)
-    rounded.name = output.name
+    low.shared.give_name(rounded, output.name)
     low.shared.halves[rounded] = half
     return rounded
 
