@@ -85,6 +85,21 @@ class Tolerance:
         return ", ".join(parts)
 
 
+def explain(tolerance: Tolerance) -> str:
+    """What ``tolerance`` allows and where that comes from, as a page can print it."""
+    if tolerance.relative == tolerance.absolute == 0:
+        return f"Both have to be equal ({tolerance.why})."
+    parts = []
+    if tolerance.relative:
+        parts.append(f"{tolerance.relative:.2g} of the larger of its size and the tensor's scale")
+    if tolerance.absolute:
+        parts.append(f"{tolerance.absolute:.2g}")
+    text = f"A single element may be off by {' plus '.join(parts)}"
+    if tolerance.typical is not None:
+        text += f", the root mean square of all by {tolerance.typical:.2g} of the scale"
+    return f"{text} ({tolerance.why})."
+
+
 EXACT = Tolerance(why="integers, booleans and strings have to be equal")
 
 

@@ -50,6 +50,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """The row as proof.json and the page hold it."""
         return {
+            "name": self.candidate,
             "reference": self.reference,
             "candidate": self.candidate,
             "operator": self.operator,
