@@ -60,7 +60,7 @@ def match_classes(model: str, own: Sequence[str] | None, count: int, reference: 
         return ClassOrder(identity, f"{found}, all at their own index" + (f"; {rest} by index" if rest else ""))
     if agreeing == len(matches):
         # classes before the first common one (a background class) come behind all others
-        positions = np.where(identity + distance < 0, identity + count, identity + distance)
+        positions = np.where(identity + distance < 0, identity + distance + count, identity + distance)
         return ClassOrder(positions, f"{found}, all shifted by {distance}")
     if rest == 0 and len(set(matches.values())) == count:
         return ClassOrder(np.array([matches[i] for i in range(count)], dtype=np.int64), f"{found}, in another order")

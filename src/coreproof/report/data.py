@@ -84,18 +84,29 @@ def _chosen_photos(comparison: Comparison) -> list[str]:
 
 
 def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
-    """One sentence over all models: on how many photos they all name the same class."""
-    first = comparison.top[:, :, 0]
+    """On how many photos all models name the same class, and which two are furthest apart.
+
+    Models that stand in the line-up only to explain a difference are left out: they differ on purpose.
+    """
+    helpers = {cause.model for found in comparison.explanations for cause in found.causes}
+    names = [name for name in comparison.names if name not in helpers]
+    first = comparison.top[[comparison.index(name) for name in names], :, 0]
     together = int((first == first[:1]).all(axis=0).sum())
-    photos, models = len(comparison.photos), len(comparison.names)
+    photos, models = len(comparison.photos), len(names)
     if models == 1:
         return {"state": "neutral", "text": f"One model over {_photos(photos)}."}
     who = "Both models name" if models == 2 else f"All {models} models name"
     if together == photos:
         return {"state": "good", "text": f"{who} the same class on every one of {_photos(photos)}."}
-    worst = min(comparison.pairs.values(), key=lambda pair: (pair.count, -pair.divergence))
     text = f"{who} the same class on {together:,} of {_photos(photos)}."
-    if models > 2:
+    for found in comparison.explanations:
+        best = min(found.causes, key=lambda cause: cause.differ, default=None)
+        if best is not None and found.differ:
+            left = f"{best.differ:,}" if best.differ else "none"
+            text += f" {found.a} and {found.b} differ on {found.differ:,}; taking out {best.cause} leaves {left}."
+    if models > 2 and not comparison.explanations:
+        pairs = [pair for pair in comparison.pairs.values() if pair.a in names and pair.b in names]
+        worst = min(pairs, key=lambda pair: (pair.count, -pair.divergence))
         text += f" Furthest apart: {worst.a} and {worst.b}, on {worst.photos - worst.count:,}."
     return {"state": "mixed", "text": text}
 

@@ -1,0 +1,185 @@
+"""compare from end to end on a tiny world: counts, skips, resuming, broken models, the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coreproof.compare import compare as module
+from coreproof.compare.compare import compare
+from coreproof.compare.lineup import Attribution, Entry, Lineup
+from coreproof.compare.photos import list_photos
+from coreproof.compare.predictor import Predictor
+from coreproof.compare.variants import with_input_shape, with_partial_windows, with_weights_of
+from coreproof.errors import LineupError, PhotoError
+from coreproof.run.images import open_picture, to_tensor
+from coreproof.run.predict import softmax
+from coreproof.run.session import session
+from tests.compare.conftest import FEEDING, classifier
+from tests.models import conv_relu_onnx
+
+
+def test_counts_are_those_of_the_models(photos: Path) -> None:
+    models = {"a": classifier(0), "same": classifier(0), "near": classifier(0, 0.3), "other": classifier(1)}
+    comparison = compare(models, photos)
+    names = [f"p{k:02}.png" for k in range(12)]
+    assert comparison.photos == tuple(names)
+    assert list(comparison.skipped) == ["broken.jpg"]
+    expected = {}
+    for name, model in models.items():
+        with session(model) as running:
+            expected[name] = [
+                softmax(running.run({"x": to_tensor(open_picture(photos / p), FEEDING)})["y"][0]) for p in names
+            ]
+    agreement = comparison.agreement()
+    for a in models:
+        for b in models:
+            same = sum(int(np.argmax(p) == np.argmax(q)) for p, q in zip(expected[a], expected[b], strict=True))
+            assert agreement[a][b] == same
+            if a != b and same < 12:
+                assert len(comparison.disagreements(a, b)) == 12 - same
+    assert agreement["a"]["same"] == 12
+    assert comparison.pair("other", "a") is comparison.pair("a", "other")
+    right = sum(int(np.argmax(expected["a"][k]) == k % 6) for k in range(6))
+    assert (comparison.accuracies["a"].top1, comparison.accuracies["a"].photos) == (right, 6)
+    best, value = comparison.most_certain("a", 1)[0]
+    assert value == pytest.approx(max(p.max() for p in expected["a"]), rel=1e-5)
+    assert comparison.predictions("a", best)[0][1] == pytest.approx(value)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLICE", 4)
+    models = {"a": classifier(0), "b": classifier(1)}
+    calls: list[int] = []
+    predict = Predictor.predict
+
+    def counted(self: Predictor, files: list[Path], *rest: object) -> object:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(len(files))
+        return predict(self, files, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Predictor, "predict", counted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(models, photos, tmp_path / "store")
+    assert len(list((tmp_path / "store").rglob("*.parquet"))) == 2
+    assert not [p for p in (tmp_path / "store").rglob(".*")]
+    monkeypatch.setattr(Predictor, "predict", predict)
+    seen: list[tuple[str, int, int]] = []
+    resumed = compare(models, photos, tmp_path / "store", progress=lambda *said: seen.append(said))
+    assert seen[0] == ("a", 8, 13)
+    monkeypatch.undo()
+    assert resumed.to_json()["predictions"] == compare(models, photos).to_json()["predictions"]
+
+
+def test_other_photos_and_other_feedings_are_not_answered_from_the_store(photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    first = compare({"a": classifier(0)}, photos, store)
+    (photos / "p00.png").write_bytes((photos / "p01.png").read_bytes())
+    changed = compare({"a": classifier(0)}, photos, store)
+    assert changed.predictions("a", "p00.png") == first.predictions("a", "p01.png")
+    other = compare({"a": classifier(0, 0.5)}, photos, store)
+    assert other.predictions("a", "p00.png") != changed.predictions("a", "p00.png")
+
+
+def test_the_store_answers_sql(photos: Path, tmp_path: Path) -> None:
+    comparison = compare({"a": classifier(0), "b": classifier(1)}, photos, tmp_path / "it's a store")
+    rows = comparison.query(
+        "SELECT model, count(*) AS n, max(list_max(probabilities::FLOAT[])) AS top FROM predictions "
+        "WHERE skipped IS NULL GROUP BY model ORDER BY model"
+    )
+    assert [(row["model"], row["n"]) for row in rows] == [("a", 12), ("b", 12)]
+    assert rows[0]["top"] == pytest.approx(comparison.most_certain("a", 1)[0][1])
+
+
+def test_labels_in_another_order_are_matched(photos: Path) -> None:
+    names = tuple(f"class {k}" for k in range(6))
+    model = classifier(0)
+    shuffled = classifier(0, labels=tuple(names[k] for k in (3, 1, 0, 2, 5, 4)))
+    weights = np.asarray(model.ir.graph.initializers["w"].const_value.numpy())  # type: ignore[union-attr]
+    import onnx_ir as ir
+
+    shuffled.ir.graph.initializers["w"].const_value = ir.Tensor(weights[:, [3, 1, 0, 2, 5, 4]].copy(), name="w")
+    comparison = compare({"a": model, "b": shuffled}, photos)
+    assert comparison.agreement()["a"]["b"] == 12
+    assert comparison.pair("a", "b").divergence < 1e-6
+
+
+def test_two_broken_models_do_not_agree(photos: Path) -> None:
+    comparison = compare({"a": classifier(0), "x": classifier(0, np.nan), "y": classifier(0, np.nan)}, photos)
+    assert comparison.agreement()["x"]["y"] == 0
+    assert comparison.class_name(comparison.predictions("x", "p00.png")[0][0]) == "no finite answer"
+
+
+def test_causes_are_measured(photos: Path) -> None:
+    entries = tuple(Entry(n, m) for n, m in (("a", classifier(0)), ("b", classifier(1)), ("half", classifier(1))))
+    lineup = Lineup(entries, attributions=(Attribution(("a", "b"), {"everything": "half"}),))
+    found = compare(lineup, photos).explanations[0]
+    assert found.differ > 0
+    assert (found.causes[0].differ, found.causes[0].explains) == (0, 1.0)
+
+
+def test_json_is_what_was_promised(photos: Path, tmp_path: Path) -> None:
+    comparison = compare({"a": classifier(0), "b": classifier(1)}, photos)
+    stored = json.loads(comparison.save_json(tmp_path).read_text())
+    assert stored["photos"] == 12
+    assert stored["models"] == ["a", "b"]
+    assert stored["agreement"]["a"] == comparison.agreement()["a"]
+    index, probability = stored["predictions"]["a"]["p03.png"][0]
+    assert isinstance(index, int)
+    assert 0 < probability <= 1
+    assert len(stored["predictions"]["a"]["p03.png"]) == 5
+
+
+def test_folders_without_photos(tmp_path: Path) -> None:
+    with pytest.raises(PhotoError, match="no photos"):
+        list_photos(tmp_path)
+    with pytest.raises(PhotoError, match="no such folder"):
+        list_photos(tmp_path / "absent")
+    (tmp_path / "a.jpg").write_bytes(b"nonsense")
+    with pytest.raises(PhotoError, match=r"none of the photos.*(\n.*)*a\.jpg"):
+        compare({"a": classifier(0)}, tmp_path)
+
+
+def test_weights_are_taken_over_only_from_the_same_network() -> None:
+    changed = with_weights_of(classifier(0), classifier(0, 0.01))
+    taken = changed.ir.graph.initializers["w"].const_value
+    expected = classifier(0, 0.01).ir.graph.initializers["w"].const_value
+    assert taken is not None
+    assert expected is not None
+    np.testing.assert_array_equal(taken.numpy(), expected.numpy())
+    with pytest.raises(LineupError, match="does not hold the weights"):
+        with_weights_of(classifier(0), classifier(1))
+
+
+def test_another_input_shape_runs() -> None:
+    from coreproof.model.onnx import OnnxModel
+
+    wider = with_input_shape(OnnxModel(conv_relu_onnx(), name="net"), (1, 3, 9, 10))
+    with session(wider) as running:
+        assert running.run({"x": np.ones((1, 3, 9, 10), np.float32)})["y"].shape == (1, 4, 9, 10)
+
+
+@pytest.mark.parametrize("size", [8, 9, 10, 11])
+def test_partial_windows_are_those_of_pytorch(size: int) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    import onnx_ir as ir
+
+    from coreproof.model.onnx import OnnxModel
+
+    kind = ir.TensorType(ir.DataType.FLOAT)
+    x = ir.Value(name="x", type=kind, shape=ir.Shape([1, 2, size, size]))
+    y = ir.Value(name="y", type=kind)
+    attributes = [ir.AttrInt64s("kernel_shape", [3, 3]), ir.AttrInt64s("strides", [2, 2])]
+    graph = ir.Graph(
+        [x], [y], nodes=[ir.Node("", "MaxPool", [x], attributes, outputs=[y])], opset_imports={"": 8}, name="pool"
+    )
+    model = with_partial_windows(OnnxModel(ir.Model(graph, ir_version=4), name="pool"))
+    values = np.random.default_rng(0).normal(size=(1, 2, size, size)).astype(np.float32)
+    with session(model) as running:
+        got = running.run({"x": values})["y"]
+    expected = torch.nn.functional.max_pool2d(torch.from_numpy(values), 3, 2, ceil_mode=True).numpy()
+    np.testing.assert_array_equal(got, expected)
