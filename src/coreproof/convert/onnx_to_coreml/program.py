@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.convert.onnx_to_coreml import ops
+from coreproof.convert.onnx_to_coreml.constants import SharedConstants
 from coreproof.convert.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, find, mil_array
 from coreproof.convert.onnx_to_coreml.names import Names, separate
@@ -90,7 +91,7 @@ class ProgramBuilder:
         self.values: dict[str, Operand] = {}
         self._left: list[Any] = []
         self._named: set[int] = set()
-        self.context = Context(Builder, target, dtype, self.opsets.get("", 1), is_network)
+        self.context = Context(SharedConstants(Builder), target, dtype, self.opsets.get("", 1), is_network)
         self.mil_target = getattr(coremltools.target, f"iOS{target}")
 
     def build(self, inputs: Sequence[InputPlan], outputs: Sequence[str]) -> Built:

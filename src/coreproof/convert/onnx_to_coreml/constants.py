@@ -1,0 +1,56 @@
+"""Constants of a program: equal small ones (strides, axes, "valid") are made once, which halves a program's operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_MOST_ELEMENTS = 16
+_AS_THEY_ARE = frozenset({"const", "placeholder", "cond", "while_loop", "make_list", "classify", "program", "function"})
+"""What takes Python values that do not become constants of their own, or must not share them."""
+
+
+class SharedConstants:
+    """coremltools' builder; small operands of its operations become constants that later operations share."""
+
+    def __init__(self, builder: Any) -> None:
+        self._builder = builder
+        self._made: dict[tuple[Any, ...], Any] = {}
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        make: Callable[..., Any] = getattr(self._builder, operation)
+        if operation in _AS_THEY_ARE:
+            return make
+
+        def call(**operands: Any) -> Any:
+            return make(**{k: v if k == "name" else self._shared(k, v) for k, v in operands.items()})
+
+        setattr(self, operation, call)
+        return call
+
+    def _shared(self, parameter: str, value: Any) -> Any:
+        key = _identity(value)
+        if key is None:
+            return value
+        from coremltools.converters.mil.mil.block import curr_block
+
+        # a constant made inside a nested block cannot be seen outside it
+        key = (id(curr_block()), *key)
+        if key not in self._made:
+            self._made[key] = self._builder.const(val=value, name=parameter)
+        return self._made[key]
+
+
+def _identity(value: Any) -> tuple[Any, ...] | None:
+    """What makes two small constants equal; None for variables, large arrays and anything else."""
+    if isinstance(value, np.ndarray | np.generic):
+        return (value.dtype.str, value.shape, value.tobytes()) if value.size <= _MOST_ELEMENTS else None
+    if isinstance(value, bool | int | float | str):
+        return type(value), str(value)
+    if isinstance(value, list | tuple) and 0 < len(value) <= _MOST_ELEMENTS:
+        kinds = {type(v) for v in value}
+        if len(kinds) == 1 and kinds <= {bool, int, float}:
+            return (kinds.pop(), str(list(value)))
+    return None
