@@ -66,7 +66,7 @@ def test_an_interrupted_run_goes_on_where_it_was(photos: Path, tmp_path: Path, m
     with pytest.raises(KeyboardInterrupt):
         compare(models, photos, tmp_path / "store")
     assert len(list((tmp_path / "store").rglob("*.parquet"))) == 2
-    assert not [p for p in (tmp_path / "store").rglob(".*")]
+    assert not list((tmp_path / "store").rglob(".*"))
     monkeypatch.setattr(Predictor, "predict", predict)
     seen: list[tuple[str, int, int]] = []
     resumed = compare(models, photos, tmp_path / "store", progress=lambda *said: seen.append(said))

@@ -17,13 +17,13 @@ def agreement_table(comparison: Comparison) -> Table:
     from rich.text import Text
 
     photos = len(comparison.photos)
-    caption = [f"same top class, of {photos:,} photos"]
+    notes = [f"same top class, of {photos:,} photos"]
     for found in comparison.explanations:
-        caption.append(f"{found.a} and {found.b} differ on {found.differ:,}:")
-        caption += [f"without {c.cause}, on {c.differ:,} ({c.model})" for c in found.causes]
+        notes.append(f"{found.a} and {found.b} differ on {found.differ:,}:")
+        notes += [f"  without {c.cause}, on {c.differ:,} ({c.model})" for c in found.causes]
     if comparison.skipped:
-        caption.append(f"{len(comparison.skipped)} skipped: {', '.join(list(comparison.skipped)[:3])}")
-    table = Table(title=comparison.title or None, caption="\n".join(caption), caption_justify="left")
+        notes.append(f"{len(comparison.skipped)} skipped: {', '.join(list(comparison.skipped)[:3])}")
+    table = Table(title=comparison.title or None)
     table.add_column("", style="bold", no_wrap=True)
     for name in comparison.names:
         table.add_column(name, justify="right", no_wrap=True)
@@ -37,7 +37,11 @@ def agreement_table(comparison: Comparison) -> Table:
             accuracy = comparison.accuracies[a]
             cells.append(Text(f"{accuracy.top1:,} of {accuracy.photos:,}"))
         table.add_row(a, *cells)
-    return table
+    # a caption would be wrapped to the width of a narrow matrix
+    whole = Table.grid()
+    whole.add_row(table)
+    whole.add_row(Text("\n".join(notes)))
+    return whole
 
 
 def _cell(count: int, photos: int, least: int) -> Text:

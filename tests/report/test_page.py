@@ -1,0 +1,128 @@
+"""The page: one file that loads nothing, says what was found, and cannot be broken by what it shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreproof.cli.matrix import agreement_table
+from coreproof.compare.compare import compare
+from coreproof.report.data import comparison_verdict, step_data
+from coreproof.report.page import write_page
+from tests.compare.conftest import classifier
+from tests.report.conftest import proof, row
+
+VOID = {"meta", "link", "img", "input", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Collects tags, text and what the page would load; checks that elements are closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+
+def read(path: Path) -> tuple[Page, dict[str, Any]]:
+    html = path.read_text(encoding="utf-8")
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    return Page(html), json.loads(found[1])
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_proof_says_its_verdict_first(tmp_path: Path, agrees: bool) -> None:
+    page, data = read(write_page(tmp_path, proof=proof(agrees), comparison=None))
+    verdicts = [a for tag, a in page.tags if tag == "div" and "verdict" in (a.get("class") or "")]
+    assert verdicts[0]["class"] == ("verdict good" if agrees else "verdict bad")
+    assert page.words.index(proof(agrees)["verdict"]["text"]) < page.words.index("What each step proved")
+    assert [len(rows) for rows in data["rows"]] == [0, 0, 0, 40, 40]
+    assert ("First divergence" in page.words) is not agrees
+    assert "coreproof's runtime (ONNX Runtime)" in page.words
+    assert "Half precision is simulated" in page.words
+    assert data["comparison"] is None
+
+
+def test_a_comparison_stands_alone(photos: Path, tmp_path: Path) -> None:
+    comparison = compare({"a": classifier(0), "b": classifier(1), "twin": classifier(0)}, photos)
+    page, data = read(comparison.page(tmp_path / "out"))
+    assert (tmp_path / "out" / "comparison.json").is_file()
+    labels = [a.get("aria-label") or "" for tag, a in page.tags if tag == "button"]
+    assert f"a and b: same class on {comparison.agreement()['a']['b']} of 12 photos" in labels
+    differing = next(p for p in data["comparison"]["pairs"] if (p["a"], p["b"]) == (0, 1))["differ"]
+    named = [data["comparison"]["photos"][k]["name"] for k in differing]
+    assert named == comparison.disagreements("a", "b")
+    assert all(photo["src"].startswith("data:image/jpeg;base64,") for photo in data["comparison"]["photos"])
+    assert "broken.jpg" in page.words
+    assert comparison_verdict(comparison)["text"] in page.words
+
+
+def test_nothing_is_loaded_from_anywhere(photos: Path, tmp_path: Path) -> None:
+    comparison = compare({"a": classifier(0), "b": classifier(1)}, photos)
+    path = write_page(tmp_path, proof=proof(), comparison=comparison)
+    page, _ = read(path)
+    loads = [a[k] or "" for _, a in page.tags for k in ("src", "href", "srcset") if k in a]
+    assert [url for url in loads if not url.startswith(("#", "data:"))] == ["proof.json", "comparison.json"]
+    html = re.sub(r"base64,[A-Za-z0-9+/=]*", "", path.read_text(encoding="utf-8"))
+    assert not re.search(r"https?:|//[a-z]|@import|fetch\(|XMLHttp|import\(", html)
+    assert [tag for tag, _ in page.tags].count("h1") == 1
+    headers = [a for tag, a in page.tags if tag == "th"]
+    assert headers
+    assert all("scope" in a for a in headers)
+
+
+def test_names_cannot_break_out(tmp_path: Path) -> None:
+    evil = proof()
+    evil["title"] = "</script><img src=x onerror=alert(1)>"
+    evil["steps"][3]["rows"] = [row(1, candidate="</script><b>", psnr=float("inf"), cosine=float("nan"))]
+    page, data = read(write_page(tmp_path, proof=evil, comparison=None))
+    assert not [tag for tag, _ in page.tags if tag in ("img", "b")]
+    assert data["rows"][3][0][1] == "</script><b>"
+    assert data["rows"][3][0][8:10] == ["NaN", "infinity"]
+
+
+def test_rows_of_other_hands_are_understood() -> None:
+    step = step_data({"name": "s", "ok": True, "rows": [
+        {"name": "v", "max_error": 1e-6, "tolerance": 1e-4, "required": 5e-5, "agrees": True, "shape": "1x3"}
+    ]})  # fmt: skip
+    assert (step["agreeing"], step["worst"]["name"], step["worst"]["used"]) == (1, "v", 0.5)
+
+
+def test_the_terminal_shows_the_same_counts(photos: Path) -> None:
+    import io
+
+    from rich.console import Console
+
+    comparison = compare({"a": classifier(0), "b": classifier(1)}, photos)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(agreement_table(comparison))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert str(comparison.agreement()["a"]["b"]) in shown
+    assert "of 12 photos" in shown
+    assert "broken.jpg" in shown
