@@ -7,6 +7,7 @@ import pytest
 
 from coreproof.convert.coreml_to_onnx.neuralnetwork.network import lower_network
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
+from coreproof.model.coreml import CoreMLModel
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import layer, network, run, run_lowered
 
 RELU = {"ReLU": {}}
@@ -119,6 +120,15 @@ def test_the_wrong_number_of_labels_is_refused() -> None:
         lower_network(classifier(["a", "b"]), "fp32")  # type: ignore[arg-type]
 
 
+def test_a_regressors_prediction_is_an_output() -> None:
+    plain = network([layer("activation", "x", "y", **RELU)], {"x": (3,)}, {"y": (3,)})
+    plain.spec.neuralNetworkRegressor.layers.extend(plain.network.layers)
+    plain.spec.description.predictedFeatureName = "y"
+    lowered = lower_network(CoreMLModel(plain.spec, name="regressor"), "fp32")
+    assert lowered.signature.predicted_label is None
+    assert run_lowered(lowered, x=np.asarray([-1, 0, 2], np.float32))["y"].tolist() == [0, 0, 2]
+
+
 def test_all_custom_layers_are_refused_at_once() -> None:
     layers = [
         layer("custom", "x", "a", className="Swirl"),
@@ -133,6 +143,7 @@ def test_all_custom_layers_are_refused_at_once() -> None:
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
+        ([("softmax", "x x", "y", {})], r"softmax[\s\S]*wrong number of inputs[\s\S]*expected: 1\n"),
         ([("add", "x nothing", "y", {})], r"add layer 'the add': it reads the blob 'nothing', which nothing makes"),
         (
             [("innerProduct", "x", "y", {"inputChannels": 4, "outputChannels": 1, "weights": np.ones(4)})],

@@ -20,6 +20,12 @@ from coreproof.errors import ConversionError
 
 _LARGEST_FOLDED = 4096
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+_SAME_SHAPE = {
+    "Abs", "BatchNormalization", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "Identity",
+    "InstanceNormalization", "LeakyRelu", "Log", "LRN", "Neg", "PRelu", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign",
+    "Softmax", "Softplus", "Softsign", "Sqrt", "Tanh",
+}  # fmt: skip
+"""Operators whose result has the type and shape of their first input: half of a network, and nothing to infer."""
 
 
 class FoldingBuilder(OnnxBuilder):
@@ -104,6 +110,14 @@ class FoldingBuilder(OnnxBuilder):
                 found=f"{[list(v.shape) for v in feeds.values()]}: {error}",
             ) from None
         return result if isinstance(result, np.ndarray) and result.size <= _LARGEST_FOLDED else None
+
+    def _infer(self, node: ir.Node) -> None:
+        first = node.inputs[0] if node.inputs else None
+        if node.op_type in _SAME_SHAPE and first is not None and len(node.outputs) == 1:
+            node.outputs[0].type = first.type
+            node.outputs[0].shape = None if first.shape is None else ir.Shape(list(first.shape))
+            return
+        super()._infer(node)
 
     def _check(self, node: ir.Node) -> None:
         """Refuses a node whose known input shapes contradict each other (its output then stays without a shape)."""

@@ -59,6 +59,8 @@ def lower_network(
     _refuse_unsupported(model, layers)
     signature = model.signature
     probabilities = _probability_blob(model, layers)
+    if probabilities is None:  # a regressor names its output as "predicted" too; that is an array like any other
+        signature = replace(signature, predicted_label=None, probabilities=None)
     wanted = {f.name for f in signature.outputs} | ({probabilities} if probabilities else set())
     b = FoldingBuilder()
     b._names.update(name for layer in all_layers(layers) for name in (*layer.input, *layer.output))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob
@@ -11,6 +13,9 @@ Handler: TypeAlias = Callable[..., Blob | Sequence[Blob]]
 """``handler(layer, *input blobs, **fields that are set) -> its output blob or blobs``."""
 
 LAYERS: dict[str, Handler] = {}
+
+MANY = 1_000_000
+"""As many input blobs as a layer names."""
 
 
 def lowers(*kinds: str) -> Callable[[Handler], Handler]:
@@ -24,6 +29,14 @@ def lowers(*kinds: str) -> Callable[[Handler], Handler]:
         return handler
 
     return register
+
+
+@cache
+def arity(kind: str) -> tuple[int, int]:
+    """The least and the most number of input blobs that a layer takes, as its handler's signature says."""
+    blobs = [p for p in inspect.signature(LAYERS[kind]).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(LAYERS[kind]).parameters.values())
+    return sum(p.default is p.empty for p in blobs), MANY if takes_any else len(blobs)
 
 
 def fields(params: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
-from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS, fields
+from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS, MANY, arity, fields
 
 
 class Scope:
@@ -56,12 +56,11 @@ class Scope:
                         found=name,
                     )
         with self.b.working_on(layer.name):
-            try:
-                results = LAYERS[kind](layer, *inputs, **fields(getattr(message, kind)))
-            except TypeError as error:
-                if "positional argument" not in str(error):
-                    raise
-                raise layer.refuse("it has the wrong number of inputs", found=list(layer.inputs)) from None
+            least, most = arity(kind)
+            if not least <= len(inputs) <= most:
+                wanted = f"{least} or more" if most == MANY else f"{least}" if least == most else f"{least} to {most}"
+                raise layer.refuse("it has the wrong number of inputs", expected=wanted, found=list(layer.inputs))
+            results = LAYERS[kind](layer, *inputs, **fields(getattr(message, kind)))
             blobs = [results] if isinstance(results, Blob) else list(results)
             if len(blobs) != len(layer.outputs):
                 raise layer.refuse("it has the wrong number of outputs", expected=len(blobs), found=list(layer.outputs))
