@@ -129,7 +129,7 @@ def _tensor(array: np.ndarray) -> Any:
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
 def test_depth_to_space_and_back(mode: str) -> None:
     x = np.random.default_rng(1).normal(size=(2, 8, 3, 2)).astype(np.float32)
-    blocks = x.reshape((2, 2, 2, 2, 3, 2) if mode == "DCR" else (2, 2, 2, 2, 3, 2))
+    blocks = x.reshape(2, 2, 2, 2, 3, 2)
     order = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
     wide = blocks.transpose(order).reshape(2, 2, 6, 4)
     check_node("DepthToSpace", {"x": x}, wide, blocksize=2, mode=mode)

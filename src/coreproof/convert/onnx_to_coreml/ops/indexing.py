@@ -279,3 +279,12 @@ def compress(ctx: Context, x: Operand, condition: Operand, *, axis: int | None =
         places = ctx.mb.squeeze(x=_positions(ctx, condition), axes=[1])
     source = x if axis is not None else ctx.mb.reshape(x=x, shape=[-1])
     return without_bool(ctx, [source], lambda d: ctx.mb.gather(x=d, indices=places, axis=axis or 0))
+
+
+@lowering("Crop")
+def crop(ctx: Context, x: Operand, *, border: Sequence[int], scale: Sequence[int] | None = None) -> Result:
+    """An experimental operator of the first exporters, still met in style transfer: cuts a border off height and width."""
+    left, top, right, bottom = border
+    height, width = ctx.shape(x)[-2:]
+    ends = [height - bottom, width - right] if not scale else [top + scale[0], left + scale[1]]
+    return _slice(ctx, x, [top, left], ends, [2, 3], [1, 1])
