@@ -43,7 +43,7 @@ def coremltools(name: str, folder: Path, out: Path) -> None:
     import torch
 
     module, inputs = _torch_model(name)
-    traced = torch.jit.trace(module, inputs)
+    traced = torch.jit.trace(module, inputs, check_trace=False)
     ct.convert(
         traced,
         inputs=[ct.TensorType(name="x", shape=tuple(inputs[0].shape))],
