@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any, Literal
 
 import numpy as np
@@ -92,20 +94,22 @@ def onnx_to_coreml(
         keep_fp32=keep_fp32,
     )
     built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
-    folder = TemporaryDirectory(prefix="coreproof-")
     classifier = (tuple(labels), predicted_label, softmax) if labels is not None else None
     if is_network:
-        spec = network_spec(built, planned, pictures, classifier, version)
+        spec, folder = network_spec(built, planned, pictures, classifier, version), None
     else:
-        spec = program_spec(built, planned, pictures, classifier, version, Path(folder.name))
-    return CoreMLModel(
-        spec,
-        name=model.name,
-        folder=None if is_network else Path(folder.name),
-        notes=(*notes, *built.notes),
-        keep_alive=folder,
-        provenance=built.provenance,
+        folder = Path(mkdtemp(prefix="coreproof-"))
+        try:
+            spec = program_spec(built, planned, pictures, classifier, version, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    converted = CoreMLModel(
+        spec, name=model.name, folder=folder, notes=(*notes, *built.notes), provenance=built.provenance
     )
+    if folder is not None:
+        weakref.finalize(converted, shutil.rmtree, folder, ignore_errors=True)
+    return converted
 
 
 def _io_dtype(graph: ir.Model, name: str, version: int, precision: str, is_network: bool, *, is_picture: bool) -> str:

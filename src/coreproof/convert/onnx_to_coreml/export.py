@@ -9,6 +9,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from coreproof.convert.onnx_to_coreml.features import (
     SPECIFICATIONS,
     FlexibleShape,
@@ -106,12 +108,13 @@ def _classify(built: Built, classifier: Classifier) -> None:
     function = built.program.functions["main"]
     scores = function.outputs[0]
     _check_labels(scores.shape, labels, built.outputs[0].name)
+    classes = [label if isinstance(label, str) else np.int64(label) for label in labels]
     with function:
         if softmax:
             scores = mb.softmax(x=scores, axis=_class_axis(scores.shape), name=f"{scores.name}_softmax")
         if scores.dtype != types.fp32:
             scores = mb.cast(x=scores, dtype="fp32")
-        label, probabilities = mb.classify(probabilities=scores, classes=mb.const(val=mil_list(list(labels))))
+        label, probabilities = mb.classify(probabilities=scores, classes=mb.const(val=mil_list(classes)))
         label.name, probabilities.name = name, f"{name}_probs"
         function.set_outputs([label, probabilities, *function.outputs[1:]])
     kind = "label" if isinstance(labels[0], str) else "label64"

@@ -206,33 +206,27 @@ class ProgramBuilder:
                 self.values[value.name] = result
 
     def _handle(self, handler: Any, node: ir.Node, raw: list[Operand]) -> list[Operand]:
-        """Calls the handler; a node that is to stay in float32 is computed there between two casts."""
+        """Calls the handler; a node that is to stay in float32 is computed in it, and hands float32 to others of its kind."""
         context, dtype = self.context, self.context.dtype
         wide = dtype == np.float16 and any(v.name in self.keep_fp32 for v in node.outputs)
         context.node, context.raw = node, raw
-        if wide:
-            context.dtype = np.float32
-            raw = [self._cast_float(o, "fp32") for o in raw]
-        operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
-        attributes = {name: _attribute(a) for name, a in node.attributes.items()}
+        context.dtype = np.float32 if wide else dtype
         try:
-            made = handler(context, *operands, **attributes)
+            if self.keep_fp32:
+                raw = [self._as_compute(o) if self._is_float(o) else o for o in raw]
+            operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
+            made = handler(context, *operands, **{name: _attribute(a) for name, a in node.attributes.items()})
         finally:
             context.dtype = dtype
         results = list(made) if isinstance(made, tuple | list) else [made]
         outputs = [v.name or "" for v in node.outputs]
-        if wide:
-            self._name(results, [f"{o}_fp32" for o in outputs], None)
-            results = [self._cast_float(r, "fp16") for r in results]
         inherited = [o for o in operands if o is not None and not isinstance(o, np.ndarray)]
         fresh = [r if not any(r is o for o in inherited) else None for r in results]
         self._name(fresh, outputs, outputs)
         return results
 
-    def _cast_float(self, operand: Operand, dtype: str) -> Operand:
-        if operand is None or isinstance(operand, np.ndarray) or not self.types.is_float(operand.dtype):
-            return operand
-        return self.context.mb.cast(x=operand, dtype=dtype)
+    def _is_float(self, operand: Operand) -> bool:
+        return operand is not None and not isinstance(operand, np.ndarray) and bool(self.types.is_float(operand.dtype))
 
     def _name(self, results: Sequence[Any], wanted: Sequence[str], origin: Sequence[str] | str | None) -> None:
         """Gives results the names of the ONNX values that they equal, and notes which."""
