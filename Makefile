@@ -13,6 +13,12 @@ endif
 READY := $(VENV)/.ready
 BENCH_READY := $(BENCH_VENV)/.ready
 
+# The stand-in for Core ML's native binding that lets Apple's tests run elsewhere: where it lies, unless the caller says.
+COREPROOF_APPLE_SUITE ?= $(wildcard ../shared/conformance/apple)
+ifneq ($(COREPROOF_APPLE_SUITE),)
+export COREPROOF_APPLE_SUITE
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench conformance-apple conformance-onnx clean
 
