@@ -62,7 +62,9 @@ def run_directory(suite: Path, python: str, directory: str, record: Path, sets: 
         environment["PYTEST_ADDOPTS"] = f"-k '{only}'"
     record.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(
-        ["bash", str(suite / "run.sh"), "coreproof.testing:predict", str(record), directory], env=environment, check=False
+        ["bash", str(suite / "run.sh"), "coreproof.testing:predict", str(record), directory],
+        env=environment,
+        check=False,
     )
 
 

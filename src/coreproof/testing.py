@@ -34,12 +34,17 @@ class _Loaded:
         for feature in self.prepared.signature.states:
             stored = None if state is None else state.get(feature.name)
             shape = [d for d in feature.shape or () if isinstance(d, int)]
-            feeds[feature.name] = np.zeros(shape, feature.dtype) if stored is None else np.asarray(stored, feature.dtype)
+            feeds[feature.name] = (
+                np.zeros(shape, feature.dtype) if stored is None else np.asarray(stored, feature.dtype)
+            )
         names = [o.name for o in self.engine.get_outputs()]
         try:
             values = dict(zip(names, self.engine.run(names, feeds), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise RunError("the model fails while it runs", where=self.prepared.name, found=str(error)) from None
+            # Scripts recognise a failed prediction by Core ML's own words.
+            raise RunError(
+                "Unable to compute the prediction using ML Program", where=self.prepared.name, found=str(error)
+            ) from None
         if state is not None:
             for name, output in self.states.items():
                 state[name] = values[output]

@@ -168,7 +168,10 @@ class Lowering:
     def refuse(self, problem: str, *, expected: object = None, found: object = None) -> ConversionError:
         """The error for an operation in a form that is not lowered."""
         return ConversionError(
-            f"{self.operation}: {problem}", where=f"{self.where}, operation {self.name!r}", expected=expected, found=found
+            f"{self.operation}: {problem}",
+            where=f"{self.where}, operation {self.name!r}",
+            expected=expected,
+            found=found,
         )
 
 

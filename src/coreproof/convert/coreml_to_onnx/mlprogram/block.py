@@ -114,7 +114,9 @@ def _declare(value: ir.Value, output: Declared) -> None:
     if output.shape is None or (value.shape is not None and len(value.shape) != len(output.shape)):
         return
     known = list(value.shape) if value.shape is not None else [None] * len(output.shape)
-    value.shape = ir.Shape([k if isinstance(k, int) else d if d is not None else k for k, d in zip(known, output.shape, strict=True)])
+    value.shape = ir.Shape(
+        [k if isinstance(k, int) else d if d is not None else k for k, d in zip(known, output.shape, strict=True)]
+    )
 
 
 def inner(low: Lowering, block: Any, inputs: Sequence[ir.Value]) -> tuple[Lowering, list[ir.Value]]:

@@ -33,7 +33,8 @@ def explicit_pads(
     if any(n is None for n in lengths):
         return None
     return [
-        same_pads(n or 0, k, s, lower=pad_type == "same_lower") for n, k, s in zip(lengths, kernel, strides, strict=True)
+        same_pads(n or 0, k, s, lower=pad_type == "same_lower")
+        for n, k, s in zip(lengths, kernel, strides, strict=True)
     ]
 
 
@@ -122,7 +123,9 @@ def conv_transpose(
             before, after = int(pad[2 * i]), int(pad[2 * i + 1])
         elif pad_type in ("same", "same_lower"):
             total = max(k - s, 0) if wanted is None else max((n or 0) * s - s + k - wanted[i], 0)
-            before, after = (total - total // 2, total // 2) if pad_type == "same_lower" else (total // 2, total - total // 2)
+            before, after = (
+                (total - total // 2, total // 2) if pad_type == "same_lower" else (total // 2, total - total // 2)
+            )
         missing = 0
         if wanted is not None:
             if n is None:

@@ -17,9 +17,10 @@ def linear(low: Lowering, *, x: Operand, weight: Operand, bias: Operand = None) 
 
 
 @lowers("matmul")
-def matmul(
-    low: Lowering, *, x: Operand, y: Operand, transpose_x: bool = False, transpose_y: bool = False
-) -> ir.Value:
+def matmul(low: Lowering, *, x: Operand, y: Operand, transpose_x: bool = False, transpose_y: bool = False) -> ir.Value:
+    # From iOS17 on one side may hold integers.
+    if low.is_float(x) != low.is_float(y):
+        x, y = low.cast(x, ir.DataType.FLOAT), low.cast(y, ir.DataType.FLOAT)
     # A transposition does not touch a vector, which has no second dimension.
     first = transposed(low, x) if transpose_x and low.rank(x) > 1 else x
     second = transposed(low, y) if transpose_y and low.rank(y) > 1 else y

@@ -27,9 +27,7 @@ def declared(named: Any) -> Declared:
     tensor = tensor_type(named.type)
     if tensor is None:
         return Declared(named.name, str(named.type.WhichOneof("type")), None)
-    shape = tuple(
-        int(d.constant.size) if d.WhichOneof("dimension") == "constant" else None for d in tensor.dimensions
-    )
+    shape = tuple(int(d.constant.size) if d.WhichOneof("dimension") == "constant" else None for d in tensor.dimensions)
     variadic = any(d.WhichOneof("dimension") == "unknown" and d.unknown.variadic for d in tensor.dimensions)
     return Declared(named.name, MIL_DTYPES.get(tensor.dataType, "?"), None if variadic else shape)
 

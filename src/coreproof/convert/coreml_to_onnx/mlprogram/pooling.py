@@ -112,9 +112,7 @@ def avg_pool(
     window = _window(low, x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     area = int(np.prod(window.kernel))
     if window.pads is None:
-        return low.op(
-            "AveragePool", x, **window.attributes(), count_include_pad=int(not exclude_padding_from_average)
-        )
+        return low.op("AveragePool", x, **window.attributes(), count_include_pad=int(not exclude_padding_from_average))
     counts = _counts(low.shape(x)[2:], window, exclude_padding_from_average)
     if window.overlaps_padding_only:
         x, window = _padded(low, x, window, 0.0)
@@ -126,9 +124,7 @@ def avg_pool(
     return low.op("Mul", mean, (area / counts).astype(np.float32))
 
 
-def _counts(
-    lengths: Sequence[int | None], window: _Window, exclude_padding: bool
-) -> npt.NDArray[Any] | None:
+def _counts(lengths: Sequence[int | None], window: _Window, exclude_padding: bool) -> npt.NDArray[Any] | None:
     """How many elements each window averages over; None where one plain ONNX pool does the same.
 
     What lies beyond the declared padding never counts; the padding itself counts unless it is excluded.

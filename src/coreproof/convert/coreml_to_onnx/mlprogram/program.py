@@ -50,7 +50,9 @@ def lower_program(
     signature = read_signature(model.spec, chosen) if model.spec.description.functions else model.signature
 
     b = OnnxBuilder()
-    b._names.update(o.name for operation in all_operations(body.operations) if operation.type != "const" for o in operation.outputs)
+    b._names.update(
+        o.name for operation in all_operations(body.operations) if operation.type != "const" for o in operation.outputs
+    )
     b._names.update(f.name for f in signature.outputs)
     shared = Shared(b, model)
     low = Lowering(b=b, precision=precision, where=model.where, opset=opset, shared=shared)
@@ -104,7 +106,9 @@ def _refuse_unsupported(model: CoreMLModel, body: Any, opset: str) -> None:
 
 
 def _onnx_dtype(feature: Feature) -> ir.DataType:
-    return ir.DataType.FLOAT if feature.kind == "image" else ir.DataType.from_numpy(np.dtype(feature.dtype or "float32"))
+    return (
+        ir.DataType.FLOAT if feature.kind == "image" else ir.DataType.from_numpy(np.dtype(feature.dtype or "float32"))
+    )
 
 
 def _add_input(low: Lowering, named: Any, features: dict[str, Feature]) -> None:
@@ -113,7 +117,10 @@ def _add_input(low: Lowering, named: Any, features: dict[str, Feature]) -> None:
     feature = features.get(own.name)
     if feature is None:
         raise ConversionError(
-            "the program's input is not described as a feature", where=low.where, found=own.name, expected=list(features)
+            "the program's input is not described as a feature",
+            where=low.where,
+            found=own.name,
+            expected=list(features),
         )
     shape = [f"{own.name}_{i}" if d is None else d for i, d in enumerate(own.shape or ())]
     for i, length in enumerate(_varying(feature, len(shape))):
@@ -123,7 +130,9 @@ def _add_input(low: Lowering, named: Any, features: dict[str, Feature]) -> None:
         default = np.full([d or 1 for d in own.shape], feature.default, feature.dtype)
         value.const_value = ir.Tensor(default, name=own.name)
         low.b.initializers[own.name] = value
-    carrier = ir.DataType.FLOAT if "float" in own.dtype else ir.DataType.BOOL if own.dtype == "bool" else ir.DataType.INT32
+    carrier = (
+        ir.DataType.FLOAT if "float" in own.dtype else ir.DataType.BOOL if own.dtype == "bool" else ir.DataType.INT32
+    )
     carried = value if value.dtype == carrier else low.op("Cast", value, to=carrier, name=f"{own.name}/carried")
     low.shared.claim(carried)
     if feature.kind == "state":
@@ -136,7 +145,11 @@ def _varying(feature: Feature, rank: int) -> list[bool]:
     if feature.kind == "image" and rank == 4:
         sizes = feature.enumerated
         ranges = feature.ranges
-        return [False, False, *(len({s[i] for s in sizes}) > 1 or (bool(ranges) and ranges[i].low != ranges[i].high) for i in (0, 1))]
+        return [
+            False,
+            False,
+            *(len({s[i] for s in sizes}) > 1 or (bool(ranges) and ranges[i].low != ranges[i].high) for i in (0, 1)),
+        ]
     if len(feature.ranges) == rank:
         return [r.low != r.high for r in feature.ranges]
     shapes = [s for s in feature.enumerated if len(s) == rank]

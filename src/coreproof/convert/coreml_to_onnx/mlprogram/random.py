@@ -39,7 +39,11 @@ def random_categorical(low: Lowering, *, x: Operand, mode: str = "logits", size:
     rows = low.op("Slice", low.dims(x), np.array([0], np.int64), np.array([-1], np.int64))
     draws = low.op("Concat", rows, np.array([int(size)], np.int64), axis=0)
     unit = low.op("RandomUniformLike", _zeros(low, draws), dtype=int(ir.DataType.FLOAT), **_seed(seed))
-    passed = low.op("GreaterOrEqual", low.op("Unsqueeze", unit, np.array([-1], np.int64)), low.op("Unsqueeze", edges, np.array([-2], np.int64)))
+    passed = low.op(
+        "GreaterOrEqual",
+        low.op("Unsqueeze", unit, np.array([-1], np.int64)),
+        low.op("Unsqueeze", edges, np.array([-2], np.int64)),
+    )
     index = low.op("ReduceSum", low.i32(passed), np.array([-1], np.int64), keepdims=0)
     last = low.op("Sub", low.op("Gather", low.i32(low.dims(x)), np.array(-1, np.int64)), 1)
     return low.cast(low.op("Min", index, last), ir.DataType.FLOAT)

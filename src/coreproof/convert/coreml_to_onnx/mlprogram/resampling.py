@@ -123,7 +123,9 @@ def crop_resize(
     if numbers is None or batch is None or count is None:
         raise low.refuse("the number of boxes or of images is not known")
     flat = low.op("Reshape", low.cast(roi, ir.DataType.FLOAT), np.array([-1, numbers], np.int64))
-    boxes = low.op("Slice", flat, np.array([numbers - 4], np.int64), np.array([numbers], np.int64), np.array([1], np.int64))
+    boxes = low.op(
+        "Slice", flat, np.array([numbers - 4], np.int64), np.array([numbers], np.int64), np.array([1], np.int64)
+    )
     if numbers == 5:
         column = low.op("Gather", flat, np.array(0, np.int64), axis=1)
         index: Operand = low.cast(column, ir.DataType.INT64)
@@ -131,7 +133,9 @@ def crop_resize(
     else:
         index = np.tile(np.arange(batch, dtype=np.int64), count)
         tripled = low.op("Unsqueeze", boxes, np.array([1], np.int64))
-        boxes = low.op("Reshape", low.op("Tile", tripled, np.array([1, batch, 1], np.int64)), np.array([-1, 4], np.int64))
+        boxes = low.op(
+            "Reshape", low.op("Tile", tripled, np.array([1, batch, 1], np.int64)), np.array([-1, 4], np.int64)
+        )
         repeats = batch
     crops = _crop(
         low, x, boxes, index, (int(target_height), int(target_width)),
@@ -194,9 +198,16 @@ def _crop(
             start, end = low.op("Mul", start, last), low.op("Mul", end, last)
         if spatial_scale != 1:
             start, end = low.op("Mul", start, spatial_scale), low.op("Mul", end, spatial_scale)
+        # A box that ends before it begins stands for the whole image.
+        inverted = low.op("Less", end, start)
+        start, end = low.op("Where", inverted, 0.0, start), low.op("Where", inverted, last, end)
         axes.append(_samples(low, start, end, count, sampling_mode))
-    rows = low.op("Expand", low.op("Unsqueeze", axes[0], np.array([2, 3], np.int64)), np.array([1, size[0], size[1], 1], np.int64))
-    columns = low.op("Expand", low.op("Unsqueeze", axes[1], np.array([1, 3], np.int64)), np.array([1, size[0], size[1], 1], np.int64))
+    rows = low.op(
+        "Expand", low.op("Unsqueeze", axes[0], np.array([2, 3], np.int64)), np.array([1, size[0], size[1], 1], np.int64)
+    )
+    columns = low.op(
+        "Expand", low.op("Unsqueeze", axes[1], np.array([1, 3], np.int64)), np.array([1, size[0], size[1], 1], np.int64)
+    )
     pixels = low.op("Concat", columns, rows, axis=3)
     images = low.op("Gather", x, index, axis=0)
     inside = _normalized(low, pixels, _extent(low, x), False)

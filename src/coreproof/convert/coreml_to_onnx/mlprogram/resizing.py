@@ -43,15 +43,18 @@ def upsample_bilinear(
 
 
 @lowers("resize_nearest_neighbor")
-def resize_nearest_neighbor(
-    low: Lowering, *, x: Operand, target_size_height: int, target_size_width: int
-) -> ir.Value:
+def resize_nearest_neighbor(low: Lowering, *, x: Operand, target_size_height: int, target_size_width: int) -> ir.Value:
     return _sized(low, x, (int(target_size_height), int(target_size_width)), "asymmetric", "nearest")
 
 
 @lowers("resize_bilinear")
 def resize_bilinear(
-    low: Lowering, *, x: Operand, target_size_height: int = 1, target_size_width: int = 1, sampling_mode: str = "DEFAULT"
+    low: Lowering,
+    *,
+    x: Operand,
+    target_size_height: int = 1,
+    target_size_width: int = 1,
+    sampling_mode: str = "DEFAULT",
 ) -> ir.Value:
     return _bilinear(low, x, (int(target_size_height), int(target_size_width)), sampling_mode)
 
@@ -79,10 +82,7 @@ def resize(
             wanted = [lengths[-2] or 0, *wanted]
         if len(wanted) == 2 and 0 not in wanted:
             size = (wanted[0], wanted[1])
-            if nearest:
-                result = _sized(low, data, size, _COORDINATES.get(sampling_mode, "half_pixel"), "nearest", sampling_mode)
-            else:
-                result = _bilinear(low, data, size, sampling_mode)
+            result = _nearest(low, data, size, sampling_mode) if nearest else _bilinear(low, data, size, sampling_mode)
             return low.i32(result) if is_integer else result
     if sampling_mode not in _COORDINATES:
         raise low.refuse("this sampling mode needs a target size that is known", found=sampling_mode)
@@ -95,7 +95,7 @@ def resize(
     result = low.op(
         "Resize", data, None, None, sizes,
         coordinate_transformation_mode=_COORDINATES[sampling_mode],
-        mode="nearest" if nearest else "linear", nearest_mode="floor",
+        mode="nearest" if nearest else "linear", nearest_mode="round_prefer_ceil",
     )  # fmt: skip
     return low.i32(result) if is_integer else result
 
@@ -156,12 +156,8 @@ def _interpolation(length: int, count: int, sampling_mode: str) -> npt.NDArray[n
     return matrix.astype(np.float32)
 
 
-def _sized(
-    low: Lowering, x: Operand, size: tuple[int, int], coordinates: str, mode: str, sampling_mode: str = "DEFAULT"
-) -> ir.Value:
+def _sized(low: Lowering, x: Operand, size: tuple[int, int], coordinates: str, mode: str) -> ir.Value:
     """Resize to a known size. ONNX Runtime interpolates rank 4 fast, so other ranks pass through it."""
-    if mode == "nearest" and sampling_mode != "DEFAULT":
-        return _nearest(low, x, size, sampling_mode)
     shape = low.shape(x)
     if len(shape) != 4:
         if any(n is None for n in shape):
@@ -182,6 +178,7 @@ def _sized(
 
 
 def _nearest(low: Lowering, x: Operand, size: tuple[int, int], sampling_mode: str) -> ir.Value:
+    """The pixel nearest to each grid point; half way between two, the later one."""
     height, width = low.shape(x)[-2:]
     if height is None or width is None:
         raise low.refuse("this sampling mode needs an input of known size", found=sampling_mode)

@@ -36,7 +36,9 @@ def reshape_ios17(low: Lowering, *, x: Operand, shape: Operand) -> ir.Value:
         return low.op("Reshape", x, np.array(target, np.int64))
     dims = low.dims(x)
     parts = [
-        low.op("Slice", dims, np.array([j], np.int64), np.array([j + 1], np.int64)) if n is None else np.array([n], np.int64)
+        low.op("Slice", dims, np.array([j], np.int64), np.array([j + 1], np.int64))
+        if n is None
+        else np.array([n], np.int64)
         for n, j in zip(target, range(len(lengths) - len(target), len(lengths)), strict=True)
     ]
     return low.op("Reshape", x, low.op("Concat", *parts, axis=0))

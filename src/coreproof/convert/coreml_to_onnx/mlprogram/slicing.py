@@ -123,7 +123,9 @@ def reverse(low: Lowering, *, x: Operand, axes: Operand = None) -> ir.Value:
 
 
 @lowers("reverse_sequence")
-def reverse_sequence(low: Lowering, *, x: Operand, lengths: Operand, seq_axis: int = 0, batch_axis: int = 0) -> ir.Value:
+def reverse_sequence(
+    low: Lowering, *, x: Operand, lengths: Operand, seq_axis: int = 0, batch_axis: int = 0
+) -> ir.Value:
     rank = low.rank(x)
     time, batch = int(seq_axis) % rank, int(batch_axis) % rank
     perm = [batch, time, *(a for a in range(rank) if a not in (batch, time))]

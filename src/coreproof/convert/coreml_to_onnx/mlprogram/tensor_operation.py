@@ -83,7 +83,9 @@ def pad(low: Lowering, *, x: Operand, pad: Operand, mode: str = "constant", cons
         axes = np.arange(rank - amounts.size // 2, rank, dtype=np.int64) if amounts.size < 2 * rank else None
     fill: Operand = None
     if mode == "constant":
-        fill = constant_val if low.is_float(x) else np.asarray(constant_val).astype(bool if low.is_bool(x) else np.int32)
+        fill = (
+            constant_val if low.is_float(x) else np.asarray(constant_val).astype(bool if low.is_bool(x) else np.int32)
+        )
     return low.op("Pad", x, amounts, fill, axes, mode=modes[mode])
 
 
@@ -155,7 +157,11 @@ def _top(low: Lowering, x: Operand, k: Operand, axis: int, *, largest: bool) -> 
     if k is None:
         count: Operand = low.op("Gather", low.dims(x), np.array([axis], np.int64))
     else:
-        count = low.op("Reshape", low.i64(k), np.array([1], np.int64)) if isinstance(k, ir.Value) else np.array([k], np.int64)
+        count = (
+            low.op("Reshape", low.i64(k), np.array([1], np.int64))
+            if isinstance(k, ir.Value)
+            else np.array([k], np.int64)
+        )
     return low.ops("TopK", x, count, axis=int(axis), largest=int(largest), sorted=1, outputs=2)
 
 
