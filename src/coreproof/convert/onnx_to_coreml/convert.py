@@ -68,6 +68,13 @@ def onnx_to_coreml(
         declared = value_shape(value)
         if declared is None:
             raise ConversionError(f"input {name!r} has no shape", where=model.name, fix="give it one with shapes=")
+        if not 1 <= len(declared) <= 5:
+            raise ConversionError(
+                f"input {name!r} has rank {len(declared)}",
+                where=model.name,
+                expected="1 to 5 dimensions, which is what a Core ML multi-array has",
+                fix="make it a constant, or reshape it inside the model",
+            )
         planned[name], said = flexible_shape(name, declared, (shapes or {}).get(name))
         notes += said
     check_images(pictures, planned)
@@ -118,6 +125,6 @@ def _io_dtype(graph: ir.Model, name: str, version: int, precision: str, is_netwo
     if dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
         half = dtype == ir.DataType.FLOAT16 and precision == "fp16" and version >= 16 and not is_network
         return "float16" if half and not is_picture else "float32"
-    if dtype in (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8):
+    if dtype == ir.DataType.BOOL or (dtype is not None and dtype.is_integer() and dtype.bitwidth >= 8):
         return "int32"
     raise ConversionError(f"Core ML has no input of type {dtype}", where=f"input {name!r}")

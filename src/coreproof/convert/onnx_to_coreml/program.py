@@ -248,7 +248,7 @@ class ProgramBuilder:
         value = self.values[name]
         identifier = self.names.of(name)
         if isinstance(value, np.ndarray):
-            value = mb.identity(x=mil_array(value, np.float32))
+            value = mb.identity(x=np.atleast_1d(mil_array(value, np.float32)))  # a multi-array has a rank of 1 at least
         onnx_dtype = self.graph_dtype(name)
         wants_half = onnx_dtype == ir.DataType.FLOAT16 and self.context.target >= 16 and not self.context.is_network
         inner = value
