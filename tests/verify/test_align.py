@@ -96,7 +96,9 @@ def test_a_value_is_in_one_pair_at_most() -> None:
 
 def test_numbers_that_two_tracings_counted_apart_pair_nothing() -> None:
     # here getitem_3 is the pooling on one side and the second normalisation on the other
-    there = chain(("conv2d", "conv"), ("Exp", "getitem"), ("max_pool2d", "getitem_3"), ("Relu", "r"), ("Sin", "getitem_5"))
+    there = chain(
+        ("conv2d", "conv"), ("Exp", "getitem"), ("max_pool2d", "getitem_3"), ("Relu", "r"), ("Sin", "getitem_5")
+    )
     here = chain(("Conv", "conv"), ("Exp", "getitem"), ("MaxPool", "pool"), ("Relu", "r"), ("Sin", "getitem_3"),
                  ("Abs", "getitem_6"))  # fmt: skip
     wanted = [("conv", "conv"), ("getitem", "getitem"), ("getitem_3", "pool"), ("r", "r"), ("getitem_5", "getitem_3")]

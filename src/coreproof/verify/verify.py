@@ -16,8 +16,10 @@ from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.run.session import Engine, Session, session
 from coreproof.verify.align import Pair, align, made_values, side
+from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import Inputs, Sample, describe, hand_over, random_sample, samples
-from coreproof.verify.tolerance import UNIT_ROUNDOFF, Judgement, Prediction, Tolerance, judge
+from coreproof.verify.prediction import Prediction
+from coreproof.verify.tolerance import UNIT_ROUNDOFF, Judgement, Tolerance, judge
 
 VACUOUS = 0.5
 
@@ -237,6 +239,7 @@ class _Work:
         self.alone = [name for name in self.order if name not in paired]
         self.unpaired = len(self.alone)
         self.stored = _stored(self.pairs, reference, candidate)
+        self.profiles = profiles_of(right)
         self.predictions = [Prediction(candidate.graph, self.stored) for _ in feeds]
         for prediction, (_, fed) in zip(self.predictions, feeds, strict=True):
             for name, value in fed.items():
@@ -271,7 +274,7 @@ class _Work:
             for pair in group:
                 a, b = as_array(left[pair.reference]), as_array(right[pair.candidate])
                 tolerance = self.given or prediction.tolerance(pair.candidate, a)
-                judgement = judge(a, b, tolerance)
+                judgement = judge(a, b, tolerance, self.profiles.get(pair.candidate))
                 if pair not in worst or _severity(judgement) > _severity(worst[pair][0]):
                     worst[pair] = (judgement, b.shape, str(b.dtype))
         return [self._row(pair, *worst[pair]) for pair in group]

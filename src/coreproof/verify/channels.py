@@ -1,0 +1,160 @@
+"""How unevenly errors spread over the channels of a value: a channel with large weights amplifies what arrives more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Share of the typical error that each channel has: root mean square 1 over the channels, which lie on ``axis``."""
+
+    shares: Array
+    axis: int
+
+    def over(self, shape: tuple[int, ...]) -> Array | None:
+        """The factors, at least 1, shaped to be multiplied with a tensor of ``shape``; None where they do not fit it."""
+        axis = self.axis % len(shape) if shape else 0
+        if len(shape) <= axis or shape[axis] != self.shares.size:
+            return None
+        return np.maximum(self.shares, 1.0).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+
+
+def profiles(graph: ir.Graph) -> dict[str, Profile]:
+    """The profile of every value that depends on a convolution or matrix product with known weights, by name.
+
+    A channel o of ``y = W x`` has an error proportional to ``sqrt(sum_i W[o, i]^2 p[i]^2)`` when the input's channels have
+    errors proportional to p; what acts on each element alone passes it on.
+    """
+    found: dict[str, Profile] = {}
+    for node in graph:
+        rule = _RULES.get(node.op_type)
+        profile = rule(node, found) if rule is not None else None
+        if profile is not None and node.outputs[0].name:
+            found[node.outputs[0].name] = profile
+    return found
+
+
+def _normal(squares: Array, axis: int) -> Profile | None:
+    mean = float(squares.mean()) if squares.size else 0.0
+    return Profile(np.sqrt(squares / mean), axis) if np.isfinite(mean) and mean > 0 else None
+
+
+def _constant(value: ir.Value | None) -> Array | None:
+    """A known operand in float64, also behind a Cast."""
+    if value is None:
+        return None
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Cast":
+        return _constant(producer.inputs[0])
+    return None if value.const_value is None else value.const_value.numpy().astype(np.float64)
+
+
+def _arriving(node: ir.Node, found: Mapping[str, Profile], channels: int) -> Array:
+    profile = found.get(node.inputs[0].name or "") if node.inputs[0] is not None else None
+    if profile is None or profile.shares.size != channels:
+        return np.ones(channels)
+    return np.square(profile.shares)
+
+
+def _groups(node: ir.Node) -> int:
+    return node.attributes["group"].as_int() if "group" in node.attributes else 1
+
+
+def _conv(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    weights = _constant(node.inputs[1])
+    if weights is None:
+        return None
+    groups = _groups(node)
+    power = np.square(weights).reshape(groups, weights.shape[0] // groups, weights.shape[1], -1).sum(-1)
+    arriving = _arriving(node, found, groups * weights.shape[1]).reshape(groups, -1)
+    return _normal(np.einsum("goi,gi->go", power, arriving).reshape(-1), 1)
+
+
+def _conv_transpose(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    weights = _constant(node.inputs[1])
+    if weights is None:
+        return None
+    groups = _groups(node)
+    power = np.square(weights).reshape(groups, weights.shape[0] // groups, weights.shape[1], -1).sum(-1)
+    arriving = _arriving(node, found, weights.shape[0]).reshape(groups, -1)
+    return _normal(np.einsum("gio,gi->go", power, arriving).reshape(-1), 1)
+
+
+def _product(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    weights = _constant(node.inputs[1])
+    if weights is None or weights.ndim != 2:
+        return None
+    if node.op_type == "Gemm" and "transB" in node.attributes and node.attributes["transB"].as_int():
+        weights = weights.T
+    return _normal(np.square(weights).T @ _arriving(node, found, weights.shape[0]), -1)
+
+
+def _batch_normalization(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    scale, variance = _constant(node.inputs[1]), _constant(node.inputs[4])
+    if scale is None or variance is None:
+        return None
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    return _normal(_arriving(node, found, scale.size) * np.square(scale) / (variance + epsilon), 1)
+
+
+def _same(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    return found.get(node.inputs[0].name or "") if node.inputs[0] is not None else None
+
+
+def _largest(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    """Sums and products of several values: in each channel the operand that errs most."""
+    known = [p for p in (found.get(v.name or "") for v in node.inputs if v is not None) if p is not None]
+    if not known or any(p.shares.shape != known[0].shares.shape or p.axis != known[0].axis for p in known):
+        return None
+    return Profile(np.maximum.reduce([p.shares for p in known]), known[0].axis)
+
+
+def _concat(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    axis = node.attributes["axis"].as_int()
+    parts = []
+    for value in node.inputs:
+        profile = found.get(value.name or "") if value is not None else None
+        length = value.shape[axis] if value is not None and value.shape is not None else None
+        if profile is not None and profile.axis == axis:
+            parts.append(profile.shares)
+        elif isinstance(length, int):
+            parts.append(np.ones(length))
+        else:
+            return None
+    return Profile(np.concatenate(parts), axis)
+
+
+_Rule = Callable[[ir.Node, Mapping[str, Profile]], "Profile | None"]
+_ALONE = (
+    *("Cast", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Neg", "PRelu"),
+    *("Relu", "Sigmoid", "Softplus", "Tanh"),
+    *("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Pad", "Resize"),
+)
+_RULES: dict[str, _Rule] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _product,
+    "MatMul": _product,
+    "BatchNormalization": _batch_normalization,
+    "Concat": _concat,
+    **dict.fromkeys(_ALONE, _same),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"), _largest),
+}
+
+
+def profiles_of(session: Any) -> dict[str, Profile]:
+    """The profiles of a session's values by the model's own names; none where the engine has no graph to read."""
+    prepared = getattr(session, "prepared", None)
+    if prepared is None:
+        return {}
+    found = profiles(prepared.graph.graph)
+    return {**found, **{own: found[name] for own, name in prepared.values.items() if name in found}}
