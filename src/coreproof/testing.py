@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from coreproof.errors import RunError, UnsupportedOperatorsError
+from coreproof.errors import ConversionError, RunError, UnsupportedOperatorsError
 from coreproof.model.features import Feature
 
 State = MutableMapping[str, npt.NDArray[Any]]
@@ -85,6 +85,8 @@ def _load(path: str, function: str) -> _Loaded:
         lowered = coreml_to_onnx(model, function=function or None)
     except UnsupportedOperatorsError as error:
         raise NotImplementedError(f"op {', '.join(sorted(error.operators))}") from error
+    except ConversionError as error:
+        raise NotImplementedError(str(error)) from error
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ Constant arrays keep their MIL dtype. Values compute in carrier types: float32 f
 Handler: TypeAlias = Callable[..., Any]
 """``handler(lowering, **MIL inputs) -> its output or outputs`` (constants or ``ir.Value``)."""
 
+AnyHandler = TypeVar("AnyHandler", bound=Handler)
+
 OPSETS: Mapping[str, int] = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
 """The MIL opset names of the files, as the iOS version that brought each."""
 
@@ -31,10 +33,10 @@ OPERATORS: dict[str, dict[int, Handler]] = {}
 """MIL operation -> iOS version since which a handler holds -> handler."""
 
 
-def lowers(*operators: str, since: str = "iOS15") -> Callable[[Handler], Handler]:
+def lowers(*operators: str, since: str = "iOS15") -> Callable[[AnyHandler], AnyHandler]:
     """Registers a handler for these MIL operations, from the opset of ``since`` on until a newer handler."""
 
-    def register(handler: Handler) -> Handler:
+    def register(handler: AnyHandler) -> AnyHandler:
         version = int(since.removeprefix("iOS"))
         for operator in operators:
             if version in OPERATORS.setdefault(operator, {}):
@@ -92,7 +94,10 @@ class Lowering:
 
     def ops(self, operator: str, *inputs: Operand, outputs: int, **attributes: Any) -> tuple[ir.Value, ...]:
         """Appends an ONNX node with several outputs."""
-        return self.b.op(operator, *(self.operand(i) for i in inputs), outputs=outputs, **attributes)
+        values: tuple[ir.Value, ...] = self.b.op(
+            operator, *(self.operand(i) for i in inputs), outputs=outputs, **attributes
+        )
+        return values
 
     def operand(self, value: Operand) -> ir.Value | None:
         """A value as an input of a node; constants become initializers in their carrier type."""

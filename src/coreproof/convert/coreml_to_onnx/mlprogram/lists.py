@@ -25,7 +25,7 @@ def make_list(
     flat = [d for part in elem_shape for d in np.ravel(np.asarray(part, object))]
     lengths = np.array([1 if isinstance(d, str) else int(d) for d in flat], np.int64)
     length = low.op("Reshape", low.i64(init_length), np.array([1], np.int64))
-    zero = np.zeros((), _ZEROS[dtype])
+    zero: np.ndarray = np.zeros((), _ZEROS[dtype])
     return low.op("Expand", zero, low.op("Concat", length, lengths, axis=0))
 
 

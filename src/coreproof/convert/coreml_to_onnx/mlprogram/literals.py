@@ -93,4 +93,4 @@ def scalar(value: Any) -> Constant:
         return value
     if value.dtype == np.bool_:
         return bool(value)
-    return int(value) if value.dtype == np.int32 else value  # type: ignore[no-any-return]
+    return int(value) if value.dtype == np.int32 else value

@@ -78,12 +78,11 @@ def local_response_norm(
     low: Lowering, *, x: Operand, size: int, alpha: Operand = 1e-4, beta: Operand = 0.75, k: Operand = 1.0
 ) -> ir.Value:
     # ONNX Runtime's LRN takes odd sizes and rank 4 only; a mean over a window of channels is the same sum / size.
-    shape = low.dims(x)
-    rows = low.op("Reshape", low.op("Mul", x, x), np.array([0, 1, low.shape(x)[1] or 0, -1], np.int64))
-    # An even window reaches as far as the odd one below it, but its sum is still divided by its own size.
-    reach = (int(size) - 1) // 2
-    mean = low.op("AveragePool", rows, kernel_shape=[2 * reach + 1, 1], pads=[reach, 0, reach, 0], count_include_pad=1)
-    if int(size) % 2 == 0:
-        mean = low.op("Mul", mean, np.float32((2 * reach + 1) / int(size)))
+    # Rank 3 is [C, H, W] to Core ML: Apple's test for it has the window along dimension 0.
+    dims = low.dims(x)
+    lengths = [1, 1, low.shape(x)[0] or 0, -1] if low.rank(x) == 3 else [0, 1, low.shape(x)[1] or 0, -1]
+    rows = low.op("Reshape", low.op("Mul", x, x), np.array(lengths, np.int64))
+    before, after = int(size) // 2, (int(size) - 1) // 2
+    mean = low.op("AveragePool", rows, kernel_shape=[int(size), 1], pads=[before, 0, after, 0], count_include_pad=1)
     scale = low.op("Pow", low.op("Add", low.op("Mul", mean, alpha), k), beta)
-    return low.op("Div", x, low.op("Reshape", scale, shape))
+    return low.op("Div", x, low.op("Reshape", scale, dims))

@@ -186,9 +186,6 @@ def _plain(low: Lowering, name: str, value: ir.Value | None, dtype: ir.DataType 
         return value
     if is_free and value.name == name:
         value.name = f"{name}/carried"
-    if value.dtype == dtype:
-        result = low.op("Identity", value)
-    else:
-        result = low.op("Cast", value, to=dtype)
+    result = low.op("Identity", value) if value.dtype == dtype else low.op("Cast", value, to=dtype)
     result.name = name
     return result

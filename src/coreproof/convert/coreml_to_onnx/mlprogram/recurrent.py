@@ -104,6 +104,9 @@ def lstm(
     clip: Operand = None,
 ) -> tuple[ir.Value, ...]:
     """MIL's gates stand as input, forget, output, cell; ONNX's as input, output, forget, cell."""
+    if clip is not None:
+        # MIL limits the cell; ONNX's ``clip`` limits what goes into every gate.
+        raise low.refuse("a limit on the cell is not lowered", found=f"clip={float(clip)}")
     both = direction == "bidirectional"
     order = (0, 2, 1, 3)
     hidden = weight_hh.shape[1]
@@ -118,7 +121,7 @@ def lstm(
     y, h, c = low.ops(
         "LSTM", x, _weights(inputs, 4, order), _weights(states, 4, order), _biases(biases, weight_hh, 4, order), None,
         _split(low, initial_h, len(inputs), hidden), _split(low, initial_c, len(inputs), hidden), peepholes,
-        hidden_size=hidden, direction=direction, clip=None if clip is None else float(clip), outputs=3,
+        hidden_size=hidden, direction=direction, outputs=3,
         **_activations(low, [recurrent_activation, cell_activation, activation] * len(inputs)),
     )  # fmt: skip
     return _sequence(low, y, h, direction, output_sequence), _joined(low, h), _joined(low, c)
