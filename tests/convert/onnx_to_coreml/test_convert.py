@@ -200,7 +200,7 @@ def test_targets_set_the_specification_version(target: str, to: Any, version: in
 
 @pytest.mark.parametrize(("target", "to"), [("iOS14", "mlprogram"), ("iOS17", "neuralnetwork"), ("iOS99", "mlprogram")])
 def test_a_target_that_does_not_fit_is_refused(target: str, to: Any) -> None:
-    with pytest.raises(ConversionError, match="target|does not go with"):
+    with pytest.raises(ConversionError, match=r"target|does not go with"):
         onnx_to_coreml(OnnxModel(conv_relu_onnx(), name="net"), to, target=target)
 
 

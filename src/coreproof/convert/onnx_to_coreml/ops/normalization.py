@@ -69,7 +69,7 @@ def layer_normalization(
     rank = ctx.rank(x)
     axes = list(range(axis % rank, rank))
     if len(ctx.node.outputs) > 1 and any(o.uses() or o.is_graph_output() for o in ctx.node.outputs[1:]):
-        raise ctx.refuse("the outputs Mean and InvStdDev are used", "the normalised output only")
+        return _with_statistics(ctx, x, scale, b, axes, epsilon)
     lengths = [x.shape[a] for a in axes]
     fits = isinstance(scale, np.ndarray) and (b is None or isinstance(b, np.ndarray))
     fits = fits and all(isinstance(n, int) for n in lengths)
@@ -82,6 +82,17 @@ def layer_normalization(
         )  # fmt: skip
     scaled = ctx.mb.mul(x=normalize(ctx, x, axes, epsilon), y=scale)
     return scaled if b is None else ctx.mb.add(x=scaled, y=b)
+
+
+def _with_statistics(ctx: Context, x: Operand, scale: Operand, b: Operand, axes: list[int], epsilon: float) -> Result:
+    """The normalised output, the mean, and the inverse of the standard deviation, where a model asks for all three."""
+    mean = ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True)
+    centred = ctx.mb.sub(x=x, y=mean)
+    variance = ctx.mb.reduce_mean(x=ctx.mb.square(x=centred), axes=axes, keep_dims=True)
+    deviation = ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.scalar(epsilon)))
+    inverse = ctx.mb.real_div(x=ctx.scalar(1.0), y=deviation)
+    scaled = ctx.mb.mul(x=ctx.mb.mul(x=centred, y=inverse), y=scale)
+    return scaled if b is None else ctx.mb.add(x=scaled, y=b), mean, inverse
 
 
 @lowering("RMSNormalization")
