@@ -101,11 +101,14 @@ class Proof:
             if first.verification is not None and first.verification.first_divergence is not None:
                 where = f", first at {first.verification.first_divergence.candidate!r}"
             return f"{self.title} does not survive: {first.name} disagrees{where}."
-        values = sum(len(s.verification.rows) for s in verified if s.verification is not None)
-        return (
+        found = [s.verification for s in verified if s.verification is not None]
+        values = sum(len(v.rows) for v in found)
+        weak = sum(len(v.weak) for v in found)
+        text = (
             f"{self.title} is still the same model: {len(verified)} conversions agree "
-            f"in all {values:,} values compared, each within the tolerance of its dtype."
+            f"in all {values:,} values compared, each within what rounding explains."
         )
+        return text if not weak else f"{text} For {weak:,} of them that says little: float16 cannot hold their range."
 
     def to_json(self) -> dict[str, Any]:
         """What proof.json holds and the page shows."""

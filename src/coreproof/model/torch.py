@@ -161,6 +161,8 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
     else:
         notes = (f"seeded random weights (seed {seed}): agreement is meaningful, accuracy is not",)
     size, resize_to = _LARGER_PICTURES.get(name, (224, 256))
+    if not weights:
+        _measure_batchnorm(module, size, seed)
     feeding = Feeding(**{**vars(TORCHVISION_FEEDING), "size": (size, size), "resize_to": resize_to})
     torch.manual_seed(seed)
     sees_imagenet = "num_classes" not in options and name in torchvision.models.list_models(torchvision.models)
@@ -172,6 +174,29 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
         feeding=feeding,
         labels=imagenet_labels() if sees_imagenet else None,
     )
+
+
+def _measure_batchnorm(module: Any, size: int, seed: int) -> None:
+    """Sets the statistics of every BatchNorm from a batch of noise.
+
+    With the untouched statistics (mean 0, variance 1) the values of a deep random network shrink to nothing, and a
+    comparison of nothings proves nothing.
+    """
+    torch = import_torch()
+    module.eval()
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = None
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        module(torch.randn(4, 3, size, size))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    module.eval()
 
 
 def imagenet_labels() -> tuple[str, ...] | None:
