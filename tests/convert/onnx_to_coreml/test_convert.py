@@ -241,3 +241,13 @@ def test_old_files_that_list_their_weights_as_inputs_convert() -> None:
     converted = onnx_to_coreml(model, precision="fp32")
     assert [f.name for f in converted.signature.inputs] == ["x"]
     np.testing.assert_allclose(run(converted, x=np.ones((1, 4), np.float32))["scores"], [[4, 4, 4]])
+
+
+@pytest.mark.parametrize("target", ["iOS15", "iOS16", "iOS17", "iOS18"])
+def test_an_epsilon_below_float16_stays_above_zero(target: str) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[2,4] x) => (float[2,4] y) { y = LayerNormalization <epsilon = 1e-12> (x, s) }"""
+    converted = onnx_to_coreml(onnx_model(text, s=np.ones(4, np.float32)), precision="fp16", target=target)
+    x = np.float32([[1, 1, 1, 1], [1, 2, 3, 4]])
+    expected = [[0, 0, 0, 0], [-1.3416408, -0.4472136, 0.4472136, 1.3416408]]
+    np.testing.assert_allclose(run(converted, x=x)["y"], expected, rtol=2e-3, atol=2e-3)

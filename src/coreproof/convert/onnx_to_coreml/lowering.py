@@ -86,6 +86,12 @@ class Context:
         """A float attribute in the compute dtype."""
         return self.dtype(value)
 
+    def epsilon(self, value: float) -> Any:
+        """A normalisation's epsilon, not rounded to zero: what is smaller becomes the dtype's smallest number."""
+        if value == 0:
+            return self.dtype(0)
+        return max(self.dtype(value), np.finfo(self.dtype).smallest_subnormal)
+
     def floats(self, values: Any) -> Array:
         """Floats in the compute dtype; what float16 cannot hold is clipped to its largest number."""
         return cast_floats(np.asarray(values), self.dtype)

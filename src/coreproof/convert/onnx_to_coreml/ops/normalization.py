@@ -28,7 +28,7 @@ def batch_normalization(
     known = [ctx.constant(v, n) for v, n in ((scale, "scale"), (bias, "B"), (mean, "mean"), (variance, "var"))]
     if ctx.rank(x) in (3, 4, 5):
         return ctx.mb.batch_norm(
-            x=x, gamma=known[0], beta=known[1], mean=known[2], variance=known[3], epsilon=ctx.scalar(epsilon)
+            x=x, gamma=known[0], beta=known[1], mean=known[2], variance=known[3], epsilon=ctx.epsilon(epsilon)
         )
     wide = [v.astype(np.float64) for v in known]
     factor = wide[0] / np.sqrt(wide[3] + epsilon)
@@ -41,7 +41,7 @@ def batch_normalization(
 def instance_normalization(ctx: Context, x: Operand, scale: Operand, b: Operand, *, epsilon: float = 1e-5) -> Result:
     gamma, beta = ctx.constant(scale, "scale"), ctx.constant(b, "B")
     if ctx.rank(x) in (3, 4):
-        return ctx.mb.instance_norm(x=x, gamma=gamma, beta=beta, epsilon=ctx.scalar(epsilon))
+        return ctx.mb.instance_norm(x=x, gamma=gamma, beta=beta, epsilon=ctx.epsilon(epsilon))
     axes = list(range(2, ctx.rank(x)))
     shape = [1, -1, *[1] * len(axes)]
     normal = normalize(ctx, x, axes, epsilon)
@@ -78,7 +78,7 @@ def layer_normalization(
         beta = None if b is None else np.broadcast_to(b, lengths)
         return ctx.mb.layer_norm(
             x=x, axes=axes, gamma=np.ascontiguousarray(gamma),
-            beta=np.zeros_like(gamma) if beta is None else np.ascontiguousarray(beta), epsilon=ctx.scalar(epsilon),
+            beta=np.zeros_like(gamma) if beta is None else np.ascontiguousarray(beta), epsilon=ctx.epsilon(epsilon),
         )  # fmt: skip
     scaled = ctx.mb.mul(x=normalize(ctx, x, axes, epsilon), y=scale)
     return scaled if b is None else ctx.mb.add(x=scaled, y=b)
