@@ -104,7 +104,7 @@ def test_names_cannot_break_out(tmp_path: Path) -> None:
     page, data = read(write_page(tmp_path, proof=evil, comparison=None))
     assert not [tag for tag, _ in page.tags if tag in ("img", "b")]
     assert data["rows"][3][0][1] == "</script><b>"
-    assert data["rows"][3][0][8:10] == ["NaN", "infinity"]
+    assert data["rows"][3][0][10:12] == ["NaN", "infinity"]
 
 
 def test_rows_of_other_hands_are_understood() -> None:

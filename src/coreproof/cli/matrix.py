@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def agreement_table(comparison: Comparison) -> Table:
     """On how many photos each two models have the same top class; complete agreement green, the least of all red."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -23,20 +24,24 @@ def agreement_table(comparison: Comparison) -> Table:
         notes += [f"  without {c.cause}, on {c.differ:,} ({c.model})" for c in found.causes]
     if comparison.skipped:
         notes.append(f"{len(comparison.skipped)} skipped: {', '.join(list(comparison.skipped)[:3])}")
-    table = Table(title=comparison.title or None)
+    # full names over the columns only where they fit a terminal; else numbers, which the rows carry as well
+    numbered = sum(len(name) + 3 for name in comparison.names) > 60
+    table = Table(title=comparison.title or None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    if numbered:
+        table.add_column("", justify="right", style="dim", no_wrap=True)
     table.add_column("", style="bold", no_wrap=True)
-    for name in comparison.names:
-        table.add_column(name, justify="right", no_wrap=True)
+    for position, name in enumerate(comparison.names, start=1):
+        table.add_column(str(position) if numbered else name, justify="right", no_wrap=True)
     if comparison.accuracies:
-        table.add_column("right", justify="right", no_wrap=True)
+        known = next(iter(comparison.accuracies.values())).photos
+        table.add_column(f"right of {known:,}", justify="right", no_wrap=True)
     counts = comparison.agreement()
     least = min((pair.count for pair in comparison.pairs.values()), default=photos)
-    for a in comparison.names:
+    for position, a in enumerate(comparison.names, start=1):
         cells = [Text("·", style="dim") if a == b else _cell(counts[a][b], photos, least) for b in comparison.names]
         if comparison.accuracies:
-            accuracy = comparison.accuracies[a]
-            cells.append(Text(f"{accuracy.top1:,} of {accuracy.photos:,}"))
-        table.add_row(a, *cells)
+            cells.append(Text(f"{comparison.accuracies[a].top1:,}"))
+        table.add_row(*([str(position)] if numbered else []), a, *cells)
     # a caption would be wrapped to the width of a narrow matrix
     whole = Table.grid()
     whole.add_row(table)

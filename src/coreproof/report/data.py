@@ -94,10 +94,13 @@ def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
     together = int((first == first[:1]).all(axis=0).sum())
     photos, models = len(comparison.photos), len(names)
     if models == 1:
-        return {"state": "neutral", "text": f"One model over {_photos(photos)}."}
+        return {"state": "neutral", "text": f"One model over {_photos(photos)}.", "worst": None}
+    pairs = [pair for pair in comparison.pairs.values() if pair.a in names and pair.b in names]
+    worst = min(pairs, key=lambda pair: (pair.count, -pair.divergence))
     who = "Both models name" if models == 2 else f"All {models} models name"
     if together == photos:
-        return {"state": "good", "text": f"{who} the same class on every one of {_photos(photos)}."}
+        text = f"{who} the same class on every one of {_photos(photos)}."
+        return {"state": "good", "text": text, "worst": worst}
     text = f"{who} the same class on {together:,} of {_photos(photos)}."
     for found in comparison.explanations:
         best = min(found.causes, key=lambda cause: cause.differ, default=None)
@@ -105,10 +108,8 @@ def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
             left = f"{best.differ:,}" if best.differ else "none"
             text += f" {found.a} and {found.b} differ on {found.differ:,}; taking out {best.cause} leaves {left}."
     if models > 2 and not comparison.explanations:
-        pairs = [pair for pair in comparison.pairs.values() if pair.a in names and pair.b in names]
-        worst = min(pairs, key=lambda pair: (pair.count, -pair.divergence))
         text += f" Furthest apart: {worst.a} and {worst.b}, on {worst.photos - worst.count:,}."
-    return {"state": "mixed", "text": text}
+    return {"state": "mixed", "text": text, "worst": worst}
 
 
 def _photos(count: int) -> str:

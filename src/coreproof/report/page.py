@@ -84,13 +84,13 @@ def _columns(row: Mapping[str, Any]) -> list[Any]:
         row["operator"],
         row["source"],
         f"{row['dtype']} {row['shape']}".strip(),
-        row["max"],
-        row["mean"],
         row["relative"],
-        row["cosine"],
-        row["psnr"],
         row["tolerance"],
         row["used"],
+        row["max"],
+        row["mean"],
+        row["cosine"],
+        row["psnr"],
         row["problem"] or row["why"],
     ]
 
@@ -111,7 +111,7 @@ def _finite(value: Any) -> Any:
             return "NaN"
         if value in (float("inf"), float("-inf")):
             return "infinity" if value > 0 else "-infinity"
-        return float(f"{value:.6g}")
+        return float(f"{value:.9g}")
     return value
 
 

@@ -50,19 +50,26 @@
   document.querySelectorAll("table.sortable").forEach(sortable);
 
   // the values of a verified step, made when they are asked for
-  const headings = ["", "value", "operator", "from", "type", "max error", "mean error", "relative error", "cosine", "PSNR, dB", "tolerance", "used of it"];
+  const headings = ["", "value", "operator", "from", "type", "error of scale", "tolerance", "used of it", "max error", "mean error", "cosine", "PSNR, dB"];
   const valueTable = (rows) => {
     const table = make("table", {}, make("thead", {}, make("tr", {}, ...headings.map((h, i) => make("th", { scope: "col", class: i >= 5 ? "n" : null }, h)))));
     const body = make("tbody");
     for (const row of rows) {
       const [agrees, ...rest] = row;
-      const used = row[11];
+      const used = row[7];
       const line = make("tr", { class: agrees ? null : "off", title: row[12] || null });
       line.append(make("td", { "data-v": agrees ? 1 : 0 }, make("span", { "aria-hidden": true }, agrees ? "✓" : "✕"), make("span", { class: "unseen" }, agrees ? "agrees" : "diverges")));
       rest.slice(0, 4).forEach((text, i) => line.append(make("td", { title: text || null }, i === 0 ? make("code", {}, text) : text)));
-      row.slice(5, 10).forEach((v) => line.append(make("td", { class: "n", "data-v": v ?? -1 }, figure(v))));
-      line.append(make("td", { class: "n" }, row[10]));
-      line.append(make("td", { class: "n", "data-v": used ?? -1 }, ...(used === null ? ["–"] : [make("span", { class: "gauge", "aria-hidden": true }, make("i", { style: `--w:${Math.min(100, 100 * used)}%` })), percent(used)])));
+      const number = (v, text) => make("td", { class: "n", "data-v": typeof v === "number" ? v : -1 }, text ?? figure(v));
+      line.append(
+        number(row[5]),
+        make("td", { class: "n" }, row[6]),
+        make("td", { class: "n", "data-v": used ?? -1 }, ...(used === null ? ["–"] : [make("span", { class: "gauge", "aria-hidden": true }, make("i", { style: `--w:${Math.min(100, 100 * used)}%` })), percent(used)])),
+        number(row[8]),
+        number(row[9]),
+        number(row[10], typeof row[10] === "number" ? row[10].toFixed(6) : undefined),
+        number(row[11]),
+      );
       body.append(line);
     }
     table.append(body);
