@@ -210,6 +210,7 @@ class Shared:
         if self.claim(value):
             value.name = self.root.unique(name) if name in self._given else name
             self._given.add(name)
+            self.root._names.add(name)
 
     def initializer(self, constant: Constant | Sequence[int]) -> ir.Value:
         """The one initializer of this constant, in its carrier type.
