@@ -21,7 +21,7 @@ def agreement_table(comparison: Comparison) -> Table:
     notes = [f"same top class, of {photos:,} photos"]
     for found in comparison.explanations:
         notes.append(f"{found.a} and {found.b} differ on {found.differ:,}:")
-        notes += [f"  without {c.cause}, on {c.differ:,} ({c.model})" for c in found.causes]
+        notes += [f"  made alike in {c.cause}, on {c.differ:,} ({c.model})" for c in found.causes]
     if comparison.skipped:
         notes.append(f"{len(comparison.skipped)} skipped: {', '.join(list(comparison.skipped)[:3])}")
     # full names over the columns only where they fit a terminal; else numbers, which the rows carry as well

@@ -71,7 +71,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Cause:
-    """How much of a disagreement goes away with one cause: ``differ`` photos still differ, mean ``divergence``."""
+    """How much of a disagreement goes away when the models are alike in one respect: ``differ`` photos still differ, mean ``divergence``."""
 
     cause: str
     model: str
@@ -83,7 +83,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why ``a`` and ``b`` disagree on ``differ`` photos: each cause removed alone, as measured."""
+    """Why ``a`` and ``b`` disagree on ``differ`` photos: each cause as measured."""
 
     a: str
     b: str

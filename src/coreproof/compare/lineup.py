@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Attribution:
-    """Why two models disagree: ``cause -> model`` is ``between[0]`` with that one cause removed."""
+    """Why two models disagree: ``cause -> model`` is ``between[0]`` made like ``between[1]`` in that respect."""
 
     between: tuple[str, str]
     causes: Mapping[str, str]

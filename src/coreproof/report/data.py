@@ -106,7 +106,7 @@ def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
         best = min(found.causes, key=lambda cause: cause.differ, default=None)
         if best is not None and found.differ:
             left = f"{best.differ:,}" if best.differ else "none"
-            text += f" {found.a} and {found.b} differ on {found.differ:,}; taking out {best.cause} leaves {left}."
+            text += f" {found.a} and {found.b} differ on {found.differ:,}; made alike in {best.cause}, on {left}."
     if models > 2 and not comparison.explanations:
         text += f" Furthest apart: {worst.a} and {worst.b}, on {worst.photos - worst.count:,}."
     return {"state": "mixed", "text": text, "worst": worst}
