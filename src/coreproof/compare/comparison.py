@@ -71,7 +71,10 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Cause:
-    """How much of a disagreement goes away when the models are alike in one respect: ``differ`` photos still differ, mean ``divergence``."""
+    """How much of a disagreement goes away when two models are made alike in one respect.
+
+    ``differ`` photos still differ, with a mean ``divergence``.
+    """
 
     cause: str
     model: str
