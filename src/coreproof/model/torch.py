@@ -162,7 +162,7 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
         notes = (f"seeded random weights (seed {seed}): agreement is meaningful, accuracy is not",)
     size, resize_to = _LARGER_PICTURES.get(name, (224, 256))
     if not weights:
-        _measure_batchnorm(module, size, seed)
+        _enliven(module, size, seed)
     feeding = Feeding(**{**vars(TORCHVISION_FEEDING), "size": (size, size), "resize_to": resize_to})
     torch.manual_seed(seed)
     sees_imagenet = "num_classes" not in options and name in torchvision.models.list_models(torchvision.models)
@@ -176,14 +176,19 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
     )
 
 
-def _measure_batchnorm(module: Any, size: int, seed: int) -> None:
-    """Sets the statistics of every BatchNorm from a batch of noise.
+def _enliven(module: Any, size: int, seed: int) -> None:
+    """Gives layers that start as zeros random weights, and every BatchNorm the statistics of a batch of noise.
 
-    With the untouched statistics (mean 0, variance 1) the values of a deep random network shrink to nothing, and a
-    comparison of nothings proves nothing.
+    A head of zeros (ViT) answers zero, and with untouched statistics (mean 0, variance 1) the values of a deep random
+    network shrink to nothing or grow beyond bounds: a comparison of those proves nothing.
     """
     torch = import_torch()
     module.eval()
+    torch.manual_seed(seed)
+    for layer in module.modules():
+        weight = getattr(layer, "weight", None)
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and weight is not None and not weight.any():
+            torch.nn.init.trunc_normal_(weight, std=0.02)
     norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return

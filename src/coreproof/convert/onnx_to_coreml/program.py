@@ -14,6 +14,7 @@ from coreproof.convert.onnx_to_coreml.constants import SharedConstants
 from coreproof.convert.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, find, mil_array
 from coreproof.convert.onnx_to_coreml.names import Names, separate
+from coreproof.convert.onnx_to_coreml.ranks import limit_rank
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
 
 assert ops.FAMILIES, "importing the families registers their handlers"
@@ -114,8 +115,9 @@ class ProgramBuilder:
             self._report(missing, problems)
             plans = [self._leave(name, mb) for name in outputs]
             function.set_outputs([p[1] for p in plans])
-        separate(function, self.names, self._named)
         program.add_function("main", function)
+        limit_rank(program, self.source)
+        separate(function, self.names, self._named)
         return Built(program, list(inputs), [p[0] for p in plans], self.provenance, self.context.notes, self.names)
 
     def _report(self, missing: list[tuple[str, str]], problems: list[CoreproofError]) -> None:

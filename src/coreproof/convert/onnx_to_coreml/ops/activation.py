@@ -111,9 +111,7 @@ def shrink(ctx: Context, x: Operand, *, bias: float = 0.0, lambd: float = 0.5) -
     low = ctx.mb.select(
         cond=ctx.mb.less(x=x, y=ctx.scalar(-lambd)), a=ctx.mb.add(x=x, y=ctx.scalar(bias)), b=ctx.scalar(0)
     )
-    return ctx.mb.select(
-        cond=ctx.mb.greater(x=x, y=ctx.scalar(lambd)), a=ctx.mb.sub(x=x, y=ctx.scalar(bias)), b=low
-    )
+    return ctx.mb.select(cond=ctx.mb.greater(x=x, y=ctx.scalar(lambd)), a=ctx.mb.sub(x=x, y=ctx.scalar(bias)), b=low)
 
 
 @lowering("Softmax", since=13)

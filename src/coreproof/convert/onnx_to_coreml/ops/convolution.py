@@ -78,9 +78,7 @@ def conv_transpose(
     if output_shape is not None or mode in ("SAME_UPPER", "SAME_LOWER"):
         spatial = ctx.shape(x)[2:]
         wanted = list(output_shape)[-count:] if output_shape else [n * s for n, s in zip(spatial, strides, strict=True)]
-        total = [
-            s * (n - 1) + e + r - o for s, n, e, r, o in zip(strides, spatial, extra, reach, wanted, strict=True)
-        ]
+        total = [s * (n - 1) + e + r - o for s, n, e, r, o in zip(strides, spatial, extra, reach, wanted, strict=True)]
         halves = [(t // 2, t - t // 2) for t in total]
         padding = halves if mode == "SAME_UPPER" else [(large, small) for small, large in halves]
     else:

@@ -144,9 +144,7 @@ def group_normalization(
 
 
 @lowering("LRN")
-def lrn(
-    ctx: Context, x: Operand, *, size: int, alpha: float = 0.0001, beta: float = 0.75, bias: float = 1.0
-) -> Result:
+def lrn(ctx: Context, x: Operand, *, size: int, alpha: float = 0.0001, beta: float = 0.75, bias: float = 1.0) -> Result:
     """ONNX centres an even window one channel lower than MIL's local_response_norm may; odd sizes are the same."""
     if size % 2 == 0:
         raise ctx.refuse(f"an even size {size}", "an odd number of channels")
