@@ -168,6 +168,8 @@ def _write(proof: Proof) -> None:
 
     with replacing(proof.folder / "proof.json") as fresh:
         fresh.write_text(json.dumps(proof.to_json(), indent=1, default=str))
+    if proof.comparison is not None:
+        proof.comparison.save_json(proof.folder)
     write_page(proof.folder, proof=proof.to_json(), comparison=proof.comparison)
 
 

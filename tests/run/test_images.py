@@ -57,6 +57,20 @@ def test_crop_is_centred() -> None:
     assert np.asarray(seen).min() == 255
 
 
+@pytest.mark.parametrize("size", [(40, 31), (31, 40), (301, 200), (33, 33)])
+def test_crops_as_torchvision_does(size: tuple[int, int]) -> None:
+    from coreproof.model.torch import import_torchvision
+
+    if import_torchvision(required=False) is None:
+        pytest.skip("torchvision is not installed")
+    from torchvision.transforms import functional
+
+    picture = gradient().resize(size)
+    expected = functional.center_crop(functional.resize(picture, 28), [24, 24])
+    seen = fit(picture, Feeding(size=(24, 24), resize_to=28))
+    np.testing.assert_array_equal(np.asarray(seen), np.asarray(expected))
+
+
 def test_squash_keeps_nothing_out() -> None:
     picture = Image.new("RGB", (300, 200), "black")
     picture.paste("white", (0, 0, 30, 200))

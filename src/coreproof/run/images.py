@@ -40,16 +40,20 @@ def open_picture(path: str | Path) -> Image.Image:
 
 
 def fit(picture: Image.Image, feeding: Feeding) -> Image.Image:
-    """The part of the picture that the model sees, at the size it sees it: feeding's geometry."""
+    """The part of the picture that the model sees, at the size it sees it: feeding's geometry.
+
+    Lengths are rounded as torchvision's Resize and CenterCrop do: the longer side down, the crop's offset to even.
+    """
     width, height = feeding.size
     filter_ = _FILTERS[feeding.interpolation]
     if feeding.resize == "squash":
         return picture.resize((width, height), filter_)
     if feeding.resize_to is None:
         ratio = max(width / picture.width, height / picture.height)
+        scaled = (max(width, round(picture.width * ratio)), max(height, round(picture.height * ratio)))
     else:
-        ratio = feeding.resize_to / min(picture.size)
-    scaled = (max(width, round(picture.width * ratio)), max(height, round(picture.height * ratio)))
+        short, long = feeding.resize_to, int(feeding.resize_to * max(picture.size) / min(picture.size))
+        scaled = (short, long) if picture.width <= picture.height else (long, short)
     left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
     return picture.resize(scaled, filter_).crop((left, top, left + width, top + height))
 

@@ -71,13 +71,20 @@ def scores(
             found=f"a plain tensor input, {feature}",
             fix="give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255",
         )
-    return probabilities(running, running.run({feature.name: fed}))
+    scores = running.signature.scores
+    taps = (scores,) if scores is not None else ()
+    return probabilities(running, running.run({feature.name: fed}, taps))
 
 
 def probabilities(running: Session, outputs: dict[str, Any]) -> npt.NDArray[np.float64]:
-    """A classifier's outputs as probabilities: its dictionary in label order, or its only output, after softmax."""
-    name = running.signature.probabilities
-    if name is not None and name in outputs:
+    """A classifier's outputs as probabilities, in class order, after softmax where they are none.
+
+    The scores themselves are preferred to the dictionary of labels: classes that share a label are one entry there.
+    """
+    scores, name = running.signature.scores, running.signature.probabilities
+    if scores is not None and scores in outputs:
+        flat = np.asarray(outputs[scores], dtype=np.float64).reshape(-1)
+    elif name is not None and name in outputs:
         flat = np.array(list(outputs[name].values()), dtype=np.float64)
     else:
         arrays = [v for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
