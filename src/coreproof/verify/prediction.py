@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.operators import family, stem, terms
-from coreproof.verify.tolerance import EXACT, SMALLEST, TYPICAL, U32, UNIT_ROUNDOFF, WORST, Tolerance, rms
+from coreproof.verify.tolerance import EXACT, FEWEST_ALIVE, SMALLEST, TYPICAL, U32, UNIT_ROUNDOFF, WORST, Tolerance, rms
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class Prediction:
         if scale == 0:
             return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit))
         share = error / scale
-        return Tolerance(WORST * share, 0.0, TYPICAL * share, why=_why(share, unit))
+        # what relu cut off has no error, so the root mean square says less than what the others have
+        alive = max(known.active, FEWEST_ALIVE) if known is not None else 1.0
+        return Tolerance(WORST * share / math.sqrt(alive), 0.0, TYPICAL * share, why=_why(share, unit))
 
     def _advance(self, name: str, reference: npt.NDArray[Any]) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
