@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -62,9 +61,7 @@ class OnnxRuntimeSession(Session):
         options.log_severity_level = 4
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        proto = self._proto
-        declared = len(proto.graph.output)
-        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
+        proto = live_part(self._proto, (*self._outputs, *taps))
         try:
             if self._scratch is None:
                 return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -73,8 +70,6 @@ class OnnxRuntimeSession(Session):
             return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise self._refused(error) from None
-        finally:
-            del proto.graph.output[declared:]
 
     def _refused(self, error: Exception) -> RunError:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -109,6 +104,33 @@ class OnnxRuntimeSession(Session):
             self._scratch.cleanup()
 
 
-def available_threads() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def live_part(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
+    """A copy of ``model`` that computes ``outputs`` and nothing else; ONNX Runtime itself runs nodes that nobody reads."""
+    wanted = set(outputs)
+    live = []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output):
+            live.append(node)
+            wanted.update(_names_read(node))
+    part = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
+    part.opset_import.extend(model.opset_import)
+    part.functions.extend(model.functions)
+    part.graph.name = model.graph.name
+    part.graph.node.extend(reversed(live))
+    part.graph.input.extend(model.graph.input)
+    part.graph.initializer.extend(i for i in model.graph.initializer if i.name in wanted)
+    part.graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    declared = {o.name: o for o in model.graph.output}
+    part.graph.output.extend(declared.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    return part
+
+
+def _names_read(node: onnx.NodeProto) -> set[str]:
+    """Everything a node reads, also from within its nested graphs."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names |= _names_read(inner)
+            names.update(o.name for o in graph.output)
+    return names

@@ -191,6 +191,7 @@ class Shared:
         self.model = model
         self.names: dict[int, str] = {}
         self.halves: dict[ir.Value, ir.Value] = {}
+        self.exact: dict[ir.Value, ir.Value] = {}
         self.states: dict[str, ir.Value] = {}
         self.scores: ir.Value | None = None
         self.scores_name: str | None = None

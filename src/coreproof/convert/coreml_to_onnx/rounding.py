@@ -24,7 +24,14 @@ EXACT = frozenset(
 )  # fmt: skip
 """MIL operations whose float16 results need no rounding when their float16 inputs are rounded."""
 
+COMMUTES = frozenset({"relu", "relu6", "clip"})
+"""Operations that may be done before the rounding of their input instead of after it.
+
+They never turn an order around, and what they cut at is a float16 number itself, so round(f(x)) = f(round(x)). Done
+first, they stand right behind the convolution that makes x, where the engine fuses the two.
+"""
+
 
 def rounds(operator: str) -> bool:
-    """Whether a float16 result of this MIL operation has to be rounded."""
+    """Whether a float16 result of this MIL operation has to be rounded when its inputs are."""
     return operator not in EXACT

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.convert.coreml_to_onnx.lowering import Declared, Lowering, Operand, handler_for
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared, read_literal
-from coreproof.convert.coreml_to_onnx.rounding import rounds
+from coreproof.convert.coreml_to_onnx.rounding import COMMUTES, rounds
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel
 
@@ -52,13 +52,18 @@ def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any
         except TypeError as error:
             raise low.refuse("its inputs are not those of this operation", found=str(error)) from None
         outputs = low.outputs
+        exact = None
+        if operation.type in COMMUTES and isinstance(arguments.get("x"), ir.Value):
+            exact = low.shared.exact.get(arguments["x"])
+        if exact is not None:
+            arguments["x"] = exact
         results = handler(low, **arguments)
         results = results if isinstance(results, list | tuple) and operation.type != "make_list" else [results]
         if len(results) != len(outputs):
             raise low.refuse("it has another number of outputs", expected=len(results), found=len(outputs))
         low.operation = operation.type
         for output, result in zip(outputs, results, strict=True):
-            low.environment[output.name] = finish(low, output, result)
+            low.environment[output.name] = finish(low, output, result, unrounded=exact is not None)
 
 
 def lookup(low: Lowering, name: str) -> Operand:
@@ -85,8 +90,11 @@ def _argument(low: Lowering, model: CoreMLModel, key: str, argument: Any) -> Ope
     return values[0] if len(values) == 1 and key not in _ALWAYS_TUPLES else tuple(values)
 
 
-def finish(low: Lowering, output: Declared, result: Operand) -> Operand:
-    """Gives a result its MIL name and declared shape, and rounds it where the program stores it as float16."""
+def finish(low: Lowering, output: Declared, result: Operand, *, unrounded: bool = False) -> Operand:
+    """Gives a result its MIL name and declared shape, and rounds it where the program stores it as float16.
+
+    ``unrounded`` says that it was made from an input before that was rounded.
+    """
     if not isinstance(result, ir.Value):
         low.shared.names.setdefault(id(result), output.name)
         return result
@@ -94,7 +102,7 @@ def finish(low: Lowering, output: Declared, result: Operand) -> Operand:
     is_rounded = (
         output.dtype == "float16"
         and low.precision == "stored"
-        and rounds(low.operation)
+        and (unrounded or rounds(low.operation))
         and result.dtype == ir.DataType.FLOAT
     )
     if not is_rounded:
@@ -106,6 +114,7 @@ def finish(low: Lowering, output: Declared, result: Operand) -> Operand:
     rounded.shape = result.shape
     low.shared.give_name(rounded, output.name)
     low.shared.halves[rounded] = half
+    low.shared.exact[rounded] = result
     return rounded
 
 
