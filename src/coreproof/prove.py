@@ -26,7 +26,7 @@ from coreproof.run.session import session
 from coreproof.verify.verify import Verification, verify
 
 if TYPE_CHECKING:
-    from coreproof.compare.compare import Comparison
+    from coreproof.compare.comparison import Comparison
 
 Kind = Literal["obtain", "check", "convert", "verify", "witness", "compare"]
 VERIFIED_PHOTOS = 2
@@ -256,8 +256,15 @@ class _Chain:
         self.feedings[name] = self.feeding
         features = ", ".join(str(f) for f in (*self.source.signature.inputs, *self.source.signature.outputs))
         self.add(
-            Step("Obtain", "obtain", f"{self.source.name} as {name}: {features}", None, time.monotonic() - started,
-                 candidate=name, notes=(*self.source.notes, f"fed {self.feeding}"))
+            Step(
+                "Obtain",
+                "obtain",
+                f"{self.source.name} as {name}: {features}",
+                None,
+                time.monotonic() - started,
+                candidate=name,
+                notes=(*self.source.notes, f"fed {self.feeding}"),
+            )
         )
         started = time.monotonic()
         problem = None
@@ -274,8 +281,11 @@ class _Chain:
             elif array.size > 1 and float(np.ptp(array)) == 0:
                 problem = f"output {output!r} is one constant"
         text = problem or "outputs are finite, repeatable, and not constant"
-        self.add(Step("Sanity", "check", text, problem is None, time.monotonic() - started,
-                      candidate=name, engines=(engine,)))
+        self.add(
+            Step(
+                "Sanity", "check", text, problem is None, time.monotonic() - started, candidate=name, engines=(engine,)
+            )
+        )
 
     def carry(self, *, witness: bool) -> None:
         """Every conversion, each verified against the step before."""
@@ -315,8 +325,17 @@ class _Chain:
         except CoreproofError as error:
             if to == "onnx":
                 raise
-            self.add(Step(f"Convert to {label}", "convert", f"not possible: {error.problem}", None,
-                          time.monotonic() - started, candidate=name, notes=tuple(str(error).splitlines())))
+            self.add(
+                Step(
+                    f"Convert to {label}",
+                    "convert",
+                    f"not possible: {error.problem}",
+                    None,
+                    time.monotonic() - started,
+                    candidate=name,
+                    notes=tuple(str(error).splitlines()),
+                )
+            )
             return None
         stored.notes = model.notes
         stored.provenance = getattr(model, "provenance", {})  # type: ignore[attr-defined]
@@ -324,8 +343,17 @@ class _Chain:
         assert self.feeding is not None
         self.feedings[name] = self.feeding
         size = _size(path)
-        self.add(Step(f"Convert to {label}", "convert", f"{name}: {len(stored.graph.nodes)} layers, {size}", None,
-                      time.monotonic() - started, candidate=name, notes=model.notes))
+        self.add(
+            Step(
+                f"Convert to {label}",
+                "convert",
+                f"{name}: {len(stored.graph.nodes)} layers, {size}",
+                None,
+                time.monotonic() - started,
+                candidate=name,
+                notes=model.notes,
+            )
+        )
         return stored
 
     def verify_step(self, name: str, reference: str) -> None:
@@ -333,9 +361,19 @@ class _Chain:
         a, b = self.models[reference], self.models[name]
         result = verify(a, b, feeds=(self.feeds(a), self.feeds(b)), progress=self.progress)
         engines = tuple(result.engines)
-        self.add(Step(f"Verify {name} against {reference}", "verify", result.summary().splitlines()[0], result.agrees,
-                      time.monotonic() - started, reference=reference, candidate=name, engines=engines,
-                      verification=result))
+        self.add(
+            Step(
+                f"Verify {name} against {reference}",
+                "verify",
+                result.summary().splitlines()[0],
+                result.agrees,
+                time.monotonic() - started,
+                reference=reference,
+                candidate=name,
+                engines=engines,
+                verification=result,
+            )
+        )
 
     def witness_step(self, source: TorchModel) -> None:
         from coreproof.convert.coremltools_route import coremltools_route
@@ -345,14 +383,32 @@ class _Chain:
             (self.out / "models").mkdir(parents=True, exist_ok=True)
             model = coremltools_route(source, self.out / "models", target=self.target)
         except CoreproofError as error:
-            self.add(Step("Witness: coremltools' own route", "witness", f"fails on this model: {error.found}", None,
-                          time.monotonic() - started, candidate="ct", notes=tuple(str(error).splitlines())))
+            self.add(
+                Step(
+                    "Witness: coremltools' own route",
+                    "witness",
+                    f"fails on this model: {error.found}",
+                    None,
+                    time.monotonic() - started,
+                    candidate="ct",
+                    notes=tuple(str(error).splitlines()),
+                )
+            )
             return
         self.models["ct"] = model
         assert self.feeding is not None
         self.feedings["ct"] = self.feeding
-        self.add(Step("Witness: coremltools' own route", "witness", f"ct: {len(model.graph.nodes)} layers", None,
-                      time.monotonic() - started, candidate="ct", notes=model.notes))
+        self.add(
+            Step(
+                "Witness: coremltools' own route",
+                "witness",
+                f"ct: {len(model.graph.nodes)} layers",
+                None,
+                time.monotonic() - started,
+                candidate="ct",
+                notes=model.notes,
+            )
+        )
         self.verify_step("ct", "torchm")
 
     def compare(self) -> Comparison | None:
@@ -371,8 +427,15 @@ class _Chain:
             tuple(Entry(name, model, feeding=self.feedings[name]) for name, model in self.models.items()),
         )
         comparison = compare(lineup, self.photos.folder, store=self.out / "store", progress=self.progress)
-        self.add(Step("Compare predictions", "compare", f"{len(self.models)} models over {len(self.photos.files)} photos",
-                      None, time.monotonic() - started))
+        self.add(
+            Step(
+                "Compare predictions",
+                "compare",
+                f"{len(self.models)} models over {len(self.photos.files)} photos",
+                None,
+                time.monotonic() - started,
+            )
+        )
         return comparison
 
     # feeding

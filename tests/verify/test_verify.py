@@ -12,7 +12,7 @@ import pytest
 from coreproof.errors import InputError
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.verify.tolerance import Tolerance
-from coreproof.verify.verify import verify
+from coreproof.verify.verify import UNKNOWN_SIZE, verify
 from tests.verify.nets import as_half, residual_net
 
 FAULTS = {"swapped channel": "conv2", "no bias": "conv2", "wrong pad": "conv2", "epsilon": "norm2"}
@@ -67,7 +67,8 @@ def test_taps_come_in_batches_and_each_value_once(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(OnnxRuntimeSession, "run", counting)
     heard: list[tuple[str, int, int]] = []
-    found = verify(residual_net(), residual_net(), batch=3, progress=lambda *a: heard.append(a))
+    three_values = 3 * 4 * UNKNOWN_SIZE
+    found = verify(residual_net(), residual_net(), memory=three_values, progress=lambda *a: heard.append(a))
     assert max(map(len, asked)) == 3
     assert sum(map(len, asked)) == 2 * (len(found.rows) - 1)
     assert heard[-1][1:] == (len(found.rows), len(found.rows))

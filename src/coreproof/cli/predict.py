@@ -58,7 +58,7 @@ def command(
             for place in top_classes(values, running.signature.labels or names, top):
                 label = place.label if place.label is not None else f"class {place.index}"
                 typer.echo(f"  {place.probability:8.2%}  {label}")
-    for error in unread:
-        typer.echo(f"skipped: {error}", err=True)
+    for skipped in unread:
+        typer.echo(f"skipped: {skipped}", err=True)
     if unread and len(unread) == len(photos):
         raise typer.Exit(2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -58,11 +58,13 @@ class Prepared:
         return result
 
 
-def prepare(model: Model, precision: str) -> Prepared:
+def prepare(model: Model, precision: Literal["stored", "fp32"]) -> Prepared:
     """The ONNX graph of an ONNX or Core ML model."""
     if isinstance(model, OnnxModel):
         return Prepared(model.ir, model.signature, {}, model.name, "ONNX Runtime")
     from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
+    from coreproof.model.coreml import CoreMLModel
 
+    assert isinstance(model, CoreMLModel)
     lowered = coreml_to_onnx(model, precision=precision)
     return Prepared(lowered.model, lowered.signature, lowered.values, model.name, "coreproof's runtime (ONNX Runtime)")

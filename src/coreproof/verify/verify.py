@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,8 @@ from coreproof.verify.prediction import Prediction
 from coreproof.verify.tolerance import UNIT_ROUNDOFF, Judgement, Tolerance, judge
 
 VACUOUS = 0.5
+UNKNOWN_SIZE = 1 << 22
+"""Elements that a value of unknown shape is taken to have."""
 
 
 @dataclass(frozen=True)
@@ -159,24 +160,22 @@ def verify(
     feeds: tuple[Inputs, Inputs] | None = None,
     reference_engine: Engine = "auto",
     candidate_engine: Engine = "auto",
-    batch: int = 20,
+    memory: int = 1 << 28,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Verification:
     """Runs both models on the same inputs and compares every value that both have.
 
     ``inputs``: a mapping name -> array, or several; default seeded random values. ``feeds``: what each side is
     fed, where they take the same thing in different form (pixels here, normalised numbers there). ``tolerance``: one for all
-    values; default what rounding explains at each value (see ``coreproof.verify.tolerance``). ``batch``: how many inner values
-    are held in memory at a time, on each side. ``progress`` hears (what, done, total).
+    values; default what rounding explains at each value (see ``coreproof.verify.tolerance``). ``memory``: how many bytes
+    of inner values are held at a time, on each side (one value at least). ``progress`` hears (what, done, total).
 
     Raises InputError, RunError, and UnsupportedOperatorsError of a model that cannot be run here.
     """
-    if batch < 1:
-        raise InputError("a batch holds at least one value", found=batch)
     with session(reference, reference_engine) as left, session(candidate, candidate_engine) as right:
         fed = _feeds(reference, candidate, inputs, feeds)
         work = _Work(reference, candidate, left, right, fed, tolerance)
-        rows = work.compare(batch, progress or _silent)
+        rows = work.compare(memory, progress or _silent)
         given = inputs is not None or feeds is not None
         engines = (left.engine, right.engine)
     return _settle(
@@ -245,21 +244,22 @@ class _Work:
             for name, value in fed.items():
                 prediction.enter(name, np.asarray(value))
 
-    def compare(self, batch: int, progress: Callable[[str, int, int], None]) -> tuple[Row, ...]:
+    def compare(self, memory: int, progress: Callable[[str, int, int], None]) -> tuple[Row, ...]:
         what = f"{self.candidate.name} against {self.reference.name}"
         rows: list[Row] = []
-        for group, alone in self._groups(batch):
+        for group, alone in self._groups(memory):
             rows.extend(self._batch(group, alone))
             progress(what, len(rows), len(self.pairs))
         return tuple(rows)
 
-    def _groups(self, batch: int) -> Iterator[tuple[list[Pair], list[str]]]:
-        """At most ``batch`` values of the candidate at a time, in its order: pairs, and values that have no partner.
+    def _groups(self, memory: int) -> Iterator[tuple[list[Pair], list[str]]]:
+        """As many values of the candidate at a time as ``memory`` holds, in its order: pairs, and values without partner.
 
         The outputs come last, together.
         """
         pairs = {p.candidate: p for p in self.inner}
-        for names in batched(sorted([*pairs, *self.alone], key=lambda n: self.order.get(n, 0)), batch):
+        names_in_order = sorted([*pairs, *self.alone], key=lambda n: self.order.get(n, 0))
+        for names in batched(names_in_order, memory, lambda n: 4 * self.here.sizes.get(n, UNKNOWN_SIZE)):
             yield [pairs[n] for n in names if n in pairs], [n for n in names if n not in pairs]
         yield self.pairs[len(self.inner) :], []
 
@@ -295,10 +295,17 @@ class _Work:
         )
 
 
-def batched(items: Sequence[str], size: int) -> Iterator[list[str]]:
-    """Consecutive groups of at most ``size``."""
-    rest = iter(items)
-    while group := list(islice(rest, size)):
+def batched(items: Sequence[str], limit: int, size: Callable[[str], int]) -> Iterator[list[str]]:
+    """Consecutive groups whose sizes sum to at most ``limit``; an item that is larger comes alone."""
+    group: list[str] = []
+    total = 0
+    for item in items:
+        if group and total + size(item) > limit:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += size(item)
+    if group:
         yield group
 
 

@@ -109,7 +109,9 @@ class OnnxBuilder:
 
     def _infer(self, node: ir.Node) -> None:
         """Fills in dtypes and shapes of a new node's outputs; leaves them open where ONNX cannot tell."""
-        if node.domain or any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+        if node.domain or any(
+            a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
+        ):
             return
         try:
             schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
