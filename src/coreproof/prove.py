@@ -108,7 +108,11 @@ class Proof:
             f"{self.title} is still the same model: {len(verified)} conversions agree "
             f"in all {values:,} values compared, each within what rounding explains."
         )
-        return text if not weak else f"{text} For {weak:,} of them that says little: float16 cannot hold their range."
+        return (
+            text
+            if not weak
+            else f"{text} For {weak:,} of them that says little: rounding alone may change half of the value."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What proof.json holds and the page shows."""

@@ -30,7 +30,16 @@ def test_shares_are_those_that_half_precision_shows() -> None:
     measured /= np.sqrt(np.mean(measured**2))
     found = profiles(convolution(weights[:, :, None, None].astype(np.float32)))
     np.testing.assert_allclose(found["y"].shares, measured, rtol=0.05)
-    assert found["z"] is found["y"]
+    np.testing.assert_array_equal(found["z"].shares, found["y"].shares)
+
+
+def test_noise_grows_by_the_gain() -> None:
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(8, 16))
+    noise = rng.normal(size=(16, 50000))
+    found = profiles(convolution(weights[:, :, None, None].astype(np.float32)))
+    assert found["y"].gain == pytest.approx(np.sqrt(np.mean((weights @ noise) ** 2)), rel=0.02)
+    assert found["z"].gain is None
 
 
 def test_a_depthwise_channel_depends_on_its_own_input_alone() -> None:

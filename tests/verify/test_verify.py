@@ -99,3 +99,14 @@ def test_wrong_feeding_is_said() -> None:
         verify(net, net, {})
     with pytest.raises(InputError, match="another number of samples"):
         verify(net, net, feeds=([{"x": x}], [{"x": x}, {"x": x}]))
+
+
+def test_nothing_is_excused_by_depth() -> None:
+    """A small fault in the last block is found there, although rounding errors of all blocks before it arrive too."""
+    from tests.verify.nets import residual_net
+
+    deep = residual_net(half=True, blocks=24)
+    found = verify(residual_net(blocks=24), deep)
+    assert found.agrees
+    assert not found.weak
+    assert max(row.tolerance.typical for row in found.rows) < 0.05

@@ -1,9 +1,9 @@
-"""How unevenly errors spread over the channels of a value: a channel with large weights amplifies what arrives more."""
+"""What known weights do to errors: how much they amplify noise, and how unevenly over the channels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,14 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Profile:
-    """Share of the typical error that each channel has: root mean square 1 over the channels, which lie on ``axis``."""
+    """Share of the typical error that each channel has: root mean square 1 over the channels, which lie on ``axis``.
+
+    ``gain`` is by how much the operator that makes the value amplifies white noise; None where that is not known.
+    """
 
     shares: Array
     axis: int
+    gain: float | None = None
 
     def over(self, shape: tuple[int, ...]) -> Array | None:
         """The factors, at least 1, shaped to be multiplied with a tensor of ``shape``; None where they do not fit it."""
@@ -32,7 +36,8 @@ def profiles(graph: ir.Graph) -> dict[str, Profile]:
     """The profile of every value that depends on a convolution or matrix product with known weights, by name.
 
     A channel o of ``y = W x`` has an error proportional to ``sqrt(sum_i W[o, i]^2 p[i]^2)`` when the input's channels have
-    errors proportional to p; what acts on each element alone passes it on.
+    errors proportional to p; what acts on each element alone passes it on. Its gain is the root mean square over
+    the channels of ``sqrt(sum_i W[o, i]^2)``.
     """
     found: dict[str, Profile] = {}
     for node in graph:
@@ -43,9 +48,11 @@ def profiles(graph: ir.Graph) -> dict[str, Profile]:
     return found
 
 
-def _normal(squares: Array, axis: int) -> Profile | None:
+def _normal(squares: Array, axis: int, power: Array) -> Profile | None:
     mean = float(squares.mean()) if squares.size else 0.0
-    return Profile(np.sqrt(squares / mean), axis) if np.isfinite(mean) and mean > 0 else None
+    if not np.isfinite(mean) or mean <= 0:
+        return None
+    return Profile(np.sqrt(squares / mean), axis, float(np.sqrt(power.mean())))
 
 
 def _constant(value: ir.Value | None) -> Array | None:
@@ -76,7 +83,7 @@ def _conv(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     groups = _groups(node)
     power = np.square(weights).reshape(groups, weights.shape[0] // groups, weights.shape[1], -1).sum(-1)
     arriving = _arriving(node, found, groups * weights.shape[1]).reshape(groups, -1)
-    return _normal(np.einsum("goi,gi->go", power, arriving).reshape(-1), 1)
+    return _normal(np.einsum("goi,gi->go", power, arriving).reshape(-1), 1, power.sum(-1))
 
 
 def _conv_transpose(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
@@ -86,7 +93,7 @@ def _conv_transpose(node: ir.Node, found: Mapping[str, Profile]) -> Profile | No
     groups = _groups(node)
     power = np.square(weights).reshape(groups, weights.shape[0] // groups, weights.shape[1], -1).sum(-1)
     arriving = _arriving(node, found, weights.shape[0]).reshape(groups, -1)
-    return _normal(np.einsum("gio,gi->go", power, arriving).reshape(-1), 1)
+    return _normal(np.einsum("gio,gi->go", power, arriving).reshape(-1), 1, power.sum(1))
 
 
 def _product(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
@@ -95,7 +102,8 @@ def _product(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
         return None
     if node.op_type == "Gemm" and "transB" in node.attributes and node.attributes["transB"].as_int():
         weights = weights.T
-    return _normal(np.square(weights).T @ _arriving(node, found, weights.shape[0]), -1)
+    power = np.square(weights).T
+    return _normal(power @ _arriving(node, found, weights.shape[0]), -1, power.sum(1))
 
 
 def _batch_normalization(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
@@ -103,10 +111,17 @@ def _batch_normalization(node: ir.Node, found: Mapping[str, Profile]) -> Profile
     if scale is None or variance is None:
         return None
     epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
-    return _normal(_arriving(node, found, scale.size) * np.square(scale) / (variance + epsilon), 1)
+    power = np.square(scale) / (variance + epsilon)
+    return _normal(_arriving(node, found, scale.size) * power, 1, power)
 
 
 def _same(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    profile = _rounded(node, found)
+    return None if profile is None else replace(profile, gain=None)
+
+
+def _rounded(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    """A Cast is how the lowering rounds, no operator of the model's: the value is still that of the operator before."""
     return found.get(node.inputs[0].name or "") if node.inputs[0] is not None else None
 
 
@@ -135,7 +150,7 @@ def _concat(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
 
 _Rule = Callable[[ir.Node, Mapping[str, Profile]], "Profile | None"]
 _ALONE = (
-    *("Cast", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Neg", "PRelu"),
+    *("Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Neg", "PRelu"),
     *("Relu", "Sigmoid", "Softplus", "Tanh"),
     *("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Pad", "Resize"),
 )
@@ -145,6 +160,7 @@ _RULES: dict[str, _Rule] = {
     "Gemm": _product,
     "MatMul": _product,
     "BatchNormalization": _batch_normalization,
+    "Cast": _rounded,
     "Concat": _concat,
     **dict.fromkeys(_ALONE, _same),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"), _largest),

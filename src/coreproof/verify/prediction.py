@@ -11,19 +11,30 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.model.graph import Graph, Node
+from coreproof.verify.channels import Profile
 from coreproof.verify.operators import family, stem, terms
 from coreproof.verify.tolerance import EXACT, FEWEST_ALIVE, SMALLEST, TYPICAL, U32, UNIT_ROUNDOFF, WORST, Tolerance, rms
+
+FEW_TERMS = 64
+"""A sum of fewer terms (depthwise convolutions) does not average over channels."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What is known of one value: predicted error (absolute, root mean square), scale, deviation, share of non-zeros."""
+    """What is known of one value: predicted error (absolute, root mean square), scale, deviation, share of non-zeros.
+
+    ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element, both
+    in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of ``error``.
+    """
 
     error: float
     scale: float
     deviation: float
     active: float = 1.0
     elements: int | None = None
+    loudest: float = 1.0
+    peak: float = 1.0
+    uneven: float = 1.0
 
 
 class Prediction:
@@ -33,22 +44,22 @@ class Prediction:
     on the other side counts with the scale that ``observe`` was told.
     """
 
-    def __init__(self, graph: Graph, stored: Mapping[str, str]) -> None:
+    def __init__(self, graph: Graph, stored: Mapping[str, str], profiles: Mapping[str, Profile] | None = None) -> None:
         self._graph = graph
         self._stored = stored
+        self._profiles = profiles or {}
         self._spreads: dict[str, Spread] = {}
-        self._observed: dict[str, tuple[float, float, float, int]] = {}
+        self._observed: dict[str, Spread] = {}
         self._next = 0
 
     def enter(self, name: str, array: npt.NDArray[Any]) -> None:
         """An input of the model: the same on both sides, save for rounding where one stores it in fewer bits."""
-        scale, deviation, active = _scales(array)
-        unit = self._unit(name)
-        self._spreads[name] = Spread(0.0 if unit <= U32 else unit * scale, scale, deviation, active, int(array.size))
+        measured, unit = _measure(array), self._unit(name)
+        self._spreads[name] = replace(measured, error=0.0 if unit <= U32 else unit * measured.scale)
 
     def observe(self, name: str, array: npt.NDArray[Any]) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
-        self._observed[name] = (*_scales(array), int(array.size))
+        self._observed[name] = _measure(array)
 
     def tolerance(self, name: str, reference: npt.NDArray[Any]) -> Tolerance:
         """The tolerance for the value ``name``, of which ``reference`` is the right answer."""
@@ -64,7 +75,16 @@ class Prediction:
         share = error / scale
         # what relu cut off has no error, so the root mean square says less than what the others have
         alive = max(known.active, FEWEST_ALIVE) if known is not None else 1.0
-        return Tolerance(WORST * share / math.sqrt(alive), 0.0, TYPICAL * share, why=_why(share, unit))
+        uneven = known.uneven if known is not None else 1.0
+        return Tolerance(WORST * share * uneven / math.sqrt(alive), 0.0, TYPICAL * share, why=_why(share, unit))
+
+    def settle(self, name: str, error: float) -> None:
+        """Notes the root-mean-square error that was found at ``name`` and accepted: what follows starts from it.
+
+        So each operator answers for what it adds itself, however deep it stands.
+        """
+        if name in self._spreads:
+            self._spreads[name] = replace(self._spreads[name], error=error)
 
     def _advance(self, name: str, reference: npt.NDArray[Any]) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
@@ -84,17 +104,25 @@ class Prediction:
         read = [s for s in (self._spreads.get(n) for n in node.inputs) if s is not None]
         arriving = max((s.scale for s in read), default=0.0)
         if reference is not None:
-            scale, deviation, active = _scales(reference)
-            elements: int | None = int(reference.size)
+            measured = _measure(reference)
         elif output in self._observed:
-            scale, deviation, active, elements = self._observed[output]
+            measured = self._observed[output]
         else:
             # neither side can bring it out: taken to be as large as what it was made from
-            scale, deviation = arriving, max((s.deviation for s in read), default=0.0)
-            active, elements = 1.0, None
-        own = math.hypot(self._own(node, output, read, elements) * scale, self._floor(node, output))
-        result = Spread(0.0, scale, deviation, active, elements)
-        return replace(result, error=math.hypot(_carried(node, read, result), own))
+            measured = Spread(0.0, arriving, max((s.deviation for s in read), default=0.0))
+        scale = measured.scale
+        # terms that cancel in the result leave their errors behind: the size that counts is that before cancelling
+        gain = self._gain(output)
+        summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
+        own = math.hypot(self._own(node, output, read, measured.elements) * summands, self._floor(node, output))
+        carried = _carried(node, read, measured)
+        if gain is not None and read:
+            carried = max(carried, gain * read[0].error)
+        return replace(measured, error=math.hypot(carried, own), uneven=_uneven(node, read, measured))
+
+    def _gain(self, output: str) -> float | None:
+        profile = self._profiles.get(output)
+        return None if profile is None else profile.gain
 
     def _own(self, node: Node, output: str, read: Sequence[Spread], elements: int | None) -> float:
         """The error that this operator adds, as a share of the result's scale."""
@@ -160,15 +188,44 @@ def _stored_error(dtype: str) -> float:
     return 8 / math.sqrt(12) / (2.0 ** int(digits) - 1)
 
 
-def _scales(array: npt.NDArray[Any]) -> tuple[float, float, float]:
-    """Root mean square, standard deviation, and share of non-zeros of the finite elements."""
+def _uneven(node: Node, read: Sequence[Spread], result: Spread) -> float:
+    """How much larger the typical error is where it is largest: errors of a sum follow the sizes of its terms.
+
+    A sum over many terms averages over the channels at its place; one over few follows single elements.
+    """
+    if not read:
+        return 1.0
+    if family(node.operator) == "linear":
+        summed = terms(node, tuple(s.elements for s in read), result.elements)
+        return max(read[0].uneven, read[0].loudest if summed > FEW_TERMS else read[0].peak)
+    return max(s.uneven for s in read)
+
+
+def _measure(array: npt.NDArray[Any]) -> Spread:
+    """A value's scale, deviation, share of non-zeros and how unevenly it is spread, over its finite elements."""
     if array.dtype.kind in "OSU":
-        return 0.0, 0.0, 1.0
+        return Spread(0.0, 0.0, 0.0)
     values = array.astype(np.float64)
-    values = values[np.isfinite(values)]
+    finite = np.isfinite(values)
+    if not finite.all():
+        values = np.where(finite, values, 0.0)
     if not values.size:
-        return 0.0, 0.0, 1.0
-    return rms(values), rms(values - values.mean()), float(np.count_nonzero(values) / values.size)
+        return Spread(0.0, 0.0, 0.0)
+    scale = rms(values)
+    if scale == 0.0:
+        return Spread(0.0, 0.0, 0.0, 0.0, int(values.size))
+    shares = np.square(values / scale)
+    features = 1 if values.ndim == 4 else -1
+    places = shares.mean(axis=features) if values.ndim > 2 else shares.mean()
+    return Spread(
+        error=0.0,
+        scale=scale,
+        deviation=rms(values - values.mean()),
+        active=float(np.count_nonzero(values) / values.size),
+        elements=int(values.size),
+        loudest=max(1.0, math.sqrt(float(np.max(places)))),
+        peak=max(1.0, math.sqrt(float(shares.max()))),
+    )
 
 
 def _why(share: float, unit: float) -> str:

@@ -126,7 +126,7 @@ class Verification:
             lines.append(f"{self.unpaired} inner values of {self.candidate} have no partner and were not compared")
         if self.weak:
             lines.append(
-                f"{len(self.weak)} values prove little: {self.weak[0].dtype} cannot hold their range "
+                f"{len(self.weak)} values prove little: rounding to {self.weak[0].dtype} may change half of them "
                 f"(first {self.weak[0].candidate!r}, scale {self.weak[0].judgement.scale:.1e})"
             )
         if self.dismissed:
@@ -239,7 +239,7 @@ class _Work:
         self.unpaired = len(self.alone)
         self.stored = _stored(self.pairs, reference, candidate)
         self.profiles = profiles_of(right)
-        self.predictions = [Prediction(candidate.graph, self.stored) for _ in feeds]
+        self.predictions = [Prediction(candidate.graph, self.stored, self.profiles) for _ in feeds]
         for prediction, (_, fed) in zip(self.predictions, feeds, strict=True):
             for name, value in fed.items():
                 prediction.enter(name, np.asarray(value))
@@ -275,6 +275,8 @@ class _Work:
                 a, b = as_array(left[pair.reference]), as_array(right[pair.candidate])
                 tolerance = self.given or prediction.tolerance(pair.candidate, a)
                 judgement = judge(a, b, tolerance, self.profiles.get(pair.candidate))
+                if judgement.agrees:
+                    prediction.settle(pair.candidate, judgement.rms_error)
                 if pair not in worst or _severity(judgement) > _severity(worst[pair][0]):
                     worst[pair] = (judgement, b.shape, str(b.dtype))
         return [self._row(pair, *worst[pair]) for pair in group]
