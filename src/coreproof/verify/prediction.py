@@ -171,7 +171,9 @@ def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
     if kind == "exponential":
         return scale * math.hypot(*(s.error for s in read))
     base = [s.deviation if kind == "norm" else s.scale for s in read]
-    shares = math.hypot(*(s.error / b for s, b in zip(read, base, strict=True) if b > 0))
+    each = [s.error / b for s, b in zip(read, base, strict=True) if b > 0]
+    # factors are often made from one value (x * sigmoid(x)), and then their errors have one sign
+    shares = sum(each) if kind == "elementwise" else math.hypot(*each)
     if kind == "average":
         # independent errors shrink with the root of the count, errors of the weights keep their share
         count = max(1.0, (read[0].elements or 1) / (result.elements or read[0].elements or 1))
