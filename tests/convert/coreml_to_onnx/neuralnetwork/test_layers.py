@@ -415,3 +415,66 @@ def test_a_run_time_shape_reshapes() -> None:
     x = normal(2, 6)
     found = run_layer("reshapeDynamic", x, np.asarray([3, -1], np.float32))
     close(found, x.reshape(3, 4))
+
+
+def test_a_continue_ends_the_iteration() -> None:
+    model = network(
+        [layer("copy", "x", "i"), layer("loop", "", "", maxLoopIterations=3)], {"x": (1,)}, {"i": None}, exact=True
+    )
+    body = model.network.layers[1].loop.bodyNetwork.layers
+    body.extend([layer("add", "i", "next", alpha=2.0), layer("copy", "next", "i"), layer("branch", "i", "")])
+    body[2].branch.ifBranch.layers.append(layer("loopContinue", "", ""))
+    assert run(model, x=np.asarray([1], np.float32))["i"].tolist() == [7]
+
+
+# layers that Apple's suite does not reach
+
+
+def test_average_dot_and_sequence_repeat() -> None:
+    a, b = normal(1, 3, 1, 1), normal(1, 3, 1, 1)
+    close(run_layer("average", a, b), (a + b) / 2)
+    close(run_layer("dot", a, b), (a * b).sum(1, keepdims=True))
+    cosine = (a * b).sum(1, keepdims=True) / (np.linalg.norm(a) * np.linalg.norm(b))
+    close(run_layer("dot", a, b, cosineSimilarity=True), cosine)
+    x = normal(2, 1, 3, 1, 1)
+    close(run_layer("sequenceRepeat", x, nRepetitions=3), np.concatenate([x] * 3))
+
+
+def suppressed(
+    boxes: np.ndarray, scores: np.ndarray, iou: float, least: float, most: int, per_class: bool
+) -> list[int]:
+    """The algorithm as NeuralNetwork.proto tells it."""
+    best, classes = scores.max(1), scores.argmax(1)
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    kept: list[int] = []
+    for i in np.argsort(-best, kind="stable"):
+        if best[i] < least:
+            continue
+        for j in kept:
+            side = np.maximum(0, np.minimum(high[i], high[j]) - np.maximum(low[i], low[j]))
+            both = side.prod()
+            union = boxes[i, 2:].prod() + boxes[j, 2:].prod() - both
+            if (not per_class or classes[i] == classes[j]) and both / union > iou:
+                break
+        else:
+            kept.append(int(i))
+    return (kept or [int(best.argmax())])[:most]
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+@pytest.mark.parametrize(("least", "most"), [(0.5, 30), (0.8, 4), (2.0, 5)])
+def test_non_maximum_suppression(per_class: bool, least: float, most: int) -> None:
+    rng = np.random.default_rng(3)
+    boxes = (rng.random((2, 40, 4)) * [1, 1, 0.5, 0.5] + [0, 0, 0.1, 0.1]).astype(np.float32)
+    scores = rng.random((2, 40, 3)).astype(np.float32)
+    found = run_layer(
+        "NonMaximumSuppression", boxes, scores, outputs=4,
+        iouThreshold=0.3, scoreThreshold=least, maxBoxes=most, perClassSuppression=per_class,
+    )  # fmt: skip
+    for entry in range(2):
+        kept = suppressed(boxes[entry], scores[entry], 0.3, least, most, per_class)
+        padding = most - len(kept)
+        assert found[2][entry].tolist() == kept + [-1] * padding
+        assert found[3][entry] == len(kept)
+        close(found[0][entry], np.pad(boxes[entry][kept], ((0, padding), (0, 0))))
+        close(found[1][entry], np.pad(scores[entry][kept], ((0, padding), (0, 0))))

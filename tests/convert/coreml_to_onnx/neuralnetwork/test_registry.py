@@ -6,9 +6,11 @@ import inspect
 
 import pytest
 
-import coreproof.convert.coreml_to_onnx.neuralnetwork.network  # noqa: F401  fills the registry
+from coreproof.convert.coreml_to_onnx.neuralnetwork.network import FAMILIES
 from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS, lowers
 from coreproof.model.coreml_proto import NeuralNetwork_pb2
+
+assert FAMILIES  # their import fills the registry
 
 LAYER_FIELDS = NeuralNetwork_pb2.NeuralNetworkLayer.DESCRIPTOR.oneofs_by_name["layer"].fields
 
