@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.channels import Profile
-from coreproof.verify.operators import family, stem, terms
-from coreproof.verify.tolerance import EXACT, FEWEST_ALIVE, SMALLEST, TYPICAL, U32, UNIT_ROUNDOFF, WORST, Tolerance, rms
+from coreproof.verify.operators import family, terms
+from coreproof.verify.tolerance import EXACT, SMALLEST, TYPICAL, U32, UNIT_ROUNDOFF, WORST, Tolerance, rms
 
 FEW_TERMS = 64
 """A sum of fewer terms (depthwise convolutions) does not average over channels."""
@@ -21,7 +21,7 @@ FEW_TERMS = 64
 
 @dataclass(frozen=True)
 class Spread:
-    """What is known of one value: predicted error (absolute, root mean square), scale, deviation, share of non-zeros.
+    """What is known of one value: predicted error (absolute, root mean square), scale, standard deviation.
 
     ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element, both
     in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of ``error``.
@@ -30,7 +30,6 @@ class Spread:
     error: float
     scale: float
     deviation: float
-    active: float = 1.0
     elements: int | None = None
     loudest: float = 1.0
     peak: float = 1.0
@@ -73,10 +72,8 @@ class Prediction:
         if scale == 0:
             return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit))
         share = error / scale
-        # what relu cut off has no error, so the root mean square says less than what the others have
-        alive = max(known.active, FEWEST_ALIVE) if known is not None else 1.0
         uneven = known.uneven if known is not None else 1.0
-        return Tolerance(WORST * share * uneven / math.sqrt(alive), 0.0, TYPICAL * share, why=_why(share, unit))
+        return Tolerance(WORST * share * uneven, 0.0, TYPICAL * share, why=_why(share, unit))
 
     def settle(self, name: str, error: float) -> None:
         """Notes the root-mean-square error that was found at ``name`` and accepted: what follows starts from it.
@@ -161,9 +158,7 @@ def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
     if not read:
         return 0.0
     if kind == "move":
-        # what relu cuts off loses its error too
-        share = result.active if stem(node.operator) == "relu" else 1.0
-        return max(s.error for s in read) * math.sqrt(share)
+        return max(s.error for s in read)
     if kind == "add":
         return math.hypot(*(s.error for s in read))
     if kind == "bounded":
@@ -204,7 +199,7 @@ def _uneven(node: Node, read: Sequence[Spread], result: Spread) -> float:
 
 
 def _measure(array: npt.NDArray[Any]) -> Spread:
-    """A value's scale, deviation, share of non-zeros and how unevenly it is spread, over its finite elements."""
+    """A value's scale, deviation and how unevenly it is spread, over its finite elements."""
     if array.dtype.kind in "OSU":
         return Spread(0.0, 0.0, 0.0)
     values = array.astype(np.float64)
@@ -215,7 +210,7 @@ def _measure(array: npt.NDArray[Any]) -> Spread:
         return Spread(0.0, 0.0, 0.0)
     scale = rms(values)
     if scale == 0.0:
-        return Spread(0.0, 0.0, 0.0, 0.0, int(values.size))
+        return Spread(0.0, 0.0, 0.0, int(values.size))
     shares = np.square(values / scale)
     features = 1 if values.ndim == 4 else -1
     places = shares.mean(axis=features) if values.ndim > 2 else shares.mean()
@@ -223,7 +218,6 @@ def _measure(array: npt.NDArray[Any]) -> Spread:
         error=0.0,
         scale=scale,
         deviation=rms(values - values.mean()),
-        active=float(np.count_nonzero(values) / values.size),
         elements=int(values.size),
         loudest=max(1.0, math.sqrt(float(np.max(places)))),
         peak=max(1.0, math.sqrt(float(shares.max()))),

@@ -66,10 +66,6 @@ WORST = 5.3 * TYPICAL
 """How many predicted errors a single element may reach: the largest of 10^7 normally distributed errors is 5.3 of
 them, and each of them may be TYPICAL times the predicted one."""
 
-FEWEST_ALIVE = 0.01
-"""Relu leaves zeros without error, so the elements it lets through err 1 / sqrt(their share) times as much as all
-together; shares below this count as this."""
-
 U32 = UNIT_ROUNDOFF["float32"]
 
 
