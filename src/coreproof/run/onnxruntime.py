@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
@@ -15,7 +17,8 @@ from coreproof.errors import RunError
 from coreproof.run.lowered import Prepared
 from coreproof.run.session import Session, read_inputs
 
-_MESSAGE_LIMIT = 1_900_000_000
+_KEPT_IN_MESSAGE = 50_000_000
+"""Bytes of weights beyond which they are written to a file once and mapped by every session, instead of copied to each."""
 
 
 class OnnxRuntimeSession(Session):
@@ -30,7 +33,8 @@ class OnnxRuntimeSession(Session):
         self.signature = prepared.signature
         self.engine = prepared.engine
         self._threads = threads
-        self._scratch: TemporaryDirectory[str] | None = None
+        self._scratch: Path | None = None
+        self._forget: Callable[[], object] | None = None
         self._outputs = [v.name or "" for v in prepared.graph.graph.outputs]
         self._session = self._open(())
         self._tapped: tuple[tuple[str, ...], Any] | None = None
@@ -45,14 +49,15 @@ class OnnxRuntimeSession(Session):
 
     @cached_property
     def _proto(self) -> onnx.ModelProto:
-        """The model as one message; weights beyond protobuf's limit stay in files, named by absolute path."""
+        """The model as one message; many weights stay out of it, in a file that the engine maps."""
         graph = self.prepared.graph.graph
         tensors = [v.const_value for v in graph.initializers.values() if v.const_value is not None]
-        if sum(t.nbytes for t in tensors) < _MESSAGE_LIMIT:
+        if sum(t.nbytes for t in tensors) < _KEPT_IN_MESSAGE:
             return ir.to_proto(ir.external_data.load_to_model(self.prepared.graph))
-        self._scratch = TemporaryDirectory(prefix="coreproof-")
-        ir.save(self.prepared.graph, Path(self._scratch.name) / "model.onnx", external_data="weights")
-        return onnx.load(Path(self._scratch.name) / "model.onnx", load_external_data=False)
+        self._scratch = Path(tempfile.mkdtemp(prefix="coreproof-"))
+        self._forget = weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+        ir.save(self.prepared.graph, self._scratch / "model.onnx", external_data="weights")
+        return onnx.load(self._scratch / "model.onnx", load_external_data=False)
 
     def _open(self, taps: Sequence[str]) -> Any:
         import onnxruntime as ort
@@ -65,7 +70,7 @@ class OnnxRuntimeSession(Session):
         try:
             if self._scratch is None:
                 return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-            path = Path(self._scratch.name) / "model.onnx"
+            path = self._scratch / "model.onnx"
             path.write_bytes(proto.SerializeToString())
             return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base class
@@ -100,8 +105,8 @@ class OnnxRuntimeSession(Session):
     def close(self) -> None:
         self._tapped = None
         self._session = None
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        if self._forget is not None:
+            self._forget()
 
 
 def live_part(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:

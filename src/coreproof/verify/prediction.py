@@ -24,7 +24,8 @@ class Spread:
     """What is known of one value: predicted error (absolute, root mean square), scale, standard deviation.
 
     ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element, both
-    in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of ``error``.
+    in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of ``error``; ``own`` is the part that
+    the operator itself adds.
     """
 
     error: float
@@ -34,6 +35,7 @@ class Spread:
     loudest: float = 1.0
     peak: float = 1.0
     uneven: float = 1.0
+    own: float = 0.0
 
 
 class Prediction:
@@ -78,10 +80,12 @@ class Prediction:
     def settle(self, name: str, error: float) -> None:
         """Notes the root-mean-square error that was found at ``name`` and accepted: what follows starts from it.
 
-        So each operator answers for what it adds itself, however deep it stands.
+        So each operator answers for what it adds itself, however deep it stands. Not less than the operator's own error
+        counts: in another run, with other values brought out, the engine may have computed it in another order.
         """
-        if name in self._spreads:
-            self._spreads[name] = replace(self._spreads[name], error=error)
+        known = self._spreads.get(name)
+        if known is not None:
+            self._spreads[name] = replace(known, error=max(error, known.own))
 
     def _advance(self, name: str, reference: npt.NDArray[Any]) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
@@ -115,7 +119,7 @@ class Prediction:
         carried = _carried(node, read, measured)
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
-        return replace(measured, error=math.hypot(carried, own), uneven=_uneven(node, read, measured))
+        return replace(measured, error=math.hypot(carried, own), uneven=_uneven(node, read, measured), own=own)
 
     def _gain(self, output: str) -> float | None:
         profile = self._profiles.get(output)
