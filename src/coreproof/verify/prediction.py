@@ -23,9 +23,9 @@ FEW_TERMS = 64
 class Spread:
     """What is known of one value: predicted error (absolute, root mean square), scale, standard deviation.
 
-    ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element, both
-    in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of ``error``; ``own`` is the part that
-    the operator itself adds.
+    ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element,
+    both in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of
+    ``error``; ``own`` is the part that the operator itself adds.
     """
 
     error: float
