@@ -160,9 +160,8 @@ def test_package_without_weights(package: Path) -> None:
 def test_weights_cut_short(package: Path) -> None:
     weights = package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
     os.truncate(weights, 150)
-    model = cp.load(package)
     with pytest.raises(UnreadableModelError, match="ends at byte 150"):
-        model.weight_file("@model_path/weights/weight.bin").read(64)
+        cp.load(package)
 
 
 def test_weights_outside_the_package(package: Path) -> None:

@@ -159,8 +159,8 @@ def load_coreml(path: Path) -> CoreMLModel:
         spec_file, folder = path, None
     spec = _parse(spec_file, path)
     model = CoreMLModel(spec, name=path.stem, path=path, folder=folder)
-    for file_name in _blob_files(spec):
-        model.weight_file(file_name)
+    for file_name, offset in _blobs(spec):
+        model.weight_file(file_name).check(offset)
     return model
 
 
@@ -233,13 +233,13 @@ def _parse(spec_file: Path, where: Path) -> Any:
     return spec
 
 
-def _blob_files(spec: Any) -> Iterator[str]:
-    """The distinct weight files that an ML Program names, nested blocks and pipeline stages included."""
-    seen: set[str] = set()
+def _blobs(spec: Any) -> Iterator[tuple[str, int]]:
+    """The weight files that an ML Program names and where in them, nested blocks and pipeline stages included."""
+    seen: set[tuple[str, int]] = set()
 
     def visit_value(value: Any) -> None:
         if value.WhichOneof("value") == "blobFileValue":
-            seen.add(value.blobFileValue.fileName)
+            seen.add((value.blobFileValue.fileName, value.blobFileValue.offset))
 
     def visit_block(block: Any) -> None:
         for operation in block.operations:

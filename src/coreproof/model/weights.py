@@ -67,11 +67,8 @@ class WeightFile:
 
         Sub-byte integers are unpacked to one int8 or uint8 an element.
         """
-        record = self._slice(offset, _RECORD_BYTES)
-        sentinel, dtype, size, start, padding_bits = _METADATA.unpack(record[: _METADATA.size].tobytes())
-        if sentinel != _SENTINEL:
-            raise self._damaged(f"a blob record at byte {offset}", f"{sentinel:#x}")
-        data = self._slice(start, size)
+        dtype, data, padding_bits = self._blob(offset)
+        size, start = data.size, offset + _RECORD_BYTES
         if dtype in _WHOLE:
             itemsize = _WHOLE[dtype].itemsize
             if size % itemsize:
@@ -82,6 +79,18 @@ class WeightFile:
             padding = padding_bits if padding_bits < 8 else 0
             return unpack_bits(data, bits, (size * 8 - padding) // bits, signed=signed)
         raise self._damaged("a known blob dtype", f"dtype {dtype} at byte {offset}")
+
+    def check(self, offset: int) -> None:
+        """Raises UnreadableModelError when the blob at ``offset`` is not there, or not all of it."""
+        self._blob(offset)
+
+    def _blob(self, offset: int) -> tuple[int, npt.NDArray[np.uint8], int]:
+        """dtype, bytes and padding bits of the blob whose record stands at ``offset``."""
+        record = self._slice(offset, _RECORD_BYTES)
+        sentinel, dtype, size, start, padding_bits = _METADATA.unpack(record[: _METADATA.size].tobytes())
+        if sentinel != _SENTINEL:
+            raise self._damaged(f"a blob record at byte {offset}", f"{sentinel:#x}")
+        return dtype, self._slice(start, size), padding_bits
 
     def _slice(self, start: int, size: int) -> npt.NDArray[np.uint8]:
         if start + size > self._bytes.size:
