@@ -1,4 +1,4 @@
-"""The ONNX backend tests as a judge: each model is converted to Core ML, run by coreproof's runtime, compared with the stored outputs.
+"""The ONNX backend tests as a judge: models converted to Core ML, run by coreproof's runtime, held against stored outputs.
 
     python -m conformance.onnx_backend [--to mlprogram|neuralnetwork] [--precision fp32|fp16] [--only SUBSTRING]
 
@@ -25,14 +25,19 @@ import onnx_ir as ir
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
+from coreproof.convert.onnx_to_coreml import ops
 from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
+from coreproof.convert.onnx_to_coreml.lowering import registered
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.onnx import OnnxModel
 from coreproof.run.session import session
 
 HERE = Path(__file__).parent
 KNOWN_FAILURES = HERE / "onnx_known_failures.json"
+assert ops.FAMILIES  # their import fills the registry
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
+RECORDS = {"ML Program": "mlprogram-fp32", "ML Program fp16": "mlprogram-fp16", "NeuralNetwork": "neuralnetwork-fp32"}
+"""Columns of the table and the recorded run that each is made from."""
 FP16_TOLERANCE = 1e-2
 """Relative and absolute tolerance of float16 runs, that of the strict form of Apple's suite."""
 
@@ -133,9 +138,7 @@ def _freeze(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.ModelProto, Sa
     return frozen, ({k: v for k, v in inputs.items() if k == first}, outputs)
 
 
-def _attempt(
-    case: Any, model: onnx.ModelProto, samples: list[Sample], to: str, precision: str
-) -> Exception | None:
+def _attempt(case: Any, model: onnx.ModelProto, samples: list[Sample], to: str, precision: str) -> Exception | None:
     """None when every sample comes out as stored, else what went wrong."""
     try:
         if any(v is None for inputs, outputs in samples for v in (*inputs.values(), *outputs)):
@@ -181,6 +184,50 @@ def known_failures() -> dict[str, str]:
     return json.loads(KNOWN_FAILURES.read_text()) if KNOWN_FAILURES.exists() else {}
 
 
+def operator_table() -> str:
+    """docs/operators-onnx.md: every lowered operator, from the registry, with how its tests ended, from the results."""
+    columns = {name: found for name, key in RECORDS.items() if (found := _by_operator(key))}
+    lines = [
+        "# ONNX operators that are converted to Core ML",
+        "",
+        "Made by `python -m conformance.onnx_backend` from the registry and the recorded runs of the ONNX backend tests.",
+        "A cell counts the tests that use the operator: passed / refused / failed. A refusal names the node and says what",
+        "Core ML cannot express; tests whose parameter inputs had to be made constants count as passed.",
+        "",
+    ]
+    for name, key in RECORDS.items():
+        document = _recorded(key)
+        if document is not None:
+            counts = ", ".join(f"{n} {status}" for status, n in sorted(document["counts"].items()))
+            lines.append(f"- {name}: {sum(document['counts'].values())} tests: {counts} (`{document['command']}`)")
+    lines += [
+        "",
+        "| operator | form changes at opset | " + " | ".join(columns) + " |",
+        "| --- | --- |" + " --- |" * len(columns),
+    ]
+    for operator, versions in registered().items():
+        cells = [_ended(found.get(operator.rpartition(":")[2])) for found in columns.values()]
+        lines.append(f"| {operator} | {', '.join(map(str, versions))} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _recorded(key: str) -> Any:
+    path = HERE / "results" / f"onnx-{key}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _by_operator(key: str) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = {}
+    for test in (_recorded(key) or {"tests": []})["tests"]:
+        for operator in test["operators"]:
+            found.setdefault(operator, Counter())["passed" if test["status"] == "frozen" else test["status"]] += 1
+    return found
+
+
+def _ended(counts: Counter[str] | None) -> str:
+    return "no test" if counts is None else " / ".join(str(counts[s]) for s in ("passed", "refused", "failed"))
+
+
 def main() -> int:
     """Runs all tests; exit 1 when one fails that is not known to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -213,6 +260,7 @@ def main() -> int:
             "tests": [asdict(o) for o in outcomes],
         }
         results.write_text(json.dumps(document, indent=0))
+        (HERE.parent / "docs" / "operators-onnx.md").write_text(operator_table())
     for outcome in unexpected:
         print(f"not known to fail: {outcome.name}: {outcome.reason}")
     return 1 if unexpected else 0
@@ -221,5 +269,3 @@ def main() -> int:
 if __name__ == "__main__":
     with contextlib.suppress(BrokenPipeError):
         sys.exit(main())
-
-

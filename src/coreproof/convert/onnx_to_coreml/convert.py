@@ -77,6 +77,10 @@ def onnx_to_coreml(
             )
         planned[name], said = flexible_shape(name, declared, (shapes or {}).get(name))
         notes += said
+        if 0 in planned[name].default:
+            raise ConversionError(
+                f"input {name!r} has no elements", expected="lengths of at least 1", found=str(list(planned[name].default))
+            )
     check_images(pictures, planned)
     for name, shape in planned.items():
         factor, offset = pictures[name].affine(shape.default[1]) if name in pictures else (None, None)

@@ -155,8 +155,10 @@ def lrn(ctx: Context, x: Operand, *, size: int, alpha: float = 0.0001, beta: flo
 
 @lowering("LpNormalization")
 def lp_normalization(ctx: Context, x: Operand, *, axis: int = -1, p: int = 2) -> Result:
+    """x / norm, and 0 where the norm is 0."""
     reduce = ctx.mb.reduce_l1_norm if p == 1 else ctx.mb.reduce_l2_norm
-    return ctx.mb.real_div(x=x, y=reduce(x=x, axes=[axis], keep_dims=True))
+    norm = reduce(x=x, axes=[axis], keep_dims=True)
+    return ctx.mb.real_div(x=x, y=ctx.mb.maximum(x=norm, y=ctx.dtype(np.finfo(ctx.dtype).tiny)))
 
 
 @lowering("MeanVarianceNormalization")

@@ -25,7 +25,7 @@ def max_pool(
     storage_order: int = 0,
     strides: Sequence[int] | None = None,
 ) -> Result:
-    if len(ctx.node.outputs) > 1 and ctx.node.outputs[1].uses():
+    if len(ctx.node.outputs) > 1 and (ctx.node.outputs[1].uses() or ctx.node.outputs[1].is_graph_output()):
         raise ctx.refuse("the output Indices is used", "values only")
     if any(d != 1 for d in dilations or ()):
         raise ctx.refuse(f"dilations {list(dilations or ())}", "dilations of 1")
