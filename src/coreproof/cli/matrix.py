@@ -28,13 +28,15 @@ def agreement_table(comparison: Comparison) -> Table:
     numbered = sum(len(name) + 3 for name in comparison.names) > 60
     table = Table(title=comparison.title or None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     if numbered:
-        table.add_column("", justify="right", style="dim", no_wrap=True)
+        table.add_column("", justify="right", style="dim", no_wrap=True, min_width=2)
     table.add_column("", style="bold", no_wrap=True)
     for position, name in enumerate(comparison.names, start=1):
-        table.add_column(str(position) if numbered else name, justify="right", no_wrap=True)
+        table.add_column(
+            str(position) if numbered else name, justify="right", no_wrap=True, min_width=len(f"{photos:,}")
+        )
     if comparison.accuracies:
         known = next(iter(comparison.accuracies.values())).photos
-        table.add_column(f"right of {known:,}", justify="right", no_wrap=True)
+        table.add_column("right" if numbered else f"right of {known:,}", justify="right", no_wrap=True, min_width=5)
     counts = comparison.agreement()
     least = min((pair.count for pair in comparison.pairs.values()), default=photos)
     for position, a in enumerate(comparison.names, start=1):

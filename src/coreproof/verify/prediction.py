@@ -177,6 +177,9 @@ def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
         # independent errors shrink with the root of the count, errors of the weights keep their share
         count = max(1.0, (read[0].elements or 1) / (result.elements or read[0].elements or 1))
         return math.hypot(scale * shares, read[0].error / math.sqrt(count))
+    if kind == "elementwise" and len(read) == 1:
+        # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
+        return max(scale * shares, read[0].error)
     return scale * shares
 
 

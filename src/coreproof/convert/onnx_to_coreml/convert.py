@@ -79,7 +79,9 @@ def onnx_to_coreml(
         notes += said
         if 0 in planned[name].default:
             raise ConversionError(
-                f"input {name!r} has no elements", expected="lengths of at least 1", found=str(list(planned[name].default))
+                f"input {name!r} has no elements",
+                expected="lengths of at least 1",
+                found=str(list(planned[name].default)),
             )
     check_images(pictures, planned)
     for name, shape in planned.items():
