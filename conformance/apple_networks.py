@@ -32,7 +32,7 @@ def layer_table(outcomes: Iterable[Outcome]) -> str:
         if outcome.kind not in KINDS:
             continue
         total[outcome.status] += 1
-        failed += [outcome] if outcome.status == "failed" else []
+        failed += [outcome] if outcome.status in ("failed", "not lowered") else []
         for layer in {name.split(":")[0] for name in outcome.operators}:
             counts[layer][outcome.status] += 1
     lines = [
@@ -53,7 +53,7 @@ def layer_table(outcomes: Iterable[Outcome]) -> str:
         module = LAYERS[layer].__module__.rsplit(".", 1)[1]
         lines.append(f"| `{layer}` | {module} | {figures if sum(ended.values()) else 'no test'} |")
     if failed:
-        lines += ["", "## Tests that failed", ""]
+        lines += ["", "## Tests that failed, or were refused", ""]
         lines += [f"- `{o.test.split('::', 1)[-1][:120]}`: {o.message.splitlines()[0][:160]}" for o in failed]
     return "\n".join([*lines, ""])
 
