@@ -118,8 +118,8 @@ class ProgramBuilder:
         program.add_function("main", function)
         limit_rank(program, self.source)
         separate(function, self.names, self._named)
-        for (plan, _), output in zip(plans, function.outputs, strict=True):
-            output.name = output.op.name = plan.name  # a rewrite at the very end makes a new output
+        for (leaving, _), output in zip(plans, function.outputs, strict=True):
+            output.name = output.op.name = leaving.name  # a rewrite at the very end makes a new output
         return Built(program, list(inputs), [p[0] for p in plans], self.provenance, self.context.notes, self.names)
 
     def _report(self, missing: list[tuple[str, str]], problems: list[CoreproofError]) -> None:
