@@ -22,6 +22,11 @@ def command(
         raise MissingDependencyError("Netron is not installed", fix="pip install 'coreproof[view]'") from None
     if not model.exists():
         raise UnreadableModelError("there is no such model", where=str(model))
-    host, chosen = netron.start(str(model), ("localhost", port), browse=browse, verbosity=0)
+    shown = model
+    if model.is_dir():
+        from coreproof.model.coreml import package_spec
+
+        shown = package_spec(model)  # Netron's server reads a file; it finds the weights beside it
+    host, chosen = netron.start(str(shown), ("localhost", port), browse=browse)
     typer.echo(f"Netron shows {model.name} at http://{host}:{chosen}; stop with Ctrl-C")
     netron.wait()

@@ -43,13 +43,14 @@ def convert(
         )
     from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
 
-    middle: Any = _to_onnx(source, fold_batchnorm)
+    # a PyTorch model is traced with a free batch where other shapes than its own are asked for
+    middle: Any = _to_onnx(source, fold_batchnorm, batch="batch" if shapes else None)
     if precision is None:
         precision = "fp16" if to == "mlprogram" else "fp32"
     return onnx_to_coreml(middle, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes)
 
 
-def _to_onnx(source: Model, fold_batchnorm: bool) -> Model:
+def _to_onnx(source: Model, fold_batchnorm: bool, batch: str | None = None) -> Model:
     if source.format == "onnx":
         return source
     if source.format == "torch":
@@ -57,7 +58,7 @@ def _to_onnx(source: Model, fold_batchnorm: bool) -> Model:
         from coreproof.model.torch import TorchModel
 
         assert isinstance(source, TorchModel)
-        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm)
+        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, batch=batch)
     from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml import CoreMLModel
     from coreproof.model.onnx import OnnxModel

@@ -153,7 +153,7 @@ def load_coreml(path: Path) -> CoreMLModel:
     Raises UnreadableModelError for a damaged or incomplete one, UnsafeModelError for one that reaches outside itself.
     """
     if path.is_dir():
-        spec_file = _package_spec(path)
+        spec_file = package_spec(path)
         folder: Path | None = spec_file.parent
     else:
         spec_file, folder = path, None
@@ -164,7 +164,8 @@ def load_coreml(path: Path) -> CoreMLModel:
     return model
 
 
-def _package_spec(package: Path) -> Path:
+def package_spec(package: Path) -> Path:
+    """The file inside a .mlpackage folder that holds the model itself, as its manifest says."""
     manifest_file = package / "Manifest.json"
     try:
         manifest = json.loads(manifest_file.read_text())

@@ -38,6 +38,9 @@ class ShapeRange:
     low: int
     high: int | None
 
+    def __str__(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low}..{'' if self.high is None else self.high}"
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -64,6 +67,10 @@ class Feature:
         if self.kind != "tensor":
             return f"{self.name}: {self.kind}"
         shape = "?" if self.shape is None else "x".join("?" if d is None else str(d) for d in self.shape)
+        if self.ranges:
+            shape = "x".join(str(r) for r in self.ranges)
+        elif len(self.enumerated) > 1:
+            shape = " or ".join("x".join(map(str, option)) for option in self.enumerated)
         return f"{self.name}: {self.dtype or '?'}[{shape}]"
 
 
