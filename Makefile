@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH_VENV := .venv-bench
+JUDGE_VENV := .venv-judge
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
@@ -12,6 +13,7 @@ BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
 BENCH_READY := $(BENCH_VENV)/.ready
+JUDGE_READY := $(JUDGE_VENV)/.ready
 
 # The stand-in for Core ML's native binding that lets Apple's tests run elsewhere: where it lies, unless the caller says.
 COREPROOF_APPLE_SUITE ?= $(wildcard ../shared/conformance/apple)
@@ -55,11 +57,17 @@ $(BENCH_READY): benchmarks/requirements.txt
 bench: $(READY) $(BENCH_READY) ## Measure conversion and latency beside the peers; writes benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks.bench --peers $(BENCH_VENV)/bin/python $(ARGS)
 
-conformance-apple: $(READY) ## Let Apple's own tests judge what is lowered from Core ML.
-	$(BIN)/python -m conformance.apple $(ARGS)
+$(JUDGE_READY): conformance/requirements.txt
+	$(PYTHON) -m venv $(JUDGE_VENV)
+	$(JUDGE_VENV)/bin/python -m pip install --quiet --constraint conformance/requirements.txt torch
+	$(JUDGE_VENV)/bin/python -m pip install --quiet --requirement conformance/requirements.txt
+	@touch $@
+
+conformance-apple: $(READY) $(JUDGE_READY) ## Let Apple's own tests judge what is lowered from Core ML.
+	$(BIN)/python -m conformance.apple --python $(CURDIR)/$(JUDGE_VENV)/bin/python $(ARGS)
 
 conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted to Core ML.
 	$(BIN)/python -m conformance.onnx_backend $(ARGS)
 
 clean: ## Remove what was made here, the environments too.
-	rm -rf build dist $(VENV) $(BENCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist $(VENV) $(BENCH_VENV) $(JUDGE_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
