@@ -17,7 +17,6 @@ from coreproof.convert import convert
 from coreproof.errors import CoreproofError, InputError
 from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
-from coreproof.model.coreml import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
 from coreproof.model.torch import TorchModel
@@ -479,6 +478,3 @@ def _size(path: Path) -> str:
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
     total = sum(p.stat().st_size for p in files)
     return f"{total / 1e6:.1f} MB"
-
-
-__all__ = ["CoreMLModel", "Proof", "Step", "prove", "versions"]
