@@ -75,7 +75,7 @@ class UnsupportedOperatorsError(CoreproofError):
         )
         super().__init__(
             f"{len(by_operator)} operator(s) of {source} cannot be lowered to {target}: {listed}",
-            fix="see docs/operators.md for what is lowered, or cut the part out of the model",
+            fix="see docs/operators-*.md for what is lowered, or cut the part out of the model",
         )
 
 

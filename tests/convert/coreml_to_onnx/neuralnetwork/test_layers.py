@@ -9,7 +9,7 @@ import pytest
 
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import layer, network, run, run_layer
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 F = torch.nn.functional
 
 RNG = np.random.default_rng(7)
