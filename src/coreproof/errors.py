@@ -8,6 +8,7 @@ CoreproofError
  ├─ InputError                  what was fed to a model does not fit the model's inputs
  ├─ RunError                    the engine refused or failed while running
  ├─ PhotoError                  a picture that cannot be read, a folder without pictures
+ ├─ EditError                   an edit that names what is not there, or leaves the model without sense
  ├─ LineupError                 a line-up file that names models or feedings that make no sense
  └─ MissingDependencyError      an optional package that this verb needs
 """
@@ -93,6 +94,10 @@ class RunError(CoreproofError, RuntimeError):
 
 class PhotoError(CoreproofError):
     """A picture that cannot be read, or a folder in which there is none."""
+
+
+class EditError(CoreproofError, ValueError):
+    """An edit that names something which is not there, or would leave the model without sense."""
 
 
 class LineupError(CoreproofError):

@@ -1,0 +1,166 @@
+"""Body: a model opened for surgery. The verbs are written once on its primitives; each format has its own body."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import EditError
+from coreproof.model.base import Model
+from coreproof.model.graph import Graph, Node
+
+
+class Body(ABC):
+    """A private copy of a model that is changed in place, then closed into a new model.
+
+    Layers and values are named as in ``graph``. A primitive changes what its name says and nothing else; it raises EditError
+    for a name, an attribute or a value that does not fit, and leaves the body unchanged then.
+    """
+
+    @property
+    @abstractmethod
+    def model(self) -> Model:
+        """The body as it is now, as a model that can be looked at and run (not a copy: it changes with the body)."""
+
+    @property
+    def graph(self) -> Graph:
+        """The layers as they are now."""
+        return self.model.graph
+
+    @abstractmethod
+    def close(self) -> Model:
+        """The new model. What was not changed is stored as it was, byte for byte."""
+
+    # layers
+
+    @abstractmethod
+    def remove(self, layer: str) -> None:
+        """Takes a layer out; whoever reads its outputs still names them."""
+
+    @abstractmethod
+    def set_inputs(self, layer: str, inputs: Sequence[str]) -> None:
+        """Makes ``layer`` read these values; in an ML Program they replace the values that it reads, in order, settings apart."""
+
+    @abstractmethod
+    def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:
+        """Makes ``layer`` call what it makes by these names; readers and features are not touched."""
+
+    @abstractmethod
+    def add(
+        self,
+        operator: str,
+        name: str,
+        inputs: Sequence[str] | Mapping[str, str],
+        outputs: Sequence[str],
+        attributes: Mapping[str, Any],
+        after: str | None,
+    ) -> None:
+        """Puts a new layer behind the layer ``after`` (None: at the front).
+
+        ``attributes`` holds settings and weights alike (numpy arrays); the format's own names.
+        """
+
+    @abstractmethod
+    def set(self, layer: str, attribute: str, value: Any) -> None:
+        """Gives an attribute, or a weight (a numpy array, in the layer's own order), another value; None takes it away."""
+
+    @abstractmethod
+    def weights(self, layer: str) -> dict[str, npt.NDArray[np.generic]]:
+        """The layer's weights by name, in real values and in the shape that the layer gives them."""
+
+    # names
+
+    @abstractmethod
+    def rename_layer(self, old: str, new: str) -> None:
+        """Gives a layer another name; its outputs keep theirs."""
+
+    @abstractmethod
+    def rename_value(self, old: str, new: str) -> None:
+        """Renames a value or a feature everywhere: layers, nested blocks, features, preprocessing, classifier."""
+
+    # features
+
+    @abstractmethod
+    def set_output(self, value: str, instead_of: str | None = None) -> None:
+        """Declares ``value`` as an output (a multi-array, its type inferred), new or in the place of another one."""
+
+    @abstractmethod
+    def drop_output(self, name: str) -> None:
+        """Takes an output away."""
+
+    @abstractmethod
+    def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
+        """Declares ``value`` as an input, fed from outside from now on."""
+
+    @abstractmethod
+    def drop_input(self, name: str) -> None:
+        """Takes an input away."""
+
+    # helpers for the verbs
+
+    def node(self, layer: str) -> Node:
+        """The layer of that name, or one that makes a value of that name; EditError that lists near names."""
+        nodes = self.graph.nodes
+        for node in nodes:
+            if node.name == layer:
+                return node
+        for node in nodes:
+            if layer in node.outputs:
+                return node
+        raise EditError(
+            f"there is no layer {layer!r}",
+            where=self.model.name,
+            expected="a layer or the value that it makes" + _near(layer, [n.name for n in nodes]),
+            found=layer,
+            fix="`coreproof show MODEL --layers` lists them",
+        )
+
+    def require_value(self, name: str) -> str:
+        """``name``, when some layer, input or constant makes it; EditError otherwise."""
+        graph = self.graph
+        made = {*graph.inputs, *graph.values, *(o for n in graph.nodes for o in n.outputs)}
+        if name in made:
+            return name
+        raise EditError(
+            f"there is no value {name!r}", where=self.model.name, expected="a value" + _near(name, sorted(made))
+        )
+
+    def require_free(self, name: str) -> str:
+        """``name``, when no layer and no value bears it yet; EditError otherwise."""
+        graph = self.graph
+        if name in graph.values or any(name == n.name or name in n.outputs for n in graph.nodes):
+            raise EditError(f"the name {name!r} is taken", where=self.model.name, fix="choose another")
+        return name
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, names, n=3)
+    return f", such as {', '.join(near)}" if near else ""
+
+
+def open_body(model: Model) -> Body:
+    """Opens a model for surgery; EditError for a format that cannot be operated on."""
+    if model.format == "onnx":
+        from coreproof.surgery.onnx import OnnxBody
+
+        return OnnxBody(model)
+    if model.format == "neuralnetwork":
+        from coreproof.surgery.network import NetworkBody
+
+        return NetworkBody(model)
+    if model.format == "mlprogram":
+        from coreproof.surgery.program import ProgramBody
+
+        return ProgramBody(model)
+    raise EditError(
+        f"surgery on a {model.format} model is not possible",
+        where=model.name,
+        expected="an ONNX, NeuralNetwork or ML Program model",
+        fix="convert a PyTorch model first; split a pipeline into its stages",
+    )

@@ -1,0 +1,85 @@
+"""Finding: what the doctor says about a model; Suspicion and Remedy: what a rule proposes, before it is proved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from coreproof.surgery.edit import Edit
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in the model that cannot be right, or cannot run, whatever the model is for.
+
+    ``kind`` is one word for the rules ("dangling-input", "shape", "rank", "labels", ...); ``loud`` says that the model does
+    not run because of it.
+    """
+
+    kind: str
+    layer: str | None
+    expected: str
+    found: str
+    loud: bool = True
+
+    def __str__(self) -> str:
+        place = f"layer {self.layer!r}: " if self.layer is not None else ""
+        return f"{place}expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A repair that may help: what it does in words, and its edits."""
+
+    words: str
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A fault as its rule recognises it.
+
+    ``layer`` is where it shows; ``evidence`` is what was expected and found; ``cause`` is what is known to cause it. ``remedies``
+    stand in the order in which they are tried. ``needs`` says what the doctor would have to be given where the
+    model alone does not tell. ``weight`` orders findings: 90 the model cannot run, 70 its answers are wrong, 50 its values
+    are, 20 it is untidy.
+    """
+
+    rule: str
+    layer: str | None
+    evidence: str
+    cause: str
+    remedies: tuple[Remedy, ...] = ()
+    needs: str | None = None
+    weight: int = 50
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault, its repair, and whether the repair was carried out and proved.
+
+    ``proof`` says what was measured before and after the repair. ``edits`` carry it out.
+    """
+
+    rule: str
+    layer: str | None
+    evidence: str
+    cause: str
+    repair: str
+    repaired: bool = False
+    proof: str | None = None
+    edits: tuple[Edit, ...] = field(default=(), repr=False)
+    weight: int = 50
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as ``coreproof doctor --json`` prints it."""
+        return {
+            "rule": self.rule,
+            "layer": self.layer,
+            "evidence": self.evidence,
+            "cause": self.cause,
+            "repair": self.repair,
+            "repaired": self.repaired,
+            "proof": self.proof,
+            "edits": [str(edit) for edit in self.edits],
+        }

@@ -1,0 +1,35 @@
+"""The rules of the doctor, one file a fault: how it is recognised, explained, repaired."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import TYPE_CHECKING
+
+from coreproof.surgery.finding import Suspicion
+
+if TYPE_CHECKING:
+    from coreproof.surgery.patient import Patient
+
+Rule = Callable[["Patient"], Iterable[Suspicion]]
+_RULES: dict[str, Rule] = {}
+
+
+def rule(name: str) -> Callable[[Rule], Rule]:
+    """Registers a rule: a function of the patient that yields what it suspects, and nothing where it sees no fault."""
+
+    def register(function: Rule) -> Rule:
+        _RULES[name] = function
+        return function
+
+    return register
+
+
+@cache
+def rules() -> dict[str, Rule]:
+    """All rules by name; imports every file of this folder."""
+    for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
+        importlib.import_module(f"{__name__}.{module}")
+    return dict(_RULES)

@@ -1,0 +1,5 @@
+"""The verbs of surgery, written once for all formats on a body's primitives; every file here registers its own."""
+
+from coreproof.surgery.verbs import layers
+
+__all__ = ["layers"]

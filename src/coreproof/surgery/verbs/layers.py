@@ -1,0 +1,136 @@
+"""Verbs on layers: delete, connect, insert, replace, set, rename."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from coreproof.errors import EditError
+from coreproof.model.graph import Node
+from coreproof.surgery.body import Body
+from coreproof.surgery.edit import verb
+
+
+@verb
+def delete(body: Body, layer: str, reconnect: bool = True) -> None:
+    """Takes a layer out. ``reconnect``: whoever read its output reads its (first) input from then on; else they are cut."""
+    node = body.node(layer)
+    if not reconnect:
+        body.remove(node.name)
+        return
+    source = _passes_on(body, node)
+    if node.outputs[0] in body.graph.outputs:
+        _end_at(body, node, source)
+        return
+    for reader in body.graph.consumers(node.outputs[0]):
+        body.set_inputs(reader.name, [source if name == node.outputs[0] else name for name in reader.inputs])
+    body.remove(node.name)
+
+
+def _passes_on(body: Body, node: Node) -> str:
+    """The value that stands in for the output of ``node`` when it is gone: the one that is not a constant."""
+    graph = body.graph
+    fed = [n for n in node.inputs if n and n not in node.parameters and not _is_constant(body, n)]
+    if not fed or len(node.outputs) != 1:
+        raise EditError(
+            f"layer {node.name!r} cannot be bridged",
+            where=graph.name,
+            expected="a layer with an input and one output",
+            found=f"{len(fed)} inputs, {len(node.outputs)} outputs",
+            fix="delete it with reconnect = false, then connect its readers",
+        )
+    return fed[0]
+
+
+def _is_constant(body: Body, name: str) -> bool:
+    value = body.graph.values.get(name)
+    return value is not None and value.constant
+
+
+def _end_at(body: Body, node: Node, source: str) -> None:
+    """Takes out a layer that makes an output: the layer before it makes that output, under the same name."""
+    graph = body.graph
+    before = graph.producer(source)
+    if before is None or source in graph.outputs:
+        raise EditError(
+            f"layer {node.name!r} makes the output {node.outputs[0]!r} straight from {source!r}, which cannot be an output",
+            fix="declare another output first",
+        )
+    output = node.outputs[0]
+    body.remove(node.name)
+    for reader in graph.consumers(source):
+        if reader.name != node.name:
+            body.set_inputs(reader.name, [output if name == source else name for name in reader.inputs])
+    body.set_outputs(before.name, [output if name == source else name for name in before.outputs])
+
+
+@verb
+def connect(body: Body, source: str, to: str, input: int | str | None = None) -> None:
+    """Makes the layer ``to`` read ``source`` (a value, or the first output of the layer of that name).
+
+    ``input`` says which of its inputs, by position or by the value that it reads now; it may be left out where there is one.
+    """
+    graph = body.graph
+    node = body.node(to)
+    value = source if _is_value(body, source) else body.node(source).outputs[0]
+    fed = list(node.inputs)
+    dynamic = [i for i, n in enumerate(fed) if n not in node.parameters and not _is_constant(body, n)]
+    if isinstance(input, str) and not input.isdigit():
+        if input not in fed:
+            raise EditError(f"layer {node.name!r} does not read {input!r}", expected=", ".join(fed), found=input)
+        place = fed.index(input)
+    elif input is not None:
+        place = int(input)
+        if place >= len(fed):
+            raise EditError(f"layer {node.name!r} has no input {place}", expected=f"0 to {len(fed) - 1}", found=place)
+    elif len(dynamic) == 1:
+        place = dynamic[0]
+    else:
+        raise EditError(
+            f"layer {node.name!r} has {len(dynamic)} inputs",
+            where=graph.name,
+            expected="which of them is connected",
+            found=", ".join(fed[i] for i in dynamic) or "none",
+            fix="say input = 0, or the value that is replaced",
+        )
+    fed[place] = value
+    body.set_inputs(node.name, fed)
+
+
+def _is_value(body: Body, name: str) -> bool:
+    graph = body.graph
+    return name in graph.inputs or name in graph.values or graph.producer(name) is not None
+
+
+@verb
+def insert(
+    body: Body,
+    operator: str,
+    name: str,
+    after: str,
+    inputs: Sequence[str] | Mapping[str, str] | None = None,
+    output: str | None = None,
+    before: Sequence[str] | str | None = None,
+    **attributes: Any,
+) -> None:
+    """Puts a new layer behind the value ``after``; its readers (or only the layers ``before``) read the new one.
+
+    ``operator`` and ``attributes`` are the format's own names; arrays are weights. ``inputs``: what it reads, default ``after``.
+    """
+    value = after if _is_value(body, after) else body.node(after).outputs[0]
+    made = output or name
+    body.require_free(name)
+    if made != name:
+        body.require_free(made)
+    only = [before] if isinstance(before, str) else list(before) if before is not None else None
+    graph = body.graph
+    readers = [n for n in graph.consumers(value) if only is None or n.name in only]
+    producer = graph.producer(value)
+    if only is None and value in graph.outputs and producer is not None:
+        # the output keeps its name: the new layer makes it, from what was the output under another name
+        inner, made = body.require_free(f"{value}_before_{name}"), value
+        body.set_outputs(producer.name, [inner if n == value else n for n in producer.outputs])
+        inputs, value = [inner if n == value else n for n in inputs or [value]], inner
+    body.add(operator, name, inputs or [value], [made], attributes, producer.name if producer is not None else None)
+    for reader in readers:
+        body.set_inputs(reader.name, [made if n == after else n for n in reader.inputs])
