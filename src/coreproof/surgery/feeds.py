@@ -1,0 +1,159 @@
+"""How a source and a model are fed the same thing: the source's own feeding, else the model's own preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import CoreproofError
+from coreproof.model.base import Model
+from coreproof.model.features import Feature
+from coreproof.model.feeding import Feeding
+from coreproof.run.images import fit, open_picture, pixels, to_tensor
+from coreproof.run.session import session
+from coreproof.verify.inputs import Sample, match_inputs, random_sample
+
+_ELEMENTWISE = ("Mul", "Add", "Sub", "Div", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity")
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """What each side is fed, sample by sample. ``preprocessing`` is the model's own value that the source was given, if so."""
+
+    source: tuple[Sample, ...]
+    model: tuple[Sample, ...]
+    preprocessing: str | None = None
+
+
+def candidates(
+    source: Model, model: Model, feeding: Feeding | None = None, photos: Sequence[Path] = ()
+) -> Iterator[Feeds]:
+    """The ways in which both may be meant to be fed, the likeliest first; one only where the formats leave no doubt.
+
+    A model that takes a picture and a source that takes numbers need a feeding. Where none is known, the source is fed the
+    picture's bare values, then what the model's own first operations make of them: whichever agrees best was meant.
+    """
+    feeding = feeding or getattr(source, "feeding", None)
+    picture_input = _picture_for_numbers(source, model)
+    if picture_input is None:
+        yield _plain(source, model, feeding, photos)
+        return
+    theirs, mine = picture_input
+    assert mine.image is not None
+    if feeding is not None:
+        shape = replace(feeding, size=(mine.image.width, mine.image.height))
+        pictures = [open_picture(p) for p in photos] or [_random_picture(mine)]
+        seen = [fit(p, shape) for p in pictures]
+        yield Feeds(
+            tuple({theirs.name: to_tensor(p, replace(shape, resize="squash"))} for p in seen),
+            tuple({mine.name: pixels(p, mine.image.colour)} for p in seen),
+        )
+        return
+    feature = replace(Feeding(), size=(mine.image.width, mine.image.height))
+    fed = [pixels(fit(open_picture(p), feature), mine.image.colour) for p in photos] or [_random_pixels(model, mine)]
+    yield Feeds(tuple({theirs.name: _as(theirs, f)} for f in fed), tuple({mine.name: f} for f in fed))
+    yield from _own_preprocessing(model, theirs, mine, fed)
+
+
+def _picture_for_numbers(source: Model, model: Model) -> tuple[Feature, Feature] | None:
+    """The input where the model takes a picture and the source an array; None where there is no such single input."""
+    try:
+        pairs = match_inputs(source.signature, model.signature)
+    except CoreproofError:
+        return None
+    if len(pairs) == 1 and pairs[0][0].image is None and pairs[0][1].image is not None:
+        return pairs[0]
+    return None
+
+
+def _plain(source: Model, model: Model, feeding: Feeding | None, photos: Sequence[Path]) -> Feeds:
+    inputs = source.signature.inputs
+    if photos and len(inputs) == 1 and len(model.signature.inputs) == 1:
+        image = inputs[0].image
+        if image is not None:
+            feature = Feeding(size=(image.width, image.height))
+            fed = [pixels(fit(open_picture(p), feature), image.colour) for p in photos]
+        elif feeding is not None:
+            fed = [to_tensor(open_picture(p), feeding) for p in photos]
+        else:
+            fed = []
+        if fed:
+            name = model.signature.inputs[0].name
+            return Feeds(
+                tuple({inputs[0].name: f} for f in fed), tuple({name: _as(model.signature.inputs[0], f)} for f in fed)
+            )
+    left, right = random_sample(source.signature, model.signature)
+    return Feeds((left,), (right,))
+
+
+def _own_preprocessing(
+    model: Model, theirs: Feature, mine: Feature, fed: Sequence[npt.NDArray[Any]]
+) -> Iterator[Feeds]:
+    """The source fed with what the model's first operations (scale, bias) make of the picture, one after the other."""
+    try:
+        with session(model) as running:
+            for name in _first_operations(running, mine.name):
+                made = [np.asarray(running.run({mine.name: f}, [name])[name]) for f in fed]
+                if made[0].size != fed[0].size:
+                    return
+                yield Feeds(
+                    tuple({theirs.name: _as(theirs, m)} for m in made), tuple({mine.name: f} for f in fed), name
+                )
+    except CoreproofError:
+        return
+
+
+def _first_operations(running: Any, name: str) -> list[str]:
+    """Values of the lowered graph behind the picture that are made from it and constants alone, element by element."""
+    graph = running.prepared.graph.graph
+    value = next((v for v in graph.inputs if v.name == name), None)
+    found: list[str] = []
+    while value is not None and len(uses := list(value.uses())) == 1:
+        node = uses[0].node
+        constant = all(v is value or v is None or v.is_initializer() or _made_constant(v) for v in node.inputs)
+        if node.op_type not in _ELEMENTWISE or not constant:
+            break
+        value = node.outputs[0]
+        if node.op_type in ("Mul", "Add", "Sub", "Div"):
+            found.append(value.name or "")
+    return found[::-1]
+
+
+def _made_constant(value: Any) -> bool:
+    producer = value.producer()
+    return producer is not None and producer.op_type == "Constant"
+
+
+def _as(feature: Feature, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array in the shape and dtype that a feature declares, where only lengths of one differ."""
+    dtype = feature.dtype or "float32"
+    shape = feature.shape
+    if shape is not None and len(shape) != array.ndim:
+        fixed = [d if isinstance(d, int) and d > 0 else 1 for d in shape]
+        if int(np.prod(fixed)) == array.size:
+            array = array.reshape(fixed)
+    return array.astype(dtype)
+
+
+def _random_pixels(model: Model, feature: Feature) -> npt.NDArray[np.float32]:
+    drawn, _ = random_sample(model.signature, model.signature)
+    return np.asarray(drawn[feature.name], np.float32)
+
+
+def _random_picture(feature: Feature) -> Any:
+    from PIL import Image
+
+    from coreproof.model.features import Signature
+
+    drawn, _ = random_sample(Signature((feature,), ()), Signature((feature,), ()))
+    planes = np.asarray(drawn[feature.name])[0].astype(np.uint8)
+    if feature.image is not None and feature.image.colour == "BGR":
+        planes = planes[::-1]
+    if planes.shape[0] == 1:
+        return Image.fromarray(planes[0]).convert("RGB")
+    return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))

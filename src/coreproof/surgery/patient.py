@@ -1,0 +1,282 @@
+"""Patient: what the rules are given: a model, what it should equal, and everything that was found out about both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import CoreproofError, InputError, RunError
+from coreproof.model.base import Model
+from coreproof.model.feeding import Feeding
+from coreproof.model.graph import Graph, Node
+from coreproof.run.session import session
+from coreproof.surgery.edit import Edit, edit
+from coreproof.surgery.feeds import Feeds, candidates
+from coreproof.surgery.finding import Problem
+from coreproof.surgery.inspect import Inspection, inspect
+from coreproof.verify.verify import Row, Verification, as_array, verify
+
+
+class Patient:
+    """A model under examination. Everything is found out when it is first asked for.
+
+    ``source`` is the model that it should equal, ``labels`` the right class labels, ``photos`` pictures to try it on,
+    ``classes`` the right class index of each photo, ``feeding`` how the source is fed; all may be unknown (None, empty).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        source: Model | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        photos: Sequence[Path] = (),
+        classes: Sequence[int] = (),
+        feeding: Feeding | None = None,
+        feeds: Feeds | None = None,
+    ) -> None:
+        self.model = model
+        self.source = source
+        self.labels = tuple(labels) if labels is not None else None
+        self.photos = tuple(photos)
+        self.classes = tuple(classes)
+        self.feeding = feeding or getattr(source, "feeding", None)
+        self._feeds = feeds
+        self._values: dict[str, npt.NDArray[Any]] = {}
+        self._reference: dict[str, npt.NDArray[Any]] = {}
+
+    def after(self, edits: Sequence[Edit]) -> Patient:
+        """The patient after an operation, as a new patient; EditError where the edits cannot be carried out."""
+        return Patient(
+            edit(self.model, edits).model,
+            self.source,
+            labels=self.labels,
+            photos=self.photos,
+            classes=self.classes,
+            feeding=self.feeding,
+            feeds=self._feeds,
+        )
+
+    # the model alone
+
+    @property
+    def graph(self) -> Graph:
+        return self.model.graph
+
+    @cached_property
+    def inspection(self) -> Inspection:
+        return inspect(self.model)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What cannot be right in the model, whatever it is for."""
+        return self.inspection.problems
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of values, as far as inference came."""
+        return self.inspection.shapes
+
+    @cached_property
+    def failure(self) -> CoreproofError | None:
+        """Why the model does not run; None when it runs."""
+        try:
+            with session(self.model) as running:
+                from coreproof.verify.inputs import random_sample
+
+                fed = random_sample(self.model.signature, self.model.signature)[0]
+                running.run(self.feeds.model[0] if self._feeds is not None else fed)
+        except CoreproofError as error:
+            return error
+        return None
+
+    @property
+    def runs(self) -> bool:
+        return self.failure is None
+
+    def weights(self, layer: str) -> dict[str, npt.NDArray[Any]]:
+        """The weights of a layer, real values by name."""
+        from coreproof.model.layer_weights import layer_weights
+
+        return layer_weights(self.model, layer)
+
+    @property
+    def right_labels(self) -> tuple[str | int, ...] | None:
+        """The class labels as they should be: given by the user, else the source's own."""
+        if self.labels is not None:
+            return self.labels
+        return None if self.source is None else self.source.signature.labels
+
+    @cached_property
+    def misclassified(self) -> int | None:
+        """On how many of the photos the best score is not at the right class; None where that cannot be said."""
+        if not (self.classes and self.photos and self.runs):
+            return None
+        from coreproof.surgery.photographs import misclassified
+
+        return misclassified(self.model, self.photos, self.classes, self.feeding)
+
+    # against the source
+
+    @cached_property
+    def reference(self) -> Model | None:
+        """The source as an ONNX or Core ML model: a PyTorch source is exported once."""
+        if self.source is not None and self.source.format == "torch":
+            from coreproof.convert import convert
+
+            return convert(self.source, "onnx")
+        return self.source
+
+    @property
+    def feeds(self) -> Feeds:
+        """What both sides are fed; chosen by the first verification where the formats leave a doubt."""
+        if self._feeds is None:
+            self._choose_feeds()
+        assert self._feeds is not None
+        return self._feeds
+
+    @cached_property
+    def verification(self) -> Verification | None:
+        """The model against its source; None where there is no source, or the model does not run."""
+        if self.reference is None or not self.runs:
+            return None
+        if self._feeds is None:
+            return self._choose_feeds()
+        return self._verify(self._feeds)
+
+    def _verify(self, fed: Feeds) -> Verification:
+        assert self.reference is not None
+        return verify(self.reference, self.model, feeds=(list(fed.source), list(fed.model)))
+
+    def _choose_feeds(self) -> Verification | None:
+        """Tries the plausible ways of feeding and keeps the one under which most values agree."""
+        if self.reference is None:
+            raise InputError("there is no source to feed", fix="give the model that this one should equal")
+        best: tuple[int, Feeds, Verification] | None = None
+        for fed in candidates(self.reference, self.model, self.feeding, self.photos[:2]):
+            if not self.runs:
+                self._feeds = fed
+                return None
+            found = self._verify(fed)
+            agreeing = sum(row.agrees for row in found.rows)
+            if best is None or agreeing > best[0]:
+                best = (agreeing, fed, found)
+            if found.agrees:
+                break
+        assert best is not None
+        self._feeds = best[1]
+        return best[2]
+
+    @property
+    def faults(self) -> tuple[Row, ...]:
+        """The values at which the model goes wrong by itself, first one first; empty where it agrees or nothing is known."""
+        found = self.verification
+        if found is None or found.agrees:
+            return ()
+        first = found.first_divergence
+        return () if first is None else (first,)
+
+    @property
+    def source_graph(self) -> Graph | None:
+        return None if self.reference is None else self.reference.graph
+
+    def source_weights(self, node: str) -> dict[str, npt.NDArray[Any]]:
+        """The weights of a node of the source (its ONNX form, where it is a PyTorch model)."""
+        from coreproof.model.layer_weights import layer_weights
+
+        assert self.reference is not None
+        return layer_weights(self.reference, node)
+
+    def stretch(self, row: Row) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
+        """The model's layers, and the source's nodes, between the last values that agree and this one; in order."""
+        found = self.verification
+        assert found is not None
+        assert self.source_graph is not None
+        good = [r for r in found.rows if r.agrees]
+        mine = _between(self.graph, row.candidate, {r.candidate for r in good})
+        theirs = _between(self.source_graph, row.reference, {r.reference for r in good})
+        return mine, theirs
+
+    def reference_value(self, row: Row) -> npt.NDArray[Any]:
+        """What the source has at this row."""
+        if row.reference not in self._reference:
+            assert self.reference is not None
+            with session(self.reference) as running:
+                self._reference[row.reference] = _tapped(running, self.feeds.source[0], row.reference)
+        return self._reference[row.reference]
+
+    def error_with(self, edits: Sequence[Edit], row: Row) -> float:
+        """The relative rms error of the row's value after these edits; infinite where the edited model does not run.
+
+        Only the row's stretch is run: it is fed what the model has at the last values that agree.
+        """
+        try:
+            changed = edit(self.model, edits).model if edits else self.model
+            value = self._value_of(changed, row)
+        except CoreproofError:
+            return math.inf
+        return relative_error(self.reference_value(row), value)
+
+    def _value_of(self, changed: Model, row: Row) -> npt.NDArray[Any]:
+        from coreproof.run.part import part
+
+        fed = self._frontier(row)
+        return np.asarray(part(changed, fed, [row.candidate])[row.candidate])
+
+    def _frontier(self, row: Row) -> dict[str, npt.NDArray[Any]]:
+        """What the model itself has at the values from which the row's stretch starts: they agree with the source."""
+        made = {output for node in self.stretch(row)[0] for output in node.outputs}
+        fed = {
+            name
+            for node in self.stretch(row)[0]
+            for name in node.inputs
+            if name and name not in made and not _is_constant(self.graph, name) and name not in node.parameters
+        }
+        missing = [n for n in fed if n not in self._values]
+        if missing:
+            inputs = dict(self.feeds.model[0])
+            with session(self.model) as running:
+                inner = [n for n in missing if n in running.tappable]
+                outcome = running.run(inputs, inner)
+            for name in missing:
+                self._values[name] = as_array(outcome[name] if name in outcome else inputs[name])
+        return {name: self._values[name] for name in fed}
+
+
+def relative_error(reference: npt.NDArray[Any], value: npt.NDArray[Any]) -> float:
+    """rms of the difference as a share of the reference's rms; infinite where the sizes differ or a value is not finite."""
+    a, b = np.asarray(reference), np.asarray(value)
+    if a.size != b.size or [d for d in a.shape if d != 1] != [d for d in b.shape if d != 1]:
+        return math.inf
+    x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
+    scale = math.sqrt(float(np.mean(x * x))) or 1.0
+    error = math.sqrt(float(np.mean((x - y) ** 2))) / scale
+    return error if math.isfinite(error) else math.inf
+
+
+def _is_constant(graph: Graph, name: str) -> bool:
+    value = graph.values.get(name)
+    return value is not None and value.constant
+
+
+def _between(graph: Graph, value: str, good: set[str]) -> tuple[Node, ...]:
+    """The nodes that make ``value`` from values in ``good``, inputs and constants, in stored order."""
+    wanted, kept = {value}, []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted.update(n for n in node.inputs if n and n not in good)
+    return tuple(reversed(kept))
+
+
+def _tapped(running: Any, fed: Mapping[str, Any], name: str) -> npt.NDArray[Any]:
+    outcome = running.run(fed, [name] if name in running.tappable else [])
+    if name not in outcome:
+        raise RunError(f"the value {name!r} cannot be brought out")
+    return as_array(outcome[name])
