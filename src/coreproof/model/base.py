@@ -9,7 +9,7 @@ from typing import Literal
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
 
-Format = Literal["torch", "onnx", "mlprogram", "neuralnetwork", "pipeline", "classic"]
+Format = Literal["torch", "onnx", "mlprogram", "neuralnetwork", "pipeline", "classic", "recording"]
 
 
 class Model(ABC):

@@ -13,7 +13,7 @@ from coreproof.model.base import Model
 def load(source: Any, *, trust: bool = False, folder: str | Path | None = None) -> Model:
     """Loads a model.
 
-    ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2"), "torchvision:NAME[?weights=FILE]",
+    ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2", a saved run "a.npz"), "torchvision:NAME[?weights=FILE]",
     "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with its example inputs), an
     onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are
     relative to. ``trust`` allows pickled PyTorch files, which execute code when read.
@@ -65,6 +65,10 @@ def _load_file(path: Path, *, trust: bool) -> Model:
         if not trust:
             refuse_pickle(path)
         return load_pickle(path)
+    if suffix == ".npz":
+        from coreproof.model.recording import load_recording
+
+        return load_recording(path)
     hint = "compile products cannot be read back; give the .mlpackage or .mlmodel" if suffix == ".mlmodelc" else None
     raise UnreadableModelError(
         "coreproof does not know this kind of file",

@@ -63,7 +63,7 @@ def session(
     precision: Precision = "stored",
     threads: int | None = None,
 ) -> Session:
-    """Makes a model ready to run.
+    """Makes a model ready to run. A saved run answers with what was recorded, whatever the engine.
 
     ``engine`` "auto" is PyTorch for PyTorch models, ONNX Runtime for ONNX models, and coreproof's runtime (Core ML
     lowered to ONNX) for Core ML models. "coreml" is Apple's own engine, on a Mac. ``precision`` "stored" rounds every
@@ -75,6 +75,10 @@ def session(
     from coreproof.model.load import load
 
     model = load(model)
+    if model.format == "recording":
+        from coreproof.run.recorded import RecordedSession
+
+        return RecordedSession(_of_format(model, ("recording",), engine))
     if engine == "auto":
         engine = "torch" if model.format == "torch" else "onnxruntime"
     if engine == "torch":

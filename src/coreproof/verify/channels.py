@@ -168,7 +168,16 @@ _RULES: dict[str, _Rule] = {
 
 
 def profiles_of(session: Any) -> dict[str, Profile]:
-    """The profiles of a session's values by the model's own names; none where the engine has no graph to read."""
+    """The profiles of a session's values by the model's own names; none where the engine has no graph to read.
+
+    A saved run holds those of the session that it was recorded from.
+    """
+    recording = getattr(session, "recording", None)
+    if recording is not None:
+        return {
+            name: Profile(recording.array(entry).astype(np.float64), axis, gain)
+            for name, (axis, gain, entry) in recording.gains.items()
+        }
     prepared = getattr(session, "prepared", None)
     if prepared is None:
         return {}

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.errors import InputError
+from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
+from coreproof.model.graph import Graph
+from coreproof.model.recording import Recording
+from coreproof.verify.draw import draw, lengths, table_rows
 
 Sample: TypeAlias = Mapping[str, Any]
 Inputs: TypeAlias = Sample | Sequence[Sample]
@@ -24,20 +27,29 @@ def samples(inputs: Inputs) -> list[Sample]:
     return listed
 
 
-def random_sample(reference: Signature, candidate: Signature, seed: int = SEED) -> tuple[Sample, Sample]:
+def random_sample(
+    reference: Signature, candidate: Signature, seed: int = SEED, graphs: Sequence[tuple[Graph, Signature]] = ()
+) -> tuple[Sample, Sample]:
     """The same random values for both models: drawn for the reference's inputs, handed to the candidate's.
 
-    Images: smooth pictures with some noise, 0-255, like photos. Floats: standard normal. Integers: 0 to 9 (or the one
-    value 0 and 1 for booleans). Where one side takes a picture, both are fed its pixels. Lengths that are free are 1 for the
-    first dimension, else what the other side declares, else 8.
+    What is drawn, and in which shape, ``coreproof.verify.draw`` says. Where one side takes a picture, both are fed its
+    pixels. ``graphs`` are the models' graphs, each with its signature: integers that pick rows of a table stay within it.
     """
     rng = np.random.default_rng(seed)
     left: dict[str, Any] = {}
     right: dict[str, Any] = {}
     for a, b in match_inputs(reference, candidate):
-        value = _draw(a if a.image is not None or b.image is None else b, _lengths(a, b), rng)
-        left[a.name] = right[b.name] = value
+        drawn = a if a.image is not None or b.image is None else b
+        rows = [table_rows(graph, feature.name) for graph, of in graphs for feature in (a, b) if feature in of.inputs]
+        value = draw(drawn, lengths(a, b), rng, min((r for r in rows if r is not None), default=None))
+        left[a.name], right[b.name] = value, _fitted(value, b)
     return left, right
+
+
+def random_feeds(reference: Model, candidate: Model, seed: int = SEED) -> tuple[Sample, Sample]:
+    """What both models are fed where nothing is given: random values within everything that the two models declare."""
+    graphs = [(model.graph, model.signature) for model in (reference, candidate)]
+    return random_sample(reference.signature, candidate.signature, seed, graphs)
 
 
 def match_inputs(reference: Signature, candidate: Signature) -> list[tuple[Feature, Feature]]:
@@ -88,64 +100,52 @@ def _fitted(value: Any, feature: Feature) -> Any:
     return value.reshape(wanted) if squeezed == tuple(d for d in wanted if d != 1) else value
 
 
-def _lengths(a: Feature, b: Feature) -> tuple[int, ...]:
-    if a.image is not None or b.image is not None:
-        image = a.image or b.image
-        assert image is not None
-        return (1, image.channels, image.height, image.width)
-    shape = a.shape if a.shape is not None else b.shape
-    if shape is None:
-        raise InputError(
-            f"the shape of input {a.name!r} is not declared", fix="give the inputs: verify(a, b, inputs={name: array})"
-        )
-    other = b.shape if b.shape is not None and len(b.shape) == len(shape) else (None,) * len(shape)
-    free = [1 if i == 0 else 8 for i in range(len(shape))]
-    if a.enumerated and len(a.enumerated[0]) == len(shape):
-        return tuple(a.enumerated[0])
-    lengths = []
-    for i, (mine, theirs) in enumerate(zip(shape, other, strict=True)):
-        known = (
-            mine if isinstance(mine, int) and mine > 0 else theirs if isinstance(theirs, int) and theirs > 0 else None
-        )
-        lengths.append(known if known is not None else free[i])
-    return tuple(lengths)
+def feeds_of(
+    reference: Model,
+    candidate: Model,
+    inputs: Inputs | None = None,
+    feeds: tuple[Inputs, Inputs] | None = None,
+    seed: int = SEED,
+) -> tuple[list[tuple[Sample, Sample]], str]:
+    """What each side is fed, sample by sample, and in words where that came from.
+
+    ``feeds`` as they are; ``inputs`` handed to both; else the inputs of a saved run; else random values.
+    """
+    if feeds is not None:
+        if inputs is not None:
+            raise InputError("give inputs for both models, or feeds for each, not both")
+        left, right = samples(feeds[0]), samples(feeds[1])
+        if len(left) != len(right):
+            raise InputError("the two models are fed another number of samples", expected=len(left), found=len(right))
+        return list(zip(left, right, strict=True)), "given by the caller"
+    said = "given by the caller"
+    if inputs is None:
+        saved = next((m for m in (reference, candidate) if isinstance(m, Recording)), None)
+        if saved is None:
+            return [random_feeds(reference, candidate, seed)], f"random, seed {seed}"
+        inputs, said = saved.samples, f"those of the saved run of {saved.name}"
+    return [hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)], said
 
 
-def _draw(feature: Feature, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[Any]:
-    if feature.image is not None:
-        return _picture(shape, rng)
-    dtype = np.dtype(feature.dtype or "float32")
-    if dtype.kind == "b":
-        return rng.integers(0, 2, shape).astype(bool)
-    if dtype.kind in "iu":
-        return rng.integers(0, 10, shape).astype(dtype)
-    return rng.standard_normal(shape).astype(np.float32).astype(dtype)
-
-
-def _picture(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Broad gradients and waves with a little noise, whole numbers 0-255, as in a photo."""
-    _, channels, height, width = shape
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    planes = []
-    for _ in range(channels):
-        waves = sum(
-            rng.normal() * np.sin(2 * np.pi * (rng.uniform(0, 4) * x + rng.uniform(0, 4) * y + rng.uniform()))
-            for _ in range(6)
-        )
-        planes.append(127 + 45 * waves + 12 * rng.standard_normal((height, width)))
-    picture: npt.NDArray[np.float32] = np.clip(np.rint(np.stack(planes)), 0, 255).astype(np.float32)
-    return picture[None]
-
-
-def describe(feeds: Sequence[Sample], given: bool) -> str:
+def describe(feeds: Sequence[Sample], origin: str) -> str:
     """The inputs in a few words, for reports."""
     parts = []
     for name, value in feeds[0].items():
         array = np.asarray(value)
         parts.append(f"{name} {array.dtype}[{'x'.join(map(str, array.shape))}]")
-    how = "given by the caller" if given else f"random, seed {SEED}"
     count = f"{len(feeds)} samples of " if len(feeds) > 1 else ""
-    return f"{count}{', '.join(parts)} ({how})"
+    return f"{count}{', '.join(parts)} ({origin})"
 
 
-__all__ = ["SEED", "Inputs", "Sample", "describe", "hand_over", "match_inputs", "random_sample", "samples"]
+__all__ = [
+    "SEED",
+    "Inputs",
+    "Sample",
+    "describe",
+    "feeds_of",
+    "hand_over",
+    "match_inputs",
+    "random_feeds",
+    "random_sample",
+    "samples",
+]

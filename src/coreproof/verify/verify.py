@@ -16,7 +16,7 @@ from coreproof.model.graph import Node
 from coreproof.run.session import Engine, Session, session
 from coreproof.verify.align import Pair, align, made_values, side
 from coreproof.verify.channels import profiles_of
-from coreproof.verify.inputs import Inputs, Sample, describe, hand_over, random_sample, samples
+from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of
 from coreproof.verify.prediction import Prediction
 from coreproof.verify.tolerance import UNIT_ROUNDOFF, Judgement, Tolerance, judge
 
@@ -160,12 +160,16 @@ def verify(
     feeds: tuple[Inputs, Inputs] | None = None,
     reference_engine: Engine = "auto",
     candidate_engine: Engine = "auto",
+    seed: int = SEED,
     memory: int = 1 << 28,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Verification:
     """Runs both models on the same inputs and compares every value that both have.
 
-    ``inputs``: a mapping name -> array, or several; default seeded random values. ``feeds``: what each side is
+    ``reference`` or ``candidate`` may be a saved run (``load("run.npz")``): its values are compared instead.
+
+    ``inputs``: a mapping name -> array, or several; default what a saved run was fed, else random values, drawn from
+    ``seed`` within what the models declare. ``feeds``: what each side is
     fed, where they take the same thing in different form (pixels here, normalised numbers there). ``tolerance``: one for all
     values; default what rounding explains at each value (see ``coreproof.verify.tolerance``). ``memory``: how many bytes
     of inner values are held at a time, on each side (one value at least). ``progress`` hears (what, done, total).
@@ -173,13 +177,12 @@ def verify(
     Raises InputError, RunError, and UnsupportedOperatorsError of a model that cannot be run here.
     """
     with session(reference, reference_engine) as left, session(candidate, candidate_engine) as right:
-        fed = _feeds(reference, candidate, inputs, feeds)
+        fed, said = feeds_of(reference, candidate, inputs, feeds, seed)
         work = _Work(reference, candidate, left, right, fed, tolerance)
         rows = work.compare(memory, progress or _silent)
-        given = inputs is not None or feeds is not None
         engines = (left.engine, right.engine)
     return _settle(
-        Verification(reference.name, candidate.name, rows, describe([a for a, _ in fed], given), engines, work.unpaired)
+        Verification(reference.name, candidate.name, rows, describe([a for a, _ in fed], said), engines, work.unpaired)
     )
 
 
@@ -194,21 +197,6 @@ def _settle(found: Verification) -> Verification:
     wrong = tuple(r for r in found.rows if r.how == "structure" and not r.agrees)
     kept = tuple(r for r in found.rows if r.how != "structure" or r.agrees)
     return replace(found, rows=kept, dismissed=wrong, unpaired=found.unpaired + len(wrong))
-
-
-def _feeds(
-    reference: Model, candidate: Model, inputs: Inputs | None, feeds: tuple[Inputs, Inputs] | None
-) -> list[tuple[Sample, Sample]]:
-    if feeds is not None:
-        if inputs is not None:
-            raise InputError("give inputs for both models, or feeds for each, not both")
-        left, right = samples(feeds[0]), samples(feeds[1])
-        if len(left) != len(right):
-            raise InputError("the two models are fed another number of samples", expected=len(left), found=len(right))
-        return list(zip(left, right, strict=True))
-    if inputs is None:
-        return [random_sample(reference.signature, candidate.signature)]
-    return [hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)]
 
 
 class _Work:
@@ -227,8 +215,8 @@ class _Work:
         self.left, self.right = left, right
         self.feeds = feeds
         self.given = tolerance
-        self.there = side(reference, left.tappable, _engine_shapes(left))
-        self.here = side(candidate, right.tappable, _engine_shapes(right))
+        self.there = side(reference, left.tappable, engine_shapes(left))
+        self.here = side(candidate, right.tappable, engine_shapes(right))
         outputs = match_outputs(left, right)
         ends = {p.candidate for p in outputs}
         self.inner = [p for p in align(self.there, self.here) if p.candidate not in ends]
@@ -328,7 +316,7 @@ def _taps(of: Session, names: Any) -> list[str]:
     return [n for n in dict.fromkeys(names) if n not in declared]
 
 
-def _engine_shapes(of: Session) -> dict[str, tuple[int, ...]]:
+def engine_shapes(of: Session) -> dict[str, tuple[int, ...]]:
     """Shapes of inner values that the engine's graph knows and the model's file does not say."""
     prepared = getattr(of, "prepared", None)
     if prepared is None:

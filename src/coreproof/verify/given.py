@@ -1,0 +1,266 @@
+"""What a user gives to feed two models: arrays in a .npz, or a folder of photos."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from coreproof.errors import InputError
+from coreproof.model.base import Model
+from coreproof.model.features import Feature, Signature
+from coreproof.model.feeding import Feeding
+from coreproof.model.recording import is_recording, load_recording
+from coreproof.run.images import fit, open_picture, pixels, to_tensor
+from coreproof.verify.inputs import Sample, match_inputs
+
+Array = npt.NDArray[Any]
+
+_NUMBERED = re.compile(r"(?P<name>.+)/(?P<index>\d+)$")
+
+
+# arrays
+
+
+def read_samples(path: str | Path, reference: Signature, candidate: Signature | None = None) -> list[Sample]:
+    """The samples that a .npz holds: arrays named as the models' inputs.
+
+    Several samples are given as ``name/0``, ``name/1``, ... or as one array with a leading axis more than is declared
+    (or longer than the declared 1). A saved run serves as well: its inputs are taken. Raises InputError, which
+    names everything that does not fit at once.
+    """
+    path = Path(path)
+    if is_recording(path):
+        return list(load_recording(path).samples)
+    arrays = _read_arrays(path)
+    declared = _declared(reference, candidate)
+    lists: dict[str, list[Array]] = {}
+    problems: list[str] = []
+    unknown = []
+    for name, array in arrays.items():
+        numbered = _NUMBERED.match(name)
+        if name in declared:
+            lists.setdefault(name, []).extend(_split(array, declared[name]))
+        elif numbered and numbered["name"] in declared:
+            lists.setdefault(numbered["name"], []).append(array)
+        else:
+            unknown.append(name)
+    if unknown:
+        problems.append(f"no input is called {', '.join(unknown)}")
+    problems += _missing(lists, reference, candidate)
+    counts = {name: len(values) for name, values in lists.items()}
+    if len(set(counts.values())) > 1:
+        problems.append(
+            "the inputs have another number of samples: " + ", ".join(f"{n} {c}" for n, c in counts.items())
+        )
+    problems += _ill_shaped(lists, declared)
+    if problems:
+        raise InputError(
+            "the arrays do not fit the inputs: " + "; ".join(problems),
+            where=str(path),
+            expected="; ".join(map(str, reference.inputs)),
+            found="; ".join(f"{n}: {a.dtype}[{_by(a.shape)}]" for n, a in arrays.items()) or "no arrays",
+            fix=f"numpy.savez(file, {', '.join(f'{f.name}=array' for f in reference.inputs)})"
+            if all(f.name.isidentifier() for f in reference.inputs)
+            else "numpy.savez(file, **{name: array for every input})",
+        )
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    try:
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            raise InputError(
+                "the file holds one array without a name",
+                where=str(path),
+                expected="a .npz with an array for every input",
+                fix="numpy.savez(file, name=array)",
+            )
+        with stored:
+            return {name: stored[name] for name in sorted(stored.files, key=_natural)}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            "the inputs cannot be read", where=str(path), expected="a .npz file (numpy.savez)", found=str(error)
+        ) from None
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _declared(reference: Signature, candidate: Signature | None) -> dict[str, Feature]:
+    theirs = {f.name: f for f in candidate.inputs} if candidate is not None else {}
+    return {**theirs, **{f.name: f for f in reference.inputs}}
+
+
+def _missing(given: Mapping[str, Any], reference: Signature, candidate: Signature | None) -> list[str]:
+    if candidate is None:
+        names = [(f.name, f.name) for f in reference.inputs if not f.optional]
+    else:
+        pairs = match_inputs(reference, candidate)
+        names = [(a.name, b.name) for a, b in pairs if not (a.optional and b.optional)]
+    missing = [a if a == b else f"{a} (or {b})" for a, b in names if a not in given and b not in given]
+    return [f"nothing is given for {', '.join(missing)}"] if missing else []
+
+
+def _rank(feature: Feature) -> int | None:
+    if feature.image is not None:
+        return 4
+    return None if feature.shape is None else len(feature.shape)
+
+
+def _split(array: Array, feature: Feature) -> list[Array]:
+    rank = _rank(feature)
+    if rank is not None and array.ndim == rank + 1:
+        return list(array)
+    first = 1 if feature.image is not None else feature.shape[0] if feature.shape else None
+    one_at_a_time = first == 1 and not feature.ranges and not feature.enumerated
+    if rank == array.ndim and one_at_a_time and len(array) > 1:
+        return [array[i : i + 1] for i in range(len(array))]
+    return [array]
+
+
+def _ill_shaped(lists: Mapping[str, Sequence[Array]], declared: Mapping[str, Feature]) -> list[str]:
+    problems = []
+    for name, arrays in lists.items():
+        feature = declared[name]
+        shape: tuple[Any, ...] | None = feature.shape
+        if feature.image is not None:
+            shape = (1, feature.image.channels, feature.image.height, feature.image.width)
+        wrong = [a for a in arrays if not _fits(a.shape, shape, feature)]
+        if wrong:
+            problems.append(f"{name} has the shape {_by(wrong[0].shape)}, {feature} is declared")
+    return problems
+
+
+def _fits(shape: tuple[int, ...], declared: tuple[Any, ...] | None, feature: Feature) -> bool:
+    if declared is None or feature.ranges or feature.enumerated:
+        return True
+    if feature.image is not None and len(shape) == 3:
+        shape = (1, *shape)
+    same = len(shape) == len(declared) and all(
+        not isinstance(d, int) or d <= 0 or d == n for d, n in zip(declared, shape, strict=True)
+    )
+    # the two models may declare the same values in another rank: handed over where only lengths of 1 differ
+    bare = [d for d in declared if d != 1]
+    return same or (all(isinstance(d, int) for d in bare) and [n for n in shape if n != 1] == bare)
+
+
+def _by(shape: Sequence[Any]) -> str:
+    return "x".join(map(str, shape))
+
+
+# photos
+
+
+@dataclass(frozen=True)
+class Fed:
+    """The photos in the form that each model takes, sample by sample, and that form in words."""
+
+    reference: list[Sample]
+    candidate: list[Sample]
+    how: tuple[str, str]
+
+
+def photo_feeds(
+    reference: Model,
+    candidate: Model,
+    photos: Sequence[str | Path | Image.Image],
+    feedings: tuple[Feeding | None, Feeding | None] = (None, None),
+) -> Fed:
+    """The same photos for both models, each as that model takes them.
+
+    An image input gets the picture's pixels; a tensor input what its feeding makes of it (``feedings``, else what the
+    model carries, else the other side's). A tensor beside an image input, when no feeding is known for either, gets the
+    pixels too, 0-255 in the image's channel order: that is what the two have in common when the
+    preprocessing is not part of the Core ML model. The geometry (crop, resize) is the same on both sides where
+    only one of them says it.
+
+    Raises InputError where a model takes other things than one picture, or its feeding is not known; PhotoError.
+    """
+    sides = (_picture_input(reference), _picture_input(candidate))
+    own = [f or getattr(m, "feeding", None) for f, m in zip(feedings, (reference, candidate), strict=True)]
+    known = [own[0] or own[1], own[1] or own[0]]
+    makers = [_maker(m, side, feeding, other) for m, side, feeding, other in zip(
+        (reference, candidate), sides, known, sides[::-1], strict=True)]  # fmt: skip
+    left: list[Sample] = []
+    right: list[Sample] = []
+    for photo in photos:
+        picture = photo if isinstance(photo, Image.Image) else open_picture(photo)
+        left.append({sides[0].name: makers[0][0](picture)})
+        right.append({sides[1].name: makers[1][0](picture)})
+    return Fed(left, right, (makers[0][1], makers[1][1]))
+
+
+def _picture_input(model: Model) -> Feature:
+    required = [f for f in model.signature.inputs if not f.optional]
+    if len(required) != 1 or not _may_be_picture(required[0]):
+        raise InputError(
+            "photos can only be fed to a model with one input, a picture",
+            where=model.name,
+            found="; ".join(map(str, model.signature.inputs)),
+            fix="give the inputs as arrays: --inputs FILE.npz",
+        )
+    return required[0]
+
+
+def _may_be_picture(feature: Feature) -> bool:
+    if feature.image is not None:
+        return True
+    return feature.shape is not None and len(feature.shape) in (3, 4, 5) and feature.dtype != "str"
+
+
+def _maker(
+    model: Model, feature: Feature, feeding: Feeding | None, other: Feature
+) -> tuple[Callable[[Image.Image], Array], str]:
+    """How a picture becomes the value of ``feature``, and that in words."""
+    if feature.image is not None:
+        layout = feature.image
+        size = (layout.width, layout.height)
+        geometry = replace(feeding, size=size) if feeding is not None else Feeding(size=size)
+        return lambda p: pixels(
+            fit(p, geometry), layout.colour
+        ), f"{layout.colour} picture {layout.width}x{layout.height}"
+    if feeding is not None:
+        told = _sized(feature, feeding)
+        return lambda p: _ranked(to_tensor(p, told), feature), str(told)
+    if other.image is not None:
+        layout = other.image
+        bare = _sized(feature, Feeding(size=(layout.width, layout.height), colour=layout.colour))
+        return lambda p: _ranked(to_tensor(p, bare), feature), str(bare)
+    raise InputError(
+        "how photos are fed to this model is not known",
+        where=model.name,
+        expected="size, mean and std that it was trained with",
+        found=f"a plain tensor input, {feature}",
+        fix="give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255",
+    )
+
+
+def _sized(feature: Feature, feeding: Feeding) -> Feeding:
+    """The feeding at the size that the input declares, where it does, and in its layout."""
+    shape = feature.shape or ()
+    if len(shape) < 3:
+        return feeding
+    channels_last = shape[-1] in (1, 3) and shape[-3] not in (1, 3)
+    height, width = (shape[-3], shape[-2]) if channels_last else (shape[-2], shape[-1])
+    layout = feeding.layout if len(shape) == 4 and not channels_last else "NHWC" if channels_last else "NCHW"
+    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
+        return replace(feeding, size=(width, height), layout=layout)
+    return replace(feeding, layout=layout)
+
+
+def _ranked(value: Array, feature: Feature) -> Array:
+    """Without the batch, or with leading lengths of 1, as the input declares."""
+    rank = len(feature.shape or ()) or value.ndim
+    return value.reshape(value.shape[1:] if rank < value.ndim else (1,) * (rank - value.ndim) + value.shape)
