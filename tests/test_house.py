@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "convert": {"errors", "model"},
     "run": CONVERT,
     "verify": RUN,
-    "surgery": RUN,
+    "surgery": RUN | {"verify"},  # a repair counts only when the model verifies better
     "compare": RUN,
     "report": RUN | {"verify", "compare"},
     "ship": {"errors", "model"},

@@ -17,7 +17,7 @@ def test_every_verb_is_callable(name: str) -> None:
 
 def test_rooms_do_not_hide_verbs() -> None:
     program = (
-        "import coreproof.verify.tolerance, coreproof.compare.photos, coreproof.convert.torch_to_onnx, coreproof.prove\n"
+        "import coreproof.verify.tolerance, coreproof.run.photos, coreproof.convert.torch_to_onnx, coreproof.prove\n"
         "import coreproof as cp\n"
         "assert all(callable(getattr(cp, n)) for n in ('verify', 'compare', 'convert', 'prove'))"
     )

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from coreproof.run.patch import patch_coremltools as patch_coremltools
     from coreproof.run.predict import predict as predict
     from coreproof.run.session import session as session
+    from coreproof.surgery.diagnose import diagnose as diagnose
+    from coreproof.surgery.diagnose import repair as repair
+    from coreproof.surgery.edit import Edit as Edit
+    from coreproof.surgery.edit import edit as edit
     from coreproof.verify.verify import verify as verify
 
 __version__ = "0.1.0"
@@ -31,10 +35,14 @@ _HOMES = {
     "CoreproofError": "coreproof.errors",
     "Feeding": "coreproof.model.feeding",
     "Source": "coreproof.model.feeding",
+    "diagnose": "coreproof.surgery.diagnose",
+    "Edit": "coreproof.surgery.edit",
+    "edit": "coreproof.surgery.edit",
     "load": "coreproof.model.load",
     "patch_coremltools": "coreproof.run.patch",
     "predict": "coreproof.run.predict",
     "prove": "coreproof.prove",
+    "repair": "coreproof.surgery.diagnose",
     "session": "coreproof.run.session",
     "verify": "coreproof.verify.verify",
 }

@@ -190,7 +190,7 @@ class _Chain:
         progress: Callable[[str, int, int], None] | None,
         announce: Callable[[Step], None] | None,
     ) -> None:
-        from coreproof.compare.photos import list_photos
+        from coreproof.run.photos import list_photos
 
         if source.format not in ("torch", "onnx"):
             raise InputError(

@@ -11,11 +11,11 @@ import pytest
 from coreproof.compare import compare as module
 from coreproof.compare.compare import compare
 from coreproof.compare.lineup import Attribution, Entry, Lineup
-from coreproof.compare.photos import list_photos
 from coreproof.compare.predictor import Predictor
 from coreproof.compare.variants import with_input_shape, with_partial_windows, with_weights_of
 from coreproof.errors import LineupError, PhotoError
 from coreproof.run.images import open_picture, to_tensor
+from coreproof.run.photos import list_photos
 from coreproof.run.predict import softmax
 from coreproof.run.session import session
 from tests.compare.conftest import FEEDING, classifier

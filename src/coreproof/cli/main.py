@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from coreproof.cli import compare, convert, predict, prove, show, verify, view
+from coreproof.cli import compare, convert, doctor, edit, predict, prove, show, verify, view
 from coreproof.errors import CoreproofError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app.command("convert")(convert.command)
 app.command("show")(show.command)
 app.command("predict")(predict.command)
 app.command("verify")(verify.command)
+app.command("doctor")(doctor.command)
+app.command("edit")(edit.command)
 app.command("compare")(compare.command)
 app.command("view")(view.command)
 

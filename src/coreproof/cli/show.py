@@ -127,6 +127,14 @@ def table(nodes: list[Node], graph: Graph) -> list[str]:
     return lines
 
 
+def one_line(node: Node) -> str:
+    """A layer in a line: operator, name, what it reads and makes, its attributes and weights."""
+    settings = [f"{k}={_brief(v)}" for k, v in node.attributes.items()]
+    settings += [f"{k}:{dtype}[{'x'.join(map(str, shape))}]" for k, (dtype, shape) in node.parameters.items()]
+    flow = f"{', '.join(n for n in node.inputs if n not in node.parameters)} -> {', '.join(node.outputs)}"
+    return f"{node.operator} {node.name}: {flow}  {' '.join(settings)}".rstrip()
+
+
 def _cells(node: Node, graph: Graph) -> tuple[str, str, str, str, str, str]:
     read = [name for name in node.inputs if name and not _is_constant(name, graph)]
     shapes = ", ".join(_shape(name, graph) for name in node.outputs)

@@ -16,12 +16,12 @@ from coreproof.compare.agreement import jensen_shannon, top_k, truth_rank
 from coreproof.compare.classes import ClassOrder, match_classes
 from coreproof.compare.comparison import Compared, Comparison
 from coreproof.compare.lineup import Lineup, lineup_of, load_lineup
-from coreproof.compare.photos import Photos, fingerprint, list_photos
 from coreproof.compare.predictions import PredictionStore, Shard
 from coreproof.compare.predictor import Predictor
 from coreproof.compare.variants import Workshop
 from coreproof.errors import LineupError, PhotoError
 from coreproof.model.base import Model
+from coreproof.run.photos import Photos, fingerprint, list_photos
 
 SLICE = 64
 """Photos a shard: what a killed run loses at most, and what is held in memory at once."""

@@ -119,6 +119,15 @@ class Body(ABC):
             fix="`coreproof show MODEL --layers` lists them",
         )
 
+    def is_constant(self, name: str) -> bool:
+        """Whether a value is stored in the model: an initializer, a const, or what a layer without inputs makes."""
+        graph = self.graph
+        value = graph.values.get(name)
+        if value is not None and value.constant:
+            return True
+        producer = graph.producer(name)
+        return producer is not None and not any(producer.inputs)
+
     def require_value(self, name: str) -> str:
         """``name``, when some layer, input or constant makes it; EditError otherwise."""
         graph = self.graph
@@ -130,10 +139,16 @@ class Body(ABC):
         )
 
     def require_free(self, name: str) -> str:
-        """``name``, when no layer and no value bears it yet; EditError otherwise."""
+        """``name``, when no value bears it yet; EditError otherwise."""
         graph = self.graph
-        if name in graph.values or any(name == n.name or name in n.outputs for n in graph.nodes):
+        if name in graph.values or any(name in node.outputs for node in graph.nodes):
             raise EditError(f"the name {name!r} is taken", where=self.model.name, fix="choose another")
+        return name
+
+    def require_new_layer(self, name: str) -> str:
+        """``name``, when no layer bears it yet; EditError otherwise."""
+        if any(node.name == name for node in self.graph.nodes):
+            raise EditError(f"there is a layer {name!r} already", where=self.model.name, fix="choose another name")
         return name
 
 

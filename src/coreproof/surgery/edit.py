@@ -11,6 +11,7 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.surgery.body import Body, open_body
+from coreproof.surgery.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,12 @@ class Edit:
 
 @dataclass(frozen=True)
 class Change:
-    """What one edit did: the layers that it touched, before and after."""
+    """What one edit did: the layers that it touched, before and after, and the problems that the model has since."""
 
     edit: Edit
     before: tuple[Node, ...]
     after: tuple[Node, ...]
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,22 @@ def verb(function: Verb) -> Verb:
     return function
 
 
-def edit(model: Model | str | Path, edits: Iterable[Edit]) -> Edited:
+def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True) -> Edited:
     """Applies ``edits`` in order to a copy of ``model``.
 
-    The verbs are listed in ``coreproof.surgery.verbs``. Raises EditError for an unknown verb, layer, value or attribute,
-    a name that is taken, or a model that is left with a value which nothing makes and which was made before; the message
-    names the edit by its number.
+    The verbs are listed in ``coreproof.surgery.verbs``. ``check``: names, ranks and shapes are looked at after every edit; a
+    script may pass through models that do not run (cut here, connected there), but must not end in one
+    that has a problem which the given model had not.
+
+    Raises EditError for an unknown verb, layer, value or attribute, a name that is taken, or a model that is left with a new
+    problem; the message names the edit by its number.
     """
     import coreproof.surgery.verbs  # noqa: F401 - registers the verbs
     from coreproof.model.load import load
 
-    body = open_body(load(model))
+    whole = load(model)
+    body = open_body(whole)
+    known = set(_loud(whole)) if check else set()
     changes = []
     for number, step in enumerate(edits, start=1):
         before = {node.name: node for node in body.graph.nodes}
@@ -82,9 +89,31 @@ def edit(model: Model | str | Path, edits: Iterable[Edit]) -> Edited:
                 step,
                 tuple(node for name, node in before.items() if after.get(name) != node),
                 tuple(node for name, node in after.items() if before.get(name) != node),
+                tuple(p for p in _loud(body.model) if p not in known) if check else (),
             )
         )
+    if changes and changes[-1].problems:
+        raise _left_broken(changes)
     return Edited(body.close(), tuple(changes))
+
+
+def _loud(model: Model) -> list[Problem]:
+    from coreproof.surgery.inspect import inspect
+
+    return [problem for problem in inspect(model).problems if problem.loud]
+
+
+def _left_broken(changes: list[Change]) -> EditError:
+    """The edit since which the model is broken, and what is wrong with it now."""
+    first = len(changes)
+    while first > 1 and changes[first - 2].problems:
+        first -= 1
+    problems = changes[-1].problems
+    return EditError(
+        f"the model would not run any more: {'; '.join(map(str, problems))}",
+        where=f"since edit {first} ({changes[first - 1].edit})",
+        fix="add the edits that put it right, or let it be written all the same with check = False (--force)",
+    )
 
 
 def _apply(body: Body, step: Edit) -> None:

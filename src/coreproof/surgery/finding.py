@@ -6,25 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coreproof.surgery.edit import Edit
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something in the model that cannot be right, or cannot run, whatever the model is for.
-
-    ``kind`` is one word for the rules ("dangling-input", "shape", "rank", "labels", ...); ``loud`` says that the model does
-    not run because of it.
-    """
-
-    kind: str
-    layer: str | None
-    expected: str
-    found: str
-    loud: bool = True
-
-    def __str__(self) -> str:
-        place = f"layer {self.layer!r}: " if self.layer is not None else ""
-        return f"{place}expected {self.expected}, found {self.found}"
+from coreproof.surgery.problem import Problem as Problem
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from coreproof.model.graph import Graph, Node
 from coreproof.run.session import session
 from coreproof.surgery.edit import Edit, edit
 from coreproof.surgery.feeds import Feeds, candidates
-from coreproof.surgery.finding import Problem
 from coreproof.surgery.inspect import Inspection, inspect
+from coreproof.surgery.problem import Problem
 from coreproof.verify.verify import Row, Verification, as_array, verify
 
 
@@ -54,7 +54,7 @@ class Patient:
     def after(self, edits: Sequence[Edit]) -> Patient:
         """The patient after an operation, as a new patient; EditError where the edits cannot be carried out."""
         return Patient(
-            edit(self.model, edits).model,
+            edit(self.model, edits, check=False).model,
             self.source,
             labels=self.labels,
             photos=self.photos,
@@ -217,7 +217,7 @@ class Patient:
         Only the row's stretch is run: it is fed what the model has at the last values that agree.
         """
         try:
-            changed = edit(self.model, edits).model if edits else self.model
+            changed = edit(self.model, edits, check=False).model if edits else self.model
             value = self._value_of(changed, row)
         except CoreproofError:
             return math.inf

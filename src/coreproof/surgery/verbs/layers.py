@@ -30,7 +30,7 @@ def delete(body: Body, layer: str, reconnect: bool = True) -> None:
 def _passes_on(body: Body, node: Node) -> str:
     """The value that stands in for the output of ``node`` when it is gone: the one that is not a constant."""
     graph = body.graph
-    fed = [n for n in node.inputs if n and n not in node.parameters and not _is_constant(body, n)]
+    fed = [n for n in node.inputs if n and n not in node.parameters and not body.is_constant(n)]
     if not fed or len(node.outputs) != 1:
         raise EditError(
             f"layer {node.name!r} cannot be bridged",
@@ -40,11 +40,6 @@ def _passes_on(body: Body, node: Node) -> str:
             fix="delete it with reconnect = false, then connect its readers",
         )
     return fed[0]
-
-
-def _is_constant(body: Body, name: str) -> bool:
-    value = body.graph.values.get(name)
-    return value is not None and value.constant
 
 
 def _end_at(body: Body, node: Node, source: str) -> None:
@@ -74,7 +69,7 @@ def connect(body: Body, source: str, to: str, input: int | str | None = None) ->
     node = body.node(to)
     value = source if _is_value(body, source) else body.node(source).outputs[0]
     fed = list(node.inputs)
-    dynamic = [i for i, n in enumerate(fed) if n not in node.parameters and not _is_constant(body, n)]
+    dynamic = [i for i, n in enumerate(fed) if n not in node.parameters and not body.is_constant(n)]
     if isinstance(input, str) and not input.isdigit():
         if input not in fed:
             raise EditError(f"layer {node.name!r} does not read {input!r}", expected=", ".join(fed), found=input)
@@ -119,11 +114,10 @@ def insert(
     """
     value = after if _is_value(body, after) else body.node(after).outputs[0]
     made = output or name
-    body.require_free(name)
-    if made != name:
-        body.require_free(made)
+    body.require_new_layer(name)
+    body.require_free(made)
     only = [before] if isinstance(before, str) else list(before) if before is not None else None
-    graph = body.graph
+    graph, read = body.graph, value
     readers = [n for n in graph.consumers(value) if only is None or n.name in only]
     producer = graph.producer(value)
     if only is None and value in graph.outputs and producer is not None:
@@ -133,4 +127,49 @@ def insert(
         inputs, value = [inner if n == value else n for n in inputs or [value]], inner
     body.add(operator, name, inputs or [value], [made], attributes, producer.name if producer is not None else None)
     for reader in readers:
-        body.set_inputs(reader.name, [made if n == after else n for n in reader.inputs])
+        body.set_inputs(reader.name, [made if n == read else n for n in reader.inputs])
+
+
+@verb
+def replace(body: Body, layer: str, operator: str, inputs: Sequence[str] | None = None, **attributes: Any) -> None:
+    """Puts another operator in the place of a layer, under the same name, with the same inputs (the data) and outputs."""
+    node = body.node(layer)
+    graph = body.graph
+    index = graph.nodes.index(node)
+    before = graph.nodes[index - 1].name if index else None
+    fed = list(inputs) if inputs is not None else [n for n in node.inputs if n and not body.is_constant(n)]
+    outputs, spare = list(node.outputs), [f"{name}__replaced" for name in node.outputs]
+    # the old layer steps aside under other names, so that it is still whole when the new one is refused
+    body.set_outputs(node.name, spare)
+    name = node.name if node.name not in outputs else outputs[0]
+    body.rename_layer(node.name, f"{node.name}__replaced")
+    try:
+        body.add(operator, name, fed, outputs, attributes, before)
+    except EditError:
+        body.rename_layer(f"{node.name}__replaced", node.name)
+        body.set_outputs(node.name, outputs)
+        raise
+    body.remove(f"{node.name}__replaced")
+
+
+@verb
+def set_(body: Body, layer: str, attribute: str, value: Any = None) -> None:
+    """Gives an attribute or a weight of a layer another value; no value (None) takes it away."""
+    body.set(body.node(layer).name, attribute, value)
+
+
+@verb
+def rename(body: Body, old: str, new: str) -> None:
+    """Renames a feature, a value or a layer, or both where they share the name, everywhere they are named.
+
+    Nested blocks, preprocessing and the classifier are included.
+    """
+    is_layer = any(node.name == old for node in body.graph.nodes)
+    is_value = _is_value(body, old) or old in body.graph.outputs
+    if not is_layer and not is_value:
+        body.node(old)
+    if is_layer:
+        body.require_new_layer(new)
+        body.rename_layer(old, new)
+    if is_value:
+        body.rename_value(old, new)
