@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -38,12 +39,14 @@ class OnnxModel(Model):
         feeding: Feeding | None = None,
         labels: tuple[str, ...] | tuple[int, ...] | None = None,
         provenance: Mapping[str, str] | None = None,
+        stored: bytes | None = None,
     ) -> None:
         super().__init__(name, path, notes)
         self.ir = model
         self.feeding = feeding
         self.labels = labels
         self.provenance = dict(provenance or {})
+        self._stored = stored
 
     @property
     def opset(self) -> int:
@@ -64,9 +67,25 @@ class OnnxModel(Model):
     def graph(self) -> Graph:
         return _read_graph(self.ir.graph)
 
+    def stored(self) -> bytes:
+        """The model as one ModelProto message: as it lies in its file, or as it was edited; external weights not included."""
+        if self._stored is not None:
+            return self._stored
+        if self.path is not None and self.path.is_file():
+            return self.path.read_bytes()
+        return bytes(ir.to_proto(self.ir).SerializeToString())
+
     def save(self, path: str | Path) -> Path:
-        """Writes one .onnx file; weights go to ``<name>.data`` beside it only beyond protobuf's limit of 2 GB."""
+        """Writes one .onnx file; weights go to ``<name>.data`` beside it only beyond protobuf's limit of 2 GB.
+
+        A model that comes from surgery keeps the bytes of all that was not changed; its external weights are copied along.
+        """
         target = Path(path)
+        if self._stored is not None:
+            self._copy_external(target)
+            with replacing(target) as fresh:
+                fresh.write_bytes(self._stored)
+            return target
         size = sum(v.const_value.nbytes for v in self.ir.graph.initializers.values() if v.const_value is not None)
         with replacing(target) as fresh:
             if size < _PROTOBUF_LIMIT * 0.9:
@@ -76,6 +95,15 @@ class OnnxModel(Model):
                 ir.save(self.ir, fresh, external_data=data.name)
                 (fresh.parent / data.name).replace(data)
         return target
+
+    def _copy_external(self, target: Path) -> None:
+        """Brings the files of external weights beside ``target``, under the names by which the model calls them."""
+        files = {(Path(t.path), str(t.location)) for t in _tensors(self.ir) if isinstance(t, ir.ExternalTensor)}
+        for source, location in sorted(files):
+            data = target.parent / location
+            if data.resolve() != source.resolve():
+                with replacing(data) as fresh:
+                    shutil.copyfile(source, fresh)
 
 
 def load_onnx(path: Path) -> OnnxModel:

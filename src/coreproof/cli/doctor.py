@@ -1,0 +1,146 @@
+"""``coreproof doctor``: what is wrong with a model, why, and the repair that was proved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coreproof.cli.options import (
+    Colour,
+    Interpolation,
+    Mean,
+    ModelArgument,
+    ResizeTo,
+    Scale,
+    Size,
+    Squash,
+    Std,
+    Trust,
+    feeding_from,
+    read_labels,
+)
+
+if TYPE_CHECKING:
+    from coreproof.surgery.diagnose import Diagnosis
+    from coreproof.surgery.finding import Finding
+
+
+def command(
+    model: ModelArgument,
+    against: Annotated[
+        str | None, typer.Option(help="The model that it should equal: its source.", show_default=False)
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Pictures to try it on; labels.csv beside them (file, class) judges accuracy.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="The right class labels, one a line.")] = None,
+    fix: Annotated[Path | None, typer.Option(help="Write the repaired model here, and what was changed.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trust: Trust = False,
+    size: Size = None,
+    squash: Squash = False,
+    resize_to: ResizeTo = None,
+    interpolation: Interpolation = None,
+    colour: Colour = None,
+    scale: Scale = None,
+    mean: Mean = None,
+    std: Std = None,
+) -> None:
+    """Find known faults in a model, repair them on a copy and prove the repair.
+
+    Exit 0: healthy. 1: findings. 2: the model cannot be read. Nothing is written for a healthy model.
+    """
+    from coreproof.cli.progress import progress
+    from coreproof.model.load import load
+    from coreproof.surgery.diagnose import diagnose
+    from coreproof.surgery.photographs import find_photos
+
+    source = None if against is None else load(against, trust=trust)
+    feeding = feeding_from(
+        getattr(source, "feeding", None),
+        size=size,
+        squash=squash,
+        resize_to=resize_to,
+        interpolation=interpolation,
+        colour=colour,
+        scale=scale,
+        mean=mean,
+        std=std,
+    )
+    pictures, classes = find_photos(photos)
+    with progress() as report:
+        diagnosis = diagnose(
+            load(model, trust=trust),
+            source,
+            labels=read_labels(labels),
+            photos=pictures,
+            classes=classes,
+            feeding=feeding,
+            progress=lambda what: report(what, 0, 0),
+        )
+    document: dict[str, Any] = diagnosis.to_json()
+    if fix is not None and diagnosis.cured is not None:
+        _write(diagnosis, model, fix)
+        document["written"] = str(fix)
+    if as_json:
+        typer.echo(json.dumps(document, indent=2, default=str))
+    else:
+        _print(diagnosis, fix)
+    raise typer.Exit(0 if diagnosis.healthy else 1)
+
+
+def _write(diagnosis: Diagnosis, model: str, out: Path) -> None:
+    """The repaired model, and beside it the script of edits that repaired it."""
+    from coreproof.surgery.script import write_script
+
+    assert diagnosis.cured is not None
+    diagnosis.cured.save(out)
+    repaired = [finding for finding in diagnosis if finding.repaired]
+    lines = [f"what `coreproof doctor {model}` changed; replay: coreproof edit {model} {_script(out).name} OUT"]
+    for finding in repaired:
+        place = f" at {finding.layer}" if finding.layer else ""
+        lines += [f"{finding.rule}{place}: {finding.evidence}", f"  {finding.repair}", f"  {finding.proof}"]
+    write_script([step for finding in repaired for step in finding.edits], _script(out), "\n".join(lines))
+
+
+def _script(out: Path) -> Path:
+    return out.with_name(out.stem + ".edits.toml")
+
+
+def _print(diagnosis: Diagnosis, out: Path | None) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    if diagnosis.healthy:
+        console.print(Text("healthy", style="bold green") + Text(f": {diagnosis.before}"))
+        return
+    for number, finding in enumerate(diagnosis, start=1):
+        for line in _lines(number, finding):
+            console.print(line, soft_wrap=True)
+    console.print(Text("before  ", style="dim") + Text(diagnosis.before))
+    if diagnosis.cured is None:
+        console.print("nothing could be repaired; see above for what is needed")
+        return
+    console.print(Text("after   ", style="dim") + Text(diagnosis.after))
+    if out is None:
+        console.print("the repairs were tried on a copy; --fix OUT writes it")
+    else:
+        console.print(f"{out}: the repaired model; {_script(out).name}: the edits")
+
+
+def _lines(number: int, finding: Finding) -> list[Any]:
+    from rich.text import Text
+
+    mark, style = ("✓ ", "green") if finding.repaired else ("✗ ", "red")
+    head = Text(f"{number}. ", style="bold") + Text(mark, style=style) + Text(finding.rule, style="bold")
+    if finding.layer:
+        head += Text(f"  {finding.layer}", style="cyan")
+    lines = [head, Text(f"   found   {finding.evidence}"), Text(f"   cause   {finding.cause}", style="dim")]
+    lines.append(Text(f"   repair  {finding.repair}"))
+    if finding.proof:
+        lines.append(Text(f"   proof   {finding.proof}", style="green"))
+    return lines

@@ -1,0 +1,107 @@
+"""``coreproof edit``: surgery by hand, as a script of edits or one edit an option."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coreproof.cli.options import ModelArgument, Trust
+from coreproof.errors import InputError
+
+if TYPE_CHECKING:
+    from coreproof.surgery.edit import Change
+
+
+def command(
+    model: ModelArgument,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[EDITS.toml] OUT", help="A script of edits, and where to write.", show_default=False),
+    ] = None,
+    do: Annotated[
+        list[str] | None,
+        typer.Option(help="One edit: 'delete 501', 'connect 493 502', 'set conv1 epsilon 1e-5'. May be repeated."),
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="Write the edits as a script, to be replayed.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write a model that does not run, too.")] = False,
+    verbs: Annotated[bool, typer.Option("--verbs", help="List the verbs and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trust: Trust = False,
+) -> None:
+    """Delete, connect, insert, replace, rename, set ... layers of an ONNX, NeuralNetwork or ML Program model.
+
+    What is not touched stays byte for byte as it was. Every edit shows the layers that it touched, before and after.
+    """
+    from coreproof.model.load import load
+    from coreproof.surgery.edit import edit
+    from coreproof.surgery.script import parse, read_script, write_script
+
+    if verbs:
+        _list_verbs()
+        return
+    script, out = _files(files or [], bool(do))
+    edits = [*(read_script(script) if script is not None else []), *(parse(line) for line in do or [])]
+    edited = edit(load(model, trust=trust), edits, check=not force)
+    if out is not None:
+        edited.model.save(out)
+    if keep is not None:
+        write_script(edits, keep, f"coreproof edit {model} {keep.name} OUT")
+    if as_json:
+        typer.echo(json.dumps([_as_json(change) for change in edited.changes], indent=2, default=str))
+        return
+    for number, change in enumerate(edited.changes, start=1):
+        _print(number, change)
+    typer.echo(f"{out}: {len(edited.changes)} edits" if out is not None else "nothing written: no OUT was given")
+
+
+def _files(files: list[Path], has_edits: bool) -> tuple[Path | None, Path | None]:
+    """The script and the place to write, told apart by the suffix."""
+    script = files[0] if files and files[0].suffix == ".toml" else None
+    rest = files[1:] if script is not None else files
+    if len(rest) > 1 or (script is None and not has_edits):
+        raise InputError(
+            "say what to edit and where to write",
+            expected="coreproof edit MODEL EDITS.toml OUT, or coreproof edit MODEL OUT --do 'delete LAYER'",
+            found=" ".join(map(str, files)) or "neither a script nor --do",
+            fix="`coreproof edit MODEL --verbs` lists the verbs",
+        )
+    return script, rest[0] if rest else None
+
+
+def _list_verbs() -> None:
+    import coreproof.surgery.verbs  # noqa: F401 - registers the verbs
+    from coreproof.surgery.edit import VERBS
+    from coreproof.surgery.script import usage
+
+    for name, function in sorted(VERBS.items()):
+        typer.echo(usage(name))
+        typer.echo(f"    {(function.__doc__ or '').splitlines()[0]}")
+
+
+def _print(number: int, change: Change) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from coreproof.cli.show import one_line
+
+    console = Console()
+    console.print(Text(f"{number}. {change.edit}", style="bold"))
+    for mark, nodes, style in (("-", change.before, "red"), ("+", change.after, "green")):
+        for node in nodes:
+            console.print(Text(f"   {mark} {one_line(node)}", style=style), soft_wrap=True)
+    for problem in change.problems:
+        console.print(Text(f"   ! {problem}", style="yellow"), soft_wrap=True)
+
+
+def _as_json(change: Change) -> dict[str, object]:
+    from coreproof.cli.show import one_line
+
+    return {
+        "edit": str(change.edit),
+        "before": [one_line(node) for node in change.before],
+        "after": [one_line(node) for node in change.after],
+        "problems": [str(problem) for problem in change.problems],
+    }

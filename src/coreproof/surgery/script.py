@@ -1,0 +1,149 @@
+"""Scripts of edits: TOML files that can be kept, read, and replayed; arrays lie beside them in a .npz."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tomllib
+from collections.abc import Mapping, Sequence
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coreproof.errors import EditError
+from coreproof.model.atomic import replacing
+from coreproof.surgery.edit import VERBS, Edit
+
+
+def read_script(path: str | Path) -> list[Edit]:
+    """The edits of a script: ``[[edit]]`` tables with a ``verb`` and its arguments.
+
+    An argument ``{ npz = "file.npz", key = "name" }`` is an array from a file beside the script. Raises EditError.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise EditError("the script of edits cannot be read", where=str(path), found=str(error)) from None
+    tables = document.get("edit")
+    if not isinstance(tables, list) or not all(isinstance(t, dict) and isinstance(t.get("verb"), str) for t in tables):
+        raise EditError(
+            "the script holds no edits",
+            where=str(path),
+            expected='[[edit]] tables, each with a verb: verb = "delete"',
+            found=", ".join(document) or "an empty file",
+        )
+    return [
+        Edit(table["verb"], {key: _read(value, path) for key, value in table.items() if key != "verb"})
+        for table in tables
+    ]
+
+
+def _read(value: Any, script: Path) -> Any:
+    if not (isinstance(value, Mapping) and set(value) == {"npz", "key"}):
+        return value
+    file = (script.parent / str(value["npz"])).resolve()
+    if not file.is_relative_to(script.parent.resolve()):
+        raise EditError("the script's arrays must lie beside it", where=str(script), found=value["npz"])
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return stored[str(value["key"])]
+    except (OSError, ValueError, KeyError) as error:
+        raise EditError("an array of the script cannot be read", where=str(file), found=str(error)) from None
+
+
+def write_script(edits: Sequence[Edit], path: str | Path, comment: str = "") -> Path:
+    """Writes edits so that ``read_script`` gives them back; large arrays go to a .npz of the same name."""
+    path = Path(path)
+    arrays: dict[str, Any] = {}
+    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    for number, step in enumerate(edits, start=1):
+        lines += ["", "[[edit]]", f"verb = {json.dumps(step.verb)}"]
+        for key, value in step.arguments.items():
+            if value is None:
+                continue
+            if isinstance(value, np.ndarray):
+                name = f"edit{number}.{key}"
+                arrays[name] = value
+                value = {"npz": f"{path.stem}.npz", "key": name}
+            lines.append(f"{_key(key)} = {_toml(value)}")
+    if arrays:
+        with replacing(path.with_suffix(".npz")) as fresh:
+            np.savez(fresh, **arrays)
+    with replacing(path) as fresh:
+        fresh.write_text("\n".join(lines).strip() + "\n", encoding="utf-8")
+    return path
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() else json.dumps(key)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, np.generic):
+        return _toml(value.item())
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value) if np.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def parse(line: str) -> Edit:
+    """One edit as it is typed: ``delete 501``, ``connect 493 502``, ``set conv1 epsilon 1e-5``, ``delete 501 reconnect=false``.
+
+    Words are the verb's arguments in order, or name=value. Raises EditError that shows how the verb is used.
+    """
+    import coreproof.surgery.verbs  # noqa: F401 - registers the verbs
+
+    words = shlex.split(line)
+    if not words or words[0] not in VERBS:
+        raise EditError(
+            f"there is no verb {words[0] if words else ''!r}", expected=", ".join(sorted(VERBS)), found=line
+        )
+    names = _parameters(words[0])
+    arguments: dict[str, Any] = {}
+    for word in words[1:]:
+        key, separator, text = word.partition("=")
+        if separator and key.isidentifier():
+            arguments[key] = _literal(text)
+            continue
+        free = [n for n in names if n not in arguments]
+        if not free:
+            raise EditError(f"{words[0]} takes fewer words", expected=usage(words[0]), found=line)
+        # what a layer or value is called is a name even where it looks like a number
+        arguments[free[0]] = _literal(word) if free[0] in ("value", "input", "reconnect", "shape") else word
+    return Edit(words[0], arguments)
+
+
+def usage(verb: str) -> str:
+    """How a verb is typed: its name and its arguments, those in brackets may be left out."""
+    parts = []
+    for name, parameter in list(signature(VERBS[verb]).parameters.items())[1:]:
+        if parameter.kind is Parameter.VAR_KEYWORD:
+            parts.append(f"[{name.upper()}=VALUE ...]")
+        else:
+            parts.append(name.upper() if parameter.default is Parameter.empty else f"[{name}={parameter.default}]")
+    return " ".join([verb, *parts])
+
+
+def _parameters(verb: str) -> list[str]:
+    kinds = (Parameter.POSITIONAL_OR_KEYWORD,)
+    return [n for n, p in list(signature(VERBS[verb]).parameters.items())[1:] if p.kind in kinds]
+
+
+def _literal(text: str) -> Any:
+    """A word as a number, truth value or list where it is one, else as text."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
