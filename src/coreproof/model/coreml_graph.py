@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -101,6 +102,12 @@ def _read_fields(
         type_name = descriptor.message_type.name if descriptor.message_type is not None else None
         if type_name == "WeightParams" and not _is_repeated(value):
             parameters[name] = weight_shape(value)
+        elif type_name in ("WeightParams", "LSTMWeightParams") and _is_repeated(value):
+            for index, part in enumerate(value):
+                if type_name == "WeightParams":
+                    parameters[f"{name}[{index}]"] = weight_shape(part)
+                else:
+                    _read_fields(part, f"{name}[{index}].", attributes, parameters, blocks)
         elif type_name == "NeuralNetwork":
             nodes = tuple(layer_node(layer) for layer in value.layers)
             blocks.append(Graph(name, nodes, (), (), _named_only(nodes, ())))
@@ -210,12 +217,19 @@ def _value(name: str, value_type: Any, *, constant: bool = False) -> Value:
     return Value(name, MIL_DTYPES.get(tensor.dataType), shape, constant)
 
 
+def _half(data: bytes, dtype: int) -> float | None:
+    """A float16 number (epsilon, alpha, ...), which MIL stores as its two bytes."""
+    return float(struct.unpack("<e", data)[0]) if dtype == MIL_pb2.FLOAT16 and len(data) == 2 else None
+
+
 def immediate(value: Any) -> Any:
     """A MIL immediate value for reading: a scalar, a tuple, or None where it is bytes or lies in a file."""
     if value.WhichOneof("value") != "immediateValue" or value.immediateValue.WhichOneof("value") != "tensor":
         return None
     tensor = value.immediateValue.tensor
     which = tensor.WhichOneof("value")
+    if which == "bytes" and not value.type.tensorType.dimensions:
+        return _half(tensor.bytes.values, value.type.tensorType.dataType)
     if which is None or which == "bytes":
         return None
     items = tuple(getattr(tensor, which).values)

@@ -9,9 +9,10 @@ import pytest
 
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Layer
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
-from coreproof.convert.coreml_to_onnx.neuralnetwork.weights import int8_weights, read_weights, unpack
+from coreproof.convert.coreml_to_onnx.neuralnetwork.weights import int8_weights, read_weights
 from coreproof.errors import ConversionError
 from coreproof.model.coreml_proto import NeuralNetwork_pb2
+from coreproof.model.weight_params import unpack
 
 LAYER = Layer("fc", "innerProduct", ("x",), ("y",), FoldingBuilder())
 

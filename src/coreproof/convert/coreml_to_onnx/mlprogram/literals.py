@@ -1,25 +1,13 @@
-"""Reads the constants of an ML Program: immediate values and blobs of the weight file, as numpy arrays."""
+"""What an ML Program declares and holds ready: the outputs of operations, the inputs of functions, constants."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-import numpy.typing as npt
-
-from coreproof.convert.coreml_to_onnx.lowering import Constant, Declared
-from coreproof.errors import ConversionError, UnreadableModelError
-from coreproof.model.coreml import CoreMLModel
+from coreproof.convert.coreml_to_onnx.lowering import Declared
 from coreproof.model.coreml_graph import MIL_DTYPES
-from coreproof.model.weights import unpack_bits
-
-_SUB_BYTE = {"int4": (4, True), "uint4": (4, False), "uint3": (3, False), "uint2": (2, False), "uint1": (1, False),
-             "uint6": (6, False)}  # fmt: skip
-_NUMPY: dict[str, npt.DTypeLike] = {
-    "bfloat16": ml_dtypes.bfloat16,
-    **{name: np.int8 if signed else np.uint8 for name, (_, signed) in _SUB_BYTE.items()},
-}
+from coreproof.model.literals import read_literal as read_literal
+from coreproof.model.literals import tensor_type
 
 
 def declared(named: Any) -> Declared:
@@ -30,67 +18,3 @@ def declared(named: Any) -> Declared:
     shape = tuple(int(d.constant.size) if d.WhichOneof("dimension") == "constant" else None for d in tensor.dimensions)
     variadic = any(d.WhichOneof("dimension") == "unknown" and d.unknown.variadic for d in tensor.dimensions)
     return Declared(named.name, MIL_DTYPES.get(tensor.dataType, "?"), None if variadic else shape)
-
-
-def tensor_type(value_type: Any) -> Any:
-    """The tensor type of a value; what a state wraps counts as its type. None for lists and dictionaries."""
-    which = value_type.WhichOneof("type")
-    if which == "stateType":
-        return tensor_type(value_type.stateType.wrappedType)
-    return value_type.tensorType if which == "tensorType" else None
-
-
-def read_literal(model: CoreMLModel, value: Any) -> Any:
-    """A Value message: a Python number or text for scalars, an array for tensors, a list for lists."""
-    if value.WhichOneof("value") == "immediateValue":
-        immediate = value.immediateValue
-        kind = immediate.WhichOneof("value")
-        if kind == "list":
-            return [read_literal(model, item) for item in immediate.list.values]
-        if kind == "tuple":
-            return [read_literal(model, item) for item in immediate.tuple.values]
-        if kind == "dictionary":
-            return {read_literal(model, i.key): read_literal(model, i.value) for i in immediate.dictionary.values}
-    tensor = tensor_type(value.type)
-    if tensor is None:
-        raise ConversionError("a constant of an unknown kind", where=model.where, found=value.type.WhichOneof("type"))
-    dtype = MIL_DTYPES.get(tensor.dataType, "?")
-    shape = tuple(int(d.constant.size) for d in tensor.dimensions)
-    if value.WhichOneof("value") == "blobFileValue":
-        blob = value.blobFileValue
-        flat: npt.NDArray[Any] = model.weight_file(blob.fileName).read(int(blob.offset))
-    else:
-        flat = _immediate(value.immediateValue.tensor, dtype, int(np.prod(shape)))
-    if flat.size != int(np.prod(shape)):
-        raise UnreadableModelError(
-            "a constant has another number of elements than its type says",
-            where=model.where,
-            expected=f"{dtype}{list(shape)}",
-            found=f"{flat.size} elements",
-            fix="the model or its weight file is damaged; copy it again",
-        )
-    return flat.reshape(shape) if shape else scalar(flat[0])
-
-
-def _immediate(tensor: Any, dtype: str, count: int) -> npt.NDArray[Any]:
-    which = tensor.WhichOneof("value")
-    if which is None:
-        return np.empty(0, object if dtype == "str" else _NUMPY.get(dtype, dtype))
-    values = getattr(tensor, which).values
-    if which == "strings":
-        return np.array(list(values), object)
-    if which != "bytes":
-        return np.array(values, _NUMPY.get(dtype, dtype))
-    if dtype in _SUB_BYTE:
-        bits, signed = _SUB_BYTE[dtype]
-        return unpack_bits(np.frombuffer(values, np.uint8), bits, count, signed=signed)
-    return np.frombuffer(values, np.dtype(_NUMPY.get(dtype, dtype)))
-
-
-def scalar(value: Any) -> Constant:
-    """Texts, booleans and int32 as Python's own; other numbers keep their dtype."""
-    if isinstance(value, str):
-        return value
-    if value.dtype == np.bool_:
-        return bool(value)
-    return int(value) if value.dtype == np.int32 else value

@@ -1,0 +1,354 @@
+"""The weights of one layer, or of all of them, as real numbers in their real shape: alike for every format that has layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import InputError, UnreadableModelError
+from coreproof.model.base import Model
+from coreproof.model.coreml_graph import MIL_DTYPES
+from coreproof.model.weight_params import WeightsError, read_vector, read_weights, shape_of, stored_count
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from coreproof.model.coreml import CoreMLModel
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class WeightRef:
+    """One weight that is not read yet. ``dtype`` is how the file stores it ("float32", "float16", "uint8" when quantised)."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], Array] = field(repr=False, compare=False)
+    """The numbers that it stands for: quantised and compressed weights come back as floats."""
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+def layer_weights(model: Model, layer: str) -> dict[str, Array]:
+    """The weights that ``layer`` carries or reads, by the names of ``Node.parameters``, in real values and shapes.
+
+    float32 from a NeuralNetwork (dequantised), the stored float type from ONNX and an ML Program (compressed ones
+    decompressed). Layers inside branches and loops have their own names. Raises InputError where there is no such layer,
+    UnreadableModelError where its weights are not what its fields say.
+    """
+    for name, weights in _layers(model):
+        if name == layer:
+            return {parameter: reference.read() for parameter, reference in weights().items()}
+    raise InputError(f"there is no layer {layer!r}", where=model.name, fix="`coreproof show MODEL` lists the layers")
+
+
+def all_weights(model: Model) -> Mapping[str, Mapping[str, WeightRef]]:
+    """layer -> parameter -> weight, for the layers that have any, in stored order; nothing is read before ``WeightRef.read``.
+
+    A layer that bears the name of an earlier one is called "name#2"; one of a pipeline's stage "stage0/name".
+    """
+    named: dict[str, Mapping[str, WeightRef]] = {}
+    for name, weights in _layers(model):
+        free, count = name, 1
+        while free in named:
+            count += 1
+            free = f"{name}#{count}"
+        named[free] = weights()
+    return {name: weights for name, weights in named.items() if weights}
+
+
+_Lazy = Callable[[], dict[str, WeightRef]]
+
+
+def _layers(model: Model) -> Iterator[tuple[str, _Lazy]]:
+    """Every layer, nested ones too, with a function that names its weights."""
+    if model.format == "onnx":
+        yield from _onnx_layers(model.ir.graph)  # type: ignore[attr-defined]
+    elif model.format in ("neuralnetwork", "mlprogram", "pipeline"):
+        yield from _coreml_layers(model, model.spec, "")  # type: ignore[arg-type, attr-defined]
+
+
+def _coreml_layers(model: CoreMLModel, spec: Any, prefix: str) -> Iterator[tuple[str, _Lazy]]:
+    kind = spec.WhichOneof("Type")
+    if kind == "mlProgram":
+        program = spec.mlProgram
+        chosen = spec.description.defaultFunctionName or "main"
+        function = program.functions[chosen if chosen in program.functions else next(iter(program.functions))]
+        yield from _program_layers(model, function.block_specializations[function.opset], {}, prefix)
+    elif kind.startswith("neuralNetwork"):
+        yield from _network_layers(model, getattr(spec, kind), prefix)
+    elif kind.startswith("pipeline"):
+        pipeline = spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
+        for index, stage in enumerate(pipeline.models):
+            yield from _coreml_layers(model, stage, f"{prefix}stage{index}/")
+
+
+# NeuralNetwork
+
+
+def _network_layers(model: CoreMLModel, network: Any, prefix: str) -> Iterator[tuple[str, _Lazy]]:
+    for layer in network.layers:
+        operator = layer.WhichOneof("layer")
+        if operator is None:
+            continue
+        fields = getattr(layer, operator)
+        yield prefix + layer.name, partial(_network_weights, model, layer)
+        if operator in ("branch", "loop"):
+            for _, nested in fields.ListFields():
+                if hasattr(nested, "layers"):
+                    yield from _network_layers(model, nested, prefix)
+
+
+def _network_weights(model: CoreMLModel, layer: Any) -> dict[str, WeightRef]:
+    operator = layer.WhichOneof("layer")
+    fields = getattr(layer, operator)
+    return dict(_params(model, layer, operator, fields, fields, ""))
+
+
+def _params(
+    model: CoreMLModel, layer: Any, operator: str, fields: Any, message: Any, path: str
+) -> Iterator[tuple[str, WeightRef]]:
+    """The WeightParams below ``message``, each under its path of fields."""
+    for descriptor, value in message.ListFields():
+        kind = descriptor.message_type.name if descriptor.message_type is not None else None
+        if kind is None or kind == "NeuralNetwork" or isinstance(value, Mapping):
+            continue
+        parts = [(f"[{i}]", part) for i, part in enumerate(value)] if descriptor.is_repeated else [("", value)]
+        for index, part in parts:
+            name = f"{path}{descriptor.name}{index}"
+            if kind == "WeightParams":
+                yield name, _network_weight(model, layer, operator, fields, name, part)
+            else:
+                yield from _params(model, layer, operator, fields, part, f"{name}.")
+
+
+def _network_weight(model: CoreMLModel, layer: Any, operator: str, fields: Any, name: str, params: Any) -> WeightRef:
+    known = shape_of(operator, fields, name)
+    count = stored_count(params)
+
+    def read() -> Array:
+        try:
+            return read_vector(params, name) if known is None else read_weights(params, known[0], name, known[1])
+        except WeightsError as error:
+            raise UnreadableModelError(
+                error.problem,
+                where=f"{model.where}, layer {layer.name!r} ({operator})",
+                expected=error.expected,
+                found=error.found,
+            ) from None
+
+    return WeightRef(_stored_dtype(params), (count,) if known is None else known[0], read)
+
+
+def _stored_dtype(params: Any) -> str:
+    if params.floatValue:
+        return "float32"
+    if params.float16Value:
+        return "float16"
+    return "int8" if params.int8RawValue else f"uint{int(params.quantization.numberOfBits)}"
+
+
+# ML Program
+
+
+def _program_layers(
+    model: CoreMLModel, block: Any, outside: Mapping[str, Any], prefix: str
+) -> Iterator[tuple[str, _Lazy]]:
+    """Operations with what constants they read; ``outside`` holds the constant operations of the blocks around."""
+    constants = dict(outside)
+    for operation in block.operations:
+        if operation.type == "const" or operation.type.startswith("constexpr_"):
+            for output in operation.outputs:
+                constants[output.name] = operation
+        if operation.type != "const":
+            yield prefix + _operation_name(operation), partial(_operation_weights, model, operation, constants)
+        for nested in operation.blocks:
+            yield from _program_layers(model, nested, constants, prefix)
+
+
+def _operation_name(operation: Any) -> str:
+    from coreproof.model.coreml_graph import immediate
+
+    name = operation.outputs[0].name if operation.outputs else operation.type
+    if "name" in operation.attributes:
+        name = immediate(operation.attributes["name"]) or name
+    return str(name)
+
+
+def _operation_weights(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> dict[str, WeightRef]:
+    """Float constants of rank 1 and more, integers of more than 16 elements (shorter ones are settings)."""
+    weights = {}
+    for key, argument in operation.inputs.items():
+        several = len(argument.arguments) > 1
+        for index, binding in enumerate(argument.arguments):
+            reference = _operand(model, binding, constants)
+            if reference is not None and _is_weight(reference):
+                weights[f"{key}[{index}]" if several else key] = reference
+    if operation.type.startswith("constexpr_"):
+        for key, value in operation.attributes.items():
+            reference = None if key == "name" else _literal(model, value)
+            if reference is not None and _is_weight(reference):
+                weights[key] = reference
+    return weights
+
+
+def _is_weight(reference: WeightRef) -> bool:
+    if reference.dtype == "str" or not reference.shape:
+        return False
+    return "float" in reference.dtype or reference.size > 16
+
+
+def _operand(model: CoreMLModel, binding: Any, constants: Mapping[str, Any]) -> WeightRef | None:
+    """The constant that an argument is bound to; None for what is made when the program runs."""
+    if binding.WhichOneof("binding") == "value":
+        return _literal(model, binding.value)
+    operation = constants.get(binding.name)
+    if operation is None:
+        return None
+    if operation.type == "const":
+        return _literal(model, operation.attributes["val"])
+    position = [o.name for o in operation.outputs].index(binding.name)
+    tensor = operation.outputs[position].type.tensorType
+    data = next(iter(_compressed_data(model, operation, constants)), None)
+    return WeightRef(
+        data.dtype if data is not None else MIL_DTYPES.get(tensor.dataType, "?"),
+        tuple(int(d.constant.size) for d in tensor.dimensions),
+        lambda: np.asarray(_decompressed(model, operation, constants)[position]),
+    )
+
+
+def _compressed_data(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> Iterator[WeightRef]:
+    """The integers (or the table's indices) that a compressed weight is stored as."""
+    for key in ("quantized_data", "indices", "data", "indices_nonzero_data", "nonzero_data", "source_val"):
+        if key in operation.attributes:
+            found = _literal(model, operation.attributes[key])
+        elif key in operation.inputs:
+            found = _operand(model, operation.inputs[key].arguments[0], constants)
+        else:
+            continue
+        if found is not None:
+            yield found
+
+
+def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> tuple[Any, ...]:
+    from coreproof.model.compressed import DECOMPRESS
+    from coreproof.model.literals import read_literal
+
+    if operation.type not in DECOMPRESS:
+        raise UnreadableModelError(
+            "a weight is compressed in a way that is not known",
+            where=f"{model.where}, operation {_operation_name(operation)!r}",
+            expected=", ".join(DECOMPRESS),
+            found=operation.type,
+        )
+    # Before iOS18 the constants of a constexpr operation are its attributes.
+    arguments = {k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"}
+    for key, argument in operation.inputs.items():
+        binding = argument.arguments[0]
+        if binding.WhichOneof("binding") == "value":
+            arguments[key] = read_literal(model, binding.value)
+            continue
+        maker = constants[binding.name]
+        if maker.type == "const":
+            arguments[key] = read_literal(model, maker.attributes["val"])
+        else:
+            names = [o.name for o in maker.outputs]
+            arguments[key] = _decompressed(model, maker, constants)[names.index(binding.name)]
+    dense = DECOMPRESS[operation.type](**arguments)
+    return dense if isinstance(dense, tuple) else (dense,)
+
+
+def _literal(model: CoreMLModel, value: Any) -> WeightRef | None:
+    from coreproof.model.literals import read_literal, tensor_type
+
+    tensor = tensor_type(value.type)
+    if tensor is None:
+        return None
+    shape = tuple(int(d.constant.size) for d in tensor.dimensions)
+    return WeightRef(MIL_DTYPES.get(tensor.dataType, "?"), shape, lambda: np.asarray(read_literal(model, value)))
+
+
+# ONNX
+
+
+def _onnx_layers(graph: ir.Graph) -> Iterator[tuple[str, _Lazy]]:
+    import onnx_ir as ir
+
+    for node in graph:
+        yield onnx_node_name(node), partial(_node_weights, node)
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from _onnx_layers(attribute.as_graph())
+
+
+def onnx_node_name(node: ir.Node) -> str:
+    """The name of a node as ``Graph`` says it; a node without one is called after what it makes."""
+    outputs = [o.name for o in node.outputs if o.name]
+    return node.name or f"{node.op_type}:{outputs[0] if outputs else ''}"
+
+
+def _node_weights(node: ir.Node) -> dict[str, WeightRef]:
+    """Initializers and constants that a node reads, by their names; a Constant node's own value by what it makes."""
+    read = node.outputs if node.op_type == "Constant" else node.inputs
+    weights = {}
+    for value in read:
+        reference = _onnx_constant(value) if value is not None and value.name else None
+        if value is not None and reference is not None and reference.dtype != "str":
+            weights[value.name or ""] = reference
+    return weights
+
+
+def _onnx_constant(value: ir.Value) -> WeightRef | None:
+    """An initializer, a Constant node's value, or one of those dequantised or cast; None for what is computed."""
+    import onnx_ir as ir
+
+    producer = value.producer()
+    if value.is_initializer() and value.const_value is not None:
+        return _tensor(value.const_value)
+    if producer is None or producer.domain not in ("", "ai.onnx"):
+        return None
+    if producer.op_type == "Constant":
+        tensor = ir.convenience.get_const_tensor(value)
+        return None if tensor is None else _tensor(tensor)
+    if producer.op_type not in ("DequantizeLinear", "Identity", "Cast"):
+        return None
+    operands = [None if i is None else _onnx_constant(i) for i in producer.inputs]
+    if not operands or operands[0] is None:
+        return None
+    first = operands[0]
+    if producer.op_type == "Identity":
+        return first
+    if producer.op_type == "Cast":
+        to = ir.DataType(producer.attributes["to"].as_int())
+        return WeightRef(first.dtype, first.shape, lambda: first.read().astype(to.numpy()))
+    if len(operands) < 2 or operands[1] is None or producer.attributes.get("block_size"):
+        return None
+    axis = producer.attributes["axis"].as_int() if "axis" in producer.attributes else 1
+    return WeightRef(first.dtype, first.shape, lambda: _dequantised([o for o in operands if o is not None], axis))
+
+
+def _dequantised(operands: list[WeightRef], axis: int) -> Array:
+    """(x - zero point) * scale along ``axis`` (ONNX DequantizeLinear)."""
+    data, scale, *zero = (o.read() for o in operands)
+
+    def along(values: Array) -> Array:
+        if values.size == 1:
+            return values.reshape(())
+        return values.reshape([-1 if a == axis % data.ndim else 1 for a in range(data.ndim)])
+
+    shift = along(zero[0].astype(np.float32)) if zero else np.float32(0)
+    dense: Array = ((data.astype(np.float32) - shift) * along(scale)).astype(scale.dtype)
+    return dense
+
+
+def _tensor(tensor: ir.TensorProtocol) -> WeightRef:
+    dtype = "str" if tensor.dtype.is_string() else str(tensor.dtype.numpy())
+    return WeightRef(dtype, tuple(int(n) for n in tensor.shape.numpy()), tensor.numpy)

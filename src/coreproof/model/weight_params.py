@@ -1,0 +1,226 @@
+"""Reads WeightParams (NeuralNetwork.proto): float32, float16, and quantised weights as the float32 numbers that they stand for.
+
+Only the layer knows the shape of its weights: ``shape_of`` says it, from the layer's own fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+
+class WeightsError(ValueError):
+    """Weights that do not fit what their fields say; whoever asked for them knows the layer and names it."""
+
+    def __init__(self, problem: str, expected: object, found: object) -> None:
+        super().__init__(f"{problem}: expected {expected}, found {found}")
+        self.problem = problem
+        self.expected = expected
+        self.found = found
+
+
+def read_weights(params: Any, shape: Sequence[int], what: str = "weights", channel_axis: int = 0) -> Array:
+    """The weights in ``shape``; per-channel scales of quantised ones run along ``channel_axis``. Raises WeightsError."""
+    count = int(np.prod(shape))
+    flat = _flat(params)
+    if flat is None:
+        flat = _dequantised(params, count, shape, what, channel_axis)
+    if flat.size != count:
+        raise WeightsError(
+            f"its {what} do not have the size that its fields say",
+            f"{count} values for shape {list(shape)}",
+            f"{flat.size} values",
+        )
+    return flat.reshape(shape)
+
+
+def read_vector(params: Any, what: str = "weights") -> Array:
+    """Weights that are a list of any length. Raises WeightsError."""
+    flat = _flat(params)
+    if flat is None:
+        count = stored_count(params)
+        flat = _dequantised(params, count, (count,), what, 0)
+    return flat.reshape(-1)
+
+
+def int8_weights(params: Any, shape: Sequence[int]) -> tuple[Array, float]:
+    """``int8RawValue`` as whole float32 numbers, and their one scale. Raises WeightsError."""
+    flat = np.frombuffer(params.int8RawValue, np.int8).astype(np.float32)
+    scales = params.quantization.linearQuantization.scale
+    if flat.size != int(np.prod(shape)) or len(scales) != 1:
+        raise WeightsError(
+            "its int8 weights are incomplete",
+            f"{int(np.prod(shape))} values and 1 scale",
+            f"{flat.size} values and {len(scales)} scales",
+        )
+    return flat.reshape(shape), float(scales[0])
+
+
+def stored_count(params: Any) -> int:
+    """How many values a WeightParams message holds, without reading them."""
+    if len(params.floatValue):
+        return len(params.floatValue)
+    if params.float16Value:
+        return len(params.float16Value) // 2
+    if params.int8RawValue:
+        return len(params.int8RawValue)
+    return len(params.rawValue) * 8 // max(int(params.quantization.numberOfBits), 1)
+
+
+def _flat(params: Any) -> Array | None:
+    if len(params.floatValue):
+        return _packed_floats(params)
+    if params.float16Value:
+        return np.frombuffer(params.float16Value, np.float16).astype(np.float32)
+    if not params.rawValue and not params.int8RawValue and not params.HasField("quantization"):
+        return np.zeros(0, np.float32)
+    return None
+
+
+def _packed_floats(params: Any) -> Array:
+    """``floatValue`` without a Python object a number: the serialised message holds them as one packed run of bytes."""
+    only = type(params)()
+    only.floatValue.MergeFrom(params.floatValue)
+    data = only.SerializeToString()
+    position = 1
+    while data[position] & 0x80:
+        position += 1
+    return np.frombuffer(data, np.dtype("<f4"), offset=position + 1)
+
+
+def _dequantised(params: Any, count: int, shape: Sequence[int], what: str, channel_axis: int) -> Array:
+    quantization = params.quantization
+    if params.int8RawValue:
+        integers = np.frombuffer(params.int8RawValue, np.int8).astype(np.int64)
+    else:
+        bits = int(quantization.numberOfBits)
+        if not 1 <= bits <= 8:
+            raise WeightsError(f"its {what} have an impossible number of bits", "1 to 8", bits)
+        if len(params.rawValue) * 8 < count * bits:
+            raise WeightsError(
+                f"its {what} are cut short",
+                f"{-(-count * bits // 8)} bytes ({count} values of {bits} bits)",
+                f"{len(params.rawValue)} bytes",
+            )
+        integers = unpack(np.frombuffer(params.rawValue, np.uint8), bits, count)
+    if integers.size != count:
+        raise WeightsError(f"its {what} do not have the size that its fields say", count, integers.size)
+    if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
+        table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
+        if integers.size and integers.max() >= table.size:
+            raise WeightsError(
+                f"its {what} point outside their lookup table", f"indices below {table.size}", int(integers.max())
+            )
+        return table[integers]
+    linear = quantization.linearQuantization
+    scale = _along(np.asarray(linear.scale, np.float32), shape, what, channel_axis, 1.0)
+    bias = _along(np.asarray(linear.bias, np.float32), shape, what, channel_axis, 0.0)
+    return (integers.reshape(shape).astype(np.float32) * scale + bias).reshape(-1)
+
+
+def _along(values: Array, shape: Sequence[int], what: str, axis: int, default: float) -> Array:
+    if not values.size:
+        return np.float32(default).reshape(1)
+    if values.size == 1:
+        return values
+    if values.size != shape[axis]:
+        raise WeightsError(
+            f"the quantisation of its {what} does not fit its channels", f"1 or {shape[axis]} scales", values.size
+        )
+    return values.reshape([values.size if i == axis else 1 for i in range(len(shape))])
+
+
+def unpack(data: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.int64]:
+    """``count`` unsigned integers of ``bits`` bits, most significant bit first, running over byte borders."""
+    if bits == 8:
+        return data[:count].astype(np.int64)
+    stream = np.unpackbits(data, count=count * bits).reshape(count, bits)
+    return stream.astype(np.int64) @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int64))
+
+
+# shapes
+
+_Shape = tuple[tuple[int, ...], int]
+"""The shape of a weight, and the axis along which per-channel scales of its quantisation run."""
+
+
+def shape_of(operator: str, fields: Any, parameter: str) -> _Shape | None:
+    """The shape that the layer's ``fields`` give its weight ``parameter`` (its path of fields, "weightParams.inputGate...").
+
+    None where the layer takes any length (PReLU's alpha, a custom layer's weights).
+    """
+    name = parameter.rsplit(".", 1)[-1]
+    known = _SHAPES.get(operator)
+    if known is not None:
+        return known(fields, name)
+    if operator in ("gru", "simpleRecurrent", "uniDirectionalLSTM", "biDirectionalLSTM"):
+        return _recurrent(fields, name)
+    return None
+
+
+def _recurrent(fields: Any, name: str) -> _Shape | None:
+    size = int(fields.outputVectorSize)
+    if name.lower().endswith("weightmatrix"):
+        return (size, int(fields.inputVectorSize)), 0
+    if name.lower().endswith("recursionmatrix"):
+        return (size, size), 0
+    return ((size,), 0) if name.lower().endswith("vector") else None
+
+
+def _convolution(fields: Any, name: str) -> _Shape:
+    out, kernel = int(fields.outputChannels), tuple(int(k) for k in fields.kernelSize) or (3, 3)
+    if name == "bias":
+        return (out,), 0
+    if fields.isDeconvolution:
+        return (int(fields.kernelChannels), out // max(int(fields.nGroups), 1), *kernel), 1
+    return (out, int(fields.kernelChannels), *kernel), 0
+
+
+def _convolution3d(fields: Any, name: str) -> _Shape:
+    out, groups = int(fields.outputChannels), max(int(fields.nGroups), 1)
+    kernel = (int(fields.kernelDepth), int(fields.kernelHeight), int(fields.kernelWidth))
+    if name == "bias":
+        return (out,), 0
+    if fields.isDeconvolution:
+        return (int(fields.inputChannels), out // groups, *kernel), 1
+    return (out, int(fields.inputChannels) // groups, *kernel), 0
+
+
+def _matrix(columns: str, rows: str) -> Callable[[Any, str], _Shape]:
+    """[columns, rows] weights with a bias a column."""
+
+    def shape(fields: Any, name: str) -> _Shape:
+        out = int(getattr(fields, columns))
+        return ((out,) if name == "bias" else (out, int(getattr(fields, rows)))), 0
+
+    return shape
+
+
+def _listed(**fields_of: str) -> Callable[[Any, str], _Shape]:
+    """Weights whose shape a repeated field lists; an empty one means one value."""
+
+    def shape(fields: Any, name: str) -> _Shape:
+        return tuple(int(n) for n in getattr(fields, fields_of[name])) or (1,), 0
+
+    return shape
+
+
+_SHAPES: Mapping[str, Callable[[Any, str], _Shape]] = {
+    "convolution": _convolution,
+    "convolution3d": _convolution3d,
+    "innerProduct": _matrix("outputChannels", "inputChannels"),
+    "batchedMatmul": _matrix("weightMatrixSecondDimension", "weightMatrixFirstDimension"),
+    "embedding": _matrix("outputChannels", "inputDim"),
+    "embeddingND": _matrix("embeddingSize", "vocabSize"),
+    "batchnorm": lambda fields, _: ((int(fields.channels),), 0),
+    "scale": _listed(scale="shapeScale", bias="shapeBias"),
+    "bias": _listed(bias="shape"),
+    "loadConstant": _listed(data="shape"),
+    "loadConstantND": _listed(data="shape"),
+    "layerNormalization": _listed(gamma="normalizedShape", beta="normalizedShape"),
+}

@@ -1,0 +1,193 @@
+"""The weights of a layer are the same numbers in the same shape, whatever format stores them."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from coreproof.errors import InputError, UnreadableModelError
+from coreproof.model.coreml import CoreMLModel
+from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.layer_weights import all_weights, layer_weights
+from coreproof.model.load import load
+from coreproof.model.onnx import OnnxModel
+from tests.models import conv_relu_onnx
+
+RNG = np.random.default_rng(0)
+
+
+def network(*layers: Any) -> CoreMLModel:
+    spec = Model_pb2.Model(specificationVersion=4)
+    spec.neuralNetwork.layers.extend(layers)
+    return CoreMLModel(spec, name="net")
+
+
+def layer(name: str, operator: str, **fields: Any) -> Any:
+    made = Model_pb2.Model().neuralNetwork.layers.add(name=name, input=["x"], output=[name])
+    message = getattr(made, operator)
+    message.SetInParent()
+    for field, value in fields.items():
+        if isinstance(value, np.ndarray):
+            getattr(message, field).floatValue.extend(value.ravel().tolist())
+        elif isinstance(value, list):
+            getattr(message, field).extend(value)
+        else:
+            setattr(message, field, value)
+    return made
+
+
+def test_an_onnx_node_has_its_initializers() -> None:
+    model = OnnxModel(conv_relu_onnx(), name="net")
+    weights = layer_weights(model, "conv")
+    assert weights["w"].shape == (4, 3, 3, 3)
+    np.testing.assert_array_equal(weights["w"], model.ir.graph.initializers["w"].const_value.numpy())
+    assert list(all_weights(model)) == ["conv"]
+    assert layer_weights(model, "relu") == {}
+
+
+def test_an_onnx_weight_behind_dequantize_is_dequantised() -> None:
+    graph = conv_relu_onnx().graph
+    w = graph.node("conv").inputs[1]
+    assert w is not None
+    stored = RNG.integers(-128, 127, (4, 3, 3, 3)).astype(np.int8)
+    scale = np.asarray([0.5, 1, 2, 4], np.float32)
+    constants = []
+    for name, array in (("q", stored), ("s", scale), ("z", np.ones(4, np.int8))):
+        tensor = ir.Tensor(array, name=name)
+        value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
+        graph.register_initializer(value)
+        constants.append(value)
+    node = ir.Node("", "DequantizeLinear", constants, [ir.AttrInt64("axis", 0)], name="dequantize")
+    node.outputs[0].name = "dq"
+    graph.insert_before(graph.node("conv"), node)
+    graph.node("conv").replace_input_with(1, node.outputs[0])
+    model = OnnxModel(ir.Model(graph, ir_version=9), name="net")
+    expected = (stored.astype(np.float32) - 1) * scale[:, None, None, None]
+    np.testing.assert_array_equal(layer_weights(model, "conv")["dq"], expected)
+    assert all_weights(model)["conv"]["dq"].dtype == "int8"
+
+
+def test_a_networks_layer_gives_the_shape() -> None:
+    conv = RNG.normal(size=(4, 2, 3, 3)).astype(np.float32)
+    up = RNG.normal(size=(6, 2, 2, 2)).astype(np.float32)
+    dense = RNG.normal(size=(5, 7)).astype(np.float32)
+    model = network(
+        layer("c", "convolution", outputChannels=4, kernelChannels=2, nGroups=2, kernelSize=[3, 3], weights=conv),
+        layer("u", "convolution", outputChannels=4, kernelChannels=6, nGroups=2, kernelSize=[2, 2], weights=up,
+              isDeconvolution=True),
+        layer("d", "innerProduct", outputChannels=5, inputChannels=7, weights=dense, bias=dense[:, 0]),
+        layer("k", "loadConstantND", shape=[7, 5], data=dense),
+    )  # fmt: skip
+    np.testing.assert_array_equal(layer_weights(model, "c")["weights"], conv)
+    np.testing.assert_array_equal(layer_weights(model, "u")["weights"], up)
+    np.testing.assert_array_equal(layer_weights(model, "d")["weights"], dense)
+    np.testing.assert_array_equal(layer_weights(model, "d")["bias"], dense[:, 0])
+    np.testing.assert_array_equal(layer_weights(model, "k")["data"], dense.reshape(7, 5))
+
+
+def test_quantised_weights_are_dequantised_channel_by_channel() -> None:
+    dense = layer("d", "innerProduct", outputChannels=2, inputChannels=3)
+    stored = np.asarray([[0, 1, 2], [3, 4, 255]], np.uint8)
+    dense.innerProduct.weights.rawValue = stored.tobytes()
+    quantization = dense.innerProduct.weights.quantization
+    quantization.numberOfBits = 8
+    quantization.linearQuantization.scale.extend([0.5, 2])
+    quantization.linearQuantization.bias.extend([1, -1])
+    model = network(dense)
+    np.testing.assert_array_equal(layer_weights(model, "d")["weights"], [[1, 1.5, 2], [5, 7, 509]])
+    assert all_weights(model)["d"]["weights"].dtype == "uint8"
+
+
+def test_layers_inside_branches_and_loops_have_weights() -> None:
+    outer = layer("if", "branch")
+    dense = RNG.normal(size=(2, 3)).astype(np.float32)
+    outer.branch.ifBranch.layers.append(layer("d", "innerProduct", outputChannels=2, inputChannels=3, weights=dense))
+    outer.branch.elseBranch.layers.append(layer("d", "innerProduct", outputChannels=2, inputChannels=3, weights=-dense))
+    model = network(outer)
+    assert list(all_weights(model)) == ["d", "d#2"]
+    np.testing.assert_array_equal(all_weights(model)["d#2"]["weights"].read(), -dense)
+
+
+def test_a_bidirectional_lstm_shows_each_of_its_matrices() -> None:
+    made = layer("l", "biDirectionalLSTM", inputVectorSize=3, outputVectorSize=2)
+    for _ in range(2):
+        made.biDirectionalLSTM.weightParams.add().inputGateWeightMatrix.floatValue.extend(range(6))
+    model = network(made)
+    assert layer_weights(model, "l")["weightParams[1].inputGateWeightMatrix"].shape == (2, 3)
+    assert set(model.graph.nodes[0].parameters) == set(layer_weights(model, "l"))
+
+
+def test_weights_of_another_size_than_the_fields_say_are_refused() -> None:
+    short = np.zeros(5, np.float32)
+    model = network(layer("d", "innerProduct", outputChannels=2, inputChannels=3, weights=short))
+    with pytest.raises(UnreadableModelError, match=r"layer 'd' \(innerProduct\)"):
+        layer_weights(model, "d")
+
+
+def test_a_layer_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="no layer 'nothing'"):
+        layer_weights(OnnxModel(conv_relu_onnx(), name="net"), "nothing")
+
+
+def test_names_are_those_of_the_graph(shared_data: Path) -> None:
+    for path in sorted([*(shared_data / "coreml").iterdir(), *(shared_data / "legacy").glob("*/*.mlmodel")]):
+        model = load(path)
+        if model.format not in ("neuralnetwork", "mlprogram"):
+            continue
+        weights = all_weights(model)
+        for node in model.graph.nodes:
+            assert set(node.parameters) <= set(weights.get(node.name, {})), (path.name, node.name)
+
+
+@pytest.mark.parametrize("case", ["ok_seblock_b1_torch110_oc040", "ok_resnet18thin_torch110_oc040"])
+def test_a_conversion_has_the_weights_of_its_source(shared_data: Path, case: str) -> None:
+    """onnx-coreml keeps the numbers of a convolution as they are."""
+    source = all_weights(load(shared_data / "legacy" / case / "model.onnx"))
+    known = [r.read() for weights in source.values() for r in weights.values()]
+    candidate = all_weights(load(shared_data / "legacy" / case / "model.mlmodel"))
+    convolutions = [w["weights"].read() for w in candidate.values() if "weights" in w]
+    assert convolutions
+    for weight in convolutions:
+        assert any(weight.shape == k.shape and np.array_equal(weight, k) for k in known)
+
+
+@pytest.mark.parametrize("stored", ["uint8", "int8"])
+def test_a_compressed_program_is_decompressed(stored: str, tmp_path: Path) -> None:
+    """The numbers that coremltools compressed, within the step of the compression."""
+    dense = RNG.normal(size=(64, 48)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ct = pytest.importorskip("coremltools")
+        from coremltools.converters.mil import Builder as mb
+
+        @mb.program(input_specs=[mb.TensorSpec(shape=(1, 48))], opset_version=ct.target.iOS16)
+        def program(x: Any) -> Any:
+            return mb.linear(x=x, weight=dense, name="fc")
+
+        made = ct.convert(
+            program,
+            minimum_deployment_target=ct.target.iOS16,
+            compute_precision=ct.precision.FLOAT32,
+            skip_model_load=True,
+        )
+        tools = ct.optimize.coreml
+        if stored == "uint8":
+            palette = tools.OpPalettizerConfig(mode="uniform", nbits=6, weight_threshold=1)
+            made = tools.palettize_weights(made, tools.OptimizationConfig(palette))
+        else:
+            linear = tools.OpLinearQuantizerConfig(weight_threshold=1)
+            made = tools.linear_quantize_weights(made, tools.OptimizationConfig(linear))
+        made.save(str(tmp_path / "small.mlpackage"))
+        del made
+        gc.collect()
+    model = load(tmp_path / "small.mlpackage")
+    weight = layer_weights(model, "fc")["weight"]
+    assert weight.shape == dense.shape
+    np.testing.assert_allclose(weight, dense, atol=float(np.ptp(dense)) / (32 if stored == "uint8" else 200))
+    assert all_weights(model)["fc"]["weight"].dtype == stored
