@@ -1,0 +1,181 @@
+"""LiveGraph: an ONNX graph of which ONNX Runtime opens any part, from inner values to inner values, on the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from coreproof.errors import RunError
+from coreproof.run.lowered import Prepared
+
+_INLINE = 1024
+"""Bytes up to which a tensor travels inside the message; shapes and axes have to, shape inference reads them."""
+
+
+class LiveGraph:
+    """``prepared``'s graph. Its weights are held once, in memory or mapped from their file, and shared by all sessions."""
+
+    def __init__(self, prepared: Prepared, *, threads: int | None = None) -> None:
+        self.prepared = prepared
+        self._threads = threads
+        self._weights: dict[str, Any] = {}
+        self._message: onnx.ModelProto | None = None
+
+    @cached_property
+    def producers(self) -> dict[str, ir.Node]:
+        """The node that makes each value of the graph."""
+        return {v.name: node for node in self.prepared.graph.graph for v in node.outputs if v.name}
+
+    @cached_property
+    def values(self) -> dict[str, ir.Value]:
+        """The values that are fed, computed or stored, by name; those of nested graphs apart."""
+        graph = self.prepared.graph.graph
+        made = (v for node in graph for v in node.outputs)
+        return {v.name: v for v in (*graph.initializers.values(), *graph.inputs, *made) if v.name}
+
+    @property
+    def initializers(self) -> Collection[str]:
+        """The values that the graph stores."""
+        return self.prepared.graph.graph.initializers.keys()
+
+    def open(self, outputs: Sequence[str], fed: Mapping[str, int] | None = None) -> Any:
+        """An ONNX Runtime session that computes ``outputs`` and nothing else. RunError where the engine refuses.
+
+        ``fed`` (name -> ONNX element type) are its inputs, inner values or not; None: the inputs that the graph declares.
+        """
+        import onnxruntime as ort
+
+        part = live_part(self._skeleton, outputs, fed)
+        shared = self._supply(part)
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        options.add_external_initializers(list(shared), list(shared.values()))
+        try:
+            return ort.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RunError("ONNX Runtime refuses the model", where=self.prepared.name, found=text) from None
+
+    def close(self) -> None:
+        """Lets go of the weights."""
+        self._weights.clear()
+        self._message = None
+
+    @property
+    def _skeleton(self) -> onnx.ModelProto:
+        """The graph as a message in which initializers are names alone."""
+        if self._message is None:
+            model = self.prepared.graph
+            if _has_nested_files(model):
+                model = ir.external_data.load_to_model(model)
+            self._message = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name or "")
+            for domain, version in model.opset_imports.items():
+                self._message.opset_import.add(domain=domain, version=version)
+            self._message.functions.extend(ir.to_proto(f) for f in model.functions.values())
+            graph = self._message.graph
+            graph.name = model.graph.name or "main"
+            graph.node.extend(ir.to_proto(node) for node in model.graph)
+            graph.input.extend(ir.to_proto(v) for v in model.graph.inputs)
+            graph.output.extend(ir.to_proto(v) for v in model.graph.outputs)
+            graph.initializer.extend(onnx.TensorProto(name=name) for name in model.graph.initializers)
+        return self._message
+
+    def _supply(self, part: onnx.ModelProto) -> dict[str, Any]:
+        """Puts small initializers into ``part`` and returns the others, by name, to be shared in memory."""
+        import onnxruntime as ort
+
+        shared = {}
+        for place in part.graph.initializer:
+            tensor = self.prepared.graph.graph.initializers[place.name].const_value
+            assert tensor is not None
+            if not _shareable(tensor):
+                name = place.name
+                place.CopyFrom(_inline(tensor))
+                place.name = name
+                continue
+            if place.name not in self._weights:
+                array = np.ascontiguousarray(tensor.numpy())
+                self._weights[place.name] = ort.OrtValue.ortvalue_from_numpy(array)
+            shared[place.name] = self._weights[place.name]
+            place.dims.extend(tensor.shape.numpy())
+            place.data_type = int(tensor.dtype)
+            place.data_location = onnx.TensorProto.EXTERNAL
+            place.external_data.add(key="location", value="memory")
+        return shared
+
+
+_SHARED = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.UINT8)
+
+
+def _shareable(tensor: ir.TensorProtocol) -> bool:
+    return tensor.nbytes > _INLINE and tensor.dtype in _SHARED
+
+
+def _inline(tensor: ir.TensorProtocol) -> onnx.TensorProto:
+    """The tensor with its data, also where that lies in a file of its own."""
+    stored = ir.Tensor(tensor.numpy()) if isinstance(tensor, ir.ExternalTensor) else tensor
+    return onnx.TensorProto.FromString(ir.to_proto(stored).SerializeToString())
+
+
+def _has_nested_files(model: ir.Model) -> bool:
+    """Whether a graph within a node keeps tensors in files."""
+    graphs = [graph for node in model.graph for graph in nested_graphs(node)]
+    tensors = [v.const_value for graph in graphs for v in graph.initializers.values()]
+    return any(isinstance(t, ir.ExternalTensor) for t in tensors)
+
+
+def nested_graphs(node: ir.Node) -> list[ir.Graph]:
+    """The graphs within a node (branches, loop bodies), and within those."""
+    own: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            own.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            own.extend(attribute.as_graphs())
+    return own + [deeper for graph in own for inner in graph for deeper in nested_graphs(inner)]
+
+
+def live_part(model: onnx.ModelProto, outputs: Sequence[str], fed: Mapping[str, int] | None = None) -> onnx.ModelProto:
+    """A copy of ``model`` that computes ``outputs`` and nothing else; ONNX Runtime itself runs nodes that nobody reads.
+
+    ``fed`` (name -> element type): values that come from outside instead, whatever makes them in ``model``.
+    """
+    wanted = set(outputs)
+    live = []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output).difference(fed or ()):
+            live.append(node)
+            wanted.update(names_read(node))
+    part = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
+    part.opset_import.extend(model.opset_import)
+    part.functions.extend(model.functions)
+    part.graph.name = model.graph.name
+    part.graph.node.extend(reversed(live))
+    if fed is None:
+        part.graph.input.extend(model.graph.input)
+    else:
+        for node in part.graph.node:
+            node.output[:] = [f"{name}/not-fed" if name in fed else name for name in node.output]
+        part.graph.input.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in fed.items())
+    part.graph.initializer.extend(i for i in model.graph.initializer if i.name in wanted and i.name not in (fed or ()))
+    declared = {o.name: o for o in model.graph.output}
+    part.graph.output.extend(declared.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
+    return part
+
+
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """Everything a node reads, also from within its nested graphs."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names |= names_read(inner)
+            names.update(o.name for o in graph.output)
+    return names
