@@ -97,7 +97,7 @@ def _own_preprocessing(
     """The source fed with what the model's first operations (scale, bias) make of the picture, one after the other."""
     try:
         with session(model) as running:
-            for name in _first_operations(running, mine.name):
+            for name in first_operations(running, mine.name):
                 made = [np.asarray(running.run({mine.name: f}, [name])[name]) for f in fed]
                 if made[0].size != fed[0].size:
                     return
@@ -108,7 +108,7 @@ def _own_preprocessing(
         return
 
 
-def _first_operations(running: Any, name: str) -> list[str]:
+def first_operations(running: Any, name: str) -> list[str]:
     """Values of the lowered graph behind the picture that are made from it and constants alone, element by element."""
     graph = running.prepared.graph.graph
     value = next((v for v in graph.inputs if v.name == name), None)

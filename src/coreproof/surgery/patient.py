@@ -211,6 +211,13 @@ class Patient:
                 self._reference[row.reference] = _tapped(running, self.feeds.source[0], row.reference)
         return self._reference[row.reference]
 
+    def value(self, row: Row) -> npt.NDArray[Any]:
+        """What the model has at this row."""
+        if row.candidate not in self._values:
+            with session(self.model) as running:
+                self._values[row.candidate] = _tapped(running, self.feeds.model[0], row.candidate)
+        return self._values[row.candidate]
+
     def error_with(self, edits: Sequence[Edit], row: Row) -> float:
         """The relative rms error of the row's value after these edits; infinite where the edited model does not run.
 

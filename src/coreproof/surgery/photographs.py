@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,15 +37,14 @@ def find_photos(folder: Path | None) -> tuple[tuple[Path, ...], tuple[int, ...]]
 def misclassified(model: Model, photos: Sequence[Path], classes: Sequence[int], feeding: Feeding | None) -> int | None:
     """On how many photos the best score is not at the right class; None where the model takes no single picture."""
     with session(model) as running:
-        seen = [look(running, model, path, feeding) for path in photos]
+        seen = [scores_of(running, fed_with(model, path, feeding)) for path in photos]
     if any(s is None or s.size <= max(classes) for s in seen):
         return None
     return sum(int(np.argmax(s)) != c for s, c in zip(seen, classes, strict=True) if s is not None)
 
 
-def look(running: Session, model: Model, path: Path, feeding: Feeding | None) -> npt.NDArray[np.float64] | None:
-    """The scores of one photo, flat; None where the model takes something else than one picture or has no scores."""
-    fed = fed_with(model, path, feeding)
+def scores_of(running: Session, fed: Mapping[str, npt.NDArray[np.float32]] | None) -> npt.NDArray[np.float64] | None:
+    """The scores for one photo, flat; None where there is nothing to feed or the model has no scores."""
     if fed is None:
         return None
     signature = running.signature
