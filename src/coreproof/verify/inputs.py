@@ -127,8 +127,10 @@ def feeds_of(
     return [hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)], said
 
 
-def describe(feeds: Sequence[Sample], origin: str) -> str:
-    """The inputs in a few words, for reports."""
+def describe(feeds: Sequence[Sample], origin: str | bool) -> str:
+    """The inputs in a few words, for reports. ``origin``: where they came from, or whether the caller gave them."""
+    if isinstance(origin, bool):
+        origin = "given by the caller" if origin else f"random, seed {SEED}"
     parts = []
     for name, value in feeds[0].items():
         array = np.asarray(value)

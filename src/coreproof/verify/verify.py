@@ -255,8 +255,8 @@ class _Work:
         """Runs every sample with this group's values tapped, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
         for prediction, (fed_left, fed_right) in zip(self.predictions, self.feeds, strict=True):
-            left = self.left.run(fed_left, _taps(self.left, (p.reference for p in group))) if group else {}
-            right = self.right.run(fed_right, _taps(self.right, (*(p.candidate for p in group), *alone)))
+            left = self.left.run(fed_left, taps_of(self.left, (p.reference for p in group))) if group else {}
+            right = self.right.run(fed_right, taps_of(self.right, (*(p.candidate for p in group), *alone)))
             for name in alone:
                 prediction.observe(name, as_array(right.pop(name)))
             for pair in group:
@@ -311,8 +311,9 @@ def _severity(judgement: Judgement) -> tuple[bool, float]:
     return not judgement.agrees, judgement.required_relative / allowed if allowed else judgement.max_error
 
 
-def _taps(of: Session, names: Any) -> list[str]:
-    declared = {f.name for f in of.signature.outputs}
+def taps_of(of: Session, names: Any) -> list[str]:
+    """Of the names, what a run does not bring anyway; a classifier's scores may bear the name of its dictionary."""
+    declared = {f.name for f in of.signature.outputs} - {of.signature.scores}
     return [n for n in dict.fromkeys(names) if n not in declared]
 
 

@@ -1,0 +1,152 @@
+"""record: runs a model once and writes what it computed, to be compared later, or on another machine."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof import __version__
+from coreproof.errors import InputError
+from coreproof.model.atomic import replacing
+from coreproof.model.base import Model
+from coreproof.model.digest import model_digest
+from coreproof.model.graph import Graph, Value
+from coreproof.model.recording import HEADER, VERSION, Recording, graph_to, load_recording, signature_to
+from coreproof.run.session import Engine, Precision, Session, read_inputs, session
+from coreproof.verify.align import made_values, side
+from coreproof.verify.channels import profiles_of
+from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of
+from coreproof.verify.verify import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
+
+Progress = Callable[[str, int, int], None]
+
+
+def record(
+    model: Model,
+    path: str | Path,
+    inputs: Inputs | None = None,
+    *,
+    engine: Engine = "auto",
+    precision: Precision = "stored",
+    outputs_only: bool = False,
+    seed: int = SEED,
+    memory: int = 1 << 28,
+    progress: Progress | None = None,
+) -> Recording:
+    """Runs ``model`` on ``inputs`` and saves every value that its engine can bring out.
+
+    The file (.npz) holds the inputs, the values (outputs only, where ``outputs_only`` or the engine shows no more, as
+    Apple's own, ``engine="coreml"``), the model's graph and signature, where values came from, the digest of the model's file,
+    the engine, and coreproof's version. It appears whole or not at all. The result, or ``load(path)``, is what
+    ``verify`` takes as either side. ``memory``: how many bytes of values are held at a time. ``inputs`` default to
+    random values, as in ``verify``.
+
+    Raises InputError, RunError, and UnsupportedOperatorsError of a model that cannot be run here.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise InputError("a run is saved as .npz", where=str(path), fix=f"call it {path.with_suffix('.npz').name}")
+    if isinstance(model, Recording):
+        raise InputError("this is a saved run already", where=str(model.path), fix="copy the file")
+    feeds, said = feeds_of(model, model, inputs, None, seed)
+    with session(model, engine, precision) as running, replacing(path) as fresh:
+        fed = [read_inputs(running.signature, sample, model.name) for sample, _ in feeds]
+        with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            writer = _Writer(archive, model, running, [sample for sample, _ in feeds])
+            writer.write_inputs(fed)
+            writer.write_values([] if outputs_only else writer.inner, memory, progress)
+            archive.writestr(HEADER, json.dumps(writer.header(describe([dict(f) for f in fed], said)), allow_nan=False))
+    return load_recording(path)
+
+
+class _Writer:
+    """One file under way: which array went where, sample by sample."""
+
+    def __init__(self, archive: zipfile.ZipFile, model: Model, running: Session, samples: Sequence[Sample]) -> None:
+        self.archive, self.model, self.running, self.samples = archive, model, running, samples
+        self.side = side(model, running.tappable, engine_shapes(running))
+        self.outputs = [pair.candidate for pair in match_outputs(running, running)]
+        self.inner = [name for name in made_values(self.side) if name not in self.outputs]
+        self.inputs: list[dict[str, str]] = []
+        self.values: list[dict[str, str]] = [{} for _ in samples]
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._count = 0
+
+    def write_inputs(self, fed: Iterable[Mapping[str, Any]]) -> None:
+        self.inputs = [{name: self._put(value) for name, value in sample.items()} for sample in fed]
+
+    def write_values(self, inner: Sequence[str], memory: int, progress: Progress | None) -> None:
+        """Runs the model with as many values brought out at a time as ``memory`` holds; the outputs come last."""
+        groups = batched(inner, memory, lambda n: 4 * self.side.sizes.get(n, UNKNOWN_SIZE))
+        done = 0
+        for group in [*groups, self.outputs]:
+            for index, sample in enumerate(self.samples):
+                computed = self.running.run(sample, taps_of(self.running, group))
+                for name in group:
+                    array = as_array(computed.pop(name))
+                    self.shapes.setdefault(name, array.shape)
+                    self.values[index][name] = self._put(array)
+            done += len(group)
+            if progress is not None:
+                progress(f"recording {self.model.name}", done, len(inner) + len(self.outputs))
+
+    def header(self, inputs: str) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "coreproof": __version__,
+            "model": self.model.name,
+            "format": self.model.format,
+            "fingerprint": model_digest(self.model),
+            "engine": self.running.engine,
+            "notes": list(self.model.notes),
+            "inputs": inputs,
+            "signature": signature_to(self.running.signature),
+            "graph": graph_to(_with_shapes(self.model.graph, self.shapes)),
+            "provenance": dict(getattr(self.model, "provenance", None) or {}),
+            "profiles": self._profiles(),
+            "samples": [{"inputs": fed, "values": made} for fed, made in zip(self.inputs, self.values, strict=True)],
+        }
+
+    def _profiles(self) -> dict[str, tuple[int, float | None, str]]:
+        """How unevenly errors spread over the channels of each value: a tolerance needs it, and the weights stay behind."""
+        known = profiles_of(self.running)
+        entries: dict[bytes, str] = {}
+        stored = {}
+        for name in self.shapes:
+            if name in known:
+                shares = known[name].shares
+                key = shares.tobytes()
+                if key not in entries:
+                    entries[key] = self._put(shares)
+                stored[name] = (known[name].axis, known[name].gain, entries[key])
+        return stored
+
+    def _put(self, value: Any) -> str:
+        entry = f"{self._count:05d}.npy"
+        self._count += 1
+        array = _storable(np.asarray(value))
+        with self.archive.open(entry, "w", force_zip64=True) as stream:
+            npy: Any = np.lib.format
+            npy.write_array(stream, array, allow_pickle=False)
+        return entry
+
+
+def _storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Without pickle: text as fixed-width text, formats that numpy has only as an extension (bfloat16) in float32."""
+    if array.dtype.kind == "O":
+        return array.astype(str)
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
+
+
+def _with_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    values = dict(graph.values)
+    for name, shape in shapes.items():
+        values[name] = replace(values.get(name, Value(name)), shape=shape)
+    return replace(graph, values=values)

@@ -1,0 +1,237 @@
+"""Saved runs: what was computed comes back, stands for the model in verify, and damage is told."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coreproof.convert import convert
+from coreproof.errors import CoreproofError, InputError, RunError, UnreadableModelError
+from coreproof.model.base import Model
+from coreproof.model.features import Feature, Signature
+from coreproof.model.load import load
+from coreproof.model.recording import HEADER, Recording, is_recording, load_recording
+from coreproof.run.coreml import scores_in_order
+from coreproof.run.session import Session, session
+from coreproof.verify import recording as writing
+from coreproof.verify.recording import record
+from coreproof.verify.verify import verify
+from tests.verify.nets import as_half, residual_net
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    return record(residual_net(), tmp_path_factory.mktemp("saved") / "run.npz", memory=1 << 40)
+
+
+def test_every_value_comes_back_as_it_was_computed(saved: Recording) -> None:
+    with session(residual_net()) as running:
+        inner = [n for n in saved.names if n != "y"]
+        made = running.run(saved.samples[0], inner)
+        assert len(inner) == 17
+        assert all(np.array_equal(saved.value(n), made[n]) for n in inner)
+        assert np.array_equal(saved.value("y"), running.run(saved.samples[0])["y"])
+    assert saved.engine == "ONNX Runtime"
+    assert saved.recorded == "onnx"
+    assert saved.graph.producer("conv2").operator == "Conv"  # type: ignore[union-attr]
+    assert load(str(saved.path)).name == saved.name
+
+
+@pytest.mark.parametrize("fault", ["", "swapped channel", "no bias"])
+def test_a_saved_run_judges_as_the_live_model_does(saved: Recording, fault: str) -> None:
+    other = residual_net(fault=fault)
+    live, replayed = verify(residual_net(), other), verify(saved, other)
+    assert [(r.candidate, r.how, r.judgement) for r in replayed.rows] == [
+        (r.candidate, r.how, r.judgement) for r in live.rows
+    ]
+    assert replayed.engines == ("ONNX Runtime, saved", "ONNX Runtime")
+    assert "saved run" in replayed.inputs
+
+
+def test_a_saved_run_is_judged_as_the_live_model_is(tmp_path: Path) -> None:
+    half, exact = as_half(residual_net(half=True)), residual_net()
+    live, replayed = verify(exact, half), verify(exact, record(half, tmp_path / "half.npz"))
+    assert live
+    assert replayed
+    assert [r.candidate for r in replayed.rows] == [r.candidate for r in live.rows]
+    for now, then in zip(live.rows, replayed.rows, strict=True):
+        assert then.tolerance.relative == pytest.approx(now.tolerance.relative, rel=1e-5)
+
+
+def test_two_saved_runs_are_compared_without_either_model(saved: Recording, tmp_path: Path) -> None:
+    wrong = record(residual_net(fault="epsilon"), tmp_path / "wrong.npz", saved.samples)
+    found = verify(saved, wrong)
+    assert found.first_divergence is not None
+    assert found.first_divergence.candidate == "norm2"
+
+
+def test_a_conversion_is_held_against_the_run_of_its_source(saved: Recording) -> None:
+    converted = convert(residual_net(), "mlprogram")
+    assert verify(saved, converted)
+    assert sum(r.how == "provenance" for r in verify(saved, converted).rows) > 5
+
+
+def test_outputs_alone_when_the_engine_shows_no_more(tmp_path: Path) -> None:
+    saved = record(residual_net(), tmp_path / "outputs.npz", outputs_only=True)
+    assert saved.names == ("y",)
+    assert [r.how for r in verify(saved, residual_net()).rows] == ["output"]
+    with session(saved) as running, pytest.raises(RunError, match="conv2"):
+        running.run(saved.samples[0], ["conv2"])
+
+
+def test_several_samples_each_with_its_own_values(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    inputs = [{"x": rng.standard_normal((1, 16, 12, 12)).astype(np.float32)} for _ in range(3)]
+    saved = record(residual_net(), tmp_path / "run.npz", inputs)
+    assert not np.array_equal(saved.value("y", 0), saved.value("y", 2))
+    assert verify(saved, residual_net()).rows[0].judgement.max_error == 0
+    assert verify(saved, residual_net(), inputs=inputs[1])
+    with pytest.raises(InputError, match="no values for these inputs"):
+        verify(saved, residual_net(), inputs={"x": inputs[0]["x"] + 1})
+
+
+def test_memory_bounds_how_much_is_brought_out_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    class Counting:
+        def __init__(self, running: Session) -> None:
+            self.running = running
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.running, name)
+
+        def __enter__(self) -> Counting:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            self.running.close()
+
+        def run(self, inputs: Any, taps: Any = ()) -> Any:
+            seen.append(len(taps))
+            return self.running.run(inputs, taps)
+
+    monkeypatch.setattr(writing, "session", lambda *arguments: Counting(session(*arguments)))
+    told: list[tuple[int, int]] = []
+    record(residual_net(), tmp_path / "run.npz", memory=1, progress=lambda _, done, total: told.append((done, total)))
+    assert max(seen) == 1
+    assert sum(seen) == 17
+    assert told[-1] == (18, 18)
+
+
+def test_nothing_is_left_where_recording_fails(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="wrong shape"):
+        record(residual_net(), tmp_path / "run.npz", {"x": np.zeros((1, 3, 4, 4), np.float32)})
+    with pytest.raises(InputError, match=r"run\.npz"):
+        record(residual_net(), tmp_path / "run.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.3, 0.9, 0.999])
+def test_a_file_cut_short_is_told(saved: Recording, tmp_path: Path, kept: float) -> None:
+    whole = Path(str(saved.path)).read_bytes()
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    assert not is_recording(cut)
+    with pytest.raises(UnreadableModelError, match="not a saved run, or it is damaged"):
+        load(cut)
+
+
+def test_no_single_changed_byte_passes_unseen(saved: Recording, tmp_path: Path) -> None:
+    """Every change either is told, or leaves every value as it was."""
+    whole = bytearray(Path(str(saved.path)).read_bytes())
+    rng = np.random.default_rng(11)
+    told = 0
+    for position in rng.integers(0, len(whole), 150):
+        changed = whole.copy()
+        changed[position] ^= 0x55
+        path = tmp_path / "changed.npz"
+        path.write_bytes(changed)
+        try:
+            again = load_recording(path)
+            values = [(again.value(n), saved.value(n)) for n in saved.names] + [
+                (again.samples[0][n], saved.samples[0][n]) for n in saved.samples[0]
+            ]
+        except UnreadableModelError:
+            told += 1
+            continue
+        assert all(np.array_equal(a, b) for a, b in values)
+    assert told > 100
+
+
+def rewritten(saved: Recording, path: Path, **changes: Any) -> Path:
+    """The saved run with another header."""
+    with zipfile.ZipFile(str(saved.path)) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            if name != HEADER:
+                new.writestr(name, old.read(name))
+        header = {**json.loads(old.read(HEADER)), **changes}
+        new.writestr(HEADER, json.dumps({k: v for k, v in header.items() if v is not None}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"version": 2}, "newer coreproof"),
+        ({"graph": None}, "makes no sense"),
+        ({"graph": {"nodes": 3}}, "makes no sense"),
+        ({"samples": []}, "no samples"),
+        ({"samples": [{"inputs": {"x": "99999.npy"}, "values": {}}]}, "arrays are missing"),
+        ({"signature": []}, "makes no sense"),
+        ({"profiles": [1]}, "makes no sense"),
+    ],
+)
+def test_a_header_that_makes_no_sense_is_told(
+    saved: Recording, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UnreadableModelError, match=said):
+        load(rewritten(saved, tmp_path / "changed.npz", **changes))
+
+
+def test_an_array_that_claims_a_terabyte_is_refused(saved: Recording, tmp_path: Path) -> None:
+    path = rewritten(saved, tmp_path / "huge.npz", samples=[{"inputs": {"x": "huge.npy"}, "values": {"y": "huge.npy"}}])
+    with zipfile.ZipFile(path, "a") as archive:
+        header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,), }"
+        archive.writestr("huge.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 64)
+    with pytest.raises(UnreadableModelError, match="does not fit"):
+        load_recording(path).value("y")
+
+
+def test_plain_arrays_are_no_saved_run(tmp_path: Path) -> None:
+    np.savez(tmp_path / "arrays.npz", x=np.zeros(3))
+    with pytest.raises(UnreadableModelError, match="--inputs"):
+        load(tmp_path / "arrays.npz")
+
+
+def test_scores_by_label_are_put_in_class_order() -> None:
+    signature = Signature(
+        (Feature("x"),), (Feature("probs", "dictionary"),), labels=("b", "a"), probabilities="probs", scores="softmax"
+    )
+    assert scores_in_order({"probs": {"a": 0.25, "b": 0.75}}, signature).tolist() == [0.75, 0.25]
+    with pytest.raises(RunError, match="not all different"):
+        scores_in_order({"probs": {"a": 1.0}}, signature)
+
+
+def test_a_recorded_classifier_keeps_its_scores(shared_data: Path, tmp_path: Path) -> None:
+    model: Model = load(shared_data / "coreml" / "Apple_SqueezeNetInt8LUT.mlmodel")
+    saved = record(model, tmp_path / "run.npz", outputs_only=True)
+    assert saved.names == ("classLabelProbs",)
+    assert saved.signature.labels == model.signature.labels
+    assert saved.value("classLabelProbs").sum() == pytest.approx(1, abs=1e-3)
+    (row,) = verify(saved, model).rows
+    assert row.judgement.elements == 1000
+    assert row.judgement.max_error == 0
+
+
+def test_it_cannot_be_run_otherwise(saved: Recording, tmp_path: Path) -> None:
+    copy = saved.save(tmp_path / "copy.npz")
+    assert copy.read_bytes() == Path(str(saved.path)).read_bytes()
+    with pytest.raises(CoreproofError):
+        convert(saved, "mlprogram")
+    with pytest.raises(InputError, match="saved run already"):
+        record(saved, tmp_path / "again.npz")
