@@ -46,9 +46,10 @@ def test_every_value_comes_back_as_it_was_computed(saved: Recording) -> None:
 def test_a_saved_run_judges_as_the_live_model_does(saved: Recording, fault: str) -> None:
     other = residual_net(fault=fault)
     live, replayed = verify(residual_net(), other), verify(saved, other)
-    assert [(r.candidate, r.how, r.judgement) for r in replayed.rows] == [
-        (r.candidate, r.how, r.judgement) for r in live.rows
+    assert [(r.candidate, r.how, r.agrees) for r in replayed.rows] == [
+        (r.candidate, r.how, r.agrees) for r in live.rows
     ]
+    assert replayed.agrees == (not fault)
     assert replayed.engines == ("ONNX Runtime, saved", "ONNX Runtime")
     assert "saved run" in replayed.inputs
 
