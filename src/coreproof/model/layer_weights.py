@@ -13,6 +13,7 @@ import numpy.typing as npt
 from coreproof.errors import InputError, UnreadableModelError
 from coreproof.model.base import Model
 from coreproof.model.coreml_graph import MIL_DTYPES
+from coreproof.model.graph import Node
 from coreproof.model.weight_params import WeightsError, read_vector, read_weights, shape_of, stored_count
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ def _layers(model: Model) -> Iterator[tuple[str, _Lazy]]:
         yield from _onnx_layers(model.ir.graph)  # type: ignore[attr-defined]
     elif model.format in ("neuralnetwork", "mlprogram", "pipeline"):
         yield from _coreml_layers(model, model.spec, "")  # type: ignore[arg-type, attr-defined]
+    elif model.format == "torch":
+        program = model.exported()  # type: ignore[attr-defined]
+        for node in model.graph.nodes:
+            yield node.name, partial(_torch_weights, program, node)
 
 
 def _coreml_layers(model: CoreMLModel, spec: Any, prefix: str) -> Iterator[tuple[str, _Lazy]]:
@@ -97,18 +102,17 @@ def _coreml_layers(model: CoreMLModel, spec: Any, prefix: str) -> Iterator[tuple
 def _network_layers(model: CoreMLModel, network: Any, prefix: str) -> Iterator[tuple[str, _Lazy]]:
     for layer in network.layers:
         operator = layer.WhichOneof("layer")
-        if operator is None:
-            continue
-        fields = getattr(layer, operator)
         yield prefix + layer.name, partial(_network_weights, model, layer)
         if operator in ("branch", "loop"):
-            for _, nested in fields.ListFields():
+            for _, nested in getattr(layer, operator).ListFields():
                 if hasattr(nested, "layers"):
                     yield from _network_layers(model, nested, prefix)
 
 
 def _network_weights(model: CoreMLModel, layer: Any) -> dict[str, WeightRef]:
     operator = layer.WhichOneof("layer")
+    if operator is None:
+        return {}
     fields = getattr(layer, operator)
     return dict(_params(model, layer, operator, fields, fields, ""))
 
@@ -274,6 +278,23 @@ def _literal(model: CoreMLModel, value: Any) -> WeightRef | None:
         return None
     shape = tuple(int(d.constant.size) for d in tensor.dimensions)
     return WeightRef(MIL_DTYPES.get(tensor.dataType, "?"), shape, lambda: np.asarray(read_literal(model, value)))
+
+
+# PyTorch
+
+
+def _torch_weights(program: Any, node: Node) -> dict[str, WeightRef]:
+    """Parameters and buffers by their names in the module ("layer1.0.conv1.weight")."""
+    held = {**program.state_dict, **program.constants}
+
+    def read(name: str) -> Array:
+        tensor = held[name].detach().cpu()
+        array: Array = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
+        return array
+
+    return {
+        n: WeightRef(d, s, partial(read, n)) for n, (d, s) in node.parameters.items() if hasattr(held.get(n), "dtype")
+    }
 
 
 # ONNX
