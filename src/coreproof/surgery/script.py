@@ -110,18 +110,17 @@ def parse(line: str) -> Edit:
         raise EditError(
             f"there is no verb {words[0] if words else ''!r}", expected=", ".join(sorted(VERBS)), found=line
         )
-    names = _parameters(words[0])
+    known = _parameters(words[0])
     arguments: dict[str, Any] = {}
     for word in words[1:]:
         key, separator, text = word.partition("=")
-        if separator and key.isidentifier():
-            arguments[key] = _literal(text)
-            continue
-        free = [n for n in names if n not in arguments]
-        if not free:
-            raise EditError(f"{words[0]} takes fewer words", expected=usage(words[0]), found=line)
-        # what a layer or value is called is a name even where it looks like a number
-        arguments[free[0]] = _literal(word) if free[0] in ("value", "input", "reconnect", "shape") else word
+        if not (separator and key.isidentifier()):
+            free = [name for name in known if name not in arguments]
+            if not free:
+                raise EditError(f"{words[0]} takes fewer words", expected=usage(words[0]), found=line)
+            key, text = free[0], word
+        # what a layer or a value is called stays text, even where it looks like a number
+        arguments[key] = text if known.get(key) == "str" else _literal(text)
     return Edit(words[0], arguments)
 
 
@@ -136,9 +135,10 @@ def usage(verb: str) -> str:
     return " ".join([verb, *parts])
 
 
-def _parameters(verb: str) -> list[str]:
-    kinds = (Parameter.POSITIONAL_OR_KEYWORD,)
-    return [n for n, p in list(signature(VERBS[verb]).parameters.items())[1:] if p.kind in kinds]
+def _parameters(verb: str) -> dict[str, str]:
+    """The arguments that a verb names, in order, and how each is annotated."""
+    named = list(signature(VERBS[verb]).parameters.items())[1:]
+    return {name: str(p.annotation) for name, p in named if p.kind is Parameter.POSITIONAL_OR_KEYWORD}
 
 
 def _literal(text: str) -> Any:
