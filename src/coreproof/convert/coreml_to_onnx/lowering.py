@@ -186,8 +186,9 @@ _WIDEN_NOW = 4096
 class Shared:
     """What all blocks of one function share. Initializers live in the function's own graph; inner blocks see them."""
 
-    def __init__(self, root: OnnxBuilder, model: CoreMLModel) -> None:
+    def __init__(self, root: OnnxBuilder, model: CoreMLModel, switches: Switches | None = None) -> None:
         self.root = root
+        self.switches = switches
         self.model = model
         self.names: dict[int, str] = {}
         self.halves: dict[ir.Value, ir.Value] = {}

@@ -53,7 +53,9 @@ def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any
             raise low.refuse("its inputs are not those of this operation", found=str(error)) from None
         outputs = low.outputs
         exact = None
-        if operation.type in COMMUTES and isinstance(arguments.get("x"), ir.Value):
+        if low.shared.switches is not None:
+            arguments = low.shared.switches.enter(low, arguments)
+        elif operation.type in COMMUTES and isinstance(arguments.get("x"), ir.Value):
             exact = low.shared.exact.get(arguments["x"])
         if exact is not None:
             arguments["x"] = exact
@@ -99,6 +101,8 @@ def finish(low: Lowering, output: Declared, result: Operand, *, unrounded: bool 
         low.shared.names.setdefault(id(result), output.name)
         return result
     _declare(result, output)
+    if low.shared.switches is not None:
+        return low.shared.switches.leave(low, output.name, result)
     is_rounded = (
         output.dtype == "float16"
         and low.precision == "stored"

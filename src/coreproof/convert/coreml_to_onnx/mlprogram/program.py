@@ -20,6 +20,7 @@ from coreproof.model.features import Feature, Signature
 
 if TYPE_CHECKING:
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
+    from coreproof.convert.coreml_to_onnx.mlprogram.switches import Switches
 
 FAMILIES = (
     "activation", "attention", "classify", "compression", "control_flow", "convolution", "elementwise_binary",
@@ -36,9 +37,15 @@ def load_operators() -> None:
 
 
 def lower_program(
-    model: CoreMLModel, precision: Literal["stored", "fp32"] = "stored", function: str | None = None
+    model: CoreMLModel,
+    precision: Literal["stored", "fp32"] = "stored",
+    function: str | None = None,
+    switches: Switches | None = None,
 ) -> LoweredModel:
-    """The ONNX model of one function (the default one when ``function`` is None)."""
+    """The ONNX model of one function (the default one when ``function`` is None).
+
+    ``switches`` lets each operation compute in float16 or float32 as one more input says; ``precision`` is not asked then.
+    """
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
 
     load_operators()
@@ -54,8 +61,10 @@ def lower_program(
         o.name for operation in all_operations(body.operations) if operation.type != "const" for o in operation.outputs
     )
     b._names.update(f.name for f in signature.outputs)
-    shared = Shared(b, model)
+    shared = Shared(b, model, switches)
     low = Lowering(b=b, precision=precision, where=model.where, opset=opset, shared=shared)
+    if switches is not None:
+        switches.declare(low)
     features = {f.name: f for f in (*signature.inputs, *signature.states)}
     for named in program.functions[chosen].inputs:
         _add_input(low, named, features)

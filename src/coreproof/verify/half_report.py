@@ -1,0 +1,169 @@
+"""HalfReport: what float16 will do to a model, operator by operator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Status = Literal["ok", "overflow", "nan", "spread", "constant", "underflow"]
+"""What float16 does to an operator's result.
+
+- "overflow": numbers beyond 65504 become infinite here;
+- "nan": NaN appears here first, made of infinities or of a division of zero by zero;
+- "spread": infinity or NaN arrives from an operator before;
+- "constant": a weight, an epsilon or another constant does not fit (beyond 65504, or it becomes zero);
+- "underflow": numbers so small that a hundredth of the result is lost, or all of it.
+"""
+
+NOT_MODELLED = (
+    "sums inside an operator are formed in float32 here and rounded once; "
+    "the Neural Engine may add up in float16 and lose more"
+)
+
+
+@dataclass(frozen=True)
+class HalfRow:
+    """One operation. ``smallest`` and ``largest`` are the ends of its results' size (zeros left out) in float32.
+
+    ``unit`` is what ``keep_fp32`` of the conversion takes. ``error_added`` is what rounding its result and its weights adds, as
+    a share of the result's scale; ``error_at_output`` the error of the worst output when it alone computes in float16 (None: not
+    measured). ``source`` is the module or layer that it comes from.
+    """
+
+    operator: str
+    layer: str
+    unit: str
+    source: str | None
+    smallest: float
+    largest: float
+    status: Status
+    problem: str
+    error_added: float
+    error_at_output: float | None
+    must_stay: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class HalfOutput:
+    """An output in float16: its error and the error that rounding explains, both as shares of its scale."""
+
+    name: str
+    error: float
+    allowed: float | None
+    agrees: bool
+    problem: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class HalfReport:
+    """The prediction. Truthy when the outputs agree and nothing overflows.
+
+    ``outputs`` with everything in float16, ``mended`` with ``must_stay_fp32`` in float32: names of ONNX values, or of
+    operations where the model is an ML Program. ``minimal`` says that none of them can go back to float16 (False: the search
+    ended before).
+    ``flushed_agrees`` says whether it would also agree on hardware that takes numbers below 6.1e-5 for zero.
+    """
+
+    model: str
+    stored: str
+    inputs: str
+    rows: tuple[HalfRow, ...]
+    outputs: tuple[HalfOutput, ...]
+    mended: tuple[HalfOutput, ...]
+    agrees: bool
+    must_stay_fp32: tuple[str, ...]
+    minimal: bool
+    trials: int
+    flushed_agrees: bool | None
+
+    def __bool__(self) -> bool:
+        return self.agrees and not self.overflows
+
+    @property
+    def predicted_output_error(self) -> float:
+        """The error of the worst output with everything in float16, as a share of its scale."""
+        return max((o.error for o in self.outputs), default=0.0)
+
+    @property
+    def overflows(self) -> tuple[HalfRow, ...]:
+        """Operations whose results become infinite or NaN, or whose constants are beyond float16."""
+        return tuple(r for r in self.rows if r.status in ("overflow", "nan"))
+
+    @property
+    def suspects(self) -> tuple[HalfRow, ...]:
+        """Every operation that float16 does something to beyond rounding, in the program's order."""
+        return tuple(r for r in self.rows if r.status != "ok")
+
+    @property
+    def first(self) -> HalfRow | None:
+        """The operation where it goes wrong first, if it goes wrong."""
+        loud = [r for r in self.rows if r.status in ("overflow", "nan", "constant")]
+        return next(iter(loud or [r for r in self.rows if r.must_stay] or self.suspects), None)
+
+    def summary(self) -> str:
+        """The verdict first, then what it rests on; one line each."""
+        lines = [self._verdict()]
+        first = self.first
+        if first is not None and (not self or first.status in ("overflow", "nan")):
+            came_from = f" in {first.source}" if first.source else ""
+            lines.append(f"first: {first.layer!r} ({first.operator}{came_from}): {first.problem or 'rounding'}")
+        if self.must_stay_fp32:
+            left = max((o.error for o in self.mended), default=0.0)
+            least = "none of them can go back to float16" if self.minimal else "perhaps not the fewest"
+            lines.append(
+                f"in float32: {', '.join(self.must_stay_fp32)} ({len(self.must_stay_fp32)} of {self._units()}; {least}); "
+                f"the outputs then differ by {left:.2g}"
+            )
+        if self.flushed_agrees is False:
+            lines.append("hardware that takes numbers below 6.1e-5 for zero would not agree")
+        lines.append(f"inputs: {self.inputs}")
+        lines.append(f"not modelled: {NOT_MODELLED}")
+        return "\n".join(lines)
+
+    def _verdict(self) -> str:
+        error = self.predicted_output_error
+        if not self.agrees:
+            worst = max(self.outputs, key=lambda o: (not o.agrees, o.error))
+            return f"in float16 the output {worst.name!r} would be wrong: {worst.problem}"
+        if self.overflows:
+            return (
+                f"in float16 {len(self.overflows)} operators overflow, which the outputs survive with these inputs "
+                f"(they differ by {error:.2g} of their scale)"
+            )
+        return f"float16 is safe with these inputs: the outputs differ by {error:.2g} of their scale"
+
+    def _units(self) -> int:
+        return len({r.unit for r in self.rows})
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole report as JSON."""
+        return {
+            "model": self.model,
+            "stored": self.stored,
+            "inputs": self.inputs,
+            "agrees": self.agrees,
+            "overflows": bool(self.overflows),
+            "summary": self.summary(),
+            "predicted_output_error": _plain(self.predicted_output_error),
+            "outputs": [o.to_json() for o in self.outputs],
+            "must_stay_fp32": list(self.must_stay_fp32),
+            "minimal": self.minimal,
+            "mended": [o.to_json() for o in self.mended],
+            "flushed_agrees": self.flushed_agrees,
+            "trials": self.trials,
+            "not_modelled": NOT_MODELLED,
+            "rows": [r.to_json() for r in self.rows],
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "infinity" if value > 0 else "-infinity"
+    return value
