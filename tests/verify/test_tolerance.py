@@ -125,3 +125,22 @@ def test_a_tolerance_explains_itself() -> None:
         "A single element may be off by 0.008 of the larger of its size and the tensor's scale plus 1e-06, "
         "the root mean square of all by 0.002 of the scale (float16)."
     )
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-5, 0.99e-3, 1.01e-3, 0.5])
+@pytest.mark.parametrize(
+    "tolerance",
+    [Tolerance(relative=1e-3), Tolerance(absolute=1e-3), Tolerance(relative=1.0, typical=1e-3), Tolerance()],
+)
+def test_the_share_of_the_tolerance_says_the_verdict(error: float, tolerance: Tolerance) -> None:
+    a = np.ones(50)
+    found = judge(a, a + error, tolerance)
+    assert (found.used <= 1) == found.agrees
+    if tolerance != Tolerance():
+        assert found.used == pytest.approx(error * 1e3, rel=1e-6)
+
+
+def test_what_cannot_be_compared_uses_up_any_tolerance() -> None:
+    a = np.ones(4)
+    assert judge(a, np.ones(5), Tolerance(relative=1.0)).used == np.inf
+    assert judge(a, np.array([1, 1, np.nan, 1]), Tolerance(relative=1.0)).used == np.inf

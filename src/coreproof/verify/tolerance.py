@@ -142,6 +142,17 @@ class Judgement:
     def __bool__(self) -> bool:
         return self.agrees
 
+    @property
+    def used(self) -> float:
+        """The error as a share of what is allowed, by the stricter of the two rules: above 1 it disagrees."""
+        if self.misplaced or math.isnan(self.max_error):
+            return math.inf
+        relative, absolute, typical = self.tolerance.relative, self.tolerance.absolute, self.tolerance.typical
+        single = _share(self.required_relative, relative) if relative else _share(self.max_error, absolute)
+        if typical is None:
+            return single
+        return max(single, _share(self.rms_error, typical * self.scale + absolute))
+
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON can hold them: what is not finite becomes a word."""
         return {k: _plain(v) for k, v in asdict(self).items()}
