@@ -54,25 +54,14 @@ def lower_network(
     """
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
 
-    network = model.network
-    layers = list(network.layers)
+    layers = list(model.network.layers)
     _refuse_unsupported(model, layers)
+    scope = open_scope(model, shapes)
+    scope.lower(layers)
     signature = model.signature
     probabilities = _probability_blob(model, layers)
     if probabilities is None:  # a regressor names its output as "predicted" too; that is an array like any other
         signature = replace(signature, predicted_label=None, probabilities=None)
-    wanted = {f.name for f in signature.outputs} | ({probabilities} if probabilities else set())
-    b = FoldingBuilder()
-    b._names.update(name for layer in all_layers(layers) for name in (*layer.input, *layer.output))
-    scope = Scope(b, frozenset(names_read(layers) | wanted))
-    exact_arrays = network.arrayInputShapeMapping == 1 and model.spec.specificationVersion >= 4
-    exact_images = network.imageInputShapeMapping == 1 and model.spec.specificationVersion >= 4
-    for feature in signature.inputs:
-        given = (shapes or {}).get(feature.name)
-        shape = list(given) if given is not None else _input_shape(model, feature)
-        _add_input(model, scope, feature, shape, exact_images if feature.kind == "image" else exact_arrays)
-    scope.lower(layers)
-
     plain = [f for f in signature.outputs if f.name not in (signature.predicted_label, signature.probabilities)]
     outputs = {f.name: _output(model, scope, f) for f in plain}
     if probabilities is not None:
@@ -80,10 +69,27 @@ def lower_network(
     values = {name: blob.value.name or name for name, blob in scope.blobs.items()}
     values.update({name: name for name in (*outputs, *(f.name for f in signature.inputs))})
     return LoweredModel(
-        model=b.model(list(outputs.values())),
+        model=scope.b.model(list(outputs.values())),
         signature=replace(signature, scores=probabilities),
         values=values,
     )
+
+
+def open_scope(model: CoreMLModel, shapes: Mapping[str, Sequence[int]] | None = None) -> Scope:
+    """The inputs of a network, preprocessed, as the blobs that its layers are then lowered from."""
+    network = model.network
+    layers = list(network.layers)
+    wanted = {f.name for f in model.signature.outputs} | {_probability_blob(model, layers) or ""}
+    b = FoldingBuilder()
+    b._names.update(name for layer in all_layers(layers) for name in (*layer.input, *layer.output))
+    scope = Scope(b, frozenset(names_read(layers) | wanted))
+    exact_arrays = network.arrayInputShapeMapping == 1 and model.spec.specificationVersion >= 4
+    exact_images = network.imageInputShapeMapping == 1 and model.spec.specificationVersion >= 4
+    for feature in model.signature.inputs:
+        given = (shapes or {}).get(feature.name)
+        shape = list(given) if given is not None else _input_shape(model, feature)
+        _add_input(model, scope, feature, shape, exact_images if feature.kind == "image" else exact_arrays)
+    return scope
 
 
 def _refuse_unsupported(model: CoreMLModel, layers: Iterable[Any]) -> None:

@@ -1,0 +1,179 @@
+"""The shapes of an ONNX model: ONNX's own inference, and what it does not check: channels and declared outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from coreproof.surgery.problem import Problem
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from coreproof.model.onnx import OnnxModel
+
+Shapes = dict[str, tuple[int, ...]]
+Known = Mapping[str, tuple[int | None, ...]]
+
+_DATA_KEPT = 1024
+"""Constants of up to this many elements may be shapes, axes or indices, whose values inference needs."""
+
+_ERROR = re.compile(r"\(op_type:([^,]+), node name: (.*?)\): \[\w+\] (.*)")
+_FOLLOWS = "expected to have type but instead is null"
+"""What inference says of a node that reads what a broken node should have made."""
+
+
+def follow_onnx(model: OnnxModel) -> tuple[list[Problem], Shapes]:
+    """Every node whose inputs do not fit it, and the shape of each value that is known before the model runs."""
+    problems, inferred = follow_graph(model.ir)
+    known = {name: shape for name, shape in inferred.items() if None not in shape}
+    problems += _declared(model, inferred)
+    return problems, {name: tuple(n or 0 for n in shape) for name, shape in known.items()}
+
+
+def follow_graph(model: ir.Model) -> tuple[list[Problem], dict[str, tuple[int | None, ...]]]:
+    """The problems that follow from shapes alone, by node name, and what is known of every value's shape."""
+    import onnx
+    from onnx.shape_inference import InferenceError, infer_shapes
+
+    light = light_proto(model)
+    problems: list[Problem] = []
+    try:
+        inferred = infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
+    except InferenceError as error:
+        problems = list(_said(str(error), light))
+        try:
+            inferred = infer_shapes(light, data_prop=True)
+        except InferenceError:
+            inferred = onnx.ModelProto()
+    shapes: dict[str, tuple[int | None, ...]] = {t.name: tuple(t.dims) for t in light.graph.initializer}
+    for value in (*light.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            shapes[value.name] = tuple(_length(d) for d in value.type.tensor_type.shape.dim)
+    for node in light.graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+            shapes[node.output[0]] = tuple(node.attribute[0].t.dims)
+    broken = {p.layer for p in problems}
+    for node in light.graph.node:
+        if node.name not in broken and node.domain in ("", "ai.onnx"):
+            numbers = {a.name: a.i for a in node.attribute}
+            problems += channels(node.name, node.op_type, node.input, numbers, shapes)
+    return problems, shapes
+
+
+def _length(dimension: Any) -> int | None:
+    return int(dimension.dim_value) if dimension.WhichOneof("value") == "dim_value" else None
+
+
+def light_proto(model: ir.Model) -> onnx.ModelProto:
+    """The model without the data of its weights and without the shapes that it states of inner values and outputs."""
+    import onnx
+    import onnx_ir as ir
+
+    light = onnx.ModelProto(ir_version=model.ir_version)
+    for domain, version in model.opset_imports.items():
+        light.opset_import.add(domain=domain, version=version)
+    light.functions.extend(ir.to_proto(function) for function in model.functions.values())
+    graph = light.graph
+    graph.name = model.graph.name or "main"
+    for node in model.graph:
+        added = graph.node.add()
+        added.CopyFrom(ir.to_proto(node))
+        added.name = node.name or f"{node.op_type}:{added.output[0] if added.output else ''}"
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None:
+            continue
+        if tensor.size <= _DATA_KEPT:
+            graph.initializer.append(ir.to_proto(tensor))
+        else:
+            dims = [int(n) for n in tensor.shape.numpy()]
+            graph.initializer.append(onnx.TensorProto(data_type=int(tensor.dtype), dims=dims))
+        graph.initializer[-1].name = value.name or ""
+    graph.input.extend(ir.to_proto(value) for value in model.graph.inputs)
+    for value in model.graph.outputs:
+        added_output = graph.output.add()
+        added_output.CopyFrom(ir.to_proto(value))
+        added_output.type.tensor_type.ClearField("shape")
+        if not value.type:
+            added_output.ClearField("type")
+    return light
+
+
+def _said(words: str, light: onnx.ModelProto) -> Iterator[Problem]:
+    """What ONNX's inference complains of, node by node."""
+    nodes = {node.name: node for node in light.graph.node}
+    for operator, name, reason in _ERROR.findall(words):
+        if _FOLLOWS in reason or name not in nodes:
+            continue
+        node = nodes[name]
+        rank = "rank" in reason
+        yield Problem(
+            "rank" if rank else "shape",
+            name,
+            f"inputs that {operator} accepts",
+            f"{', '.join(n for n in node.input if n)}: {reason}",
+        )
+
+
+# what inference does not check
+
+
+def channels(
+    layer: str, operator: str, inputs: Sequence[str], attributes: Mapping[str, Any], shapes: Known
+) -> Iterator[Problem]:
+    """Weights whose channels are not those of the data."""
+    x, w = (shapes.get(name) for name in inputs[:2]) if len(inputs) > 1 else (None, None)
+    if x is None or w is None:
+        return
+    expected = _channels_wanted(operator, attributes, w)
+    if expected is None or (operator == "BatchNormalization" and len(x) == 1):
+        return
+    axis = 0 if operator == "Gemm" and attributes.get("transA", 0) else 1
+    if len(x) <= axis:
+        yield Problem("rank", layer, f"an input with {expected} channels", f"{inputs[0]} {_told(x)}")
+    elif x[axis] is not None and x[axis] != expected:
+        yield Problem(
+            "shape",
+            layer,
+            f"{expected} channels, as the weight {_told(w)} has them",
+            f"{x[axis]} in {inputs[0]} {_told(x)}",
+        )
+
+
+def _channels_wanted(operator: str, attributes: Mapping[str, Any], weight: tuple[int | None, ...]) -> int | None:
+    if operator in ("Conv", "ConvInteger") and len(weight) > 1:
+        return None if weight[1] is None else weight[1] * attributes.get("group", 1)
+    if operator in ("ConvTranspose", "BatchNormalization", "InstanceNormalization") and weight:
+        return weight[0]
+    if operator == "Gemm" and len(weight) == 2:
+        return weight[1 if attributes.get("transB", 0) else 0]
+    return None
+
+
+def _told(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("?" if n is None else str(n) for n in shape) + "]"
+
+
+def _declared(model: OnnxModel, inferred: Known) -> list[Problem]:
+    """Outputs whose declared shape contradicts what follows from the inputs."""
+    problems = []
+    for feature in model.signature.outputs:
+        real = inferred.get(feature.name)
+        if real is None or feature.shape is None:
+            continue
+        pairs = zip(feature.shape, real, strict=False)
+        if len(real) != len(feature.shape) or any(isinstance(d, int) and n is not None and d != n for d, n in pairs):
+            producer = model.graph.producer(feature.name)
+            problems.append(
+                Problem(
+                    "declared-shape",
+                    producer.name if producer is not None else None,
+                    f"output {feature.name!r} of shape {list(feature.shape)}, as declared",
+                    _told(real),
+                    loud=False,
+                )
+            )
+    return problems
