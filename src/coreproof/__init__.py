@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from coreproof.run.session import session as session
     from coreproof.surgery.diagnose import diagnose as diagnose
     from coreproof.surgery.diagnose import repair as repair
+    from coreproof.surgery.diff import diff as diff
     from coreproof.surgery.edit import Edit as Edit
     from coreproof.surgery.edit import edit as edit
     from coreproof.verify.verify import verify as verify
@@ -38,6 +39,7 @@ _HOMES = {
     "diagnose": "coreproof.surgery.diagnose",
     "Edit": "coreproof.surgery.edit",
     "edit": "coreproof.surgery.edit",
+    "diff": "coreproof.surgery.diff",
     "load": "coreproof.model.load",
     "patch_coremltools": "coreproof.run.patch",
     "predict": "coreproof.run.predict",

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from coreproof.cli import compare, convert, doctor, edit, predict, prove, show, verify, view
+from coreproof.cli import compare, convert, diff, doctor, edit, predict, prove, show, verify, view
 from coreproof.errors import CoreproofError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("predict")(predict.command)
 app.command("verify")(verify.command)
 app.command("doctor")(doctor.command)
 app.command("edit")(edit.command)
+app.command("diff")(diff.command)
 app.command("compare")(compare.command)
 app.command("view")(view.command)
 

@@ -1,0 +1,266 @@
+"""What happened to a weight between two versions of a model: how much it changed, and in plain words how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+_HALF_STEP = 2.0**-11
+"""The largest relative error of rounding to float16."""
+_SMALLEST_HALF = 2.0**-25
+"""The largest absolute error of rounding to float16 below its smallest normal number."""
+_SINGLE_STEP = 2.0**-20
+"""Relative difference that computing in float32 leaves behind."""
+
+
+@dataclass(frozen=True)
+class WeightChange:
+    """One weight before and after. Figures are None where the shapes do not fit each other.
+
+    ``relative_rms`` is the rms of the difference over the rms of the weight before; ``share`` the part of the elements that
+    changed; ``words`` say what is recognised ("transposed", "rounded to float16", ...), empty for equal numbers.
+    """
+
+    parameter: str
+    before: tuple[str, tuple[int, ...]]
+    after: tuple[str, tuple[int, ...]]
+    max_abs: float | None
+    relative_rms: float | None
+    share: float | None
+    words: str
+
+    @property
+    def equal(self) -> bool:
+        """Whether the numbers are the same; their storage may differ."""
+        return self.max_abs == 0 and self.before[1] == self.after[1]
+
+
+def weight_change(parameter: str, before: Array, after: Array, stored: tuple[str, str] | None = None) -> WeightChange:
+    """Compares two weights; ``stored`` names the dtypes in the files, where they are not those of the arrays."""
+    dtypes = stored or (str(before.dtype), str(after.dtype))
+    ends = ((dtypes[0], before.shape), (dtypes[1], after.shape))
+    a, b = before.astype(np.float64), after.astype(np.float64)
+    if a.shape != b.shape:
+        return WeightChange(parameter, *ends, None, None, None, _words_of_shapes(a, b))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if same.all():
+        words = "" if dtypes[0] == dtypes[1] else f"stored as {dtypes[1]}, the same numbers"
+        return WeightChange(parameter, *ends, 0.0, 0.0, 0.0, words)
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(np.where(same, 0.0, a - b))
+        scale = float(np.sqrt(np.mean(np.square(np.nan_to_num(a, posinf=0, neginf=0)))))
+        rms = float(np.sqrt(np.mean(np.square(difference))))
+    relative = rms / scale if scale else float("inf")
+    share = float(np.mean(~same))
+    return WeightChange(parameter, *ends, float(np.max(difference)), relative, share, _words(a, b, relative, share))
+
+
+def _words_of_shapes(a: Array, b: Array) -> str:
+    """What became of a weight that has another shape now."""
+    if a.size != b.size:
+        return _cut(a, b) or "another shape"
+    for axes in _orders(a.ndim):
+        moved = a.transpose(axes)
+        if moved.shape == b.shape and (kind := _close(moved, b)) is not None:
+            return _joined(_order_words(axes), kind)
+    kind = _close(a.reshape(-1), b.reshape(-1))
+    return _joined("reshaped", kind) if kind is not None else "another shape and other numbers"
+
+
+def _cut(a: Array, b: Array) -> str | None:
+    """One axis shorter or longer, the rest as it was."""
+    if a.ndim != b.ndim:
+        return None
+    axes = [i for i in range(a.ndim) if a.shape[i] != b.shape[i]]
+    if len(axes) != 1:
+        return None
+    axis, kept = axes[0], min(a.shape[axes[0]], b.shape[axes[0]])
+    word = "cut off" if b.shape[axis] < a.shape[axis] else "appended"
+    count = abs(a.shape[axis] - b.shape[axis])
+    for end, pick in (("the end", slice(0, kept)), ("the front", slice(-kept, None))):
+        chosen = tuple(pick if i == axis else slice(None) for i in range(a.ndim))
+        left = a[chosen] if a.shape[axis] > kept else a
+        right = b[chosen] if b.shape[axis] > kept else b
+        if _close(left, right) is not None:
+            return f"{count} {_axis_word(axis, a.ndim)} {word} at {end}"
+    return None
+
+
+def _words(a: Array, b: Array, relative: float, share: float) -> str:
+    """Of two weights of one shape that are not the same."""
+    spoilt = _spoilt(a, b)
+    if spoilt is not None:
+        return spoilt
+    rounding = _rounding(a, b)
+    if rounding is not None:
+        return rounding
+    for moved, words in _moves(a, b):
+        kind = _close(moved, b)
+        if kind is not None:
+            return _joined(words, kind)
+    if share <= 0.02 and share * a.size < 1000:
+        return f"{round(share * a.size):,} of {a.size:,} elements changed"
+    quantised = _quantised(a, b, relative)
+    if quantised is not None:
+        return quantised
+    cosine = float(np.sum(a * b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-300))
+    if abs(cosine) < 0.1 and a.size >= 64:
+        return "other numbers, unrelated"
+    return "slightly changed" if relative < 0.05 else "changed"
+
+
+def _spoilt(a: Array, b: Array) -> str | None:
+    broken = int(np.sum(~np.isfinite(b) & np.isfinite(a)))
+    if broken:
+        over = int(np.sum(np.isinf(b) & (np.abs(np.nan_to_num(a)) > 65504)))
+        if over == broken:
+            return f"{over:,} values overflowed float16"
+        return f"{broken:,} values are NaN or infinite now"
+    if not np.isfinite(a).all():
+        return "changed where it was NaN or infinite"
+    if not b.any():
+        return "all zero now"
+    if b.size > 1 and (b == b.flat[0]).all():
+        return f"all {b.flat[0]:g} now"
+    return None
+
+
+def _close(a: Array, b: Array) -> str | None:
+    """ "" when equal, "rounded ..." when equal but for rounding, None when different."""
+    if np.array_equal(a, b):
+        return ""
+    return _rounding(a, b)
+
+
+def _rounding(a: Array, b: Array) -> str | None:
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
+    error, size = np.abs(a - b), np.abs(a)
+    if bool((error <= _SINGLE_STEP * size).all()):
+        return "float32 rounding"
+    if not bool((error <= 8 * _HALF_STEP * size * 1.001 + _SMALLEST_HALF).all()):
+        return None
+    if bool((error <= _HALF_STEP * size * 1.001 + _SMALLEST_HALF).all()):
+        if _fits(b, np.float16):
+            return "rounded to float16"
+        if _fits(a, np.float16):
+            return "no longer rounded to float16"
+    return "rounded to bfloat16" if _fits(b, ml_dtypes.bfloat16) else None
+
+
+def _fits(values: Array, dtype: npt.DTypeLike) -> bool:
+    """Whether a narrower type holds these numbers exactly."""
+    with np.errstate(over="ignore"):
+        return bool((values.astype(np.float32).astype(dtype).astype(np.float64) == values).all())
+
+
+def _joined(words: str, rounding: str) -> str:
+    return f"{words}, {rounding}" if rounding and rounding != "float32 rounding" else words
+
+
+def _moves(a: Array, b: Array) -> Iterator[tuple[Array, str]]:
+    """Plausible things that happen to weights on their way between tools; the first that explains ``b`` counts."""
+    if _same_numbers(a, b):
+        yield -a, "sign flipped"
+        for axes in _orders(a.ndim):
+            if a.transpose(axes).shape == b.shape:
+                yield a.transpose(axes), _order_words(axes)
+        if a.ndim >= 3:
+            yield np.flip(a, tuple(range(2, a.ndim))), "kernels flipped"
+        for axis in range(min(a.ndim, 2)):
+            yield from _permuted(a, b, axis)
+    factor = float(np.sum(a * b) / max(float(np.sum(a * a)), 1e-300))
+    if factor and a.size > 1:
+        yield a * factor, f"scaled by {factor:.6g}"
+    shift = float(np.mean(b - a))
+    if a.size > 2 and abs(shift) > 1e-6 * float(np.max(np.abs(a)) or 1):
+        yield a + shift, f"shifted by {shift:+.6g}"
+    for axis in range(min(a.ndim, 2)):
+        yield from _scaled_along(a, b, axis)
+
+
+def _same_numbers(a: Array, b: Array) -> bool:
+    """Whether ``b`` can be the numbers of ``a`` in another order or with another sign, rounding allowed."""
+    ours, theirs = float(np.sum(a * a)), float(np.sum(b * b))
+    return abs(ours - theirs) <= 4 * _HALF_STEP * ours
+
+
+def _slices(a: Array, b: Array, axis: int) -> tuple[Array, Array]:
+    """Both as [length of the axis, everything else]."""
+    rows, others = (np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1) for x in (a, b))
+    return rows, others
+
+
+def _permuted(a: Array, b: Array, axis: int) -> Iterator[tuple[Array, str]]:
+    """Slices along one axis in another order."""
+    rows, others = _slices(a, b, axis)
+    word = _axis_word(axis, a.ndim)
+    order = _permutation(rows, others)
+    if order is not None:
+        words = f"{word} permuted"
+        if (order == np.arange(len(order))[::-1]).all():
+            words = f"{word} reversed" + (" (RGB and BGR swapped)" if len(order) == 3 and a.ndim == 4 else "")
+        yield np.take(a, order, axis), words
+
+
+def _scaled_along(a: Array, b: Array, axis: int) -> Iterator[tuple[Array, str]]:
+    """Each slice along one axis scaled by its own factor (a normalisation folded in)."""
+    rows, others = _slices(a, b, axis)
+    word = _axis_word(axis, a.ndim)
+    if rows.shape[1] > 1:
+        factors = np.sum(rows * others, 1) / np.maximum(np.sum(rows * rows, 1), 1e-300)
+        scaled = np.moveaxis((rows * factors[:, None]).reshape(np.moveaxis(a, axis, 0).shape), 0, axis)
+        yield scaled, f"{word} scaled by {factors.min():.3g} to {factors.max():.3g}"
+
+
+def _permutation(rows: Array, others: Array) -> npt.NDArray[np.int64] | None:
+    """The order in which ``rows`` are ``others``, allowing for rounding; None when they are not, or stand as they were."""
+    if len(rows) < 2 or len(rows) > 65536:
+        return None
+    # A projection that no order changes finds the candidates; _close judges the result.
+    direction = np.random.default_rng(0).normal(size=rows.shape[1])
+    left, right = np.argsort(rows @ direction, kind="stable"), np.argsort(others @ direction, kind="stable")
+    order = np.empty(len(rows), np.int64)
+    order[right] = left
+    return None if (order == np.arange(len(order))).all() else order
+
+
+def _quantised(a: Array, b: Array, relative: float) -> str | None:
+    """Few different numbers where there were many, near the ones that were there."""
+    if relative > 0.5:
+        return None
+    known = np.unique(b).size
+    per = ""
+    if known > 256 and b.ndim > 1:
+        widest = max(np.unique(row).size for row in b.reshape(b.shape[0], -1)[:64])
+        if widest <= 256 and b[0].size > 4 * widest:
+            known, per = widest, " a channel"
+    if known > 256 or b.size < 4 * known or np.unique(a).size < 2 * known:
+        return None
+    bits = max(1, int(np.ceil(np.log2(known))))
+    return f"quantised to {bits} bits{per} ({known} different values)"
+
+
+def _orders(rank: int) -> Iterator[tuple[int, ...]]:
+    if rank <= 5:
+        yield from (axes for axes in permutations(range(rank)) if axes != tuple(range(rank)))
+
+
+def _order_words(axes: tuple[int, ...]) -> str:
+    if axes == (1, 0):
+        return "transposed"
+    return f"axes reordered to {','.join(map(str, axes))}"
+
+
+def _axis_word(axis: int, rank: int) -> str:
+    if rank == 1:
+        return "values"
+    return "output channels" if axis == 0 else "input channels" if axis == 1 else f"places along axis {axis}"
