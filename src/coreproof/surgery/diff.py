@@ -35,8 +35,8 @@ class Setting:
 class LayerChange:
     """One layer that is in both versions and differs in more than nothing.
 
-    ``rewired``: (before, after) of each value that it reads from elsewhere now; a value that only got another name does not
-    count. ``makes``: shapes and dtypes of its outputs that changed.
+    ``rewired``: (before, after) of each value that it reads from elsewhere now (of all of them, where their number is
+    another); a value that only got another name does not count. ``makes``: shapes and dtypes of its outputs that changed.
     """
 
     before: str
@@ -221,10 +221,12 @@ def _makes(before: Side, after: Side, old: Node, new: Node) -> tuple[Setting, ..
         if a is None or b is None:
             continue
         if a.dtype and b.dtype and a.dtype != b.dtype:
-            changed.append(Setting("dtype", a.dtype, b.dtype))
+            changed.append(Setting("output dtype", a.dtype, b.dtype))
         if a.shape is not None and b.shape is not None and a.shape != b.shape:
             changed.append(
-                Setting("shape", *("x".join("?" if d is None else str(d) for d in s) for s in (a.shape, b.shape)))
+                Setting(
+                    "output shape", *("x".join("?" if d is None else str(d) for d in s) for s in (a.shape, b.shape))
+                )
             )
     return tuple(changed)
 
@@ -233,13 +235,11 @@ def _rewired(
     before: Side, after: Side, pairs: Mapping[str, str], name: str, partner: str
 ) -> tuple[tuple[str | None, str | None], ...]:
     old, new = before.read(name), after.read(partner)
-    changed: list[tuple[str | None, str | None]] = []
-    for place in range(max(len(old), len(new))):
-        left = old[place] if place < len(old) else None
-        right = new[place] if place < len(new) else None
-        if left is None or right is None or translate(pairs, before, after, left) != right:
-            changed.append((left, right))
-    return tuple(changed)
+    if len(old) != len(new):
+        return ((", ".join(old) or None, ", ".join(new) or None),)
+    return tuple(
+        (left, right) for left, right in zip(old, new, strict=True) if translate(pairs, before, after, left) != right
+    )
 
 
 def _weights(before: Side, after: Side, name: str, partner: str) -> tuple[WeightChange, ...]:

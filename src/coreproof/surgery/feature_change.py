@@ -16,6 +16,7 @@ _LONGEST = 8
 """Elements of a list that are shown; longer ones show their first, their number and a digest."""
 _ELSEWHERE = {
     "description.input", "description.output", "description.state", "description.functions", "description.metadata",
+    "description.predictedFeatureName", "description.predictedProbabilitiesName",
     "specificationVersion",
 }  # fmt: skip
 """What the sections on features, metadata and format say already."""
@@ -42,7 +43,7 @@ def changes_around(before: Model, after: Model) -> tuple[Change, ...]:
     for section, left, right in zip(
         ("format", "preprocessing", "metadata", "settings"), _facts(before), _facts(after), strict=True
     ):
-        if comparable or section == "metadata":
+        if comparable:
             changes += _facts_changed(section, left, right)  # type: ignore[arg-type]
     order = ["format", "features", "preprocessing", "labels", "settings", "metadata"]
     return tuple(sorted(changes, key=lambda change: order.index(change.section)))
@@ -87,18 +88,25 @@ def _feature(word: str, old: Feature | None, new: Feature | None) -> list[Change
         present = new if old is None else old
         assert present is not None
         what = f"{word} {present.name!r}"
-        return [Change("features", what, None if old is None else str(old), None if new is None else str(new))]
+        return [Change("features", what, None if old is None else _type(old), None if new is None else _type(new))]
     what, changes = f"{word} {old.name!r}", []
     if old.name != new.name:
         changes.append(Change("features", what, old.name, new.name, "renamed"))
-    texts = [str(f).removeprefix(f"{f.name}: ") for f in (old, new)]
+    texts = [_type(f) for f in (old, new)]
     if texts[0] != texts[1]:
         changes.append(Change("features", what, texts[0], texts[1], _feature_words(old, new)))
     for field in ("optional", "default", "enumerated", "ranges", "description"):
         values = [_shown(getattr(f, field)) for f in (old, new)]
-        if values[0] != values[1] and not (field == "ranges" and texts[0] != texts[1]):
+        if values[0] != values[1] and not (field in ("enumerated", "ranges") and texts[0] != texts[1]):
             changes.append(Change("features", f"{what} {field}", values[0] or None, values[1] or None))
     return changes
+
+
+def _type(feature: Feature) -> str:
+    """What the feature is, without its name; of many shapes, the first ones."""
+    text = str(feature).removeprefix(f"{feature.name}: ")
+    options = text.split(" or ")
+    return text if len(options) <= 4 else f"{' or '.join(options[:3])} or {len(options) - 3} more]"
 
 
 def _feature_words(old: Feature, new: Feature) -> str:

@@ -5,6 +5,7 @@ Names alone do not do: exporters number layers, so that one layer more gives eve
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -219,27 +220,56 @@ def _pair_by_name(pairs: dict[str, str], before: Side, after: Side) -> None:
         partner = free.get(canonical(name))
         if name in pairs or partner is None or partner in pairs.values():
             continue
-        if stem(before.layers[name].operator) == stem(after.layers[partner].operator):
+        if stem(before.layers[name].operator) != stem(after.layers[partner].operator):
+            continue
+        if before.weights.get(name) or _alike(pairs, before, after, name, partner):
             pairs[name] = partner
+
+
+def _alike(pairs: Mapping[str, str], before: Side, after: Side, name: str, partner: str) -> bool:
+    """Whether layers without weights have the same attributes, or read the same values: a name that was counted says nothing."""
+    if dict(before.layers[name].attributes) == dict(after.layers[partner].attributes):
+        return True
+    return [translate(pairs, before, after, v) for v in before.read(name)] == list(after.read(partner))
 
 
 def _pair_by_place(pairs: dict[str, str], before: Side, after: Side) -> None:
     """Between two layers that are paired: the same operations in the same order, then one layer in the place of another."""
     order = {name: i for i, name in enumerate(after.layers)}
     taken = set(pairs.values())
-    rest_after = [name for name in after.layers if name not in taken]
-    start = -1
-    run: list[str] = []
-    for name in [*before.layers, None]:
-        if name is not None and name not in pairs:
-            run.append(name)
+    rest = [name for name in after.layers if name not in taken]
+    anchors = _rising([(name, order[pairs[name]]) for name in before.layers if name in pairs])
+    start, run = -1, list[str]()
+    for name in [*before.layers, ""]:
+        if name and name not in anchors:
+            if name not in pairs:
+                run.append(name)
             continue
-        end = len(order) if name is None else order[pairs[name]]
-        if run and end > start:
-            between = [n for n in rest_after if start < order[n] < end]
-            _pair_run(pairs, before, after, run, between)
-        if name is None or end > start:
-            start, run = end, []
+        end = anchors[name] if name else len(order)
+        if run:
+            _pair_run(pairs, before, after, run, [n for n in rest if start < order[n] < end])
+        start, run = end, []
+
+
+def _rising(places: list[tuple[str, int]]) -> dict[str, int]:
+    """The longest part of the pairs that keeps its order in both models."""
+    ends: list[int] = []
+    at: list[int] = []
+    back: list[int] = []
+    for index, (_, place) in enumerate(places):
+        length = bisect_left(ends, place)
+        back.append(at[length - 1] if length else -1)
+        if length == len(ends):
+            ends.append(place)
+            at.append(index)
+        else:
+            ends[length], at[length] = place, index
+    kept: list[tuple[str, int]] = []
+    index = at[-1] if at else -1
+    while index >= 0:
+        kept.append(places[index])
+        index = back[index]
+    return dict(reversed(kept))
 
 
 def _pair_run(pairs: dict[str, str], before: Side, after: Side, mine: list[str], theirs: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from coreproof.model.layer_weights import layer_weights
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.wire import respell
 from coreproof.surgery.body import Body
+
+_IR_LOGGER = logging.getLogger("onnx_ir.serde")
 
 
 class OnnxBody(Body):
@@ -40,7 +43,13 @@ class OnnxBody(Body):
 
     def _model(self, stored: bytes | None) -> OnnxModel:
         origin = self._origin
-        graph = ir.from_proto(self._proto)
+        # onnx-ir logs outputs that nobody makes; between two edits that is how it has to be
+        level = _IR_LOGGER.level
+        _IR_LOGGER.setLevel(logging.ERROR)
+        try:
+            graph = ir.from_proto(self._proto)
+        finally:
+            _IR_LOGGER.setLevel(level)
         if origin.path is not None:
             ir.external_data.set_base_dir(graph.graph, origin.path.parent)
         return OnnxModel(
@@ -185,7 +194,7 @@ class OnnxBody(Body):
             value = numpy_helper.from_array(np.asarray(value), known.name)
         elif isinstance(value, np.ndarray):
             value = value.tolist()
-        convert = {AttributeProto.FLOAT: float, AttributeProto.INT: int, AttributeProto.STRING: str}.get(kind)
+        convert: Any = {"FLOAT": float, "INT": int, "STRING": str}.get(known.type.name)
         try:
             made = helper.make_attribute(known.name, convert(value) if convert else value, attr_type=kind)
         except (TypeError, ValueError):

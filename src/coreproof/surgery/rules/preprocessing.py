@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.model.features import Colour
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, open_picture, pixels
 from coreproof.run.session import Session, session
@@ -128,7 +129,8 @@ def _clearly_better(before: Sequence[bool], after: Sequence[bool]) -> bool:
     changed = gained + lost
     if gained - lost < LEAST_GAIN * len(before):
         return False
-    return sum(comb(changed, k) for k in range(gained, changed + 1)) / 2**changed < 0.05
+    chance = sum(comb(changed, k) for k in range(gained, changed + 1)) / 2**changed
+    return bool(chance < 0.05)
 
 
 def _answers_of_source(patient: Patient) -> tuple[int, ...]:
@@ -175,15 +177,15 @@ def _ways(patient: Patient) -> Iterator[_Way]:
     yield _Way("as it is", fed(own, image.colour))
     for known in PLAUSIBLE:
         right = known.affine(image.channels)
-        orders = (known.colour, "BGR" if known.colour == "RGB" else "RGB") if image.channels == 3 else (image.colour,)
-        for colour in orders:
+        colours: tuple[Colour, ...] = ("RGB", "BGR") if image.channels == 3 else (image.colour,)
+        for colour in colours:
             if right.close_to(own, 1e-2) and colour == image.colour:
                 continue
             numbers = right if colour == known.colour else right.reversed()
             words = known.words + (f", {colour}" if colour != known.colour or colour != "RGB" else "")
             yield _Way(words, fed(numbers, colour), remedies(patient.model, own, numbers, colour))
     if image.channels == 3:
-        other = "BGR" if image.colour == "RGB" else "RGB"
+        other: Colour = "BGR" if image.colour == "RGB" else "RGB"
         yield _Way(f"channels in the order {other}", fed(own, other), remedies(patient.model, own, own, other))
 
 
@@ -201,7 +203,8 @@ def _ways_of_numbers(patient: Patient) -> Iterator[_Way]:
     channels = 1 if base.colour.startswith("GRAY") else 3
     own = wanted_affine(base, channels)
     for known in PLAUSIBLE:
-        for colour in ("RGB", "BGR") if channels == 3 else (base.colour,):
+        orders: tuple[Colour, ...] = ("RGB", "BGR") if channels == 3 else (base.colour,)
+        for colour in orders:
             if known.affine(channels).close_to(own, 1e-2) and colour == base.colour:
                 continue
             mean, std = (known.mean, known.std) if colour == known.colour else (known.mean[::-1], known.std[::-1])
