@@ -17,9 +17,9 @@ from coreproof.verify.channels import Profile, profiles
 from coreproof.verify.half_report import Status
 from coreproof.verify.inputs import Sample
 from coreproof.verify.prediction import Prediction
+from coreproof.verify.sides import UNKNOWN_SIZE, batched
 from coreproof.verify.switched import Switched
 from coreproof.verify.tolerance import Tolerance, rms
-from coreproof.verify.verify import UNKNOWN_SIZE, batched
 
 ROUNDS_TO_INFINITY = 65520.0
 """Half way between the largest float16 number and the next that there would be."""
@@ -155,9 +155,11 @@ def _judge(seen: Mapping[str, Seen], owner: Mapping[str, str]) -> None:
 
 
 def _status(op: Seen, arriving: Sequence[Seen]) -> tuple[Status, str]:
-    if op.beyond:
-        return "overflow", f"results up to {op.largest:.2g} do not fit float16 (at most 65504)"
     received = any(a.infinite or a.nan for a in arriving)
+    if op.beyond and (op.infinite or op.nan or received):
+        return "overflow", f"results up to {op.largest:.2g} do not fit float16 (at most 65504)"
+    if op.beyond:
+        return "clipped", f"results up to {op.largest:.2g} end at 65504, like the constant that they come from"
     if op.nan and not any(a.nan for a in arriving):
         return "nan", "NaN appears here" + (", made of the infinities that arrive" if received else "")
     if op.infinite and not received:

@@ -6,12 +6,13 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Status = Literal["ok", "overflow", "nan", "spread", "constant", "underflow"]
+Status = Literal["ok", "overflow", "nan", "spread", "clipped", "constant", "underflow"]
 """What float16 does to an operator's result.
 
 - "overflow": numbers beyond 65504 become infinite here;
 - "nan": NaN appears here first, made of infinities or of a division of zero by zero;
 - "spread": infinity or NaN arrives from an operator before;
+- "clipped": numbers beyond 65504 that come from a constant which was clipped to it (a mask of -1e9);
 - "constant": a weight, an epsilon or another constant does not fit (beyond 65504, or it becomes zero);
 - "underflow": numbers so small that a hundredth of the result is lost, or all of it.
 """

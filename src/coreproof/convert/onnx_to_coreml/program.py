@@ -91,6 +91,7 @@ class ProgramBuilder:
         self.provenance: dict[str, str] = {}
         self.values: dict[str, Operand] = {}
         self._left: list[Any] = []
+        self._unrounded: dict[int, Any] = {}
         self._named: set[int] = set()
         self.context = Context(SharedConstants(Builder), target, dtype, self.opsets.get("", 1), is_network)
         self.mil_target = getattr(coremltools.target, f"iOS{target}")
@@ -151,6 +152,8 @@ class ProgramBuilder:
         if not self.types.is_float(var.dtype):
             return var
         entered = self._as_compute(var)
+        if entered is not var and plan.factor is None and plan.offset is None:
+            self._unrounded[id(entered)] = var
         if plan.factor is not None:
             entered = mb.mul(x=entered, y=self.context.floats(plan.factor))
         if plan.offset is not None:
@@ -217,6 +220,8 @@ class ProgramBuilder:
         context.dtype = np.float32 if wide else dtype
         try:
             if self.keep_fp32:
+                # what is kept in float32 reads an input as it is fed, not as float16 took it
+                raw = [self._unrounded.get(id(o), o) if wide else o for o in raw]
                 raw = [self._as_compute(o) if self._is_float(o) else o for o in raw]
             operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
             made = handler(context, *operands, **{name: _attribute(a) for name, a in node.attributes.items()})

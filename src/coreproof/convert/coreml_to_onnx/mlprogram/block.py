@@ -55,7 +55,8 @@ def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any
         exact = None
         if low.shared.switches is not None:
             arguments = low.shared.switches.enter(low, arguments)
-        elif operation.type in COMMUTES and isinstance(arguments.get("x"), ir.Value):
+        elif operation.type in COMMUTES and outputs[0].dtype == "float16" and isinstance(arguments.get("x"), ir.Value):
+            # where it hands on float32, its input was rounded all the same
             exact = low.shared.exact.get(arguments["x"])
         if exact is not None:
             arguments["x"] = exact
