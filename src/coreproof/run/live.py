@@ -142,15 +142,22 @@ def nested_graphs(node: ir.Node) -> list[ir.Graph]:
     return own + [deeper for graph in own for inner in graph for deeper in nested_graphs(inner)]
 
 
+def made(name: str) -> str:
+    """What a part calls the value that it makes itself where another is fed under ``name``."""
+    return f"{name}/made"
+
+
 def live_part(model: onnx.ModelProto, outputs: Sequence[str], fed: Mapping[str, int] | None = None) -> onnx.ModelProto:
     """A copy of ``model`` that computes ``outputs`` and nothing else; ONNX Runtime itself runs nodes that nobody reads.
 
-    ``fed`` (name -> element type): values that come from outside instead, whatever makes them in ``model``.
+    ``fed`` (name -> element type): values that come from outside instead, whatever makes them in ``model``; what the model
+    makes there itself can be asked for as ``made(name)``.
     """
     wanted = set(outputs)
     live = []
     for node in reversed(model.graph.node):
-        if wanted.intersection(node.output).difference(fed or ()):
+        asked = [made(name) if name in (fed or ()) else name for name in node.output]
+        if wanted.intersection(asked):
             live.append(node)
             wanted.update(names_read(node))
     part = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
@@ -159,10 +166,12 @@ def live_part(model: onnx.ModelProto, outputs: Sequence[str], fed: Mapping[str, 
     part.graph.name = model.graph.name
     part.graph.node.extend(reversed(live))
     if fed is None:
-        part.graph.input.extend(model.graph.input)
+        # old files declare their weights as inputs too: what is stored and not read would have to be fed
+        unread = {i.name for i in model.graph.initializer} - wanted
+        part.graph.input.extend(i for i in model.graph.input if i.name not in unread)
     else:
         for node in part.graph.node:
-            node.output[:] = [f"{name}/not-fed" if name in fed else name for name in node.output]
+            node.output[:] = [made(name) if name in fed else name for name in node.output]
         part.graph.input.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in fed.items())
     part.graph.initializer.extend(i for i in model.graph.initializer if i.name in wanted and i.name not in (fed or ()))
     declared = {o.name: o for o in model.graph.output}

@@ -16,7 +16,8 @@ class OnnxRuntimeSession(Session):
     """Runs on the CPU provider, in the precision that the graph states.
 
     A run with taps uses a session of its own, in which the taps are outputs: what the optimiser fuses away in
-    an ordinary run exists there. The last such session is kept, because verification asks for the same taps again.
+    an ordinary run exists there. The last such session is kept, because verification asks for the same taps, or some of
+    them, again. Either is opened when it is first needed: only then it shows whether the engine takes the model.
     """
 
     def __init__(self, prepared: Prepared, *, threads: int | None = None) -> None:
@@ -26,7 +27,7 @@ class OnnxRuntimeSession(Session):
         self.live = LiveGraph(prepared, threads=threads)
         self._outputs = [v.name or "" for v in prepared.graph.graph.outputs]
         self._inputs = {v.name or "" for v in prepared.graph.graph.inputs}
-        self._session = self.live.open(self._outputs)
+        self._plain: Any = None
         self._tapped: tuple[tuple[str, ...], Any] | None = None
 
     @cached_property
@@ -40,11 +41,7 @@ class OnnxRuntimeSession(Session):
         arrays = read_inputs(self.signature, inputs, self.prepared.name)
         wanted = tuple(dict.fromkeys(self.prepared.values.get(t, t) for t in taps))
         extra = tuple(t for t in wanted if t not in self._outputs and t not in self._inputs)
-        running = self._session
-        if extra:
-            if self._tapped is None or self._tapped[0] != extra:
-                self._tapped = (extra, self.live.open((*self._outputs, *extra)))
-            running = self._tapped[1]
+        running = self._opened(extra)
         names = [*self._outputs, *extra]
         try:
             values = dict(zip(names, running.run(names, arrays), strict=True))
@@ -58,7 +55,16 @@ class OnnxRuntimeSession(Session):
             results[tap] = values[graph_name] if graph_name in values else arrays[graph_name]
         return results
 
+    def _opened(self, extra: tuple[str, ...]) -> Any:
+        if not extra:
+            if self._plain is None:
+                self._plain = self.live.open(self._outputs)
+            return self._plain
+        if self._tapped is None or not set(extra) <= set(self._tapped[0]):
+            self._tapped = (extra, self.live.open((*self._outputs, *extra)))
+        return self._tapped[1]
+
     def close(self) -> None:
         self._tapped = None
-        self._session = None
+        self._plain = None
         self.live.close()

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
-from coreproof.run.live import LiveGraph, nested_graphs
+from coreproof.run.live import LiveGraph, made, nested_graphs
 from coreproof.run.lowered import Prepared, prepare
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.run.session import Precision, Session
@@ -35,7 +35,9 @@ class Part:
     """A stretch of an ONNX or Core ML model, made ready to run; a context manager.
 
     ``inputs`` and ``outputs`` are names as in ``part``. Of a session that runs on ONNX Runtime the weights are shared.
-    In a lowered Core ML model a value that is stored in float16 is rounded to it when it is given.
+    In a lowered Core ML model a value that is stored in float16 is rounded to it when it is given. With ``remake`` a
+    value that is both given and asked for is made as well, from others that are given: so one run shows of every layer
+    what it makes of the right inputs.
 
     Raises InputError that names every value that the model does not have, and every value that is needed, but neither
     given nor computed from what is given.
@@ -49,6 +51,7 @@ class Part:
         *,
         precision: Precision = "stored",
         threads: int | None = None,
+        remake: bool = False,
     ) -> None:
         self._own = not isinstance(of, OnnxRuntimeSession)
         self._live = (
@@ -56,10 +59,18 @@ class Part:
         )
         prepared = self._live.prepared
         self.name = prepared.name
-        self._outputs = {name: prepared.values.get(name, name) for name in outputs}
+        asked = {name: prepared.values.get(name, name) for name in outputs}
+        self._outputs = dict(asked)
         cuts = {name: _cut(self._live, prepared.values.get(name, name)) for name in inputs}
         self._check(cuts)
-        needed = self._needed(set(cuts.values()))
+        fed = set(cuts.values())
+        self._rounded: set[str] = set()
+        if remake:
+            self._outputs = {name: self._made(value, fed) for name, value in self._outputs.items()}
+        needed, self._computed = self._needed(fed)
+        # what nobody reads is not fed either, and goes by its own name
+        unread = {made(cut): value for value in asked.values() if (cut := _cut(self._live, value)) not in needed}
+        self._outputs = {name: unread.get(value, value) for name, value in self._outputs.items()}
         self.inputs = tuple(name for name, cut in cuts.items() if cut in needed)
         self._cuts = {name: cuts[name] for name in self.inputs}
         self._session: tuple[dict[str, int], Any] | None = None
@@ -80,7 +91,11 @@ class Part:
             raise RunError(
                 "ONNX Runtime failed while running a part of the model", where=self.name, found=str(error)
             ) from None
-        return {own: values[name] for own, name in self._outputs.items()}
+        return {own: self._stored(own, values[name]) for own, name in self._outputs.items()}
+
+    def computes(self, name: str) -> bool:
+        """Whether the value of that name is made on the way, and not given."""
+        return self._live.prepared.values.get(name, name) in self._computed
 
     def close(self) -> None:
         """Frees what the engine holds, except what belongs to the session that this is a part of."""
@@ -116,25 +131,39 @@ class Part:
                 found=", ".join(unknown),
             )
 
-    def _needed(self, fed: Collection[str]) -> set[str]:
-        """The values that have to be given; InputError for those that are not."""
-        needed, seen = set[str](), set[str]()
-        front = list(self._outputs.values())
+    def _made(self, value: str, fed: Collection[str]) -> str:
+        """The name under which the graph makes ``value`` itself, although it, or what it is rounded from, is fed."""
+        cut = _cut(self._live, value)
+        if cut not in fed or cut not in self._live.producers:
+            return value
+        if cut != value:
+            self._rounded.add(made(cut))
+        return made(cut)
+
+    def _stored(self, own: str, array: Array) -> Array:
+        """A value that was made before its rounding, rounded as the graph would have."""
+        return array.astype(np.float16).astype(array.dtype) if self._outputs[own] in self._rounded else array
+
+    def _needed(self, fed: Collection[str]) -> tuple[set[str], set[str]]:
+        """The values that have to be given, and those that are computed; InputError for those that are lacking."""
+        makers = {made(name): node for name, node in self._live.producers.items() if name in fed}
+        makers.update((name, node) for name, node in self._live.producers.items() if name not in fed)
+        needed, computed = set[str](), set[str]()
+        front, seen = list(self._outputs.values()), set[str]()
         while front:
             name = front.pop()
             if name in seen:
                 continue
             seen.add(name)
-            if name in fed:
-                needed.add(name)
-            elif name in self._live.producers:
-                front.extend(_read(self._live.producers[name]))
-            elif name not in self._live.initializers:
+            if name in makers:
+                computed.add(name)
+                front.extend(_read(makers[name]))
+            elif name not in self._live.initializers or name in fed:
                 needed.add(name)
         lacking = sorted(needed.difference(fed))
         if lacking:
             raise self._lacking(lacking)
-        return needed
+        return needed, computed
 
     def _lacking(self, names: Sequence[str]) -> InputError:
         return InputError(

@@ -51,10 +51,15 @@ class Prediction:
         self._profiles = profiles or {}
         self._spreads: dict[str, Spread] = {}
         self._observed: dict[str, Spread] = {}
+        self._entered: set[str] = set()
         self._next = 0
 
     def enter(self, name: str, array: npt.NDArray[Any]) -> None:
-        """An input of the model: the same on both sides, save for rounding where one stores it in fewer bits."""
+        """A value that is fed: the same on both sides, save for rounding where one stores it in fewer bits.
+
+        Inputs of the model before anything else; an inner value after it was judged, if it is, and before what follows.
+        """
+        self._entered.add(name)
         measured, unit = _measure(array), self._unit(name)
         self._spreads[name] = replace(measured, error=0.0 if unit <= U32 else unit * measured.scale)
 
@@ -97,6 +102,8 @@ class Prediction:
             self._next += 1
             made = name in node.outputs
             for output in node.outputs:
+                if output in self._entered:
+                    continue
                 self._spreads[output] = self._after(node, output, reference if output == name else None)
             if made:
                 return

@@ -1,0 +1,170 @@
+"""Where a fault really is: each diverging stretch is run by itself on the reference's values and judged alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from coreproof.model.graph import Graph, Node
+from coreproof.run.onnxruntime import OnnxRuntimeSession
+from coreproof.run.part import Part
+from coreproof.run.session import read_inputs
+from coreproof.verify.comparison import Comparison, severity
+from coreproof.verify.sides import as_array, batched, taps_of
+from coreproof.verify.tolerance import Judgement
+from coreproof.verify.verification import Row, Stretch
+
+Array = npt.NDArray[Any]
+
+GUESSED = ("structure", "value")
+"""How pairs are known that may be mistaken."""
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """A row judged alone, and the rows whose values of the reference it was fed."""
+
+    row: Row
+    judgement: Judgement
+    fed: tuple[Row, ...]
+
+
+def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], tuple[Row, ...]]:
+    """The stretches of the candidate that diverge by themselves, in its order; and guessed pairs that are no pairs.
+
+    A value may diverge because its layer is wrong, or because what it was fed was wrong already. So every diverging value
+    is computed once more, from the reference's values at the nearest pairs before it (one further run of each model, in
+    batches that the memory holds), and judged against what rounding explains within this stretch. Empty where the
+    candidate's engine cannot run parts.
+    """
+    wrong = [row for row in rows if not row.agrees]
+    if not wrong or not isinstance(work.right, OnnxRuntimeSession):
+        return (), ()
+    found = _judge_alone(work, rows, wrong)
+    mistaken = _mistaken(work, rows, found)
+    if mistaken:
+        kept = [row for row in rows if row not in mistaken]
+        found = _judge_alone(work, kept, [row for row in wrong if row not in mistaken])
+    return tuple(_stretch(work, a) for a in found if not a.judgement.agrees), mistaken
+
+
+def suspects(work: Comparison, rows: Sequence[Row]) -> Stretch | None:
+    """The stretch of the first diverging row, from the values before it that agree."""
+    first = next((row for row in rows if not row.agrees), None)
+    if first is None:
+        return None
+    return _stretch(work, _Alone(first, first.judgement, tuple(row for row in rows if row.agrees)))
+
+
+def _judge_alone(work: Comparison, rows: Sequence[Row], wrong: Sequence[Row]) -> list[_Alone]:
+    """Every row in ``wrong``, computed from the reference's values at the nearest of ``rows`` before it."""
+    pictures = {f.name for f in work.candidate.signature.outputs if f.image is not None}
+    usable = {r.candidate: r for r in rows if not math.isnan(r.judgement.max_error) and r.candidate not in pictures}
+    entered = [f.name for f in work.candidate.signature.inputs]
+    asked = {r.candidate: r for r in wrong if r.candidate in usable}
+    found: list[_Alone] = []
+    for group in batched(list(asked), work.memory // 2, work.size):
+        feedable = [*usable, *(name for name in entered if name not in usable)]
+        with Part(work.right, feedable, group, remake=True) as stretch:
+            inner = [name for name in work.alone if stretch.computes(name)]
+        with Part(work.right, feedable, [*group, *inner], remake=True) as stretch:
+            fed = {name: usable[name] for name in stretch.inputs if name in usable}
+            judged = _run_alone(work, stretch, fed, [asked[name] for name in group], inner)
+        for name in group:
+            found.append(_Alone(asked[name], judged[name], tuple(fed.values())))
+    return found
+
+
+def _run_alone(
+    work: Comparison, stretch: Part, fed: Mapping[str, Row], group: Sequence[Row], inner: Sequence[str]
+) -> dict[str, Judgement]:
+    """The worst judgement of each row of the group over all samples."""
+    worst: dict[str, Judgement] = {}
+    asked = {row.candidate: row for row in group}
+    needed = {row.reference for row in (*fed.values(), *group)}
+    pairs = {pair.candidate: pair for pair in work.pairs}
+    visited = sorted({*fed, *asked}, key=lambda name: work.order.get(name, math.inf))
+    for fed_left, fed_right in work.feeds:
+        outcome = work.left.run(fed_left, taps_of(work.left, sorted(needed)))
+        right = {row.candidate: as_array(outcome[row.reference]) for row in (*fed.values(), *group)}
+        entered = read_inputs(work.candidate.signature, fed_right, work.candidate.name)
+        given = {name: _shaped(right[name], row.shape) for name, row in fed.items()}
+        values = stretch.run({**entered, **given})
+        prediction = work.prediction()
+        for name, array in entered.items():
+            prediction.enter(name, array)
+        for name in inner:
+            prediction.observe(name, values[name])
+        for name in visited:
+            if name in asked:
+                judgement = work.judge(pairs[name], right[name], values[name], prediction)
+                if name not in worst or severity(judgement) > severity(worst[name]):
+                    worst[name] = judgement
+            if name in fed:
+                prediction.enter(name, right[name])
+    return worst
+
+
+def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
+    return array.reshape(shape) if array.size == math.prod(shape) else array
+
+
+def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
+    """Guessed pairs that are no pairs: what follows is right exactly when it is not fed the supposed partner's value.
+
+    A real fault is the other way round: what follows is right when fed what the reference has here, and wrong otherwise.
+    """
+    doubtful = {a.row.candidate: a.row for a in found if a.row.how in GUESSED and not a.judgement.agrees}
+    if not doubtful:
+        return ()
+    known = {row.candidate: row for row in rows}
+    following = {name: _readers(work.candidate.graph, name, known) for name in doubtful}
+    alone = {a.row.candidate: a.judgement.agrees for a in found}
+    retried = [known[n] for names in following.values() for n in names if alone.get(n) is False and n not in doubtful]
+    trusted = [row for row in rows if row.candidate not in doubtful]
+    again = {a.row.candidate: a.judgement.agrees for a in _judge_alone(work, trusted, retried)}
+    return tuple(
+        row for name, row in doubtful.items() if any(known[n].agrees or again.get(n, False) for n in following[name])
+    )
+
+
+def _readers(graph: Graph, name: str, stops: Collection[str]) -> list[str]:
+    """The nearest values among ``stops`` that are computed from ``name``."""
+    front, seen = [name], {name}
+    reached: list[str] = []
+    while front:
+        for node in graph.consumers(front.pop()):
+            for output in node.outputs:
+                if output in seen:
+                    continue
+                seen.add(output)
+                (reached if output in stops else front).append(output)
+    return reached
+
+
+def _stretch(work: Comparison, alone: _Alone) -> Stretch:
+    return Stretch(
+        row=alone.row,
+        judgement=alone.judgement,
+        layers=_between(work.candidate.graph, alone.row.candidate, {row.candidate for row in alone.fed}),
+        nodes=_between(work.reference.graph, alone.row.reference, {row.reference for row in alone.fed}),
+    )
+
+
+def _between(graph: Graph, end: str, starts: Iterable[str]) -> tuple[Node, ...]:
+    """The nodes that make ``end`` from ``starts``, in stored order; those that make constants apart."""
+    stops = {name for name in starts if name != end}
+    front, kept = [end], set[str]()
+    while front:
+        name = front.pop()
+        node = graph.producer(name)
+        value = graph.values.get(name)
+        if node is None or name in stops or node.name in kept or (value is not None and value.constant):
+            continue
+        kept.add(node.name)
+        front.extend(node.inputs)
+    return tuple(node for node in graph.nodes if node.name in kept)

@@ -1,0 +1,148 @@
+"""Comparison: one comparison of two models under way: which values are the same, run in batches, judged one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.base import Model
+from coreproof.run.session import Session
+from coreproof.verify.align import Pair, align, made_values, side
+from coreproof.verify.channels import profiles_of
+from coreproof.verify.inputs import Sample
+from coreproof.verify.prediction import Prediction
+from coreproof.verify.sides import (
+    UNKNOWN_SIZE,
+    as_array,
+    batched,
+    engine_shapes,
+    match_outputs,
+    stored_formats,
+    taps_of,
+)
+from coreproof.verify.tolerance import Judgement, Tolerance, judge
+from coreproof.verify.verification import Row
+
+Progress = Callable[[str, int, int], None]
+Array = npt.NDArray[Any]
+
+
+class Comparison:
+    """Two models, how they run, what they are fed, and per sample the predicted error of what was seen so far.
+
+    ``inner`` are the pairs of inner values in the candidate's order, ``outputs`` those of outputs; ``alone`` are inner values
+    of the candidate without partner. ``memory`` bounds the bytes of inner values held at a time, on each side.
+    """
+
+    def __init__(
+        self,
+        reference: Model,
+        candidate: Model,
+        left: Session,
+        right: Session,
+        feeds: list[tuple[Sample, Sample]],
+        tolerance: Tolerance | None,
+        memory: int,
+    ) -> None:
+        self.reference, self.candidate = reference, candidate
+        self.left, self.right = left, right
+        self.feeds = feeds
+        self.memory = memory
+        self.given = tolerance
+        self.there = side(reference, left.tappable, engine_shapes(left))
+        self.here = side(candidate, right.tappable, engine_shapes(right))
+        self.outputs = match_outputs(left, right)
+        ends = {p.candidate for p in self.outputs}
+        self.inner = [p for p in align(self.there, self.here) if p.candidate not in ends]
+        paired = {p.candidate for p in self.pairs}
+        self.order = {name: i for i, name in enumerate(made_values(self.here))}
+        self.alone = [name for name in self.order if name not in paired]
+        self.stored = stored_formats(self.pairs, reference, candidate)
+        self.profiles = profiles_of(right)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [*self.inner, *self.outputs]
+
+    def prediction(self) -> Prediction:
+        """A fresh prediction of the candidate's errors, nothing fed yet."""
+        return Prediction(self.candidate.graph, self.stored, self.profiles)
+
+    def compare(self, progress: Progress) -> tuple[Row, ...]:
+        """Every pair judged, in the candidate's order, the outputs last."""
+        what = f"{self.candidate.name} against {self.reference.name}"
+        predictions = [self.prediction() for _ in self.feeds]
+        for prediction, (_, fed) in zip(predictions, self.feeds, strict=True):
+            for name, value in fed.items():
+                prediction.enter(name, np.asarray(value))
+        rows: list[Row] = []
+        for group, alone in self._groups():
+            rows.extend(self._batch(predictions, group, alone))
+            progress(what, len(rows), len(self.pairs))
+        return tuple(rows)
+
+    def size(self, name: str) -> int:
+        """The bytes of a value of the candidate, float32."""
+        return 4 * self.here.sizes.get(name, UNKNOWN_SIZE)
+
+    def _groups(self) -> Iterator[tuple[list[Pair], list[str]]]:
+        """As many values of the candidate at a time as the memory holds, in its order: pairs, and values without partner.
+
+        The outputs come last, with the last group: they are brought out anyway.
+        """
+        pairs = {p.candidate: p for p in self.inner}
+        names_in_order = sorted([*pairs, *self.alone], key=lambda n: self.order.get(n, 0))
+        groups = list(batched(names_in_order, self.memory, self.size)) or [[]]
+        for names in groups:
+            last = self.outputs if names is groups[-1] else []
+            yield [*(pairs[n] for n in names if n in pairs), *last], [n for n in names if n not in pairs]
+
+    def _batch(self, predictions: Sequence[Prediction], group: Sequence[Pair], alone: Sequence[str]) -> list[Row]:
+        """Runs every sample with this group's values tapped, one sample at a time; only this sample's are held."""
+        worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
+        for prediction, (fed_left, fed_right) in zip(predictions, self.feeds, strict=True):
+            left = self.left.run(fed_left, taps_of(self.left, (p.reference for p in group))) if group else {}
+            right = self.right.run(fed_right, taps_of(self.right, (*(p.candidate for p in group), *alone)))
+            for name in alone:
+                prediction.observe(name, as_array(right.pop(name)))
+            for pair in group:
+                a, b = as_array(left[pair.reference]), as_array(right[pair.candidate])
+                judgement = self.judge(pair, a, b, prediction)
+                if judgement.agrees:
+                    prediction.settle(pair.candidate, judgement.rms_error)
+                if pair not in worst or severity(judgement) > severity(worst[pair][0]):
+                    worst[pair] = (judgement, b.shape, str(b.dtype))
+        return [self._row(pair, *worst[pair]) for pair in group]
+
+    def judge(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement:
+        """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
+        tolerance = self.given or prediction.tolerance(pair.candidate, reference)
+        return judge(reference, candidate, tolerance, self.profiles.get(pair.candidate))
+
+    def _row(self, pair: Pair, judgement: Judgement, shape: tuple[int, ...], dtype: str) -> Row:
+        here = self.candidate.graph.producer(pair.candidate)
+        there = self.reference.graph.producer(pair.reference)
+        made = here or there
+        source = (there.source if there is not None else None) or (here.source if here is not None else None)
+        return Row(
+            reference=pair.reference,
+            candidate=pair.candidate,
+            operator=made.operator if made is not None else "input",
+            source=source,
+            shape=shape,
+            dtype=self.stored.get(pair.candidate) or dtype,
+            how=pair.how,
+            judgement=judgement,
+        )
+
+
+def severity(judgement: Judgement) -> tuple[bool, float]:
+    """Disagreement first; then how far out, as a share of what was allowed."""
+    if math.isnan(judgement.max_error):
+        return True, math.inf
+    allowed = judgement.tolerance.relative
+    return not judgement.agrees, judgement.required_relative / allowed if allowed else judgement.max_error

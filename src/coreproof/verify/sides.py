@@ -1,0 +1,94 @@
+"""What verification needs of two sessions: which outputs are the same, what to tap, in which format values are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import InputError
+from coreproof.model.base import Model
+from coreproof.run.session import Session
+from coreproof.verify.align import Pair
+from coreproof.verify.tolerance import UNIT_ROUNDOFF
+
+UNKNOWN_SIZE = 1 << 22
+"""Elements that a value of unknown shape is taken to have."""
+
+
+def batched(items: Sequence[str], limit: int, size: Callable[[str], int]) -> Iterator[list[str]]:
+    """Consecutive groups whose sizes sum to at most ``limit``; an item that is larger comes alone."""
+    group: list[str] = []
+    total = 0
+    for item in items:
+        if group and total + size(item) > limit:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += size(item)
+    if group:
+        yield group
+
+
+def taps_of(of: Session, names: Any) -> list[str]:
+    """Of the names, what a run does not bring anyway; a classifier's scores may bear the name of its dictionary."""
+    declared = {f.name for f in of.signature.outputs} - {of.signature.scores}
+    return [n for n in dict.fromkeys(names) if n not in declared]
+
+
+def engine_shapes(of: Session) -> dict[str, tuple[int, ...]]:
+    """Shapes of inner values that the engine's graph knows and the model's file does not say."""
+    prepared = getattr(of, "prepared", None)
+    if prepared is None:
+        return {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for node in prepared.graph.graph:
+        for value in node.outputs:
+            if value.name and value.shape is not None and all(isinstance(d, int) for d in value.shape):
+                shapes[value.name] = tuple(int(d) for d in value.shape)
+    shapes.update({own: shapes[name] for own, name in prepared.values.items() if name in shapes})
+    return shapes
+
+
+def stored_formats(pairs: Sequence[Pair], reference: Model, candidate: Model) -> Mapping[str, str]:
+    """The coarser of the two formats in which each value of the candidate, and its partner, is stored."""
+    stored = {name: value.dtype for name, value in candidate.graph.values.items() if value.dtype}
+    stored.update({f.name: f.dtype for f in candidate.signature.outputs if f.dtype})
+    theirs = {name: value.dtype for name, value in reference.graph.values.items() if value.dtype}
+    for pair in pairs:
+        other = theirs.get(pair.reference)
+        if other and UNIT_ROUNDOFF.get(other, 0.0) > UNIT_ROUNDOFF.get(stored.get(pair.candidate, "float32"), 0.0):
+            stored[pair.candidate] = other
+    return stored
+
+
+def match_outputs(left: Session, right: Session) -> list[Pair]:
+    """Outputs that are the same: by name, else by position. A classifier counts with its scores, as a tensor."""
+    theirs, mine = _tensor_outputs(left), _tensor_outputs(right)
+    common = [n for n in mine if n in theirs]
+    rest_there, rest_here = [n for n in theirs if n not in common], [n for n in mine if n not in common]
+    pairs = [Pair(n, n, "output") for n in common]
+    if len(rest_there) == len(rest_here) or not common:
+        pairs += [Pair(a, b, "output") for a, b in zip(rest_there, rest_here, strict=False)]
+    if not pairs:
+        raise InputError("the two models have no outputs that could be compared", expected=theirs, found=mine)
+    return sorted(pairs, key=lambda p: mine.index(p.candidate))
+
+
+def _tensor_outputs(of: Session) -> list[str]:
+    signature = of.signature
+    names = [f.name for f in signature.outputs if f.name not in (signature.predicted_label, signature.probabilities)]
+    if signature.scores is not None and signature.scores not in names:
+        names.append(signature.scores)
+    return names
+
+
+def as_array(value: Any) -> npt.NDArray[Any]:
+    """A value as a session hands it out: arrays as they are, pictures as [1, C, H, W]."""
+    array = np.asarray(value)
+    if hasattr(value, "getbands"):
+        array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        return array[None].astype(np.float32)
+    return array

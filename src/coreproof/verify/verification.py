@@ -1,0 +1,215 @@
+"""Verification: what a comparison of two models found, row by row, and what it says about it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from coreproof.model.graph import Node
+from coreproof.verify.tolerance import Judgement, Tolerance, plain
+
+VACUOUS = 0.5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value on both sides. With several samples, ``judgement`` is the worst of them.
+
+    ``source`` is the module or layer that the value comes from, where either model says so. ``how`` says how the two
+    are known to be the same value: "output", "provenance", "name" or "structure".
+    """
+
+    reference: str
+    candidate: str
+    operator: str
+    source: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    how: str
+    judgement: Judgement
+
+    @property
+    def tolerance(self) -> Tolerance:
+        return self.judgement.tolerance
+
+    @property
+    def agrees(self) -> bool:
+        return self.judgement.agrees
+
+    @property
+    def passing(self) -> Tolerance:
+        """The least tolerance with which the row would have agreed; infinite where none would have done."""
+        found, absolute = self.judgement, self.tolerance.absolute
+        if found.misplaced or math.isnan(found.max_error):
+            return Tolerance(math.inf, absolute, math.inf, why="no tolerance lets this pass")
+        typical = max(0.0, found.rms_error - absolute) / found.scale if found.scale > 0 else 0.0
+        return Tolerance(found.required_relative, absolute, typical, why="the least that would have passed")
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as proof.json and the page hold it."""
+        passing = self.passing
+        return {
+            "name": self.candidate,
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "operator": self.operator,
+            "source": self.source,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "how": self.how,
+            "passing": {"relative": plain(passing.relative), "typical": plain(passing.typical)},
+            **self.judgement.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What lies between a diverging row and the values before it that agree, or were set to the reference's.
+
+    ``layers`` are the candidate's, ``nodes`` the reference's that should do the same. ``judgement`` is that of the row's
+    value when the stretch is fed with the reference's values.
+    """
+
+    row: Row
+    judgement: Judgement
+    layers: tuple[Node, ...]
+    nodes: tuple[Node, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Names and figures, as JSON."""
+        return {
+            "name": self.row.candidate,
+            "source": self.row.source,
+            "layers": [node.name for node in self.layers],
+            "nodes": [node.name for node in self.nodes],
+            "alone": self.judgement.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Two models compared. Truthy when every compared value agrees; ``rows`` stand in the candidate's order.
+
+    ``unpaired`` counts inner values of the candidate that have no partner (fused away on one side). ``dismissed`` are
+    rows that were paired by guess and contradicted by what follows: not the same value, so no evidence. ``stretches`` are those
+    that diverge by themselves, also when fed with the reference's values: several independent faults are all among them.
+    ``suspects`` is the stretch of the first divergence.
+    """
+
+    reference: str
+    candidate: str
+    rows: tuple[Row, ...]
+    inputs: str
+    engines: tuple[str, str]
+    unpaired: int = 0
+    dismissed: tuple[Row, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
+    suspects: Stretch | None = None
+
+    @property
+    def agrees(self) -> bool:
+        return bool(self.rows) and all(row.agrees for row in self.rows)
+
+    def __bool__(self) -> bool:
+        return self.agrees
+
+    @property
+    def first_divergence(self) -> Row | None:
+        """The first row in topological order that is out of tolerance."""
+        return next((row for row in self.rows if not row.agrees), None)
+
+    @property
+    def faults(self) -> tuple[Row, ...]:
+        """The rows that go wrong by themselves, first one first; what merely follows from wrong inputs is left out.
+
+        Empty where all agrees, and where the candidate's engine cannot run a part of it.
+        """
+        return tuple(stretch.row for stretch in self.stretches)
+
+    @property
+    def outputs(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.how == "output")
+
+    @property
+    def weak(self) -> tuple[Row, ...]:
+        """Rows that agree, but where rounding alone may change half of the value: they prove nothing.
+
+        This is what float16 does to a network whose values shrink below its smallest number (6e-8).
+        """
+        return tuple(r for r in self.rows if r.agrees and (r.tolerance.typical or 0.0) > VACUOUS)
+
+    def summary(self) -> str:
+        """The verdict first, then what it rests on; one line each."""
+        failing = [row for row in self.rows if not row.agrees]
+        if not failing:
+            worst = max((r.judgement.max_relative_error for r in self.outputs), default=0.0)
+            lines = [
+                f"{len(self.rows)} of {len(self.rows)} values agree; outputs differ by at most {worst:.2g} of their scale"
+            ]
+        else:
+            first = failing[0]
+            came_from = f" in {first.source}" if first.source else ""
+            lines = [
+                f"{len(failing)} of {len(self.rows)} values diverge, first {first.candidate!r} "
+                f"({first.operator}{came_from}): {first.judgement.problem}"
+            ]
+            lines.extend(self._where(first))
+        lines.append(f"{self.reference} ran on {self.engines[0]}, {self.candidate} on {self.engines[1]}")
+        lines.append(f"inputs: {self.inputs}")
+        if self.unpaired:
+            lines.append(f"{self.unpaired} inner values of {self.candidate} have no partner and were not compared")
+        if self.weak:
+            lines.append(
+                f"{len(self.weak)} values prove little: rounding to {self.weak[0].dtype} may change half of them "
+                f"(first {self.weak[0].candidate!r}, scale {self.weak[0].judgement.scale:.1e})"
+            )
+        if self.dismissed:
+            names = ", ".join(row.candidate for row in self.dismissed[:3])
+            lines.append(f"{len(self.dismissed)} pairs found by structure alone are not the same value ({names})")
+        return "\n".join(lines)
+
+    def _where(self, first: Row) -> list[str]:
+        """What is to blame for the first divergence, and the tolerance with which it would have passed."""
+        lines = []
+        passing = first.passing
+        if math.isfinite(passing.relative):
+            lines.append(
+                f"it would have passed with a tolerance of {passing.relative:.2g} of its scale, {passing.typical:.2g} typical "
+                f"(rounding explains {first.tolerance.relative:.2g}, {first.tolerance.typical or 0.0:.2g} typical)"
+            )
+        if self.suspects is not None:
+            lines.append(
+                f"in question: {_named(self.suspects.layers)}; in {self.reference}: {_named(self.suspects.nodes)}"
+            )
+        if self.faults:
+            names = ", ".join(
+                repr(row.candidate) + (f" ({row.source})" if row.source else "") for row in self.faults[:5]
+            )
+            more = f" and {len(self.faults) - 5} more" if len(self.faults) > 5 else ""
+            lines.append(f"wrong by themselves, when fed what {self.reference} has before them: {names}{more}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole verification as JSON."""
+        first = self.first_divergence
+        return {
+            "agrees": self.agrees,
+            "summary": self.summary(),
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "engines": list(self.engines),
+            "inputs": self.inputs,
+            "unpaired": self.unpaired,
+            "first_divergence": None if first is None else first.to_json(),
+            "suspects": None if self.suspects is None else self.suspects.to_json(),
+            "faults": [stretch.to_json() for stretch in self.stretches],
+            "rows": [row.to_json() for row in self.rows],
+            "dismissed": [row.to_json() for row in self.dismissed],
+        }
+
+
+def _named(nodes: tuple[Node, ...], limit: int = 4) -> str:
+    """The nodes' names and operators, the last ones where there are many."""
+    words = [f"{node.name} ({node.operator})" for node in nodes[-limit:]]
+    return ", ".join([f"{len(nodes) - limit} layers", *words] if len(nodes) > limit else words) or "nothing"
