@@ -133,7 +133,7 @@ def _brief(value: Any) -> str:
     if isinstance(value, tuple | list):
         shown = ",".join(_brief(v) for v in value[:8])
         return f"[{shown}]" if len(value) <= 8 else f"[{shown},... {len(value)} values]"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 # layers
@@ -181,7 +181,11 @@ def _change_lines(change: LayerChange) -> list[Text]:
     lines = []
     if change.replaced:
         lines.append(Text("      operation  ") + _arrow(*change.operators))
-    for setting in (*change.settings, *change.makes):
+        for word, side, style in (("without", "before", "red"), ("with", "after", "green")):
+            listed = [f"{s.name} {_brief(v)}" for s in change.settings if (v := getattr(s, side)) is not None]
+            if listed:
+                lines.append(Text.assemble(f"      {word}  ", (", ".join(listed), style)))
+    for setting in (*(() if change.replaced else change.settings), *change.makes):
         lines.append(Text(f"      {setting.name}  ") + _arrow(setting.before, setting.after))
     for before, after in change.rewired:
         lines.append(Text("      reads  ") + _arrow(before, after))
@@ -209,7 +213,9 @@ def _renames(changes: Sequence[LayerChange], limit: int | None) -> Iterator[Text
                 "  ~ ", (f"{len(group)} layers", "bold"), f" renamed: {words} ({first.before} -> {first.after}, ...)"
             )
             rest = [c for c in rest if c not in group]
-    yield from _some([Text("  ~ renamed  ") + _arrow(c.before, c.after) for c in rest], limit, "renamed")
+    yield from _some(
+        [Text("  ~ renamed  ") + _arrow(c.before, c.after) for c in rest if c.only_renamed], limit, "renamed"
+    )
 
 
 def _patterns(changes: Sequence[LayerChange]) -> list[tuple[str, list[LayerChange]]]:
@@ -226,11 +232,15 @@ def _patterns(changes: Sequence[LayerChange]) -> list[tuple[str, list[LayerChang
                 )
                 if ending != longer
             ),
-            "numbered anew" if re.sub(r"\d+", "#", old) == re.sub(r"\d+", "#", new) else None,
+            "numbered anew" if _without_number(old) == _without_number(new) else None,
         )
         if words is not None:
             groups.setdefault(words, []).append(change)
     return [(words, group) for words, group in groups.items() if len(group) > 3]
+
+
+def _without_number(name: str) -> str:
+    return re.sub(r"_?\d+", "", name).lower()
 
 
 # weights
@@ -246,12 +256,17 @@ def _weight_lines(difference: Difference, limit: int | None) -> Iterator[Any]:
                 "  ", (f"{len(group)} weights", "bold"), f" of {_layers_of(group)}: {words}{_range(group)}"
             )
             rows = [row for row in rows if row not in group]
-    rows = sorted(rows, key=lambda row: -(row[1].relative_rms if row[1].relative_rms is not None else float("inf")))
+    rows = sorted(rows, key=lambda row: -_weight(row[1]))
     if rows:
         yield _weight_table(rows if limit is None else rows[: limit + 2])
     if limit is not None and len(rows) > limit + 2:
         yield Text(f"    and {len(rows) - limit - 2} more (--all shows them)", style="dim")
     yield from _found_lines(difference, limit)
+
+
+def _weight(change: WeightChange) -> float:
+    """The order in which weights are listed: other shapes first, then the largest changes."""
+    return float("inf") if change.relative_rms is None else change.relative_rms
 
 
 def _kind(words: str) -> str:

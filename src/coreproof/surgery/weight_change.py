@@ -25,7 +25,8 @@ _SINGLE_STEP = 2.0**-20
 class WeightChange:
     """One weight before and after. Figures are None where the shapes do not fit each other.
 
-    ``relative_rms`` is the rms of the difference over the rms of the weight before; ``share`` the part of the elements that
+    ``max_abs`` is the largest difference between finite numbers, ``relative_rms`` the rms of the difference over the rms of
+    the weight before (infinite where the weight was zero, or is not finite any more); ``share`` the part of the elements that
     changed; ``words`` say what is recognised ("transposed", "rounded to float16", ...), empty for equal numbers.
     """
 
@@ -54,11 +55,11 @@ def weight_change(parameter: str, before: Array, after: Array, stored: tuple[str
     if same.all():
         words = "" if dtypes[0] == dtypes[1] else f"stored as {dtypes[1]}, the same numbers"
         return WeightChange(parameter, *ends, 0.0, 0.0, 0.0, words)
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(np.where(same, 0.0, a - b))
-        scale = float(np.sqrt(np.mean(np.square(np.nan_to_num(a, posinf=0, neginf=0)))))
-        rms = float(np.sqrt(np.mean(np.square(difference))))
-    relative = rms / scale if scale else float("inf")
+    finite = np.isfinite(a) & np.isfinite(b)
+    difference = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=finite & ~same))
+    scale = float(np.sqrt(np.mean(np.square(np.where(finite, a, 0.0)))))
+    rms = float(np.sqrt(np.mean(np.square(difference))))
+    relative = float("inf") if not scale or not finite.all() else rms / scale
     share = float(np.mean(~same))
     return WeightChange(parameter, *ends, float(np.max(difference)), relative, share, _words(a, b, relative, share))
 
