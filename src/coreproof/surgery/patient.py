@@ -180,7 +180,7 @@ class Patient:
         if found is None or found.agrees:
             return ()
         first = found.first_divergence
-        return () if first is None else (first,)
+        return found.faults or (() if first is None else (first,))
 
     @property
     def source_graph(self) -> Graph | None:
@@ -194,10 +194,16 @@ class Patient:
         return layer_weights(self.reference, node)
 
     def stretch(self, row: Row) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
-        """The model's layers, and the source's nodes, between the last values that agree and this one; in order."""
+        """The model's layers, and the source's nodes, between the values before this one that are compared; in order.
+
+        Of a fault, the stretch that was judged alone; of any other row, all that lies behind values that agree.
+        """
         found = self.verification
         assert found is not None
         assert self.source_graph is not None
+        for known in found.stretches:
+            if known.row == row:
+                return known.layers, known.nodes
         good = [r for r in found.rows if r.agrees]
         mine = _between(self.graph, row.candidate, {r.candidate for r in good})
         theirs = _between(self.source_graph, row.reference, {r.reference for r in good})
@@ -213,15 +219,12 @@ class Patient:
 
     def value(self, row: Row) -> npt.NDArray[Any]:
         """What the model has at this row."""
-        if row.candidate not in self._values:
-            with session(self.model) as running:
-                self._values[row.candidate] = _tapped(running, self.feeds.model[0], row.candidate)
-        return self._values[row.candidate]
+        return self._own_value(row.candidate)
 
     def error_with(self, edits: Sequence[Edit], row: Row) -> float:
         """The relative rms error of the row's value after these edits; infinite where the edited model does not run.
 
-        Only the row's stretch is run: it is fed what the model has at the last values that agree.
+        Only the row's stretch is run, fed with what the source has before it.
         """
         try:
             changed = edit(self.model, edits, check=False).model if edits else self.model
@@ -237,23 +240,35 @@ class Patient:
         return np.asarray(part(changed, fed, [row.candidate])[row.candidate])
 
     def _frontier(self, row: Row) -> dict[str, npt.NDArray[Any]]:
-        """What the model itself has at the values from which the row's stretch starts: they agree with the source."""
-        made = {output for node in self.stretch(row)[0] for output in node.outputs}
-        fed = {
+        """What the row's stretch is fed: the source's values where they are compared, the model's own elsewhere."""
+        layers = self.stretch(row)[0]
+        made = {output for node in layers for output in node.outputs}
+        read = [
             name
-            for node in self.stretch(row)[0]
+            for node in layers
             for name in node.inputs
             if name and name not in made and not _is_constant(self.graph, name) and name not in node.parameters
-        }
-        missing = [n for n in fed if n not in self._values]
-        if missing:
-            inputs = dict(self.feeds.model[0])
+        ]
+        assert self.verification is not None
+        rows = {r.candidate: r for r in self.verification.rows}
+        fed = {}
+        for name in dict.fromkeys(read):
+            right = rows.get(name)
+            if right is None:
+                fed[name] = self._own_value(name)
+            else:
+                array = self.reference_value(right)
+                fed[name] = (
+                    array.reshape(right.shape) if array.size == math.prod(right.shape) else self._own_value(name)
+                )
+        return fed
+
+    def _own_value(self, name: str) -> npt.NDArray[Any]:
+        if name not in self._values:
+            inputs = self.feeds.model[0]
             with session(self.model) as running:
-                inner = [n for n in missing if n in running.tappable]
-                outcome = running.run(inputs, inner)
-            for name in missing:
-                self._values[name] = as_array(outcome[name] if name in outcome else inputs[name])
-        return {name: self._values[name] for name in fed}
+                self._values[name] = as_array(inputs[name]) if name in inputs else _tapped(running, inputs, name)
+        return self._values[name]
 
 
 def relative_error(reference: npt.NDArray[Any], value: npt.NDArray[Any]) -> float:
