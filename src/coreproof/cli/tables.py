@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from coreproof.verify.verify import Row, Verification
+    from coreproof.verify.verification import Row, Verification
 
 
 def verification_table(verification: Verification, limit: int | None = None) -> Table:
     """One line a compared value, in the candidate's order; the first that diverges is marked.
 
-    "max", "rms" and "allowed" (for single elements) are shares of the value's scale. ``limit`` keeps that many lines:
-    those around the first divergence, else the last ones, which hold the outputs.
+    "rms" and "worst" are the errors, of all elements and of the single worst one, as shares of the value's scale;
+    "used" is how much of its tolerance a value takes: above 1 it diverges. ``limit`` keeps that many lines: those around the first
+    divergence, else the last ones, which hold the outputs.
     """
     from rich.table import Table
     from rich.text import Text
@@ -23,13 +24,13 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     rows = verification.rows
     first = verification.first_divergence
     shown = range(len(rows)) if limit is None else _window(rows, first, limit)
-    title = f"{verification.reference} (reference) and {verification.candidate}"
+    layers = any(row.source and row.source != row.candidate for row in rows)
     left_out = len(rows) - len(shown)
     notes = [f"{left_out} of {len(rows)} rows left out"] if left_out else []
     if first is not None:
         notes.insert(0, f"▶ first divergence: {first.candidate}: {first.judgement.problem}")
     table = Table(
-        title=title,
+        title=f"{verification.reference} (reference) and {verification.candidate}",
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -41,12 +42,13 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     table.add_column("", no_wrap=True, min_width=1)
     table.add_column("value", overflow="ellipsis", no_wrap=True, min_width=12, max_width=34)
     table.add_column("operator", overflow="ellipsis", no_wrap=True, min_width=8, max_width=18)
+    if layers:
+        table.add_column("layer", overflow="ellipsis", no_wrap=True, min_width=10, max_width=26)
     table.add_column("shape", overflow="ellipsis", no_wrap=True, min_width=6, max_width=14)
-    for name, width in (("max", 7), ("rms", 7), ("allowed", 7), ("cosine", 9)):
+    for name, width in (("rms", 7), ("allowed", 7), ("worst", 7), ("allowed", 7), ("used", 5)):
         table.add_column(name, justify="right", no_wrap=True, min_width=width)
     for index in shown:
         row = rows[index]
-        judgement = row.judgement
         mark, style = ("✓", "green") if row.agrees else ("✗", "red")
         if row is first:
             mark, style = "▶", "bold red"
@@ -54,13 +56,54 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
             Text(mark, style=style),
             Text(row.candidate, style=style if not row.agrees else "bold" if row.how == "output" else ""),
             row.operator,
+            *([Text(row.source or "", style="bold red" if row is first else "")] if layers else []),
             "x".join(map(str, row.shape)) or "scalar",
-            _share(judgement.max_relative_error),
-            _share(judgement.rms_relative_error),
-            _share(row.tolerance.relative) if row.tolerance.relative or row.tolerance.absolute else "equal",
-            "" if math.isnan(judgement.cosine) else f"{judgement.cosine:.6f}",
+            *_figures(row),
+            Text(_times(row.judgement.used), style=style),
         )
     return table
+
+
+def _figures(row: Row) -> tuple[str, str, str, str]:
+    """Error and limit, of all elements and of the worst one."""
+    judgement, tolerance = row.judgement, row.tolerance
+    if not tolerance.relative and not tolerance.absolute:
+        return _share(judgement.rms_relative_error), "equal", _share(judgement.max_relative_error), "equal"
+    typical = "" if tolerance.typical is None else _share(tolerance.typical)
+    return (
+        _share(judgement.rms_relative_error),
+        typical,
+        _share(judgement.required_relative),
+        _share(tolerance.relative),
+    )
+
+
+def _times(used: float) -> str:
+    """How often an error fits into what is allowed, in five characters or so."""
+    if math.isinf(used):
+        return "-"
+    return f"{used:.2f}" if used < 10 else f"{used:.0f}" if used < 10_000 else f"{used:.0e}"
+
+
+def needed(first: Row) -> str:
+    """The tolerance that would have passed a diverging value, in words; none would where shapes or NaN differ."""
+    judgement, tolerance = first.judgement, first.tolerance
+    if math.isinf(judgement.used):
+        return "no tolerance passes it"
+    if not tolerance.relative and not tolerance.absolute:
+        return f"its values have to be equal; the largest difference is {judgement.max_error:.3g}"
+    parts = []
+    if judgement.required_relative > tolerance.relative:
+        parts.append(f"{_up(judgement.required_relative)} for single elements (allowed: {tolerance.relative:.1e})")
+    if tolerance.typical is not None and judgement.rms_relative_error > tolerance.typical:
+        parts.append(f"{_up(judgement.rms_relative_error)} typically (allowed: {tolerance.typical:.1e})")
+    return f"it would pass with a tolerance of {' and '.join(parts)}, as shares of its scale {judgement.scale:.3g}"
+
+
+def _up(figure: float) -> str:
+    """Two digits, rounded up: a tolerance that does pass."""
+    digits = 1 - math.floor(math.log10(figure)) if figure > 0 else 0
+    return f"{math.ceil(figure * 10**digits) / 10**digits:.2g}"
 
 
 def _window(rows: tuple[Row, ...], first: Row | None, limit: int) -> range:

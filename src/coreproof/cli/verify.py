@@ -3,51 +3,206 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import Trust
+from coreproof.cli import options
+from coreproof.cli.options import Trust, feeding_from, one_of
 from coreproof.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from coreproof.model.recording import Recording
+    from coreproof.verify.verification import Verification
+
+_FED = "What both are fed (default: random values within what the models declare)"
+_SAVED = "Saved runs"
+_SHOWN = "What is shown and written"
+_ENGINES = ("auto", "onnxruntime", "torch", "openvino", "coreml")
 
 
 def command(
-    reference: Annotated[str, typer.Argument(help="The model that is right.", show_default=False)],
-    candidate: Annotated[str, typer.Argument(help="The model that should equal it.", show_default=False)],
+    reference: Annotated[str | None, typer.Argument(help="The model that is right, or a saved run of it.")] = None,
+    candidate: Annotated[str | None, typer.Argument(help="The model that should equal it.")] = None,
     inputs: Annotated[
-        Path | None, typer.Option(help="A .npz with one array an input (default: seeded random).")
+        Path | None,
+        typer.Option(
+            help="A .npz with an array for every input; several samples: name/0, name/1.", rich_help_panel=_FED
+        ),
     ] = None,
-    rows: Annotated[int | None, typer.Option(help="Show at most so many values.", min=1)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    photos: Annotated[
+        Path | None, typer.Option(help="A folder of photos, fed to each model as it declares.", rich_help_panel=_FED)
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Feed at most so many photos.", min=1, rich_help_panel=_FED)] = 4,
+    seed: Annotated[int | None, typer.Option(help="Of the random values.", min=0, rich_help_panel=_FED)] = None,
+    size: options.Size = None,
+    squash: options.Squash = False,
+    resize_to: options.ResizeTo = None,
+    interpolation: options.Interpolation = None,
+    colour: options.Colour = None,
+    scale: options.Scale = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Allow single elements this share of a value's scale (default: what rounding explains).", min=0
+        ),
+    ] = None,
+    reference_engine: Annotated[str, typer.Option(help=f"Who runs the reference: {', '.join(_ENGINES)}.")] = "auto",
+    candidate_engine: Annotated[str, typer.Option(help="Who runs the candidate; coreml only on a Mac.")] = "auto",
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            help="Save the reference's run (.npz), to be compared later or elsewhere.", rich_help_panel=_SAVED
+        ),
+    ] = None,
+    outputs_only: Annotated[
+        bool, typer.Option("--outputs-only", help="Save the outputs, no inner values.", rich_help_panel=_SAVED)
+    ] = False,
+    load_run: Annotated[
+        str | None, typer.Option("--load", help="A saved run, as the reference.", rich_help_panel=_SAVED)
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Show at most so many values; 0: all.", min=0, rich_help_panel=_SHOWN)] = 24,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the errors along the network (.png, .svg, .pdf).", rich_help_panel=_SHOWN)
+    ] = None,
+    node_data: Annotated[
+        Path | None, typer.Option(help="Write the errors (.json) for Model Explorer's graph.", rich_help_panel=_SHOWN)
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_SHOWN)
+    ] = False,
     trust: Trust = False,
 ) -> None:
-    """Compare two models value by value; exit 0 when they agree, 1 when they do not."""
+    """Compare two models value by value and name the first that diverges.
+
+    Exit code 0: they agree, 1: they do not, 2: they cannot be compared.
+    """
     from rich.console import Console
 
-    from coreproof.cli.tables import verification_table
+    from coreproof.cli.progress import progress
     from coreproof.model.load import load
+    from coreproof.report import plots
+    from coreproof.verify.given import Fed, given_feeds
+    from coreproof.verify.inputs import SEED, feeds_of
+    from coreproof.verify.node_data import write_node_data
+    from coreproof.verify.recording import record
+    from coreproof.verify.tolerance import Tolerance
     from coreproof.verify.verify import verify
 
-    result = verify(load(reference, trust=trust), load(candidate, trust=trust), inputs=_read(inputs))
+    first, second = _sides(reference, candidate, load_run, save)
+    here: Any = one_of(reference_engine, _ENGINES, "--reference-engine")
+    there: Any = one_of(candidate_engine, _ENGINES, "--candidate-engine")
+    if plot is not None:
+        plots.require()
+        plots.check_suffix(plot)
+    left = load(first, trust=trust)
+    right = left if second is None else load(second, trust=trust)
+    left_feeding, right_feeding = (
+        feeding_from(
+            getattr(model, "feeding", None),
+            size=size,
+            squash=squash,
+            resize_to=resize_to,
+            interpolation=interpolation,
+            colour=colour,
+            scale=scale,
+            mean=mean,
+            std=std,
+        )
+        for model in (left, right)
+    )
+    fed = given_feeds(left, right, inputs, photos, limit, (left_feeding, right_feeding))
+    if fed is None:
+        pairs, said = feeds_of(left, right, seed=SEED if seed is None else seed)
+        fed = Fed([a for a, _ in pairs], [b for _, b in pairs], said)
+    with progress() as report:
+        if save is not None:
+            left = record(left, save, fed.reference, engine=here, outputs_only=outputs_only, progress=report)
+        if second is None:
+            _print_saved(left, as_json)  # type: ignore[arg-type]
+            return
+        result = verify(
+            left,
+            right,
+            feeds=(fed.reference, fed.candidate),
+            tolerance=None if tolerance is None else Tolerance(relative=tolerance),
+            reference_engine=here,
+            candidate_engine=there,
+            progress=report,
+        )
+    result = replace(result, inputs=result.inputs.replace("given by the caller", fed.said))
+    written = []
+    if plot is not None:
+        written.append(plots.save_plot(result, plot))
+    if node_data is not None:
+        written.append(write_node_data(result, node_data, (left.graph, right.graph)))
     if as_json:
         typer.echo(json.dumps(result.to_json(), indent=2, default=str))
     else:
-        console = Console()
-        console.print(verification_table(result, limit=rows))
-        console.print(result.summary())
+        _print(Console(), result, rows or None, [*written, *([save] if save is not None else [])])
     raise typer.Exit(0 if result.agrees else 1)
 
 
-def _read(path: Path | None) -> dict[str, object] | None:
-    if path is None:
-        return None
-    import numpy as np
+def _sides(
+    reference: str | None, candidate: str | None, load_run: str | None, save: Path | None
+) -> tuple[str, str | None]:
+    """What stands on either side; the candidate may be missing where a run is saved."""
+    named = [name for name in (load_run, reference, candidate) if name is not None]
+    if len(named) > 2:
+        raise InputError("a saved run is the reference: give one model beside it", found=", ".join(named))
+    if len(named) == 2:
+        return named[0], named[1]
+    if len(named) == 1 and save is not None and load_run is None:
+        return named[0], None
+    raise InputError(
+        "there are not two sides to compare",
+        found=", ".join(named) or "nothing",
+        expected="coreproof verify REFERENCE CANDIDATE",
+        fix="give two models, a saved run and a model, or one model and --save run.npz",
+    )
 
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "the inputs cannot be read", where=str(path), expected="a .npz file", found=str(error)
-        ) from None
+
+def _print_saved(saved: Recording, as_json: bool) -> None:
+    about = {
+        "saved": str(saved.path),
+        "model": saved.name,
+        "engine": saved.engine,
+        "values": len(saved.names),
+        "samples": len(saved.samples),
+        "inputs": saved.inputs,
+    }
+    if as_json:
+        typer.echo(json.dumps(about, indent=2))
+        return
+    assert saved.path is not None
+    size = saved.path.stat().st_size / 1e6
+    typer.echo(f"saved {about['values']} values of {saved.name}, run on {saved.engine}: {saved.path} ({size:.1f} MB)")
+    typer.echo(f"inputs: {saved.inputs}")
+    typer.echo(f"compare with it: coreproof verify {saved.path} MODEL")
+
+
+def _print(console: Console, result: Verification, rows: int | None, written: list[Path]) -> None:
+    """The table, the chart, and last, where a reader looks first, the verdict."""
+    from rich.text import Text
+
+    from coreproof.cli.chart import error_chart
+    from coreproof.cli.tables import needed, verification_table
+
+    console.print(verification_table(result, limit=rows))
+    console.print()
+    console.print(error_chart(result, console.width))
+    console.print()
+    verdict, *rest = result.summary().splitlines()
+    console.print(Text(verdict, style="bold green" if result.agrees else "bold red"))
+    if result.first_divergence is not None:
+        console.print(Text(needed(result.first_divergence)))
+    for line in rest:
+        console.print(Text(line))
+    for path in written:
+        console.print(Text(f"written: {path}"))

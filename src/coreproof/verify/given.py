@@ -19,11 +19,46 @@ from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.recording import is_recording, load_recording
 from coreproof.run.images import fit, open_picture, pixels, to_tensor
-from coreproof.verify.inputs import Sample, match_inputs
+from coreproof.run.photos import list_photos
+from coreproof.verify.inputs import Sample, hand_over, match_inputs
 
 Array = npt.NDArray[Any]
 
 _NUMBERED = re.compile(r"(?P<name>.+)/(?P<index>\d+)$")
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What each model is fed, sample by sample, and in words what that is."""
+
+    reference: list[Sample]
+    candidate: list[Sample]
+    said: str
+
+
+def given_feeds(
+    reference: Model,
+    candidate: Model,
+    inputs: str | Path | None = None,
+    photos: str | Path | None = None,
+    limit: int = 4,
+    feedings: tuple[Feeding | None, Feeding | None] = (None, None),
+) -> Fed | None:
+    """What the user gives for both models: a .npz of arrays, or the first ``limit`` photos of a folder (or one photo).
+
+    None where neither is given. Raises InputError, PhotoError.
+    """
+    if inputs is not None and photos is not None:
+        raise InputError("give arrays or photos, not both", found=f"{inputs} and {photos}")
+    if inputs is not None:
+        given = read_samples(inputs, reference.signature, candidate.signature)
+        pairs = [hand_over(sample, reference.signature, candidate.signature) for sample in given]
+        return Fed([a for a, _ in pairs], [b for _, b in pairs], f"of {Path(inputs).name}")
+    if photos is not None:
+        path = Path(photos)
+        files = list_photos(path).files[:limit] if path.is_dir() else (path,)
+        return photo_feeds(reference, candidate, files, feedings)
+    return None
 
 
 # arrays
@@ -163,15 +198,6 @@ def _by(shape: Sequence[Any]) -> str:
 # photos
 
 
-@dataclass(frozen=True)
-class Fed:
-    """The photos in the form that each model takes, sample by sample, and that form in words."""
-
-    reference: list[Sample]
-    candidate: list[Sample]
-    how: tuple[str, str]
-
-
 def photo_feeds(
     reference: Model,
     candidate: Model,
@@ -199,7 +225,14 @@ def photo_feeds(
         picture = photo if isinstance(photo, Image.Image) else open_picture(photo)
         left.append({sides[0].name: makers[0][0](picture)})
         right.append({sides[1].name: makers[1][0](picture)})
-    return Fed(left, right, (makers[0][1], makers[1][1]))
+    return Fed(left, right, _said(len(left), reference.name, candidate.name, makers[0][1], makers[1][1]))
+
+
+def _said(count: int, reference: str, candidate: str, left: str, right: str) -> str:
+    photos = "a photo" if count == 1 else f"{count} photos"
+    if left == right:
+        return f"{photos}, fed as {left}"
+    return f"{photos}, fed to {reference} as {left}, to {candidate} as {right}"
 
 
 def _picture_input(model: Model) -> Feature:

@@ -23,7 +23,7 @@ from coreproof.run.session import Engine, Precision, Session, read_inputs, sessi
 from coreproof.verify.align import made_values, side
 from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of
-from coreproof.verify.verify import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
+from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
 
 Progress = Callable[[str, int, int], None]
 
