@@ -26,9 +26,9 @@ def inspect(model: Model) -> Inspection:
     """Looks at names (read, written, declared) and follows shapes from layer to layer.
 
     NeuralNetwork, ML Program and ONNX are inspected; other formats have neither layers nor shapes to follow. A model
-    without problems may still compute the wrong thing.
+    without problems may still compute the wrong thing. Dead layers are named only beside another problem.
     """
-    from coreproof.surgery.inspect_names import names
+    from coreproof.surgery.inspect_names import dead_layers, names
 
     if model.format not in ("neuralnetwork", "mlprogram", "onnx"):
         return Inspection(())
@@ -40,6 +40,9 @@ def inspect(model: Model) -> Inspection:
         more, shapes = [], {}
     named = {(p.layer, p.kind) for p in problems}
     problems += [p for p in more if (p.layer, p.kind) not in named]
+    if problems:
+        # many a published model carries layers that lead nowhere: beside another problem they are a trace of it
+        problems += dead_layers(model)
     order = {node.name: index for index, node in enumerate(model.graph.nodes)}
     problems.sort(key=lambda p: order.get(p.layer or "", len(order)))
     return Inspection(tuple(problems), shapes)

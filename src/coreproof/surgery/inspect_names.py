@@ -14,8 +14,8 @@ LATER_KINDS = ("dictionary", "string", "int64")
 
 
 def names(model: Model) -> list[Problem]:
-    """Every name that nothing makes, that two layers make, or that leads nowhere."""
-    found = [*_layers(model), *_outputs(model), *dead_layers(model)]
+    """Every name that nothing makes, or that two layers make."""
+    found = [*_layers(model), *_outputs(model)]
     if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
         found += [*_preprocessing(model), *_score_blob(model)]
     return found

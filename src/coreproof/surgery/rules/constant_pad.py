@@ -1,0 +1,117 @@
+"""Pad amounts in the order of another format: begins and ends of the axes mixed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.graph import Node
+from coreproof.surgery.edit import Edit
+from coreproof.surgery.finding import Remedy, Suspicion
+from coreproof.surgery.patient import Patient
+from coreproof.surgery.rules import rule
+from coreproof.surgery.trial import before, explains, helps, loud
+from coreproof.verify.verify import Row
+
+Numbers = npt.NDArray[np.int64]
+Amounts = tuple[Node, str, tuple[int, ...]]
+"""A pad layer, the attribute that holds its amounts, and these."""
+
+RULE = "constantpad-order"
+_CAUSE = (
+    "ONNX lists all begins, then all ends ([b0, b1, ..., e0, e1, ...]); Core ML pairs them axis by axis "
+    "([b0, e0, b1, e1, ...]); PyTorch pairs them from the last axis backwards. The amounts were copied as they stood"
+)
+_ATTRIBUTES = {"constantPad": ("padAmounts",), "pad": ("pad",), "Pad": ("pads",)}
+_ORDERS: dict[str, Callable[[Numbers], Numbers]] = {
+    "begins, then ends, read as pairs": lambda a: a.reshape(2, -1).T,
+    "pairs, read as begins, then ends": lambda a: a.reshape(-1, 2).T,
+    "pairs from the last axis backwards": lambda a: a.reshape(-1, 2)[::-1],
+    "begins and ends exchanged": lambda a: a.reshape(-1, 2)[:, ::-1],
+    "begins, then ends, from the last axis backwards": lambda a: a.reshape(2, -1)[:, ::-1].T,
+}
+"""What was mistaken for what -> the amounts put right."""
+
+
+@rule(RULE)
+def constantpad_order(patient: Patient) -> Iterator[Suspicion]:
+    """Before and after, for an image that is padded by one pixel on every side::
+
+    [1, 3, 16, 16] -> constantPad [0, 0, 1, 1, 0, 0, 1, 1] -> [1, 5, 16, 18] -> convolution of 3 channels: refused
+    [1, 3, 16, 16] -> constantPad [0, 0, 0, 0, 1, 1, 1, 1] -> [1, 3, 18, 18] -> convolution of 3 channels
+    """
+    problems = loud(patient, "shape", "rank", "declared-type")
+    if problems:
+        near = _pads(patient, before(patient.graph, problems[0].layer))
+        for words, edits, group in _trials(patient, near):
+            if helps(patient, edits):
+                yield _suspicion(patient, words, edits, group, f"so that {problems[0]}", 90)
+                break
+    for row in patient.faults:
+        yield from _silent(patient, row)
+
+
+def _silent(patient: Patient, row: Row) -> Iterator[Suspicion]:
+    near = _pads(patient, patient.stretch(row)[0][::-1])
+    for words, edits, group in _trials(patient, near):
+        if explains(patient, edits, row):
+            yield _suspicion(patient, words, edits, group, f"so that {row.candidate!r} differs from the source", 70)
+            return
+
+
+def _pads(patient: Patient, nodes: Sequence[Node]) -> list[Amounts]:
+    found = []
+    for node in nodes:
+        for attribute in _ATTRIBUTES.get(node.operator, ()):
+            amounts = node.attributes.get(attribute)
+            if isinstance(amounts, tuple | list) and len(amounts) % 2 == 0 and len(amounts) > 2:
+                found.append((node, attribute, tuple(int(n) for n in amounts)))
+        if node.operator == "Pad" and len(node.inputs) > 1:
+            stored = patient.weights(node.name).get(node.inputs[1])
+            if stored is not None:
+                found.append((node, node.inputs[1], tuple(int(n) for n in stored.reshape(-1))))
+    return found
+
+
+def _trials(patient: Patient, near: Sequence[Amounts]) -> Iterator[tuple[str, tuple[Edit, ...], list[Amounts]]]:
+    """Each order for all pads of the model at once, then for those before the fault, then for each alone."""
+    everywhere = _pads(patient, patient.graph.nodes) if near else []
+    groups = [everywhere, list(near), *([pad] for pad in near)]
+    seen = set()
+    for words, order in _ORDERS.items():
+        for group in groups:
+            edits = []
+            for node, attribute, amounts in group:
+                right = [int(n) for n in order(np.asarray(amounts)).reshape(-1)]
+                if right != list(amounts):
+                    edits.append(Edit("set", {"layer": node.name, "attribute": attribute, "value": right}))
+            key = str([str(e) for e in edits])
+            if edits and key not in seen:
+                seen.add(key)
+                yield words, tuple(edits), group
+
+
+def _suspicion(
+    patient: Patient, words: str, edits: tuple[Edit, ...], group: Sequence[Amounts], consequence: str, weight: int
+) -> Suspicion:
+    changed = {str(e.arguments["layer"]) for e in edits}
+    order = {node.name: i for i, node in enumerate(patient.graph.nodes)}
+    pads = sorted((p for p in group if p[0].name in changed), key=lambda p: order[p[0].name])
+    node, attribute, amounts = pads[0]
+    shape = patient.shapes.get(node.inputs[0])
+    made = patient.shapes.get(node.outputs[0])
+    sizes = f" and make {list(made)} of {list(shape)}" if shape is not None and made is not None else ""
+    return Suspicion(
+        rule=RULE,
+        layer=node.name,
+        evidence=f"{attribute} of {', '.join(repr(p[0].name) for p in pads)} are {list(amounts)}{sizes}: {words}; {consequence}",
+        cause=_CAUSE,
+        remedies=(
+            Remedy(
+                "; ".join(f"give {e.arguments['layer']!r} the amounts {e.arguments['value']}" for e in edits), edits
+            ),
+        ),
+        weight=weight,
+    )

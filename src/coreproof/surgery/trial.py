@@ -1,0 +1,80 @@
+"""Trials: whether an edit helps, found out on a copy; and which layers lie before a layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from coreproof.errors import CoreproofError
+from coreproof.model.graph import Graph, Node
+from coreproof.surgery.edit import Edit
+from coreproof.surgery.patient import Patient
+from coreproof.surgery.problem import Problem
+from coreproof.verify.verify import Row
+
+MUCH_BETTER = 0.1
+"""The share of its error that a value may keep for an edit to count as the explanation of that error."""
+
+
+def loud(patient: Patient, *kinds: str) -> list[Problem]:
+    """The problems that keep the model from running, of these kinds (of any kind when none is named)."""
+    return [p for p in patient.problems if p.loud and (not kinds or p.kind in kinds)]
+
+
+def before(graph: Graph, layer: str | None) -> list[Node]:
+    """The layer and every layer that it depends on, the nearest first; all layers, last first, when it is not known."""
+    nodes = list(graph.nodes)
+    start = next((i for i, node in enumerate(nodes) if node.name == layer), None)
+    if start is None:
+        return nodes[::-1]
+    wanted, found = set(nodes[start].inputs), [nodes[start]]
+    for node in reversed(nodes[:start]):
+        if wanted.intersection(node.outputs):
+            found.append(node)
+            wanted.update(node.inputs)
+    return found
+
+
+def helps(patient: Patient, edits: Sequence[Edit]) -> bool:
+    """Whether the model comes further after these edits: fewer problems that keep it from running, or later ones.
+
+    Where no problem can be named, whether the model runs after them and did not before.
+    """
+    try:
+        after = patient.after(edits)
+        if loud(patient):
+            return _progress(after) < _progress(patient)
+        return not loud(after) and not patient.runs and after.runs
+    except CoreproofError:
+        return False
+
+
+def _progress(patient: Patient) -> tuple[bool, float, int]:
+    """Smaller is better: broken at all, how early, how often."""
+    problems = loud(patient)
+    place = {node.name: i for i, node in enumerate(patient.graph.nodes)}
+    first = min((place.get(p.layer or "", len(place)) / max(len(place), 1) for p in problems), default=1.0)
+    return bool(problems), -first, len(problems)
+
+
+def explains(patient: Patient, edits: Sequence[Edit], row: Row) -> bool:
+    """Whether these edits take nearly all of the row's error away."""
+    error = patient.error_with(edits, row)
+    if not math.isfinite(error):
+        return False
+    now = patient.error_with([], row)
+    return error < MUCH_BETTER * now if math.isfinite(now) else error < MUCH_BETTER
+
+
+def stretch_nodes(patient: Patient, *operators: str) -> Iterator[tuple[Row, Node]]:
+    """The layers of these operators between the last values that agree with the source and the first that diverges."""
+    for row in patient.faults:
+        for node in patient.stretch(row)[0]:
+            if node.operator in operators:
+                yield row, node
+
+
+def in_order(graph: Graph, nodes: Sequence[Node]) -> list[Node]:
+    """These nodes in stored order, each once."""
+    names = {node.name for node in nodes}
+    return [node for node in graph.nodes if node.name in names]
