@@ -20,6 +20,7 @@ from coreproof.surgery.edit import Edit, edit
 from coreproof.surgery.feeds import Feeds, candidates
 from coreproof.surgery.inspect import Inspection, inspect
 from coreproof.surgery.problem import Problem
+from coreproof.surgery.source_batch import one_at_a_time
 from coreproof.verify.verify import Row, Verification, as_array, verify
 
 
@@ -53,7 +54,7 @@ class Patient:
 
     def after(self, edits: Sequence[Edit]) -> Patient:
         """The patient after an operation, as a new patient; EditError where the edits cannot be carried out."""
-        return Patient(
+        operated = Patient(
             edit(self.model, edits, check=False).model,
             self.source,
             labels=self.labels,
@@ -62,6 +63,11 @@ class Patient:
             feeding=self.feeding,
             feeds=self._feeds,
         )
+        if "reference" in self.__dict__:
+            operated.__dict__["reference"] = self.reference
+        if self._feeds is not None:
+            operated._reference = self._reference
+        return operated
 
     # the model alone
 
@@ -126,12 +132,12 @@ class Patient:
 
     @cached_property
     def reference(self) -> Model | None:
-        """The source as an ONNX or Core ML model: a PyTorch source is exported once."""
+        """The source as an ONNX or Core ML model: a PyTorch source is exported once, one made for a batch takes one sample."""
         if self.source is not None and self.source.format == "torch":
             from coreproof.convert import convert
 
             return convert(self.source, "onnx")
-        return self.source
+        return None if self.source is None else one_at_a_time(self.source, self.model)
 
     @property
     def feeds(self) -> Feeds:
