@@ -16,6 +16,7 @@ from coreproof.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from coreproof.model.base import Model
     from coreproof.model.recording import Recording
     from coreproof.verify.verification import Verification
 
@@ -55,6 +56,9 @@ def command(
     ] = None,
     reference_engine: Annotated[str, typer.Option(help=f"Who runs the reference: {', '.join(_ENGINES)}.")] = "auto",
     candidate_engine: Annotated[str, typer.Option(help="Who runs the candidate; coreml only on a Mac.")] = "auto",
+    half: Annotated[
+        bool, typer.Option("--half", help="One model: predict what float16 does to it, operator by operator.")
+    ] = False,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -81,10 +85,11 @@ def command(
 ) -> None:
     """Compare two models value by value and name the first that diverges.
 
-    Exit code 0: they agree, 1: they do not, 2: they cannot be compared.
+    Exit code 0: they agree (with --half: float16 is safe), 1: they do not, 2: they cannot be compared.
     """
     from rich.console import Console
 
+    from coreproof.cli.half import print_half
     from coreproof.cli.progress import progress
     from coreproof.model.load import load
     from coreproof.report import plots
@@ -95,7 +100,9 @@ def command(
     from coreproof.verify.tolerance import Tolerance
     from coreproof.verify.verify import verify
 
-    first, second = _sides(reference, candidate, load_run, save)
+    if half and (candidate is not None or load_run is not None or save is not None):
+        raise InputError("--half looks at one model", expected="coreproof verify MODEL --half")
+    first, second = (reference or "", None) if half and reference else _sides(reference, candidate, load_run, save)
     here: Any = one_of(reference_engine, _ENGINES, "--reference-engine")
     there: Any = one_of(candidate_engine, _ENGINES, "--candidate-engine")
     if plot is not None:
@@ -118,6 +125,8 @@ def command(
         for model in (left, right)
     )
     fed = given_feeds(left, right, inputs, photos, limit, (left_feeding, right_feeding))
+    if half:
+        raise typer.Exit(print_half(left, None if fed is None else fed.reference, rows=rows, as_json=as_json))
     if fed is None:
         pairs, said = feeds_of(left, right, seed=SEED if seed is None else seed)
         fed = Fed([a for a, _ in pairs], [b for _, b in pairs], said)
@@ -137,6 +146,8 @@ def command(
             progress=report,
         )
     result = replace(result, inputs=result.inputs.replace("given by the caller", fed.said))
+    if result.reference == result.candidate:
+        result = replace(result, reference=_file_name(left), candidate=_file_name(right))
     written = []
     if plot is not None:
         written.append(plots.save_plot(result, plot))
@@ -168,6 +179,10 @@ def _sides(
     )
 
 
+def _file_name(model: Model) -> str:
+    return model.path.name if model.path is not None else model.name
+
+
 def _print_saved(saved: Recording, as_json: bool) -> None:
     about = {
         "saved": str(saved.path),
@@ -192,7 +207,7 @@ def _print(console: Console, result: Verification, rows: int | None, written: li
     from rich.text import Text
 
     from coreproof.cli.chart import error_chart
-    from coreproof.cli.tables import needed, verification_table
+    from coreproof.cli.tables import verification_table
 
     console.print(verification_table(result, limit=rows))
     console.print()
@@ -200,8 +215,6 @@ def _print(console: Console, result: Verification, rows: int | None, written: li
     console.print()
     verdict, *rest = result.summary().splitlines()
     console.print(Text(verdict, style="bold green" if result.agrees else "bold red"))
-    if result.first_divergence is not None:
-        console.print(Text(needed(result.first_divergence)))
     for line in rest:
         console.print(Text(line))
     for path in written:

@@ -22,7 +22,7 @@ from coreproof.verify.half_ranges import Seen, look
 from coreproof.verify.half_report import HalfOutput, HalfReport, HalfRow
 from coreproof.verify.inputs import Inputs, Sample, describe, random_sample, samples
 from coreproof.verify.keeping import Trials, smallest_kept
-from coreproof.verify.switched import Switched
+from coreproof.verify.switched import Given, Switched
 from coreproof.verify.tolerance import Judgement, Tolerance, judge
 
 __all__ = ["HalfOutput", "HalfReport", "HalfRow", "half"]
@@ -43,6 +43,7 @@ def half(
     at_most: float = AT_MOST,
     measured: int = MEASURED,
     search: bool = True,
+    weights: Given | None = None,
     memory: int = 1 << 28,
     progress: Progress | None = None,
 ) -> HalfReport:
@@ -51,18 +52,19 @@ def half(
     ``inputs``: a mapping name -> array, or several; default seeded random values, which are a poor guess where the real ones
     are larger: give real ones. ``at_most``: the error that an output may have, as a share of its scale, within what ``verify``
     allows float16. ``measured``: for how many operators the error carried to the output is measured. ``search``: whether
-    the smallest set that must stay in float32 is looked for when the outputs would not agree. ``memory``: bytes
-    of inner values held at a time.
+    the smallest set that must stay in float32 is looked for when the outputs would not agree. ``weights``: those of a
+    float16 program as they were before they were rounded, (operation, argument) -> weight. ``memory``: bytes of inner
+    values held at a time.
 
-    A float16 program is compared with itself in ideal arithmetic on the weights that it stores: what their rounding cost before
-    is not seen. Raises RunError when the model gives NaN in float32 already, UnsupportedOperatorsError and ConversionError
-    when it cannot be made an ML Program.
+    A float16 program is compared with itself in ideal arithmetic on the weights that it stores: what their rounding cost
+    before is not seen, unless ``weights`` tells. Raises RunError when the model gives NaN in float32 already,
+    UnsupportedOperatorsError and ConversionError when it cannot be made an ML Program.
     """
     from coreproof.model.load import load
 
     given = load(model)
     source, program = _programs(given)
-    switched = Switched(program)
+    switched = Switched(program, weights)
     try:
         feeds = [random_sample(given.signature, given.signature)[0]] if inputs is None else samples(inputs)
         work = _Work(given, source, program, switched, feeds, at_most, memory, progress or _silent)

@@ -105,8 +105,9 @@ class HalfReport:
     @property
     def first(self) -> HalfRow | None:
         """The operation where it goes wrong first, if it goes wrong."""
-        loud = [r for r in self.rows if r.status in ("overflow", "nan", "constant")]
-        return next(iter(loud or [r for r in self.rows if r.must_stay] or self.suspects), None)
+        kept = [r for r in self.rows if r.must_stay]
+        loud = [r for r in self.rows if r.status in ("overflow", "nan")]
+        return next(iter(loud or [r for r in kept if r.status != "ok"] or kept or self.suspects), None)
 
     def summary(self) -> str:
         """The verdict first, then what it rests on; one line each."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from coreproof.run.lowered import Prepared
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.verify.inputs import Sample
 
+Given: TypeAlias = Mapping[tuple[str, str], npt.NDArray[Any]]
+"""(operation, argument) -> the weight in full."""
+
 _SESSIONS = 3
 """How many variants of the graph are held: constants that are known when it is made differ between them."""
 
@@ -25,17 +28,22 @@ class Switched:
     """A program made ready to run with each operation in the width that the caller says.
 
     ``order`` are the operations that have a switch, in the program's order; ``outputs`` the names of its outputs that
-    hold numbers; ``narrowed`` what float16 does to their constants. ``stored`` is the width in which the program stores them.
+    hold numbers; ``narrowed`` what float16 does to their constants. ``stored`` is the width in which the program stores them;
+    ``given`` are weights of a float16 program as they were before. ``extreme`` are the constants of a float16 program that
+    look as if they had not fitted: (operation, argument) -> what is stored.
     """
 
-    def __init__(self, program: CoreMLModel) -> None:
+    def __init__(self, program: CoreMLModel, given: Given | None = None) -> None:
         self.program = program
+        self._given = given
         halves = any(v.dtype == "float16" for n in program.graph.nodes for v in _made(program, n.outputs))
         self.stored: str = "float16" if halves else "float32"
         self._sessions: dict[tuple[frozenset[str] | None, bool], OnnxRuntimeSession] = {}
         first = self._lower(None, flushed=False)
         self.order = tuple(first.order)
         self.narrowed: tuple[Narrowed, ...] = tuple(first.narrowed)
+        self.extreme = dict(first.extreme)
+        self._variants = bool(first.fixed)
         self.hostile = frozenset(
             n.operation for n in self.narrowed if n.operation in first.fixed and (n.overflowing or n.vanished)
         )
@@ -55,7 +63,10 @@ class Switched:
         """
         on = np.zeros(len(self.order), bool)
         on[[self._index[name] for name in half]] = True
-        kept = None if not on.any() else frozenset(self.hostile.difference(half))
+        # without constants that are known when the graph is made, one graph serves for all
+        kept = None if not on.any() or not self._variants else frozenset(self.hostile.difference(half))
+        if flushed and kept is None:
+            kept = frozenset()
         running = self._session(kept, flushed)
         results = running.run({**sample, SWITCHES: on}, [*self.outputs, *taps])
         return {name: np.asarray(results[name]) for name in (*self.outputs, *taps)}
@@ -77,7 +88,9 @@ class Switched:
         return self._sessions[key]
 
     def _lower(self, kept: frozenset[str] | None, *, flushed: bool) -> Switches:
-        switches = Switches(kept, flushed=flushed, of="float16" if self.stored == "float16" else "float32")
+        switches = Switches(
+            kept, flushed=flushed, of="float16" if self.stored == "float16" else "float32", given=self._given
+        )
         lowered = lower_program(self.program, switches=switches)
         extra = Feature(SWITCHES, "tensor", "bool", (len(switches.order),))
         signature = replace(lowered.signature, inputs=(*lowered.signature.inputs, extra))

@@ -11,7 +11,7 @@ between the two would::
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,7 +110,8 @@ class Switches:
     ``kept`` names operations whose constants stay as they are although the switch may be on; constants that the lowering has
     to know (an epsilon, a table) cannot be switched at run time. None: all of them. ``flushed`` takes float16 numbers
     below the smallest normal one for zero, as some hardware does. ``of`` is the width in which the program stores the
-    operations that get a switch: "float32" asks what float16 would do, "float16" what float32 would mend.
+    operations that get a switch: "float32" asks what float16 would do, "float16" what float32 would mend. ``given`` are weights
+    of a float16 program as they were before they were rounded, (operation, argument) -> weight: float32 takes those.
     """
 
     def __init__(
@@ -119,10 +120,13 @@ class Switches:
         *,
         flushed: bool = False,
         of: Literal["float32", "float16"] = "float32",
+        given: Mapping[tuple[str, str], npt.NDArray[Any]] | None = None,
     ) -> None:
         self.order: list[str] = []
         self.fixed: set[str] = set()
         self.narrowed: list[Narrowed] = []
+        self.extreme: dict[tuple[str, str], npt.NDArray[Any]] = {}
+        self._given = given or {}
         self._kept = kept
         self._flushed = flushed
         self._of = of
@@ -177,14 +181,9 @@ class Switches:
             return type(operand)(self._operand(low, switch, key, o) for o in operand)
         if isinstance(operand, ir.Value):
             return self._read(low, switch, operand) if operand.dtype == ir.DataType.FLOAT else operand
-        if key in _ALWAYS_WIDE or not self._is_narrowed(operand):
+        if key in _ALWAYS_WIDE or not _is_float_constant(operand):
             return operand
         return self._constant(low, switch, key, operand)
-
-    def _is_narrowed(self, operand: Operand) -> bool:
-        if isinstance(operand, np.ndarray | np.generic):
-            return operand.dtype == np.float32 or (self._flushed and operand.dtype == np.float16)
-        return isinstance(operand, float)
 
     def _read(self, low: Lowering, switch: ir.Value, value: ir.Value) -> ir.Value:
         made = self._made.get(value)
@@ -209,6 +208,10 @@ class Switches:
 
     def _constant(self, low: Lowering, switch: ir.Value, key: str, constant: Any) -> Operand:
         wide = np.asarray(constant)
+        if wide.dtype == np.float16:
+            if _is_extreme(wide):
+                self.extreme[low.name, key] = wide
+            wide = np.asarray(self._given.get((low.name, key), wide), np.float32).reshape(wide.shape)
         half, seen = narrow(wide, low.name, key, flushed=self._flushed)
         if seen.error == 0.0:
             return constant
@@ -267,3 +270,15 @@ def _flat(operands: Any) -> list[Operand]:
 
 def _is_float_value(operand: Operand) -> bool:
     return isinstance(operand, ir.Value) and operand.dtype == ir.DataType.FLOAT
+
+
+def _is_float_constant(operand: Operand) -> bool:
+    if isinstance(operand, np.ndarray | np.generic):
+        return operand.dtype in (np.float32, np.float16)
+    return isinstance(operand, float)
+
+
+def _is_extreme(stored: npt.NDArray[Any]) -> bool:
+    """Whether a float16 constant looks like one that did not fit: at the end of the range, or all but zero."""
+    size = np.abs(stored)
+    return bool((size >= LARGEST).any() or (size.size and size.max() < SMALLEST_NORMAL))

@@ -1,0 +1,102 @@
+"""``coreproof verify MODEL --half``: what float16 will do to a model, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from coreproof.model.base import Model
+    from coreproof.verify.half_report import HalfReport, HalfRow
+
+_STYLE = {"ok": "", "overflow": "bold red", "nan": "bold red", "spread": "red"}
+
+
+def print_half(model: Model, inputs: Any = None, *, rows: int = 24, as_json: bool = False) -> int:
+    """Predicts, prints, and gives the exit code: 0 float16 is safe, 1 something overflows or the outputs would be wrong.
+
+    ``rows`` is how many operators are shown (0: all): those where something happens, then those that add most.
+    """
+    from rich.console import Console
+
+    from coreproof.cli.progress import progress
+    from coreproof.verify.half import half
+
+    with progress() as report:
+        found = half(model, inputs, progress=report)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        console = Console()
+        console.print(half_table(found, rows))
+        console.print(found.summary(), highlight=False)
+    return 0 if found else 1
+
+
+def half_table(report: HalfReport, limit: int = 24) -> Table:
+    """One line an operator in the program's order. ▶ stays in float32; errors are shares of the scale."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = _chosen(report.rows, limit)
+    left_out = len(report.rows) - len(shown)
+    notes = [f"{left_out} of {len(report.rows)} operators left out"] if left_out else []
+    if report.must_stay_fp32:
+        notes.insert(0, "▶ has to stay in float32")
+    table = Table(
+        title=f"{report.model} in float16",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1),
+        collapse_padding=True,
+        caption="\n".join(notes) or None,
+        caption_justify="left",
+    )
+    table.add_column("", no_wrap=True, min_width=1)
+    table.add_column("value", overflow="ellipsis", no_wrap=True, min_width=10, max_width=24)
+    table.add_column("operator", overflow="ellipsis", no_wrap=True, min_width=8, max_width=16)
+    table.add_column("module", overflow="ellipsis", no_wrap=True, max_width=22)
+    table.add_column("range", no_wrap=True, min_width=16)
+    table.add_column("status", no_wrap=True, min_width=9)
+    table.add_column("adds", justify="right", no_wrap=True, min_width=7)
+    table.add_column("output", justify="right", no_wrap=True, min_width=7)
+    for row in shown:
+        style = _STYLE.get(row.status, "yellow")
+        table.add_row(
+            Text("▶" if row.must_stay else "", style="bold red"),
+            row.layer,
+            row.operator,
+            row.source or "",
+            _range(row),
+            Text(row.status, style=style),
+            _share(row.error_added),
+            "" if row.error_at_output is None else _share(row.error_at_output),
+        )
+    return table
+
+
+def _chosen(rows: tuple[HalfRow, ...], limit: int) -> list[HalfRow]:
+    """What stays in float32, where something happens, then what adds most; in the program's order."""
+    if not limit or len(rows) <= limit:
+        return list(rows)
+    by_weight = sorted(
+        rows, key=lambda r: (not r.must_stay, r.status == "ok", -(r.error_at_output or 0.0), -r.error_added)
+    )
+    kept = {id(r) for r in by_weight[:limit]}
+    return [r for r in rows if id(r) in kept]
+
+
+def _range(row: HalfRow) -> str:
+    if row.largest == 0.0:
+        return "0"
+    return f"{row.smallest:.1e} {row.largest:.1e}" if math.isfinite(row.smallest) else f"{row.largest:.1e}"
+
+
+def _share(error: float) -> str:
+    return "0" if error == 0 else "inf" if math.isinf(error) else f"{error:.1e}"
