@@ -22,6 +22,10 @@ def command(
         str | None, typer.Option(help="onnx, mlprogram or neuralnetwork (default: as OUT's suffix says).")
     ] = None,
     precision: Annotated[str, typer.Option(help="Arithmetic of an ML Program: fp16 or fp32.")] = "fp16",
+    keep_fp32: Annotated[
+        str | None,
+        typer.Option("--keep-fp32", help="ONNX values, with commas between, whose operators stay in float32."),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="Deployment target: iOS15 ... iOS18, macOS12 ...")] = None,
     image: Annotated[
         bool, typer.Option("--image", help="Make the input a picture; scale, mean and std go inside.")
@@ -45,6 +49,8 @@ def command(
     if kind != "onnx":
         if kind == "mlprogram":
             arguments["precision"] = one_of(precision, ("fp16", "fp32"), "--precision")
+        if keep_fp32:
+            arguments["keep_fp32"] = _named(loaded, keep_fp32)
         arguments["target"] = target
         arguments["labels"] = read_labels(labels)
         if image:
@@ -66,6 +72,22 @@ def command(
         typer.echo(f"  output  {feature}")
     for note in converted.notes:
         typer.echo(f"  note    {note}")
+
+
+def _named(model: Any, names: str) -> tuple[str, ...]:
+    """The values, all of which an ONNX model has to have; a PyTorch model gets them when it is exported."""
+    wanted = tuple(name.strip() for name in names.split(",") if name.strip())
+    if model.format == "onnx":
+        made = {o for node in model.graph.nodes for o in node.outputs}
+        missing = [name for name in wanted if name not in made]
+        if missing:
+            raise InputError(
+                "--keep-fp32 names values that no operator makes",
+                where=model.name,
+                found=", ".join(missing),
+                fix="`coreproof verify MODEL --half` says which have to stay",
+            )
+    return wanted
 
 
 def image_input(feeding: Any) -> Any:

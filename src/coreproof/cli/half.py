@@ -35,6 +35,10 @@ def print_half(model: Model, inputs: Any = None, *, rows: int = 24, as_json: boo
         console = Console()
         console.print(half_table(found, rows))
         console.print(found.summary(), highlight=False)
+        if found.must_stay_fp32 and model.format in ("onnx", "torch"):
+            console.print(
+                f"convert with: --keep-fp32 {','.join(found.must_stay_fp32)}", highlight=False, soft_wrap=True
+            )
     return 0 if found else 1
 
 

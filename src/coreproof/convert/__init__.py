@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +22,14 @@ def convert(
     labels: Sequence[str] | None = None,
     shapes: Mapping[str, Any] | None = None,
     fold_batchnorm: bool = True,
+    keep_fp32: Collection[str] = (),
 ) -> Model:
     """Converts a model; the result is in memory, ``save`` writes it.
 
     ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
     (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32").
     ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
+    ``keep_fp32`` names ONNX values whose operators stay in float32 in a float16 program, as ``verify MODEL --half`` finds them.
     ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> shape with ranges or a list of shapes.
 
     Raises UnsupportedOperatorsError (all of them at once) and ConversionError.
@@ -47,7 +49,16 @@ def convert(
     middle: Any = _to_onnx(source, fold_batchnorm, batch="batch" if shapes else None)
     if precision is None:
         precision = "fp16" if to == "mlprogram" else "fp32"
-    return onnx_to_coreml(middle, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes)
+    return onnx_to_coreml(
+        middle,
+        to,
+        precision=precision,
+        target=target,
+        images=images,
+        labels=labels,
+        shapes=shapes,
+        keep_fp32=keep_fp32,
+    )
 
 
 def _to_onnx(source: Model, fold_batchnorm: bool, batch: str | None = None) -> Model:
