@@ -12,6 +12,7 @@ from PIL import Image
 
 from coreproof.errors import InputError
 from coreproof.model.base import Model
+from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, open_picture, to_tensor
 from coreproof.run.session import Session, session
@@ -47,23 +48,46 @@ def scores(
     running: Session, model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None
 ) -> npt.NDArray[np.float64]:
     """The probabilities of all classes for one picture, flat, in class order."""
+    fed = feed(model, picture, feeding)
+    scores = running.signature.scores
+    taps = (scores,) if scores is not None else ()
+    return probabilities(running, running.run(fed, taps))
+
+
+def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None) -> dict[str, Any]:
+    """What a model with one picture input is fed for a picture: what it sees of it, or numbers as the feeding says.
+
+    Raises InputError for a model that takes something else, or whose feeding is not known.
+    """
     image = picture if isinstance(picture, Image.Image) else open_picture(picture)
-    if len(running.signature.inputs) != 1:
+    feature, seen = seeing(model, feeding)
+    if feature.image is not None:
+        return {feature.name: fit(image, seen)}
+    value = to_tensor(image, seen)
+    shape = feature.shape
+    if shape is not None and len(shape) != value.ndim:
+        fixed = [d if isinstance(d, int) and d > 0 else 1 for d in shape]
+        if int(np.prod(fixed)) == value.size:
+            value = value.reshape(fixed)
+    return {feature.name: value}
+
+
+def seeing(model: Model, feeding: Feeding | None = None) -> tuple[Feature, Feeding]:
+    """The one input of a model of pictures, and how a picture comes to it: its geometry, and numbers where it takes those."""
+    inputs = model.signature.inputs
+    if len(inputs) != 1:
         raise InputError(
             "predict needs a model with one input, a picture",
             where=model.name,
-            found="; ".join(str(f) for f in running.signature.inputs),
+            found="; ".join(str(f) for f in inputs),
         )
-    feature = running.signature.inputs[0]
+    feature = inputs[0]
     feeding = feeding or getattr(model, "feeding", None)
-    fed: Any
     if feature.image is not None:
-        geometry = feeding.geometry if feeding is not None else {"resize_to": None}
-        size = (feature.image.width, feature.image.height)
-        fed = fit(image, Feeding(**{**geometry, "size": size}))
-    elif feeding is not None:
-        fed = to_tensor(image, feeding)
-    else:
+        geometry: dict[str, Any] = feeding.geometry if feeding is not None else {"resize_to": None}
+        seen = {"size": (feature.image.width, feature.image.height), "colour": feature.image.colour}
+        return feature, Feeding(**{**geometry, **seen})
+    if feeding is None:
         raise InputError(
             "how pictures are fed to this model is not known",
             where=model.name,
@@ -71,9 +95,7 @@ def scores(
             found=f"a plain tensor input, {feature}",
             fix="give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255",
         )
-    scores = running.signature.scores
-    taps = (scores,) if scores is not None else ()
-    return probabilities(running, running.run({feature.name: fed}, taps))
+    return feature, feeding
 
 
 def probabilities(running: Session, outputs: dict[str, Any]) -> npt.NDArray[np.float64]:

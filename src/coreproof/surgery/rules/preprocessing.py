@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import comb
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from coreproof.errors import InputError
 from coreproof.model.features import Colour
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, open_picture, pixels
+from coreproof.run.predict import feed, probabilities, scores
 from coreproof.run.session import Session, session
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
-from coreproof.surgery.photographs import fed_with, scores_of
 from coreproof.surgery.preprocessing import PLAUSIBLE, Affine, own_affine, picture_input, remedies, wanted_affine
 from coreproof.surgery.rules import rule
 
@@ -34,8 +35,12 @@ def preprocessing(patient: Patient) -> Iterator[Suspicion]:
         return
     declared = list(_against_feeding(patient))
     yield from declared
-    if not declared and patient.photos:
+    if declared or not patient.photos:
+        return
+    try:
         yield from _by_accuracy(patient)
+    except InputError:
+        return  # no classifier of pictures: nothing to count
 
 
 def _against_feeding(patient: Patient) -> Iterator[Suspicion]:
@@ -86,7 +91,7 @@ class _Way:
     """A way to feed the model, how many photos it gets right, and what would make the model so."""
 
     words: str
-    feed: Callable[[Any], Mapping[str, npt.NDArray[np.float32]] | None]
+    feed: Callable[[Path], Mapping[str, Any]]
     remedies: tuple[Remedy, ...] = ()
 
 
@@ -99,17 +104,15 @@ def _by_accuracy(patient: Patient) -> Iterator[Suspicion]:
     with session(patient.model) as running:
         right = {way.words: _right(running, way, patient.photos[:SCREENED], targets) for way in ways}
         now = ways[0]
-        if right[now.words] is None:
-            return
-        promising = [w for w in ways[1:] if sum(right[w.words] or ()) > sum(right[now.words] or ())]
+        promising = [w for w in ways[1:] if sum(right[w.words]) > sum(right[now.words])]
         if not promising:
             return
         full = {w.words: _right(running, w, patient.photos, targets) for w in (now, *promising)}
-    best = max(promising, key=lambda w: sum(full[w.words] or ()))
-    before, after = full[now.words] or [], full[best.words] or []
+    best = max(promising, key=lambda w: sum(full[w.words]))
+    before, after = full[now.words], full[best.words]
     if not _clearly_better(before, after):
         return
-    shares = "; ".join(f"{w.words}: {sum(full[w.words] or ()) / len(targets):.0%}" for w in (now, *promising))
+    shares = "; ".join(f"{w.words}: {sum(full[w.words]) / len(targets):.0%}" for w in (now, *promising))
     judged = "their labels" if patient.classes else "the source's answers"
     yield Suspicion(
         rule="preprocessing",
@@ -134,21 +137,18 @@ def _clearly_better(before: Sequence[bool], after: Sequence[bool]) -> bool:
 
 
 def _answers_of_source(patient: Patient) -> tuple[int, ...]:
+    """The classes that the source itself sees on the photos: as good as labels for finding out how it was fed."""
     if patient.source is None or patient.feeding is None or patient.reference is None:
         return ()
     with session(patient.reference) as running:
-        seen = [scores_of(running, fed_with(patient.reference, p, patient.feeding)) for p in patient.photos]
-    return tuple(int(np.argmax(s)) for s in seen if s is not None)
+        seen = [scores(running, patient.reference, path, patient.feeding) for path in patient.photos]
+    return tuple(int(np.argmax(s)) for s in seen)
 
 
-def _right(running: Session, way: _Way, photos: Sequence[Any], targets: Sequence[int]) -> list[bool] | None:
-    outcome = []
-    for path, target in zip(photos, targets, strict=False):
-        scores = scores_of(running, way.feed(path))
-        if scores is None:
-            return None
-        outcome.append(int(np.argmax(scores)) == target)
-    return outcome
+def _right(running: Session, way: _Way, photos: Sequence[Path], targets: Sequence[int]) -> list[bool]:
+    taps = [running.signature.scores] if running.signature.scores is not None else []
+    answers = (probabilities(running, running.run(way.feed(path), taps)) for path in photos)
+    return [int(np.argmax(a)) == target for a, target in zip(answers, targets, strict=False)]
 
 
 def _ways(patient: Patient) -> Iterator[_Way]:
@@ -163,8 +163,8 @@ def _ways(patient: Patient) -> Iterator[_Way]:
         return
     geometry = replace(patient.feeding or Feeding(), size=(image.width, image.height))
 
-    def fed(right: Affine, colour: Any) -> Callable[[Any], Mapping[str, npt.NDArray[np.float32]]]:
-        def feed(path: Any) -> Mapping[str, npt.NDArray[np.float32]]:
+    def fed(right: Affine, colour: Colour) -> Callable[[Path], Mapping[str, Any]]:
+        def see(path: Path) -> Mapping[str, Any]:
             planes = pixels(fit(open_picture(path), geometry), colour)
             factor, offset, f, o = (
                 np.asarray(n, np.float32).reshape(1, -1, 1, 1)
@@ -172,7 +172,7 @@ def _ways(patient: Patient) -> Iterator[_Way]:
             )
             return {feature.name: (planes * factor + offset - o) / f}
 
-        return feed
+        return see
 
     yield _Way("as it is", fed(own, image.colour))
     for known in PLAUSIBLE:
@@ -196,8 +196,8 @@ def _ways_of_numbers(patient: Patient) -> Iterator[_Way]:
     if base is None or len(inputs) != 1:
         return
 
-    def fed(feeding: Feeding) -> Callable[[Any], Mapping[str, npt.NDArray[np.float32]] | None]:
-        return lambda path: fed_with(patient.model, path, feeding)
+    def fed(feeding: Feeding) -> Callable[[Path], Mapping[str, Any]]:
+        return lambda path: feed(patient.model, path, feeding)
 
     yield _Way(f"as it is fed ({base})", fed(base))
     channels = 1 if base.colour.startswith("GRAY") else 3
