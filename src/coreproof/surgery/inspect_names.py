@@ -158,20 +158,26 @@ def dead_layers(model: Model) -> Iterator[Problem]:
     wanted = {*graph.outputs, *wanted_outputs(model)}
     if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
         wanted |= {score_blob(model) or "", model.signature.probabilities or ""}
-    dead = []
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs) or not node.outputs or has_effects(node):
-            wanted.update(_reads(node))
-        elif any(node.inputs):
-            dead.append(node)
-    for node in reversed(dead):
-        yield Problem(
-            "dead-layer",
-            node.name,
-            "a way from every layer to an output",
-            f"nothing reads {', '.join(node.outputs)}",
-            loud=False,
-        )
+    makers: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        for name in node.outputs:
+            makers.setdefault(name, []).append(node)
+    alive = {node.name for node in graph.nodes if not node.outputs or has_effects(node)}
+    waiting = [*wanted, *(name for node in graph.nodes if node.name in alive for name in _reads(node))]
+    while waiting:
+        for node in makers.get(waiting.pop(), ()):
+            if node.name not in alive:
+                alive.add(node.name)
+                waiting += _reads(node)
+    for node in graph.nodes:
+        if node.name not in alive and any(node.inputs):
+            yield Problem(
+                "dead-layer",
+                node.name,
+                "a way from every layer to an output",
+                f"no way from {', '.join(node.outputs)}",
+                loud=False,
+            )
 
 
 def has_effects(node: Node) -> bool:
