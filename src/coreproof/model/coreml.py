@@ -7,6 +7,7 @@ import shutil
 import uuid
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +24,7 @@ from coreproof.model.coreml_proto import Model_pb2
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
 from coreproof.model.weights import WeightFile
+from coreproof.model.wire import respell
 
 _SPEC_PATH = "com.apple.CoreML/model.mlmodel"
 _MODEL_PATH_PREFIX = "@model_path/"
@@ -36,7 +38,8 @@ class CoreMLModel(Model):
     """A Core ML model as it lies on disk: the protobuf ``spec`` and, for ML Programs, the folder of its weights.
 
     ``folder`` is what "@model_path" stands for in the spec: the directory that holds ``weights/``. ``provenance`` maps
-    values of this model to the values of the model that it was converted from, where known.
+    values of this model to the values of the model that it was converted from, where known. ``origin`` is the file or package
+    that it was read from: what did not change since is stored again as it is there, byte for byte.
     """
 
     def __init__(
@@ -49,10 +52,13 @@ class CoreMLModel(Model):
         notes: tuple[str, ...] = (),
         keep_alive: TemporaryDirectory[str] | None = None,
         provenance: Mapping[str, str] | None = None,
+        origin: Path | None = None,
     ) -> None:
         super().__init__(name, path, notes)
         self.spec = spec
         self.folder = folder
+        self.origin = origin
+        self._parent: CoreMLModel | None = None
         self.provenance = dict(provenance or {})
         if keep_alive is not None:
             # Cleared explicitly when the model goes: left to itself, TemporaryDirectory warns about it.
@@ -109,8 +115,44 @@ class CoreMLModel(Model):
         """How messages name this model."""
         return str(self.path) if self.path is not None else self.name
 
+    def with_spec(self, spec: Any, folder: Path | None = None) -> CoreMLModel:
+        """The same model with another ``spec`` (and, if given, another folder of weights); it has no path yet."""
+        model = CoreMLModel(
+            spec,
+            name=self.name,
+            folder=folder or self.folder,
+            notes=self.notes,
+            provenance=self.provenance,
+            origin=self.origin,
+        )
+        model._parent = self  # whose temporary folder of weights may be in use
+        return model
+
+    def stored(self) -> bytes:
+        """The spec as it is stored: what did not change since it was read is spelled as in the file that it came from."""
+        source = self._source()
+        if source is not None:
+            with suppress(DecodeError):  # something else lies there by now
+                return respell(source.read_bytes(), self.spec)
+        return bytes(self.spec.SerializeToString(deterministic=True))
+
+    def _source(self) -> Path | None:
+        """The file that the spec came from, if it is still there."""
+        if self.origin is None or not self.origin.exists():
+            return None
+        if not self.origin.is_dir():
+            return self.origin
+        try:
+            return package_spec(self.origin)
+        except UnreadableModelError:
+            return None
+
     def save(self, path: str | Path) -> Path:
-        """Writes a .mlpackage folder (any kind) or a .mlmodel file (kinds without a weight folder)."""
+        """Writes a .mlpackage folder (any kind) or a .mlmodel file (kinds without a weight folder).
+
+        A model that was read from a file keeps all that was not changed: the spelling of its spec, and the other items,
+        the identifiers and the manifest of its package.
+        """
         target = Path(path)
         with replacing(target) as fresh:
             if target.suffix == ".mlmodel":
@@ -120,15 +162,30 @@ class CoreMLModel(Model):
                         where=str(target),
                         fix=f"save it as {target.with_suffix('.mlpackage').name}",
                     )
-                fresh.write_bytes(self.spec.SerializeToString(deterministic=True))
+                fresh.write_bytes(self.stored())
+            elif self.origin is not None and self.origin.is_dir() and (source := self._source()) is not None:
+                self._copy_package(self.origin.resolve(), source, fresh)
             else:
                 self._write_package(fresh)
         return target
 
+    def _copy_package(self, origin: Path, spec_file: Path, package: Path) -> None:
+        """The package that the model came from, with this spec and these weights in the place of its own."""
+
+        def outside(folder: str, names: list[str]) -> set[str]:
+            return {name for name in names if not (Path(folder) / name).resolve().is_relative_to(origin)}
+
+        shutil.copytree(origin, package, ignore=outside, dirs_exist_ok=True)
+        copied = package / spec_file.relative_to(origin)
+        copied.write_bytes(self.stored())
+        if self.folder is not None and self.folder.resolve() != spec_file.parent:
+            shutil.rmtree(copied.parent / "weights", ignore_errors=True)
+            shutil.copytree(self.folder / "weights", copied.parent / "weights")
+
     def _write_package(self, package: Path) -> None:
         data = package / "Data" / "com.apple.CoreML"
         data.mkdir(parents=True)
-        (data / "model.mlmodel").write_bytes(self.spec.SerializeToString(deterministic=True))
+        (data / "model.mlmodel").write_bytes(self.stored())
         items = {"model.mlmodel": ("com.apple.CoreML/model.mlmodel", "CoreML Model Specification")}
         if self.folder is not None and (self.folder / "weights").is_dir():
             shutil.copytree(self.folder / "weights", data / "weights")
@@ -158,7 +215,7 @@ def load_coreml(path: Path) -> CoreMLModel:
     else:
         spec_file, folder = path, None
     spec = _parse(spec_file, path)
-    model = CoreMLModel(spec, name=path.stem, path=path, folder=folder)
+    model = CoreMLModel(spec, name=path.stem, path=path, folder=folder, origin=path)
     for file_name, offset in _blobs(spec):
         model.weight_file(file_name).check(offset)
     return model
