@@ -170,8 +170,8 @@ def rewritten(saved: Recording, path: Path, **changes: Any) -> Path:
         for name in old.namelist():
             if name != HEADER:
                 new.writestr(name, old.read(name))
-        header = {**json.loads(old.read(HEADER)), **changes}
-        new.writestr(HEADER, json.dumps({k: v for k, v in header.items() if v is not None}))
+        header = {k: v for k, v in json.loads(old.read(HEADER)).items() if k not in changes}
+        new.writestr(HEADER, json.dumps({**header, **{k: v for k, v in changes.items() if v is not None}}))
     return path
 
 
@@ -182,6 +182,7 @@ def rewritten(saved: Recording, path: Path, **changes: Any) -> Path:
         ({"graph": None}, "makes no sense"),
         ({"graph": {"nodes": 3}}, "makes no sense"),
         ({"samples": []}, "no samples"),
+        ({"feedings": {"x": [{"size": 3}]}}, "makes no sense"),
         ({"samples": [{"inputs": {"x": "99999.npy"}, "values": {}}]}, "arrays are missing"),
         ({"signature": []}, "makes no sense"),
         ({"profiles": [1]}, "makes no sense"),

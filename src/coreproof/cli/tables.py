@@ -85,27 +85,6 @@ def _times(used: float) -> str:
     return f"{used:.2f}" if used < 10 else f"{used:.0f}" if used < 10_000 else f"{used:.0e}"
 
 
-def needed(first: Row) -> str:
-    """The tolerance that would have passed a diverging value, in words; none would where shapes or NaN differ."""
-    judgement, tolerance = first.judgement, first.tolerance
-    if math.isinf(judgement.used):
-        return "no tolerance passes it"
-    if not tolerance.relative and not tolerance.absolute:
-        return f"its values have to be equal; the largest difference is {judgement.max_error:.3g}"
-    parts = []
-    if judgement.required_relative > tolerance.relative:
-        parts.append(f"{_up(judgement.required_relative)} for single elements (allowed: {tolerance.relative:.1e})")
-    if tolerance.typical is not None and judgement.rms_relative_error > tolerance.typical:
-        parts.append(f"{_up(judgement.rms_relative_error)} typically (allowed: {tolerance.typical:.1e})")
-    return f"it would pass with a tolerance of {' and '.join(parts)}, as shares of its scale {judgement.scale:.3g}"
-
-
-def _up(figure: float) -> str:
-    """Two digits, rounded up: a tolerance that does pass."""
-    digits = 1 - math.floor(math.log10(figure)) if figure > 0 else 0
-    return f"{math.ceil(figure * 10**digits) / 10**digits:.2g}"
-
-
 def _window(rows: tuple[Row, ...], first: Row | None, limit: int) -> range:
     if len(rows) <= limit:
         return range(len(rows))

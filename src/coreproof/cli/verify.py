@@ -214,7 +214,10 @@ def _print(console: Console, result: Verification, rows: int | None, written: li
     console.print(error_chart(result, console.width))
     console.print()
     verdict, *rest = result.summary().splitlines()
-    console.print(Text(verdict, style="bold green" if result.agrees else "bold red"))
+    vacuous = all(row in result.weak for row in result.outputs)
+    console.print(Text(verdict, style="bold red" if not result.agrees else "bold yellow" if vacuous else "bold green"))
+    if result.agrees and vacuous:
+        console.print(Text("this proves little: rounding may change the outputs as much as that", style="yellow"))
     for line in rest:
         console.print(Text(line))
     for path in written:

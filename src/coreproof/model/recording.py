@@ -25,6 +25,7 @@ from coreproof.errors import InputError, UnreadableModelError
 from coreproof.model.atomic import replacing
 from coreproof.model.base import Format, Model
 from coreproof.model.features import Feature, ImageLayout, ShapeRange, Signature
+from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node, Value
 
 HEADER = "coreproof.json"
@@ -38,7 +39,7 @@ class Recording(Model):
 
     ``samples`` are the inputs, ``names`` the recorded values in the model's order. ``recorded`` is the format of the
     model it was recorded from, ``engine`` who computed, ``fingerprint`` the digest of that model's file, ``version``
-    the coreproof that recorded.
+    the coreproof that recorded. ``feeding`` is what the model carried, ``feedings`` what it does itself to its pictures.
     """
 
     format: Format = "recording"
@@ -53,6 +54,10 @@ class Recording(Model):
         self.provenance: dict[str, str] = dict(header["provenance"])
         self.gains: dict[str, tuple[int, float | None, str]] = {
             name: (int(axis), gain, str(entry)) for name, (axis, gain, entry) in header["profiles"].items()
+        }
+        self.feeding: Feeding | None = None if header["feeding"] is None else feeding_from(header["feeding"])
+        self.feedings: dict[str, tuple[Feeding, ...]] = {
+            name: tuple(feeding_from(f) for f in listed) for name, listed in header["feedings"].items()
         }
         self._signature = signature_from(header["signature"])
         self._graph = graph_from(header["graph"])
@@ -232,6 +237,12 @@ def _feature_from(stored: Mapping[str, Any]) -> Feature:
             "ranges": tuple(ShapeRange(low, high) for low, high in stored["ranges"]),
         }
     )
+
+
+def feeding_from(stored: Mapping[str, Any]) -> Feeding:
+    """A feeding whose fields were written as JSON."""
+    lists = {name: tuple(stored[name]) for name in ("size", "mean", "std")}
+    return Feeding(**{**stored, **lists})
 
 
 def graph_to(graph: Graph) -> dict[str, Any]:

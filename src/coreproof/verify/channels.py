@@ -55,13 +55,13 @@ def _normal(squares: Array, axis: int, power: Array) -> Profile | None:
     return Profile(np.sqrt(squares / mean), axis, float(np.sqrt(power.mean())))
 
 
-def _constant(value: ir.Value | None) -> Array | None:
+def constant_of(value: ir.Value | None) -> Array | None:
     """A known operand in float64, also behind a Cast."""
     if value is None:
         return None
     producer = value.producer()
     if producer is not None and producer.op_type == "Cast":
-        return _constant(producer.inputs[0])
+        return constant_of(producer.inputs[0])
     return None if value.const_value is None else value.const_value.numpy().astype(np.float64)
 
 
@@ -77,7 +77,7 @@ def _groups(node: ir.Node) -> int:
 
 
 def _conv(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    weights = _constant(node.inputs[1])
+    weights = constant_of(node.inputs[1])
     if weights is None:
         return None
     groups = _groups(node)
@@ -87,7 +87,7 @@ def _conv(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
 
 
 def _conv_transpose(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    weights = _constant(node.inputs[1])
+    weights = constant_of(node.inputs[1])
     if weights is None:
         return None
     groups = _groups(node)
@@ -97,7 +97,7 @@ def _conv_transpose(node: ir.Node, found: Mapping[str, Profile]) -> Profile | No
 
 
 def _product(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    weights = _constant(node.inputs[1])
+    weights = constant_of(node.inputs[1])
     if weights is None or weights.ndim != 2:
         return None
     if node.op_type == "Gemm" and "transB" in node.attributes and node.attributes["transB"].as_int():
@@ -107,7 +107,7 @@ def _product(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
 
 
 def _batch_normalization(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    scale, variance = _constant(node.inputs[1]), _constant(node.inputs[4])
+    scale, variance = constant_of(node.inputs[1]), constant_of(node.inputs[4])
     if scale is None or variance is None:
         return None
     epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5

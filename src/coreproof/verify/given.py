@@ -20,7 +20,9 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.recording import is_recording, load_recording
 from coreproof.run.images import fit, open_picture, pixels, to_tensor
 from coreproof.run.photos import list_photos
+from coreproof.run.session import session
 from coreproof.verify.inputs import Sample, hand_over, match_inputs
+from coreproof.verify.preprocessing import in_rank, likeliest, own_feedings
 
 Array = npt.NDArray[Any]
 
@@ -207,32 +209,29 @@ def photo_feeds(
     """The same photos for both models, each as that model takes them.
 
     An image input gets the picture's pixels; a tensor input what its feeding makes of it (``feedings``, else what the
-    model carries, else the other side's). A tensor beside an image input, when no feeding is known for either, gets the
-    pixels too, 0-255 in the image's channel order: that is what the two have in common when the
-    preprocessing is not part of the Core ML model. The geometry (crop, resize) is the same on both sides where
-    only one of them says it.
+    model carries, else the other side's). A tensor beside a picture, when no feeding is known for either, gets what the
+    picture's model itself does to its pixels first. The geometry (crop, resize) is the same on both sides where only one
+    of them says it.
 
     Raises InputError where a model takes other things than one picture, or its feeding is not known; PhotoError.
     """
     sides = (_picture_input(reference), _picture_input(candidate))
-    own = [f or getattr(m, "feeding", None) for f, m in zip(feedings, (reference, candidate), strict=True)]
-    known = [own[0] or own[1], own[1] or own[0]]
-    makers = [_maker(m, side, feeding, other) for m, side, feeding, other in zip(
-        (reference, candidate), sides, known, sides[::-1], strict=True)]  # fmt: skip
+    known = _known((reference, candidate), sides, feedings, photos[0])
+    makers = [_maker(m, f, k) for m, f, k in zip((reference, candidate), sides, known, strict=True)]
     left: list[Sample] = []
     right: list[Sample] = []
     for photo in photos:
-        picture = photo if isinstance(photo, Image.Image) else open_picture(photo)
+        picture = _opened(photo)
         left.append({sides[0].name: makers[0][0](picture)})
         right.append({sides[1].name: makers[1][0](picture)})
-    return Fed(left, right, _said(len(left), reference.name, candidate.name, makers[0][1], makers[1][1]))
+    return Fed(left, right, _said(len(left), makers[0][1], makers[1][1]))
 
 
-def _said(count: int, reference: str, candidate: str, left: str, right: str) -> str:
+def _said(count: int, left: str, right: str) -> str:
     photos = "a photo" if count == 1 else f"{count} photos"
     if left == right:
         return f"{photos}, fed as {left}"
-    return f"{photos}, fed to {reference} as {left}, to {candidate} as {right}"
+    return f"{photos}, fed to the reference as {left}, to the candidate as {right}"
 
 
 def _picture_input(model: Model) -> Feature:
@@ -253,9 +252,7 @@ def _may_be_picture(feature: Feature) -> bool:
     return feature.shape is not None and len(feature.shape) in (3, 4, 5) and feature.dtype != "str"
 
 
-def _maker(
-    model: Model, feature: Feature, feeding: Feeding | None, other: Feature
-) -> tuple[Callable[[Image.Image], Array], str]:
+def _maker(model: Model, feature: Feature, feeding: Feeding | None) -> tuple[Callable[[Image.Image], Array], str]:
     """How a picture becomes the value of ``feature``, and that in words."""
     if feature.image is not None:
         layout = feature.image
@@ -266,11 +263,7 @@ def _maker(
         ), f"{layout.colour} picture {layout.width}x{layout.height}"
     if feeding is not None:
         told = _sized(feature, feeding)
-        return lambda p: _ranked(to_tensor(p, told), feature), str(told)
-    if other.image is not None:
-        layout = other.image
-        bare = _sized(feature, Feeding(size=(layout.width, layout.height), colour=layout.colour))
-        return lambda p: _ranked(to_tensor(p, bare), feature), str(bare)
+        return lambda p: in_rank(to_tensor(p, told), feature), str(told)
     raise InputError(
         "how photos are fed to this model is not known",
         where=model.name,
@@ -278,6 +271,29 @@ def _maker(
         found=f"a plain tensor input, {feature}",
         fix="give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255",
     )
+
+
+def _known(
+    models: tuple[Model, Model], sides: tuple[Feature, Feature], given: Sequence[Feeding | None], photo: Any
+) -> list[Feeding | None]:
+    """How each side is fed: what it was told, else what the other side was, else what a picture's model does itself first."""
+    own = [f or getattr(m, "feeding", None) for f, m in zip(given, models, strict=True)]
+    known = [own[0] or own[1], own[1] or own[0]]
+    pictures = [side.image is not None for side in sides]
+    if any(known) or pictures[0] == pictures[1]:
+        return known
+    at = pictures.index(True)
+    with session(models[at]) as shown, session(models[1 - at]) as other:
+        listed = own_feedings(shown, sides[at])
+        layout = sides[at].image
+        assert layout is not None
+        planes = pixels(fit(_opened(photo), Feeding(size=(layout.width, layout.height))), layout.colour)
+        found = replace(likeliest((shown, sides[at]), (other, sides[1 - at]), listed, planes), resize="crop")
+    return [None, found] if at == 0 else [found, None]
+
+
+def _opened(photo: str | Path | Image.Image) -> Image.Image:
+    return photo if isinstance(photo, Image.Image) else open_picture(photo)
 
 
 def _sized(feature: Feature, feeding: Feeding) -> Feeding:
@@ -291,9 +307,3 @@ def _sized(feature: Feature, feeding: Feeding) -> Feeding:
     if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
         return replace(feeding, size=(width, height), layout=layout)
     return replace(feeding, layout=layout)
-
-
-def _ranked(value: Array, feature: Feature) -> Array:
-    """Without the batch, or with leading lengths of 1, as the input declares."""
-    rank = len(feature.shape or ()) or value.ndim
-    return value.reshape(value.shape[1:] if rank < value.ndim else (1,) * (rank - value.ndim) + value.shape)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,9 +11,12 @@ import numpy as np
 from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
+from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph
 from coreproof.model.recording import Recording
+from coreproof.run.session import Session, session
 from coreproof.verify.draw import draw, lengths, table_rows
+from coreproof.verify.preprocessing import in_words, likeliest, numbers, own_feedings, pixels_of
 
 Sample: TypeAlias = Mapping[str, Any]
 Inputs: TypeAlias = Sample | Sequence[Sample]
@@ -43,6 +47,13 @@ def random_sample(
         rows = [table_rows(graph, feature.name) for graph, of in graphs for feature in (a, b) if feature in of.inputs]
         value = draw(drawn, lengths(a, b), rng, min((r for r in rows if r is not None), default=None))
         left[a.name], right[b.name] = value, _fitted(value, b)
+        if a.image is None and b.image is None and not _takes_shape(b, right[b.name].shape):
+            raise InputError(
+                f"the two models take another shape at input {a.name!r}",
+                expected=str(a),
+                found=str(b),
+                fix="give both models the same shape (coreproof edit: reshape), or say what each is fed: feeds=",
+            )
     return left, right
 
 
@@ -71,7 +82,10 @@ def match_inputs(reference: Signature, candidate: Signature) -> list[tuple[Featu
 
 
 def hand_over(sample: Sample, reference: Signature, candidate: Signature) -> tuple[Sample, Sample]:
-    """One mapping for both: each side gets what it declares, under its own names and in its own rank."""
+    """One mapping for both: each side gets what it declares, under its own names and in its own rank.
+
+    An input that has another name on either side may be given once for both, or under both names.
+    """
     left, right = {}, {}
     for a, b in match_inputs(reference, candidate):
         if a.name not in sample and b.name not in sample:
@@ -80,8 +94,8 @@ def hand_over(sample: Sample, reference: Signature, candidate: Signature) -> tup
             raise InputError(
                 f"nothing is given for input {a.name!r}", expected=str(a), found=", ".join(sample) or "nothing"
             )
-        value = sample[a.name] if a.name in sample else sample[b.name]
-        left[a.name], right[b.name] = value, _fitted(value, b)
+        left[a.name] = sample[a.name] if a.name in sample else sample[b.name]
+        right[b.name] = _fitted(sample[b.name] if b.name in sample else sample[a.name], b)
     unknown = set(sample) - set(left) - set(right)
     if unknown:
         raise InputError("neither model has these inputs", found=", ".join(sorted(unknown)), expected=", ".join(left))
@@ -106,10 +120,13 @@ def feeds_of(
     inputs: Inputs | None = None,
     feeds: tuple[Inputs, Inputs] | None = None,
     seed: int = SEED,
+    sessions: tuple[Session, Session] | None = None,
 ) -> tuple[list[tuple[Sample, Sample]], str]:
     """What each side is fed, sample by sample, and in words where that came from.
 
-    ``feeds`` as they are; ``inputs`` handed to both; else the inputs of a saved run; else random values.
+    ``feeds`` as they are; ``inputs`` handed to both; else the inputs of a saved run; else random values. In the last two
+    cases a picture on one side becomes on the other, where that takes numbers, what its feeding makes of it, or what
+    the picture's model itself does first. ``sessions``: the two models ready to run, if they are.
     """
     if feeds is not None:
         if inputs is not None:
@@ -118,13 +135,102 @@ def feeds_of(
         if len(left) != len(right):
             raise InputError("the two models are fed another number of samples", expected=len(left), found=len(right))
         return list(zip(left, right, strict=True)), "given by the caller"
-    said = "given by the caller"
-    if inputs is None:
-        saved = next((m for m in (reference, candidate) if isinstance(m, Recording)), None)
-        if saved is None:
-            return [random_feeds(reference, candidate, seed)], f"random, seed {seed}"
-        inputs, said = saved.samples, f"those of the saved run of {saved.name}"
-    return [hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)], said
+    if inputs is not None:
+        return [hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)], "given by the caller"
+    saved = next((m for m in (reference, candidate) if isinstance(m, Recording)), None)
+    if saved is None:
+        drawn, said = [random_feeds(reference, candidate, seed)], f"random, seed {seed}"
+    else:
+        given = saved.samples
+        drawn = [hand_over(s, reference.signature, candidate.signature) for s in given]
+        said = f"those of the saved run of {saved.name}"
+    return translated(reference, candidate, drawn, said, sessions)
+
+
+def translated(
+    reference: Model,
+    candidate: Model,
+    drawn: Sequence[tuple[Sample, Sample]],
+    said: str,
+    sessions: tuple[Session, Session] | None = None,
+) -> tuple[list[tuple[Sample, Sample]], str]:
+    """The same picture for both sides, where one takes it as a picture and the other as numbers; anything else as it is."""
+    pairs = match_inputs(reference.signature, candidate.signature)
+    mixed = [(a, b) for a, b in pairs if (a.image is None) != (b.image is None) and a.name in drawn[0][0]]
+    for a, b in mixed:
+        flip = b.image is None
+        taker, picture = (candidate, a) if flip else (reference, b)
+        other = b if flip else a
+        with _opened(reference, candidate, sessions) as both:
+            feeding = _feeding_for(taker, (both[not flip], picture), (both[flip], other), drawn, len(pairs) == 1)
+        drawn = [_one_translated(pair, a, b, feeding, isinstance(taker, Recording)) for pair in drawn]
+        said += f"; the {'candidate' if flip else 'reference'} is fed {in_words(feeding)}"
+    return list(drawn), said
+
+
+@contextmanager
+def _opened(
+    reference: Model, candidate: Model, sessions: tuple[Session, Session] | None
+) -> Iterator[tuple[Session, Session]]:
+    if sessions is not None:
+        yield sessions
+        return
+    with session(reference) as left, session(candidate) as right:
+        yield left, right
+
+
+def _feeding_for(
+    taker: Model,
+    picture: tuple[Session, Feature],
+    other: tuple[Session, Feature],
+    drawn: Sequence[tuple[Sample, Sample]],
+    alone: bool,
+) -> Feeding:
+    """How the side that takes numbers is fed: as it says itself, else as the picture's model feeds its own network."""
+    own: Feeding | None = getattr(taker, "feeding", None)
+    if own is not None:
+        return own
+    listed = own_feedings(*picture)
+    if not alone or isinstance(taker, Recording):
+        return listed[0]
+    planes = next(v for pair in drawn for sample in pair for n, v in sample.items() if n == picture[1].name)
+    return likeliest(picture, other, listed, planes)
+
+
+def _one_translated(
+    pair: tuple[Sample, Sample], a: Feature, b: Feature, feeding: Feeding, from_numbers: bool
+) -> tuple[Sample, Sample]:
+    left, right = dict(pair[0]), dict(pair[1])
+    sides = [(left, a), (right, b)] if a.image is not None else [(right, b), (left, a)]
+    (pictures, picture), (arrays, array) = sides
+    assert picture.image is not None
+    if not from_numbers:
+        value = numbers(pictures[picture.name], picture.image, feeding, array)
+        if not _takes_shape(array, value.shape):
+            raise InputError(
+                "the two models see pictures of another size",
+                expected=f"{picture} and {array} of one size",
+                fix="feed both the same photos: --photos FOLDER",
+            )
+        arrays[array.name] = value
+        return left, right
+    planes = pixels_of(arrays[array.name], picture.image, feeding, array)
+    again = numbers(planes, picture.image, feeding, array)
+    if not np.allclose(again, arrays[array.name], rtol=1e-3, atol=1e-3 * float(np.abs(again).max(initial=1.0))):
+        raise InputError(
+            f"what was fed to {array.name!r} when the run was saved is no picture fed as {in_words(feeding)}",
+            fix="save the run with --photos FOLDER (and --scale, --mean, --std, where the model does not carry them)",
+        )
+    pictures[picture.name] = planes
+    return left, right
+
+
+def _takes_shape(feature: Feature, shape: tuple[int, ...]) -> bool:
+    if feature.shape is None or feature.ranges or feature.enumerated:
+        return True
+    return len(feature.shape) == len(shape) and all(
+        not isinstance(d, int) or d <= 0 or d == n for d, n in zip(feature.shape, shape, strict=True)
+    )
 
 
 def describe(feeds: Sequence[Sample], origin: str | bool) -> str:
@@ -150,4 +256,5 @@ __all__ = [
     "random_feeds",
     "random_sample",
     "samples",
+    "translated",
 ]

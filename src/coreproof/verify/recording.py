@@ -17,12 +17,14 @@ from coreproof.errors import InputError
 from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
 from coreproof.model.digest import model_digest
+from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Value
 from coreproof.model.recording import HEADER, VERSION, Recording, graph_to, load_recording, signature_to
 from coreproof.run.session import Engine, Precision, Session, read_inputs, session
 from coreproof.verify.align import made_values, side
 from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of
+from coreproof.verify.preprocessing import own_feedings
 from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
 
 Progress = Callable[[str, int, int], None]
@@ -109,6 +111,12 @@ class _Writer:
             "inputs": inputs,
             "signature": signature_to(self.running.signature),
             "graph": graph_to(_with_shapes(self.model.graph, self.shapes)),
+            "feeding": _asdict(getattr(self.model, "feeding", None)),
+            "feedings": {
+                f.name: [_asdict(feeding) for feeding in own_feedings(self.running, f)]
+                for f in self.running.signature.inputs
+                if f.image is not None
+            },
             "provenance": dict(getattr(self.model, "provenance", None) or {}),
             "profiles": self._profiles(),
             "samples": [{"inputs": fed, "values": made} for fed, made in zip(self.inputs, self.values, strict=True)],
@@ -136,6 +144,10 @@ class _Writer:
             npy: Any = np.lib.format
             npy.write_array(stream, array, allow_pickle=False)
         return entry
+
+
+def _asdict(feeding: Feeding | None) -> dict[str, Any] | None:
+    return None if feeding is None else dict(vars(feeding))
 
 
 def _storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

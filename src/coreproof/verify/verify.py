@@ -51,7 +51,7 @@ def verify(
     Raises InputError, RunError, and UnsupportedOperatorsError of a model that cannot be run here.
     """
     with session(reference, reference_engine) as left, session(candidate, candidate_engine) as right:
-        fed, said = feeds_of(reference, candidate, inputs, feeds, seed)
+        fed, said = feeds_of(reference, candidate, inputs, feeds, seed, (left, right))
         work = Comparison(reference, candidate, left, right, fed, tolerance, memory)
         rows, dismissed = _settled(work.compare(progress or _silent))
         stretches, mistaken = bisect(work, rows)

@@ -1,0 +1,190 @@
+"""A picture on one side, numbers on the other: what the second is fed, so that both see the same thing.
+
+A Core ML model that takes a picture mostly holds the scale and the bias that its source was fed with. Where nobody says
+how the source is fed, they are read from there: the network is then compared, and the preprocessing taken on trust.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from coreproof.errors import CoreproofError
+from coreproof.model.features import Feature, ImageLayout
+from coreproof.model.feeding import Feeding
+from coreproof.run.session import Session
+from coreproof.verify.channels import constant_of
+from coreproof.verify.sides import as_array, match_outputs, taps_of
+from coreproof.verify.tolerance import rms
+
+Array = npt.NDArray[Any]
+
+_PASSED = ("Cast", "Identity")
+
+
+def numbers(planes: Array, layout: ImageLayout, feeding: Feeding, feature: Feature) -> Array:
+    """The picture ``planes`` ([1, C, H, W], 0-255, channels in the layout's order) as ``feeding`` feeds it to ``feature``."""
+    values = np.asarray(planes, np.float32).reshape((1, *np.shape(planes)[-3:]))
+    if {layout.colour, feeding.colour} == {"RGB", "BGR"}:
+        values = values[:, ::-1]
+    values = (values * np.float32(feeding.scale) - _each(feeding.mean)) / _each(feeding.std)
+    if _channels_last(feature, feeding):
+        values = values.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(in_rank(values, feature))
+
+
+def pixels_of(values: Array, layout: ImageLayout, feeding: Feeding, feature: Feature) -> Array:
+    """The picture, in the layout's channels, of which ``feeding`` made ``values``: the inverse of ``numbers``."""
+    values = np.asarray(values, np.float32)
+    values = values.reshape((1, *values.shape[-3:]))
+    if _channels_last(feature, feeding):
+        values = values.transpose(0, 3, 1, 2)
+    planes = np.rint((values * _each(feeding.std) + _each(feeding.mean)) / np.float32(feeding.scale))
+    if {layout.colour, feeding.colour} == {"RGB", "BGR"}:
+        planes = planes[:, ::-1]
+    return np.ascontiguousarray(np.clip(planes, 0, 255), np.float32)
+
+
+def _each(figures: Sequence[float]) -> Array:
+    return np.asarray(figures, np.float32).reshape(1, -1, 1, 1)
+
+
+def _channels_last(feature: Feature, feeding: Feeding) -> bool:
+    shape = feature.shape or ()
+    if len(shape) >= 3 and (shape[-1] in (1, 3)) != (shape[-3] in (1, 3)):
+        return shape[-1] in (1, 3)
+    return feeding.layout == "NHWC"
+
+
+def in_rank(value: Array, feature: Feature) -> Array:
+    """Without the batch, or with leading lengths of 1, as the input declares."""
+    rank = len(feature.shape or ()) or value.ndim
+    return value.reshape(value.shape[1:] if rank < value.ndim else (1,) * (rank - value.ndim) + value.shape)
+
+
+# what a picture's own model does to it first
+
+
+def own_feedings(running: Session, feature: Feature) -> tuple[Feeding, ...]:
+    """What the model itself does to a picture first, step by step, as feedings: all of its steps first, none of them last.
+
+    Steps are products and sums with constants, one for all pixels or one a channel. None but the last ("pixels as they
+    are") where the engine's graph cannot be read, or the model begins with other things. A saved run tells what was
+    found when it was recorded.
+    """
+    assert feature.image is not None
+    layout = feature.image
+    bare = Feeding(size=(layout.width, layout.height), resize="squash", colour=layout.colour)
+    recording = getattr(running, "recording", None)
+    if recording is not None:
+        return recording.feedings.get(feature.name, ()) or (bare,)
+    prepared = getattr(running, "prepared", None)
+    if prepared is None:
+        return (bare,)
+    name = prepared.values.get(feature.name, feature.name)
+    value = next((v for v in prepared.graph.graph.inputs if v.name == name), None)
+    found: dict[tuple[tuple[float, ...], tuple[float, ...]], None] = {}
+    for factor, bias in _steps(value, layout.channels):
+        std = 1.0 / factor
+        found[_plain(-bias * std), _plain(std)] = None
+    feedings = [Feeding(**{**vars(bare), "mean": mean, "std": std}) for mean, std in reversed(found)]
+    return (*feedings, bare)
+
+
+def _plain(figures: Array) -> tuple[float, ...]:
+    """One figure where all channels share it; without the last digits that only float32 has put there."""
+    rounded = [float(f"{x:.7g}") + 0.0 for x in figures]
+    return tuple(rounded[:1] if len(set(rounded)) == 1 else rounded)
+
+
+def _steps(value: ir.Value | None, channels: int) -> Iterator[tuple[Array, Array]]:
+    """(factor, bias) a channel of everything done so far, after each operation on the picture and constants alone."""
+    factor, bias = np.ones(channels), np.zeros(channels)
+    while value is not None and len(uses := list(value.uses())) == 1:
+        node = uses[0].node
+        if node.op_type not in _PASSED:
+            step = _step(node, value, channels)
+            if step is None:
+                return
+            factor, bias = factor * step[0], bias * step[0] + step[1]
+            if not np.all(np.isfinite(factor)) or not np.all(factor):
+                return
+            yield factor, bias
+        value = node.outputs[0]
+
+
+def _step(node: ir.Node, value: ir.Value, channels: int) -> tuple[Array, Array] | None:
+    """(factor, bias) of one operation; None where it is no product or sum with a constant a channel."""
+    if node.op_type not in ("Mul", "Div", "Add", "Sub") or len(node.inputs) != 2:
+        return None
+    first = node.inputs[0] is value
+    constant = constant_of(node.inputs[1 if first else 0])
+    if constant is None or constant.size not in (1, channels):
+        return None
+    if constant.size > 1 and (constant.ndim < 3 or constant.shape[-3] != channels):
+        return None
+    c = np.broadcast_to(constant.reshape(-1), (channels,)).astype(np.float64)
+    one, none = np.ones(channels), np.zeros(channels)
+    if node.op_type == "Mul":
+        return c, none
+    if node.op_type == "Add":
+        return one, c
+    if node.op_type == "Sub":
+        return (one, -c) if first else (-one, c)
+    return (1.0 / c, none) if first and np.all(c) else None
+
+
+def in_words(feeding: Feeding) -> str:
+    """The numbers of a feeding, without its geometry."""
+    if feeding.scale == 1.0 and not any(feeding.mean) and all(s == 1.0 for s in feeding.std):
+        return f"{feeding.colour} pixels 0-255"
+    pixel = "pixel" if feeding.scale == 1.0 else f"pixel*{feeding.scale:.6g}"
+    return f"({feeding.colour} {pixel} - {_listed(feeding.mean)}) / {_listed(feeding.std)}"
+
+
+def _listed(figures: Sequence[float]) -> str:
+    return f"{figures[0]:.6g}" if len(set(figures)) == 1 else "(" + ", ".join(f"{f:.6g}" for f in figures) + ")"
+
+
+def likeliest(
+    picture: tuple[Session, Feature], other: tuple[Session, Feature], feedings: Sequence[Feeding], planes: Array
+) -> Feeding:
+    """Of several ``feedings`` the one with which the outputs of both sides lie closest; both run once each.
+
+    The first where none can be run. Raises what the picture's model raises.
+    """
+    if len(feedings) == 1:
+        return feedings[0]
+    outputs = match_outputs(picture[0], other[0])
+    wanted = _outputs(picture[0], {picture[1].name: planes}, [p.reference for p in outputs])
+    assert picture[1].image is not None
+    best, least = feedings[0], np.inf
+    for feeding in feedings:
+        fed = {other[1].name: numbers(planes, picture[1].image, feeding, other[1])}
+        try:
+            made = _outputs(other[0], fed, [p.candidate for p in outputs])
+        except CoreproofError:
+            continue
+        error = sum(_apart(wanted[p.reference], made[p.candidate]) for p in outputs)
+        if error < least:
+            best, least = feeding, error
+    return best
+
+
+def _outputs(running: Session, fed: Mapping[str, Any], names: Sequence[str]) -> dict[str, Array]:
+    made = running.run(fed, taps_of(running, names))
+    return {name: as_array(made[name]) for name in names}
+
+
+def _apart(a: Array, b: Array) -> float:
+    """The difference of two outputs as a share of their scale; infinite where they cannot be compared."""
+    if a.size != b.size or a.dtype.kind in "OSU" or b.dtype.kind in "OSU":
+        return np.inf
+    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    difference = rms(x - y)
+    scale = max(rms(x), rms(y))
+    return np.inf if not np.isfinite(difference) else difference / scale if scale else 0.0
