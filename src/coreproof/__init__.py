@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from coreproof.surgery.diff import diff as diff
     from coreproof.surgery.edit import Edit as Edit
     from coreproof.surgery.edit import edit as edit
+    from coreproof.verify.recording import record as record
     from coreproof.verify.verify import verify as verify
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ _HOMES = {
     "predict": "coreproof.run.predict",
     "prove": "coreproof.prove",
     "repair": "coreproof.surgery.diagnose",
+    "record": "coreproof.verify.recording",
     "session": "coreproof.run.session",
     "verify": "coreproof.verify.verify",
 }
