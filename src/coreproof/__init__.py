@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from coreproof.surgery.edit import Edit as Edit
     from coreproof.surgery.edit import edit as edit
     from coreproof.verify.recording import record as record
+    from coreproof.surgery.shrink import shrink as shrink
     from coreproof.verify.verify import verify as verify
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ _HOMES = {
     "repair": "coreproof.surgery.diagnose",
     "record": "coreproof.verify.recording",
     "session": "coreproof.run.session",
+    "shrink": "coreproof.surgery.shrink",
     "verify": "coreproof.verify.verify",
 }
 __all__ = sorted(_HOMES)

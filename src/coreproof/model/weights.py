@@ -7,6 +7,7 @@ metadata record and its data, both on 64-byte boundaries. A ``BlobFileValue``'s 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 import ml_dtypes
@@ -80,6 +81,21 @@ class WeightFile:
             return unpack_bits(data, bits, (size * 8 - padding) // bits, signed=signed)
         raise self._damaged("a known blob dtype", f"dtype {dtype} at byte {offset}")
 
+    def copy_blobs(self, target: Path, offsets: Iterable[int]) -> dict[int, int]:
+        """Writes a weight file that holds the blobs at ``offsets`` only; returns where each stands there."""
+        moved: dict[int, int] = {}
+        wanted = list(dict.fromkeys(offsets))
+        with target.open("wb") as out:
+            out.write(_HEADER.pack(len(wanted), 2).ljust(_RECORD_BYTES, b"\0"))
+            for offset in wanted:
+                dtype, data, padding = self._blob(offset)
+                moved[offset] = out.tell()
+                record = _METADATA.pack(_SENTINEL, dtype, data.size, out.tell() + _RECORD_BYTES, padding)
+                out.write(record.ljust(_RECORD_BYTES, b"\0"))
+                out.write(data.tobytes())
+                out.write(bytes(-data.size % _RECORD_BYTES))
+        return moved
+
     def check(self, offset: int) -> None:
         """Raises UnreadableModelError when the blob at ``offset`` is not there, or not all of it."""
         self._blob(offset)
@@ -118,3 +134,25 @@ def unpack_bits(data: npt.NDArray[np.uint8], bits: int, count: int, *, signed: b
         return values
     sign = 1 << (bits - 1)
     return ((values ^ sign).astype(np.int16) - sign).astype(np.int8)
+
+
+def append_blob(path: Path, array: npt.NDArray[np.generic]) -> int:
+    """Puts ``array`` behind the last blob of the weight file at ``path`` (made anew when absent); the others stay as they are.
+
+    Returns where its metadata record stands. Sub-byte integers are not written.
+    """
+    number = next(n for n, dtype in _WHOLE.items() if dtype == array.dtype)
+    if not path.exists():
+        path.write_bytes(_HEADER.pack(0, 2).ljust(_RECORD_BYTES, b"\0"))
+    with path.open("r+b") as file:
+        count, version = _HEADER.unpack(file.read(_HEADER.size))
+        end = file.seek(0, 2)
+        file.write(bytes(-end % _RECORD_BYTES))
+        offset = file.tell()
+        record = _METADATA.pack(_SENTINEL, number, array.nbytes, offset + _RECORD_BYTES, 0)
+        file.write(record.ljust(_RECORD_BYTES, b"\0"))
+        file.write(np.ascontiguousarray(array).tobytes())
+        file.write(bytes(-array.nbytes % _RECORD_BYTES))
+        file.seek(0)
+        file.write(_HEADER.pack(count + 1, version))
+    return offset
