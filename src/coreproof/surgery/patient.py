@@ -21,6 +21,7 @@ from coreproof.surgery.feeds import Feeds, candidates
 from coreproof.surgery.inspect import Inspection, inspect
 from coreproof.surgery.problem import Problem
 from coreproof.surgery.source_batch import one_at_a_time
+from coreproof.surgery.source_grid import with_meant_grid
 from coreproof.verify.verify import Row, Verification, as_array, verify
 
 
@@ -132,12 +133,12 @@ class Patient:
 
     @cached_property
     def reference(self) -> Model | None:
-        """The source as an ONNX or Core ML model: a PyTorch source is exported once, one made for a batch takes one sample."""
+        """The source as an ONNX or Core ML model, as it was meant: one sample at a time, on the exporter's own grid."""
         if self.source is not None and self.source.format == "torch":
             from coreproof.convert import convert
 
             return convert(self.source, "onnx")
-        return None if self.source is None else one_at_a_time(self.source, self.model)
+        return None if self.source is None else with_meant_grid(one_at_a_time(self.source, self.model))
 
     @property
     def feeds(self) -> Feeds:

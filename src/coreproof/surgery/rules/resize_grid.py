@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from coreproof.model.graph import Node
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
+from coreproof.surgery.source_grid import bilinear_kernel
 from coreproof.surgery.trial import MUCH_BETTER, stretch_nodes
 from coreproof.verify.verify import Row
 
@@ -142,7 +140,7 @@ def _upsample(patient: Patient, node: Node) -> Iterator[Trial]:
             yield _set(node, f"linearUpsampleMode = {mode}", linearUpsampleMode=mode)
     factors = [int(f) for f in node.attributes.get("scalingFactor", ())]
     if shape is not None and len(shape) >= 3 and len(factors) == 2 and max(factors) > 1:
-        yield _deconvolution(patient, node, int(shape[-3]), factors)
+        yield _deconvolution(node, int(shape[-3]), (factors[0], factors[1]))
     if made is not None and len(made) >= 3:
         target = [int(n) for n in made[-2:]]
         for method in _METHODS:
@@ -167,31 +165,21 @@ def _mode(node: Node) -> str:
     return str(node.attributes.get("linearUpsampleMode", "DEFAULT"))
 
 
-def _deconvolution(patient: Patient, node: Node, channels: int, factors: list[int]) -> Trial:
-    """Half-pixel bilinear enlargement by whole factors, in layers that every version knows.
-
-    Each channel is deconvolved with the triangle that a pixel spreads over its neighbours; the border is repeated first, so
-    that a sample beyond it finds the last pixel, and what the repetition adds is cut off again.
-    """
-    rows, columns = (_triangle(f) for f in factors)
-    kernel = np.tile(np.outer(rows, columns)[None, None], (channels, 1, 1, 1)).astype(np.float32)
-    pad = {"startEdgeSize": 1, "endEdgeSize": 1}
-    cuts = [{"startEdgeSize": 3 * f // 2, "endEdgeSize": 3 * f // 2} for f in factors]
-    padded = Edit("replace", {
-        "layer": node.name, "operator": "padding", "replication": {}, "paddingAmounts": {"borderAmounts": [pad, pad]},
+def _deconvolution(node: Node, channels: int, factors: tuple[int, int]) -> Trial:
+    """Half-pixel bilinear enlargement by whole factors, in layers that every version knows."""
+    kernel, cuts = bilinear_kernel(channels, factors)
+    edge = {"startEdgeSize": 1, "endEdgeSize": 1}
+    cut = [{"startEdgeSize": c, "endEdgeSize": c} for c in cuts]
+    padded = f"{node.outputs[0]}_edge_pad"
+    repeated = Edit("insert", {
+        "operator": "padding", "name": padded, "after": node.inputs[0], "before": [node.name], "replication": {},
+        "paddingAmounts": {"borderAmounts": [edge, edge]},
     })  # fmt: skip
-    spread = Edit("insert", {
-        "operator": "convolution", "name": f"{node.name}_bilinear", "after": node.outputs[0], "outputChannels": channels,
-        "kernelChannels": channels, "nGroups": channels, "kernelSize": list(kernel.shape[2:]), "stride": factors,
+    spread = Edit("replace", {
+        "layer": node.name, "operator": "convolution", "inputs": [padded], "outputChannels": channels,
+        "kernelChannels": channels, "nGroups": channels, "kernelSize": list(kernel.shape[2:]), "stride": list(factors),
         "dilationFactor": [1, 1], "isDeconvolution": True, "weights": kernel,
-        "valid": {"paddingAmounts": {"borderAmounts": cuts}},
+        "valid": {"paddingAmounts": {"borderAmounts": cut}},
     })  # fmt: skip
     words = f"repeat the border, and let a deconvolution with the bilinear kernel stand in for {node.name!r}"
-    return words, (padded, spread)
-
-
-def _triangle(factor: int) -> npt.NDArray[np.float64]:
-    size = 2 * factor - factor % 2
-    centre = (size - 1) / 2
-    weights: npt.NDArray[np.float64] = 1 - np.abs(np.arange(size) - centre) / factor
-    return weights
+    return words, (repeated, spread)

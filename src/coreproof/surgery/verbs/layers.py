@@ -140,9 +140,10 @@ def replace(body: Body, layer: str, operator: str, inputs: Sequence[str] | None 
     fed = list(inputs) if inputs is not None else [n for n in node.inputs if n and not body.is_constant(n)]
     outputs, spare = list(node.outputs), [f"{name}__replaced" for name in node.outputs]
     # the old layer steps aside under other names, so that it is still whole when the new one is refused
-    body.set_outputs(node.name, spare)
+    # (renamed first: an ONNX node without a name is called after what it makes)
     name = node.name if node.name not in outputs else outputs[0]
     body.rename_layer(node.name, f"{node.name}__replaced")
+    body.set_outputs(f"{node.name}__replaced", spare)
     try:
         body.add(operator, name, fed, outputs, attributes, before)
     except EditError:
