@@ -66,6 +66,15 @@ def explains(patient: Patient, edits: Sequence[Edit], row: Row) -> bool:
     return error < MUCH_BETTER * now if math.isfinite(now) else error < MUCH_BETTER
 
 
+def cures(patient: Patient, edits: Sequence[Edit], row: Row) -> bool:
+    """Whether the row agrees with the source after these edits, the whole model run: for edits before the row's stretch."""
+    try:
+        found = patient.after(edits).verification
+    except CoreproofError:
+        return False
+    return found is not None and any(r.agrees for r in found.rows if r.candidate == row.candidate)
+
+
 def stretch_nodes(patient: Patient, *operators: str) -> Iterator[tuple[Row, Node]]:
     """The layers of these operators between the last values that agree with the source and the first that diverges."""
     for row in patient.faults:

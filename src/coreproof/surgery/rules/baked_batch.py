@@ -12,7 +12,7 @@ from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.problem import Problem
 from coreproof.surgery.rules import rule
-from coreproof.surgery.trial import before, explains, helps, loud
+from coreproof.surgery.trial import before, cures, explains, helps, loud
 from coreproof.verify.verify import Row
 
 RULE = "batch-baked-reshape"
@@ -85,15 +85,35 @@ def _loud(patient: Patient, problem: Problem | None) -> Iterator[Suspicion]:
 
 
 def _silent(patient: Patient, row: Row) -> Iterator[Suspicion]:
-    near = _candidates(patient, patient.stretch(row)[0][::-1])
+    """Also reshapes before the row's stretch: value by value they agree with the source, but not in their shape."""
+    layers = patient.stretch(row)[0]
+    inside = {node.name for node in layers}
+    doubtful = [
+        n
+        for n in before(patient.graph, layers[-1].name if layers else None)
+        if n.name in inside or _differs(patient, n)
+    ]
+    near = _candidates(patient, doubtful)
     everywhere = _candidates(patient, patient.graph.nodes[::-1]) if near else []
     for group in _groups(near, everywhere):
-        if explains(patient, _edits(patient, group), row):
-            told = (
-                f"the values run, but {row.candidate!r} has them in another order than the source's {row.reference!r}"
-            )
+        edits = _edits(patient, group)
+        alone = all(b.node.name in inside for b in group)
+        if explains(patient, edits, row) if alone else cures(patient, edits, row):
+            told = f"it runs, but {row.candidate!r} has its values in another order than the source's {row.reference!r}"
             yield _suspicion(patient, group, told, 70)
             return
+
+
+def _differs(patient: Patient, node: Node) -> bool:
+    """Whether a value has other lengths than the source's, ones apart."""
+    if node.operator not in _ATTRIBUTES:
+        return False
+    shape = patient.shapes.get(node.outputs[0])
+    rows = patient.verification.rows if patient.verification is not None else ()
+    row = next((r for r in rows if r.candidate == node.outputs[0]), None)
+    if shape is None or row is None:
+        return True
+    return [n for n in shape if n != 1] != [n for n in patient.reference_value(row).shape if n != 1]
 
 
 def _suspicion(patient: Patient, group: Sequence[Baked], consequence: str, weight: int) -> Suspicion:
