@@ -142,7 +142,10 @@ class Part:
 
     def _stored(self, own: str, array: Array) -> Array:
         """A value that was made before its rounding, rounded as the graph would have."""
-        return array.astype(np.float16).astype(array.dtype) if self._outputs[own] in self._rounded else array
+        if self._outputs[own] not in self._rounded:
+            return array
+        with np.errstate(over="ignore"):  # beyond 65504 is infinite in float16, and so in the model
+            return array.astype(np.float16).astype(array.dtype)
 
     def _needed(self, fed: Collection[str]) -> tuple[set[str], set[str]]:
         """The values that have to be given, and those that are computed; InputError for those that are lacking."""
