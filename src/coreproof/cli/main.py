@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from coreproof.cli import app as app_
 from coreproof.cli import compare, convert, diff, doctor, edit, predict, prove, show, verify, view
 from coreproof.errors import CoreproofError
 
@@ -26,6 +27,7 @@ app.command("doctor")(doctor.command)
 app.command("edit")(edit.command)
 app.command("diff")(diff.command)
 app.command("compare")(compare.command)
+app.command("app")(app_.command)
 app.command("view")(view.command)
 
 

@@ -1,0 +1,1 @@
+"""ship: an iOS app around a model, that proves the model on the device."""

@@ -1,0 +1,248 @@
+"""The Xcode project file of the app: explicit references, so that Xcode 15 and later open it.
+
+The model stands in the Sources phase as ``folder.mlpackage`` (or ``file.mlmodel``): there Xcode compiles it; among the
+resources it would be copied as it is. (swift-build, Sources/SWBApplePlatform/Specs/CoreML.xcspec.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+DEPLOYMENT_TARGET = "16.0"
+"""What the app's own code needs: the photo picker, share sheets and clocks of iOS 16."""
+
+Plist = str | Mapping[str, "Plist"] | Sequence["Plist"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """What goes into the project: file names relative to the app's folder.
+
+    ``minimum`` is the iOS version that the app asks for, at least DEPLOYMENT_TARGET.
+    """
+
+    name: str
+    identifier: str
+    sources: tuple[str, ...]
+    model: str
+    resources: tuple[str, ...]
+    minimum: str = DEPLOYMENT_TARGET
+
+    def pbxproj(self) -> str:
+        """The text of project.pbxproj."""
+        return "// !$*UTF8*$!\n" + _write(self._document()) + "\n"
+
+    def _document(self) -> Mapping[str, Plist]:
+        objects = dict(self._objects())
+        return {
+            "archiveVersion": "1",
+            "classes": {},
+            "objectVersion": "56",
+            "objects": dict(sorted(objects.items())),
+            "rootObject": self._id("project"),
+        }
+
+    def _id(self, *parts: str) -> str:
+        """24 hexadecimal digits that are the same each time, so that a project made again is the same file."""
+        return hashlib.sha256("/".join((self.name, *parts)).encode()).hexdigest()[:24].upper()
+
+    def _objects(self) -> Iterable[tuple[str, Plist]]:
+        yield from self._files()
+        yield from self._phases()
+        yield from self._groups()
+        yield from self._configurations()
+        product = self._id("product")
+        yield (
+            product,
+            {
+                "isa": "PBXFileReference",
+                "explicitFileType": "wrapper.application",
+                "includeInIndex": "0",
+                "path": f"{self.name}.app",
+                "sourceTree": "BUILT_PRODUCTS_DIR",
+            },
+        )
+        yield (
+            self._id("target"),
+            {
+                "isa": "PBXNativeTarget",
+                "buildConfigurationList": self._id("configurations", "target"),
+                "buildPhases": [self._id("phase", p) for p in ("Sources", "Frameworks", "Resources")],
+                "buildRules": [],
+                "dependencies": [],
+                "name": self.name,
+                "productName": self.name,
+                "productReference": product,
+                "productType": "com.apple.product-type.application",
+            },
+        )
+        yield (
+            self._id("project"),
+            {
+                "isa": "PBXProject",
+                "attributes": {"BuildIndependentTargetsInParallel": "1", "LastUpgradeCheck": "1500"},
+                "buildConfigurationList": self._id("configurations", "project"),
+                "compatibilityVersion": "Xcode 14.0",
+                "developmentRegion": "en",
+                "hasScannedForEncodings": "0",
+                "knownRegions": ["en", "Base"],
+                "mainGroup": self._id("group", "main"),
+                "productRefGroup": self._id("group", "Products"),
+                "projectDirPath": "",
+                "projectRoot": "",
+                "targets": [self._id("target")],
+            },
+        )
+
+    @property
+    def _compiled(self) -> tuple[str, ...]:
+        return (*self.sources, self.model)
+
+    def _files(self) -> Iterable[tuple[str, Plist]]:
+        for path in (*self._compiled, *self.resources, "Info.plist"):
+            yield (
+                self._id("file", path),
+                {
+                    "isa": "PBXFileReference",
+                    "lastKnownFileType": _kind(path),
+                    "path": path,
+                    "sourceTree": "<group>",
+                },
+            )
+        for path in (*self._compiled, *self.resources):
+            yield self._id("build", path), {"isa": "PBXBuildFile", "fileRef": self._id("file", path)}
+
+    def _phases(self) -> Iterable[tuple[str, Plist]]:
+        members = {"Sources": self._compiled, "Frameworks": (), "Resources": self.resources}
+        for phase, files in members.items():
+            yield (
+                self._id("phase", phase),
+                {
+                    "isa": f"PBX{phase}BuildPhase",
+                    "buildActionMask": "2147483647",
+                    "files": [self._id("build", path) for path in files],
+                    "runOnlyForDeploymentPostprocessing": "0",
+                },
+            )
+
+    def _groups(self) -> Iterable[tuple[str, Plist]]:
+        app = self._id("group", "app")
+        products = self._id("group", "Products")
+        yield (
+            app,
+            self._group([self._id("file", p) for p in (*self._compiled, *self.resources, "Info.plist")], self.name),
+        )
+        yield products, {**self._group([self._id("product")]), "name": "Products"}
+        yield self._id("group", "main"), self._group([app, products])
+
+    @staticmethod
+    def _group(children: Sequence[str], path: str | None = None) -> dict[str, Plist]:
+        place = {} if path is None else {"path": path}
+        return {"isa": "PBXGroup", "children": children, **place, "sourceTree": "<group>"}
+
+    def _configurations(self) -> Iterable[tuple[str, Plist]]:
+        for level, settings in (("project", self._project_settings()), ("target", self._target_settings())):
+            for name in ("Debug", "Release"):
+                yield (
+                    self._id("configuration", level, name),
+                    {"isa": "XCBuildConfiguration", "buildSettings": settings[name], "name": name},
+                )
+            yield (
+                self._id("configurations", level),
+                {
+                    "isa": "XCConfigurationList",
+                    "buildConfigurations": [self._id("configuration", level, n) for n in ("Debug", "Release")],
+                    "defaultConfigurationIsVisible": "0",
+                    "defaultConfigurationName": "Release",
+                },
+            )
+
+    def _project_settings(self) -> dict[str, Mapping[str, Plist]]:
+        both = {"IPHONEOS_DEPLOYMENT_TARGET": self.minimum, "SDKROOT": "iphoneos", "SWIFT_VERSION": "5.0"}
+        return {
+            "Debug": {
+                **both,
+                "ENABLE_TESTABILITY": "YES",
+                "ONLY_ACTIVE_ARCH": "YES",
+                # per-pixel loops of the app are slow without it
+                "SWIFT_OPTIMIZATION_LEVEL": "-O",
+            },
+            "Release": {**both, "SWIFT_COMPILATION_MODE": "wholemodule", "VALIDATE_PRODUCT": "YES"},
+        }
+
+    def _target_settings(self) -> dict[str, Mapping[str, Plist]]:
+        settings: Mapping[str, Plist] = {
+            "CODE_SIGN_STYLE": "Automatic",
+            # the app loads the compiled model by name; a class named after the model could clash with the app's own
+            "COREML_CODEGEN_LANGUAGE": "None",
+            "CURRENT_PROJECT_VERSION": "1",
+            "GENERATE_INFOPLIST_FILE": "NO",
+            "INFOPLIST_FILE": f"{self.name}/Info.plist",
+            "LD_RUNPATH_SEARCH_PATHS": ["$(inherited)", "@executable_path/Frameworks"],
+            "MARKETING_VERSION": "1.0",
+            "PRODUCT_BUNDLE_IDENTIFIER": self.identifier,
+            "PRODUCT_NAME": "$(TARGET_NAME)",
+            "SUPPORTED_PLATFORMS": "iphoneos iphonesimulator",
+            "TARGETED_DEVICE_FAMILY": "1,2",
+        }
+        return {"Debug": settings, "Release": settings}
+
+
+def _kind(path: str) -> str:
+    kinds = {
+        ".swift": "sourcecode.swift",
+        ".mlpackage": "folder.mlpackage",
+        ".mlmodel": "file.mlmodel",
+        ".json": "text.json",
+        ".plist": "text.plist.xml",
+    }
+    return next((kind for suffix, kind in kinds.items() if path.endswith(suffix)), "folder")
+
+
+def _write(value: Plist, depth: int = 0) -> str:
+    """A value as an old-style property list."""
+    tabs = "\t" * (depth + 1)
+    if isinstance(value, str):
+        return _quoted(value)
+    if isinstance(value, Mapping):
+        lines = [f"{tabs}{_quoted(key)} = {_write(item, depth + 1)};\n" for key, item in value.items()]
+        return "{\n" + "".join(lines) + "\t" * depth + "}"
+    return "(\n" + "".join(f"{tabs}{_write(item, depth + 1)},\n" for item in value) + "\t" * depth + ")"
+
+
+def _quoted(text: str) -> str:
+    plain = text and all(c.isascii() and (c.isalnum() or c in "_./") for c in text)
+    if plain:
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def info_plist(camera: bool) -> dict[str, object]:
+    """Info.plist of the app: what it is, and why it asks for camera and photos."""
+    document: dict[str, object] = {
+        "CFBundleDevelopmentRegion": "$(DEVELOPMENT_LANGUAGE)",
+        "CFBundleExecutable": "$(EXECUTABLE_NAME)",
+        "CFBundleIdentifier": "$(PRODUCT_BUNDLE_IDENTIFIER)",
+        "CFBundleInfoDictionaryVersion": "6.0",
+        "CFBundleName": "$(PRODUCT_NAME)",
+        "CFBundlePackageType": "APPL",
+        "CFBundleShortVersionString": "$(MARKETING_VERSION)",
+        "CFBundleVersion": "$(CURRENT_PROJECT_VERSION)",
+        "LSRequiresIPhoneOS": True,
+        "NSPhotoLibraryUsageDescription": "The model looks at the photos that you choose.",
+        "UIApplicationSceneManifest": {"UIApplicationSupportsMultipleScenes": False},
+        "UILaunchScreen": {},
+        "UISupportedInterfaceOrientations": ["UIInterfaceOrientationPortrait"],
+        "UISupportedInterfaceOrientations~ipad": [
+            "UIInterfaceOrientationPortrait",
+            "UIInterfaceOrientationPortraitUpsideDown",
+            "UIInterfaceOrientationLandscapeLeft",
+            "UIInterfaceOrientationLandscapeRight",
+        ],
+    }
+    if camera:
+        document["NSCameraUsageDescription"] = "The model looks at what the camera sees, live, on this device only."
+    return document
