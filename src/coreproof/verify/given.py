@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,22 +114,23 @@ def read_samples(path: str | Path, reference: Signature, candidate: Signature | 
 
 def _read_arrays(path: Path) -> dict[str, Array]:
     try:
-        stored = np.load(path, allow_pickle=False)
-        if isinstance(stored, np.ndarray):
-            raise InputError(
-                "the file holds one array without a name",
-                where=str(path),
-                expected="a .npz with an array for every input",
-                fix="numpy.savez(file, name=array)",
+        with path.open("rb") as stream:
+            stored = np.load(stream, allow_pickle=False)
+            arrays = (
+                None if isinstance(stored, np.ndarray) else {n: stored[n] for n in sorted(stored.files, key=_natural)}
             )
-        with stored:
-            return {name: stored[name] for name in sorted(stored.files, key=_natural)}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             "the inputs cannot be read", where=str(path), expected="a .npz file (numpy.savez)", found=str(error)
         ) from None
+    if arrays is None:
+        raise InputError(
+            "the file holds one array without a name",
+            where=str(path),
+            expected="a .npz with an array for every input",
+            fix="numpy.savez(file, name=array)",
+        )
+    return arrays
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
