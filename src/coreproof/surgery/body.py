@@ -100,6 +100,48 @@ class Body(ABC):
     def drop_input(self, name: str) -> None:
         """Takes an input away."""
 
+    def retype(
+        self,
+        feature: str,
+        kind: str | None = None,
+        *,
+        colour: str | None = None,
+        scale: float | None = None,
+        bias: Sequence[float] | float | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        """Makes a feature an "image" or a "tensor" (a multi-array), or gives it another ``dtype`` ("float16", ...).
+
+        An image input is multiplied by ``scale``, then ``bias`` is added, one number a channel in the order ``colour`` ("RGB",
+        "BGR", "GRAY"); what is not said stays: under another colour alone each channel of the network keeps its numbers. An
+        input that becomes a multi-array is fed what the network saw behind them. Raises EditError.
+        """
+        raise self._unable("retype", feature)
+
+    def reshape(
+        self,
+        feature: str,
+        shape: Sequence[int] | None = None,
+        *,
+        enumerated: Sequence[Sequence[int]] = (),
+        ranges: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """Gives an input another shape, a list of shapes, or a range (low, high; -1: no end) for each length.
+
+        Of a picture, the shape is [height, width]. Declared outputs follow, as far as their shapes can be told. Raises EditError.
+        """
+        raise self._unable("reshape", feature)
+
+    def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
+        """Gives a classifier other labels, one a score; EditError for another number of them, or a model without labels."""
+        raise self._unable("relabel", "")
+
+    def _unable(self, verb: str, feature: str) -> EditError:
+        return EditError(
+            f"{verb} is not possible in a {self.model.format} model",
+            where=f"{self.model.name}{feature and f', feature {feature!r}'}",
+        )
+
     # helpers for the verbs
 
     def node(self, layer: str) -> Node:
