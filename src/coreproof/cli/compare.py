@@ -21,6 +21,9 @@ def command(
         Path | None, typer.Option(help="Folder that keeps predictions, to resume (default: OUT/store).")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="A csv with file, class index, synset, name.")] = None,
+    devices: Annotated[
+        list[Path] | None, typer.Option("--import", help="A device.json that the app exported: one more model each.")
+    ] = None,
 ) -> None:
     """Compare models over photos: agreement matrix, statistics, one page to read."""
     from rich.console import Console
@@ -34,7 +37,12 @@ def command(
         raise LineupError("there is no such line-up", where=str(lineup))
     with progress() as report:
         comparison = compare(
-            load_lineup(lineup, data=data), photos, store=store or out / "store", labels=labels, progress=report
+            load_lineup(lineup, data=data),
+            photos,
+            store=store or out / "store",
+            labels=labels,
+            devices=devices or (),
+            progress=report,
         )
     page = comparison.page(out)
     console = Console()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +15,8 @@ import numpy.typing as npt
 from coreproof.compare.agreement import jensen_shannon, top_k, truth_rank
 from coreproof.compare.classes import ClassOrder, match_classes
 from coreproof.compare.comparison import Compared, Comparison
-from coreproof.compare.lineup import Lineup, lineup_of, load_lineup
+from coreproof.compare.device import DeviceRun, read_device
+from coreproof.compare.lineup import Lineup, lineup_of, load_lineup, with_devices
 from coreproof.compare.predictions import PredictionStore, Shard
 from coreproof.compare.predictor import Predictor
 from coreproof.compare.variants import Workshop
@@ -35,13 +36,16 @@ def compare(
     store: str | Path | None = None,
     *,
     labels: str | Path | None = None,
+    devices: Sequence[str | Path] = (),
     progress: Report | None = None,
 ) -> Comparison:
     """Lets every model of a line-up see every photo and compares what they say.
 
     ``lineup`` is a Lineup, a TOML file, or models by name. ``store`` is a folder that keeps the predictions, so that an
     interrupted run goes on where it was; None keeps them only as long as it takes. ``labels`` is a csv that tells what
-    the photos show (default: the line-up's, else the folder's labels.csv). ``progress`` hears (what, done, total).
+    the photos show (default: the line-up's, else the folder's labels.csv). ``devices`` are device.json files of apps that
+    coreproof made: each processor of each device is one more model, and only photos that they all saw are compared.
+    ``progress`` hears (what, done, total).
 
     Raises LineupError, PhotoError, and what loading, converting and running the models raises.
     """
@@ -51,10 +55,27 @@ def compare(
         lineup = lineup_of(lineup)
     if not isinstance(photos, Photos):
         photos = list_photos(photos, labels if labels is not None else lineup.labels)
+    if devices:
+        runs = [run for path in devices for run in read_device(path)]
+        lineup, photos = with_devices(lineup, runs), _seen_by(photos, runs)
     if store is not None:
         return _Run(lineup, photos, PredictionStore(store), progress).comparison(keep=True)
     with TemporaryDirectory(prefix="coreproof-") as scratch:
         return _Run(lineup, photos, PredictionStore(scratch), progress).comparison(keep=False)
+
+
+def _seen_by(photos: Photos, runs: Sequence[DeviceRun]) -> Photos:
+    """The photos that every device saw; PhotoError where there are none."""
+    kept = tuple(f for f in photos.files if all(photos.name(f) in run.answers for run in runs))
+    if not kept:
+        raise PhotoError(
+            "the devices saw none of these photos",
+            where=str(photos.folder),
+            expected=", ".join(sorted(runs[0].answers)[:3]) if runs else "photos that an app carries",
+            found=", ".join(photos.names[:3]),
+            fix="give the folder of photos that the app was made with",
+        )
+    return Photos(photos.folder, kept, photos.truth)
 
 
 class _Run:
@@ -87,6 +108,12 @@ class _Run:
         missing = [i for i, photos_key in enumerate(self.slice_keys) if self.store.read(key, photos_key) is None]
         self.progress(name, total - sum(len(self.slices[i]) for i in missing), total)
         if not missing:
+            return
+        device = self.lineup.entry(name).device
+        if device is not None:
+            for i in missing:
+                photos = tuple(self.photos.name(file) for file in self.slices[i])
+                self.store.write(key, self.slice_keys[i], _answered(device, photos))
             return
         done = total - sum(len(self.slices[i]) for i in missing)
         model = self.workshop.model(name)
@@ -266,6 +293,21 @@ def _answers(probabilities: npt.NDArray[np.float32], model: int, models: int) ->
     answers = np.pad(np.where(broken[:, None], np.float32(0), probabilities), ((0, 0), (0, models)))
     answers[broken, probabilities.shape[1] + model] = 1
     return answers
+
+
+def _answered(run: DeviceRun, names: tuple[str, ...]) -> Shard:
+    """A slice of photos as a device answered it."""
+    about = {
+        "model": run.model,
+        "format": "Core ML",
+        "feeding": "as its app feeds it",
+        "labels": "\n".join(run.labels),
+        "notes": f"fingerprint of the model: {run.fingerprint}",
+        "engine": run.engine,
+        "softmax": "False",
+        "seconds": f"{run.milliseconds * len(names) / 1000:.6f}",
+    }
+    return Shard(names, (None,) * len(names), np.stack([run.answers[name] for name in names]), about)
 
 
 def _metadata(model: Model, predictor: Predictor, given: tuple[str, ...] | None) -> dict[str, str]:

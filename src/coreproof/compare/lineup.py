@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from coreproof.compare.device import DeviceRun
 from coreproof.errors import LineupError
 from coreproof.model.feeding import Feeding
 
@@ -23,7 +24,8 @@ class Entry:
     (``weights_from``), or with pooling windows that also cover a last, partial step (``pooling`` "ceil").
     ``image`` makes the converted model's input a picture with the feeding's mean and std inside. ``softmax`` says
     whether scores are logits; None decides by looking whether they are a distribution. ``arithmetic`` "stored" rounds
-    float16 programs as stored, "fp32" is ideal. ``note`` is shown on the page.
+    float16 programs as stored, "fp32" is ideal. ``note`` is shown on the page. ``device``: what a phone answered already, in
+    the place of a model.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Entry:
     engine: Literal["auto", "onnxruntime", "torch", "openvino", "coreml"] = "auto"
     arithmetic: Literal["stored", "fp32"] = "stored"
     note: str = ""
+    device: DeviceRun | None = None
 
     @property
     def depends_on(self) -> tuple[str, ...]:
@@ -91,6 +94,14 @@ class Lineup:
         if entry.feeding is not None or entry.base is None:
             return entry.feeding
         return self.feeding(entry.base)
+
+
+def with_devices(lineup: Lineup, runs: Sequence[DeviceRun]) -> Lineup:
+    """The line-up with what phones answered as further models, behind the others."""
+    entries = tuple(
+        Entry(run.name, labels=run.labels or None, note=f"{run.model} as the device ran it", device=run) for run in runs
+    )
+    return replace(lineup, entries=(*lineup.entries, *entries))
 
 
 def lineup_of(models: Mapping[str, Any], feeding: Feeding | Mapping[str, Feeding] | None = None) -> Lineup:
@@ -163,7 +174,12 @@ def _files_of(source: str | Path) -> list[str]:
 def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Path) -> Entry:
     where = f"models.{name}"
     table = dict(_table(path, where, table))
-    known = ("source", "from", "feed", *(f.name for f in fields(Entry) if f.name not in ("name", "base", "feeding")))
+    known = (
+        "source",
+        "from",
+        "feed",
+        *(f.name for f in fields(Entry) if f.name not in ("name", "base", "feeding", "device")),
+    )
     if set(table) - set(known):
         raise _unknown(path, where, set(table) - set(known), known)
     if ("source" in table) == ("from" in table):

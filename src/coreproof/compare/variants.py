@@ -94,6 +94,11 @@ class Workshop:
     def _recipe(self, name: str) -> dict[str, Any]:
         entry = self.lineup.entry(name)
         feeding = self.lineup.feeding(name)
+        if entry.device is not None:
+            answers = hashlib.blake2b(digest_size=12)
+            for photo, values in sorted(entry.device.answers.items()):
+                answers.update(photo.encode() + b"\0" + values.tobytes())
+            return {"device": entry.device.engine, "model": entry.device.fingerprint, "answers": answers.hexdigest()}
         return {
             "source": model_digest(self.source(name)) if entry.base is None else None,
             "parents": [self._recipe(parent) for parent in entry.depends_on],

@@ -63,8 +63,9 @@ def app(
     out = Path(out)
     if form == "swiftpm" and out.suffix != ".swiftpm":
         raise InputError("an App Playground is a folder that ends in .swiftpm", found=str(out))
-    chosen = list_photos(photos).files
-    chosen = chosen[:: max(1, -(-len(chosen) // limit))]
+    listed = list_photos(photos)
+    every = max(1, -(-len(listed.files) // limit))
+    chosen = {listed.name(file): file for file in listed.files[::every]}
     model_file = f"{name}{'.mlmodel' if _single_file(loaded) else '.mlpackage'}"
     with replacing(out) as fresh:
         inner = fresh / name if form == "xcode" else fresh

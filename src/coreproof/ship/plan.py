@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,17 +25,18 @@ Kind = Literal["classifier", "image", "detector", "array"]
 
 @dataclass(frozen=True)
 class Shown:
-    """A photo that goes into the app: the file, its name there, and the model's own view of it."""
+    """A photo that goes into the app: the file, its name in comparisons and in the app, and the model's own view of it."""
 
     file: Path
     name: str
+    stem: str
     seen: Image.Image
 
 
 def build_plan(
     model: CoreMLModel,
     model_file: str,
-    photos: Sequence[Path],
+    photos: Mapping[str, Path],
     folder: Path,
     *,
     title: str,
@@ -45,8 +46,9 @@ def build_plan(
 ) -> tuple[dict[str, Any], list[str]]:
     """The document of proof.json, and the photos that were left out with the reason.
 
-    Writes into ``folder`` what the document names: each photo, and losslessly what the model sees of it. Raises InputError
-    for a model that takes no single picture, PhotoError where no photo can be read.
+    ``photos``: files by the name that a comparison knows them by. Writes into ``folder`` what the document names: each
+    photo, and losslessly what the model sees of it. Raises InputError for a model that takes no single picture, PhotoError where
+    no photo can be read.
     """
     feature, seen = seeing(model, feeding)
     entries: list[dict[str, Any]] = []
@@ -54,14 +56,13 @@ def build_plan(
     with session(model) as running:
         kind: Kind | None = None
         softmax = False
-        for number, file in enumerate(photos):
-            name = f"{number:04d}_{file.name}"
+        for number, (name, file) in enumerate(photos.items()):
             try:
                 picture = open_picture(file)
             except PhotoError as error:
-                left_out.append(f"{file.name}: {error.found or error.problem}")
+                left_out.append(f"{name}: {error.found or error.problem}")
                 continue
-            shown = Shown(file, name, fit(picture, seen))
+            shown = Shown(file, name, f"{number:04d}", fit(picture, seen))
             scores = running.signature.scores
             outputs = running.run(feed(model, picture, feeding), [scores] if scores is not None else [])
             if kind is None:
@@ -157,12 +158,12 @@ def _raw_scores(running: Session, outputs: dict[str, Any]) -> Any:
 
 def _entry(running: Session, shown: Shown, kind: Kind, outputs: dict[str, Any], folder: Path) -> dict[str, Any]:
     """One photo in proof.json; its files are written."""
-    stem = Path(shown.name).stem
-    original, view = f"Photos/{shown.name}", f"Photos/{stem}.seen.png"
+    stem = shown.stem
+    original, view = f"Photos/{stem}{shown.file.suffix.lower()}", f"Photos/{stem}.seen.png"
     (folder / "Photos").mkdir(parents=True, exist_ok=True)
     (folder / original).write_bytes(shown.file.read_bytes())
     shown.seen.save(folder / view)
-    entry: dict[str, Any] = {"name": shown.file.name, "file": original, "seen": view, "scores": None, "outputs": {}}
+    entry: dict[str, Any] = {"name": shown.name, "file": original, "seen": view, "scores": None, "outputs": {}}
     if kind == "classifier":
         entry["scores"] = encode(probabilities(running, outputs))
         return entry

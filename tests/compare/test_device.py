@@ -1,0 +1,114 @@
+"""What a phone exported becomes models of a comparison; the file that the app writes is read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coreproof.compare.compare import compare
+from coreproof.compare.device import FORMAT, read_device
+from coreproof.errors import LineupError, PhotoError
+from coreproof.run.predict import scores
+from coreproof.run.session import session
+from coreproof.ship.app import swift_sources
+from coreproof.ship.plan import encode
+from tests.compare.conftest import FEEDING, classifier
+
+
+def device_json(photos: Path, path: Path, names: list[str], noise: float = 0.0) -> Path:
+    """What the app would write: the answers of the classifier with seed 0, on two processors."""
+    model = classifier(0)
+    rng = np.random.default_rng(0)
+    with session(model) as running:
+        answers = {name: scores(running, model, photos / name, FEEDING) for name in names}
+    runs = [
+        {
+            "processor": processor,
+            "milliseconds": 1.5,
+            "scores": {name: encode(a + amount * rng.random(a.size)) for name, a in answers.items()},
+        }
+        for processor, amount in (("CPU", 0.0), ("CPU and Neural Engine", noise))
+    ]
+    document = {
+        "format": FORMAT,
+        "model": "Tiny",
+        "fingerprint": "abc",
+        "labels": [],
+        "device": {"name": "iPhone", "machine": "iPhone15,2", "system": "iOS 26.1"},
+        "runs": runs,
+    }
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_the_phone_is_one_more_model(photos: Path, tmp_path: Path) -> None:
+    names = ["p00.png", "p03.png", "p05.png"]
+    file = device_json(photos, tmp_path / "device.json", names, noise=10.0)
+    comparison = compare({"a": classifier(0)}, photos, tmp_path / "store", devices=[file])
+    assert comparison.photos == tuple(names)
+    agreement = comparison.agreement()
+    assert agreement["a"]["iPhone15,2 CPU"] == 3
+    assert set(agreement) == {"a", "iPhone15,2 CPU", "iPhone15,2 CPU and Neural Engine"}
+    described = {m.name: m for m in comparison.models}
+    assert described["iPhone15,2 CPU"].engine == "Core ML on iPhone15,2, iOS 26.1, CPU"
+    assert described["iPhone15,2 CPU"].milliseconds == pytest.approx(1.5)
+    assert described["a"].engine != described["iPhone15,2 CPU"].engine
+
+
+def test_another_export_is_not_answered_from_the_store(photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    first = compare(
+        {"a": classifier(0)}, photos, store, devices=[device_json(photos, tmp_path / "d.json", ["p00.png"])]
+    )
+    again = compare(
+        {"a": classifier(0)}, photos, store, devices=[device_json(photos, tmp_path / "d.json", ["p00.png"], noise=50.0)]
+    )
+    neural = "iPhone15,2 CPU and Neural Engine"
+    assert first.predictions(neural, "p00.png") != again.predictions(neural, "p00.png")
+
+
+def test_what_the_app_writes_is_what_is_read() -> None:
+    source = swift_sources()["Proof.swift"]
+    assert f'let format = "{FORMAT}"' in source
+    for key in (
+        "model",
+        "fingerprint",
+        "labels",
+        "device",
+        "runs",
+        "processor",
+        "milliseconds",
+        "scores",
+        "machine",
+        "system",
+    ):
+        assert f"let {key}:" in source
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "not a device's proof"),
+        ('{"format": "coreproof device 9"}', "not a device's proof"),
+        (f'{{"format": "{FORMAT}"}}', "damaged"),
+    ],
+)
+def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "device.json"
+    path.write_text(text)
+    with pytest.raises(LineupError, match=message):
+        read_device(path)
+
+
+def test_photos_that_the_phone_never_saw_are_said(photos: Path, tmp_path: Path) -> None:
+    file = device_json(photos, tmp_path / "device.json", ["p00.png"])
+    document = json.loads(file.read_text())
+    for run in document["runs"]:
+        run["scores"] = {"elsewhere.png": run["scores"]["p00.png"]}
+    file.write_text(json.dumps(document))
+    with pytest.raises(PhotoError, match="none of these photos"):
+        compare({"a": classifier(0)}, photos, devices=[file])
