@@ -221,7 +221,9 @@ def _standing(patient: Patient) -> Standing:
     wrong_labels, missed = _wrong_labels(patient), patient.misclassified or 0
     found = patient.verification
     if found is None:
-        return (0, len(loud), wrong_labels, 0, len(patient.problems), missed, 0.0)
+        lost = patient.lost
+        ruin = sum(min(error, 1e3) for error in lost.values())
+        return (0, len(loud), wrong_labels, len(lost), len(patient.problems), missed, ruin)
     wrong = [row for row in found.rows if not row.agrees]
     outputs = sum(row.how == "output" for row in wrong)
     error = sum(min(row.judgement.rms_relative_error, 1e3) for row in found.outputs)
@@ -242,7 +244,8 @@ def _describe(patient: Patient) -> str:
     found = patient.verification
     if found is None:
         count = len(patient.problems)
-        return "runs" if not count else f"runs, {count} problem{'s' if count > 1 else ''}"
+        ruined = f", float16 ruins {', '.join(map(repr, patient.lost))}" if patient.lost else ""
+        return f"runs{ruined}" if not count else f"runs{ruined}, {count} problem{'s' if count > 1 else ''}"
     wrong = sum(not row.agrees for row in found.rows)
     if not wrong:
         return f"all {len(found.rows)} compared values agree with the source"

@@ -113,6 +113,31 @@ class Patient:
 
         return layer_weights(self.model, layer)
 
+    @cached_property
+    def lost(self) -> Mapping[str, float]:
+        """The outputs that float16, as the model stores it, ruins, with their errors: seen without a source.
+
+        The model's own inputs are asked for: photos where there are any, else random values.
+        """
+        from coreproof.verify.lost import lost_outputs, stores_halves
+
+        if not (stores_halves(self.model) and self.runs):
+            return {}
+        return lost_outputs(self.model, self.own_feeds)
+
+    @property
+    def own_feeds(self) -> Sequence[Mapping[str, Any]]:
+        """What the model is fed where there may be no source to share it with."""
+        from coreproof.verify.given import photo_feeds
+        from coreproof.verify.inputs import random_sample
+
+        if self._feeds is not None or self.reference is not None:
+            return self.feeds.model
+        takes_pictures = any(f.image is not None for f in self.model.signature.inputs)
+        if self.photos and (takes_pictures or self.feeding is not None):
+            return photo_feeds(self.model, self.model, self.photos[:2], (self.feeding, self.feeding)).candidate
+        return [random_sample(self.model.signature, self.model.signature)[1]]
+
     @property
     def right_labels(self) -> tuple[str | int, ...] | None:
         """The class labels as they should be: given by the user, else the source's own."""
