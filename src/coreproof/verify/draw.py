@@ -143,8 +143,8 @@ def picture(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.
 def table_rows(graph: Graph, name: str) -> int | None:
     """How many rows the smallest table has that the input ``name`` picks from; None where it picks from none.
 
-    Followed are the operators that hand indices on unchanged (or choose between them and others). Values beyond the last row are an error in some engines
-    and another row in others, so that a random index has to stay within.
+    Followed are the operators that hand indices on unchanged, or choose between them and others. Values beyond the last
+    row are an error in some engines and another row in others, so that a random index has to stay within.
     """
     return min(_tables(graph, name, set()), default=None)
 
