@@ -1,0 +1,79 @@
+"""The features of an ML Program under surgery: what its description and its function say about inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from coreproof.errors import EditError
+from coreproof.model.coreml_proto import FeatureTypes_pb2, Model_pb2
+
+ARRAY_DTYPES = {
+    "float16": FeatureTypes_pb2.ArrayFeatureType.FLOAT16,
+    "float32": FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
+    "int32": FeatureTypes_pb2.ArrayFeatureType.INT32,
+}
+"""The dtypes that a multi-array of an ML Program can have."""
+HALF_FEATURES_SINCE = 7
+"""The specification version from which features may be float16 (iOS 16)."""
+
+
+def description_of(spec: Any, function: str) -> Any:
+    """What describes the features of one function: its own description where there are several functions."""
+    for own in spec.description.functions:
+        if own.name == function:
+            return own
+    return spec.description
+
+
+def all_features(description: Any) -> Iterator[Any]:
+    """The inputs, outputs and states."""
+    yield from description.input
+    yield from description.output
+    yield from description.state
+
+
+def carried_dtype(dtype: str, specification: int) -> str:
+    """The dtype of the multi-array that carries a value of ``dtype`` in or out, where a feature cannot have it itself."""
+    if dtype == "float16":
+        return "float16" if specification >= HALF_FEATURES_SINCE else "float32"
+    if dtype in ARRAY_DTYPES:
+        return dtype
+    if dtype in ("float64", "bfloat16"):
+        return "float32"
+    if dtype in ("bool", "int8", "uint8", "int16", "uint16"):
+        return "int32"
+    raise EditError(f"a value of dtype {dtype} cannot be a feature", expected=", ".join(ARRAY_DTYPES), found=dtype)
+
+
+def array_feature(name: str, dtype: str, shape: Sequence[int | None]) -> Any:
+    """The description of a multi-array; without a shape where some lengths are known only when the program runs."""
+    feature = Model_pb2.FeatureDescription(name=name)
+    feature.type.multiArrayType.dataType = ARRAY_DTYPES[dtype]
+    if None not in shape:
+        feature.type.multiArrayType.shape.extend(n for n in shape if n is not None)
+    return feature
+
+
+def place_of(features: Any, name: str | None) -> int | None:
+    """Where the feature of that name stands."""
+    return next((i for i, f in enumerate(features) if f.name == name), None)
+
+
+def declare_array(feature: Any, dtype: str, shape: Sequence[int | None]) -> None:
+    """Gives a described multi-array another dtype and shape; its words stay, the shapes that it could also have go."""
+    fresh = array_feature(feature.name, dtype, shape)
+    optional = feature.type.isOptional
+    feature.type.CopyFrom(fresh.type)
+    feature.type.isOptional = optional
+
+
+def rename_features(description: Any, old: str, new: str) -> None:
+    """Renames a feature wherever the description names it."""
+    for feature in all_features(description):
+        if feature.name == old:
+            feature.name = new
+    if description.predictedFeatureName == old:
+        description.predictedFeatureName = new
+    if description.predictedProbabilitiesName == old:
+        description.predictedProbabilitiesName = new
