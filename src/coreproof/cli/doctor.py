@@ -121,11 +121,11 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
     for number, finding in enumerate(diagnosis, start=1):
         for line in _lines(number, finding):
             console.print(line, soft_wrap=True)
-    console.print(Text("before  ", style="dim") + Text(diagnosis.before))
+    console.print(Text("before  ", style="dim") + Text(diagnosis.before), soft_wrap=True)
     if diagnosis.cured is None:
         console.print("nothing could be repaired; see above for what is needed")
         return
-    console.print(Text("after   ", style="dim") + Text(diagnosis.after))
+    console.print(Text("after   ", style="dim") + Text(diagnosis.after), soft_wrap=True)
     if out is None:
         console.print("the repairs were tried on a copy; --fix OUT writes it")
     else:
