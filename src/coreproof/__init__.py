@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from coreproof.surgery.diff import diff as diff
     from coreproof.surgery.edit import Edit as Edit
     from coreproof.surgery.edit import edit as edit
-    from coreproof.verify.recording import record as record
     from coreproof.surgery.shrink import shrink as shrink
+    from coreproof.verify.recording import record as record
     from coreproof.verify.verify import verify as verify
 
 __version__ = "0.1.0"

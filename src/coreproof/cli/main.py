@@ -7,7 +7,7 @@ import sys
 import typer
 
 from coreproof.cli import app as app_
-from coreproof.cli import compare, convert, diff, doctor, edit, predict, prove, show, verify, view
+from coreproof.cli import compare, convert, diff, doctor, edit, predict, prove, show, shrink, verify, view
 from coreproof.errors import CoreproofError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("verify")(verify.command)
 app.command("doctor")(doctor.command)
 app.command("edit")(edit.command)
 app.command("diff")(diff.command)
+app.command("shrink")(shrink.command)
 app.command("compare")(compare.command)
 app.command("app")(app_.command)
 app.command("view")(view.command)

@@ -44,6 +44,8 @@ class Search:
 
     ``feedable`` and ``observable`` limit where a model may begin and end (None: anywhere); ``starts`` are good guesses, tried
     first; ``keep`` is called with every better sub-model; ``tried`` holds what is known of plans already.
+    ``known_faulty``: the caller has seen that the whole model shows the fault. ``skip`` False: layers are cut off, but none is
+    left out between others, which changes what those compute. ``resize`` False: inputs keep their shapes.
     """
 
     cutter: Cutter
@@ -52,7 +54,9 @@ class Search:
     feedable: Collection[str] | None = None
     observable: Collection[str] | None = None
     starts: Sequence[Plan] = ()
+    skip: bool = True
     resize: bool = True
+    known_faulty: bool = False
     keep: Callable[[Model, Plan], None] | None = None
     plan: Plan = field(default_factory=Plan)
     tried: dict[str, bool] = field(default_factory=dict)
@@ -86,7 +90,7 @@ class Search:
     # asking
 
     def _check_whole(self) -> None:
-        if self.plan == Plan() and not self._faulty(self.cutter.model, self.plan):
+        if not self.known_faulty and not self._faulty(self.cutter.model, Plan()):
             raise InputError(
                 "the model does not show the fault, so there is nothing to shrink",
                 where=self.cutter.model.name,
@@ -114,7 +118,7 @@ class Search:
         self.tests += 1
         if not self.still_faulty(model):
             return False
-        if self.keep is not None:
+        if self.keep is not None and plan != Plan():
             self.keep(model, plan)
         return True
 
@@ -212,7 +216,7 @@ class Search:
         ending = [name for name in leaving if name in cut.outputs]
         if not ending and self._can_feed(leaving):
             yield replace(plan, inputs=plan.inputs | set(leaving))
-        if len(leaving) == 1:
+        if self.skip and len(leaving) == 1:
             for source in entering:
                 if self.cutter.same_type(source, leaving[0]):
                     yield replace(plan, bypassed=(*plan.bypassed, (leaving[0], source)))

@@ -1,0 +1,278 @@
+"""``coreproof shrink``: the smallest part of a model that still shows a fault, for a bug report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coreproof.cli.options import ModelArgument, Trust
+from coreproof.cli.progress import progress
+from coreproof.errors import InputError
+
+if TYPE_CHECKING:
+    from coreproof.model.base import Model
+    from coreproof.surgery.cutting import Plan
+    from coreproof.surgery.shrink import Search
+
+_SUFFIXES = {"onnx": ".onnx", "neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}
+
+
+def command(
+    model: ModelArgument,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            "--while",
+            help="A shell command that succeeds (exit code 0) WHILE THE FAULT IS THERE. {} is the candidate's path; without "
+            "{} it comes last. COREPROOF_MODEL holds it too.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="The source: the fault is that the model computes something else.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the smallest part is written.", show_default="MODEL.small")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a command counts as failed.", min=0.1)] = 120,
+    only_cut: Annotated[
+        bool, typer.Option("--only-cut", help="Never skip a layer between others: every value stays what it was.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    trust: Trust = False,
+) -> None:
+    """Cut a model down to the smallest part that still shows a fault, for a bug report.
+
+    The fault is one that a command sees (--while), a difference from the source (--against), or, without both, the
+    first thing that keeps the model from running. What is smallest so far always stands at OUT; a search that was
+    interrupted goes on where it was. Exit 0 when a smaller part was found, 1 when nothing can be left out.
+
+      coreproof shrink net.onnx --while "coreproof show {} | grep -q HardSwish"
+      coreproof shrink net.mlpackage --while "! python run_it.py {}"
+    """
+    from coreproof.model.load import load
+    from coreproof.surgery.cutting import cutter
+    from coreproof.surgery.shrink import Search
+
+    if test is not None and against is not None:
+        raise InputError(
+            "a fault is seen by a command or by a source, not by both", fix="leave --while or --against out"
+        )
+    whole = load(model, trust=trust)
+    suffix = _suffix(whole)
+    target = out or Path(f"{whole.name}.small{suffix}")
+    with contextlib.ExitStack() as stack, progress() as report:
+        log = _Log(target, f"{test or against or 'inspection'}\n{_digest(whole)}\n{only_cut}")
+        search = Search(cutter(whole), lambda _: True, report=report, tried=log.tried, keep=log.keep, known_faulty=True)
+        said = stack.enter_context(_fault(search, whole, test, against, suffix, timeout, trust, log))
+        search.skip = search.skip and not only_cut
+        search.plan = log.plan(search.plan)
+        small = search.run()
+        extra = said(small)
+    written = small.save(target)
+    log.close()
+    document = _document(search, written, extra)
+    typer.echo(json.dumps(document, indent=2, default=str) if as_json else "\n".join(_lines(search, document, test)))
+    raise typer.Exit(0 if document["layers"] < document["of"] else 1)
+
+
+Evidence = Callable[["Model"], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def _fault(
+    search: Search,
+    whole: Model,
+    test: str | None,
+    against: str | None,
+    suffix: str,
+    timeout: float,
+    trust: bool,
+    log: _Log,
+) -> Iterator[Evidence]:
+    """Gives the search its test, and how the fault is told of the part that is left."""
+    from coreproof.model.load import load
+    from coreproof.surgery.divergence import Divergence, beside, has_problem, loud_problem
+
+    if test is not None:
+        with tempfile.TemporaryDirectory(prefix="coreproof-") as scratch:
+            runner = CommandTest(test, Path(scratch) / f"candidate{suffix}", timeout)
+            runner.check(whole)
+            search.still_faulty = runner
+            yield lambda small: {"command": test}
+        return
+    problem = loud_problem(whole)
+    if problem is not None:
+        found = problem
+        search.still_faulty = lambda model: has_problem(model, found)
+        search.feedable = beside(search.cutter, found)
+        yield lambda small: {"fault": str(found)}
+        return
+    if against is None:
+        raise InputError(
+            "inspection finds nothing that keeps the model from running",
+            where=whole.name,
+            fix="say what is wrong with it: --while COMMAND, or --against SOURCE",
+        )
+    with Divergence(whole, load(against, trust=trust)) as divergence:
+        search.still_faulty = divergence.still_faulty
+        search.feedable, search.observable = divergence.feedable, divergence.observable
+        search.starts = divergence.starts(search.cutter)
+        search.skip = search.resize = False
+        yield lambda small: _evidence(divergence, small, log.target)
+
+
+def _evidence(divergence: Any, small: Model, target: Path) -> dict[str, Any]:
+    """Writes what the part is fed and what the source has at its outputs."""
+    import numpy as np
+
+    path = target.with_name(f"{target.stem}.npz")
+    np.savez(path, **divergence.evidence(small))
+    first = divergence.verification.first_divergence
+    return {"fault": f"{first.candidate}: {first.judgement.problem}", "values": str(path)}
+
+
+@dataclass(frozen=True)
+class CommandTest:
+    """A shell command as a test of a model: the fault is there while it succeeds."""
+
+    command: str
+    path: Path
+    timeout: float
+
+    def __call__(self, model: Model) -> bool:
+        return self._run(model)[0] == 0
+
+    def check(self, whole: Model) -> None:
+        """Raises InputError with what the command says when it does not see the fault in the whole model."""
+        code, said = self._run(whole)
+        if code != 0:
+            raise InputError(
+                "the command does not see the fault in the whole model",
+                where=self.line,
+                expected="exit code 0, which means: the fault is there",
+                found=f"exit code {code}" + (f", having said: {said}" if said else ""),
+                fix="a command that fails because of the fault is negated with a leading '! '",
+            )
+
+    @property
+    def line(self) -> str:
+        """The command with the candidate's path in it."""
+        path = shlex.quote(str(self.path))
+        return self.command.replace("{}", path) if "{}" in self.command else f"{self.command} {path}"
+
+    def _run(self, model: Model) -> tuple[int | str, str]:
+        model.save(self.path)
+        process = subprocess.Popen(
+            self.line,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "COREPROOF_MODEL": str(self.path)},
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+        try:
+            said, _ = process.communicate(timeout=self.timeout)
+        except subprocess.TimeoutExpired:
+            return f"none within {self.timeout:g} s", ""
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        return process.returncode, " ".join(said.split())[-300:]
+
+
+class _Log:
+    """What a search found so far, beside its output: the best plan, and the answer to every plan that was tried."""
+
+    def __init__(self, target: Path, task: str) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.shrink.json")
+        self._task = blake2b(task.encode(), digest_size=12).hexdigest()
+        self._best: dict[str, Any] | None = None
+        self.tried: dict[str, bool] = {}
+        with contextlib.suppress(OSError, ValueError):
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            if stored.get("task") == self._task:
+                self._best, self.tried = stored["best"], stored["tried"]
+
+    def plan(self, otherwise: Plan) -> Plan:
+        """Where a search goes on."""
+        from coreproof.surgery.cutting import Plan
+
+        return otherwise if self._best is None else Plan.from_json(self._best)
+
+    def keep(self, model: Model, plan: Plan) -> None:
+        """Writes a better part to the output, and the plan beside it."""
+        from coreproof.model.atomic import replacing
+
+        model.save(self.target)
+        self._best = plan.to_json()
+        document = {"task": self._task, "best": self._best, "tried": self.tried}
+        with replacing(self.path) as fresh:
+            fresh.write_text(json.dumps(document), encoding="utf-8")
+
+    def close(self) -> None:
+        """The search is at its end; there is nothing to go on from."""
+        self.path.unlink(missing_ok=True)
+
+
+def _suffix(model: Model) -> str:
+    if model.path is not None and model.path.suffix in (".onnx", ".mlmodel", ".mlpackage"):
+        return model.path.suffix
+    return _SUFFIXES.get(model.format, ".onnx")
+
+
+def _digest(model: Model) -> str:
+    """Something that changes when the model's file does."""
+    if model.path is None:
+        return model.name
+    files = sorted(p for p in model.path.rglob("*") if p.is_file()) if model.path.is_dir() else [model.path]
+    return repr([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+
+
+def _document(search: Search, written: Path, extra: dict[str, Any]) -> dict[str, Any]:
+    cut = search.slice
+    return {
+        "model": str(written),
+        "layers": len(cut.steps),
+        "of": len(search.cutter.steps),
+        "tests": search.tests,
+        "inputs": list(cut.inputs),
+        "outputs": list(cut.outputs),
+        "left": [{"layer": s.name, "operator": s.operator, "reads": s.reads, "makes": s.makes} for s in cut.steps],
+        **extra,
+    }
+
+
+def _lines(search: Search, document: dict[str, Any], test: str | None) -> list[str]:
+    """What is left, and how the fault is seen again."""
+    head = f"{document['model']}: {document['layers']} of {document['of']} layers, after {document['tests']} tests"
+    lines = [
+        head,
+        *(f"  {s.name}  {s.operator}  {', '.join(s.reads)} -> {', '.join(s.makes)}" for s in search.slice.steps[:12]),
+    ]
+    if len(search.slice.steps) > 12:
+        lines.append(f"  and {len(search.slice.steps) - 12} more: coreproof show {document['model']}")
+    if "fault" in document:
+        lines.append(f"fault: {document['fault']}")
+    if "values" in document:
+        lines.append(f"inputs, and what the source has at the outputs: {document['values']}")
+    if test is not None:
+        path = shlex.quote(document["model"])
+        lines.append(f"see it again: {test.replace('{}', path) if '{}' in test else f'{test} {path}'}")
+    return lines
