@@ -56,7 +56,8 @@ def _suspicion(patient: Patient, row: Row, node: Node) -> Suspicion | None:
     if not better:
         return None
     # a repair in place goes before one that needs a newer version, unless it is much worse
-    better.sort(key=lambda m: (m[0] > 100 * min(b[0] for b in better) + 1e-4,))
+    bar = 100 * min(error for error, _, _ in better) + 1e-4
+    better.sort(key=lambda m: m[0] > bar)
     return Suspicion(
         rule=RULE,
         layer=node.name,

@@ -1,0 +1,70 @@
+"""Pad amounts in the order of another format."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coreproof.model.coreml import CoreMLModel
+from coreproof.model.onnx import OnnxModel
+from coreproof.surgery.diagnose import diagnose
+from tests.convert.coreml_to_onnx.neuralnetwork.networks import network
+from tests.surgery.rules.patients import assert_cured, assert_healthy, convolution, named, onnx_model, weights
+
+RULE = "constantpad-order"
+
+
+def padded(*amounts: int, channels: int = 3) -> CoreMLModel:
+    return network(
+        [
+            named("first pad", "constantPad", "x", "p", padAmounts=amounts, padToGivenOutputSizeMode=False),
+            convolution("conv", "p", "c", weights(4, channels, 3, 3)),
+            named("second pad", "constantPad", "c", "q", padAmounts=amounts),
+            convolution("out", "q", "y", weights(2, 4, 3, 3)),
+        ],
+        {"x": (1, 3, 8, 8)},
+        {"y": None},
+        exact=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [((0, 0, 1, 1, 0, 0, 1, 1), (0, 0, 0, 0, 1, 1, 1, 1)), ((0, 0, 2, 1, 0, 0, 3, 4), (0, 0, 0, 0, 2, 3, 1, 4))],
+)
+def test_both_pads_are_put_right(wrong: tuple[int, ...], right: tuple[int, ...]) -> None:
+    found = assert_cured(padded(*wrong), padded(*right), RULE, "first pad")
+    assert "'second pad'" in found[0].evidence
+    assert_healthy(padded(*right))
+
+
+def quiet(*amounts: int) -> CoreMLModel:
+    return network(
+        [
+            named("pad", "constantPad", "x", "p", padAmounts=amounts),
+            convolution("out", "p", "y", weights(2, 3, 3, 3)),
+        ],
+        {"x": (1, 3, 8, 8)},
+        {"y": None},
+        exact=True,
+    )
+
+
+def quiet_source(*pads: int) -> OnnxModel:
+    return onnx_model(
+        [("Pad", "x n", "p", {}), ("Conv", "p w", "y", {"pads": [1, 1, 1, 1]})],
+        {"x": [1, 3, 8, 8]},
+        {"y": None},
+        n=np.array(pads),
+        w=weights(2, 3, 3, 3),
+    )
+
+
+def test_a_silent_one_is_seen_with_the_source() -> None:
+    broken, right = quiet(0, 0, 0, 0, 1, 1, 3, 3), quiet(0, 0, 0, 0, 1, 3, 1, 3)
+    assert diagnose(broken).healthy
+    # read by columns and rows exchanged: the same sizes, another place
+    source = quiet_source(0, 0, 3, 3, 0, 0, 1, 1)
+    swapped = quiet(0, 0, 0, 0, 1, 3, 1, 3)
+    assert_cured(swapped, quiet(0, 0, 0, 0, 3, 1, 3, 1), RULE, "pad", source=source)
+    assert_healthy(right, quiet_source(0, 0, 1, 1, 0, 0, 3, 3))
