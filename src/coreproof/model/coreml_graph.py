@@ -173,12 +173,24 @@ def _is_short(setting: Any) -> bool:
     return not isinstance(setting, tuple) or len(setting) <= 16
 
 
+_DATA = ("x", "input", "values", "data", "query", "cond", "y")
+
+
+def ordered_arguments(operation: Any) -> list[tuple[str, Any]]:
+    """The arguments of an operation, data first, then by name: a file keeps them in no order."""
+    return sorted(operation.inputs.items(), key=lambda item: (item[0] not in _DATA, _place(item[0]), item[0]))
+
+
+def _place(key: str) -> int:
+    return _DATA.index(key) if key in _DATA else 0
+
+
 def _operation_node(operation: Any, values: Mapping[str, Value], settings: Mapping[str, Any]) -> Node:
     """Short constants (strides, pads, axes, ...) are shown as what they are, attributes; long ones as parameters."""
     inputs: list[str] = []
     attributes: dict[str, Any] = {}
     parameters: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for key, argument in operation.inputs.items():
+    for key, argument in ordered_arguments(operation):
         for binding in argument.arguments:
             if binding.WhichOneof("binding") == "value":
                 attributes[key] = immediate(binding.value)

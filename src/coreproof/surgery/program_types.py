@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.errors import ConversionError, EditError
 from coreproof.model.coreml import CoreMLModel
+from coreproof.surgery.program_operations import names_read
 from coreproof.surgery.program_weights import MIL_NUMBERS, set_tensor_type
 
 CAST_DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
@@ -182,20 +183,6 @@ def _lengths_known_as_open(before: Shape | None, shape: Shape) -> bool:
     if before is None or len(before) != len(shape):
         return False
     return all(b is None for b, n in zip(before, shape, strict=True) if n is None)
-
-
-def names_read(operation: Any) -> Iterator[str]:
-    """The values that an operation reads, those that its nested blocks read from outside included."""
-    for argument in operation.inputs.values():
-        for binding in argument.arguments:
-            if binding.WhichOneof("binding") == "name":
-                yield binding.name
-    for block in operation.blocks:
-        own = {named.name for named in block.inputs}
-        for inner in block.operations:
-            yield from (name for name in names_read(inner) if name not in own)
-            own.update(output.name for output in inner.outputs)
-        yield from (name for name in block.outputs if name not in own)
 
 
 def write_lengths(operations: Iterable[Any], shapes: Mapping[str, Shape]) -> None:

@@ -63,7 +63,7 @@ class WeightStore:
         return append_blob(path, array)
 
     def lend(self, model: CoreMLModel) -> None:
-        """Keeps the folder, and the original that may own it, as long as ``model`` lives."""
+        """Keeps the folder as long as ``model`` lives."""
         weakref.finalize(model, _hold, self)
 
 

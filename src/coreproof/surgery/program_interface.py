@@ -1,0 +1,142 @@
+"""The inputs and outputs of an ML Program: declared, taken away, cast where a feature cannot have the dtype of its value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from coreproof.errors import EditError
+from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.surgery.program_features import array_feature, carried_dtype, declare_array, place_of
+from coreproof.surgery.program_operations import keep_name, names_read, rename_in, rename_reads
+from coreproof.surgery.program_state import ProgramState
+from coreproof.surgery.program_weights import set_tensor_type, tensor_type, text_value
+
+
+class ProgramInterface(ProgramState):
+    """What enters and leaves: the description's features, the function's inputs and the block's outputs, kept alike."""
+
+    def set_output(self, value: str, instead_of: str | None = None) -> None:
+        self.require_value(value)
+        self._renew_types()
+        outputs = self._description.output
+        if value in self.graph.inputs or (self.is_constant(value) and self.graph.producer(value) is None):
+            raise EditError(
+                f"{value!r} cannot be an output: it is an input or a constant",
+                where=self._where,
+                fix="insert an identity behind it",
+            )
+        place = place_of(outputs, instead_of)
+        if instead_of is not None and place is None:
+            raise EditError(f"there is no output {instead_of!r}", expected=", ".join(f.name for f in outputs))
+        if value != instead_of and place_of(outputs, value) is not None:
+            raise EditError(f"{value!r} is an output already", where=self._where)
+        dtype, shape = self._type(value)
+        carried = carried_dtype(dtype, self._spec.specificationVersion)
+        if carried != dtype:
+            self._cast_output(value, carried)
+        feature = array_feature(value, carried, shape)
+        if place is None:
+            outputs.append(feature)
+            self._block.outputs.append(value)
+        else:
+            self._forget(str(instead_of))
+            if value == instead_of:
+                feature.shortDescription = outputs[place].shortDescription
+            outputs[place].CopyFrom(feature)
+            self._block.outputs[list(self._block.outputs).index(str(instead_of))] = value
+        self._changed()
+
+    def _cast_output(self, value: str, carried: str) -> None:
+        """Lets ``value`` name what is cast for the outside; within it is called by another name from now on."""
+        inner = self._free(f"{value}_uncast")
+        rename_in(self._block, value, inner)
+        self._graph = None
+        self._add_cast(inner, value, carried, self._index_of(inner) + 1)
+
+    def _add_cast(self, source: str, made: str, dtype: str, place: int) -> None:
+        short = {"float16": "fp16", "float32": "fp32"}.get(dtype, dtype)
+        _, shape = self._type(source)
+        constant = MIL_pb2.Operation(type="const")
+        setting = self._free(f"{made}_dtype_0")
+        constant.attributes["name"].CopyFrom(text_value(setting))
+        constant.attributes["val"].CopyFrom(text_value(short))
+        constant.outputs.add(name=setting).type.CopyFrom(tensor_type("str", ()))
+        cast = MIL_pb2.Operation(type="cast")
+        cast.attributes["name"].CopyFrom(text_value(self._free(made + "_cast")))
+        cast.inputs["x"].arguments.add(name=source)
+        cast.inputs["dtype"].arguments.add(name=setting)
+        cast.outputs.add(name=made).type.CopyFrom(tensor_type(dtype, shape))
+        self._block.operations.insert(place, constant)
+        self._block.operations.insert(place + 1, cast)
+        self._graph = self._view = None
+
+    def drop_output(self, name: str) -> None:
+        outputs = self._description.output
+        place = place_of(outputs, name)
+        if place is None:
+            raise EditError(f"there is no output {name!r}", expected=", ".join(f.name for f in outputs), found=name)
+        del outputs[place]
+        if name in self._block.outputs:
+            self._block.outputs.remove(name)
+        self._forget(name)
+        self._changed()
+
+    def _forget(self, name: str) -> None:
+        """A feature that goes is no classifier's any more."""
+        if self._description.predictedFeatureName == name:
+            self._description.predictedFeatureName = ""
+        if self._description.predictedProbabilitiesName == name:
+            self._description.predictedProbabilitiesName = ""
+
+    def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
+        carried = carried_dtype(dtype, self._spec.specificationVersion)
+        lengths = [int(n) for n in shape]
+        place = place_of(self._description.input, value)
+        if place is not None:
+            declare_array(self._description.input[place], carried, lengths)
+            named = next(n for n in self._function.inputs if n.name == value)
+            set_tensor_type(named.type, carried, lengths)
+            self._changed(*self._read_from(value))
+            return
+        self._identifier(value)
+        self._step_aside(value)
+        self._description.input.append(array_feature(value, carried, lengths))
+        named = self._function.inputs.add(name=value)
+        set_tensor_type(named.type, carried, lengths)
+        self._graph = self._view = None
+        if carried != dtype:
+            inner = self._free(f"{value}_to_{dtype}")
+            for operation in self._block.operations:
+                rename_reads(operation, value, inner)
+            self._add_cast(value, inner, dtype, 0)
+        self._changed(*self._read_from(value))
+
+    def _step_aside(self, value: str) -> None:
+        """What makes ``value`` so far goes, or calls it by another name where it makes other values as well."""
+        maker = next((op for op in self._block.operations if any(o.name == value for o in op.outputs)), None)
+        if maker is None:
+            return
+        if len(maker.outputs) > 1:
+            keep_name(maker)
+            for output in maker.outputs:
+                if output.name == value:
+                    output.name = self._free(f"{value}_unread")
+            return
+        read = list(names_read(maker))
+        del self._block.operations[self._index_of(value)]
+        self._drop_unread(read)
+
+    def _read_from(self, value: str) -> list[str]:
+        return [o.name for op in self._block.operations if value in names_read(op) for o in op.outputs]
+
+    def drop_input(self, name: str) -> None:
+        inputs = self._description.input
+        place = place_of(inputs, name)
+        if place is None:
+            raise EditError(f"there is no input {name!r}", expected=", ".join(f.name for f in inputs), found=name)
+        del inputs[place]
+        for index, named in enumerate(self._function.inputs):
+            if named.name == name:
+                del self._function.inputs[index]
+                break
+        self._changed()

@@ -1,0 +1,185 @@
+"""ProgramState: an ML Program laid open: its parts, the model that it is now, and the types that follow from every edit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from coreproof.errors import EditError
+from coreproof.model.base import Model
+from coreproof.model.coreml import CoreMLModel
+from coreproof.model.coreml_graph import program_graph
+from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
+from coreproof.model.graph import Graph
+from coreproof.surgery.body import Body
+from coreproof.surgery.program_features import carried_dtype, declare_array, description_of, place_of
+from coreproof.surgery.program_operations import (
+    all_operations,
+    bindings,
+    is_constant,
+    names_read,
+    operation_name,
+    ordered,
+)
+from coreproof.surgery.program_types import TypeFollower
+from coreproof.surgery.program_weights import WeightStore
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ProgramState(Body):
+    """The main function of an ML Program, its constants, its weight file and its description, and what all primitives need."""
+
+    def __init__(self, model: Model) -> None:
+        assert isinstance(model, CoreMLModel)
+        self._origin = model
+        self._spec = Model_pb2.Model()
+        self._spec.CopyFrom(model.spec)
+        program = self._spec.mlProgram
+        chosen = self._spec.description.defaultFunctionName or "main"
+        self._name = chosen if chosen in program.functions else next(iter(program.functions))
+        self._function = program.functions[self._name]
+        self._block = self._function.block_specializations[self._function.opset]
+        self._description = description_of(self._spec, self._name)
+        self._store = WeightStore(model)
+        self._view: CoreMLModel | None = None
+        self._graph: Graph | None = None
+        self._stale: set[str] = set()
+
+    @property
+    def model(self) -> CoreMLModel:
+        self._renew_types()
+        return self._seen()
+
+    @property
+    def graph(self) -> Graph:
+        if self._graph is None:
+            self._graph = program_graph(self._spec.mlProgram, self._name)
+        return self._graph
+
+    def close(self) -> CoreMLModel:
+        self._renew_types()
+        return self._model(self._spec)
+
+    def _seen(self) -> CoreMLModel:
+        if self._view is None:
+            self._view = self._model(self._spec)
+        return self._view
+
+    def _model(self, spec: Any) -> CoreMLModel:
+        made = self._origin.with_spec(spec, self._store.folder)
+        self._store.lend(made)
+        return made
+
+    def _changed(self, *values: str) -> None:
+        """The graph is another one; what makes ``values`` may make another type of them."""
+        self._view = self._graph = None
+        self._stale.update(values)
+
+    def _renew_types(self) -> TypeFollower | None:
+        """Makes the declared types behind the edits follow again, those of the outputs' features included."""
+        if not self._stale:
+            return None
+        follower = TypeFollower(self._seen(), self._function, self._stale)
+        follower.follow(self._block.operations)
+        self._stale.clear()
+        self._view = self._graph = None
+        for name in follower.changed:
+            place = place_of(self._description.output, name)
+            if place is not None and self._description.output[place].type.WhichOneof("Type") == "multiArrayType":
+                dtype, shape = self._type(name)
+                feature = self._description.output[place]
+                declare_array(feature, carried_dtype(dtype, self._spec.specificationVersion), shape)
+        return follower
+
+    def _type(self, value: str) -> tuple[str, tuple[int | None, ...]]:
+        """dtype and shape as declared; EditError where the value is no tensor."""
+        known = self.graph.values[value]
+        if known.shape is None or known.dtype is None:
+            raise EditError(f"the value {value!r} is no tensor", where=self._where, found=known.dtype)
+        return known.dtype, tuple(d if isinstance(d, int) else None for d in known.shape)
+
+    @property
+    def _where(self) -> str:
+        return self._origin.where
+
+    # finding
+
+    def _find(self, layer: str) -> tuple[int, Any]:
+        name = self.node(layer).name
+        for index, operation in enumerate(self._block.operations):
+            if operation.type != "const" and operation_name(operation) == name:
+                return index, operation
+        raise AssertionError(name)
+
+    def _constants(self) -> dict[str, Any]:
+        """The operations that make constants, by what they make."""
+        return {o.name: op for op in self._block.operations if is_constant(op) for o in op.outputs}
+
+    def _index_of(self, value: str) -> int:
+        return next(i for i, op in enumerate(self._block.operations) if any(o.name == value for o in op.outputs))
+
+    def _free(self, wish: str) -> str:
+        taken = {
+            n
+            for op in all_operations(self._block.operations)
+            for n in (*(o.name for o in op.outputs), operation_name(op))
+        }
+        taken.update(named.name for named in self._function.inputs)
+        wish = re.sub(r"[^A-Za-z0-9_]", "_", wish)
+        name, number = wish, 1
+        while name in taken:
+            name, number = f"{wish}_{number}", number + 1
+        return name
+
+    def _identifier(self, name: str) -> str:
+        if not _IDENTIFIER.fullmatch(name):
+            safe = re.sub(r"[^A-Za-z0-9_]", "_", name)
+            raise EditError(
+                f"{name!r} cannot be a name in an ML Program",
+                expected="letters, digits and underscores, not a digit first",
+                found=name,
+                fix=f"call it {safe if not safe[:1].isdigit() else '_' + safe}",
+            )
+        return name
+
+    def _readers(self, value: str) -> int:
+        """How many places name the value: arguments, in nested blocks too, and outputs."""
+        places = [b.name for op in all_operations(self._block.operations) for _, b in bindings(op)]
+        nested = [
+            name for op in all_operations(self._block.operations) for block in op.blocks for name in block.outputs
+        ]
+        return [*places, *nested, *self._block.outputs].count(value)
+
+    def _drop_unread(self, names: Iterable[str]) -> None:
+        """Constants that only a changed layer read go with it, and what those were made from."""
+        constants = self._constants()
+        for name in dict.fromkeys(names):
+            operation = constants.get(name)
+            if operation is None or any(self._readers(o.name) for o in operation.outputs):
+                continue
+            read = list(names_read(operation))
+            del self._block.operations[self._index_of(name)]
+            self._drop_unread(read)
+        self._graph = self._view = None
+
+    def _sort(self) -> None:
+        """Moves operations behind what they read, where they do not stand there; EditError where they read in a circle."""
+        operations = list(self._block.operations)
+        made: set[str] = {named.name for named in self._function.inputs}
+        makers = {o.name: i for i, op in enumerate(operations) for o in op.outputs}
+        late = False
+        for operation in operations:
+            late = late or any(name in makers and name not in made for name in names_read(operation))
+            made.update(o.name for o in operation.outputs)
+        if not late:
+            return
+        order = ordered(operations, makers)
+        copies = []
+        for index in order:
+            copy = MIL_pb2.Operation()
+            copy.CopyFrom(operations[index])
+            copies.append(copy)
+        del self._block.operations[:]
+        self._block.operations.extend(copies)
