@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import NeuralNetwork_pb2
 from coreproof.model.layer_weights import layer_weights
 from coreproof.surgery import network_features as features
+from coreproof.surgery import network_reshape, network_retype
 from coreproof.surgery.body import Body
 from coreproof.surgery.layer_fields import set_field
 
@@ -161,6 +163,62 @@ class NetworkBody(Body):
     def drop_input(self, name: str) -> None:
         features.drop_input(self._spec, name)
         self._changed()
+
+    def retype(
+        self,
+        feature: str,
+        kind: str | None = None,
+        *,
+        colour: str | None = None,
+        scale: float | None = None,
+        bias: Sequence[float] | float | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        with self._all_or_nothing() as model:
+            network_retype.retype(model, feature, kind, colour, scale, bias, dtype)
+
+    def reshape(
+        self,
+        feature: str,
+        shape: Sequence[int] | None = None,
+        *,
+        enumerated: Sequence[Sequence[int]] = (),
+        ranges: Sequence[Sequence[int]] = (),
+    ) -> None:
+        with self._all_or_nothing() as model:
+            network_reshape.reshape(model, feature, shape, enumerated, ranges)
+
+    def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
+        network_retype.relabel(self.model, labels)
+        self._changed()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[CoreMLModel]:
+        """The body as a model that may be changed outside its layers; a change that fails half way is undone."""
+        kept = self._outline()
+        try:
+            yield self.model
+        except EditError:
+            network = self._network
+            self._spec.specificationVersion = kept.specificationVersion
+            self._spec.description.CopyFrom(kept.description)
+            for field in ("preprocessing", "arrayInputShapeMapping", "imageInputShapeMapping"):
+                network.ClearField(field)
+            network.MergeFrom(getattr(kept, kept.WhichOneof("Type")))
+            raise
+        finally:
+            self._changed()
+
+    def _outline(self) -> Any:
+        """The model's description and preprocessing, without its layers and weights."""
+        kind = self._spec.WhichOneof("Type")
+        outline = type(self._spec)(specificationVersion=self._spec.specificationVersion)
+        outline.description.CopyFrom(self._spec.description)
+        network = getattr(outline, kind)
+        network.preprocessing.MergeFrom(self._network.preprocessing)
+        network.arrayInputShapeMapping = self._network.arrayInputShapeMapping
+        network.imageInputShapeMapping = self._network.imageInputShapeMapping
+        return outline
 
 
 def _forget_ranks(layer: Any, *fields: str) -> None:
