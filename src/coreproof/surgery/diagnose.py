@@ -211,13 +211,14 @@ def _standing(patient: Patient) -> Standing:
     """How badly the model stands, as numbers in order of weight: smaller is better.
 
     Does not run; problems that keep it from running; wrong labels; outputs that diverge; values that diverge; photos
-    that are classified wrongly; the error at the outputs, or how late (negative) the first problem is.
+    that are classified wrongly; the error at the outputs. Of a model that does not run: how many layers stand behind
+    the first problem, for a repair brings to light what is wrong behind it; then how many problems there are.
     """
     loud = [p for p in patient.problems if p.loud]
     order = {node.name: i for i, node in enumerate(patient.graph.nodes)}
     if not patient.runs:
         first = min((order.get(p.layer or "", len(order)) for p in loud), default=len(order))
-        return (1, len(loud), 0, 0, 0, 0, -first)
+        return (1, len(order) - first, len(loud), 0, 0, 0, 0.0)
     wrong_labels, missed = _wrong_labels(patient), patient.misclassified or 0
     found = patient.verification
     if found is None:

@@ -49,12 +49,12 @@ def helps(patient: Patient, edits: Sequence[Edit]) -> bool:
         return False
 
 
-def _progress(patient: Patient) -> tuple[bool, float, int]:
-    """Smaller is better: broken at all, how early, how often."""
+def _progress(patient: Patient) -> tuple[bool, int, int]:
+    """Smaller is better: broken at all, how many layers stand behind the first problem, how many problems there are."""
     problems = loud(patient)
-    place = {node.name: i for i, node in enumerate(patient.graph.nodes)}
-    first = min((place.get(p.layer or "", len(place)) / max(len(place), 1) for p in problems), default=1.0)
-    return bool(problems), -first, len(problems)
+    names = [node.name for node in patient.graph.nodes]
+    place = {name: len(names) - i for i, name in enumerate(names)}
+    return bool(problems), max((place.get(p.layer or "", 0) for p in problems), default=0), len(problems)
 
 
 def explains(patient: Patient, edits: Sequence[Edit], row: Row) -> bool:
