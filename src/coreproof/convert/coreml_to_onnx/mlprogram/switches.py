@@ -125,7 +125,7 @@ class Switches:
         self.order: list[str] = []
         self.fixed: set[str] = set()
         self.narrowed: list[Narrowed] = []
-        self.extreme: dict[tuple[str, str], npt.NDArray[Any]] = {}
+        self.constants: dict[tuple[str, str], npt.NDArray[Any]] = {}
         self._given = given or {}
         self._kept = kept
         self._flushed = flushed
@@ -209,8 +209,7 @@ class Switches:
     def _constant(self, low: Lowering, switch: ir.Value, key: str, constant: Any) -> Operand:
         wide = np.asarray(constant)
         if wide.dtype == np.float16:
-            if _is_extreme(wide):
-                self.extreme[low.name, key] = wide
+            self.constants[low.name, key] = wide
             wide = np.asarray(self._given.get((low.name, key), wide), np.float32).reshape(wide.shape)
         half, seen = narrow(wide, low.name, key, flushed=self._flushed)
         if seen.error == 0.0:
@@ -222,7 +221,7 @@ class Switches:
             return chosen
         self.fixed.add(low.name)
         if self._kept is None or low.name in self._kept:
-            return constant
+            return constant if constant.dtype == wide.dtype else wide if wide.ndim else np.float32(wide[()])
         return half if half.ndim else np.float32(half[()])
 
 
@@ -276,9 +275,3 @@ def _is_float_constant(operand: Operand) -> bool:
     if isinstance(operand, np.ndarray | np.generic):
         return operand.dtype in (np.float32, np.float16)
     return isinstance(operand, float)
-
-
-def _is_extreme(stored: npt.NDArray[Any]) -> bool:
-    """Whether a float16 constant looks like one that did not fit: at the end of the range, or all but zero."""
-    size = np.abs(stored)
-    return bool((size >= LARGEST).any() or (size.size and size.max() < SMALLEST_NORMAL))
