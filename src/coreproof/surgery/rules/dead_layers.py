@@ -1,23 +1,24 @@
-"""Layers that lead to no output, where something else is wrong as well: the end of a broken thread."""
+"""Layers that lead to no output, where names are broken as well: the ends of a broken thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coreproof.surgery.edit import Edit
-from coreproof.surgery.finding import Remedy, Suspicion
+from coreproof.surgery.finding import Suspicion
 from coreproof.surgery.inspect_names import dead_layers as lead_nowhere
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
+from coreproof.surgery.trial import loud
 
 
 @rule("dead-layers")
 def dead_layers(patient: Patient) -> Iterator[Suspicion]:
-    """Layers from which no way leads to an output.
+    """Layers from which no way leads to an output, beside a name that nothing makes.
 
-    Many a healthy model that was published carries some; by themselves they are no fault, and are left alone.
+    Many a healthy model that was published carries dead layers: by themselves they are no fault. Beside a broken name one
+    of them may be what was meant, so they are named, and left for the eye.
     """
-    if not any(p.loud for p in patient.problems) and not patient.faults:
+    if not loud(patient, "dangling-input", "missing-output", "used-before-made"):
         return
     names = [p.layer for p in lead_nowhere(patient.model) if p.layer is not None]
     if names:
@@ -25,12 +26,7 @@ def dead_layers(patient: Patient) -> Iterator[Suspicion]:
             rule="dead-layers",
             layer=names[0],
             evidence=f"{len(names)} layers lead to no output: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}",
-            cause="what they make was read by a layer that was taken out, or that reads something else now",
-            remedies=(
-                Remedy(
-                    f"delete {len(names)} layers",
-                    tuple(Edit("delete", {"layer": n, "reconnect": False}) for n in reversed(names)),
-                ),
-            ),
+            cause="what they make is meant to be read under a name that nothing makes now, or by a layer that was taken out",
+            needs="the missing name put right first; then connect them, or delete them, with `coreproof edit`",
             weight=20,
         )
