@@ -40,6 +40,7 @@ class ProgramBody(ProgramSettings, ProgramInterface):
         bound = [b for _, b in bindings(operation)]
         constants = self._constants()
         moving = [b for b in bound if b.name not in constants]
+        dtypes = self._dtypes(b.name for b in moving)
         for name in inputs:
             if name not in {b.name for b in bound}:
                 self.require_value(name)
@@ -69,6 +70,8 @@ class ProgramBody(ProgramSettings, ProgramInterface):
             raise
         self._drop_unread(names_read(before))
         self._changed(*(o.name for o in before.outputs))
+        if set(dtypes) != set(self._dtypes(name for name in inputs if name not in constants)):
+            self._retyped.update(o.name for o in before.outputs)
 
     def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:
         _, operation = self._find(layer)

@@ -95,6 +95,8 @@ class ProgramInterface(ProgramState):
         if place is not None:
             declare_array(self._description.input[place], carried, lengths)
             named = next(n for n in self._function.inputs if n.name == value)
+            if self._dtypes([value]) != [carried]:
+                self._retyped.update(self._read_from(value))
             set_tensor_type(named.type, carried, lengths)
             self._changed(*self._read_from(value))
             return

@@ -46,6 +46,7 @@ class ProgramState(Body):
         self._view: CoreMLModel | None = None
         self._graph: Graph | None = None
         self._stale: set[str] = set()
+        self._retyped: set[str] = set()
 
     @property
     def model(self) -> CoreMLModel:
@@ -77,13 +78,19 @@ class ProgramState(Body):
         self._view = self._graph = None
         self._stale.update(values)
 
+    def _dtypes(self, values: Iterable[str]) -> list[str | None]:
+        """What the values are declared as now, None for those that nothing makes."""
+        known = self.graph.values
+        return [known[name].dtype if name in known else None for name in values]
+
     def _renew_types(self) -> TypeFollower | None:
         """Makes the declared types behind the edits follow again, those of the outputs' features included."""
         if not self._stale:
             return None
-        follower = TypeFollower(self._seen(), self._function, self._stale)
+        follower = TypeFollower(self._seen(), self._function, self._stale, self._retyped)
         follower.follow(self._block.operations)
         self._stale.clear()
+        self._retyped.clear()
         self._view = self._graph = None
         for name in follower.changed:
             place = place_of(self._description.output, name)

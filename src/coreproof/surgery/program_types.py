@@ -60,12 +60,15 @@ class _Checking(FoldingBuilder):
 class TypeFollower:
     """Walks through a function and writes anew what the operations behind ``stale`` values declare.
 
+    Dtypes stay as they were declared, except of ``retyped`` values, whose operations read another dtype now, and behind them.
     ``changed`` are then the values that have another type than before; ``problems`` says, for values whose
     operation does not accept its inputs, why (they keep what they declared); ``open`` are values whose lengths are not
     known before the program runs.
     """
 
-    def __init__(self, model: CoreMLModel, function: Any, stale: Collection[str]) -> None:
+    def __init__(
+        self, model: CoreMLModel, function: Any, stale: Collection[str], retyped: Collection[str] = ()
+    ) -> None:
         load_operators()
         self.model = model
         self.stale = set(stale)
@@ -73,7 +76,7 @@ class TypeFollower:
         self.problems: dict[str, ConversionError] = {}
         self.open: list[str] = []
         self._types = {named.name: declared(named) for named in function.inputs}
-        self._retyped: set[str] = set()
+        self._retyped = set(retyped)
         b = _Checking()
         opset = str(function.opset)
         self._low = Lowering(b=b, precision="fp32", where=model.where, opset=opset, shared=Shared(b, model))
@@ -157,7 +160,7 @@ class TypeFollower:
             name = next((b.name for b in operation.inputs[key].arguments if b.WhichOneof("binding") == "name"), "")
             said = str(self._low.environment.get(name, before.dtype))
             return CAST_DTYPES.get(said, said)
-        if before.dtype in MIL_NUMBERS and self._retyped.isdisjoint(names_read(operation)):
+        if before.dtype in MIL_NUMBERS and self._retyped.isdisjoint([before.name, *names_read(operation)]):
             return before.dtype
         kind = _kind(made)
         if kind == "bool":
