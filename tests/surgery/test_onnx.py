@@ -195,3 +195,38 @@ def test_external_weights_are_copied_along(stored: Path, tmp_path: Path) -> None
     )
     operate(tmp_path / "external.onnx", ("rename", {"old": "relu", "new": "act"})).save(there / "moved.onnx")
     np.testing.assert_array_equal(run(cp.load(there / "moved.onnx"))["y"], run(cp.load(stored))["y"])
+
+
+def test_an_input_and_an_output_in_another_dtype(stored: Path) -> None:
+    model = operate(
+        stored,
+        ("retype", {"feature": "x", "dtype": "float16"}),
+        ("retype", {"feature": "y", "dtype": "float16"}),
+    )
+    assert [(f.name, f.dtype) for f in (*model.signature.inputs, *model.signature.outputs)] == [
+        ("x", "float16"),
+        ("y", "float16"),
+    ]
+    rounded = X.astype(np.float16).astype(np.float32)
+    with cp.session(cp.load(stored)) as running:
+        expected = running.run({"x": rounded})["y"].astype(np.float16)
+    with cp.session(model) as running:
+        answer = running.run({"x": rounded.astype(np.float16)})["y"]
+    assert answer.dtype == np.float16
+    np.testing.assert_array_equal(answer, expected)
+
+
+def test_a_free_batch(stored: Path) -> None:
+    model = operate(stored, ("reshape", {"feature": "x", "ranges": [[1, 8], [3, 3], [8, 8], [8, 8]]}))
+    three = np.concatenate([X, -X, X * 2])
+    with cp.session(model) as running:
+        answer = running.run({"x": three})["y"]
+    assert answer.shape == (3, 4, 8, 8)
+    np.testing.assert_allclose(answer[:1], run(cp.load(stored))["y"], rtol=1e-5)
+    with pytest.raises(EditError, match="keeps its rank"):
+        operate(stored, ("reshape", {"feature": "x", "shape": [3, 8, 8]}))
+
+
+def test_onnx_has_no_pictures(stored: Path) -> None:
+    with pytest.raises(EditError, match="arrays only"):
+        operate(stored, ("retype", {"feature": "x", "kind": "image"}))

@@ -335,6 +335,90 @@ class OnnxBody(Body):
                 return
         raise EditError(f"there is no {kind} {name!r}", expected=", ".join(f.name for f in features), found=name)
 
+    def retype(
+        self,
+        feature: str,
+        kind: str | None = None,
+        *,
+        colour: str | None = None,
+        scale: float | None = None,
+        bias: Sequence[float] | float | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        """ONNX knows arrays only: ``dtype`` is what can be changed, by a Cast behind the input or before the output."""
+        if dtype is None or any(part is not None for part in (colour, scale, bias)) or kind not in (None, "tensor"):
+            raise EditError(
+                "an ONNX model takes and gives arrays only",
+                where=f"feature {feature!r}",
+                expected="dtype",
+                fix="convert it to Core ML with the image input: coreproof convert --image",
+            )
+        graph = self._proto.graph
+        declared = next((f for f in (*graph.input, *graph.output) if f.name == feature), None)
+        if declared is None:
+            raise EditError(f"there is no feature {feature!r}", where=self._origin.name)
+        try:
+            wanted = int(ir.DataType.from_numpy(np.dtype(dtype)))
+        except TypeError:
+            raise EditError(f"there is no dtype {dtype!r}", expected="float16, float32, int32, ...") from None
+        stored = declared.type.tensor_type.elem_type
+        if stored == wanted:
+            return
+        name, inner = self._free(f"{feature}_as_{dtype}"), self._free(f"{feature}_inner")
+        if feature in self.graph.inputs:
+            readers = list(self.graph.consumers(feature))
+            self.add("Cast", name, [feature], [inner], {"to": stored}, None)
+            for reader in readers:
+                self.set_inputs(reader.name, [inner if n == feature else n for n in reader.inputs])
+        else:
+            maker = self.node(feature)
+            for node in (maker, *self.graph.consumers(feature)):
+                _, stored_node = self._find(node.name)
+                for names in (stored_node.input, stored_node.output):
+                    names[:] = [inner if n == feature else n for n in names]
+            self._changed(feature, inner)
+            self.add("Cast", name, [inner], [feature], {"to": wanted}, maker.name)
+        declared.type.tensor_type.elem_type = wanted
+        self._view = None
+
+    def reshape(
+        self,
+        feature: str,
+        shape: Sequence[int] | None = None,
+        *,
+        enumerated: Sequence[Sequence[int]] = (),
+        ranges: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """A length that may vary becomes a free dimension: ONNX has no lists and no ranges."""
+        options = [list(s) for s in (enumerated or ([shape] if shape is not None else []))]
+        lengths: list[int | str]
+        if ranges:
+            lengths = [low if low == high else f"{feature}_{i}" for i, (low, high) in enumerate(ranges)]
+        else:
+            lengths = [d if all(o[i] == d for o in options) else f"{feature}_{i}" for i, d in enumerate(options[0])]
+        declared = next((f for f in self._proto.graph.input if f.name == feature), None)
+        if declared is None:
+            raise EditError(f"there is no input {feature!r}", expected=", ".join(self.graph.inputs), found=feature)
+        rank = len(declared.type.tensor_type.shape.dim)
+        if rank != len(lengths):
+            raise EditError(
+                f"input {feature!r} keeps its rank", expected=f"{rank} lengths", found=f"{len(lengths)}: {lengths}"
+            )
+        element = declared.type.tensor_type.elem_type
+        declared.CopyFrom(helper.make_tensor_value_info(feature, element, lengths))
+        self._changed(feature)
+        self._declare_outputs_anew()
+
+    def _declare_outputs_anew(self) -> None:
+        """Outputs get the shapes that inference finds for them from the inputs alone."""
+        fresh = onnx.ModelProto()
+        fresh.CopyFrom(self._proto)
+        del fresh.graph.value_info[:]
+        for output in fresh.graph.output:
+            output.type.tensor_type.ClearField("shape")
+        for place, output in enumerate(onnx.shape_inference.infer_shapes(fresh).graph.output):
+            self._proto.graph.output[place].CopyFrom(output)
+
 
 def _name(node: Any) -> str:
     """How the read view names a node: by its name, or by operator and first output where it has none."""

@@ -1,0 +1,94 @@
+"""A hundred healthy models before the doctor: nothing may be found, and nothing changed.
+
+    python -m conformance.healthy [--data FOLDER] [--only NAME...]
+
+Each of torchvision's networks as ONNX, ML Program in float32 and float16 and NeuralNetwork, against its source and alone; and
+every model of FOLDER (ONNX and Core ML files of other publishers) alone and, where the runtime runs it, against itself.
+Writes conformance/results/healthy.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import coreproof as cp
+from conformance.torchvision_models import MODELS, STEPS
+from coreproof.model.atomic import replacing
+from coreproof.surgery.diagnose import Diagnosis
+
+RESULTS = Path(__file__).parent / "results" / "healthy.json"
+
+
+def cases(data: Path | None, only: list[str]) -> Iterator[tuple[str, Any, Any]]:
+    """(name, model, source): the model is healthy, the source what it was made from."""
+    for name in MODELS:
+        if only and name not in only:
+            continue
+        exported = cp.convert(cp.load(f"torchvision:{name}"), "onnx")
+        yield f"{name} ONNX", exported, exported
+        for label, to, precision in STEPS:
+            yield f"{name} {label}", cp.convert(exported, to, precision=precision), exported
+    if data is None:
+        return
+    files = [
+        *sorted(data.glob("onnx/*.onnx")),
+        *sorted(data.glob("coreml/*")),
+        *sorted(data.glob("legacy/ok_*/model.*")),
+    ]
+    for file in files:
+        if file.suffix in (".onnx", ".mlmodel", ".mlpackage") and (not only or file.stem in only):
+            yield str(file.relative_to(data)), cp.load(file), cp.load(file)
+
+
+def examine(name: str, model: Any, source: Any) -> dict[str, Any]:
+    """What the doctor finds in a healthy model, alone and against its source."""
+    started = time.monotonic()
+    record: dict[str, Any] = {"model": name}
+    try:
+        alone = cp.diagnose(model)
+        record["alone"] = _findings(alone)
+        if alone.before.startswith("runs"):
+            against = cp.diagnose(model, source)
+            record["against"] = _findings(against)
+            record["before"] = against.before
+    except cp.CoreproofError as error:
+        record["refused"] = str(error).splitlines()[0]
+    record["seconds"] = round(time.monotonic() - started, 1)
+    return record
+
+
+def _findings(diagnosis: Diagnosis) -> list[str]:
+    return [f"{finding.rule} {finding.layer}: {finding.evidence}" for finding in diagnosis]
+
+
+def main() -> None:
+    """Runs all cases, one after the other; the results are kept after each."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--only", nargs="*", default=[])
+    given = parser.parse_args()
+    records: list[dict[str, Any]] = []
+    for name, model, source in cases(given.data, given.only):
+        record = examine(name, model, source)
+        records.append(record)
+        found = [*record.get("alone", ()), *record.get("against", ())]
+        print(
+            f"{'✗' if found else '·'} {name}  {record['seconds']} s  {record.get('refused', '')}{'; '.join(found)}",
+            flush=True,
+        )
+        with replacing(RESULTS) as fresh:
+            fresh.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    touched = [r["model"] for r in records if r.get("alone") or r.get("against")]
+    refused = [r["model"] for r in records if "refused" in r]
+    print(
+        f"{len(records)} healthy models, {len(touched)} with findings: {', '.join(touched) or 'none'}; {len(refused)} not run"
+    )
+
+
+if __name__ == "__main__":
+    main()
