@@ -75,6 +75,7 @@ def command(
     with contextlib.ExitStack() as stack, progress() as report:
         log = _Log(target, f"{test or against or 'inspection'}\n{_digest(whole)}\n{only_cut}")
         search = Search(cutter(whole), lambda _: True, report=report, tried=log.tried, keep=log.keep, known_faulty=True)
+        stack.callback(log.store)
         said = stack.enter_context(_fault(search, whole, test, against, suffix, timeout, trust, log))
         search.skip = search.skip and not only_cut
         search.plan = log.plan(search.plan)
@@ -103,7 +104,7 @@ def _fault(
 ) -> Iterator[Evidence]:
     """Gives the search its test, and how the fault is told of the part that is left."""
     from coreproof.model.load import load
-    from coreproof.surgery.divergence import Divergence, beside, has_problem, loud_problem
+    from coreproof.surgery.divergence import Divergence, clashing, loud_problem
 
     if test is not None:
         with tempfile.TemporaryDirectory(prefix="coreproof-") as scratch:
@@ -114,10 +115,9 @@ def _fault(
         return
     problem = loud_problem(whole)
     if problem is not None:
-        found = problem
-        search.still_faulty = lambda model: has_problem(model, found)
-        search.feedable = beside(search.cutter, found)
-        yield lambda small: {"fault": str(found)}
+        search.problem, clash = problem, clashing(search.cutter, problem)
+        search.feedable = lambda name: name not in clash
+        yield lambda small: {"fault": str(problem)}
         return
     if against is None:
         raise InputError(
@@ -174,7 +174,7 @@ class CommandTest:
 
     def _run(self, model: Model) -> tuple[int | str, str]:
         model.save(self.path)
-        process = subprocess.Popen(
+        with subprocess.Popen(
             self.line,
             shell=True,
             stdin=subprocess.DEVNULL,
@@ -184,15 +184,14 @@ class CommandTest:
             start_new_session=True,
             text=True,
             errors="replace",
-        )
-        try:
-            said, _ = process.communicate(timeout=self.timeout)
-        except subprocess.TimeoutExpired:
-            return f"none within {self.timeout:g} s", ""
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+        ) as process:
+            try:
+                said, _ = process.communicate(timeout=self.timeout)
+            except subprocess.TimeoutExpired:
+                return f"none within {self.timeout:g} s", ""
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
         return process.returncode, " ".join(said.split())[-300:]
 
 
@@ -218,10 +217,14 @@ class _Log:
 
     def keep(self, model: Model, plan: Plan) -> None:
         """Writes a better part to the output, and the plan beside it."""
-        from coreproof.model.atomic import replacing
-
         model.save(self.target)
         self._best = plan.to_json()
+        self.store()
+
+    def store(self) -> None:
+        """Writes what is known, for the next search."""
+        from coreproof.model.atomic import replacing
+
         document = {"task": self._task, "best": self._best, "tried": self.tried}
         with replacing(self.path) as fresh:
             fresh.write_text(json.dumps(document), encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coreproof.errors import EditError
@@ -102,7 +102,7 @@ class Cutter(ABC):
                 wanted += [resolve(around, read) for read in self.steps[index].reads]
         order = [*self.inputs, *self._makers]
         return Slice(
-            tuple(self.steps[i] for i in sorted(kept)),
+            tuple(_reading(self.steps[i], around) for i in sorted(kept)),
             tuple(sorted(inputs, key=order.index)),
             tuple(dict.fromkeys(resolve(around, name) for name in outputs)),
         )
@@ -128,6 +128,11 @@ class Cutter(ABC):
     def shape_of(self, plan: Plan, name: str) -> tuple[int, ...]:
         """The shape in which an input is declared."""
         return dict(plan.shapes).get(name) or self.shapes[name]
+
+
+def _reading(step: Step, around: Mapping[str, str]) -> Step:
+    """The layer with what it reads where layers before it are skipped."""
+    return replace(step, reads=tuple(dict.fromkeys(resolve(around, name) for name in step.reads)))
 
 
 def resolve(around: Mapping[str, str], name: str) -> str:

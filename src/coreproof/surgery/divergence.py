@@ -17,7 +17,7 @@ from coreproof.surgery.cutting import Cutter, Plan
 from coreproof.surgery.inspect import inspect
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.problem import Problem
-from coreproof.verify.sides import as_array, engine_shapes
+from coreproof.verify.sides import as_array
 from coreproof.verify.tolerance import judge
 from coreproof.verify.verification import Row, Verification
 
@@ -52,9 +52,18 @@ class Divergence:
         assert self._patient.reference is not None
         self._reference: Session = session(self._patient.reference)
         self._held: dict[str, Array] = {}
-        shapes = {**inspect(self._patient.reference).shapes, **engine_shapes(self._reference)}
-        self.feedable = frozenset(n for n, row in self._rows.items() if _alike(row.shape, shapes.get(row.reference)))
-        self.observable = frozenset(self._rows)
+
+    def observable(self, name: str) -> bool:
+        """Whether the partner of a value is known."""
+        return name in self._rows
+
+    def feedable(self, name: str) -> bool:
+        """Whether the source's value can stand in for this one: in another shape, the shape itself may be the fault."""
+        row = self._rows.get(name)
+        if row is None:
+            return False
+        there = self._values([row.reference])[row.reference].shape
+        return [n for n in row.shape if n != 1] == [n for n in there if n != 1]
 
     def __enter__(self) -> Divergence:
         return self
@@ -70,7 +79,7 @@ class Divergence:
         for stretch in self.verification.stretches:
             made = {name for node in stretch.layers for name in node.outputs}
             read = {name for node in stretch.layers for name in node.inputs} - made
-            fed = frozenset(n for n in read if n in self.feedable and cutter.can_feed(n))
+            fed = frozenset(n for n in read if self.feedable(n) and cutter.can_feed(n))
             plans.append(Plan(outputs=(stretch.row.candidate,), inputs=fed))
         return plans
 
@@ -123,11 +132,6 @@ class Divergence:
         return {n: self._held[n] for n in names}
 
 
-def _alike(shape: tuple[int, ...], other: tuple[int, ...] | None) -> bool:
-    """Whether two shapes are the same but for dimensions of length 1: else the shape itself may be the fault."""
-    return other is None or [n for n in shape if n != 1] == [n for n in other if n != 1]
-
-
 def _shaped(value: Array, feature: Feature) -> Array:
     """The source's value in the shape that the part declares for it."""
     shape = feature.shape
@@ -142,13 +146,8 @@ def loud_problem(model: Model) -> Problem | None:
     return next((p for p in inspect(model).problems if p.loud), None)
 
 
-def beside(cutter: Cutter, problem: Problem) -> frozenset[str]:
-    """The values that a part may be fed with so that the problem stays explained: not those that clash in its layer."""
-    clashing = {n for step in cutter.steps if step.name == problem.layer for n in step.reads}
-    every = {name for step in cutter.steps for name in step.makes}
-    return frozenset(every - clashing if problem.kind in ("shape", "rank") else every)
-
-
-def has_problem(model: Model, problem: Problem) -> bool:
-    """Whether a part has this problem, at the same layer."""
-    return any((p.kind, p.layer) == (problem.kind, problem.layer) for p in inspect(model).problems)
+def clashing(cutter: Cutter, problem: Problem) -> frozenset[str]:
+    """The values whose shapes clash in the problem's layer: fed from outside, nothing would show where they come from."""
+    if problem.kind not in ("shape", "rank"):
+        return frozenset()
+    return frozenset(n for step in cutter.steps if step.name == problem.layer for n in step.reads)

@@ -11,6 +11,7 @@ from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
 from coreproof.surgery.cutting import Cutter, Plan, Slice, Step, cutter
 from coreproof.surgery.inspect import inspect
+from coreproof.surgery.problem import Problem
 
 Test = Callable[[Model], bool]
 Report = Callable[[str, int, int], None]
@@ -46,17 +47,19 @@ class Search:
     first; ``keep`` is called with every better sub-model; ``tried`` holds what is known of plans already.
     ``known_faulty``: the caller has seen that the whole model shows the fault. ``skip`` False: layers are cut off, but none is
     left out between others, which changes what those compute. ``resize`` False: inputs keep their shapes.
+    ``problem``: what inspection has to find in a part as well, at the same layer.
     """
 
     cutter: Cutter
     still_faulty: Test
     report: Report = _silent
-    feedable: Collection[str] | None = None
-    observable: Collection[str] | None = None
+    feedable: Callable[[str], bool] | None = None
+    observable: Callable[[str], bool] | None = None
     starts: Sequence[Plan] = ()
     skip: bool = True
     resize: bool = True
     known_faulty: bool = False
+    problem: Problem | None = None
     keep: Callable[[Model, Plan], None] | None = None
     plan: Plan = field(default_factory=Plan)
     tried: dict[str, bool] = field(default_factory=dict)
@@ -113,8 +116,11 @@ class Search:
         return self.tried[key]
 
     def _faulty(self, model: Model, plan: Plan) -> bool:
-        if plan != Plan() and any((p.kind, p.layer) not in self._allowed for p in inspect(model).problems if p.loud):
-            return False
+        if plan != Plan():
+            found = {(p.kind, p.layer) for p in inspect(model).problems if p.loud}
+            wanted = {(self.problem.kind, self.problem.layer)} if self.problem is not None else set()
+            if found - self._allowed or wanted - found:
+                return False
         self.tests += 1
         if not self.still_faulty(model):
             return False
@@ -127,12 +133,12 @@ class Search:
         return bool(cut.steps) and cut.size < self.slice.size
 
     def _can_feed(self, names: Collection[str]) -> bool:
-        return all(self.cutter.can_feed(n) and (self.feedable is None or n in self.feedable) for n in names)
+        return all(self.cutter.can_feed(n) and (self.feedable is None or self.feedable(n)) for n in names)
 
     def _observed(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those of the values that may be outputs and are made by a layer."""
         made = {name for step in self.cutter.steps for name in step.makes}
-        return tuple(n for n in names if n in made and (self.observable is None or n in self.observable))
+        return tuple(n for n in names if n in made and (self.observable is None or self.observable(n)))
 
     # both ends
 
