@@ -83,6 +83,10 @@ def test_files_are_drawn_without_a_window(faulty: Verification, tmp_path: Path, 
     assert "matplotlib.pyplot" not in sys.modules
 
 
+def test_a_notebook_shows_it(faulty: Verification) -> None:
+    assert error_plot(faulty)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+
+
 def test_agreement_is_drawn_without_a_mark(tmp_path: Path) -> None:
     found = verify(residual_net(), as_half(residual_net(half=True)))
     (axes,) = error_plot(found).axes

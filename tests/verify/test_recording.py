@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from coreproof.convert import convert
 from coreproof.errors import CoreproofError, InputError, RunError, UnreadableModelError
 from coreproof.model.base import Model
-from coreproof.model.features import Feature, Signature
 from coreproof.model.load import load
 from coreproof.model.recording import HEADER, Recording, is_recording, load_recording
-from coreproof.run.coreml import scores_in_order
+from coreproof.run.coreml import scores_in_order, with_distinct_labels
 from coreproof.run.session import Session, session
 from coreproof.verify import recording as writing
 from coreproof.verify.recording import record
@@ -211,12 +213,20 @@ def test_plain_arrays_are_no_saved_run(tmp_path: Path) -> None:
 
 
 def test_scores_by_label_are_put_in_class_order() -> None:
-    signature = Signature(
-        (Feature("x"),), (Feature("probs", "dictionary"),), labels=("b", "a"), probabilities="probs", scores="softmax"
-    )
-    assert scores_in_order({"probs": {"a": 0.25, "b": 0.75}}, signature).tolist() == [0.75, 0.25]
-    with pytest.raises(RunError, match="not all different"):
-        scores_in_order({"probs": {"a": 1.0}}, signature)
+    assert scores_in_order({"a": 0.25, "b": 0.75}, ("b", "a")).tolist() == [0.75, 0.25]
+    with pytest.raises(RunError, match="none for b"):
+        scores_in_order({"a": 1.0}, ("b", "a"))
+
+
+@pytest.mark.parametrize("target", ["neuralnetwork", "mlprogram"])
+def test_labels_that_are_the_same_are_told_apart_and_nothing_else_changes(target: Any) -> None:
+    labels = ("crane", "dog", "crane", "crane #2", "cat", *(f"class {i}" for i in range(5)))
+    model = convert(residual_net(), target, labels=labels)
+    apart = with_distinct_labels(model)
+    assert apart.signature.labels == ("crane", "dog", "crane #3", "crane #2", "cat", *labels[5:])
+    assert model.signature.labels == labels
+    assert verify(model, apart).rows[-1].judgement.max_error == 0
+    assert with_distinct_labels(apart) is apart
 
 
 def test_a_recorded_classifier_keeps_its_scores(shared_data: Path, tmp_path: Path) -> None:
@@ -228,6 +238,35 @@ def test_a_recorded_classifier_keeps_its_scores(shared_data: Path, tmp_path: Pat
     (row,) = verify(saved, model).rows
     assert row.judgement.elements == 1000
     assert row.judgement.max_error == 0
+
+
+def test_a_run_on_apples_engine_is_compared_where_there_is_none(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Core ML gives a picture's classes by label and shows no inner values; stood in for by coreproof's runtime."""
+    model: Model = load(shared_data / "coreml" / "Apple_SqueezeNetInt8LUT.mlmodel")
+
+    class Proxy:
+        def __init__(self, path: str, compute_units: object) -> None:
+            self.running = session(load(path))
+
+        def predict(self, fed: dict[str, Any]) -> dict[str, Any]:
+            assert isinstance(fed["image"], Image.Image)
+            return self.running.run(fed)
+
+    stand_in = SimpleNamespace(models=SimpleNamespace(MLModel=Proxy), ComputeUnit=SimpleNamespace(CPU_ONLY="cpu"))
+    with monkeypatch.context() as mac:
+        mac.setitem(sys.modules, "coremltools", stand_in)
+        mac.setattr("coreproof.run.session.sys", SimpleNamespace(platform="darwin"))
+        saved = record(model, tmp_path / "mac.npz", engine="coreml")
+        live = verify(model, model, reference_engine="coreml")
+    assert saved.engine == "Core ML"
+    assert saved.names == ("classLabelProbs",)
+    assert saved.feedings["image"][0].mean == (104.0, 117.0, 123.0)
+    for found in (live, verify(saved, model)):
+        (row,) = found.rows
+        assert found
+        assert row.judgement.elements == 1000
 
 
 def test_it_cannot_be_run_otherwise(saved: Recording, tmp_path: Path) -> None:

@@ -101,25 +101,24 @@ def read_labels(spec: Any) -> tuple[str, ...] | tuple[int, ...] | None:
 
     ML Programs keep theirs in the ``classify`` operation instead of the description.
     """
+    labels = [label for held in label_lists(spec) for label in held]
+    return tuple(labels) if labels and isinstance(labels[0], str) else tuple(int(v) for v in labels) or None
+
+
+def label_lists(spec: Any) -> list[Any]:
+    """Where a classifier stores its labels: the repeated fields that hold them, in order; none in other models."""
     kind = spec.WhichOneof("Type")
     if kind == "mlProgram":
         return _program_labels(spec.mlProgram)
     if kind == "pipelineClassifier":
-        for stage in reversed(spec.pipelineClassifier.pipeline.models):
-            labels = read_labels(stage)
-            if labels is not None:
-                return labels
-        return None
+        stages = (label_lists(stage) for stage in reversed(spec.pipelineClassifier.pipeline.models))
+        return next((held for held in stages if any(held)), [])
     holder = getattr(spec, kind)
     which = holder.WhichOneof("ClassLabels") if "ClassLabels" in holder.DESCRIPTOR.oneofs_by_name else None
-    if which == "stringClassLabels":
-        return tuple(holder.stringClassLabels.vector)
-    if which == "int64ClassLabels":
-        return tuple(int(v) for v in holder.int64ClassLabels.vector)
-    return None
+    return [] if which is None else [getattr(holder, which).vector]
 
 
-def _program_labels(program: Any) -> tuple[str, ...] | tuple[int, ...] | None:
+def _program_labels(program: Any) -> list[Any]:
     for function in program.functions.values():
         for block in function.block_specializations.values():
             constants = {}
@@ -128,19 +127,18 @@ def _program_labels(program: Any) -> tuple[str, ...] | tuple[int, ...] | None:
                     constants[operation.outputs[0].name] = operation.attributes["val"]
                 elif operation.type == "classify":
                     return _class_values(operation, constants)
-    return None
+    return []
 
 
-def _class_values(classify: Any, constants: dict[str, Any]) -> tuple[str, ...] | tuple[int, ...] | None:
-    """The ``classes`` argument: a tensor or a list, of strings or of integers; None when it is not immediate."""
+def _class_values(classify: Any, constants: dict[str, Any]) -> list[Any]:
+    """The ``classes`` argument: a tensor or a list, of strings or of integers; nothing when it is not immediate."""
     binding = classify.inputs["classes"].arguments[0]
     value = binding.value if binding.WhichOneof("binding") == "value" else constants[binding.name]
     if value.WhichOneof("value") != "immediateValue":
-        return None
+        return []
     immediate = value.immediateValue
     if immediate.WhichOneof("value") == "list":
         tensors = [item.immediateValue.tensor for item in immediate.list.values]
     else:
         tensors = [immediate.tensor]
-    labels = [v for t in tensors if (which := t.WhichOneof("value")) for v in getattr(t, which).values]
-    return tuple(labels) if labels and isinstance(labels[0], str) else tuple(int(v) for v in labels) or None
+    return [getattr(t, which).values for t in tensors if (which := t.WhichOneof("value"))]

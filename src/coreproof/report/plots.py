@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from coreproof.verify.verification import Row, Verification
 
 _INK, _MUTED, _GOOD, _BAD, _LIMIT = "#202124", "#80868b", "#1e8e3e", "#d93025", "#5f6368"
-_NAMED = 46
+_NAMED = 50
 """So many layer names are readable side by side."""
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -32,10 +33,10 @@ def error_plot(verification: Verification) -> Figure:
     Raises MissingDependencyError where matplotlib is not installed.
     """
     require()
-    from matplotlib.figure import Figure
-
     rows = verification.rows
-    figure = Figure(figsize=(max(8.0, min(14.0, 3.0 + 0.16 * len(rows))), 4.8), layout="constrained", dpi=150)
+    figure = _shown_in_notebooks()(
+        figsize=(max(8.0, min(14.0, 3.0 + 0.16 * len(rows))), 4.8), layout="constrained", dpi=150
+    )
     axes = figure.add_subplot()
     floor, ceiling = _limits(rows)
     _draw_limits(axes, rows, floor)
@@ -53,7 +54,7 @@ def error_plot(verification: Verification) -> Figure:
     axes.set_title(
         _title(verification), loc="left", fontsize=10.5, color=_INK, pad=26 if figure.get_figwidth() > 11 else 38
     )
-    _legend(axes, 6 if figure.get_figwidth() > 11 else 3)
+    _legend(axes, 6 if figure.get_figwidth() > 11 else int(figure.get_figwidth() / 2.2))
     return figure
 
 
@@ -85,6 +86,19 @@ def require() -> None:
         raise MissingDependencyError(
             "matplotlib, which draws the plot, is not installed", fix="pip install 'coreproof[notebook]'"
         ) from None
+
+
+def _shown_in_notebooks() -> type[Figure]:
+    """Figure, with the picture of itself that notebooks ask for; matplotlib gives it to figures of pyplot only."""
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            stream = io.BytesIO()
+            self.savefig(stream, format="png")
+            return stream.getvalue()
+
+    return Shown
 
 
 # parts of the figure

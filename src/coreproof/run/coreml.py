@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from coreproof.errors import RunError
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.features import Signature
+from coreproof.model.coreml_features import label_lists
 from coreproof.run.images import to_picture
 from coreproof.run.session import Session, read_inputs
 
@@ -31,7 +31,9 @@ class CoreMLSession(Session):
         self.signature = replace(of, scores=of.scores or of.probabilities)
         self._folder = tempfile.TemporaryDirectory(prefix="coreproof-")
         suffix = ".mlpackage" if model.folder is not None or model.format == "mlprogram" else ".mlmodel"
-        path = model.path or model.save(Path(self._folder.name) / f"model{suffix}")
+        run = with_distinct_labels(model)
+        self._told = run.signature.labels or ()
+        path = run.path or run.save(Path(self._folder.name) / f"model{suffix}")
         self._proxy = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)
 
     @property
@@ -56,25 +58,48 @@ class CoreMLSession(Session):
             outputs = dict(self._proxy.predict(fed))
         except Exception as error:
             raise RunError("Core ML failed while running the model", where=self.model.where, found=str(error)) from None
-        return outputs if not taps else {**outputs, taps[0]: scores_in_order(outputs, self.signature)}
+        names = (self.signature.probabilities or "", self.signature.predicted_label or "")
+        scores = scores_in_order(outputs.get(names[0]) or {}, self._told) if taps else None
+        if self._told != (self.signature.labels or ()):
+            own = dict(zip(self._told, self.signature.labels or (), strict=True))
+            outputs[names[0]] = {own[told]: score for told, score in outputs[names[0]].items()}
+            outputs[names[1]] = own[outputs[names[1]]]
+        return outputs if scores is None else {**outputs, taps[0]: scores}
 
     def close(self) -> None:
         self._proxy = None
         self._folder.cleanup()
 
 
-def scores_in_order(outputs: Mapping[str, Any], signature: Signature) -> npt.NDArray[np.float32]:
-    """A classifier's scores in class order, from its dictionary of labels.
-
-    Raises RunError where the labels do not tell the classes apart, because the dictionary then has lost some.
-    """
-    by_label = outputs.get(signature.probabilities or "") or {}
-    labels = signature.labels or ()
-    if len(by_label) != len(labels) or any(label not in by_label for label in labels):
+def scores_in_order(by_label: Mapping[Any, float], labels: Sequence[Any]) -> npt.NDArray[np.float32]:
+    """A classifier's scores in class order, from its dictionary of labels. RunError where that lacks some."""
+    missing = [label for label in labels if label not in by_label]
+    if missing or len(set(labels)) != len(by_label):
         raise RunError(
-            "Core ML gives scores by label, and the labels are not all different",
-            expected=f"{len(labels)} labels",
-            found=f"{len(by_label)} different ones",
-            fix="make the scores an output of the model, or the labels different",
+            "Core ML's scores do not belong to the model's labels",
+            expected=f"a score for each of {len(labels)} labels",
+            found=f"{len(by_label)} scores, none for {', '.join(map(str, missing[:3])) or 'some'}",
         )
     return np.array([by_label[label] for label in labels], np.float32)
+
+
+def with_distinct_labels(model: CoreMLModel) -> CoreMLModel:
+    """The model, or where some of its labels are the same (ImageNet has two cranes), a copy in which they are told apart.
+
+    Core ML gives scores by label only: classes that share one would lose all scores but one.
+    """
+    labels = model.signature.labels or ()
+    if len(set(labels)) == len(labels) or not isinstance(labels[0], str):
+        return model
+    spec = type(model.spec)()
+    spec.CopyFrom(model.spec)
+    seen: set[str] = set()
+    for held in label_lists(spec):
+        for index, label in enumerate(held):
+            told, count = label, 1
+            while told in seen or (count > 1 and told in labels):
+                count += 1
+                told = f"{label} #{count}"
+            seen.add(told)
+            held[index] = told
+    return model.with_spec(spec)

@@ -14,8 +14,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.errors import CoreproofError
+from coreproof.model.base import Model
 from coreproof.model.features import Feature, ImageLayout
 from coreproof.model.feeding import Feeding
+from coreproof.run.lowered import Prepared, prepare
 from coreproof.run.session import Session
 from coreproof.verify.channels import constant_of
 from coreproof.verify.sides import as_array, match_outputs, taps_of
@@ -82,7 +84,7 @@ def own_feedings(running: Session, feature: Feature) -> tuple[Feeding, ...]:
     recording = getattr(running, "recording", None)
     if recording is not None:
         return recording.feedings.get(feature.name, ()) or (bare,)
-    prepared = getattr(running, "prepared", None)
+    prepared = getattr(running, "prepared", None) or _lowered(getattr(running, "model", None))
     if prepared is None:
         return (bare,)
     name = prepared.values.get(feature.name, feature.name)
@@ -93,6 +95,16 @@ def own_feedings(running: Session, feature: Feature) -> tuple[Feeding, ...]:
         found[_plain(-bias * std), _plain(std)] = None
     feedings = [Feeding(**{**vars(bare), "mean": mean, "std": std}) for mean, std in reversed(found)]
     return (*feedings, bare)
+
+
+def _lowered(model: Model | None) -> Prepared | None:
+    """The graph of a model that another engine runs, Apple's own; None where it cannot be lowered."""
+    if model is None or model.format not in ("neuralnetwork", "mlprogram", "pipeline"):
+        return None
+    try:
+        return prepare(model, "stored")
+    except CoreproofError:
+        return None
 
 
 def _plain(figures: Array) -> tuple[float, ...]:
