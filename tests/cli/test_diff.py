@@ -40,7 +40,7 @@ def test_what_changed_is_said_in_words(coreproof: Run, versions: tuple[Path, Pat
     assert "before -> after (onnx)" in lines
     assert "layers: 1 changed; 1 the same" in lines
     assert "group none -> 1" in lines
-    assert any(line.startswith("conv w 4x3x3x3") and line.endswith("200% 100% sign flipped") for line in lines)
+    assert any(line.startswith("conv w 4x3x3x3 sign flipped; rms 200%, largest ") for line in lines)
 
 
 def test_json(coreproof: Run, versions: tuple[Path, Path]) -> None:

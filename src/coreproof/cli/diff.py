@@ -14,7 +14,6 @@ from coreproof.cli.progress import progress
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from coreproof.surgery.diff import Difference, LayerChange, LayerNote
@@ -58,7 +57,9 @@ def show(difference: Difference, console: Console, *, everything: bool = False) 
     limit = None if everything else _FEW
     console.print(Text("\n".join(summary(difference)), style="bold" if difference.same else ""))
     if difference.around:
-        console.print(_heading("around the layers"), _around(difference))
+        console.print(_heading("around the layers"))
+        for line in _around(difference):
+            console.print(line, soft_wrap=True)
     layers = [*_layer_lines(difference, limit)]
     if layers:
         console.print(_heading("layers"))
@@ -101,23 +102,17 @@ def _heading(words: str) -> Text:
     return Text(f"\n{words}", style="bold")
 
 
-def _around(difference: Difference) -> Table:
-    from rich.table import Table
+def _around(difference: Difference) -> Iterator[Text]:
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     last = ""
     for change in difference.around:
-        words = Text(f"({change.words})", style="dim") if change.words else Text()
-        what = Text(change.what, overflow="fold")
-        table.add_row(
-            Text(f"  {change.section if change.section != last else ''}", style="dim"),
-            what,
-            _arrow(change.before, change.after),
-            words,
+        section = change.section if change.section != last else ""
+        words = f"  ({change.words})" if change.words else ""
+        yield Text.assemble(
+            (f"  {section:14}", "dim"), f"{change.what}  ", _arrow(change.before, change.after), (words, "dim")
         )
         last = change.section
-    return table
 
 
 def _arrow(before: Any, after: Any) -> Text:
@@ -257,8 +252,8 @@ def _weight_lines(difference: Difference, limit: int | None) -> Iterator[Any]:
             )
             rows = [row for row in rows if row not in group]
     rows = sorted(rows, key=lambda row: -_weight(row[1]))
-    if rows:
-        yield _weight_table(rows if limit is None else rows[: limit + 2])
+    for layer, weight in rows if limit is None else rows[: limit + 2]:
+        yield _weight_line(layer, weight)
     if limit is not None and len(rows) > limit + 2:
         yield Text(f"    and {len(rows) - limit - 2} more (--all shows them)", style="dim")
     yield from _found_lines(difference, limit)
@@ -294,34 +289,30 @@ def _range(group: Sequence[tuple[str, WeightChange]]) -> str:
     return f"; by at most {largest:.3g}, rms up to {_percent(worst[1].relative_rms)} ({worst[0]} {worst[1].parameter})"
 
 
-def _weight_table(rows: Sequence[tuple[str, WeightChange]]) -> Table:
-    from rich.table import Table
+def _weight_line(layer: str, weight: WeightChange) -> Text:
+    """layer  parameter  shape  what happened; how far."""
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("  layer", "parameter", "shape"):
-        table.add_column(name, overflow="fold", max_width=36)
-    for name in ("largest", "rms", "elements"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("what happened", overflow="fold")
-    for layer, weight in rows:
-        table.add_row(
-            Text(f"  {layer}"),
-            Text(weight.parameter),
-            _shapes(weight),
-            "" if weight.max_abs is None else f"{weight.max_abs:.3g}",
-            _percent(weight.relative_rms),
-            _percent(weight.share),
-            Text(weight.words, style="yellow"),
-        )
-    return table
+    figures = [
+        f"rms {_percent(weight.relative_rms)}" if weight.relative_rms is not None else "",
+        f"largest {weight.max_abs:.3g}" if weight.max_abs is not None else "",
+        f"{_percent(weight.share)} of the elements" if weight.share else "",
+    ]
+    told = ", ".join(f for f in figures if f) if weight.max_abs else ""
+    return Text.assemble(
+        f"  {layer}  {weight.parameter}  ",
+        _shapes(weight),
+        "  ",
+        (weight.words, "yellow"),
+        (f"; {told}" if told else "", "dim"),
+    )
 
 
 def _shapes(weight: WeightChange) -> Text:
     from rich.text import Text
 
     old, new = ("x".join(map(str, end[1])) or _NONE for end in (weight.before, weight.after))
-    return Text(old) if old == new else _arrow(old, new)
+    return Text(old, style="dim") if old == new else _arrow(old, new)
 
 
 def _percent(share: float | None) -> str:
