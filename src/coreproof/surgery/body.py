@@ -136,6 +136,29 @@ class Body(ABC):
         """Gives a classifier other labels, one a score; EditError for another number of them, or a model without labels."""
         raise self._unable("relabel", "")
 
+    def remove_all(self, layers: Sequence[str]) -> None:
+        """Takes several layers out."""
+        for layer in layers:
+            self.remove(layer)
+
+    def unclassify(self) -> None:  # noqa: B027 - most formats have a classifier among their layers, or none
+        """Makes a classifier that is more than its layers a plain network: its label and its dictionary go."""
+
+    def infer(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """dtype and shape of every value that can be brought out, from one run on seeded random inputs.
+
+        Raises what a session raises when the model does not run.
+        """
+        from coreproof.run.session import session
+        from coreproof.verify.inputs import random_feeds
+
+        model = self.model
+        known = {name: value.dtype for name, value in model.graph.values.items()}
+        with session(model) as running:
+            made = running.run(random_feeds(model, model)[0], sorted(running.tappable))
+        arrays = {name: value for name, value in made.items() if isinstance(value, np.ndarray)}
+        return {name: (known.get(name) or str(array.dtype), array.shape) for name, array in arrays.items()}
+
     def _unable(self, verb: str, feature: str) -> EditError:
         return EditError(
             f"{verb} is not possible in a {self.model.format} model",

@@ -152,6 +152,10 @@ class NetworkBody(Body):
         features.declare_output(self.model, value, instead_of)
         self._changed()
 
+    def unclassify(self) -> None:
+        features.unclassify(self._spec)
+        self._changed()
+
     def drop_output(self, name: str) -> None:
         features.drop_output(self._spec, name)
         self._changed()

@@ -7,7 +7,7 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_proto import FeatureTypes_pb2
+from coreproof.model.coreml_proto import FeatureTypes_pb2, NeuralNetwork_pb2
 
 ARRAY_TYPES = {
     "float32": FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
@@ -103,6 +103,26 @@ def _refuse_label(spec: Any, name: str) -> None:
             found=name,
             fix="a classifier always has its label; other outputs can be added beside it",
         )
+
+
+def unclassify(spec: Any) -> None:
+    """Makes a classifier or regressor a plain network, without the outputs that the network itself does not make."""
+    kind = spec.WhichOneof("Type")
+    if kind == "neuralNetwork":
+        return
+    plain = NeuralNetwork_pb2.NeuralNetwork()
+    for descriptor, value in getattr(spec, kind).ListFields():
+        if descriptor.name in ("layers", "preprocessing"):
+            getattr(plain, descriptor.name).MergeFrom(value)
+        elif descriptor.name in ("arrayInputShapeMapping", "imageInputShapeMapping"):
+            setattr(plain, descriptor.name, value)
+    made = {name for layer in plain.layers for name in layer.output}
+    spec.neuralNetwork.CopyFrom(plain)
+    description = spec.description
+    for place in reversed(range(len(description.output))):
+        if description.output[place].name not in made:
+            del description.output[place]
+    description.predictedFeatureName = description.predictedProbabilitiesName = ""
 
 
 def drop_output(spec: Any, name: str) -> None:

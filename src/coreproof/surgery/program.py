@@ -12,7 +12,16 @@ from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.surgery.program_features import rename_features
 from coreproof.surgery.program_interface import ProgramInterface
-from coreproof.surgery.program_operations import bind, bindings, keep_name, names_read, rename_in
+from coreproof.surgery.program_operations import (
+    bind,
+    bindings,
+    copied,
+    is_constant,
+    keep_name,
+    names_read,
+    operation_name,
+    rename_in,
+)
 from coreproof.surgery.program_settings import ProgramSettings
 from coreproof.surgery.program_types import formal_inputs
 from coreproof.surgery.program_weights import text_value
@@ -32,6 +41,31 @@ class ProgramBody(ProgramSettings, ProgramInterface):
         del self._block.operations[index]
         self._drop_unread(read)
         self._changed(*made)
+
+    def remove_all(self, layers: Sequence[str]) -> None:
+        gone = set(layers)
+        self._require_layers(gone)
+        kept = [op for op in self._block.operations if is_constant(op) or operation_name(op) not in gone]
+        made = {o.name for op in self._block.operations for o in op.outputs}
+        wanted = {name for op in kept if not is_constant(op) for name in names_read(op)} | set(self._block.outputs)
+        read = {name for op in self._block.operations for name in names_read(op)}
+        for operation in reversed([op for op in kept if is_constant(op)]):
+            # constants that nobody read before were not asked for, and stay
+            if any(o.name in wanted or o.name not in read for o in operation.outputs):
+                wanted.update(names_read(operation))
+        kept = [
+            op for op in kept if not is_constant(op) or any(o.name in wanted or o.name not in read for o in op.outputs)
+        ]
+        copies = [copied(operation) for operation in kept]
+        del self._block.operations[:]
+        self._block.operations.extend(copies)
+        self._changed(*made.difference(o.name for op in copies for o in op.outputs))
+
+    def _require_layers(self, names: Collection[str]) -> None:
+        known = {operation_name(op) for op in self._block.operations}
+        for name in names:
+            if name not in known:
+                self.node(name)
 
     def set_inputs(self, layer: str, inputs: Sequence[str]) -> None:
         _, operation = self._find(layer)

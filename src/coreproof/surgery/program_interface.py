@@ -132,11 +132,13 @@ class ProgramInterface(ProgramState):
         return [o.name for op in self._block.operations if value in names_read(op) for o in op.outputs]
 
     def drop_input(self, name: str) -> None:
-        inputs = self._description.input
-        place = place_of(inputs, name)
-        if place is None:
-            raise EditError(f"there is no input {name!r}", expected=", ".join(f.name for f in inputs), found=name)
-        del inputs[place]
+        owner = next(
+            (o for o in (self._description.input, self._description.state) if place_of(o, name) is not None), None
+        )
+        if owner is None:
+            known = ", ".join(f.name for f in self._description.input)
+            raise EditError(f"there is no input {name!r}", expected=known, found=name)
+        del owner[place_of(owner, name)]
         for index, named in enumerate(self._function.inputs):
             if named.name == name:
                 del self._function.inputs[index]

@@ -7,6 +7,7 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml_graph import immediate, ordered_arguments
+from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.surgery.program_weights import text_value
 
 
@@ -16,6 +17,13 @@ def all_operations(operations: Iterable[Any]) -> Iterator[Any]:
         yield operation
         for block in operation.blocks:
             yield from all_operations(block.operations)
+
+
+def copied(operation: Any) -> Any:
+    """A copy of its own."""
+    copy = MIL_pb2.Operation()
+    copy.CopyFrom(operation)
+    return copy
 
 
 def operation_name(operation: Any) -> str:

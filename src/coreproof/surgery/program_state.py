@@ -10,13 +10,14 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_graph import program_graph
-from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
+from coreproof.model.coreml_proto import Model_pb2
 from coreproof.model.graph import Graph
 from coreproof.surgery.body import Body
 from coreproof.surgery.program_features import carried_dtype, declare_array, description_of, place_of
 from coreproof.surgery.program_operations import (
     all_operations,
     bindings,
+    copied,
     is_constant,
     names_read,
     operation_name,
@@ -182,11 +183,6 @@ class ProgramState(Body):
             made.update(o.name for o in operation.outputs)
         if not late:
             return
-        order = ordered(operations, makers)
-        copies = []
-        for index in order:
-            copy = MIL_pb2.Operation()
-            copy.CopyFrom(operations[index])
-            copies.append(copy)
+        copies = [copied(operations[index]) for index in ordered(operations, makers)]
         del self._block.operations[:]
         self._block.operations.extend(copies)
