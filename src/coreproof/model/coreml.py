@@ -39,7 +39,7 @@ class CoreMLModel(Model):
 
     ``folder`` is what "@model_path" stands for in the spec: the directory that holds ``weights/``. ``provenance`` maps
     values of this model to the values of the model that it was converted from, where known. ``origin`` is the file or package
-    that it was read from: what did not change since is stored again as it is there, byte for byte.
+    that it was read from, or its bytes: what did not change since is stored again as it is there, byte for byte.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class CoreMLModel(Model):
         notes: tuple[str, ...] = (),
         keep_alive: TemporaryDirectory[str] | None = None,
         provenance: Mapping[str, str] | None = None,
-        origin: Path | None = None,
+        origin: Path | bytes | None = None,
     ) -> None:
         super().__init__(name, path, notes)
         self.spec = spec
@@ -130,15 +130,18 @@ class CoreMLModel(Model):
 
     def stored(self) -> bytes:
         """The spec as it is stored: what did not change since it was read is spelled as in the file that it came from."""
-        source = self._source()
-        if source is not None:
-            with suppress(DecodeError):  # something else lies there by now
-                return respell(source.read_bytes(), self.spec)
+        original = self.origin if isinstance(self.origin, bytes) else None
+        file = self._source()
+        if file is not None:
+            original = file.read_bytes()
+        if original is not None:
+            with suppress(DecodeError):  # something else lies in the file by now
+                return respell(original, self.spec)
         return bytes(self.spec.SerializeToString(deterministic=True))
 
     def _source(self) -> Path | None:
         """The file that the spec came from, if it is still there."""
-        if self.origin is None or not self.origin.exists():
+        if not isinstance(self.origin, Path) or not self.origin.exists():
             return None
         if not self.origin.is_dir():
             return self.origin
@@ -163,7 +166,7 @@ class CoreMLModel(Model):
                         fix=f"save it as {target.with_suffix('.mlpackage').name}",
                     )
                 fresh.write_bytes(self.stored())
-            elif self.origin is not None and self.origin.is_dir() and (source := self._source()) is not None:
+            elif isinstance(self.origin, Path) and self.origin.is_dir() and (source := self._source()) is not None:
                 self._copy_package(self.origin.resolve(), source, fresh)
             else:
                 self._write_package(fresh)
