@@ -130,8 +130,8 @@ class OnnxBuilder:
                 opset_imports=[onnx.helper.make_opsetid("", OPSET)],
                 ir_version=10,
             )
-        except (onnx.shape_inference.InferenceError, RuntimeError):
-            return
+        except (onnx.shape_inference.InferenceError, RuntimeError, KeyError):
+            return  # KeyError: an input without a type, made by a node whose own inputs did not fit
         for value in node.outputs:
             proto = inferred.get(value.name or "")
             if proto is not None and proto.HasField("tensor_type"):

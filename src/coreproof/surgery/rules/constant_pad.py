@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,24 +56,54 @@ def constantpad_order(patient: Patient) -> Iterator[Suspicion]:
 
 def _silent(patient: Patient, row: Row) -> Iterator[Suspicion]:
     near = _pads(patient, patient.stretch(row)[0][::-1])
-    for words, edits, group in _trials(patient, near):
+    for words, edits, group in (*_trials(patient, near), *_as_the_source(patient, row, near)):
         if explains(patient, edits, row):
             yield _suspicion(patient, words, edits, group, f"so that {row.candidate!r} differs from the source", 70)
             return
 
 
+def _as_the_source(
+    patient: Patient, row: Row, near: Sequence[Amounts]
+) -> Iterator[tuple[str, tuple[Edit, ...], list[Amounts]]]:
+    """The amounts of the source's own pad in this stretch, in the model's order."""
+    for theirs in patient.stretch(row)[1]:
+        stored = _amounts(theirs, lambda node: patient.source_weights(node.name))
+        for node, attribute, amounts in near if stored is not None else ():
+            assert stored is not None
+            pairs = _pairs(theirs, np.asarray(stored[1]))
+            missing = len(amounts) // 2 - len(pairs)
+            pairs = np.concatenate([np.zeros((missing, 2), np.int64), pairs]) if missing > 0 else pairs[-missing:]
+            right = [int(n) for n in (pairs.T if node.operator == "Pad" else pairs).reshape(-1)]
+            step = Edit("set", {"layer": node.name, "attribute": attribute, "value": right})
+            if right != list(amounts):
+                told = f"the source pads by {[list(map(int, p)) for p in pairs]}, axis by axis"
+                yield told, (step,), [(node, attribute, amounts)]
+
+
+def _pairs(node: Node, amounts: Numbers) -> Numbers:
+    """Begin and end, axis by axis."""
+    pairs: Numbers = amounts.reshape(2, -1).T if node.operator == "Pad" else amounts.reshape(-1, 2)
+    return pairs
+
+
 def _pads(patient: Patient, nodes: Sequence[Node]) -> list[Amounts]:
-    found = []
-    for node in nodes:
-        for attribute in _ATTRIBUTES.get(node.operator, ()):
-            amounts = node.attributes.get(attribute)
-            if isinstance(amounts, tuple | list) and len(amounts) % 2 == 0 and len(amounts) > 2:
-                found.append((node, attribute, tuple(int(n) for n in amounts)))
-        if node.operator == "Pad" and len(node.inputs) > 1:
-            stored = patient.weights(node.name).get(node.inputs[1])
-            if stored is not None:
-                found.append((node, node.inputs[1], tuple(int(n) for n in stored.reshape(-1))))
-    return found
+    found = ((node, _amounts(node, lambda n: patient.weights(n.name))) for node in nodes)
+    return [(node, *amounts) for node, amounts in found if amounts is not None]
+
+
+def _amounts(
+    node: Node, weights: Callable[[Node], Mapping[str, npt.NDArray[Any]]]
+) -> tuple[str, tuple[int, ...]] | None:
+    """The attribute (or constant) that holds the amounts of a pad, and these; None for other layers."""
+    for attribute in _ATTRIBUTES.get(node.operator, ()):
+        amounts = node.attributes.get(attribute)
+        if isinstance(amounts, tuple | list) and len(amounts) % 2 == 0 and len(amounts) > 2:
+            return attribute, tuple(int(n) for n in amounts)
+    if node.operator == "Pad" and len(node.inputs) > 1:
+        stored = weights(node).get(node.inputs[1])
+        if stored is not None:
+            return node.inputs[1], tuple(int(n) for n in stored.reshape(-1))
+    return None
 
 
 def _trials(patient: Patient, near: Sequence[Amounts]) -> Iterator[tuple[str, tuple[Edit, ...], list[Amounts]]]:

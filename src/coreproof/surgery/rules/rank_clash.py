@@ -15,6 +15,7 @@ from coreproof.surgery.trial import helps, loud
 RULE = "dynamic-reshape-rank"
 _WIDEN = {"neuralnetwork": "expandDims", "mlprogram": "expand_dims", "onnx": "Unsqueeze"}
 _NARROW = {"neuralnetwork": "squeeze", "mlprogram": "squeeze", "onnx": "Squeeze"}
+_OF_ONE_RANK = ("concatND", "concat", "stack", "Concat")
 _SHAPED_BY = ("reshapeDynamic", "Reshape", "reshape", "fillDynamic", "broadcastToDynamic", "Expand", "tile", "Tile")
 
 
@@ -27,12 +28,20 @@ def rank_clash(patient: Patient) -> Iterator[Suspicion]:
     """
     for problem in loud(patient, "rank", "shape", "declared-type"):
         node = next((n for n in patient.graph.nodes if n.name == problem.layer), None)
-        shapes = {} if node is None else {n: patient.shapes[n] for n in node.inputs if n in patient.shapes}
-        if node is None or len(node.inputs) != len(shapes) or len({len(s) for s in shapes.values()}) < 2:
+        if node is None or node.operator not in _OF_ONE_RANK:
+            continue
+        shapes = {n: patient.shapes[n] for n in _joined(patient, node) if n in patient.shapes}
+        if len({len(s) for s in shapes.values()}) < 2:
             continue
         remedies = tuple(r for r in _remedies(patient, node, shapes) if helps(patient, r.edits))
         if remedies:
             yield _suspicion(patient, problem, node, shapes, remedies)
+
+
+def _joined(patient: Patient, node: Node) -> list[str]:
+    """The values that are put together: in an ML Program constants among the inputs are settings."""
+    settings = patient.model.format == "mlprogram"
+    return [n for n in node.inputs if not (settings and (v := patient.graph.values.get(n)) is not None and v.constant)]
 
 
 def _suspicion(
