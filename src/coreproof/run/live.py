@@ -24,6 +24,7 @@ class LiveGraph:
         self.prepared = prepared
         self._threads = threads
         self._weights: dict[str, Any] = {}
+        self._small: dict[str, onnx.TensorProto] = {}
         self._message: onnx.ModelProto | None = None
 
     @cached_property
@@ -43,10 +44,11 @@ class LiveGraph:
         """The values that the graph stores."""
         return self.prepared.graph.graph.initializers.keys()
 
-    def open(self, outputs: Sequence[str], fed: Mapping[str, int] | None = None) -> Any:
+    def open(self, outputs: Sequence[str], fed: Mapping[str, int] | None = None, *, optimised: bool = True) -> Any:
         """An ONNX Runtime session that computes ``outputs`` and nothing else. RunError where the engine refuses.
 
         ``fed`` (name -> ONNX element type) are its inputs, inner values or not; None: the inputs that the graph declares.
+        What runs once is better not ``optimised``: that takes longer than it saves.
         """
         import onnxruntime as ort
 
@@ -56,6 +58,8 @@ class LiveGraph:
         options.log_severity_level = 4
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
+        if not optimised:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_external_initializers(list(shared), list(shared.values()))
         try:
             return ort.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -66,6 +70,7 @@ class LiveGraph:
     def close(self) -> None:
         """Lets go of the weights."""
         self._weights.clear()
+        self._small.clear()
         self._message = None
 
     @property
@@ -78,12 +83,12 @@ class LiveGraph:
             self._message = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name or "")
             for domain, version in model.opset_imports.items():
                 self._message.opset_import.add(domain=domain, version=version)
-            self._message.functions.extend(ir.to_proto(f) for f in model.functions.values())
+            self._message.functions.extend(ir.serde.serialize_function(f) for f in model.functions.values())
             graph = self._message.graph
             graph.name = model.graph.name or "main"
-            graph.node.extend(ir.to_proto(node) for node in model.graph)
-            graph.input.extend(ir.to_proto(v) for v in model.graph.inputs)
-            graph.output.extend(ir.to_proto(v) for v in model.graph.outputs)
+            graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
+            graph.input.extend(ir.serde.serialize_value(v) for v in model.graph.inputs)
+            graph.output.extend(ir.serde.serialize_value(v) for v in model.graph.outputs)
             graph.initializer.extend(onnx.TensorProto(name=name) for name in model.graph.initializers)
         return self._message
 
@@ -96,9 +101,10 @@ class LiveGraph:
             tensor = self.prepared.graph.graph.initializers[place.name].const_value
             assert tensor is not None
             if not _shareable(tensor):
-                name = place.name
-                place.CopyFrom(_inline(tensor))
-                place.name = name
+                if place.name not in self._small:
+                    self._small[place.name] = _inline(tensor)
+                    self._small[place.name].name = place.name
+                place.CopyFrom(self._small[place.name])
                 continue
             if place.name not in self._weights:
                 array = np.ascontiguousarray(tensor.numpy())
@@ -121,7 +127,7 @@ def _shareable(tensor: ir.TensorProtocol) -> bool:
 def _inline(tensor: ir.TensorProtocol) -> onnx.TensorProto:
     """The tensor with its data, also where that lies in a file of its own."""
     stored = ir.Tensor(tensor.numpy()) if isinstance(tensor, ir.ExternalTensor) else tensor
-    return onnx.TensorProto.FromString(ir.to_proto(stored).SerializeToString())
+    return ir.serde.serialize_tensor(stored)
 
 
 def _has_nested_files(model: ir.Model) -> bool:

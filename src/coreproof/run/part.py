@@ -84,7 +84,7 @@ class Part:
         kinds = {cut: int(ir.DataType.from_numpy(array.dtype)) for cut, array in arrays.items()}
         wanted = list(dict.fromkeys(self._outputs.values()))
         if self._session is None or self._session[0] != kinds:
-            self._session = (kinds, self._live.open(wanted, kinds))
+            self._session = (kinds, self._live.open(wanted, kinds, optimised=False))
         try:
             values = dict(zip(wanted, self._session[1].run(wanted, arrays), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class

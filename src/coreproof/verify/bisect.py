@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy.typing as npt
 
+from coreproof.errors import RunError
 from coreproof.model.graph import Graph, Node
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.run.part import Part
 from coreproof.run.session import read_inputs
 from coreproof.verify.comparison import Comparison, severity
-from coreproof.verify.sides import as_array, batched, taps_of
+from coreproof.verify.sides import batched
 from coreproof.verify.tolerance import Judgement
-from coreproof.verify.verification import Row, Stretch
+from coreproof.verify.verification import VACUOUS, Row, Stretch
 
 Array = npt.NDArray[Any]
 
@@ -26,10 +27,10 @@ GUESSED = ("structure", "value")
 
 @dataclass(frozen=True)
 class _Alone:
-    """A row judged alone, and the rows whose values of the reference it was fed."""
+    """A row judged alone (None: it agrees then), and the rows whose values of the reference it was fed."""
 
     row: Row
-    judgement: Judgement
+    judgement: Judgement | None
     fed: tuple[Row, ...]
 
 
@@ -41,15 +42,17 @@ def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], 
     batches that the memory holds), and judged against what rounding explains within this stretch. Empty where the
     candidate's engine cannot run parts.
     """
-    wrong = [row for row in rows if not row.agrees]
-    if not wrong or not isinstance(work.right, OnnxRuntimeSession):
+    first = next((i for i, row in enumerate(rows) if not row.agrees), None)
+    if first is None or not isinstance(work.right, OnnxRuntimeSession):
         return (), ()
+    # behind a divergence so much error is expected that nothing may be proved by agreeing
+    wrong = [row for row in rows[first:] if not row.agrees or (row.tolerance.typical or 0.0) > VACUOUS]
     found = _judge_alone(work, rows, wrong)
     mistaken = _mistaken(work, rows, found)
     if mistaken:
         kept = [row for row in rows if row not in mistaken]
         found = _judge_alone(work, kept, [row for row in wrong if row not in mistaken])
-    return tuple(_stretch(work, a) for a in found if not a.judgement.agrees), mistaken
+    return tuple(_stretch(work, a, a.judgement) for a in found if a.judgement is not None), mistaken
 
 
 def suspects(work: Comparison, rows: Sequence[Row]) -> Stretch | None:
@@ -57,52 +60,61 @@ def suspects(work: Comparison, rows: Sequence[Row]) -> Stretch | None:
     first = next((row for row in rows if not row.agrees), None)
     if first is None:
         return None
-    return _stretch(work, _Alone(first, first.judgement, tuple(row for row in rows if row.agrees)))
+    return _stretch(work, _Alone(first, None, tuple(row for row in rows if row.agrees)), first.judgement)
 
 
 def _judge_alone(work: Comparison, rows: Sequence[Row], wrong: Sequence[Row]) -> list[_Alone]:
     """Every row in ``wrong``, computed from the reference's values at the nearest of ``rows`` before it."""
     pictures = {f.name for f in work.candidate.signature.outputs if f.image is not None}
-    usable = {r.candidate: r for r in rows if not math.isnan(r.judgement.max_error) and r.candidate not in pictures}
-    entered = [f.name for f in work.candidate.signature.inputs]
-    asked = {r.candidate: r for r in wrong if r.candidate in usable}
+    feedable = {r.candidate: r for r in rows if not math.isnan(r.judgement.max_error) and r.candidate not in pictures}
+    asked = [row for row in wrong if row.candidate not in pictures]
+    by_name = {row.candidate: row for row in asked}
     found: list[_Alone] = []
-    for group in batched(list(asked), work.memory // 2, work.size):
-        feedable = [*usable, *(name for name in entered if name not in usable)]
-        with Part(work.right, feedable, group, remake=True) as stretch:
-            inner = [name for name in work.alone if stretch.computes(name)]
-        with Part(work.right, feedable, [*group, *inner], remake=True) as stretch:
-            fed = {name: usable[name] for name in stretch.inputs if name in usable}
-            judged = _run_alone(work, stretch, fed, [asked[name] for name in group], inner)
-        for name in group:
-            found.append(_Alone(asked[name], judged[name], tuple(fed.values())))
+    for group in batched(list(by_name), work.memory // 2, work.size):
+        found.extend(_judge_group(work, feedable, [by_name[name] for name in group]))
     return found
+
+
+def _judge_group(work: Comparison, feedable: Mapping[str, Row], group: Sequence[Row]) -> list[_Alone]:
+    """Rows judged alone in one run; where the engine refuses that, in two."""
+    given = [*feedable, *(f.name for f in work.candidate.signature.inputs if f.name not in feedable)]
+    asked = [row.candidate for row in group]
+    try:
+        with Part(work.right, given, asked, remake=True) as stretch:
+            inner = [name for name in work.alone if stretch.computes(name)]
+        with Part(work.right, given, [*asked, *inner], remake=True) as stretch:
+            fed = {name: feedable[name] for name in stretch.inputs if name in feedable}
+            judged = _run_alone(work, stretch, fed, group, inner)
+    except RunError:
+        half = len(group) // 2
+        return [a for part in (group[:half], group[half:]) if half for a in _judge_group(work, feedable, part)]
+    return [_Alone(row, judged.get(row.candidate), tuple(fed.values())) for row in group]
 
 
 def _run_alone(
     work: Comparison, stretch: Part, fed: Mapping[str, Row], group: Sequence[Row], inner: Sequence[str]
 ) -> dict[str, Judgement]:
-    """The worst judgement of each row of the group over all samples."""
+    """The worst judgement over all samples of each row of the group that diverges."""
     worst: dict[str, Judgement] = {}
     asked = {row.candidate: row for row in group}
     needed = {row.reference for row in (*fed.values(), *group)}
     pairs = {pair.candidate: pair for pair in work.pairs}
     visited = sorted({*fed, *asked}, key=lambda name: work.order.get(name, math.inf))
-    for fed_left, fed_right in work.feeds:
-        outcome = work.left.run(fed_left, taps_of(work.left, sorted(needed)))
-        right = {row.candidate: as_array(outcome[row.reference]) for row in (*fed.values(), *group)}
+    for sample, (_, fed_right) in enumerate(work.feeds):
+        there = work.reference_values(sample, sorted(needed))
+        right = {row.candidate: there[row.reference] for row in (*fed.values(), *group)}
         entered = read_inputs(work.candidate.signature, fed_right, work.candidate.name)
         given = {name: _shaped(right[name], row.shape) for name, row in fed.items()}
         values = stretch.run({**entered, **given})
-        prediction = work.prediction()
+        prediction = work.prediction(sample)
         for name, array in entered.items():
             prediction.enter(name, array)
         for name in inner:
             prediction.observe(name, values[name])
         for name in visited:
             if name in asked:
-                judgement = work.judge(pairs[name], right[name], values[name], prediction)
-                if name not in worst or severity(judgement) > severity(worst[name]):
+                judgement = work.judge_fault(pairs[name], right[name], values[name], prediction)
+                if judgement is not None and (name not in worst or severity(judgement) > severity(worst[name])):
                     worst[name] = judgement
             if name in fed:
                 prediction.enter(name, right[name])
@@ -118,15 +130,15 @@ def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) ->
 
     A real fault is the other way round: what follows is right when fed what the reference has here, and wrong otherwise.
     """
-    doubtful = {a.row.candidate: a.row for a in found if a.row.how in GUESSED and not a.judgement.agrees}
+    doubtful = {a.row.candidate: a.row for a in found if a.row.how in GUESSED and a.judgement is not None}
     if not doubtful:
         return ()
     known = {row.candidate: row for row in rows}
     following = {name: _readers(work.candidate.graph, name, known) for name in doubtful}
-    alone = {a.row.candidate: a.judgement.agrees for a in found}
+    alone = {a.row.candidate: a.judgement is None for a in found}
     retried = [known[n] for names in following.values() for n in names if alone.get(n) is False and n not in doubtful]
     trusted = [row for row in rows if row.candidate not in doubtful]
-    again = {a.row.candidate: a.judgement.agrees for a in _judge_alone(work, trusted, retried)}
+    again = {a.row.candidate: a.judgement is None for a in _judge_alone(work, trusted, retried)}
     return tuple(
         row for name, row in doubtful.items() if any(known[n].agrees or again.get(n, False) for n in following[name])
     )
@@ -146,10 +158,10 @@ def _readers(graph: Graph, name: str, stops: Collection[str]) -> list[str]:
     return reached
 
 
-def _stretch(work: Comparison, alone: _Alone) -> Stretch:
+def _stretch(work: Comparison, alone: _Alone, judgement: Judgement) -> Stretch:
     return Stretch(
         row=alone.row,
-        judgement=alone.judgement,
+        judgement=judgement,
         layers=_between(work.candidate.graph, alone.row.candidate, {row.candidate for row in alone.fed}),
         nodes=_between(work.reference.graph, alone.row.reference, {row.reference for row in alone.fed}),
     )

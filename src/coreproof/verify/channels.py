@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+
+from coreproof.verify.figures import Share
 
 Array = npt.NDArray[np.float64]
 
@@ -24,12 +27,12 @@ class Profile:
     axis: int
     gain: float | None = None
 
-    def over(self, shape: tuple[int, ...]) -> Array | None:
-        """The factors, at least 1, shaped to be multiplied with a tensor of ``shape``; None where they do not fit it."""
+    def over(self, shape: tuple[int, ...]) -> Share | None:
+        """The factors, at least 1, for a tensor of ``shape``; None where they do not fit it."""
         axis = self.axis % len(shape) if shape else 0
         if len(shape) <= axis or shape[axis] != self.shares.size:
             return None
-        return np.maximum(self.shares, 1.0).reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        return Share(np.maximum(self.shares, 1.0), math.prod(shape[axis + 1 :]))
 
 
 def profiles(graph: ir.Graph) -> dict[str, Profile]:
@@ -57,12 +60,24 @@ def _normal(squares: Array, axis: int, power: Array) -> Profile | None:
 
 def constant_of(value: ir.Value | None) -> Array | None:
     """A known operand in float64, also behind a Cast."""
+    stored = _stored(value)
+    return None if stored is None else stored.astype(np.float64)
+
+
+def _stored(value: ir.Value | None) -> npt.NDArray[Any] | None:
     if value is None:
         return None
     producer = value.producer()
     if producer is not None and producer.op_type == "Cast":
-        return constant_of(producer.inputs[0])
-    return None if value.const_value is None else value.const_value.numpy().astype(np.float64)
+        return _stored(producer.inputs[0])
+    return None if value.const_value is None else value.const_value.numpy()
+
+
+def _power(weights: npt.NDArray[Any]) -> Array:
+    """The sum of squares over the last axis."""
+    wide = weights if weights.dtype == np.float64 else weights.astype(np.float32, copy=False)
+    power: Array = np.einsum("...k,...k->...", wide, wide).astype(np.float64)
+    return power
 
 
 def _arriving(node: ir.Node, found: Mapping[str, Profile], channels: int) -> Array:
@@ -77,21 +92,21 @@ def _groups(node: ir.Node) -> int:
 
 
 def _conv(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    weights = constant_of(node.inputs[1])
+    weights = _stored(node.inputs[1])
     if weights is None:
         return None
     groups = _groups(node)
-    power = np.square(weights).reshape(groups, weights.shape[0] // groups, weights.shape[1], -1).sum(-1)
+    power = _power(weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1))
     arriving = _arriving(node, found, groups * weights.shape[1]).reshape(groups, -1)
     return _normal(np.einsum("goi,gi->go", power, arriving).reshape(-1), 1, power.sum(-1))
 
 
 def _conv_transpose(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    weights = constant_of(node.inputs[1])
+    weights = _stored(node.inputs[1])
     if weights is None:
         return None
     groups = _groups(node)
-    power = np.square(weights).reshape(groups, weights.shape[0] // groups, weights.shape[1], -1).sum(-1)
+    power = _power(weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1))
     arriving = _arriving(node, found, weights.shape[0]).reshape(groups, -1)
     return _normal(np.einsum("gio,gi->go", power, arriving).reshape(-1), 1, power.sum(1))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from coreproof.run.session import Session
 from coreproof.verify.align import Pair, align, made_values, side
 from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import Sample
-from coreproof.verify.prediction import Prediction
+from coreproof.verify.prediction import Prediction, Spread
 from coreproof.verify.sides import (
     UNKNOWN_SIZE,
     as_array,
@@ -24,7 +24,7 @@ from coreproof.verify.sides import (
     stored_formats,
     taps_of,
 )
-from coreproof.verify.tolerance import Judgement, Tolerance, judge
+from coreproof.verify.tolerance import Judgement, Tolerance, judge, passes
 from coreproof.verify.verification import Row
 
 Progress = Callable[[str, int, int], None]
@@ -63,19 +63,21 @@ class Comparison:
         self.alone = [name for name in self.order if name not in paired]
         self.stored = stored_formats(self.pairs, reference, candidate)
         self.profiles = profiles_of(right)
+        self._kept: tuple[int, dict[str, Array]] = (-1, {})
+        self._measures: list[dict[str, Spread]] = [{} for _ in feeds]
 
     @property
     def pairs(self) -> list[Pair]:
         return [*self.inner, *self.outputs]
 
-    def prediction(self) -> Prediction:
-        """A fresh prediction of the candidate's errors, nothing fed yet."""
-        return Prediction(self.candidate.graph, self.stored, self.profiles)
+    def prediction(self, sample: int) -> Prediction:
+        """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
+        return Prediction(self.candidate.graph, self.stored, self.profiles, self._measures[sample])
 
     def compare(self, progress: Progress) -> tuple[Row, ...]:
         """Every pair judged, in the candidate's order, the outputs last."""
         what = f"{self.candidate.name} against {self.reference.name}"
-        predictions = [self.prediction() for _ in self.feeds]
+        predictions = [self.prediction(i) for i in range(len(self.feeds))]
         for prediction, (_, fed) in zip(predictions, self.feeds, strict=True):
             for name, value in fed.items():
                 prediction.enter(name, np.asarray(value))
@@ -104,13 +106,13 @@ class Comparison:
     def _batch(self, predictions: Sequence[Prediction], group: Sequence[Pair], alone: Sequence[str]) -> list[Row]:
         """Runs every sample with this group's values tapped, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
-        for prediction, (fed_left, fed_right) in zip(predictions, self.feeds, strict=True):
-            left = self.left.run(fed_left, taps_of(self.left, (p.reference for p in group))) if group else {}
+        for sample, (prediction, (_, fed_right)) in enumerate(zip(predictions, self.feeds, strict=True)):
+            left = self.reference_values(sample, [p.reference for p in group])
             right = self.right.run(fed_right, taps_of(self.right, (*(p.candidate for p in group), *alone)))
             for name in alone:
                 prediction.observe(name, as_array(right.pop(name)))
             for pair in group:
-                a, b = as_array(left[pair.reference]), as_array(right[pair.candidate])
+                a, b = left[pair.reference], as_array(right[pair.candidate])
                 judgement = self.judge(pair, a, b, prediction)
                 if judgement.agrees:
                     prediction.settle(pair.candidate, judgement.rms_error)
@@ -118,10 +120,29 @@ class Comparison:
                     worst[pair] = (judgement, b.shape, str(b.dtype))
         return [self._row(pair, *worst[pair]) for pair in group]
 
+    def reference_values(self, sample: int, names: Iterable[str]) -> dict[str, Array]:
+        """What the reference has at these values; the last ones are kept, because they are asked for again."""
+        wanted = list(dict.fromkeys(names))
+        if not wanted:
+            return {}
+        if self._kept[0] != sample or not self._kept[1].keys() >= set(wanted):
+            self._kept = (-1, {})
+            outcome = self.left.run(self.feeds[sample][0], taps_of(self.left, wanted))
+            self._kept = (sample, {name: as_array(outcome[name]) for name in wanted})
+        return {name: self._kept[1][name] for name in wanted}
+
     def judge(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement:
         """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
         tolerance = self.given or prediction.tolerance(pair.candidate, reference)
         return judge(reference, candidate, tolerance, self.profiles.get(pair.candidate))
+
+    def judge_fault(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement | None:
+        """As ``judge``, but None where they agree."""
+        tolerance = self.given or prediction.tolerance(pair.candidate, reference)
+        if passes(reference, candidate, tolerance):
+            return None
+        judgement = judge(reference, candidate, tolerance, self.profiles.get(pair.candidate))
+        return None if judgement.agrees else judgement
 
     def _row(self, pair: Pair, judgement: Judgement, shape: tuple[int, ...], dtype: str) -> Row:
         here = self.candidate.graph.producer(pair.candidate)

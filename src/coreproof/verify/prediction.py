@@ -42,13 +42,21 @@ class Prediction:
     """Predicts the error of every value of a graph, in its order, from the scales that the caller measures.
 
     ``stored`` gives the format in which a value is stored (the coarser of the two sides). A value without a partner
-    on the other side counts with the scale that ``observe`` was told.
+    on the other side counts with the scale that ``observe`` was told. ``measures`` keeps what was measured of the
+    reference's values, for another prediction over the same ones.
     """
 
-    def __init__(self, graph: Graph, stored: Mapping[str, str], profiles: Mapping[str, Profile] | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        stored: Mapping[str, str],
+        profiles: Mapping[str, Profile] | None = None,
+        measures: dict[str, Spread] | None = None,
+    ) -> None:
         self._graph = graph
         self._stored = stored
         self._profiles = profiles or {}
+        self._measures = {} if measures is None else measures
         self._spreads: dict[str, Spread] = {}
         self._observed: dict[str, Spread] = {}
         self._entered: set[str] = set()
@@ -60,21 +68,22 @@ class Prediction:
         Inputs of the model before anything else; an inner value after it was judged, if it is, and before what follows.
         """
         self._entered.add(name)
-        measured, unit = _measure(array), self._unit(name)
+        measured, unit = self._measured(name, array), self._unit(name)
         self._spreads[name] = replace(measured, error=0.0 if unit <= U32 else unit * measured.scale)
 
     def observe(self, name: str, array: npt.NDArray[Any]) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
-        self._observed[name] = _measure(array)
+        self._observed[name] = measure(array)
 
     def tolerance(self, name: str, reference: npt.NDArray[Any]) -> Tolerance:
         """The tolerance for the value ``name``, of which ``reference`` is the right answer."""
         if reference.dtype.kind in "iubOSU":
             return EXACT
-        self._advance(name, reference)
+        measured = self._measured(name, reference)
+        self._advance(name, measured)
         known = self._spreads.get(name)
         unit = self._unit(name)
-        scale = rms(reference[np.isfinite(reference)].astype(np.float64))
+        scale = measured.scale
         error = known.error if known is not None else unit * scale
         if scale == 0:
             return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit))
@@ -92,7 +101,12 @@ class Prediction:
         if known is not None:
             self._spreads[name] = replace(known, error=max(error, known.own))
 
-    def _advance(self, name: str, reference: npt.NDArray[Any]) -> None:
+    def _measured(self, name: str, reference: npt.NDArray[Any]) -> Spread:
+        if name not in self._measures:
+            self._measures[name] = measure(reference)
+        return self._measures[name]
+
+    def _advance(self, name: str, measured: Spread) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
         if name in self._spreads:
             return
@@ -104,15 +118,15 @@ class Prediction:
             for output in node.outputs:
                 if output in self._entered:
                     continue
-                self._spreads[output] = self._after(node, output, reference if output == name else None)
+                self._spreads[output] = self._after(node, output, measured if output == name else None)
             if made:
                 return
 
-    def _after(self, node: Node, output: str, reference: npt.NDArray[Any] | None) -> Spread:
+    def _after(self, node: Node, output: str, known: Spread | None) -> Spread:
         read = [s for s in (self._spreads.get(n) for n in node.inputs) if s is not None]
         arriving = max((s.scale for s in read), default=0.0)
-        if reference is not None:
-            measured = _measure(reference)
+        if known is not None:
+            measured = known
         elif output in self._observed:
             measured = self._observed[output]
         else:
@@ -212,17 +226,18 @@ def _uneven(node: Node, read: Sequence[Spread], result: Spread) -> float:
     return max(s.uneven for s in read)
 
 
-def _measure(array: npt.NDArray[Any]) -> Spread:
+def measure(array: npt.NDArray[Any]) -> Spread:
     """A value's scale, deviation and how unevenly it is spread, over its finite elements."""
-    if array.dtype.kind in "OSU":
+    if array.dtype.kind in "OSU" or not array.size:
         return Spread(0.0, 0.0, 0.0)
+    quick = _measure_finite(array) if array.dtype == np.float32 and array.ndim > 2 else None
+    if quick is not None:
+        return quick
     values = array.astype(np.float64)
     finite = np.isfinite(values)
+    scale = rms(values[finite])
     if not finite.all():
         values = np.where(finite, values, 0.0)
-    if not values.size:
-        return Spread(0.0, 0.0, 0.0)
-    scale = rms(values)
     if scale == 0.0:
         return Spread(0.0, 0.0, 0.0, int(values.size))
     shares = np.square(values / scale)
@@ -236,6 +251,22 @@ def _measure(array: npt.NDArray[Any]) -> Spread:
         loudest=max(1.0, math.sqrt(float(np.max(places)))),
         peak=max(1.0, math.sqrt(float(shares.max()))),
     )
+
+
+def _measure_finite(array: npt.NDArray[np.float32]) -> Spread | None:
+    """The same in few passes, for pictures and sequences; None where squares overflow, vanish, or the mean hides the rest."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        places = np.einsum("nchw,nchw->nhw" if array.ndim == 4 else "...c,...c->...", array, array)
+        total = float(places.sum(dtype=np.float64))
+        mean = float(array.sum()) / array.size
+    scale = math.sqrt(total / array.size) if math.isfinite(total) else 0.0
+    deviation = scale * scale - mean * mean
+    if not (scale > 1e-15 and deviation > 1e-3 * scale * scale):
+        return None
+    peak = max(float(array.max()), -float(array.min()))
+    loudest = math.sqrt(float(places.max()) * places.size / array.size)
+    elements = int(array.size)
+    return Spread(0.0, scale, math.sqrt(deviation), elements, max(1.0, loudest / scale), max(1.0, peak / scale))
 
 
 def _why(share: float, unit: float) -> str:

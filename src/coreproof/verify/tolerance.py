@@ -43,6 +43,9 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.verify.channels import Profile
+from coreproof.verify.figures import Share, excess, figures
+
+Array = npt.NDArray[Any]
 
 UNIT_ROUNDOFF: Mapping[str, float] = {
     "float64": 2.0**-53,
@@ -184,13 +187,60 @@ def judge(reference: Any, candidate: Any, tolerance: Tolerance, profile: Profile
     b = b.reshape(a.shape)
     if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
         return _equal(a, tolerance)
-    uneven = None if profile is None else profile.over(a.shape)
-    return _judge_numbers(a.astype(np.float64), b.astype(np.float64), tolerance, uneven)
+    share = None if profile is None else profile.over(a.shape)
+    return _judge_numbers(a, b, tolerance, share)
 
 
-def _judge_numbers(
-    a: npt.NDArray[Any], b: npt.NDArray[Any], tolerance: Tolerance, uneven: npt.NDArray[Any] | None = None
-) -> Judgement:
+def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
+    """Whether the two agree for certain, by their largest and their typical error alone; cheaper than ``judge``."""
+    if reference.size != candidate.size or _is_text(reference) or _is_text(candidate):
+        return False
+    known = figures(reference.reshape(-1), candidate.reshape(-1))
+    if known is None or known.error > tolerance.relative * known.scale + tolerance.absolute:
+        return False
+    return not _problem(0, 0, known.elements, known.rms_error, tolerance, known.scale)
+
+
+def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, share: Share | None = None) -> Judgement:
+    known = figures(a.reshape(-1), b.reshape(-1))
+    if known is None:
+        return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, share)
+    scale, rms_error = known.scale, known.rms_error
+    beyond = excess(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.absolute, share)
+    problem = _problem(0, beyond.over, a.size, rms_error, tolerance, scale)
+    return Judgement(
+        agrees=not problem,
+        tolerance=tolerance,
+        max_error=known.error,
+        mean_error=known.error_sum / known.elements,
+        rms_error=rms_error,
+        max_relative_error=_share(known.error, scale),
+        rms_relative_error=_share(rms_error, scale),
+        cosine=known.cosine,
+        psnr=_psnr(known.high - known.low, rms_error),
+        scale=scale,
+        required_absolute=beyond.required_absolute,
+        required_relative=beyond.required_relative,
+        worst=tuple(int(i) for i in np.unravel_index(beyond.worst, a.shape)),
+        nan=(0, 0),
+        infinite=(0, 0),
+        misplaced=0,
+        elements=known.elements,
+        problem=problem,
+    )
+
+
+def _problem(misplaced: int, over: int, elements: int, rms_error: float, tolerance: Tolerance, scale: float) -> str:
+    if misplaced:
+        return f"{misplaced} of {elements} elements are NaN or infinite on one side only"
+    if over:
+        return f"{over} of {elements} elements are out of tolerance"
+    allowed = math.inf if tolerance.typical is None else tolerance.typical * scale + tolerance.absolute
+    return f"the typical error is {rms_error / allowed:.3g} times what rounding explains" if rms_error > allowed else ""
+
+
+def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, share: Share | None) -> Judgement:
+    """Tensors of which some elements are not finite, or so large that their squares are not."""
     both = np.isfinite(a) & np.isfinite(b)
     alike = (np.isnan(a) & np.isnan(b)) | (np.isinf(a) & (a == b))
     misplaced = int(np.sum(~both & ~alike))
@@ -198,20 +248,12 @@ def _judge_numbers(
     error = np.abs(x - y)
     scale = rms(x)
     size = np.maximum(np.abs(x), scale)
-    if uneven is not None:
-        size = size * np.broadcast_to(uneven, a.shape)[both]
-    excess = error - (tolerance.absolute + tolerance.relative * size)
+    if share is not None:
+        size = size * share.of(0, a.size).reshape(a.shape)[both]
+    beyond = error - (tolerance.absolute + tolerance.relative * size)
     max_error = float(error.max(initial=0.0))
     rms_error = rms(error)
-    allowed_rms = math.inf if tolerance.typical is None else tolerance.typical * scale + tolerance.absolute
-    over = int(np.sum(excess > 0))
-    problem = ""
-    if misplaced:
-        problem = f"{misplaced} of {a.size} elements are NaN or infinite on one side only"
-    elif over:
-        problem = f"{over} of {a.size} elements are out of tolerance"
-    elif rms_error > allowed_rms:
-        problem = f"the typical error is {rms_error / allowed_rms:.3g} times what rounding explains"
+    problem = _problem(misplaced, int(np.sum(beyond > 0)), a.size, rms_error, tolerance, scale)
     return Judgement(
         agrees=not problem,
         tolerance=tolerance,
@@ -221,11 +263,11 @@ def _judge_numbers(
         max_relative_error=_share(max_error, scale),
         rms_relative_error=_share(rms_error, scale),
         cosine=_cosine(x, y),
-        psnr=_psnr(x, rms_error),
+        psnr=_psnr(float(np.ptp(x)) if x.size else 0.0, rms_error),
         scale=scale,
         required_absolute=max(0.0, float((error - tolerance.relative * size).max(initial=0.0))),
         required_relative=_required_relative(error - tolerance.absolute, size),
-        worst=_worst(a, both, excess, misplaced, ~both & ~alike),
+        worst=_worst(a, both, beyond, misplaced, ~both & ~alike),
         nan=(int(np.isnan(a).sum()), int(np.isnan(b).sum())),
         infinite=(int(np.isinf(a).sum()), int(np.isinf(b).sum())),
         misplaced=misplaced,
@@ -234,9 +276,7 @@ def _judge_numbers(
     )
 
 
-def _worst(
-    a: npt.NDArray[Any], both: npt.NDArray[Any], excess: npt.NDArray[Any], misplaced: int, wrong: npt.NDArray[Any]
-) -> tuple[int, ...]:
+def _worst(a: Array, both: Array, excess: Array, misplaced: int, wrong: Array) -> tuple[int, ...]:
     if misplaced:
         flat = int(np.flatnonzero(wrong)[0])
     elif excess.size:
@@ -246,7 +286,7 @@ def _worst(
     return tuple(int(i) for i in np.unravel_index(flat, a.shape))
 
 
-def _required_relative(excess: npt.NDArray[Any], size: npt.NDArray[Any]) -> float:
+def _required_relative(excess: Array, size: Array) -> float:
     over = excess > 0
     if not over.any():
         return 0.0
@@ -254,7 +294,7 @@ def _required_relative(excess: npt.NDArray[Any], size: npt.NDArray[Any]) -> floa
         return float((excess[over] / size[over]).max())
 
 
-def rms(values: npt.NDArray[Any]) -> float:
+def rms(values: Array) -> float:
     """Root mean square, without overflow for values whose squares are too large."""
     largest = float(np.abs(values).max(initial=0.0))
     if largest == 0.0 or not math.isfinite(largest):
@@ -266,36 +306,35 @@ def _share(error: float, scale: float) -> float:
     return error / scale if scale > 0 else (0.0 if error == 0 else math.inf)
 
 
-def _cosine(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
+def _cosine(x: Array, y: Array) -> float:
     a, b = rms(x), rms(y)
     if a == 0 or b == 0:
         return 1.0 if a == b else 0.0
     return min(1.0, max(-1.0, float(np.mean((x / a) * (y / b)))))
 
 
-def _psnr(x: npt.NDArray[Any], rms_error: float) -> float:
+def _psnr(peak: float, rms_error: float) -> float:
     """Peak signal (the reference's range) to noise ratio in decibels; infinite where there is no error."""
-    peak = float(np.ptp(x)) if x.size else 0.0
     if rms_error == 0:
         return math.inf
     return 20 * math.log10(peak / rms_error) if peak > 0 else -math.inf
 
 
-def _equal(a: npt.NDArray[Any], tolerance: Tolerance) -> Judgement:
+def _equal(a: Array, tolerance: Tolerance) -> Judgement:
     numbers = np.zeros(a.shape) if _is_text(a) else a.astype(np.float64)
     return _judge_numbers(numbers, numbers, tolerance)
 
 
-def _unlike(a: npt.NDArray[Any], tolerance: Tolerance, problem: str) -> Judgement:
+def _unlike(a: Array, tolerance: Tolerance, problem: str) -> Judgement:
     nan = math.nan
     return Judgement(
         False, tolerance, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, (), (0, 0), (0, 0), 0, int(a.size), problem
     )
 
 
-def _is_text(a: npt.NDArray[Any]) -> bool:
+def _is_text(a: Array) -> bool:
     return a.dtype.kind in "OSU"
 
 
-def _shape(a: npt.NDArray[Any]) -> str:
+def _shape(a: Array) -> str:
     return "[" + "x".join(map(str, a.shape)) + "]"

@@ -1,0 +1,144 @@
+"""Figures: what a judgement needs to know of two tensors, taken block by block so that the numbers stay in the cache."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+BLOCK = 1 << 17
+"""Elements of a block: few enough for the cache, enough for numpy to be busy with them."""
+
+_ROW = 1 << 13
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Two finite tensors of the same size: errors, sums of squares and products, the reference's range.
+
+    ``peaks`` is the largest error of each block.
+    """
+
+    elements: int
+    error: float
+    error_sum: float
+    error_squares: float
+    squares: float
+    other_squares: float
+    products: float
+    low: float
+    high: float
+    peaks: tuple[float, ...]
+
+    @property
+    def scale(self) -> float:
+        """Root mean square of the reference."""
+        return math.sqrt(self.squares / self.elements)
+
+    @property
+    def rms_error(self) -> float:
+        return math.sqrt(self.error_squares / self.elements)
+
+    @property
+    def cosine(self) -> float:
+        if self.squares == 0 or self.other_squares == 0:
+            return 1.0 if self.squares == self.other_squares else 0.0
+        return min(1.0, max(-1.0, self.products / math.sqrt(self.squares) / math.sqrt(self.other_squares)))
+
+
+@dataclass(frozen=True)
+class Excess:
+    """How far single elements are beyond ``absolute + relative * size``: how many, the worst, what would have passed."""
+
+    over: int
+    worst: int
+    required_absolute: float
+    required_relative: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """Factors, at least 1, of each channel; a channel's elements lie together in runs of ``run``."""
+
+    factors: Array
+    run: int
+
+    def of(self, start: int, stop: int) -> Array:
+        """The factors of the elements from ``start`` to ``stop``, counted in stored order."""
+        channels = np.arange(start // self.run, (stop - 1) // self.run + 1)
+        expanded = np.repeat(self.factors[channels % self.factors.size], self.run)
+        first = start - start // self.run * self.run
+        picked: Array = expanded[first : first + stop - start]
+        return picked
+
+
+def figures(a: Array, b: Array) -> Figures | None:
+    """The figures of two flat numeric arrays of the same length; None where one is empty or not finite everywhere."""
+    if not a.size:
+        return None
+    x, y, e = (np.empty(min(BLOCK, a.size)) for _ in range(3))
+    sums = np.zeros(5)
+    peaks, low, high = [], math.inf, -math.inf
+    for start in range(0, a.size, BLOCK):
+        n = min(BLOCK, a.size - start)
+        p, q, d = x[:n], y[:n], e[:n]
+        p[:] = a[start : start + n]
+        q[:] = b[start : start + n]
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.subtract(p, q, out=d)
+            squares, error_squares = _dot(p, p), _dot(d, d)
+        if not (math.isfinite(squares) and math.isfinite(error_squares)):
+            return None
+        np.abs(d, out=d)
+        sums += (d.sum(), error_squares, squares, _dot(q, q), _dot(p, q))
+        peaks.append(float(d.max()))
+        low, high = min(low, float(p.min())), max(high, float(p.max()))
+    total, errors, own, other, products = (float(s) for s in sums)
+    return Figures(a.size, max(peaks), total, errors, own, other, products, low, high, tuple(peaks))
+
+
+def _dot(a: Array, b: Array) -> float:
+    """The sum of products, in rows so short that no library spreads them over threads: waiting for those costs more."""
+    rows = a.size // _ROW * _ROW
+    return float(np.vecdot(a[:rows].reshape(-1, _ROW), b[:rows].reshape(-1, _ROW)).sum() + a[rows:] @ b[rows:])
+
+
+def excess(a: Array, b: Array, known: Figures, relative: float, absolute: float, share: Share | None) -> Excess:
+    """Element by element, in the blocks whose largest error can matter: no element's size is below the scale."""
+    if known.error == 0:
+        return Excess(0, 0, 0.0, 0.0)
+    scale = known.scale
+    over, worst, furthest = 0, 0, -math.inf
+    required_absolute = required_relative = 0.0
+    for index in sorted(range(len(known.peaks)), key=lambda i: -known.peaks[i]):
+        peak = known.peaks[index]
+        beyond = peak - relative * scale
+        ratio = math.inf if scale == 0 < peak - absolute else (peak - absolute) / scale if scale else 0.0
+        if beyond <= min(furthest, absolute) and ratio <= required_relative:
+            break
+        start = index * BLOCK
+        error, size = _error_and_size(a, b, start, scale, share)
+        left = error - relative * size
+        place = int(np.argmax(left))
+        if left[place] > furthest:
+            furthest, worst = float(left[place]), start + place
+        over += int(np.count_nonzero(left > absolute))
+        required_absolute = max(required_absolute, furthest)
+        error -= absolute
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = np.divide(error, size, out=np.zeros_like(error), where=error > 0)
+        required_relative = max(required_relative, float(ratios.max()))
+    return Excess(over, worst, required_absolute, required_relative)
+
+
+def _error_and_size(a: Array, b: Array, start: int, scale: float, share: Share | None) -> tuple[Array, Array]:
+    x, y = (v[start : start + BLOCK].astype(np.float64) for v in (a, b))
+    size = np.maximum(np.abs(x), scale)
+    if share is not None:
+        size *= share.of(start, start + x.size)
+    return np.abs(np.subtract(x, y, out=x), out=x), size
