@@ -187,3 +187,105 @@ def test_another_fault_is_not_taken_for_one() -> None:
     )
     assert broken.graph.nodes[1] == wrong.graph.nodes[1]
     assert RULE not in {f.rule for f in diagnose(wrong)}
+
+
+def gated(batch: int, exact: bool) -> CoreMLModel:
+    """Squeeze and excitation: two views of one batch, the second of fixed lengths."""
+    first = (
+        named("view", "reshapeStatic", "p", "v", targetShape=[batch, 8])
+        if exact
+        else named("view", "reshape", "p", "v", targetShape=[batch, 8, 1, 1])
+    )
+    second = (
+        named("back", "reshapeStatic", "e", "b", targetShape=[batch, 8, 1, 1])
+        if exact
+        else named("back", "reshape", "e", "b", targetShape=[batch, 8, 1, 1])
+    )
+    return network(
+        [
+            convolution("conv", "image", "c", weights(8, 3, 3, 3)),
+            pool("pool", "c", "p"),
+            first,
+            inner_product("squeeze", "v", "s", weights(2, 8)),
+            inner_product("excite", "s", "e", weights(8, 2)),
+            second,
+            named("gate", "multiplyBroadcastable" if exact else "multiply", "c b", "y"),
+        ],
+        {"image": (1, 3, 6, 6) if exact else (3, 6, 6)},
+        {"y": None},
+        exact=exact,
+    )
+
+
+@pytest.mark.parametrize("batch", [2, 8, 10])
+@pytest.mark.parametrize("exact", [False, True])
+def test_views_there_and_back(batch: int, exact: bool) -> None:
+    assert_cured(gated(batch, exact), gated(1, exact), RULE, "view")
+
+
+@pytest.mark.parametrize("batch", [3, 7])
+def test_heads_whose_values_cannot_fill_the_target(batch: int) -> None:
+    assert_cured(heads(batch), heads(1), RULE, "view 1")
+
+
+def exact_heads(batch: int) -> CoreMLModel:
+    """The same heads in a network of any rank."""
+
+    def head(name: str, seed: int, stride: int) -> list[Any]:
+        return [
+            convolution(f"conv {name}", "image", f"c{name}", weights(10, 3, 3, 3, seed=seed), stride),
+            named(f"permute {name}", "transpose", f"c{name}", f"p{name}", axes=[0, 2, 3, 1]),
+            named(f"view {name}", "reshapeStatic", f"p{name}", f"v{name}", targetShape=[batch, -1, 5]),
+        ]
+
+    return network(
+        [*head("1", 1, 1), *head("2", 2, 2), named("cat", "concatND", "v1 v2", "y", axis=1)],
+        {"image": (1, 3, 8, 8)},
+        {"y": None},
+        exact=True,
+    )
+
+
+@pytest.mark.parametrize("batch", [2, 4])
+def test_a_silent_one_in_a_network_of_any_rank(batch: int) -> None:
+    assert diagnose(exact_heads(batch)).healthy
+    assert_cured(exact_heads(batch), exact_heads(1), RULE, "view 1", source=heads_source())
+    assert_healthy(exact_heads(1), heads_source())
+
+
+def test_a_source_that_was_exported_for_the_same_batch() -> None:
+    dynamic = onnx_model(
+        [
+            ("Conv", "image w", "c", {"pads": [1, 1, 1, 1]}),
+            ("Transpose", "c", "p1", {"perm": [0, 2, 3, 1]}),
+            ("Shape", "p1", "s", {}),
+            ("Slice", "s zero one", "n", {}),
+            ("Concat", "n rest", "t", {"axis": 0}),
+            ("Reshape", "p1 t", "v1", {}),
+            ("Reshape", "p1 t", "v2", {}),
+            ("Concat", "v1 v2", "y", {"axis": 1}),
+        ],
+        {"image": [4, 3, 8, 8]},
+        {"y": [4, 256, 5]},
+        w=weights(10, 3, 3, 3, seed=1),
+        zero=np.array([0]),
+        one=np.array([1]),
+        rest=np.array([-1, 5]),
+    )
+
+    def net(batch: int) -> CoreMLModel:
+        return network(
+            [
+                convolution("conv", "image", "c", weights(10, 3, 3, 3, seed=1)),
+                named("permute", "transpose", "c", "p1", axes=[0, 2, 3, 1]),
+                named("view 1", "reshapeStatic", "p1", "v1", targetShape=[batch, -1, 5]),
+                named("view 2", "reshapeStatic", "p1", "v2", targetShape=[batch, -1, 5]),
+                named("cat", "concatND", "v1 v2", "y", axis=1),
+            ],
+            {"image": (1, 3, 8, 8)},
+            {"y": None},
+            exact=True,
+        )
+
+    assert_cured(net(4), net(1), RULE, "view 1", source=dynamic)
+    assert_healthy(net(1), dynamic)

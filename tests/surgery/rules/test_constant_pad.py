@@ -61,10 +61,22 @@ def quiet_source(*pads: int) -> OnnxModel:
 
 
 def test_a_silent_one_is_seen_with_the_source() -> None:
-    broken, right = quiet(0, 0, 0, 0, 1, 1, 3, 3), quiet(0, 0, 0, 0, 1, 3, 1, 3)
-    assert diagnose(broken).healthy
-    # read by columns and rows exchanged: the same sizes, another place
+    # begins and ends exchanged: the same sizes, another place
+    broken, right = quiet(0, 0, 0, 0, 1, 3, 1, 3), quiet(0, 0, 0, 0, 3, 1, 3, 1)
     source = quiet_source(0, 0, 3, 3, 0, 0, 1, 1)
-    swapped = quiet(0, 0, 0, 0, 1, 3, 1, 3)
-    assert_cured(swapped, quiet(0, 0, 0, 0, 3, 1, 3, 1), RULE, "pad", source=source)
-    assert_healthy(right, quiet_source(0, 0, 1, 1, 0, 0, 3, 3))
+    assert diagnose(broken).healthy
+    assert_cured(broken, right, RULE, "pad", source=source)
+    assert_healthy(right, source)
+
+
+def test_a_silent_one_of_other_sizes() -> None:
+    """ONNX's [0, 0, 0, 0, 0, 0, 1, 2], read as pairs: both amounts fall on the width."""
+    source = quiet_source(0, 0, 0, 0, 0, 0, 1, 2)
+    broken, right = quiet(0, 0, 0, 0, 0, 0, 1, 2), quiet(0, 0, 0, 0, 0, 1, 0, 2)
+    assert_cured(broken, right, RULE, "pad", source=source)
+    assert_healthy(right, source)
+
+
+def test_amounts_that_follow_no_order_are_taken_from_the_source() -> None:
+    source = quiet_source(0, 0, 1, 2, 0, 0, 3, 4)
+    assert_cured(quiet(0, 0, 0, 0, 5, 0, 0, 1), quiet(0, 0, 0, 0, 1, 3, 2, 4), RULE, "pad", source=source)
