@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,16 @@ class Case:
         return error if np.isfinite(error) else np.inf
 
 
+@cache
+def _scaled() -> Case:
+    return Case("Scaled", _picture())
+
+
+@cache
+def _padded() -> Case:
+    return Case("Masked", *_sequences(padded=True))
+
+
 def _check_repair(case: Case, report: HalfReport) -> None:
     """The set mends the real conversion, and no smaller one, by one, does."""
     assert report.must_stay_fp32
@@ -72,7 +83,7 @@ def _check_repair(case: Case, report: HalfReport) -> None:
 
 
 def test_weights_scaled_up_and_down_again() -> None:
-    case = Case("Scaled", _picture())
+    case = _scaled()
     report = half(case.exported, case.feed)
     assert not report
     assert not report.agrees
@@ -112,7 +123,7 @@ def test_a_mask_that_becomes_infinite_is_harmless_until_a_row_sees_nothing() -> 
     assert not report.must_stay_fp32
     assert harmless.error(()) == pytest.approx(report.predicted_output_error, rel=0.2)
 
-    padded = Case("Masked", *_sequences(padded=True))
+    padded = _padded()
     broken = half(padded.exported, padded.feed)
     assert "nan" in {r.status for r in broken.rows if r.operator == "softmax"}
     _check_repair(padded, broken)
@@ -146,7 +157,7 @@ def test_an_ordinary_network_raises_no_alarm() -> None:
 def test_a_stored_program_is_judged_as_it_is() -> None:
     from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
 
-    case = Case("Masked", *_sequences(padded=True))
+    case = _padded()
     report = half(onnx_to_coreml(case.exported, precision="fp16"), case.feed)
     assert report.stored == "float16"
     assert not report.agrees
@@ -161,14 +172,14 @@ def test_a_stored_program_is_judged_as_it_is() -> None:
 def test_the_report_as_json_holds_no_infinity() -> None:
     import json
 
-    case = Case("Scaled", _picture())
+    case = _scaled()
     found = half(case.exported, case.feed).to_json()
     assert json.loads(json.dumps(found, allow_nan=False))["rows"][2]["status"] == "overflow"
     assert found["predicted_output_error"] == "infinity"
 
 
 def test_nan_without_float16_is_not_blamed_on_it() -> None:
-    case = Case("Masked", *_sequences(padded=True))
+    case = _padded()
     with pytest.raises(RunError, match="float32 already"):
         half(case.exported, {**case.feed, "x": np.full((2, 6, 16), np.nan, np.float32)})
 

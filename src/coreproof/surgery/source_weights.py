@@ -8,11 +8,46 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.convert.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_SUBNORMAL
+from coreproof.convert.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_NORMAL, SMALLEST_SUBNORMAL
 from coreproof.model.base import Model
+from coreproof.model.coreml import CoreMLModel
+from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.model.layer_weights import all_weights
+from coreproof.model.literals import read_literal
 
 Array = npt.NDArray[Any]
+
+
+def stored_halves(model: CoreMLModel) -> dict[tuple[str, str], Array]:
+    """The float16 constants of the operations of an ML Program: (operation, argument) -> what is stored."""
+    program = model.spec.mlProgram
+    name = model.spec.description.defaultFunctionName or "main"
+    function = program.functions[name if name in program.functions else next(iter(program.functions))]
+    found: dict[tuple[str, str], Array] = {}
+    _collect(model, function.block_specializations[function.opset], {}, found)
+    return found
+
+
+def _collect(model: CoreMLModel, block: Any, outer: Mapping[str, Any], found: dict[tuple[str, str], Array]) -> None:
+    constants = dict(outer)
+    for operation in block.operations:
+        if operation.type == "const":
+            if operation.outputs[0].type.tensorType.dataType == MIL_pb2.FLOAT16:
+                constants[operation.outputs[0].name] = operation.attributes["val"]
+            continue
+        for nested in operation.blocks:
+            _collect(model, nested, constants, found)
+        for key, argument in operation.inputs.items():
+            for binding in argument.arguments:
+                if binding.WhichOneof("binding") == "name" and binding.name in constants and operation.outputs:
+                    array = np.asarray(read_literal(model, constants[binding.name]))
+                    found[operation.outputs[0].name, key] = array
+
+
+def is_extreme(stored: Array) -> bool:
+    """Whether a float16 constant looks like one that did not fit: it reaches the end of the range, or is all but zero."""
+    size = np.abs(stored)
+    return bool(size.size) and bool((size >= LARGEST).any() or not size.max() >= SMALLEST_NORMAL)
 
 
 def weights_before(stored: Mapping[tuple[str, str], Array], source: Model) -> dict[tuple[str, str], Array]:

@@ -29,8 +29,7 @@ class Switched:
 
     ``order`` are the operations that have a switch, in the program's order; ``outputs`` the names of its outputs that
     hold numbers; ``narrowed`` what float16 does to their constants. ``stored`` is the width in which the program stores them;
-    ``given`` are weights of a float16 program as they were before. ``constants`` are those of a float16 program: (operation,
-    argument) -> what is stored.
+    ``given`` are weights of a float16 program as they were before.
     """
 
     def __init__(self, program: CoreMLModel, given: Given | None = None) -> None:
@@ -42,7 +41,6 @@ class Switched:
         first = self._lower(None, flushed=False)
         self.order = tuple(first.order)
         self.narrowed: tuple[Narrowed, ...] = tuple(first.narrowed)
-        self.constants = dict(first.constants)
         self._variants = bool(first.fixed)
         self.hostile = frozenset(
             n.operation for n in self.narrowed if n.operation in first.fixed and (n.overflowing or n.vanished)

@@ -24,10 +24,9 @@ from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
-from coreproof.surgery.source_weights import weights_before
+from coreproof.surgery.source_weights import is_extreme, stored_halves, weights_before
 from coreproof.verify.half import HalfReport, half
 from coreproof.verify.lost import stores_halves
-from coreproof.verify.switched import Switched
 
 Array = npt.NDArray[np.generic]
 Weights = Mapping[tuple[str, str], Array]
@@ -56,15 +55,14 @@ def _examined(patient: Patient, model: CoreMLModel) -> Iterator[Suspicion]:
     found = patient.verification
     if found is not None and found.agrees:
         return
-    if found is None and not patient.lost:
+    constants = stored_halves(model)
+    if not patient.lost and not _unlike_the_source(patient, constants):
         return
-    feeds = patient.own_feeds
-    constants = _constants(model)
     weights = weights_before(constants, patient.reference) if patient.reference is not None else {}
     try:
-        report = half(model, feeds, measured=0, weights=weights)
+        report = half(model, patient.own_feeds, measured=0, weights=weights)
     except RunError:
-        yield from _stored_weights(model, constants)
+        yield from _stored_weights(constants)
         return
     except CoreproofError:
         return
@@ -73,13 +71,11 @@ def _examined(patient: Patient, model: CoreMLModel) -> Iterator[Suspicion]:
     yield _suspicion(report, weights, constants if patient.reference is None else {})
 
 
-def _constants(model: CoreMLModel) -> Weights:
-    """The float16 constants of the program's operations."""
-    switched = Switched(model)
-    try:
-        return switched.constants
-    finally:
-        switched.close()
+def _unlike_the_source(patient: Patient, constants: Weights) -> bool:
+    """Whether constants that look as if they had not fitted float16 are others in the source."""
+    if patient.reference is None:
+        return False
+    return bool(weights_before({place: a for place, a in constants.items() if is_extreme(a)}, patient.reference))
 
 
 def _suspicion(report: HalfReport, weights: Weights, constants: Weights) -> Suspicion:
@@ -132,7 +128,7 @@ def _did_not_fit(key: str, array: Array) -> bool:
     return ended or (array.size == 1 and key not in ("bias", "beta") and bool(size.max() <= SMALLEST_SUBNORMAL))
 
 
-def _stored_weights(model: CoreMLModel, constants: Weights) -> Iterator[Suspicion]:
+def _stored_weights(constants: Weights) -> Iterator[Suspicion]:
     """NaN in float32 as well: constants that were stored as infinity or zero."""
     broken = [(op, key, a) for (op, key), a in constants.items() if not np.isfinite(a).all()]
     broken += [(op, key, a) for (op, key), a in constants.items() if key == "epsilon" and not np.any(a)]

@@ -125,7 +125,6 @@ class Switches:
         self.order: list[str] = []
         self.fixed: set[str] = set()
         self.narrowed: list[Narrowed] = []
-        self.constants: dict[tuple[str, str], npt.NDArray[Any]] = {}
         self._given = given or {}
         self._kept = kept
         self._flushed = flushed
@@ -209,7 +208,6 @@ class Switches:
     def _constant(self, low: Lowering, switch: ir.Value, key: str, constant: Any) -> Operand:
         wide = np.asarray(constant)
         if wide.dtype == np.float16:
-            self.constants[low.name, key] = wide
             wide = np.asarray(self._given.get((low.name, key), wide), np.float32).reshape(wide.shape)
         half, seen = narrow(wide, low.name, key, flushed=self._flushed)
         if seen.error == 0.0:
