@@ -42,6 +42,7 @@ class Patient:
         classes: Sequence[int] = (),
         feeding: Feeding | None = None,
         feeds: Feeds | None = None,
+        twin: tuple[Model | None] | None = None,
     ) -> None:
         self.model = model
         self.source = source
@@ -50,6 +51,7 @@ class Patient:
         self.classes = tuple(classes)
         self.feeding = feeding or getattr(source, "feeding", None)
         self._feeds = feeds
+        self._twin = twin
         self._values: dict[str, npt.NDArray[Any]] = {}
         self._reference: dict[str, npt.NDArray[Any]] = {}
 
@@ -214,6 +216,15 @@ class Patient:
         first = found.first_divergence
         return found.faults or (() if first is None else (first,))
 
+    @cached_property
+    def twin(self) -> Model | None:
+        """The source carried to the model's own format anew, where it can be."""
+        from coreproof.surgery.twin import twin_of
+
+        if self._twin is None:
+            self._twin = (twin_of(self),)
+        return self._twin[0]
+
     @property
     def source_graph(self) -> Graph | None:
         return None if self.reference is None else self.reference.graph
@@ -237,8 +248,8 @@ class Patient:
             if known.row == row:
                 return known.layers, known.nodes
         good = [r for r in found.rows if r.agrees]
-        mine = _between(self.graph, row.candidate, {r.candidate for r in good})
-        theirs = _between(self.source_graph, row.reference, {r.reference for r in good})
+        mine = between(self.graph, row.candidate, {r.candidate for r in good})
+        theirs = between(self.source_graph, row.reference, {r.reference for r in good})
         return mine, theirs
 
     def reference_value(self, row: Row) -> npt.NDArray[Any]:
@@ -319,7 +330,7 @@ def _is_constant(graph: Graph, name: str) -> bool:
     return value is not None and value.constant
 
 
-def _between(graph: Graph, value: str, good: set[str]) -> tuple[Node, ...]:
+def between(graph: Graph, value: str, good: set[str]) -> tuple[Node, ...]:
     """The nodes that make ``value`` from values in ``good``, inputs and constants, in stored order."""
     wanted, kept = {value}, []
     for node in reversed(graph.nodes):

@@ -1,0 +1,90 @@
+"""A layer that is other than the source's: a weight, a bias, an epsilon, an axis, a pad, or the layer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from coreproof.surgery.edit import Edit
+from coreproof.surgery.finding import Remedy, Suspicion
+from coreproof.surgery.patient import Patient
+from coreproof.surgery.rules import rule
+from coreproof.surgery.twin import Difference, differences
+from coreproof.verify.verify import Row
+
+_NAMES = {
+    "epsilon": ("epsilon", "eps"),
+    "padding": (
+        "pad",
+        "pads",
+        "pad_type",
+        "auto_pad",
+        "ceil_mode",
+        "exclude_padding_from_average",
+        "count_include_pad",
+    ),
+    "axis": ("axis", "axes", "perm", "permutation"),
+    "batch-baked-reshape": ("shape", "targetShape"),
+}
+"""rule -> the attributes, in the words of the formats, that it is about."""
+
+_CAUSES = {
+    "weight": "a weight was transposed, permuted, scaled or replaced on the way from the source",
+    "bias": "a bias was dropped or replaced on the way from the source",
+    "epsilon": "the default of another framework was taken for the epsilon, or it was rounded away",
+    "padding": "formats order and count padding differently",
+    "axis": "the axis was counted from another layout or rank",
+    "batch-baked-reshape": "the batch of the dummy input was folded into the shape",
+    "attribute": "the converter set an attribute otherwise than the source has it",
+    "layer": "the converter dropped, added or exchanged a layer",
+}
+
+
+@rule("other-than-source")
+def other_than_source(patient: Patient) -> Iterator[Suspicion]:
+    """Each layer at fault against its twin: the source carried to the same format anew."""
+    if not patient.faults or patient.twin is None:
+        return
+    for row in patient.faults:
+        found = differences(patient, patient.twin, row)
+        if found:
+            yield from _suspicions(patient, row, found)
+
+
+def _suspicions(patient: Patient, row: Row, found: Sequence[Difference]) -> Iterator[Suspicion]:
+    """The single difference that explains the row, else all of them together."""
+    before = patient.error_with((), row)
+    judged = sorted(((patient.error_with(d.edits, row), i, d) for i, d in enumerate(found)), key=lambda j: j[:2])
+    error, _, best = judged[0]
+    if len(found) > 1 and error > 0.1 * before:
+        together = tuple(step for d in found for step in d.edits)
+        if (whole := patient.error_with(together, row)) < error:
+            yield _suspicion(row, found, together, before, whole)
+            return
+    if error < before:
+        yield _suspicion(row, [best], best.edits, before, error)
+
+
+def _suspicion(
+    row: Row, found: Sequence[Difference], edits: tuple[Edit, ...], before: float, after: float
+) -> Suspicion:
+    first = found[0]
+    name = rule_name(first)
+    return Suspicion(
+        rule=name,
+        layer=first.layer,
+        evidence=(
+            f"{first.operator} {first.layer!r}: {'; '.join(d.words for d in found)} "
+            f"(relative error at {row.candidate!r}: {before:.2g}, with the source's: {after:.2g})"
+        ),
+        cause=_CAUSES[name],
+        remedies=(Remedy("; ".join(f"make {d.subject} of {d.layer!r} the source's" for d in found), edits),),
+        weight=60,
+    )
+
+
+def rule_name(difference: Difference) -> str:
+    """The fault that a difference of this kind stands for."""
+    if difference.kind != "attribute":
+        return "layer" if difference.kind == "operator" else difference.kind
+    subject = difference.subject.rsplit(".", 1)[-1]
+    return next((name for name, subjects in _NAMES.items() if subject in subjects), "attribute")
