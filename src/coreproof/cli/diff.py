@@ -266,7 +266,7 @@ def _weight(change: WeightChange) -> float:
 
 def _kind(words: str) -> str:
     """What was recognised, without its figures."""
-    return re.sub(r" \([^)]*values\)|(?<=scaled by ).*|(?<=shifted by ).*", "", words).strip()
+    return re.sub(r" \([^)]*values[^)]*\)|(?<=scaled by ).*|(?<=shifted by ).*", "", words).strip()
 
 
 def _alike(rows: Sequence[tuple[str, WeightChange]]) -> list[tuple[str, list[tuple[str, WeightChange]]]]:

@@ -50,19 +50,14 @@ class Side:
             and value not in weights
             and value not in node.parameters
             and not ((known := graph.values.get(value)) is not None and known.constant and value not in self.makers)
-            and not (value in self.makers and self._holds_weights(self.makers[value][0]))
             and (value in self.makers or self.model.format != "mlprogram" or value in self.inputs)
         )
-
-    def _holds_weights(self, name: str) -> bool:
-        operator = self.layers[name].operator
-        return operator == "Constant" or operator.startswith("constexpr_")
 
 
 def take_apart(model: Model, report: Callable[[int, int], None] | None = None) -> Side:
     """The layers of a model and digests of their weights, read one weight at a time."""
-    layers = dict(flat_layers(model.graph))
-    weights = all_weights(model)
+    layers = {name: node for name, node in flat_layers(model.graph) if not only_holds(node)}
+    weights = {name: held for name, held in all_weights(model).items() if name in layers}
     digests = {}
     for done, (name, of_layer) in enumerate(weights.items()):
         digests[name] = tuple(_digest(w.read()) for w in of_layer.values())
@@ -73,6 +68,11 @@ def take_apart(model: Model, report: Callable[[int, int], None] | None = None) -
         for index, output in enumerate(node.outputs):
             makers.setdefault(output, (name, index))
     return Side(model, layers, weights, digests, makers, model.graph.inputs, model.graph.outputs)
+
+
+def only_holds(node: Node) -> bool:
+    """Whether a node computes nothing and only holds a weight, which then counts as its readers' own."""
+    return node.operator == "Constant" or node.operator.startswith("constexpr_")
 
 
 def flat_layers(graph: Graph) -> Iterable[tuple[str, Node]]:

@@ -112,7 +112,7 @@ class Search:
         if self.tried[key]:
             self.plan = plan
         left, whole = len(self.slice.steps), len(self.cutter.steps)
-        self.report(f"{left} of {whole} layers after {self.tests} tests", whole - left, whole)
+        self.report("layers cut away", whole - left, whole)
         return self.tried[key]
 
     def _faulty(self, model: Model, plan: Plan) -> bool:

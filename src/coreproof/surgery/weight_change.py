@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations
@@ -61,7 +62,9 @@ def weight_change(parameter: str, before: Array, after: Array, stored: tuple[str
     rms = float(np.sqrt(np.mean(np.square(difference))))
     relative = float("inf") if not scale or not finite.all() else rms / scale
     share = float(np.mean(~same))
-    return WeightChange(parameter, *ends, float(np.max(difference)), relative, share, _words(a, b, relative, share))
+    return WeightChange(
+        parameter, *ends, float(np.max(difference)), relative, share, _words(a, b, relative, share, dtypes)
+    )
 
 
 def _words_of_shapes(a: Array, b: Array) -> str:
@@ -95,7 +98,7 @@ def _cut(a: Array, b: Array) -> str | None:
     return None
 
 
-def _words(a: Array, b: Array, relative: float, share: float) -> str:
+def _words(a: Array, b: Array, relative: float, share: float, stored: tuple[str, str]) -> str:
     """Of two weights of one shape that are not the same."""
     spoilt = _spoilt(a, b)
     if spoilt is not None:
@@ -109,7 +112,7 @@ def _words(a: Array, b: Array, relative: float, share: float) -> str:
             return _joined(words, kind)
     if share <= 0.02 and share * a.size < 1000:
         return f"{round(share * a.size):,} of {a.size:,} elements changed"
-    quantised = _quantised(a, b, relative)
+    quantised = _quantised(a, b, relative) or _stored_in_fewer_bits(stored, relative)
     if quantised is not None:
         return quantised
     cosine = float(np.sum(a * b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-300))
@@ -247,7 +250,15 @@ def _quantised(a: Array, b: Array, relative: float) -> str | None:
     if known > 256 or b.size < 4 * known or np.unique(a).size < 2 * known:
         return None
     bits = max(1, int(np.ceil(np.log2(known))))
-    return f"quantised to {bits} bits{per} ({known} different values)"
+    return f"quantised to {bits} bits ({known} different values{per})"
+
+
+def _stored_in_fewer_bits(stored: tuple[str, str], relative: float) -> str | None:
+    """What the file says: floats before, whole numbers now."""
+    bits = re.fullmatch(r"u?int(\d+)", stored[1])
+    if bits is None or relative > 0.5 or "float" not in stored[0]:
+        return None
+    return f"quantised to {bits[1]} bits"
 
 
 def _orders(rank: int) -> Iterator[tuple[int, ...]]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import WeightRef, all_weights
-from coreproof.surgery.layer_match import flat_layers
+from coreproof.surgery.layer_match import flat_layers, only_holds
 from coreproof.surgery.weight_change import weight_change
 
 _SMALLEST = 8
@@ -72,7 +72,7 @@ def _floats(model: Model) -> Iterator[tuple[str, WeightRef]]:
 
 
 def _only_stores(node: Node) -> bool:
-    return node.operator in ("Constant", "DequantizeLinear", "QuantizeLinear") or node.operator.startswith("constexpr_")
+    return only_holds(node) or node.operator in ("DequantizeLinear", "QuantizeLinear")
 
 
 def _energy(array: npt.NDArray[Any]) -> float:
