@@ -188,7 +188,7 @@ class _Treatment:
                 yield Finding(
                     problem.kind, problem.layer, str(problem), "no rule knows this fault", _BY_HAND, weight=90
                 )
-        if not loud and not explained and not patient.runs:
+        if not loud and not explained and not patient.runs and not patient.beyond_us:
             error = patient.failure
             yield Finding("does-not-run", None, str(error), "no rule knows this fault", _BY_HAND, weight=90)
         for row in patient.faults[:1]:
@@ -241,6 +241,8 @@ def _wrong_labels(patient: Patient) -> int:
 def _describe(patient: Patient) -> str:
     if not patient.runs:
         loud = [p for p in patient.problems if p.loud]
+        if not loud and patient.beyond_us:
+            return f"not run: {_first_line(patient.failure)}"
         return f"does not run ({loud[0]})" if loud else f"does not run ({_first_line(patient.failure)})"
     found = patient.verification
     if found is None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.errors import CoreproofError, InputError, RunError
+from coreproof.errors import CoreproofError, InputError, RunError, UnsupportedOperatorsError
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node
@@ -108,6 +108,14 @@ class Patient:
     @property
     def runs(self) -> bool:
         return self.failure is None
+
+    @property
+    def beyond_us(self) -> bool:
+        """Whether the model may be sound, and it is coreproof or its engine that cannot run this kind of model or operator."""
+        error = self.failure
+        return isinstance(error, UnsupportedOperatorsError) or (
+            error is not None and "NOT_IMPLEMENTED" in str(error.found)
+        )
 
     def weights(self, layer: str) -> dict[str, npt.NDArray[Any]]:
         """The weights of a layer, real values by name."""
