@@ -111,7 +111,8 @@ def _varint_bytes(value: int) -> bytes:
     return bytes(spelled)
 
 
-def _delimited(number: int, content: bytes) -> bytes:
+def field_bytes(number: int, content: bytes) -> bytes:
+    """A message, text or bytes as the field of that number, as it is written."""
     return _varint_bytes(number << 3 | _BYTES) + _varint_bytes(len(content)) + content
 
 
@@ -223,7 +224,7 @@ def _respell_field(
         chunks = [_respell_numbers(field, new, slots[mine[0]]), *(b"" for _ in mine[1:])]
     elif field.message_type is not None and len(mine) == 1 and new.HasField(field.name):
         inner = rewrite(slots[mine[0]].payload, getattr(old, field.name), getattr(new, field.name))
-        chunks = [_delimited(field.number, inner)]
+        chunks = [field_bytes(field.number, inner)]
     else:
         chunks = [*(b"" for _ in mine[1:]), _spell(field, new)]
     for place, chunk in zip(mine, chunks, strict=True):
@@ -239,7 +240,7 @@ def _respell_numbers(field: FieldDescriptor, new: Message, first: Record) -> byt
     if packed == was_packed:
         return b"".join(r.data for r in natural)
     if was_packed:
-        return _delimited(field.number, b"".join(r.payload for r in natural))
+        return field_bytes(field.number, b"".join(r.payload for r in natural))
     tag = _varint_bytes(field.number << 3 | _wire_type(field))
     content, position, spelled = natural[0].payload, 0, bytearray()
     while position < len(content):
@@ -266,9 +267,9 @@ def _respell_map(field: FieldDescriptor, new: Message, entries: Sequence[Record]
         elif _same(entry, target):
             chunks.append(record.data)
         else:
-            chunks.append(_delimited(field.number, rewrite(record.payload, entry, target)))
+            chunks.append(field_bytes(field.number, rewrite(record.payload, entry, target)))
     fresh = [entry for key, entry in wanted.items() if key not in last]
-    chunks[-1] += b"".join(_delimited(field.number, _plain(entry)) for entry in fresh)
+    chunks[-1] += b"".join(field_bytes(field.number, _plain(entry)) for entry in fresh)
     return chunks
 
 
@@ -291,7 +292,7 @@ def _respell_strings(field: FieldDescriptor, old: Message, new: Message, spelled
     chunks = [b"" for _ in spelled]
     for i, j, place in _aligned(before, after):
         chunks[place] += (
-            spelled[i].data if i is not None and before[i] == after[j] else _delimited(field.number, after[j])
+            spelled[i].data if i is not None and before[i] == after[j] else field_bytes(field.number, after[j])
         )
     return chunks
 
@@ -309,9 +310,9 @@ def _respell_messages(field: FieldDescriptor, old: Message, new: Message, spelle
         elif wanted[j] in known:
             chunks[place] += known[wanted[j]].data
         elif i is not None:
-            chunks[place] += _delimited(field.number, rewrite(spelled[i].payload, before[i], after[j]))
+            chunks[place] += field_bytes(field.number, rewrite(spelled[i].payload, before[i], after[j]))
         else:
-            chunks[place] += _delimited(field.number, _plain(after[j]))
+            chunks[place] += field_bytes(field.number, _plain(after[j]))
     return chunks
 
 

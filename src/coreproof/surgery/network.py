@@ -60,6 +60,12 @@ class NetworkBody(Body):
         del self._network.layers[self._index(layer)]
         self._changed()
 
+    def remove_all(self, layers: Sequence[str]) -> None:
+        places = {self._index(layer) for layer in layers}
+        for place in sorted(places, reverse=True):
+            del self._network.layers[place]
+        self._changed()
+
     def set_inputs(self, layer: str, inputs: Sequence[str]) -> None:
         message = self._find(layer)
         for name in inputs:
@@ -147,13 +153,15 @@ class NetworkBody(Body):
 
     # features
 
+    def unclassify(self) -> None:
+        if self.model.kind != "neuralNetwork":
+            self._origin = features.unclassified(self.model)
+            self._spec = self._origin.spec
+            self._changed()
+
     def set_output(self, value: str, instead_of: str | None = None) -> None:
         self.require_value(value)
         features.declare_output(self.model, value, instead_of)
-        self._changed()
-
-    def unclassify(self) -> None:
-        features.unclassify(self._spec)
         self._changed()
 
     def drop_output(self, name: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_proto import FeatureTypes_pb2, NeuralNetwork_pb2
+from coreproof.model.coreml_proto import FeatureTypes_pb2
+from coreproof.model.wire import field_bytes, records
 
 ARRAY_TYPES = {
     "float32": FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
@@ -105,26 +106,6 @@ def _refuse_label(spec: Any, name: str) -> None:
         )
 
 
-def unclassify(spec: Any) -> None:
-    """Makes a classifier or regressor a plain network, without the outputs that the network itself does not make."""
-    kind = spec.WhichOneof("Type")
-    if kind == "neuralNetwork":
-        return
-    plain = NeuralNetwork_pb2.NeuralNetwork()
-    for descriptor, value in getattr(spec, kind).ListFields():
-        if descriptor.name in ("layers", "preprocessing"):
-            getattr(plain, descriptor.name).MergeFrom(value)
-        elif descriptor.name in ("arrayInputShapeMapping", "imageInputShapeMapping"):
-            setattr(plain, descriptor.name, value)
-    made = {name for layer in plain.layers for name in layer.output}
-    spec.neuralNetwork.CopyFrom(plain)
-    description = spec.description
-    for place in reversed(range(len(description.output))):
-        if description.output[place].name not in made:
-            del description.output[place]
-    description.predictedFeatureName = description.predictedProbabilitiesName = ""
-
-
 def drop_output(spec: Any, name: str) -> None:
     """Takes an output away; a classifier keeps its label."""
     _refuse_label(spec, name)
@@ -134,6 +115,31 @@ def drop_output(spec: Any, name: str) -> None:
     _drop(outputs, name, "output")
     if spec.description.predictedProbabilitiesName == name:
         spec.description.predictedProbabilitiesName = ""
+
+
+def unclassified(model: CoreMLModel) -> CoreMLModel:
+    """A classifier or regressor as a plain network with the outputs that its layers make, spelled as it was."""
+    fields, kind = model.spec.DESCRIPTOR.fields_by_name, model.kind
+    plain = fields["neuralNetwork"]
+    shared = {f.number for f in plain.message_type.fields if f.name != "updateParams"}
+    data = b""
+    for record in records(model.stored()):
+        if record.number == fields[kind].number:
+            kept = b"".join(r.data for r in records(record.payload) if r.number in shared)
+            data += field_bytes(plain.number, kept)
+        else:
+            data += record.data
+    spec = type(model.spec).FromString(data)
+    made = {name for layer in spec.neuralNetwork.layers for name in layer.output}
+    description = spec.description
+    for place in reversed(range(len(description.output))):
+        feature = description.output[place]
+        if feature.name not in made or feature.type.WhichOneof("Type") not in ("multiArrayType", "imageType"):
+            del description.output[place]
+    description.predictedFeatureName = description.predictedProbabilitiesName = ""
+    return CoreMLModel(
+        spec, name=model.name, folder=model.folder, notes=model.notes, provenance=model.provenance, origin=data
+    )
 
 
 # inputs
