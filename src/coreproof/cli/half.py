@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 _STYLE = {"ok": "", "overflow": "bold red", "nan": "bold red", "spread": "red"}
 
 
-def print_half(model: Model, inputs: Any = None, *, rows: int = 24, as_json: bool = False) -> int:
+def print_half(
+    model: Model, inputs: Any = None, *, said: str | None = None, rows: int = 24, as_json: bool = False
+) -> int:
     """Predicts, prints, and gives the exit code: 0 float16 is safe, 1 something overflows or the outputs would be wrong.
 
-    ``rows`` is how many operators are shown (0: all): those where something happens, then those that add most.
+    ``rows`` is how many operators are shown (0: all): those where something happens, then those that add most. ``said``
+    says where the inputs come from.
     """
     from rich.console import Console
 
@@ -29,6 +33,8 @@ def print_half(model: Model, inputs: Any = None, *, rows: int = 24, as_json: boo
 
     with progress() as report:
         found = half(model, inputs, progress=report)
+    if said is not None:
+        found = replace(found, inputs=found.inputs.replace("given by the caller", said))
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
@@ -63,13 +69,13 @@ def half_table(report: HalfReport, limit: int = 24) -> Table:
         caption_justify="left",
     )
     table.add_column("", no_wrap=True, min_width=1)
-    table.add_column("value", overflow="ellipsis", no_wrap=True, min_width=10, max_width=24)
+    table.add_column("value", overflow="ellipsis", no_wrap=True, min_width=8, max_width=24)
     table.add_column("operator", overflow="ellipsis", no_wrap=True, min_width=8, max_width=16)
     table.add_column("module", overflow="ellipsis", no_wrap=True, max_width=22)
-    table.add_column("range", no_wrap=True, min_width=16)
-    table.add_column("status", no_wrap=True, min_width=9)
-    table.add_column("adds", justify="right", no_wrap=True, min_width=7)
-    table.add_column("output", justify="right", no_wrap=True, min_width=7)
+    table.add_column("range", no_wrap=True, min_width=11)
+    table.add_column("status", no_wrap=True, min_width=8)
+    table.add_column("adds", justify="right", no_wrap=True, min_width=5)
+    table.add_column("output", justify="right", no_wrap=True, min_width=6)
     for row in shown:
         style = _STYLE.get(row.status, "yellow")
         table.add_row(
@@ -99,8 +105,8 @@ def _chosen(rows: tuple[HalfRow, ...], limit: int) -> list[HalfRow]:
 def _range(row: HalfRow) -> str:
     if row.largest == 0.0:
         return "0"
-    return f"{row.smallest:.1e} {row.largest:.1e}" if math.isfinite(row.smallest) else f"{row.largest:.1e}"
+    return f"{row.smallest:.0e} {row.largest:.0e}" if math.isfinite(row.smallest) else f"{row.largest:.0e}"
 
 
 def _share(error: float) -> str:
-    return "0" if error == 0 else "inf" if math.isinf(error) else f"{error:.1e}"
+    return "0" if error == 0 else "inf" if math.isinf(error) else f"{error:.0e}"

@@ -126,7 +126,8 @@ def command(
     )
     fed = given_feeds(left, right, inputs, photos, limit, (left_feeding, right_feeding))
     if half:
-        raise typer.Exit(print_half(left, None if fed is None else fed.reference, rows=rows, as_json=as_json))
+        given, said = (None, None) if fed is None else (fed.reference, fed.said)
+        raise typer.Exit(print_half(left, given, said=said, rows=rows, as_json=as_json))
     if fed is None:
         pairs, said = feeds_of(left, right, seed=SEED if seed is None else seed)
         fed = Fed([a for a, _ in pairs], [b for _, b in pairs], said)
