@@ -213,7 +213,7 @@ class Search:
         return changed
 
     def _without(self, steps: Sequence[Step]) -> Iterator[Plan]:
-        """Ways to do without these layers: skip them, feed what they make, or end before them."""
+        """Ways to do without these layers: feed what they make, skip them, end before them, or fall into two parts."""
         plan, cut = self.plan, self.slice
         rest = [step for step in cut.steps if step not in steps]
         leaving = self.cutter.leaving(steps, rest, cut.outputs)
@@ -232,6 +232,9 @@ class Search:
         earlier = self._observed([n for n in entering if n not in plan.inputs])
         if ending and earlier:
             yield replace(plan, outputs=tuple(dict.fromkeys([*others, *earlier])))
+        if earlier and not ending and self._can_feed(leaving):
+            outputs = tuple(dict.fromkeys([*cut.outputs, *earlier]))
+            yield replace(plan, inputs=plan.inputs | set(leaving), outputs=outputs)
 
     # inputs
 
