@@ -7,7 +7,7 @@ import sys
 import typer
 
 from coreproof.cli import app as app_
-from coreproof.cli import compare, convert, diff, doctor, edit, predict, prove, show, shrink, verify, view
+from coreproof.cli import compare, convert, diff, doctor, edit, predict, prove, show, shrink, stages, verify, view
 from coreproof.errors import CoreproofError
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app.command("predict")(predict.command)
 app.command("verify")(verify.command)
 app.command("doctor")(doctor.command)
 app.command("edit")(edit.command)
+app.command("split")(stages.split)
+app.command("join")(stages.join)
+app.command("upgrade")(stages.upgrade)
 app.command("diff")(diff.command)
 app.command("shrink")(shrink.command)
 app.command("compare")(compare.command)
