@@ -11,7 +11,7 @@ import numpy.typing as npt
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.surgery.program_features import rename_features
-from coreproof.surgery.program_interface import ProgramInterface
+from coreproof.surgery.program_labels import ProgramLabels
 from coreproof.surgery.program_operations import (
     bind,
     bindings,
@@ -22,6 +22,7 @@ from coreproof.surgery.program_operations import (
     operation_name,
     rename_in,
 )
+from coreproof.surgery.program_retype import ProgramRetype
 from coreproof.surgery.program_settings import ProgramSettings
 from coreproof.surgery.program_types import formal_inputs
 from coreproof.surgery.program_weights import text_value
@@ -29,7 +30,7 @@ from coreproof.surgery.program_weights import text_value
 _VARIADIC = ("values", "loop_vars", "ref_tensors")
 
 
-class ProgramBody(ProgramSettings, ProgramInterface):
+class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
     """An ML Program under surgery: the operations of its main function, its constants, its weight file, its features."""
 
     # layers

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from coreproof.errors import EditError
@@ -37,17 +38,20 @@ class ProgramState(Body):
         self._origin = model
         self._spec = Model_pb2.Model()
         self._spec.CopyFrom(model.spec)
+        self._store = WeightStore(model)
+        self._view: CoreMLModel | None = None
+        self._graph: Graph | None = None
+        self._stale: set[str] = set()
+        self._retyped: set[str] = set()
+        self._lay_open()
+
+    def _lay_open(self) -> None:
         program = self._spec.mlProgram
         chosen = self._spec.description.defaultFunctionName or "main"
         self._name = chosen if chosen in program.functions else next(iter(program.functions))
         self._function = program.functions[self._name]
         self._block = self._function.block_specializations[self._function.opset]
         self._description = description_of(self._spec, self._name)
-        self._store = WeightStore(model)
-        self._view: CoreMLModel | None = None
-        self._graph: Graph | None = None
-        self._stale: set[str] = set()
-        self._retyped: set[str] = set()
 
     @property
     def model(self) -> CoreMLModel:
@@ -78,6 +82,22 @@ class ProgramState(Body):
         """The graph is another one; what makes ``values`` may make another type of them."""
         self._view = self._graph = None
         self._stale.update(values)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """A change that fails half way is undone."""
+        kept = Model_pb2.Model()
+        kept.CopyFrom(self._spec)
+        stale, retyped = set(self._stale), set(self._retyped)
+        try:
+            yield
+        except EditError:
+            self._spec.CopyFrom(kept)
+            self._lay_open()
+            self._stale, self._retyped = stale, retyped
+            raise
+        finally:
+            self._changed()
 
     def _dtypes(self, values: Iterable[str]) -> list[str | None]:
         """What the values are declared as now, None for those that nothing makes."""
