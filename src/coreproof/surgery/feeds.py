@@ -17,17 +17,15 @@ from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, open_picture, pixels, to_tensor
 from coreproof.run.session import session
 from coreproof.verify.inputs import Sample, match_inputs, random_sample
-
-_ELEMENTWISE = ("Mul", "Add", "Sub", "Div", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity")
+from coreproof.verify.preprocessing import numbers, own_feedings
 
 
 @dataclass(frozen=True)
 class Feeds:
-    """What each side is fed, sample by sample. ``preprocessing`` is the model's own value that the source was given, if so."""
+    """What each side is fed, sample by sample."""
 
     source: tuple[Sample, ...]
     model: tuple[Sample, ...]
-    preprocessing: str | None = None
 
 
 def candidates(
@@ -35,8 +33,8 @@ def candidates(
 ) -> Iterator[Feeds]:
     """The ways in which both may be meant to be fed, the likeliest first; one only where the formats leave no doubt.
 
-    A model that takes a picture and a source that takes numbers need a feeding. Where none is known, the source is fed the
-    picture's bare values, then what the model's own first operations make of them: whichever agrees best was meant.
+    A model that takes a picture and a source that takes numbers need a feeding. Where none is known, the source is fed what
+    the model's own first operations make of the picture, then less and less of them: whichever agrees best was meant.
     """
     feeding = feeding or getattr(source, "feeding", None)
     picture_input = _picture_for_numbers(source, model)
@@ -56,8 +54,16 @@ def candidates(
         return
     feature = replace(Feeding(), size=(mine.image.width, mine.image.height))
     fed = [pixels(fit(open_picture(p), feature), mine.image.colour) for p in photos] or [_random_pixels(model, mine)]
-    yield Feeds(tuple({theirs.name: _as(theirs, f)} for f in fed), tuple({mine.name: f} for f in fed))
-    yield from _own_preprocessing(model, theirs, mine, fed)
+    try:
+        with session(model) as running:
+            own = own_feedings(running, mine)
+    except CoreproofError:
+        own = (replace(feature, colour=mine.image.colour),)
+    for each in own:
+        yield Feeds(
+            tuple({theirs.name: _as(theirs, numbers(f, mine.image, each, theirs))} for f in fed),
+            tuple({mine.name: f} for f in fed),
+        )
 
 
 def _picture_for_numbers(source: Model, model: Model) -> tuple[Feature, Feature] | None:
@@ -89,44 +95,6 @@ def _plain(source: Model, model: Model, feeding: Feeding | None, photos: Sequenc
             )
     left, right = random_sample(source.signature, model.signature)
     return Feeds((left,), (right,))
-
-
-def _own_preprocessing(
-    model: Model, theirs: Feature, mine: Feature, fed: Sequence[npt.NDArray[Any]]
-) -> Iterator[Feeds]:
-    """The source fed with what the model's first operations (scale, bias) make of the picture, one after the other."""
-    try:
-        with session(model) as running:
-            for name in first_operations(running, mine.name):
-                made = [np.asarray(running.run({mine.name: f}, [name])[name]) for f in fed]
-                if made[0].size != fed[0].size:
-                    return
-                yield Feeds(
-                    tuple({theirs.name: _as(theirs, m)} for m in made), tuple({mine.name: f} for f in fed), name
-                )
-    except CoreproofError:
-        return
-
-
-def first_operations(running: Any, name: str) -> list[str]:
-    """Values of the lowered graph behind the picture that are made from it and constants alone, element by element."""
-    graph = running.prepared.graph.graph
-    value = next((v for v in graph.inputs if v.name == name), None)
-    found: list[str] = []
-    while value is not None and len(uses := list(value.uses())) == 1:
-        node = uses[0].node
-        constant = all(v is value or v is None or v.is_initializer() or _made_constant(v) for v in node.inputs)
-        if node.op_type not in _ELEMENTWISE or not constant:
-            break
-        value = node.outputs[0]
-        if node.op_type in ("Mul", "Add", "Sub", "Div"):
-            found.append(value.name or "")
-    return found[::-1]
-
-
-def _made_constant(value: Any) -> bool:
-    producer = value.producer()
-    return producer is not None and producer.op_type == "Constant"
 
 
 def _as(feature: Feature, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -14,8 +14,8 @@ from coreproof.model.features import Colour, Feature
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.run.session import session
 from coreproof.surgery.edit import Edit
-from coreproof.surgery.feeds import first_operations
 from coreproof.surgery.finding import Remedy
+from coreproof.verify.preprocessing import own_feedings
 
 
 @dataclass(frozen=True)
@@ -96,32 +96,15 @@ def picture_input(model: Model) -> Feature | None:
 
 
 def own_affine(model: Model) -> Affine | None:
-    """What a model that takes one picture does to its pixels first; None where that cannot be measured.
-
-    Measured, not read: the model's first operations are run on a black and a white picture.
-    """
+    """What a model that takes one picture does to its pixels first; None where that cannot be told."""
     feature = picture_input(model)
     if feature is None or feature.image is None:
         return None
-    image = feature.image
-    black = np.zeros((1, image.channels, image.height, image.width), np.float32)
     try:
         with session(model) as running:
-            names = first_operations(running, feature.name)
-            if not names:
-                return Affine((1.0,) * image.channels, (0.0,) * image.channels)
-            low, high = (
-                np.asarray(running.run({feature.name: pixels}, names[:1])[names[0]], np.float64)
-                for pixels in (black, black + 255)
-            )
+            return wanted_affine(own_feedings(running, feature)[0], feature.image.channels)
     except CoreproofError:
         return None
-    if low.size != black.size:
-        return None
-    # one pixel in the middle speaks for all: a border may see padding
-    shape = (image.channels, image.height, image.width)
-    zero, full = (v.reshape(shape)[:, image.height // 2, image.width // 2] for v in (low, high))
-    return Affine(tuple((full - zero) / 255), tuple(zero))
 
 
 def wanted_affine(feeding: Feeding, channels: int) -> Affine:
@@ -219,17 +202,24 @@ def _correction(model: Model, feature: Feature, own: Affine, right: Affine) -> t
     )
 
 
+_OWN = {
+    "mlprogram": ("mul", "add", "sub", "real_div", "cast"),
+    "neuralnetwork": ("multiply", "add", "multiplyBroadcastable", "addBroadcastable", "scale", "bias"),
+}
+"""Layers that preprocess a picture within the model."""
+
+
 def _last_own(model: Model, feature: Feature) -> str:
-    """The value behind the model's own preprocessing operations; the picture itself where it has none, or stores numbers."""
+    """The value behind the model's own preprocessing layers; the picture itself where it has none, or stores numbers."""
     graph, value = model.graph, feature.name
-    if model.format == "neuralnetwork":
-        return value
-    while len(readers := graph.consumers(value)) == 1 and readers[0].operator in (
-        "mul",
-        "add",
-        "sub",
-        "real_div",
-        "cast",
-    ):
-        value = readers[0].outputs[0]
+
+    def stored(name: str) -> bool:
+        known, maker = graph.values.get(name), graph.producer(name)
+        return (known is not None and known.constant) or (maker is not None and not any(maker.inputs))
+
+    while len(readers := graph.consumers(value)) == 1:
+        node = readers[0]
+        if node.operator not in _OWN[model.format] or not all(n == value or stored(n) for n in node.inputs):
+            break
+        value = node.outputs[0]
     return value

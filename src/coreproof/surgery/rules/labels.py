@@ -42,9 +42,9 @@ def how_they_differ(right: Sequence[str | int], stored: Sequence[str | int]) -> 
     """In words: shifted by so many, the same in another order, or other labels."""
     a, b = [str(x) for x in right], [str(x) for x in stored]
     count = len(a)
-    for shift in (*range(1, min(count, 8)), *range(-1, -min(count, 8), -1)):
+    for shift in (*range(1, 8), *range(-1, -8, -1)):
         overlap = [(a[i], b[i + shift]) for i in range(count) if 0 <= i + shift < count]
-        if overlap and all(x == y for x, y in overlap):
+        if 2 * len(overlap) > count and all(x == y for x, y in overlap):
             return f"the list is shifted by {abs(shift)}"
     if sorted(a) == sorted(b):
         if b == sorted(a):

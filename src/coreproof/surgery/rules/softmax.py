@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,19 +45,26 @@ def _softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _missing(patient: Patient, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Suspicion:
-    name = f"{row.candidate}_softmax"
-    operator, attributes = {
-        "neuralnetwork": ("softmax", {}),
-        "mlprogram": ("softmax", {"axis": -1}),
-        "onnx": ("Softmax", {"axis": -1}),
-    }[patient.model.format]
-    step = Edit("insert", {"operator": operator, "name": name, "after": row.candidate, **attributes})
+    forms: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+        # softmaxND is younger; softmax works on channels
+        "neuralnetwork": (("softmaxND", {"axis": -1}), ("softmax", {})),
+        "mlprogram": (("softmax", {"axis": -1}),),
+        "onnx": (("Softmax", {"axis": -1}),),
+    }
+    place = {"name": f"{row.candidate}_softmax", "after": row.candidate}
+    remedies = tuple(
+        Remedy(
+            f"put a softmax behind {row.candidate!r}", (Edit("insert", {"operator": operator, **place, **settings}),)
+        )
+        for operator, settings in forms[patient.model.format]
+        if not (operator == "softmaxND" and patient.model.spec.specificationVersion < 4)  # type: ignore[attr-defined]
+    )
     return Suspicion(
         rule="softmax",
         layer=_maker(patient, row),
         evidence=f"the source ends in probabilities ({_range(a)}), the model in scores ({_range(b)})",
         cause="the softmax was left out, or lost, when the model was converted",
-        remedies=(Remedy(f"put a softmax behind {row.candidate!r}", (step,)),),
+        remedies=remedies,
         weight=70,
     )
 
