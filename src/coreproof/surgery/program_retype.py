@@ -249,17 +249,17 @@ class ProgramRetype(ProgramInterface):
         named = next(n for n in self._function.inputs if n.name == name)
         set_tensor_type(named.type, dtype, shape)
         self._graph = self._view = None
-        for operation in list(self._block.operations):
-            if operation.type == "cast" and name in names_read(operation):
-                made = operation.outputs[0].name
-                if self._type(made)[0] == dtype and made not in self._block.outputs:
-                    self._bypass_cast(operation, name)
-        readers = [op for op in self._block.operations if name in names_read(op) and op.type != "cast"]
-        if readers:
-            inner = self._free(f"{name}_to_{before}")
-            for reader in readers:
+        readers = [op for op in self._block.operations if name in names_read(op)]
+        casts = [op.outputs[0].name for op in readers if op.type == "cast"]
+        inner = self._free(f"{name}_to_{before}")
+        for reader in readers:
+            if reader.type != "cast":
                 rename_reads(reader, name, inner)
+        if len(casts) < len(readers):
             self._add_cast(name, inner, before, 0)
+        for made in casts:
+            if self._type(made)[0] == dtype and made not in self._block.outputs:
+                self._bypass_cast(self._block.operations[self._index_of(made)], name)
 
     def _bypass_cast(self, cast: Any, source: str) -> None:
         made, read = cast.outputs[0].name, list(names_read(cast))
