@@ -42,7 +42,6 @@ class Patient:
         classes: Sequence[int] = (),
         feeding: Feeding | None = None,
         feeds: Feeds | None = None,
-        twin: tuple[Model | None] | None = None,
     ) -> None:
         self.model = model
         self.source = source
@@ -51,24 +50,27 @@ class Patient:
         self.classes = tuple(classes)
         self.feeding = feeding or getattr(source, "feeding", None)
         self._feeds = feeds
-        self._twin = twin
         self._values: dict[str, npt.NDArray[Any]] = {}
         self._reference: dict[str, npt.NDArray[Any]] = {}
 
     def after(self, edits: Sequence[Edit]) -> Patient:
         """The patient after an operation, as a new patient; EditError where the edits cannot be carried out."""
+        changed = edit(self.model, edits, check=False).model
+        same_inputs = changed.signature.inputs == self.model.signature.inputs
         operated = Patient(
-            edit(self.model, edits, check=False).model,
+            changed,
             self.source,
             labels=self.labels,
             photos=self.photos,
             classes=self.classes,
             feeding=self.feeding,
-            feeds=self._feeds,
+            feeds=self._feeds if same_inputs else None,
         )
-        if "reference" in self.__dict__:
-            operated.__dict__["reference"] = self.reference
-        if self._feeds is not None:
+        # what was found out about the source holds for it still
+        for known in ("reference", "twin"):
+            if known in self.__dict__:
+                operated.__dict__[known] = self.__dict__[known]
+        if operated._feeds is not None:
             operated._reference = self._reference
         return operated
 
@@ -229,9 +231,7 @@ class Patient:
         """The source carried to the model's own format anew, where it can be."""
         from coreproof.surgery.twin import twin_of
 
-        if self._twin is None:
-            self._twin = (twin_of(self),)
-        return self._twin[0]
+        return twin_of(self)
 
     @property
     def source_graph(self) -> Graph | None:
