@@ -1,0 +1,311 @@
+"""Faults planted in healthy models: does the doctor, given the source, find and repair them, and leave the healthy alone?
+
+    python -m conformance.mutations --count 100 --seed 0 [--only KIND...] [--formats FORMAT...]
+
+writes conformance/results/mutations.json. Faults are planted in the files' protobufs by code that shares nothing with
+``coreproof.surgery``. A fault counts when the model does not run with it, or its answers move by more than one percent; others
+are drawn again. Found: a finding names the layer, or the value behind it. Repaired: PyTorch's own output is met by the
+repaired model as closely as by the healthy one. False repair: said to be repaired, and it is not so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import coreproof as cp
+from conformance.mutation_bodies import open_plantable
+from conformance.mutation_kinds import KINDS, Planted
+from conformance.mutation_networks import LABELS, MEAN, STD, Network, networks
+from coreproof.convert.onnx_to_coreml.features import ImageInput
+from coreproof.model.atomic import replacing
+from coreproof.model.feeding import Feeding, Source
+from coreproof.run.images import to_tensor
+
+RESULTS = Path(__file__).parent / "results" / "mutations.json"
+VISIBLE = 0.01
+"""Answers count as changed from this share of their rms on."""
+FORMATS = ("mlprogram-fp16", "mlprogram-fp32", "neuralnetwork", "onnx", "coremltools-fp16", "coremltools-fp32")
+
+
+class Case:
+    """A healthy network in one format, as a file, with what PyTorch answers to two inputs."""
+
+    def __init__(self, network: Network, style: str, folder: Path) -> None:
+        self.network, self.style = network, style
+        self.feeding = _feeding(network)
+        pair = (network.module, (network.example,))
+        self.torch = cp.load(Source(*pair, feeding=self.feeding) if network.picture else pair)
+        self.source = _cached_source(self.torch, network, folder)
+        self.folder = folder / f"{network.name}-{style}"
+        self.folder.mkdir()
+        self.file = self._convert()
+        self.inputs = list(_inputs(network))
+        self.error = self.distance(cp.load(self.file))
+
+    def _convert(self) -> Path:
+        if self.style.startswith("coremltools"):
+            return _with_coremltools(self.network, self.style.endswith("fp16"), self.folder / "healthy.mlpackage")
+        to, _, precision = self.style.partition("-")
+        suffix = {"mlprogram": "mlpackage", "neuralnetwork": "mlmodel", "onnx": "onnx"}[to]
+        wanted: dict[str, Any] = {"precision": precision or "fp32"}
+        if to != "onnx" and self.network.labels:
+            wanted["labels"] = list(LABELS)
+        if to != "onnx" and self.network.picture:
+            # a NeuralNetwork scales all channels alike; a std a channel would be layers of its own
+            picture = ImageInput(mean=MEAN, std=STD, scale=1 / 255)
+            wanted["images"] = {self.torch.signature.inputs[0].name: picture}
+        model = self.source if to == "onnx" else cp.convert(self.source, to, **wanted)  # type: ignore[arg-type]
+        return model.save(self.folder / f"healthy.{suffix}")
+
+    def distance(self, model: Any) -> float:
+        """How far the model's answers are from PyTorch's, as a share of their rms; infinite where it does not run."""
+        try:
+            with cp.session(model) as running:
+                return max(_apart(right, self._answer(running, fed)) for fed, right in self.inputs)
+        except cp.CoreproofError:
+            return math.inf
+
+    def _answer(self, running: Any, fed: Any) -> Any:
+        made = running.run({running.signature.inputs[0].name: fed})
+        labels = next((v for v in made.values() if isinstance(v, dict)), None)
+        if labels is not None:
+            # a label's score is wrong where the label is
+            return np.array([labels.get(label, 0.0) for label in LABELS])
+        return next(v for v in made.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f")
+
+
+def _feeding(network: Network) -> Feeding | None:
+    if not network.picture:
+        return None
+    return Feeding(size=tuple(network.example.shape[-2:]), resize="squash", scale=1 / 255, mean=MEAN, std=STD)
+
+
+_SOURCES: dict[str, Any] = {}
+
+
+def _cached_source(model: Any, network: Network, folder: Path) -> Any:
+    """The network as ONNX, exported once; it keeps how it is fed."""
+    if network.name not in _SOURCES:
+        _SOURCES[network.name] = cp.load(cp.convert(model, "onnx").save(folder / f"{network.name}.onnx"))
+    return _SOURCES[network.name]
+
+
+def _inputs(network: Network) -> Iterable[tuple[Any, Any]]:
+    """(what the converted model is fed, what PyTorch answers)."""
+    import torch
+    from PIL import Image
+
+    rng = np.random.default_rng(7)
+    for _ in range(2):
+        if network.picture:
+            height, width = network.example.shape[-2:]
+            coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
+            picture = coarse.resize((width, height), Image.Resampling.BILINEAR)
+            feeding = _feeding(network)
+            assert feeding is not None
+            fed, tensor = picture, to_tensor(picture, feeding)
+        else:
+            fed = tensor = rng.standard_normal(tuple(network.example.shape)).astype(np.float32)
+        with torch.no_grad():
+            yield fed, network.module(torch.from_numpy(tensor)).numpy()
+
+
+def _with_coremltools(network: Network, half: bool, target: Path) -> Path:
+    import coremltools as ct
+    import torch
+
+    feature: Any = ct.TensorType(name="input", shape=network.example.shape)
+    if network.picture:
+        # one scale for three channels is all that an ImageType has: the std stays inside, as users write it
+        feature = ct.ImageType(name="input", shape=network.example.shape, scale=1 / 255)
+    module = torch.nn.Sequential(_Normalize(), network.module).eval() if network.picture else network.module
+    made = ct.convert(
+        torch.jit.trace(module, network.example),
+        inputs=[feature],
+        classifier_config=ct.ClassifierConfig(list(LABELS)) if network.labels else None,
+        minimum_deployment_target=ct.target.iOS16,
+        compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+        skip_model_load=True,
+    )
+    made.save(str(target))
+    return target
+
+
+def _Normalize() -> Any:
+    import torch
+
+    class Normalize(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, x: Any) -> Any:
+            return (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+
+    return Normalize()
+
+
+def _apart(right: Any, value: Any) -> float:
+    if right.size != value.size:
+        return math.inf
+    a, b = right.astype(np.float64).reshape(-1), np.asarray(value, np.float64).reshape(-1)
+    error = float(np.sqrt(np.mean((a - b) ** 2)) / (np.sqrt(np.mean(a**2)) or 1.0))
+    return error if math.isfinite(error) else math.inf
+
+
+def plant(case: Case, name: str, rng: np.random.Generator, folder: Path) -> tuple[Planted, Path, float] | None:
+    """One fault in a copy of the case's file; None where it has no place for it or nothing is seen of it."""
+    body = open_plantable(case.file)
+    planted = KINDS[name](body, rng)
+    if planted is None:
+        return None
+    file = body.save(folder)
+    error = case.distance(cp.load(file))
+    return (planted, file, error) if error > VISIBLE + 2 * case.error else None
+
+
+def examine(case: Case, planted: Planted, file: Path) -> dict[str, Any]:
+    """What the doctor makes of a planted fault."""
+    started = time.monotonic()
+    labels = list(LABELS) if case.network.labels else None
+    found = cp.diagnose(file, case.source, labels=labels, feeding=case.feeding)
+    seconds = time.monotonic() - started
+    named = {f.layer for f in found}
+    near = _near(cp.load(file), planted.layers)
+    error = math.inf if found.cured is None else case.distance(found.cured)
+    good = error <= 2 * case.error + 1e-3
+    said = any(f.repaired for f in found)
+    return {
+        "found": bool(found.findings) and (not planted.layers or bool(named & near)),
+        "repaired": good and said,
+        "false_repair": said and not good,
+        "error_after": error if math.isfinite(error) else None,
+        "seconds": round(seconds, 1),
+        "findings": [f"{f.rule} {f.layer}: {f.evidence} => {f.repair} ({f.repaired}) {f.proof or ''}" for f in found],
+    }
+
+
+def _near(model: Any, layers: Iterable[str]) -> set[str]:
+    """The layers, what they make, and who reads that."""
+    names = set(layers)
+    for node in model.graph.nodes:
+        if node.name in layers:
+            names.update(node.outputs)
+            names.update(reader.name for reader in model.graph.nodes if set(node.outputs) & set(reader.inputs))
+    return names
+
+
+def main() -> None:
+    """Draws faults until the count is met, puts each before the doctor; results are kept after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=list(KINDS))
+    parser.add_argument("--formats", nargs="*", default=list(FORMATS))
+    parser.add_argument("--networks", nargs="*", default=[])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--keep", type=Path, help="a folder for the files of faults that were missed")
+    given = parser.parse_args()
+    rng = np.random.default_rng(given.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        run(given, rng, Path(scratch))
+
+
+def run(given: argparse.Namespace, rng: np.random.Generator, scratch: Path) -> None:
+    """The trial: every kind in turn, each in a format and a network drawn for it."""
+    chosen = [n for n in networks(given.seed) if not given.networks or n.name in given.networks]
+    cases: dict[tuple[str, str], Case] = {}
+    records: list[dict[str, Any]] = []
+    unseen, turn = 0, 0
+    while len(records) < given.count and turn < 40 * given.count:
+        name = given.only[turn % len(given.only)]
+        turn += 1
+        for _ in range(8):
+            network, style = chosen[rng.integers(len(chosen))], str(rng.choice(given.formats))
+            if (network.name, style) not in cases:
+                cases[network.name, style] = Case(network, style, scratch)
+            case = cases[network.name, style]
+            with tempfile.TemporaryDirectory(dir=scratch) as folder:
+                drawn = plant(case, name, rng, Path(folder))
+                unseen += drawn is None
+                if drawn is None:
+                    continue
+                planted, file, error = drawn
+                record = {"kind": name, "network": network.name, "format": style, "layers": planted.layers}
+                record |= {"words": planted.words, "error": error if math.isfinite(error) else None}
+                record |= examine(case, planted, file)
+                if given.keep is not None and not (record["found"] and record["repaired"]):
+                    _keep(given.keep, len(records), record, case, file)
+            records.append(record)
+            _say(len(records), record)
+            _write(given.results, records, cases, unseen)
+            break
+    _table(records, cases, unseen)
+
+
+def _keep(folder: Path, number: int, record: dict[str, Any], case: Case, file: Path) -> None:
+    import shutil
+
+    target = folder / f"{number:03d}-{record['kind'].replace(' ', '-')}-{case.network.name}-{case.style}"
+    target.mkdir(parents=True, exist_ok=True)
+    (shutil.copytree if file.is_dir() else shutil.copy)(file, target / file.name)
+    case.source.save(target / "source.onnx")
+    (target / "record.json").write_text(json.dumps(record, indent=1))
+
+
+def _say(number: int, record: dict[str, Any]) -> None:
+    mark = ("·" if record["found"] else "?") + ("·" if record["repaired"] else "✗")
+    mark += "FALSE" if record["false_repair"] else ""
+    first = record["findings"][0][:160] if record["findings"] and mark != "··" else ""
+    where = f"{record['network']} {record['format']} {','.join(record['layers'])}"
+    print(
+        f"{number:3d} {mark} {record['kind']}: {where}: {record['words']}  {record['seconds']} s  {first}", flush=True
+    )
+
+
+def healthy(cases: Iterable[Case]) -> list[str]:
+    """The findings in the models before anything was planted; there should be none."""
+    found = []
+    for case in cases:
+        labels = list(LABELS) if case.network.labels else None
+        diagnosis = cp.diagnose(case.file, case.source, labels=labels, feeding=case.feeding)
+        found.extend(f"{case.network.name} {case.style}: {f.rule} {f.layer}: {f.evidence}" for f in diagnosis)
+    return found
+
+
+def _write(target: Path, records: list[dict[str, Any]], cases: Any, unseen: int, found: Any = None) -> None:
+    summary = {
+        "planted": len(records),
+        "found": sum(r["found"] for r in records),
+        "repaired": sum(r["repaired"] for r in records),
+        "false_repairs": sum(r["false_repair"] for r in records),
+        "drawn_again": unseen,
+        "healthy_models": len(cases),
+        "healthy_with_findings": found,
+    }
+    with replacing(target) as fresh:
+        fresh.write_text(json.dumps({"summary": summary, "faults": records}, indent=1, ensure_ascii=False) + "\n")
+
+
+def _table(records: list[dict[str, Any]], cases: Any, unseen: int) -> None:
+    counts = Counter(r["kind"] for r in records)
+    for name, count in counts.items():
+        mine = [r for r in records if r["kind"] == name]
+        found, repaired = (sum(r[key] for r in mine) for key in ("found", "repaired"))
+        print(f"{name:22s} {count:3d} planted {found:3d} found {repaired:3d} repaired")
+    seconds = sorted(r["seconds"] for r in records)
+    print(
+        f"{len(records)} planted, {sum(r['found'] for r in records)} found, {sum(r['repaired'] for r in records)} repaired, "
+        f"{sum(r['false_repair'] for r in records)} false repairs; {unseen} draws without a place or an effect were drawn again; "
+        f"median {seconds[len(seconds) // 2]} s, most {seconds[-1]} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
