@@ -183,7 +183,7 @@ def test_squeezenet_of_two_publishers_sees_the_same_photo(shared_data: Path) -> 
     model = load(shared_data / "coreml" / "Apple_SqueezeNetInt8LUT.mlmodel")
     fed = given_feeds(source, model, photos=shared_data / "photos", limit=2)
     assert fed is not None
-    assert "BGR 224x224" in fed.said
-    assert "(104, 117, 123)" in fed.said
+    assert "224x224 BGR pixel - (104, 117, 123)" in fed.said
+    assert "227x227 BGR picture" in fed.said
     assert fed.candidate[0]["image"].shape == (1, 3, 227, 227)
     assert -125 < fed.reference[0]["data_0"].min() < fed.reference[0]["data_0"].max() < 152

@@ -23,7 +23,7 @@ from coreproof.run.images import fit, open_picture, pixels, to_tensor
 from coreproof.run.photos import list_photos
 from coreproof.run.session import session
 from coreproof.verify.inputs import Sample, hand_over, match_inputs
-from coreproof.verify.preprocessing import in_rank, likeliest, own_feedings
+from coreproof.verify.preprocessing import in_rank, in_words, likeliest, own_feedings
 
 Array = npt.NDArray[Any]
 
@@ -260,12 +260,10 @@ def _maker(model: Model, feature: Feature, feeding: Feeding | None) -> tuple[Cal
         layout = feature.image
         size = (layout.width, layout.height)
         geometry = replace(feeding, size=size) if feeding is not None else Feeding(size=size)
-        return lambda p: pixels(
-            fit(p, geometry), layout.colour
-        ), f"{layout.colour} picture {layout.width}x{layout.height}"
+        return lambda p: pixels(fit(p, geometry), layout.colour), f"{size[0]}x{size[1]} {layout.colour} picture"
     if feeding is not None:
         told = _sized(feature, feeding)
-        return lambda p: in_rank(to_tensor(p, told), feature), str(told)
+        return lambda p: in_rank(to_tensor(p, told), feature), f"{told.size[0]}x{told.size[1]} {in_words(told)}"
     raise InputError(
         "how photos are fed to this model is not known",
         where=model.name,

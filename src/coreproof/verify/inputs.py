@@ -164,7 +164,8 @@ def translated(
         with _opened(reference, candidate, sessions) as both:
             feeding = _feeding_for(taker, (both[not flip], picture), (both[flip], other), drawn, len(pairs) == 1)
         drawn = [_one_translated(pair, a, b, feeding, isinstance(taker, Recording)) for pair in drawn]
-        said += f"; the {'candidate' if flip else 'reference'} is fed {in_words(feeding)}"
+        side = "candidate" if flip else "reference"
+        said += f"; the {side} {'was' if isinstance(taker, Recording) else 'is'} fed {in_words(feeding)}"
     return list(drawn), said
 
 

@@ -151,11 +151,15 @@ def _step(node: ir.Node, value: ir.Value, channels: int) -> tuple[Array, Array] 
 
 
 def in_words(feeding: Feeding) -> str:
-    """The numbers of a feeding, without its geometry."""
+    """The numbers of a feeding, without its geometry: "BGR pixels 0-255", "(RGB pixel*0.00392157 - 0.5) / 0.25"."""
     if feeding.scale == 1.0 and not any(feeding.mean) and all(s == 1.0 for s in feeding.std):
         return f"{feeding.colour} pixels 0-255"
-    pixel = "pixel" if feeding.scale == 1.0 else f"pixel*{feeding.scale:.6g}"
-    return f"({feeding.colour} {pixel} - {_listed(feeding.mean)}) / {_listed(feeding.std)}"
+    text = f"{feeding.colour} pixel" + ("" if feeding.scale == 1.0 else f"*{feeding.scale:.6g}")
+    if any(feeding.mean):
+        text = f"{text} - {_listed(feeding.mean)}"
+    if all(s == 1.0 for s in feeding.std):
+        return text
+    return f"{f'({text})' if any(feeding.mean) else text} / {_listed(feeding.std)}"
 
 
 def _listed(figures: Sequence[float]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def record(
             writer = _Writer(archive, model, running, [sample for sample, _ in feeds])
             writer.write_inputs(fed)
             writer.write_values([] if outputs_only else writer.inner, memory, progress)
-            archive.writestr(HEADER, json.dumps(writer.header(describe([dict(f) for f in fed], said)), allow_nan=False))
+            archive.writestr(HEADER, json.dumps(writer.header(describe([dict(f) for f in fed], said))))
     return load_recording(path)
 
 
@@ -140,7 +141,9 @@ class _Writer:
         entry = f"{self._count:05d}.npy"
         self._count += 1
         array = _storable(np.asarray(value))
-        with self.archive.open(entry, "w", force_zip64=True) as stream:
+        info = zipfile.ZipInfo(entry)
+        info.compress_type = zipfile.ZIP_DEFLATED if _compresses(array) else zipfile.ZIP_STORED
+        with self.archive.open(info, "w", force_zip64=True) as stream:
             npy: Any = np.lib.format
             npy.write_array(stream, array, allow_pickle=False)
         return entry
@@ -148,6 +151,13 @@ class _Writer:
 
 def _asdict(feeding: Feeding | None) -> dict[str, Any] | None:
     return None if feeding is None else dict(vars(feeding))
+
+
+def _compresses(array: npt.NDArray[Any]) -> bool:
+    """Whether a look at three places says that compression is worth its time: zeros behind a relu, not the digits of floats."""
+    flat = array.reshape(-1)
+    sample = b"".join(flat[start : start + 4096].tobytes() for start in (0, flat.size // 2, max(0, flat.size - 4096)))
+    return len(zlib.compress(sample, 1)) < 0.5 * len(sample)
 
 
 def _storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
