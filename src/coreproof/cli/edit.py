@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from coreproof.surgery.edit import Change
 
 
+def _list_verbs(wanted: bool) -> None:
+    """Prints how each verb is typed and what it does, then stops."""
+    if not wanted:
+        return
+    import coreproof.surgery.verbs  # noqa: F401 - registers the verbs
+    from coreproof.surgery.edit import VERBS
+    from coreproof.surgery.script import usage
+
+    for name, function in sorted(VERBS.items()):
+        typer.echo(usage(name))
+        typer.echo(f"    {(function.__doc__ or '').splitlines()[0]}")
+    raise typer.Exit
+
+
 def command(
     model: ModelArgument,
     files: Annotated[
@@ -27,7 +41,9 @@ def command(
     ] = None,
     keep: Annotated[Path | None, typer.Option(help="Write the edits as a script, to be replayed.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Write a model that does not run, too.")] = False,
-    verbs: Annotated[bool, typer.Option("--verbs", help="List the verbs and stop.")] = False,
+    verbs: Annotated[
+        bool, typer.Option("--verbs", help="List the verbs and stop.", is_eager=True, callback=_list_verbs)
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trust: Trust = False,
 ) -> None:
@@ -39,9 +55,6 @@ def command(
     from coreproof.surgery.edit import edit
     from coreproof.surgery.script import parse, read_script, write_script
 
-    if verbs:
-        _list_verbs()
-        return
     script, out = _files(files or [], bool(do))
     edits = [*(read_script(script) if script is not None else []), *(parse(line) for line in do or [])]
     edited = edit(load(model, trust=trust), edits, check=not force)
@@ -69,16 +82,6 @@ def _files(files: list[Path], has_edits: bool) -> tuple[Path | None, Path | None
             fix="`coreproof edit MODEL --verbs` lists the verbs",
         )
     return script, rest[0] if rest else None
-
-
-def _list_verbs() -> None:
-    import coreproof.surgery.verbs  # noqa: F401 - registers the verbs
-    from coreproof.surgery.edit import VERBS
-    from coreproof.surgery.script import usage
-
-    for name, function in sorted(VERBS.items()):
-        typer.echo(usage(name))
-        typer.echo(f"    {(function.__doc__ or '').splitlines()[0]}")
 
 
 def _print(number: int, change: Change) -> None:
