@@ -128,6 +128,15 @@ def test_what_lies_not_between(models: dict[str, Model], form: str) -> None:
         extracted(models[form], ["m"], ["m"])
 
 
+def test_weights_that_nobody_reads_are_left_behind(models: dict[str, Model], tmp_path: Path) -> None:
+    sizes = [
+        (model.save(tmp_path / f"{name}.mlpackage") / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+        for name, model in (("whole", models["mlprogram"]), ("part", extracted(models["mlprogram"], ["r1"], ["m"])))
+    ]
+    record, header, convolution = 64, 64, 4 * 4 * 3 * 3 * 4
+    assert sizes[1] == header + record + convolution < sizes[0]
+
+
 CASES = [
     ("coreml/dhruvweaver_DrawMNIST_final.mlpackage", [], ["input_7_cast_fp16"]),
     ("coreml/dhruvweaver_DrawMNIST_final.mlpackage", ["input_7_cast_fp16"], ["linear_1_cast_fp16"]),

@@ -144,6 +144,9 @@ class Body(ABC):
     def unclassify(self) -> None:  # noqa: B027 - most formats have a classifier among their layers, or none
         """Makes a classifier that is more than its layers a plain network: its label and its dictionary go."""
 
+    def drop_unread_weights(self) -> None:  # noqa: B027 - most formats hold weights where they are read
+        """Takes weights that no layer reads out of the model's weight file."""
+
     def infer(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
         """dtype and shape of every value that can be brought out, from one run on seeded random inputs.
 

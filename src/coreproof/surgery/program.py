@@ -15,6 +15,7 @@ from coreproof.surgery.program_labels import ProgramLabels
 from coreproof.surgery.program_operations import (
     bind,
     bindings,
+    blobs,
     copied,
     is_constant,
     keep_name,
@@ -61,6 +62,12 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         del self._block.operations[:]
         self._block.operations.extend(copies)
         self._changed(*made.difference(o.name for op in copies for o in op.outputs))
+
+    def drop_unread_weights(self) -> None:
+        functions = self._spec.mlProgram.functions.values()
+        blocks = [block for function in functions for block in function.block_specializations.values()]
+        self._store.compact([blob for block in blocks for blob in blobs(block.operations)])
+        self._changed()
 
     def _require_layers(self, names: Collection[str]) -> None:
         known = {operation_name(op) for op in self._block.operations}

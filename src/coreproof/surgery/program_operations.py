@@ -19,6 +19,16 @@ def all_operations(operations: Iterable[Any]) -> Iterator[Any]:
             yield from all_operations(block.operations)
 
 
+def blobs(operations: Iterable[Any]) -> Iterator[Any]:
+    """The BlobFileValue messages of operations and of those nested in them."""
+    for operation in all_operations(operations):
+        arguments = [b for argument in operation.inputs.values() for b in argument.arguments]
+        values = [b.value for b in arguments if b.WhichOneof("binding") == "value"]
+        for value in (*operation.attributes.values(), *values):
+            if value.WhichOneof("value") == "blobFileValue":
+                yield value.blobFileValue
+
+
 def copied(operation: Any) -> Any:
     """A copy of its own."""
     copy = MIL_pb2.Operation()

@@ -50,9 +50,7 @@ class WeightStore:
     def append(self, file_name: str, array: npt.NDArray[Any]) -> int:
         """Puts the array behind the last blob of that weight file; returns the offset of its record."""
         if not self._own:
-            scratch = TemporaryDirectory(prefix="coreproof-", ignore_cleanup_errors=True)
-            weakref.finalize(self, scratch.cleanup)
-            folder = Path(scratch.name)
+            folder = self._scratch()
             if self.folder is not None and (self.folder / "weights").is_dir():
                 shutil.copytree(self.folder / "weights", folder / "weights", copy_function=shutil.copyfile)
                 (folder / "weights").chmod(0o755)
@@ -61,6 +59,28 @@ class WeightStore:
         path = self.folder / file_name.removeprefix("@model_path/")
         path.parent.mkdir(parents=True, exist_ok=True)
         return append_blob(path, array)
+
+    def compact(self, blobs: Sequence[Any]) -> None:
+        """Keeps of the weight files only what these BlobFileValue messages name, and tells them where it stands now."""
+        if self.folder is None or not blobs:
+            return
+        sources = {name: self.origin.with_spec(self.origin.spec, self.folder).weight_file(name) for name in
+                   dict.fromkeys(str(blob.fileName) for blob in blobs)}  # fmt: skip
+        folder = self._scratch()
+        for name, source in sources.items():
+            own = [blob for blob in blobs if blob.fileName == name]
+            target = folder / name.removeprefix("@model_path/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            moved = source.copy_blobs(target, [int(blob.offset) for blob in own])
+            for blob in own:
+                blob.offset = moved[int(blob.offset)]
+        self.folder, self._own = folder, True
+
+    def _scratch(self) -> Path:
+        """A new folder that goes with the store."""
+        scratch = TemporaryDirectory(prefix="coreproof-", ignore_cleanup_errors=True)
+        weakref.finalize(self, scratch.cleanup)
+        return Path(scratch.name)
 
     def lend(self, model: CoreMLModel) -> None:
         """Keeps the folder as long as ``model`` lives."""

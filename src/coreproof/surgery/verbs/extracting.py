@@ -42,6 +42,7 @@ def extract(body: Body, inputs: Sequence[str] | str | None = None, outputs: Sequ
     for name in own:
         if name not in read and name not in (end or body.graph.outputs):
             body.drop_input(name)
+    body.drop_unread_weights()
 
 
 def _values(body: Body, names: Sequence[str] | str | None) -> list[str]:
