@@ -37,6 +37,7 @@ def feature(*shape: int | str | None, ranges: tuple[tuple[int, int | None], ...]
         (feature("n", "m"), feature(1, 9, enumerated=((1, 9), (1, 4))), (1, 4)),
         (feature(1, 9, enumerated=((1, 9), (1, 4))), feature(1, 9), (1, 9)),
         (ANY, feature(7), (7,)),
+        (Feature("x", "double"), Feature("x", "double"), ()),
         (feature(5, image=ImageLayout(6, 4, "RGB")), ANY, (1, 3, 4, 6)),
         (ANY, feature(5, image=ImageLayout(6, 4, "GRAY")), (1, 1, 4, 6)),
     ],

@@ -46,6 +46,8 @@ def lengths(a: Feature, b: Feature) -> tuple[int, ...]:
     image = a.image or b.image
     if image is not None:
         return (1, image.channels, image.height, image.width)
+    if a.kind in ("double", "int64"):
+        return ()
     if a.shape is None and b.shape is None:
         raise InputError(
             f"the shape of input {a.name!r} is not declared", fix="give the inputs: verify(a, b, inputs={name: array})"
@@ -113,7 +115,7 @@ def draw(
     """
     if feature.image is not None:
         return picture(shape, rng)
-    dtype = np.dtype(feature.dtype or "float32")
+    dtype = np.dtype(feature.dtype or ("int64" if feature.kind == "int64" else "float32"))
     if dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
     if dtype.kind in "iu":
