@@ -58,7 +58,7 @@ def show(difference: Difference, console: Console, *, everything: bool = False) 
     console.print(Text("\n".join(summary(difference)), style="bold" if difference.same else ""))
     if difference.around:
         console.print(_heading("around the layers"))
-        for line in _around(difference):
+        for line in _some(list(_around(difference)), None if limit is None else 3 * limit, "more"):
             console.print(line, soft_wrap=True)
     layers = [*_layer_lines(difference, limit)]
     if layers:
