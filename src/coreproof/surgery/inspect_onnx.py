@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from coreproof.surgery.problem import Problem
@@ -19,6 +20,8 @@ Known = Mapping[str, tuple[int | None, ...]]
 
 _DATA_KEPT = 1024
 """Constants of up to this many elements may be shapes, axes or indices, whose values inference needs."""
+
+_MOST_DIMENSIONS = 16
 
 _ERROR = re.compile(r"\(op_type:([^,]+), node name: (.*?)\): \[\w+\] (.*)")
 _FOLLOWS = "expected to have type but instead is null"
@@ -56,10 +59,13 @@ def follow_graph(model: ir.Model) -> tuple[list[Problem], dict[str, tuple[int | 
         if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
             shapes[node.output[0]] = tuple(node.attribute[0].t.dims)
     broken = {p.layer for p in problems}
+    targets = _small_integers(light)
     for node in light.graph.node:
         if node.name not in broken and node.domain in ("", "ai.onnx"):
             numbers = {a.name: a.i for a in node.attribute}
             problems += channels(node.name, node.op_type, node.input, numbers, shapes)
+            if node.op_type == "Reshape" and len(node.input) > 1 and node.input[1] in targets:
+                problems += elements(node.name, node.input[0], shapes.get(node.input[0]), targets[node.input[1]])
     return problems, shapes
 
 
@@ -141,6 +147,35 @@ def channels(
             f"{expected} channels, as the weight {_told(w)} has them",
             f"{x[axis]} in {inputs[0]} {_told(x)}",
         )
+
+
+def elements(layer: str, value: str, shape: Sequence[int | None] | None, target: Sequence[int]) -> Iterator[Problem]:
+    """A reshape whose literal target cannot hold just the elements that it is given."""
+    if shape is None or None in shape or 0 in target:
+        return
+    have, wanted = prod(n or 0 for n in shape), prod(n for n in target if n != -1)
+    if have != wanted and (-1 not in target or have % wanted):
+        yield Problem(
+            "shape",
+            layer,
+            f"values for the target shape {list(target)}",
+            f"{have} values in {value} {_told(tuple(shape))}",
+        )
+
+
+def _small_integers(light: onnx.ModelProto) -> dict[str, list[int]]:
+    """The constants that may be targets of a reshape: initializers and Constant nodes of int64."""
+    from onnx import TensorProto, numpy_helper
+
+    stored = {t.name: t for t in light.graph.initializer}
+    for node in light.graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+            stored[node.output[0]] = node.attribute[0].t
+    return {
+        name: numpy_helper.to_array(tensor).reshape(-1).tolist()
+        for name, tensor in stored.items()
+        if tensor.data_type == TensorProto.INT64 and len(tensor.dims) == 1 and tensor.dims[0] <= _MOST_DIMENSIONS
+    }
 
 
 def _channels_wanted(operator: str, attributes: Mapping[str, Any], weight: tuple[int | None, ...]) -> int | None:

@@ -16,7 +16,7 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.surgery.inspect_network import MOST_DIMENSIONS
-from coreproof.surgery.inspect_onnx import channels
+from coreproof.surgery.inspect_onnx import channels, elements
 from coreproof.surgery.problem import Problem
 
 _VERSIONS = {"CoreML5": 6, "CoreML6": 7, "CoreML7": 8, "CoreML8": 9, "CoreML9": 10}
@@ -100,6 +100,9 @@ class _Follower:
             attributes = {k: a.value for k, a in node.attributes.items()}
             inputs = [v.name or "" if v is not None else "" for v in node.inputs]
             yield from channels(name, node.op_type, inputs, attributes, shapes)
+            target = node.inputs[1].const_value if node.op_type == "Reshape" and node.inputs[1] is not None else None
+            if target is not None:
+                yield from elements(name, inputs[0], shapes.get(inputs[0]), target.numpy().reshape(-1).tolist())
 
     def _real(self, name: str) -> tuple[int | None, ...] | None:
         value = self.low.environment.get(name)
