@@ -83,6 +83,7 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         constants = self._constants()
         moving = [b for b in bound if b.name not in constants]
         dtypes = self._dtypes(b.name for b in moving)
+        types = self._known_types(b.name for b in bound)
         for name in inputs:
             if name not in {b.name for b in bound}:
                 self.require_value(name)
@@ -111,9 +112,20 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
             operation.CopyFrom(before)
             raise
         self._drop_unread(names_read(before))
-        self._changed(*(o.name for o in before.outputs))
+        self._changed()
+        if types is None or types != self._known_types(b.name for _, b in bindings(self._find(layer)[1])):
+            self._changed(*(o.name for o in before.outputs))
         if set(dtypes) != set(self._dtypes(name for name in inputs if name not in constants)):
             self._retyped.update(o.name for o in before.outputs)
+
+    def _known_types(self, values: Iterable[str]) -> list[Any] | None:
+        """The declared types of values; None where they do not say all: behind an edit, where lengths are open."""
+        if self._stale:
+            return None
+        known = [self.graph.values.get(name) for name in values]
+        if any(v is None or v.shape is None or None in v.shape for v in known):
+            return None
+        return [(v.dtype, v.shape, v.name if v.constant else None) for v in known if v is not None]
 
     def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:
         _, operation = self._find(layer)

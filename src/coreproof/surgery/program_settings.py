@@ -28,9 +28,9 @@ class ProgramSettings(ProgramState):
     def set(self, layer: str, attribute: str, value: Any) -> None:
         _, operation = self._find(layer)
         known = formal_inputs(operation.type, str(self._function.opset), self._where)
-        made = operation.outputs[0].name
+        made = [output.name for output in operation.outputs]
         self._assign(operation, attribute, value, known)
-        self._changed(*(o.name for o in self._block.operations[self._index_of(made)].outputs))
+        self._changed(*made)
 
     def _assign(self, operation: Any, attribute: str, value: Any, known: Mapping[str, bool]) -> None:
         key, index = _indexed(attribute)

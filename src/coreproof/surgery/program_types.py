@@ -91,6 +91,9 @@ class TypeFollower:
                 lower_operations(self._low, self.model, [operation])
             elif self._is_stale(operation):
                 self._renew(operation)
+            elif self._says_enough(operation):
+                for output in operation.outputs:
+                    self._low.environment[output.name] = self._stand_in(declared(output))
             else:
                 self._lower(operation)
             for output in operation.outputs:
@@ -99,6 +102,13 @@ class TypeFollower:
     def _is_stale(self, operation: Any) -> bool:
         names = {o.name for o in operation.outputs}
         return bool(names & self.stale) or not self.changed.isdisjoint(names_read(operation))
+
+    def _says_enough(self, operation: Any) -> bool:
+        """Whether what an operation declares is all that later types can follow from: no shape is computed from floats."""
+        outputs = [declared(output) for output in operation.outputs]
+        if not all("float" in o.dtype and o.shape is not None and None not in o.shape for o in outputs):
+            return False
+        return any(isinstance(self._low.environment.get(name), ir.Value) for name in names_read(operation))
 
     def _lower(self, operation: Any) -> ConversionError | None:
         """Lowers one operation; what it makes is taken as declared where that is not possible."""
