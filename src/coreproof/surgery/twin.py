@@ -111,19 +111,39 @@ def _of_layer(patient: Patient, twin: Model, own: Node, other: Node) -> Iterator
             words = f"{key} is {_say(a)}, and {_say(b)} in the source"
             yield Difference(own.name, own.operator, "attribute", key, words, (_set(own, key, _plain(b)),))
     weights, right = patient.weights(own.name), layer_weights(twin, other.name)
+    if patient.model.format == "onnx":
+        right = {_name_at(own, other, key): weight for key, weight in right.items()}
     for key in dict.fromkeys((*right, *weights)):
         if key not in right:
-            if key in own.parameters and key not in other.attributes:
+            if key in own.parameters and key not in other.attributes and not _is_computed(own, other, key):
                 words = f"{key} is not in the source"
                 yield Difference(own.name, own.operator, _kind(weights[key]), key, words, (_set(own, key, None),))
         elif key not in weights:
-            if key not in own.attributes:
+            if key not in own.attributes and key not in own.inputs:
                 words = f"{key} is missing, and {_shape(right[key])} in the source"
                 yield Difference(own.name, own.operator, _kind(right[key]), key, words, (_set(own, key, right[key]),))
         elif not _same_weight(weights[key], right[key]):
             change = weight_change(key, right[key], weights[key])
             words = f"{key} is not the source's: {change.words or 'other numbers'}"
             yield Difference(own.name, own.operator, _kind(right[key]), key, words, (_set(own, key, right[key]),))
+
+
+def _name_at(own: Node, other: Node, key: str) -> str:
+    """What the weight that another ONNX node calls ``key`` is called here: initializers are known by their places only."""
+    if key not in other.inputs:
+        return key
+    place = other.inputs.index(key)
+    if place < len(own.inputs) and own.inputs[place]:
+        return own.inputs[place]
+    import onnx
+
+    formal = onnx.defs.get_schema(own.operator, own.domain).inputs
+    return formal[place].name if place < len(formal) else key
+
+
+def _is_computed(own: Node, other: Node, key: str) -> bool:
+    """Whether the other node has a value that is computed at the place of this ONNX node's weight."""
+    return key in own.inputs and own.inputs.index(key) < len(other.inputs) and bool(other.inputs[own.inputs.index(key)])
 
 
 def _kind(weight: Array) -> str:
