@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verify": RUN,
     "surgery": RUN | {"verify"},  # a repair counts only when the model verifies better
     "compare": RUN,
-    "report": RUN | {"verify", "compare"},
+    "report": RUN | {"verify", "compare", "surgery"},
     "ship": RUN,  # the app carries what coreproof's runtime answers
     "testing": RUN,
     "prove": RUN | {"verify", "surgery", "compare", "report", "ship"},
@@ -36,6 +36,7 @@ BRIDGES = {
         "compare/comparison.py",
         "coreproof.report.page",
     ): "Comparison.page() is the public verb; the page itself is report's",
+    ("model/shown.py", "coreproof.report.notebook"): "notebooks ask a result for its view; the views are report's",
 }
 # The front door and `python -m coreproof` hold no logic: they name the rooms' verbs.
 DOORS = {"__init__", "__main__"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -17,6 +17,7 @@ from coreproof.compare.agreement import cohen_kappa, ordered, top_overlap, wilso
 from coreproof.compare.lineup import Attribution
 from coreproof.compare.predictions import PredictionStore
 from coreproof.model.atomic import replacing
+from coreproof.model.shown import Shown
 
 _LISTED = 20
 _LISTED_CERTAIN = 5
@@ -95,8 +96,26 @@ class Explanation:
     causes: tuple[Cause, ...]
 
 
+@dataclass(frozen=True)
+class Photographs(Shown):
+    """Some photos of a comparison with what some models see on them; a notebook shows the pictures."""
+
+    comparison: Comparison
+    photos: tuple[str, ...]
+    models: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = []
+        for photo in self.photos:
+            lines.append(photo)
+            for model in self.models:
+                index, probability = self.comparison.predictions(model, photo)[0]
+                lines.append(f"  {model}: {self.comparison.class_name(index)} {probability:.0%}")
+        return "\n".join(lines)
+
+
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Shown):
     """Models x photos. Arrays: ``top`` and ``top_values`` [models, photos, 5], ``divergences`` [pairs, photos],
     ``ranks`` [models, photos] (how many classes stand before the true one; -1 where it is not known)."""
 
@@ -188,6 +207,29 @@ class Comparison:
         """The photos with the lowest probability of a model's top class."""
         values = self.top_values[self.index(name), :, 0]
         return [(self.photos[k], float(values[k])) for k in ordered(values)[:count]]
+
+    def agreement_of(self, name: str) -> dict[str, int]:
+        """On how many photos a model has the same top class as each of the others, the closest first."""
+        counts = {other: count for other, count in self.agreement()[name].items() if other != name}
+        return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+    def show(self, photos: str | Sequence[str] | int = 5, models: Sequence[str] = (), seed: int = 0) -> Photographs:
+        """Photos with what each model sees on them: one by name, some, or so many at random.
+
+        ``models``: which of them (default: all). KeyError for a photo or model that was not compared.
+        """
+        if isinstance(photos, int):
+            order = np.random.default_rng(seed).permutation(len(self.photos))
+            chosen = tuple(self.photos[k] for k in order[:photos])
+        else:
+            chosen = (photos,) if isinstance(photos, str) else tuple(photos)
+        unknown = [photo for photo in chosen if photo not in self._position]
+        if unknown:
+            raise KeyError(f"not among the compared photos: {', '.join(unknown)}")
+        names = tuple(models) or self.names
+        for name in names:
+            self.index(name)
+        return Photographs(self, chosen, names)
 
     def predictions(self, name: str, photo: str) -> list[tuple[int, float]]:
         """A model's five top classes on a photo: class index and probability."""

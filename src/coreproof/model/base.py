@@ -8,11 +8,12 @@ from typing import Literal
 
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
+from coreproof.model.shown import Shown
 
 Format = Literal["torch", "onnx", "mlprogram", "neuralnetwork", "pipeline", "classic", "recording"]
 
 
-class Model(ABC):
+class Model(Shown, ABC):
     """A loaded model: its name, its format, its features, and a read view of its graph.
 
     ``path`` is the file or package that it was read from, None for a model that was made in memory and not saved yet.

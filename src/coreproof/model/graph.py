@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from coreproof.model.features import Shape
+from coreproof.model.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Graph:
+class Graph(Shown):
     """The nodes of a model in stored order, and its values by name."""
 
     name: str

@@ -34,7 +34,7 @@ def error_plot(verification: Verification) -> Figure:
     """
     require()
     rows = verification.rows
-    figure = _shown_in_notebooks()(
+    figure = figure_class()(
         figsize=(max(8.0, min(14.0, 3.0 + 0.16 * len(rows))), 4.8), layout="constrained", dpi=150
     )
     axes = figure.add_subplot()
@@ -88,7 +88,7 @@ def require() -> None:
         ) from None
 
 
-def _shown_in_notebooks() -> type[Figure]:
+def figure_class() -> type[Figure]:
     """Figure, with the picture of itself that notebooks ask for; matplotlib gives it to figures of pyplot only."""
     from matplotlib.figure import Figure
 

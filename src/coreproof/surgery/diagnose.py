@@ -10,6 +10,7 @@ from typing import Any
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
+from coreproof.model.shown import Shown
 from coreproof.surgery.edit import Edited, edit
 from coreproof.surgery.finding import Finding, Remedy, Suspicion
 from coreproof.surgery.patient import Patient
@@ -20,7 +21,7 @@ MOST_REPAIRS = 50
 
 
 @dataclass(frozen=True)
-class Diagnosis(Sequence[Finding]):
+class Diagnosis(Shown, Sequence[Finding]):
     """The findings in order of weight, and the model after every repair that was proved.
 
     ``before`` and ``after`` say in a line how the model stood. ``cured`` is None where nothing could be repaired.

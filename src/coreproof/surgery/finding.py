@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from coreproof.model.shown import Shown
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.problem import Problem as Problem
 
@@ -37,7 +38,7 @@ class Suspicion:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Shown):
     """A fault, its repair, and whether the repair was carried out and proved.
 
     ``proof`` says what was measured before and after the repair. ``edits`` carry it out.

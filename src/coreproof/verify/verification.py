@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coreproof.model.graph import Node
+from coreproof.model.shown import Shown
 from coreproof.verify.tolerance import Judgement, Tolerance, plain
 
 VACUOUS = 0.5
@@ -88,7 +89,7 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Shown):
     """Two models compared. Truthy when every compared value agrees; ``rows`` stand in the candidate's order.
 
     ``unpaired`` counts inner values of the candidate that have no partner (fused away on one side). ``dismissed`` are
