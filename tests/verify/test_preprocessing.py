@@ -136,3 +136,17 @@ def test_pictures_of_another_size_are_told(shared_data: Path) -> None:
             load(shared_data / "coreml" / "Apple_SqueezeNetInt8LUT.mlmodel"),
         )
     assert "--photos" in str(told.value)
+
+
+@pytest.mark.parametrize("channel", range(4))
+def test_a_fault_in_the_network_does_not_change_what_was_meant(channel: int) -> None:
+    """The feeding is told by the values before the fault, not by outputs that are wrong anyway."""
+    wrong = source()
+    weights = next(v for v in wrong.ir.graph.initializers.values() if v.name == "w")
+    assert weights.const_value is not None
+    array = weights.const_value.numpy().copy()
+    array[channel] *= -3
+    weights.const_value = ir.Tensor(array, name="w")
+    found = verify(wrong, picture_model("neuralnetwork"))
+    assert not found
+    assert "(BGR pixel - (127.5, 102, 76.5)) / 63.75" in found.inputs

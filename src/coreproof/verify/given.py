@@ -23,7 +23,7 @@ from coreproof.run.images import fit, open_picture, pixels, to_tensor
 from coreproof.run.photos import list_photos
 from coreproof.run.session import session
 from coreproof.verify.inputs import Sample, hand_over, match_inputs
-from coreproof.verify.preprocessing import in_rank, in_words, likeliest, own_feedings
+from coreproof.verify.preprocessing import Taker, in_rank, in_words, likeliest, own_feedings
 
 Array = npt.NDArray[Any]
 
@@ -288,7 +288,8 @@ def _known(
         layout = sides[at].image
         assert layout is not None
         planes = pixels(fit(_opened(photo), Feeding(size=(layout.width, layout.height))), layout.colour)
-        found = replace(likeliest((shown, sides[at]), (other, sides[1 - at]), listed, planes), resize="crop")
+        takers = Taker(models[at], shown, sides[at]), Taker(models[1 - at], other, sides[1 - at])
+        found = replace(likeliest(*takers, listed, planes), resize="crop")
     return [None, found] if at == 0 else [found, None]
 
 

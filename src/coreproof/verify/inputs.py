@@ -16,7 +16,7 @@ from coreproof.model.graph import Graph
 from coreproof.model.recording import Recording
 from coreproof.run.session import Session, session
 from coreproof.verify.draw import draw, lengths, table_rows
-from coreproof.verify.preprocessing import in_words, likeliest, numbers, own_feedings, pixels_of
+from coreproof.verify.preprocessing import Taker, in_words, likeliest, numbers, own_feedings, pixels_of
 
 Sample: TypeAlias = Mapping[str, Any]
 Inputs: TypeAlias = Sample | Sequence[Sample]
@@ -159,10 +159,11 @@ def translated(
     mixed = [(a, b) for a, b in pairs if (a.image is None) != (b.image is None) and a.name in drawn[0][0]]
     for a, b in mixed:
         flip = b.image is None
-        taker, picture = (candidate, a) if flip else (reference, b)
-        other = b if flip else a
-        with _opened(reference, candidate, sessions) as both:
-            feeding = _feeding_for(taker, (both[not flip], picture), (both[flip], other), drawn, len(pairs) == 1)
+        with _opened(reference, candidate, sessions) as (left, right):
+            sides = [Taker(reference, left, a), Taker(candidate, right, b)]
+            picture, other = sides if flip else sides[::-1]
+            feeding = _feeding_for(picture, other, drawn, len(pairs) == 1)
+        taker = other.model
         drawn = [_one_translated(pair, a, b, feeding, isinstance(taker, Recording)) for pair in drawn]
         side = "candidate" if flip else "reference"
         said += f"; the {side} {'was' if isinstance(taker, Recording) else 'is'} fed {in_words(feeding)}"
@@ -180,21 +181,16 @@ def _opened(
         yield left, right
 
 
-def _feeding_for(
-    taker: Model,
-    picture: tuple[Session, Feature],
-    other: tuple[Session, Feature],
-    drawn: Sequence[tuple[Sample, Sample]],
-    alone: bool,
-) -> Feeding:
+def _feeding_for(picture: Taker, other: Taker, drawn: Sequence[tuple[Sample, Sample]], alone: bool) -> Feeding:
     """How the side that takes numbers is fed: as it says itself, else as the picture's model feeds its own network."""
-    own: Feeding | None = getattr(taker, "feeding", None)
-    if own is not None:
-        return own
-    listed = own_feedings(*picture)
-    if not alone or isinstance(taker, Recording):
+    told: Feeding | None = getattr(other.model, "feeding", None)
+    if told is not None:
+        return told
+    listed = own_feedings(picture.running, picture.feature)
+    if not alone or isinstance(other.model, Recording):
         return listed[0]
-    planes = next(v for pair in drawn for sample in pair for n, v in sample.items() if n == picture[1].name)
+    name = picture.feature.name
+    planes = next(value for pair in drawn for sample in pair for n, value in sample.items() if n == name)
     return likeliest(picture, other, listed, planes)
 
 

@@ -6,7 +6,8 @@ how the source is fed, they are read from there: the network is then compared, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from coreproof.model.features import Feature, ImageLayout
 from coreproof.model.feeding import Feeding
 from coreproof.run.lowered import Prepared, prepare
 from coreproof.run.session import Session
+from coreproof.verify.align import Pair, align, side
 from coreproof.verify.channels import constant_of
-from coreproof.verify.sides import as_array, match_outputs, taps_of
+from coreproof.verify.sides import as_array, engine_shapes, match_outputs, taps_of
 from coreproof.verify.tolerance import rms
 
 Array = npt.NDArray[Any]
@@ -166,38 +168,62 @@ def _listed(figures: Sequence[float]) -> str:
     return f"{figures[0]:.6g}" if len(set(figures)) == 1 else "(" + ", ".join(f"{f:.6g}" for f in figures) + ")"
 
 
-def likeliest(
-    picture: tuple[Session, Feature], other: tuple[Session, Feature], feedings: Sequence[Feeding], planes: Array
-) -> Feeding:
-    """Of several ``feedings`` the one with which the outputs of both sides lie closest; both run once each.
+@dataclass(frozen=True)
+class Taker:
+    """One of two models, ready to run, and its input that is in question."""
 
-    The first where none can be run. Raises what the picture's model raises.
+    model: Model
+    running: Session
+    feature: Feature
+
+
+def likeliest(picture: Taker, other: Taker, feedings: Sequence[Feeding], planes: Array) -> Feeding:
+    """Of several ``feedings`` the first, or another with which both sides clearly lie closer; both run once each.
+
+    Held against each other are the first inner values that both have, and the outputs; what counts is the median, because
+    a fault somewhere in one of the models is what this is all about. Raises what the picture's model raises.
     """
     if len(feedings) == 1:
         return feedings[0]
-    outputs = match_outputs(picture[0], other[0])
-    wanted = _outputs(picture[0], {picture[1].name: planes}, [p.reference for p in outputs])
-    assert picture[1].image is not None
-    best, least = feedings[0], np.inf
+    assert picture.feature.image is not None
+    pairs = _shared(picture, other)
+    wanted = _values(picture, planes, [p.reference for p in pairs])
+    apart = []
     for feeding in feedings:
-        fed = {other[1].name: numbers(planes, picture[1].image, feeding, other[1])}
         try:
-            made = _outputs(other[0], fed, [p.candidate for p in outputs])
+            fed = numbers(planes, picture.feature.image, feeding, other.feature)
+            made = _values(other, fed, [p.candidate for p in pairs])
         except CoreproofError:
+            apart.append(np.inf)
             continue
-        error = sum(_apart(wanted[p.reference], made[p.candidate]) for p in outputs)
-        if error < least:
-            best, least = feeding, error
-    return best
+        apart.append(float(np.median([_apart(wanted[p.reference], made[p.candidate]) for p in pairs])))
+    best = int(np.argmin(apart))
+    return feedings[best] if apart[best] < apart[0] / CLEARLY else feedings[0]
 
 
-def _outputs(running: Session, fed: Mapping[str, Any], names: Sequence[str]) -> dict[str, Array]:
-    made = running.run(fed, taps_of(running, names))
+CLEARLY = 3.0
+"""How many times closer another feeding has to bring the two models, to be taken for what was meant."""
+
+COMPARED = 8
+"""So many inner values are held against each other to find the feeding."""
+
+
+def _shared(picture: Taker, other: Taker) -> list[Pair]:
+    """The first inner values that both have, and the outputs; "reference" is the side that takes the picture."""
+    sides = [side(t.model, t.running.tappable, engine_shapes(t.running)) for t in (picture, other)]
+    outputs = match_outputs(picture.running, other.running)
+    ends = {p.candidate for p in outputs}
+    inner = [p for p in align(*sides) if p.candidate not in ends]
+    return [*inner[:COMPARED], *outputs]
+
+
+def _values(of: Taker, value: Array, names: Sequence[str]) -> dict[str, Array]:
+    made = of.running.run({of.feature.name: value}, taps_of(of.running, names))
     return {name: as_array(made[name]) for name in names}
 
 
 def _apart(a: Array, b: Array) -> float:
-    """The difference of two outputs as a share of their scale; infinite where they cannot be compared."""
+    """The difference of two values as a share of their scale; infinite where they cannot be compared."""
     if a.size != b.size or a.dtype.kind in "OSU" or b.dtype.kind in "OSU":
         return np.inf
     x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
