@@ -182,7 +182,7 @@ def examine(case: Case, planted: Planted, file: Path) -> dict[str, Any]:
     good = error <= 2 * case.error + 1e-3
     said = any(f.repaired for f in found)
     return {
-        "found": bool(found.findings) and (not planted.layers or bool(named & near)),
+        "found": bool(found.findings) and (not planted.layers or bool(named & near) or _of_picture(found, case)),
         "repaired": good and said,
         "false_repair": said and not good,
         "error_after": error if math.isfinite(error) else None,
@@ -191,12 +191,17 @@ def examine(case: Case, planted: Planted, file: Path) -> dict[str, Any]:
     }
 
 
+def _of_picture(found: Any, case: Case) -> bool:
+    """Whether the doctor speaks of a picture's preprocessing: then it names the feature, not the layers that carry it out."""
+    return case.network.picture and any(f.rule == "preprocessing" for f in found)
+
+
 def _near(model: Any, layers: Iterable[str]) -> set[str]:
     """The layers, what they make, and who reads that."""
     names = set(layers)
     for node in model.graph.nodes:
-        if node.name in layers:
-            names.update(node.outputs)
+        if node.name in layers or names.intersection(node.outputs):
+            names.update((node.name, *node.outputs))
             names.update(reader.name for reader in model.graph.nodes if set(node.outputs) & set(reader.inputs))
     return names
 

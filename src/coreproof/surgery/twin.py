@@ -25,6 +25,10 @@ _SAME = 2e-3
 """Relative rms difference below which two weights are the same but for rounding to float16 and folding."""
 
 
+_FOLLOWING = ("hasBias",)
+"""Attributes that say only whether there is a weight, and follow when it is set or taken away."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """One thing in which a layer is other than its twin; ``edits`` make it alike.
@@ -106,6 +110,8 @@ def _output_like(twin: Model, patient: Patient, row: Row) -> str | None:
 
 def _of_layer(patient: Patient, twin: Model, own: Node, other: Node) -> Iterator[Difference]:
     for key in dict.fromkeys((*other.attributes, *own.attributes)):
+        if key in _FOLLOWING:
+            continue
         a, b = own.attributes.get(key), other.attributes.get(key)
         if not _same_setting(a, b) and key not in own.parameters and key not in other.parameters:
             words = f"{key} is {_say(a)}, and {_say(b)} in the source"

@@ -8,6 +8,7 @@ from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
+from coreproof.surgery.trial import MUCH_BETTER
 from coreproof.surgery.twin import Difference, differences
 from coreproof.verify.verify import Row
 
@@ -44,24 +45,41 @@ def other_than_source(patient: Patient) -> Iterator[Suspicion]:
     """Each layer at fault against its twin: the source carried to the same format anew."""
     if not patient.faults or patient.twin is None:
         return
+    seen = []
     for row in patient.faults:
         found = differences(patient, patient.twin, row)
-        if found:
-            yield from _suspicions(patient, row, found)
+        suspicion = _judged(patient, row, found) if found else None
+        if suspicion is not None:
+            seen.append(suspicion)
+    yield from seen
+    if len(seen) > 1:
+        yield _together(seen)
 
 
-def _suspicions(patient: Patient, row: Row, found: Sequence[Difference]) -> Iterator[Suspicion]:
-    """The single difference that explains the row, else all of them together."""
+def _judged(patient: Patient, row: Row, found: Sequence[Difference]) -> Suspicion | None:
+    """The single difference that explains the row, else all of them together; None where neither makes it better."""
     before = patient.error_with((), row)
     judged = sorted(((patient.error_with(d.edits, row), i, d) for i, d in enumerate(found)), key=lambda j: j[:2])
     error, _, best = judged[0]
-    if len(found) > 1 and error > 0.1 * before:
+    if len(found) > 1 and error > MUCH_BETTER * min(before, 1.0):
         together = tuple(step for d in found for step in d.edits)
         if (whole := patient.error_with(together, row)) < error:
-            yield _suspicion(row, found, together, before, whole)
-            return
-    if error < before:
-        yield _suspicion(row, [best], best.edits, before, error)
+            return _suspicion(row, found, together, before, whole)
+    return _suspicion(row, [best], best.edits, before, error) if error < before else None
+
+
+def _together(seen: Sequence[Suspicion]) -> Suspicion:
+    """All of them at once: a layer scaled up and the next one scaled down are both wrong, and either repair alone is worse."""
+    first = seen[0]
+    edits = tuple(step for s in seen for remedy in s.remedies for step in remedy.edits)
+    return Suspicion(
+        rule=first.rule,
+        layer=first.layer,
+        evidence="; ".join(s.evidence for s in seen),
+        cause=first.cause,
+        remedies=(Remedy("; ".join(r.words for s in seen for r in s.remedies), edits),),
+        weight=first.weight - 1,
+    )
 
 
 def _suspicion(
