@@ -210,3 +210,43 @@ def test_json_holds_everything() -> None:
     document = diff(chain("cr cr"), chain("cr cs")).to_json()
     assert document["same"] is False
     assert document["changed"][0]["operators"] == ("Relu", "Sigmoid")
+
+
+def test_one_number_changed_anywhere_is_what_differs(shared_data: Path) -> None:
+    """In every published network and ONNX model: the first number of one weight, picked by seed."""
+    rng = np.random.default_rng(0)
+    paths = [*(shared_data / "coreml").glob("*.mlmodel"), *(shared_data / "onnx").glob("*.onnx")]
+    tried = 0
+    for path in sorted(paths):
+        model = load(path)
+        if isinstance(model, OnnxModel):
+            held = [v for v in model.ir.graph.initializers.values() if v.const_value is not None and v.uses()]
+            floats = [v for v in held if v.const_value is not None and v.const_value.dtype.is_floating_point()]
+            if not floats:
+                continue
+            value = floats[rng.integers(len(floats))]
+            assert value.const_value is not None
+            readers = {use.node.name or f"{use.node.op_type}:{use.node.outputs[0].name}" for use in value.uses()}
+            numbers = value.const_value.numpy().copy()
+            numbers.flat[0] += 1
+            value.const_value = ir.Tensor(numbers, name=value.name)
+        elif isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
+            layers = [m for m in model.network.layers if m.WhichOneof("layer") in ("convolution", "innerProduct")]
+            if not layers:
+                continue
+            layer = layers[rng.integers(len(layers))]
+            weights = getattr(layer, layer.WhichOneof("layer")).weights
+            if weights.floatValue:
+                weights.floatValue[0] += 1
+            elif weights.float16Value:
+                weights.float16Value = np.float16(7).tobytes() + weights.float16Value[2:]
+            else:
+                weights.rawValue = bytes([weights.rawValue[0] ^ 0x81]) + weights.rawValue[1:]
+            readers = {layer.name}
+        else:
+            continue
+        difference = diff(path, model)
+        assert {c.after for c in difference.changed} == readers, path.name
+        assert (difference.added, difference.removed, difference.around) == ((), (), ()), path.name
+        tried += 1
+    assert tried >= 12

@@ -264,7 +264,8 @@ def _document(search: Search, written: Path, extra: dict[str, Any]) -> dict[str,
 
 def _lines(search: Search, document: dict[str, Any], test: str | None) -> list[str]:
     """What is left, and how the fault is seen again."""
-    head = f"{document['model']}: {document['layers']} of {document['of']} layers, after {document['tests']} tests"
+    tests = "1 test" if document["tests"] == 1 else f"{document['tests']} tests"
+    head = f"{document['model']}: {document['layers']} of {document['of']} layers, after {tests}"
     lines = [
         head,
         *(f"  {s.name}  {s.operator}  {', '.join(s.reads)} -> {', '.join(s.makes)}" for s in search.slice.steps[:12]),
