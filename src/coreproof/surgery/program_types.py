@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -148,12 +148,18 @@ class TypeFollower:
             if before.shape is not None and output.type.WhichOneof("type") == "tensorType":
                 self._low.environment[output.name] = self._stand_in(before)
             return
-        if output.type.WhichOneof("type") not in ("tensorType", None):
+        if output.type.WhichOneof("type") not in ("tensorType", None) or operation.type == "classify":
             return
         shape = known(made) if isinstance(made, ir.Value) else np.shape(made)
         if shape is None:
             self.open.append(output.name)
             return
+        if (
+            before.shape is not None
+            and len(before.shape) == len(shape)
+            and self.changed.isdisjoint(names_read(operation))
+        ):
+            shape = tuple(b if n is None else n for b, n in zip(before.shape, shape, strict=True))
         if None in shape and not _lengths_known_as_open(before.shape, shape):
             self.open.append(output.name)
         dtype = self._dtype(operation, before, made)
@@ -196,12 +202,3 @@ def _lengths_known_as_open(before: Shape | None, shape: Shape) -> bool:
     if before is None or len(before) != len(shape):
         return False
     return all(b is None for b, n in zip(before, shape, strict=True) if n is None)
-
-
-def write_lengths(operations: Iterable[Any], shapes: Mapping[str, Shape]) -> None:
-    """Writes measured shapes into the types of the values that bear these names."""
-    for operation in operations:
-        for output in operation.outputs:
-            if output.name in shapes and output.type.WhichOneof("type") == "tensorType":
-                dtype = declared(output).dtype
-                set_tensor_type(output.type, dtype, shapes[output.name])
