@@ -15,6 +15,7 @@ from coreproof.model.coreml import CoreMLModel
 from coreproof.model.features import Feature
 from coreproof.run.lowered import Prepared
 from coreproof.run.onnxruntime import OnnxRuntimeSession
+from coreproof.run.session import Session, session
 from coreproof.verify.inputs import Sample
 
 Given: TypeAlias = Mapping[tuple[str, str], npt.NDArray[Any]]
@@ -38,7 +39,10 @@ class Switched:
         halves = any(v.dtype == "float16" for n in program.graph.nodes for v in _made(program, n.outputs))
         self.stored: str = "float16" if halves else "float32"
         self._sessions: dict[tuple[frozenset[str] | None, bool], OnnxRuntimeSession] = {}
-        first = self._lower(None, flushed=False)
+        self._narrowed: dict[Any, Any] = {}
+        # float32 throughout is the program itself in ideal arithmetic, which is quicker than with its switches off
+        self._ideal = session(program, precision="fp32") if given is None else None
+        first = self._lower(frozenset(), flushed=False)
         self.order = tuple(first.order)
         self.narrowed: tuple[Narrowed, ...] = tuple(first.narrowed)
         self._variants = bool(first.fixed)
@@ -55,39 +59,48 @@ class Switched:
     def run(
         self, sample: Sample, half: Collection[str], taps: Sequence[str] = (), *, flushed: bool = False
     ) -> dict[str, npt.NDArray[Any]]:
-        """One run with the operations ``half`` in float16: the outputs, and the values ``taps``.
-
-        ``NAME/exact`` taps the value of an operation before it is rounded.
-        """
+        """One run with the operations ``half`` in float16: the outputs, and the values ``taps``."""
+        if not half and self._ideal is not None:
+            return self._numbers(self._ideal, sample, taps)
         on = np.zeros(len(self.order), bool)
         on[[self._index[name] for name in half]] = True
-        # without constants that are known when the graph is made, one graph serves for all
-        kept = None if not on.any() or not self._variants else frozenset(self.hostile.difference(half))
-        if flushed and kept is None:
-            kept = frozenset()
-        running = self._session(kept, flushed)
-        results = running.run({**sample, SWITCHES: on}, [*self.outputs, *taps])
-        return {name: np.asarray(results[name]) for name in (*self.outputs, *taps)}
+        # without constants that have to be known when the graph is made, one graph serves for all
+        if not self._variants or flushed:
+            kept: frozenset[str] | None = frozenset()
+        else:
+            kept = frozenset(self.hostile.difference(half)) if half else None
+        return self._numbers(self._session(kept, flushed), {**sample, SWITCHES: on}, taps)
+
+    def _numbers(self, running: Session, fed: Sample, taps: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        names = (*self.outputs, *taps)
+        results = running.run(fed, names)
+        return {name: np.asarray(results[name]) for name in names}
 
     def close(self) -> None:
         """Frees all variants."""
         for running in self._sessions.values():
             running.close()
         self._sessions.clear()
+        if self._ideal is not None:
+            self._ideal.close()
 
     def _session(self, kept: frozenset[str] | None, flushed: bool) -> OnnxRuntimeSession:
         key = (kept, flushed)
         if key not in self._sessions:
             if len(self._sessions) >= _SESSIONS:
-                # the ideal one is asked for throughout
-                oldest = next((k for k in self._sessions if k[0] is not None), next(iter(self._sessions)))
+                # those without exceptions are asked for again and again
+                oldest = next((k for k in self._sessions if k[0]), next(iter(self._sessions)))
                 self._sessions.pop(oldest).close()
             self._lower(kept, flushed=flushed)
         return self._sessions[key]
 
     def _lower(self, kept: frozenset[str] | None, *, flushed: bool) -> Switches:
         switches = Switches(
-            kept, flushed=flushed, of="float16" if self.stored == "float16" else "float32", given=self._given
+            kept,
+            flushed=flushed,
+            of="float16" if self.stored == "float16" else "float32",
+            given=self._given,
+            known=self._narrowed,
         )
         lowered = lower_program(self.program, switches=switches)
         extra = Feature(SWITCHES, "tensor", "bool", (len(switches.order),))
@@ -99,7 +112,8 @@ class Switched:
     @property
     def tappable(self) -> frozenset[str]:
         """Values that ``run`` can bring out."""
-        return next(iter(self._sessions.values())).tappable
+        made = next(iter(self._sessions.values())).tappable
+        return made if self._ideal is None else made & self._ideal.tappable
 
 
 def _made(program: CoreMLModel, names: Sequence[str]) -> list[Any]:

@@ -31,6 +31,8 @@ LARGEST = 65504.0
 SMALLEST_NORMAL = 2.0**-14
 SMALLEST_SUBNORMAL = 2.0**-24
 
+_WORTH_KEEPING = 4096
+
 _WITHOUT = frozenset(
     [
         "cast",
@@ -110,8 +112,9 @@ class Switches:
     ``kept`` names operations whose constants stay as they are although the switch may be on; constants that the lowering has
     to know (an epsilon, a table) cannot be switched at run time. None: all of them. ``flushed`` takes float16 numbers
     below the smallest normal one for zero, as some hardware does. ``of`` is the width in which the program stores the
-    operations that get a switch: "float32" asks what float16 would do, "float16" what float32 would mend. ``given`` are weights
-    of a float16 program as they were before they were rounded, (operation, argument) -> weight: float32 takes those.
+    operations that get a switch: "float32" asks what float16 would do, "float16" what float32 would mend. ``given`` are
+    weights of a float16 program as they were before they were rounded, (operation, argument) -> weight: float32 takes
+    those. ``known`` is filled with the narrowed large constants, and saves narrowing them again for another variant.
     """
 
     def __init__(
@@ -121,11 +124,13 @@ class Switches:
         flushed: bool = False,
         of: Literal["float32", "float16"] = "float32",
         given: Mapping[tuple[str, str], npt.NDArray[Any]] | None = None,
+        known: dict[Any, tuple[npt.NDArray[Any], Narrowed]] | None = None,
     ) -> None:
         self.order: list[str] = []
         self.fixed: set[str] = set()
         self.narrowed: list[Narrowed] = []
         self._given = given or {}
+        self._known = known if known is not None else {}
         self._kept = kept
         self._flushed = flushed
         self._of = of
@@ -176,9 +181,9 @@ class Switches:
     # operands
 
     def _operand(self, low: Lowering, switch: ir.Value, key: str, operand: Operand) -> Operand:
-        if isinstance(operand, tuple | list) and any(isinstance(o, ir.Value) for o in operand):
+        if isinstance(operand, tuple | list) and any(_is_value(o) for o in operand):
             return type(operand)(self._operand(low, switch, key, o) for o in operand)
-        if isinstance(operand, ir.Value):
+        if _is_value(operand):
             return self._read(low, switch, operand) if operand.dtype == ir.DataType.FLOAT else operand
         if key in _ALWAYS_WIDE or not _is_float_constant(operand):
             return operand
@@ -209,7 +214,7 @@ class Switches:
         wide = np.asarray(constant)
         if wide.dtype == np.float16:
             wide = np.asarray(self._given.get((low.name, key), wide), np.float32).reshape(wide.shape)
-        half, seen = narrow(wide, low.name, key, flushed=self._flushed)
+        half, seen = self._narrow(low.name, key, wide)
         if seen.error == 0.0:
             return constant
         self.narrowed.append(seen)
@@ -221,6 +226,15 @@ class Switches:
         if self._kept is None or low.name in self._kept:
             return constant if constant.dtype == wide.dtype else wide if wide.ndim else np.float32(wide[()])
         return half if half.ndim else np.float32(half[()])
+
+    def _narrow(self, operation: str, key: str, wide: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Narrowed]:
+        if wide.size < _WORTH_KEEPING:
+            return narrow(wide, operation, key, flushed=self._flushed)
+        # weights are mapped from one file, where they lie at the same place for every variant
+        place = (operation, key, wide.__array_interface__["data"][0], wide.shape, self._flushed)
+        if place not in self._known:
+            self._known[place] = narrow(wide, operation, key, flushed=self._flushed)
+        return self._known[place]
 
 
 def narrow(wide: npt.NDArray[Any], operation: str, key: str, *, flushed: bool) -> tuple[npt.NDArray[Any], Narrowed]:
@@ -265,8 +279,13 @@ def _flat(operands: Any) -> list[Operand]:
     return flat
 
 
+def _is_value(operand: Operand) -> bool:
+    # isinstance would compare ir.Value's whole protocol, attribute by attribute
+    return type(operand) is ir.Value
+
+
 def _is_float_value(operand: Operand) -> bool:
-    return isinstance(operand, ir.Value) and operand.dtype == ir.DataType.FLOAT
+    return _is_value(operand) and bool(operand.dtype == ir.DataType.FLOAT)
 
 
 def _is_float_constant(operand: Operand) -> bool:
