@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -169,7 +170,7 @@ class CommandTest:
     @property
     def line(self) -> str:
         """The command with the candidate's path in it."""
-        path = shlex.quote(str(self.path))
+        path = _quoted(str(self.path))
         return self.command.replace("{}", path) if "{}" in self.command else f"{self.command} {path}"
 
     def _run(self, model: Model) -> tuple[int | str, str]:
@@ -191,8 +192,20 @@ class CommandTest:
                 return f"none within {self.timeout:g} s", ""
             finally:
                 if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    _stop(process)
         return process.returncode, " ".join(said.split())[-300:]
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Ends a command with everything that it started."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _quoted(path: str) -> str:
+    return subprocess.list2cmdline([path]) if sys.platform == "win32" else shlex.quote(path)
 
 
 class _Log:
@@ -277,6 +290,6 @@ def _lines(search: Search, document: dict[str, Any], test: str | None) -> list[s
     if "values" in document:
         lines.append(f"inputs, and what the source has at the outputs: {document['values']}")
     if test is not None:
-        path = shlex.quote(document["model"])
+        path = _quoted(document["model"])
         lines.append(f"see it again: {test.replace('{}', path) if '{}' in test else f'{test} {path}'}")
     return lines
