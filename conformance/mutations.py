@@ -215,11 +215,14 @@ def main() -> None:
     parser.add_argument("--formats", nargs="*", default=list(FORMATS))
     parser.add_argument("--networks", nargs="*", default=[])
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--healthy", action="store_true", help="put the models before the doctor as they are")
     parser.add_argument("--keep", type=Path, help="a folder for the files of faults that were missed")
     given = parser.parse_args()
-    rng = np.random.default_rng(given.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        run(given, rng, Path(scratch))
+        if given.healthy:
+            healthy(given, Path(scratch))
+        else:
+            run(given, np.random.default_rng(given.seed), Path(scratch))
 
 
 def run(given: argparse.Namespace, rng: np.random.Generator, scratch: Path) -> None:
@@ -249,9 +252,9 @@ def run(given: argparse.Namespace, rng: np.random.Generator, scratch: Path) -> N
                     _keep(given.keep, len(records), record, case, file)
             records.append(record)
             _say(len(records), record)
-            _write(given.results, records, cases, unseen)
+            _write(given.results, records, unseen)
             break
-    _table(records, cases, unseen)
+    _table(records, unseen)
 
 
 def _keep(folder: Path, number: int, record: dict[str, Any], case: Case, file: Path) -> None:
@@ -274,31 +277,38 @@ def _say(number: int, record: dict[str, Any]) -> None:
     )
 
 
-def healthy(cases: Iterable[Case]) -> list[str]:
-    """The findings in the models before anything was planted; there should be none."""
-    found = []
-    for case in cases:
-        labels = list(LABELS) if case.network.labels else None
-        diagnosis = cp.diagnose(case.file, case.source, labels=labels, feeding=case.feeding)
-        found.extend(f"{case.network.name} {case.style}: {f.rule} {f.layer}: {f.evidence}" for f in diagnosis)
-    return found
+def healthy(given: argparse.Namespace, scratch: Path) -> None:
+    """Every network in every format, as it is: there should be no finding."""
+    count = found = 0
+    for network in networks(given.seed):
+        for style in given.formats:
+            if given.networks and network.name not in given.networks:
+                continue
+            case = Case(network, style, scratch)
+            labels = list(LABELS) if network.labels else None
+            diagnosis = cp.diagnose(case.file, case.source, labels=labels, feeding=case.feeding)
+            count, found = count + 1, found + bool(diagnosis.findings)
+            words = "; ".join(f"{f.rule} {f.layer}: {f.evidence}" for f in diagnosis)
+            print(f"{'✗' if words else '·'} {network.name} {style} (error {case.error:.1e}) {words}", flush=True)
+            if words and given.keep is not None:
+                record = {"kind": "healthy", "network": network.name, "layers": (), "words": ""}
+                _keep(given.keep, count, record, case, case.file)
+    print(f"{count} healthy models, {found} with findings")
 
 
-def _write(target: Path, records: list[dict[str, Any]], cases: Any, unseen: int, found: Any = None) -> None:
+def _write(target: Path, records: list[dict[str, Any]], unseen: int) -> None:
     summary = {
         "planted": len(records),
         "found": sum(r["found"] for r in records),
         "repaired": sum(r["repaired"] for r in records),
         "false_repairs": sum(r["false_repair"] for r in records),
         "drawn_again": unseen,
-        "healthy_models": len(cases),
-        "healthy_with_findings": found,
     }
     with replacing(target) as fresh:
         fresh.write_text(json.dumps({"summary": summary, "faults": records}, indent=1, ensure_ascii=False) + "\n")
 
 
-def _table(records: list[dict[str, Any]], cases: Any, unseen: int) -> None:
+def _table(records: list[dict[str, Any]], unseen: int) -> None:
     counts = Counter(r["kind"] for r in records)
     for name, count in counts.items():
         mine = [r for r in records if r["kind"] == name]

@@ -67,8 +67,15 @@ def differences(patient: Patient, twin: Model, row: Row) -> list[Difference]:
     """In what the layers of a row's stretch are other than those of the twin; empty where the stretches cannot be compared."""
     mine = patient.stretch(row)[0]
     theirs = _stretch_of_twin(patient, twin, row)
-    if not mine or not theirs:
-        return []
+    return _aligned(patient, twin, mine, theirs) if mine and theirs else []
+
+
+def all_differences(patient: Patient, twin: Model) -> list[Difference]:
+    """In what the whole model is other than its twin: for a model that does not run, of which no stretch can be judged."""
+    return _aligned(patient, twin, patient.graph.nodes, twin.graph.nodes)
+
+
+def _aligned(patient: Patient, twin: Model, mine: Sequence[Node], theirs: Sequence[Node]) -> list[Difference]:
     found: list[Difference] = []
     matcher = SequenceMatcher(None, [n.operator for n in mine], [n.operator for n in theirs], autojunk=False)
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
@@ -218,7 +225,9 @@ def _same_weight(a: Array, b: Array) -> bool:
 def _say(value: Any) -> str:
     if value is None:
         return "not set"
-    return f"{value:g}" if isinstance(value, float) else str(list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_say, value))}]"
+    return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split()) or "empty"
 
 
 def _shape(array: Array) -> str:

@@ -15,6 +15,8 @@ from coreproof.verify.verify import Row
 _NAMES = {
     "epsilon": ("epsilon", "eps"),
     "padding": (
+        "borderAmounts",
+        "avgPoolExcludePadding",
         "pad",
         "pads",
         "pad_type",
@@ -28,7 +30,7 @@ _NAMES = {
 }
 """rule -> the attributes, in the words of the formats, that it is about."""
 
-_CAUSES = {
+CAUSES = {
     "weight": "a weight was transposed, permuted, scaled or replaced on the way from the source",
     "bias": "a bias was dropped or replaced on the way from the source",
     "epsilon": "the default of another framework was taken for the epsilon, or it was rounded away",
@@ -94,7 +96,7 @@ def _suspicion(
             f"{first.operator} {first.layer!r}: {'; '.join(d.words for d in found)} "
             f"(relative error at {row.candidate!r}: {before:.2g}, with the source's: {after:.2g})"
         ),
-        cause=_CAUSES[name],
+        cause=CAUSES[name],
         remedies=(Remedy("; ".join(f"make {d.subject} of {d.layer!r} the source's" for d in found), edits),),
         weight=60,
     )
@@ -105,4 +107,6 @@ def rule_name(difference: Difference) -> str:
     if difference.kind != "attribute":
         return "layer" if difference.kind == "operator" else difference.kind
     subject = difference.subject.rsplit(".", 1)[-1]
+    if subject in ("bias", "beta", "gamma", "weight"):  # a short one, stored among the attributes
+        return "bias" if subject in ("bias", "beta") else "weight"
     return next((name for name, subjects in _NAMES.items() if subject in subjects), "attribute")
