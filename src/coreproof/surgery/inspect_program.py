@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 import onnx_ir as ir
@@ -41,7 +42,9 @@ def follow_program(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[i
         problems += follower.follow(operation)
     problems += _declared_outputs(model, follower.low)
     problems += _too_many_dimensions(model)
-    return problems, _declared_shapes(model)
+    shapes = _declared_shapes(model)
+    problems += _label_count(model, shapes)
+    return problems, shapes
 
 
 class _Follower:
@@ -167,6 +170,23 @@ def _too_many_dimensions(model: CoreMLModel) -> Iterator[Problem]:
             shape = None if value is None else value.shape
             if shape is not None and len(shape) > MOST_DIMENSIONS:
                 yield Problem("rank", node.name, f"at most {MOST_DIMENSIONS} dimensions", f"{name} {list(shape)}")
+
+
+def _label_count(model: CoreMLModel, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Problem]:
+    labels = model.signature.labels
+    for node in model.graph.nodes:
+        if node.operator != "classify" or labels is None:
+            continue
+        for name in node.inputs:
+            value = model.graph.values.get(name)
+            if value is None or value.constant or name not in shapes or prod(shapes[name]) == len(labels):
+                continue
+            yield Problem(
+                "label-count",
+                node.name,
+                f"{len(labels)} scores in {name!r}, one a label",
+                f"{prod(shapes[name])} scores in {list(shapes[name])}",
+            )
 
 
 def _declared_outputs(model: CoreMLModel, low: Lowering) -> Iterator[Problem]:

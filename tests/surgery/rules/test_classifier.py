@@ -88,3 +88,40 @@ def test_a_repaired_classifier_is_stored_and_read_again(tmp_path: object) -> Non
     cured = diagnose(classifier(10, "other")).cured
     assert cured is not None
     assert list(diagnose(load(cured.save(Path(str(tmp_path)) / "net.mlmodel")))) == []
+
+
+@pytest.mark.parametrize("count", [9, 11])
+def test_a_program_with_labels_of_another_number(count: int) -> None:
+    from coreproof.convert import convert
+    from tests.surgery.rules.patients import onnx_model
+
+    source = onnx_model(
+        [
+            ("GlobalAveragePool", "x", "p", {}),
+            ("Flatten", "p", "f", {}),
+            ("Gemm", "f w", "s", {"transB": 1}),
+            ("Softmax", "s", "y", {}),
+        ],
+        {"x": [1, 8, 4, 4]},
+        {"y": [1, 10]},
+        w=weights(10, 8),
+    )
+    healthy = convert(source, "mlprogram", labels=[f"label {i}" for i in range(10)])
+    assert isinstance(healthy, CoreMLModel)
+    spec = type(healthy.spec)()
+    spec.CopyFrom(healthy.spec)
+    function = spec.mlProgram.functions["main"]
+    operations = function.block_specializations[function.opset].operations
+    binding = next(o for o in operations if o.type == "classify").inputs["classes"].arguments[0]
+    stored = next((o for o in operations if o.outputs and o.outputs[0].name == binding.name), None)
+    classes = binding.value if stored is None else stored.attributes["val"]
+    items = classes.immediateValue.list.values
+    for _ in range(count - 10):
+        items.add().CopyFrom(items[0])
+    del items[count:]
+    broken = CoreMLModel(spec, name="net", folder=healthy.folder)
+    layer = next(n.name for n in broken.graph.nodes if n.operator == "classify")
+    assert [(f.rule, f.layer, f.repaired) for f in diagnose(broken)] == [("class-label-count", layer, False)]
+    diagnosis = diagnose(broken, labels=[f"right {i}" for i in range(10)])
+    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("class-label-count", layer, True)]
+    assert list(diagnose(healthy)) == []
