@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -35,3 +36,12 @@ def test_a_limit_keeps_what_matters() -> None:
     assert [line.split()[1] for line in agreeing[-4:-1]] == ["sum3", "mean", "y"]
     diverging = printed(verify(residual_net(), residual_net(fault="no bias")), limit=3)
     assert any(line.startswith("▶ conv2") for line in diverging)
+
+
+def test_agreement_that_proves_little_is_no_tick() -> None:
+    found = verify(residual_net(), residual_net())
+    row = found.rows[-1]
+    vague = replace(row, judgement=replace(row.judgement, tolerance=replace(row.tolerance, typical=0.7)))
+    lines = printed(replace(found, rows=(*found.rows[:-1], vague)))
+    assert [line[0] for line in lines[2:20]] == ["✓"] * 17 + ["?"]
+    assert lines[20].startswith("? agrees, but")

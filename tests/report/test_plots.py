@@ -83,6 +83,14 @@ def test_files_are_drawn_without_a_window(faulty: Verification, tmp_path: Path, 
     assert "matplotlib.pyplot" not in sys.modules
 
 
+def test_agreement_that_proves_little_is_grey() -> None:
+    found = verify(residual_net(), as_half(residual_net(half=True)))
+    row = found.rows[-1]
+    vague = replace(row, judgement=replace(row.judgement, tolerance=replace(row.tolerance, typical=0.7)))
+    figure = error_plot(replace(found, rows=(*found.rows[:-1], vague)))
+    assert [x for x, _ in dots(figure, "error (rms), proves little")] == [len(found.rows) - 1]
+
+
 def test_a_notebook_shows_it(faulty: Verification) -> None:
     assert error_plot(faulty)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
 

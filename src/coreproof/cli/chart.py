@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from coreproof.verify.verification import VACUOUS
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -19,8 +21,8 @@ _WIDEST = 3
 def error_chart(verification: Verification, width: int = 80, height: int = 6) -> Text:
     """One column a value (or several values, the worst of them), from input to output.
 
-    Bars: the root-mean-square error as a share of the scale, on a logarithmic axis; green where the value agrees, red where
-    it does not. The line is what is allowed. The first divergence is marked below.
+    Bars: the root-mean-square error as a share of the scale, on a logarithmic axis; green where the value agrees, yellow
+    where that proves little, red where it does not agree. The line is what is allowed. The first divergence is marked below.
     """
     from rich.text import Text
 
@@ -87,12 +89,17 @@ def _height(error: float, height: int, low: int, high: int) -> float:
 
 def _cell(column: Sequence[Row], line: int, height: int, low: int, high: int) -> tuple[str, str]:
     filled = _height(_error(column), height, low, high) - (line - 1)
-    agrees = all(row.agrees for row in column)
     if filled >= 0.0625:
-        return _BLOCKS[min(8, max(1, round(filled * 8)))], "green" if agrees else "red"
+        return _BLOCKS[min(8, max(1, round(filled * 8)))], _colour(column)
     limit = _allowed(column)
     here = limit > 0 and math.ceil(_height(limit, height, low, high)) == line
     return ("┄", "dim") if here else (" ", "")
+
+
+def _colour(column: Sequence[Row]) -> str:
+    if not all(row.agrees for row in column):
+        return "red"
+    return "yellow" if any((row.tolerance.typical or 0.0) > VACUOUS for row in column) else "green"
 
 
 def _axis(line: int, height: int, low: int, high: int) -> str:

@@ -15,8 +15,8 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     """One line a compared value, in the candidate's order; the first that diverges is marked.
 
     "rms" and "worst" are the errors, of all elements and of the single worst one, as shares of the value's scale;
-    "used" is how much of its tolerance a value takes: above 1 it diverges. ``limit`` keeps that many lines: those around the first
-    divergence, else the last ones, which hold the outputs.
+    "used" is how much of its tolerance a value takes: above 1 it diverges. ``limit`` keeps that many lines: those around
+    the first divergence, else the last ones, which hold the outputs.
     """
     from rich.table import Table
     from rich.text import Text
@@ -24,9 +24,11 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     rows = verification.rows
     first = verification.first_divergence
     shown = range(len(rows)) if limit is None else _window(rows, first, limit)
+    weak = verification.weak
     layers = any(row.source and row.source != row.candidate for row in rows)
     left_out = len(rows) - len(shown)
-    notes = [f"{left_out} of {len(rows)} rows left out"] if left_out else []
+    notes = ["? agrees, but so much is allowed that it proves little"] if any(rows[i] in weak for i in shown) else []
+    notes += [f"{left_out} of {len(rows)} rows left out"] if left_out else []
     if first is not None:
         notes.insert(0, f"▶ first divergence: {first.candidate}: {first.judgement.problem}")
     table = Table(
@@ -52,6 +54,8 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
         mark, style = ("✓", "green") if row.agrees else ("✗", "red")
         if row is first:
             mark, style = "▶", "bold red"
+        elif row in weak:
+            mark, style = "?", "yellow"
         table.add_row(
             Text(mark, style=style),
             Text(row.candidate, style=style if not row.agrees else "bold" if row.how == "output" else ""),

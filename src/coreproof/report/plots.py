@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import InputError, MissingDependencyError
 from coreproof.model.atomic import replacing
+from coreproof.verify.verification import VACUOUS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,16 +28,15 @@ def error_plot(verification: Verification) -> Figure:
     """Errors and tolerances along the network, on a logarithmic scale; the first divergence is marked.
 
     Dots are root-mean-square errors, thin strokes reach up to the single worst element, both as shares of a value's scale;
-    the shaded area is what is allowed typically, the dashed line what is allowed to a single element.
+    the shaded area is what is allowed typically, the dashed line what is allowed to a single element. Values for which so
+    much is allowed that agreement proves little are grey.
     The figure belongs to no window: notebooks show it, ``save_plot`` writes it.
 
     Raises MissingDependencyError where matplotlib is not installed.
     """
     require()
     rows = verification.rows
-    figure = figure_class()(
-        figsize=(max(8.0, min(14.0, 3.0 + 0.16 * len(rows))), 4.8), layout="constrained", dpi=150
-    )
+    figure = figure_class()(figsize=(max(8.0, min(14.0, 3.0 + 0.16 * len(rows))), 4.8), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     floor, ceiling = _limits(rows)
     _draw_limits(axes, rows, floor)
@@ -112,6 +112,11 @@ def _errors(row: Row) -> tuple[float, float]:
     return (math.inf if math.isnan(typical) else typical), (math.inf if math.isnan(worst) else worst)
 
 
+def _is_weak(row: Row) -> bool:
+    """Whether so much is allowed that agreement proves little (``Verification.weak``)."""
+    return (row.tolerance.typical or 0.0) > VACUOUS
+
+
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:
     """The ends of the axis: whole decades around every error and limit; an error of zero lies on the lower end."""
     shown = [
@@ -141,8 +146,12 @@ def _draw_limits(axes: Axes, rows: Sequence[Row], floor: float) -> None:
 
 def _draw_errors(axes: Axes, rows: Sequence[Row], floor: float, ceiling: float) -> None:
     size = 16.0 if len(rows) < 120 else 8.0
-    for agrees, colour, label in ((True, _GOOD, "error (rms), agrees"), (False, _BAD, "error (rms), diverges")):
-        places = [i for i, row in enumerate(rows) if row.agrees == agrees and max(_errors(row)) > 0]
+    for colour, label, chosen in (
+        (_GOOD, "error (rms), agrees", [row.agrees and not _is_weak(row) for row in rows]),
+        (_MUTED, "error (rms), proves little", [row.agrees and _is_weak(row) for row in rows]),
+        (_BAD, "error (rms), diverges", [not row.agrees for row in rows]),
+    ):
+        places = [i for i, row in enumerate(rows) if chosen[i] and max(_errors(row)) > 0]
         if not places:
             continue
         errors = [_errors(rows[i]) for i in places]
@@ -204,7 +213,7 @@ def _name_layers(axes: Axes, verification: Verification) -> None:
     axes.set_xticks(places, [_short(_layer(rows[i]), 26) for i in places], rotation=90, fontsize=6.5)
     for label, place in zip(axes.get_xticklabels(), places, strict=True):
         row = rows[place]
-        label.set_color(_BAD if not row.agrees else _INK)
+        label.set_color(_BAD if not row.agrees else _MUTED if _is_weak(row) else _INK)
         if row is first or row.how == "output":
             label.set_fontweight("bold")
     axes.tick_params(axis="x", length=2, color=_MUTED)
