@@ -7,7 +7,6 @@ import shutil
 import uuid
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -135,8 +134,7 @@ class CoreMLModel(Model):
         if file is not None:
             original = file.read_bytes()
         if original is not None:
-            with suppress(DecodeError):  # something else lies in the file by now
-                return respell(original, self.spec)
+            return respell(original, self.spec)
         return bytes(self.spec.SerializeToString(deterministic=True))
 
     def _source(self) -> Path | None:

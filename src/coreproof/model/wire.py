@@ -6,14 +6,18 @@ default values written out, lengths with spare bytes. ``respell`` walks the orig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from hashlib import blake2b
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from coreproof.model.list_alignment import align
+
+Bytes = bytes | memoryview
 
 _VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _STRINGS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
@@ -23,26 +27,34 @@ def respell(original: bytes, edited: Message) -> bytes:
     """The bytes of ``edited``, in which every part that it shares with ``original`` keeps the bytes that it had there.
 
     Messages inside that are equal keep theirs whole, changed ones are gone into; repeated ones are aligned, entries of maps go by
-    their keys; new fields come last. Parsing the result gives ``edited``. Raises DecodeError where ``original`` does not parse.
+    their keys; new fields come last. Parsing the result gives ``edited``, whatever ``original`` is.
     """
-    old = type(edited)()
-    old.ParseFromString(original)
-    if _same(old, edited):
-        return original
-    spelled = rewrite(original, old, edited)
-    check = type(edited)()
-    check.ParseFromString(spelled)
-    # Two spellings of one oneof, or unknown fields of a message that was made anew: then the plain spelling is the safe one.
-    return spelled if _same(check, edited) else edited.SerializeToString(deterministic=True)
-
-
-def _same(a: Message, b: Message) -> bool:
-    """Equal to the bit: == takes -0 for 0, and NaN for unequal to itself."""
-    return a.ByteSize() == b.ByteSize() and _plain(a) == _plain(b)
+    try:
+        spelled = rewrite(original, edited)
+        check = type(edited)()
+        check.ParseFromString(spelled)
+    except DecodeError:
+        return _plain(edited)
+    return spelled if _equal(check, edited) else _plain(edited)
 
 
 def _plain(message: Message) -> bytes:
     return message.SerializeToString(deterministic=True)
+
+
+def _equal(a: Message, b: Message) -> bool:
+    """Equal to the bit: == takes -0 for 0, and NaN for unequal to itself. In small pieces, which is faster than in one."""
+    for field in _fields(a, b):
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        if _is_map(field) or field.type != FieldDescriptor.TYPE_MESSAGE:
+            if _spell(field, a) != _spell(field, b):
+                return False
+        elif field.is_repeated:
+            if len(x) != len(y) or any(_plain(m) != _plain(n) for m, n in zip(x, y, strict=True)):
+                return False
+        elif a.HasField(field.name) != b.HasField(field.name) or not _equal(x, y):
+            return False
+    return True
 
 
 # reading
@@ -54,16 +66,16 @@ class Record:
 
     number: int
     wire: int
-    data: bytes
+    data: Bytes
     content: int
 
     @property
-    def payload(self) -> bytes:
+    def payload(self) -> Bytes:
         return self.data[self.content :]
 
 
-def records(data: bytes) -> Iterator[Record]:
-    """The fields of a message in the order in which they are written."""
+def records(data: Bytes) -> Iterator[Record]:
+    """The fields of a message in the order in which they are written. Raises DecodeError where they are cut short."""
     position = 0
     while position < len(data):
         start = position
@@ -73,12 +85,9 @@ def records(data: bytes) -> Iterator[Record]:
         position = end
 
 
-def _extent(data: bytes, tag: int, position: int) -> tuple[int, int]:
+def _extent(data: Bytes, tag: int, position: int) -> tuple[int, int]:
     """Where the content of a field starts and ends."""
     wire = tag & 7
-    if wire == _BYTES:
-        length, position = _varint(data, position)
-        return position, position + length
     if wire == _VARINT:
         return position, _varint(data, position)[1]
     if wire == _GROUP:
@@ -88,18 +97,24 @@ def _extent(data: bytes, tag: int, position: int) -> tuple[int, int]:
             if inner & 7 == _GROUP_END:
                 return start, position
             position = _extent(data, inner, position)[1]
-    return position, position + (8 if wire == _FIXED64 else 4)
+    length = {_FIXED64: 8, _FIXED32: 4}.get(wire)
+    if wire == _BYTES:
+        length, position = _varint(data, position)
+    if length is None or position + length > len(data):
+        raise DecodeError("a field reaches beyond the end of its message")
+    return position, position + length
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
+def _varint(data: Bytes, position: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while position < len(data) and shift < 70:
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
         shift += 7
+    raise DecodeError("a number is cut short")
 
 
 def _varint_bytes(value: int) -> bytes:
@@ -111,7 +126,7 @@ def _varint_bytes(value: int) -> bytes:
     return bytes(spelled)
 
 
-def field_bytes(number: int, content: bytes) -> bytes:
+def field_bytes(number: int, content: Bytes) -> bytes:
     """A message, text or bytes as the field of that number, as it is written."""
     return _varint_bytes(number << 3 | _BYTES) + _varint_bytes(len(content)) + content
 
@@ -119,36 +134,56 @@ def field_bytes(number: int, content: bytes) -> bytes:
 # writing
 
 
-def rewrite(original: bytes, old: Message, new: Message) -> bytes:
-    """``new`` in the spelling of ``original``, which parses to ``old``: every field is looked at, whether changed or not."""
-    slots = list(records(original))
+def rewrite(original: Bytes, new: Message) -> bytes:
+    """``new`` in the spelling of ``original``: field by field, each as it was where it parses to the same."""
+    slots = list(records(memoryview(original)))
     places: dict[int, list[int]] = {}
     for place, record in enumerate(slots):
         places.setdefault(record.number, []).append(place)
-    spelled: list[bytes] = [record.data for record in slots]
+    spelled: list[Bytes] = [record.data for record in slots]
     added: list[bytes] = []
-    for field in _fields(old, new):
-        mine = [p for p in places.get(field.number, ()) if _parses_as(slots[p], field)]
-        if not _changed(field, old, new):
+    chosen = _settle_oneofs(new, slots, spelled)
+    known: dict[int, Any] = {f.number: f for f, _ in new.ListFields()}
+    known.update({n: f for n in places if (f := new.DESCRIPTOR.fields_by_number.get(n)) is not None})
+    for number in sorted(known):
+        field = known[number]
+        mine = [p for p in places.get(number, ()) if _parses_as(slots[p], field)]
+        if field.containing_oneof is not None and chosen[field.containing_oneof.name] != number:
             continue
-        if mine:
-            _respell_field(field, old, new, mine, slots, spelled)
-        else:
+        if not mine:
             added.append(_spell(field, new))
-        for rival in _rivals(field, new):
-            for place in places.get(rival, ()):
-                spelled[place] = b""
+            continue
+        chunks = _respell_field(field, new, [slots[p] for p in mine], slots)
+        for place, chunk in zip(mine, chunks, strict=True):
+            spelled[place] = chunk
     return b"".join([*spelled, *added])
 
 
-def _fields(old: Message, new: Message) -> list[FieldDescriptor]:
-    known = {f.number: f for message in (old, new) for f, _ in message.ListFields()}
+def _settle_oneofs(new: Message, slots: Sequence[Record], spelled: list[Bytes]) -> Mapping[str, int | None]:
+    """oneof -> the number of its field that is set now; where it was another one, all that was written for others goes."""
+    chosen: dict[str, int | None] = {}
+    for oneof in new.DESCRIPTOR.oneofs:
+        numbers: dict[int, Any] = {f.number: f for f in oneof.fields}
+        name = new.WhichOneof(oneof.name)
+        now = None if name is None else new.DESCRIPTOR.fields_by_name[name].number
+        written = [p for p, r in enumerate(slots) if r.number in numbers and _parses_as(r, numbers[r.number])]
+        if written and slots[written[-1]].number != now:
+            for place in written:
+                if slots[place].number != now:
+                    spelled[place] = b""
+        chosen[oneof.name] = now
+    return chosen
+
+
+def _fields(*messages: Message) -> list[FieldDescriptor]:
+    known = {f.number: f for message in messages for f, _ in message.ListFields()}
     return [known[number] for number in sorted(known)]
 
 
 def _parses_as(record: Record, field: FieldDescriptor) -> bool:
     """Whether a parser takes the record for this field: with another wire type it is an unknown field, and kept as such."""
-    return record.wire == _wire_type(field) or (field.is_repeated and record.wire == _BYTES)
+    packable = field.is_repeated and field.message_type is None and field.type not in _STRINGS
+    return record.wire == _wire_type(field) or (packable and record.wire == _BYTES)
 
 
 def _wire_type(field: FieldDescriptor) -> int:
@@ -164,71 +199,47 @@ def _wire_type(field: FieldDescriptor) -> int:
     return _VARINT
 
 
-def _rivals(field: FieldDescriptor, new: Message) -> list[int]:
-    """The other members of a oneof that is now this field's."""
-    oneof = field.containing_oneof
-    if oneof is None or new.WhichOneof(oneof.name) != field.name:
-        return []
-    return [f.number for f in oneof.fields if f.number != field.number]
-
-
 def _is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
-def _only(field: FieldDescriptor, message: Message) -> Message:
-    """A message with this field and nothing else."""
+def _spell(field: FieldDescriptor, message: Message) -> bytes:
+    """A field as protobuf writes it; nothing where it is not there."""
     only = type(message)()
     value = getattr(message, field.name)
     if field.is_repeated:
         getattr(only, field.name).MergeFrom(value)
+    elif field.has_presence and not message.HasField(field.name):
+        return b""
     elif field.message_type is None:
-        if not field.has_presence or message.HasField(field.name):
-            setattr(only, field.name, value)
-    elif message.HasField(field.name):
+        setattr(only, field.name, value)
+    else:
         getattr(only, field.name).CopyFrom(value)
-    return only
-
-
-def _spell(field: FieldDescriptor, message: Message) -> bytes:
-    return _plain(_only(field, message))
-
-
-def _changed(field: FieldDescriptor, old: Message, new: Message) -> bool:
-    if field.message_type is not None and not field.is_repeated:
-        if old.HasField(field.name) != new.HasField(field.name):
-            return True
-        return not _same(getattr(old, field.name), getattr(new, field.name))
-    if field.message_type is not None and not _is_map(field):
-        before, after = getattr(old, field.name), getattr(new, field.name)
-        return len(before) != len(after) or not all(map(_same, before, after))
-    return _spell(field, old) != _spell(field, new)
+    return _plain(only)
 
 
 def _respell_field(
-    field: FieldDescriptor,
-    old: Message,
-    new: Message,
-    mine: Sequence[int],
-    slots: Sequence[Record],
-    spelled: list[bytes],
-) -> None:
-    """Puts the new spelling of one field into ``spelled``, at the places where the original has it."""
-    if _is_map(field):
-        chunks = _respell_map(field, new, [slots[p] for p in mine])
-    elif field.is_repeated and field.message_type is not None:
-        chunks = _respell_messages(field, old, new, [slots[p] for p in mine])
+    field: FieldDescriptor, new: Message, mine: Sequence[Record], slots: Sequence[Record]
+) -> Sequence[Bytes]:
+    """What comes in the places where the original has this field."""
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+        if _is_map(field):
+            return _respell_map(field, new, mine)
+        if field.is_repeated:
+            return _respell_messages(field, getattr(new, field.name), mine)
+        if len(mine) == 1 and new.HasField(field.name):
+            inner = rewrite(mine[0].payload, getattr(new, field.name))
+            return [mine[0].data if _same_bytes(inner, mine[0].payload) else field_bytes(field.number, inner)]
     elif field.is_repeated and field.type in _STRINGS:
-        chunks = _respell_strings(field, old, new, [slots[p] for p in mine])
-    elif field.is_repeated:
-        chunks = [_respell_numbers(field, new, slots[mine[0]]), *(b"" for _ in mine[1:])]
-    elif field.message_type is not None and len(mine) == 1 and new.HasField(field.name):
-        inner = rewrite(slots[mine[0]].payload, getattr(old, field.name), getattr(new, field.name))
-        chunks = [field_bytes(field.number, inner)]
-    else:
-        chunks = [*(b"" for _ in mine[1:]), _spell(field, new)]
-    for place, chunk in zip(mine, chunks, strict=True):
-        spelled[place] = chunk
+        return _respell_strings(field, getattr(new, field.name), mine)
+    rivals = [f.number for f in field.containing_oneof.fields] if field.containing_oneof is not None else [field.number]
+    old = type(new)()
+    old.ParseFromString(b"".join(r.data for r in slots if r.number in rivals))
+    if _spell(field, old) == _spell(field, new):
+        return [record.data for record in mine]
+    if field.is_repeated:
+        return [_respell_numbers(field, new, mine[0]), *(b"" for _ in mine[1:])]
+    return [*(b"" for _ in mine[1:]), _spell(field, new)]
 
 
 def _respell_numbers(field: FieldDescriptor, new: Message, first: Record) -> bytes:
@@ -250,70 +261,89 @@ def _respell_numbers(field: FieldDescriptor, new: Message, first: Record) -> byt
     return bytes(spelled)
 
 
-def _respell_map(field: FieldDescriptor, new: Message, entries: Sequence[Record]) -> list[bytes]:
+def _respell_map(field: FieldDescriptor, new: Message, entries: Sequence[Record]) -> list[Bytes]:
     """Entries in their places, by key; new ones behind the last."""
-    from google.protobuf.message_factory import GetMessageClass
-
-    assert field.message_type is not None
-    kind = GetMessageClass(field.message_type)
-    wanted = {_key(entry): entry for entry in (_entry(kind, r) for r in records(_spell(field, new)))}
-    olds = [_entry(kind, record) for record in entries]
-    last = {_key(entry): place for place, entry in enumerate(olds)}
-    chunks = []
-    for place, (record, entry) in enumerate(zip(entries, olds, strict=True)):
-        target = wanted.get(_key(entry))
-        if target is None or last[_key(entry)] != place:
+    kind = _class(field.message_type)
+    wanted = {}
+    for key, value in getattr(new, field.name).items():
+        entry = kind(key=key)
+        if field.message_type is not None and field.message_type.fields_by_name["value"].message_type is not None:
+            entry.value.CopyFrom(value)
+        else:
+            entry.value = value
+        wanted[key] = entry
+    keys = [_key(kind, record) for record in entries]
+    last = {key: place for place, key in enumerate(keys)}
+    chunks: list[Bytes] = []
+    for place, (record, key) in enumerate(zip(entries, keys, strict=True)):
+        if key not in wanted:
             chunks.append(b"")
-        elif _same(entry, target):
-            chunks.append(record.data)
+        elif last[key] != place:
+            chunks.append(record.data)  # a parser takes the later one
         else:
-            chunks.append(field_bytes(field.number, rewrite(record.payload, entry, target)))
-    fresh = [entry for key, entry in wanted.items() if key not in last]
-    chunks[-1] += b"".join(field_bytes(field.number, _plain(entry)) for entry in fresh)
+            inner = rewrite(record.payload, wanted[key])
+            chunks.append(record.data if _same_bytes(inner, record.payload) else field_bytes(field.number, inner))
+    fresh = [_plain(entry) for key, entry in wanted.items() if key not in last]
+    chunks[-1] = b"".join([chunks[-1], *(field_bytes(field.number, data) for data in fresh)])
     return chunks
 
 
-def _entry(kind: Any, record: Record) -> Any:
-    entry = kind()
-    entry.ParseFromString(record.payload)
-    return entry
+def _class(descriptor: Descriptor | None) -> Any:
+    assert descriptor is not None
+    return GetMessageClass(descriptor)
 
 
-def _key(entry: Any) -> Any:
-    return entry.key
+def _key(kind: Any, entry: Record) -> Any:
+    """The key of a map's entry, without parsing its value."""
+    return kind.FromString(b"".join(r.data for r in records(entry.payload) if r.number == 1)).key
 
 
-def _respell_strings(field: FieldDescriptor, old: Message, new: Message, spelled: Sequence[Record]) -> list[bytes]:
-    def content(value: str | bytes) -> bytes:
-        return value.encode() if isinstance(value, str) else value
-
-    before = [content(v) for v in getattr(old, field.name)]
-    after = [content(v) for v in getattr(new, field.name)]
-    chunks = [b"" for _ in spelled]
-    for i, j, place in _aligned(before, after):
-        chunks[place] += (
-            spelled[i].data if i is not None and before[i] == after[j] else field_bytes(field.number, after[j])
-        )
-    return chunks
+def _respell_strings(field: FieldDescriptor, values: Sequence[str | bytes], mine: Sequence[Record]) -> list[Bytes]:
+    before = [bytes(record.payload) for record in mine]
+    after = [v.encode() if isinstance(v, str) else v for v in values]
+    chunks: list[list[Bytes]] = [[] for _ in mine]
+    aligned = align(len(before), len(after), lambda i, j: before[i] == after[j], before.__getitem__, after.__getitem__)
+    for step in aligned:
+        kept = step.unchanged and step.old is not None
+        chunks[step.place].append(mine[step.old or 0].data if kept else field_bytes(field.number, after[step.new]))
+    return [parts[0] if len(parts) == 1 else b"".join(parts) for parts in chunks]
 
 
-def _respell_messages(field: FieldDescriptor, old: Message, new: Message, spelled: Sequence[Record]) -> list[bytes]:
+def _respell_messages(field: FieldDescriptor, messages: Sequence[Any], mine: Sequence[Record]) -> list[Bytes]:
     """Equal messages keep their bytes, also where they moved; changed ones are gone into."""
-    before, after = list(getattr(old, field.name)), list(getattr(new, field.name))
-    digests = [_digest(message) for message in before]
-    wanted = [_digest(message) for message in after]
-    known = dict(zip(digests, spelled, strict=True))
-    chunks = [b"" for _ in spelled]
-    for i, j, place in _aligned(digests, wanted, [_name(m) for m in before], [_name(m) for m in after]):
-        if i is not None and digests[i] == wanted[j]:
-            chunks[place] += spelled[i].data
-        elif wanted[j] in known:
-            chunks[place] += known[wanted[j]].data
-        elif i is not None:
-            chunks[place] += field_bytes(field.number, rewrite(spelled[i].payload, before[i], after[j]))
+    kind = _class(field.message_type)
+
+    def old(i: int) -> Any:
+        return kind.FromString(mine[i].payload)
+
+    def same(i: int, j: int) -> bool:
+        plain = _plain(messages[j])
+        return _same_bytes(mine[i].payload, plain) or _plain(old(i)) == plain
+
+    chunks: list[list[Bytes]] = [[] for _ in mine]
+    aligned = align(
+        len(mine),
+        len(messages),
+        same,
+        lambda i: _digest(old(i)),
+        lambda j: _digest(messages[j]),
+        lambda i: _name(old(i)),
+        lambda j: _name(messages[j]),
+    )
+    for step in aligned:
+        message = messages[step.new]
+        if step.old is None:
+            chunk: Bytes = field_bytes(field.number, _plain(message))
+        elif step.unchanged:
+            chunk = mine[step.old].data
         else:
-            chunks[place] += field_bytes(field.number, _plain(after[j]))
-    return chunks
+            chunk = field_bytes(field.number, rewrite(mine[step.old].payload, message))
+        chunks[step.place].append(chunk)
+    return [parts[0] if len(parts) == 1 else b"".join(parts) for parts in chunks]
+
+
+def _same_bytes(a: Bytes, b: Bytes) -> bool:
+    return len(a) == len(b) and bytes(a) == bytes(b)
 
 
 def _digest(message: Message) -> bytes:
@@ -323,48 +353,3 @@ def _digest(message: Message) -> bytes:
 def _name(message: Any) -> str:
     name = getattr(message, "name", "")
     return name if isinstance(name, str) else ""
-
-
-def _aligned(
-    before: Sequence[bytes], after: Sequence[bytes], names: Sequence[str] = (), new_names: Sequence[str] = ()
-) -> Iterator[tuple[int | None, int, int]]:
-    """For each item of ``after``: the item of ``before`` that it comes from (None: new), its own index, its place among them."""
-    start, count = 0, min(len(before), len(after))
-    while start < count and before[start] == after[start]:
-        yield start, start, start
-        start += 1
-    behind = 0
-    while behind < count - start and before[-1 - behind] == after[-1 - behind]:
-        behind += 1
-    end, new_end = len(before) - behind, len(after) - behind
-    matcher = SequenceMatcher(None, before[start:end], after[start:new_end], autojunk=False)
-    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
-        olds, news = range(start + i1, start + i2), range(start + j1, start + j2)
-        if kind == "equal":
-            yield from ((i, j, i) for i, j in zip(olds, news, strict=True))
-            continue
-        origin = _paired(olds, news, names, new_names)
-        for step, j in enumerate(news):
-            place = olds[min(step, len(olds) - 1)] if olds else max(start + i1 - 1, 0)
-            yield origin.get(j), j, place
-    for step in range(behind):
-        yield end + step, new_end + step, end + step
-
-
-def _paired(
-    olds: Sequence[int], news: Sequence[int], names: Sequence[str], new_names: Sequence[str]
-) -> Mapping[int, int]:
-    """Which new item is which old one, changed: by name where they have names, else in order."""
-    if not names or not any(names[i] for i in olds):
-        return dict(zip(news, olds, strict=False))
-    free = {names[i]: i for i in reversed(olds)}
-    pairs = {j: free.pop(new_names[j]) for j in news if new_names[j] in free}
-    if len(olds) == len(news):
-        rest = _without(news, pairs), _without(olds, pairs.values())
-        pairs.update(zip(*rest, strict=True))
-    return pairs
-
-
-def _without(items: Iterable[int], taken: Iterable[int]) -> list[int]:
-    gone = set(taken)
-    return [item for item in items if item not in gone]
