@@ -135,7 +135,7 @@ def _of_layer(patient: Patient, twin: Model, own: Node, other: Node) -> Iterator
             if key not in own.attributes and key not in own.inputs:
                 words = f"{key} is missing, and {_shape(right[key])} in the source"
                 yield Difference(own.name, own.operator, _kind(right[key]), key, words, (_set(own, key, right[key]),))
-        elif not _same_weight(weights[key], right[key]):
+        elif not same_weight(weights[key], right[key]):
             change = weight_change(key, right[key], weights[key])
             words = f"{key} is not the source's: {change.words or 'other numbers'}"
             yield Difference(own.name, own.operator, _kind(right[key]), key, words, (_set(own, key, right[key]),))
@@ -212,7 +212,7 @@ def _same_setting(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _same_weight(a: Array, b: Array) -> bool:
+def same_weight(a: Array, b: Array) -> bool:
     if a.shape != b.shape:
         return False
     if a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":

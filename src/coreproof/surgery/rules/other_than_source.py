@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
+from coreproof.surgery.counterpart import hypotheses
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
@@ -12,6 +14,8 @@ from coreproof.surgery.trial import MUCH_BETTER
 from coreproof.surgery.twin import Difference, differences
 from coreproof.verify.verify import Row
 
+_MOST = 150
+"""Changes of a stretch that are tried."""
 _NAMES = {
     "epsilon": ("epsilon", "eps"),
     "padding": (
@@ -45,12 +49,11 @@ CAUSES = {
 @rule("other-than-source")
 def other_than_source(patient: Patient) -> Iterator[Suspicion]:
     """Each layer at fault against its twin: the source carried to the same format anew."""
-    if not patient.faults or patient.twin is None:
-        return
     seen = []
     for row in patient.faults:
-        found = differences(patient, patient.twin, row)
+        found = [] if patient.twin is None else differences(patient, patient.twin, row)
         suspicion = _judged(patient, row, found) if found else None
+        suspicion = suspicion or _worked_out(patient, row)
         if suspicion is not None:
             seen.append(suspicion)
     yield from seen
@@ -68,6 +71,18 @@ def _judged(patient: Patient, row: Row, found: Sequence[Difference]) -> Suspicio
         if (whole := patient.error_with(together, row)) < error:
             return _suspicion(row, found, together, before, whole)
     return _suspicion(row, [best], best.edits, before, error) if error < before else None
+
+
+def _worked_out(patient: Patient, row: Row) -> Suspicion | None:
+    """The first single change, worked out from the source's own nodes, that takes nearly all of the row's error away."""
+    if patient.reference is None or patient.reference.format != "onnx":
+        return None
+    before = patient.error_with((), row)
+    for difference in islice(hypotheses(patient, row), _MOST):
+        error = patient.error_with(difference.edits, row)
+        if error < MUCH_BETTER * min(before, 1.0):
+            return _suspicion(row, [difference], difference.edits, before, error)
+    return None
 
 
 def _together(seen: Sequence[Suspicion]) -> Suspicion:
