@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,68 @@ def test_minus_zero_and_nan_are_values_like_any_other() -> None:
     assert respell(original, weights) == original
     weights.floatValue[0] = -0.0
     assert respell(original, weights) == weights.SerializeToString() != original
+
+
+# seeded random edits
+
+
+def mutate(message: Any, rng: random.Random) -> None:
+    """One random change somewhere below ``message``: a field cleared, a number or text changed, an item moved or repeated."""
+    fields = [f for f, _ in message.ListFields()]
+    field = rng.choice(fields) if fields else None
+    if field is None:
+        return
+    value = getattr(message, field.name)
+    is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+    if rng.random() < 0.15:
+        message.ClearField(field.name)
+    elif is_map:
+        key = rng.choice(sorted(value))
+        if field.message_type.fields_by_name["value"].message_type is not None:
+            mutate(value[key], rng)
+        else:
+            del value[key]
+    elif field.is_repeated:
+        place = rng.randrange(len(value))
+        if field.message_type is not None and rng.random() < 0.7:
+            mutate(value[place], rng)
+        elif rng.random() < 0.5:
+            items = [value.pop(place)]
+            at = rng.randrange(len(value) + 1)
+            rest = list(value)
+            message.ClearField(field.name)
+            getattr(message, field.name).extend([*rest[:at], *items, *items, *rest[at:]])
+        else:
+            del value[place]
+    elif field.message_type is not None:
+        mutate(value, rng)
+    elif isinstance(value, bool):
+        setattr(message, field.name, not value)
+    elif isinstance(value, str | bytes):
+        setattr(message, field.name, value[: len(value) // 2])
+    elif field.enum_type is not None:
+        setattr(message, field.name, rng.choice([v.number for v in field.enum_type.values]))
+    else:
+        setattr(message, field.name, value // 2 if isinstance(value, int) else -value)
+
+
+def test_random_edits_are_spelled_right(shared_data: Path) -> None:
+    """What was spelled parses to what was asked for, without the plain spelling having to step in."""
+    rng = random.Random(11)
+    small = [p for p in spec_files(shared_data) if p.stat().st_size < 300_000]
+    models = [p for p in sorted(shared_data.glob("onnx/*.onnx")) if p.stat().st_size < 600_000]
+    for path in [*small, *models] * 3:
+        original = path.read_bytes()
+        edited: Any = onnx.ModelProto() if path.suffix == ".onnx" else Model_pb2.Model()
+        edited.ParseFromString(original)
+        for _ in range(rng.randrange(1, 6)):
+            mutate(edited, rng)
+        check = type(edited)()
+        check.ParseFromString(rewrite(original, edited))
+        assert check.SerializeToString(deterministic=True) == edited.SerializeToString(deterministic=True), path
+
+
+def test_whatever_lies_in_the_file_the_message_is_written(tmp_path: Path) -> None:
+    edited = layer(ODD)
+    for garbage in (b"", b"\xff\xff", ODD[:-1], bytes(range(256)), b"no model at all"):
+        assert layer(respell(garbage, edited)) == edited

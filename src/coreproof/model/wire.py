@@ -14,6 +14,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from coreproof.model.list_alignment import align
 
@@ -44,6 +45,8 @@ def _plain(message: Message) -> bytes:
 
 def _equal(a: Message, b: Message) -> bool:
     """Equal to the bit: == takes -0 for 0, and NaN for unequal to itself. In small pieces, which is faster than in one."""
+    if _unknown(a) != _unknown(b):
+        return False
     for field in _fields(a, b):
         x, y = getattr(a, field.name), getattr(b, field.name)
         if _is_map(field) or field.type != FieldDescriptor.TYPE_MESSAGE:
@@ -55,6 +58,15 @@ def _equal(a: Message, b: Message) -> bool:
         elif a.HasField(field.name) != b.HasField(field.name) or not _equal(x, y):
             return False
     return True
+
+
+def _unknown(message: Message) -> list[Any]:
+    """The fields that this version of the format does not know, which == overlooks."""
+
+    def told(fields: Any) -> list[Any]:
+        return [(f.field_number, told(f.data) if f.wire_type == _GROUP else f.data) for f in fields]
+
+    return told(UnknownFieldSet(message))
 
 
 # reading
