@@ -38,10 +38,9 @@ def _collect(model: CoreMLModel, block: Any, outer: Mapping[str, Any], found: di
         for nested in operation.blocks:
             _collect(model, nested, constants, found)
         for key, argument in operation.inputs.items():
-            for binding in argument.arguments:
-                if binding.WhichOneof("binding") == "name" and binding.name in constants and operation.outputs:
-                    array = np.asarray(read_literal(model, constants[binding.name]))
-                    found[operation.outputs[0].name, key] = array
+            if len(argument.arguments) == 1 and operation.outputs and argument.arguments[0].name in constants:
+                array = np.asarray(read_literal(model, constants[argument.arguments[0].name]))
+                found[operation.outputs[0].name, key] = array
 
 
 def is_extreme(stored: Array) -> bool:

@@ -5,12 +5,12 @@ Before and after, with ``conv`` widened::
     x: fp16 ── conv(w: fp16): fp16 ── relu        x: fp16 ── cast: fp32 ── conv(w: fp32): fp32 ── cast: fp16 ── relu
 
 Between two widened operations there is no cast, and where the input was cast to float16 on entry, the widened operation
-reads it as it was before. Values keep their names for everyone who reads them in float16.
+reads it as it was before. Values keep their names for everyone who reads them in float16; layers keep theirs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -22,18 +22,14 @@ from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.model.literals import read_literal
 from coreproof.surgery.program import ProgramBody
+from coreproof.surgery.program_operations import operation_name
 from coreproof.surgery.program_weights import DEFAULT_WEIGHT_FILE, WeightStore, text_value, write_value
-
-Given = Mapping[tuple[str, str], npt.NDArray[Any]]
-"""(operation, argument) -> the weight that it should have had: the source's, before it was rounded to float16."""
 
 Literal = Callable[[npt.NDArray[Any]], Any]
 """Makes the Value message of a constant; large ones go to the weight file."""
 
 
-def widen_block(
-    model: CoreMLModel, block: Any, inputs: Any, operations: Collection[str], given: Given, literal: Literal
-) -> None:
+def widen_block(model: CoreMLModel, block: Any, inputs: Any, operations: Collection[str], literal: Literal) -> None:
     """Widens ``operations`` (by the first value that each makes) of ``block`` in place. ``inputs``: the function's.
 
     Raises EditError, before anything is changed, for a name that no operation of the block has or that makes nothing in float16.
@@ -50,7 +46,7 @@ def widen_block(
             )
         if not any(_is_half(o.type) for o in operation.outputs):
             raise EditError(f"operation {name!r} does not compute in float16", where=model.name, found=operation.type)
-    work = _Widening(model, block, inputs, frozenset(operations), given, literal)
+    work = _Widening(model, block, inputs, frozenset(operations), literal)
     fresh = work.rewritten()
     del block.operations[:]
     block.operations.extend(fresh)
@@ -58,16 +54,18 @@ def widen_block(
 
 class _Widening:
     def __init__(
-        self, model: CoreMLModel, block: Any, inputs: Any, operations: frozenset[str], given: Given, literal: Literal
+        self, model: CoreMLModel, block: Any, inputs: Any, operations: frozenset[str], literal: Literal
     ) -> None:
-        self.model, self.block, self.given, self.literal = model, block, given, literal
+        self.model, self.block, self.literal = model, block, literal
         self.operations = operations
         self.producers = {o.name: op for op in block.operations for o in op.outputs}
         self.types = {named.name: named.type for named in inputs}
         self.types.update({o.name: o.type for op in block.operations for o in op.outputs})
-        self.taken = set(self.types) | {o.name for op in _nested(block.operations) for o in op.outputs}
+        self.taken = set(self.types)
+        for operation in _nested(block.operations):
+            self.taken.update((*(o.name for o in operation.outputs), operation_name(operation)))
         self.wide: dict[str, str] = {}
-        self.constants: dict[tuple[str, str, str], str] = {}
+        self.constants: dict[str, str] = {}
         self.words: dict[str, str] = {}
         self.fresh: list[Any] = []
 
@@ -86,33 +84,34 @@ class _Widening:
         return self._without_unread()
 
     def _widen(self, operation: Any) -> None:
-        name = operation.outputs[0].name
-        for key, argument in operation.inputs.items():
+        for argument in operation.inputs.values():
             for binding in argument.arguments:
-                self._widen_binding(name, key, binding)
+                self._widen_binding(binding)
         outputs = []
         for output in operation.outputs:
             if _is_half(output.type):
-                outputs.append((output.name, output.type))
+                outputs.append(output.name)
                 self.wide[output.name] = self._free(f"{output.name}_fp32")
                 output.name = self.wide[output.name]
                 _retype(output.type, MIL_pb2.FLOAT32)
-        _call(operation, operation.outputs[0].name)
         self.fresh.append(operation)
-        for value, _ in outputs:
-            self.fresh.append(self._cast(self.wide[value], value, "fp16", MIL_pb2.FLOAT16))
+        for value in outputs:
+            # the operation keeps its name, its result does not: the cast makes that for those who read float16
+            cast = self._cast(self.wide[value], value, "fp16", MIL_pb2.FLOAT16)
+            _call(cast, self._free(f"{value}_fp16"))
+            self.fresh.append(cast)
 
-    def _widen_binding(self, operation: str, key: str, binding: Any) -> None:
+    def _widen_binding(self, binding: Any) -> None:
         if binding.WhichOneof("binding") == "value":
             if _is_half(binding.value.type):
-                binding.value.CopyFrom(self.literal(self._constant(operation, key, binding.value)))
+                binding.value.CopyFrom(self._wide_literal(binding.value))
             return
         value = binding.name
         if value not in self.types or not _is_half(self.types[value]):
             return
         producer = self.producers.get(value)
         if producer is not None and producer.type == "const":
-            binding.name = self._wide_constant(operation, key, value, producer)
+            binding.name = self._wide_constant(value, producer)
         else:
             binding.name = self._wide_value(value, producer)
 
@@ -127,27 +126,21 @@ class _Widening:
                 self.fresh.append(self._cast(value, self.wide[value], "fp32", MIL_pb2.FLOAT32, like=value))
         return self.wide[value]
 
-    def _wide_constant(self, operation: str, key: str, value: str, producer: Any) -> str:
-        owner = operation if (operation, key) in self.given else ""
-        known = self.constants.get((owner, key if owner else "", value))
-        if known is not None:
-            return known
-        name = self._free(f"{value}_fp32")
-        constant = type(producer)()
-        constant.CopyFrom(producer)
-        constant.outputs[0].name = name
-        _retype(constant.outputs[0].type, MIL_pb2.FLOAT32)
-        wide = self._constant(operation, key, producer.attributes["val"])
-        constant.attributes["val"].CopyFrom(self.literal(wide))
-        _call(constant, name)
-        self.fresh.append(constant)
-        self.constants[owner, key if owner else "", value] = name
-        return name
+    def _wide_constant(self, value: str, producer: Any) -> str:
+        if value not in self.constants:
+            name = self.constants[value] = self._free(f"{value}_fp32")
+            constant = type(producer)()
+            constant.CopyFrom(producer)
+            constant.outputs[0].name = name
+            _retype(constant.outputs[0].type, MIL_pb2.FLOAT32)
+            constant.attributes["val"].CopyFrom(self._wide_literal(producer.attributes["val"]))
+            _call(constant, name)
+            self.fresh.append(constant)
+        return self.constants[value]
 
-    def _constant(self, operation: str, key: str, value: Any) -> npt.NDArray[np.float32]:
+    def _wide_literal(self, value: Any) -> Any:
         stored = np.asarray(read_literal(self.model, value))
-        given = self.given.get((operation, key))
-        return np.asarray(stored if given is None else given, np.float32).reshape(stored.shape)
+        return self.literal(stored.astype(np.float32))
 
     def _read_wide(self, cast: Any) -> None:
         """A cast to float32 of what is float32 already would round it on the way."""
@@ -192,7 +185,7 @@ class _Widening:
         assert len(known) == len(self.fresh)
         originals = {o.outputs[0].name for o in self.block.operations if o.outputs}
         touched = {*self.wide, *self.wide.values(), *self.constants.values(), *self.words.values()}
-        touched |= {value for _, _, value in self.constants} | (originals & set(self.wide))
+        touched |= set(self.constants) | (originals & set(self.wide))
         wanted = set(self.block.outputs)
         kept = []
         for operation in reversed(self.fresh):
@@ -239,9 +232,9 @@ def _call(operation: Any, name: str) -> None:
     operation.attributes["name"].CopyFrom(text_value(name))
 
 
-def widen_body(body: ProgramBody, operations: Collection[str], given: Given) -> None:
+def widen_body(body: ProgramBody, operations: Collection[str]) -> None:
     """Widens ``operations`` of a program under surgery. Raises EditError, the body unchanged."""
-    widen_block(body.model, body._block, body._function.inputs, operations, given, partial(_stored, body._store))
+    widen_block(body.model, body._block, body._function.inputs, operations, partial(_stored, body._store))
     body._changed()
 
 

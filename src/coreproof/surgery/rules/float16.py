@@ -82,12 +82,12 @@ def _suspicion(report: HalfReport, weights: Weights, constants: Weights) -> Susp
     first = report.first
     assert first is not None
     kept = list(report.must_stay_fp32)
-    restored = {f"{op}/{key}": array for (op, key), array in weights.items() if op in kept}
+    restored = {place: array for place, array in weights.items() if place[0] in kept}
     wrong = [o for o in report.outputs if not o.agrees]
-    arguments: dict[str, object] = {"layers": kept}
+    edits = [Edit("widen", {"layers": kept})]
+    edits += [Edit("set", {"layer": op, "attribute": key, "value": array}) for (op, key), array in restored.items()]
     words = f"compute {', '.join(kept)} in float32"
     if restored:
-        arguments["weights"] = restored
         words += f", with {len(restored)} weights of the source"
     left = max((o.error for o in report.mended), default=0.0)
     return Suspicion(
@@ -99,7 +99,7 @@ def _suspicion(report: HalfReport, weights: Weights, constants: Weights) -> Susp
             f"with {len(kept)} operations in float32 by {left:.2g}"
         ),
         cause=_CAUSE,
-        remedies=(Remedy(words, (Edit("widen", arguments),)),),
+        remedies=(Remedy(words, tuple(edits)),),
         needs=_needs(kept, constants, weights),
         weight=70,
     )
