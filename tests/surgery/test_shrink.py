@@ -179,3 +179,13 @@ def test_a_weight_that_is_wrong_is_what_is_left() -> None:
 def test_no_divergence_is_refused() -> None:
     with pytest.raises(InputError, match="agrees with the source"):
         Divergence(chain("cr"), chain("cr"))
+
+
+def test_a_picture_is_not_made_smaller_than_the_window_that_reads_it(shared_data: Path) -> None:
+    """ONNX Runtime ends the process when pooling has nothing to pool."""
+    small = shrink(shared_data / "coreml" / "Apple_SqueezeNetInt8LUT.mlmodel", holding("pooling"))
+    assert operators(small) == ["pooling"]
+    assert min(inspect(small).shapes[small.signature.outputs[0].name]) > 0
+    with session(small) as running:
+        (feature,) = small.signature.inputs
+        running.run({feature.name: np.zeros(feature.shape or (), np.float32)})

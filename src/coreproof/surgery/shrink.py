@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -117,7 +117,10 @@ class Search:
 
     def _faulty(self, model: Model, plan: Plan) -> bool:
         if plan != Plan():
-            found = {(p.kind, p.layer) for p in inspect(model).problems if p.loud}
+            inspection = inspect(model)
+            if plan.shapes and not _whole(inspection.shapes, self.cutter.slice(plan)):
+                return False
+            found = {(p.kind, p.layer) for p in inspection.problems if p.loud}
             wanted = {(self.problem.kind, self.problem.layer)} if self.problem is not None else set()
             if found - self._allowed or wanted - found:
                 return False
@@ -256,6 +259,12 @@ class Search:
         if smaller == shapes:
             return False
         return self._try(replace(self.plan, shapes=tuple(smaller.items())))
+
+
+def _whole(shapes: Mapping[str, tuple[int, ...]], cut: Slice) -> bool:
+    """Whether something is left of every value: a window that is larger than its picture leaves nothing, and crashes engines."""
+    made = [shapes.get(name) for step in cut.steps for name in step.makes]
+    return all(shape is not None and all(n > 0 for n in shape) for shape in made)
 
 
 def _one(shape: tuple[int, ...]) -> tuple[int, ...]:
