@@ -79,10 +79,7 @@ class OnnxBody(Body):
                 behind.update(node.output)
         if not behind.intersection(v.name for v in graph.value_info):
             return
-        fresh = onnx.ModelProto()
-        fresh.CopyFrom(self._proto)
-        del fresh.graph.value_info[:]
-        inferred = {v.name: v.type for v in onnx.shape_inference.infer_shapes(fresh).graph.value_info}
+        inferred = {v.name: v.type for v in self._inferred().value_info}
         for place in reversed(range(len(graph.value_info))):
             noted = graph.value_info[place]
             if noted.name in behind and inferred.get(noted.name) != noted.type:
@@ -306,8 +303,7 @@ class OnnxBody(Body):
             v.name: v for v in (*self._proto.graph.value_info, *self._proto.graph.output, *self._proto.graph.input)
         }
         if value not in known:
-            inferred = onnx.shape_inference.infer_shapes(self._proto).graph.value_info
-            known.update({v.name: v for v in inferred})
+            known.update({v.name: v for v in self._inferred().value_info})
         return known.get(value, onnx.ValueInfoProto(name=value))
 
     def drop_output(self, name: str) -> None:
@@ -411,13 +407,14 @@ class OnnxBody(Body):
 
     def _declare_outputs_anew(self) -> None:
         """Outputs get the shapes that inference finds for them from the inputs alone."""
-        fresh = onnx.ModelProto()
-        fresh.CopyFrom(self._proto)
-        del fresh.graph.value_info[:]
-        for output in fresh.graph.output:
-            output.type.tensor_type.ClearField("shape")
-        for place, output in enumerate(onnx.shape_inference.infer_shapes(fresh).graph.output):
+        for place, output in enumerate(self._inferred().output):
             self._proto.graph.output[place].CopyFrom(output)
+
+    def _inferred(self) -> Any:
+        """The graph with the types that follow from its inputs alone; without its weights, which would be copied about."""
+        from coreproof.surgery.inspect_onnx import light_proto
+
+        return onnx.shape_inference.infer_shapes(light_proto(self.model.ir)).graph
 
 
 def _name(node: Any) -> str:
