@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 
 from coreproof.errors import CoreproofError
+from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.problem import Problem
 from coreproof.verify.verify import Row
 
+MOST_NUMBERS = 64
 MUCH_BETTER = 0.1
 """The share of its error that a value may keep for an edit to count as the explanation of that error."""
 
@@ -83,7 +85,19 @@ def stretch_nodes(patient: Patient, *operators: str) -> Iterator[tuple[Row, Node
                 yield row, node
 
 
-def in_order(graph: Graph, nodes: Sequence[Node]) -> list[Node]:
-    """These nodes in stored order, each once."""
-    names = {node.name for node in nodes}
-    return [node for node in graph.nodes if node.name in names]
+def whole_numbers(model: Model, name: str) -> tuple[int, ...] | None:
+    """The few whole numbers that an ONNX model stores under a name: a target, amounts, axes; None for anything else."""
+    from coreproof.model.onnx import OnnxModel
+
+    if not isinstance(model, OnnxModel):
+        return None
+    stored = model.ir.graph.initializers.get(name)
+    if stored is not None and stored.const_value is not None:
+        values = stored.const_value
+        is_short = values.size <= MOST_NUMBERS and values.dtype.is_integer()
+        return tuple(int(n) for n in values.numpy().reshape(-1)) if is_short else None
+    maker = model.graph.producer(name)
+    held = maker.attributes.get("value") if maker is not None and maker.operator == "Constant" else None
+    if isinstance(held, list) and all(isinstance(n, int) for n in held):
+        return tuple(held)
+    return None

@@ -12,7 +12,7 @@ from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.problem import Problem
 from coreproof.surgery.rules import rule
-from coreproof.surgery.trial import before, cures, explains, helps, loud
+from coreproof.surgery.trial import before, cures, explains, helps, loud, whole_numbers
 from coreproof.verify.verify import Row
 
 RULE = "batch-baked-reshape"
@@ -221,8 +221,6 @@ def _literal(patient: Patient, node: Node) -> tuple[str, tuple[int, ...]] | None
         if isinstance(target, tuple | list) and all(isinstance(n, int) for n in target):
             return attribute, tuple(target)
     if node.operator == "Reshape" and len(node.inputs) > 1:
-        weights = patient.weights(node.name)
-        target = weights.get(node.inputs[1])
-        if target is not None:
-            return node.inputs[1], tuple(int(n) for n in target.reshape(-1))
+        target = whole_numbers(patient.model, node.inputs[1])
+        return None if target is None else (node.inputs[1], target)
     return None

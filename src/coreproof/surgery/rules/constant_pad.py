@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
-from coreproof.surgery.trial import before, explains, helps, loud
+from coreproof.surgery.trial import before, explains, helps, loud, whole_numbers
 from coreproof.verify.verify import Row
 
 Numbers = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ def _as_the_source(
 ) -> Iterator[tuple[str, tuple[Edit, ...], list[Amounts]]]:
     """The amounts of the source's own pad in this stretch, in the model's order."""
     for theirs in patient.stretch(row)[1]:
-        stored = _amounts(theirs, lambda node: patient.source_weights(node.name))
+        stored = _amounts(theirs, patient.reference) if patient.reference is not None else None
         for node, attribute, amounts in near if stored is not None else ():
             assert stored is not None
             pairs = _pairs(theirs, np.asarray(stored[1]))
@@ -87,22 +87,19 @@ def _pairs(node: Node, amounts: Numbers) -> Numbers:
 
 
 def _pads(patient: Patient, nodes: Sequence[Node]) -> list[Amounts]:
-    found = ((node, _amounts(node, lambda n: patient.weights(n.name))) for node in nodes)
+    found = ((node, _amounts(node, patient.model)) for node in nodes)
     return [(node, *amounts) for node, amounts in found if amounts is not None]
 
 
-def _amounts(
-    node: Node, weights: Callable[[Node], Mapping[str, npt.NDArray[Any]]]
-) -> tuple[str, tuple[int, ...]] | None:
+def _amounts(node: Node, model: Model) -> tuple[str, tuple[int, ...]] | None:
     """The attribute (or constant) that holds the amounts of a pad, and these; None for other layers."""
     for attribute in _ATTRIBUTES.get(node.operator, ()):
         amounts = node.attributes.get(attribute)
         if isinstance(amounts, tuple | list) and len(amounts) % 2 == 0 and len(amounts) > 2:
             return attribute, tuple(int(n) for n in amounts)
     if node.operator == "Pad" and len(node.inputs) > 1:
-        stored = weights(node).get(node.inputs[1])
-        if stored is not None:
-            return node.inputs[1], tuple(int(n) for n in stored.reshape(-1))
+        stored = whole_numbers(model, node.inputs[1])
+        return None if stored is None else (node.inputs[1], stored)
     return None
 
 
