@@ -125,8 +125,28 @@ def test_features_in_float16_and_back(half: Model, single: Model, tmp_path: Path
     wide = stored(edit(narrow, steps).model, tmp_path)
     assert wide.signature.inputs == half.signature.inputs
     assert np.array_equal(run(wide, x.astype(np.float32)), run(half, x.astype(np.float32)))
-    cast = stored(one(single, "retype", feature="x", dtype="float16"), tmp_path)
-    assert close(run(cast, x), run(single, x.astype(np.float32)))
+    steps = [Edit("retype", {"feature": name, "dtype": "float16"}) for name in ("x", "y")]
+    cast = stored(edit(single, steps).model, tmp_path)
+    assert np.array_equal(run(cast, x), run(single, x.astype(np.float32)).astype(np.float16))
+
+
+def test_values_that_no_feature_can_be_are_carried_by_one_that_can(single: Model, tmp_path: Path) -> None:
+    body = open_body(single)
+    body.add("reduce_max", "most", ["y"], ["most"], {"axes": [0, 1], "keep_dims": False}, body.node("y").name)
+    body.add("greater", "positive", ["y", "most"], ["positive"], {}, "most")
+    body.set_output("most")
+    body.set_output("positive", instead_of="y")
+    model = stored(body.close(), tmp_path)
+    assert [str(f) for f in model.signature.outputs] == ["positive: int32[1x4]", "most: float32[1]"]
+    with coreproof.session(model) as session:
+        made = session.run({"x": PHOTO})
+    assert made["most"] == np.max(run(single, PHOTO))
+    assert not made["positive"].any()
+    with pytest.raises(EditError, match="cannot be an output"):
+        body.set_output("x")
+    body.drop_output("most")
+    with pytest.raises(EditError, match="the only output"):
+        body.drop_output("positive")
 
 
 def test_an_output_becomes_a_picture(single: Model, tmp_path: Path) -> None:

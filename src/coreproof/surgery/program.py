@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.surgery.program_features import rename_features
@@ -225,12 +222,6 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
             raise EditError(
                 f"it is not known what {operator} makes", where=self._where, expected="a type", found=", ".join(untyped)
             )
-
-    def widen(self, operations: Collection[str], given: Mapping[tuple[str, str], npt.NDArray[np.generic]]) -> None:
-        """Makes operations (by the first value that each makes) compute in float32; see ``coreproof.surgery.widen``."""
-        from coreproof.surgery.widen import widen_body
-
-        widen_body(self, operations, given)
 
     # names
 

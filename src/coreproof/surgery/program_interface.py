@@ -31,7 +31,14 @@ class ProgramInterface(ProgramState):
         if value != instead_of and place_of(outputs, value) is not None:
             raise EditError(f"{value!r} is an output already", where=self._where)
         dtype, shape = self._type(value)
+        if place is not None and value == instead_of and outputs[place].type.WhichOneof("Type") == "imageType":
+            outputs[place].type.imageType.height, outputs[place].type.imageType.width = (n or 0 for n in shape[-2:])
+            self._changed()
+            return
         carried = carried_dtype(dtype, self._spec.specificationVersion)
+        if not shape:
+            self._lift_output(value)
+            shape = (1,)
         if carried != dtype:
             self._cast_output(value, carried)
         feature = array_feature(value, carried, shape)
@@ -48,10 +55,24 @@ class ProgramInterface(ProgramState):
 
     def _cast_output(self, value: str, carried: str) -> None:
         """Lets ``value`` name what is cast for the outside; within it is called by another name from now on."""
-        inner = self._free(f"{value}_uncast")
-        rename_in(self._block, value, inner)
-        self._graph = None
+        inner = self._inside(value, "uncast")
         self._add_cast(inner, value, carried, self._index_of(inner) + 1)
+
+    def _lift_output(self, value: str) -> None:
+        """A multi-array has a dimension at least: a number by itself gets one of length 1 for the outside."""
+        inner = self._inside(value, "scalar")
+        after = self.graph.producer(inner)
+        assert after is not None
+        self.add("expand_dims", self._free(f"{value}_lifted"), [inner], [value], {"axes": [0]}, after.name)
+
+    def _inside(self, value: str, mark: str) -> str:
+        """The name that a value has within from now on; outside it keeps its own."""
+        inner = self._free(f"{value}_{mark}")
+        outside = list(self._block.outputs)
+        rename_in(self._block, value, inner)
+        self._block.outputs[:] = outside
+        self._graph = self._view = None
+        return inner
 
     def _add_cast(self, source: str, made: str, dtype: str, place: int) -> None:
         short = {"float16": "fp16", "float32": "fp32"}.get(dtype, dtype)
@@ -75,6 +96,8 @@ class ProgramInterface(ProgramState):
         place = place_of(outputs, name)
         if place is None:
             raise EditError(f"there is no output {name!r}", expected=", ".join(f.name for f in outputs), found=name)
+        if len(outputs) == 1:
+            raise EditError(f"{name!r} is the only output", where=self._where, fix="declare another output first")
         del outputs[place]
         if name in self._block.outputs:
             self._block.outputs.remove(name)
@@ -91,6 +114,10 @@ class ProgramInterface(ProgramState):
     def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
         carried = carried_dtype(dtype, self._spec.specificationVersion)
         lengths = [int(n) for n in shape]
+        if not lengths:
+            raise EditError(
+                f"{value!r} is a number by itself", expected="an input of one dimension at least", found=lengths
+            )
         place = place_of(self._description.input, value)
         if place is not None:
             declare_array(self._description.input[place], carried, lengths)
@@ -98,7 +125,7 @@ class ProgramInterface(ProgramState):
             if self._dtypes([value]) != [carried]:
                 self._retyped.update(self._read_from(value))
             set_tensor_type(named.type, carried, lengths)
-            self._changed(*self._read_from(value))
+            self._changed(value)
             return
         self._identifier(value)
         self._step_aside(value)

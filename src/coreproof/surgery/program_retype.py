@@ -310,7 +310,7 @@ class ProgramRetype(ProgramInterface):
             dtype, before = self._type(feature)
             named = next(n for n in self._function.inputs if n.name == feature)
             set_tensor_type(named.type, dtype, [*before[:2], *lengths] if is_image else lengths)
-            self._changed(*self._read_from(feature))
+            self._changed(feature)
             self._renew_types()
 
 

@@ -72,7 +72,7 @@ class TypeFollower:
         load_operators()
         self.model = model
         self.stale = set(stale)
-        self.changed: set[str] = set()
+        self.changed = self.stale.intersection(named.name for named in function.inputs)
         self.problems: dict[str, ConversionError] = {}
         self.open: list[str] = []
         self._types = {named.name: declared(named) for named in function.inputs}
