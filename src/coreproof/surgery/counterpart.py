@@ -54,7 +54,7 @@ def hypotheses(patient: Patient, row: Row) -> Iterator[Difference]:
     for node in mine:
         yield from _of_bias(node, ours[node.name], held)
     for node in mine:
-        yield from _of_attributes(patient, node, theirs)
+        yield from of_attributes(patient, node, theirs)
 
 
 def holdings(patient: Patient, nodes: Sequence[Node]) -> list[Held]:
@@ -145,7 +145,8 @@ def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> 
         for origin, fit in fitting:
             change = weight_change(key, fit, array).words or "other numbers"
             words = f"{key} is not {origin.words} of the source: {change}"
-            value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
+            with np.errstate(over="ignore"):  # what float16 cannot hold is refused when it is set
+                value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
             kind = (
                 "bias" if key in ("bias", "beta", "B", "C") or (array.ndim <= 1 and key not in ("gamma",)) else "weight"
             )
@@ -195,7 +196,8 @@ def _has_bias(node: Node, weights: dict[str, Array], key: str) -> bool:
 # attributes
 
 
-def _of_attributes(patient: Patient, node: Node, theirs: Sequence[Node]) -> Iterator[Difference]:
+def of_attributes(patient: Patient, node: Node, theirs: Sequence[Node]) -> Iterator[Difference]:
+    """A layer with one attribute as one of the source's nodes has it, or as what is commonly confused with its value."""
     for key, value in node.attributes.items():
         for fresh in _variants(patient, node, key, value, theirs):
             if fresh != (list(value) if isinstance(value, tuple) else value):

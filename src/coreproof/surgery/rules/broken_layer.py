@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
+from coreproof.surgery.counterpart import of_attributes
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
+from coreproof.surgery.problem import Problem
 from coreproof.surgery.rules import rule
 from coreproof.surgery.rules.other_than_source import CAUSES, rule_name
 from coreproof.surgery.trial import before, helps, loud
 from coreproof.surgery.twin import Difference, all_differences
 
 _MOST = 60
-"""Differences that are tried: a model with more was not made from this source in this way."""
+"""Changes that are tried: a model with more differences was not made from this source in this way."""
+_NEAR = 6
+"""How many layers before the one that fails may be to blame where there is no twin."""
+_KEPT = 8
+"""Changes with which the model runs that are compared with the source."""
 
 
 @rule("broken-layer")
 def broken_layer(patient: Patient) -> Iterator[Suspicion]:
-    """Without a run there is nothing to compare but the layers themselves with those of the source carried over anew."""
-    if patient.runs or patient.reference is None or patient.twin is None:
+    """Without a run there is nothing to compare but the layers themselves, with those of the source carried over anew.
+
+    Where there is no such twin, plausible changes of the layers that lead to the failure are tried.
+    """
+    if patient.runs or patient.reference is None:
         return
     problem = next(iter(loud(patient)), None)
-    found = [d for d in all_differences(patient, patient.twin) if _may_break(patient, d)]
-    near = {n.name: i for i, n in enumerate(before(patient.graph, None if problem is None else problem.layer))}
-    found.sort(key=lambda d: near.get(d.layer, len(near)))
-    for difference in found[:_MOST]:
-        if helps(patient, difference.edits):
-            name = rule_name(difference)
-            yield Suspicion(
-                rule=name,
-                layer=difference.layer,
-                evidence=(
-                    f"{difference.operator} {difference.layer!r}: {difference.words}; the model does not run: "
-                    f"{str(problem or patient.failure).splitlines()[0]}"
-                ),
-                cause=CAUSES[name],
-                remedies=(Remedy(f"make {difference.subject} of {difference.layer!r} the source's", difference.edits),),
-                weight=88,
-            )
+    near = before(patient.graph, None if problem is None else problem.layer)
+    place = {node.name: i for i, node in enumerate(near)}
+    known = (
+        [] if patient.twin is None else [d for d in all_differences(patient, patient.twin) if _may_break(patient, d)]
+    )
+    known.sort(key=lambda d: place.get(d.layer, len(place)))
+    helpful = [d for d in known[:_MOST] if helps(patient, d.edits)]
+    if not helpful and patient.source_graph is not None:
+        guesses = (d for node in near[:_NEAR] for d in of_attributes(patient, node, patient.source_graph.nodes))
+        helpful = list(islice((d for d in islice(guesses, _MOST) if helps(patient, d.edits)), _KEPT))
+    for layer in dict.fromkeys(d.layer for d in helpful):
+        yield _suspicion(patient, [d for d in helpful if d.layer == layer], problem)
+
+
+def _suspicion(patient: Patient, found: Sequence[Difference], problem: Problem | None) -> Suspicion:
+    """One layer with all that makes the model run: which of it is right is seen when it is compared."""
+    first = found[0]
+    name = rule_name(first)
+    failure = str(problem or patient.failure).splitlines()[0]
+    return Suspicion(
+        rule=name,
+        layer=first.layer,
+        evidence=f"{first.operator} {first.layer!r}: {first.words}; the model does not run: {failure}",
+        cause=CAUSES[name],
+        remedies=tuple(Remedy(f"set {d.subject} of {d.layer!r}: {d.words}", d.edits) for d in found),
+        weight=88,
+    )
 
 
 def _may_break(patient: Patient, difference: Difference) -> bool:

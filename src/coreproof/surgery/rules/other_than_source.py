@@ -49,40 +49,44 @@ CAUSES = {
 @rule("other-than-source")
 def other_than_source(patient: Patient) -> Iterator[Suspicion]:
     """Each layer at fault against its twin: the source carried to the same format anew."""
-    seen = []
-    for row in patient.faults:
-        found = [] if patient.twin is None else differences(patient, patient.twin, row)
-        suspicion = _judged(patient, row, found) if found else None
-        suspicion = suspicion or _worked_out(patient, row)
-        if suspicion is not None:
-            seen.append(suspicion)
+    seen = [s for row in patient.faults if (s := _of_row(patient, row)) is not None]
     yield from seen
     if len(seen) > 1:
         yield _together(seen)
 
 
-def _judged(patient: Patient, row: Row, found: Sequence[Difference]) -> Suspicion | None:
-    """The single difference that explains the row, else all of them together; None where neither makes it better."""
+def _of_row(patient: Patient, row: Row) -> Suspicion | None:
+    """What explains the error of a row: a difference from the twin, else what the source's nodes tell.
+
+    A change that merely makes it smaller is no explanation, and none is given then.
+    """
     before = patient.error_with((), row)
-    judged = sorted(((patient.error_with(d.edits, row), i, d) for i, d in enumerate(found)), key=lambda j: j[:2])
-    error, _, best = judged[0]
-    if len(found) > 1 and error > MUCH_BETTER * min(before, 1.0):
-        together = tuple(step for d in found for step in d.edits)
-        if (whole := patient.error_with(together, row)) < error:
-            return _suspicion(row, found, together, before, whole)
-    return _suspicion(row, [best], best.edits, before, error) if error < before else None
-
-
-def _worked_out(patient: Patient, row: Row) -> Suspicion | None:
-    """The first single change, worked out from the source's own nodes, that takes nearly all of the row's error away."""
+    found = [] if patient.twin is None else differences(patient, patient.twin, row)
+    if found and (suspicion := _judged(patient, row, found, before)) is not None:
+        return suspicion
     if patient.reference is None or patient.reference.format != "onnx":
         return None
-    before = patient.error_with((), row)
     for difference in islice(hypotheses(patient, row), _MOST):
         error = patient.error_with(difference.edits, row)
-        if error < MUCH_BETTER * min(before, 1.0):
+        if _explained(error, before, row):
             return _suspicion(row, [difference], difference.edits, before, error)
     return None
+
+
+def _judged(patient: Patient, row: Row, found: Sequence[Difference], before: float) -> Suspicion | None:
+    """The single difference that explains the row, else all of them together; None where they do not."""
+    judged = sorted(((patient.error_with(d.edits, row), i, d) for i, d in enumerate(found)), key=lambda j: j[:2])
+    error, _, best = judged[0]
+    if _explained(error, before, row):
+        return _suspicion(row, [best], best.edits, before, error)
+    together = tuple(step for d in found for step in d.edits)
+    whole = patient.error_with(together, row) if len(found) > 1 else error
+    return _suspicion(row, found, together, before, whole) if _explained(whole, before, row) else None
+
+
+def _explained(error: float, before: float, row: Row) -> bool:
+    """Whether so little is left of an error that rounding or the next fault may be all of it."""
+    return error < before and (error < MUCH_BETTER * min(before, 1.0) or error <= (row.tolerance.typical or 0.0))
 
 
 def _together(seen: Sequence[Suspicion]) -> Suspicion:
@@ -102,7 +106,7 @@ def _together(seen: Sequence[Suspicion]) -> Suspicion:
 def _suspicion(
     row: Row, found: Sequence[Difference], edits: tuple[Edit, ...], before: float, after: float
 ) -> Suspicion:
-    first = found[0]
+    first = next((d for d in found if d.kind == "weight"), found[0])
     name = rule_name(first)
     return Suspicion(
         rule=name,
