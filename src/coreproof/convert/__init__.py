@@ -74,6 +74,9 @@ def _to_onnx(source: Model, fold_batchnorm: bool, batch: str | None = None) -> M
     from coreproof.model.coreml import CoreMLModel
     from coreproof.model.onnx import OnnxModel
 
-    assert isinstance(source, CoreMLModel)
+    if not isinstance(source, CoreMLModel):
+        raise ConversionError(
+            f"there is no way from {source.format} to onnx", where=source.name, expected="a PyTorch or Core ML model"
+        )
     lowered = coreml_to_onnx(source, precision="fp32")
     return OnnxModel(lowered.model, name=source.name, labels=lowered.signature.labels)

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,9 @@ from coreproof.model.graph import Graph, Node, Value
 
 HEADER = "coreproof.json"
 VERSION = 1
+
+DAMAGE = (OSError, ValueError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
+"""What reading a damaged archive may raise; RuntimeError where it seems encrypted or compressed in another way."""
 
 Array = npt.NDArray[Any]
 
@@ -126,7 +130,7 @@ def is_recording(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return HEADER in archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except DAMAGE:
         return False
 
 
@@ -142,7 +146,7 @@ def load_recording(path: str | Path) -> Recording:
             held = set(archive.namelist())
     except KeyError:
         raise _unreadable(path, "arrays only, no coreproof.json", "inputs are given with --inputs") from None
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except DAMAGE as error:
         raise _unreadable(path, str(error) or type(error).__name__) from None
     if isinstance(header, dict) and isinstance(header.get("version"), int) and header["version"] > VERSION:
         raise _unreadable(path, f"version {header['version']} of the format", "install a newer coreproof")
@@ -172,7 +176,7 @@ def _arrays(path: Path, entries: Any) -> Iterator[Array]:
         with zipfile.ZipFile(path) as archive:
             for entry in entries:
                 yield _array(archive.read(entry))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (*DAMAGE, KeyError) as error:
         raise _unreadable(path, str(error)) from None
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
-from coreproof.model.recording import is_recording, load_recording
+from coreproof.model.recording import DAMAGE, is_recording, load_recording
 from coreproof.run.images import fit, open_picture, pixels, to_tensor
 from coreproof.run.photos import list_photos
 from coreproof.run.session import session
@@ -119,7 +117,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
             arrays = (
                 None if isinstance(stored, np.ndarray) else {n: stored[n] for n in sorted(stored.files, key=_natural)}
             )
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise InputError(
             "the inputs cannot be read", where=str(path), expected="a .npz file (numpy.savez)", found=str(error)
         ) from None
