@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 
@@ -61,6 +63,15 @@ def layer_norm(
     if over == list(range(rank - len(over), rank)) and (gamma is not None or all(shape[a] is not None for a in over)):
         scale = np.ones([shape[a] or 0 for a in over], np.float32) if gamma is None else gamma
         return low.op("LayerNormalization", x, scale, beta, axis=over[0], epsilon=float(epsilon))
+    elements = [shape[a] for a in over]
+    for name, given in (("gamma", gamma), ("beta", beta)):
+        fits = (
+            given is None
+            or None in elements
+            or np.size(low.constant(given, name)) == math.prod(n or 0 for n in elements)
+        )
+        if not fits:
+            raise low.refuse(f"its {name} does not fit the axes", expected=elements, found=np.shape(given))
     axis = np.array(over, np.int64)
     centred = low.op("Sub", x, low.op("ReduceMean", x, axis, keepdims=1))
     variance = low.op("ReduceMean", low.op("Mul", centred, centred), axis, keepdims=1)
