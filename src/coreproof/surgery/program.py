@@ -134,10 +134,15 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
                 found=", ".join(outputs),
             )
         keep_name(operation)
+        moved = [name for output, name in zip(operation.outputs, outputs, strict=True) if output.name != name]
+        dtypes = self._dtypes(moved)
         for output, name in zip(operation.outputs, outputs, strict=True):
             output.name = name
         self._sort()
-        self._changed(*outputs)
+        self._changed(*outputs, *(made for name in moved for made in self._read_from(name)))
+        for name, before, now in zip(moved, dtypes, self._dtypes(moved), strict=True):
+            if before not in (None, now):
+                self._retyped.update(self._read_from(name))
 
     def add(
         self,
@@ -237,5 +242,8 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
             if named.name == old:
                 named.name = new
         rename_in(self._block, old, new)
+        for names in (self._stale, self._retyped):
+            if old in names:
+                names.add(new)
         rename_features(self._description, old, new)
         self._changed()

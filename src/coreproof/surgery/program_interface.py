@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coreproof.errors import EditError
-from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.surgery.program_features import array_feature, carried_dtype, declare_array, place_of
-from coreproof.surgery.program_operations import keep_name, names_read, rename_in, rename_reads
+from coreproof.surgery.program_operations import keep_name, names_read, rename_reads
 from coreproof.surgery.program_state import ProgramState
-from coreproof.surgery.program_weights import set_tensor_type, tensor_type, text_value
+from coreproof.surgery.program_weights import set_tensor_type
 
 
 class ProgramInterface(ProgramState):
@@ -53,43 +52,12 @@ class ProgramInterface(ProgramState):
             self._block.outputs[list(self._block.outputs).index(str(instead_of))] = value
         self._changed()
 
-    def _cast_output(self, value: str, carried: str) -> None:
-        """Lets ``value`` name what is cast for the outside; within it is called by another name from now on."""
-        inner = self._inside(value, "uncast")
-        self._add_cast(inner, value, carried, self._index_of(inner) + 1)
-
     def _lift_output(self, value: str) -> None:
         """A multi-array has a dimension at least: a number by itself gets one of length 1 for the outside."""
         inner = self._inside(value, "scalar")
         after = self.graph.producer(inner)
         assert after is not None
         self.add("expand_dims", self._free(f"{value}_lifted"), [inner], [value], {"axes": [0]}, after.name)
-
-    def _inside(self, value: str, mark: str) -> str:
-        """The name that a value has within from now on; outside it keeps its own."""
-        inner = self._free(f"{value}_{mark}")
-        outside = list(self._block.outputs)
-        rename_in(self._block, value, inner)
-        self._block.outputs[:] = outside
-        self._graph = self._view = None
-        return inner
-
-    def _add_cast(self, source: str, made: str, dtype: str, place: int) -> None:
-        short = {"float16": "fp16", "float32": "fp32"}.get(dtype, dtype)
-        _, shape = self._type(source)
-        constant = MIL_pb2.Operation(type="const")
-        setting = self._free(f"{made}_dtype_0")
-        constant.attributes["name"].CopyFrom(text_value(setting))
-        constant.attributes["val"].CopyFrom(text_value(short))
-        constant.outputs.add(name=setting).type.CopyFrom(tensor_type("str", ()))
-        cast = MIL_pb2.Operation(type="cast")
-        cast.attributes["name"].CopyFrom(text_value(self._free(made + "_cast")))
-        cast.inputs["x"].arguments.add(name=source)
-        cast.inputs["dtype"].arguments.add(name=setting)
-        cast.outputs.add(name=made).type.CopyFrom(tensor_type(dtype, shape))
-        self._block.operations.insert(place, constant)
-        self._block.operations.insert(place + 1, cast)
-        self._graph = self._view = None
 
     def drop_output(self, name: str) -> None:
         outputs = self._description.output
@@ -154,9 +122,6 @@ class ProgramInterface(ProgramState):
         read = list(names_read(maker))
         del self._block.operations[self._index_of(value)]
         self._drop_unread(read)
-
-    def _read_from(self, value: str) -> list[str]:
-        return [o.name for op in self._block.operations if value in names_read(op) for o in op.outputs]
 
     def drop_input(self, name: str) -> None:
         owner = next(

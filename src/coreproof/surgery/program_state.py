@@ -11,10 +11,10 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_graph import program_graph
-from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
 from coreproof.model.graph import Graph
 from coreproof.surgery.body import Body
-from coreproof.surgery.program_features import carried_dtype, declare_array, description_of, place_of
+from coreproof.surgery.program_features import ARRAY_DTYPES, carried_dtype, declare_array, description_of
 from coreproof.surgery.program_operations import (
     all_operations,
     bindings,
@@ -23,9 +23,10 @@ from coreproof.surgery.program_operations import (
     names_read,
     operation_name,
     ordered,
+    rename_in,
 )
 from coreproof.surgery.program_types import TypeFollower
-from coreproof.surgery.program_weights import WeightStore
+from coreproof.surgery.program_weights import WeightStore, tensor_type, text_value
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -110,16 +111,26 @@ class ProgramState(Body):
             return None
         follower = TypeFollower(self._seen(), self._function, self._stale, self._retyped)
         follower.follow(self._block.operations)
-        self._stale.clear()
-        self._retyped.clear()
+        touched = self._stale | follower.changed
+        self._stale, self._retyped = set(), set()
         self._view = self._graph = None
-        for name in follower.changed:
-            place = place_of(self._description.output, name)
-            if place is not None and self._description.output[place].type.WhichOneof("Type") == "multiArrayType":
-                dtype, shape = self._type(name)
-                feature = self._description.output[place]
-                declare_array(feature, carried_dtype(dtype, self._spec.specificationVersion), shape)
+        for feature in list(self._description.output):
+            if feature.name in touched and feature.type.WhichOneof("Type") == "multiArrayType":
+                self._redeclare(feature)
         return follower
+
+    def _redeclare(self, feature: Any) -> None:
+        """A described output follows its value; one that cannot have the value's dtype gets it cast."""
+        value = self.graph.values.get(feature.name)
+        if value is None or value.shape is None or value.dtype is None:
+            return
+        dtype, shape = self._type(feature.name)
+        array, carried = feature.type.multiArrayType, carried_dtype(dtype, self._spec.specificationVersion)
+        if carried != dtype:
+            self._cast_output(feature.name, carried)
+        array.dataType = ARRAY_DTYPES[carried]
+        if array.shape and tuple(array.shape) != shape:
+            declare_array(feature, carried, shape)
 
     def _type(self, value: str) -> tuple[str, tuple[int | None, ...]]:
         """dtype and shape as declared; EditError where the value is no tensor."""
@@ -171,6 +182,40 @@ class ProgramState(Body):
                 fix=f"call it {safe if not safe[:1].isdigit() else '_' + safe}",
             )
         return name
+
+    def _cast_output(self, value: str, carried: str) -> None:
+        """Lets ``value`` name what is cast for the outside; within it is called by another name from now on."""
+        inner = self._inside(value, "uncast")
+        self._add_cast(inner, value, carried, self._index_of(inner) + 1)
+
+    def _inside(self, value: str, mark: str) -> str:
+        """The name that a value has within from now on; outside it keeps its own."""
+        inner = self._free(f"{value}_{mark}")
+        outside = list(self._block.outputs)
+        rename_in(self._block, value, inner)
+        self._block.outputs[:] = outside
+        self._graph = self._view = None
+        return inner
+
+    def _add_cast(self, source: str, made: str, dtype: str, place: int) -> None:
+        short = {"float16": "fp16", "float32": "fp32"}.get(dtype, dtype)
+        _, shape = self._type(source)
+        constant = MIL_pb2.Operation(type="const")
+        setting = self._free(f"{made}_dtype_0")
+        constant.attributes["name"].CopyFrom(text_value(setting))
+        constant.attributes["val"].CopyFrom(text_value(short))
+        constant.outputs.add(name=setting).type.CopyFrom(tensor_type("str", ()))
+        cast = MIL_pb2.Operation(type="cast")
+        cast.attributes["name"].CopyFrom(text_value(self._free(made + "_cast")))
+        cast.inputs["x"].arguments.add(name=source)
+        cast.inputs["dtype"].arguments.add(name=setting)
+        cast.outputs.add(name=made).type.CopyFrom(tensor_type(dtype, shape))
+        self._block.operations.insert(place, constant)
+        self._block.operations.insert(place + 1, cast)
+        self._graph = self._view = None
+
+    def _read_from(self, value: str) -> list[str]:
+        return [o.name for op in self._block.operations if value in names_read(op) for o in op.outputs]
 
     def _readers(self, value: str) -> int:
         """How many places name the value: arguments, in nested blocks too, and outputs."""
