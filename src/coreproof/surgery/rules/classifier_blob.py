@@ -40,13 +40,8 @@ def classifier_wrong_blob(patient: Patient) -> Iterator[Suspicion]:
         rule=RULE,
         layer=problems[0].layer,
         evidence=(
-            f"{len(labels)} labels are given to the values of {wrong!r}: {problems[0]}; "
-            f"{fitting[0]!r} has {len(labels)}"
-            + (
-                ", and is the output that bears the probabilities"
-                if fitting[0] == patient.model.signature.probabilities
-                else ""
-            )
+            f"the {len(labels)} labels are given to {wrong!r}: {problems[0].found}; {fitting[0]!r} has {len(labels)} values"
+            + (", and is declared as the probabilities" if fitting[0] == patient.model.signature.probabilities else "")
         ),
         cause="a model with several outputs was converted as a classifier: the converter took its last output for the scores",
         remedies=tuple(
@@ -84,7 +79,10 @@ def _is_constant(patient: Patient, name: str) -> bool:
 
 
 def values_of(patient: Patient, count: int) -> list[str]:
-    """The values that may hold so many scores: the declared probabilities, then what ends the network, the last first."""
+    """The values that may hold so many scores: the declared probabilities, then what ends the network, the last first.
+
+    Inner values of the same length are none: a hidden layer may have as many units as there are labels by chance.
+    """
     graph = patient.graph
     fitting = [
         name
@@ -96,7 +94,7 @@ def values_of(patient: Patient, count: int) -> list[str]:
     declared = patient.model.signature.probabilities
     if declared in fitting:
         return [declared, *(n for n in ends if n != declared)]
-    return ends or fitting[:1]
+    return ends
 
 
 def _take(patient: Patient, name: str, wrong: str) -> Edit:
