@@ -21,8 +21,14 @@ ifneq ($(COREPROOF_APPLE_SUITE),)
 export COREPROOF_APPLE_SUITE
 endif
 
+# Models and photos that the notebooks use where they are there: see notebooks/material.py.
+COREPROOF_DATA ?= $(abspath $(wildcard ../shared/data))
+ifneq ($(COREPROOF_DATA),)
+export COREPROOF_DATA
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench conformance-apple conformance-onnx clean
+.PHONY: help setup demo test lint notebooks bench conformance-apple conformance-onnx clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -53,6 +59,9 @@ $(BENCH_READY): benchmarks/requirements.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet --constraint benchmarks/requirements.txt torch
 	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
 	@touch $@
+
+notebooks: $(READY) ## Run the notebooks from top to bottom; writes build/notebooks/*.html.
+	$(BIN)/python -m nbconvert --execute --to html --output-dir build/notebooks notebooks/*.ipynb
 
 bench: $(READY) $(BENCH_READY) ## Measure conversion and latency beside the peers; writes benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks.bench --peers $(BENCH_VENV)/bin/python $(ARGS)

@@ -113,4 +113,6 @@ def test_the_matrix_as_a_figure(photos: Path) -> None:
     figure = agreement_plot(comparison)
     texts = [t.get_text() for t in figure.axes[0].texts]
     assert texts == ["·", str(comparison.agreement()["a"]["b"]), str(comparison.agreement()["a"]["b"]), "·"]
-    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    picture, metadata = figure._repr_png_()  # type: ignore[attr-defined]
+    assert picture.startswith(b"\x89PNG")
+    assert "6 photos" in metadata["alt"]

@@ -92,7 +92,7 @@ def test_agreement_that_proves_little_is_grey() -> None:
 
 
 def test_a_notebook_shows_it(faulty: Verification) -> None:
-    assert error_plot(faulty)._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    assert error_plot(faulty)._repr_png_()[0].startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
 
 def test_agreement_is_drawn_without_a_mark(tmp_path: Path) -> None:

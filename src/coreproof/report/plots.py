@@ -93,10 +93,11 @@ def figure_class() -> type[Figure]:
     from matplotlib.figure import Figure
 
     class Shown(Figure):
-        def _repr_png_(self) -> bytes:
+        def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
             stream = io.BytesIO()
             self.savefig(stream, format="png")
-            return stream.getvalue()
+            titles = [axes.get_title(loc="left") or axes.get_title() for axes in self.axes]
+            return stream.getvalue(), {"alt": ". ".join(filter(None, titles)).replace("\n", " ")}
 
     return Shown
 
