@@ -318,6 +318,14 @@ def test_a_value_is_renamed_wherever_it_is_named(name: str) -> None:
     assert text == before.replace(f'"{name}"', '"another"')
 
 
+def test_where_a_value_came_from_is_known_after_a_rename() -> None:
+    model = network(conv(), relu())
+    model.provenance = {"c": "Conv_0", "y": "Relu_1"}
+    edited = edit(model, [Edit("rename", {"old": "c", "new": "features"})]).model
+    assert edited.provenance == {"features": "Conv_0", "y": "Relu_1"}  # type: ignore[attr-defined]
+    assert model.provenance == {"c": "Conv_0", "y": "Relu_1"}
+
+
 def test_a_layer_inside_a_branch_is_renamed() -> None:
     body = NetworkBody(branching())
     body.rename_layer("inside", "within")

@@ -29,12 +29,14 @@ class NetworkBody(Body):
         self._origin = model
         self._spec = type(model.spec)()
         self._spec.CopyFrom(model.spec)
+        self._provenance = dict(model.provenance)
         self._view: CoreMLModel | None = None
 
     @property
     def model(self) -> CoreMLModel:
         if self._view is None:
             self._view = self._origin.with_spec(self._spec)
+            self._view.provenance = dict(self._provenance)
         return self._view
 
     def close(self) -> CoreMLModel:
@@ -145,6 +147,8 @@ class NetworkBody(Body):
             if getattr(message, field) == old:
                 setattr(message, field, new)
         features.rename(self._spec, old, new)
+        if old in self._provenance:
+            self._provenance[new] = self._provenance.pop(old)
         self._changed()
 
     def _require_blob(self, name: str) -> None:

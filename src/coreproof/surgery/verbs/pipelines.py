@@ -12,7 +12,7 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import Model_pb2
-from coreproof.model.wire import field_bytes, records
+from coreproof.model.wire import Bytes, field_bytes, records
 
 _WEIGHTS = "@model_path/weights/"
 
@@ -100,10 +100,10 @@ def _pipeline(spec: Any) -> Any:
     return spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
 
 
-def _payloads(data: bytes, numbers: Sequence[int]) -> Iterator[bytes]:
+def _payloads(data: Bytes, numbers: Sequence[int]) -> Iterator[bytes]:
     """The contents of the fields on a path, as they are spelled."""
     if not numbers:
-        yield data
+        yield bytes(data)
         return
     for record in records(data):
         if record.number == numbers[0]:
