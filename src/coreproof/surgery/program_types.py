@@ -82,7 +82,10 @@ class TypeFollower:
         self._low = Lowering(b=b, precision="fp32", where=model.where, opset=opset, shared=Shared(b, model))
         features = {f.name: f for f in (*model.signature.inputs, *model.signature.states)}
         for named in function.inputs:
-            _add_input(self._low, named, features)
+            if named.name in features:
+                _add_input(self._low, named, features)
+            else:  # a damaged description does not keep the program from being followed
+                self._low.environment[named.name] = self._stand_in(declared(named))
 
     def follow(self, operations: Iterable[Any]) -> None:
         """Goes through the operations in order."""
