@@ -47,7 +47,7 @@ class NetworkCutter(Cutter):
             tuple(steps),
             tuple(f.name for f in model.signature.inputs),
             tuple(dict.fromkeys([*wanted_outputs(model), *([score] if score is not None else [])])),
-            shapes,
+            dict(shapes),
             dict.fromkeys(shapes, "float32"),
         )
         found._layers = layers

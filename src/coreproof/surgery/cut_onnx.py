@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import helper
@@ -54,6 +55,11 @@ class OnnxCutter(Cutter):
     def can_feed(self, name: str) -> bool:
         """A tensor of any shape: lengths that are not fixed keep their names."""
         return name in self._makers and name in self.dtypes and self._types[name].tensor_type.HasField("shape")
+
+    def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        super().learn(name, shape, dtype)
+        element = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtypes[name]))
+        self._types[name] = helper.make_tensor_type_proto(element, shape)
 
     def build(self, plan: Plan) -> OnnxModel:
         """The sub-model with the weights that it reads, and no others."""

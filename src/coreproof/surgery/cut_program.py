@@ -11,7 +11,7 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_graph import MIL_DTYPES
-from coreproof.model.coreml_proto import FeatureTypes_pb2, Model_pb2
+from coreproof.model.coreml_proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from coreproof.surgery.cutting import Cutter, Plan, Slice, Step, resolve
 
 _ARRAYS = {
@@ -65,6 +65,18 @@ class ProgramCutter(Cutter):
         )
         found._operations, found._constants, found._types, found._function = operations, constants, types, chosen
         return found
+
+    def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        stored = _dtype(self._types[name])
+        if stored not in _ARRAYS or not shape:
+            return
+        super().learn(name, shape, stored)
+        fixed = MIL_pb2.ValueType()
+        fixed.tensorType.dataType = self._types[name].tensorType.dataType
+        fixed.tensorType.rank = len(shape)
+        for length in shape:
+            fixed.tensorType.dimensions.add().constant.size = length
+        self._types[name] = fixed
 
     def build(self, plan: Plan) -> CoreMLModel:
         """The sub-model in a folder of its own, whose weight file holds what it reads."""

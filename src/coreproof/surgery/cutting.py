@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from coreproof.errors import EditError
+from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
+
+_TAPPED = 64
+"""Values that are brought out at a time."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ class Cutter(ABC):
     steps: tuple[Step, ...]
     inputs: tuple[str, ...]
     whole_outputs: tuple[str, ...]
-    shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
     _makers: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +114,11 @@ class Cutter(ABC):
     def can_feed(self, name: str) -> bool:
         """Whether a value can be made an input: it is made by a layer, and its shape and dtype are known."""
         return name in self._makers and name in self.shapes and name in self.dtypes
+
+    def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        """Notes the shape that a value had when the model ran, where the file does not say it."""
+        self.shapes[name] = shape
+        self.dtypes.setdefault(name, dtype)
 
     def same_type(self, one: str, other: str) -> bool:
         """Whether one value can stand in for another."""
@@ -149,7 +158,7 @@ def cutter(model: Model) -> Cutter:
     if model.format == "onnx":
         from coreproof.surgery.cut_onnx import OnnxCutter
 
-        return OnnxCutter.of(model)
+        return _learned(OnnxCutter.of(model))
     if model.format == "neuralnetwork":
         from coreproof.surgery.cut_network import NetworkCutter
 
@@ -157,7 +166,7 @@ def cutter(model: Model) -> Cutter:
     if model.format == "mlprogram":
         from coreproof.surgery.cut_program import ProgramCutter
 
-        return ProgramCutter.of(model)
+        return _learned(ProgramCutter.of(model))
     raise EditError(
         f"a {model.format} model cannot be cut",
         where=model.name,
@@ -165,3 +174,24 @@ def cutter(model: Model) -> Cutter:
         found=model.format,
         fix="convert a PyTorch model to ONNX first; split a pipeline into its stages",
     )
+
+
+def _learned(found: Cutter) -> Cutter:
+    """With the shapes that values have when the model runs on random inputs, where nothing else says them."""
+    unknown = [name for step in found.steps for name in step.makes if not found.can_feed(name)]
+    if not unknown:
+        return found
+    from coreproof.run.session import session
+    from coreproof.verify.inputs import random_sample
+
+    # a model that does not run is cut where its shapes are declared
+    with suppress(CoreproofError), session(found.model) as running:
+        fed = random_sample(found.model.signature, found.model.signature)[0]
+        taps = [name for name in unknown if name in running.tappable]
+        for start in range(0, len(taps), _TAPPED):
+            names = taps[start : start + _TAPPED]
+            made = running.run(fed, names)
+            for name in names:
+                if hasattr(made[name], "shape"):
+                    found.learn(name, tuple(made[name].shape), str(made[name].dtype))
+    return found
