@@ -25,6 +25,7 @@ _SAME = 2e-3
 """Relative rms difference below which two weights are the same but for rounding to float16 and folding."""
 
 
+_ELEMENTWISE = ("mul", "add", "sub", "real_div", "scale", "bias", "Mul", "Add", "Sub", "Div", "cast")
 _FOLLOWING = ("hasBias",)
 """Attributes that say only whether there is a weight, and follow when it is set or taken away."""
 
@@ -65,9 +66,37 @@ def twin_of(patient: Patient) -> Model | None:
 
 def differences(patient: Patient, twin: Model, row: Row) -> list[Difference]:
     """In what the layers of a row's stretch are other than those of the twin; empty where the stretches cannot be compared."""
-    mine = patient.stretch(row)[0]
     theirs = _stretch_of_twin(patient, twin, row)
+    mine = _behind_preprocessing(patient, twin, patient.stretch(row)[0])
     return _aligned(patient, twin, mine, theirs) if mine and theirs else []
+
+
+def _behind_preprocessing(patient: Patient, twin: Model, mine: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The layers without those that make numbers of a picture, where the source is fed these numbers."""
+    pictures = {f.name for f in patient.model.signature.inputs if f.image is not None}
+    if any(f.image is not None for f in twin.signature.inputs) or _leading(
+        twin, set(twin.graph.inputs), twin.graph.nodes
+    ):
+        return mine
+    leading = _leading(patient.model, pictures, patient.graph.nodes)
+    return tuple(node for node in mine if node.name not in leading)
+
+
+def _leading(model: Model, inputs: set[str], nodes: Sequence[Node]) -> set[str]:
+    """The elementwise layers that read nothing but these inputs and constants."""
+    reached, found = set(inputs), set()
+    for node in nodes:
+        read = {n for n in node.inputs if n in reached}
+        others = [n for n in node.inputs if n not in reached and not _is_constant(model, n)]
+        if node.operator in _ELEMENTWISE and read and not others:
+            found.add(node.name)
+            reached.update(node.outputs)
+    return found
+
+
+def _is_constant(model: Model, name: str) -> bool:
+    value = model.graph.values.get(name)
+    return not name or (model.graph.producer(name) is None and (value is None or value.constant))
 
 
 def all_differences(patient: Patient, twin: Model) -> list[Difference]:

@@ -79,9 +79,12 @@ def _judged(patient: Patient, row: Row, found: Sequence[Difference], before: flo
     error, _, best = judged[0]
     if _explained(error, before, row):
         return _suspicion(row, [best], best.edits, before, error)
-    together = tuple(step for d in found for step in d.edits)
-    whole = patient.error_with(together, row) if len(found) > 1 else error
-    return _suspicion(row, found, together, before, whole) if _explained(whole, before, row) else None
+    weights = [d for d in found if d.kind in ("weight", "bias")]
+    for several in (weights, found):
+        edits = tuple(step for d in several for step in d.edits)
+        if len(several) > 1 and _explained(whole := patient.error_with(edits, row), before, row):
+            return _suspicion(row, several, edits, before, whole)
+    return None
 
 
 def _explained(error: float, before: float, row: Row) -> bool:
