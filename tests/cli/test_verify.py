@@ -130,6 +130,22 @@ def test_photos_are_fed_to_each_as_it_takes_them(coreproof: Run, models: Path, p
     assert wrong.code == 1, "said how the source is fed, the model's other mean is a divergence"
 
 
+def test_what_is_said_of_the_feeding_counts_without_photos_too(coreproof: Run, models: Path) -> None:
+    pair = (models / "numbers.onnx", models / "picture.mlmodel")
+    right = coreproof("verify", *pair, "--scale", "1/255", "--mean", "0.5", "--std", "0.25")
+    assert right.code == 0, right.out + right.err
+    wrong = coreproof("verify", *pair, "--scale", "1/255", "--mean", "0.4", "--std", "0.25")
+    assert wrong.code == 1
+    assert "(RGB pixel*0.00392157 - 0.4) / 0.25" in wrong.out
+
+
+def test_geometry_alone_leaves_the_numbers_to_the_model(coreproof: Run, models: Path, photos: Path) -> None:
+    pair = (models / "numbers.onnx", models / "picture.mlmodel")
+    ran = coreproof("verify", *pair, "--photos", photos, "--squash")
+    assert ran.code == 0, ran.out + ran.err
+    assert "(RGB pixel - 127.5) / 63.75" in ran.out
+
+
 def test_a_run_is_saved_and_compared_later(coreproof: Run, models: Path, tmp_path: Path) -> None:
     run = tmp_path / "run.npz"
     saved = coreproof("verify", models / "right.onnx", "--save", run)

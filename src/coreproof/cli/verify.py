@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from coreproof.model.base import Model
+    from coreproof.model.feeding import Feeding
     from coreproof.model.recording import Recording
     from coreproof.verify.verification import Verification
 
@@ -128,11 +129,16 @@ def command(
     if half:
         given, said = (None, None) if fed is None else (fed.reference, fed.said)
         raise typer.Exit(print_half(left, given, said=said, rows=rows, as_json=as_json))
-    if fed is None:
-        pairs, said = feeds_of(left, right, seed=SEED if seed is None else seed)
+    if fed is None and any(told is not None for told in (colour, scale, mean, std)):
+        _carry(left, left_feeding)
+        _carry(right, right_feeding)
+    number = SEED if seed is None else seed
+    if fed is None and save is not None:
+        pairs, said = feeds_of(left, right, seed=number)
         fed = Fed([a for a, _ in pairs], [b for _, b in pairs], said)
     with progress() as report:
         if save is not None:
+            assert fed is not None
             left = record(left, save, fed.reference, engine=here, outputs_only=outputs_only, progress=report)
         if second is None:
             _print_saved(left, as_json)  # type: ignore[arg-type]
@@ -140,13 +146,15 @@ def command(
         result = verify(
             left,
             right,
-            feeds=(fed.reference, fed.candidate),
+            feeds=None if fed is None else (fed.reference, fed.candidate),
+            seed=number,
             tolerance=None if tolerance is None else Tolerance(relative=tolerance),
             reference_engine=here,
             candidate_engine=there,
             progress=report,
         )
-    result = replace(result, inputs=result.inputs.replace("given by the caller", fed.said))
+    if fed is not None:
+        result = replace(result, inputs=result.inputs.replace("given by the caller", fed.said))
     if result.reference == result.candidate:
         result = replace(result, reference=_file_name(left), candidate=_file_name(right))
     written = []
@@ -178,6 +186,12 @@ def _sides(
         expected="coreproof verify REFERENCE CANDIDATE",
         fix="give two models, a saved run and a model, or one model and --save run.npz",
     )
+
+
+def _carry(model: Model, feeding: Feeding | None) -> None:
+    """Lets a model carry the feeding that was given for it, if it takes numbers."""
+    if all(feature.image is None for feature in model.signature.inputs):
+        model.feeding = feeding  # type: ignore[attr-defined]
 
 
 def _file_name(model: Model) -> str:

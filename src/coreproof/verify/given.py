@@ -278,7 +278,7 @@ def _known(
     own = [f or getattr(m, "feeding", None) for f, m in zip(given, models, strict=True)]
     known = [own[0] or own[1], own[1] or own[0]]
     pictures = [side.image is not None for side in sides]
-    if any(known) or pictures[0] == pictures[1]:
+    if any(f is not None and not _is_geometry(f) for f in own) or pictures[0] == pictures[1]:
         return known
     at = pictures.index(True)
     with session(models[at]) as shown, session(models[1 - at]) as other:
@@ -287,8 +287,16 @@ def _known(
         assert layout is not None
         planes = pixels(fit(_opened(photo), Feeding(size=(layout.width, layout.height))), layout.colour)
         takers = Taker(models[at], shown, sides[at]), Taker(models[1 - at], other, sides[1 - at])
-        found = replace(likeliest(*takers, listed, planes), resize="crop")
-    return [None, found] if at == 0 else [found, None]
+        found = likeliest(*takers, listed, planes)
+    geometry = known[0]
+    found = replace(found, **(geometry or Feeding(size=found.size)).geometry)
+    return [geometry, found] if at == 0 else [found, geometry]
+
+
+def _is_geometry(feeding: Feeding) -> bool:
+    """Whether a feeding says where to cut, and nothing about numbers."""
+    plain = feeding.scale == 1.0 and not any(feeding.mean) and all(s == 1.0 for s in feeding.std)
+    return plain and feeding.colour == "RGB"
 
 
 def _opened(photo: str | Path | Image.Image) -> Image.Image:
