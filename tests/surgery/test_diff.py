@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import numpy as np
@@ -209,7 +210,15 @@ def test_trees_and_a_network_have_nothing_to_compare(shared_data: Path) -> None:
 def test_json_holds_everything() -> None:
     document = diff(chain("cr cr"), chain("cr cs")).to_json()
     assert document["same"] is False
-    assert document["changed"][0]["operators"] == ("Relu", "Sigmoid")
+    assert document["changed"][0]["operators"] == ["Relu", "Sigmoid"]
+
+
+def test_json_knows_no_infinity() -> None:
+    after = chain("cr cr")
+    weight = after.ir.graph.initializers["w0"]
+    weight.const_value = ir.Tensor(np.full((WIDTH, WIDTH, 1, 1), np.nan, np.float32), name="w0")
+    document = diff(chain("cr cr"), after).to_json()
+    assert json.loads(json.dumps(document, allow_nan=False))["changed"][0]["weights"][0]["relative_rms"] == "inf"
 
 
 def test_one_number_changed_anywhere_is_what_differs(shared_data: Path) -> None:

@@ -38,7 +38,12 @@ class Divergence:
         self._patient = Patient(model, source)
         found = self._patient.verification
         if found is None:
-            raise InputError("the model does not run, so nothing can be compared", where=model.name)
+            raise InputError(
+                "the model does not run, so nothing can be compared",
+                where=model.name,
+                found=str(self._patient.failure),
+                fix="say what is wrong with it: --while COMMAND",
+            )
         if found.agrees:
             raise InputError(
                 "the model agrees with the source, so there is no divergence to show",
