@@ -21,18 +21,23 @@ if TYPE_CHECKING:
     from coreproof.run.patch import patch_coremltools as patch_coremltools
     from coreproof.run.predict import predict as predict
     from coreproof.run.session import session as session
+    from coreproof.ship.app import app as app
     from coreproof.surgery.diagnose import diagnose as diagnose
     from coreproof.surgery.diagnose import repair as repair
     from coreproof.surgery.diff import diff as diff
     from coreproof.surgery.edit import Edit as Edit
     from coreproof.surgery.edit import edit as edit
     from coreproof.surgery.shrink import shrink as shrink
+    from coreproof.surgery.verbs.pipelines import join as join
+    from coreproof.surgery.verbs.pipelines import split as split
+    from coreproof.surgery.verbs.upgrading import upgrade as upgrade
     from coreproof.verify.recording import record as record
     from coreproof.verify.verify import verify as verify
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "app": "coreproof.ship.app",
     "compare": "coreproof.compare.compare",
     "convert": "coreproof.convert",
     "CoreproofError": "coreproof.errors",
@@ -42,6 +47,7 @@ _HOMES = {
     "Edit": "coreproof.surgery.edit",
     "edit": "coreproof.surgery.edit",
     "diff": "coreproof.surgery.diff",
+    "join": "coreproof.surgery.verbs.pipelines",
     "load": "coreproof.model.load",
     "patch_coremltools": "coreproof.run.patch",
     "predict": "coreproof.run.predict",
@@ -50,6 +56,8 @@ _HOMES = {
     "record": "coreproof.verify.recording",
     "session": "coreproof.run.session",
     "shrink": "coreproof.surgery.shrink",
+    "split": "coreproof.surgery.verbs.pipelines",
+    "upgrade": "coreproof.surgery.verbs.upgrading",
     "verify": "coreproof.verify.verify",
 }
 __all__ = sorted(_HOMES)

@@ -92,9 +92,13 @@ def _print(number: int, change: Change) -> None:
 
     console = Console()
     console.print(Text(f"{number}. {change.edit}", style="bold"))
-    for mark, nodes, style in (("-", change.before, "red"), ("+", change.after, "green")):
-        for node in nodes:
-            console.print(Text(f"   {mark} {one_line(node)}", style=style), soft_wrap=True)
+    touched = (
+        ("-", [*change.features_before, *map(one_line, change.before)], "red"),
+        ("+", [*change.features_after, *map(one_line, change.after)], "green"),
+    )
+    for mark, lines, style in touched:
+        for line in lines:
+            console.print(Text(f"   {mark} {line}", style=style), soft_wrap=True)
     for problem in change.problems:
         console.print(Text(f"   ! {problem}", style="yellow"), soft_wrap=True)
 
@@ -104,7 +108,7 @@ def _as_json(change: Change) -> dict[str, object]:
 
     return {
         "edit": str(change.edit),
-        "before": [one_line(node) for node in change.before],
-        "after": [one_line(node) for node in change.after],
+        "before": [*change.features_before, *map(one_line, change.before)],
+        "after": [*change.features_after, *map(one_line, change.after)],
         "problems": [str(problem) for problem in change.problems],
     }

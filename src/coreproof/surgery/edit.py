@@ -27,12 +27,17 @@ class Edit:
 
 @dataclass(frozen=True)
 class Change:
-    """What one edit did: the layers that it touched, before and after, and the problems that the model has since."""
+    """What one edit did: the layers that it touched, before and after, and the problems that the model has since.
+
+    ``features_before`` and ``features_after`` are the inputs, outputs and labels that it touched, in words.
+    """
 
     edit: Edit
     before: tuple[Node, ...]
     after: tuple[Node, ...]
     problems: tuple[Problem, ...] = ()
+    features_before: tuple[str, ...] = ()
+    features_after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True
     known = set(_loud(whole)) if check else set()
     changes = []
     for number, step in enumerate(edits, start=1):
-        before = {node.name: node for node in body.graph.nodes}
+        before, features = {node.name: node for node in body.graph.nodes}, _features(body.model)
         try:
             _apply(body, step)
         except EditError as error:
@@ -83,18 +88,29 @@ def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True
                 found=error.found,
                 fix=error.fix,
             ) from None
-        after = {node.name: node for node in body.graph.nodes}
+        after, fresh = {node.name: node for node in body.graph.nodes}, _features(body.model)
         changes.append(
             Change(
                 step,
                 tuple(node for name, node in before.items() if after.get(name) != node),
                 tuple(node for name, node in after.items() if before.get(name) != node),
                 tuple(p for p in _loud(body.model) if p not in known) if check else (),
+                tuple(line for line in features if line not in fresh),
+                tuple(line for line in fresh if line not in features),
             )
         )
     if changes and changes[-1].problems:
         raise _left_broken(changes)
     return Edited(body.close(), tuple(changes))
+
+
+def _features(model: Model) -> list[str]:
+    """Inputs, outputs and labels, a line each."""
+    signature = model.signature
+    lines = [f"input {f}" for f in signature.inputs] + [f"output {f}" for f in signature.outputs]
+    if signature.labels:
+        lines.append(f"{len(signature.labels)} labels: {', '.join(map(str, signature.labels[:5]))}, ...")
+    return lines
 
 
 def _loud(model: Model) -> list[Problem]:
