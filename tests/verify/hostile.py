@@ -30,10 +30,7 @@ class Scaled(nn.Module):
 
 
 class Variance(nn.Module):
-    """x / sqrt(x^2 + 2e-8) written out: squares of small numbers and the epsilon both become zero in float16.
-
-    Not 1e-12, because PyTorch's exporter takes an addend below 1e-8 for zero and drops it.
-    """
+    """x / sqrt(x^2 + 2e-8) written out: squares of small numbers and the epsilon both become zero in float16."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import onnx_ir as ir
@@ -28,7 +30,7 @@ def torch_to_onnx(model: TorchModel, *, fold_batchnorm: bool = True, batch: str 
         dimension = torch.export.Dim(batch, min=1)
         shapes = tuple({0: dimension} for _ in model.example_inputs)
     try:
-        with quiet():
+        with quiet(), _small_addends_kept():
             program = torch.onnx.export(
                 model.module,
                 model.example_inputs,
@@ -61,7 +63,26 @@ def torch_to_onnx(model: TorchModel, *, fold_batchnorm: bool = True, batch: str 
 def _fold_constants(model: ir.Model) -> None:
     from onnxscript import optimizer
 
-    optimizer.optimize(model)
+    with _small_addends_kept():
+        optimizer.optimize(model)
+
+
+@contextmanager
+def _small_addends_kept() -> Iterator[None]:
+    """Lets the exporter's rewrites take nothing but zero for zero.
+
+    They compare constants with an absolute tolerance of 1e-8, and so drop ``x + 1e-12``: the epsilon of a norm that is
+    written out. The model then divides by zero where it did not.
+    """
+    from onnxscript.rewriter import _pattern_ir
+
+    pattern: Any = _pattern_ir.Constant
+    tolerance = "_abs_tol"
+    setattr(pattern, tolerance, property(lambda _: 0.0, lambda self, given: self.__dict__.update({tolerance: given})))
+    try:
+        yield
+    finally:
+        delattr(pattern, tolerance)
 
 
 def _export_by_tracing(model: TorchModel, names: list[str], first: Exception, batch: str | None) -> ir.Model:
