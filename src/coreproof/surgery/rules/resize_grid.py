@@ -104,6 +104,7 @@ def _trials(patient: Patient, node: Node) -> Iterator[Trial]:
         for method in _METHODS:
             if node.attributes.get("mode.samplingMethod") != method:
                 yield _set(node, f"sample by {method}", **{"mode.samplingMethod": method})
+        yield from _half_pixels(patient, node)
 
 
 def _set(node: Node, words: str, **values: Any) -> Trial:
@@ -160,6 +161,17 @@ def _upsample(patient: Patient, node: Node) -> Iterator[Trial]:
                 f"declare specification version 5 and give {node.name!r} linearUpsampleMode = {mode}",
                 (Edit("respecify", {"version": 5}), *edits_mode),
             )
+
+
+def _half_pixels(patient: Patient, node: Node) -> Iterator[Trial]:
+    """A grid that resizeBilinear does not know, where it enlarges by whole factors."""
+    shape, made = patient.shapes.get(node.inputs[0]), patient.shapes.get(node.outputs[0])
+    if shape is None or made is None or len(shape) < 3:
+        return
+    factors = [m // n for m, n in zip(made[-2:], shape[-2:], strict=True)]
+    if any(f * n != m for f, n, m in zip(factors, shape[-2:], made[-2:], strict=True)) or max(factors) < 2:
+        return
+    yield _deconvolution(node, int(shape[-3]), (factors[0], factors[1]))
 
 
 def _mode(node: Node) -> str:
