@@ -187,6 +187,20 @@ def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Ite
             yield Difference(node.name, node.operator, "bias", key, words, (_set(node, key, origin.array),))
 
 
+def missing_biases(patient: Patient, row: Row) -> Iterator[Difference]:
+    """The source's biases for linear layers just before the stretch: without its bias, such a layer agrees with a bare MatMul.
+
+    They lie before what ``Patient.error_with`` runs: the whole model has to be run to judge them.
+    """
+    mine, theirs = patient.stretch(row)
+    held = holdings(patient, theirs)
+    made = {name for node in mine for name in node.outputs}
+    for name in dict.fromkeys(n for node in mine for n in node.inputs if n not in made):
+        node = patient.graph.producer(name)
+        if node is not None:
+            yield from _of_bias(node, patient.weights(node.name), held)
+
+
 def _has_bias(node: Node, weights: dict[str, Array], key: str) -> bool:
     if node.operator in LINEAR:
         return len(node.inputs) > 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from coreproof.surgery.counterpart import hypotheses
+from coreproof.errors import CoreproofError
+from coreproof.surgery.counterpart import hypotheses, missing_biases
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
@@ -70,7 +72,20 @@ def _of_row(patient: Patient, row: Row) -> Suspicion | None:
         error = patient.error_with(difference.edits, row)
         if _explained(error, before, row):
             return _suspicion(row, [difference], difference.edits, before, error)
+    for difference in missing_biases(patient, row):
+        if math.isfinite(error := _in_whole(patient, difference.edits, row)):
+            return _suspicion(row, [difference], difference.edits, before, error)
     return None
+
+
+def _in_whole(patient: Patient, edits: Sequence[Edit], row: Row) -> float:
+    """The row's error when the whole edited model is run; infinite where the row does not agree then."""
+    try:
+        found = patient.after(edits).verification
+    except CoreproofError:
+        return math.inf
+    rows = [] if found is None else [r for r in found.rows if r.candidate == row.candidate and r.agrees]
+    return rows[0].judgement.rms_relative_error if rows else math.inf
 
 
 def _judged(patient: Patient, row: Row, found: Sequence[Difference], before: float) -> Suspicion | None:
