@@ -18,6 +18,7 @@ from coreproof.surgery.layer_match import Side, pair_layers, take_apart, transla
 from coreproof.surgery.weight_change import WeightChange, weight_change
 from coreproof.surgery.weight_search import FoundWeight, find_weights
 from coreproof.verify.align import canonical
+from coreproof.verify.tolerance import plain
 
 Report = Callable[[str, int, int], None]
 
@@ -106,17 +107,8 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """What ``coreproof diff --json`` prints."""
-        document: dict[str, Any] = _finite({"same": self.same, "same_format": self.same_format, **asdict(self)})
+        document: dict[str, Any] = plain({"same": self.same, "same_format": self.same_format, **asdict(self)})
         return document
-
-
-def _finite(value: Any) -> Any:
-    """Numbers that JSON does not know (infinite, NaN) as text."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def diff(before: Model | str | Path, after: Model | str | Path, report: Report | None = None) -> Difference:
