@@ -297,6 +297,8 @@ def test_settings_that_do_not_fit(program: CoreMLModel, arguments: dict[str, Any
         ("convolve", ["x"], {}, "no operation 'convolve'"),
         ("softmax", ["x"], {"dimension": 1}, "not given what it takes"),
         ("linear", ["f"], {"weight": np.ones((3, 5), np.float32)}, "does not take these inputs"),
+        ("logical_not", ["f"], {}, "does not take these inputs"),
+        ("concat", ["f", "p"], {"axis": 0, "interleave": False}, "does not take these inputs"),
         ("sigmoid", ["nothing"], {}, "no value 'nothing'"),
         ("scaled_dot_product_attention", ["x", "x", "x"], {}, "CoreML8 or later"),
     ],

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.lowering import OPSETS, Declared, Lowering, Shared, handler_for
@@ -122,6 +123,10 @@ class TypeFollower:
                 lower_operations(self._low, self.model, [operation])
             except ConversionError as refused:
                 error = refused
+            except (onnx.checker.ValidationError, ArithmeticError, LookupError, TypeError, ValueError) as refused:
+                # a handler computes with what it is given: a wrong axis or dtype fails in numpy or in ONNX's own checks
+                found = str(refused).strip().splitlines()
+                error = ConversionError("the inputs do not fit the operation", found=found[-1] if found else None)
         for output in map(declared, operation.outputs):
             if output.name not in self._low.environment and output.shape is not None:
                 self._low.environment[output.name] = self._stand_in(output)
