@@ -97,7 +97,11 @@ def test_weights_that_were_clipped_come_from_the_source() -> None:
 def test_a_vanished_epsilon_comes_from_the_source(kind: str) -> None:
     case = _converted(kind)
     assert case.error(case.program) > 0.3
-    assert case.error(_cured(diagnose(case.program, case.source))) < 1e-3
+    (suspicion,) = float16(Patient(case.program, case.source))
+    assert suspicion.needs is None
+    (remedy,) = suspicion.remedies
+    assert [step.verb for step in remedy.edits] == ["widen", "set"]
+    assert case.error(edit(case.program, remedy.edits).model) < 1e-3
 
 
 def test_a_vanished_epsilon_is_missed_without_the_source_or_asked_for() -> None:
