@@ -38,6 +38,7 @@ def inspect(model: Model) -> Inspection:
     except UnsupportedOperatorsError:
         # a custom layer or an operator without a lowering is not a fault; its shapes cannot be followed
         more, shapes = [], {}
+    more = [*more, *_windows_too_large(model, shapes)]
     named = {(p.layer, p.kind) for p in problems}
     problems += [p for p in more if (p.layer, p.kind) not in named]
     if problems:
@@ -46,6 +47,17 @@ def inspect(model: Model) -> Inspection:
     order = {node.name: index for index, node in enumerate(model.graph.nodes)}
     problems.sort(key=lambda p: order.get(p.layer or "", len(order)))
     return Inspection(tuple(problems), shapes)
+
+
+def _windows_too_large(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
+    """Pools and convolutions that make nothing: engines do not refuse such a window, ONNX Runtime dies of it."""
+    return [
+        Problem("shape", node.name, f"a window that fits into {list(shapes.get(node.inputs[0], ()))}", f"{list(shape)}")
+        for node in model.graph.nodes
+        if "pool" in node.operator.lower() or "conv" in node.operator.lower()
+        for output in node.outputs
+        if (shape := shapes.get(output)) is not None and node.inputs and min(shape, default=1) < 1
+    ]
 
 
 def _follow_shapes(model: Model) -> tuple[list[Problem], dict[str, tuple[int, ...]]]:

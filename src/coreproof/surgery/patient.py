@@ -99,7 +99,10 @@ class Patient:
 
     @cached_property
     def failure(self) -> CoreproofError | None:
-        """Why the model does not run; None when it runs."""
+        """Why the model does not run; None when it runs. One with a problem that keeps it from running is not tried."""
+        first = next((p for p in self.problems if p.loud), None)
+        if first is not None:
+            return RunError("the model cannot run", where=self.model.name, expected=first.expected, found=first.found)
         try:
             with session(self.model) as running:
                 from coreproof.verify.inputs import random_sample
