@@ -14,7 +14,7 @@ from coreproof.model.shown import Shown
 from coreproof.surgery.edit import Edited, edit
 from coreproof.surgery.finding import Finding, Remedy, Suspicion
 from coreproof.surgery.patient import Patient
-from coreproof.surgery.rules import rules
+from coreproof.surgery.rules import is_last, rules
 
 MOST_REPAIRS = 50
 """Repairs after which the doctor stops: a model with more faults should be converted anew."""
@@ -115,14 +115,18 @@ class _Treatment:
             _describe(self.patient),
         )
 
-    def _suspicions(self) -> list[Suspicion]:
-        """What the rules see now, the heaviest first, then in the order of the layers."""
+    def _suspicions(self, last: bool | None = None) -> list[Suspicion]:
+        """What the rules see now (all, the last ones, or the others), the heaviest first, then in the order of the layers."""
         place = {node.name: i for i, node in enumerate(self.patient.graph.nodes)}
-        found = [s for rule in rules().values() for s in rule(self.patient)]
+        asked = [rule for name, rule in rules().items() if last is None or is_last(name) == last]
+        found = [s for rule in asked for s in rule(self.patient)]
         return sorted(found, key=lambda s: (-s.weight, place.get(s.layer or "", len(place))))
 
     def _repair_one(self) -> bool:
-        for suspicion in self._suspicions():
+        return self._repair_one_of(self._suspicions(last=False)) or self._repair_one_of(self._suspicions(last=True))
+
+    def _repair_one_of(self, suspicions: Sequence[Suspicion]) -> bool:
+        for suspicion in suspicions:
             self.progress(f"{suspicion.rule} at {suspicion.layer}" if suspicion.layer else suspicion.rule)
             tried = self._best(suspicion)
             if tried is None:

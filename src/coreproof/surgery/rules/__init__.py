@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 
 Rule = Callable[["Patient"], Iterable[Suspicion]]
 _RULES: dict[str, Rule] = {}
+_LAST: set[str] = set()
 
 
-def rule(name: str) -> Callable[[Rule], Rule]:
-    """Registers a rule: a function of the patient that yields what it suspects, and nothing where it sees no fault."""
+def rule(name: str, *, last: bool = False) -> Callable[[Rule], Rule]:
+    """Registers a rule: a function of the patient that yields what it suspects, and nothing where it sees no fault.
+
+    ``last``: it tries so much that it is asked only when no other rule could repair anything.
+    """
 
     def register(function: Rule) -> Rule:
         _RULES[name] = function
+        if last:
+            _LAST.add(name)
         return function
 
     return register
@@ -32,4 +38,9 @@ def rules() -> dict[str, Rule]:
     """All rules by name; imports every file of this folder."""
     for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
         importlib.import_module(f"{__name__}.{module}")
-    return dict(_RULES)
+    return {name: _RULES[name] for name in sorted(_RULES, key=lambda name: name in _LAST)}
+
+
+def is_last(name: str) -> bool:
+    """Whether a rule is asked only when no other one could repair anything."""
+    return name in _LAST

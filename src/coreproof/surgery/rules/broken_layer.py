@@ -22,7 +22,7 @@ _KEPT = 8
 """Changes with which the model runs that are compared with the source."""
 
 
-@rule("broken-layer")
+@rule("broken-layer", last=True)
 def broken_layer(patient: Patient) -> Iterator[Suspicion]:
     """Without a run there is nothing to compare but the layers themselves, with those of the source carried over anew.
 
