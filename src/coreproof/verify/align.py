@@ -12,7 +12,7 @@ from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.operators import stem
 
-How = Literal["output", "provenance", "name", "structure"]
+How = Literal["output", "provenance", "name", "value", "structure"]
 
 _STORAGE_SUFFIX = re.compile(r"(_cast|_to)?_?(fp16|fp32|float16|float32)(_\d+)?$")
 
@@ -21,11 +21,15 @@ _COUNTED = re.compile(r"getitem(_\d+)?$")
 
 @dataclass(frozen=True)
 class Pair:
-    """A value of the reference and the value of the candidate that should equal it, and how that is known."""
+    """A value of the reference and the value of the candidate that should equal it, and how that is known.
+
+    ``axes``: the order of the reference's axes (lengths of 1 left out) in the candidate, where that is another one.
+    """
 
     reference: str
     candidate: str
     how: How
+    axes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,15 @@ def side(model: Model, tappable: Collection[str], shapes: Mapping[str, tuple[int
     return Side(model.graph, tappable, sizes, getattr(model, "provenance", None) or {})
 
 
-def align(reference: Side, candidate: Side) -> list[Pair]:
+def align(reference: Side, candidate: Side, values: Iterable[Pair] = ()) -> list[Pair]:
     """Pairs of inner values, in the candidate's order; each value is in one pair at most.
 
     What a fusion swallowed has no partner and is left out. Values are paired
 
     1. by provenance, where a converter noted which value equals which (in either direction, or both from a third);
     2. by the same name, or the same but for spelling ("layer1.0/conv" and "layer1_0_conv_cast_fp16");
-    3. by structure, between pairs already found: the same operations in the same order with as many elements.
+    3. by value, where the caller found them so (``values``, see ``coreproof.verify.values``);
+    4. by structure, between pairs already found: the same operations in the same order with as many elements.
 
     A pair by name or structure needs as many elements on both sides, where both numbers are known.
     """
@@ -67,12 +72,18 @@ def align(reference: Side, candidate: Side) -> list[Pair]:
             pairs[mine] = theirs
             taken.add(theirs)
     known = dict.fromkeys(pairs, "name") | dict.fromkeys(by_origin, "provenance")
+    axes: dict[str, tuple[int, ...] | None] = {}
+    for pair in values:
+        if pair.candidate not in pairs and pair.reference not in taken:
+            pairs[pair.candidate], axes[pair.candidate] = pair.reference, pair.axes
+            known[pair.candidate] = "value"
+            taken.add(pair.reference)
     for mine, theirs in _by_structure(reference, candidate, pairs):
         pairs[mine] = theirs
         known[mine] = "structure"
     order = _order(candidate)
     return [
-        Pair(theirs, mine, known[mine])  # type: ignore[arg-type]
+        Pair(theirs, mine, known[mine], axes.get(mine))  # type: ignore[arg-type]
         for mine, theirs in sorted(pairs.items(), key=lambda p: order.get(p[0], len(order)))
     ]
 

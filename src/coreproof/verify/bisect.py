@@ -17,6 +17,7 @@ from coreproof.run.session import read_inputs
 from coreproof.verify.comparison import Comparison, severity
 from coreproof.verify.sides import batched
 from coreproof.verify.tolerance import Judgement
+from coreproof.verify.values import arrange
 from coreproof.verify.verification import VACUOUS, Row, Stretch
 
 Array = npt.NDArray[Any]
@@ -102,7 +103,9 @@ def _run_alone(
     visited = sorted({*fed, *asked}, key=lambda name: work.order.get(name, math.inf))
     for sample, (_, fed_right) in enumerate(work.feeds):
         there = work.reference_values(sample, sorted(needed))
-        right = {row.candidate: there[row.reference] for row in (*fed.values(), *group)}
+        right = {
+            row.candidate: arrange(there[row.reference], pairs[row.candidate].axes) for row in (*fed.values(), *group)
+        }
         entered = read_inputs(work.candidate.signature, fed_right, work.candidate.name)
         given = {name: _shaped(right[name], row.shape) for name, row in fed.items()}
         values = stretch.run({**entered, **given})
@@ -126,22 +129,18 @@ def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
-    """Guessed pairs that are no pairs: what follows is right exactly when it is not fed the supposed partner's value.
+    """Guessed pairs that diverge and do not hold: what follows is right all the same, or wrong even from the partner's value.
 
-    A real fault is the other way round: what follows is right when fed what the reference has here, and wrong otherwise.
+    A real fault is the other way round: what follows is wrong, and right when fed what the reference has here.
     """
-    doubtful = {a.row.candidate: a.row for a in found if a.row.how in GUESSED and a.judgement is not None}
-    if not doubtful:
-        return ()
     known = {row.candidate: row for row in rows}
-    following = {name: _readers(work.candidate.graph, name, known) for name in doubtful}
-    alone = {a.row.candidate: a.judgement is None for a in found}
-    retried = [known[n] for names in following.values() for n in names if alone.get(n) is False and n not in doubtful]
-    trusted = [row for row in rows if row.candidate not in doubtful]
-    again = {a.row.candidate: a.judgement is None for a in _judge_alone(work, trusted, retried)}
-    return tuple(
-        row for name, row in doubtful.items() if any(known[n].agrees or again.get(n, False) for n in following[name])
-    )
+    wrong = {a.row.candidate for a in found if a.judgement is not None}
+    mistaken: dict[str, Row] = {}
+    for name in [a.row.candidate for a in reversed(found) if a.judgement is not None and a.row.how in GUESSED]:
+        following = [n for n in _readers(work.candidate.graph, name, known) if n not in mistaken]
+        if any(n in wrong or known[n].agrees for n in following):
+            mistaken[name] = known[name]
+    return tuple(mistaken.values())
 
 
 def _readers(graph: Graph, name: str, stops: Collection[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from coreproof.verify.sides import (
     taps_of,
 )
 from coreproof.verify.tolerance import Judgement, Tolerance, judge, passes
+from coreproof.verify.values import arrange, pair_by_value, sketched
 from coreproof.verify.verification import Row
 
 Progress = Callable[[str, int, int], None]
@@ -57,7 +59,7 @@ class Comparison:
         self.here = side(candidate, right.tappable, engine_shapes(right))
         self.outputs = match_outputs(left, right)
         ends = {p.candidate for p in self.outputs}
-        self.inner = [p for p in align(self.there, self.here) if p.candidate not in ends]
+        self.inner = [p for p in self._aligned() if p.candidate not in ends]
         paired = {p.candidate for p in self.pairs}
         self.order = {name: i for i, name in enumerate(made_values(self.here))}
         self.alone = [name for name in self.order if name not in paired]
@@ -65,6 +67,23 @@ class Comparison:
         self.profiles = profiles_of(right)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
         self._measures: list[dict[str, Spread]] = [{} for _ in feeds]
+
+    def _aligned(self) -> list[Pair]:
+        """The pairs of inner values; by what is in them where the two sides have few names in common."""
+        found = align(self.there, self.here)
+        named = [p for p in found if p.how in ("provenance", "name")]
+        if 2 * len(named) >= min(len(made_values(self.there)), len(made_values(self.here))):
+            return found
+        left = sketched(self.left, self.there, self.feeds[0][0], self.memory)
+        right = sketched(self.right, self.here, self.feeds[0][1], self.memory)
+        self.there = replace(self.there, sizes={**self.there.sizes, **left.sizes})
+        self.here = replace(self.here, sizes={**self.here.sizes, **right.sizes})
+        left = sketched(self.left, self.there, self.feeds[0][0], self.memory)
+        right = sketched(self.right, self.here, self.feeds[0][1], self.memory)
+        self.there = replace(self.there, sizes={**self.there.sizes, **left.sizes})
+        self.here = replace(self.here, sizes={**self.here.sizes, **right.sizes})
+        alike = pair_by_value(self.there, self.here, left.sketches, right.sketches, [*named, *self.outputs])
+        return align(self.there, self.here, alike)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -112,7 +131,7 @@ class Comparison:
             for name in alone:
                 prediction.observe(name, as_array(right.pop(name)))
             for pair in group:
-                a, b = left[pair.reference], as_array(right[pair.candidate])
+                a, b = arrange(left[pair.reference], pair.axes), as_array(right[pair.candidate])
                 judgement = self.judge(pair, a, b, prediction)
                 if judgement.agrees:
                     prediction.settle(pair.candidate, judgement.rms_error)

@@ -102,6 +102,27 @@ def figures(a: Array, b: Array) -> Figures | None:
     return Figures(a.size, max(peaks), total, errors, own, other, products, low, high, tuple(peaks))
 
 
+def errors(a: Array, b: Array) -> tuple[float, float, float] | None:
+    """Largest error, typical error and the reference's scale alone; None as for ``figures``."""
+    if not a.size:
+        return None
+    x, e = (np.empty(min(BLOCK, a.size)) for _ in range(2))
+    largest = error_squares = squares = 0.0
+    for start in range(0, a.size, BLOCK):
+        n = min(BLOCK, a.size - start)
+        p, d = x[:n], e[:n]
+        p[:] = a[start : start + n]
+        d[:] = b[start : start + n]
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.subtract(p, d, out=d)
+            squares += _dot(p, p)
+            error_squares += _dot(d, d)
+        if not (math.isfinite(squares) and math.isfinite(error_squares)):
+            return None
+        largest = max(largest, float(d.max()), -float(d.min()))
+    return largest, math.sqrt(error_squares / a.size), math.sqrt(squares / a.size)
+
+
 def _dot(a: Array, b: Array) -> float:
     """The sum of products, in rows so short that no library spreads them over threads: waiting for those costs more."""
     rows = a.size // _ROW * _ROW

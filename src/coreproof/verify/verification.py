@@ -18,7 +18,7 @@ class Row:
     """One value on both sides. With several samples, ``judgement`` is the worst of them.
 
     ``source`` is the module or layer that the value comes from, where either model says so. ``how`` says how the two
-    are known to be the same value: "output", "provenance", "name" or "structure".
+    are known to be the same value: "output", "provenance", "name", "value" or "structure".
     """
 
     reference: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coreproof.model.base import Model
 from coreproof.run.session import Engine, session
-from coreproof.verify.bisect import bisect, suspects
+from coreproof.verify.bisect import GUESSED, bisect, suspects
 from coreproof.verify.comparison import Comparison, Progress
 from coreproof.verify.inputs import SEED, Inputs, describe, feeds_of
 from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
@@ -88,5 +88,5 @@ def _settled(rows: tuple[Row, ...]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     outputs = [row for row in rows if row.how == "output"]
     if not outputs or not all(row.agrees for row in outputs):
         return rows, ()
-    wrong = tuple(row for row in rows if row.how == "structure" and not row.agrees)
+    wrong = tuple(row for row in rows if row.how in GUESSED and not row.agrees)
     return tuple(row for row in rows if row not in wrong), wrong

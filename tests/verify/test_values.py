@@ -1,0 +1,100 @@
+"""values: models without a name in common are paired by the numbers themselves, across layouts, and wrong pairs are dropped."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.verify.values import arrange, distance, sketch
+from coreproof.verify.verify import verify
+from tests.verify.nets import FLOAT, Net, as_half, residual_net
+from tests.verify.test_bisect import changed, renamed
+
+
+def test_values_are_found_without_names() -> None:
+    found = verify(residual_net(), renamed(residual_net()))
+    assert found
+    inner = [r for r in found.rows if r.how != "output"]
+    assert {r.how for r in inner} == {"value"}
+    assert [r.reference for r in inner[:5]] == ["conv0", "norm0", "relu0", "sum0", "conv1"]
+    assert found.unpaired == 0
+
+
+def test_a_fault_is_named_without_names() -> None:
+    """Up to the fault the values pair by themselves, behind it by structure: convolution and norm count as one there."""
+    found = verify(residual_net(), renamed(residual_net(fault="swapped channel")))
+    assert found.first_divergence is not None
+    assert found.first_divergence.reference == "norm2"
+    assert [r.reference for r in found.faults] == ["norm2"]
+    assert [n.outputs[0] for n in found.suspects.nodes] == ["conv2", "norm2"]  # type: ignore[union-attr]
+    assert [r.reference for r in found.rows if r.how == "value"][:3] == ["conv0", "norm0", "relu0"]
+
+
+def test_a_guess_that_explains_nothing_is_dropped() -> None:
+    """The casts of float16 mislead the structure: it takes a convolution for a norm, and one fault would count as several."""
+    found = verify(residual_net(), as_half(renamed(residual_net(half=True, fault="swapped channel"))))
+    assert [r.reference for r in found.dismissed] == ["norm3", "norm2"]
+    assert [r.reference for r in found.faults] == ["relu2"]
+    assert [n.outputs[0] for n in found.suspects.nodes] == ["conv2", "norm2", "relu2"]  # type: ignore[union-attr]
+
+
+def test_several_faults_without_names() -> None:
+    right = residual_net(blocks=8)
+    found = verify(right, renamed(changed(right, "w1", "w4")))
+    assert [r.reference for r in found.faults] == ["norm1", "norm4"]
+
+
+def channels_last(fault: bool = False) -> object:
+    """x, then everything with the channels last, then back; names that say nothing."""
+    net = Net()
+    x = ir.Value(name="x", type=ir.TensorType(FLOAT), shape=ir.Shape([1, 4, 5, 6]))
+    h = net.add("Transpose", "a", x, perm=[0, 2, 3, 1])
+    w = np.random.default_rng(2).normal(size=(4, 4)).astype(np.float32)
+    h = net.add("MatMul", "b", h, net.constant("k", w.T.copy()))
+    h = net.add("Relu" if not fault else "Sigmoid", "c", h)
+    h = net.add("MatMul", "d", h, net.constant("l", w))
+    return net.model(x, net.add("Transpose", "y", h, perm=[0, 3, 1, 2]))
+
+
+def channels_first() -> object:
+    net = Net()
+    x = ir.Value(name="x", type=ir.TensorType(FLOAT), shape=ir.Shape([1, 4, 5, 6]))
+    w = np.random.default_rng(2).normal(size=(4, 4)).astype(np.float32)
+    h = net.add("Relu", "first_relu", net.add("Conv", "first", x, net.constant("k", w[:, :, None, None])))
+    return net.model(x, net.add("Conv", "y", h, net.constant("l", w.T.copy()[:, :, None, None])))
+
+
+def test_the_same_numbers_in_another_layout_are_paired() -> None:
+    found = verify(channels_first(), channels_last())  # type: ignore[arg-type]
+    assert found
+    assert {(r.reference, r.candidate): r.how for r in found.rows} == {
+        ("first", "b"): "value",
+        ("first_relu", "c"): "value",
+        ("y", "y"): "output",
+    }
+    wrong = verify(channels_first(), channels_last(fault=True))  # type: ignore[arg-type]
+    assert wrong.suspects is not None
+    assert "c" in {n.outputs[0] for n in wrong.suspects.layers}
+    assert "b" not in {n.outputs[0] for n in wrong.suspects.layers}
+
+
+def test_sketches_tell_layouts_and_values_apart() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(1, 6, 6, 8)).astype(np.float32) * rng.uniform(0.5, 2, (1, 6, 1, 1)).astype(np.float32)
+    known = sketch(a)
+    assert known is not None
+    for order in ((2, 0, 1), (1, 2, 0), (2, 1, 0), (1, 0, 2)):
+        other = sketch(a[0].transpose(order))
+        assert other is not None
+        away, axes = distance(known, other)
+        assert away < 0.01
+        assert axes == order
+        np.testing.assert_array_equal(arrange(a, axes), a[0].transpose(order))
+    same = sketch(a.reshape(36, 8))
+    assert same is not None
+    assert distance(known, same) == (0.0, None)
+    different = sketch(rng.permutation(a.reshape(-1)).reshape(a.shape))
+    assert different is not None
+    assert distance(known, different)[0] > 0.5
+    for nothing in (np.ones((2, 3)), np.array(3.0), np.array(["a", "b"]), np.array([1.0, np.nan])):
+        assert sketch(nothing) is None
