@@ -34,10 +34,15 @@ _MOST_WEIGHTS = 1 << 26
 
 @dataclass(frozen=True)
 class Held:
-    """An array that the source's nodes hold, or that comes from folding them; ``words`` say from where."""
+    """An array that the source's nodes hold, or that comes from folding them; ``words`` say which it is and ``of`` what."""
 
     array: Array
-    words: str
+    role: str
+    of: str
+
+    @property
+    def words(self) -> str:
+        return f"{self.role} of {self.of}"
 
 
 def hypotheses(patient: Patient, row: Row) -> Iterator[Difference]:
@@ -63,14 +68,14 @@ def holdings(patient: Patient, nodes: Sequence[Node]) -> list[Held]:
     for place, node in enumerate(nodes):
         weights = _in_order(node, patient.source_weights(node.name))
         for key, array in weights.items():
-            held.append(Held(array, f"{key} of {node.name!r}"))
+            held.append(Held(array, key, repr(node.name)))
         if node.operator in LINEAR and weights:
             held.extend(_folded(patient, node, weights, nodes[place + 1 :]))
         if node.operator == "BatchNormalization" and len(weights) == 4:
             gamma, beta, mean, variance = weights.values()
             factor = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
-            held.append(Held(factor, f"the factor of {node.name!r}"))
-            held.append(Held(beta - mean * factor, f"the offset of {node.name!r}"))
+            held.append(Held(factor, "the factor", repr(node.name)))
+            held.append(Held(beta - mean * factor, "the offset", repr(node.name)))
     return [h for h in held if h.array.dtype.kind == "f" and h.array.size <= _MOST_WEIGHTS]
 
 
@@ -98,8 +103,8 @@ def _folded(patient: Patient, node: Node, weights: dict[str, Array], after: Sequ
         bias = (0.0 if bias is None else bias * factor) + offset
         made = step.outputs[0]
         words = f"{node.name!r} with {step.name!r} folded in"
-        yield Held(weight.astype(np.float32), f"weight of {words}")
-        yield Held(np.asarray(bias, np.float32), f"bias of {words}")
+        yield Held(weight.astype(np.float32), "weight", words)
+        yield Held(np.asarray(bias, np.float32), "bias", words)
 
 
 def _output_axis(node: Node) -> int:
@@ -137,20 +142,47 @@ def _affine(patient: Patient, node: Node, channels: int) -> tuple[Array, Array] 
 
 
 def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[Difference]:
-    """Each weight that is none of the source's, as each of those that fit in its place."""
+    """Each weight that is none of the source's, as each of those that fit in its place; then all of them together.
+
+    A square weight of the source's may still be turned the wrong way, so it is tried the other way last.
+    """
+    unknown: list[Difference] = []
+    turned: list[Difference] = []
     for key, array in _own_arrays(node, weights):
         fitting = [(h, fit) for h in held if h.array.size == array.size for fit in _fits(h.array, array.shape)]
-        if any(same_weight(array, fit) for _, fit in fitting):
-            continue
+        known = any(same_weight(array, fit) for _, fit in fitting)
         for origin, fit in fitting:
-            change = weight_change(key, fit, array).words or "other numbers"
-            words = f"{key} is not {origin.words} of the source: {change}"
-            with np.errstate(over="ignore"):  # what float16 cannot hold is refused when it is set
-                value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
-            kind = (
-                "bias" if key in ("bias", "beta", "B", "C") or (array.ndim <= 1 and key not in ("gamma",)) else "weight"
-            )
-            yield Difference(node.name, node.operator, kind, key, words, (_set(node, key, value),))
+            if not same_weight(array, fit) and (not known or array.ndim > 1):
+                (turned if known else unknown).append(_replaced(node, key, array, origin, fit))
+    yield from unknown
+    yield from _together(node, weights, held)
+    yield from turned
+
+
+def _replaced(node: Node, key: str, array: Array, origin: Held, fit: Array) -> Difference:
+    words = f"{key} is not {origin.words} of the source: {weight_change(key, fit, array).words or 'other numbers'}"
+    value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
+    kind = "weight" if array.ndim > 1 or key == "gamma" else "bias"
+    return Difference(node.name, node.operator, kind, key, words, (_set(node, key, value),))
+
+
+def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[Difference]:
+    """All weights of a layer as one node of the source, or one fold of its nodes, holds them."""
+    own = dict(_own_arrays(node, weights))
+    if len({array.size for array in own.values()}) != len(own) or len(own) < 2:
+        return
+    for of in dict.fromkeys(h.of for h in held):
+        theirs = [h for h in held if h.of == of]
+        parts = [
+            _replaced(node, key, array, h, next(_fits(h.array, array.shape)))
+            for key, array in own.items()
+            for h in theirs
+            if h.array.size == array.size
+        ]
+        if len(parts) == len(own):
+            edits = tuple(step for part in parts for step in part.edits)
+            words = "; ".join(part.words for part in parts)
+            yield Difference(node.name, node.operator, "weight", " and ".join(own), words, edits)
 
 
 def _own_arrays(node: Node, weights: dict[str, Array]) -> Iterator[tuple[str, Array]]:
