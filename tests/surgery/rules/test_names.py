@@ -210,3 +210,34 @@ def test_edits_on_names_are_checked() -> None:
     ):
         with pytest.raises(EditError):
             edit(model, [step])
+
+
+def test_two_constants_that_got_lost() -> None:
+    def net(first: dict[str, Any], second: dict[str, Any], reads: tuple[str, str]) -> CoreMLModel:
+        return network(
+            [
+                convolution("conv", "x", "c", weights(4, 3, 3, 3)),
+                named("one", "add", reads[0], "d", **first),
+                named("two", "multiply", reads[1], "y", **second),
+            ],
+            {"x": (3, 6, 6)},
+            {"y": None},
+        )
+
+    source = onnx_model(
+        [("Conv", "x w", "c", {"pads": [1, 1, 1, 1]}), ("Add", "k c", "d", {}), ("Mul", "d m", "y", {})],
+        {"x": [1, 3, 6, 6]},
+        {"y": None},
+        w=weights(4, 3, 3, 3),
+        k=np.array(1, np.float32),
+        m=np.array(0.25, np.float32),
+    )
+    diagnosis = diagnose(net({}, {}, ("k c", "d m")), source)
+    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [
+        ("dangling-input", "one", True),
+        ("dangling-input", "two", True),
+    ]
+    assert diagnosis.cured is not None
+    healthy = net({"alpha": 1.0}, {"alpha": 0.25}, ("c", "d"))
+    fed = sample(healthy)
+    np.testing.assert_allclose(outputs(diagnosis.cured, fed)[0], outputs(healthy, fed)[0], rtol=1e-5)
