@@ -18,6 +18,8 @@ _MOST = 60
 """Changes that are tried: a model with more differences was not made from this source in this way."""
 _NEAR = 6
 """How many layers before the one that fails may be to blame where there is no twin."""
+_NO_LAYERS_FAULT = ("label-count", "classifier-blob", "target")
+"""Problems that no change of a layer takes away."""
 _KEPT = 8
 """Changes with which the model runs that are compared with the source."""
 
@@ -31,6 +33,8 @@ def broken_layer(patient: Patient) -> Iterator[Suspicion]:
     if patient.runs or patient.reference is None:
         return
     problem = next(iter(loud(patient)), None)
+    if problem is not None and problem.kind in _NO_LAYERS_FAULT:
+        return
     near = before(patient.graph, None if problem is None else problem.layer)
     place = {node.name: i for i, node in enumerate(near)}
     known = (
