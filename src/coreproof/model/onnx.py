@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class OnnxModel(Model):
         feeding: Feeding | None = None,
         labels: tuple[str, ...] | tuple[int, ...] | None = None,
         provenance: Mapping[str, str] | None = None,
-        stored: bytes | None = None,
+        stored: Callable[[], bytes] | None = None,
     ) -> None:
         super().__init__(name, path, notes)
         self.ir = model
@@ -70,10 +70,15 @@ class OnnxModel(Model):
     def stored(self) -> bytes:
         """The model as one ModelProto message: as it lies in its file, or as it was edited; external weights not included."""
         if self._stored is not None:
-            return self._stored
+            return self._spelled
         if self.path is not None and self.path.is_file():
             return self.path.read_bytes()
         return bytes(ir.to_proto(self.ir).SerializeToString())
+
+    @cached_property
+    def _spelled(self) -> bytes:
+        assert self._stored is not None
+        return self._stored()
 
     def save(self, path: str | Path) -> Path:
         """Writes one .onnx file; weights go to ``<name>.data`` beside it only beyond protobuf's limit of 2 GB.
@@ -84,7 +89,7 @@ class OnnxModel(Model):
         if self._stored is not None:
             self._copy_external(target)
             with replacing(target) as fresh:
-                fresh.write_bytes(self._stored)
+                fresh.write_bytes(self.stored())
             return target
         size = sum(v.const_value.nbytes for v in self.ir.graph.initializers.values() if v.const_value is not None)
         with replacing(target) as fresh:

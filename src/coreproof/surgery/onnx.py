@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class OnnxBody(Body):
             self._view = self._model(None)
         return self._view
 
-    def _model(self, stored: bytes | None) -> OnnxModel:
+    def _model(self, stored: Callable[[], bytes] | None) -> OnnxModel:
         origin = self._origin
         # onnx-ir logs outputs that nobody makes; between two edits that is how it has to be
         level = _IR_LOGGER.level
@@ -64,7 +64,8 @@ class OnnxBody(Body):
 
     def close(self) -> OnnxModel:
         self._forget_stale_types()
-        return self._model(respell(self._bytes, self._proto))
+        # spelled when it is asked for: most edited models are trials that are never written
+        return self._model(lambda: respell(self._bytes, self._proto))
 
     def _changed(self, *values: str) -> None:
         self._view = None
