@@ -210,10 +210,10 @@ COMPARED = 8
 
 def _shared(picture: Taker, other: Taker) -> list[Pair]:
     """The first inner values that both have, and the outputs; "reference" is the side that takes the picture."""
-    sides = [side(t.model, t.running.tappable, engine_shapes(t.running)) for t in (picture, other)]
+    there, here = (side(t.model, t.running.tappable, engine_shapes(t.running)) for t in (picture, other))
     outputs = match_outputs(picture.running, other.running)
     ends = {p.candidate for p in outputs}
-    inner = [p for p in align(*sides) if p.candidate not in ends]
+    inner = [p for p in align(there, here) if p.candidate not in ends]
     return [*inner[:COMPARED], *outputs]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel
+
+if TYPE_CHECKING:
+    from coreproof.convert.coreml_to_onnx.mlprogram.switches import Switches
 
 Constant: TypeAlias = npt.NDArray[Any] | np.generic | int | float | bool | str
 Operand: TypeAlias = Any
