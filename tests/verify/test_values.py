@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import onnx_ir as ir
+import pytest
 
+import coreproof as cp
 from coreproof.verify.values import arrange, distance, sketch
 from coreproof.verify.verify import verify
 from tests.verify.nets import FLOAT, Net, as_half, residual_net
@@ -96,5 +100,29 @@ def test_sketches_tell_layouts_and_values_apart() -> None:
     different = sketch(rng.permutation(a.reshape(-1)).reshape(a.shape))
     assert different is not None
     assert distance(known, different)[0] > 0.5
+    alike = sketch(rng.normal(size=(6, 8, 6)).astype(np.float32)), sketch(rng.normal(size=(8, 6, 6)).astype(np.float32))
+    assert distance(*alike)[0] > 0.5  # type: ignore[arg-type]
     for nothing in (np.ones((2, 3)), np.array(3.0), np.array(["a", "b"]), np.array([1.0, np.nan])):
         assert sketch(nothing) is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fault_in_what_another_converter_made_is_named() -> None:
+    """coremltools' own conversion of a PyTorch module: not a name in common."""
+    torch = pytest.importorskip("torch")
+    converter = pytest.importorskip("coremltools")
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.BatchNorm2d(16), torch.nn.ReLU()]
+    layers += [torch.nn.Conv2d(16, 16, 3, bias=False), torch.nn.BatchNorm2d(16), torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
+    layers += [torch.nn.Conv2d(16, 32, 3), torch.nn.GELU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    net, x = torch.nn.Sequential(*layers, torch.nn.Linear(32, 10)).eval(), torch.randn(1, 3, 32, 32)
+    right = cp.load((copy.deepcopy(net), (x,)))
+    with torch.no_grad():
+        net[3].weight[[0, 1]] = net[3].weight[[1, 0]]
+    inputs = [converter.TensorType(shape=x.shape, name="inp")]
+    target = converter.target.iOS16
+    made = converter.convert(torch.jit.trace(net, x), inputs=inputs, minimum_deployment_target=target)
+    found = verify(right, cp.load(made))
+    assert [r.reference for r in found.faults] == ["getitem_3"]
+    assert [n.operator for n in found.suspects.layers] == ["conv"]  # type: ignore[union-attr]
+    assert {r.how for r in found.rows} == {"value", "structure", "output"}

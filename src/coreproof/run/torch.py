@@ -34,7 +34,9 @@ class TorchSession(Session):
                 tapped = self._tapped(tensors, taps) if taps else {}
         except (RuntimeError, TypeError, ValueError) as error:
             raise RunError("PyTorch failed while running the model", where=self.model.name, found=str(error)) from None
-        return {name: value.numpy() for name, value in {**outputs, **tapped}.items() if hasattr(value, "numpy")}
+        return {
+            name: value.detach().numpy() for name, value in {**outputs, **tapped}.items() if hasattr(value, "numpy")
+        }
 
     def _tapped(self, tensors: tuple[Any, ...], taps: Sequence[str]) -> dict[str, Any]:
         """Interprets the traced program node by node, keeping only what was asked for."""

@@ -66,7 +66,7 @@ def distance(a: Sketch, b: Sketch) -> tuple[float, tuple[int, ...] | None]:
     for order in permutations(range(len(a.shape))):
         if order == tuple(range(len(order))) or any(a.shape[i] != n for i, n in zip(order, b.shape, strict=True)):
             continue
-        away = max(_rms(a.axes[i] - b.axes[j]) for j, i in enumerate(order)) / a.scale
+        away = max(_rms(a.axes[i] - b.axes[j]) / (_variation(a.axes[i]) + 1e-6 * a.scale) for j, i in enumerate(order))
         if away < min(best[0], ALIKE):
             best = (away, order)
     return best
@@ -87,6 +87,8 @@ def sketched(of: Session, its: Side, feed: Sample, memory: int) -> Sketched:
     for group in batched(made_values(its), memory, lambda n: 4 * its.sizes.get(n, UNKNOWN_SIZE)):
         values = of.run(feed, taps_of(of, group))
         for name in group:
+            if name not in values:  # no tensor: a length, or nothing at all
+                continue
             array = as_array(values.pop(name))
             sizes[name], known = array.size, sketch(array)
             if known is not None:
@@ -138,6 +140,11 @@ def arrange(array: Array, axes: tuple[int, ...] | None) -> Array:
 def _word(graph: Graph, name: str) -> str:
     node = graph.producer(name)
     return "" if node is None else stem(node.operator)
+
+
+def _variation(sums: Array) -> float:
+    """How much the sums along an axis vary over it: sums over many numbers are much alike, whatever the numbers are."""
+    return _rms(sums - sums.mean(axis=1, keepdims=True))
 
 
 def _rms(values: Array) -> float:
