@@ -253,7 +253,7 @@ def same_weight(a: Array, b: Array) -> bool:
 
 def _say(value: Any) -> str:
     if value is None:
-        return "not set"
+        return "missing"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_say, value))}]"
     return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split()) or "empty"
