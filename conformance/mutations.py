@@ -40,12 +40,13 @@ FORMATS = ("mlprogram-fp16", "mlprogram-fp32", "neuralnetwork", "onnx", "coremlt
 class Case:
     """A healthy network in one format, as a file, with what PyTorch answers to two inputs."""
 
-    def __init__(self, network: Network, style: str, folder: Path) -> None:
+    def __init__(self, network: Network, style: str, folder: Path, *, torch: bool = False) -> None:
         self.network, self.style = network, style
         self.feeding = _feeding(network)
         pair = (network.module, (network.example,))
         self.torch = cp.load(Source(*pair, feeding=self.feeding) if network.picture else pair)
         self.source = _cached_source(self.torch, network, folder)
+        self.given = self.torch if torch else self.source
         self.folder = folder / f"{network.name}-{style}"
         self.folder.mkdir()
         self.file = self._convert()
@@ -174,7 +175,7 @@ def examine(case: Case, planted: Planted, file: Path) -> dict[str, Any]:
     """What the doctor makes of a planted fault."""
     started = time.monotonic()
     labels = list(LABELS) if case.network.labels else None
-    found = cp.diagnose(file, case.source, labels=labels, feeding=case.feeding)
+    found = cp.diagnose(file, case.given, labels=labels, feeding=case.feeding)
     seconds = time.monotonic() - started
     named = {f.layer for f in found}
     near = _near(cp.load(file), planted.layers)
@@ -215,6 +216,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="*", default=list(FORMATS))
     parser.add_argument("--networks", nargs="*", default=[])
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--torch", action="store_true", help="give the doctor the PyTorch model, not its ONNX export")
     parser.add_argument("--healthy", action="store_true", help="put the models before the doctor as they are")
     parser.add_argument("--keep", type=Path, help="a folder for the files of faults that were missed")
     given = parser.parse_args()
@@ -237,7 +239,7 @@ def run(given: argparse.Namespace, rng: np.random.Generator, scratch: Path) -> N
         for _ in range(8):
             network, style = chosen[rng.integers(len(chosen))], str(rng.choice(given.formats))
             if (network.name, style) not in cases:
-                cases[network.name, style] = Case(network, style, scratch)
+                cases[network.name, style] = Case(network, style, scratch, torch=given.torch)
             case = cases[network.name, style]
             with tempfile.TemporaryDirectory(dir=scratch) as folder:
                 drawn = plant(case, name, rng, Path(folder))
@@ -284,9 +286,9 @@ def healthy(given: argparse.Namespace, scratch: Path) -> None:
         for style in given.formats:
             if given.networks and network.name not in given.networks:
                 continue
-            case = Case(network, style, scratch)
+            case = Case(network, style, scratch, torch=given.torch)
             labels = list(LABELS) if network.labels else None
-            diagnosis = cp.diagnose(case.file, case.source, labels=labels, feeding=case.feeding)
+            diagnosis = cp.diagnose(case.file, case.given, labels=labels, feeding=case.feeding)
             count, found = count + 1, found + bool(diagnosis.findings)
             words = "; ".join(f"{f.rule} {f.layer}: {f.evidence}" for f in diagnosis)
             print(f"{'✗' if words else '·'} {network.name} {style} (error {case.error:.1e}) {words}", flush=True)

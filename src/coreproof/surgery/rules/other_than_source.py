@@ -18,6 +18,8 @@ from coreproof.verify.verify import Row
 
 _MOST = 150
 """Changes of a stretch that are tried."""
+_ROUNDING = 0.02
+"""What rounding may leave of a value at most, as a share of it: a model that is far off has tolerances that let all pass."""
 _NAMES = {
     "epsilon": ("epsilon", "eps"),
     "padding": (
@@ -104,7 +106,9 @@ def _judged(patient: Patient, row: Row, found: Sequence[Difference], before: flo
 
 def _explained(error: float, before: float, row: Row) -> bool:
     """Whether so little is left of an error that rounding or the next fault may be all of it."""
-    return error < before and (error < MUCH_BETTER * min(before, 1.0) or error <= (row.tolerance.typical or 0.0))
+    return error < before and (
+        error < MUCH_BETTER * min(before, 1.0) or error <= min(row.tolerance.typical or 0.0, _ROUNDING)
+    )
 
 
 def _together(seen: Sequence[Suspicion]) -> Suspicion:
