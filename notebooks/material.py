@@ -1,4 +1,4 @@
-"""What the notebooks work on: EfficientNet-Lite0 and shipped photos, or the six SqueezeNet models where COREPROOF_DATA has them."""
+"""What the notebooks work on: EfficientNet-Lite0 and shipped photos, or the six SqueezeNet models that COREPROOF_DATA names."""
 
 from __future__ import annotations
 
