@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,40 +82,30 @@ def figures(a: Array, b: Array) -> Figures | None:
     """The figures of two flat numeric arrays of the same length; None where one is empty or not finite everywhere."""
     if not a.size:
         return None
-    x, y, e = (np.empty(min(BLOCK, a.size)) for _ in range(3))
-    sums = np.zeros(5)
+    sums = np.zeros(4)
     peaks, low, high = [], math.inf, -math.inf
-    for start in range(0, a.size, BLOCK):
-        n = min(BLOCK, a.size - start)
-        p, q, d = x[:n], y[:n], e[:n]
-        p[:] = a[start : start + n]
-        q[:] = b[start : start + n]
+    for p, q in _blocks(a, b):
         with np.errstate(invalid="ignore", over="ignore"):
-            np.subtract(p, q, out=d)
+            d = np.subtract(p, q)
             squares, error_squares = _dot(p, p), _dot(d, d)
         if not (math.isfinite(squares) and math.isfinite(error_squares)):
             return None
         np.abs(d, out=d)
-        sums += (d.sum(), error_squares, squares, _dot(q, q), _dot(p, q))
+        sums += (float(d.sum()), error_squares, squares, _dot(q, q))
         peaks.append(float(d.max()))
         low, high = min(low, float(p.min())), max(high, float(p.max()))
-    total, errors, own, other, products = (float(s) for s in sums)
-    return Figures(a.size, max(peaks), total, errors, own, other, products, low, high, tuple(peaks))
+    total, errors, own, other = (float(s) for s in sums)
+    return Figures(a.size, max(peaks), total, errors, own, other, (own + other - errors) / 2, low, high, tuple(peaks))
 
 
 def errors(a: Array, b: Array) -> tuple[float, float, float] | None:
     """Largest error, typical error and the reference's scale alone; None as for ``figures``."""
     if not a.size:
         return None
-    x, e = (np.empty(min(BLOCK, a.size)) for _ in range(2))
     largest = error_squares = squares = 0.0
-    for start in range(0, a.size, BLOCK):
-        n = min(BLOCK, a.size - start)
-        p, d = x[:n], e[:n]
-        p[:] = a[start : start + n]
-        d[:] = b[start : start + n]
+    for p, q in _blocks(a, b):
         with np.errstate(invalid="ignore", over="ignore"):
-            np.subtract(p, d, out=d)
+            d = np.subtract(p, q)
             squares += _dot(p, p)
             error_squares += _dot(d, d)
         if not (math.isfinite(squares) and math.isfinite(error_squares)):
@@ -123,10 +114,27 @@ def errors(a: Array, b: Array) -> tuple[float, float, float] | None:
     return largest, math.sqrt(error_squares / a.size), math.sqrt(squares / a.size)
 
 
+_SAFE = (1e-10, 1e10)
+"""Between these sizes, squares of float32 numbers and of their rounding errors are float32 numbers."""
+
+
+def _blocks(a: Array, b: Array) -> Iterator[tuple[Array, Array]]:
+    """The two arrays block by block: in float32 where they are and where that is safe, else in float64."""
+    narrow = a.dtype == b.dtype == np.float32
+    if narrow:
+        with np.errstate(invalid="ignore", over="ignore"):
+            sizes = [math.sqrt(_dot(v[:BLOCK], v[:BLOCK]) / min(v.size, BLOCK)) for v in (a, b)]
+        narrow = all(_SAFE[0] < size < _SAFE[1] for size in sizes)
+    for start in range(0, a.size, BLOCK):
+        p, q = a[start : start + BLOCK], b[start : start + BLOCK]
+        yield (p, q) if narrow else (p.astype(np.float64), q.astype(np.float64))
+
+
 def _dot(a: Array, b: Array) -> float:
     """The sum of products, in rows so short that no library spreads them over threads: waiting for those costs more."""
     rows = a.size // _ROW * _ROW
-    return float(np.vecdot(a[:rows].reshape(-1, _ROW), b[:rows].reshape(-1, _ROW)).sum() + a[rows:] @ b[rows:])
+    long = np.vecdot(a[:rows].reshape(-1, _ROW), b[:rows].reshape(-1, _ROW)).sum(dtype=np.float64)
+    return float(long) + float(a[rows:] @ b[rows:])
 
 
 def excess(a: Array, b: Array, known: Figures, relative: float, absolute: float, share: Share | None) -> Excess:
