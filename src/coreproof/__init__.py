@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from coreproof.ship.app import app as app
     from coreproof.surgery.diagnose import diagnose as diagnose
     from coreproof.surgery.diagnose import repair as repair
-    from coreproof.surgery.diff import diff as diff
+    from coreproof.surgery.difference.diff import diff as diff
     from coreproof.surgery.edit import Edit as Edit
     from coreproof.surgery.edit import edit as edit
-    from coreproof.surgery.shrink import shrink as shrink
+    from coreproof.surgery.shrinking.shrink import shrink as shrink
     from coreproof.surgery.verbs.pipelines import join as join
     from coreproof.surgery.verbs.pipelines import split as split
     from coreproof.surgery.verbs.upgrading import upgrade as upgrade
@@ -46,7 +46,7 @@ _HOMES = {
     "diagnose": "coreproof.surgery.diagnose",
     "Edit": "coreproof.surgery.edit",
     "edit": "coreproof.surgery.edit",
-    "diff": "coreproof.surgery.diff",
+    "diff": "coreproof.surgery.difference.diff",
     "join": "coreproof.surgery.verbs.pipelines",
     "load": "coreproof.model.load",
     "patch_coremltools": "coreproof.run.patch",
@@ -55,7 +55,7 @@ _HOMES = {
     "repair": "coreproof.surgery.diagnose",
     "record": "coreproof.verify.recording",
     "session": "coreproof.run.session",
-    "shrink": "coreproof.surgery.shrink",
+    "shrink": "coreproof.surgery.shrinking.shrink",
     "split": "coreproof.surgery.verbs.pipelines",
     "upgrade": "coreproof.surgery.verbs.upgrading",
     "verify": "coreproof.verify.verify",

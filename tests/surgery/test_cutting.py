@@ -14,8 +14,8 @@ from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.load import load
 from coreproof.run.session import session
-from coreproof.surgery.cutting import Cutter, Plan, cutter
-from coreproof.surgery.inspect import inspect
+from coreproof.surgery.inspection.inspect import inspect
+from coreproof.surgery.shrinking.cutting import Cutter, Plan, cutter
 from coreproof.verify.inputs import random_sample
 from tests.surgery.test_diff import chain
 

@@ -15,7 +15,7 @@ from coreproof.errors import InputError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
-from coreproof.surgery.diff import Difference, diff
+from coreproof.surgery.difference.diff import Difference, diff
 
 WIDTH = 6
 

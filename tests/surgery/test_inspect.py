@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
-from coreproof.surgery.inspect import Inspection, inspect
+from coreproof.surgery.inspection.inspect import Inspection, inspect
 from tests.convert.coreml_to_onnx.mlprogram.programs import mil
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import layer, network
 

@@ -14,10 +14,10 @@ from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
 from coreproof.model.load import load
 from coreproof.run.session import session
-from coreproof.surgery.cutting import Plan, cutter
-from coreproof.surgery.divergence import Divergence, clashing, loud_problem
-from coreproof.surgery.inspect import inspect
-from coreproof.surgery.shrink import Search, shrink
+from coreproof.surgery.inspection.inspect import inspect
+from coreproof.surgery.shrinking.cutting import Plan, cutter
+from coreproof.surgery.shrinking.divergence import Divergence, clashing, loud_problem
+from coreproof.surgery.shrinking.shrink import Search, shrink
 from tests.surgery.test_diff import chain
 
 LONG = "crcrcrcrcr crcrcrcrcr crcrcrcrcr crcrcrcrcr "

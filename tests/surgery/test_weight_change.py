@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from coreproof.surgery.weight_change import weight_change
+from coreproof.surgery.difference.weight_change import weight_change
 
 RNG = np.random.default_rng(0)
 CONV = RNG.normal(size=(16, 3, 5, 5)).astype(np.float32)

@@ -56,7 +56,7 @@ def command(
     from coreproof.cli.progress import progress
     from coreproof.model.load import load
     from coreproof.surgery.diagnose import diagnose
-    from coreproof.surgery.photographs import find_photos
+    from coreproof.surgery.source.photographs import find_photos
 
     source = None if against is None else load(against, trust=trust)
     feeding = feeding_from(

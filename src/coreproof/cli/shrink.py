@@ -24,8 +24,8 @@ from coreproof.errors import InputError
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
-    from coreproof.surgery.cutting import Plan
-    from coreproof.surgery.shrink import Search
+    from coreproof.surgery.shrinking.cutting import Plan
+    from coreproof.surgery.shrinking.shrink import Search
 
 _SUFFIXES = {"onnx": ".onnx", "neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}
 
@@ -63,8 +63,8 @@ def command(
       coreproof shrink net.mlpackage --while "! python run_it.py {}"
     """
     from coreproof.model.load import load
-    from coreproof.surgery.cutting import cutter
-    from coreproof.surgery.shrink import Search
+    from coreproof.surgery.shrinking.cutting import cutter
+    from coreproof.surgery.shrinking.shrink import Search
 
     if test is not None and against is not None:
         raise InputError(
@@ -105,7 +105,7 @@ def _fault(
 ) -> Iterator[Evidence]:
     """Gives the search its test, and how the fault is told of the part that is left."""
     from coreproof.model.load import load
-    from coreproof.surgery.divergence import Divergence, clashing, loud_problem
+    from coreproof.surgery.shrinking.divergence import Divergence, clashing, loud_problem
 
     if test is not None:
         with tempfile.TemporaryDirectory(prefix="coreproof-") as scratch:
@@ -224,7 +224,7 @@ class _Log:
 
     def plan(self, otherwise: Plan) -> Plan:
         """Where a search goes on."""
-        from coreproof.surgery.cutting import Plan
+        from coreproof.surgery.shrinking.cutting import Plan
 
         return otherwise if self._best is None else Plan.from_json(self._best)
 

@@ -230,15 +230,15 @@ def _near(name: str, names: Sequence[str]) -> str:
 def open_body(model: Model) -> Body:
     """Opens a model for surgery; EditError for a format that cannot be operated on."""
     if model.format == "onnx":
-        from coreproof.surgery.onnx import OnnxBody
+        from coreproof.surgery.bodies.onnx import OnnxBody
 
         return OnnxBody(model)
     if model.format == "neuralnetwork":
-        from coreproof.surgery.network import NetworkBody
+        from coreproof.surgery.bodies.network import NetworkBody
 
         return NetworkBody(model)
     if model.format == "mlprogram":
-        from coreproof.surgery.program import ProgramBody
+        from coreproof.surgery.bodies.program import ProgramBody
 
         return ProgramBody(model)
     raise EditError(

@@ -114,7 +114,7 @@ def _features(model: Model) -> list[str]:
 
 
 def _loud(model: Model) -> list[Problem]:
-    from coreproof.surgery.inspect import inspect
+    from coreproof.surgery.inspection.inspect import inspect
 
     return [problem for problem in inspect(model).problems if problem.loud]
 

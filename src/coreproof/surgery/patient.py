@@ -17,11 +17,11 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node
 from coreproof.run.session import session
 from coreproof.surgery.edit import Edit, edit
-from coreproof.surgery.feeds import Feeds, candidates
-from coreproof.surgery.inspect import Inspection, inspect
+from coreproof.surgery.inspection.inspect import Inspection, inspect
 from coreproof.surgery.problem import Problem
-from coreproof.surgery.source_batch import one_at_a_time
-from coreproof.surgery.source_grid import with_meant_grid
+from coreproof.surgery.source.feeds import Feeds, candidates
+from coreproof.surgery.source.source_batch import one_at_a_time
+from coreproof.surgery.source.source_grid import with_meant_grid
 from coreproof.verify.verify import Row, Verification, as_array, verify
 
 _NEGLIGIBLE = 2e-5
@@ -171,7 +171,7 @@ class Patient:
         """On how many of the photos the best score is not at the right class; None where that cannot be said."""
         if not (self.classes and self.photos and self.runs):
             return None
-        from coreproof.surgery.photographs import misclassified
+        from coreproof.surgery.source.photographs import misclassified
 
         return misclassified(self.model, self.photos, self.classes, self.feeding)
 
@@ -252,7 +252,7 @@ class Patient:
     @cached_property
     def twin(self) -> Model | None:
         """The source carried to the model's own format anew, where it can be."""
-        from coreproof.surgery.twin import twin_of
+        from coreproof.surgery.source.twin import twin_of
 
         return twin_of(self)
 

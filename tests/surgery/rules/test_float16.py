@@ -14,7 +14,7 @@ from coreproof.surgery.diagnose import Diagnosis, diagnose
 from coreproof.surgery.edit import Edit, edit
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules.float16 import float16
-from coreproof.surgery.source_weights import weights_before
+from coreproof.surgery.source.source_weights import weights_before
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

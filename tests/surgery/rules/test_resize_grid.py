@@ -14,7 +14,7 @@ from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel
 from coreproof.run.session import session
 from coreproof.surgery.diagnose import diagnose
-from coreproof.surgery.source_grid import bilinear_kernel, with_meant_grid
+from coreproof.surgery.source.source_grid import bilinear_kernel, with_meant_grid
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import network
 from tests.surgery.rules.patients import (
     assert_cured,

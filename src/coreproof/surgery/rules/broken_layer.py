@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from coreproof.surgery.counterpart import of_attributes
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.problem import Problem
 from coreproof.surgery.rules import rule
 from coreproof.surgery.rules.other_than_source import CAUSES, rule_name
+from coreproof.surgery.source.counterpart import of_attributes
+from coreproof.surgery.source.twin import Difference, all_differences
 from coreproof.surgery.trial import before, helps, loud
-from coreproof.surgery.twin import Difference, all_differences
 
 _MOST = 60
 """Changes that are tried: a model with more differences was not made from this source in this way."""

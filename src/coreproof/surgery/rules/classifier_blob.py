@@ -8,7 +8,7 @@ from math import prod
 from coreproof.model.coreml import CoreMLModel
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
-from coreproof.surgery.inspect_names import score_blob
+from coreproof.surgery.inspection.names import score_blob
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
 from coreproof.surgery.trial import loud

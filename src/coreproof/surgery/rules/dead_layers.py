@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coreproof.surgery.finding import Suspicion
-from coreproof.surgery.inspect_names import dead_layers as lead_nowhere
+from coreproof.surgery.inspection.names import dead_layers as lead_nowhere
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
 from coreproof.surgery.trial import loud

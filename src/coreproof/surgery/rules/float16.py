@@ -24,7 +24,7 @@ from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
-from coreproof.surgery.source_weights import is_extreme, stored_halves, weights_before
+from coreproof.surgery.source.source_weights import is_extreme, stored_halves, weights_before
 from coreproof.verify.half import HalfReport, half
 from coreproof.verify.lost import stores_halves
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from coreproof.model.coreml import CoreMLModel
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
-from coreproof.surgery.inspect_target import SYSTEMS, needed_version
+from coreproof.surgery.inspection.target import SYSTEMS, needed_version
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
 from coreproof.surgery.trial import loud

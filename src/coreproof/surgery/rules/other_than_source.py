@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from coreproof.errors import CoreproofError
-from coreproof.surgery.counterpart import hypotheses, missing_biases
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
+from coreproof.surgery.source.counterpart import hypotheses, missing_biases
+from coreproof.surgery.source.twin import Difference, differences
 from coreproof.surgery.trial import MUCH_BETTER
-from coreproof.surgery.twin import Difference, differences
 from coreproof.verify.verify import Row
 
 _MOST = 150

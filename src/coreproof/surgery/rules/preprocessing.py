@@ -18,8 +18,8 @@ from coreproof.run.predict import feed, probabilities, scores
 from coreproof.run.session import Session, session
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
-from coreproof.surgery.preprocessing import PLAUSIBLE, Affine, own_affine, picture_input, remedies, wanted_affine
 from coreproof.surgery.rules import rule
+from coreproof.surgery.source.preprocessing import PLAUSIBLE, Affine, own_affine, picture_input, remedies, wanted_affine
 
 _CAUSE = "scale, bias, mean, std or channel order were forgotten, or taken from another model, when it was converted"
 SCREENED = 16

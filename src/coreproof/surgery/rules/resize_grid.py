@@ -10,7 +10,7 @@ from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
-from coreproof.surgery.source_grid import bilinear_kernel
+from coreproof.surgery.source.source_grid import bilinear_kernel
 from coreproof.surgery.trial import MUCH_BETTER, stretch_nodes
 from coreproof.verify.verify import Row
 

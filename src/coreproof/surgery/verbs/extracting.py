@@ -9,7 +9,7 @@ from coreproof.model.coreml import CoreMLModel
 from coreproof.model.graph import Graph, Node
 from coreproof.surgery.body import Body
 from coreproof.surgery.edit import verb
-from coreproof.surgery.inspect_names import wanted_outputs
+from coreproof.surgery.inspection.names import wanted_outputs
 
 Types = Mapping[str, tuple[str, tuple[int, ...]]]
 
@@ -117,7 +117,7 @@ def _types(body: Body, names: Sequence[str]) -> Types:
     """dtype and shape of values, as an input declares them: from the graph where it says so, else from one run."""
     model = body.model
     if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
-        from coreproof.surgery.network_features import array_shape, blob_shapes
+        from coreproof.surgery.bodies.network_features import array_shape, blob_shapes
 
         blobs = blob_shapes(model) if names else {}
         known: dict[str, tuple[str, tuple[int, ...]]] = {

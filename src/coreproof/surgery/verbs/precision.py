@@ -15,8 +15,8 @@ def widen(body: Body, layers: Sequence[str] | str) -> None:
 
     The layers keep their names. Their weights are widened as they are stored; ``set`` gives them what they were before.
     """
-    from coreproof.surgery.program import ProgramBody
-    from coreproof.surgery.widen import widen_body
+    from coreproof.surgery.bodies.program import ProgramBody
+    from coreproof.surgery.bodies.widen import widen_body
 
     if not isinstance(body, ProgramBody):
         raise EditError(

@@ -1,0 +1,1 @@
+"""The bodies: surgery on the stored form of each format."""

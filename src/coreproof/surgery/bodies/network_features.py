@@ -1,0 +1,186 @@
+"""What a NeuralNetwork says about its inputs and outputs, edited: declared, renamed, taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from coreproof.errors import EditError
+from coreproof.model.coreml import CoreMLModel
+from coreproof.model.coreml_proto import FeatureTypes_pb2
+from coreproof.model.wire import field_bytes, records
+
+ARRAY_TYPES = {
+    "float32": FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
+    "float64": FeatureTypes_pb2.ArrayFeatureType.DOUBLE,
+    "int32": FeatureTypes_pb2.ArrayFeatureType.INT32,
+    "float16": FeatureTypes_pb2.ArrayFeatureType.FLOAT16,
+}
+FLOAT16_VERSION = 7
+"""The first specification version (iOS 16) that has float16 features."""
+
+_EXACT = 1
+"""``arrayInputShapeMapping``: arrays keep their rank; else they become [Seq, Batch, C, H, W]."""
+
+
+def described(spec: Any) -> Iterator[Any]:
+    """Every FeatureDescription of the model."""
+    description = spec.description
+    yield from description.input
+    yield from description.output
+    yield from description.trainingInput
+
+
+def rename(spec: Any, old: str, new: str) -> None:
+    """Another name for a feature, wherever the description says it."""
+    for feature in described(spec):
+        if feature.name == old:
+            feature.name = new
+    for field in ("predictedFeatureName", "predictedProbabilitiesName"):
+        if getattr(spec.description, field) == old:
+            setattr(spec.description, field, new)
+
+
+def keeps_rank(model: CoreMLModel) -> bool:
+    """Whether arrays enter the network in the rank that they are declared in."""
+    return bool(model.spec.specificationVersion >= 4 and model.network.arrayInputShapeMapping == _EXACT)
+
+
+def blob_shapes(model: CoreMLModel) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of the blobs, as far as they can be followed from layer to layer."""
+    from coreproof.surgery.inspection.inspect import inspect
+
+    return inspect(model).shapes
+
+
+def array_shape(model: CoreMLModel, blob: Sequence[int]) -> list[int]:
+    """How a blob's shape is declared: older networks leave out sequence and batch, and height and width where all are 1."""
+    if keeps_rank(model) or len(blob) != 5 or tuple(blob[:2]) != (1, 1):
+        return list(blob)
+    return list(blob[2:3] if tuple(blob[3:]) == (1, 1) else blob[2:])
+
+
+# outputs
+
+
+def declare_output(model: CoreMLModel, value: str, instead_of: str | None) -> None:
+    """A multi-array output with the shape that its layers give it; a declared output of that name keeps its kind and dtype."""
+    outputs = model.spec.description.output
+    place = next((f for f in outputs if f.name == (instead_of or value)), None)
+    if instead_of is not None and place is None:
+        raise EditError(
+            f"there is no output {instead_of!r}",
+            where=model.name,
+            expected=", ".join(f.name for f in outputs),
+            found=instead_of,
+        )
+    if place is None:
+        place = outputs.add()
+    elif instead_of is not None and instead_of != value:
+        if instead_of == model.spec.description.predictedProbabilitiesName:
+            model.spec.description.predictedProbabilitiesName = ""
+        _refuse_label(model.spec, instead_of)
+    blob = blob_shapes(model).get(value, ())
+    if place.name == value and place.type.WhichOneof("Type") == "imageType":
+        if len(blob) >= 2:
+            place.type.imageType.height, place.type.imageType.width = blob[-2:]
+        return
+    known = place.type.multiArrayType.dataType if place.name == value else 0
+    optional = place.type.isOptional
+    if place.name != value:
+        place.ClearField("shortDescription")
+    place.name = value
+    place.type.Clear()
+    place.type.isOptional = optional
+    place.type.multiArrayType.dataType = known or FeatureTypes_pb2.ArrayFeatureType.FLOAT32
+    place.type.multiArrayType.shape.extend(array_shape(model, blob))
+
+
+def _refuse_label(spec: Any, name: str) -> None:
+    if name == spec.description.predictedFeatureName and spec.WhichOneof("Type") == "neuralNetworkClassifier":
+        raise EditError(
+            f"output {name!r} is the label that the classifier predicts",
+            expected="an output that is not the label",
+            found=name,
+            fix="a classifier always has its label; other outputs can be added beside it",
+        )
+
+
+def drop_output(spec: Any, name: str) -> None:
+    """Takes an output away; a classifier keeps its label."""
+    _refuse_label(spec, name)
+    outputs = spec.description.output
+    if len(outputs) == 1 and outputs[0].name == name:
+        raise EditError(f"{name!r} is the only output", fix="declare another output first")
+    _drop(outputs, name, "output")
+    if spec.description.predictedProbabilitiesName == name:
+        spec.description.predictedProbabilitiesName = ""
+
+
+def unclassified(model: CoreMLModel) -> CoreMLModel:
+    """A classifier or regressor as a plain network with the outputs that its layers make, spelled as it was."""
+    fields, kind = model.spec.DESCRIPTOR.fields_by_name, model.kind
+    plain = fields["neuralNetwork"]
+    shared = {f.number for f in plain.message_type.fields if f.name != "updateParams"}
+    data = b""
+    for record in records(model.stored()):
+        if record.number == fields[kind].number:
+            kept = b"".join(r.data for r in records(record.payload) if r.number in shared)
+            data += field_bytes(plain.number, kept)
+        else:
+            data += record.data
+    spec = type(model.spec).FromString(data)
+    made = {name for layer in spec.neuralNetwork.layers for name in layer.output}
+    description = spec.description
+    for place in reversed(range(len(description.output))):
+        feature = description.output[place]
+        if feature.name not in made or feature.type.WhichOneof("Type") not in ("multiArrayType", "imageType"):
+            del description.output[place]
+    description.predictedFeatureName = description.predictedProbabilitiesName = ""
+    return CoreMLModel(
+        spec, name=model.name, folder=model.folder, notes=model.notes, provenance=model.provenance, origin=data
+    )
+
+
+# inputs
+
+
+def declare_input(model: CoreMLModel, value: str, shape: Sequence[int], dtype: str) -> None:
+    """A multi-array input of a fixed shape; float16 makes the specification version 7, the first that has it."""
+    if dtype not in ARRAY_TYPES:
+        raise EditError(f"an input cannot be {dtype}", expected=", ".join(ARRAY_TYPES), found=dtype)
+    if not keeps_rank(model) and len(shape) not in (1, 3, 5):
+        raise EditError(
+            f"input {value!r} has a shape that its network cannot read",
+            where=model.name,
+            expected="[C], [C, H, W] or [Seq, Batch, C, H, W] (the network maps arrays to rank 5)",
+            found=list(shape),
+        )
+    inputs = model.spec.description.input
+    feature = next((f for f in inputs if f.name == value), None)
+    if feature is None:
+        feature = inputs.add(name=value)
+    optional = feature.type.isOptional
+    feature.type.Clear()
+    feature.type.isOptional = optional
+    feature.type.multiArrayType.dataType = ARRAY_TYPES[dtype]
+    feature.type.multiArrayType.shape.extend(int(n) for n in shape)
+    if dtype == "float16":
+        model.spec.specificationVersion = max(model.spec.specificationVersion, FLOAT16_VERSION)
+
+
+def drop_input(spec: Any, name: str) -> None:
+    """Takes an input away, and the preprocessing that is stored for it."""
+    _drop(spec.description.input, name, "input")
+    preprocessing = getattr(spec, spec.WhichOneof("Type")).preprocessing
+    for place in reversed(range(len(preprocessing))):
+        if preprocessing[place].featureName == name:
+            del preprocessing[place]
+
+
+def _drop(features: Any, name: str, kind: str) -> None:
+    for place, feature in enumerate(features):
+        if feature.name == name:
+            del features[place]
+            return
+    raise EditError(f"there is no {kind} {name!r}", expected=", ".join(f.name for f in features), found=name)

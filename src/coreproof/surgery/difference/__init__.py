@@ -1,0 +1,1 @@
+"""Difference: what distinguishes two versions of a model."""

@@ -1,0 +1,1 @@
+"""Shrinking: the smallest model that still shows a fault."""

@@ -1,0 +1,228 @@
+"""Cuts an ML Program: the operations that are kept, the constants that they read, and a weight file with those alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from coreproof.errors import EditError
+from coreproof.model.base import Model
+from coreproof.model.coreml import CoreMLModel
+from coreproof.model.coreml_graph import MIL_DTYPES
+from coreproof.model.coreml_proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
+from coreproof.surgery.shrinking.cutting import Cutter, Plan, Slice, Step, resolve
+
+_ARRAYS = {
+    "float16": FeatureTypes_pb2.ArrayFeatureType.FLOAT16,
+    "float32": FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
+    "int32": FeatureTypes_pb2.ArrayFeatureType.INT32,
+}
+"""The dtypes that a feature can have."""
+_HALF_FEATURES_SINCE = 7
+"""The specification version from which features may be float16."""
+
+
+class ProgramCutter(Cutter):
+    """Operations declare the types of what they make, so that a cut needs no inference."""
+
+    _operations: dict[str, Any]
+    _constants: dict[str, Any]
+    _types: dict[str, Any]
+    _function: str
+
+    @classmethod
+    def of(cls, model: Model) -> ProgramCutter:
+        """Reads the operations of the main function."""
+        assert isinstance(model, CoreMLModel)
+        program = model.spec.mlProgram
+        chosen = model.spec.description.defaultFunctionName or "main"
+        chosen = chosen if chosen in program.functions else next(iter(program.functions))
+        function = program.functions[chosen]
+        block = function.block_specializations[function.opset]
+        types = {named.name: named.type for named in function.inputs}
+        constants, operations, steps = dict[str, Any](), dict[str, Any](), []
+        for operation in block.operations:
+            types.update({output.name: output.type for output in operation.outputs})
+            makes = tuple(output.name for output in operation.outputs)
+            if operation.type == "const" or operation.type.startswith("constexpr_"):
+                constants.update(dict.fromkeys(makes, operation))
+                continue
+            name = makes[0] if makes else operation.type
+            while name in operations:
+                name += "#"
+            operations[name] = operation
+            reads = tuple(dict.fromkeys(n for n in _reads(operation) if n not in constants))
+            steps.append(Step(name, operation.type, reads, makes))
+        found = cls(
+            model,
+            tuple(steps),
+            tuple(named.name for named in function.inputs),
+            tuple(block.outputs),
+            {name: shape for name, t in types.items() if (shape := _shape(t)) is not None},
+            {name: dtype for name, t in types.items() if (dtype := _dtype(t)) in _ARRAYS},
+        )
+        found._operations, found._constants, found._types, found._function = operations, constants, types, chosen
+        return found
+
+    def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        stored = _dtype(self._types[name])
+        if stored not in _ARRAYS or not shape:
+            return
+        super().learn(name, shape, stored)
+        fixed = MIL_pb2.ValueType()
+        fixed.tensorType.dataType = self._types[name].tensorType.dataType
+        fixed.tensorType.rank = len(shape)
+        for length in shape:
+            fixed.tensorType.dimensions.add().constant.size = length
+        self._types[name] = fixed
+
+    def build(self, plan: Plan) -> CoreMLModel:
+        """The sub-model in a folder of its own, whose weight file holds what it reads."""
+        assert isinstance(self.model, CoreMLModel)
+        if plan.shapes:
+            raise EditError("the operations of an ML Program declare their shapes; inputs cannot be made smaller")
+        cut, around = self.slice(plan), dict(plan.bypassed)
+        whole = self.model.spec
+        spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
+        spec.mlProgram.version = whole.mlProgram.version
+        opset = whole.mlProgram.functions[self._function].opset
+        function = spec.mlProgram.functions[self._function]
+        function.opset = opset
+        block = function.block_specializations[opset]
+        kept = [self._operations[step.name] for step in cut.steps]
+        for constant in self._read_constants([*kept, *(o for o in cut.outputs if o in self._constants)]):
+            block.operations.add().CopyFrom(constant)
+        for operation in kept:
+            block.operations.add().CopyFrom(operation)
+            _rename(block.operations[-1], around)
+        block.outputs.extend(cut.outputs if plan.outputs else self.whole_outputs)
+        for name in cut.inputs:
+            function.inputs.add(name=name).type.CopyFrom(self._types[name])
+        self._describe(spec, plan, cut)
+        return self._with_weights(spec, block)
+
+    def _read_constants(self, readers: Iterable[Any]) -> list[Any]:
+        """The constants that operations read, in an order in which each follows what it reads itself."""
+        found: dict[int, Any] = {}
+
+        def visit(name: str) -> None:
+            operation = self._constants.get(name)
+            if operation is not None and id(operation) not in found:
+                for read in _reads(operation):
+                    visit(read)
+                found[id(operation)] = operation
+
+        for reader in readers:
+            for name in [reader] if isinstance(reader, str) else _reads(reader):
+                visit(name)
+        return list(found.values())
+
+    def _describe(self, spec: Any, plan: Plan, cut: Slice) -> None:
+        assert isinstance(self.model, CoreMLModel)
+        whole = self.model.spec.description
+        given = {f.name: f for f in (*whole.input, *whole.output, *whole.state)}
+        states = {f.name for f in whole.state}
+        for name in cut.inputs:
+            owner = spec.description.state if name in states else spec.description.input
+            owner.add().CopyFrom(given[name] if name in self.inputs and name in given else self._feature(name))
+        if not plan.outputs:
+            spec.description.output.extend(whole.output)
+            spec.description.predictedFeatureName = whole.predictedFeatureName
+            spec.description.predictedProbabilitiesName = whole.predictedProbabilitiesName
+        for name in cut.outputs if plan.outputs else ():
+            spec.description.output.add().CopyFrom(given[name] if name in given else self._feature(name))
+        features = (*spec.description.input, *spec.description.output)
+        if any(f.type.multiArrayType.dataType == FeatureTypes_pb2.ArrayFeatureType.FLOAT16 for f in features):
+            spec.specificationVersion = max(spec.specificationVersion, _HALF_FEATURES_SINCE)
+
+    def _feature(self, name: str) -> Any:
+        dtype = self.dtypes.get(name)
+        if dtype is None:
+            raise EditError(
+                f"the value {name!r} cannot be a feature",
+                where=self.model.name,
+                expected=" or ".join(_ARRAYS),
+                found=_dtype(self._types[name]) if name in self._types else "a value that nothing makes",
+            )
+        feature = Model_pb2.FeatureDescription(name=name)
+        feature.type.multiArrayType.dataType = _ARRAYS[dtype]
+        feature.type.multiArrayType.shape.extend(self.shapes.get(name, ()))
+        return feature
+
+    def _with_weights(self, spec: Any, block: Any) -> CoreMLModel:
+        """The model with the blobs that it reads copied to a fresh weight file, each where its constant now says."""
+        assert isinstance(self.model, CoreMLModel)
+        values = [v for operation in all_operations(block.operations) for v in _blob_values(operation)]
+        if not values:
+            return CoreMLModel(spec, name=self.model.name)
+        scratch = TemporaryDirectory(prefix="coreproof-", ignore_cleanup_errors=True)
+        folder = Path(scratch.name)
+        for file_name in dict.fromkeys(v.fileName for v in values):
+            own = [v for v in values if v.fileName == file_name]
+            target = folder / file_name.removeprefix("@model_path/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            offsets = self.model.weight_file(file_name).copy_blobs(target, [int(v.offset) for v in own])
+            for value in own:
+                value.offset = offsets[int(value.offset)]
+        return CoreMLModel(spec, name=self.model.name, folder=folder, keep_alive=scratch)
+
+
+def all_operations(operations: Iterable[Any]) -> Iterator[Any]:
+    """The operations with those of nested blocks."""
+    for operation in operations:
+        yield operation
+        for block in operation.blocks:
+            yield from all_operations(block.operations)
+
+
+def _blob_values(operation: Any) -> Iterator[Any]:
+    for value in operation.attributes.values():
+        if value.WhichOneof("value") == "blobFileValue":
+            yield value.blobFileValue
+    for argument in operation.inputs.values():
+        for binding in argument.arguments:
+            if binding.WhichOneof("binding") == "value" and binding.value.WhichOneof("value") == "blobFileValue":
+                yield binding.value.blobFileValue
+
+
+def _reads(operation: Any) -> Iterator[str]:
+    """What an operation reads, from inside its nested blocks too."""
+    for argument in operation.inputs.values():
+        for binding in argument.arguments:
+            if binding.WhichOneof("binding") == "name":
+                yield binding.name
+    for block in operation.blocks:
+        inner = {o.name for op in block.operations for o in op.outputs} | {named.name for named in block.inputs}
+        for name in (*(r for op in block.operations for r in _reads(op)), *block.outputs):
+            if name not in inner:
+                yield name
+
+
+def _rename(operation: Any, around: dict[str, str]) -> None:
+    if not around:
+        return
+    for argument in operation.inputs.values():
+        for binding in argument.arguments:
+            if binding.WhichOneof("binding") == "name":
+                binding.name = resolve(around, binding.name)
+    for block in operation.blocks:
+        for inner in block.operations:
+            _rename(inner, around)
+        block.outputs[:] = [resolve(around, name) for name in block.outputs]
+
+
+def _shape(value_type: Any) -> tuple[int, ...] | None:
+    if value_type.WhichOneof("type") != "tensorType":
+        return None
+    dims = value_type.tensorType.dimensions
+    if not dims or any(d.WhichOneof("dimension") != "constant" for d in dims):
+        return None
+    return tuple(int(d.constant.size) for d in dims)
+
+
+def _dtype(value_type: Any) -> str:
+    if value_type.WhichOneof("type") != "tensorType":
+        return str(value_type.WhichOneof("type"))
+    return MIL_DTYPES.get(value_type.tensorType.dataType, "?")

@@ -1,0 +1,197 @@
+"""Cutting: sub-models described by a plan (where they begin, where they end, what is skipped) and built from it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from coreproof.errors import CoreproofError, EditError
+from coreproof.model.base import Model
+
+_TAPPED = 64
+"""Values that are brought out at a time."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sub-model. ``outputs`` empty: the model's own outputs, whatever they are made into (labels, dictionaries).
+
+    ``inputs`` are inner values that are fed from outside instead of being made; the model's own inputs stay where they are
+    read. ``bypassed`` says, for the outputs of layers that are skipped, which value stands in for each.
+    ``shapes`` gives inputs another shape than they have in the whole model.
+    """
+
+    outputs: tuple[str, ...] = ()
+    inputs: frozenset[str] = frozenset()
+    bypassed: tuple[tuple[str, str], ...] = ()
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as the file that a search goes on from holds it."""
+        return {
+            "outputs": list(self.outputs),
+            "inputs": sorted(self.inputs),
+            "bypassed": [list(pair) for pair in self.bypassed],
+            "shapes": [[name, list(shape)] for name, shape in self.shapes],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Plan:
+        """The plan that ``to_json`` wrote."""
+        return cls(
+            tuple(document["outputs"]),
+            frozenset(document["inputs"]),
+            tuple((a, b) for a, b in document["bypassed"]),
+            tuple((name, tuple(shape)) for name, shape in document["shapes"]),
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer as cutting sees it: the values that it reads (constants left out) and makes."""
+
+    name: str
+    operator: str
+    reads: tuple[str, ...]
+    makes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What a plan leaves: its layers in order, the inputs and the outputs that they have."""
+
+    steps: tuple[Step, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """What the smaller of two slices is smaller in."""
+        return len(self.steps), len(self.inputs), len(self.outputs)
+
+
+@dataclass
+class Cutter(ABC):
+    """A model that can be cut. ``shapes`` and ``dtypes`` are those of its values, as far as they are known.
+
+    ``whole_outputs`` are the values that its own outputs are made from.
+    """
+
+    model: Model
+    steps: tuple[Step, ...]
+    inputs: tuple[str, ...]
+    whole_outputs: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    _makers: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._makers = {name: i for i, step in enumerate(self.steps) for name in step.makes}
+
+    def slice(self, plan: Plan) -> Slice:
+        """The layers that the plan's outputs need, and which inputs those read."""
+        around = dict(plan.bypassed)
+        outputs = plan.outputs or self.whole_outputs
+        wanted, kept, inputs = [resolve(around, name) for name in outputs], set[int](), dict[str, None]()
+        while wanted:
+            name = wanted.pop()
+            index = self._makers.get(name)
+            if name in plan.inputs or name in self.inputs:
+                inputs[name] = None
+            elif index is not None and index not in kept:
+                kept.add(index)
+                wanted += [resolve(around, read) for read in self.steps[index].reads]
+        order = [*self.inputs, *self._makers]
+        return Slice(
+            tuple(_reading(self.steps[i], around) for i in sorted(kept)),
+            tuple(sorted(inputs, key=order.index)),
+            tuple(dict.fromkeys(resolve(around, name) for name in outputs)),
+        )
+
+    def can_feed(self, name: str) -> bool:
+        """Whether a value can be made an input: it is made by a layer, and its shape and dtype are known."""
+        return name in self._makers and name in self.shapes and name in self.dtypes
+
+    def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        """Notes the shape that a value had when the model ran, where the file does not say it."""
+        self.shapes[name] = shape
+        self.dtypes.setdefault(name, dtype)
+
+    def same_type(self, one: str, other: str) -> bool:
+        """Whether one value can stand in for another."""
+        shape = self.shapes.get(one)
+        return shape is not None and shape == self.shapes.get(other) and self.dtypes.get(one) == self.dtypes.get(other)
+
+    def leaving(self, steps: Collection[Step], rest: Collection[Step], outputs: Sequence[str]) -> list[str]:
+        """The values that ``steps`` make for the ``rest`` or for the outputs."""
+        read = {name for step in rest for name in step.reads} | set(outputs)
+        return [name for step in steps for name in step.makes if name in read]
+
+    @abstractmethod
+    def build(self, plan: Plan) -> Model:
+        """The sub-model. Raises EditError where the format cannot hold it."""
+
+    def shape_of(self, plan: Plan, name: str) -> tuple[int, ...]:
+        """The shape in which an input is declared."""
+        return dict(plan.shapes).get(name) or self.shapes[name]
+
+
+def _reading(step: Step, around: Mapping[str, str]) -> Step:
+    """The layer with what it reads where layers before it are skipped."""
+    return replace(step, reads=tuple(dict.fromkeys(resolve(around, name) for name in step.reads)))
+
+
+def resolve(around: Mapping[str, str], name: str) -> str:
+    """The value that stands in for ``name`` where layers are skipped."""
+    seen = set()
+    while name in around and name not in seen:
+        seen.add(name)
+        name = around[name]
+    return name
+
+
+def cutter(model: Model) -> Cutter:
+    """Makes a model ready to be cut. Raises EditError for a format that has no layers to cut at."""
+    if model.format == "onnx":
+        from coreproof.surgery.shrinking.cut_onnx import OnnxCutter
+
+        return _learned(OnnxCutter.of(model))
+    if model.format == "neuralnetwork":
+        from coreproof.surgery.shrinking.cut_network import NetworkCutter
+
+        return NetworkCutter.of(model)
+    if model.format == "mlprogram":
+        from coreproof.surgery.shrinking.cut_program import ProgramCutter
+
+        return _learned(ProgramCutter.of(model))
+    raise EditError(
+        f"a {model.format} model cannot be cut",
+        where=model.name,
+        expected="an ONNX, NeuralNetwork or ML Program model",
+        found=model.format,
+        fix="convert a PyTorch model to ONNX first; split a pipeline into its stages",
+    )
+
+
+def _learned(found: Cutter) -> Cutter:
+    """With the shapes that values have when the model runs on random inputs, where nothing else says them."""
+    unknown = [name for step in found.steps for name in step.makes if not found.can_feed(name)]
+    if not unknown:
+        return found
+    from coreproof.run.session import session
+    from coreproof.verify.inputs import random_sample
+
+    # a model that does not run is cut where its shapes are declared
+    with suppress(CoreproofError), session(found.model) as running:
+        fed = random_sample(found.model.signature, found.model.signature)[0]
+        taps = [name for name in unknown if name in running.tappable]
+        for start in range(0, len(taps), _TAPPED):
+            names = taps[start : start + _TAPPED]
+            made = running.run(fed, names)
+            for name in names:
+                if hasattr(made[name], "shape"):
+                    found.learn(name, tuple(made[name].shape), str(made[name].dtype))
+    return found

@@ -1,0 +1,1 @@
+"""What the source tells about a model: how it is fed, what each layer ought to hold."""
