@@ -161,7 +161,8 @@ def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> 
 
 def _replaced(node: Node, key: str, array: Array, origin: Held, fit: Array) -> Difference:
     words = f"{key} is not {origin.words} of the source: {weight_change(key, fit, array).words or 'other numbers'}"
-    value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
+    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and the trial shows it
+        value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
     kind = "weight" if array.ndim > 1 or key == "gamma" else "bias"
     return Difference(node.name, node.operator, kind, key, words, (_set(node, key, value),))
 
