@@ -28,7 +28,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint notebooks bench conformance-apple conformance-onnx clean
+.PHONY: help setup demo test lint docs notebooks bench conformance-apple conformance-onnx clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -40,7 +40,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "coreproof needs Python 3.11 or later; say which: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch,view,demo,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch,view,demo,dev,docs]'
 	@touch $@
 
 demo: $(READY) ## Prove EfficientNet-Lite0 on real photos; writes build/demo/index.html and build/demo/proof.json.
@@ -62,6 +62,9 @@ $(BENCH_READY): benchmarks/requirements.txt
 
 notebooks: $(READY) ## Run the notebooks from top to bottom; writes build/notebooks/*.html.
 	$(BIN)/python -m nbconvert --execute --to html --output-dir build/notebooks notebooks/*.ipynb
+
+docs: $(READY) ## Build the documentation site into build/site; a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(READY) $(BENCH_READY) ## Measure conversion and latency beside the peers; writes benchmarks/RESULTS.md.
 	$(BIN)/python -m benchmarks.bench --peers $(BENCH_VENV)/bin/python $(ARGS)

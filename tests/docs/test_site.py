@@ -1,0 +1,59 @@
+"""The documentation site builds without a warning, asks no other host for anything, and its reference is complete."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import coreproof
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+REQUESTED = re.compile(
+    r"""<(?:script|img|iframe|source|video|audio)\b[^>]*\bsrc=["']?(?:https?:)?//[^"'\s>]+"""
+    r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preload|preconnect|icon|manifest))[^>]*\bhref=["']?(?:https?:)?//[^"'\s>]+"""
+)
+IN_STYLES = re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)\"']+")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    pytest.importorskip("mkdocs", reason="the docs extra is not installed")
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
+        cwd=REPOSITORY,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "WARNING" not in built.stderr
+    return folder
+
+
+def test_no_page_asks_another_host(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 15
+    assert {p.name: found for p in pages if (found := REQUESTED.findall(p.read_text(encoding="utf-8")))} == {}
+    styles = list(site.rglob("*.css"))
+    assert {p.name: found for p in styles if (found := IN_STYLES.findall(p.read_text(encoding="utf-8")))} == {}
+
+
+def test_what_a_request_looks_like() -> None:
+    assert REQUESTED.search('<link rel="stylesheet" href="https://fonts.example/css?family=Roboto">')
+    assert REQUESTED.search('<script async src="//cdn.example/a.js"></script>')
+    assert IN_STYLES.search("@font-face{src:url(https://fonts.example/a.woff2)}")
+    assert not REQUESTED.search('<a href="https://github.com/google-ai-edge/model-explorer">')
+
+
+def test_the_reference_holds_every_public_name(site: Path) -> None:
+    anchors = "\n".join(p.read_text(encoding="utf-8") for p in (site / "reference").glob("*.html"))
+    missing = [name for name in coreproof.__all__ if not re.search(rf'id="coreproof\.[\w.]*\b{name}"', anchors)]
+    assert missing == []
