@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import InputError, MissingDependencyError
 from coreproof.model.atomic import replacing
-from coreproof.verify.verification import VACUOUS
+from coreproof.verify.tolerance import VACUOUS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +115,7 @@ def _errors(row: Row) -> tuple[float, float]:
 
 def _is_weak(row: Row) -> bool:
     """Whether so much is allowed that agreement proves little (``Verification.weak``)."""
-    return (row.tolerance.typical or 0.0) > VACUOUS
+    return (row.tolerance.typical or 0.0) >= VACUOUS
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:

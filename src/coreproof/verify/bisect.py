@@ -16,9 +16,9 @@ from coreproof.run.part import Part
 from coreproof.run.session import read_inputs
 from coreproof.verify.comparison import Comparison, severity
 from coreproof.verify.sides import batched
-from coreproof.verify.tolerance import Judgement
+from coreproof.verify.tolerance import VACUOUS, Judgement
 from coreproof.verify.values import arrange
-from coreproof.verify.verification import VACUOUS, Row, Stretch
+from coreproof.verify.verification import Row, Stretch
 
 Array = npt.NDArray[Any]
 
@@ -47,7 +47,7 @@ def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], 
     if first is None or not isinstance(work.right, OnnxRuntimeSession):
         return (), ()
     # behind a divergence so much error is expected that nothing may be proved by agreeing
-    wrong = [row for row in rows[first:] if not row.agrees or (row.tolerance.typical or 0.0) > VACUOUS]
+    wrong = [row for row in rows[first:] if not row.agrees or (row.tolerance.typical or 0.0) >= VACUOUS]
     found = _judge_alone(work, rows, wrong)
     mistaken = _mistaken(work, rows, found)
     if mistaken:

@@ -13,7 +13,17 @@ import numpy.typing as npt
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.channels import Profile
 from coreproof.verify.operators import family, terms
-from coreproof.verify.tolerance import EXACT, SMALLEST, TYPICAL, U32, UNIT_ROUNDOFF, WORST, Tolerance, rms
+from coreproof.verify.tolerance import (
+    EXACT,
+    SMALLEST,
+    TYPICAL,
+    U32,
+    UNIT_ROUNDOFF,
+    VACUOUS,
+    WORST,
+    Tolerance,
+    rms,
+)
 
 FEW_TERMS = 64
 """A sum of fewer terms (depthwise convolutions) does not average over channels."""
@@ -89,7 +99,8 @@ class Prediction:
             return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit))
         share = error / scale
         uneven = known.uneven if known is not None else 1.0
-        return Tolerance(WORST * share * uneven, 0.0, TYPICAL * share, why=_why(share, unit))
+        most = VACUOUS / TYPICAL
+        return Tolerance(WORST * min(share * uneven, most), 0.0, TYPICAL * min(share, most), why=_why(share, unit))
 
     def settle(self, name: str, error: float) -> None:
         """Notes the root-mean-square error that was found at ``name`` and accepted: what follows starts from it.

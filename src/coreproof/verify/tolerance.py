@@ -69,6 +69,10 @@ WORST = 5.3 * TYPICAL
 """How many predicted errors a single element may reach: the largest of 10^7 normally distributed errors is 5.3 of
 them, and each of them may be TYPICAL times the predicted one."""
 
+VACUOUS = 0.5
+"""The most that rounding may excuse, as a share of a value's scale: what is off by half of it is not the same value, even where
+the arithmetic alone could have done that. A value of which so much would have to be allowed proves nothing."""
+
 U32 = UNIT_ROUNDOFF["float32"]
 
 

@@ -8,9 +8,7 @@ from typing import Any
 
 from coreproof.model.graph import Node
 from coreproof.model.shown import Shown
-from coreproof.verify.tolerance import Judgement, Tolerance, plain
-
-VACUOUS = 0.5
+from coreproof.verify.tolerance import VACUOUS, Judgement, Tolerance, plain
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class Verification(Shown):
 
         This is what float16 does to a network whose values shrink below its smallest number (6e-8).
         """
-        return tuple(r for r in self.rows if r.agrees and (r.tolerance.typical or 0.0) > VACUOUS)
+        return tuple(r for r in self.rows if r.agrees and (r.tolerance.typical or 0.0) >= VACUOUS)
 
     def summary(self) -> str:
         """The verdict first, then what it rests on; one line each."""
