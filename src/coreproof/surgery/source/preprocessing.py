@@ -145,7 +145,7 @@ def remedies(model: Model, own: Affine, right: Affine, colour: Colour) -> tuple[
 
 
 def _stored_numbers(model: Model, feature: Feature, right: Affine) -> list[tuple[Edit, ...]]:
-    """For an ML Program that multiplies, then adds: both constants set."""
+    """For an ML Program that multiplies, then adds: the constants set, an addition put behind a product alone."""
     if model.format != "mlprogram":
         return []
     graph, value, steps = model.graph, feature.name, dict[str, str]()
@@ -156,14 +156,17 @@ def _stored_numbers(model: Model, feature: Feature, right: Affine) -> list[tuple
                 return []
             steps[node.operator] = node.name
         value = node.outputs[0]
-    channels = len(right.factor)
-    numbers = {"mul": right.factor, "add": right.offset}
-    if set(steps) != set(numbers):
+    if "mul" not in steps:
         return []
-    shaped = {key: np.asarray(n, np.float32).reshape(1, channels, 1, 1) for key, n in numbers.items()}
-    return [
-        tuple(Edit("set", {"layer": layer, "attribute": "y", "value": shaped[key]}) for key, layer in steps.items())
-    ]
+    shape = (1, len(right.factor), 1, 1)
+    factor, offset = (np.asarray(n, np.float32).reshape(shape) for n in (right.factor, right.offset))
+    scale = Edit("set", {"layer": steps["mul"], "attribute": "y", "value": factor})
+    if "add" in steps:
+        return [(scale, Edit("set", {"layer": steps["add"], "attribute": "y", "value": offset}))]
+    if not offset.any():
+        return [(scale,)]
+    moved = {"operator": "add", "name": f"{feature.name}_corrected", "after": value, "y": offset}
+    return [(scale, Edit("insert", moved))]
 
 
 def _correction(model: Model, feature: Feature, own: Affine, right: Affine) -> tuple[Edit, ...]:
