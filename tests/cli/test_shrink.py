@@ -32,6 +32,12 @@ def python(program: str) -> str:
 HOLDS_TANH = "grep -q Tanh {}"
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command writes beside nothing in particular lands in the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_what_is_left_is_written_and_shown(coreproof: Run, net: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.onnx"
     ran = coreproof("shrink", net, "--while", HOLDS_TANH, "--out", small)

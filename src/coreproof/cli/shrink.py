@@ -235,7 +235,9 @@ class _Log:
         self.store()
 
     def store(self) -> None:
-        """Writes what is known, for the next search."""
+        """Writes what is known, for the next search; nothing where nothing is."""
+        if self._best is None and not self.tried:
+            return
         from coreproof.model.atomic import replacing
 
         document = {"task": self._task, "best": self._best, "tried": self.tried}
