@@ -24,7 +24,10 @@ from coreproof.surgery.rules.other_than_source import CAUSES
 from tests.docs.stand_ins import copy_for, export_from_device, lay_out
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = {p.name: p for p in [*sorted((REPOSITORY / "docs").glob("*.md")), REPOSITORY / "README.md"]}
+DOCS = REPOSITORY / "docs"
+PAGES = {p.relative_to(DOCS).as_posix(): p for p in sorted(DOCS.rglob("*.md"))} | {
+    "README.md": REPOSITORY / "README.md"
+}
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)?(?P<title>[^\n]*)\n(?P<text>.*?)^(?P=indent)```[ ]*$", re.M | re.S
 )

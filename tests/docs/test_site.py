@@ -57,3 +57,18 @@ def test_the_reference_holds_every_public_name(site: Path) -> None:
     anchors = "\n".join(p.read_text(encoding="utf-8") for p in (site / "reference").glob("*.html"))
     missing = [name for name in coreproof.__all__ if not re.search(rf'id="coreproof\.[\w.]*\b{name}"', anchors)]
     assert missing == []
+
+
+def test_the_command_line_page_holds_every_verb_and_option(site: Path) -> None:
+    from typer.main import get_command
+
+    from coreproof.cli.main import app
+
+    page = (site / "reference" / "command-line.html").read_text(encoding="utf-8")
+    chapters = {m[1]: m[2] for m in re.finditer(r'<h2 id="([\w-]+)">(.*?)(?=<h2 id=|$)', page, re.S)}
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    assert set(chapters) == set(commands)
+    for verb, command in commands.items():
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert f"<code>{parameter.opts[0]}</code>" in chapters[verb], f"{verb} {parameter.opts[0]}"
