@@ -111,3 +111,17 @@ def test_other_formats_and_a_missing_library_are_told(
     with pytest.raises(MissingDependencyError, match=r"coreproof\[notebook\]"):
         error_plot(faulty)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("times", [1, 12])
+def test_the_title_stands_above_the_legend(faulty: Verification, times: int) -> None:
+    exact = next(row for row in faulty.rows if row.agrees)
+    good = replace(exact, judgement=replace(exact.judgement, rms_relative_error=1e-8, required_relative=1e-7))
+    loose = replace(good.judgement.tolerance, relative=9.0, typical=2.0)
+    weak = replace(good, judgement=replace(good.judgement, tolerance=loose))
+    figure = error_plot(replace(faulty, rows=(*faulty.rows * times, exact, good, weak)))
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    assert len(axes.get_legend().get_texts()) == 7
+    title = next(text for text in (axes._left_title, axes.title) if text.get_text())
+    assert title.get_window_extent().y0 >= axes.get_legend().get_window_extent().y1 - 1

@@ -51,10 +51,8 @@ def error_plot(verification: Verification) -> Figure:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.set_title(
-        _title(verification), loc="left", fontsize=10.5, color=_INK, pad=26 if figure.get_figwidth() > 11 else 38
-    )
-    _legend(axes, 6 if figure.get_figwidth() > 11 else int(figure.get_figwidth() / 2.2))
+    lines = _legend(axes, 6 if figure.get_figwidth() > 11 else int(figure.get_figwidth() / 2.2))
+    axes.set_title(_title(verification), loc="left", fontsize=10.5, color=_INK, pad=12 + 14 * lines)
     return figure
 
 
@@ -221,7 +219,8 @@ def _name_layers(axes: Axes, verification: Verification) -> None:
     axes.tick_params(axis="y", labelsize=8, color=_MUTED)
 
 
-def _legend(axes: Axes, columns: int) -> None:
+def _legend(axes: Axes, columns: int) -> int:
+    """Draws the legend above the axes; returns its number of lines."""
     handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     order = sorted(handles, key=lambda label: ("error" not in label, label.startswith("…"), label))
     axes.legend(
@@ -236,6 +235,7 @@ def _legend(axes: Axes, columns: int) -> None:
         handlelength=1.4,
         columnspacing=1.4,
     )
+    return -(-len(order) // columns)
 
 
 def _layer(row: Row) -> str:
