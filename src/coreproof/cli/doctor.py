@@ -116,7 +116,9 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
 
     console = Console()
     if diagnosis.healthy:
-        console.print(Text("healthy", style="bold green") + Text(f": {diagnosis.before}"))
+        ran = not diagnosis.before.startswith("not run")
+        verdict = Text("healthy", style="bold green") if ran else Text("nothing found", style="bold yellow")
+        console.print(verdict + Text(f": {diagnosis.before}"), soft_wrap=True)
         return
     for number, finding in enumerate(diagnosis, start=1):
         for line in _lines(number, finding):
