@@ -230,3 +230,9 @@ def test_a_free_batch(stored: Path) -> None:
 def test_onnx_has_no_pictures(stored: Path) -> None:
     with pytest.raises(EditError, match="arrays only"):
         operate(stored, ("retype", {"feature": "x", "kind": "image"}))
+
+
+def test_values_that_are_called_by_numbers_are_names_first(stored: Path) -> None:
+    renamed = operate(stored, ("rename", {"old": "r", "new": "1"}), ("rename", {"old": "c", "new": "7"}))
+    model = edit(renamed, [Edit("connect", {"source": "7", "to": "add", "input": "1"})]).model
+    assert model.graph.node("add").inputs[0] == "7"

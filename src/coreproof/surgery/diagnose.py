@@ -253,11 +253,17 @@ def _describe(patient: Patient) -> str:
     if found is None:
         count = len(patient.problems)
         ruined = f", float16 ruins {', '.join(map(repr, patient.lost))}" if patient.lost else ""
-        return f"runs{ruined}" if not count else f"runs{ruined}, {count} problem{'s' if count > 1 else ''}"
+        problems = f", {count} problem{'s' if count > 1 else ''}" if count else ""
+        return f"runs{ruined}{problems}{_accuracy(patient)}"
     wrong = sum(not row.agrees for row in found.rows)
     if not wrong:
-        return f"all {len(found.rows)} compared values agree with the source"
+        return f"all {len(found.rows)} compared values agree with the source{_accuracy(patient)}"
     return f"{wrong} of {len(found.rows)} compared values diverge from the source"
+
+
+def _accuracy(patient: Patient) -> str:
+    missed, photos = patient.misclassified, len(patient.photos)
+    return "" if missed is None else f", {photos - missed} of {photos} photos right"
 
 
 def _first_line(error: CoreproofError | None) -> str:

@@ -22,8 +22,9 @@ from coreproof.surgery.rules import rule
 from coreproof.surgery.source.preprocessing import PLAUSIBLE, Affine, own_affine, picture_input, remedies, wanted_affine
 
 _CAUSE = "scale, bias, mean, std or channel order were forgotten, or taken from another model, when it was converted"
-SCREENED = 16
-"""Photos on which every plausible preprocessing is tried; the promising ones are tried on all."""
+SCREENED = 24
+"""Photos on which every plausible preprocessing is tried; the most promising are tried on all."""
+PROMISING = 3
 LEAST_GAIN = 0.05
 """What another preprocessing must gain on the photos, as a share of them, to be called the right one."""
 
@@ -104,7 +105,8 @@ def _by_accuracy(patient: Patient) -> Iterator[Suspicion]:
     with session(patient.model) as running:
         right = {way.words: _right(running, way, patient.photos[:SCREENED], targets) for way in ways}
         now = ways[0]
-        promising = [w for w in ways[1:] if sum(right[w.words]) > sum(right[now.words])]
+        better = [w for w in ways[1:] if sum(right[w.words]) >= sum(right[now.words])]
+        promising = sorted(better, key=lambda w: -sum(right[w.words]))[:PROMISING]
         if not promising:
             return
         full = {w.words: _right(running, w, patient.photos, targets) for w in (now, *promising)}

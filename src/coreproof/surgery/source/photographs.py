@@ -14,7 +14,7 @@ from coreproof.run.photos import list_photos
 from coreproof.run.predict import scores
 from coreproof.run.session import session
 
-MOST_PHOTOS = 64
+MOST_PHOTOS = 200
 """Photos that the doctor looks at, spread evenly over the folder: enough to tell a fault of five points from chance."""
 
 

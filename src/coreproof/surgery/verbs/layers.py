@@ -70,7 +70,9 @@ def connect(body: Body, source: str, to: str, input: int | str | None = None) ->
     value = source if _is_value(body, source) else body.node(source).outputs[0]
     fed = list(node.inputs)
     dynamic = [i for i, n in enumerate(fed) if n not in node.parameters and not body.is_constant(n)]
-    if isinstance(input, str) and not input.isdigit():
+    if isinstance(input, str | int) and str(input) in fed:
+        place = fed.index(str(input))  # names of values may be numbers: they come before positions
+    elif isinstance(input, str) and not input.isdigit():
         if input not in fed:
             raise EditError(f"layer {node.name!r} does not read {input!r}", expected=", ".join(fed), found=input)
         place = fed.index(input)
