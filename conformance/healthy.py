@@ -1,6 +1,6 @@
 """A hundred healthy models before the doctor: nothing may be found, and nothing changed.
 
-    python -m conformance.healthy [--data FOLDER] [--only NAME...]
+    python -m conformance.healthy [--data FOLDER] [--only NAME...]     (what is run replaces its own earlier results)
 
 Each of torchvision's networks as ONNX, ML Program in float32 and float16 and NeuralNetwork, against its source and alone; and
 every model of FOLDER (ONNX and Core ML files of other publishers) alone and, where the runtime runs it, against itself.
@@ -41,7 +41,7 @@ def cases(data: Path | None, only: list[str]) -> Iterator[tuple[str, Any, Any]]:
         *sorted(data.glob("legacy/ok_*/model.*")),
     ]
     for file in files:
-        if file.suffix in (".onnx", ".mlmodel", ".mlpackage") and (not only or file.stem in only):
+        if file.suffix in (".onnx", ".mlmodel", ".mlpackage") and (not only or file.stem in only or "shared" in only):
             yield str(file.relative_to(data)), cp.load(file), cp.load(file)
 
 
@@ -70,12 +70,14 @@ def main() -> None:
     """Runs all cases, one after the other; the results are kept after each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--only", nargs="*", default=[], help='networks or files; "shared" for all of FOLDER')
     given = parser.parse_args()
-    records: list[dict[str, Any]] = []
+    known: dict[str, dict[str, Any]] = {}
+    if given.only and RESULTS.is_file():
+        known = {record["model"]: record for record in json.loads(RESULTS.read_text(encoding="utf-8"))}
     for name, model, source in cases(given.data, given.only):
-        record = examine(name, model, source)
-        records.append(record)
+        record = known[name] = examine(name, model, source)
+        records = list(known.values())
         found = [*record.get("alone", ()), *record.get("against", ())]
         print(
             f"{'✗' if found else '·'} {name}  {record['seconds']} s  {record.get('refused', '')}{'; '.join(found)}",
@@ -83,6 +85,7 @@ def main() -> None:
         )
         with replacing(RESULTS) as fresh:
             fresh.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    records = list(known.values())
     touched = [r["model"] for r in records if r.get("alone") or r.get("against")]
     refused = [r["model"] for r in records if "refused" in r]
     print(
