@@ -32,8 +32,8 @@ class Plantable(Protocol):
     def labels(self) -> list[str]:
         """The class labels; empty where it is no classifier."""
 
-    def set_labels(self, labels: list[str]) -> None:
-        """Stores class labels."""
+    def set_labels(self, labels: list[str]) -> bool:
+        """Stores class labels; False where the file has no place for them."""
 
     def spoil_preprocessing(self, factor: float) -> str | None:
         """Multiplies the picture's scale or std by a factor and says so; None where there is no picture."""
@@ -179,8 +179,12 @@ class Program:
     def labels(self) -> list[str]:
         return list(self._classes() or ())
 
-    def set_labels(self, labels: list[str]) -> None:
-        self._classes()[:] = labels
+    def set_labels(self, labels: list[str]) -> bool:
+        classes = self._classes()
+        if classes is None:
+            return False
+        classes[:] = labels
+        return True
 
     def spoil_preprocessing(self, factor: float) -> str | None:
         pictures = [i.name for i in self.spec.description.input if i.type.WhichOneof("Type") == "imageType"]
@@ -311,8 +315,10 @@ class Network:
     def _classifies(self) -> bool:
         return "stringClassLabels" in self.network.DESCRIPTOR.fields_by_name
 
-    def set_labels(self, labels: list[str]) -> None:
-        self.network.stringClassLabels.vector[:] = labels
+    def set_labels(self, labels: list[str]) -> bool:
+        if self._classifies():
+            self.network.stringClassLabels.vector[:] = labels
+        return self._classifies()
 
     def spoil_preprocessing(self, factor: float) -> str | None:
         for step in self.network.preprocessing:
@@ -429,8 +435,8 @@ class Onnx:
     def labels(self) -> list[str]:
         return []
 
-    def set_labels(self, labels: list[str]) -> None:
-        raise NotImplementedError("ONNX files have no labels")
+    def set_labels(self, labels: list[str]) -> bool:
+        return False
 
     def spoil_preprocessing(self, factor: float) -> str | None:
         return None

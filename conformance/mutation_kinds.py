@@ -246,8 +246,8 @@ def shifted_labels(body: Plantable, rng: Random) -> Planted | None:
     if not labels:
         return None
     ways = [[labels[-1], *labels[:-1]], labels[::-1], [str(x) for x in rng.permutation(labels)]]
-    body.set_labels(ways[rng.integers(len(ways))])
-    return Planted((), "labels in another order")
+    stored = body.set_labels(ways[rng.integers(len(ways))])
+    return Planted((), "labels in another order") if stored else None
 
 
 @kind("wrong preprocessing")
