@@ -163,7 +163,7 @@ def test_a_compressed_program_is_decompressed(stored: str, tmp_path: Path) -> No
     dense = RNG.normal(size=(64, 48)).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ct = pytest.importorskip("coremltools")
+        import coremltools as ct
         from coremltools.converters.mil import Builder as mb
 
         @mb.program(input_specs=[mb.TensorSpec(shape=(1, 48))], opset_version=ct.target.iOS16)

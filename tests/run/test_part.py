@@ -72,7 +72,7 @@ def test_what_is_neither_given_nor_computable_is_named(model: Any) -> None:
 
 
 def test_pytorch_models_are_refused_with_a_way_out() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
     with pytest.raises(InputError, match="convert a PyTorch model to ONNX first"):
         Part(cp.load((torch.nn.Linear(2, 2), (torch.zeros(1, 2),))), ["x"], ["y"])
 

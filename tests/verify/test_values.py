@@ -109,8 +109,9 @@ def test_sketches_tell_layouts_and_values_apart() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_fault_in_what_another_converter_made_is_named() -> None:
     """coremltools' own conversion of a PyTorch module: not a name in common."""
-    torch = pytest.importorskip("torch")
-    converter = pytest.importorskip("coremltools")
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+    import coremltools as converter
+
     torch.manual_seed(0)
     layers = [torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.BatchNorm2d(16), torch.nn.ReLU()]
     layers += [torch.nn.Conv2d(16, 16, 3, bias=False), torch.nn.BatchNorm2d(16), torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
