@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from coreproof.cli import options
-from coreproof.cli.options import ModelArgument, Trust, feeding_from, read_labels
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
 
 
 class Form(StrEnum):
@@ -19,6 +18,7 @@ class Form(StrEnum):
     swiftpm = "swiftpm"
 
 
+@with_feeding()
 def command(
     model: ModelArgument,
     photos: Annotated[Path, typer.Option(help="Photos that the app carries and is proved on.", show_default=False)],
@@ -30,14 +30,7 @@ def command(
     identifier: Annotated[str | None, typer.Option(help="The bundle identifier.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class labels for a model that brings none, one a line.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder.", min=1)] = 60,
-    size: options.Size = None,
-    squash: options.Squash = False,
-    resize_to: options.ResizeTo = None,
-    interpolation: options.Interpolation = None,
-    colour: options.Colour = None,
-    scale: options.Scale = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    feeding: FeedingOptions = AS_CARRIED,
     trust: Trust = False,
 ) -> None:
     """Write an iOS app around a Core ML model: try it, see it live, and prove it on the device."""
@@ -46,17 +39,6 @@ def command(
     from coreproof.ship.app import app
 
     loaded = load(model, trust=trust)
-    feeding = feeding_from(
-        getattr(loaded, "feeding", None),
-        size=size,
-        squash=squash,
-        resize_to=resize_to,
-        interpolation=interpolation,
-        colour=colour,
-        scale=scale,
-        mean=mean,
-        std=std,
-    )
     with progress() as report:
         made = app(
             loaded,
@@ -65,7 +47,7 @@ def command(
             form=form.value,
             title=title,
             identifier=identifier,
-            feeding=feeding,
+            feeding=feeding.of(loaded),
             labels=read_labels(labels),
             limit=limit,
             progress=report,

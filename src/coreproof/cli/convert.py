@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from coreproof.cli import options
-from coreproof.cli.options import ModelArgument, Trust, feeding_from, one_of, read_labels
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, one_of, read_labels, with_feeding
 from coreproof.errors import InputError
 
 _BY_SUFFIX = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
 
 
+@with_feeding("size", "colour", "scale", "mean", "std")
 def command(
     model: ModelArgument,
     out: Annotated[Path, typer.Argument(help="OUT.onnx, OUT.mlpackage or OUT.mlmodel.", show_default=False)],
@@ -32,11 +32,7 @@ def command(
     ] = False,
     labels: Annotated[Path | None, typer.Option(help="Make a classifier with these labels, one a line.")] = None,
     batch: Annotated[str | None, typer.Option(help="Batch sizes: 4, a range 1-16, or a list 1,4,16.")] = None,
-    size: options.Size = None,
-    colour: options.Colour = None,
-    scale: options.Scale = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    feeding: FeedingOptions = AS_CARRIED,
     trust: Trust = False,
 ) -> None:
     """Convert PyTorch or ONNX to Core ML, PyTorch or Core ML to ONNX."""
@@ -54,10 +50,7 @@ def command(
         arguments["target"] = target
         arguments["labels"] = read_labels(labels)
         if image:
-            feeding = feeding_from(
-                getattr(loaded, "feeding", None), size=size, colour=colour, scale=scale, mean=mean, std=std
-            )
-            arguments["images"] = {_picture_input(loaded): image_input(feeding)}
+            arguments["images"] = {_picture_input(loaded): image_input(feeding.of(loaded))}
         if batch is not None:
             arguments["shapes"] = {f.name: _with_batch(f, batch) for f in loaded.signature.inputs}
     elif labels is not None or image or batch is not None:

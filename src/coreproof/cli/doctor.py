@@ -8,26 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import (
-    Colour,
-    Interpolation,
-    Mean,
-    ModelArgument,
-    ResizeTo,
-    Scale,
-    Size,
-    Squash,
-    Std,
-    Trust,
-    feeding_from,
-    read_labels,
-)
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
 
 if TYPE_CHECKING:
     from coreproof.surgery.diagnose import Diagnosis
     from coreproof.surgery.finding import Finding
 
 
+@with_feeding()
 def command(
     model: ModelArgument,
     against: Annotated[
@@ -40,14 +28,7 @@ def command(
     fix: Annotated[Path | None, typer.Option(help="Write the repaired model here, and what was changed.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trust: Trust = False,
-    size: Size = None,
-    squash: Squash = False,
-    resize_to: ResizeTo = None,
-    interpolation: Interpolation = None,
-    colour: Colour = None,
-    scale: Scale = None,
-    mean: Mean = None,
-    std: Std = None,
+    feeding: FeedingOptions = AS_CARRIED,
 ) -> None:
     """Find known faults in a model, repair them on a copy and prove the repair.
 
@@ -59,17 +40,6 @@ def command(
     from coreproof.surgery.source.photographs import find_photos
 
     source = None if against is None else load(against, trust=trust)
-    feeding = feeding_from(
-        getattr(source, "feeding", None),
-        size=size,
-        squash=squash,
-        resize_to=resize_to,
-        interpolation=interpolation,
-        colour=colour,
-        scale=scale,
-        mean=mean,
-        std=std,
-    )
     pictures, classes = find_photos(photos)
     with progress() as report:
         diagnosis = diagnose(
@@ -78,7 +48,7 @@ def command(
             labels=read_labels(labels),
             photos=pictures,
             classes=classes,
-            feeding=feeding,
+            feeding=feeding.of(source),
             progress=lambda what: report(what, 0, 0),
         )
     document: dict[str, Any] = diagnosis.to_json()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from coreproof.model.feeding import Feeding
 
 _PANEL = "How a picture is fed (default: what the model carries)"
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 ModelArgument = Annotated[
     str,
@@ -23,65 +27,98 @@ ModelArgument = Annotated[
     ),
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Allow pickled PyTorch files, which execute code when read.")]
-Size = Annotated[
-    str | None, typer.Option(help="Width x height of what the network sees: 224 or 320x240.", rich_help_panel=_PANEL)
-]
-Squash = Annotated[
-    bool, typer.Option("--squash", help="Stretch pictures instead of cropping the centre.", rich_help_panel=_PANEL)
-]
-ResizeTo = Annotated[int | None, typer.Option(help="Shorter side before the centre crop.", rich_help_panel=_PANEL)]
-Interpolation = Annotated[
-    str | None, typer.Option(help="nearest, bilinear, bicubic or lanczos.", rich_help_panel=_PANEL)
-]
-Colour = Annotated[str | None, typer.Option(help="RGB, BGR or GRAY.", rich_help_panel=_PANEL)]
-Scale = Annotated[
-    str | None, typer.Option(help="Factor on the pixels (0-255) before mean and std: 1/255.", rich_help_panel=_PANEL)
-]
-Mean = Annotated[
-    str | None, typer.Option(help="One number, or one a channel: 0.485,0.456,0.406.", rich_help_panel=_PANEL)
-]
-Std = Annotated[
-    str | None, typer.Option(help="One number, or one a channel: 0.229,0.224,0.225.", rich_help_panel=_PANEL)
-]
+
+Command = Callable[..., None]
 
 
-def feeding_from(
-    base: Feeding | None,
-    *,
-    size: str | None = None,
-    squash: bool = False,
-    resize_to: int | None = None,
-    interpolation: str | None = None,
-    colour: str | None = None,
-    scale: str | None = None,
-    mean: str | None = None,
-    std: str | None = None,
-) -> Feeding | None:
-    """``base`` changed by what was given on the command line; None when there is neither."""
-    from coreproof.model.feeding import Feeding
+def _fed(help_text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help_text, rich_help_panel=_PANEL, **more)
 
-    changes: dict[str, Any] = {}
-    if size is not None:
-        sides = [int(_number(s, "--size")) for s in size.lower().split("x")]
-        changes["size"] = (sides[0], sides[-1])
-    if squash:
-        changes["resize"] = "squash"
-    if resize_to is not None:
-        changes["resize_to"] = resize_to
-    if interpolation is not None:
-        changes["interpolation"] = one_of(
-            interpolation, ("nearest", "bilinear", "bicubic", "lanczos"), "--interpolation"
-        )
-    if colour is not None:
-        changes["colour"] = one_of(colour.upper(), ("RGB", "BGR", "GRAY"), "--colour")
-    if scale is not None:
-        changes["scale"] = _number(scale, "--scale")
-    for name, text in (("mean", mean), ("std", std)):
-        if text is not None:
-            changes[name] = tuple(_number(part, f"--{name}") for part in text.split(","))
-    if base is None and not changes:
-        return None
-    return replace(base if base is not None else Feeding(), **changes)
+
+@dataclass(frozen=True)
+class FeedingOptions:
+    """How a picture is fed, as far as the command line says it; what it leaves out is as the model carries it."""
+
+    size: Annotated[str | None, _fed("Width x height of what the network sees: 224 or 320x240.")] = None
+    squash: Annotated[bool, _fed("Stretch pictures instead of cropping the centre.", "--squash")] = False
+    resize_to: Annotated[int | None, _fed("Shorter side before the centre crop.", min=1)] = None
+    interpolation: Annotated[str | None, _fed("nearest, bilinear, bicubic or lanczos.")] = None
+    colour: Annotated[str | None, _fed("RGB, BGR or GRAY.")] = None
+    scale: Annotated[str | None, _fed("Factor on the pixels (0-255) before mean and std: 1/255.")] = None
+    mean: Annotated[str | None, _fed("One number, or one a channel: 0.485,0.456,0.406.")] = None
+    std: Annotated[str | None, _fed("One number, or one a channel: 0.229,0.224,0.225.")] = None
+
+    def of(self, model: object) -> Feeding | None:
+        """The model's own feeding, changed by what was said; None when there is neither."""
+        from coreproof.model.feeding import Feeding
+
+        base: Feeding | None = getattr(model, "feeding", None)
+        changes = self._changes()
+        if base is None and not changes:
+            return None
+        return replace(base if base is not None else Feeding(), **changes)
+
+    @property
+    def numbers(self) -> bool:
+        """Whether something was said of what becomes of the pixels, and not only of which are seen."""
+        return any(said is not None for said in (self.colour, self.scale, self.mean, self.std))
+
+    def _changes(self) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        if self.size is not None:
+            changes["size"] = _sides(self.size)
+        if self.squash:
+            changes["resize"] = "squash"
+        if self.resize_to is not None:
+            changes["resize_to"] = self.resize_to
+        if self.interpolation is not None:
+            changes["interpolation"] = one_of(self.interpolation, INTERPOLATIONS, "--interpolation")
+        if self.colour is not None:
+            changes["colour"] = one_of(self.colour.upper(), ("RGB", "BGR", "GRAY"), "--colour")
+        if self.scale is not None:
+            changes["scale"] = _number(self.scale, "--scale")
+        for name, text in (("mean", self.mean), ("std", self.std)):
+            if text is not None:
+                changes[name] = tuple(_number(part, f"--{name}") for part in text.split(","))
+        if 0 in changes.get("std", ()):
+            raise InputError("--std divides: none of it can be 0", found=str(self.std))
+        return changes
+
+
+AS_CARRIED = FeedingOptions()
+"""Nothing is said on the command line: every model is fed as it carries it."""
+
+
+def with_feeding(*only: str) -> Callable[[Command], Command]:
+    """Gives a command the feeding options (``only`` those named), in place of its parameter ``feeding``."""
+    hints = get_type_hints(FeedingOptions, include_extras=True)
+    offered = [
+        Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(FeedingOptions)
+        if not only or f.name in only
+    ]
+
+    def give(command: Command) -> Command:
+        @wraps(command)
+        def typed(**given: Any) -> None:
+            said = {option.name: given.pop(option.name) for option in offered}
+            command(**given, feeding=FeedingOptions(**said))
+
+        own = signature(command, eval_str=True).parameters.values()
+        shown = [o for p in own for o in (offered if p.name == "feeding" else [p.replace(kind=Parameter.KEYWORD_ONLY)])]
+        typed.__signature__ = Signature(shown)  # type: ignore[attr-defined]
+        typed.__annotations__ = {option.name: option.annotation for option in shown}
+        return typed
+
+    return give
+
+
+def _sides(text: str) -> tuple[int, int]:
+    """Width and height from "224" or "320x240"."""
+    sides = [_number(side, "--size") for side in text.lower().split("x")]
+    if len(sides) > 2 or any(not side.is_integer() or side < 1 for side in sides):
+        raise InputError("--size takes 224 or 320x240", found=text)
+    return int(sides[0]), int(sides[-1])
 
 
 def _number(text: str, option: str) -> float:

@@ -7,23 +7,16 @@ from typing import Annotated
 
 import typer
 
-from coreproof.cli import options
-from coreproof.cli.options import ModelArgument, Trust, feeding_from, read_labels
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
 
 
+@with_feeding()
 def command(
     model: ModelArgument,
     photos: Annotated[list[Path], typer.Argument(help="Pictures.", show_default=False)],
     top: Annotated[int, typer.Option(help="How many classes.", min=1)] = 5,
     labels: Annotated[Path | None, typer.Option(help="Class labels for a model that brings none, one a line.")] = None,
-    size: options.Size = None,
-    squash: options.Squash = False,
-    resize_to: options.ResizeTo = None,
-    interpolation: options.Interpolation = None,
-    colour: options.Colour = None,
-    scale: options.Scale = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    feeding: FeedingOptions = AS_CARRIED,
     trust: Trust = False,
 ) -> None:
     """Print the top classes of each picture. Core ML models are run by coreproof's runtime."""
@@ -33,24 +26,14 @@ def command(
     from coreproof.run.session import session
 
     loaded = load(model, trust=trust)
-    feeding = feeding_from(
-        getattr(loaded, "feeding", None),
-        size=size,
-        squash=squash,
-        resize_to=resize_to,
-        interpolation=interpolation,
-        colour=colour,
-        scale=scale,
-        mean=mean,
-        std=std,
-    )
+    fed = feeding.of(loaded)
     names = read_labels(labels)
     unread = []
     with session(loaded) as running:
         typer.echo(f"{loaded.name}, run by {running.engine}")
         for photo in photos:
             try:
-                values = scores(running, loaded, photo, feeding)
+                values = scores(running, loaded, photo, fed)
             except PhotoError as error:
                 unread.append(error)
                 continue

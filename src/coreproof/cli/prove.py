@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from coreproof.cli import options
-from coreproof.cli.options import Trust, feeding_from, read_labels
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, read_labels, with_feeding
 
 
+@with_feeding()
 def command(
     source: Annotated[
         str,
@@ -25,14 +25,7 @@ def command(
     target: Annotated[str, typer.Option(help="Deployment target of the ML Programs.")] = "iOS17",
     witness: Annotated[bool, typer.Option(help="Also convert by coremltools' own PyTorch route.")] = True,
     labels: Annotated[Path | None, typer.Option(help="Class labels, one a line.")] = None,
-    size: options.Size = None,
-    squash: options.Squash = False,
-    resize_to: options.ResizeTo = None,
-    interpolation: options.Interpolation = None,
-    colour: options.Colour = None,
-    scale: options.Scale = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    feeding: FeedingOptions = AS_CARRIED,
     trust: Trust = False,
 ) -> None:
     """Convert a model to Core ML and prove every step: verified tensor by tensor, compared over photos, on one page.
@@ -47,24 +40,13 @@ def command(
     from coreproof.prove import prove
 
     loaded = load(source, trust=trust)
-    feeding = feeding_from(
-        getattr(loaded, "feeding", None),
-        size=size,
-        squash=squash,
-        resize_to=resize_to,
-        interpolation=interpolation,
-        colour=colour,
-        scale=scale,
-        mean=mean,
-        std=std,
-    )
     console = Console()
     with progress() as report:
         proof = prove(
             loaded,
             photos,
             out,
-            feeding=feeding,
+            feeding=feeding.of(loaded),
             labels=read_labels(labels),
             target=target,
             witness=witness,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli import options
-from coreproof.cli.options import Trust, feeding_from, one_of
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, one_of, with_feeding
 from coreproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ _SHOWN = "What is shown and written"
 _ENGINES = ("auto", "onnxruntime", "torch", "openvino", "coreml")
 
 
+@with_feeding()
 def command(
     reference: Annotated[str | None, typer.Argument(help="The model that is right, or a saved run of it.")] = None,
     candidate: Annotated[str | None, typer.Argument(help="The model that should equal it.")] = None,
@@ -41,14 +41,7 @@ def command(
     ] = None,
     limit: Annotated[int, typer.Option(help="Feed at most so many photos.", min=1, rich_help_panel=_FED)] = 4,
     seed: Annotated[int | None, typer.Option(help="Of the random values.", min=0, rich_help_panel=_FED)] = None,
-    size: options.Size = None,
-    squash: options.Squash = False,
-    resize_to: options.ResizeTo = None,
-    interpolation: options.Interpolation = None,
-    colour: options.Colour = None,
-    scale: options.Scale = None,
-    mean: options.Mean = None,
-    std: options.Std = None,
+    feeding: FeedingOptions = AS_CARRIED,
     tolerance: Annotated[
         float | None,
         typer.Option(
@@ -111,25 +104,12 @@ def command(
         plots.check_suffix(plot)
     left = load(first, trust=trust)
     right = left if second is None else load(second, trust=trust)
-    left_feeding, right_feeding = (
-        feeding_from(
-            getattr(model, "feeding", None),
-            size=size,
-            squash=squash,
-            resize_to=resize_to,
-            interpolation=interpolation,
-            colour=colour,
-            scale=scale,
-            mean=mean,
-            std=std,
-        )
-        for model in (left, right)
-    )
+    left_feeding, right_feeding = feeding.of(left), feeding.of(right)
     fed = given_feeds(left, right, inputs, photos, limit, (left_feeding, right_feeding))
     if half:
         given, said = (None, None) if fed is None else (fed.reference, fed.said)
         raise typer.Exit(print_half(left, given, said=said, rows=rows, as_json=as_json))
-    if fed is None and any(told is not None for told in (colour, scale, mean, std)):
+    if fed is None and feeding.numbers:
         _carry(left, left_feeding)
         _carry(right, right_feeding)
     number = SEED if seed is None else seed
