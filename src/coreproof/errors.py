@@ -10,6 +10,7 @@ CoreproofError
  ├─ PhotoError                  a picture that cannot be read, a folder without pictures
  ├─ EditError                   an edit that names what is not there, or leaves the model without sense
  ├─ LineupError                 a line-up file that names models or feedings that make no sense
+ ├─ StoreError                  a store of predictions that cannot be read or written, as on a full disk
  └─ MissingDependencyError      an optional package that this verb needs
 """
 
@@ -102,6 +103,10 @@ class EditError(CoreproofError, ValueError):
 
 class LineupError(CoreproofError):
     """A line-up (the models to compare and how each is fed) that cannot be carried out."""
+
+
+class StoreError(CoreproofError):
+    """A store of predictions that cannot be read or written."""
 
 
 class MissingDependencyError(CoreproofError, ImportError):

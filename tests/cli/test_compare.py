@@ -86,7 +86,7 @@ def test_what_was_predicted_is_not_predicted_again(coreproof: Run, data: Path, m
     def refuse(*_: object) -> np.ndarray:
         raise AssertionError("predicted again")
 
-    monkeypatch.setattr(predictor.Predictor, "predict", refuse)
+    monkeypatch.setattr(predictor.Predictor, "probabilities", refuse)
     assert coreproof(*arguments).code == 0
     again = (data / "out" / "comparison.json").read_text()
     assert json.loads(again)["predictions"] == json.loads(first)["predictions"]

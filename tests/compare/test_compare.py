@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coreproof.compare import compare as module
+from coreproof.compare import plan
 from coreproof.compare.compare import compare
 from coreproof.compare.lineup import Attribution, Entry, Lineup
 from coreproof.compare.predictor import Predictor
@@ -51,28 +51,35 @@ def test_counts_are_those_of_the_models(photos: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_where_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SLICE", 4)
+    monkeypatch.setattr(plan, "SLICES", ((1000, 4),))
     models = {"a": classifier(0), "b": classifier(1)}
-    calls: list[int] = []
-    predict = Predictor.predict
+    probabilities, calls = Predictor.probabilities, []
 
-    def counted(self: Predictor, files: list[Path], *rest: object) -> object:
-        if len(calls) == 2:
+    def interrupted(self: Predictor, batch: list[np.ndarray]) -> object:
+        if len(calls) == 4:
             raise KeyboardInterrupt
-        calls.append(len(files))
-        return predict(self, files, *rest)  # type: ignore[arg-type]
+        calls.append(len(batch))
+        return probabilities(self, batch)
 
-    monkeypatch.setattr(Predictor, "predict", counted)
+    monkeypatch.setattr(Predictor, "probabilities", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        compare(models, photos, tmp_path / "store")
-    assert len(list((tmp_path / "store").rglob("*.parquet"))) == 2
-    assert not list((tmp_path / "store").rglob(".*"))
-    monkeypatch.setattr(Predictor, "predict", predict)
+        compare(models, photos, tmp_path / "store", workers=1)
+    assert len(list((tmp_path / "store" / "slices").iterdir())) == 2
+    assert not list((tmp_path / "store" / ".writing").iterdir())
+    monkeypatch.setattr(Predictor, "probabilities", probabilities)
     seen: list[tuple[str, int, int]] = []
     resumed = compare(models, photos, tmp_path / "store", progress=lambda *said: seen.append(said))
-    assert seen[0] == ("a", 8, 13)
-    monkeypatch.undo()
-    assert resumed.to_json()["predictions"] == compare(models, photos).to_json()["predictions"]
+    assert seen[0] == ("photos", 8, 13)
+    undisturbed = compare(models, photos, tmp_path / "other", workers=1)
+    assert resumed.to_json()["predictions"] == undisturbed.to_json()["predictions"]
+    assert files(tmp_path / "store") == files(tmp_path / "other")
+
+
+def files(store: Path) -> dict[str, bytes]:
+    """Everything that a store keeps, but for how long it took."""
+    paths = (path for path in store.rglob("*") if path.is_file())
+    whole = {path.relative_to(store).as_posix(): path.read_bytes() for path in paths}
+    return {name: content for name, content in whole.items() if not name.startswith(("timings/", ".writing/"))}
 
 
 def test_other_photos_and_other_feedings_are_not_answered_from_the_store(photos: Path, tmp_path: Path) -> None:

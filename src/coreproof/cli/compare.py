@@ -12,7 +12,13 @@ from coreproof.errors import LineupError
 
 def command(
     lineup: Annotated[Path, typer.Argument(help="LINEUP.toml: the models and how each is fed.", show_default=False)],
-    photos: Annotated[Path, typer.Option(help="A folder of pictures; a labels.csv in it gives the truth.")],
+    photos: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER|URL",
+            help="Pictures: a folder, or s3://, gs:// ...; a labels.csv in a folder gives the truth.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for index.html and comparison.json.")],
     data: Annotated[
         Path | None, typer.Option(help="What the line-up's paths are relative to (default: its folder).")
@@ -23,6 +29,12 @@ def command(
     labels: Annotated[Path | None, typer.Option(help="A csv with file, class index, synset, name.")] = None,
     devices: Annotated[
         list[Path] | None, typer.Option("--import", help="A device.json that the app exported: one more model each.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Engines at work at once (default: one a processor).", show_default=False)
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help='Let a Ray cluster do it: its address, or "local".')
     ] = None,
 ) -> None:
     """Compare models over photos: agreement matrix, statistics, one page to read."""
@@ -42,6 +54,8 @@ def command(
             store=store or out / "store",
             labels=labels,
             devices=devices or (),
+            workers=workers,
+            cluster=ray,
             progress=report,
         )
     page = comparison.page(out)

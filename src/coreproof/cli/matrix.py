@@ -17,13 +17,13 @@ def agreement_table(comparison: Comparison) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    photos = len(comparison.photos)
+    photos = comparison.count
     notes = [f"same top class, of {photos:,} photos"]
     for found in comparison.explanations:
         notes.append(f"{found.a} and {found.b} differ on {found.differ:,}:")
         notes += [f"  made alike in {c.cause}, on {c.differ:,} ({c.model})" for c in found.causes]
     if comparison.skipped:
-        notes.append(f"{len(comparison.skipped)} skipped: {', '.join(list(comparison.skipped)[:3])}")
+        notes.append(f"{comparison.skipped_count:,} skipped: {', '.join(list(comparison.skipped)[:3])}")
     # full names over the columns only where they fit a terminal; else numbers, which the rows carry as well
     numbered = sum(len(name) + 3 for name in comparison.names) > 60
     table = Table(title=comparison.title or None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

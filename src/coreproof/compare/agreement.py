@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,25 +26,28 @@ def wilson(successes: int, trials: int, z: float = _Z_95) -> tuple[float, float]
     return max(0.0, low), min(1.0, high)
 
 
-def cohen_kappa(a: Integers, b: Integers) -> float:
+def cohen_kappa(agreeing: int, a: Integers, b: Integers) -> float:
     """Cohen's kappa of two labellings: agreement beyond what their label frequencies make by chance.
 
-    1 for identical labellings, also where both hold one and the same label throughout; NaN without photos.
+    ``agreeing``: how many things both give the same label; ``a`` and ``b``: how often each gives each label. 1 for identical
+    labellings, also where both give one and the same label throughout; NaN without any.
     """
-    if a.size == 0:
+    total = int(a.sum())
+    if total == 0:
         return math.nan
-    observed = float(np.mean(a == b))
-    classes = int(max(a.max(), b.max())) + 1
-    shares_a = np.bincount(a, minlength=classes) / a.size
-    shares_b = np.bincount(b, minlength=classes) / b.size
-    chance = float(shares_a @ shares_b)
-    return 1.0 if chance == 1.0 else (observed - chance) / (1 - chance)
+    chance = float((a / total) @ (b / total))
+    return 1.0 if chance == 1.0 else (agreeing / total - chance) / (1 - chance)
 
 
 def top_k(probabilities: Floats, k: int = 5) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Indices and values of the k largest of each row, largest first; equal ones in class order."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return order.astype(np.int32), np.take_along_axis(probabilities, order, axis=1).astype(np.float32)
+    rest = np.array(probabilities, dtype=np.float32)
+    rows = np.arange(len(rest))
+    indices = np.empty((len(rest), min(k, rest.shape[1])), np.int32)
+    for place in range(indices.shape[1]):  # a few times the first maximum is much faster than sorting all classes
+        indices[:, place] = rest.argmax(axis=1)
+        rest[rows, indices[:, place]] = -np.inf
+    return indices, np.take_along_axis(np.asarray(probabilities, np.float32), indices, axis=1)
 
 
 def top_overlap(a: Integers, b: Integers) -> npt.NDArray[np.float64]:
@@ -58,15 +62,29 @@ def entropy(probabilities: Floats) -> npt.NDArray[np.float64]:
     return np.asarray(-np.sum(p * np.log2(np.where(p > 0, p, 1.0)), axis=-1))
 
 
-def jensen_shannon(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
-    """Jensen-Shannon divergence of each pair of rows, base 2: 0 for equal distributions, 1 for disjoint ones.
+@dataclass(frozen=True)
+class Distributions:
+    """Rows of probabilities, scaled to sum 1, with their entropies: what divergences from many others need once."""
 
-    Rows are scaled to sum 1 first: 16-bit probabilities do not, and the difference would count as divergence.
-    """
-    p, q = (np.asarray(x, dtype=np.float64) for x in (a, b))
-    p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
-    divergence = entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
-    return np.clip(divergence, 0.0, 1.0)
+    rows: npt.NDArray[np.float64]
+    entropies: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, probabilities: Floats) -> Distributions:
+        """Rows are scaled to sum 1: 16-bit probabilities do not, and the difference would count as divergence."""
+        p = np.asarray(probabilities, dtype=np.float64)
+        p = p / p.sum(axis=-1, keepdims=True)
+        return cls(p, entropy(p))
+
+    def divergence(self, other: Distributions) -> npt.NDArray[np.float64]:
+        """Jensen-Shannon divergence of each pair of rows, base 2: 0 for equal distributions, 1 for disjoint ones."""
+        between = entropy((self.rows + other.rows) / 2) - (self.entropies + other.entropies) / 2
+        return np.clip(between, 0.0, 1.0)
+
+
+def jensen_shannon(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
+    """Jensen-Shannon divergence of each pair of rows, base 2."""
+    return Distributions.of(a).divergence(Distributions.of(b))
 
 
 def truth_rank(probabilities: Floats, truth: Integers) -> npt.NDArray[np.int32]:
@@ -78,8 +96,3 @@ def truth_rank(probabilities: Floats, truth: Integers) -> npt.NDArray[np.int32]:
     classes = np.arange(probabilities.shape[1])[None, :]
     ahead = (probabilities > own) | ((probabilities == own) & (classes < at[:, None]))
     return np.where(known, ahead.sum(axis=1), -1).astype(np.int32)
-
-
-def ordered(values: Floats, largest: bool = False) -> npt.NDArray[np.intp]:
-    """Positions from the smallest (or largest) value; equal ones in photo order."""
-    return np.argsort(-values if largest else values, kind="stable")

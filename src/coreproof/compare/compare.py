@@ -2,206 +2,315 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from coreproof.compare.agreement import jensen_shannon, top_k, truth_rank
 from coreproof.compare.classes import ClassOrder, match_classes
 from coreproof.compare.comparison import Compared, Comparison
 from coreproof.compare.device import DeviceRun, read_device
 from coreproof.compare.lineup import Lineup, lineup_of, load_lineup, with_devices
-from coreproof.compare.predictions import PredictionStore, Shard
-from coreproof.compare.predictor import Predictor
+from coreproof.compare.part import Agreement, Part
+from coreproof.compare.plan import Plan, Slice, make_plan
+from coreproof.compare.predictor import Predictor, Settled
+from coreproof.compare.source import FolderPhotos, PhotoSource, photo_source
+from coreproof.compare.store import Shard, Store, TemporaryStore
+from coreproof.compare.table import Table
+from coreproof.compare.tally import Tally
 from coreproof.compare.variants import Workshop
+from coreproof.compare.worker import GONE, Done, Task, Worker
+from coreproof.compare.workers import decoders, on_this_machine, processors
 from coreproof.errors import LineupError, PhotoError
-from coreproof.model.base import Model
-from coreproof.run.photos import Photos, fingerprint, list_photos
-
-SLICE = 64
-"""Photos a shard: what a killed run loses at most, and what is held in memory at once."""
+from coreproof.run.photos import Photos, Truth, truth_lines
 
 Report = Callable[[str, int, int], None]
 
 
 def compare(
     lineup: Lineup | str | Path | Mapping[str, Any],
-    photos: Photos | str | Path,
+    photos: Photos | PhotoSource | str | Path,
     store: str | Path | None = None,
     *,
     labels: str | Path | None = None,
     devices: Sequence[str | Path] = (),
+    workers: int | None = None,
+    cluster: str | None = None,
     progress: Report | None = None,
 ) -> Comparison:
     """Lets every model of a line-up see every photo and compares what they say.
 
-    ``lineup`` is a Lineup, a TOML file, or models by name. ``store`` is a folder that keeps the predictions, so that an
-    interrupted run goes on where it was; None keeps them only as long as it takes. ``labels`` is a csv that tells what
-    the photos show (default: the line-up's, else the folder's labels.csv). ``devices`` are device.json files of apps that
-    coreproof made: each processor of each device is one more model, and only photos that they all saw are compared.
-    ``progress`` hears (what, done, total).
+    ``lineup`` is a Lineup, a TOML file, or models by name. ``photos`` is a folder, or an address that fsspec knows
+    (``s3://bucket/folder``). ``store`` is a folder that keeps the predictions, so that an interrupted run goes on where it
+    was, and models and photos that are added later are all that is computed; None keeps them only as long as the result.
+    ``labels`` is a csv that tells what the photos show (default: the line-up's, else the folder's labels.csv). ``devices``
+    are device.json files of apps that coreproof made: each processor of each device is one more model, and only photos that
+    they all saw are compared. ``workers`` is how many engines work at once, each on one thread; None is one a processor.
+    ``cluster`` lets Ray do it: "local", or the address of a cluster. ``progress`` hears (what, done, total).
 
-    Raises LineupError, PhotoError, and what loading, converting and running the models raises.
+    Raises LineupError, PhotoError, StoreError, and what loading, converting and running the models raises.
     """
     if isinstance(lineup, str | Path):
         lineup = load_lineup(lineup)
     elif not isinstance(lineup, Lineup):
         lineup = lineup_of(lineup)
-    if not isinstance(photos, Photos):
-        photos = list_photos(photos, labels if labels is not None else lineup.labels)
-    if devices:
-        runs = [run for path in devices for run in read_device(path)]
-        lineup, photos = with_devices(lineup, runs), _seen_by(photos, runs)
-    if store is not None:
-        return _Run(lineup, photos, PredictionStore(store), progress).comparison(keep=True)
-    with TemporaryDirectory(prefix="coreproof-") as scratch:
-        return _Run(lineup, photos, PredictionStore(scratch), progress).comparison(keep=False)
+    source = photo_source(photos)
+    truth = _truth(photos, source, labels if labels is not None else lineup.labels)
+    runs = [run for path in devices for run in read_device(path)]
+    if runs:
+        lineup, source = with_devices(lineup, runs), SeenByDevices(source, runs)
+    kept = TemporaryStore() if store is None else Store(store)
+    run = _Run(lineup, source, truth, kept, workers or processors(), progress)
+    try:
+        run.predict(cluster)
+        return run.comparison()
+    except BaseException:
+        run.plan.close()
+        raise
 
 
-def _seen_by(photos: Photos, runs: Sequence[DeviceRun]) -> Photos:
-    """The photos that every device saw; PhotoError where there are none."""
-    kept = tuple(f for f in photos.files if all(photos.name(f) in run.answers for run in runs))
-    if not kept:
-        raise PhotoError(
-            "the devices saw none of these photos",
-            where=str(photos.folder),
-            expected=", ".join(sorted(runs[0].answers)[:3]) if runs else "photos that an app carries",
-            found=", ".join(photos.names[:3]),
-            fix="give the folder of photos that the app was made with",
-        )
-    return Photos(photos.folder, kept, photos.truth)
+class SeenByDevices(PhotoSource):
+    """The photos of a source that every device saw."""
+
+    def __init__(self, source: PhotoSource, runs: Sequence[DeviceRun]) -> None:
+        self.source = source
+        self.where = source.where
+        self.runs = runs
+
+    def listed(self) -> Iterator[Any]:
+        names: list[str] = []
+        seen = 0
+        for listed in self.source.listed():
+            names = names if len(names) == 3 else [*names, listed.photo]
+            if all(listed.photo in run.answers for run in self.runs):
+                seen += 1
+                yield listed
+        if not seen and names:
+            raise PhotoError(
+                "the devices saw none of these photos",
+                where=self.where,
+                expected=", ".join(sorted(self.runs[0].answers)[:3]) or "photos that an app carries",
+                found=", ".join(sorted(names)),
+                fix="give the folder of photos that the app was made with",
+            )
+
+    def read(self, photo: str) -> bytes:
+        return self.source.read(photo)
+
+
+class _Truth:
+    """What the photos show, as a table of labels or as it is known already; ``names`` are the classes by index."""
+
+    def __init__(self, lines: Callable[[], Iterable[tuple[str, Truth]]]) -> None:
+        self._lines = lines
+        self.names: dict[int, str] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, Truth]]:
+        for photo, truth in self._lines():
+            if truth.name:
+                self.names[truth.index] = truth.name
+            yield photo, truth
+
+
+def _truth(photos: Any, source: PhotoSource, labels: str | Path | None) -> _Truth:
+    if labels is None and isinstance(photos, Photos):
+        return _Truth(photos.truth.items)
+    if labels is None and isinstance(source, FolderPhotos) and (source.folder / "labels.csv").is_file():
+        labels = source.folder / "labels.csv"
+    return _Truth(tuple) if labels is None else _Truth(lambda: truth_lines(labels))
 
 
 class _Run:
-    """One comparison: first every model alone over all slices, then all models together, slice by slice."""
+    """One comparison: first every slice through the models that have not seen it, then statistics, slice by slice."""
 
-    def __init__(self, lineup: Lineup, photos: Photos, store: PredictionStore, progress: Report | None) -> None:
+    def __init__(
+        self, lineup: Lineup, source: PhotoSource, truth: _Truth, store: Store, workers: int, progress: Report | None
+    ) -> None:
         self.lineup = lineup
-        self.photos = photos
+        self.source = source
         self.store = store
+        self.truth = truth
+        self.workers = workers
         self.progress = progress or (lambda what, done, total: None)
         self.workshop = Workshop(lineup)
-        files = photos.files
-        self.slices = [files[i : i + SLICE] for i in range(0, len(files), SLICE)]
-        self.slice_keys = [fingerprint(photos, piece) for piece in self.slices]
-        self.keys: dict[str, str] = {}
-        self.labels: dict[str, tuple[str, ...] | None] = {}
-        self.formats: dict[str, tuple[str, tuple[str, ...], str]] = {}
+        self.keys = {name: self.workshop.key(name) for name in lineup.names}
+        self.settled = {name: about for name in lineup.names if (about := self._kept(name)) is not None}
+        self.plan: Plan = make_plan(source, store, truth)
 
-    def comparison(self, *, keep: bool) -> Comparison:
-        for name in self.lineup.names:
-            self.keys[name] = self.workshop.key(name)
-        for position, name in enumerate(self.lineup.names):
-            self._predict(name)
-            self.workshop.forget(name, self.lineup.names[position + 1 :])
-        return self._summarise(keep)
+    # predictions
 
-    def _predict(self, name: str) -> None:
-        """Fills the shards of one model that are not there yet."""
-        key, total, done = self.keys[name], len(self.photos.files), 0
-        missing = [i for i, photos_key in enumerate(self.slice_keys) if self.store.read(key, photos_key) is None]
-        self.progress(name, total - sum(len(self.slices[i]) for i in missing), total)
-        if not missing:
-            return
-        device = self.lineup.entry(name).device
-        if device is not None:
-            for i in missing:
-                photos = tuple(self.photos.name(file) for file in self.slices[i])
-                self.store.write(key, self.slice_keys[i], _answered(device, photos))
-            return
-        done = total - sum(len(self.slices[i]) for i in missing)
-        model = self.workshop.model(name)
-        entry = self.lineup.entry(name)
-        with Predictor(entry, model, self.lineup.feeding(name)) as predictor:
+    def predict(self, cluster: str | None) -> None:
+        """Lets every model see the slices that it has not seen."""
+        unseen, photos = self._unseen()
+        waiting = [name for name in self._models if name in unseen or name not in self.settled]
+        if waiting:
+            with ExitStack() as stack:
+                predictors = {name: stack.enter_context(self._predictor(name, waiting)) for name in waiting}
+                pool = stack.enter_context(decoders(self.workers))
+                worker = Worker(predictors, self.source, pool)
+                self._settle(worker)
+                if cluster is None:
+                    seen = self._counter(self.plan.photos - photos)
+                    self._keep(on_this_machine(worker, self._tasks(), self.workers, seen))
+            if cluster is not None:
+                self._keep(self._on_cluster(cluster, self.plan.photos - photos))
+        for name in set(self.lineup.names) - set(self._models):
+            self._answer_for_device(name)
 
-            def tick() -> None:
-                nonlocal done
-                done += 1
-                self.progress(name, done, total)
+    @property
+    def _models(self) -> tuple[str, ...]:
+        return tuple(name for name in self.lineup.names if self.lineup.entry(name).device is None)
 
-            metadata = _metadata(model, predictor, entry.labels)
-            for i in missing:
-                piece = self.slices[i]
-                names = [self.photos.name(file) for file in piece]
-                self.store.write(key, self.slice_keys[i], predictor.predict(piece, names, tick, metadata))
+    def _kept(self, name: str) -> Settled | None:
+        document = self.store.read_model(self.keys[name])
+        return None if document is None else Settled.from_json(document)
 
-    def _shard(self, name: str, position: int) -> Shard:
-        shard = self.store.read(self.keys[name], self.slice_keys[position])
-        if shard is None:
-            raise PhotoError(
-                "stored predictions vanished while they were read",
-                where=str(self.store.path(self.keys[name], self.slice_keys[position])),
-                fix="run again; only what is missing is made again",
+    def _predictor(self, name: str, waiting: Sequence[str]) -> Predictor:
+        predictor = Predictor(self.lineup.entry(name), self.workshop.model(name), self.lineup.feeding(name))
+        predictor.settled = self.settled.get(name)
+        self.workshop.forget(name, tuple(waiting[waiting.index(name) + 1 :]))
+        return predictor
+
+    def _tasks(self) -> Iterator[Task]:
+        for piece in self.plan.slices():
+            models = tuple(
+                n for n in self._models if not (piece.known and self.store.has_shard(self.keys[n], piece.key))
             )
-        return shard
+            if models:
+                yield Task(piece, models)
 
-    def _first_shard(self, name: str) -> Shard:
-        """The first shard with a photo that could be read: it tells the number of classes."""
-        for position in range(len(self.slices)):
-            shard = self._shard(name, position)
-            if None in shard.skipped:
-                return shard
-        shard = self._shard(name, 0)
-        raise PhotoError(
-            "none of the photos can be read",
-            where=str(self.photos.folder),
-            found="; ".join(f"{photo}: {why}" for photo, why in zip(shard.photos[:5], shard.skipped, strict=False)),
+    def _unseen(self) -> tuple[set[str], int]:
+        """The models that have not seen everything, and on how many photos something is left to do."""
+        models: set[str] = set()
+        photos = 0
+        for task in self._tasks():
+            models |= set(task.models)
+            photos += sum(photo.live for photo in task.slice.photos)
+        return models, photos
+
+    def _counter(self, done: int) -> Callable[[int], None]:
+        lock, total = Lock(), self.plan.photos
+        self.progress("photos", done, total)
+
+        def seen(photos: int) -> None:
+            nonlocal done
+            with lock:
+                done += photos
+                self.progress("photos", done, total)
+
+        return seen
+
+    def _settle(self, worker: Worker) -> None:
+        """Shows the first photo that can be read to the models that never saw one."""
+        new = {name: predictor for name, predictor in worker.predictors.items() if predictor.settled is None}
+        if not new:
+            return
+        unreadable: list[str] = []
+        for photo in (photo for piece in self.plan.slices() for photo in piece.photos if photo.live):
+            decoded = worker.decode(photo, new)
+            if decoded.skipped is None:
+                break
+            unreadable = [*unreadable, f"{photo.member.photo}: {decoded.skipped}"][:5]
+        else:
+            raise self._none_readable(unreadable)
+        for name, predictor in new.items():
+            self.settled[name] = predictor.settle(decoded.tensors[predictor.preparation])
+            self.store.write_model(self.keys[name], self.settled[name].to_json())
+
+    def _keep(self, finished: Iterator[Done]) -> None:
+        """Stores slices as they get done. Slices that are at work when something fails are lost, others are not."""
+        seconds: dict[str, float] = {}
+        seen: dict[str, int] = {}
+        try:
+            for done in finished:
+                if not done.task.slice.known:
+                    self.store.write_slice(done.task.slice.key, done.members)
+                for name, shard in done.shards.items():
+                    self.store.write_shard(self.keys[name], done.task.slice.key, shard)
+                    seconds[name] = seconds.get(name, 0.0) + done.seconds.get(name, 0.0)
+                    seen[name] = seen.get(name, 0) + done.seen
+        finally:
+            if isinstance(finished, Generator):
+                finished.close()
+            for name, took in seconds.items():
+                self.store.write_timing(self.keys[name], took, seen[name])
+
+    def _on_cluster(self, address: str, done: int) -> Iterator[Done]:
+        from coreproof.compare.cluster import on_cluster
+
+        return on_cluster(
+            address, self.lineup, self.source, self.settled, self._tasks(), self.workers, self._counter(done)
         )
 
-    def _summarise(self, keep: bool) -> Comparison:
-        first = {name: self._first_shard(name) for name in self.lineup.names}
-        orders, class_names = self._classes(first)
-        classes = max(int(order.positions.max()) + 1 for order in orders.values())
-        parts: list[_Part] = []
-        skipped: dict[str, str] = {}
-        seconds = dict.fromkeys(self.lineup.names, 0.0)
-        for position in range(len(self.slices)):
-            shards = {name: self._shard(name, position) for name in self.lineup.names}
-            for name, shard in shards.items():
-                seconds[name] += float(shard.metadata.get("seconds", 0.0))
-            part = _part(shards, orders, classes, self._truth(shards), skipped)
-            if part is not None:
-                parts.append(part)
-            self.progress("statistics", position + 1, len(self.slices))
-        seen = tuple(name for part in parts for name in part.photos)
+    def _answer_for_device(self, name: str) -> None:
+        run = self.lineup.entry(name).device
+        assert run is not None
+        for piece in self.plan.slices():
+            if not self.store.has_shard(self.keys[name], piece.key):
+                self.store.write_shard(self.keys[name], piece.key, _answered(run, piece))
+        self.settled[name] = _device_settled(run)
+
+    # statistics
+
+    def comparison(self) -> Comparison:
+        """The statistics of all slices."""
+        orders, class_names = self._classes()
+        agreement = Agreement(orders, self.keys)
+        helpers = {model for found in self.lineup.attributions for model in found.causes.values()}
+        main = [name for name in self.lineup.names if name not in helpers]
+        models, classes = self.lineup.names, agreement.classes
+        tally = Tally(models, main or models, classes + len(models))
+        for part in self._parts(agreement):
+            tally.add(part)
+            self.progress("statistics", tally.photos + tally.skipped_count, self.plan.photos)
+        if not tally.photos:
+            raise self._none_readable([f"{photo}: {why}" for photo, why in list(tally.skipped.items())[:5]])
         return Comparison(
             title=self.lineup.title,
-            models=tuple(self._described(name, first[name], orders[name], seconds[name], len(seen)) for name in first),
-            folder=self.photos.folder,
-            photos=seen,
-            skipped=skipped,
-            truth={name: self.photos.truth[name].index for name in seen if name in self.photos.truth},
-            class_names={**class_names, **{classes + i: "no finite answer" for i in range(len(first))}},
-            top=np.concatenate([part.top for part in parts], axis=1),
-            top_values=np.concatenate([part.top_values for part in parts], axis=1),
-            divergences=np.concatenate([part.divergences for part in parts], axis=1),
-            ranks=np.concatenate([part.ranks for part in parts], axis=1),
+            models=tuple(self._described(name, orders[name]) for name in models),
+            folder=getattr(self.source, "folder", self.source.where),
+            class_names={**class_names, **{classes + i: "no finite answer" for i in range(len(models))}},
+            tally=tally,
+            table=Table(self.store, self.plan, agreement),
             attributions=self.lineup.attributions,
-            store=self.store if keep else None,
-            keys=self.keys if keep else {},
+            store=None if isinstance(self.store, TemporaryStore) else self.store.folder,
         )
 
-    def _classes(self, first: Mapping[str, Shard]) -> tuple[dict[str, ClassOrder], dict[int, str]]:
+    def _parts(self, agreement: Agreement) -> Iterator[Part]:
+        """The parts in order, made side by side."""
+        slices = self.plan.slices()
+        waiting: deque[Future[Part]] = deque()
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="statistics") as pool:
+            try:
+                while True:
+                    while len(waiting) <= 2 * self.workers and (piece := next(slices, None)) is not None:
+                        waiting.append(pool.submit(agreement.part, self.store, piece))
+                    if not waiting:
+                        return
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _classes(self) -> tuple[dict[str, ClassOrder], dict[int, str]]:
         """Where each model's classes stand in the common order, and the classes' names.
 
         What is known by index comes first (labels.csv, labels given in the line-up); each matched model adds its names
         to what is known, and a model that cannot be matched yet is tried again when the others have spoken.
         """
-        names: dict[int, str] = {t.index: t.name for t in self.photos.truth.values() if t.name}
+        names = dict(self.truth.names)
         orders: dict[str, ClassOrder] = {}
-        waiting = sorted(first, key=lambda name: self.lineup.entry(name).labels is None)
+        waiting = sorted(self.lineup.names, key=lambda name: self.lineup.entry(name).labels is None)
         while waiting:
             refused: list[str] = []
             for name in waiting:
-                labels = self._labels(name, first[name])
+                labels = self.lineup.entry(name).labels or self.settled[name].labels or None
                 try:
-                    orders[name] = match_classes(name, labels, first[name].probabilities.shape[1], names)
+                    orders[name] = match_classes(name, labels, self.settled[name].classes, names)
                 except LineupError:
                     if len(refused) + 1 == len(waiting):
                         raise
@@ -210,113 +319,50 @@ class _Run:
                 for label, position in zip(labels or (), orders[name].positions.tolist(), strict=False):
                     names[position] = f"{names[position]}, {label}" if position in names else label
             waiting = refused
-        return {name: orders[name] for name in first}, {i: text.split(",")[0].strip() for i, text in names.items()}
+        ordered = {name: orders[name] for name in self.lineup.names}
+        return ordered, {i: text.split(",")[0].strip() for i, text in names.items()}
 
-    def _labels(self, name: str, shard: Shard) -> tuple[str, ...] | None:
-        given = self.lineup.entry(name).labels
-        if given is not None:
-            return given
-        stored = shard.metadata.get("labels")
-        return None if not stored else tuple(stored.split("\n"))
-
-    def _truth(self, shards: Mapping[str, Shard]) -> dict[str, int]:
-        names = next(iter(shards.values())).photos
-        return {name: self.photos.truth[name].index for name in names if name in self.photos.truth}
-
-    def _described(self, name: str, shard: Shard, order: ClassOrder, seconds: float, photos: int) -> Compared:
-        entry, feeding, about = self.lineup.entry(name), self.lineup.feeding(name), shard.metadata
+    def _described(self, name: str, order: ClassOrder) -> Compared:
+        entry, about = self.lineup.entry(name), self.settled[name]
         made = "" if entry.base is None else f"made from {entry.base}"
+        device, seconds = entry.device, self.store.seconds_per_photo(self.keys[name])
         return Compared(
             name=name,
-            description=about.get("model", ""),
-            format=about.get("format", ""),
-            feeding=about.get("feeding", "") or str(feeding or ""),
-            engine=about.get("engine", ""),
+            description=about.model,
+            format=about.format,
+            feeding=about.feeding,
+            engine=about.engine,
             classes=order.text,
-            softmax=about.get("softmax") == "True",
-            milliseconds=1000 * seconds / photos if photos else None,
+            softmax=about.softmax,
+            milliseconds=device.milliseconds if device is not None else None if seconds is None else 1000 * seconds,
             note=entry.note or made,
-            notes=tuple(filter(None, about.get("notes", "").split("\n"))),
+            notes=about.notes,
         )
 
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """What a slice adds to a comparison: small arrays, so that memory does not grow with classes x photos."""
-
-    photos: tuple[str, ...]
-    top: npt.NDArray[np.int32]
-    top_values: npt.NDArray[np.float32]
-    divergences: npt.NDArray[np.float32]
-    ranks: npt.NDArray[np.int32]
+    def _none_readable(self, found: Sequence[str]) -> PhotoError:
+        return PhotoError("none of the photos can be read", where=self.source.where, found="; ".join(found))
 
 
-def _part(
-    shards: Mapping[str, Shard],
-    orders: Mapping[str, ClassOrder],
-    classes: int,
-    truth: Mapping[str, int],
-    skipped: dict[str, str],
-) -> _Part | None:
-    """The statistics of one slice; photos that some model could not read are left out for all, and named."""
-    one = next(iter(shards.values()))
-    for shard in shards.values():
-        skipped.update({name: why for name, why in zip(shard.photos, shard.skipped, strict=True) if why is not None})
-    kept = [k for k, name in enumerate(one.photos) if name not in skipped]
-    if not kept:
-        return None
-    photos = tuple(one.photos[k] for k in kept)
-    known = np.array([truth.get(name, -1) for name in photos], dtype=np.int64)
-    arranged = [
-        _answers(orders[name].arrange(shard.probabilities[kept], classes), position, len(shards))
-        for position, (name, shard) in enumerate(shards.items())
-    ]
-    tops = [top_k(probabilities) for probabilities in arranged]
-    divergences = [jensen_shannon(a, b) for a, b in combinations(arranged, 2)]
-    return _Part(
+def _answered(run: DeviceRun, piece: Slice) -> Shard:
+    """A slice of photos as a device answered it."""
+    photos = tuple(photo.member.photo for photo in piece.photos)
+    nothing = np.zeros_like(next(iter(run.answers.values())))
+    return Shard(
         photos,
-        np.stack([indices for indices, _ in tops]),
-        np.stack([values for _, values in tops]),
-        np.array(divergences, dtype=np.float32).reshape(len(divergences), len(photos)),
-        np.stack([truth_rank(probabilities, known) for probabilities in arranged]),
+        tuple(None if photo in run.answers else GONE for photo in photos),
+        np.stack([run.answers.get(photo, nothing) for photo in photos]),
     )
 
 
-def _answers(probabilities: npt.NDArray[np.float32], model: int, models: int) -> npt.NDArray[np.float32]:
-    """Rows with one more class a model, "no finite answer", which takes all where a model answers NaN or infinity.
-
-    It is a class of its own for each model: two that both broke down do not agree.
-    """
-    broken = np.logical_not(np.isfinite(probabilities).all(axis=1)).reshape(-1)
-    if not broken.any():
-        return np.pad(probabilities, ((0, 0), (0, models)))
-    answers = np.pad(np.where(broken[:, None], np.float32(0), probabilities), ((0, 0), (0, models)))
-    answers[broken, probabilities.shape[1] + model] = 1
-    return answers
-
-
-def _answered(run: DeviceRun, names: tuple[str, ...]) -> Shard:
-    """A slice of photos as a device answered it."""
-    about = {
-        "model": run.model,
-        "format": "Core ML",
-        "feeding": "as its app feeds it",
-        "labels": "\n".join(run.labels),
-        "notes": f"fingerprint of the model: {run.fingerprint}",
-        "engine": run.engine,
-        "softmax": "False",
-        "seconds": f"{run.milliseconds * len(names) / 1000:.6f}",
-    }
-    return Shard(names, (None,) * len(names), np.stack([run.answers[name] for name in names]), about)
-
-
-def _metadata(model: Model, predictor: Predictor, given: tuple[str, ...] | None) -> dict[str, str]:
-    labels = given or predictor.running.signature.labels
-    text = "\n".join(label for label in labels if isinstance(label, str)) if labels else ""
-    return {
-        "model": model.name,
-        "format": model.format,
-        "feeding": predictor.feeding_text,
-        "labels": text,
-        "notes": "\n".join(model.notes),
-    }
+def _device_settled(run: DeviceRun) -> Settled:
+    return Settled(
+        model=run.model,
+        format="Core ML",
+        feeding="as its app feeds it",
+        engine=run.engine,
+        labels=run.labels,
+        notes=(f"fingerprint of the model: {run.fingerprint}",),
+        classes=next(iter(run.answers.values())).size,
+        softmax=False,
+        batch=1,
+    )

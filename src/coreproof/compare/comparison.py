@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.compare.agreement import cohen_kappa, ordered, top_overlap, wilson
+from coreproof.compare.agreement import cohen_kappa, wilson
 from coreproof.compare.lineup import Attribution
-from coreproof.compare.predictions import PredictionStore
+from coreproof.compare.part import Part
+from coreproof.compare.table import Table
+from coreproof.compare.tally import Extremes, Seen, Tally
 from coreproof.model.atomic import replacing
 from coreproof.model.shown import Shown
 
 _LISTED = 20
 _LISTED_CERTAIN = 5
+_WRITTEN_OUT = 2000
+"""Photos up to which comparison.json holds every photo's predictions; beyond it, those that tell most."""
 
 
 @dataclass(frozen=True)
@@ -116,27 +119,56 @@ class Photographs(Shown):
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Shown):
-    """Models x photos. Arrays: ``top`` and ``top_values`` [models, photos, 5], ``divergences`` [pairs, photos],
-    ``ranks`` [models, photos] (how many classes stand before the true one; -1 where it is not known)."""
+    """What models say about photos.
+
+    The statistics are in memory and do not grow with the photos; each photo's answers are in files, which ``everything``,
+    and what it is said of, reads whole. ``folder`` is where the photos are, ``store`` where the predictions are kept (None
+    where they are not).
+    """
 
     title: str
     models: tuple[Compared, ...]
-    folder: Path
-    photos: tuple[str, ...]
-    skipped: Mapping[str, str]
-    truth: Mapping[str, int]
+    folder: Path | str
     class_names: Mapping[int, str]
-    top: npt.NDArray[np.int32]
-    top_values: npt.NDArray[np.float32]
-    divergences: npt.NDArray[np.float32]
-    ranks: npt.NDArray[np.int32]
+    tally: Tally
+    table: Table
     attributions: tuple[Attribution, ...] = ()
-    store: PredictionStore | None = None
-    keys: Mapping[str, str] = field(default_factory=dict)
+    store: Path | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(model.name for model in self.models)
+
+    @property
+    def count(self) -> int:
+        """How many photos every model saw."""
+        return self.tally.photos
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Photos that some model could not see, and why; the first thousand of ``skipped_count``."""
+        return self.tally.skipped
+
+    @property
+    def skipped_count(self) -> int:
+        """How many photos some model could not see."""
+        return self.tally.skipped_count
+
+    @cached_property
+    def everything(self) -> Part:
+        """Every photo's answers, read into memory: about 300 bytes a photo for six models."""
+        return self.table.read()
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """Every photo's name. Reads everything."""
+        return self.everything.photos
+
+    @cached_property
+    def truth(self) -> Mapping[str, int]:
+        """The classes of the photos of which they are known. Reads everything."""
+        known = zip(self.everything.photos, self.everything.truth.tolist(), strict=True)
+        return {photo: index for photo, index in known if index >= 0}
 
     def index(self, name: str) -> int:
         """The position of a model; KeyError for one that was not compared."""
@@ -146,67 +178,86 @@ class Comparison(Shown):
 
     def agreement(self) -> dict[str, dict[str, int]]:
         """On how many photos each two models have the same top class."""
-        first = self.top[:, :, 0]
+        counts = {pair: tally.count for pair, tally in self.tally.pairs.items()}
         return {
-            a: {b: int(np.sum(first[i] == first[j])) for j, b in enumerate(self.names)}
-            for i, a in enumerate(self.names)
+            a: {b: self.count if a == b else counts.get((a, b), counts.get((b, a), 0)) for b in self.names}
+            for a in self.names
         }
 
     @cached_property
     def pairs(self) -> dict[tuple[str, str], Pair]:
         """Every two models in line-up order, with all statistics."""
-        return {pair: self._pair(*pair) for pair in combinations(self.names, 2)}
+        return {pair: self._pair(*pair) for pair in self.tally.pairs}
 
     def pair(self, a: str, b: str) -> Pair:
         """The statistics of two models, in either order."""
         return self.pairs[(a, b)] if self.index(a) < self.index(b) else self.pairs[(b, a)]
 
     def _pair(self, a: str, b: str) -> Pair:
-        i, j = self.index(a), self.index(b)
-        count, photos = int(np.sum(self.top[i, :, 0] == self.top[j, :, 0])), len(self.photos)
+        found, photos = self.tally.pairs[a, b], self.count
         return Pair(
             a,
             b,
-            count,
+            found.count,
             photos,
-            *wilson(count, photos),
-            kappa=cohen_kappa(self.top[i, :, 0], self.top[j, :, 0]),
-            top5_overlap=float(np.mean(top_overlap(self.top[i], self.top[j]))),
-            divergence=float(np.mean(self.divergence(a, b))),
+            *wilson(found.count, photos),
+            kappa=cohen_kappa(found.count, self.tally.models[a].named, self.tally.models[b].named),
+            top5_overlap=found.overlap / photos,
+            divergence=found.divergence / photos,
         )
 
     def divergence(self, a: str, b: str) -> npt.NDArray[np.float32]:
-        """Jensen-Shannon divergence of two models on each photo (base 2, 0..1)."""
+        """Jensen-Shannon divergence of two models on each photo (base 2, 0..1). Reads everything."""
         i, j = sorted((self.index(a), self.index(b)))
         if i == j:
-            return np.zeros(len(self.photos), np.float32)
-        at = i * len(self.models) - i * (i + 1) // 2 + j - i - 1
-        return np.asarray(self.divergences[at])
+            return np.zeros(self.count, np.float32)
+        return self.everything.divergences[:, list(self.tally.pairs).index((self.names[i], self.names[j]))]
 
-    def disagreements(self, a: str, b: str) -> list[str]:
-        """The photos on which the top classes of two models differ, most divergent first."""
-        differ = self.top[self.index(a), :, 0] != self.top[self.index(b), :, 0]
-        return [self.photos[k] for k in ordered(self.divergence(a, b), largest=True) if differ[k]]
+    def disagreements(self, a: str, b: str, count: int | None = None) -> list[str]:
+        """The photos on which the top classes of two models differ, most divergent first; all, or the first ``count``."""
+        pair = self.pair(a, b)
+        differ = pair.photos - pair.count
+        wanted = differ if count is None else min(count, differ)
+        kept = [seen.photo for seen, _ in self.tally.pairs[pair.a, pair.b].differing.list()]
+        if wanted <= len(kept):
+            return kept[:wanted]
+        top, divergence = self.everything.top, self.divergence(a, b)
+        order = np.argsort(-divergence, kind="stable")
+        apart = top[order, self.index(a), 0] != top[order, self.index(b), 0]
+        return [self.everything.photos[k] for k in order[apart][:wanted]]
 
     def most_divergent(self, a: str, b: str, count: int = _LISTED) -> list[tuple[str, float]]:
         """The photos on which two models disagree most, by divergence."""
-        divergence = self.divergence(a, b)
-        return [(self.photos[k], float(divergence[k])) for k in ordered(divergence, largest=True)[:count]]
+        pair = self.pair(a, b)
+        return self._listed(self.tally.pairs[pair.a, pair.b].most, count, lambda: -self.divergence(a, b))
 
     def least_divergent(self, a: str, b: str, count: int = _LISTED) -> list[tuple[str, float]]:
         """The photos on which two models agree best, by divergence."""
-        divergence = self.divergence(a, b)
-        return [(self.photos[k], float(divergence[k])) for k in ordered(divergence)[:count]]
+        pair = self.pair(a, b)
+        return self._listed(self.tally.pairs[pair.a, pair.b].least, count, lambda: self.divergence(a, b))
 
     def most_certain(self, name: str, count: int = _LISTED_CERTAIN) -> list[tuple[str, float]]:
         """The photos with the highest probability of a model's top class."""
-        values = self.top_values[self.index(name), :, 0]
-        return [(self.photos[k], float(values[k])) for k in ordered(values, largest=True)[:count]]
+        i = self.index(name)
+        kept = self.tally.models[name].most_certain
+        return self._listed(kept, count, lambda: -self.everything.top_values[:, i, 0])
 
     def least_certain(self, name: str, count: int = _LISTED_CERTAIN) -> list[tuple[str, float]]:
         """The photos with the lowest probability of a model's top class."""
-        values = self.top_values[self.index(name), :, 0]
-        return [(self.photos[k], float(values[k])) for k in ordered(values)[:count]]
+        i = self.index(name)
+        kept = self.tally.models[name].least_certain
+        return self._listed(kept, count, lambda: self.everything.top_values[:, i, 0])
+
+    def _listed(
+        self, extremes: Extremes, count: int, values: Callable[[], npt.NDArray[np.float32]]
+    ) -> list[tuple[str, float]]:
+        """The first ``count`` of a list; where it was not kept that far, from every photo's ``values``, smallest first."""
+        kept = extremes.list()
+        if min(count, self.count) <= len(kept):
+            return [(seen.photo, abs(value)) for seen, value in kept[:count]]
+        every = values()
+        order = np.argsort(every, kind="stable")[:count]
+        return [(self.everything.photos[k], abs(float(every[k]))) for k in order]
 
     def agreement_of(self, name: str) -> dict[str, int]:
         """On how many photos a model has the same top class as each of the others, the closest first."""
@@ -219,11 +270,11 @@ class Comparison(Shown):
         ``models``: which of them (default: all). KeyError for a photo or model that was not compared.
         """
         if isinstance(photos, int):
-            order = np.random.default_rng(seed).permutation(len(self.photos))
-            chosen = tuple(self.photos[k] for k in order[:photos])
+            order = np.random.default_rng(seed).permutation(self.count)[:photos]
+            chosen = tuple(self.everything.photos[k] for k in order)
         else:
             chosen = (photos,) if isinstance(photos, str) else tuple(photos)
-        unknown = [photo for photo in chosen if photo not in self._position]
+        unknown = [photo for photo in chosen if self._found(photo) is None]
         if unknown:
             raise KeyError(f"not among the compared photos: {', '.join(unknown)}")
         names = tuple(models) or self.names
@@ -232,13 +283,32 @@ class Comparison(Shown):
         return Photographs(self, chosen, names)
 
     def predictions(self, name: str, photo: str) -> list[tuple[int, float]]:
-        """A model's five top classes on a photo: class index and probability."""
-        i, k = self.index(name), self._position[photo]
-        return [(int(c), float(p)) for c, p in zip(self.top[i, k], self.top_values[i, k], strict=True)]
+        """A model's five top classes on a photo: class index and probability. KeyError for one that was not compared."""
+        i, seen = self.index(name), self._found(photo)
+        if seen is None:
+            raise KeyError(f"not among the compared photos: {photo}")
+        return [(int(c), float(p)) for c, p in zip(seen.top[i], seen.top_values[i], strict=True)]
+
+    def truth_of(self, photo: str) -> int | None:
+        """The class that a photo is known to show."""
+        seen = self._found(photo)
+        return None if seen is None or seen.truth < 0 else seen.truth
+
+    def _found(self, photo: str) -> Seen | None:
+        if photo in self._kept:
+            return self._kept[photo]
+        if photo not in self._position:
+            return None
+        k, every = self._position[photo], self.everything
+        return Seen(photo, int(every.truth[k]), every.top[k], every.top_values[k])
+
+    @cached_property
+    def _kept(self) -> Mapping[str, Seen]:
+        return self.tally.kept()
 
     @cached_property
     def _position(self) -> dict[str, int]:
-        return {photo: k for k, photo in enumerate(self.photos)}
+        return {photo: k for k, photo in enumerate(self.everything.photos)}
 
     def class_name(self, index: int) -> str:
         """A class by name, "class 17" where no name is known."""
@@ -247,13 +317,11 @@ class Comparison(Shown):
     @cached_property
     def accuracies(self) -> dict[str, Accuracy]:
         """Top-1 and top-5 accuracy of each model; empty where no photo's class is known."""
-        found = {}
-        for name, ranks in zip(self.names, self.ranks, strict=True):
-            known = ranks[ranks >= 0]
-            if known.size:
-                right = int(np.sum(known == 0))
-                found[name] = Accuracy(name, known.size, right, int(np.sum(known < 5)), *wilson(right, known.size))
-        return found
+        return {
+            name: Accuracy(name, model.known, model.top1, model.top5, *wilson(model.top1, model.known))
+            for name, model in self.tally.models.items()
+            if model.known
+        }
 
     @cached_property
     def explanations(self) -> tuple[Explanation, ...]:
@@ -281,11 +349,13 @@ class Comparison(Shown):
         return Explanation(a, b, differ, whole.divergence, tuple(causes))
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Answers SQL over ``predictions(model, photo, skipped, probabilities)``, each model's own class order."""
-        return [] if self.store is None else self.store.query(sql, self.keys)
+        """Answers SQL (DuckDB) over ``predictions(model, photo, skipped, probabilities)``, each model's own class order."""
+        return self.table.query(sql)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as comparison.json holds it."""
+        """What comparison.json holds: the statistics, and each photo's predictions where there are not too many photos."""
+        photos = self.photos if self.count <= _WRITTEN_OUT else tuple(self._kept)
+        differing = None if self.count <= _WRITTEN_OUT else _LISTED
 
         def per_pair(listed: Callable[[str, str], list[Any]]) -> dict[str, dict[str, list[Any]]]:
             found: dict[str, dict[str, list[Any]]] = {}
@@ -295,11 +365,11 @@ class Comparison(Shown):
 
         return {
             "title": self.title,
-            "photos": len(self.photos),
+            "photos": self.count,
             "models": list(self.names),
             "agreement": self.agreement(),
             "predictions": {
-                name: {photo: [[c, round(p, 7)] for c, p in self.predictions(name, photo)] for photo in self.photos}
+                name: {photo: [[c, round(p, 7)] for c, p in self.predictions(name, photo)] for photo in photos}
                 for name in self.names
             },
             "pairs": [{**vars(pair), "share": pair.share} for pair in self.pairs.values()],
@@ -307,14 +377,16 @@ class Comparison(Shown):
             "attribution": [
                 {**vars(found), "causes": [vars(cause) for cause in found.causes]} for found in self.explanations
             ],
-            "disagreements": per_pair(self.disagreements),
+            "disagreements": per_pair(lambda a, b: self.disagreements(a, b, differing)),
             "most_divergent": per_pair(self.most_divergent),
             "least_divergent": per_pair(self.least_divergent),
             "most_certain": {name: self.most_certain(name) for name in self.names},
             "least_certain": {name: self.least_certain(name) for name in self.names},
             "details": {model.name: vars(model) for model in self.models},
             "skipped": dict(self.skipped),
-            "truth": dict(self.truth),
+            "skipped_count": self.skipped_count,
+            "truth": {photo: index for photo in photos if (index := self.truth_of(photo)) is not None},
+            "store": None if self.store is None else str(self.store),
             "classes": {str(index): name for index, name in sorted(self.class_names.items())},
         }
 

@@ -1,40 +1,84 @@
-"""One model over a slice of photos: decoding and resizing overlap with inference, memory stays flat."""
+"""Predictor: one model made ready to say what is on photos, alone or several at a time."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from coreproof.compare.lineup import Entry
-from coreproof.compare.predictions import Shard
-from coreproof.errors import InputError, PhotoError
+from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
+from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
-from coreproof.run.images import feature_pixels, fit, open_picture, to_tensor
+from coreproof.run.images import feature_pixels, fit, to_tensor
 from coreproof.run.predict import is_distribution, softmax
 from coreproof.run.session import Session, session
 
-_AHEAD = 8
-_DECODERS = 2
+BATCH = 8
+"""Photos at a time, where a model takes several."""
+
+_SAME = 1e-4
+"""How far a probability may move when a photo is computed among others: float32 sums in another order."""
+
+Tensor = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is known of a model once it has seen a photo; stored, so that a resumed run goes on in the same way.
+
+    ``softmax``: its scores go through one. ``batch``: how many photos it is given at a time.
+    """
+
+    model: str
+    format: str
+    feeding: str
+    engine: str
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+    classes: int
+    softmax: bool
+    batch: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As the store keeps it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Settled | None:
+        """None for what another version kept."""
+        try:
+            return cls(**{**document, "labels": tuple(document["labels"]), "notes": tuple(document["notes"])})
+        except (TypeError, KeyError):
+            return None
 
 
 class Predictor:
-    """A model made ready to say what is on photos. A context manager."""
+    """A model made ready to say what is on photos. A context manager; several threads may use one.
 
-    def __init__(self, entry: Entry, model: Model, feeding: Feeding | None) -> None:
+    Each engine gets ``threads``, so that what a model answers does not depend on how many workers there are.
+    Raises InputError for a model that is no classifier of pictures or whose feeding is not known.
+    """
+
+    def __init__(self, entry: Entry, model: Model, feeding: Feeding | None, *, threads: int | None = 1) -> None:
         self.entry = entry
-        self.running: Session = session(model, entry.engine, entry.arithmetic)
-        self.softmax = entry.softmax
-        self._prepare, self.feeding_text = _preparation(self.running, model, feeding or getattr(model, "feeding", None))
-        self._input = self.running.signature.inputs[0].name
+        self.model = model
+        self.running: Session = session(model, entry.engine, entry.arithmetic, threads)
+        self.settled: Settled | None = None
+        self.preparation, self.feeding_text, self.prepare = _preparation(
+            self.running, model, feeding or getattr(model, "feeding", None)
+        )
+        self._feature = self.running.signature.inputs[0]
+        self._alone: AbstractContextManager[Any] = nullcontext() if self.running.concurrent else Lock()
 
     def __enter__(self) -> Predictor:
         return self
@@ -44,77 +88,82 @@ class Predictor:
     ) -> None:
         self.running.close()
 
-    def predict(
-        self, files: Sequence[Path], names: Sequence[str], tick: Callable[[], None], metadata: dict[str, str]
-    ) -> Shard:
-        """The full probability vectors of a slice; a photo that cannot be read is a named skip."""
-        rows: list[npt.NDArray[np.float32] | None] = []
-        skipped: list[str | None] = []
-        seconds = 0.0
-        for tensor in self._decoded(files):
-            if isinstance(tensor, PhotoError):
-                rows.append(None)
-                skipped.append(tensor.found if isinstance(tensor.found, str) else tensor.problem)
-            else:
-                started = time.perf_counter()
-                rows.append(self._probabilities(tensor))
-                seconds += time.perf_counter() - started
-                skipped.append(None)
-            tick()
-        classes = next((len(row) for row in rows if row is not None), 1)
-        empty = np.zeros(classes, np.float32)
-        matrix = np.stack([empty if row is None else row for row in rows])
-        about = {"engine": self.running.engine, "softmax": str(bool(self.softmax)), "seconds": f"{seconds:.6f}"}
-        return Shard(tuple(names), tuple(skipped), matrix, {**metadata, **about})
+    def settle(self, photo: Tensor) -> Settled:
+        """Looks at a first photo: how many classes there are, whether scores need a softmax, whether batches work."""
+        scores = self._scores(photo)
+        needs_softmax = self.entry.softmax if self.entry.softmax is not None else not is_distribution(scores[0])
+        labels = self.entry.labels or self.running.signature.labels or ()
+        self.settled = Settled(
+            model=self.model.name,
+            format=self.model.format,
+            feeding=self.feeding_text,
+            engine=self.running.engine,
+            labels=tuple(label for label in labels if isinstance(label, str)),
+            notes=tuple(self.model.notes),
+            classes=scores.shape[1],
+            softmax=needs_softmax,
+            batch=1,
+        )
+        if _takes_several(self._feature) and self._answers_the_same_among_others(photo):
+            self.settled = Settled(**{**asdict(self.settled), "batch": BATCH})
+        return self.settled
 
-    def _decoded(self, files: Sequence[Path]) -> Iterator[npt.NDArray[np.float32] | PhotoError]:
-        def decode(file: Path) -> npt.NDArray[np.float32] | PhotoError:
-            try:
-                return self._prepare(file)
-            except PhotoError as error:
-                return error
+    def probabilities(self, photos: Sequence[Tensor]) -> tuple[Tensor, float]:
+        """[photos, classes] float32 probabilities, and the seconds that the engine took for them."""
+        assert self.settled is not None
+        rows, seconds = [], 0.0
+        for start in range(0, len(photos), self.settled.batch):
+            piece = photos[start : start + self.settled.batch]
+            batch = piece[0] if len(piece) == 1 else np.concatenate(piece)
+            started = time.perf_counter()
+            scores = self._scores(batch)
+            seconds += time.perf_counter() - started
+            rows += [softmax(row) for row in scores] if self.settled.softmax else list(scores)
+        return np.asarray(rows, np.float32), seconds
 
-        with ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode") as pool:
-            waiting: deque[Future[npt.NDArray[np.float32] | PhotoError]] = deque()
-            try:
-                for file in files:
-                    waiting.append(pool.submit(decode, file))
-                    if len(waiting) > _AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+    def _answers_the_same_among_others(self, photo: Tensor) -> bool:
+        """Whether a photo is answered alike alone and in a batch: a symbolic batch is no promise that it works."""
+        others = np.concatenate([np.flip(photo, axis=-1), photo])
+        try:
+            alone, among = self._scores(photo), self._scores(others)
+        except (RunError, InputError):
+            return False
+        if among.shape != (2, alone.shape[1]):
+            return False
+        return bool(np.abs(softmax(among[1]) - softmax(alone[0])).max() <= _SAME)
 
-    def _probabilities(self, tensor: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _scores(self, batch: Tensor) -> npt.NDArray[np.float64]:
+        """[photos, classes] as the model says it."""
         # the scores, not the dictionary: labels that occur twice ("crane") collapse in it
         scores = self.running.signature.scores
-        outputs = self.running.run({self._input: tensor}, taps=() if scores is None else (scores,))
-        flat = _class_scores(outputs, scores, self.entry.name)
-        if self.softmax is None:
-            self.softmax = not is_distribution(flat)
-        return (softmax(flat) if self.softmax else flat).astype(np.float32)
+        with self._alone:
+            outputs = self.running.run({self._feature.name: batch}, taps=() if scores is None else (scores,))
+        return _class_scores(outputs, scores, len(batch), self.entry.name).reshape(len(batch), -1)
 
 
-def _class_scores(outputs: dict[str, Any], scores: str | None, name: str) -> npt.NDArray[np.float64]:
+def _takes_several(feature: Feature) -> bool:
+    shape = feature.shape
+    return feature.image is None and shape is not None and len(shape) == 4 and not isinstance(shape[0], int)
+
+
+def _class_scores(outputs: dict[str, Any], scores: str | None, photos: int, name: str) -> npt.NDArray[np.float64]:
     if scores is not None:
-        return np.asarray(outputs[scores], dtype=np.float64).reshape(-1)
+        return np.asarray(outputs[scores], dtype=np.float64)
     arrays = [np.asarray(v) for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
-    flat = [a for a in arrays if a.size == max(a.shape, default=0) and a.size > 1]
-    if not flat:
+    rows = [a for a in arrays if a.size > photos and a.size == photos * max(a.shape[1:] if photos > 1 else a.shape)]
+    if not rows:
         raise InputError(
             "the model is no classifier of pictures: none of its outputs is one row of class scores",
             where=name,
             found=", ".join(outputs),
         )
-    return flat[0].astype(np.float64).reshape(-1)
+    return rows[0].astype(np.float64)
 
 
 def _preparation(
     running: Session, model: Model, feeding: Feeding | None
-) -> tuple[Callable[[Path], npt.NDArray[np.float32]], str]:
-    """How a file becomes this model's input, as a function and in words."""
+) -> tuple[str, str, Callable[[Image.Image], Tensor]]:
+    """How a picture becomes this model's input: a key that equal ways share, in words, and as a function."""
     features = running.signature.inputs
     if len(features) != 1:
         raise InputError(
@@ -127,7 +176,7 @@ def _preparation(
         geometry: dict[str, Any] = feeding.geometry if feeding is not None else {}
         seen = Feeding(**{**geometry, "size": (layout.width, layout.height), "colour": layout.colour})
         text = f"picture: {seen}; what else is done to it is inside the model"
-        return lambda file: feature_pixels(fit(open_picture(file), seen), layout), text
+        return repr((seen, layout)), text, lambda picture: feature_pixels(fit(picture, seen), layout)
     if feeding is None:
         raise InputError(
             "how photos are fed to this model is not known",
@@ -137,4 +186,4 @@ def _preparation(
             fix="give feed = {size = [224, 224], mean = [...], std = [...], scale = ...}",
         )
     known = feeding
-    return lambda file: to_tensor(open_picture(file), known), str(known)
+    return repr(known), str(known), lambda picture: to_tensor(picture, known)

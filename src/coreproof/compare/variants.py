@@ -113,9 +113,9 @@ def _code_digest() -> str:
     """Changes with the code that reads, converts and runs models: what an older version said is not reused."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.blake2b(digest_size=12)
-    for room in ("convert", "model", "run", "compare"):
-        for file in sorted((root / room).rglob("*.py")):
-            digest.update(file.read_bytes())
+    here = (root / "compare" / f"{name}.py" for name in ("predictor", "variants", "worker"))
+    for file in (*here, *(f for room in ("convert", "model", "run") for f in sorted((root / room).rglob("*.py")))):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

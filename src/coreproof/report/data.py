@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice, zip_longest
 from typing import Any
 
 from coreproof.compare.comparison import Comparison
@@ -12,6 +13,7 @@ from coreproof.report.thumbnails import thumbnails
 _DIFFERING = 60
 _EXTREMES = 12
 _CERTAIN = 6
+_PHOTOS = 400
 _ROWS = 4000
 
 
@@ -22,11 +24,11 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     pictures = thumbnails(comparison.folder, chosen)
 
     def numbered(pairs: Sequence[tuple[str, float]]) -> list[list[float]]:
-        return [[number[photo], round(value, 5)] for photo, value in pairs]
+        return [[number[photo], round(value, 5)] for photo, value in pairs if photo in number]
 
     pairs = []
     for (a, b), pair in comparison.pairs.items():
-        differing = comparison.disagreements(a, b)
+        differing = comparison.disagreements(a, b, _DIFFERING)
         pairs.append(
             {
                 "a": comparison.index(a),
@@ -38,19 +40,18 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
                 "kappa": None if math.isnan(pair.kappa) else pair.kappa,
                 "overlap": pair.top5_overlap,
                 "divergence": pair.divergence,
-                "differ": [number[photo] for photo in differing[:_DIFFERING]],
+                "differ": [number[photo] for photo in differing if photo in number],
                 "most": numbered(comparison.most_divergent(a, b, _EXTREMES)),
                 "least": numbered(comparison.least_divergent(a, b, _EXTREMES)),
             }
         )
     used = {c for name in comparison.names for photo in chosen for c, _ in comparison.predictions(name, photo)}
-    used |= {comparison.truth[photo] for photo in chosen if photo in comparison.truth}
+    truths = {photo: comparison.truth_of(photo) for photo in chosen}
+    used |= {truth for truth in truths.values() if truth is not None}
     return {
         "models": list(comparison.names),
-        "total": len(comparison.photos),
-        "photos": [
-            {"name": photo, "src": pictures.get(photo, ""), "truth": comparison.truth.get(photo)} for photo in chosen
-        ],
+        "total": comparison.count,
+        "photos": [{"name": photo, "src": pictures.get(photo, ""), "truth": truths[photo]} for photo in chosen],
         "classes": {str(c): comparison.class_name(c) for c in sorted(used)},
         "top": [
             [[[c, round(p, 5)] for c, p in comparison.predictions(name, photo)] for photo in chosen]
@@ -68,19 +69,17 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
 
 
 def _chosen_photos(comparison: Comparison) -> list[str]:
-    """The photos that some list of the page shows, those that most pairs disagree about first."""
-    votes: dict[str, int] = {}
+    """The photos that the page shows: the first of every list, then the second of every list, as far as there is room."""
+    lists: list[list[str]] = []
     for a, b in comparison.pairs:
-        for photo in comparison.disagreements(a, b)[:_DIFFERING]:
-            votes[photo] = votes.get(photo, 0) + 100
-        for listed in (comparison.most_divergent(a, b, _EXTREMES), comparison.least_divergent(a, b, _EXTREMES)):
-            for photo, _ in listed:
-                votes[photo] = votes.get(photo, 0) + 1
+        lists.append(comparison.disagreements(a, b, _DIFFERING))
+        lists.append([photo for photo, _ in comparison.most_divergent(a, b, _EXTREMES)])
+        lists.append([photo for photo, _ in comparison.least_divergent(a, b, _EXTREMES)])
     for name in comparison.names:
-        for listed in (comparison.most_certain(name, _CERTAIN), comparison.least_certain(name, _CERTAIN)):
-            for photo, _ in listed:
-                votes[photo] = votes.get(photo, 0) + 1
-    return sorted(votes, key=lambda photo: (-votes[photo], photo))
+        lists.append([photo for photo, _ in comparison.most_certain(name, _CERTAIN)])
+        lists.append([photo for photo, _ in comparison.least_certain(name, _CERTAIN)])
+    in_turn = (photo for rank in zip_longest(*lists) for photo in rank if photo is not None)
+    return list(islice(dict.fromkeys(in_turn), _PHOTOS))
 
 
 def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
@@ -90,9 +89,8 @@ def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
     """
     helpers = {cause.model for found in comparison.explanations for cause in found.causes}
     names = [name for name in comparison.names if name not in helpers]
-    first = comparison.top[[comparison.index(name) for name in names], :, 0]
-    together = int((first == first[:1]).all(axis=0).sum())
-    photos, models = len(comparison.photos), len(names)
+    together = comparison.tally.together
+    photos, models = comparison.count, len(names)
     if models == 1:
         return {"state": "neutral", "text": f"One model over {_photos(photos)}.", "worst": None}
     pairs = [pair for pair in comparison.pairs.values() if pair.a in names and pair.b in names]

@@ -17,7 +17,7 @@ def agreement_plot(comparison: Comparison) -> Figure:
     Raises MissingDependencyError where matplotlib is not installed.
     """
     require()
-    names, total = comparison.names, max(len(comparison.photos), 1)
+    names, total = comparison.names, max(comparison.count, 1)
     agreement = comparison.agreement()
     shares = [[agreement[a][b] / total for b in names] for a in names]
     side = 1.6 + 0.62 * len(names)
@@ -35,5 +35,5 @@ def agreement_plot(comparison: Comparison) -> Figure:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(f"same first class, of {len(comparison.photos)} photos", loc="left", fontsize=10)
+    axes.set_title(f"same first class, of {comparison.count} photos", loc="left", fontsize=10)
     return figure

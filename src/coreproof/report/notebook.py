@@ -187,7 +187,7 @@ def _(comparison: Comparison) -> str:
 
 
 def _matrix(comparison: Comparison) -> str:
-    agreement, total = comparison.agreement(), len(comparison.photos)
+    agreement, total = comparison.agreement(), comparison.count
     rows = []
     for a in comparison.names:
         cells = [f"<b>{escape(a)}</b>"]
@@ -218,7 +218,7 @@ def _telling(comparison: Comparison) -> str:
     if not pairs:
         return ""
     worst = max(pairs, key=lambda p: p.divergence)
-    photos = tuple(comparison.disagreements(worst.a, worst.b)[:_TELLING])
+    photos = tuple(comparison.disagreements(worst.a, worst.b, _TELLING))
     return (
         f"<div>where <b>{escape(worst.a)}</b> and <b>{escape(worst.b)}</b> differ most</div>"
         f"{_photos(comparison, photos, (worst.a, worst.b))}"
@@ -236,7 +236,7 @@ def _photos(comparison: Comparison, photos: Sequence[str], models: Sequence[str]
 
 
 def _photo(comparison: Comparison, photo: str, models: Sequence[str], picture: str | None) -> str:
-    truth = comparison.truth.get(photo)
+    truth = comparison.truth_of(photo)
     lines = []
     for model in models:
         index, probability = comparison.predictions(model, photo)[0]

@@ -10,24 +10,26 @@ from pathlib import Path
 
 from PIL import Image
 
+from coreproof.compare.source import PhotoSource, photo_source
 from coreproof.errors import PhotoError
 from coreproof.run.images import open_picture
 
 SIDE = 176
 """Longer side in pixels: sharp at 88 CSS pixels on a phone, about 5 kB each."""
-_BUDGET = 8_000_000
+_BUDGET = 3_300_000
 """Characters of all thumbnails together; photos beyond it are shown by name."""
 
 
-def thumbnails(folder: Path, names: Iterable[str]) -> dict[str, str]:
+def thumbnails(folder: Path | str, names: Iterable[str]) -> dict[str, str]:
     """Data URIs by photo name, in the order given until the budget is spent; unreadable photos are left out."""
     made: dict[str, str] = {}
     spent = 0
+    source = photo_source(folder)
     with ThreadPoolExecutor(2, thread_name_prefix="thumbnail") as pool:
         wanted = list(dict.fromkeys(names))
         for start in range(0, len(wanted), 64):
             piece = wanted[start : start + 64]
-            for name, uri in zip(piece, pool.map(lambda n: _thumbnail(folder / n), piece), strict=True):
+            for name, uri in zip(piece, pool.map(lambda n: _thumbnail(source, n), piece), strict=True):
                 if uri is not None and spent + len(uri) <= _BUDGET:
                     made[name] = uri
                     spent += len(uri)
@@ -36,9 +38,9 @@ def thumbnails(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return made
 
 
-def _thumbnail(path: Path) -> str | None:
+def _thumbnail(source: PhotoSource, name: str) -> str | None:
     try:
-        picture = open_picture(path)
+        picture = open_picture(name, source.read(name))
     except PhotoError:
         return None
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

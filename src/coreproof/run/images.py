@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,14 @@ _FILTERS = {
 }
 
 
-def open_picture(path: str | Path) -> Image.Image:
+def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
     """Reads a picture of any mode as upright RGB (EXIF orientation applied, transparency laid over white).
 
-    Raises PhotoError for a file that is not a picture or is damaged.
+    ``content``: the file's bytes where they are at hand; ``path`` is then only its name. Raises PhotoError for a file that
+    is not a picture or is damaged.
     """
     try:
-        with Image.open(path) as stored:
+        with Image.open(path if content is None else BytesIO(content)) as stored:
             upright = ImageOps.exif_transpose(stored)
             upright.load()
     except FileNotFoundError:

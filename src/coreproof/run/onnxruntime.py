@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 from coreproof.errors import RunError
@@ -20,6 +21,8 @@ class OnnxRuntimeSession(Session):
     them, again. Either is opened when it is first needed: only then it shows whether the engine takes the model.
     """
 
+    concurrent = True
+
     def __init__(self, prepared: Prepared, *, threads: int | None = None) -> None:
         self.prepared = prepared
         self.signature = prepared.signature
@@ -29,6 +32,7 @@ class OnnxRuntimeSession(Session):
         self._inputs = {v.name or "" for v in prepared.graph.graph.inputs}
         self._plain: Any = None
         self._tapped: tuple[tuple[str, ...], Any] | None = None
+        self._opening = Lock()
 
     @cached_property
     def tappable(self) -> frozenset[str]:
@@ -41,7 +45,8 @@ class OnnxRuntimeSession(Session):
         arrays = read_inputs(self.signature, inputs, self.prepared.name)
         wanted = tuple(dict.fromkeys(self.prepared.values.get(t, t) for t in taps))
         extra = tuple(t for t in wanted if t not in self._outputs and t not in self._inputs)
-        running = self._opened(extra)
+        with self._opening:
+            running = self._opened(extra)
         names = [*self._outputs, *extra]
         try:
             values = dict(zip(names, running.run(names, arrays), strict=True))

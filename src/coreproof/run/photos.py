@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,45 +66,50 @@ def list_photos(folder: str | Path, labels: str | Path | None = None) -> Photos:
 
 
 def read_truth(path: str | Path) -> dict[str, Truth]:
-    """A labels.csv: file, class index, synset, name, with a heading; only the first two columns are needed."""
+    """A labels.csv as a whole: what ``truth_lines`` reads, by file name."""
+    return dict(truth_lines(path))
+
+
+def truth_lines(path: str | Path) -> Iterator[tuple[str, Truth]]:
+    """A labels.csv line by line: file, class index, synset, name, with a heading; only the first two columns are needed.
+
+    Raises PhotoError for a file that cannot be read or holds something else.
+    """
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream))
+            rows = csv.reader(stream)
+            columns = _columns(path, next(rows, None))
+            for row in rows:
+                if row:
+                    yield _truth(f"{path}, line {rows.line_num}", row, columns)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PhotoError("the labels of the photos cannot be read", where=str(path), found=str(error)) from None
-    if not rows:
+
+
+def _columns(path: Path, heading: list[str] | None) -> dict[str, int]:
+    if heading is None:
         raise PhotoError("the labels of the photos are empty", where=str(path))
-    heading = [cell.strip().lower().replace(" ", "_") for cell in rows[0]]
-    columns = {name: heading.index(name) for name in ("file", "class_index", "name") if name in heading}
+    names = [cell.strip().lower().replace(" ", "_") for cell in heading]
+    columns: dict[str, int] = {name: names.index(name) for name in ("file", "class_index", "name") if name in names}
     if "file" not in columns or "class_index" not in columns:
         raise PhotoError(
             "the labels of the photos have other columns",
             where=str(path),
             expected="file, class_index, synset, name",
-            found=", ".join(rows[0]),
+            found=", ".join(heading),
         )
-    truth: dict[str, Truth] = {}
-    for line, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
-        try:
-            name = row[columns["name"]] if "name" in columns and len(row) > columns["name"] else ""
-            truth[row[columns["file"]]] = Truth(int(row[columns["class_index"]]), name.replace("_", " ").strip())
-        except (IndexError, ValueError):
-            raise PhotoError(
-                "a line of the photos' labels cannot be read",
-                where=f"{path}, line {line}",
-                expected="file, class index (a whole number), synset, name",
-                found=",".join(row),
-            ) from None
-    return truth
+    return columns
 
 
-def fingerprint(photos: Photos, files: tuple[Path, ...]) -> str:
-    """Changes when a file of this slice is renamed, replaced or edited."""
-    digest = hashlib.blake2b(digest_size=12)
-    for file in files:
-        digest.update(photos.name(file).encode() + b"\0")
-        digest.update(hashlib.blake2b(file.read_bytes(), digest_size=16).digest())
-    return digest.hexdigest()
+def _truth(where: str, row: list[str], columns: Mapping[str, int]) -> tuple[str, Truth]:
+    try:
+        name = row[columns["name"]] if "name" in columns and len(row) > columns["name"] else ""
+        return row[columns["file"]], Truth(int(row[columns["class_index"]]), name.replace("_", " ").strip())
+    except (IndexError, ValueError):
+        raise PhotoError(
+            "a line of the photos' labels cannot be read",
+            where=where,
+            expected="file, class index (a whole number), synset, name",
+            found=",".join(row),
+        ) from None

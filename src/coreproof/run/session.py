@@ -26,11 +26,13 @@ class Session(ABC):
     """A model made ready to run. Sessions are context managers; closing one frees the engine.
 
     ``engine`` says in words who computes ("PyTorch", "ONNX Runtime", "coreproof's runtime (ONNX Runtime)", "Core ML"),
-    for reports. ``tappable`` are the inner values that ``run`` can bring out as well.
+    for reports. ``tappable`` are the inner values that ``run`` can bring out as well. ``concurrent`` says whether several
+    threads may call ``run`` at once.
     """
 
     engine: str
     signature: Signature
+    concurrent: bool = False
 
     @property
     @abstractmethod
@@ -84,7 +86,7 @@ def session(
     if engine == "torch":
         from coreproof.run.torch import TorchSession
 
-        return TorchSession(_of_format(model, ("torch",), engine))
+        return TorchSession(_of_format(model, ("torch",), engine), threads=threads)
     if engine == "coreml":
         if sys.platform != "darwin":
             raise RunError(

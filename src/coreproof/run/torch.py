@@ -12,13 +12,27 @@ from coreproof.run.session import Session, read_inputs
 
 
 class TorchSession(Session):
-    """Outputs come from calling the module as a user would; taps from the program that torch.export traced."""
+    """Outputs come from calling the module as a user would; taps from the program that torch.export traced.
+
+    PyTorch has one number of threads for the whole process: ``threads`` holds until the session is closed.
+    """
 
     engine = "PyTorch"
+    concurrent = True
 
-    def __init__(self, model: TorchModel) -> None:
+    def __init__(self, model: TorchModel, *, threads: int | None = None) -> None:
         self.model = model
         self.signature = model.signature
+        self._threads_before: int | None = None
+        if threads is not None:
+            torch = import_torch()
+            self._threads_before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+
+    def close(self) -> None:
+        if self._threads_before is not None:
+            import_torch().set_num_threads(self._threads_before)
+            self._threads_before = None
 
     @cached_property
     def tappable(self) -> frozenset[str]:

@@ -1,0 +1,172 @@
+"""What all models together say about one slice of photos: the few numbers a photo that statistics are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.compare.agreement import Distributions, top_k, truth_rank
+from coreproof.compare.classes import ClassOrder
+from coreproof.compare.plan import Slice
+from coreproof.compare.store import Shard, Store, matrix, rows_of
+from coreproof.compare.worker import GONE
+
+TOP = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The photos of a slice that every model saw.
+
+    Arrays: ``top`` and ``top_values`` [photos, models, 5], ``divergences`` [photos, pairs], ``ranks`` [photos, models] (how
+    many classes stand before the true one; -1 where it is not known), ``truth`` [photos].
+    """
+
+    photos: tuple[str, ...]
+    truth: npt.NDArray[np.int32]
+    top: npt.NDArray[np.int32]
+    top_values: npt.NDArray[np.float32]
+    divergences: npt.NDArray[np.float32]
+    ranks: npt.NDArray[np.int32]
+    skipped: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the models of one line-up are held against each other: where each one's classes stand in a common order."""
+
+    orders: Mapping[str, ClassOrder]
+    keys: Mapping[str, str]
+
+    @property
+    def classes(self) -> int:
+        """How many classes the common order has."""
+        return max(int(order.positions.max()) + 1 for order in self.orders.values())
+
+    @property
+    def key(self) -> str:
+        """Changes with the models, their order and the order of their classes."""
+        digest = hashlib.blake2b(digest_size=12)
+        for name, order in self.orders.items():
+            digest.update(self.keys[name].encode() + b"\0" + order.positions.tobytes() + b"\0")
+        return digest.hexdigest()
+
+    def part(self, store: Store, piece: Slice) -> Part:
+        """The part of a slice: as the store has it, else made from its shards and kept."""
+        path = store.folder / "agreement" / self.key / f"{piece.key}-{_state(piece)}.parquet"
+        part = _read(store, path, len(self.orders)) if path.is_file() else None
+        if part is None:
+            part = self._made({name: store.read_shard(key, piece.key) for name, key in self.keys.items()}, piece)
+            _write(store, path, part)
+        return part
+
+    def _made(self, shards: Mapping[str, Shard], piece: Slice) -> Part:
+        """Photos that some model could not see are left out for all, and named."""
+        skipped: dict[str, str] = {}
+        for shard in shards.values():
+            skipped.update(
+                {name: why for name, why in zip(shard.photos, shard.skipped, strict=True) if why is not None}
+            )
+        kept = [k for k, p in enumerate(piece.photos) if p.live and p.member.photo not in skipped]
+        truth = np.array([piece.photos[k].truth for k in kept], np.int32)
+        answers = [
+            _answers(self.orders[name].arrange(shard.probabilities[kept], self.classes), position, len(shards))
+            for position, (name, shard) in enumerate(shards.items())
+        ]
+        tops = [top_k(probabilities, TOP) for probabilities in answers]
+        distributions = [Distributions.of(probabilities) for probabilities in answers]
+        pairs = [a.divergence(b) for a, b in combinations(distributions, 2)]
+        live = {p.member.photo for p in piece.photos if p.live}
+        return Part(
+            photos=tuple(piece.photos[k].member.photo for k in kept),
+            truth=truth,
+            top=np.stack([indices for indices, _ in tops], axis=1),
+            top_values=np.stack([values for _, values in tops], axis=1),
+            divergences=np.array(pairs, np.float32).reshape(len(pairs), len(kept)).T,
+            ranks=np.stack([truth_rank(probabilities, truth) for probabilities in answers], axis=1),
+            skipped={name: why for name, why in skipped.items() if name in live and why != GONE},
+        )
+
+
+def _state(piece: Slice) -> str:
+    """Changes with which of a slice's photos are there and what they are said to show."""
+    state = repr([(p.live, p.truth) for p in piece.photos])
+    return hashlib.blake2b(state.encode(), digest_size=6).hexdigest()
+
+
+def _answers(probabilities: npt.NDArray[np.float32], model: int, models: int) -> npt.NDArray[np.float32]:
+    """Rows with one more class a model, "no finite answer", which takes all where a model answers NaN or infinity.
+
+    It is a class of its own for each model: two that both broke down do not agree.
+    """
+    broken = np.logical_not(np.isfinite(probabilities).all(axis=1)).reshape(-1)
+    answers = np.pad(np.where(broken[:, None], np.float32(0), probabilities), ((0, 0), (0, models)))
+    answers[broken, probabilities.shape[1] + model] = 1
+    return answers
+
+
+def _write(store: Store, path: Path, part: Part) -> None:
+    import pyarrow as pa
+
+    photos, (names, reasons) = len(part.photos), (tuple(part.skipped), tuple(part.skipped.values()))
+    rows = photos + len(names)
+    none = [None] * len(names)
+
+    def column(values: npt.NDArray[np.generic]) -> object:
+        return pa.concat_arrays([rows_of(values), pa.nulls(len(names), rows_of(values[:0]).type)])
+
+    columns = {
+        "photo": pa.array([*part.photos, *names], pa.string()),
+        "skipped": pa.array([*[None] * photos, *reasons], pa.string()),
+        "truth": pa.array([*part.truth.tolist(), *none], pa.int32()),
+        "top": column(part.top),
+        "top_values": column(part.top_values),
+        "ranks": column(part.ranks),
+    }
+    if part.divergences.shape[1]:
+        columns["divergences"] = column(part.divergences)
+    table = pa.table(columns)
+    assert table.num_rows == rows
+    store.write_table(path, table)
+
+
+def _read(store: Store, path: Path, models: int) -> Part:
+    import pyarrow.compute as pc
+
+    table = store.read_table(path)
+    seen = table.filter(pc.is_null(table.column("skipped")))
+    left = table.filter(pc.is_valid(table.column("skipped")))
+    return Part(
+        photos=tuple(seen.column("photo").to_pylist()),
+        truth=np.asarray(seen.column("truth").to_numpy(), np.int32),
+        top=_by_model(seen.column("top"), models),
+        top_values=_by_model(seen.column("top_values"), models),
+        divergences=matrix(seen.column("divergences")) if models > 1 else np.zeros((seen.num_rows, 0), np.float32),
+        ranks=matrix(seen.column("ranks")),
+        skipped=dict(zip(left.column("photo").to_pylist(), left.column("skipped").to_pylist(), strict=True)),
+    )
+
+
+def _by_model(column: Any, models: int) -> npt.NDArray[Any]:
+    values = matrix(column)
+    return values.reshape(len(values), models, values.shape[1] // models)
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Parts as one, in their order."""
+    return Part(
+        photos=tuple(photo for part in parts for photo in part.photos),
+        truth=np.concatenate([part.truth for part in parts]),
+        top=np.concatenate([part.top for part in parts]),
+        top_values=np.concatenate([part.top_values for part in parts]),
+        divergences=np.concatenate([part.divergences for part in parts]),
+        ranks=np.concatenate([part.ranks for part in parts]),
+        skipped={photo: why for part in parts for photo, why in part.skipped.items()},
+    )

@@ -1,0 +1,264 @@
+"""The plan of a comparison: which photos there are, which slices of the store hold them, and which slices are new.
+
+What a slice is made of never changes. A photo counts where a slice holds it as its file is now; what was added or edited since
+goes into new slices, so nothing that was predicted is predicted again. The work is done by DuckDB on disk: memory does not
+grow with the number of photos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, groupby, islice
+from pathlib import Path
+from typing import Any
+
+from coreproof.compare.source import PhotoSource, content_digest
+from coreproof.compare.store import Member, Store
+from coreproof.errors import PhotoError
+from coreproof.run.photos import SUFFIXES, Truth
+
+SLICES = ((1_000, 16), (20_000, 64))
+"""Up to so many photos, so many are a slice: what a killed run loses at most of each worker's work."""
+LARGEST_SLICE = 256
+
+_BATCH = 50_000
+_MEMORY = "256MB"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A photo in its slice. ``live``: it is there as the slice holds it. ``truth``: its class, -1 where not known."""
+
+    member: Member
+    live: bool
+    truth: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Photos that are predicted and stored together. ``known``: the store has what it is made of."""
+
+    key: str
+    known: bool
+    photos: tuple[Planned, ...]
+
+
+class Plan:
+    """Every slice of a comparison in order, read from a file as it is walked; the file lasts as long as the plan.
+
+    ``photos`` counts those that are there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self.path = path
+        self._ends = weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
+        with pq.ParquetFile(path) as file:
+            self.photos = sum(batch.column("live").true_count for batch in file.iter_batches(columns=["live"]))
+
+    def close(self) -> None:
+        """Deletes the plan's file."""
+        self._ends()
+
+    def slices(self) -> Iterator[Slice]:
+        """The slices, those with the first photos first."""
+        for (key, known), rows in groupby(self._rows(), key=lambda row: (row["slice"], row["known"])):
+            yield Slice(
+                key,
+                known,
+                tuple(
+                    Planned(Member(r["photo"], r["size"], r["version"], r["content"]), r["live"], r["truth"])
+                    for r in rows
+                ),
+            )
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path) as file:
+            for batch in file.iter_batches(batch_size=4096):
+                yield from batch.to_pylist()
+
+
+def make_plan(
+    source: PhotoSource, store: Store, truth: Iterable[tuple[str, Truth]] = (), size: int | None = None
+) -> Plan:
+    """Lists the photos and finds each its place.
+
+    ``truth`` tells photos' classes; ``size`` is the photos a slice, None chooses by their number. Raises PhotoError where
+    there are no photos, StoreError.
+    """
+    with _database(store) as connection:
+        total = _list(connection, source)
+        if not total:
+            raise PhotoError(
+                "there are no photos in the folder", where=source.where, expected=" ".join(sorted(SUFFIXES))
+            )
+        _know(connection, store, truth)
+        _recognise(connection, source, store)
+        _cut(connection, store, size or next((photos for most, photos in SLICES if total <= most), LARGEST_SLICE))
+        path = store.scratch_folder() / "plan.parquet"
+        connection.execute(_PLAN.format(path=_quoted(path)))
+    return Plan(path)
+
+
+_TABLES = """
+CREATE TABLE listed (photo VARCHAR, size BIGINT, version VARCHAR);
+CREATE TABLE truth (line BIGINT, photo VARCHAR, class INTEGER);
+CREATE TABLE member (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR, content VARCHAR);
+CREATE TABLE live (photo VARCHAR, slice VARCHAR, row INTEGER);
+CREATE TABLE fresh (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR);
+"""
+# A photo may stand in two slices: edited, and then put back. The first one that holds it as it is now counts.
+_LIVE = """
+INSERT INTO live SELECT photo, slice, row FROM (
+    SELECT photo, slice, row, row_number() OVER (PARTITION BY photo ORDER BY slice, row) AS nth
+    FROM member JOIN listed USING (photo, size, version) WHERE content IS NOT NULL
+) WHERE nth = 1
+"""
+_DOUBTFUL = """
+SELECT photo, slice, row, content FROM member JOIN listed USING (photo, size) ANTI JOIN live USING (photo)
+ORDER BY photo, slice, row
+"""
+_PLAN = """
+COPY (
+    WITH known_truth AS (SELECT photo, arg_max(class, line) AS class FROM truth GROUP BY photo), placed AS (
+        SELECT slice, row, photo, size, version, content, true AS known FROM member
+        WHERE slice IN (SELECT slice FROM live)
+        UNION ALL SELECT slice, row, photo, size, version, NULL, false FROM fresh
+    ), marked AS (
+        SELECT placed.*, live.photo IS NOT NULL OR NOT known AS live, coalesce(class, -1) AS truth
+        FROM placed LEFT JOIN live USING (photo, slice, row) LEFT JOIN known_truth USING (photo)
+    ), first AS (SELECT slice, min(photo) AS first FROM marked WHERE live GROUP BY slice)
+    SELECT slice, row, photo, size, version, content, known, live, truth
+    FROM marked JOIN first USING (slice) ORDER BY first, slice, row
+) TO '{path}' (FORMAT parquet, COMPRESSION zstd)
+"""
+
+
+@contextmanager
+def _database(store: Store) -> Iterator[Any]:
+    """A DuckDB of this plan's own, which spills to disk instead of growing."""
+    import duckdb
+
+    folder = store.scratch_folder()
+    try:
+        with duckdb.connect(str(folder / "plan.duckdb")) as connection:
+            connection.execute(
+                f"SET memory_limit = '{_MEMORY}'; SET threads = 2; SET temp_directory = '{_quoted(folder)}'"
+            )
+            connection.execute(_TABLES)
+            yield connection
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise store.failure(folder, error) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _list(connection: Any, source: PhotoSource) -> int:
+    total = 0
+    photos = source.listed()
+    while batch := list(islice(photos, _BATCH)):
+        _insert(connection, "listed", [vars(listed) for listed in batch])
+        total += len(batch)
+    return total
+
+
+def _know(connection: Any, store: Store, truth: Iterable[tuple[str, Truth]]) -> None:
+    rows = enumerate(truth)
+    while batch := list(islice(rows, _BATCH)):
+        _insert(connection, "truth", [{"line": n, "photo": photo, "class": known.index} for n, (photo, known) in batch])
+    files = [str(path) for path in store.slice_files()]
+    for start in range(0, len(files), 1000):
+        connection.execute(
+            "INSERT INTO member SELECT slice, row, photo, size, version, content FROM read_parquet(?)",
+            [files[start : start + 1000]],
+        )
+
+
+def _recognise(connection: Any, source: PhotoSource, store: Store) -> None:
+    """Finds listed photos in the store: by their version, else, as after a copy of the folder, by what is in the file."""
+    connection.execute(_LIVE)
+    doubtful = connection.cursor().execute(_DOUBTFUL)
+    found: dict[str, list[int]] = {}
+    digest: tuple[str, str | None] = ("", None)
+    settled = ""
+    while rows := doubtful.fetchmany(_BATCH):
+        same = []
+        for photo, slice_key, row, content in rows:
+            if photo == settled:
+                continue
+            if digest[0] != photo:
+                digest = (photo, _digest(source, photo))
+            if digest[1] == content:
+                settled = photo
+                same.append({"photo": photo, "slice": slice_key, "row": row})
+                found.setdefault(slice_key, []).append(row)
+        if same:
+            _insert(connection, "live", same)
+    for key, numbers in found.items():
+        _refresh(connection, store, key, set(numbers))
+
+
+def _digest(source: PhotoSource, photo: str) -> str | None:
+    """None for a photo that cannot be read, which is how a slice holds one that could not be read then."""
+    try:
+        return content_digest(source.read(photo))
+    except PhotoError:
+        return None
+
+
+def _refresh(connection: Any, store: Store, key: str, rows: set[int]) -> None:
+    """Keeps the versions under which photos are listed now, so that the next run need not read them."""
+    now = dict(
+        connection.execute("SELECT row, listed.version FROM member JOIN listed USING (photo) WHERE slice = ?", [key])
+        .fetchall()
+    )  # fmt: skip
+    members = store.read_slice(key)
+    kept = [Member(m.photo, m.size, now[k], m.content) if k in rows else m for k, m in enumerate(members)]
+    if any(m.content is not None and m != old for m, old in zip(kept, members, strict=True)):
+        store.write_slice(key, kept)
+
+
+def _cut(connection: Any, store: Store, size: int) -> None:
+    """Puts the photos that no slice holds into new ones, by name."""
+    rest = connection.cursor().execute(
+        "SELECT photo, size, version FROM listed ANTI JOIN live USING (photo) ORDER BY photo"
+    )
+    rows: list[dict[str, Any]] = []
+    while photos := rest.fetchmany(size):
+        key = _new_key(store, [(photo, length) for photo, length, _ in photos])
+        rows += [
+            {"slice": key, "row": row, "photo": photo, "size": length, "version": version}
+            for row, (photo, length, version) in enumerate(photos)
+        ]
+        if len(rows) >= _BATCH:
+            _insert(connection, "fresh", rows)
+            rows.clear()
+    if rows:
+        _insert(connection, "fresh", rows)
+
+
+def _new_key(store: Store, photos: list[tuple[str, int]]) -> str:
+    """A slice's name comes from what it holds, so that a run that is done again writes the same files."""
+    keys = (hashlib.blake2b(repr((n, photos)).encode(), digest_size=12).hexdigest() for n in count())
+    return next(key for key in keys if not store.has_slice(key))
+
+
+def _insert(connection: Any, table: str, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+
+    batch = pa.Table.from_pylist(rows)
+    connection.register("batch", batch)
+    connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")
+    connection.unregister("batch")
+
+
+def _quoted(value: object) -> str:
+    return str(value).replace("'", "''")

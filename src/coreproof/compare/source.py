@@ -1,0 +1,175 @@
+"""Where photos come from: a folder, some files of it, or an object store; listed one by one, read by name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coreproof.errors import MissingDependencyError, PhotoError
+from coreproof.run.photos import SUFFIXES, Photos
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A photo as it is listed. ``version`` changes when the file is written anew; equal versions mean equal bytes."""
+
+    photo: str
+    size: int
+    version: str
+
+
+class PhotoSource(ABC):
+    """A collection of photos of any size. ``where`` is how a person calls it."""
+
+    where: str
+
+    @abstractmethod
+    def listed(self) -> Iterator[Listed]:
+        """Every photo, in any order, none held in memory. Raises PhotoError where the collection cannot be listed."""
+
+    @abstractmethod
+    def read(self, photo: str) -> bytes:
+        """The file of a photo. Raises PhotoError, as for one that vanished since it was listed."""
+
+
+def photo_source(photos: Photos | PhotoSource | str | Path) -> PhotoSource:
+    """The source that a person means: a folder, listed photos of one, or an address such as ``s3://bucket/folder``."""
+    if isinstance(photos, PhotoSource):
+        return photos
+    if isinstance(photos, Photos):
+        return ListedPhotos(photos)
+    if "://" in str(photos):
+        return RemotePhotos(str(photos))
+    return FolderPhotos(photos)
+
+
+def content_digest(content: bytes) -> str:
+    """What tells one file's bytes from another's."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _wanted(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+class FolderPhotos(PhotoSource):
+    """The pictures in a folder and its subfolders, hidden ones left out."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.where = str(folder)
+        if not self.folder.is_dir():
+            raise PhotoError("there is no such folder of photos", where=self.where)
+
+    def listed(self) -> Iterator[Listed]:
+        return self._below(self.folder, "")
+
+    def _below(self, folder: Path, prefix: str) -> Iterator[Listed]:
+        folders: list[str] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        if not entry.name.startswith("."):
+                            folders.append(entry.name)
+                    elif _wanted(entry.name) and entry.is_file():
+                        yield _listed(prefix + entry.name, entry.stat())
+        except OSError as error:
+            raise PhotoError("a folder of photos cannot be listed", where=str(folder), found=error.strerror) from None
+        for name in folders:
+            yield from self._below(folder / name, f"{prefix}{name}/")
+
+    def read(self, photo: str) -> bytes:
+        return _read(self.folder / photo)
+
+
+class ListedPhotos(PhotoSource):
+    """Chosen files of a folder."""
+
+    def __init__(self, photos: Photos) -> None:
+        self.photos = photos
+        self.where = str(photos.folder)
+
+    def listed(self) -> Iterator[Listed]:
+        for file in self.photos.files:
+            try:
+                yield _listed(self.photos.name(file), file.stat())
+            except OSError as error:
+                raise PhotoError("a photo cannot be read", where=str(file), found=error.strerror) from None
+
+    def read(self, photo: str) -> bytes:
+        return _read(self.photos.folder / photo)
+
+
+class RemotePhotos(PhotoSource):
+    """The pictures below an address that fsspec knows: ``s3://``, ``gs://``, ``https://``, ``memory://`` ..."""
+
+    def __init__(self, address: str) -> None:
+        try:
+            import fsspec
+        except ImportError:
+            raise MissingDependencyError("fsspec is not installed", fix="pip install 'coreproof[remote]'") from None
+        self.where = address
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(address)
+        except (ImportError, ValueError) as error:
+            raise MissingDependencyError(
+                "photos at this address need a package that is not installed",
+                where=address,
+                found=str(error),
+                fix="pip install 'coreproof[remote]'",
+            ) from None
+        self._root = self._root.rstrip("/")
+
+    def listed(self) -> Iterator[Listed]:
+        def failed(error: OSError) -> None:
+            raise error
+
+        try:
+            for folder, _, files in self._files.walk(self._root, detail=True, on_error=failed):
+                below = folder.removeprefix(self._root).strip("/")
+                if any(part.startswith(".") for part in below.split("/")):
+                    continue
+                for name, about in files.items():
+                    if _wanted(name):
+                        yield Listed(f"{below}/{name}" if below else name, int(about["size"] or 0), _version(about))
+        except Exception as error:  # what an object store raises has no common class
+            raise PhotoError("the photos cannot be listed", where=self.where, found=_text(error)) from None
+
+    def read(self, photo: str) -> bytes:
+        try:
+            return bytes(self._files.cat_file(f"{self._root}/{photo}"))
+        except FileNotFoundError:
+            raise PhotoError("there is no such picture", where=f"{self.where}/{photo}") from None
+        except Exception as error:  # what an object store raises has no common class
+            raise PhotoError(
+                "the picture cannot be fetched", where=f"{self.where}/{photo}", found=_text(error)
+            ) from None
+
+
+def _version(about: dict[str, Any]) -> str:
+    """What an object store says of a file's state: its tag where there is one, else when it was written."""
+    keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
+    return next((str(about[key]) for key in keys if about.get(key)), "")
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _listed(name: str, about: os.stat_result) -> Listed:
+    return Listed(name, about.st_size, str(about.st_mtime_ns))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PhotoError("there is no such picture", where=str(path)) from None
+    except OSError as error:
+        raise PhotoError("the picture cannot be read", where=str(path), found=error.strerror) from None

@@ -1,0 +1,278 @@
+"""The store: Parquet files that appear whole or not at all, so that any number of runs go on where one was killed.
+
+    slices/<slice>.parquet             which photos a slice is made of, and what their files held
+    <model's key>/<slice>.parquet      what one model says about one slice
+    models/<model's key>.json          what is known of a model once it has seen a photo
+    agreement/<line-up>/<...>.parquet  what all models together say about one slice
+    timings/<model's key>/<...>.json   how long that took: the only files that differ from run to run
+
+A model's key changes with its file, how it is made and fed, and what runs it: nothing stale is ever read.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import StoreError
+
+_ABANDONED = 24 * 3600
+"""Seconds after which what another machine left half written is taken for abandoned."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one model says about one slice of photos.
+
+    ``probabilities`` is [photos, classes] float32 in the model's own class order; the row of a photo that was not seen is
+    zero, and ``skipped`` says why (None for photos that were seen).
+    """
+
+    photos: tuple[str, ...]
+    skipped: tuple[str | None, ...]
+    probabilities: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A photo of a slice. ``content`` is the digest of its file, None where the file could not be read."""
+
+    photo: str
+    size: int
+    version: str
+    content: str | None = None
+
+
+class Store:
+    """A folder of shards."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._scratch = self.folder / ".writing"
+        if self.folder.exists() and not self.folder.is_dir():
+            raise StoreError("the store is no folder", where=str(self.folder), fix="give a folder that is its own")
+        self._tidy()
+
+    # slices
+
+    def slice_files(self) -> list[Path]:
+        """The files that say what each slice is made of."""
+        return sorted((self.folder / "slices").glob("*.parquet"))
+
+    def has_slice(self, key: str) -> bool:
+        """Whether it is known what this slice is made of."""
+        return self._slice(key).is_file()
+
+    def write_slice(self, key: str, members: Sequence[Member]) -> None:
+        """Keeps what a slice is made of."""
+        import pyarrow as pa
+
+        self.write_table(
+            self._slice(key),
+            pa.table(
+                {
+                    "slice": pa.array([key] * len(members), pa.string()),
+                    "row": pa.array(range(len(members)), pa.int32()),
+                    "photo": pa.array([m.photo for m in members], pa.string()),
+                    "size": pa.array([m.size for m in members], pa.int64()),
+                    "version": pa.array([m.version for m in members], pa.string()),
+                    "content": pa.array([m.content for m in members], pa.string()),
+                }
+            ),
+        )
+
+    def read_slice(self, key: str) -> list[Member]:
+        """What a slice is made of. Raises StoreError."""
+        rows = self.read_table(self._slice(key)).to_pylist()
+        return [Member(row["photo"], row["size"], row["version"], row["content"]) for row in rows]
+
+    def _slice(self, key: str) -> Path:
+        return self.folder / "slices" / f"{key}.parquet"
+
+    # shards
+
+    def shard_path(self, model_key: str, slice_key: str) -> Path:
+        """Where a shard stands, whether it is there or not."""
+        return self.folder / model_key / f"{slice_key}.parquet"
+
+    def has_shard(self, model_key: str, slice_key: str) -> bool:
+        """Whether a shard is there and whole; a damaged one is made again."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.shard_path(model_key, slice_key)
+        try:
+            return path.is_file() and pq.read_metadata(path).num_rows > 0
+        except (pa.ArrowInvalid, OSError):
+            return False
+
+    def read_shard(self, model_key: str, slice_key: str) -> Shard:
+        """A shard. Raises StoreError for one that vanished or is damaged."""
+        table = self.read_table(self.shard_path(model_key, slice_key))
+        return Shard(
+            tuple(table.column("photo").to_pylist()),
+            tuple(table.column("skipped").to_pylist()),
+            matrix(table.column("probabilities")),
+        )
+
+    def write_shard(self, model_key: str, slice_key: str, shard: Shard) -> None:
+        """Writes a shard in one step; a reader sees the old one or the new one."""
+        import pyarrow as pa
+
+        table = pa.table(
+            {
+                "slice": pa.array([slice_key] * len(shard.photos), pa.string()),
+                "photo": pa.array(shard.photos, pa.string()),
+                "skipped": pa.array(shard.skipped, pa.string()),
+                "probabilities": rows_of(shard.probabilities),
+            }
+        )
+        self.write_table(self.shard_path(model_key, slice_key), table)
+
+    # what is known of models
+
+    def read_model(self, model_key: str) -> dict[str, Any] | None:
+        """What was kept about a model, None where nothing is or it is damaged."""
+        try:
+            document = json.loads((self.folder / "models" / f"{model_key}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    def write_model(self, model_key: str, about: Mapping[str, Any]) -> None:
+        """Keeps what is known of a model once it has seen a photo."""
+        text = json.dumps(about, ensure_ascii=False, indent=1, sort_keys=True)
+        with self.writing(self.folder / "models" / f"{model_key}.json") as fresh:
+            fresh.write_text(text, encoding="utf-8")
+
+    def write_timing(self, model_key: str, seconds: float, photos: int) -> None:
+        """Keeps how long a model took for so many photos in one run."""
+        with self.writing(self.folder / "timings" / model_key / f"{uuid.uuid4().hex}.json") as fresh:
+            fresh.write_text(json.dumps({"seconds": seconds, "photos": photos}))
+
+    def seconds_per_photo(self, model_key: str) -> float | None:
+        """How long a model took for a photo over all runs, None where that was not measured."""
+        seconds, photos = 0.0, 0
+        for path in (self.folder / "timings" / model_key).glob("*.json"):
+            with suppress(OSError, ValueError, KeyError):
+                timing = json.loads(path.read_text())
+                seconds, photos = seconds + float(timing["seconds"]), photos + int(timing["photos"])
+        return seconds / photos if photos else None
+
+    # any table
+
+    def read_table(self, path: Path) -> Any:
+        """A Parquet file of the store. Raises StoreError for one that vanished or is damaged."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            # read_table would take key=value folders above the store for columns
+            return pq.ParquetFile(path).read()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise StoreError(
+                "a file of the store cannot be read",
+                where=str(path),
+                found=str(error),
+                fix="delete it and run again; only what is missing is made again",
+            ) from None
+
+    def write_table(self, path: Path, table: Any) -> None:
+        """Writes a Parquet file in one step. Raises StoreError, as for a full disk."""
+        import pyarrow.parquet as pq
+
+        with self.writing(path) as fresh:
+            pq.write_table(table, fresh, compression="zstd")
+
+    @contextmanager
+    def writing(self, target: Path) -> Iterator[Path]:
+        """A path to write to, which takes ``target``'s place when all is written. Raises StoreError."""
+        fresh = self._scratch / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+        try:
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield fresh
+            os.replace(fresh, target)
+        except OSError as error:
+            raise self.failure(target, error) from None
+        finally:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+
+    def scratch_folder(self) -> Path:
+        """A folder of this process's own in the store, for what may be large and is not kept."""
+        folder = self._scratch / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise self.failure(folder, error) from None
+        return folder
+
+    def failure(self, target: Path, error: Exception) -> StoreError:
+        """What a person is told when writing failed."""
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return StoreError(
+            "the disk is full" if full else "the store cannot be written",
+            where=str(target),
+            found=str(error),
+            fix="make room and run again: what was written is kept, the run goes on behind it" if full else None,
+        )
+
+    def _tidy(self) -> None:
+        """Clears what killed runs left half written: those of this machine that are gone, and very old ones."""
+        for left in self._scratch.glob("*-*-*"):
+            host, process, _ = left.name.rsplit("-", 2)
+            with suppress(OSError, ValueError):
+                old = time.time() - left.stat().st_mtime > _ABANDONED
+                if old or (host == socket.gethostname() and not _alive(int(process))):
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+class TemporaryStore(Store):
+    """A store that lasts as long as somebody holds it."""
+
+    def __init__(self) -> None:
+        super().__init__(tempfile.mkdtemp(prefix="coreproof-"))
+        self._ends = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # os.kill would end the process there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def rows_of(values: npt.NDArray[Any]) -> Any:
+    """A matrix as a column of lists of one length."""
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:], dtype=np.int64)))
+
+
+def matrix(column: Any) -> npt.NDArray[Any]:
+    """A column of lists of one length as a matrix."""
+    whole = column.combine_chunks()
+    values = np.asarray(whole.flatten().to_numpy(zero_copy_only=False))
+    return values.reshape(len(whole), whole.type.list_size)

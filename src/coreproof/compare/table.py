@@ -1,0 +1,52 @@
+"""Table: every photo's answers as files, to be read whole or asked with SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from coreproof.compare.part import Agreement, Part, joined
+from coreproof.compare.plan import Plan
+from coreproof.compare.store import Store
+
+
+class Table:
+    """The answers of a comparison."""
+
+    def __init__(self, store: Store, plan: Plan, agreement: Agreement) -> None:
+        self.store = store
+        self.plan = plan
+        self.agreement = agreement
+
+    def parts(self) -> Iterator[Part]:
+        """The answers slice by slice."""
+        return (self.agreement.part(self.store, piece) for piece in self.plan.slices())
+
+    def read(self) -> Part:
+        """All answers, in memory."""
+        return joined(list(self.parts()))
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """Answers SQL (DuckDB) over the view ``predictions(model, photo, skipped, probabilities)``."""
+        import duckdb
+
+        slices = [piece.key for piece in self.plan.slices()]
+        with duckdb.connect() as connection:
+            live = f"SELECT slice, photo FROM read_parquet('{_quoted(self.plan.path)}') WHERE live"
+            connection.execute(f"CREATE TABLE live AS {live}")
+            selects = []
+            for name, key in self.agreement.keys.items():
+                files = ", ".join(f"'{_quoted(self.store.shard_path(key, piece))}'" for piece in slices)
+                selects.append(
+                    f"SELECT '{_quoted(name)}' AS model, photo, skipped, probabilities::FLOAT[] AS probabilities "
+                    f"FROM read_parquet([{files}]) "
+                    "SEMI JOIN live USING (slice, photo)"
+                )
+            connection.execute(f"CREATE VIEW predictions AS {' UNION ALL '.join(selects)}")
+            answer = connection.execute(sql)
+            columns = [column[0] for column in answer.description]
+            return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
+
+
+def _quoted(value: object) -> str:
+    return str(value).replace("'", "''")

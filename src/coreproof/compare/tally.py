@@ -1,0 +1,145 @@
+"""Tally: the statistics of any number of photos, added up part by part; its size depends on models and classes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.compare.agreement import top_overlap
+from coreproof.compare.part import Part
+
+LISTED = 60
+"""How many photos each list of extremes keeps."""
+NAMED = 1000
+"""How many skipped photos are kept by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One photo and what each model sees on it: ``top`` and ``top_values`` [models, 5]; ``truth`` -1 where not known."""
+
+    photo: str
+    truth: int
+    top: npt.NDArray[np.int32]
+    top_values: npt.NDArray[np.float32]
+
+
+class Extremes:
+    """The photos with the largest (or smallest) values of something; equal values in the order of the photos."""
+
+    def __init__(self, largest: bool) -> None:
+        self._sign = -1.0 if largest else 1.0
+        self._kept: list[tuple[float, int, Seen]] = []
+
+    def add(self, values: npt.NDArray[Any], positions: npt.NDArray[np.intp], first: int, part: Part) -> None:
+        """Takes in ``values[k]`` of the photos at ``positions`` in a part whose first photo is number ``first``."""
+        keys = self._sign * np.asarray(values, np.float64)
+        if len(self._kept) >= LISTED:
+            better = keys < self._kept[-1][0]
+            keys, positions = keys[better], positions[better]
+        best = np.argsort(keys, kind="stable")[:LISTED]
+        fresh = [(float(keys[k]), first + int(positions[k]), _seen(part, int(positions[k]))) for k in best]
+        self._kept = sorted([*self._kept, *fresh], key=lambda kept: kept[:2])[:LISTED]
+
+    def list(self) -> list[tuple[Seen, float]]:
+        """The photos with their values, the most extreme first."""
+        return [(seen, self._sign * key) for key, _, seen in self._kept]
+
+
+def _seen(part: Part, position: int) -> Seen:
+    return Seen(
+        part.photos[position],
+        int(part.truth[position]),
+        part.top[position].copy(),
+        part.top_values[position].copy(),
+    )
+
+
+class PairTally:
+    """What is added up about two models; ``divergence`` and ``overlap`` are sums over the photos."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.divergence = 0.0
+        self.overlap = 0.0
+        self.differing = Extremes(largest=True)
+        self.most = Extremes(largest=True)
+        self.least = Extremes(largest=False)
+
+    def add(self, part: Part, i: int, j: int, pair: int, first: int) -> None:
+        """Takes in a part: models ``i`` and ``j``, the ``pair``-th of all."""
+        same, divergence = part.top[:, i, 0] == part.top[:, j, 0], part.divergences[:, pair]
+        everywhere = np.arange(len(part.photos))
+        differ = np.flatnonzero(np.logical_not(same))
+        self.count += int(same.sum())
+        self.divergence += float(divergence.sum(dtype=np.float64))
+        self.overlap += float(top_overlap(part.top[:, i], part.top[:, j]).sum())
+        self.differing.add(divergence[differ], differ, first, part)
+        self.most.add(divergence, everywhere, first, part)
+        self.least.add(divergence, everywhere, first, part)
+
+
+class ModelTally:
+    """What is added up about one model: how often it names each class, and how often it is right."""
+
+    def __init__(self, classes: int) -> None:
+        self.named = np.zeros(classes, np.int64)
+        self.known = 0
+        self.top1 = 0
+        self.top5 = 0
+        self.most_certain = Extremes(largest=True)
+        self.least_certain = Extremes(largest=False)
+
+    def add(self, part: Part, i: int, first: int) -> None:
+        """Takes in a part: the ``i``-th model."""
+        self.named += np.bincount(part.top[:, i, 0], minlength=len(self.named))
+        ranks = part.ranks[:, i]
+        self.known += int((ranks >= 0).sum())
+        self.top1 += int((ranks == 0).sum())
+        self.top5 += int(((ranks >= 0) & (ranks < 5)).sum())
+        everywhere, certainty = np.arange(len(part.photos)), part.top_values[:, i, 0]
+        self.most_certain.add(certainty, everywhere, first, part)
+        self.least_certain.add(certainty, everywhere, first, part)
+
+
+class Tally:
+    """Statistics of ``names`` over the photos of all parts added. ``main``: the models that are not there to explain."""
+
+    def __init__(self, names: Sequence[str], main: Sequence[str], classes: int) -> None:
+        self.names = tuple(names)
+        self.photos = 0
+        self.together = 0
+        self.models = {name: ModelTally(classes) for name in names}
+        self.pairs = {pair: PairTally() for pair in combinations(names, 2)}
+        self.skipped: dict[str, str] = {}
+        self.skipped_count = 0
+        self._main = [self.names.index(name) for name in main]
+
+    def add(self, part: Part) -> None:
+        """Takes in the photos of a part, which come behind those of the parts before."""
+        self.skipped_count += len(part.skipped)
+        for photo, why in part.skipped.items():
+            if len(self.skipped) < NAMED:
+                self.skipped[photo] = why
+        if not part.photos:
+            return
+        first = part.top[:, self._main, 0]
+        self.together += int((first == first[:, :1]).all(axis=1).sum())
+        for i, model in enumerate(self.models.values()):
+            model.add(part, i, self.photos)
+        for number, ((a, b), pair) in enumerate(self.pairs.items()):
+            pair.add(part, self.names.index(a), self.names.index(b), number, self.photos)
+        self.photos += len(part.photos)
+
+    def kept(self) -> Mapping[str, Seen]:
+        """Every photo that some list keeps, by name."""
+        lists: Iterable[Extremes] = (
+            *(listed for pair in self.pairs.values() for listed in (pair.differing, pair.most, pair.least)),
+            *(listed for model in self.models.values() for listed in (model.most_certain, model.least_certain)),
+        )
+        return {seen.photo: seen for listed in lists for seen, _ in listed.list()}
