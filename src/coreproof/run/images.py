@@ -65,19 +65,23 @@ def pixels(picture: Image.Image, colour: Colour) -> npt.NDArray[np.float32]:
     if colour in ("GRAY", "GRAY_FLOAT16"):
         plane = np.asarray(picture.convert("L"), dtype=np.float32)
         return plane[None, None]
-    planes = np.asarray(picture.convert("RGB"), dtype=np.float32).transpose(2, 0, 1)
-    return np.ascontiguousarray(planes[None, ::-1] if colour == "BGR" else planes[None])
+    rgb = picture.convert("RGB")
+    planes = np.empty((1, 3, rgb.height, rgb.width), np.float32)
+    for place, channel in enumerate((2, 1, 0) if colour == "BGR" else (0, 1, 2)):
+        planes[0, place] = np.asarray(rgb.getchannel(channel))
+    return planes
 
 
 def to_tensor(picture: Image.Image, feeding: Feeding) -> npt.NDArray[np.float32]:
     """The model's input for this picture: [1, C, H, W] (or [1, H, W, C]) float32."""
     values = pixels(fit(picture, feeding), feeding.colour)
     if feeding.scale != 1.0:
-        values = values * np.float32(feeding.scale)
+        values *= np.float32(feeding.scale)
     if any(feeding.mean) or any(s != 1.0 for s in feeding.std):
         mean = np.asarray(feeding.mean, np.float32).reshape(1, -1, 1, 1)
         std = np.asarray(feeding.std, np.float32).reshape(1, -1, 1, 1)
-        values = (values - mean) / std
+        values -= mean
+        values /= std
     if feeding.layout == "NHWC":
         values = values.transpose(0, 2, 3, 1)
     return np.ascontiguousarray(values)
