@@ -12,6 +12,7 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 
+_BLOCK = 16
 _Z_95 = 1.959963984540054
 
 
@@ -59,7 +60,9 @@ def top_overlap(a: Integers, b: Integers) -> npt.NDArray[np.float64]:
 def entropy(probabilities: Floats) -> npt.NDArray[np.float64]:
     """Shannon entropy of each row, in bits."""
     p = np.asarray(probabilities, dtype=np.float64)
-    return np.asarray(-np.sum(p * np.log2(np.where(p > 0, p, 1.0)), axis=-1))
+    logarithms = np.maximum(p, np.finfo(np.float64).tiny)  # 0 log 0 is 0
+    np.log2(logarithms, out=logarithms)
+    return -np.einsum("ij,ij->i", p, logarithms)
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,19 @@ class Distributions:
     @classmethod
     def of(cls, probabilities: Floats) -> Distributions:
         """Rows are scaled to sum 1: 16-bit probabilities do not, and the difference would count as divergence."""
-        p = np.asarray(probabilities, dtype=np.float64)
-        p = p / p.sum(axis=-1, keepdims=True)
-        return cls(p, entropy(p))
+        p = np.array(probabilities, dtype=np.float64)
+        p /= p.sum(axis=-1, keepdims=True)
+        return cls(p, np.concatenate([entropy(p[rows]) for rows in _blocks(len(p))]))
 
     def divergence(self, other: Distributions) -> npt.NDArray[np.float64]:
         """Jensen-Shannon divergence of each pair of rows, base 2: 0 for equal distributions, 1 for disjoint ones."""
-        between = entropy((self.rows + other.rows) / 2) - (self.entropies + other.entropies) / 2
-        return np.clip(between, 0.0, 1.0)
+        mixed = [entropy((self.rows[rows] + other.rows[rows]) / 2) for rows in _blocks(len(self.rows))]
+        return np.clip(np.concatenate(mixed) - (self.entropies + other.entropies) / 2, 0.0, 1.0)
+
+
+def _blocks(rows: int) -> list[slice]:
+    """Few rows at a time: what is computed with them stays in the processor's cache."""
+    return [slice(start, start + _BLOCK) for start in range(0, max(rows, 1), _BLOCK)]
 
 
 def jensen_shannon(a: Floats, b: Floats) -> npt.NDArray[np.float64]:

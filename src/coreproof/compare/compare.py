@@ -273,7 +273,7 @@ class _Run:
         return Comparison(
             title=self.lineup.title,
             models=tuple(self._described(name, orders[name]) for name in models),
-            folder=getattr(self.source, "folder", self.source.where),
+            source=self.source,
             class_names={**class_names, **{classes + i: "no finite answer" for i in range(len(models))}},
             tally=tally,
             table=Table(self.store, self.plan, agreement),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from coreproof.compare.agreement import cohen_kappa, wilson
 from coreproof.compare.lineup import Attribution
 from coreproof.compare.part import Part
+from coreproof.compare.source import PhotoSource
 from coreproof.compare.table import Table
 from coreproof.compare.tally import Extremes, Seen, Tally
 from coreproof.model.atomic import replacing
@@ -122,13 +123,13 @@ class Comparison(Shown):
     """What models say about photos.
 
     The statistics are in memory and do not grow with the photos; each photo's answers are in files, which ``everything``,
-    and what it is said of, reads whole. ``folder`` is where the photos are, ``store`` where the predictions are kept (None
+    and what it is said of, reads whole. ``source`` is where the photos are, ``store`` where the predictions are kept (None
     where they are not).
     """
 
     title: str
     models: tuple[Compared, ...]
-    folder: Path | str
+    source: PhotoSource
     class_names: Mapping[int, str]
     tally: Tally
     table: Table

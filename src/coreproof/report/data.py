@@ -21,7 +21,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     """The part of a comparison that the page's script works on. Photos are numbers into ``photos``."""
     chosen = _chosen_photos(comparison)
     number = {photo: k for k, photo in enumerate(chosen)}
-    pictures = thumbnails(comparison.folder, chosen)
+    pictures = thumbnails(comparison.source, chosen)
 
     def numbered(pairs: Sequence[tuple[str, float]]) -> list[list[float]]:
         return [[number[photo], round(value, 5)] for photo, value in pairs if photo in number]

@@ -231,7 +231,7 @@ def _(shown: Photographs) -> str:
 
 
 def _photos(comparison: Comparison, photos: Sequence[str], models: Sequence[str]) -> str:
-    pictures = thumbnails(comparison.folder, photos)
+    pictures = thumbnails(comparison.source, photos)
     return "".join(_photo(comparison, photo, models, pictures.get(photo)) for photo in photos)
 
 

@@ -20,11 +20,11 @@ _BUDGET = 3_300_000
 """Characters of all thumbnails together; photos beyond it are shown by name."""
 
 
-def thumbnails(folder: Path | str, names: Iterable[str]) -> dict[str, str]:
+def thumbnails(photos: PhotoSource | Path | str, names: Iterable[str]) -> dict[str, str]:
     """Data URIs by photo name, in the order given until the budget is spent; unreadable photos are left out."""
     made: dict[str, str] = {}
     spent = 0
-    source = photo_source(folder)
+    source = photo_source(photos)
     with ThreadPoolExecutor(2, thread_name_prefix="thumbnail") as pool:
         wanted = list(dict.fromkeys(names))
         for start in range(0, len(wanted), 64):
