@@ -83,6 +83,14 @@ def test_a_comparison_stands_alone(photos: Path, tmp_path: Path) -> None:
     assert comparison_verdict(comparison)["text"] in page.words
 
 
+def test_the_page_links_the_store_that_is_kept(photos: Path, tmp_path: Path) -> None:
+    comparison = compare({"a": classifier(0), "b": classifier(1)}, photos, tmp_path / "my store")
+    page, _ = read(comparison.page(tmp_path / "out"))
+    links = [a["href"] for tag, a in page.tags if tag == "a" and "store" in (a.get("href") or "")]
+    assert links == ["../my%20store/"]
+    assert (tmp_path / "out" / "../my store/").is_dir()
+
+
 def test_nothing_is_loaded_from_anywhere(photos: Path, tmp_path: Path) -> None:
     comparison = compare({"a": classifier(0), "b": classifier(1)}, photos)
     path = write_page(tmp_path, proof=proof(), comparison=comparison)

@@ -155,6 +155,11 @@ class Comparison(Shown):
         """How many photos some model could not see."""
         return self.tally.skipped_count
 
+    @property
+    def writes_every_photo(self) -> bool:
+        """Whether comparison.json holds every photo's predictions; if not, those that tell most."""
+        return self.count <= _WRITTEN_OUT
+
     @cached_property
     def everything(self) -> Part:
         """Every photo's answers, read into memory: about 300 bytes a photo for six models."""
@@ -355,8 +360,8 @@ class Comparison(Shown):
 
     def to_json(self) -> dict[str, Any]:
         """What comparison.json holds: the statistics, and each photo's predictions where there are not too many photos."""
-        photos = self.photos if self.count <= _WRITTEN_OUT else tuple(self._kept)
-        differing = None if self.count <= _WRITTEN_OUT else _LISTED
+        photos = self.photos if self.writes_every_photo else tuple(self._kept)
+        differing = None if self.writes_every_photo else _LISTED
 
         def per_pair(listed: Callable[[str, str], list[Any]]) -> dict[str, dict[str, list[Any]]]:
             found: dict[str, dict[str, list[Any]]] = {}
@@ -387,7 +392,6 @@ class Comparison(Shown):
             "skipped": dict(self.skipped),
             "skipped_count": self.skipped_count,
             "truth": {photo: index for photo in photos if (index := self.truth_of(photo)) is not None},
-            "store": None if self.store is None else str(self.store),
             "classes": {str(index): name for index, name in sorted(self.class_names.items())},
         }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 
@@ -38,6 +40,7 @@ def write_page(folder: str | Path, *, proof: Mapping[str, Any] | None, compariso
             overview=None if comparison is None else comparison_verdict(comparison),
             data=data,
             script=_inside_script(script),
+            store=_link(comparison, Path(folder)),
             versions=(proof or {}).get("versions") or _versions(),
             command=(proof or {}).get("command") or "",
             rounds=any(_rounds(row["dtype"]) for step in steps for row in step["rows"]) or _has_half(comparison),
@@ -47,6 +50,16 @@ def write_page(folder: str | Path, *, proof: Mapping[str, Any] | None, compariso
     with replacing(path) as fresh:
         fresh.write_text(html, encoding="utf-8")
     return path
+
+
+def _link(comparison: Comparison | None, folder: Path) -> str | None:
+    """The store as the page links it: beside it or above, never a path of this machine."""
+    if comparison is None or comparison.store is None:
+        return None
+    try:
+        return quote(Path(os.path.relpath(comparison.store, folder)).as_posix() + "/")
+    except ValueError:  # on another drive
+        return comparison.store.resolve().as_uri()
 
 
 def _environment() -> jinja2.Environment:
