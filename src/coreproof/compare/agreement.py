@@ -62,7 +62,7 @@ def entropy(probabilities: Floats) -> npt.NDArray[np.float64]:
     p = np.asarray(probabilities, dtype=np.float64)
     logarithms = np.maximum(p, np.finfo(np.float64).tiny)  # 0 log 0 is 0
     np.log2(logarithms, out=logarithms)
-    return -np.einsum("ij,ij->i", p, logarithms)
+    return np.asarray(-np.einsum("ij,ij->i", p, logarithms))
 
 
 @dataclass(frozen=True)
