@@ -14,7 +14,7 @@ import numpy as np
 
 from coreproof.compare.classes import ClassOrder, match_classes
 from coreproof.compare.comparison import Compared, Comparison
-from coreproof.compare.device import DeviceRun, read_device
+from coreproof.compare.device import DeviceRun, SeenByDevices, read_device
 from coreproof.compare.lineup import Lineup, lineup_of, load_lineup, with_devices
 from coreproof.compare.part import Agreement, Part
 from coreproof.compare.plan import Plan, Slice, make_plan
@@ -74,35 +74,6 @@ def compare(
         raise
 
 
-class SeenByDevices(PhotoSource):
-    """The photos of a source that every device saw."""
-
-    def __init__(self, source: PhotoSource, runs: Sequence[DeviceRun]) -> None:
-        self.source = source
-        self.where = source.where
-        self.runs = runs
-
-    def listed(self) -> Iterator[Any]:
-        names: list[str] = []
-        seen = 0
-        for listed in self.source.listed():
-            names = names if len(names) == 3 else [*names, listed.photo]
-            if all(listed.photo in run.answers for run in self.runs):
-                seen += 1
-                yield listed
-        if not seen and names:
-            raise PhotoError(
-                "the devices saw none of these photos",
-                where=self.where,
-                expected=", ".join(sorted(self.runs[0].answers)[:3]) or "photos that an app carries",
-                found=", ".join(sorted(names)),
-                fix="give the folder of photos that the app was made with",
-            )
-
-    def read(self, photo: str) -> bytes:
-        return self.source.read(photo)
-
-
 class _Truth:
     """What the photos show, as a table of labels or as it is known already; ``names`` are the classes by index."""
 
@@ -147,7 +118,8 @@ class _Run:
     def predict(self, cluster: str | None) -> None:
         """Lets every model see the slices that it has not seen."""
         unseen, photos = self._unseen()
-        waiting = [name for name in self._models if name in unseen or name not in self.settled]
+        new = [name for name in self._models if name not in self.settled]
+        waiting = new if cluster is not None else [name for name in self._models if name in unseen or name in new]
         if waiting:
             with ExitStack() as stack:
                 predictors = {name: stack.enter_context(self._predictor(name, waiting)) for name in waiting}
@@ -157,8 +129,8 @@ class _Run:
                 if cluster is None:
                     seen = self._counter(self.plan.photos - photos)
                     self._keep(on_this_machine(worker, self._tasks(), self.workers, seen))
-            if cluster is not None:
-                self._keep(self._on_cluster(cluster, self.plan.photos - photos))
+        if cluster is not None and photos:
+            self._keep(self._on_cluster(cluster, self.plan.photos - photos))
         for name in set(self.lineup.names) - set(self._models):
             self._answer_for_device(name)
 

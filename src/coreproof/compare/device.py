@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.errors import LineupError
+from coreproof.compare.source import Listed, PhotoSource
+from coreproof.errors import LineupError, PhotoError
 
 FORMAT = "coreproof device 1"
 
@@ -44,6 +45,35 @@ class DeviceRun:
     def engine(self) -> str:
         """Who computed, for reports."""
         return f"Core ML on {self.device}, {self.system}, {self.processor}"
+
+
+class SeenByDevices(PhotoSource):
+    """The photos of a source that every device saw."""
+
+    def __init__(self, source: PhotoSource, runs: Sequence[DeviceRun]) -> None:
+        self.source = source
+        self.where = source.where
+        self.runs = runs
+
+    def listed(self) -> Iterator[Listed]:
+        names: list[str] = []
+        seen = 0
+        for listed in self.source.listed():
+            names = names if len(names) == 3 else [*names, listed.photo]
+            if all(listed.photo in run.answers for run in self.runs):
+                seen += 1
+                yield listed
+        if not seen and names:
+            raise PhotoError(
+                "the devices saw none of these photos",
+                where=self.where,
+                expected=", ".join(sorted(self.runs[0].answers)[:3]) or "photos that an app carries",
+                found=", ".join(sorted(names)),
+                fix="give the folder of photos that the app was made with",
+            )
+
+    def read(self, photo: str) -> bytes:
+        return self.source.read(photo)
 
 
 def read_device(path: str | Path) -> tuple[DeviceRun, ...]:

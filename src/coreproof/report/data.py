@@ -13,7 +13,7 @@ from coreproof.report.thumbnails import thumbnails
 _DIFFERING = 60
 _EXTREMES = 12
 _CERTAIN = 6
-_PHOTOS = 400
+_PHOTOS = 1000
 _ROWS = 4000
 
 
