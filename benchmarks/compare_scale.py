@@ -1,6 +1,7 @@
 """`compare` over a million photos whose predictions are drawn, not computed: store, statistics and page, time and memory.
 
     python -m benchmarks.compare_scale [--photos 10000,100000,1000000] [--models 6] [--folder FOLDER] [--keep]
+        [--pictures FOLDER]
 
 Needs about 24 kB of disk a photo for six models of 1,000 classes. Each step is a process of its own: filling the store with
 drawn predictions, the statistics and the page (`compare` finds everything predicted and stored), and the same again, as after
@@ -39,8 +40,9 @@ STEPS = ("fill", "compare", "again")
 class DrawnPhotos(PhotoSource):
     """So many photos in so many folders that nobody ever took."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, pictures: Path | None = None) -> None:
         self.count = count
+        self.pictures = [] if pictures is None else sorted(pictures.glob("*.jpg"))
         self.where = f"{count:,} drawn photos"
 
     def listed(self) -> Iterator[Listed]:
@@ -48,11 +50,17 @@ class DrawnPhotos(PhotoSource):
             yield Listed(name(k), 100_000 + k % 1000, "1")
 
     def read(self, photo: str) -> bytes:
-        raise PhotoError("nobody took this photo", where=photo)
+        if not self.pictures:
+            raise PhotoError("nobody took this photo", where=photo)
+        return self.pictures[number(photo) % len(self.pictures)].read_bytes()
 
 
 def name(k: int) -> str:
     return f"folder {k // 1000:04}/IMG_{k:07}.jpg"
+
+
+def number(photo: str) -> int:
+    return int(photo[-11:-4])
 
 
 def main() -> None:
@@ -60,6 +68,7 @@ def main() -> None:
     parser.add_argument("--photos", default="10000,100000,1000000")
     parser.add_argument("--models", type=int, default=6)
     parser.add_argument("--folder", type=Path, help="where the stores go (default: a temporary one)")
+    parser.add_argument("--pictures", type=Path, help="a folder of JPEGs for the page's thumbnails")
     parser.add_argument("--keep", action="store_true", help="leave the stores and pages where they are")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "SCALE.md")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
@@ -88,6 +97,8 @@ def main() -> None:
 def child(step: str, options: argparse.Namespace, place: Path, count: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.compare_scale", "--step", step, "--photos", str(count)]
     command += ["--models", str(options.models), "--folder", str(place)]
+    if options.pictures is not None:
+        command += ["--pictures", str(options.pictures.resolve())]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -147,7 +158,7 @@ def fill(options: argparse.Namespace, count: int) -> dict[str, Any]:
         photos = tuple(p.member.photo for p in piece.photos)
         store.write_slice(piece.key, [replace(p.member, content=f"{hash(p.member.photo):x}") for p in piece.photos])
         common = rng.standard_normal((len(photos), CLASSES), np.float32) * 2
-        common[np.arange(len(photos)), [int(photo[-11:-4]) % CLASSES for photo in photos]] += 6
+        common[np.arange(len(photos)), [number(photo) % CLASSES for photo in photos]] += 6
         for key in keys.values():
             scores = np.exp(common + rng.standard_normal(common.shape, np.float32))
             shard = Shard(photos, (None,) * len(photos), scores / scores.sum(axis=1, keepdims=True))
@@ -165,7 +176,12 @@ def statistics(options: argparse.Namespace, count: int) -> dict[str, Any]:
     from coreproof.compare.compare import compare
 
     started = time.perf_counter()
-    found = compare(lineup(options), DrawnPhotos(count), options.folder / "store", labels=options.folder / "labels.csv")
+    found = compare(
+        lineup(options),
+        DrawnPhotos(count, options.pictures),
+        options.folder / "store",
+        labels=options.folder / "labels.csv",
+    )
     compared = time.perf_counter() - started
     page = found.page(options.folder / "page")
     assert found.count == count
