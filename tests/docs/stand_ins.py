@@ -168,7 +168,7 @@ def _tell_truth(model: Any, photos: Path) -> None:
 def export_from_device(app: Path, path: Path) -> None:
     """device.json as the app writes it on a device that answers as expected."""
     plan = json.loads(next(app.glob("*/proof.json")).read_text(encoding="utf-8"))
-    answers = {photo["name"]: photo["scores"] for photo in plan["photos"]}
+    answers = {sample["name"]: sample["scores"] for sample in plan["samples"]}
     processors = ("CPU", "CPU and GPU", "CPU and Neural Engine")
     document = {
         "format": FORMAT,

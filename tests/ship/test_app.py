@@ -1,66 +1,27 @@
-"""The iOS project: the project file holds together, the sources parse, the plan says what the model says."""
+"""The iOS project: the project file holds together, what it names is there, and what cannot be made is refused whole."""
 
 from __future__ import annotations
 
 import json
 import plistlib
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import openstep_plist
 import pytest
 import tree_sitter
 import tree_sitter_swift
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import coreproof as cp
-from coreproof.convert.onnx_to_coreml.convert import ImageInput
-from coreproof.errors import ConversionError, InputError
+from coreproof.errors import ConversionError, CoreproofError, InputError, PhotoError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.images import pixels
 from coreproof.ship.app import app, swift_sources
-from coreproof.ship.plan import decode, encode
-
-LABELS = [f"class {i}" for i in range(5)]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(5)
-    for i, size in enumerate([(40, 30), (30, 50), (64, 64)]):
-        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(folder / f"photo {i}.png")
-    (folder / "broken.jpg").write_bytes(b"no picture")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> CoreMLModel:
-    """A 16x16 picture -> conv -> mean -> softmax over five labels, as an ML Program with its own mean and std."""
-    rng = np.random.default_rng(1)
-    nodes = [
-        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
-        helper.make_node("GlobalAveragePool", ["c"], ["p"], name="pool"),
-        helper.make_node("Flatten", ["p"], ["f"], name="flatten"),
-        helper.make_node("Softmax", ["f"], ["y"], name="softmax"),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 16, 16])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
-        [numpy_helper.from_array(rng.normal(size=(5, 3, 3, 3)).astype(np.float32), "w")],
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny net.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
-    image = ImageInput(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), scale=1 / 255)
-    model = cp.convert(path, "mlprogram", images={"x": image}, labels=LABELS)
-    assert isinstance(model, CoreMLModel)
-    return model
+from coreproof.ship.playground import package_swift, swift_string
+from tests.models import conv_relu_onnx
 
 
 def project(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -78,177 +39,210 @@ def referenced(value: Any) -> set[str]:
     return set().union(*(referenced(item) for item in items)) if items else set()
 
 
-def test_the_project_file_holds_together(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
-    made = app(classifier, photos, tmp_path / "app")
+def members(objects: dict[str, Any], phase: str) -> list[str]:
+    """The files of a build phase."""
+    phases = [o for o in objects.values() if o["isa"] == f"PBX{phase}BuildPhase"]
+    return [objects[objects[build]["fileRef"]]["path"] for o in phases for build in o["files"]]
+
+
+def parses(source: str) -> bool:
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_swift.language()))
+    return not parser.parse(source.encode()).root_node.has_error
+
+
+def check(made: Any, model: CoreMLModel) -> None:
+    """What holds for every Xcode project: see issue 4."""
     document, objects = project(made.folder)
     text = next(made.folder.glob("*.xcodeproj/project.pbxproj")).read_text(encoding="utf-8")
     assert all(text.count(f"\t\t{identifier} = ") == 1 for identifier in objects)
-    assert referenced(document) - set(objects) == set()
-    assert referenced(document) == set(objects), "an object that nothing refers to"
+    assert referenced(document) == set(objects), "a reference without its object, or an object that nothing refers to"
     group = next(o for o in objects.values() if o["isa"] == "PBXGroup" and o.get("path"))
+    inner = made.folder / group["path"]
     for child in group["children"]:
-        assert (made.folder / group["path"] / objects[child]["path"]).exists(), objects[child]
+        assert (inner / objects[child]["path"]).exists(), objects[child]
+    # everything in the folder is in the project
+    assert {p.name for p in inner.iterdir()} == {objects[child]["path"] for child in group["children"]}
     target = next(o for o in objects.values() if o["isa"] == "PBXNativeTarget")
     settings = [objects[c]["buildSettings"] for c in objects[target["buildConfigurationList"]]["buildConfigurations"]]
     assert all((made.folder / s["INFOPLIST_FILE"]).is_file() for s in settings)
-
-
-def test_the_model_stands_in_sources_and_only_there(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
-    made = app(classifier, photos, tmp_path / "app")
-    _, objects = project(made.folder)
-
-    def members(phase: str) -> list[str]:
-        return [
-            objects[objects[b]["fileRef"]]["path"]
-            for o in objects.values()
-            if o["isa"] == f"PBX{phase}BuildPhase"
-            for b in o["files"]
-        ]
-
-    assert made.plan["modelFile"] in members("Sources")
-    assert made.plan["modelFile"] not in members("Resources")
-    assert set(members("Resources")) == {"proof.json", "Photos"}
-    assert {m for m in members("Sources") if m.endswith(".swift")} == set(swift_sources())
+    assert all(
+        (inner / "Assets.xcassets" / f"{s['ASSETCATALOG_COMPILER_APPICON_NAME']}.appiconset").is_dir()
+        and (inner / "Assets.xcassets" / f"{s['ASSETCATALOG_COMPILER_GLOBAL_ACCENT_COLOR_NAME']}.colorset").is_dir()
+        for s in settings
+    )
+    model_file = made.plan["modelFile"]
+    sources = members(objects, "Sources")
+    assert sources.count(model_file) == 1
+    assert members(objects, "Frameworks") == []
+    assert set(members(objects, "Resources")) == {"proof.json", "Samples", "Assets.xcassets"}
+    assert set(sources) == {model_file, *swift_sources()}
     kinds = {o["path"]: o.get("lastKnownFileType") for o in objects.values() if o["isa"] == "PBXFileReference"}
-    assert kinds[made.plan["modelFile"]] == "folder.mlpackage"
-
-
-def test_the_app_says_why_it_asks(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
-    made = app(classifier, photos, tmp_path / "app")
-    plist = plistlib.loads(next(made.folder.glob("*/Info.plist")).read_bytes())
-    assert plist["NSCameraUsageDescription"]
+    assert kinds[model_file] == ("folder.mlpackage" if model_file.endswith(".mlpackage") else "file.mlmodel")
+    assert cp.load(inner / model_file).signature == model.signature
+    assert [p for p in made.folder.rglob("*.ml*") if p.name == model_file] == [inner / model_file]
+    for sample in made.plan["samples"]:
+        files = [sample["file"], sample["seen"], *sample["outputs"].values()]
+        files += [given["file"] for given in sample["inputs"].values()]
+        assert all((inner / file).is_file() for file in files if file is not None)
+    assert json.loads((inner / "proof.json").read_text(encoding="utf-8")) == made.plan
+    plist = plistlib.loads((inner / "Info.plist").read_bytes())
     assert plist["NSPhotoLibraryUsageDescription"]
+    camera = made.plan["kind"] == "classifier" and made.plan["picture"] is not None
+    assert bool(plist.get("NSCameraUsageDescription")) == camera
 
 
-@pytest.mark.parametrize("name", sorted(swift_sources()))
-def test_the_swift_sources_parse(name: str) -> None:
-    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_swift.language()))
-    tree = parser.parse(swift_sources()[name].encode())
-    assert not tree.root_node.has_error
-
-
-def test_the_plan_is_what_the_model_is_and_answers(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
+def test_the_project_holds_together(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
     made = app(classifier, photos, tmp_path / "app")
-    inner = next(p for p in made.folder.iterdir() if p.is_dir() and p.suffix != ".xcodeproj")
-    plan = json.loads((inner / "proof.json").read_text(encoding="utf-8"))
-    assert (plan["kind"], plan["labels"], plan["softmax"]) == ("classifier", LABELS, False)
-    assert (plan["feeding"]["width"], plan["feeding"]["height"]) == (16, 16)
-    assert [p["name"] for p in plan["photos"]] == ["photo 0.png", "photo 1.png", "photo 2.png"]
-    assert any("broken.jpg" in reason for reason in made.left_out)
-    stored = cp.load(inner / plan["modelFile"])
-    assert stored.signature.labels == tuple(LABELS)
-    with cp.session(stored) as running:
-        for photo in plan["photos"]:
-            seen = pixels(Image.open(inner / photo["seen"]), "RGB")
-            answer = running.run({"x": seen})[plan["probabilities"]]
-            np.testing.assert_allclose(decode(photo["scores"]), list(answer.values()), rtol=1e-6)
-            assert (inner / photo["file"]).is_file()
+    check(made, classifier)
+    # the same app again is the same project file
+    assert project(app(classifier, photos, tmp_path / "again").folder)[0] == project(made.folder)[0]
 
 
-def test_what_swift_reads_is_in_the_plan(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
-    """Every stored property of Plan.swift that is not optional has its key in proof.json, and no key is without property."""
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("Apple_SqueezeNetInt8LUT.mlmodel", "classifier"),
+        ("dhruvweaver_DrawMNIST_final.mlpackage", "classifier"),
+        ("packt_small_unet.mlmodel", "image"),
+        ("Apple_DeepLabV3Int8LUT.mlmodel", "image"),
+        ("tucan_pose_cpm.mlmodel", "array"),
+    ],
+)
+def test_apps_of_real_models(model: str, kind: str, shared_data: Path, tmp_path: Path) -> None:
+    loaded = cp.load(shared_data / "coreml" / model)
+    assert isinstance(loaded, CoreMLModel)
+    made = app(loaded, shared_data / "photos", tmp_path / "app", limit=2)
+    check(made, loaded)
+    assert (made.plan["kind"], len(made.plan["samples"])) == (kind, 2)
+    image = loaded.signature.inputs[0].image
+    picture = made.plan["picture"]
+    assert image is not None
+    assert (picture["width"], picture["height"], picture["colour"]) == (image.width, image.height, image.colour)
+    assert made.plan["labels"] == [str(label) for label in loaded.signature.labels or ()]
+
+
+def test_the_icon_is_what_xcode_takes(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
     made = app(classifier, photos, tmp_path / "app")
-    source = swift_sources()["Plan.swift"]
-    nested = {"input": "Input", "feeding": "Feeding"}
-    assert properties(source, "Plan") == set(made.plan)
-    for key, struct in nested.items():
-        assert properties(source, struct) == set(made.plan[key])
-    assert properties(source, "Photo") == set(made.plan["photos"][0])
-    assert properties(source, "Output") == {"name", "shape", "isImage"}
-
-
-def properties(source: str, struct: str) -> set[str]:
-    """Names of the stored properties of a struct, nested types left out."""
-    lines = source[source.index(f"struct {struct}:") :].splitlines()
-    names, depth = set(), 0
-    for line in lines:
-        if depth == 1 and line.strip().startswith("let "):
-            names.add(line.strip().split()[1].rstrip(":"))
-        depth += line.count("{") - line.count("}")
-        if depth == 0:
-            break
-    return names
+    catalogue = next(made.folder.glob("*/Assets.xcassets"))
+    icon = json.loads((catalogue / "AppIcon.appiconset" / "Contents.json").read_text())["images"]
+    assert [(i["idiom"], i["size"]) for i in icon] == [("universal", "1024x1024")]
+    header = (catalogue / "AppIcon.appiconset" / icon[0]["filename"]).read_bytes()
+    assert struct.unpack(">II", header[16:24]) == (1024, 1024)
+    assert header[25] == 2, "an icon without transparency"
+    colours = json.loads((catalogue / "AccentColor.colorset" / "Contents.json").read_text())["colors"]
+    assert [c.get("appearances", [{}])[0].get("value") for c in colours] == [None, "dark"]
 
 
 def test_a_playground(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
-    made = app(classifier, photos, tmp_path / "Tiny.swiftpm", form="swiftpm")
+    made = app(classifier, photos, tmp_path / "Tiny.swiftpm", form="swiftpm", title='Tiny "net" \\(x)')
     manifest = (made.folder / "Package.swift").read_text(encoding="utf-8")
-    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_swift.language()))
-    assert not parser.parse(manifest.encode()).root_node.has_error
-    assert "AppleProductTypes" in manifest
-    assert "camera(purposeString" in manifest
+    assert parses(manifest)
+    assert manifest.startswith("// swift-tools-version: 5.9\n")
+    for part in (
+        ".iOSApplication(",
+        "import AppleProductTypes",
+        ".camera(purposeString:",
+        ".photoLibrary(purposeString:",
+    ):
+        assert part in manifest
+    # capabilities stand before the category, as the initialiser wants it
+    assert manifest.index("capabilities:") < manifest.index("appCategory: .developerTools")
+    assert r'name: "Tiny \"net\" \\(x)"' in manifest
+    for named in ("Assets.xcassets", "Resources", "README.md"):
+        assert (made.folder / named).exists(), named
     assert (made.folder / "Resources" / made.plan["modelFile"]).exists()
+    assert {p.name for p in made.folder.glob("*.swift")} == {*swift_sources(), "Package.swift"}
     with pytest.raises(InputError, match=r"ends in \.swiftpm"):
         app(classifier, photos, tmp_path / "Tiny", form="swiftpm")
 
 
-def test_other_models_get_another_screen(photos: Path, tmp_path: Path) -> None:
-    from tests.models import conv_relu_onnx
+def test_what_a_playground_asks_for_is_what_it_needs() -> None:
+    plain = package_swift("A", "A", "a.b", camera=False, minimum="17.0")
+    assert ".camera(" not in plain
+    assert '.iOS("17.0")' in plain
+    assert swift_string('a\x1b"\\é🚂') == '"a\\u{1b}\\"\\\\é🚂"'
 
-    model = cp.convert(OnnxModel(conv_relu_onnx(), name="arrays"), "mlprogram", images={"x": ImageInput()})
-    made = app(model, photos, tmp_path / "app")
-    assert made.plan["kind"] == "array"
-    assert (
-        "camera" not in json.dumps(sorted(p.name for p in made.folder.rglob("*"))).lower() or made.plan["labels"] == []
-    )
-    inner = next(p for p in made.folder.iterdir() if p.is_dir() and p.suffix != ".xcodeproj")
-    first = made.plan["photos"][0]
-    stored = np.frombuffer((inner / first["outputs"]["y"]).read_bytes(), "<f4")
-    with cp.session(model) as running:
-        again = running.run({"x": pixels(Image.open(inner / first["seen"]), "RGB")})["y"]
-    np.testing.assert_array_equal(stored, np.asarray(again, np.float32).reshape(-1))
+
+def test_a_title_may_be_anything(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
+    for number, title in enumerate(["CoreML", 'Grüße "an" 🚂\n$(HOME) ${PATH}', "🚂", "9 lives " * 40, "\u202eevil"]):
+        made = app(classifier, photos, tmp_path / str(number), title=title)
+        document, objects = project(made.folder)
+        assert referenced(document) == set(objects)
+        name = made.plan["model"]
+        assert name.isascii()
+        assert name.isalnum()
+        assert name[0].isalpha()
+        shown = plistlib.loads((made.folder / name / "Info.plist").read_bytes())["CFBundleDisplayName"]
+        assert "$(" not in shown
+        assert "${" not in shown
+        assert not set(made.plan["title"]) & set("\n\u202e")
+
+
+# refusals
 
 
 def test_an_app_needs_a_core_ml_model(photos: Path, tmp_path: Path) -> None:
-    from tests.models import conv_relu_onnx
-
-    with pytest.raises(ConversionError, match="around a Core ML model"):
+    with pytest.raises(ConversionError, match=r"coreproof convert MODEL MODEL\.mlpackage --image"):
         app(OnnxModel(conv_relu_onnx(), name="net"), photos, tmp_path / "app")
     assert not (tmp_path / "app").exists()
 
 
-def test_the_same_app_is_the_same_project_file(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
-    one, two = (app(classifier, photos, tmp_path / n) for n in ("one", "two"))
-    assert project(one.folder)[0] == project(two.folder)[0]
+def test_what_stands_there_is_kept(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    for replace in (False, True):
+        with pytest.raises(InputError, match="something else stands"):
+            app(classifier, photos, mine, replace=replace)
+    assert (mine / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(InputError, match="something else stands"):
+        app(classifier, photos, mine / "thesis.txt", replace=True)
+
+    made = app(classifier, photos, tmp_path / "app")
+    with pytest.raises(InputError, match="--replace"):
+        app(classifier, photos, tmp_path / "app")
+    (made.folder / "mine.txt").write_text("of the old one")
+    assert not (app(classifier, photos, tmp_path / "app", replace=True).folder / "mine.txt").exists()
+    (tmp_path / "empty").mkdir()
+    assert app(classifier, photos, tmp_path / "empty").folder == tmp_path / "empty"
 
 
-def test_numbers_survive_the_way_to_the_app_and_back() -> None:
-    values = np.float32([0, -1.5, 3e-38, np.inf])
-    np.testing.assert_array_equal(decode(encode(values)), values)
-    with pytest.raises(InputError, match="damaged"):
-        decode("not base64!")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"identifier": "no dots"}, "bundle identifier"),
+        ({"title": " \n"}, "needs a title"),
+        ({"screen": "detector"}, "no detector's"),
+        ({"inputs": [{}]}, "photos or arrays"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    arguments: dict[str, Any], said: str, classifier: CoreMLModel, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        app(classifier, photos, tmp_path / "app", **arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
-# the resampling of the app: its algorithm, written once more here, is Pillow's to the bit
+def test_photos_that_are_none_are_said(classifier: CoreMLModel, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="proved on photos"):
+        app(classifier, None, tmp_path / "app")
+    with pytest.raises(PhotoError, match="no such folder"):
+        app(classifier, tmp_path / "nothing", tmp_path / "app")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"")
+    with pytest.raises(PhotoError, match="none of the photos"):
+        app(classifier, tmp_path / "photos", tmp_path / "app")
+    assert not (tmp_path / "app").exists()
+    # every kind of refusal is one that the command line knows how to say
+    assert issubclass(PhotoError, CoreproofError)
 
 
-def resample(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What Resample.swift does with the bilinear filter: fixed-point coefficients, rows first, 8 bits in between."""
-
-    def coefficients(source: int, target: int) -> list[tuple[int, np.ndarray]]:
-        scale = source / target
-        stretch = max(scale, 1.0)
-        rows = []
-        for position in range(target):
-            centre = (position + 0.5) * scale
-            low, high = max(0, int(centre - stretch + 0.5)), min(source, int(centre + stretch + 0.5))
-            weights = np.maximum(0, 1 - np.abs((np.arange(low, high) - centre + 0.5) / stretch))
-            weights = weights / weights.sum()
-            rows.append((low, (weights * (1 << 22) + 0.5).astype(np.int64)))
-        return rows
-
-    def across(values: np.ndarray, target: int) -> np.ndarray:
-        sums = [
-            (np.tensordot(weights, values[low : low + len(weights)].astype(np.int64), 1) + (1 << 21)) >> 22
-            for low, weights in coefficients(len(values), target)
-        ]
-        return np.clip(np.stack(sums), 0, 255).astype(np.uint8)
-
-    return across(across(array.swapaxes(0, 1), size[0]).swapaxes(0, 1), size[1])
-
-
-@pytest.mark.parametrize("size", [(24, 31), (80, 90), (40, 13)])
-def test_the_apps_resampling_is_pillows(size: tuple[int, int]) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8)
-    expected = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(resample(picture, size), expected)
+def test_photos_are_spread_over_the_folder(classifier: CoreMLModel, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(11):
+        Image.fromarray(np.full((9, 9, 3), 20 * i, np.uint8)).save(tmp_path / "photos" / f"{i:02d}.png")
+    made = app(classifier, tmp_path / "photos", tmp_path / "app", limit=10)
+    assert len(made.plan["samples"]) == 10
+    few = app(classifier, tmp_path / "photos", tmp_path / "few", limit=3)
+    assert [s["name"] for s in few.plan["samples"]] == ["00.png", "03.png", "07.png"]

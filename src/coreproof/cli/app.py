@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,18 +18,35 @@ class Form(StrEnum):
     swiftpm = "swiftpm"
 
 
+class Screen(StrEnum):
+    """What the app shows of an answer."""
+
+    classifier = "classifier"
+    image = "image"
+    detector = "detector"
+    array = "array"
+
+
 @with_feeding()
 def command(
     model: ModelArgument,
-    photos: Annotated[Path, typer.Option(help="Photos that the app carries and is proved on.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    photos: Annotated[
+        Path | None, typer.Option(help="Photos that the app carries and is proved on.", show_default=False)
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(help="For a model that takes no picture: a .npz with its arrays (default: random ones)."),
+    ] = None,
     form: Annotated[
         Form, typer.Option("--format", help="An Xcode project, or an App Playground (.swiftpm).")
     ] = Form.xcode,
     title: Annotated[str | None, typer.Option(help="What the app is called (default: the model's name).")] = None,
     identifier: Annotated[str | None, typer.Option(help="The bundle identifier.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Class labels for a model that brings none, one a line.")] = None,
+    screen: Annotated[Screen | None, typer.Option(help="What it shows (default: what fits the outputs).")] = None,
     limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder.", min=1)] = 60,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an app that coreproof wrote there.")] = False,
     feeding: FeedingOptions = AS_CARRIED,
     trust: Trust = False,
 ) -> None:
@@ -44,18 +61,52 @@ def command(
             loaded,
             photos,
             out,
+            inputs=_arrays(loaded, photos, inputs),
             form=form.value,
             title=title,
             identifier=identifier,
             feeding=feeding.of(loaded),
             labels=read_labels(labels),
+            screen=None if screen is None else screen.value,
             limit=limit,
+            replace=replace,
             progress=report,
         )
     plan = made.plan
-    typer.echo(f"{made.folder}: {plan['title']}, a {plan['kind']} app with {len(plan['photos'])} photos")
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
+    typer.echo(f"{made.folder}: {plan['title']}, {_KINDS[plan['kind']]}, {len(plan['samples'])} samples, {size:.1f} MB")
     typer.echo(f"  expected answers  {plan['engine']}")
+    if plan["kind"] == "array" and plan["picture"] is not None:
+        typer.echo(
+            "  its outputs are shown as numbers; if they are class scores: --labels FILE, or --screen classifier"
+        )
     for reason in made.left_out:
         typer.echo(f"  left out  {reason}", err=True)
     opened = out if form is Form.swiftpm else next(out.glob("*.xcodeproj"))
-    typer.echo(f"open {opened} in Xcode; the proof screen writes device.json for `coreproof compare --import`")
+    typer.echo(f"open {opened} in Xcode; the proof screen writes device.json")
+    if plan["kind"] == "classifier":
+        typer.echo("`coreproof compare LINEUP --import device.json` puts the device into the matrix")
+
+
+_KINDS = {
+    "classifier": "a classifier's app",
+    "image": "an app that shows pictures",
+    "detector": "an app that draws boxes",
+    "array": "an app that shows numbers",
+}
+_DRAWN = 8
+"""Samples of random values for a model that takes no picture."""
+
+
+def _arrays(model: Any, photos: Path | None, inputs: Path | None) -> list[Any] | None:
+    """What a model that takes no picture is proved on: the user's arrays, else random ones; None for a model of pictures."""
+    from coreproof.verify.given import read_samples
+    from coreproof.verify.inputs import SEED, random_feeds
+
+    if inputs is not None:
+        return read_samples(inputs, model.signature)
+    if photos is not None or any(f.image is not None for f in model.signature.inputs):
+        return None
+    if any(f.kind not in ("tensor", "double", "int64") for f in model.signature.inputs):
+        return None
+    return [random_feeds(model, model, SEED + number)[0] for number in range(_DRAWN)]

@@ -74,7 +74,7 @@ def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | Non
 
 def seeing(model: Model, feeding: Feeding | None = None) -> tuple[Feature, Feeding]:
     """The one input of a model of pictures, and how a picture comes to it: its geometry, and numbers where it takes those."""
-    inputs = model.signature.inputs
+    inputs = [f for f in model.signature.inputs if not f.optional] or model.signature.inputs
     if len(inputs) != 1:
         raise InputError(
             "predict needs a model with one input, a picture",

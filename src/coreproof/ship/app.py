@@ -1,11 +1,12 @@
-"""app: an iOS project around a Core ML model, with photos and what they should give, to be proved on the device."""
+"""app: an iOS project around a Core ML model, with samples and what they should give, to be proved on the device."""
 
 from __future__ import annotations
 
 import json
 import plistlib
 import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -16,87 +17,82 @@ from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.run.photos import list_photos
-from coreproof.ship.plan import build_plan
+from coreproof.ship.assets import write_assets
+from coreproof.ship.plan import Samples, build_plan
 from coreproof.ship.playground import package_swift
+from coreproof.ship.samples import Report
+from coreproof.ship.screen import Kind
 from coreproof.ship.xcode import DEPLOYMENT_TARGET, Project, info_plist
 
 MOST_PHOTOS = 60
 """Photos that go into the app, spread evenly over the folder."""
 
-Report = Callable[[str, int, int], None]
+Form = Literal["xcode", "swiftpm"]
 
 
 def app(
     model: Model | str | Path,
-    photos: str | Path,
+    photos: str | Path | None,
     out: str | Path,
     *,
-    form: Literal["xcode", "swiftpm"] = "xcode",
+    inputs: Sequence[Mapping[str, Any]] | None = None,
+    form: Form = "xcode",
     title: str | None = None,
     identifier: str | None = None,
     feeding: Feeding | None = None,
     labels: Sequence[str] | None = None,
+    screen: Kind | None = None,
     limit: int = MOST_PHOTOS,
+    replace: bool = False,
     progress: Report | None = None,
 ) -> App:
     """Writes the project folder ``out``, whole or not at all.
 
+    ``photos`` is a folder; a model that takes no picture gets ``inputs`` instead: arrays by input name, for each sample.
     ``form`` "xcode" is an .xcodeproj with its sources, "swiftpm" an App Playground (``out`` then ends in .swiftpm).
     ``identifier`` is the bundle identifier (default: made from the title). ``feeding``: how a picture is cut, and for a model
-    that takes an array, its numbers. ``labels``: class names for a model that brings none.
+    that takes an array, its numbers. ``labels``: class names for a model that brings none. ``screen`` None: what fits the
+    model's outputs. ``replace``: an app that was written by this function may stand at ``out``.
 
-    Raises ConversionError for a model that is not Core ML, InputError for one that takes no single picture, PhotoError.
+    Raises ConversionError for a model that is not Core ML, InputError for one that an app cannot feed, for what does not fit
+    it, and where something else stands at ``out``; PhotoError.
     """
     from coreproof.model.load import load
 
-    loaded = load(model)
-    if not isinstance(loaded, CoreMLModel) or loaded.format not in ("mlprogram", "neuralnetwork"):
-        raise ConversionError(
-            "an app is made around a Core ML model",
-            where=loaded.name,
-            expected="an ML Program or a NeuralNetwork",
-            found=loaded.format,
-            fix="`coreproof convert MODEL MODEL.mlpackage` makes one",
-        )
-    shown = title or loaded.name
-    name = _identifier(shown)
     out = Path(out)
-    if form == "swiftpm" and out.suffix != ".swiftpm":
-        raise InputError("an App Playground is a folder that ends in .swiftpm", found=str(out))
-    listed = list_photos(photos)
-    every = max(1, -(-len(listed.files) // limit))
-    chosen = {listed.name(file): file for file in listed.files[::every]}
+    _check_place(out, form, replace)
+    loaded = _core_ml(load(model))
+    shown = _title(title if title is not None else loaded.name)
+    name = _name(shown)
+    bundle = _bundle(identifier, name)
+    samples = _samples(loaded, photos, inputs, limit)
     model_file = f"{name}{'.mlmodel' if _single_file(loaded) else '.mlpackage'}"
     with replacing(out) as fresh:
         inner = fresh / name if form == "xcode" else fresh
-        inner.mkdir(parents=True)
         resources = inner if form == "xcode" else inner / "Resources"
-        resources.mkdir(exist_ok=True)
-        plan, left_out = build_plan(
-            loaded, model_file, chosen, resources, title=shown, feeding=feeding, labels=labels, progress=progress
+        resources.mkdir(parents=True)
+        document, left_out = build_plan(
+            loaded, samples, resources, feeding=feeding, labels=labels, screen=screen, progress=progress
         )
-        plan["model"] = name
+        plan = {"title": shown, "model": name, "modelFile": model_file, **document, "coreproof": _version()}
         loaded.save(resources / model_file)
         (resources / "proof.json").write_text(json.dumps(plan, indent=1, ensure_ascii=False), encoding="utf-8")
         sources = swift_sources()
         for file, text in sources.items():
             (inner / file).write_text(text, encoding="utf-8")
+        write_assets(inner / "Assets.xcassets")
         (fresh / "README.md").write_text(_readme(shown, name, form, plan), encoding="utf-8")
-        bundle = identifier or f"org.coreproof.{name.lower()}"
         if form == "xcode":
-            _write_project(
-                fresh,
-                inner,
-                Project(name, bundle, tuple(sources), model_file, ("proof.json", "Photos"), _minimum(loaded)),
-                plan,
-            )
+            bundled = ("proof.json", "Samples", "Assets.xcassets")
+            _write_project(fresh, Project(name, bundle, tuple(sources), model_file, bundled, _minimum(loaded)), plan)
         else:
-            (fresh / "Package.swift").write_text(package_swift(name, shown, bundle, plan["kind"]), encoding="utf-8")
+            text = package_swift(name, shown, bundle, camera=_has_camera(plan), minimum=_minimum(loaded))
+            (fresh / "Package.swift").write_text(text, encoding="utf-8")
     return App(out, plan, tuple(left_out))
 
 
 class App:
-    """The project that was written: its folder, proof.json, and photos that were left out with the reason."""
+    """The project that was written: its folder, proof.json, and samples that were left out with the reason."""
 
     def __init__(self, folder: Path, plan: dict[str, Any], left_out: tuple[str, ...]) -> None:
         self.folder = folder
@@ -110,22 +106,135 @@ def swift_sources() -> dict[str, str]:
     return {f.name: f.read_text(encoding="utf-8") for f in sorted(folder.iterdir(), key=lambda f: f.name)}
 
 
-def _write_project(fresh: Path, inner: Path, project: Project, plan: dict[str, Any]) -> None:
+# what is refused before anything is written
+
+
+def _check_place(out: Path, form: Form, replace: bool) -> None:
+    if form == "swiftpm" and out.suffix != ".swiftpm":
+        raise InputError("an App Playground is a folder that ends in .swiftpm", found=str(out))
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not out.is_dir() or not _is_app(out):
+        raise InputError(
+            "something else stands where the app should be written",
+            found=str(out),
+            expected="a folder that is not there yet",
+            fix="choose another folder; nothing was changed",
+        )
+    if not replace:
+        raise InputError(
+            "there is an app already; with it, what was changed in Xcode would be lost",
+            found=str(out),
+            fix="choose another folder, or allow it: --replace",
+        )
+
+
+def _is_app(folder: Path) -> bool:
+    """Whether this function wrote the folder: a project file, and beside it a proof.json that names coreproof."""
+    if not (any(folder.glob("*.xcodeproj")) or (folder / "Package.swift").is_file()):
+        return False
+    for file in folder.glob("*/proof.json"):
+        try:
+            return "fingerprint" in json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+    return False
+
+
+def _core_ml(model: Model) -> CoreMLModel:
+    if not isinstance(model, CoreMLModel):
+        raise ConversionError(
+            "an app is made around a Core ML model",
+            where=model.name,
+            expected="an .mlpackage or .mlmodel",
+            found=model.format,
+            fix="convert it first: coreproof convert MODEL MODEL.mlpackage --image --labels labels.txt",
+        )
+    kinds = ("image", "tensor", "double", "int64")
+    other = [f for f in model.signature.inputs if not f.optional and f.kind not in kinds]
+    if other:
+        raise InputError(
+            "an app feeds one picture, or numbers",
+            where=model.name,
+            expected="one picture, or inputs that are arrays or numbers",
+            found="; ".join(map(str, other)),
+        )
+    if model.signature.states:
+        raise InputError(
+            "the app's screens run a model once, without a state that stays",
+            where=model.name,
+            found=", ".join(f.name for f in model.signature.states),
+        )
+    return model
+
+
+def _samples(
+    model: CoreMLModel, photos: str | Path | None, inputs: Sequence[Mapping[str, Any]] | None, limit: int
+) -> Samples:
+    if photos is not None and inputs is not None:
+        raise InputError("give photos or arrays, not both", where=model.name)
+    if photos is not None:
+        listed = list_photos(photos)
+        count = min(limit, len(listed.files))
+        chosen = [listed.files[i * len(listed.files) // count] for i in range(count)]
+        return {listed.name(file): file for file in chosen}
+    if any(f.image is not None for f in model.signature.inputs):
+        raise InputError("a model that takes a picture is proved on photos", where=model.name, fix="--photos FOLDER")
+    if not inputs:
+        raise InputError(
+            "there is nothing to prove the model on",
+            where=model.name,
+            expected="; ".join(map(str, model.signature.inputs)),
+            fix="--inputs FILE.npz, or --photos FOLDER with --size, --mean and --std for a model of pictures",
+        )
+    return list(inputs)[:limit]
+
+
+def _title(text: str) -> str:
+    """The title on one line, without characters that steer a terminal or turn the direction of writing."""
+    plain = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
+    title = " ".join(re.sub("[\u202a-\u202e\u2066-\u2069]", "", plain).split())
+    if not title:
+        raise InputError("the app needs a title", found=repr(text), fix="--title 'My model'")
+    return title
+
+
+def _name(title: str) -> str:
+    """The title as a name that Xcode, a file system and the bundle identifier all take."""
+    words = re.findall(r"[A-Za-z0-9]+", title)
+    name = "".join(word[:1].upper() + word[1:] for word in words)[:60] or "Model"
+    return name if name[0].isalpha() else f"Model{name}"
+
+
+def _bundle(identifier: str | None, name: str) -> str:
+    if identifier is None:
+        return f"org.coreproof.{name.lower()}"
+    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", identifier):
+        raise InputError(
+            "a bundle identifier is words of letters, digits and hyphens with dots between",
+            expected="com.example.app",
+            found=identifier,
+        )
+    return identifier
+
+
+# what is written
+
+
+def _write_project(fresh: Path, project: Project, plan: Mapping[str, Any]) -> None:
     folder = fresh / f"{project.name}.xcodeproj"
     folder.mkdir()
     (folder / "project.pbxproj").write_text(project.pbxproj(), encoding="utf-8")
-    (inner / "Info.plist").write_bytes(plistlib.dumps(info_plist(camera=plan["kind"] == "classifier")))
+    document = info_plist(plan["title"], camera=_has_camera(plan))
+    (fresh / project.name / "Info.plist").write_bytes(plistlib.dumps(document))
+
+
+def _has_camera(plan: Mapping[str, Any]) -> bool:
+    return bool(plan["kind"] == "classifier" and plan["picture"] is not None)
 
 
 def _single_file(model: CoreMLModel) -> bool:
-    return model.format == "neuralnetwork" and (model.path is None or model.path.suffix == ".mlmodel")
-
-
-def _identifier(title: str) -> str:
-    """The title as a name that Xcode, Swift and the bundle identifier all take."""
-    words = re.findall(r"[A-Za-z0-9]+", title)
-    name = "".join(word[:1].upper() + word[1:] for word in words) or "Model"
-    return name if name[0].isalpha() else f"Model{name}"
+    return model.format != "mlprogram" and (model.path is None or model.path.suffix == ".mlmodel")
 
 
 def _minimum(model: CoreMLModel) -> str:
@@ -134,16 +243,25 @@ def _minimum(model: CoreMLModel) -> str:
     return by_specification.get(model.spec.specificationVersion, DEPLOYMENT_TARGET)
 
 
-def _readme(title: str, name: str, form: str, plan: dict[str, Any]) -> str:
+def _version() -> str:
+    from coreproof import __version__
+
+    return __version__
+
+
+def _readme(title: str, name: str, form: Form, plan: Mapping[str, Any]) -> str:
     opened = f"{name}.xcodeproj" if form == "xcode" else "this folder"
-    return f"""# {title}
-
-Open {opened} in Xcode, choose your team under Signing, and run it on an iPhone or iPad.
-
-The proof screen runs the {len(plan["photos"])} photos on the CPU, the GPU and the Neural Engine, compares with what
-{plan["engine"]} answered, and exports `device.json`. To put the device into the agreement matrix:
-
-    coreproof compare LINEUP.toml --photos FOLDER --import device.json --out FOLDER
-
-Made by coreproof {plan["coreproof"]}. The app makes no network requests.
-"""
+    count = len(plan["samples"])
+    lines = [
+        f"# {title}",
+        f"Open {opened} in Xcode, choose your team under Signing & Capabilities, and run it on an iPhone or iPad.",
+        f"The proof screen runs {count} samples on the CPU, the GPU and the Neural Engine in turn, compares with what "
+        f"{plan['engine']} answered, and exports `device.json`.",
+    ]
+    if plan["kind"] == "classifier":
+        lines += [
+            "To put the device into the agreement matrix:",
+            "    coreproof compare LINEUP.toml --photos FOLDER --import device.json --out FOLDER",
+        ]
+    lines.append(f"Made by coreproof {plan['coreproof']}. The app makes no network requests.")
+    return "\n\n".join(lines) + "\n"

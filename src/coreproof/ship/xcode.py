@@ -13,6 +13,9 @@ from dataclasses import dataclass
 DEPLOYMENT_TARGET = "16.0"
 """What the app's own code needs: the photo picker, share sheets and clocks of iOS 16."""
 
+CAMERA_PURPOSE = "The model looks at what the camera sees, live, on this device only."
+PHOTOS_PURPOSE = "The model looks at the photos that you choose, on this device only."
+
 Plist = str | Mapping[str, "Plist"] | Sequence["Plist"]
 
 
@@ -174,6 +177,8 @@ class Project:
 
     def _target_settings(self) -> dict[str, Mapping[str, Plist]]:
         settings: Mapping[str, Plist] = {
+            "ASSETCATALOG_COMPILER_APPICON_NAME": "AppIcon",
+            "ASSETCATALOG_COMPILER_GLOBAL_ACCENT_COLOR_NAME": "AccentColor",
             "CODE_SIGN_STYLE": "Automatic",
             # the app loads the compiled model by name; a class named after the model could clash with the app's own
             "COREML_CODEGEN_LANGUAGE": "None",
@@ -183,6 +188,8 @@ class Project:
             "LD_RUNPATH_SEARCH_PATHS": ["$(inherited)", "@executable_path/Frameworks"],
             "MARKETING_VERSION": "1.0",
             "PRODUCT_BUNDLE_IDENTIFIER": self.identifier,
+            # an app that is called CoreML or Vision must not hide Apple's module of that name
+            "PRODUCT_MODULE_NAME": "AppModule",
             "PRODUCT_NAME": "$(TARGET_NAME)",
             "SUPPORTED_PLATFORMS": "iphoneos iphonesimulator",
             "TARGETED_DEVICE_FAMILY": "1,2",
@@ -197,6 +204,7 @@ def _kind(path: str) -> str:
         ".mlmodel": "file.mlmodel",
         ".json": "text.json",
         ".plist": "text.plist.xml",
+        ".xcassets": "folder.assetcatalog",
     }
     return next((kind for suffix, kind in kinds.items() if path.endswith(suffix)), "folder")
 
@@ -220,10 +228,13 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def info_plist(camera: bool) -> dict[str, object]:
+def info_plist(title: str, camera: bool) -> dict[str, object]:
     """Info.plist of the app: what it is, and why it asks for camera and photos."""
+    sides = ["Portrait", "LandscapeLeft", "LandscapeRight"]
     document: dict[str, object] = {
         "CFBundleDevelopmentRegion": "$(DEVELOPMENT_LANGUAGE)",
+        # Xcode would put a build setting in the place of $(NAME) or ${NAME}
+        "CFBundleDisplayName": title.replace("$(", "$ (").replace("${", "$ {"),
         "CFBundleExecutable": "$(EXECUTABLE_NAME)",
         "CFBundleIdentifier": "$(PRODUCT_BUNDLE_IDENTIFIER)",
         "CFBundleInfoDictionaryVersion": "6.0",
@@ -232,17 +243,14 @@ def info_plist(camera: bool) -> dict[str, object]:
         "CFBundleShortVersionString": "$(MARKETING_VERSION)",
         "CFBundleVersion": "$(CURRENT_PROJECT_VERSION)",
         "LSRequiresIPhoneOS": True,
-        "NSPhotoLibraryUsageDescription": "The model looks at the photos that you choose.",
+        "NSPhotoLibraryUsageDescription": PHOTOS_PURPOSE,
         "UIApplicationSceneManifest": {"UIApplicationSupportsMultipleScenes": False},
         "UILaunchScreen": {},
-        "UISupportedInterfaceOrientations": ["UIInterfaceOrientationPortrait"],
+        "UISupportedInterfaceOrientations": [f"UIInterfaceOrientation{side}" for side in sides],
         "UISupportedInterfaceOrientations~ipad": [
-            "UIInterfaceOrientationPortrait",
-            "UIInterfaceOrientationPortraitUpsideDown",
-            "UIInterfaceOrientationLandscapeLeft",
-            "UIInterfaceOrientationLandscapeRight",
+            f"UIInterfaceOrientation{side}" for side in [*sides, "PortraitUpsideDown"]
         ],
     }
     if camera:
-        document["NSCameraUsageDescription"] = "The model looks at what the camera sees, live, on this device only."
+        document["NSCameraUsageDescription"] = CAMERA_PURPOSE
     return document

@@ -1,8 +1,8 @@
 // CameraScreen: live predictions from the camera, each frame cut and scaled as in the verification.
 
 import AVFoundation
-import CoreImage
 import SwiftUI
+import UIKit
 
 struct CameraScreen: View {
     let plan: Plan
@@ -10,116 +10,144 @@ struct CameraScreen: View {
     @Environment(\.scenePhase) private var phase
 
     var body: some View {
-        VStack(spacing: 16) {
-            SeenPicture(image: camera.seen)
-            if let answer = camera.answer { TopClasses(plan: plan, answer: answer) }
-            if let problem = camera.problem { Message(title: "No camera", text: problem) }
+        ScrollView {
+            VStack(spacing: 16) {
+                switch camera.state {
+                case .running(let shot):
+                    RasterView(raster: shot?.seen, label: "What the camera sees, as the model sees it")
+                    if let shot { TopClasses(plan: plan, answer: shot.answer) }
+                case .denied:
+                    Message(title: "No permission", text: "Allow the camera for this app in Settings to see live predictions.")
+                    if let settings = URL(string: UIApplication.openSettingsURLString) {
+                        Link("Open Settings", destination: settings).buttonStyle(.borderedProminent)
+                    }
+                case .failed(let reason):
+                    Message(title: "No camera", text: reason)
+                }
+            }
+            .padding()
+            .frame(maxWidth: .infinity)
         }
-        .padding()
-        .task { await camera.start(plan) }
+        .task(id: phase) {
+            if phase == .active { await camera.start(plan) } else { camera.stop() }
+        }
         .onDisappear { camera.stop() }
-        .onChange(of: phase) { value in
-            if value == .active { camera.resume() } else { camera.stop() }
-        }
+        .onReceive(NotificationCenter.default.publisher(for: UIDevice.orientationDidChangeNotification)) { _ in camera.turn() }
     }
 }
 
 @MainActor
-final class Camera: NSObject, ObservableObject {
-    @Published var seen: UIImage?
-    @Published var answer: Answer?
-    @Published var problem: String?
+final class Camera: ObservableObject {
+    enum State {
+        case running(Shot?), denied, failed(String)
+    }
 
-    private let session = AVCaptureSession()
-    private let queue = DispatchQueue(label: "camera")
-    private var frames: Frames?
+    @Published private(set) var state = State.running(nil)
+    private var lens: Lens?
+    private var wanted = false
 
     func start(_ plan: Plan) async {
-        guard frames == nil else { return resume() }
+        wanted = true
         guard await AVCaptureDevice.requestAccess(for: .video) else {
-            problem = "Allow the camera for this app in Settings."
-            return
-        }
-        guard let device = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: .back),
-              let input = try? AVCaptureDeviceInput(device: device), session.canAddInput(input)
-        else {
-            problem = "This device has no camera that the app can use."
+            state = .denied
             return
         }
         do {
-            let predictor = try await Predictor(plan: plan, processor: .neuralEngine)
-            let frames = Frames(plan: plan, predictor: predictor) { [weak self] image, answer in
-                Task { @MainActor in
-                    self?.seen = image
-                    self?.answer = answer
-                }
+            if lens == nil {
+                let predictor = try await Predictor(plan)
+                lens = try Lens(predictor) { [weak self] shot in self?.show(shot) }
             }
-            let output = AVCaptureVideoDataOutput()
-            output.videoSettings = [kCVPixelBufferPixelFormatTypeKey as String: kCVPixelFormatType_32BGRA]
-            output.alwaysDiscardsLateVideoFrames = true
-            output.setSampleBufferDelegate(frames, queue: queue)
-            session.beginConfiguration()
-            session.sessionPreset = .vga640x480
-            session.addInput(input)
-            if session.canAddOutput(output) { session.addOutput(output) }
-            session.commitConfiguration()
-            self.frames = frames
-            resume()
         } catch {
-            problem = error.localizedDescription
+            state = .failed(error.localizedDescription)
         }
-    }
-
-    func resume() {
-        guard frames != nil else { return }
-        queue.async { [session] in if !session.isRunning { session.startRunning() } }
+        guard wanted, let lens else { return }
+        UIDevice.current.beginGeneratingDeviceOrientationNotifications()
+        turn()
+        if case .running = state {} else { state = .running(nil) }
+        lens.start()
     }
 
     func stop() {
-        queue.async { [session] in if session.isRunning { session.stopRunning() } }
-    }
-}
-
-/// Frames are predicted one at a time; what comes in the meantime is dropped.
-private final class Frames: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate {
-    private let plan: Plan
-    private let predictor: Predictor
-    private let report: (UIImage?, Answer) -> Void
-    private let context = CIContext(options: [.workingColorSpace: NSNull()])
-    private var busy = false
-    private let lock = NSLock()
-
-    init(plan: Plan, predictor: Predictor, report: @escaping (UIImage?, Answer) -> Void) {
-        self.plan = plan
-        self.predictor = predictor
-        self.report = report
+        guard wanted else { return }
+        wanted = false
+        UIDevice.current.endGeneratingDeviceOrientationNotifications()
+        lens?.stop()
     }
 
-    func captureOutput(_ output: AVCaptureOutput, didOutput buffer: CMSampleBuffer, from connection: AVCaptureConnection) {
-        guard begin(), let pixels = CMSampleBufferGetImageBuffer(buffer) else { return }
-        let image = CIImage(cvPixelBuffer: pixels)
-        guard let frame = context.createCGImage(image, from: image.extent),
-              // the sensor lies on its side when the phone stands upright
-              let raster = try? Picture.raster(frame, orientation: .right)
-        else { return end() }
-        let seen = Picture.fit(raster, plan.feeding)
-        Task {
-            if let answer = try? await predictor.predict(seen) { report(Picture.image(seen), answer) }
-            end()
+    /// Frames come upright, however the device is held.
+    func turn() {
+        switch UIDevice.current.orientation {
+        case .portrait: lens?.turn(90)
+        case .landscapeLeft: lens?.turn(0)
+        case .landscapeRight: lens?.turn(180)
+        case .portraitUpsideDown: lens?.turn(270)
+        default: break
         }
     }
 
-    private func begin() -> Bool {
-        lock.lock()
-        defer { lock.unlock() }
-        if busy { return false }
-        busy = true
-        return true
+    private func show(_ shot: Shot) {
+        if wanted { state = .running(shot) }
+    }
+}
+
+/// The capture session on its own queue. One frame is predicted at a time; what comes in the meantime is dropped.
+private final class Lens: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unchecked Sendable {
+    private let predictor: Predictor
+    private let report: @MainActor @Sendable (Shot) -> Void
+    private let session = AVCaptureSession()
+    private let output = AVCaptureVideoDataOutput()
+    private let queue = DispatchQueue(label: "camera")
+    /// Touched on the queue alone.
+    private var busy = false
+
+    init(_ predictor: Predictor, report: @escaping @MainActor @Sendable (Shot) -> Void) throws {
+        self.predictor = predictor
+        self.report = report
+        super.init()
+        let found = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: .back)
+            ?? AVCaptureDevice.default(for: .video)
+        guard let device = found, let input = try? AVCaptureDeviceInput(device: device),
+              session.canAddInput(input), session.canAddOutput(output)
+        else { throw Failure("This device has no camera that the app can use.") }
+        output.videoSettings = [kCVPixelBufferPixelFormatTypeKey as String: kCVPixelFormatType_32BGRA]
+        output.alwaysDiscardsLateVideoFrames = true
+        output.setSampleBufferDelegate(self, queue: queue)
+        session.beginConfiguration()
+        if session.canSetSessionPreset(.vga640x480) { session.sessionPreset = .vga640x480 }
+        session.addInput(input)
+        session.addOutput(output)
+        session.commitConfiguration()
+        turn(90)
     }
 
-    private func end() {
-        lock.lock()
-        busy = false
-        lock.unlock()
+    func start() {
+        queue.async { if !self.session.isRunning { self.session.startRunning() } }
+    }
+
+    func stop() {
+        queue.async { if self.session.isRunning { self.session.stopRunning() } }
+    }
+
+    func turn(_ degrees: Int) {
+        queue.async {
+            guard let connection = self.output.connection(with: .video) else { return }
+            if #available(iOS 17, *) {
+                let angle = CGFloat(degrees)
+                if connection.isVideoRotationAngleSupported(angle) { connection.videoRotationAngle = angle }
+            } else if connection.isVideoOrientationSupported {
+                let orientations: [Int: AVCaptureVideoOrientation] = [0: .landscapeRight, 90: .portrait, 180: .landscapeLeft,
+                                                                      270: .portraitUpsideDown]
+                connection.videoOrientation = orientations[degrees] ?? .portrait
+            }
+        }
+    }
+
+    func captureOutput(_ output: AVCaptureOutput, didOutput buffer: CMSampleBuffer, from connection: AVCaptureConnection) {
+        guard !busy, let pixels = CMSampleBufferGetImageBuffer(buffer), let frame = Picture.raster(pixels) else { return }
+        busy = true
+        Task {
+            if let shot = try? await predictor.look(frame) { await report(shot) }
+            queue.async { self.busy = false }
+        }
     }
 }

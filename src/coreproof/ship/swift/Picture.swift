@@ -1,4 +1,4 @@
-// Picture: a photo becomes the model's input exactly as in the verification: upright, scaled, cropped, in its channel order.
+// Picture: files, camera frames and model outputs become rasters, rasters become the model's input and what the screen shows.
 
 import CoreGraphics
 import CoreML
@@ -8,7 +8,8 @@ import ImageIO
 import UIKit
 
 enum Picture {
-    /// Decodes a file upright (EXIF orientation applied) over white, as 8-bit sRGB.
+    /// Decodes a file upright over white. Its numbers stay as they are stored: a photo in Display P3 enters the model as in the
+    /// verification, which knows no colour profiles either.
     static func decode(_ url: URL) throws -> Raster {
         guard let source = CGImageSourceCreateWithURL(url as CFURL, nil) else {
             throw Failure("\(url.lastPathComponent) is not a picture.")
@@ -28,90 +29,89 @@ enum Picture {
             throw Failure("The picture cannot be read.")
         }
         let properties = CGImageSourceCopyPropertiesAtIndex(source, 0, nil) as? [CFString: Any]
-        let raw = properties?[kCGImagePropertyOrientation] as? UInt32 ?? 1
-        return try raster(image, orientation: CGImagePropertyOrientation(rawValue: raw) ?? .up)
+        let orientation = (properties?[kCGImagePropertyOrientation] as? NSNumber)?.intValue ?? 1
+        return try stored(image).upright(exif: orientation)
     }
 
-    /// The pixels of an image, turned upright.
-    static func raster(_ image: CGImage, orientation: CGImagePropertyOrientation = .up) throws -> Raster {
+    private static func stored(_ image: CGImage) throws -> Stored {
+        let own = image.colorSpace.map { $0.model == .indexed ? $0.baseColorSpace ?? $0 : $0 }
+        if let own, own.model == .monochrome, let gray = drawn(image, own, bytes: 1, .none) { return gray }
+        if let own, own.model == .rgb, let plain = drawn(image, own, bytes: 4, .noneSkipLast) { return plain }
+        guard let space = CGColorSpace(name: CGColorSpace.sRGB), let turned = drawn(image, space, bytes: 4, .noneSkipLast) else {
+            throw Failure("The picture cannot be drawn.")
+        }
+        return turned
+    }
+
+    private static func drawn(_ image: CGImage, _ space: CGColorSpace, bytes: Int, _ alpha: CGImageAlphaInfo) -> Stored? {
         let (width, height) = (image.width, image.height)
-        var rgba = [UInt8](repeating: 255, count: width * height * 4)
-        let drawn = rgba.withUnsafeMutableBytes { buffer -> Bool in
-            guard let space = CGColorSpace(name: CGColorSpace.sRGB),
-                  let context = CGContext(data: buffer.baseAddress, width: width, height: height, bitsPerComponent: 8,
-                                          bytesPerRow: width * 4, space: space,
-                                          bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue)
+        var pixels = [UInt8](repeating: 255, count: width * height * bytes)
+        let drawn = pixels.withUnsafeMutableBytes { buffer -> Bool in
+            // the buffer is white already, so what is transparent becomes white
+            guard let context = CGContext(data: buffer.baseAddress, width: width, height: height, bitsPerComponent: 8,
+                                          bytesPerRow: width * bytes, space: space, bitmapInfo: alpha.rawValue)
             else { return false }
-            context.setFillColor(red: 1, green: 1, blue: 1, alpha: 1)
-            context.fill(CGRect(x: 0, y: 0, width: width, height: height))
             context.interpolationQuality = .none
             context.draw(image, in: CGRect(x: 0, y: 0, width: width, height: height))
             return true
         }
-        guard drawn else { throw Failure("The picture cannot be drawn.") }
-        return turned(rgba, width: width, height: height, orientation: orientation)
+        return drawn ? Stored(width: width, height: height, bytes: bytes, pixels: pixels) : nil
     }
 
-    private static func turned(_ rgba: [UInt8], width: Int, height: Int,
-                               orientation: CGImagePropertyOrientation) -> Raster {
-        let swaps = [.left, .right, .leftMirrored, .rightMirrored].contains(orientation)
-        let (w, h) = swaps ? (height, width) : (width, height)
-        var out = [UInt8](repeating: 0, count: w * h * Raster.channels)
-        for y in 0..<h {
-            for x in 0..<w {
-                let (sx, sy): (Int, Int)
-                switch orientation {
-                case .up: (sx, sy) = (x, y)
-                case .upMirrored: (sx, sy) = (width - 1 - x, y)
-                case .down: (sx, sy) = (width - 1 - x, height - 1 - y)
-                case .downMirrored: (sx, sy) = (x, height - 1 - y)
-                case .leftMirrored: (sx, sy) = (y, x)
-                case .right: (sx, sy) = (y, height - 1 - x)
-                case .rightMirrored: (sx, sy) = (width - 1 - y, height - 1 - x)
-                case .left: (sx, sy) = (width - 1 - y, x)
-                @unknown default: (sx, sy) = (x, y)
-                }
-                for c in 0..<Raster.channels {
-                    out[(y * w + x) * Raster.channels + c] = rgba[(sy * width + sx) * 4 + c]
+    /// The pixels of a camera frame or of a model's image output: BGRA or 8-bit gray.
+    static func raster(_ buffer: CVPixelBuffer) -> Raster? {
+        let format = CVPixelBufferGetPixelFormatType(buffer)
+        guard format == kCVPixelFormatType_32BGRA || format == kCVPixelFormatType_OneComponent8 else { return nil }
+        let gray = format == kCVPixelFormatType_OneComponent8
+        let (width, height) = (CVPixelBufferGetWidth(buffer), CVPixelBufferGetHeight(buffer))
+        var pixels = [UInt8](repeating: 0, count: width * height * Raster.channels)
+        let read: Void? = reading(buffer) { base, stride in
+            for y in 0..<height {
+                for x in 0..<width {
+                    let from = y * stride + (gray ? x : 4 * x)
+                    let to = (y * width + x) * Raster.channels
+                    for c in 0..<Raster.channels { pixels[to + c] = base[gray ? from : from + 2 - c] }
                 }
             }
         }
-        return Raster(width: w, height: h, pixels: out)
+        return read.map { Raster(width: width, height: height, pixels: pixels) }
     }
 
-    /// The part of the picture that the model sees, at the size at which it sees it.
-    static func fit(_ raster: Raster, _ feeding: Plan.Feeding) -> Raster {
-        let resampler = Resampler(filter: Resampler.Filter(feeding.interpolation))
-        let (width, height) = (feeding.width, feeding.height)
-        if feeding.squash { return resampler.resize(raster, width: width, height: height) }
-        let (w, h) = (raster.width, raster.height)
-        let scaled: (width: Int, height: Int)
-        if let short = feeding.resizeTo {
-            let long = Int(Double(short * max(w, h)) / Double(min(w, h)))
-            scaled = w <= h ? (short, long) : (long, short)
-        } else {
-            let ratio = max(Double(width) / Double(w), Double(height) / Double(h))
-            scaled = (max(width, Int((Double(w) * ratio).rounded(.toNearestOrEven))),
-                      max(height, Int((Double(h) * ratio).rounded(.toNearestOrEven))))
-        }
-        let left = Int((Double(scaled.width - width) / 2).rounded(.toNearestOrEven))
-        let top = Int((Double(scaled.height - height) / 2).rounded(.toNearestOrEven))
-        return resampler.resize(raster, width: scaled.width, height: scaled.height)
-            .cropped(left: left, top: top, width: width, height: height)
+    /// The numbers of an image output: 8-bit channels, or half floats as they are.
+    static func numbers(_ buffer: CVPixelBuffer) -> [Float] {
+        if let raster = raster(buffer) { return raster.pixels.map(Float.init) }
+        guard CVPixelBufferGetPixelFormatType(buffer) == kCVPixelFormatType_OneComponent16Half else { return [] }
+        let (width, height) = (CVPixelBufferGetWidth(buffer), CVPixelBufferGetHeight(buffer))
+        return reading(buffer) { base, stride in
+            (0..<height).flatMap { y in
+                (0..<width).map { x in
+                    Half.float(UInt16(base[y * stride + 2 * x]) | UInt16(base[y * stride + 2 * x + 1]) << 8)
+                }
+            }
+        } ?? []
+    }
+
+    private static func reading<T>(_ buffer: CVPixelBuffer, _ body: (UnsafePointer<UInt8>, Int) -> T) -> T? {
+        CVPixelBufferLockBaseAddress(buffer, .readOnly)
+        defer { CVPixelBufferUnlockBaseAddress(buffer, .readOnly) }
+        guard let base = CVPixelBufferGetBaseAddress(buffer) else { return nil }
+        return body(UnsafePointer(base.assumingMemoryBound(to: UInt8.self)), CVPixelBufferGetBytesPerRow(buffer))
     }
 
     /// What the model is given for a raster of the model's own size: a pixel buffer, or numbers.
-    static func feature(_ raster: Raster, _ plan: Plan) throws -> MLFeatureValue {
-        plan.input.isImage ? MLFeatureValue(pixelBuffer: try buffer(raster, plan.input.colour))
-                           : MLFeatureValue(multiArray: try array(raster, plan))
+    static func feature(_ raster: Raster, _ picture: Plan.Picture) throws -> MLFeatureValue {
+        if picture.isImage { return MLFeatureValue(pixelBuffer: try buffer(raster, picture.colour)) }
+        return try Arrays.feature(picture.numbers(raster), shape: picture.shape, dtype: picture.dtype)
     }
 
     private static func buffer(_ raster: Raster, _ colour: Plan.Colour) throws -> CVPixelBuffer {
-        let gray = colour == .gray
-        let format = gray ? kCVPixelFormatType_OneComponent8 : kCVPixelFormatType_32BGRA
+        let formats: [Plan.Colour: OSType] = [.gray: kCVPixelFormatType_OneComponent8,
+                                              .grayHalf: kCVPixelFormatType_OneComponent16Half]
+        // without a surface the pixels would be copied on their way to the GPU and the Neural Engine
+        let attributes: [String: Any] = [kCVPixelBufferIOSurfacePropertiesKey as String: [String: Any]()]
         var made: CVPixelBuffer?
-        CVPixelBufferCreate(nil, raster.width, raster.height, format,
-                            [kCVPixelBufferIOSurfacePropertiesKey: [:]] as CFDictionary, &made)
+        CVPixelBufferCreate(nil, raster.width, raster.height, formats[colour] ?? kCVPixelFormatType_32BGRA,
+                            attributes as CFDictionary, &made)
         guard let buffer = made else { throw Failure("There is no memory for the picture.") }
         CVPixelBufferLockBaseAddress(buffer, [])
         defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
@@ -121,62 +121,50 @@ enum Picture {
         let stride = CVPixelBufferGetBytesPerRow(buffer)
         for y in 0..<raster.height {
             for x in 0..<raster.width {
-                let from = (y * raster.width + x) * Raster.channels
-                let (r, g, b) = (raster.pixels[from], raster.pixels[from + 1], raster.pixels[from + 2])
-                if gray {
-                    base[y * stride + x] = luma(r, g, b)
-                } else {
-                    let to = y * stride + 4 * x
-                    (base[to], base[to + 1], base[to + 2], base[to + 3]) = (b, g, r, 255)
+                let place = y * raster.width + x
+                switch colour {
+                case .gray:
+                    base[y * stride + x] = raster.luma(place)
+                case .grayHalf:
+                    let bits = Half.bits(Float(raster.luma(place)))
+                    (base[y * stride + 2 * x], base[y * stride + 2 * x + 1]) = (UInt8(bits & 0xff), UInt8(bits >> 8))
+                case .rgb, .bgr:
+                    let (from, to) = (place * Raster.channels, y * stride + 4 * x)
+                    (base[to], base[to + 1], base[to + 2], base[to + 3]) =
+                        (raster.pixels[from + 2], raster.pixels[from + 1], raster.pixels[from], 255)
                 }
             }
         }
         return buffer
     }
 
-    /// ITU-R 601-2 luma in the integers that Pillow uses.
-    private static func luma(_ r: UInt8, _ g: UInt8, _ b: UInt8) -> UInt8 {
-        UInt8((Int(r) * 19595 + Int(g) * 38470 + Int(b) * 7471 + 0x8000) >> 16)
-    }
-
-    private static func array(_ raster: Raster, _ plan: Plan) throws -> MLMultiArray {
-        let feeding = plan.feeding
-        let kinds: [String: MLMultiArrayDataType] = ["float16": .float16, "float32": .float32, "float64": .double,
-                                                     "int32": .int32]
-        let array = try MLMultiArray(shape: plan.input.shape.map { NSNumber(value: $0) },
-                                     dataType: kinds[plan.input.dtype] ?? .float32)
-        let planes = plan.input.colour == .gray ? 1 : Raster.channels
-        let area = raster.width * raster.height
-        for place in 0..<area {
-            let from = place * Raster.channels
-            let (r, g, b) = (raster.pixels[from], raster.pixels[from + 1], raster.pixels[from + 2])
-            for c in 0..<planes {
-                let pixel: UInt8
-                switch plan.input.colour {
-                case .gray: pixel = luma(r, g, b)
-                case .rgb: pixel = [r, g, b][c]
-                case .bgr: pixel = [b, g, r][c]
-                }
-                let mean = feeding.mean[min(c, feeding.mean.count - 1)]
-                let std = feeding.std[min(c, feeding.std.count - 1)]
-                let value = (Float(pixel) * feeding.scale - mean) / std
-                array[feeding.channelsLast ? place * planes + c : c * area + place] = NSNumber(value: value)
-            }
-        }
-        return array
-    }
-
     /// A raster as an image that SwiftUI shows.
     static func image(_ raster: Raster) -> UIImage? {
-        let rgba = stride(from: 0, to: raster.pixels.count, by: Raster.channels).flatMap {
-            [raster.pixels[$0], raster.pixels[$0 + 1], raster.pixels[$0 + 2], 255]
-        }
-        guard let provider = CGDataProvider(data: Data(rgba) as CFData), let space = CGColorSpace(name: CGColorSpace.sRGB),
-              let image = CGImage(width: raster.width, height: raster.height, bitsPerComponent: 8, bitsPerPixel: 32,
-                                  bytesPerRow: raster.width * 4, space: space,
-                                  bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.noneSkipLast.rawValue),
+        guard let provider = CGDataProvider(data: Data(raster.pixels) as CFData),
+              let space = CGColorSpace(name: CGColorSpace.sRGB),
+              let image = CGImage(width: raster.width, height: raster.height, bitsPerComponent: 8, bitsPerPixel: 24,
+                                  bytesPerRow: raster.width * Raster.channels, space: space,
+                                  bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.none.rawValue),
                                   provider: provider, decode: nil, shouldInterpolate: false, intent: .defaultIntent)
         else { return nil }
         return UIImage(cgImage: image)
+    }
+
+    /// Plain numbers of shape [..., C, H, W] or [H, W] as a picture, stretched over the range that they have.
+    static func stretched(_ values: [Float], shape: [Int]) -> Raster? {
+        let known = values.filter(\.isFinite)
+        guard shape.count >= 2, let low = known.min(), let high = known.max(), high > low else { return nil }
+        let (height, width) = (shape[shape.count - 2], shape[shape.count - 1])
+        let area = height * width
+        guard area > 0, values.count >= area else { return nil }
+        let planes = values.count / area
+        var pixels = [UInt8](repeating: 0, count: area * Raster.channels)
+        for place in 0..<area {
+            for c in 0..<Raster.channels {
+                let value = values[(planes >= Raster.channels ? c : 0) * area + place]
+                pixels[place * Raster.channels + c] = value.isFinite ? UInt8(255 * (value - low) / (high - low)) : 0
+            }
+        }
+        return Raster(width: width, height: height, pixels: pixels)
     }
 }

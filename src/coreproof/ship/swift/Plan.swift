@@ -1,46 +1,72 @@
-// Plan: what coreproof wrote about the model, how it is fed, and what it predicted; read from proof.json.
+// Plan: what coreproof wrote about the model, how it is fed, and what it answered; read from proof.json.
 
 import Foundation
 
-struct Plan: Decodable {
-    enum Kind: String, Decodable { case classifier, image, detector, array }
-    enum Colour: String, Decodable { case rgb = "RGB", bgr = "BGR", gray = "GRAY" }
+struct Plan: Decodable, Sendable {
+    enum Kind: String, Decodable, Sendable { case classifier, image, detector, array }
 
-    struct Input: Decodable {
+    enum Colour: String, Decodable, Sendable {
+        case rgb = "RGB", bgr = "BGR", gray = "GRAY", grayHalf = "GRAY_FLOAT16"
+        var isGray: Bool { self == .gray || self == .grayHalf }
+    }
+
+    /// The input that is a picture. Geometry first, then numbers: value = (pixel * scale - mean) / std.
+    struct Picture: Decodable, Sendable {
         let name: String
         let isImage: Bool
         let shape: [Int]
-        let colour: Colour
         let dtype: String
-    }
-
-    /// Geometry first, then numbers: value = (pixel * scale - mean) / std.
-    struct Feeding: Decodable {
+        let colour: Colour
         let width: Int
         let height: Int
         let squash: Bool
         let resizeTo: Int?
         let interpolation: String
+        let tallFirst: Bool
         let scale: Float
         let mean: [Float]
         let std: [Float]
         let channelsLast: Bool
     }
 
-    struct Output: Decodable {
+    /// An input that is an array or a single number; every sample brings it.
+    struct Values: Decodable, Sendable {
+        enum Kind: String, Decodable, Sendable { case tensor, double, int64 }
+
+        let name: String
+        let kind: Kind
+        let dtype: String
+    }
+
+    struct Output: Decodable, Sendable {
         let name: String
         let shape: [Int]
         let isImage: Bool
     }
 
-    /// A bundled photo: the original, the model's own view of it without loss, and what coreproof's runtime answered.
-    struct Photo: Decodable, Identifiable {
+    /// How a detector's outputs are read: rows of four numbers, and as many rows of scores.
+    struct Boxes: Decodable, Sendable {
+        let coordinates: String
+        let scores: String
+        let centred: Bool
+        let pixels: Bool
+        let background: Bool
+    }
+
+    /// What the proof runs on. A photo brings its file and the model's own view of it without loss, other samples their numbers.
+    struct Sample: Decodable, Identifiable, Sendable {
         let name: String
-        let file: String
-        let seen: String
+        let file: String?
+        let seen: String?
+        let inputs: [String: SampleInput]
         let scores: String?
         let outputs: [String: String]
         var id: String { name }
+    }
+
+    struct SampleInput: Decodable, Sendable {
+        let file: String
+        let shape: [Int]
     }
 
     let title: String
@@ -48,17 +74,21 @@ struct Plan: Decodable {
     let modelFile: String
     let fingerprint: String
     let kind: Kind
-    let input: Input
-    let feeding: Feeding
+    let picture: Picture?
+    let values: [Values]
     let outputs: [Output]
+    let boxes: Boxes?
     let scores: String?
     let probabilities: String?
-    let predictedLabel: String?
     let softmax: Bool
     let labels: [String]
-    let photos: [Photo]
+    let samples: [Sample]
     let engine: String
     let coreproof: String
+
+    func label(_ index: Int) -> String {
+        labels.indices.contains(index) ? labels[index] : "class \(index)"
+    }
 
     static func load() throws -> Plan {
         try JSONDecoder().decode(Plan.self, from: Data(contentsOf: try resource("proof.json")))
@@ -66,8 +96,9 @@ struct Plan: Decodable {
 
     /// A bundled file. An Xcode project keeps it in the app, a playground in a bundle of its own, folders kept or flattened.
     static func resource(_ path: String) throws -> URL {
-        let inner = Bundle.main.urls(forResourcesWithExtension: "bundle", subdirectory: nil) ?? []
-        let roots = [Bundle.main.resourceURL].compactMap { $0 } + inner
+        guard let main = Bundle.main.resourceURL else { throw Failure("The app has no resources.") }
+        let all = (try? FileManager.default.contentsOfDirectory(at: main, includingPropertiesForKeys: nil)) ?? []
+        let roots = [main] + all.filter { $0.pathExtension == "bundle" }
         let forms = [path, "Resources/\(path)", (path as NSString).lastPathComponent]
         for place in roots.flatMap({ root in forms.map { root.appendingPathComponent($0) } })
         where FileManager.default.fileExists(atPath: place.path) { return place }
@@ -78,24 +109,4 @@ struct Plan: Decodable {
 struct Failure: LocalizedError {
     let errorDescription: String?
     init(_ text: String) { errorDescription = text }
-}
-
-/// Little-endian 32-bit floats as coreproof writes them: base64 in proof.json and device.json, bare in files.
-enum Floats {
-    static func decode(_ base64: String) -> [Float]? { Data(base64Encoded: base64).map(decode) }
-
-    static func decode(_ data: Data) -> [Float] {
-        let count = data.count / 4
-        return data.withUnsafeBytes { bytes in
-            (0..<count).map { i in
-                Float(bitPattern: UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4 * i, as: UInt32.self)))
-            }
-        }
-    }
-
-    static func encode(_ values: [Float]) -> String {
-        var data = Data(capacity: 4 * values.count)
-        for value in values { withUnsafeBytes(of: value.bitPattern.littleEndian) { data.append(contentsOf: $0) } }
-        return data.base64EncodedString()
-    }
 }

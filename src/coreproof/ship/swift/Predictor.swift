@@ -1,10 +1,10 @@
-// Predictor: the model on one kind of processor; loaded once, used from one task at a time.
+// Predictor: the model on one kind of processor, loaded once, away from the screen's thread.
 
 import CoreML
 import Foundation
 
-/// The processors that Core ML may use; the system decides within them.
-enum Processor: String, CaseIterable, Identifiable {
+/// The processors that Core ML may use; the system decides within them, layer by layer.
+enum Processor: String, CaseIterable, Identifiable, Sendable {
     case cpu = "CPU"
     case gpu = "CPU and GPU"
     case neuralEngine = "CPU and Neural Engine"
@@ -20,118 +20,132 @@ enum Processor: String, CaseIterable, Identifiable {
     }
 }
 
-struct Answer {
+struct Answer: Sendable {
     /// A classifier's probabilities in the order of the labels; empty for other models.
     let scores: [Float]
-    /// All array outputs, flat, in row-major order.
+    /// All outputs of numbers, flat, in row-major order; pictures as their channels from 0 to 255.
     let outputs: [String: [Float]]
-    let image: CVPixelBuffer?
+    /// An output that is a picture.
+    let picture: Raster?
 
     func top(_ count: Int) -> [(index: Int, score: Float)] {
         scores.enumerated().sorted { $0.element > $1.element }.prefix(count).map { ($0.offset, $0.element) }
     }
 }
 
+/// What went in and what came out. ``seen`` is nil for a model that takes no picture.
+struct Shot: Sendable {
+    let seen: Raster?
+    let answer: Answer
+}
+
 actor Predictor {
+    let plan: Plan
     private let model: MLModel
-    private let plan: Plan
+    private let classes: Classes
 
-    init(plan: Plan, processor: Processor) async throws {
+    init(_ plan: Plan, _ units: MLComputeUnits = .all) async throws {
+        let url = try await Compiled.shared.url(plan)
         let configuration = MLModelConfiguration()
-        configuration.computeUnits = processor.units
+        configuration.computeUnits = units
         self.plan = plan
-        self.model = try await MLModel.load(contentsOf: try await Predictor.compiled(plan), configuration: configuration)
+        classes = Classes(plan.labels)
+        model = try MLModel(contentsOf: url, configuration: configuration)
     }
 
-    /// Xcode compiles the model into the app; where only the source model is there it is compiled on the device.
-    private static func compiled(_ plan: Plan) async throws -> URL {
-        if let url = Bundle.main.url(forResource: plan.model, withExtension: "mlmodelc") { return url }
-        return try await MLModel.compileModel(at: try Plan.resource(plan.modelFile))
+    /// A photo of any size: upright, cut and scaled as in the verification.
+    func look(_ photo: Data) throws -> Shot {
+        try look(Picture.decode(photo))
     }
 
-    func predict(_ raster: Raster) throws -> Answer {
-        let input = try MLDictionaryFeatureProvider(dictionary: [plan.input.name: try Picture.feature(raster, plan)])
-        return answer(try model.prediction(from: input))
+    func look(_ photo: Raster) throws -> Shot {
+        guard let picture = plan.picture else { throw Failure("This model takes no picture.") }
+        let seen = picture.fit(photo)
+        return Shot(seen: seen, answer: try predict([picture.name: try Picture.feature(seen, picture)]))
+    }
+
+    func look(_ sample: Plan.Sample) throws -> Shot {
+        let (seen, features) = try inputs(sample)
+        return Shot(seen: seen, answer: try predict(features, expected: sample.scores.flatMap(Floats.decode)))
     }
 
     /// The time of one prediction in milliseconds: the median of several, after one that is not counted.
-    func milliseconds(_ raster: Raster, runs: Int = 10) throws -> Double {
-        let input = try MLDictionaryFeatureProvider(dictionary: [plan.input.name: try Picture.feature(raster, plan)])
+    func milliseconds(_ sample: Plan.Sample, runs: Int = 10) throws -> Double {
+        let input = try MLDictionaryFeatureProvider(dictionary: try inputs(sample).features)
         _ = try model.prediction(from: input)
         let clock = ContinuousClock()
-        let times = try (0..<runs).map { _ in try clock.measure { _ = try model.prediction(from: input) } }.sorted()
+        let times = try (0..<runs).map { _ in
+            try clock.measure { try autoreleasepool { _ = try model.prediction(from: input) } }
+        }.sorted()
         let middle = times[times.count / 2].components
         return Double(middle.seconds) * 1e3 + Double(middle.attoseconds) / 1e15
     }
 
-    private func answer(_ provider: MLFeatureProvider) -> Answer {
-        var outputs: [String: [Float]] = [:]
-        var image: CVPixelBuffer?
-        for name in provider.featureNames {
-            guard let value = provider.featureValue(for: name) else { continue }
-            if let array = value.multiArrayValue { outputs[name] = Predictor.flat(array) }
-            if let buffer = value.imageBufferValue { image = buffer }
+    private func inputs(_ sample: Plan.Sample) throws -> (seen: Raster?, features: [String: MLFeatureValue]) {
+        var features: [String: MLFeatureValue] = [:]
+        for input in plan.values {
+            guard let stored = sample.inputs[input.name] else { throw Failure("\(sample.name) brings no \(input.name).") }
+            let values = Floats.decode(try Data(contentsOf: Plan.resource(stored.file)))
+            switch input.kind {
+            case .tensor: features[input.name] = try Arrays.feature(values, shape: stored.shape, dtype: input.dtype)
+            case .double: features[input.name] = MLFeatureValue(double: Double(values.first ?? 0))
+            case .int64: features[input.name] = MLFeatureValue(int64: Int64(values.first ?? 0))
+            }
         }
-        return Answer(scores: scores(provider, outputs), outputs: outputs, image: image)
+        guard let picture = plan.picture, let file = sample.seen else { return (nil, features) }
+        let seen = try Picture.decode(Plan.resource(file))
+        features[picture.name] = try Picture.feature(seen, picture)
+        return (seen, features)
     }
 
-    private func scores(_ provider: MLFeatureProvider, _ outputs: [String: [Float]]) -> [Float] {
+    private func predict(_ features: [String: MLFeatureValue], expected: [Float]? = nil) throws -> Answer {
+        try autoreleasepool {
+            read(try model.prediction(from: MLDictionaryFeatureProvider(dictionary: features)), expected)
+        }
+    }
+
+    private func read(_ provider: MLFeatureProvider, _ expected: [Float]?) -> Answer {
+        var outputs: [String: [Float]] = [:]
+        var picture: Raster?
+        for name in provider.featureNames {
+            guard let value = provider.featureValue(for: name) else { continue }
+            switch value.type {
+            case .multiArray: outputs[name] = value.multiArrayValue.map(Arrays.flat)
+            case .double: outputs[name] = [Float(value.doubleValue)]
+            case .int64: outputs[name] = [Float(value.int64Value)]
+            case .image:
+                guard let buffer = value.imageBufferValue else { continue }
+                outputs[name] = Picture.numbers(buffer)
+                picture = Picture.raster(buffer)
+            default: continue
+            }
+        }
+        return Answer(scores: scores(provider, outputs, expected), outputs: outputs, picture: picture)
+    }
+
+    private func scores(_ provider: MLFeatureProvider, _ outputs: [String: [Float]], _ expected: [Float]?) -> [Float] {
         guard plan.kind == .classifier else { return [] }
         var scores: [Float] = []
-        if let name = plan.probabilities, let value = provider.featureValue(for: name)?.dictionaryValue as? [AnyHashable: NSNumber] {
-            scores = plan.labels.map { label in
-                (value[AnyHashable(label)] ?? Int64(label).flatMap { value[AnyHashable(NSNumber(value: $0))] })?.floatValue ?? 0
-            }
+        if let name = plan.probabilities, let named = provider.featureValue(for: name)?.dictionaryValue {
+            scores = classes.scores({ label in
+                (named[AnyHashable(label)] ?? Int64(label).flatMap { named[AnyHashable(NSNumber(value: $0))] })?.floatValue
+            }, expected: expected)
         } else if let name = plan.scores {
             scores = outputs[name] ?? []
         }
-        return plan.softmax ? Predictor.softmax(scores) : scores
+        return plan.softmax ? Floats.softmax(scores) : scores
     }
+}
 
-    private static func softmax(_ scores: [Float]) -> [Float] {
-        guard let highest = scores.max() else { return [] }
-        let powers = scores.map { exp(Double($0 - highest)) }
-        let sum = powers.reduce(0, +)
-        return powers.map { Float($0 / sum) }
-    }
+/// Where the compiled model lies. Xcode compiles it into the app; where only the source model is there, the device does, once.
+private actor Compiled {
+    static let shared = Compiled()
+    private var known: Task<URL, Error>?
 
-    /// Row-major values, whatever the strides: the Neural Engine pads its rows.
-    private static func flat(_ array: MLMultiArray) -> [Float] {
-        let (shape, strides) = (array.shape.map(\.intValue), array.strides.map(\.intValue))
-        var index = [Int](repeating: 0, count: shape.count)
-        var values: [Float] = []
-        values.reserveCapacity(array.count)
-        for _ in 0..<array.count {
-            let offset = zip(index, strides).reduce(0) { $0 + $1.0 * $1.1 }
-            values.append(value(array, offset))
-            for axis in stride(from: shape.count - 1, through: 0, by: -1) {
-                index[axis] += 1
-                if index[axis] < shape[axis] { break }
-                index[axis] = 0
-            }
-        }
-        return values
-    }
-
-    private static func value(_ array: MLMultiArray, _ offset: Int) -> Float {
-        switch array.dataType {
-        case .double: return Float(array.dataPointer.assumingMemoryBound(to: Double.self)[offset])
-        case .float32: return array.dataPointer.assumingMemoryBound(to: Float.self)[offset]
-        case .int32: return Float(array.dataPointer.assumingMemoryBound(to: Int32.self)[offset])
-        case .float16: return half(array.dataPointer.assumingMemoryBound(to: UInt16.self)[offset])
-        @unknown default: return .nan
-        }
-    }
-
-    /// IEEE binary16 as Float, without a type that some simulators lack.
-    private static func half(_ bits: UInt16) -> Float {
-        let (sign, exponent, fraction) = (bits >> 15, Int(bits >> 10) & 0x1f, Float(bits & 0x3ff))
-        let size: Float
-        switch exponent {
-        case 0: size = fraction * Float(sign: .plus, exponent: -24, significand: 1)
-        case 31: size = fraction == 0 ? .infinity : .nan
-        default: size = (1 + fraction / 1024) * Float(sign: .plus, exponent: exponent - 15, significand: 1)
-        }
-        return sign == 1 ? -size : size
+    func url(_ plan: Plan) async throws -> URL {
+        if let url = Bundle.main.url(forResource: plan.model, withExtension: "mlmodelc") { return url }
+        let task = known ?? Task { try await MLModel.compileModel(at: try Plan.resource(plan.modelFile)) }
+        known = task
+        return try await task.value
     }
 }

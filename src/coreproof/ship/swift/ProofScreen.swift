@@ -1,7 +1,6 @@
-// ProofScreen: the model on this device against what coreproof predicted, on every processor; exported as device.json.
+// ProofScreen: the model on this device against what coreproof answered, on every processor; exported as device.json.
 
 import SwiftUI
-import UIKit
 
 struct ProofScreen: View {
     let plan: Plan
@@ -11,22 +10,59 @@ struct ProofScreen: View {
         NavigationStack {
             List {
                 Section {
-                    Text("Runs \(plan.photos.count) bundled photos on each processor and compares with what \(plan.engine) answered.")
-                        .font(.subheadline)
-                    Button(proof.running ? "Running…" : "Prove it on this device") { Task { await proof.run(plan) } }
-                        .disabled(proof.running || plan.photos.isEmpty)
-                    if proof.running { ProgressView(value: proof.progress) }
+                    Button {
+                        Task { await proof.run(plan) }
+                    } label: {
+                        Label(proof.running ? "Running" : "Prove it on this device", systemImage: "checkmark.seal")
+                    }
+                    .disabled(proof.running || plan.samples.isEmpty)
+                    if proof.running {
+                        ProgressView(value: proof.progress).accessibilityLabel("Progress of the proof")
+                    }
+                } footer: {
+                    Text("""
+                    Runs \(plan.samples.count) bundled samples on the CPU, the GPU and the Neural Engine in turn and compares \
+                    with what \(plan.engine) answered. Core ML decides which layers really run there.
+                    """)
                 }
+                if !proof.cuts.isEmpty { cutSection }
                 ForEach(proof.results) { result in ResultSection(plan: plan, result: result) }
-                if let problem = proof.problem { Text(problem).foregroundStyle(.red) }
-                if let url = proof.exported {
-                    Section {
-                        ShareLink(item: url) { Label("Export device.json", systemImage: "square.and.arrow.up") }
-                        Text("Then: coreproof compare … --import device.json").font(.footnote).foregroundStyle(.secondary)
+                ForEach(proof.problems, id: \.self) { problem in
+                    Label {
+                        Text(verbatim: problem)
+                    } icon: {
+                        Image(systemName: "exclamationmark.triangle").foregroundStyle(.red)
                     }
                 }
+                if let url = proof.exported { exportSection(url) }
             }
             .navigationTitle("Proof")
+        }
+    }
+
+    private var cutSection: some View {
+        Section {
+            Row("Photos cut here", "\(proof.cuts.count)")
+            Row("Furthest from the verification's", "\(furthest.formatted(.number.precision(.fractionLength(2)))) of 255")
+        } header: {
+            Text("Crop, scale and orientation")
+        } footer: {
+            Text("""
+            The mean difference over a photo's pixels. Two decoders of JPEG files differ by about 1; a wrong crop or \
+            orientation is far above.
+            """)
+        }
+    }
+
+    private var furthest: Double { proof.cuts.max() ?? 0 }
+
+    private func exportSection(_ url: URL) -> some View {
+        Section {
+            ShareLink(item: url) { Label("Export device.json", systemImage: "square.and.arrow.up") }
+        } footer: {
+            if plan.kind == .classifier {
+                Text("On your computer: coreproof compare … --import device.json")
+            }
         }
     }
 }
@@ -38,20 +74,31 @@ private struct ResultSection: View {
     var body: some View {
         Section(result.processor) {
             if plan.kind == .classifier {
-                row("Same first class", "\(result.agreeing) of \(result.compared)")
+                Row("Same first class", "\(result.agreeing) of \(result.outcomes.count)")
+            } else {
+                Row("Typical difference, worst sample", result.typical.formatted(.percent.precision(.significantDigits(2))))
             }
-            row("Largest difference", result.largest.formatted(.number.precision(.significantDigits(2))))
-            row("Time of a prediction", "\(result.milliseconds.formatted(.number.precision(.fractionLength(1)))) ms")
-            ForEach(result.disagreements, id: \.self) { Text($0).font(.footnote) }
+            Row("Largest difference", result.largest.formatted(.number.precision(.significantDigits(2))))
+            Row("Time of a prediction", "\(result.milliseconds.formatted(.number.precision(.fractionLength(1)))) ms")
+            if !result.troubles.isEmpty {
+                DisclosureGroup("\(result.troubles.count) that differ") {
+                    ForEach(result.troubles, id: \.self) { Text(verbatim: $0).font(.footnote) }
+                }
+            }
         }
     }
+}
 
-    private func row(_ name: String, _ value: String) -> some View {
-        HStack {
-            Text(name)
-            Spacer()
-            Text(value).monospacedDigit().foregroundStyle(.secondary)
-        }
-        .accessibilityElement(children: .combine)
+private struct Row: View {
+    let name: String
+    let value: String
+
+    init(_ name: String, _ value: String) {
+        self.name = name
+        self.value = value
+    }
+
+    var body: some View {
+        LabeledContent(name) { Text(verbatim: value).monospacedDigit() }
     }
 }

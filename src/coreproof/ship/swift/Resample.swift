@@ -1,30 +1,10 @@
 // Resample: Pillow's resize on 8-bit channels, to the bit, so that a photo enters the model as it did in the verification.
 //
-// After Pillow's documented behaviour: separable, antialiased when it shrinks, coefficients in fixed point with 22 bits,
-// the horizontal pass rounded to 8 bits before the vertical one.
+// As Pillow does it: separable, antialiased when it shrinks, coefficients in fixed point with 22 bits, the first pass rounded
+// to 8 bits before the second. Pillow 13 and later run the vertical pass first where a picture loses more than twice as many
+// rows as columns; that changes the rounding, so the plan says whether the verification's Pillow does.
 
 import Foundation
-
-/// Interleaved RGB, 8 bits a channel, upright.
-struct Raster {
-    let width: Int
-    let height: Int
-    var pixels: [UInt8]
-
-    static let channels = 3
-
-    func cropped(left: Int, top: Int, width: Int, height: Int) -> Raster {
-        var out = [UInt8](repeating: 0, count: width * height * Raster.channels)
-        for y in 0..<height where (0..<self.height).contains(y + top) {
-            for x in 0..<width where (0..<self.width).contains(x + left) {
-                let from = ((y + top) * self.width + x + left) * Raster.channels
-                let to = (y * width + x) * Raster.channels
-                for c in 0..<Raster.channels { out[to + c] = pixels[from + c] }
-            }
-        }
-        return Raster(width: width, height: height, pixels: out)
-    }
-}
 
 struct Resampler {
     enum Filter {
@@ -77,29 +57,42 @@ struct Resampler {
     private static let precision: Int32 = 22
 
     let filter: Filter
+    let tallFirst: Bool
 
     func resize(_ raster: Raster, width: Int, height: Int) -> Raster {
         if case .nearest = filter { return nearest(raster, width: width, height: height) }
+        let lost = raster.height - height
+        let tall = tallFirst && lost > 0 && lost > 2 * (raster.width - width)
         var result = raster
+        if tall { result = vertical(result, height: height) }
         if width != raster.width { result = horizontal(result, width: width) }
-        if height != raster.height { result = vertical(result, height: height) }
+        if !tall, height != raster.height { result = vertical(result, height: height) }
         return result
     }
 
     private func nearest(_ raster: Raster, width: Int, height: Int) -> Raster {
         var out = [UInt8](repeating: 0, count: width * height * Raster.channels)
-        let (sx, sy) = (Double(raster.width) / Double(width), Double(raster.height) / Double(height))
+        let columns = Resampler.nearest(from: raster.width, to: width)
+        let rows = Resampler.nearest(from: raster.height, to: height)
         for y in 0..<height {
-            let row = min(Int((Double(y) + 0.5) * sy), raster.height - 1)
             for x in 0..<width {
-                let column = min(Int((Double(x) + 0.5) * sx), raster.width - 1)
                 for c in 0..<Raster.channels {
                     out[(y * width + x) * Raster.channels + c] =
-                        raster.pixels[(row * raster.width + column) * Raster.channels + c]
+                        raster.pixels[(rows[y] * raster.width + columns[x]) * Raster.channels + c]
                 }
             }
         }
         return Raster(width: width, height: height, pixels: out)
+    }
+
+    /// Positions by adding up steps, as Pillow does: multiplied out, some of them would round to their neighbour.
+    private static func nearest(from input: Int, to output: Int) -> [Int] {
+        let step = Double(input) / Double(output)
+        var position = step * 0.5
+        return (0..<output).map { _ in
+            defer { position += step }
+            return min(Int(position), input - 1)
+        }
     }
 
     private func coefficients(from input: Int, to output: Int) -> Coefficients {
