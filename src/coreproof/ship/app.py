@@ -67,27 +67,22 @@ def app(
     bundle = _bundle(identifier, name)
     samples = _samples(loaded, photos, inputs, limit)
     model_file = f"{name}{'.mlmodel' if _single_file(loaded) else '.mlpackage'}"
-    with replacing(out) as fresh:
-        inner = fresh / name if form == "xcode" else fresh
-        resources = inner if form == "xcode" else inner / "Resources"
-        resources.mkdir(parents=True)
-        document, left_out = build_plan(
-            loaded, samples, resources, feeding=feeding, labels=labels, screen=screen, progress=progress
-        )
-        plan = {"title": shown, "model": name, "modelFile": model_file, **document, "coreproof": _version()}
-        loaded.save(resources / model_file)
-        (resources / "proof.json").write_text(json.dumps(plan, indent=1, ensure_ascii=False), encoding="utf-8")
-        sources = swift_sources()
-        for file, text in sources.items():
-            (inner / file).write_text(text, encoding="utf-8")
-        write_assets(inner / "Assets.xcassets")
-        (fresh / "README.md").write_text(_readme(shown, name, form, plan), encoding="utf-8")
-        if form == "xcode":
-            bundled = ("proof.json", "Samples", "Assets.xcassets")
-            _write_project(fresh, Project(name, bundle, tuple(sources), model_file, bundled, _minimum(loaded)), plan)
-        else:
-            text = package_swift(name, shown, bundle, camera=_has_camera(plan), minimum=_minimum(loaded))
-            (fresh / "Package.swift").write_text(text, encoding="utf-8")
+    bundled = ("proof.json", "Samples", "Assets.xcassets")
+    project = Project(name, bundle, tuple(swift_sources()), model_file, bundled, _minimum(loaded))
+    try:
+        with replacing(out) as fresh:
+            inner = fresh / name if form == "xcode" else fresh
+            resources = inner if form == "xcode" else inner / "Resources"
+            resources.mkdir(parents=True)
+            document, left_out = build_plan(
+                loaded, samples, resources, feeding=feeding, labels=labels, screen=screen, progress=progress
+            )
+            plan = {"title": shown, "model": name, "modelFile": model_file, **document, "coreproof": _version()}
+            loaded.save(resources / model_file)
+            (resources / "proof.json").write_text(json.dumps(plan, indent=1, ensure_ascii=False), encoding="utf-8")
+            _write_sources(fresh, inner, project, plan, form)
+    except OSError as error:
+        raise InputError("the app cannot be written", where=str(out), found=str(error)) from None
     return App(out, plan, tuple(left_out))
 
 
@@ -201,7 +196,8 @@ def _title(text: str) -> str:
 
 def _name(title: str) -> str:
     """The title as a name that Xcode, a file system and the bundle identifier all take."""
-    words = re.findall(r"[A-Za-z0-9]+", title)
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    words = re.findall(r"[A-Za-z0-9]+", plain)
     name = "".join(word[:1].upper() + word[1:] for word in words)[:60] or "Model"
     return name if name[0].isalpha() else f"Model{name}"
 
@@ -221,16 +217,21 @@ def _bundle(identifier: str | None, name: str) -> str:
 # what is written
 
 
-def _write_project(fresh: Path, project: Project, plan: Mapping[str, Any]) -> None:
+def _write_sources(fresh: Path, inner: Path, project: Project, plan: Mapping[str, Any], form: Form) -> None:
+    """Everything but the model and its samples: the Swift files, the assets, and what describes the project."""
+    for file, text in swift_sources().items():
+        (inner / file).write_text(text, encoding="utf-8")
+    write_assets(inner / "Assets.xcassets")
+    (fresh / "README.md").write_text(_readme(project.name, form, plan), encoding="utf-8")
+    title, camera = plan["title"], plan["kind"] == "classifier" and plan["picture"] is not None
+    if form == "swiftpm":
+        text = package_swift(project.name, title, project.identifier, camera=camera, minimum=project.minimum)
+        (fresh / "Package.swift").write_text(text, encoding="utf-8")
+        return
     folder = fresh / f"{project.name}.xcodeproj"
     folder.mkdir()
     (folder / "project.pbxproj").write_text(project.pbxproj(), encoding="utf-8")
-    document = info_plist(plan["title"], camera=_has_camera(plan))
-    (fresh / project.name / "Info.plist").write_bytes(plistlib.dumps(document))
-
-
-def _has_camera(plan: Mapping[str, Any]) -> bool:
-    return bool(plan["kind"] == "classifier" and plan["picture"] is not None)
+    (inner / "Info.plist").write_bytes(plistlib.dumps(info_plist(title, camera)))
 
 
 def _single_file(model: CoreMLModel) -> bool:
@@ -249,11 +250,11 @@ def _version() -> str:
     return __version__
 
 
-def _readme(title: str, name: str, form: Form, plan: Mapping[str, Any]) -> str:
+def _readme(name: str, form: Form, plan: Mapping[str, Any]) -> str:
     opened = f"{name}.xcodeproj" if form == "xcode" else "this folder"
     count = len(plan["samples"])
     lines = [
-        f"# {title}",
+        f"# {plan['title']}",
         f"Open {opened} in Xcode, choose your team under Signing & Capabilities, and run it on an iPhone or iPad.",
         f"The proof screen runs {count} samples on the CPU, the GPU and the Neural Engine in turn, compares with what "
         f"{plan['engine']} answered, and exports `device.json`.",

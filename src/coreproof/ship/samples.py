@@ -58,9 +58,10 @@ def photo_samples(
 
 
 def array_samples(samples: Sequence[Mapping[str, Any]]) -> Iterator[Given]:
-    """Arrays by input name, numbered."""
+    """Arrays by input name, numbered; in the 32 bits in which the app keeps them, so that both sides are fed the same."""
     for number, inputs in enumerate(samples, start=1):
-        yield Given(f"sample {number}", inputs)
+        kept = {name: np.asarray(value) for name, value in inputs.items()}
+        yield Given(f"sample {number}", {n: np.float32(v) if v.dtype.kind == "f" else v for n, v in kept.items()})
 
 
 def answer(

@@ -72,6 +72,11 @@ struct Stored {
 }
 
 extension Plan.Picture {
+    var words: String {
+        if squash { return "Stretched to \(width)×\(height), \(interpolation)" }
+        return "Shorter side \(resizeTo.map(String.init) ?? "fitted"), centre \(width)×\(height), \(interpolation)"
+    }
+
     /// The part of the photo that the model sees, at the size at which it sees it.
     func fit(_ raster: Raster) -> Raster {
         let resampler = Resampler(filter: Resampler.Filter(interpolation), tallFirst: tallFirst)

@@ -42,6 +42,7 @@ struct ProofScreen: View {
 
     private var cutSection: some View {
         Section {
+            if let picture = plan.picture { Text(verbatim: picture.words) }
             Row("Photos cut here", "\(proof.cuts.count)")
             Row("Furthest from the verification's", "\(furthest.formatted(.number.precision(.fractionLength(2)))) of 255")
         } header: {

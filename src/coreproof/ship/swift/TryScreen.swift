@@ -58,6 +58,7 @@ final class Trial: ObservableObject {
     @Published private(set) var busy = false
     private var predictor: Predictor?
     private var shown: PhotosPickerItem?
+    private var turn = 0
 
     func first(_ plan: Plan) async {
         guard shot == nil, !busy, let sample = plan.samples.first else { return }
@@ -82,19 +83,20 @@ final class Trial: ObservableObject {
     }
 
     private func show(_ plan: Plan, _ look: (Predictor) async throws -> Shot) async {
+        turn += 1
+        let mine = turn
         busy = true
         problem = nil
-        defer { busy = false }
+        defer { if mine == turn { busy = false } }
         do {
             let ready: Predictor
             if let predictor { ready = predictor } else { ready = try await Predictor(plan) }
             predictor = ready
             let made = try await look(ready)
-            if !Task.isCancelled { shot = made }
-        } catch is CancellationError {
-            return
+            // a slow photo does not push aside what was chosen after it
+            if mine == turn { shot = made }
         } catch {
-            problem = error.localizedDescription
+            if mine == turn, !(error is CancellationError) { problem = error.localizedDescription }
         }
     }
 }

@@ -1,0 +1,98 @@
+"""``coreproof app`` as it is typed: what it writes and says, and every mistake said without a traceback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from PIL import Image
+
+import coreproof as cp
+from coreproof.convert.onnx_to_coreml.convert import ImageInput
+from coreproof.model.onnx import OnnxModel
+from tests.models import conv_relu_onnx
+
+from .conftest import Ran
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One network as ONNX, as a package that takes a picture, as one that takes an array; and two photos."""
+    folder = tmp_path_factory.mktemp("data")
+    ir.save(conv_relu_onnx(), folder / "net.onnx")
+    cp.convert(OnnxModel(conv_relu_onnx(), name="net"), "mlprogram", images={"x": ImageInput()}).save(
+        folder / "picture.mlpackage"
+    )
+    cp.convert(OnnxModel(conv_relu_onnx(), name="net"), "mlprogram").save(folder / "array.mlpackage")
+    (folder / "photos").mkdir()
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{i}.png")
+    (folder / "photos" / "broken.jpg").write_bytes(b"")
+    return folder
+
+
+def plan_of(out: Path) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads(next(out.rglob("proof.json")).read_text(encoding="utf-8"))
+    return plan
+
+
+@pytest.mark.parametrize(("form", "name"), [("xcode", "My App"), ("swiftpm", "My App.swiftpm")])
+def test_an_app_is_written(form: str, name: str, coreproof: Run, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / name
+    given = ("app", data / "picture.mlpackage", "--photos", data / "photos", "--format", form, "--out", out)
+    ran = coreproof(*given, "--title", "Größe 🚂", "--squash", "--interpolation", "nearest")
+    assert ran.code == 0, ran.err
+    assert "Größe 🚂" in ran.out
+    assert "2 samples" in ran.out
+    assert "broken.jpg" in ran.err
+    plan = plan_of(out)
+    assert (plan["model"], plan["picture"]["squash"], plan["picture"]["interpolation"]) == ("Groe", True, "nearest")
+    again = coreproof(*given)
+    assert (again.code, "--replace" in again.err) == (2, True)
+    assert coreproof(*given, "--replace").code == 0
+
+
+def test_a_model_of_arrays(coreproof: Run, data: Path, tmp_path: Path) -> None:
+    ran = coreproof("app", data / "array.mlpackage", "--out", tmp_path / "drawn")
+    assert ran.code == 0, ran.err
+    assert "an app that shows numbers, 8 samples" in ran.out
+    shape = plan_of(tmp_path / "drawn")["samples"][0]["inputs"]["x"]["shape"]
+    np.savez(tmp_path / "given.npz", **{"x/0": np.ones(shape, np.float32), "x/1": np.zeros(shape, np.float32)})
+    ran = coreproof("app", data / "array.mlpackage", "--inputs", tmp_path / "given.npz", "--out", tmp_path / "given")
+    assert ran.code == 0, ran.err
+    assert [s["name"] for s in plan_of(tmp_path / "given")["samples"]] == ["sample 1", "sample 2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("net.onnx", "--photos", "photos"), "coreproof convert MODEL MODEL.mlpackage"),
+        (("missing.mlpackage", "--photos", "photos"), "missing.mlpackage"),
+        (("picture.mlpackage",), "--photos FOLDER"),
+        (("picture.mlpackage", "--photos", "nowhere"), "no such folder"),
+        (("picture.mlpackage", "--photos", "photos", "--out", "photos"), "something else stands"),
+        (("picture.mlpackage", "--photos", "photos", "--out", "net.onnx/app"), "cannot be written"),
+        (("picture.mlpackage", "--photos", "photos", "--format", "swiftpm"), "ends in .swiftpm"),
+        (("picture.mlpackage", "--photos", "photos", "--identifier", "a b"), "bundle identifier"),
+        (("array.mlpackage", "--photos", "photos"), "--size 224"),
+        (("picture.mlpackage", "--photos", "photos", "--screen", "detector"), "no detector"),
+    ],
+)
+def test_mistakes_are_said(
+    arguments: tuple[str, ...], said: str, coreproof: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data)
+    before = sorted(data.rglob("*"))
+    ran = coreproof("app", *arguments, *(() if "--out" in arguments else ("--out", "out")))
+    assert ran.code == 2
+    assert said in ran.err
+    assert ran.err.startswith("error: ")
+    assert sorted(data.rglob("*")) == before, "nothing is left behind"
