@@ -17,7 +17,7 @@ from coreproof.compare.comparison import Compared, Comparison
 from coreproof.compare.device import DeviceRun, SeenByDevices, read_device
 from coreproof.compare.lineup import Lineup, lineup_of, load_lineup, with_devices
 from coreproof.compare.part import Agreement, Part
-from coreproof.compare.plan import Plan, Slice, make_plan
+from coreproof.compare.plan import Plan, Slice, is_back, make_plan
 from coreproof.compare.predictor import Predictor, Settled
 from coreproof.compare.source import FolderPhotos, PhotoSource, photo_source
 from coreproof.compare.store import Shard, Store, TemporaryStore
@@ -150,11 +150,14 @@ class _Run:
 
     def _tasks(self) -> Iterator[Task]:
         for piece in self.plan.slices():
-            models = tuple(
-                n for n in self._models if not (piece.known and self.store.has_shard(self.keys[n], piece.key))
-            )
+            models = tuple(n for n in self._models if not (piece.known and self._has_seen(n, piece)))
             if models:
                 yield Task(piece, models)
+
+    def _has_seen(self, name: str, piece: Slice) -> bool:
+        """Whether a model has seen a slice: also those of its photos that were away then and are back."""
+        unread = self.store.unread(self.keys[name], piece.key)
+        return unread is not None and not any(is_back(self.source, piece.photos[row]) for row in unread)
 
     def _unseen(self) -> tuple[set[str], int]:
         """The models that have not seen everything, and on how many photos something is left to do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +17,7 @@ from coreproof.compare.agreement import Distributions, top_k, truth_rank
 from coreproof.compare.classes import ClassOrder
 from coreproof.compare.plan import Slice
 from coreproof.compare.store import Shard, Store, matrix, rows_of
-from coreproof.compare.worker import GONE
+from coreproof.errors import StoreError
 
 TOP = 5
 
@@ -61,7 +62,10 @@ class Agreement:
     def part(self, store: Store, piece: Slice) -> Part:
         """The part of a slice: as the store has it, else made from its shards and kept."""
         path = store.folder / "agreement" / self.key / f"{piece.key}-{_state(piece)}.parquet"
-        part = _read(store, path, len(self.orders)) if path.is_file() else None
+        part = None
+        if path.is_file():
+            with suppress(StoreError):  # a damaged one is made again
+                part = _read(store, path, len(self.orders))
         if part is None:
             part = self._made({name: store.read_shard(key, piece.key) for name, key in self.keys.items()}, piece)
             _write(store, path, part)
@@ -91,7 +95,7 @@ class Agreement:
             top_values=np.stack([values for _, values in tops], axis=1),
             divergences=np.array(pairs, np.float32).reshape(len(pairs), len(kept)).T,
             ranks=np.stack([truth_rank(probabilities, truth) for probabilities in answers], axis=1),
-            skipped={name: why for name, why in skipped.items() if name in live and why != GONE},
+            skipped={name: why for name, why in skipped.items() if name in live},
         )
 
 

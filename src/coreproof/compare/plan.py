@@ -8,10 +8,12 @@ grow with the number of photos.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import time
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, groupby, islice
 from pathlib import Path
@@ -28,6 +30,7 @@ LARGEST_SLICE = 256
 
 _BATCH = 50_000
 _MEMORY = "256MB"
+_SAYS_ALIVE = 600
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Plan:
         import pyarrow.parquet as pq
 
         self.path = path
+        self._said = time.monotonic()
         self._ends = weakref.finalize(self, shutil.rmtree, path.parent, ignore_errors=True)
         with pq.ParquetFile(path) as file:
             self.photos = sum(batch.column("live").true_count for batch in file.iter_batches(columns=["live"]))
@@ -69,6 +73,7 @@ class Plan:
     def slices(self) -> Iterator[Slice]:
         """The slices, those with the first photos first."""
         for (key, known), rows in groupby(self._rows(), key=lambda row: (row["slice"], row["known"])):
+            self._say_alive()
             yield Slice(
                 key,
                 known,
@@ -77,6 +82,13 @@ class Plan:
                     for r in rows
                 ),
             )
+
+    def _say_alive(self) -> None:
+        """However long a run takes, no other one takes its plan for abandoned."""
+        if time.monotonic() - self._said > _SAYS_ALIVE:
+            self._said = time.monotonic()
+            with suppress(OSError):
+                os.utime(self.path.parent)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         import pyarrow.parquet as pq
@@ -103,9 +115,17 @@ def make_plan(
         _know(connection, store, truth)
         _recognise(connection, source, store)
         _cut(connection, store, size or next((photos for most, photos in SLICES if total <= most), LARGEST_SLICE))
-        path = store.scratch_folder() / "plan.parquet"
+        return _written(connection, store.scratch_folder())
+
+
+def _written(connection: Any, folder: Path) -> Plan:
+    path = folder / "plan.parquet"
+    try:
         connection.execute(_PLAN.format(path=_quoted(path)))
-    return Plan(path)
+        return Plan(path)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 _TABLES = """
@@ -113,6 +133,7 @@ CREATE TABLE listed (photo VARCHAR, size BIGINT, version VARCHAR);
 CREATE TABLE truth (line BIGINT, photo VARCHAR, class INTEGER);
 CREATE TABLE member (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR, content VARCHAR);
 CREATE TABLE live (photo VARCHAR, slice VARCHAR, row INTEGER);
+CREATE TABLE recognised (photo VARCHAR, slice VARCHAR, row INTEGER);
 CREATE TABLE fresh (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR);
 """
 # A photo may stand in two slices: edited, and then put back. The first one that holds it as it is now counts.
@@ -125,6 +146,13 @@ INSERT INTO live SELECT photo, slice, row FROM (
 _DOUBTFUL = """
 SELECT photo, slice, row, content FROM member JOIN listed USING (photo, size) ANTI JOIN live USING (photo)
 ORDER BY photo, slice, row
+"""
+_REFRESHED = """
+SELECT slice, photo, size, coalesce(now, version), content FROM member LEFT JOIN (
+    SELECT slice, row, listed.version AS now FROM recognised JOIN listed USING (photo)
+) USING (slice, row)
+WHERE slice IN (SELECT slice FROM member JOIN recognised USING (slice, row) WHERE content IS NOT NULL)
+ORDER BY slice, row
 """
 _PLAN = """
 COPY (
@@ -174,19 +202,34 @@ def _know(connection: Any, store: Store, truth: Iterable[tuple[str, Truth]]) -> 
     rows = enumerate(truth)
     while batch := list(islice(rows, _BATCH)):
         _insert(connection, "truth", [{"line": n, "photo": photo, "class": known.index} for n, (photo, known) in batch])
-    files = [str(path) for path in store.slice_files()]
+    files = store.slice_files()
     for start in range(0, len(files), 1000):
-        connection.execute(
-            "INSERT INTO member SELECT slice, row, photo, size, version, content FROM read_parquet(?)",
-            [files[start : start + 1000]],
-        )
+        _know_slices(connection, store, files[start : start + 1000])
+
+
+def _know_slices(connection: Any, store: Store, files: list[Path]) -> None:
+    """Takes in what slices are made of; one whose file is damaged is forgotten, and made again."""
+    import duckdb
+
+    statement = "INSERT INTO member SELECT slice, row, photo, size, version, content FROM read_parquet(?)"
+    try:
+        connection.execute(statement, [[str(path) for path in files]])
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        if len(files) > 1:
+            _know_slices(connection, store, files[: len(files) // 2])
+            _know_slices(connection, store, files[len(files) // 2 :])
+        elif store.is_damaged(files[0]):
+            store.forget_slice(files[0].stem)
+        else:
+            raise store.unreadable(files[0], error) from None
 
 
 def _recognise(connection: Any, source: PhotoSource, store: Store) -> None:
     """Finds listed photos in the store: by their version, else, as after a copy of the folder, by what is in the file."""
     connection.execute(_LIVE)
     doubtful = connection.cursor().execute(_DOUBTFUL)
-    found: dict[str, list[int]] = {}
     digest: tuple[str, str | None] = ("", None)
     settled = ""
     while rows := doubtful.fetchmany(_BATCH):
@@ -199,11 +242,28 @@ def _recognise(connection: Any, source: PhotoSource, store: Store) -> None:
             if digest[1] == content:
                 settled = photo
                 same.append({"photo": photo, "slice": slice_key, "row": row})
-                found.setdefault(slice_key, []).append(row)
         if same:
             _insert(connection, "live", same)
-    for key, numbers in found.items():
-        _refresh(connection, store, key, set(numbers))
+            _insert(connection, "recognised", same)
+    _refresh(connection, store)
+
+
+def _refresh(connection: Any, store: Store) -> None:
+    """Keeps the versions under which photos are listed now, so that the next run need not read them."""
+    rows = connection.cursor().execute(_REFRESHED)
+    for key, members in groupby(_fetched(rows), key=lambda row: row[0]):
+        store.write_slice(key, [Member(*member[1:]) for member in members])
+
+
+def _fetched(result: Any) -> Iterator[tuple[Any, ...]]:
+    while rows := result.fetchmany(_BATCH):
+        yield from rows
+
+
+def is_back(source: PhotoSource, photo: Planned) -> bool:
+    """Whether a photo can be read, and is what its slice holds."""
+    content = photo.member.content
+    return photo.live and content is not None and _digest(source, photo.member.photo) == content
 
 
 def _digest(source: PhotoSource, photo: str) -> str | None:
@@ -212,18 +272,6 @@ def _digest(source: PhotoSource, photo: str) -> str | None:
         return content_digest(source.read(photo))
     except PhotoError:
         return None
-
-
-def _refresh(connection: Any, store: Store, key: str, rows: set[int]) -> None:
-    """Keeps the versions under which photos are listed now, so that the next run need not read them."""
-    now = dict(
-        connection.execute("SELECT row, listed.version FROM member JOIN listed USING (photo) WHERE slice = ?", [key])
-        .fetchall()
-    )  # fmt: skip
-    members = store.read_slice(key)
-    kept = [Member(m.photo, m.size, now[k], m.content) if k in rows else m for k, m in enumerate(members)]
-    if any(m.content is not None and m != old for m, old in zip(kept, members, strict=True)):
-        store.write_slice(key, kept)
 
 
 def _cut(connection: Any, store: Store, size: int) -> None:

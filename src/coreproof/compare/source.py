@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,15 +79,19 @@ class FolderPhotos(PhotoSource):
                     if entry.is_dir(follow_symlinks=False):
                         if not entry.name.startswith("."):
                             folders.append(entry.name)
-                    elif _wanted(entry.name) and entry.is_file():
-                        yield _listed(prefix + entry.name, entry.stat())
+                    elif _wanted(entry.name):
+                        with suppress(FileNotFoundError):  # it vanished since its name was read
+                            if entry.is_file():
+                                yield _listed(prefix + entry.name, entry.stat())
         except OSError as error:
+            if prefix and isinstance(error, FileNotFoundError):
+                return
             raise PhotoError("a folder of photos cannot be listed", where=str(folder), found=error.strerror) from None
         for name in folders:
             yield from self._below(folder / name, f"{prefix}{name}/")
 
     def read(self, photo: str) -> bytes:
-        return _read(self.folder / photo)
+        return _read(self.folder, photo)
 
 
 class ListedPhotos(PhotoSource):
@@ -99,11 +105,13 @@ class ListedPhotos(PhotoSource):
         for file in self.photos.files:
             try:
                 yield _listed(self.photos.name(file), file.stat())
+            except FileNotFoundError:  # whoever wants to read it will say so
+                yield Listed(_as_text(self.photos.name(file)), 0, "")
             except OSError as error:
                 raise PhotoError("a photo cannot be read", where=str(file), found=error.strerror) from None
 
     def read(self, photo: str) -> bytes:
-        return _read(self.photos.folder / photo)
+        return _read(self.photos.folder, photo)
 
 
 class RemotePhotos(PhotoSource):
@@ -163,11 +171,29 @@ def _text(error: Exception) -> str:
 
 
 def _listed(name: str, about: os.stat_result) -> Listed:
-    return Listed(name, about.st_size, str(about.st_mtime_ns))
+    return Listed(_as_text(name), about.st_size, str(about.st_mtime_ns))
 
 
-def _read(path: Path) -> bytes:
+def _as_text(name: str) -> str:
+    """A file's name as any file can hold it: bytes that are no UTF-8, which Linux allows in names, become ``\\xe9``."""
     try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name
+
+
+def _as_named(name: str) -> str:
+    """The file's name that ``_as_text`` made ``name`` of."""
+    pieces = re.split(r"\\x([89a-f][0-9a-f])", name)
+    return os.fsdecode(b"".join(bytes.fromhex(p) if k % 2 else os.fsencode(p) for k, p in enumerate(pieces)))
+
+
+def _read(folder: Path, photo: str) -> bytes:
+    path = folder / photo
+    try:
+        if "\\x" in photo and not path.exists():
+            path = folder / _as_named(photo)
         return path.read_bytes()
     except FileNotFoundError:
         raise PhotoError("there is no such picture", where=str(path)) from None

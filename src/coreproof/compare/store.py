@@ -33,6 +33,8 @@ from coreproof.errors import StoreError
 
 _ABANDONED = 24 * 3600
 """Seconds after which what another machine left half written is taken for abandoned."""
+_UNREAD = b"unread"
+_NO_ROOM = os.strerror(errno.ENOSPC)
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Shard:
     """What one model says about one slice of photos.
 
     ``probabilities`` is [photos, classes] float32 in the model's own class order; the row of a photo that was not seen is
-    zero, and ``skipped`` says why (None for photos that were seen).
+    zero, and ``skipped`` says why (None for photos that were seen). ``unread`` are the rows whose files could not be read as
+    the slice holds them: they are tried again when they can.
     """
 
     photos: tuple[str, ...]
     skipped: tuple[str | None, ...]
     probabilities: npt.NDArray[np.float32]
+    unread: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,11 @@ class Store:
         return self._slice(key).is_file()
 
     def write_slice(self, key: str, members: Sequence[Member]) -> None:
-        """Keeps what a slice is made of."""
+        """Keeps what a slice is made of. What is said of one that was not known is forgotten: its files may be others."""
         import pyarrow as pa
 
+        if not self.has_slice(key):
+            self.forget_slice(key)
         self.write_table(
             self._slice(key),
             pa.table(
@@ -101,8 +107,23 @@ class Store:
         rows = self.read_table(self._slice(key)).to_pylist()
         return [Member(row["photo"], row["size"], row["version"], row["content"]) for row in rows]
 
+    def forget_slice(self, key: str) -> None:
+        """Deletes what is said of a slice, and last what it is made of. Raises StoreError."""
+        shards = [path for path in self.folder.glob(f"*/{key}.parquet") if path != self._slice(key)]
+        self._delete([*(self._agreement(key) if shards else ()), *shards, self._slice(key)])
+
     def _slice(self, key: str) -> Path:
         return self.folder / "slices" / f"{key}.parquet"
+
+    def _agreement(self, key: str) -> list[Path]:
+        return list(self.folder.glob(f"agreement/*/{key}-*.parquet"))
+
+    def _delete(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise self.failure(path, error) from None
 
     # shards
 
@@ -112,14 +133,21 @@ class Store:
 
     def has_shard(self, model_key: str, slice_key: str) -> bool:
         """Whether a shard is there and whole; a damaged one is made again."""
+        return self.unread(model_key, slice_key) is not None
+
+    def unread(self, model_key: str, slice_key: str) -> list[int] | None:
+        """The rows of a shard whose files could not be read when they were wanted; None where there is no whole shard."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self.shard_path(model_key, slice_key)
         try:
-            return path.is_file() and pq.read_metadata(path).num_rows > 0
-        except (pa.ArrowInvalid, OSError):
-            return False
+            about = pq.read_metadata(path) if path.is_file() else None
+            if about is None or not about.num_rows:
+                return None
+            return [int(row) for row in (about.metadata or {}).get(_UNREAD, b"").split()]
+        except (pa.ArrowInvalid, OSError, ValueError):
+            return None
 
     def read_shard(self, model_key: str, slice_key: str) -> Shard:
         """A shard. Raises StoreError for one that vanished or is damaged."""
@@ -131,9 +159,11 @@ class Store:
         )
 
     def write_shard(self, model_key: str, slice_key: str, shard: Shard) -> None:
-        """Writes a shard in one step; a reader sees the old one or the new one."""
+        """Writes a shard in one step; a reader sees the old one or the new one. What was made of an old one is forgotten."""
         import pyarrow as pa
 
+        if self.shard_path(model_key, slice_key).exists():
+            self._delete(self._agreement(slice_key))
         table = pa.table(
             {
                 "slice": pa.array([slice_key] * len(shard.photos), pa.string()),
@@ -142,6 +172,8 @@ class Store:
                 "probabilities": rows_of(shard.probabilities),
             }
         )
+        if shard.unread:
+            table = table.replace_schema_metadata({_UNREAD: " ".join(map(str, shard.unread))})
         self.write_table(self.shard_path(model_key, slice_key), table)
 
     # what is known of models
@@ -183,21 +215,40 @@ class Store:
 
         try:
             # read_table would take key=value folders above the store for columns
-            return pq.ParquetFile(path).read()
+            return pq.ParquetFile(path, page_checksum_verification=True).read()
         except (pa.ArrowInvalid, OSError) as error:
-            raise StoreError(
-                "a file of the store cannot be read",
-                where=str(path),
-                found=str(error),
-                fix="delete it and run again; only what is missing is made again",
-            ) from None
+            raise self.unreadable(path, error) from None
+
+    def unreadable(self, path: Path, error: Exception) -> StoreError:
+        """What a person is told of a file that vanished or is damaged."""
+        return StoreError(
+            "a file of the store cannot be read",
+            where=str(path),
+            found=str(error),
+            fix="delete it and run again; only what is missing is made again",
+        )
+
+    def is_damaged(self, path: Path) -> bool:
+        """Whether a Parquet file is there and not what was written."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return False
+        try:
+            pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+        except (pa.ArrowInvalid, OSError):
+            return True
+        return False
 
     def write_table(self, path: Path, table: Any) -> None:
         """Writes a Parquet file in one step. Raises StoreError, as for a full disk."""
         import pyarrow.parquet as pq
 
         with self.writing(path) as fresh:
-            pq.write_table(table, fresh, compression="zstd")
+            pq.write_table(table, fresh, compression="zstd", write_page_checksum=True)
 
     @contextmanager
     def writing(self, target: Path) -> Iterator[Path]:
@@ -225,7 +276,7 @@ class Store:
 
     def failure(self, target: Path, error: Exception) -> StoreError:
         """What a person is told when writing failed."""
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _NO_ROOM in str(error)
         return StoreError(
             "the disk is full" if full else "the store cannot be written",
             where=str(target),
@@ -238,8 +289,9 @@ class Store:
         for left in self._scratch.glob("*-*-*"):
             host, process, _ = left.name.rsplit("-", 2)
             with suppress(OSError, ValueError):
+                here = host == socket.gethostname()
                 old = time.time() - left.stat().st_mtime > _ABANDONED
-                if old or (host == socket.gethostname() and not _alive(int(process))):
+                if not _alive(int(process)) if here else old:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 

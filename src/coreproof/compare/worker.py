@@ -42,11 +42,12 @@ class Done:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A photo as its models take it, by way of preparation; or why it is skipped."""
+    """A photo as its models take it, by way of preparation; or why it is skipped. ``read``: its file is as the slice holds it."""
 
     tensors: Mapping[str, Tensor]
     content: str | None
     skipped: str | None = None
+    read: bool = True
 
 
 @dataclass
@@ -55,6 +56,7 @@ class _Answers:
 
     members: list[Member] = field(default_factory=list)
     skipped: list[str | None] = field(default_factory=list)
+    read: list[bool] = field(default_factory=list)
     rows: dict[str, list[Tensor]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -109,6 +111,7 @@ class Worker:
     def _answer(self, task: Task, photos: list[Planned], decoded: list[Decoded], answers: _Answers) -> None:
         answers.members += [replace(p.member, content=d.content) for p, d in zip(photos, decoded, strict=True)]
         answers.skipped += [d.skipped for d in decoded]
+        answers.read += [d.read for d in decoded]
         seen = [k for k, d in enumerate(decoded) if d.skipped is None]
         for name in task.models:
             predictor = self.predictors[name]
@@ -124,21 +127,23 @@ class Worker:
         """Reads a photo and makes of it what each model takes. What cannot be read is skipped, with the reason."""
         member = photo.member
         if not photo.live:
-            return Decoded({}, member.content, GONE)
+            return Decoded({}, member.content, GONE, read=False)
         content = None
         try:
             data = self.source.read(member.photo)
             content = content_digest(data)
             if member.content is not None and content != member.content:
-                return Decoded({}, member.content, "its file changed while the comparison ran")
+                return Decoded({}, member.content, "its file changed while the comparison ran", read=False)
             picture = open_picture(member.photo, data)
         except PhotoError as error:
-            return Decoded({}, content, error.found if isinstance(error.found, str) else error.problem)
+            why = error.found if isinstance(error.found, str) else error.problem
+            return Decoded({}, content, why, read=content is not None)
         ways = {self.predictors[name].preparation: self.predictors[name].prepare for name in models}
         return Decoded({key: prepare(picture) for key, prepare in ways.items()}, content)
 
 
 def _done(task: Task, answers: _Answers) -> Done:
     photos, skipped = tuple(m.photo for m in answers.members), tuple(answers.skipped)
-    shards = {name: Shard(photos, skipped, np.concatenate(rows)) for name, rows in answers.rows.items()}
+    unread = tuple(row for row, read in enumerate(answers.read) if not read)
+    shards = {name: Shard(photos, skipped, np.concatenate(rows), unread) for name, rows in answers.rows.items()}
     return Done(task, tuple(answers.members), shards, answers.seconds, skipped.count(None))
