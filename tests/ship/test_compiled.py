@@ -220,6 +220,9 @@ def test_classes_that_share_a_label(ask: Ask) -> None:
     )
     np.testing.assert_allclose(decode(known["scores"]), [0, 0.3, 0.7])
     np.testing.assert_allclose(decode(known["telling"]), [0, 0.3, 0.6])
+    np.testing.assert_allclose(decode(known["whole"]), [0, 1 / 3, 2 / 3], rtol=1e-6)
+    likely = np.exp([0.3, 0.7]) / np.exp([0.3, 0.7]).sum()
+    np.testing.assert_allclose(decode(known["softmax"]), [0, *likely], rtol=1e-6)
     np.testing.assert_allclose(decode(unknown["scores"]), [0.7, 0.3, 0])
 
 

@@ -56,8 +56,11 @@ func answer(_ question: Question) throws -> [String: String] {
     case "classes":
         let classes = Classes(question.labels!)
         let expected = question.expected.flatMap(Floats.decode)
+        let logits = classes.scores({ question.named![$0] }, expected: expected, nothing: -.infinity)
         return ["scores": Floats.encode(classes.scores({ question.named![$0] }, expected: expected)),
-                "telling": Floats.encode(classes.telling(expected ?? []))]
+                "softmax": Floats.encode(Floats.softmax(logits)),
+                "telling": Floats.encode(classes.telling(expected ?? [], whole: false)),
+                "whole": Floats.encode(classes.telling(expected ?? [], whole: true))]
     case "difference":
         var difference = Difference()
         let fits = difference.add(values, expected: question.expected.flatMap(Floats.decode) ?? [])

@@ -101,9 +101,9 @@ struct Classes: Sendable {
     }
 
     /// One score a class. A shared label's score goes to the class that ``expected`` finds likeliest, else to the first; the
-    /// others of the label get none: what the model said of them cannot be told.
-    func scores(_ value: (String) -> Float?, expected: [Float]? = nil) -> [Float] {
-        var scores = [Float](repeating: 0, count: count)
+    /// others of the label get ``nothing``: what the model said of them cannot be told.
+    func scores(_ value: (String) -> Float?, expected: [Float]? = nil, nothing: Float = 0) -> [Float] {
+        var scores = [Float](repeating: nothing, count: count)
         for (label, members) in groups {
             guard let first = members.first, let score = value(label) else { continue }
             let known = expected.flatMap { $0.count == count ? $0 : nil }
@@ -112,8 +112,12 @@ struct Classes: Sendable {
         return scores
     }
 
-    /// The expected scores as far as the dictionary can tell them.
-    func telling(_ expected: [Float]) -> [Float] {
-        expected.count == count ? scores({ label in groups[label]?.map { expected[$0] }.max() }, expected: expected) : expected
+    /// The expected probabilities as far as the dictionary tells them. ``whole``: scaled to sum 1 again, as a softmax over what
+    /// the dictionary holds is.
+    func telling(_ expected: [Float], whole: Bool) -> [Float] {
+        guard expected.count == count else { return expected }
+        let told = scores({ label in groups[label]?.map { expected[$0] }.max() }, expected: expected)
+        let sum = told.reduce(0, +)
+        return whole && sum > 0 ? told.map { $0 / sum } : told
     }
 }

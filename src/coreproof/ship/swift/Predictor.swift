@@ -129,7 +129,7 @@ actor Predictor {
         if let name = plan.probabilities, let named = provider.featureValue(for: name)?.dictionaryValue {
             scores = classes.scores({ label in
                 (named[AnyHashable(label)] ?? Int64(label).flatMap { named[AnyHashable(NSNumber(value: $0))] })?.floatValue
-            }, expected: expected)
+            }, expected: expected, nothing: plan.softmax ? -.infinity : 0)
         } else if let name = plan.scores {
             scores = outputs[name] ?? []
         }

@@ -26,7 +26,7 @@ extension Predictor {
         guard let stored = sample.scores.flatMap(Floats.decode), stored.count == answer.scores.count else {
             throw Failure("\(sample.name): the answer has another number of classes than expected.")
         }
-        let expected = plan.probabilities == nil ? stored : Classes(plan.labels).telling(stored)
+        let expected = plan.probabilities == nil ? stored : Classes(plan.labels).telling(stored, whole: plan.softmax)
         let (here, there) = (plan.label(Floats.best(answer.scores)), plan.label(Floats.best(expected)))
         var difference = Difference()
         _ = difference.add(answer.scores, expected: expected)
