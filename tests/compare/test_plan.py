@@ -290,10 +290,10 @@ def test_a_folder_that_may_not_be_listed_stops_the_run(
     write(folder / "locked", y="y")
     scandir = os.scandir
 
-    def refused(path: object) -> object:
-        if getattr(path, "name", "") == "locked":
+    def refused(path: Path | int) -> object:
+        if isinstance(path, Path) and path.name == "locked":
             raise PermissionError(13, "Permission denied")
-        return scandir(path)  # type: ignore[arg-type]
+        return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(PhotoError, match="cannot be listed") as caught:

@@ -201,7 +201,7 @@ class Store:
         """How long a model took for a photo over all runs, None where that was not measured."""
         seconds, photos = 0.0, 0
         for path in (self.folder / "timings" / model_key).glob("*.json"):
-            with suppress(OSError, ValueError, KeyError):
+            with suppress(OSError, ValueError, KeyError, TypeError):
                 timing = json.loads(path.read_text())
                 seconds, photos = seconds + float(timing["seconds"]), photos + int(timing["photos"])
         return seconds / photos if photos else None

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from queue import Queue
+from contextlib import suppress
+from queue import Empty, Queue
 from threading import Event, Lock, Thread
 
 from coreproof.compare.worker import Done, Task, Worker
+
+_LOOKS = 0.05
+"""Seconds between two looks whether all threads have ended."""
 
 
 def processors() -> int:
@@ -54,8 +58,11 @@ def on_this_machine(
     finally:
         shared.close()
         stop.set()
-        while left:
-            left -= not isinstance(finished.get(), Done)
+        while any(
+            thread.is_alive() for thread in threads
+        ):  # not a count of them: an interrupt may come between two lines
+            with suppress(Empty):
+                finished.get(timeout=_LOOKS)
     if failure is not None:
         raise failure
 
