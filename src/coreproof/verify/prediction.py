@@ -194,7 +194,7 @@ def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
     if not read:
         return 0.0
     if kind == "move":
-        return max(s.error for s in read)
+        return max(s.error * _louder(s, result) for s in read)
     if kind == "add":
         return math.hypot(*(s.error for s in read))
     if kind == "bounded":
@@ -213,6 +213,16 @@ def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
         # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
         return max(scale * shares, read[0].error)
     return scale * shares
+
+
+def _louder(source: Spread, chosen: Spread) -> float:
+    """How much more a choice among values errs than all of them: errors follow sizes, and max pooling takes the largest.
+
+    Never more than if all of the error stood where the choice is made.
+    """
+    if not source.elements or not chosen.elements or source.scale == 0:
+        return 1.0
+    return max(1.0, min(chosen.scale / source.scale, math.sqrt(source.elements / chosen.elements)))
 
 
 def _stored_error(dtype: str) -> float:

@@ -10,7 +10,8 @@ here and nowhere else.
 2. One operator. A sum of K terms rounded K times in random directions is off by about u * sqrt(K / 2) of its size; two
    engines that add in different orders differ by sqrt(2) times that: own = u32 * sqrt(K). A result that is then stored
    adds u once, and so do weights that were stored with u: own^2 = (u32 * sqrt(K))^2 + u^2 + w^2.
-   Operators that only move values (reshape, relu, max pooling) add nothing.
+   Operators that only move values (reshape, relu, max pooling) add nothing; one that chooses among values errs like
+   what it chose, which max pooling takes from where values and errors are large.
 3. Depth. What arrives at an operator is passed on: sums add the absolute errors of their operands (so a small
    difference of large numbers gets the error of the large ones); products add the relative ones; normalisation
    divides by the deviation of what it centres; exp and softmax turn an absolute error into a relative one. Errors of
