@@ -54,7 +54,10 @@ def check(made: Any, model: CoreMLModel) -> None:
     """What holds for every Xcode project: see issue 4."""
     document, objects = project(made.folder)
     text = next(made.folder.glob("*.xcodeproj/project.pbxproj")).read_text(encoding="utf-8")
-    assert all(text.count(f"\t\t{identifier} = ") == 1 for identifier in objects)
+    assert all(text.count(f"\n\t\t{identifier} /* ") == 1 for identifier in objects), "an identifier that is not unique"
+    for kind in {o["isa"] for o in objects.values()}:
+        section = text[text.index(f"/* Begin {kind} section */") : text.index(f"/* End {kind} section */")]
+        assert section.count("\t\tisa = ") == [o["isa"] for o in objects.values()].count(kind)
     assert referenced(document) == set(objects), "a reference without its object, or an object that nothing refers to"
     group = next(o for o in objects.values() if o["isa"] == "PBXGroup" and o.get("path"))
     inner = made.folder / group["path"]

@@ -34,18 +34,19 @@ class Project:
     minimum: str = DEPLOYMENT_TARGET
 
     def pbxproj(self) -> str:
-        """The text of project.pbxproj."""
-        return "// !$*UTF8*$!\n" + _write(self._document()) + "\n"
-
-    def _document(self) -> Mapping[str, Plist]:
+        """The text of project.pbxproj, in sections and with the comments that Xcode itself writes and other tools look for."""
         objects = dict(self._objects())
-        return {
-            "archiveVersion": "1",
-            "classes": {},
-            "objectVersion": "56",
-            "objects": dict(sorted(objects.items())),
-            "rootObject": self._id("project"),
-        }
+        said = {identifier: _comment(identifier, objects) for identifier in objects}
+        sections = ""
+        for kind in sorted({_text(entry, "isa") for entry in objects.values()}):
+            members = {i: entry for i, entry in sorted(objects.items()) if _text(entry, "isa") == kind}
+            entries = "".join(f"\t\t{i} /* {said[i]} */ = {_write(e, said, 2)};\n" for i, e in members.items())
+            sections += f"\n/* Begin {kind} section */\n{entries}/* End {kind} section */\n"
+        root = _write(self._id("project"), said)
+        return (
+            "// !$*UTF8*$!\n{\n\tarchiveVersion = 1;\n\tclasses = {\n\t};\n\tobjectVersion = 56;\n"
+            f"\tobjects = {{\n{sections}\t}};\n\trootObject = {root};\n}}\n"
+        )
 
     def _id(self, *parts: str) -> str:
         """24 hexadecimal digits that are the same each time, so that a project made again is the same file."""
@@ -209,15 +210,35 @@ def _kind(path: str) -> str:
     return next((kind for suffix, kind in kinds.items() if path.endswith(suffix)), "folder")
 
 
-def _write(value: Plist, depth: int = 0) -> str:
-    """A value as an old-style property list."""
+def _text(entry: Plist, key: str) -> str:
+    value = entry.get(key, "") if isinstance(entry, Mapping) else ""
+    return value if isinstance(value, str) else ""
+
+
+def _comment(identifier: str, objects: Mapping[str, Plist]) -> str:
+    """What Xcode writes behind an identifier, for people who read the file."""
+    entry = objects[identifier]
+    kind = _text(entry, "isa")
+    if kind == "PBXBuildFile":
+        phases = [e for e in objects.values() if isinstance(e, Mapping) and identifier in e.get("files", ())]
+        return f"{_comment(_text(entry, 'fileRef'), objects)} in {_text(phases[0], 'isa')[3:-10]}"
+    if kind == "XCConfigurationList":
+        owner = next(e for e in objects.values() if _text(e, "buildConfigurationList") == identifier)
+        return f"Build configuration list for {_text(owner, 'isa')}"
+    if kind.endswith("BuildPhase"):
+        return kind[3:-10]
+    return "Project object" if kind == "PBXProject" else _text(entry, "name") or _text(entry, "path") or kind
+
+
+def _write(value: Plist, said: Mapping[str, str], depth: int = 0) -> str:
+    """A value as an old-style property list; identifiers with their comments."""
     tabs = "\t" * (depth + 1)
     if isinstance(value, str):
-        return _quoted(value)
+        return f"{value} /* {said[value]} */" if value in said else _quoted(value)
     if isinstance(value, Mapping):
-        lines = [f"{tabs}{_quoted(key)} = {_write(item, depth + 1)};\n" for key, item in value.items()]
+        lines = [f"{tabs}{_quoted(key)} = {_write(item, said, depth + 1)};\n" for key, item in value.items()]
         return "{\n" + "".join(lines) + "\t" * depth + "}"
-    return "(\n" + "".join(f"{tabs}{_write(item, depth + 1)},\n" for item in value) + "\t" * depth + ")"
+    return "(\n" + "".join(f"{tabs}{_write(item, said, depth + 1)},\n" for item in value) + "\t" * depth + ")"
 
 
 def _quoted(text: str) -> str:
