@@ -1,7 +1,7 @@
 """The Swift sources under a real compiler, where there is one: they type-check, and their arithmetic runs here.
 
-Apple's frameworks are stood in for by ``apple/``: what the app uses of them, declared. COREPROOF_SWIFTC names a compiler that
-is not in the path.
+Apple's frameworks are stood in for by ``apple/``: what the app uses of them. COREPROOF_SWIFTC names a compiler that is not in
+the path.
 """
 
 from __future__ import annotations
