@@ -100,12 +100,13 @@ _DRAWN = 8
 
 def _arrays(model: Any, photos: Path | None, inputs: Path | None) -> list[Any] | None:
     """What a model that takes no picture is proved on: the user's arrays, else random ones; None for a model of pictures."""
+    from coreproof.model.coreml import CoreMLModel
     from coreproof.verify.given import read_samples
     from coreproof.verify.inputs import SEED, random_feeds
 
     if inputs is not None:
         return read_samples(inputs, model.signature)
-    if photos is not None or any(f.image is not None for f in model.signature.inputs):
+    if photos is not None or not isinstance(model, CoreMLModel):
         return None
     if any(f.kind not in ("tensor", "double", "int64") for f in model.signature.inputs):
         return None
