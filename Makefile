@@ -61,7 +61,7 @@ $(BENCH_READY): benchmarks/requirements.txt
 	@touch $@
 
 notebooks: $(READY) ## Run the notebooks from top to bottom; writes build/notebooks/*.html.
-	$(BIN)/python -m nbconvert --execute --to html --output-dir build/notebooks notebooks/*.ipynb
+	$(BIN)/python notebooks/render.py $(ARGS)
 
 docs: $(READY) ## Build the documentation site into build/site; a warning is an error.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

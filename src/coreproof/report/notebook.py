@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from functools import singledispatch
 from html import escape
@@ -21,7 +22,7 @@ _ROWS = 400
 _TELLING = 6
 """Photos that a comparison shows of the two models that differ most."""
 
-# The notebook's own colours are inherited, so that light and dark themes both read well.
+# The notebook's own colours are inherited or mixed in, so that light and dark themes both read well.
 _STYLE = """<style>
 .cp{font-family:system-ui,sans-serif;font-size:13px;line-height:1.45}
 .cp table{border-collapse:collapse;margin:.4em 0}
@@ -29,7 +30,8 @@ _STYLE = """<style>
 .cp td.n,.cp th.n{text-align:right;font-variant-numeric:tabular-nums}
 .cp .scroll{max-height:24em;overflow:auto;display:inline-block;max-width:100%}
 .cp code{font-size:12px;background:none}
-.cp .good{color:#1e8e3e}.cp .bad{color:#d93025;font-weight:600}.cp .dim{opacity:.65}
+.cp .good{color:color-mix(in srgb,#1e8e3e 62%,currentColor)}
+.cp .bad{color:color-mix(in srgb,#d93025 62%,currentColor);font-weight:600}.cp .dim{opacity:.7}
 .cp figure{display:inline-block;margin:0 .8em .8em 0;vertical-align:top;width:176px}
 .cp figure img{width:176px;height:132px;object-fit:cover;border-radius:6px}
 .cp .card{border-left:3px solid #d93025;padding:.2em .8em;margin:.6em 0}.cp .card.repaired{border-color:#1e8e3e}
@@ -50,10 +52,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence
     """A table; ``numbers`` are columns that stand flush right. Cells are HTML already."""
 
     def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(f"<{tag}{' class=n' if i in numbers else ''}>{cell}</{tag}>" for i, cell in enumerate(row))
+        tags = [tag if cell else "td" for cell in row]  # a heading that says nothing is none
+        return "".join(
+            f"<{tag}{' class=n' if i in numbers else ''}>{cell}</{tag}>"
+            for i, (tag, cell) in enumerate(zip(tags, row, strict=True))
+        )
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
+    label = escape(", ".join(re.sub("<.*?>", "", cell) for cell in head if cell), quote=True)
+    table = f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{table}</div>'
 
 
 # models
