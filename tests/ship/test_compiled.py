@@ -30,7 +30,7 @@ from coreproof.ship.screen import Boxes
 
 HERE = Path(__file__).parent
 FRAMEWORKS = ("CoreGraphics", "CoreML", "UIKit", "AVFoundation", "SwiftUI", "PhotosUI")
-PURE = ("Plan", "Numbers", "Geometry", "Resample", "Boxes", "Export")
+PURE = ("Plan", "Numbers", "Geometry", "Resample", "Boxes", "Planes", "Export")
 
 TALL_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
 
@@ -224,6 +224,27 @@ def test_classes_that_share_a_label(ask: Ask) -> None:
     likely = np.exp([0.3, 0.7]) / np.exp([0.3, 0.7]).sum()
     np.testing.assert_allclose(decode(known["softmax"]), [0, *likely], rtol=1e-6)
     np.testing.assert_allclose(decode(unknown["scores"]), [0.7, 0.3, 0])
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        ([0, 0.2, 1, 0.6], [0, 51, 255, 153]),  # from 0 to 1
+        ([0, 51, 255, 153], [0, 51, 255, 153]),  # from 0 to 255
+        ([-1, 0, 1, np.nan], [0, 128, 255, 0]),  # what there is
+        ([10, 10, 12, 14], [0, 0, 128, 255]),
+    ],
+)
+def test_numbers_that_are_a_picture(ask: Ask, values: list[float], levels: list[int]) -> None:
+    seen = base64.b64decode(ask({"ask": "planes", "values": encode(values)})[0]["seen"])
+    assert list(seen) == [level for level in levels for _ in range(3)]
+
+
+def test_three_planes_are_colours(ask: Ask) -> None:
+    planes = np.arange(12) * 20
+    seen = base64.b64decode(ask({"ask": "planes", "values": encode(planes)})[0]["seen"])
+    np.testing.assert_array_equal(np.frombuffer(seen, np.uint8).reshape(4, 3), planes.reshape(3, 4).T)
+    assert ask({"ask": "planes", "values": encode([1, 1, 1, 1])})[0]["seen"] == "nothing"
 
 
 def test_boxes(ask: Ask) -> None:

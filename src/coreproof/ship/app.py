@@ -98,7 +98,11 @@ class App:
 def swift_sources() -> dict[str, str]:
     """The app's Swift files by name. They are the same for every model: what differs stands in proof.json."""
     folder = files("coreproof.ship") / "swift"
-    return {f.name: f.read_text(encoding="utf-8") for f in sorted(folder.iterdir(), key=lambda f: f.name)}
+    return {
+        f.name: f.read_text(encoding="utf-8")
+        for f in sorted(folder.iterdir(), key=lambda f: f.name)
+        if f.name.endswith(".swift")
+    }
 
 
 # what is refused before anything is written

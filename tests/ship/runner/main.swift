@@ -49,6 +49,9 @@ func answer(_ question: Question) throws -> [String: String] {
         return ["floats": Floats.encode((0...UInt16.max).map(Half.float)), "bits": Floats.encode(values.map { Float(Half.bits($0)) })]
     case "softmax":
         return ["scores": Floats.encode(Floats.softmax(values))]
+    case "planes":
+        let seen = Planes.picture(values, shape: [1, values.count / 4, 2, 2])
+        return ["seen": seen.map { Data($0.pixels).base64EncodedString() } ?? "nothing"]
     case "boxes":
         let outputs = question.outputs!.compactMapValues(Floats.decode)
         let found = question.boxes!.read(outputs, width: question.width!, height: question.height!)

@@ -149,22 +149,4 @@ enum Picture {
         else { return nil }
         return UIImage(cgImage: image)
     }
-
-    /// Plain numbers of shape [..., C, H, W] or [H, W] as a picture, stretched over the range that they have.
-    static func stretched(_ values: [Float], shape: [Int]) -> Raster? {
-        let known = values.filter(\.isFinite)
-        guard shape.count >= 2, let low = known.min(), let high = known.max(), high > low else { return nil }
-        let (height, width) = (shape[shape.count - 2], shape[shape.count - 1])
-        let area = height * width
-        guard area > 0, values.count >= area else { return nil }
-        let planes = values.count / area
-        var pixels = [UInt8](repeating: 0, count: area * Raster.channels)
-        for place in 0..<area {
-            for c in 0..<Raster.channels {
-                let value = values[(planes >= Raster.channels ? c : 0) * area + place]
-                pixels[place * Raster.channels + c] = value.isFinite ? UInt8(255 * (value - low) / (high - low)) : 0
-            }
-        }
-        return Raster(width: width, height: height, pixels: pixels)
-    }
 }

@@ -130,6 +130,6 @@ struct ShotView: View {
 
     private var made: Raster? {
         if let picture = shot.answer.picture { return picture }
-        return plan.outputs.lazy.compactMap { Picture.stretched(shot.answer.outputs[$0.name] ?? [], shape: $0.shape) }.first
+        return plan.outputs.lazy.compactMap { Planes.picture(shot.answer.outputs[$0.name] ?? [], shape: $0.shape) }.first
     }
 }
