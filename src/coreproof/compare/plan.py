@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from coreproof.compare.source import PhotoSource, content_digest
 from coreproof.compare.store import Member, Store
-from coreproof.errors import PhotoError
+from coreproof.errors import PhotoError, StoreError
 from coreproof.run.photos import SUFFIXES, Truth
 
 SLICES = ((1_000, 16), (20_000, 64))
@@ -29,8 +29,13 @@ SLICES = ((1_000, 16), (20_000, 64))
 LARGEST_SLICE = 256
 
 _BATCH = 50_000
+_FILES = 256
+_COLUMNS = ("slice", "row", "photo", "size", "version", "content", "known", "live", "truth")
 _MEMORY = "256MB"
 _SAYS_ALIVE = 600
+
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -119,9 +124,30 @@ def make_plan(
 
 
 def _written(connection: Any, folder: Path) -> Plan:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = folder / "plan.parquet"
+    kinds = (
+        pa.string(),
+        pa.int32(),
+        pa.string(),
+        pa.int64(),
+        pa.string(),
+        pa.string(),
+        pa.bool_(),
+        pa.bool_(),
+        pa.int32(),
+    )
+    schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
     try:
-        connection.execute(_PLAN.format(path=_quoted(path)))
+        result = connection.execute(_PLAN)
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            while rows := result.fetchmany(_BATCH):
+                columns = zip(*rows, strict=True)
+                writer.write_table(
+                    pa.Table.from_arrays([pa.array(c, k) for c, k in zip(columns, kinds, strict=True)], schema=schema)
+                )
         return Plan(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -133,19 +159,18 @@ CREATE TABLE listed (photo VARCHAR, size BIGINT, version VARCHAR);
 CREATE TABLE truth (line BIGINT, photo VARCHAR, class INTEGER);
 CREATE TABLE member (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR, content VARCHAR);
 CREATE TABLE live (photo VARCHAR, slice VARCHAR, row INTEGER);
+CREATE TABLE doubtful (photo VARCHAR, slice VARCHAR, row INTEGER, content VARCHAR);
 CREATE TABLE recognised (photo VARCHAR, slice VARCHAR, row INTEGER);
 CREATE TABLE fresh (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR);
 """
 # A photo may stand in two slices: edited, and then put back. The first one that holds it as it is now counts.
 _LIVE = """
-INSERT INTO live SELECT photo, slice, row FROM (
-    SELECT photo, slice, row, row_number() OVER (PARTITION BY photo ORDER BY slice, row) AS nth
-    FROM member JOIN listed USING (photo, size, version) WHERE content IS NOT NULL
-) WHERE nth = 1
+INSERT INTO live SELECT photo, min(slice), arg_min(row, slice)
+FROM member JOIN listed USING (photo, size, version) WHERE content IS NOT NULL GROUP BY photo
 """
 _DOUBTFUL = """
-SELECT photo, slice, row, content FROM member JOIN listed USING (photo, size) ANTI JOIN live USING (photo)
-ORDER BY photo, slice, row
+INSERT INTO doubtful SELECT photo, slice, row, content FROM member JOIN listed USING (photo, size)
+ANTI JOIN live USING (photo) ORDER BY photo, slice
 """
 _REFRESHED = """
 SELECT slice, photo, size, coalesce(now, version), content FROM member LEFT JOIN (
@@ -155,8 +180,7 @@ WHERE slice IN (SELECT slice FROM member JOIN recognised USING (slice, row) WHER
 ORDER BY slice, row
 """
 _PLAN = """
-COPY (
-    WITH known_truth AS (SELECT photo, arg_max(class, line) AS class FROM truth GROUP BY photo), placed AS (
+WITH known_truth AS (SELECT photo, arg_max(class, line) AS class FROM truth GROUP BY photo), placed AS (
         SELECT slice, row, photo, size, version, content, true AS known FROM member
         WHERE slice IN (SELECT slice FROM live)
         UNION ALL SELECT slice, row, photo, size, version, NULL, false FROM fresh
@@ -166,7 +190,6 @@ COPY (
     ), first AS (SELECT slice, min(photo) AS first FROM marked WHERE live GROUP BY slice)
     SELECT slice, row, photo, size, version, content, known, live, truth
     FROM marked JOIN first USING (slice) ORDER BY first, slice, row
-) TO '{path}' (FORMAT parquet, COMPRESSION zstd)
 """
 
 
@@ -177,7 +200,7 @@ def _database(store: Store) -> Iterator[Any]:
 
     folder = store.scratch_folder()
     try:
-        with duckdb.connect(str(folder / "plan.duckdb")) as connection:
+        with duckdb.connect() as connection:  # a file of its own would not do where a path holds a question mark
             connection.execute(
                 f"SET memory_limit = '{_MEMORY}'; SET threads = 2; SET temp_directory = '{_quoted(folder)}'"
             )
@@ -192,44 +215,40 @@ def _database(store: Store) -> Iterator[Any]:
 def _list(connection: Any, source: PhotoSource) -> int:
     total = 0
     photos = source.listed()
-    while batch := list(islice(photos, _BATCH)):
+    for batch in _groups(photos, _BATCH):
         _insert(connection, "listed", [vars(listed) for listed in batch])
         total += len(batch)
     return total
 
 
 def _know(connection: Any, store: Store, truth: Iterable[tuple[str, Truth]]) -> None:
+    import pyarrow as pa
+
     rows = enumerate(truth)
-    while batch := list(islice(rows, _BATCH)):
+    for batch in _groups(rows, _BATCH):
         _insert(connection, "truth", [{"line": n, "photo": photo, "class": known.index} for n, (photo, known) in batch])
-    files = store.slice_files()
-    for start in range(0, len(files), 1000):
-        _know_slices(connection, store, files[start : start + 1000])
+    for files in _groups(store.slice_files(), _FILES):
+        tables = [table for path in files if (table := _slice_table(store, path)) is not None]
+        if tables:
+            _insert_table(connection, "member", pa.concat_tables(tables))
 
 
-def _know_slices(connection: Any, store: Store, files: list[Path]) -> None:
-    """Takes in what slices are made of; one whose file is damaged is forgotten, and made again."""
-    import duckdb
-
-    statement = "INSERT INTO member SELECT slice, row, photo, size, version, content FROM read_parquet(?)"
+def _slice_table(store: Store, path: Path) -> Any:
+    """What a slice is made of; None for one whose file is damaged, which is forgotten, and made again."""
     try:
-        connection.execute(statement, [[str(path) for path in files]])
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error as error:
-        if len(files) > 1:
-            _know_slices(connection, store, files[: len(files) // 2])
-            _know_slices(connection, store, files[len(files) // 2 :])
-        elif store.is_damaged(files[0]):
-            store.forget_slice(files[0].stem)
-        else:
-            raise store.unreadable(files[0], error) from None
+        return store.read_table(path).select(["slice", "row", "photo", "size", "version", "content"])
+    except StoreError:
+        if not store.is_damaged(path):
+            raise
+        store.forget_slice(path.stem)
+        return None
 
 
 def _recognise(connection: Any, source: PhotoSource, store: Store) -> None:
     """Finds listed photos in the store: by their version, else, as after a copy of the folder, by what is in the file."""
     connection.execute(_LIVE)
-    doubtful = connection.cursor().execute(_DOUBTFUL)
+    connection.execute(_DOUBTFUL)
+    doubtful = connection.cursor().execute("SELECT * FROM doubtful")
     digest: tuple[str, str | None] = ("", None)
     settled = ""
     while rows := doubtful.fetchmany(_BATCH):
@@ -302,10 +321,19 @@ def _new_key(store: Store, photos: list[tuple[str, int]]) -> str:
 def _insert(connection: Any, table: str, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
 
-    batch = pa.Table.from_pylist(rows)
-    connection.register("batch", batch)
+    _insert_table(connection, table, pa.Table.from_pylist(rows))
+
+
+def _insert_table(connection: Any, table: str, rows: Any) -> None:
+    connection.register("batch", rows)
     connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")
     connection.unregister("batch")
+
+
+def _groups(things: Iterable[Thing], size: int) -> Iterator[list[Thing]]:
+    iterator = iter(things)
+    while group := list(islice(iterator, size)):
+        yield group
 
 
 def _quoted(value: object) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from coreproof.compare.part import Agreement, Part, joined
@@ -32,20 +34,26 @@ class Table:
 
         slices = [piece.key for piece in self.plan.slices()]
         with duckdb.connect() as connection:
-            live = f"SELECT slice, photo FROM read_parquet('{_quoted(self.plan.path)}') WHERE live"
+            live = f"SELECT slice, photo FROM read_parquet({_file(self.plan.path)}) WHERE live"
             connection.execute(f"CREATE TABLE live AS {live}")
             selects = []
             for name, key in self.agreement.keys.items():
-                files = ", ".join(f"'{_quoted(self.store.shard_path(key, piece))}'" for piece in slices)
+                files = ", ".join(_file(self.store.shard_path(key, piece)) for piece in slices)
                 selects.append(
                     f"SELECT '{_quoted(name)}' AS model, photo, skipped, probabilities::FLOAT[] AS probabilities "
-                    f"FROM read_parquet([{files}]) "
+                    f"FROM read_parquet([{files}], hive_partitioning = false) "
                     "SEMI JOIN live USING (slice, photo)"
                 )
             connection.execute(f"CREATE VIEW predictions AS {' UNION ALL '.join(selects)}")
             answer = connection.execute(sql)
             columns = [column[0] for column in answer.description]
             return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
+
+
+def _file(path: Path) -> str:
+    """A path as SQL that stands for that file alone: DuckDB takes signs in it for patterns."""
+    plain = re.sub(r"([*?[])", r"[\1]", str(path))
+    return f"'{_quoted(plain)}'"
 
 
 def _quoted(value: object) -> str:

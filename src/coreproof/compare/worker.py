@@ -77,7 +77,7 @@ class Worker:
     ) -> Iterator[Done]:
         """Carries out tasks one after the other; the next one's photos are decoded while the last one's are looked at.
 
-        Ends between two batches when ``stopped`` says so; the slice it was at is then left out. ``seen`` hears how many
+        Ends between two models when ``stopped`` says so; the slice it was at is then left out. ``seen`` hears how many
         photos a batch had.
         """
         answers = _Answers()
@@ -90,7 +90,9 @@ class Worker:
                 if not waiting or stopped():
                     return
                 task, last, futures, photos = waiting.popleft()
-                self._answer(task, photos, [future.result() for future in futures], answers)
+                self._answer(task, photos, [future.result() for future in futures], answers, stopped)
+                if stopped():
+                    return
                 seen(sum(photo.live for photo in photos))
                 if last:
                     yield _done(task, answers)
@@ -108,12 +110,21 @@ class Worker:
                 futures = [self.decoders.submit(self.decode, photo, task.models) for photo in piece]
                 yield task, start + BATCH >= len(photos), futures, piece
 
-    def _answer(self, task: Task, photos: list[Planned], decoded: list[Decoded], answers: _Answers) -> None:
+    def _answer(
+        self,
+        task: Task,
+        photos: list[Planned],
+        decoded: list[Decoded],
+        answers: _Answers,
+        stopped: Callable[[], bool],
+    ) -> None:
         answers.members += [replace(p.member, content=d.content) for p, d in zip(photos, decoded, strict=True)]
         answers.skipped += [d.skipped for d in decoded]
         answers.read += [d.read for d in decoded]
         seen = [k for k, d in enumerate(decoded) if d.skipped is None]
         for name in task.models:
+            if stopped():
+                return
             predictor = self.predictors[name]
             assert predictor.settled is not None
             rows = np.zeros((len(decoded), predictor.settled.classes), np.float32)
