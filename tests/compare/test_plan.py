@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -373,4 +376,18 @@ def test_a_full_disk_is_said_and_leaves_nothing(folder: Path, store: Store, monk
     with pytest.raises(StoreError, match="the disk is full") as caught:
         planned(folder, store)
     assert "make room and run again" in str(caught.value)
+    assert list((store.folder / ".writing").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot interrupt itself there")
+def test_an_interrupt_while_the_database_works_is_an_interrupt(
+    folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def long(connection: Any, *_: object) -> None:
+        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        connection.execute("CREATE TABLE x AS SELECT md5(range::VARCHAR) AS m FROM range(1000000000) ORDER BY m")
+
+    monkeypatch.setattr(plan_, "_cut", long)
+    with pytest.raises(KeyboardInterrupt):
+        planned(folder, store)
     assert list((store.folder / ".writing").iterdir()) == []

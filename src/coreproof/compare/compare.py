@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,7 +26,7 @@ from coreproof.compare.tally import Tally
 from coreproof.compare.variants import Workshop
 from coreproof.compare.worker import GONE, Done, Task, Worker
 from coreproof.compare.workers import decoders, on_this_machine, processors
-from coreproof.errors import LineupError, PhotoError
+from coreproof.errors import LineupError, PhotoError, StoreError
 from coreproof.run.photos import Photos, Truth, truth_lines
 
 Report = Callable[[str, int, int], None]
@@ -212,8 +212,9 @@ class _Run:
         finally:
             if isinstance(finished, Generator):
                 finished.close()
-            for name, took in seconds.items():
-                self.store.write_timing(self.keys[name], took, seen[name])
+            with suppress(StoreError):  # no reason to hide another error, as of a disk that is full
+                for name, took in seconds.items():
+                    self.store.write_timing(self.keys[name], took, seen[name])
 
     def _on_cluster(self, address: str, done: int) -> Iterator[Done]:
         from coreproof.compare.cluster import on_cluster

@@ -208,6 +208,8 @@ def _database(store: Store) -> Iterator[Any]:
             yield connection
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise store.failure(folder, error) from None
+    except RuntimeError as error:  # what DuckDB makes of Ctrl-C
+        raise (KeyboardInterrupt if str(error) == "Query interrupted" else error) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
