@@ -89,8 +89,10 @@ def stored(name: str, value: Any) -> dict[str, Any]:
         numbers = [float(v) for v in value.values()]
         return {"name": name, "kind": kind, "shape": [], "numbers": numbers, "labels": [str(k) for k in value]}
     if isinstance(value, Image.Image):
-        pixels = np.asarray(value.convert("L"))
-        return {"name": name, "kind": "gray", "shape": pixels.shape, "numbers": pixels.ravel().tolist(), "labels": []}
+        colours = value.mode == "RGB"
+        pixels = np.asarray(value if colours else value.convert("L"))
+        kind = "colours" if colours else "gray"
+        return {"name": name, "kind": kind, "shape": pixels.shape, "numbers": pixels.ravel().tolist(), "labels": []}
     array = np.asarray(value, np.float64)
     return {"name": name, "kind": "array", "shape": array.shape, "numbers": array.ravel().tolist(), "labels": []}
 
@@ -203,6 +205,21 @@ def test_a_picture_that_comes_out(prover: Path, shared_data: Path, tmp_path: Pat
     # an answer that is not there is no agreement
     for result in prove(prover, made, model, lambda outputs: {})["results"]:
         assert [t.endswith("0 values, expected 602112") for t in result["troubles"]] == [True, True]
+
+
+def test_a_picture_in_colour_that_comes_out(prover: Path, shared_data: Path, tmp_path: Path) -> None:
+    """The expected picture is replaced by a coloured one, which the device gives as BGRA."""
+    model = cp.load(shared_data / "coreml" / "packt_small_unet.mlmodel")
+    assert isinstance(model, CoreMLModel)
+    made = app(model, shared_data / "photos", tmp_path / "app", limit=1)
+    expected = next(made.folder.glob("*/Samples/*.out.png"))
+    colours = np.random.default_rng(0).integers(0, 256, (448, 448, 3), dtype=np.uint8)
+    Image.fromarray(colours).save(expected)
+    swapped = int(np.abs(colours - colours[..., ::-1].astype(int)).max())
+    for order, largest in ((slice(None), 0), (slice(None, None, -1), swapped)):
+        answer = Image.fromarray(np.ascontiguousarray(colours[..., order]))
+        shown = prove(prover, made, model, lambda outputs, answer=answer: {"output": answer})  # type: ignore[misc]
+        assert [r["largest"] for r in shown["results"]] == [largest] * 3
 
 
 def test_arrays_in_and_out(prover: Path, tmp_path: Path) -> None:

@@ -119,6 +119,14 @@ public final class MLModel {
                 buffer.memory.storeBytes(of: UInt8(number), toByteOffset: place, as: UInt8.self)
             }
             return MLFeatureValue(pixelBuffer: buffer)
+        case "colours":
+            let buffer = CVPixelBuffer(output.shape[1], output.shape[0], kCVPixelFormatType_32BGRA)
+            for (i, number) in output.numbers.enumerated() {
+                let (place, channel) = (i / 3, i % 3)
+                let row = place / buffer.width * buffer.stride
+                buffer.memory.storeBytes(of: UInt8(number), toByteOffset: row + place % buffer.width * 4 + 2 - channel, as: UInt8.self)
+            }
+            return MLFeatureValue(pixelBuffer: buffer)
         default:
             let array = MLMultiArray(output.shape, .float32, padding: 5)
             let inner = output.shape.last ?? 1

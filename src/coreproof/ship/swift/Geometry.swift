@@ -39,35 +39,44 @@ struct Stored {
     /// Turned upright as the EXIF tag (1-8) says: 2 and 4 are mirrored, 3 is upside down, 5 to 8 lie on their side.
     func upright(exif: Int) -> Raster {
         let (w, h) = exif >= 5 ? (height, width) : (width, height)
-        let (right, bottom) = (width - 1, height - 1)
-        var out = [UInt8](repeating: 0, count: w * h * Raster.channels)
+        // the way to the pixel on the right and to the one below is the same everywhere
+        let origin = place(0, 0, exif)
+        let (across, down) = ((place(1, 0, exif) - origin) * bytes, (place(0, 1, exif) - origin) * bytes)
         let second = bytes > 1 ? 1 : 0
+        var out = [UInt8](repeating: 0, count: w * h * Raster.channels)
         pixels.withUnsafeBufferPointer { from in
             out.withUnsafeMutableBufferPointer { to in
-                var next = 0
-                for y in 0..<h {
-                    for x in 0..<w {
-                        let column, row: Int
-                        switch exif {
-                        case 2: (column, row) = (right - x, y)
-                        case 3: (column, row) = (right - x, bottom - y)
-                        case 4: (column, row) = (x, bottom - y)
-                        case 5: (column, row) = (y, x)
-                        case 6: (column, row) = (y, bottom - x)
-                        case 7: (column, row) = (right - y, bottom - x)
-                        case 8: (column, row) = (right - y, x)
-                        default: (column, row) = (x, y)
-                        }
-                        let at = (row * width + column) * bytes
+                var (y, next) = (0, 0)
+                while y < h {
+                    var (x, at) = (0, origin * bytes + y &* down)
+                    while x < w {
                         to[next] = from[at]
-                        to[next + 1] = from[at + second]
-                        to[next + 2] = from[at + 2 * second]
-                        next += Raster.channels
+                        to[next &+ 1] = from[at &+ second]
+                        to[next &+ 2] = from[at &+ 2 &* second]
+                        (x, at, next) = (x &+ 1, at &+ across, next &+ Raster.channels)
                     }
+                    y &+= 1
                 }
             }
         }
         return Raster(width: w, height: h, pixels: out)
+    }
+
+    /// Which stored pixel stands at (x, y) of the upright picture.
+    private func place(_ x: Int, _ y: Int, _ exif: Int) -> Int {
+        let (right, bottom) = (width - 1, height - 1)
+        let column, row: Int
+        switch exif {
+        case 2: (column, row) = (right - x, y)
+        case 3: (column, row) = (right - x, bottom - y)
+        case 4: (column, row) = (x, bottom - y)
+        case 5: (column, row) = (y, x)
+        case 6: (column, row) = (y, bottom - x)
+        case 7: (column, row) = (right - y, bottom - x)
+        case 8: (column, row) = (right - y, x)
+        default: (column, row) = (x, y)
+        }
+        return row * width + column
     }
 }
 

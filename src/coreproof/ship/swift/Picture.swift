@@ -66,11 +66,16 @@ enum Picture {
         let (width, height) = (CVPixelBufferGetWidth(buffer), CVPixelBufferGetHeight(buffer))
         var pixels = [UInt8](repeating: 0, count: width * height * Raster.channels)
         let read: Void? = reading(buffer) { base, stride in
-            for y in 0..<height {
-                for x in 0..<width {
-                    let from = y * stride + (gray ? x : 4 * x)
-                    let to = (y * width + x) * Raster.channels
-                    for c in 0..<Raster.channels { pixels[to + c] = base[gray ? from : from + 2 - c] }
+            pixels.withUnsafeMutableBufferPointer { out in
+                let (step, red, green) = gray ? (1, 0, 0) : (4, 2, 1)
+                var (y, next) = (0, 0)
+                while y < height {
+                    var (x, from) = (0, base + y &* stride)
+                    while x < width {
+                        (out[next], out[next &+ 1], out[next &+ 2]) = (from[red], from[green], from[0])
+                        (x, from, next) = (x &+ 1, from + step, next &+ Raster.channels)
+                    }
+                    y = y &+ 1
                 }
             }
         }

@@ -117,25 +117,13 @@ struct Resampler {
         return Coefficients(first: first, weights: weights)
     }
 
-    private static func clip(_ sum: Int32) -> UInt8 {
-        UInt8(max(0, min(255, sum >> precision)))
-    }
-
     private func horizontal(_ raster: Raster, width: Int) -> Raster {
         let plan = coefficients(from: raster.width, to: width)
         var out = [UInt8](repeating: 0, count: width * raster.height * Raster.channels)
-        for y in 0..<raster.height {
-            let line = y * raster.width
-            for x in 0..<width {
-                let (first, weights) = (plan.first[x], plan.weights[x])
-                for c in 0..<Raster.channels {
-                    var sum: Int32 = 1 << (Resampler.precision - 1)
-                    for (k, weight) in weights.enumerated() {
-                        sum &+= Int32(raster.pixels[(line + first + k) * Raster.channels + c]) &* weight
-                    }
-                    out[(y * width + x) * Raster.channels + c] = Resampler.clip(sum)
-                }
-            }
+        for x in 0..<width {
+            pass(plan.weights[x], from: plan.first[x] * Raster.channels, step: Raster.channels, in: raster.pixels,
+                 to: x * Raster.channels, of: &out, lines: raster.height, count: Raster.channels,
+                 line: raster.width * Raster.channels, target: width * Raster.channels)
         }
         return Raster(width: width, height: raster.height, pixels: out)
     }
@@ -145,15 +133,40 @@ struct Resampler {
         let line = raster.width * Raster.channels
         var out = [UInt8](repeating: 0, count: height * line)
         for y in 0..<height {
-            let (first, weights) = (plan.first[y], plan.weights[y])
-            for i in 0..<line {
-                var sum: Int32 = 1 << (Resampler.precision - 1)
-                for (k, weight) in weights.enumerated() {
-                    sum &+= Int32(raster.pixels[(first + k) * line + i]) &* weight
-                }
-                out[y * line + i] = Resampler.clip(sum)
-            }
+            pass(plan.weights[y], from: plan.first[y] * line, step: line, in: raster.pixels,
+                 to: y * line, of: &out, lines: 1, count: line, line: 0, target: 0)
         }
         return Raster(width: raster.width, height: height, pixels: out)
+    }
+
+    /// Weighted sums over ``lines`` lines of ``count`` places. Plain loops over plain memory: a playground is built without
+    /// optimisation, and a photo has twelve million pixels.
+    private func pass(_ weights: [Int32], from: Int, step: Int, in source: [UInt8], to: Int, of out: inout [UInt8],
+                      lines: Int, count: Int, line: Int, target: Int) {
+        let (taps, bits) = (weights.count, Resampler.precision)
+        let half: Int32 = 1 << (bits - 1)
+        source.withUnsafeBufferPointer { source in
+            out.withUnsafeMutableBufferPointer { out in
+                weights.withUnsafeBufferPointer { weights in
+                    var y = 0
+                    while y < lines {
+                        var i = 0
+                        while i < count {
+                            var sum = half
+                            var (k, at) = (0, from &+ y &* line &+ i)
+                            while k < taps {
+                                sum = sum &+ Int32(truncatingIfNeeded: source[at]) &* weights[k]
+                                k = k &+ 1
+                                at = at &+ step
+                            }
+                            let level = sum >> bits
+                            out[to &+ y &* target &+ i] = level < 0 ? 0 : level > 255 ? 255 : UInt8(truncatingIfNeeded: level)
+                            i = i &+ 1
+                        }
+                        y = y &+ 1
+                    }
+                }
+            }
+        }
     }
 }
