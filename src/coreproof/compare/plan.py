@@ -30,7 +30,6 @@ LARGEST_SLICE = 256
 
 _BATCH = 50_000
 _FILES = 256
-_COLUMNS = ("slice", "row", "photo", "size", "version", "content", "known", "live", "truth")
 _MEMORY = "256MB"
 _SAYS_ALIVE = 600
 
@@ -127,27 +126,18 @@ def _written(connection: Any, folder: Path) -> Plan:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = folder / "plan.parquet"
-    kinds = (
-        pa.string(),
-        pa.int32(),
-        pa.string(),
-        pa.int64(),
-        pa.string(),
-        pa.string(),
-        pa.bool_(),
-        pa.bool_(),
-        pa.int32(),
+    text, number, flag = pa.string(), pa.int32(), pa.bool_()
+    schema = pa.schema(
+        {"slice": text, "row": number, "photo": text, "size": pa.int64(), "version": text, "content": text}
+        | {"known": flag, "live": flag, "truth": number}
     )
-    schema = pa.schema(list(zip(_COLUMNS, kinds, strict=True)))
+    path = folder / "plan.parquet"
     try:
         result = connection.execute(_PLAN)
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             while rows := result.fetchmany(_BATCH):
-                columns = zip(*rows, strict=True)
-                writer.write_table(
-                    pa.Table.from_arrays([pa.array(c, k) for c, k in zip(columns, kinds, strict=True)], schema=schema)
-                )
+                columns = zip(schema, zip(*rows, strict=True), strict=True)
+                writer.write_table(pa.Table.from_arrays([pa.array(c, f.type) for f, c in columns], schema=schema))
         return Plan(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
