@@ -58,7 +58,7 @@ def build_plan(
             "engine": running.engine,
             "kind": kind,
             "picture": _picture(model, feature, seen, feeding) if photos else None,
-            "values": [] if photos else [_value(f, known.entries[0]) for f in _taken(model, known.entries[0])],
+            "values": [] if photos else [_value(f) for f in _taken(model, known.entries[0])],
             "boxes": None,
             **_outputs(running, known.outputs[0]),
             **_classes(running, known.outputs[0], kind, labels),
@@ -79,7 +79,7 @@ def _taken(model: CoreMLModel, entry: Mapping[str, Any]) -> list[Feature]:
     return [f for f in model.signature.inputs if f.name in entry["inputs"]]
 
 
-def _value(feature: Feature, entry: Mapping[str, Any]) -> dict[str, Any]:
+def _value(feature: Feature) -> dict[str, Any]:
     return {"name": feature.name, "kind": feature.kind, "dtype": feature.dtype or "float32"}
 
 
