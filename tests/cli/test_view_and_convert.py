@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
+import onnx
 import pytest
 
 from coreproof.model.load import load
@@ -22,24 +28,74 @@ def net(tmp_path: Path) -> Path:
     return OnnxModel(conv_relu_onnx(batch="batch"), name="net").save(tmp_path / "net.onnx")
 
 
-def test_view_gives_netron_the_file_inside_a_package(
-    coreproof: Run, net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What the browser would have got from each address that was opened: the page, then the model file."""
     netron = pytest.importorskip("netron", reason="Netron is not installed")
+    bodies: list[str] = []
+
+    def look(address: str) -> bool:
+        direct = build_opener(ProxyHandler({}))
+        with direct.open(address) as page:
+            bodies.extend([page.headers["Content-Security-Policy"], page.read().decode()])
+        file = re.search('name="file" content="([^"]*)"', bodies[1])
+        assert file is not None
+        with direct.open(address + file[1]) as data:
+            bodies.append(data.read().hex())
+        with pytest.raises(HTTPError) as error:
+            direct.open(address + "/no-such-file")
+        assert error.value.code == 404
+        error.value.close()
+        return True
+
+    monkeypatch.setattr("webbrowser.open", look)
+    monkeypatch.setattr(netron, "wait", netron.stop)
+    yield bodies
+    netron.stop()
+
+
+def test_view_serves_the_file_inside_a_package_and_reaches_nothing_else(
+    coreproof: Run, net: Path, tmp_path: Path, seen: list[str]
+) -> None:
     package = tmp_path / "net.mlpackage"
     assert coreproof("convert", net, package).code == 0
-    asked: list[str] = []
+    ran = coreproof("view", package, "--port", "0")
+    assert ran.code == 0, ran.err
+    policy, page, data = seen
+    assert "connect-src 'self'" in policy
+    assert "'cookie'" in page
+    assert "data-layer" not in page
+    assert bytes.fromhex(data) == next(package.rglob("*.mlmodel")).read_bytes()
 
-    def start(file: str | None = None, address: object = None, browse: bool = True) -> tuple[str, int]:
-        asked.append(str(file))
-        return "localhost", 8080
 
-    monkeypatch.setattr(netron, "start", start)
-    monkeypatch.setattr(netron, "wait", lambda: None)
-    ran = coreproof("view", package, "--no-browse")
-    assert ran.code == 0
-    assert asked[0].endswith("model.mlmodel")
-    assert "http://localhost:8080" in ran.out
+def test_view_goes_to_a_layer_by_its_name_or_by_what_it_makes(coreproof: Run, net: Path, seen: list[str]) -> None:
+    node = load(net).graph.nodes[0]
+    for wanted in (node.name, node.outputs[0]):
+        seen.clear()
+        ran = coreproof("view", net, "--layer", wanted, "--port", "0")
+        assert ran.code == 0, ran.err
+        assert f"const wanted = {json.dumps([node.name, *node.outputs])};" in seen[1]
+
+
+def test_view_lets_no_name_end_the_script(coreproof: Run, net: Path, tmp_path: Path, seen: list[str]) -> None:
+    name = "</script><script>alert(1)//"
+    proto = onnx.load(str(net))
+    proto.graph.node[0].name = name
+    onnx.save(proto, str(tmp_path / "odd.onnx"))
+    ran = coreproof("view", tmp_path / "odd.onnx", "--layer", name, "--port", "0")
+    assert ran.code == 0, ran.err
+    assert name not in seen[1]
+    assert "\\u003c/script>" in seen[1]
+
+
+def test_view_says_that_a_port_is_taken(coreproof: Run, net: Path) -> None:
+    pytest.importorskip("netron", reason="Netron is not installed")
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        ran = coreproof("view", net, "--no-browse", "--port", str(taken.getsockname()[1]))
+    assert ran.code == 2
+    assert "--port 0" in ran.err
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".mlmodel", ".mlpackage"])
@@ -63,7 +119,7 @@ def test_view_opens_a_layer_and_what_surrounds_it(
 
     monkeypatch.setattr(netron, "start", start)
     monkeypatch.setattr(netron, "wait", lambda: None)
-    ran = coreproof("view", whole, "--layer", layer.name, "--around", "2", "--no-browse")
+    ran = coreproof("view", whole, "--layer", layer.name, "--around", "2", "--no-browse", "--port", "0")
     assert ran.code == 0, ran.err
     assert layer.operator in seen[0]
     assert 3 <= len(seen[0]) < len(layers) / 2

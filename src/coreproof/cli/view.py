@@ -1,23 +1,27 @@
-"""``coreproof view``: the model's graph in Netron, whole or around one layer."""
+"""``coreproof view``: the model's graph in Netron, whole, at a layer, or around one."""
 
 from __future__ import annotations
 
+import logging
+import webbrowser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
-from coreproof.errors import MissingDependencyError, UnreadableModelError
+from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError
 
 
 def command(
     model: Annotated[Path, typer.Argument(help="A model file that Netron can read.", show_default=False)],
     layer: Annotated[
-        str | None, typer.Option(help="Open the model at this layer, with what surrounds it.", show_default=False)
+        str | None, typer.Option(help="Go to this layer, or to the one that makes this value.", show_default=False)
     ] = None,
-    around: Annotated[int, typer.Option(min=1, help="How many layers before and behind it.")] = 3,
-    port: Annotated[int, typer.Option(help="Port of the local server.")] = 8080,
+    around: Annotated[
+        int | None, typer.Option(min=1, help="Show only so many layers before and behind it.", show_default=False)
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the local server; 0 takes a free one.")] = 8080,
     browse: Annotated[bool, typer.Option(help="Open the browser.")] = True,
 ) -> None:
     """Open a model in Netron, on this machine; stop with Ctrl-C."""
@@ -27,16 +31,48 @@ def command(
         raise MissingDependencyError("Netron is not installed", fix="pip install 'coreproof[view]'") from None
     if not model.exists():
         raise UnreadableModelError("there is no such model", where=str(model))
+    if around is not None and layer is None:
+        raise InputError("around which layer?", fix="say --layer NAME as well")
+    names = [] if layer is None else _names(model, layer)
     with TemporaryDirectory(prefix="coreproof-") as scratch:
-        shown = model if layer is None else _cut(model, layer, around, Path(scratch))
+        shown = model if around is None else _cut(model, names[0], around, Path(scratch))
         if shown.is_dir():
             from coreproof.model.coreml import package_spec
 
             shown = package_spec(shown)  # Netron's server reads a file; it finds the weights beside it
-        host, chosen = netron.start(str(shown), ("localhost", port), browse=browse)
-        what = model.name if layer is None else f"{layer} of {model.name} and {around} layers on either side"
-        typer.echo(f"Netron shows {what} at http://{host}:{chosen}; stop with Ctrl-C")
+        logging.getLogger().addHandler(logging.NullHandler())  # or Netron logs an address that is not the one to open
+        host, behind = netron.start(str(shown), ("localhost", 0), browse=False)
+        try:
+            from coreproof.cli.netron_at import serve_at
+
+            address = serve_at(f"http://{host}:{behind}", names, host, port)
+        except OSError as error:
+            netron.stop()
+            raise InputError(
+                f"port {port}: {error.strerror}", fix="say another one, or let one be chosen: --port 0"
+            ) from None
+        if browse:
+            webbrowser.open(address)
+        what = model.name if layer is None else f"{layer} of {model.name}"
+        typer.echo(f"Netron shows {what} at {address}; stop with Ctrl-C")
         netron.wait()
+
+
+def _names(model: Path, layer: str) -> list[str]:
+    """What Netron may call a layer: its name and those of its values."""
+    from coreproof.model.load import load
+
+    graph = load(model).graph
+    node = next((n for n in graph.nodes if n.name == layer), None) or graph.producer(layer)
+    if node is None:
+        from difflib import get_close_matches
+
+        known = [name for n in graph.nodes for name in (n.name, *n.outputs)]
+        near = get_close_matches(layer, known, 3, cutoff=0.4) or [n.name for n in graph.nodes[:3]]
+        raise InputError(
+            f"the model has no layer {layer}", where=str(model), fix=f"did you mean {', '.join(dict.fromkeys(near))}?"
+        )
+    return [node.name, *node.outputs]
 
 
 def _cut(path: Path, layer: str, steps: int, folder: Path) -> Path:
