@@ -154,7 +154,7 @@ class Trial:
         self.expect(not scratch.is_dir() or not any(scratch.iterdir()), "half-written files are left in .writing")
 
     def phase(self, models: int) -> str:
-        """What the run was at, as its store shows."""
+        """The furthest that this run or the ones before it came, as store and page show."""
         groups = Counter(name.split("/")[0] for name in self.files())
         shards = sum(count for name, count in groups.items() if name not in ("slices", "models", "agreement"))
         if (self.out / "comparison.json").is_file():
@@ -193,7 +193,7 @@ def kill_often(trial: Trial, whole: Trial, kills: int, seconds: float, rng: rand
                     "after_seconds": round(moments.pop(0), 2),
                     "store": stores,
                     "resumed": not first,
-                    "at": trial.phase(models),
+                    "store_held": trial.phase(models),
                     "files": len(before),
                 }
             )
@@ -339,7 +339,7 @@ def main() -> None:
         "undisturbed_seconds": round(seconds, 1),
         "kills": len(records),
         "resumed": sum(record["resumed"] for record in records),
-        "killed_while": dict(Counter(record["at"] for record in records)),
+        "store_held": dict(Counter(record["store_held"] for record in records)),
         "changing_photos": changes,
         "wrong": wrong,
         "moments": records,

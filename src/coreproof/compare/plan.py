@@ -30,6 +30,8 @@ LARGEST_SLICE = 256
 
 _BATCH = 50_000
 _FILES = 256
+_PART = 200_000
+"""Photos that are joined at a time."""
 _MEMORY = "256MB"
 _SAYS_ALIVE = 600
 
@@ -133,6 +135,9 @@ def _written(connection: Any, folder: Path) -> Plan:
     )
     path = folder / "plan.parquet"
     try:
+        connection.execute("INSERT INTO used SELECT DISTINCT slice FROM live")
+        for statement in _parts(connection, _PLACED):
+            connection.execute(statement)
         result = connection.execute(_PLAN)
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             while rows := result.fetchmany(_BATCH):
@@ -149,37 +154,50 @@ CREATE TABLE listed (photo VARCHAR, size BIGINT, version VARCHAR);
 CREATE TABLE truth (line BIGINT, photo VARCHAR, class INTEGER);
 CREATE TABLE member (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR, content VARCHAR);
 CREATE TABLE live (photo VARCHAR, slice VARCHAR, row INTEGER);
-CREATE TABLE doubtful (photo VARCHAR, slice VARCHAR, row INTEGER, content VARCHAR);
-CREATE TABLE recognised (photo VARCHAR, slice VARCHAR, row INTEGER);
+CREATE TABLE doubtful (photo VARCHAR, slice VARCHAR, row INTEGER, content VARCHAR, now VARCHAR);
+CREATE TABLE recognised (slice VARCHAR, row INTEGER, now VARCHAR);
+CREATE TABLE stale (slice VARCHAR);
+CREATE TABLE rest (photo VARCHAR, size BIGINT, version VARCHAR);
 CREATE TABLE fresh (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR);
+CREATE TABLE used (slice VARCHAR);
+CREATE TABLE placed (
+    slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR, content VARCHAR,
+    known BOOLEAN, live BOOLEAN, truth INTEGER
+);
 """
+# Each of these joins one part of the photos: DuckDB gives up where a join of all of them does not fit its memory.
 # A photo may stand in two slices: edited, and then put back. The first one that holds it as it is now counts.
-_LIVE = """
+_PART_OF = "(SELECT * FROM {table} WHERE hash(photo) % {{parts}} = {{part}}) AS {table}"
+_MEMBER, _LISTED, _LIVING, _TOLD, _FRESH = (
+    _PART_OF.format(table=table) for table in ("member", "listed", "live", "truth", "fresh")
+)
+_LIVE = f"""
 INSERT INTO live SELECT photo, min(slice), arg_min(row, slice)
-FROM member JOIN listed USING (photo, size, version) WHERE content IS NOT NULL GROUP BY photo
+FROM {_MEMBER} JOIN {_LISTED} USING (photo, size, version) WHERE content IS NOT NULL GROUP BY photo
 """
-_DOUBTFUL = """
-INSERT INTO doubtful SELECT photo, slice, row, content FROM member JOIN listed USING (photo, size)
-ANTI JOIN live USING (photo) ORDER BY photo, slice
+_DOUBTFUL = f"""
+INSERT INTO doubtful SELECT photo, slice, row, content, listed.version FROM {_MEMBER} JOIN {_LISTED} USING (photo, size)
+ANTI JOIN {_LIVING} USING (photo) ORDER BY photo, slice
 """
 _REFRESHED = """
-SELECT slice, photo, size, coalesce(now, version), content FROM member LEFT JOIN (
-    SELECT slice, row, listed.version AS now FROM recognised JOIN listed USING (photo)
-) USING (slice, row)
-WHERE slice IN (SELECT slice FROM member JOIN recognised USING (slice, row) WHERE content IS NOT NULL)
-ORDER BY slice, row
+SELECT slice, photo, size, coalesce(now, version), content
+FROM (SELECT * FROM member WHERE hash(slice) % {parts} = {part} AND slice IN (SELECT slice FROM stale))
+LEFT JOIN (SELECT * FROM recognised WHERE hash(slice) % {parts} = {part}) USING (slice, row) ORDER BY slice, row
+"""
+_REST = f"INSERT INTO rest SELECT photo, size, version FROM {_LISTED} ANTI JOIN {_LIVING} USING (photo)"
+_PLACED = f"""
+INSERT INTO placed
+WITH known_truth AS (SELECT photo, arg_max(class, line) AS class FROM {_TOLD} GROUP BY photo), every AS (
+    SELECT slice, row, photo, size, version, content, true AS known FROM {_MEMBER}
+    WHERE slice IN (SELECT slice FROM used)
+    UNION ALL SELECT slice, row, photo, size, version, NULL, false FROM {_FRESH}
+)
+SELECT slice, row, photo, size, version, content, known, live.photo IS NOT NULL OR NOT known, coalesce(class, -1)
+FROM every LEFT JOIN {_LIVING} USING (photo, slice, row) LEFT JOIN known_truth USING (photo)
 """
 _PLAN = """
-WITH known_truth AS (SELECT photo, arg_max(class, line) AS class FROM truth GROUP BY photo), placed AS (
-        SELECT slice, row, photo, size, version, content, true AS known FROM member
-        WHERE slice IN (SELECT slice FROM live)
-        UNION ALL SELECT slice, row, photo, size, version, NULL, false FROM fresh
-    ), marked AS (
-        SELECT placed.*, live.photo IS NOT NULL OR NOT known AS live, coalesce(class, -1) AS truth
-        FROM placed LEFT JOIN live USING (photo, slice, row) LEFT JOIN known_truth USING (photo)
-    ), first AS (SELECT slice, min(photo) AS first FROM marked WHERE live GROUP BY slice)
-    SELECT slice, row, photo, size, version, content, known, live, truth
-    FROM marked JOIN first USING (slice) ORDER BY first, slice, row
+SELECT placed.* FROM placed JOIN (SELECT slice, min(photo) AS first FROM placed WHERE live GROUP BY slice) USING (slice)
+ORDER BY first, slice, row
 """
 
 
@@ -236,34 +254,47 @@ def _slice_table(store: Store, path: Path) -> Any:
         return None
 
 
+def _parts(connection: Any, statement: str) -> Iterator[str]:
+    """A statement for one part of the photos after the other."""
+    largest = connection.execute(
+        "SELECT greatest((SELECT count(*) FROM listed), (SELECT count(*) FROM member), (SELECT count(*) FROM truth))"
+    ).fetchone()[0]
+    parts = -(-largest // _PART)
+    return (statement.format(parts=parts, part=part) for part in range(parts))
+
+
 def _recognise(connection: Any, source: PhotoSource, store: Store) -> None:
     """Finds listed photos in the store: by their version, else, as after a copy of the folder, by what is in the file."""
-    connection.execute(_LIVE)
-    connection.execute(_DOUBTFUL)
+    for statement in (*_parts(connection, _LIVE), *_parts(connection, _DOUBTFUL)):
+        connection.execute(statement)
     doubtful = connection.cursor().execute("SELECT * FROM doubtful")
     digest: tuple[str, str | None] = ("", None)
     settled = ""
     while rows := doubtful.fetchmany(_BATCH):
         same = []
-        for photo, slice_key, row, content in rows:
+        for photo, slice_key, row, content, now in rows:
             if photo == settled:
                 continue
             if digest[0] != photo:
                 digest = (photo, _digest(source, photo))
             if digest[1] == content:
                 settled = photo
-                same.append({"photo": photo, "slice": slice_key, "row": row})
+                same.append(
+                    {"photo": photo, "slice": slice_key, "row": row, "now": now, "readable": content is not None}
+                )
         if same:
-            _insert(connection, "live", same)
-            _insert(connection, "recognised", same)
+            _insert(connection, "live", same, "photo, slice, row")
+            _insert(connection, "recognised", same, "slice, row, now")
+            _insert(connection, "stale", [{"slice": row["slice"]} for row in same if row["readable"]], "DISTINCT slice")
     _refresh(connection, store)
 
 
 def _refresh(connection: Any, store: Store) -> None:
     """Keeps the versions under which photos are listed now, so that the next run need not read them."""
-    rows = connection.cursor().execute(_REFRESHED)
-    for key, members in groupby(_fetched(rows), key=lambda row: row[0]):
-        store.write_slice(key, [Member(*member[1:]) for member in members])
+    for statement in _parts(connection, _REFRESHED):
+        rows = connection.cursor().execute(statement)
+        for key, members in groupby(_fetched(rows), key=lambda row: row[0]):
+            store.write_slice(key, [Member(*member[1:]) for member in members])
 
 
 def _fetched(result: Any) -> Iterator[tuple[Any, ...]]:
@@ -287,9 +318,9 @@ def _digest(source: PhotoSource, photo: str) -> str | None:
 
 def _cut(connection: Any, store: Store, size: int) -> None:
     """Puts the photos that no slice holds into new ones, by name."""
-    rest = connection.cursor().execute(
-        "SELECT photo, size, version FROM listed ANTI JOIN live USING (photo) ORDER BY photo"
-    )
+    for statement in _parts(connection, _REST):
+        connection.execute(statement)
+    rest = connection.cursor().execute("SELECT photo, size, version FROM rest ORDER BY photo")
     rows: list[dict[str, Any]] = []
     while photos := rest.fetchmany(size):
         key = _new_key(store, [(photo, length) for photo, length, _ in photos])
@@ -310,15 +341,16 @@ def _new_key(store: Store, photos: list[tuple[str, int]]) -> str:
     return next(key for key in keys if not store.has_slice(key))
 
 
-def _insert(connection: Any, table: str, rows: list[dict[str, Any]]) -> None:
+def _insert(connection: Any, table: str, rows: list[dict[str, Any]], columns: str = "*") -> None:
     import pyarrow as pa
 
-    _insert_table(connection, table, pa.Table.from_pylist(rows))
+    if rows:
+        _insert_table(connection, table, pa.Table.from_pylist(rows), columns)
 
 
-def _insert_table(connection: Any, table: str, rows: Any) -> None:
+def _insert_table(connection: Any, table: str, rows: Any, columns: str = "*") -> None:
     connection.register("batch", rows)
-    connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM batch")
+    connection.execute(f"INSERT INTO {table} BY NAME SELECT {columns} FROM batch")
     connection.unregister("batch")
 
 
