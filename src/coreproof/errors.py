@@ -17,6 +17,7 @@ CoreproofError
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class CoreproofError(Exception):
@@ -42,6 +43,10 @@ class CoreproofError(Exception):
         self.fix = fix
         super().__init__(self._message())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes whole, whatever their class takes."""
+        return _restored, (type(self), self.args, vars(self))
+
     def _message(self) -> str:
         lines = [self.problem]
         for label, part in (
@@ -53,6 +58,13 @@ class CoreproofError(Exception):
             if part is not None:
                 lines.append(f"  {label}: {part}")
         return "\n".join(lines)
+
+
+def _restored(kind: type[CoreproofError], arguments: tuple[Any, ...], parts: dict[str, Any]) -> CoreproofError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    vars(error).update(parts)
+    return error
 
 
 class UnreadableModelError(CoreproofError):

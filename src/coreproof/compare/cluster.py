@@ -1,17 +1,26 @@
-"""on_cluster: the same slices, carried out by a Ray cluster; what a lost machine was at is done again by another."""
+"""on_cluster: the same slices, carried out by a Ray cluster; what a lost worker was at is done again by another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+import logging
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
+import coreproof
 from coreproof.compare.lineup import Lineup
 from coreproof.compare.predictor import Predictor, Settled
 from coreproof.compare.source import PhotoSource
 from coreproof.compare.variants import Workshop
 from coreproof.compare.worker import Done, Task, Worker
-from coreproof.compare.workers import decoders
-from coreproof.errors import MissingDependencyError
+from coreproof.compare.workers import decoders, processors
+from coreproof.errors import CoreproofError, LineupError, MissingDependencyError, RunError
+
+_WINDOW = 1024
+"""Slices that the cluster knows of at a time: what waits takes no memory."""
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DEDUP_LOGS": "0"}
 
 
 def on_cluster(
@@ -20,49 +29,115 @@ def on_cluster(
     source: PhotoSource,
     settled: Mapping[str, Settled],
     tasks: Iterable[Task],
-    workers: int,
+    workers: int | None,
     seen: Callable[[int], None],
 ) -> Generator[Done, None, None]:
-    """Carries out tasks with ``workers`` actors, in the order in which they get done.
+    """Carries out tasks with ``workers`` Ray actors (None: one a processor), in the order in which they get done.
 
     ``address``: of a running cluster ("auto" finds it), or "local" for one on this machine. Photos and model files must be
-    reachable from every machine under the same path or address; the store is written here alone.
-    Raises MissingDependencyError, and what a worker raises.
+    reachable from every machine under the same path or address; the store is written here alone. ``seen`` hears how many
+    photos each slice had. Raises MissingDependencyError, LineupError for models that cannot be sent, RunError where there is
+    no cluster, and what a worker raises.
     """
     try:
         import ray
     except ImportError:
         raise MissingDependencyError("Ray is not installed", fix="pip install 'coreproof[ray]'") from None
-    if not ray.is_initialized():
-        ray.init(address=None if address == "local" else address, log_to_driver=False)
-    items = ray.data.from_items([{"task": task} for task in tasks])
-    answered = items.map_batches(
-        Answering,
-        fn_constructor_kwargs={"lineup": lineup, "source": source, "settled": dict(settled)},
-        batch_size=1,
-        concurrency=workers,
-        num_cpus=1,
-    )
-    for row in answered.iter_rows():
-        done: Done = row["done"]
-        seen(sum(photo.live for photo in done.task.slice.photos))
-        yield done
+    _require_portable(ray, lineup, source)
+    with _connected(ray, address, workers):
+        actors = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        made = {"lineup": lineup, "source": source, "settled": dict(settled), "version": coreproof.__version__}
+        waiting = iter(tasks)
+        while window := list(islice(waiting, _WINDOW)):
+            answered = ray.data.from_items([{"task": task} for task in window]).map_batches(
+                Answering,
+                fn_constructor_kwargs=made,
+                batch_size=1,
+                num_cpus=1,
+                compute=ray.data.ActorPoolStrategy(size=min(actors, len(window))),
+            )
+            for row in answered.iter_rows():
+                done = row["done"]
+                if isinstance(done, CoreproofError):
+                    raise done
+                seen(sum(photo.live for photo in done.task.slice.photos))
+                yield done
 
 
 class Answering:
     """A worker as Ray keeps it: its models are made once, when it first hears of one."""
 
-    def __init__(self, lineup: Lineup, source: PhotoSource, settled: Mapping[str, Settled]) -> None:
+    def __init__(self, lineup: Lineup, source: PhotoSource, settled: Mapping[str, Settled], version: str) -> None:
+        self.version = version
         self.workshop = Workshop(lineup)
         self.settled = settled
-        self.pool = decoders(1)
-        self.worker = Worker({}, source, self.pool)
+        self.worker = Worker({}, source, decoders(1))
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Done]]:
-        tasks: list[Task] = list(batch["task"])
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Done | CoreproofError]]:
+        """What each task came to; an error of ours is an answer too: of what is raised here, Ray keeps the text alone."""
+        try:
+            return {"done": list(self._done(list(batch["task"])))}
+        except CoreproofError as error:
+            return {"done": [error]}
+
+    def _done(self, tasks: list[Task]) -> Iterator[Done]:
+        if self.version != coreproof.__version__:
+            raise RunError("a worker has another coreproof", expected=self.version, found=coreproof.__version__)
         for name in {name for task in tasks for name in task.models} - set(self.worker.predictors):
             lineup = self.workshop.lineup
             predictor = Predictor(lineup.entry(name), self.workshop.model(name), lineup.feeding(name))
             predictor.settled = self.settled[name]
             self.worker.predictors = {**self.worker.predictors, name: predictor}
-        return {"done": list(self.worker.run(tasks))}
+        return self.worker.run(tasks)
+
+
+@contextmanager
+def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
+    """The cluster at an address; one that was started for this is ended with it."""
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    here: dict[str, Any] = {"num_cpus": workers or processors(), "include_dashboard": False}
+    there = here if address == "local" else {"address": address}
+    try:
+        with _native_messages_off():
+            ray.init(**there, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise RunError(
+            "there is no Ray cluster at this address",
+            where=address,
+            found=str(error).splitlines()[0],
+            fix='start one with `ray start --head`, or say "local"',
+        ) from None
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _native_messages_off() -> Iterator[None]:
+    """What Ray's own native code writes to standard error, past Python's, would tear the progress display."""
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _require_portable(ray: Any, lineup: Lineup, source: PhotoSource) -> None:
+    try:
+        ray.cloudpickle.dumps((lineup, source))
+    except Exception as error:  # whatever an object's own __reduce__ raises
+        raise LineupError(
+            "the models of this line-up cannot be sent to other machines",
+            found=f"{type(error).__name__}: {error}".splitlines()[0],
+            fix="give them as files that every machine reaches",
+        ) from None

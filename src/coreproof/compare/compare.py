@@ -19,7 +19,7 @@ from coreproof.compare.lineup import Lineup, lineup_of, load_lineup, with_device
 from coreproof.compare.part import Agreement, Part
 from coreproof.compare.plan import Plan, Slice, is_back, make_plan
 from coreproof.compare.predictor import Predictor, Settled
-from coreproof.compare.source import FolderPhotos, PhotoSource, photo_source
+from coreproof.compare.source import FolderPhotos, PhotoSource, RemotePhotos, photo_source
 from coreproof.compare.store import Shard, Store, TemporaryStore
 from coreproof.compare.table import Table
 from coreproof.compare.tally import Tally
@@ -48,7 +48,7 @@ def compare(
     ``lineup`` is a Lineup, a TOML file, or models by name. ``photos`` is a folder, or an address that fsspec knows
     (``s3://bucket/folder``). ``store`` is a folder that keeps the predictions, so that an interrupted run goes on where it
     was, and models and photos that are added later are all that is computed; None keeps them only as long as the result.
-    ``labels`` is a csv that tells what the photos show (default: the line-up's, else the folder's labels.csv). ``devices``
+    ``labels`` is a csv that tells what the photos show (default: the line-up's, else the labels.csv beside them). ``devices``
     are device.json files of apps that coreproof made: each processor of each device is one more model, and only photos that
     they all saw are compared. ``workers`` is how many engines work at once, each on one thread; None is one a processor.
     ``cluster`` lets Ray do it: "local", or the address of a cluster. ``progress`` hears (what, done, total).
@@ -67,7 +67,7 @@ def compare(
     kept = TemporaryStore() if store is None else Store(store)
     run = _Run(lineup, source, truth, kept, workers or processors(), progress)
     try:
-        run.predict(cluster)
+        run.predict(cluster, workers)
         return run.comparison()
     except BaseException:
         run.plan.close()
@@ -93,6 +93,8 @@ def _truth(photos: Any, source: PhotoSource, labels: str | Path | None) -> _Trut
         return _Truth(photos.truth.items)
     if labels is None and isinstance(source, FolderPhotos) and (source.folder / "labels.csv").is_file():
         labels = source.folder / "labels.csv"
+    if labels is None and isinstance(source, RemotePhotos) and (content := source.labels()) is not None:
+        return _Truth(lambda: truth_lines(f"{source.where}/labels.csv", content))
     return _Truth(tuple) if labels is None else _Truth(lambda: truth_lines(labels))
 
 
@@ -115,8 +117,8 @@ class _Run:
 
     # predictions
 
-    def predict(self, cluster: str | None) -> None:
-        """Lets every model see the slices that it has not seen."""
+    def predict(self, cluster: str | None, workers: int | None) -> None:
+        """Lets every model see the slices that it has not seen: here, or on a cluster with so many workers."""
         unseen, photos = self._unseen()
         new = [name for name in self._models if name not in self.settled]
         waiting = new if cluster is not None else [name for name in self._models if name in unseen or name in new]
@@ -130,7 +132,7 @@ class _Run:
                     seen = self._counter(self.plan.photos - photos)
                     self._keep(on_this_machine(worker, self._tasks(), self.workers, seen))
         if cluster is not None and photos:
-            self._keep(self._on_cluster(cluster, self.plan.photos - photos))
+            self._keep(self._on_cluster(cluster, workers, self.plan.photos - photos))
         for name in set(self.lineup.names) - set(self._models):
             self._answer_for_device(name)
 
@@ -216,12 +218,10 @@ class _Run:
                 for name, took in seconds.items():
                     self.store.write_timing(self.keys[name], took, seen[name])
 
-    def _on_cluster(self, address: str, done: int) -> Iterator[Done]:
+    def _on_cluster(self, address: str, workers: int | None, done: int) -> Iterator[Done]:
         from coreproof.compare.cluster import on_cluster
 
-        return on_cluster(
-            address, self.lineup, self.source, self.settled, self._tasks(), self.workers, self._counter(done)
-        )
+        return on_cluster(address, self.lineup, self.source, self.settled, self._tasks(), workers, self._counter(done))
 
     def _answer_for_device(self, name: str) -> None:
         run = self.lineup.entry(name).device

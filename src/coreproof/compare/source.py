@@ -149,6 +149,13 @@ class RemotePhotos(PhotoSource):
         except Exception as error:  # what an object store raises has no common class
             raise PhotoError("the photos cannot be listed", where=self.where, found=_text(error)) from None
 
+    def labels(self) -> bytes | None:
+        """The labels.csv beside the photos, None where there is none."""
+        try:
+            return self.read("labels.csv") if self._files.exists(f"{self._root}/labels.csv") else None
+        except Exception as error:  # what an object store raises has no common class
+            raise PhotoError("the photos cannot be listed", where=self.where, found=_text(error)) from None
+
     def read(self, photo: str) -> bytes:
         try:
             return bytes(self._files.cat_file(f"{self._root}/{photo}"))

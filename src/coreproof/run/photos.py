@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 from coreproof.errors import PhotoError
@@ -70,14 +71,17 @@ def read_truth(path: str | Path) -> dict[str, Truth]:
     return dict(truth_lines(path))
 
 
-def truth_lines(path: str | Path) -> Iterator[tuple[str, Truth]]:
+def truth_lines(path: str | Path, content: bytes | None = None) -> Iterator[tuple[str, Truth]]:
     """A labels.csv line by line: file, class index, synset, name, with a heading; only the first two columns are needed.
 
-    Raises PhotoError for a file that cannot be read or holds something else.
+    ``content``: the file's bytes where they are at hand; ``path`` is then only its name. Raises PhotoError for a file that
+    cannot be read or holds something else.
     """
-    path = Path(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
+        with (
+            Path(path).open("rb") if content is None else BytesIO(content) as stored,
+            TextIOWrapper(stored, encoding="utf-8-sig", newline="") as stream,
+        ):
             rows = csv.reader(stream)
             columns = _columns(path, next(rows, None))
             for row in rows:
@@ -87,7 +91,7 @@ def truth_lines(path: str | Path) -> Iterator[tuple[str, Truth]]:
         raise PhotoError("the labels of the photos cannot be read", where=str(path), found=str(error)) from None
 
 
-def _columns(path: Path, heading: list[str] | None) -> dict[str, int]:
+def _columns(path: str | Path, heading: list[str] | None) -> dict[str, int]:
     if heading is None:
         raise PhotoError("the labels of the photos are empty", where=str(path))
     names = [cell.strip().lower().replace(" ", "_") for cell in heading]
