@@ -40,7 +40,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "coreproof needs Python 3.11 or later; say which: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch,view,demo,dev,docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch,view,demo,dev,docs,ray]'
 	@touch $@
 
 demo: $(READY) ## Prove EfficientNet-Lite0 on real photos; writes build/demo/index.html and build/demo/proof.json.

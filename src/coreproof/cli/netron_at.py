@@ -3,8 +3,8 @@
 Netron has no address for a layer: a script beside its own goes there once the graph is drawn. Its page keeps the view as
 ``window.__view__``; where another version does not, the graph is shown from its beginning and the browser's console says so.
 
-As Netron serves it, the page asks a web service for the country, asks for consent to cookies, and reports usage. Served from
-here it keeps no cookie and reaches nothing but this machine, so that it has nothing to ask.
+As Netron serves it, the page asks a web service for the country and reports usage. Served from here it reaches nothing but
+this machine. What it asks its user (whether it may keep a cookie) is the user's to answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 _ONLY_HERE = "connect-src 'self'; img-src 'self' data: blob:; form-action 'none'"
-_NO_COOKIES = "<script>Object.defineProperty(document, 'cookie', { get: () => 'consent=none', set() {} });</script>"
 _TRIES = 50
 """As often is a drawn graph asked for the layer, five times a second: a large one is laid out for a while."""
 _TO_LAYER = """<script>
@@ -54,7 +53,7 @@ def serve_at(netron_url: str, names: list[str], host: str, port: int) -> str:
     ``names``: of the layer to go to, then of the values it makes, which some formats know it by; none: stay at the start.
     """
     wanted = json.dumps(names).replace("<", "\\u003c")  # a name must not end the script
-    script = (_NO_COOKIES + (_TO_LAYER % (wanted, _TRIES) if names else "")).encode()
+    script = (_TO_LAYER % (wanted, _TRIES) if names else "").encode()
     direct = build_opener(ProxyHandler({}))  # never through a proxy: both ends are this machine
 
     class Page(BaseHTTPRequestHandler):

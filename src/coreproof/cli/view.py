@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import webbrowser
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -76,10 +77,11 @@ def _names(model: Path, layer: str) -> list[str]:
 
 
 def _cut(path: Path, layer: str, steps: int, folder: Path) -> Path:
-    """The layer and its surroundings as a file; Netron's address cannot name a layer of the whole."""
+    """The layer and its surroundings as a file."""
     from coreproof.model.load import load
     from coreproof.surgery.neighbourhood import around
 
     part = around(load(path), layer, steps)
     suffix = {"neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}.get(part.format, ".onnx")
-    return part.save(folder / f"{path.stem} at {layer.replace('/', '_')[-60:]}{suffix}")
+    plain = re.sub(r"[^\w.-]+", "_", f"{path.stem} at {layer}")  # it becomes part of an address
+    return part.save(folder / f"{plain[:120]}{suffix}")
