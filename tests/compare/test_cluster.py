@@ -21,8 +21,6 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytest.importorskip("ray.data", reason="Ray Data is not installed")
 psutil = pytest.importorskip("psutil", reason="psutil is not installed")
 
-pytestmark = pytest.mark.filterwarnings("default")  # Ray's own warnings are not ours to mend
-
 
 def models(folder: Path) -> dict[str, object]:
     return {name: classifier(seed).save(folder / f"{name}.onnx") for name, seed in (("a", 0), ("b", 1))}

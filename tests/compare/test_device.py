@@ -14,7 +14,7 @@ from coreproof.errors import LineupError, PhotoError
 from coreproof.run.predict import scores
 from coreproof.run.session import session
 from coreproof.ship.app import swift_sources
-from coreproof.ship.plan import encode
+from coreproof.ship.samples import encode
 from tests.compare.conftest import FEEDING, classifier
 
 
@@ -71,8 +71,9 @@ def test_another_export_is_not_answered_from_the_store(photos: Path, tmp_path: P
 
 
 def test_what_the_app_writes_is_what_is_read() -> None:
-    source = swift_sources()["Proof.swift"]
-    assert f'let format = "{FORMAT}"' in source
+    source = swift_sources()["Export.swift"]
+    assert f'static let version = "{FORMAT}"' in source
+    assert "let format = Export.version" in source
     for key in (
         "model",
         "fingerprint",
@@ -112,3 +113,13 @@ def test_photos_that_the_phone_never_saw_are_said(photos: Path, tmp_path: Path) 
     file.write_text(json.dumps(document))
     with pytest.raises(PhotoError, match="none of these photos"):
         compare({"a": classifier(0)}, photos, devices=[file])
+
+
+def test_a_proof_without_class_scores_is_refused(photos: Path, tmp_path: Path) -> None:
+    file = device_json(photos, tmp_path / "d.json", ["p00.png"])
+    document = json.loads(file.read_text())
+    for run in document["runs"]:
+        run["scores"] = {}
+    file.write_text(json.dumps(document))
+    with pytest.raises(LineupError, match="no run of this device's proof has class scores"):
+        read_device(file)

@@ -91,11 +91,19 @@ def read_device(path: str | Path) -> tuple[DeviceRun, ...]:
             found=document.get("format", "no format") if isinstance(document, dict) else "another kind of JSON",
         )
     try:
-        return tuple(_run(document, run) for run in document["runs"] if run["scores"])
+        runs = tuple(_run(document, run) for run in document["runs"] if run["scores"])
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise LineupError(
             "the device's proof is damaged", where=str(path), found=f"{type(error).__name__}: {error}"
         ) from None
+    if not runs:
+        raise LineupError(
+            "no run of this device's proof has class scores",
+            where=str(path),
+            expected="the proof of an app around a classifier",
+            fix="an app around another model says itself whether the device agrees",
+        )
+    return runs
 
 
 def _run(document: Mapping[str, Any], run: Mapping[str, Any]) -> DeviceRun:
