@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coreproof.cli.compare import command
 from coreproof.compare import plan, variants
 from coreproof.compare.compare import compare
 from coreproof.compare.comparison import Comparison
@@ -283,3 +285,20 @@ def test_a_store_that_cannot_be_written_is_said_before_anything_runs(
         with pytest.raises(CoreproofError):
             compare(TWO, photos, store)
     assert seen == {}
+
+
+def test_a_page_that_finds_no_room_is_said(
+    photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    classifier(0).save(tmp_path / "a.onnx")
+    (tmp_path / "lineup.toml").write_text(
+        '[models.a]\nsource = "a.onnx"\nfeed = { size = [8, 8], resize = "squash", scale = 0.004 }\n'
+    )
+    monkeypatch.setattr(Comparison, "page", full)
+    with pytest.raises(StoreError, match="the page cannot be written") as caught:
+        command(tmp_path / "lineup.toml", str(photos), tmp_path / "out")
+    assert "the predictions are kept" in str(caught.value)
+    assert seen == {"a": 12}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coreproof.errors import LineupError
+from coreproof.errors import LineupError, StoreError
 
 
 def command(
@@ -58,7 +58,12 @@ def command(
             cluster=ray,
             progress=report,
         )
-    page = comparison.page(out)
+    try:
+        page = comparison.page(out)
+    except OSError as error:
+        raise StoreError(
+            "the page cannot be written", where=str(out), found=error.strerror, fix="run again: the predictions are kept"
+        ) from None
     console = Console()
     console.print(agreement_table(comparison))
     console.print(f"page: {page}")
