@@ -124,7 +124,7 @@ class RemotePhotos(PhotoSource):
             raise MissingDependencyError("fsspec is not installed", fix="pip install 'coreproof[remote]'") from None
         self.where = address
         try:
-            self._files, self._root = fsspec.core.url_to_fs(address)
+            self._files, self._root = fsspec.core.url_to_fs(address, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise MissingDependencyError(
                 "photos at this address need a package that is not installed",
@@ -139,6 +139,7 @@ class RemotePhotos(PhotoSource):
             raise error
 
         try:
+            self._files.invalidate_cache()
             for folder, _, files in self._files.walk(self._root, detail=True, on_error=failed):
                 below = folder.removeprefix(self._root).strip("/")
                 if any(part.startswith(".") for part in below.split("/")):
