@@ -62,7 +62,10 @@ def command(
         page = comparison.page(out)
     except OSError as error:
         raise StoreError(
-            "the page cannot be written", where=str(out), found=error.strerror, fix="run again: the predictions are kept"
+            "the page cannot be written",
+            where=str(out),
+            found=error.strerror,
+            fix="run again: the predictions are kept",
         ) from None
     console = Console()
     console.print(agreement_table(comparison))
