@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import coreproof
+from coreproof.compare import cluster
 from coreproof.compare.compare import compare
 from coreproof.errors import LineupError, RunError, UnsupportedOperatorsError
 from tests.compare.conftest import FEEDING, classifier
@@ -67,7 +67,7 @@ def test_two_workers_of_which_one_is_killed_leave_the_same_store(
 def test_what_a_worker_raises_arrives_as_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from coreproof.compare.lineup import lineup_of
 
-    monkeypatch.setattr(coreproof, "__version__", "0.0.0")  # workers are processes of their own and have the real one
+    monkeypatch.setattr(cluster, "__version__", "0.0.0")  # workers are processes of their own and have the real one
     with pytest.raises(RunError, match="a worker has another coreproof") as raised:
         compare(lineup_of(models(tmp_path), FEEDING), photos, tmp_path / "store", cluster="local", workers=1)
     assert raised.value.expected == "0.0.0"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import coreproof
+from coreproof import __version__
 from coreproof.compare.lineup import Lineup
 from coreproof.compare.predictor import Predictor, Settled
 from coreproof.compare.source import PhotoSource
@@ -46,7 +46,7 @@ def on_cluster(
     _require_portable(ray, lineup, source)
     with _connected(ray, address, workers):
         actors = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        made = {"lineup": lineup, "source": source, "settled": dict(settled), "version": coreproof.__version__}
+        made = {"lineup": lineup, "source": source, "settled": dict(settled), "version": __version__}
         waiting = iter(tasks)
         while window := list(islice(waiting, _WINDOW)):
             answered = ray.data.from_items([{"task": task} for task in window]).map_batches(
@@ -81,8 +81,8 @@ class Answering:
             return {"done": [error]}
 
     def _done(self, tasks: list[Task]) -> Iterator[Done]:
-        if self.version != coreproof.__version__:
-            raise RunError("a worker has another coreproof", expected=self.version, found=coreproof.__version__)
+        if self.version != __version__:
+            raise RunError("a worker has another coreproof", expected=self.version, found=__version__)
         for name in {name for task in tasks for name in task.models} - set(self.worker.predictors):
             lineup = self.workshop.lineup
             predictor = Predictor(lineup.entry(name), self.workshop.model(name), lineup.feeding(name))
