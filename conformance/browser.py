@@ -1,10 +1,11 @@
-"""Opens pages in headless Chromium, light and dark, wide and narrow: console, network and axe-core have to be silent.
+"""Opens pages in headless Chromium, light and dark, wide and narrow: nothing in the console, nothing asked of the network.
 
     python -m conformance.browser PAGE... [--axe axe.min.js] [--screenshots FOLDER] [--out FILE]
 
 PAGE: an HTML file that coreproof wrote. Needs Chromium and axe-core: a copy of axe.min.js, or the package axe-core-python.
-Ends with 1 where a page logs an error, asks the network for anything, is wider than the screen, or where axe-core finds something
-serious or critical. Writes conformance/results/browser.json.
+Ends with 1 where a page logs an error, asks the network for anything, is wider than the screen, has a control that the Tab key
+does not reach or that does not show the focus, or where axe-core finds something serious or critical.
+Writes conformance/results/browser.json.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ class Chromium:
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression, awaited."""
-        answer = self.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        answer = self.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True,
+                          includeCommandLineAPI=True)  # fmt: skip
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", "script failed"))
         return answer["result"].get("value")
@@ -124,7 +126,7 @@ def look(browser: Chromium, page: Path, screen: str, scheme: str, axe: str, scre
         clip = {"x": 0, "y": 0, "width": width, "height": min(whole, 12_000), "scale": 1}
         picture = browser.ask("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
         screenshot.write_bytes(base64.b64decode(picture["data"]))
-    keyboard = browser.evaluate(KEYBOARD)
+    keyboard = by_keyboard(browser)
     console = [*map(_logged, browser.events)]
     asked = [e["params"]["request"]["url"] for e in browser.events if e.get("method") == "Network.requestWillBeSent"]
     browser.evaluate(axe)
@@ -137,15 +139,49 @@ def look(browser: Chromium, page: Path, screen: str, scheme: str, axe: str, scre
         "console": [text for text in console if text],
         "requests": [url for url in asked if not url.startswith(("file:", "data:", "blob:"))],
         "wider_by": wider,
-        "unreachable": keyboard,
+        "keyboard": keyboard,
         "axe": found,
     }
 
 
-KEYBOARD = """[...document.querySelectorAll('[onclick], [role=button], [role=tab], [role=link]')]
-    .filter(e => e.tabIndex < 0 && !e.closest('[role=tablist], [role=radiogroup], [hidden]'))
-    .map(e => e.outerHTML.slice(0, 160))"""
-"""What can be clicked and not be reached with the keyboard."""
+TABBED = 400
+"""Presses of the Tab key on a page."""
+REACHABLE = """window.reachable = [...document.querySelectorAll('*')].filter(e => e.checkVisibility({visibilityProperty: true})
+    && e.tabIndex >= 0 && !e.disabled && (e.type !== 'radio' || e.checked) && e.getClientRects().length)"""
+CLICKABLE = """[...document.querySelectorAll('body *')].filter(e => (getEventListeners(e).click || e.onclick)
+    && e.tabIndex < 0 && !e.closest('label, [role=tablist], [role=radiogroup], [hidden]')
+    && ![...e.querySelectorAll('*')].some(inner => inner.tabIndex >= 0))"""
+FOCUSED = """(() => {
+    const e = document.activeElement, style = getComputedStyle(e), whole = e.getBoundingClientRect()
+    const within = whole.bottom > 0 && whole.top < innerHeight && whole.right > 0 && whole.left < innerWidth
+    const seen = style.outlineStyle !== 'none' || style.boxShadow !== 'none'
+    return {place: reachable.indexOf(e), said: e.outerHTML.slice(0, 160), seen: seen && within}
+})()"""
+
+
+def by_keyboard(browser: Chromium) -> list[str]:
+    """Walks a page with the Tab key: what is passed by, and what does not show that it has the focus."""
+    words = [f"takes clicks and no keys: {html}" for html in _texts(browser, CLICKABLE)]
+    count = browser.evaluate(f"{REACHABLE}; document.activeElement.blur(); scrollTo(0, 0); reachable.length")
+    reached: set[int] = set()
+    for _ in range(min(count, TABBED)):
+        for kind in ("rawKeyDown", "keyUp"):
+            browser.ask("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        now = browser.evaluate(FOCUSED)
+        reached.add(now["place"])
+        if not now["seen"]:
+            words.append(f"has the focus and does not show it: {now['said']}")
+    if count <= TABBED:
+        missed = sorted(set(range(count)) - reached)
+        words += [
+            f"not reached with the keyboard: {html}" for html in _texts(browser, f"{missed}.map(k => reachable[k])")
+        ]
+    return words
+
+
+def _texts(browser: Chromium, elements: str) -> list[str]:
+    found: list[str] = browser.evaluate(f"{elements}.map(e => e.outerHTML.slice(0, 160))")
+    return found
 
 
 def _logged(event: dict[str, Any]) -> str:
@@ -165,7 +201,7 @@ def faults(seen: dict[str, Any]) -> list[str]:
     words = [f"console: {text}" for text in seen["console"]]
     words += [f"asks the network for {url}" for url in seen["requests"]]
     words += [f"{seen['wider_by']} pixels wider than the screen"] if seen["wider_by"] > 0 else []
-    words += [f"not reached with the keyboard: {html}" for html in seen["unreachable"]]
+    words += seen["keyboard"]
     words += [
         f"axe-core, {v['impact']}: {v['help']} ({v['count']}x, {v['nodes'][0]})"
         for v in seen["axe"]
