@@ -112,7 +112,8 @@ def look(browser: Chromium, page: Path, screen: str, scheme: str, axe: str, scre
     browser.ask(
         "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=screen == "phone"
     )
-    browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}  # the focus is there at once
+    browser.ask("Emulation.setEmulatedMedia", features=[{"name": n, "value": v} for n, v in features.items()])
     browser.events.clear()
     browser.ask("Page.navigate", url=page.resolve().as_uri())
     browser.wait("Page.loadEventFired")
