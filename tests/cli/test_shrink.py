@@ -84,6 +84,7 @@ def test_an_interrupted_search_keeps_its_best_and_goes_on(coreproof: Run, tmp_pa
     command = f"echo x >> {count}; test $(wc -l < {count}) != 5 || kill -INT $PPID; {HOLDS_TANH}"
     stopped = coreproof("shrink", net, "--while", command, "--out", small)
     assert stopped.code == 130
+    assert stopped.err.strip().endswith("interrupted; what was finished is kept")
     halfway = len(load(small).graph.nodes)
     assert 1 < halfway < 121
     ran = coreproof("shrink", net, "--while", command, "--out", small, "--json")

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from coreproof.convert import convert
 from coreproof.errors import InputError, UnreadableModelError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import Model_pb2
@@ -191,3 +192,10 @@ def test_a_compressed_program_is_decompressed(stored: str, tmp_path: Path) -> No
     assert weight.shape == dense.shape
     np.testing.assert_allclose(weight, dense, atol=float(np.ptp(dense)) / (32 if stored == "uint8" else 200))
     assert all_weights(model)["fc"]["weight"].dtype == stored
+
+
+def test_an_operations_weights_come_in_one_order(tmp_path: Path) -> None:
+    """A file keeps arguments in no order: reading the same bytes again may give them in another one."""
+    path = convert(OnnxModel(conv_relu_onnx(), name="net"), "mlprogram").save(tmp_path / "net.mlpackage")
+    orders = {tuple(weights) for _ in range(20) for weights in all_weights(load(path)).values()}
+    assert orders == {("bias", "weight")}

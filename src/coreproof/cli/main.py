@@ -10,6 +10,7 @@ from coreproof.cli import app as app_
 from coreproof.cli import compare, convert, diff, doctor, edit, predict, prove, show, shrink, stages, verify, view
 from coreproof.errors import CoreproofError
 
+INTERRUPTED = 130
 app = typer.Typer(
     name="coreproof",
     help="Carry a model from PyTorch or ONNX to Core ML, on any operating system, and prove that it is still the same.",
@@ -60,9 +61,11 @@ def main() -> None:
         for line in rest:
             console.print(Text(line), soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:  # Typer makes the second of the first
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
+            raise
         sys.stderr.write("interrupted; what was finished is kept\n")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

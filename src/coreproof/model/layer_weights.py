@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from coreproof.errors import InputError, UnreadableModelError
 from coreproof.model.base import Model
-from coreproof.model.coreml_graph import MIL_DTYPES
+from coreproof.model.coreml_graph import MIL_DTYPES, immediate, ordered_arguments
 from coreproof.model.graph import Node
 from coreproof.model.weight_params import WeightsError, read_vector, read_weights, shape_of, stored_count
 
@@ -179,8 +179,6 @@ def _program_layers(
 
 
 def _operation_name(operation: Any) -> str:
-    from coreproof.model.coreml_graph import immediate
-
     name = operation.outputs[0].name if operation.outputs else operation.type
     if "name" in operation.attributes:
         name = immediate(operation.attributes["name"]) or name
@@ -190,14 +188,14 @@ def _operation_name(operation: Any) -> str:
 def _operation_weights(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> dict[str, WeightRef]:
     """Float constants of rank 1 and more, integers of more than 16 elements (shorter ones are settings)."""
     weights = {}
-    for key, argument in operation.inputs.items():
+    for key, argument in ordered_arguments(operation):
         several = len(argument.arguments) > 1
         for index, binding in enumerate(argument.arguments):
             reference = _operand(model, binding, constants)
             if reference is not None and _is_weight(reference):
                 weights[f"{key}[{index}]" if several else key] = reference
     if operation.type.startswith("constexpr_"):
-        for key, value in operation.attributes.items():
+        for key, value in sorted(operation.attributes.items()):
             reference = None if key == "name" else _literal(model, value)
             if reference is not None and _is_weight(reference):
                 weights[key] = reference

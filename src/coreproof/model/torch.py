@@ -412,7 +412,7 @@ def _read_graph(program: Any) -> Graph:
             nodes.append(
                 Node(
                     name=node.name,
-                    operator=str(node.target).removeprefix("aten."),
+                    operator=_operator(node.target),
                     inputs=tuple(n.name for n in read),
                     outputs=(node.name,),
                     attributes={f"argument{i}": a for i, a in enumerate(node.args) if isinstance(a, int | float | str)},
@@ -427,3 +427,9 @@ def _read_graph(program: Any) -> Graph:
         elif node.op == "output":
             outputs = [n.name for n in node.all_input_nodes]
     return Graph("forward", tuple(nodes), tuple(inputs), tuple(outputs), values)
+
+
+def _operator(target: Any) -> str:
+    """``conv2d.default`` of aten.conv2d.default; ``getitem`` of Python's own function, which takes one of many outputs."""
+    name = str(target)
+    return str(target.__name__) if name.startswith("<") else name.removeprefix("aten.")

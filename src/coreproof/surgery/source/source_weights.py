@@ -11,6 +11,7 @@ import numpy.typing as npt
 from coreproof.convert.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_NORMAL, SMALLEST_SUBNORMAL
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
+from coreproof.model.coreml_graph import ordered_arguments
 from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.model.layer_weights import all_weights
 from coreproof.model.literals import read_literal
@@ -37,7 +38,7 @@ def _collect(model: CoreMLModel, block: Any, outer: Mapping[str, Any], found: di
             continue
         for nested in operation.blocks:
             _collect(model, nested, constants, found)
-        for key, argument in operation.inputs.items():
+        for key, argument in ordered_arguments(operation):
             if len(argument.arguments) == 1 and operation.outputs and argument.arguments[0].name in constants:
                 array = np.asarray(read_literal(model, constants[argument.arguments[0].name]))
                 found[operation.outputs[0].name, key] = array
