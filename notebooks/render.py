@@ -38,7 +38,7 @@ PAGE = """<!doctype html>
 * {{ box-sizing: border-box; }}
 body {{ margin: 0; background: var(--paper); color: var(--ink);
   font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }}
-main {{ max-width: 60rem; margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 2.5rem) 4rem; }}
+main {{ max-width: 64rem; margin: 0 auto; padding: 1.5rem clamp(1rem, 4vw, 2.5rem) 4rem; }}
 h1, h2 {{ line-height: 1.2; letter-spacing: -.015em; text-wrap: balance; }}
 h2 {{ margin-top: 3rem; }}
 a {{ color: var(--link); }}
@@ -80,6 +80,7 @@ def main() -> None:
         client = NotebookClient(
             notebook,
             timeout=LIMIT_SECONDS,
+            coalesce_streams=True,
             resources={"metadata": {"path": str(path.parent)}},
             extra_arguments=["--log-level=ERROR"],
         )
@@ -103,7 +104,7 @@ def render(notebook: nbformat.NotebookNode, path: Path, all_notebooks: list[Path
             parts.append(re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(cell.source)))
         elif cell.cell_type == "code":
             parts.append(
-                f'<div class="code" tabindex="0" role="region" aria-label="Code {number}">{highlighted(cell.source)}</div>'
+                f'<div class="code" tabindex="0" role="group" aria-label="Code {number}">{highlighted(cell.source)}</div>'
             )
             parts += [shown(output, cell.source, number) for output in cell.outputs]
     links = (
@@ -148,7 +149,7 @@ def shown(output: nbformat.NotebookNode, code: str, number: int) -> str:
 
 def region(inner: str, label: str) -> str:
     """What a cell put out, reached and scrolled with the keyboard."""
-    return f'<div class="output" tabindex="0" role="region" aria-label="{label}">{inner}</div>'
+    return f'<div class="output" tabindex="0" role="group" aria-label="{label}">{inner}</div>'
 
 
 if __name__ == "__main__":

@@ -58,9 +58,8 @@ def on_this_machine(
     finally:
         shared.close()
         stop.set()
-        while any(
-            thread.is_alive() for thread in threads
-        ):  # not a count of them: an interrupt may come between two lines
+        # The threads are asked, not counted: an interrupt may come between two lines.
+        while any(thread.is_alive() for thread in threads):
             with suppress(Empty):
                 finished.get(timeout=_LOOKS)
     if failure is not None:

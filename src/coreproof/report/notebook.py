@@ -33,6 +33,9 @@ _STYLE = """<style>
 .cp .good{color:color-mix(in srgb,#1e8e3e 62%,currentColor)}
 .cp .bad{color:color-mix(in srgb,#d93025 62%,currentColor);font-weight:600}.cp .dim{opacity:.7}
 .cp figure{display:inline-block;margin:0 .8em .8em 0;vertical-align:top;width:176px}
+.cp figcaption{overflow-wrap:anywhere}
+.cp .scroll:has(.heat){max-height:none}
+.cp .heat{display:block;padding:.05em .5em;border-radius:3px}
 .cp figure img{width:176px;height:132px;object-fit:cover;border-radius:6px}
 .cp .card{border-left:3px solid #d93025;padding:.2em .8em;margin:.6em 0}.cp .card.repaired{border-color:#1e8e3e}
 </style>"""
@@ -61,7 +64,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     label = escape(", ".join(re.sub("<.*?>", "", cell) for cell in head if cell), quote=True)
     table = f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{table}</div>'
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="{label}">{table}</div>'
 
 
 # models
@@ -201,8 +204,8 @@ def _matrix(comparison: Comparison) -> str:
         cells = [f"<b>{escape(a)}</b>"]
         for b in comparison.names:
             share = agreement[a][b] / total if total else 0.0
-            shade = "" if a == b else f' style="background:rgba(26,115,232,{max(0.0, share - 0.5) * 1.1:.2f})"'
-            cells.append("·" if a == b else f"<span{shade}>&nbsp;{agreement[a][b]}&nbsp;</span>")
+            shade = f"background:rgba(26,115,232,{max(0.0, share - 0.5) * 1.1:.2f})"
+            cells.append("·" if a == b else f'<span class="heat" style="{shade}">{agreement[a][b]}</span>')
         rows.append(cells)
     head = ("", *(escape(n) for n in comparison.names))
     title = escape(comparison.title or "agreement")

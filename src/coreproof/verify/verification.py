@@ -157,7 +157,7 @@ class Verification(Shown):
         lines.append(f"{self.reference} ran on {self.engines[0]}, {self.candidate} on {self.engines[1]}")
         lines.append(f"inputs: {self.inputs}")
         if self.unpaired:
-            lines.append(f"{self.unpaired} inner values of {self.candidate} have no partner and were not compared")
+            lines.append(f"not compared, for want of a partner: {self.unpaired} of {self.candidate}'s inner values")
         if self.weak:
             lines.append(
                 f"{len(self.weak)} values prove little: rounding to {self.weak[0].dtype} may change half of them "
