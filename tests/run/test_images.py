@@ -40,6 +40,47 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert open_picture(tmp_path / "turned.jpg").size == (30, 40)
 
 
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "deep.pgm"])
+def test_grey_of_16_bits_is_not_cut_off(tmp_path: Path, name: str) -> None:
+    deep = np.linspace(0, 65535, 40 * 30).reshape(30, 40).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / name)
+    seen = np.asarray(open_picture(tmp_path / name))[..., 0]
+    np.testing.assert_allclose(seen, deep / 257, atol=0.51)
+
+
+def test_whatever_a_decoder_raises_is_said_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Pillow 12 raises RuntimeError for damaged AVIF, struct.error and TypeError for damaged EXIF
+    def damaged(self: Image.Image, *_: object) -> None:
+        raise RuntimeError("Decoding of color planes failed")
+
+    gradient().save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "convert", damaged)
+    with pytest.raises(PhotoError, match="color planes"):
+        open_picture(tmp_path / "a.png")
+
+
+def test_the_reason_is_the_same_in_every_run() -> None:
+    with pytest.raises(PhotoError) as first:
+        open_picture("a.jpg", b"no picture")
+    assert "0x" not in str(first.value)
+
+
+@pytest.mark.parametrize("size", [(4000, 31), (31, 4000), (7, 60_001)])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_a_strip_is_cropped_without_scaling_all_of_it(
+    size: tuple[int, int], interpolation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(80, 175, (size[1], size[0], 3), dtype=np.uint8)
+    feeding = Feeding(size=(20, 20), resize_to=23, interpolation=interpolation)  # type: ignore[arg-type]
+    whole = np.asarray(fit(Image.fromarray(noise), feeding), np.int16)
+    monkeypatch.setattr("coreproof.run.images._LARGEST", 0)
+    np.testing.assert_allclose(np.asarray(fit(Image.fromarray(noise), feeding), np.int16), whole, atol=1)
+
+
+def test_a_strip_takes_no_more_memory_than_its_crop() -> None:
+    assert fit(Image.new("RGB", (65_000, 1)), Feeding(resize_to=256)).size == (224, 224)
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", None])
 def test_a_broken_picture_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "broken.jpg"

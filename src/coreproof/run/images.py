@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 from pathlib import Path
 
@@ -19,26 +20,40 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_LARGEST = 2**26
+"""Pixels up to which a picture is scaled whole before its centre is cut out: a strip of 65,000 by 1 grows beyond any memory."""
+_MARGIN = 16
+"""Pixels around a window that the widest filter reaches into."""
 
 
 def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
     """Reads a picture of any mode as upright RGB (EXIF orientation applied, transparency laid over white).
 
-    ``content``: the file's bytes where they are at hand; ``path`` is then only its name. Raises PhotoError for a file that
-    is not a picture or is damaged.
+    Grey of 16 bits is brought to 8; of an animation the first picture counts. ``content``: the file's bytes where they are
+    at hand; ``path`` is then only its name. Raises PhotoError for a file that is not a picture or is damaged.
     """
     try:
         with Image.open(path if content is None else BytesIO(content)) as stored:
             upright = ImageOps.exif_transpose(stored)
             upright.load()
+        return _rgb(upright)
     except FileNotFoundError:
         raise PhotoError("there is no such picture", where=str(path)) from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PhotoError("the picture cannot be read", where=str(path), found=str(error)) from None
-    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-        layer = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return upright.convert("RGB")
+    except UnidentifiedImageError:  # its text names an address in memory, which differs from run to run
+        raise PhotoError("the picture cannot be read", where=str(path), found="no kind of picture known here") from None
+    except Exception as error:  # what decoders raise over damaged files has no common class
+        found = str(error) or type(error).__name__
+        raise PhotoError("the picture cannot be read", where=str(path), found=found) from None
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # Pillow would cut off what is above 255: a white picture
+        deep = np.asarray(picture, np.float32) / np.float32(257)
+        return Image.fromarray(np.clip(np.rint(deep), 0, 255).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return picture.convert("RGB")
 
 
 def fit(picture: Image.Image, feeding: Feeding) -> Image.Image:
@@ -57,7 +72,25 @@ def fit(picture: Image.Image, feeding: Feeding) -> Image.Image:
         short, long = feeding.resize_to, int(feeding.resize_to * max(picture.size) / min(picture.size))
         scaled = (short, long) if picture.width <= picture.height else (long, short)
     left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+    if scaled[0] * scaled[1] > _LARGEST:
+        return _window(picture, scaled, (left, top, width, height), filter_)
     return picture.resize(scaled, filter_).crop((left, top, left + width, top + height))
+
+
+def _window(
+    picture: Image.Image, scaled: tuple[int, int], seen: tuple[int, int, int, int], filter_: Image.Resampling
+) -> Image.Image:
+    """What is ``seen`` (left, top, width, height) of a picture at the size ``scaled``, without making all of it."""
+    left, top, width, height = seen
+    x, y = picture.width / scaled[0], picture.height / scaled[1]
+    around = (
+        max(0, math.floor(left * x) - _MARGIN),
+        max(0, math.floor(top * y) - _MARGIN),
+        min(picture.width, math.ceil((left + width) * x) + _MARGIN),
+        min(picture.height, math.ceil((top + height) * y) + _MARGIN),
+    )
+    box = (left * x - around[0], top * y - around[1], (left + width) * x - around[0], (top + height) * y - around[1])
+    return picture.crop(around).resize((width, height), filter_, box)
 
 
 def pixels(picture: Image.Image, colour: Colour) -> npt.NDArray[np.float32]:
