@@ -34,6 +34,18 @@ def test_a_background_class_first_is_seen() -> None:
     assert order.positions.tolist() == [2, 0, 1]
 
 
+def test_one_label_elsewhere_is_no_order() -> None:
+    with pytest.raises(LineupError, match="cat, bird"):
+        match_classes("m", ["cat", "tench", "bird"], 3, {0: "tench"})
+
+
+def test_labels_are_as_many_as_classes() -> None:
+    with pytest.raises(LineupError, match="6 classes and 2 labels"):
+        match_classes("m", ["tench", "goldfish"], 6, NAMES)
+    with pytest.raises(LineupError, match="1 classes and 2 labels"):
+        match_classes("m", ["tench", "goldfish"], 1, {})
+
+
 def test_another_order_with_strangers_is_refused() -> None:
     with pytest.raises(LineupError, match="stranger"):
         match_classes("m", ["goldfish", "tench", "stranger"], 3, NAMES)

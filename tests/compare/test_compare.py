@@ -121,6 +121,12 @@ def test_two_broken_models_do_not_agree(photos: Path) -> None:
     assert comparison.class_name(comparison.predictions("x", "p00.png")[0][0]) == "no finite answer"
 
 
+def test_models_that_explain_each_other_are_compared_all_the_same(photos: Path, tmp_path: Path) -> None:
+    entries = tuple(Entry(name, classifier(seed)) for seed, name in enumerate("abc"))
+    why = tuple(Attribution(between, {"why": cause}) for between, cause in ((("a", "b"), "c"), (("b", "c"), "a")))
+    assert compare(Lineup(entries, attributions=why), photos).page(tmp_path).is_file()
+
+
 def test_causes_are_measured(photos: Path) -> None:
     entries = tuple(Entry(n, m) for n, m in (("a", classifier(0)), ("b", classifier(1)), ("half", classifier(1))))
     lineup = Lineup(entries, attributions=(Attribution(("a", "b"), {"everything": "half"}),))

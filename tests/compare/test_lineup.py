@@ -59,6 +59,16 @@ def test_feedings_are_shared_and_inherited(tmp_path: Path) -> None:
         ("[models]\n", "names no model"),
         ("not toml", "cannot be read"),
         ("[models.a]\nsource='a.onnx'\n[[attribution]]\nbetween=['a']", "two models and causes"),
+        ("[models.a]\nsource='a.onnx'\n[[attribution]]\nbetween=3\ncauses={}", "two models and causes"),
+        ("[models.a]\nsource='a.onnx'\n[[attribution]]\nbetween=['a','a']\ncauses={}", "'a' and itself"),
+        (
+            "[models.a]\nsource='a.onnx'\n[models.b]\nfrom='a'\n[[attribution]]\nbetween=['a','b']\ncauses={x='b'}",
+            "'a' and 'b' by 'b'",
+        ),
+        ("[models.a]\nsource=3", "source.*(\n.*)*a text"),
+        ("[models.a]\nsource='a.onnx'\nlabels=3", "labels.*(\n.*)*a label a line"),
+        ("[models.a]\nsource='a.onnx'\nshape=[1, 'x']", "shape.*(\n.*)*whole numbers"),
+        ("[models.a]\nsource='a.onnx'\nsoftmax='no'", "softmax.*(\n.*)*true or false"),
     ],
 )
 def test_what_makes_no_sense_is_named(tmp_path: Path, text: str, message: str) -> None:

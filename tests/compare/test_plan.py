@@ -311,6 +311,12 @@ def test_listed_photos_that_vanished_are_left_to_be_skipped(folder: Path, store:
     assert [p.member.photo for piece in plan.slices() for p in piece.photos] == names("abc")
 
 
+def test_a_class_index_beyond_measure_is_named(folder: Path, store: Store) -> None:
+    (folder / "labels.csv").write_text("file,class_index\na.png,99999999999\n")
+    with pytest.raises(PhotoError, match="line 2"):
+        make_plan(FolderPhotos(folder), store, truth_lines(folder / "labels.csv"), SIZE)
+
+
 def test_truth_of_a_labels_csv_with_doubles_and_strangers(folder: Path, store: Store) -> None:
     lines = ["file,class_index", "a.png,1", "b.png,2", "a.png,3", "stranger.png,4"]
     (folder / "labels.csv").write_text("\n".join(lines))

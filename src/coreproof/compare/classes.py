@@ -41,11 +41,15 @@ def match_classes(model: str, own: Sequence[str] | None, count: int, reference: 
     """Finds a model's order against the class names known by index.
 
     Without strings, or with strings of which none is known, order is by index. Strings that stand at their own index
-    (or all at one and the same distance: a background class first) confirm that order for the rest; in any other order
-    every string must be found.
+    (or, at least two, all at one and the same distance: a background class first) confirm that order for the rest; in any
+    other order every string must be found.
 
-    Raises LineupError for strings in another order that cannot all be found.
+    Raises LineupError for strings in another order that cannot all be found, and for more or fewer strings than classes.
     """
+    if own is not None and len(own) != count:
+        raise LineupError(
+            f"{model!r} has {count} classes and {len(own)} labels", fix="give one label a class, in its order"
+        )
     identity = np.arange(count, dtype=np.int64)
     if own is None or not reference:
         return ClassOrder(identity, "by index")
@@ -58,7 +62,7 @@ def match_classes(model: str, own: Sequence[str] | None, count: int, reference: 
     found = f"{len(matches)} of {count} labels found by text"
     if agreeing == len(matches) and distance == 0:
         return ClassOrder(identity, f"{found}, all at their own index" + (f"; {rest} by index" if rest else ""))
-    if agreeing == len(matches):
+    if agreeing == len(matches) > 1:  # one alone may stand anywhere
         # classes before the first common one (a background class) come behind all others
         positions = np.where(identity + distance < 0, identity + distance + count, identity + distance)
         return ClassOrder(positions, f"{found}, all shifted by {distance}")

@@ -15,7 +15,7 @@ import numpy as np
 from coreproof.compare.classes import ClassOrder, match_classes
 from coreproof.compare.comparison import Compared, Comparison
 from coreproof.compare.device import DeviceRun, SeenByDevices, read_device
-from coreproof.compare.lineup import Lineup, lineup_of, load_lineup, with_devices
+from coreproof.compare.lineup import Lineup, explaining, lineup_of, load_lineup, with_devices
 from coreproof.compare.part import Agreement, Part
 from coreproof.compare.plan import Plan, Slice, is_back, make_plan
 from coreproof.compare.predictor import Predictor, Settled
@@ -237,10 +237,10 @@ class _Run:
         """The statistics of all slices."""
         orders, class_names = self._classes()
         agreement = Agreement(orders, self.keys)
-        helpers = {model for found in self.lineup.attributions for model in found.causes.values()}
+        helpers = explaining(self.lineup.attributions)
         main = [name for name in self.lineup.names if name not in helpers]
         models, classes = self.lineup.names, agreement.classes
-        tally = Tally(models, main or models, classes + len(models))
+        tally = Tally(models, main, classes + len(models))
         for part in self._parts(agreement):
             tally.add(part)
             self.progress("statistics", tally.photos + tally.skipped_count, self.plan.photos)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +57,13 @@ class Attribution:
 
     between: tuple[str, str]
     causes: Mapping[str, str]
+
+
+def explaining(attributions: Sequence[Attribution]) -> set[str]:
+    """The models that stand in a line-up only to explain a difference between others: they differ on purpose."""
+    return {model for found in attributions for model in found.causes.values()} - {
+        model for found in attributions for model in found.between
+    }
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,9 @@ def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Pa
         raise _unknown(path, where, set(table) - set(known), known)
     if ("source" in table) == ("from" in table):
         raise LineupError(f"{where} needs either source or from", where=str(path), found=", ".join(table) or "nothing")
+    for key, (fits, expected) in _KINDS.items():
+        if key in table and not fits(table[key]):
+            raise LineupError(f"{where}.{key} is not known", where=str(path), expected=expected, found=table[key])
     base = table.pop("from", None)
     feeding = shared if base is None else None
     if "feed" in table:
@@ -199,6 +209,16 @@ def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Pa
     return Entry(name, base=base, feeding=feeding, **table)
 
 
+def _all(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
+
+
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("source", "from", "weights_from", "note"), (lambda v: isinstance(v, str), "a text")),
+    **dict.fromkeys(("image", "softmax"), (lambda v: isinstance(v, bool), "true or false")),
+    "shape": (lambda v: _all(int, v), "whole numbers"),
+    "labels": (lambda v: isinstance(v, str) or _all(str, v), "a file with a label a line, or the labels"),
+}
 _CHOICES: dict[str, Sequence[str]] = {
     "convert": ("onnx", "mlprogram", "neuralnetwork"),
     "precision": ("fp32", "fp16"),
@@ -237,8 +257,8 @@ def _feeding(path: Path, where: str, table: Any, base: Feeding | None = None) ->
 
 def _attribution(path: Path, table: Any) -> Attribution:
     table = _table(path, "attribution", table)
-    between = table.get("between", ())
-    if len(between) != 2 or not isinstance(table.get("causes"), dict):
+    between = table.get("between")
+    if not _all(str, between) or len(between) != 2 or not isinstance(table.get("causes"), dict):
         raise LineupError(
             "an attribution needs two models and causes",
             where=str(path),
@@ -253,6 +273,11 @@ def _unknown_references(lineup: Lineup, names: set[str]) -> list[str]:
     for attribution in lineup.attributions:
         used = (*attribution.between, *attribution.causes.values())
         found += [f"an attribution names {name!r}, which is no model of it" for name in used if name not in names]
+        a, b = attribution.between
+        found += [f"an attribution is between {a!r} and itself"] if a == b else []
+        found += [
+            f"an attribution explains {a!r} and {b!r} by {n!r}" for n in attribution.causes.values() if n in (a, b)
+        ]
     return found
 
 

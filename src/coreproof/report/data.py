@@ -8,6 +8,7 @@ from itertools import islice, zip_longest
 from typing import Any
 
 from coreproof.compare.comparison import Comparison
+from coreproof.compare.lineup import explaining
 from coreproof.report.thumbnails import thumbnails
 
 _DIFFERING = 60
@@ -87,7 +88,7 @@ def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
 
     Models that stand in the line-up only to explain a difference are left out: they differ on purpose.
     """
-    helpers = {cause.model for found in comparison.explanations for cause in found.causes}
+    helpers = explaining(comparison.attributions)
     names = [name for name in comparison.names if name not in helpers]
     together = comparison.tally.together
     photos, models = comparison.count, len(names)

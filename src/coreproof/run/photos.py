@@ -13,6 +13,7 @@ from coreproof.errors import PhotoError
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif"]
 )
+_LARGEST_INDEX = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,10 @@ def _columns(path: str | Path, heading: list[str] | None) -> dict[str, int]:
 def _truth(where: str, row: list[str], columns: Mapping[str, int]) -> tuple[str, Truth]:
     try:
         name = row[columns["name"]] if "name" in columns and len(row) > columns["name"] else ""
-        return row[columns["file"]], Truth(int(row[columns["class_index"]]), name.replace("_", " ").strip())
+        index = int(row[columns["class_index"]])
+        if abs(index) > _LARGEST_INDEX:
+            raise ValueError(index)
+        return row[columns["file"]], Truth(index, name.replace("_", " ").strip())
     except (IndexError, ValueError):
         raise PhotoError(
             "a line of the photos' labels cannot be read",
