@@ -49,7 +49,15 @@ def test_ties_go_to_the_first_class() -> None:
     assert truth_rank(np.array([[0.2, 0.4, 0.4]]), np.array([2])).tolist() == [1]
 
 
+def test_a_class_of_no_probability_is_not_named() -> None:
+    one, other, sure = np.array([[7, 0, 1]]), np.array([[8, 0, 1]]), np.array([[1.0, 0.0, 0.0]])
+    assert top_overlap(one, other, sure, sure)[0] == 0
+    assert top_overlap(one, one, sure, sure)[0] == 1
+    assert top_overlap(one, one, sure, np.array([[0.5, 0.3, 0.2]]))[0] == pytest.approx(1 / 3)
+
+
 def test_overlap_ignores_order_and_unknown_truth_is_not_judged() -> None:
-    assert top_overlap(np.array([[1, 2, 3, 4]]), np.array([[4, 3, 9, 8]]))[0] == 0.5
+    some = np.full((1, 4), 0.1)
+    assert top_overlap(np.array([[1, 2, 3, 4]]), np.array([[4, 3, 9, 8]]), some, some)[0] == 0.5
     ranks = truth_rank(np.array([[0.1, 0.9], [0.1, 0.9], [0.1, 0.9]]), np.array([1, -1, 7]))
     assert ranks.tolist() == [0, -1, -1]

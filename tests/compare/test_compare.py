@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
 import pytest
+from PIL import Image
 
 from coreproof.compare import plan
 from coreproof.compare.compare import compare
@@ -14,6 +19,7 @@ from coreproof.compare.lineup import Attribution, Entry, Lineup
 from coreproof.compare.predictor import Predictor
 from coreproof.compare.variants import with_input_shape, with_partial_windows, with_weights_of
 from coreproof.errors import LineupError, PhotoError
+from coreproof.model.onnx import OnnxModel
 from coreproof.run.images import open_picture, to_tensor
 from coreproof.run.photos import list_photos
 from coreproof.run.predict import softmax
@@ -107,8 +113,6 @@ def test_labels_in_another_order_are_matched(photos: Path) -> None:
     model = classifier(0)
     shuffled = classifier(0, labels=tuple(names[k] for k in (3, 1, 0, 2, 5, 4)))
     weights = np.asarray(model.ir.graph.initializers["w"].const_value.numpy())  # type: ignore[union-attr]
-    import onnx_ir as ir
-
     shuffled.ir.graph.initializers["w"].const_value = ir.Tensor(weights[:, [3, 1, 0, 2, 5, 4]].copy(), name="w")
     comparison = compare({"a": model, "b": shuffled}, photos)
     assert comparison.agreement()["a"]["b"] == 12
@@ -118,7 +122,74 @@ def test_labels_in_another_order_are_matched(photos: Path) -> None:
 def test_two_broken_models_do_not_agree(photos: Path) -> None:
     comparison = compare({"a": classifier(0), "x": classifier(0, np.nan), "y": classifier(0, np.nan)}, photos)
     assert comparison.agreement()["x"]["y"] == 0
-    assert comparison.class_name(comparison.predictions("x", "p00.png")[0][0]) == "no finite answer"
+    assert comparison.class_name(comparison.predictions("x", "p00.png")[0][0]) == "no answer"
+    assert comparison.pair("x", "y").top5_overlap == 0
+
+
+def half_broken(seed: int, above: float, instead: float) -> OnnxModel:
+    """The tiny classifier with a softmax; all its answers are ``instead`` where a picture has a value above ``above``."""
+    weights = ",".join(map(repr, np.random.default_rng(seed).normal(size=192 * 6).tolist()))
+    odd = "n = Div(z, z)" if np.isnan(instead) else "n = Identity(z)"
+    text = f"""<ir_version: 8, opset_import: ["": 17]> g (float[1,3,8,8] x) => (float[1,6] y)
+        <float[192,6] w = {{{weights}}}, float t = {{{above}}}, float z = {{0.0}}> {{
+        f = Flatten(x) m = MatMul(f, w) s = Softmax(m) r = ReduceMax<keepdims=0>(x) b = Greater(r, t) {odd} y = Where(b, n, s)
+        }}"""
+    return OnnxModel(ir.from_proto(onnx.parser.parse_model(text)), name=f"half{seed}", feeding=FEEDING)
+
+
+def bright_first(photos: Path) -> Path:
+    """Photos of which the first is the only bright one."""
+    Image.new("RGB", (8, 8), "white").save(photos / "a.png")
+    return photos
+
+
+def test_a_model_that_fails_the_first_photo_is_judged_by_the_next(photos: Path, tmp_path: Path) -> None:
+    model = half_broken(0, 0.99, np.nan)
+    comparison = compare({"a": model}, bright_first(photos), tmp_path / "store")
+    assert not comparison.models[0].softmax
+    with session(model) as running:
+        seen = running.run({"x": to_tensor(open_picture(photos / "p00.png"), FEEDING)})["y"][0]
+    assert comparison.predictions("a", "p00.png")[0][1] == pytest.approx(seen.max())
+    assert comparison.class_name(comparison.predictions("a", "a.png")[0][0]) == "no answer"
+
+
+def test_a_model_that_fails_every_photo_is_shown_a_few(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle, shown = Predictor.settle, []
+
+    def counted(self: Predictor, photo: np.ndarray) -> object:
+        shown.append(photo)
+        return settle(self, photo)
+
+    monkeypatch.setattr(Predictor, "settle", counted)
+    monkeypatch.setattr(sys.modules["coreproof.compare.compare"], "_SHOWN", 3)
+    assert compare({"a": classifier(0, np.nan)}, photos).count == 12
+    assert len(shown) == 3
+
+
+def test_an_answer_of_zeros_is_none(photos: Path) -> None:
+    comparison = compare({"a": half_broken(0, 0.99, 0.0), "b": half_broken(1, 0.99, 0.0)}, bright_first(photos))
+    assert comparison.pair("a", "b").divergence <= 1
+    assert comparison.most_divergent("a", "b", 1) == [("a.png", 1.0)]
+
+
+def test_of_two_classes_no_other_is_named(photos: Path) -> None:
+    comparison = compare({"a": classifier(0, classes=2), "b": classifier(1, classes=2)}, photos)
+    assert {index for index, _ in comparison.predictions("a", "p00.png")} == {0, 1}
+
+
+def test_a_truth_that_no_model_knows_is_not_judged(photos: Path) -> None:
+    (photos / "labels.csv").write_text("file,class_index,synset,name\np00.png,6,n1,six\np01.png,5,n2,five\n")
+    comparison = compare({"x": classifier(0, np.nan), "b": classifier(1)}, photos)
+    assert (comparison.accuracies["x"].photos, comparison.accuracies["x"].top1) == (1, 0)
+    assert comparison.truth == {"p01.png": 5}
+
+
+def test_labels_of_an_entry_are_not_remembered(photos: Path, tmp_path: Path) -> None:
+    (photos / "labels.csv").unlink()
+    model = classifier(0)
+    named = compare(Lineup((Entry("a", model, labels=tuple("klmnop")),)), photos, tmp_path / "store")
+    assert named.class_name(0) == "k"
+    assert compare(Lineup((Entry("a", model),)), photos, tmp_path / "store").class_name(0) == "class 0"
 
 
 def test_models_that_explain_each_other_are_compared_all_the_same(photos: Path, tmp_path: Path) -> None:
@@ -169,8 +240,6 @@ def test_weights_are_taken_over_only_from_the_same_network() -> None:
 
 
 def test_another_input_shape_runs() -> None:
-    from coreproof.model.onnx import OnnxModel
-
     wider = with_input_shape(OnnxModel(conv_relu_onnx(), name="net"), (1, 3, 9, 10))
     with session(wider) as running:
         assert running.run({"x": np.ones((1, 3, 9, 10), np.float32)})["y"].shape == (1, 4, 9, 10)
@@ -179,10 +248,6 @@ def test_another_input_shape_runs() -> None:
 @pytest.mark.parametrize("size", [8, 9, 10, 11])
 def test_partial_windows_are_those_of_pytorch(size: int) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    import onnx_ir as ir
-
-    from coreproof.model.onnx import OnnxModel
-
     kind = ir.TensorType(ir.DataType.FLOAT)
     x = ir.Value(name="x", type=kind, shape=ir.Shape([1, 2, size, size]))
     y = ir.Value(name="y", type=kind)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from coreproof.cli.compare import command
-from coreproof.compare import plan, variants
+from coreproof.compare import part, plan, variants
 from coreproof.compare.compare import compare
 from coreproof.compare.comparison import Comparison
 from coreproof.compare.lineup import lineup_of
@@ -164,11 +164,21 @@ def test_another_engine_code_or_feeding_is_noticed(
         patched.setattr(variants, "_engines", lambda: {"onnxruntime": "0.0.1"})
         assert shown(seen, TWO, photos, store)[1] == {"a": 12, "b": 12}
     with monkeypatch.context() as patched:
-        patched.setattr(variants, "_code_digest", lambda: "other code")
+        patched.setattr(variants, "code_digest", lambda *_: "other code")
         assert shown(seen, TWO, photos, store)[1] == {"a": 12, "b": 12}
     fed = lineup_of(TWO, {"a": replace(FEEDING, scale=1 / 128)})
     assert shown(seen, fed, photos, store)[1] == {"a": 12}
     assert shown(seen, TWO, photos, store)[1] == {}
+
+
+def test_parts_of_the_agreement_are_made_anew_by_other_code(
+    photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    shown(seen, TWO, photos, store)
+    monkeypatch.setattr(part, "code_digest", lambda *_: "other code")
+    assert shown(seen, TWO, photos, store)[1] == {}
+    assert len(list((store / "agreement").iterdir())) == 2
 
 
 def test_another_model_file_is_noticed(photos: Path, tmp_path: Path, seen: dict[str, int]) -> None:

@@ -51,10 +51,15 @@ def top_k(probabilities: Floats, k: int = 5) -> tuple[npt.NDArray[np.int32], npt
     return indices, np.take_along_axis(np.asarray(probabilities, np.float32), indices, axis=1)
 
 
-def top_overlap(a: Integers, b: Integers) -> npt.NDArray[np.float64]:
-    """The share of each row's classes (top-5 indices) that both models name, whatever the order: 0..1."""
-    shared = (a[:, :, None] == b[:, None, :]).any(axis=2).sum(axis=1)
-    return np.asarray(shared / max(1, a.shape[1]), dtype=np.float64)
+def top_overlap(a: Integers, b: Integers, a_values: Floats, b_values: Floats) -> npt.NDArray[np.float64]:
+    """The share of each row's classes (top-5 indices) that both models name, whatever the order: 0..1.
+
+    A class of no probability is not named: it stands there because of its number alone.
+    """
+    named = a_values > 0, b_values > 0
+    same = (a[:, :, None] == b[:, None, :]) & named[0][:, :, None] & named[1][:, None, :]
+    most = np.maximum(named[0].sum(axis=1), named[1].sum(axis=1))
+    return np.asarray(same.any(axis=2).sum(axis=1) / np.maximum(most, 1), dtype=np.float64)
 
 
 def entropy(probabilities: Floats) -> npt.NDArray[np.float64]:

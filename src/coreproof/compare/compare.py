@@ -31,6 +31,9 @@ from coreproof.run.photos import Photos, Truth, truth_lines
 
 Report = Callable[[str, int, int], None]
 
+_SHOWN = 100
+"""Photos that a model is shown that answers NaN or zeros, before it is taken as it is."""
+
 
 def compare(
     lineup: Lineup | str | Path | Mapping[str, Any],
@@ -183,21 +186,27 @@ class _Run:
         return seen
 
     def _settle(self, worker: Worker) -> None:
-        """Shows the first photo that can be read to the models that never saw one."""
+        """Shows the first photo that can be read to the models that never saw one, and further ones to those that fail it."""
         new = {name: predictor for name, predictor in worker.predictors.items() if predictor.settled is None}
         if not new:
             return
         unreadable: list[str] = []
+        shown = 0
         for photo in (photo for piece in self.plan.slices() for photo in piece.photos if photo.live):
             decoded = worker.decode(photo, new)
-            if decoded.skipped is None:
-                break
-            unreadable = [*unreadable, f"{photo.member.photo}: {decoded.skipped}"][:5]
-        else:
+            if decoded.skipped is not None:
+                unreadable = [*unreadable, f"{photo.member.photo}: {decoded.skipped}"][:5]
+                continue
+            for name, predictor in tuple(new.items()):
+                self.settled[name] = predictor.settle(decoded.tensors[predictor.preparation])
+                if not predictor.doubtful:
+                    self.store.write_model(self.keys[name], self.settled[name].to_json())
+                    del new[name]
+            shown += 1
+            if not new or shown == _SHOWN:
+                return
+        if not shown:
             raise self._none_readable(unreadable)
-        for name, predictor in new.items():
-            self.settled[name] = predictor.settle(decoded.tensors[predictor.preparation])
-            self.store.write_model(self.keys[name], self.settled[name].to_json())
 
     def _keep(self, finished: Iterator[Done]) -> None:
         """Stores slices as they get done. Slices that are at work when something fails are lost, others are not."""
@@ -250,7 +259,7 @@ class _Run:
             title=self.lineup.title,
             models=tuple(self._described(name, orders[name]) for name in models),
             source=self.source,
-            class_names={**class_names, **{classes + i: "no finite answer" for i in range(len(models))}},
+            class_names={**class_names, **{classes + i: "no answer" for i in range(len(models))}},
             tally=tally,
             table=Table(self.store, self.plan, agreement),
             attributions=self.lineup.attributions,

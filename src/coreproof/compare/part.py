@@ -17,6 +17,7 @@ from coreproof.compare.agreement import Distributions, top_k, truth_rank
 from coreproof.compare.classes import ClassOrder
 from coreproof.compare.plan import Slice
 from coreproof.compare.store import Shard, Store, matrix, rows_of
+from coreproof.compare.variants import code_digest
 from coreproof.errors import StoreError
 
 TOP = 5
@@ -26,8 +27,8 @@ TOP = 5
 class Part:
     """The photos of a slice that every model saw.
 
-    Arrays: ``top`` and ``top_values`` [photos, models, 5], ``divergences`` [photos, pairs], ``ranks`` [photos, models] (how
-    many classes stand before the true one; -1 where it is not known), ``truth`` [photos].
+    Arrays: ``top`` and ``top_values`` [photos, models, 5 or as many classes as there are], ``divergences`` [photos, pairs],
+    ``ranks`` [photos, models] (how many classes stand before the true one; -1 where it is not known), ``truth`` [photos].
     """
 
     photos: tuple[str, ...]
@@ -53,8 +54,8 @@ class Agreement:
 
     @property
     def key(self) -> str:
-        """Changes with the models, their order and the order of their classes."""
-        digest = hashlib.blake2b(digest_size=12)
+        """Changes with the models, their order, the order of their classes, and the code that holds them against each other."""
+        digest = hashlib.blake2b(code_digest("compare/agreement.py", "compare/part.py").encode(), digest_size=12)
         for name, order in self.orders.items():
             digest.update(self.keys[name].encode() + b"\0" + order.positions.tobytes() + b"\0")
         return digest.hexdigest()
@@ -80,11 +81,12 @@ class Agreement:
             )
         kept = [k for k, p in enumerate(piece.photos) if p.live and p.member.photo not in skipped]
         truth = np.array([piece.photos[k].truth for k in kept], np.int32)
+        truth[truth >= self.classes] = -1  # a class that no model has
         answers = [
             _answers(self.orders[name].arrange(shard.probabilities[kept], self.classes), position, len(shards))
             for position, (name, shard) in enumerate(shards.items())
         ]
-        tops = [top_k(probabilities, TOP) for probabilities in answers]
+        tops = [top_k(probabilities, min(TOP, self.classes)) for probabilities in answers]
         distributions = [Distributions.of(probabilities) for probabilities in answers]
         pairs = [a.divergence(b) for a, b in combinations(distributions, 2)]
         live = {p.member.photo for p in piece.photos if p.live}
@@ -106,11 +108,11 @@ def _state(piece: Slice) -> str:
 
 
 def _answers(probabilities: npt.NDArray[np.float32], model: int, models: int) -> npt.NDArray[np.float32]:
-    """Rows with one more class a model, "no finite answer", which takes all where a model answers NaN or infinity.
+    """Rows with one more class a model, "no answer", which takes all where a model answers NaN, infinity or zeros alone.
 
     It is a class of its own for each model: two that both broke down do not agree.
     """
-    broken = np.logical_not(np.isfinite(probabilities).all(axis=1)).reshape(-1)
+    broken = np.logical_not(np.isfinite(probabilities).all(axis=1) & (probabilities > 0).any(axis=1)).reshape(-1)
     answers = np.pad(np.where(broken[:, None], np.float32(0), probabilities), ((0, 0), (0, models)))
     answers[broken, probabilities.shape[1] + model] = 1
     return answers

@@ -65,7 +65,8 @@ class Settled:
 class Predictor:
     """A model made ready to say what is on photos. A context manager; several threads may use one.
 
-    Each engine gets ``threads``, so that what a model answers does not depend on how many workers there are.
+    ``doubtful``: what was settled rests on an answer of NaN, infinity or zeros alone; another photo may tell more. Each engine
+    gets ``threads``, so that what a model answers does not depend on how many workers there are.
     Raises InputError for a model that is no classifier of pictures or whose feeding is not known.
     """
 
@@ -74,6 +75,7 @@ class Predictor:
         self.model = model
         self.running: Session = session(model, entry.engine, entry.arithmetic, threads)
         self.settled: Settled | None = None
+        self.doubtful = False
         self.preparation, self.feeding_text, self.prepare = _preparation(
             self.running, model, feeding or getattr(model, "feeding", None)
         )
@@ -91,8 +93,9 @@ class Predictor:
     def settle(self, photo: Tensor) -> Settled:
         """Looks at a first photo: how many classes there are, whether scores need a softmax, whether batches work."""
         scores = self._scores(photo)
+        self.doubtful = self.entry.softmax is None and not (np.isfinite(scores).all() and scores.any())
         needs_softmax = self.entry.softmax if self.entry.softmax is not None else not is_distribution(scores[0])
-        labels = self.entry.labels or self.running.signature.labels or ()
+        labels = self.running.signature.labels or ()  # not the entry's, which may be others in the next run
         self.settled = Settled(
             model=self.model.name,
             format=self.model.format,

@@ -78,7 +78,8 @@ class PairTally:
         differ = np.flatnonzero(np.logical_not(same))
         self.count += int(same.sum())
         self.divergence += float(divergence.sum(dtype=np.float64))
-        self.overlap += float(top_overlap(part.top[:, i], part.top[:, j]).sum())
+        values = part.top_values
+        self.overlap += float(top_overlap(part.top[:, i], part.top[:, j], values[:, i], values[:, j]).sum())
         self.differing.add(divergence[differ], differ, first, part)
         self.most.add(divergence, everywhere, first, part)
         self.least.add(divergence, everywhere, first, part)

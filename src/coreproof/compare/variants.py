@@ -87,7 +87,8 @@ class Workshop:
 
     def key(self, name: str) -> str:
         """Changes with the model's bytes, how it is made and fed, and with the code and engines that run it."""
-        recipe = {"recipe": self._recipe(name), "code": _code_digest(), "engines": _engines()}
+        code = code_digest(*_CODE)
+        recipe = {"recipe": self._recipe(name), "code": code, "engines": _engines()}
         text = json.dumps(recipe, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
@@ -108,14 +109,19 @@ class Workshop:
         }
 
 
+_CODE = ("compare/predictor.py", "compare/variants.py", "compare/worker.py", "convert", "model", "run")
+"""The code that reads, converts and runs models: what an older version said is not reused."""
+
+
 @cache
-def _code_digest() -> str:
-    """Changes with the code that reads, converts and runs models: what an older version said is not reused."""
+def code_digest(*places: str) -> str:
+    """Changes with the code in files and folders of this package."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.blake2b(digest_size=12)
-    here = (root / "compare" / f"{name}.py" for name in ("predictor", "variants", "worker"))
-    for file in (*here, *(f for room in ("convert", "model", "run") for f in sorted((root / room).rglob("*.py")))):
-        digest.update(file.read_bytes())
+    for place in places:
+        path = root / place
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
