@@ -16,7 +16,7 @@ from coreproof.cli.compare import command
 from coreproof.compare import part, plan, variants
 from coreproof.compare.compare import compare
 from coreproof.compare.comparison import Comparison
-from coreproof.compare.lineup import lineup_of
+from coreproof.compare.lineup import Entry, Lineup, lineup_of
 from coreproof.compare.predictor import Predictor
 from coreproof.errors import CoreproofError, RunError, StoreError
 from coreproof.run.photos import list_photos
@@ -166,6 +166,11 @@ def test_another_engine_code_or_feeding_is_noticed(
     with monkeypatch.context() as patched:
         patched.setattr(variants, "code_digest", lambda *_: "other code")
         assert shown(seen, TWO, photos, store)[1] == {"a": 12, "b": 12}
+    made = Lineup((Entry("a", TWO["a"]), Entry("b", base="a", convert="onnx")))
+    shown(seen, made, photos, store)
+    with monkeypatch.context() as patched:
+        patched.setattr(variants, "_TOOLS", ("pytest",))
+        assert shown(seen, made, photos, store)[1] == {"b": 12}
     fed = lineup_of(TWO, {"a": replace(FEEDING, scale=1 / 128)})
     assert shown(seen, fed, photos, store)[1] == {"a": 12}
     assert shown(seen, TWO, photos, store)[1] == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -104,6 +105,7 @@ class Workshop:
             "source": model_digest(self.source(name)) if entry.base is None else None,
             "parents": [self._recipe(parent) for parent in entry.depends_on],
             "made": [entry.convert, entry.precision, entry.image, entry.shape, entry.pooling],
+            "with": _versions(_TOOLS) if entry.depends_on else None,
             "run": [entry.engine, entry.arithmetic, entry.softmax],
             "feeding": None if feeding is None else asdict(feeding),
         }
@@ -125,10 +127,29 @@ def code_digest(*places: str) -> str:
     return digest.hexdigest()
 
 
-@cache
+_ENGINES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "torch",
+    "torchvision",
+    "openvino",
+    "pillow",
+    "numpy",
+)
+_TOOLS = ("coremltools", "onnx", "onnx-ir", "onnxscript")
+"""What makes one model from another."""
+
+
 def _engines() -> dict[str, str]:
+    """What runs models and reads photos; on a Mac, its Core ML too."""
+    return {**_versions(_ENGINES), "macos": platform.mac_ver()[0]}
+
+
+@cache
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
     found = {}
-    for package in ("onnxruntime", "torch", "openvino", "pillow", "numpy"):
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

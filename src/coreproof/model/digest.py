@@ -3,47 +3,99 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.onnx import OnnxModel
-from coreproof.model.torch import TorchModel
+from coreproof.model.onnx import OnnxModel, stored_tensors
+from coreproof.model.torch import TorchModel, import_torch
 
 
 def model_digest(model: Model) -> str:
     """Changes with any byte of the model that matters to its predictions."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr(getattr(model, "feeding", None)).encode())
+    if isinstance(model, OnnxModel):
+        tensors = stored_tensors(model.ir)
+        for file in sorted({Path(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}):
+            _update(digest, file)
     if model.path is not None and Path(model.path).exists():
         path = Path(model.path)
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
-            if file.name != "Manifest.json":  # holds random identifiers
+            # the manifest holds random identifiers; hidden files are the Finder's
+            if path.is_file() or (file.name != "Manifest.json" and not file.name.startswith(".")):
                 _update(digest, file)
-        if isinstance(model, OnnxModel):
-            tensors = [v.const_value for v in model.ir.graph.initializers.values()]
-            for file in sorted({Path(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}):
-                _update(digest, file)
-        return digest.hexdigest()
-    if isinstance(model, OnnxModel):
+    elif isinstance(model, OnnxModel):
         digest.update(ir.to_proto(model.ir).SerializeToString(deterministic=True))
     elif isinstance(model, CoreMLModel):
         digest.update(model.spec.SerializeToString(deterministic=True))
         for file in sorted(p for p in model.folder.rglob("*.bin") if p.is_file()) if model.folder is not None else ():
             _update(digest, file)
     elif isinstance(model, TorchModel):
-        digest.update(repr(model.module).encode())
-        for name, tensor in model.module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+        for piece in _module_content(model.module):
+            digest.update(piece + b"\0")
     return digest.hexdigest()
 
 
 def _update(digest: Any, file: Path) -> None:
     with file.open("rb") as stream:
         digest.update(hashlib.file_digest(stream, hashlib.blake2b).digest())
+
+
+def _module_content(module: Any) -> Iterator[bytes]:
+    """What a module computes with: its layers and weights, the settings and tensors it keeps otherwise, its own code."""
+    yield repr(module).encode()
+    for name, value in module.state_dict().items():
+        yield name.encode()
+        yield _content(value)
+    classes: dict[type, None] = {}
+    for name, part in module.named_modules():
+        classes.update(dict.fromkeys(type(part).__mro__))
+        for key, value in sorted((*vars(part).items(), *part.named_buffers(recurse=False)), key=lambda item: item[0]):
+            if _is_plain(value) or _is_tensor(value):
+                yield f"{name}.{key}".encode()
+                yield _content(value)
+    yield from (_code(kind) for kind in classes if kind.__module__.split(".")[0] not in ("torch", "builtins"))
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, import_torch().Tensor)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _content(value: Any) -> bytes:
+    torch = import_torch()
+    if not _is_tensor(value):
+        return repr(value).encode()
+    plain = value.detach().cpu()
+    try:  # as bytes: numpy does not know every dtype
+        whole = bytes(plain.contiguous().reshape(-1).view(torch.uint8).numpy())
+        return f"{plain.dtype} {tuple(plain.shape)}".encode() + whole
+    except RuntimeError:  # quantised and sparse ones
+        stored = io.BytesIO()
+        torch.save(plain, stored)
+        return stored.getvalue()
+
+
+def _code(kind: type) -> bytes:
+    """The file that a class stands in: what its methods call stands there, too."""
+    try:
+        return Path(inspect.getfile(kind)).read_bytes()
+    except (OSError, TypeError):  # of a notebook or the prompt
+        pass
+    try:
+        return inspect.getsource(kind).encode()
+    except (OSError, TypeError):
+        return b""

@@ -103,7 +103,7 @@ class OnnxModel(Model):
 
     def _copy_external(self, target: Path) -> None:
         """Brings the files of external weights beside ``target``, under the names by which the model calls them."""
-        files = {(Path(t.path), str(t.location)) for t in _tensors(self.ir) if isinstance(t, ir.ExternalTensor)}
+        files = {(Path(t.path), str(t.location)) for t in stored_tensors(self.ir) if isinstance(t, ir.ExternalTensor)}
         for source, location in sorted(files):
             data = target.parent / location
             if data.resolve() != source.resolve():
@@ -122,7 +122,7 @@ def load_onnx(path: Path) -> OnnxModel:
         raise _not_onnx(path, f"{path.stat().st_size} bytes that do not parse ({type(error).__name__})") from None
     if len(model.graph) == 0 and not model.graph.outputs:
         raise _not_onnx(path, "a file without nodes and outputs")
-    for tensor in _tensors(model):
+    for tensor in stored_tensors(model):
         if isinstance(tensor, ir.ExternalTensor):
             _check_external(tensor, path)
     return OnnxModel(model, name=path.stem, path=path)
@@ -138,7 +138,7 @@ def _not_onnx(path: Path, found: str) -> UnreadableModelError:
     )
 
 
-def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+def stored_tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
     """Every tensor that the model stores: initializers and attributes, in the graph, subgraphs and functions."""
     graphs = [model.graph, *(f.graph for f in model.functions.values())]
     for graph in graphs:
