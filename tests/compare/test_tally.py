@@ -95,6 +95,14 @@ def test_sums_are_those_of_all_photos(sizes: tuple[int, ...]) -> None:
         assert (accuracy.photos, accuracy.top1, accuracy.top5) == (known.sum(), (ranks == 0).sum(), (ranks < 5).sum())
 
 
+def test_lists_share_what_they_keep_of_a_photo() -> None:
+    whole = drawn(700)
+    tally = tallied(pieces(whole, (64,)))
+    lists = [listed for pair in tally.pairs.values() for listed in (pair.differing, pair.most, pair.least)]
+    kept = [seen for listed in lists for seen, _ in listed.list()]
+    assert len({id(seen) for seen in kept}) == len({seen.photo for seen in kept}) < len(kept)
+
+
 @pytest.mark.parametrize("sizes", [(1000,), (64,), (1,), (0, 7, 100, 3)])
 @pytest.mark.parametrize("ties", [3, 40, 10**6])
 def test_lists_are_those_of_all_photos(sizes: tuple[int, ...], ties: int) -> None:

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from coreproof.cli.matrix import agreement_table
+from coreproof.compare import comparison as comparison_
 from coreproof.compare.compare import compare
+from coreproof.report import data as data_
+from coreproof.report import page as page_
 from coreproof.report.data import comparison_verdict, step_data
 from coreproof.report.page import write_page
 from tests.compare.conftest import classifier
@@ -89,6 +92,42 @@ def test_the_page_links_the_store_that_is_kept(photos: Path, tmp_path: Path) -> 
     links = [a["href"] for tag, a in page.tags if tag == "a" and "store" in (a.get("href") or "")]
     assert links == ["../my%20store/"]
     assert (tmp_path / "out" / "../my store/").is_dir()
+
+
+def test_pictures_take_what_room_is_left(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = compare({"a": classifier(0), "b": classifier(1)}, photos)
+    monkeypatch.setattr(page_, "_LARGEST", 0)
+    bare = comparison.page(tmp_path).stat().st_size
+    monkeypatch.setattr(page_, "_LARGEST", bare + 4000)
+    _, data = read(comparison.page(tmp_path))
+    shown = [bool(photo["src"]) for photo in data["comparison"]["photos"]]
+    assert any(shown)
+    assert not all(shown)
+    assert bare < (tmp_path / "index.html").stat().st_size <= bare + 4000
+
+
+def test_lists_are_shorter_where_there_are_many_models(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = compare({name: classifier(seed) for seed, name in enumerate("abc")}, photos)
+    monkeypatch.setattr(data_, "_ALL_DIFFERING", 21)
+    monkeypatch.setattr(data_, "_ALL_EXTREMES", 12)
+    monkeypatch.setattr(data_, "_ANSWERS", 30)
+    data = data_.comparison_data(comparison)
+    assert len(data["photos"]) == 10
+    assert {len(pair["most"]) for pair in data["pairs"]} <= {3, 4}
+    assert max(len(pair["differ"]) for pair in data["pairs"]) <= 7
+
+
+def test_a_page_says_what_it_leaves_out(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = compare({name: classifier(seed) for seed, name in enumerate("abc")}, photos)
+    page, data = read(comparison.page(tmp_path))
+    assert data["comparison"]["everything"]
+    assert "beside this page has everything" in page.words
+    monkeypatch.setattr(data_, "_PAIRS", 1)
+    monkeypatch.setattr(comparison_, "_WRITTEN_OUT", 5)
+    page, data = read(comparison.page(tmp_path))
+    assert not data["comparison"]["everything"]
+    assert "beside this page has the statistics" in page.words
+    assert "The 1 that agree least; comparison.json has all." in page.words
 
 
 def test_nothing_is_loaded_from_anywhere(photos: Path, tmp_path: Path) -> None:

@@ -36,14 +36,14 @@ class Extremes:
         self._sign = -1.0 if largest else 1.0
         self._kept: list[tuple[float, int, Seen]] = []
 
-    def add(self, values: npt.NDArray[Any], positions: npt.NDArray[np.intp], first: int, part: Part) -> None:
-        """Takes in ``values[k]`` of the photos at ``positions`` in a part whose first photo is number ``first``."""
+    def add(self, values: npt.NDArray[Any], positions: npt.NDArray[np.intp], photos: _Photos) -> None:
+        """Takes in ``values[k]`` of the photos at ``positions`` in a part."""
         keys = self._sign * np.asarray(values, np.float64)
         if len(self._kept) >= LISTED:
             better = keys < self._kept[-1][0]
             keys, positions = keys[better], positions[better]
         best = np.argsort(keys, kind="stable")[:LISTED]
-        fresh = [(float(keys[k]), first + int(positions[k]), _seen(part, int(positions[k]))) for k in best]
+        fresh = [(float(keys[k]), photos.first + int(positions[k]), photos.seen(int(positions[k]))) for k in best]
         self._kept = sorted([*self._kept, *fresh], key=lambda kept: kept[:2])[:LISTED]
 
     def list(self) -> list[tuple[Seen, float]]:
@@ -51,13 +51,24 @@ class Extremes:
         return [(seen, self._sign * key) for key, _, seen in self._kept]
 
 
-def _seen(part: Part, position: int) -> Seen:
-    return Seen(
-        part.photos[position],
-        int(part.truth[position]),
-        part.top[position].copy(),
-        part.top_values[position].copy(),
-    )
+class _Photos:
+    """The photos of a part, whose first is number ``first`` of all.
+
+    Lists that keep the same photo share what is kept of it: every two models have three, and it grows with the models.
+    """
+
+    def __init__(self, part: Part, first: int) -> None:
+        self.part = part
+        self.first = first
+        self._seen: dict[int, Seen] = {}
+
+    def seen(self, position: int) -> Seen:
+        """What is kept of the photo at a position; copied, so that not the whole part is kept with it."""
+        if position not in self._seen:
+            part = self.part
+            top, values = part.top[position].copy(), part.top_values[position].copy()
+            self._seen[position] = Seen(part.photos[position], int(part.truth[position]), top, values)
+        return self._seen[position]
 
 
 class PairTally:
@@ -71,8 +82,9 @@ class PairTally:
         self.most = Extremes(largest=True)
         self.least = Extremes(largest=False)
 
-    def add(self, part: Part, i: int, j: int, pair: int, first: int) -> None:
+    def add(self, photos: _Photos, i: int, j: int, pair: int) -> None:
         """Takes in a part: models ``i`` and ``j``, the ``pair``-th of all."""
+        part = photos.part
         same, divergence = part.top[:, i, 0] == part.top[:, j, 0], part.divergences[:, pair]
         everywhere = np.arange(len(part.photos))
         differ = np.flatnonzero(np.logical_not(same))
@@ -80,9 +92,9 @@ class PairTally:
         self.divergence += float(divergence.sum(dtype=np.float64))
         values = part.top_values
         self.overlap += float(top_overlap(part.top[:, i], part.top[:, j], values[:, i], values[:, j]).sum())
-        self.differing.add(divergence[differ], differ, first, part)
-        self.most.add(divergence, everywhere, first, part)
-        self.least.add(divergence, everywhere, first, part)
+        self.differing.add(divergence[differ], differ, photos)
+        self.most.add(divergence, everywhere, photos)
+        self.least.add(divergence, everywhere, photos)
 
 
 class ModelTally:
@@ -96,16 +108,17 @@ class ModelTally:
         self.most_certain = Extremes(largest=True)
         self.least_certain = Extremes(largest=False)
 
-    def add(self, part: Part, i: int, first: int) -> None:
+    def add(self, photos: _Photos, i: int) -> None:
         """Takes in a part: the ``i``-th model."""
+        part = photos.part
         self.named += np.bincount(part.top[:, i, 0], minlength=len(self.named))
         ranks = part.ranks[:, i]
         self.known += int((ranks >= 0).sum())
         self.top1 += int((ranks == 0).sum())
         self.top5 += int(((ranks >= 0) & (ranks < 5)).sum())
         everywhere, certainty = np.arange(len(part.photos)), part.top_values[:, i, 0]
-        self.most_certain.add(certainty, everywhere, first, part)
-        self.least_certain.add(certainty, everywhere, first, part)
+        self.most_certain.add(certainty, everywhere, photos)
+        self.least_certain.add(certainty, everywhere, photos)
 
 
 class Tally:
@@ -131,10 +144,13 @@ class Tally:
             return
         first = part.top[:, self._main, 0]
         self.together += int((first == first[:, :1]).all(axis=1).sum())
+        photos = _Photos(part, self.photos)
         for i, model in enumerate(self.models.values()):
-            model.add(part, i, self.photos)
-        for number, ((a, b), pair) in enumerate(self.pairs.items()):
-            pair.add(part, self.names.index(a), self.names.index(b), number, self.photos)
+            model.add(photos, i)
+        for number, ((i, j), pair) in enumerate(
+            zip(combinations(range(len(self.names)), 2), self.pairs.values(), strict=True)
+        ):
+            pair.add(photos, i, j, number)
         self.photos += len(part.photos)
 
     def kept(self) -> Mapping[str, Seen]:

@@ -7,43 +7,48 @@ from collections.abc import Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
-from coreproof.compare.comparison import Comparison
+from coreproof.compare.comparison import Comparison, Pair
 from coreproof.compare.lineup import explaining
-from coreproof.report.thumbnails import thumbnails
 
 _DIFFERING = 60
 _EXTREMES = 12
 _CERTAIN = 6
 _PHOTOS = 1000
 _ROWS = 4000
+_PAIRS = 1000
+# What grows with the models has a room of its own, so that a page of a hundred stays one that a browser opens at once.
+_ANSWERS = 12_000
+_ALL_DIFFERING = 20_000
+_ALL_EXTREMES = 4_000
 
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:
-    """The part of a comparison that the page's script works on. Photos are numbers into ``photos``."""
-    chosen = _chosen_photos(comparison)
+    """The part of a comparison that the page's script works on. Photos are numbers into ``photos``; ``src`` is still to come."""
+    most_differing = max(6, min(_DIFFERING, _ALL_DIFFERING // max(1, len(comparison.pairs))))
+    most_extremes = max(3, min(_EXTREMES, _ALL_EXTREMES // max(1, len(comparison.pairs))))
+    chosen = _chosen_photos(comparison, most_differing, most_extremes)
     number = {photo: k for k, photo in enumerate(chosen)}
-    pictures = thumbnails(comparison.source, chosen)
 
     def numbered(pairs: Sequence[tuple[str, float]]) -> list[list[float]]:
         return [[number[photo], round(value, 5)] for photo, value in pairs if photo in number]
 
     pairs = []
     for (a, b), pair in comparison.pairs.items():
-        differing = comparison.disagreements(a, b, _DIFFERING)
+        differing = comparison.disagreements(a, b, most_differing)
         pairs.append(
             {
                 "a": comparison.index(a),
                 "b": comparison.index(b),
                 "count": pair.count,
                 "share": pair.share,
-                "low": pair.low,
-                "high": pair.high,
-                "kappa": None if math.isnan(pair.kappa) else pair.kappa,
-                "overlap": pair.top5_overlap,
-                "divergence": pair.divergence,
+                "low": round(pair.low, 6),
+                "high": round(pair.high, 6),
+                "kappa": None if math.isnan(pair.kappa) else round(pair.kappa, 6),
+                "overlap": round(pair.top5_overlap, 6),
+                "divergence": float(f"{pair.divergence:.6g}"),
                 "differ": [number[photo] for photo in differing if photo in number],
-                "most": numbered(comparison.most_divergent(a, b, _EXTREMES)),
-                "least": numbered(comparison.least_divergent(a, b, _EXTREMES)),
+                "most": numbered(comparison.most_divergent(a, b, most_extremes)),
+                "least": numbered(comparison.least_divergent(a, b, most_extremes)),
             }
         )
     used = {c for name in comparison.names for photo in chosen for c, _ in comparison.predictions(name, photo)}
@@ -52,7 +57,8 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     return {
         "models": list(comparison.names),
         "total": comparison.count,
-        "photos": [{"name": photo, "src": pictures.get(photo, ""), "truth": truths[photo]} for photo in chosen],
+        "everything": comparison.writes_every_photo,
+        "photos": [{"name": photo, "src": "", "truth": truths[photo]} for photo in chosen],
         "classes": {str(c): comparison.class_name(c) for c in sorted(used)},
         "top": [
             [[[c, round(p, 5)] for c, p in comparison.predictions(name, photo)] for photo in chosen]
@@ -69,18 +75,25 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _chosen_photos(comparison: Comparison) -> list[str]:
+def _chosen_photos(comparison: Comparison, most_differing: int, most_extremes: int) -> list[str]:
     """The photos that the page shows: the first of every list, then the second of every list, as far as there is room."""
     lists: list[list[str]] = []
     for a, b in comparison.pairs:
-        lists.append(comparison.disagreements(a, b, _DIFFERING))
-        lists.append([photo for photo, _ in comparison.most_divergent(a, b, _EXTREMES)])
-        lists.append([photo for photo, _ in comparison.least_divergent(a, b, _EXTREMES)])
+        lists.append(comparison.disagreements(a, b, most_differing))
+        lists.append([photo for photo, _ in comparison.most_divergent(a, b, most_extremes)])
+        lists.append([photo for photo, _ in comparison.least_divergent(a, b, most_extremes)])
     for name in comparison.names:
         lists.append([photo for photo, _ in comparison.most_certain(name, _CERTAIN)])
         lists.append([photo for photo, _ in comparison.least_certain(name, _CERTAIN)])
     in_turn = (photo for rank in zip_longest(*lists) for photo in rank if photo is not None)
-    return list(islice(dict.fromkeys(in_turn), _PHOTOS))
+    return list(islice(dict.fromkeys(in_turn), min(_PHOTOS, _ANSWERS // len(comparison.names))))
+
+
+def table_pairs(comparison: Comparison) -> list[Pair]:
+    """The pairs of which the page has a row: in their order, all or those that agree least."""
+    least = sorted(comparison.pairs.values(), key=lambda pair: (pair.count, -pair.divergence))[:_PAIRS]
+    kept = {(pair.a, pair.b) for pair in least}
+    return [pair for names, pair in comparison.pairs.items() if names in kept]
 
 
 def comparison_verdict(comparison: Comparison) -> dict[str, Any]:

@@ -15,7 +15,11 @@ import jinja2
 
 from coreproof.compare.comparison import Comparison
 from coreproof.model.atomic import replacing
-from coreproof.report.data import comparison_data, comparison_verdict, step_data
+from coreproof.report.data import comparison_data, comparison_verdict, step_data, table_pairs
+from coreproof.report.thumbnails import thumbnails
+
+_LARGEST = 4_900_000
+"""Bytes of a page, pictures included."""
 
 
 def write_page(folder: str | Path, *, proof: Mapping[str, Any] | None, comparison: Comparison | None) -> Path:
@@ -29,23 +33,30 @@ def write_page(folder: str | Path, *, proof: Mapping[str, Any] | None, compariso
         "comparison": data,
         "rows": [[_columns(row) for row in step["rows"]] for step in steps],
     }
-    html = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
+    template = _environment().get_template("page.html.j2")
+
+    def rendered() -> str:
+        return template.render(
             title=_title(proof, comparison),
             verdict=_verdict(proof, comparison),
             steps=steps,
             comparison=comparison,
             overview=None if comparison is None else comparison_verdict(comparison),
-            data=data,
+            pairs=[] if comparison is None else table_pairs(comparison),
             script=_inside_script(script),
             store=_link(comparison, Path(folder)),
             versions=(proof or {}).get("versions") or _versions(),
             command=(proof or {}).get("command") or "",
             rounds=any(_rounds(row["dtype"]) for step in steps for row in step["rows"]) or _has_half(comparison),
         )
-    )
+
+    html = rendered()
+    if comparison is not None and data is not None:  # pictures take what room is left
+        names = [photo["name"] for photo in data["photos"]]
+        pictures = thumbnails(comparison.source, names, _LARGEST - len(html.encode()))
+        for photo in data["photos"]:
+            photo["src"] = pictures.get(photo["name"], "")
+        html = rendered()
     path = Path(folder) / "index.html"
     with replacing(path) as fresh:
         fresh.write_text(html, encoding="utf-8")

@@ -20,8 +20,9 @@ _BUDGET = 3_300_000
 """Characters of all thumbnails together; photos beyond it are shown by name."""
 
 
-def thumbnails(photos: PhotoSource | Path | str, names: Iterable[str]) -> dict[str, str]:
-    """Data URIs by photo name, in the order given until the budget is spent; unreadable photos are left out."""
+def thumbnails(photos: PhotoSource | Path | str, names: Iterable[str], budget: int = _BUDGET) -> dict[str, str]:
+    """Data URIs by photo name, in the order given until ``budget`` characters are spent; unreadable photos are left out."""
+    budget = min(budget, _BUDGET)
     made: dict[str, str] = {}
     spent = 0
     source = photo_source(photos)
@@ -30,10 +31,10 @@ def thumbnails(photos: PhotoSource | Path | str, names: Iterable[str]) -> dict[s
         for start in range(0, len(wanted), 64):
             piece = wanted[start : start + 64]
             for name, uri in zip(piece, pool.map(lambda n: _thumbnail(source, n), piece), strict=True):
-                if uri is not None and spent + len(uri) <= _BUDGET:
+                if uri is not None and spent + len(uri) <= budget:
                     made[name] = uri
                     spent += len(uri)
-            if spent >= _BUDGET * 0.98:
+            if spent >= budget * 0.98:
                 break
     return made
 

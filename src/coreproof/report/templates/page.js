@@ -174,7 +174,7 @@
       place.textContent = "";
       const items = lists[name][1];
       if (!items.length) { place.append(make("p", { class: "hint" }, "They name the same class on every photo.")); return; }
-      if (name === "differ" && items.length < differ) place.append(make("p", { class: "hint" }, `The ${items.length} furthest apart of ${differ}; comparison.json has all.`));
+      if (name === "differ" && items.length < differ) place.append(make("p", { class: "hint" }, `The ${items.length} furthest apart of ${differ}; ${c.everything ? "comparison.json has" : "Comparison.disagreements gives"} all.`));
       const list = make("ul", { class: "pairs" });
       place.append(list);
       fill(list, items, a, b);
@@ -197,12 +197,13 @@
     panel.hidden = false;
     panel.focus({ preventScroll: true });
     panel.scrollIntoView({ block: "nearest" });
-    history.replaceState(null, "", `#${encodeURIComponent(c.models[a])}~${encodeURIComponent(c.models[b])}`);
+    history.replaceState(null, "", `#${[a, b].map((m) => encodeURIComponent(c.models[m]).replaceAll("~", "%7E")).join("~")}`);
   };
   cells.forEach((cell) => cell.addEventListener("click", () => open(Number(cell.dataset.a), Number(cell.dataset.b), cell)));
 
   // a link to a pair opens it
-  const linked = location.hash.slice(1).split("~").map(decodeURIComponent).map((name) => c.models.indexOf(name));
+  const decoded = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
+  const linked = location.hash.slice(1).split("~").map(decoded).map((name) => c.models.indexOf(name));
   if (linked.length === 2 && linked.every((i) => i >= 0) && linked[0] !== linked[1]) open(linked[0], linked[1], cellAt(linked[0], linked[1]));
 
   // most and least certain
