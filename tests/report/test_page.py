@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from coreproof.cli.matrix import agreement_table
 from coreproof.compare import comparison as comparison_
 from coreproof.compare.compare import compare
+from coreproof.compare.comparison import Comparison
 from coreproof.report import data as data_
 from coreproof.report import page as page_
 from coreproof.report.data import comparison_verdict, step_data
@@ -161,15 +164,33 @@ def test_rows_of_other_hands_are_understood() -> None:
     assert (step["agreeing"], step["worst"]["name"], step["worst"]["used"]) == (1, "v", 0.5)
 
 
+def printed(comparison: Comparison, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(agreement_table(comparison, width))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_terminal_cuts_off_no_count(photos: Path, width: int) -> None:
+    comparison = compare({f"model {k}": classifier(k) for k in range(14)}, photos)
+    lines = [line.replace("model ", "model").split() for line in printed(comparison, width).splitlines()]
+    counts = comparison.agreement()
+    for name in comparison.names:
+        rows = [words[words.index(key) + 1 :] for words in lines if (key := name.replace(" ", "")) in words[:2]]
+        own = ["·" if name == other else str(counts[name][other]) for other in comparison.names]
+        shown = [word for row in rows for word in row if not word.startswith("model")]
+        assert shown == [*own, str(comparison.accuracies[name].top1)]
+
+
+def test_the_terminal_takes_no_name_for_its_own_words(photos: Path) -> None:
+    shown = printed(compare({"net[b]": classifier(0), "x[/red]y": classifier(1)}, photos), 80)
+    assert shown.count("net[b]") == 2
+    assert shown.count("x[/red]y") == 2
+
+
 def test_the_terminal_shows_the_same_counts(photos: Path) -> None:
-    import io
-
-    from rich.console import Console
-
     comparison = compare({"a": classifier(0), "b": classifier(1)}, photos)
-    console = Console(file=io.StringIO(), width=100)
-    console.print(agreement_table(comparison))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = printed(comparison, 100)
     assert str(comparison.agreement()["a"]["b"]) in shown
     assert "of 12 photos" in shown
     assert "broken.jpg" in shown

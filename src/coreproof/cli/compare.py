@@ -39,6 +39,7 @@ def command(
 ) -> None:
     """Compare models over photos: agreement matrix, statistics, one page to read."""
     from rich.console import Console
+    from rich.text import Text
 
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
@@ -68,5 +69,5 @@ def command(
             fix="run again: the predictions are kept",
         ) from None
     console = Console()
-    console.print(agreement_table(comparison))
-    console.print(f"page: {page}")
+    console.print(agreement_table(comparison, console.width))
+    console.print(Text(f"page: {page}"), soft_wrap=True)

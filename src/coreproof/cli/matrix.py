@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,45 +11,71 @@ if TYPE_CHECKING:
 
     from coreproof.compare.comparison import Comparison
 
+_GAP = 2
+"""Signs between two columns."""
 
-def agreement_table(comparison: Comparison) -> Table:
-    """On how many photos each two models have the same top class; complete agreement green, the least of all red."""
-    from rich import box
+
+def agreement_table(comparison: Comparison, width: int = 80) -> Table:
+    """On how many photos each two models have the same top class; complete agreement green, the least of all red.
+
+    What is wider than ``width`` goes on below: a count that is cut off is another count.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    photos = comparison.count
+    photos, names = comparison.count, comparison.names
     notes = [f"same top class, of {photos:,} photos"]
     for found in comparison.explanations:
         notes.append(f"{found.a} and {found.b} differ on {found.differ:,}:")
         notes += [f"  made alike in {c.cause}, on {c.differ:,} ({c.model})" for c in found.causes]
     if comparison.skipped:
         notes.append(f"{comparison.skipped_count:,} skipped: {', '.join(list(comparison.skipped)[:3])}")
-    # full names over the columns only where they fit a terminal; else numbers, which the rows carry as well
-    numbered = sum(len(name) + 3 for name in comparison.names) > 60
-    table = Table(title=comparison.title or None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    known = next((accuracy.photos for accuracy in comparison.accuracies.values()), 0)
+    count, right = len(f"{photos:,}"), len(f"right of {known:,}") + _GAP if known else 0
+    longest = max(map(len, names)) + _GAP
+    # full names over the columns only where they fit; else numbers, which the rows carry as well
+    numbered = longest + sum(max(len(name), count) + _GAP for name in names) + right + _GAP > width
+    columns = len(names)
     if numbered:
-        table.add_column("", justify="right", style="dim", no_wrap=True, min_width=2)
-    table.add_column("", style="bold", no_wrap=True)
-    for position, name in enumerate(comparison.names, start=1):
-        table.add_column(
-            str(position) if numbered else name, justify="right", no_wrap=True, min_width=len(f"{photos:,}")
-        )
-    if comparison.accuracies:
-        known = next(iter(comparison.accuracies.values())).photos
-        table.add_column("right" if numbered else f"right of {known:,}", justify="right", no_wrap=True, min_width=5)
-    counts = comparison.agreement()
-    least = min((pair.count for pair in comparison.pairs.values()), default=photos)
-    for position, a in enumerate(comparison.names, start=1):
-        cells = [Text("·", style="dim") if a == b else _cell(counts[a][b], photos, least) for b in comparison.names]
-        if comparison.accuracies:
-            cells.append(Text(f"{comparison.accuracies[a].top1:,}"))
-        table.add_row(*([str(position)] if numbered else []), a, *cells)
+        room = width - longest - (len(str(columns)) + _GAP) - right - _GAP
+        columns = max(1, room // (max(count, len(str(columns))) + _GAP))
     # a caption would be wrapped to the width of a narrow matrix
     whole = Table.grid()
-    whole.add_row(table)
+    for start in range(0, len(names), columns):
+        whole.add_row(_columns(comparison, range(start, min(start + columns, len(names))), numbered))
     whole.add_row(Text("\n".join(notes)))
     return whole
+
+
+def _columns(comparison: Comparison, shown: Sequence[int], numbered: bool) -> Table:
+    """Some columns of the matrix; behind the last ones stands how often each model is right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    photos, names, counts = comparison.count, comparison.names, comparison.agreement()
+    judged = comparison.accuracies if shown[-1] == len(names) - 1 else {}
+    title = Text(comparison.title) if comparison.title and shown[0] == 0 else None
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    if numbered:
+        table.add_column("", justify="right", style="dim", no_wrap=True)
+    table.add_column("", style="bold", no_wrap=True)
+    for position in shown:
+        heading = str(position + 1) if numbered else names[position]
+        table.add_column(Text(heading), justify="right", no_wrap=True, min_width=len(f"{photos:,}"))
+    if judged:
+        known = next(iter(judged.values())).photos
+        table.add_column(f"right of {known:,}", justify="right", no_wrap=True)
+    least = min((pair.count for pair in comparison.pairs.values()), default=photos)
+    for position, a in enumerate(names, start=1):
+        cells = [
+            Text("·", style="dim") if a == b else _cell(counts[a][b], photos, least)
+            for b in (names[column] for column in shown)
+        ]
+        if judged:
+            cells.append(Text(f"{judged[a].top1:,}"))
+        table.add_row(*([str(position)] if numbered else []), Text(a), *cells)
+    return table
 
 
 def _cell(count: int, photos: int, least: int) -> Text:

@@ -55,7 +55,7 @@ def command(
             command=shlex.join(["coreproof", *sys.argv[1:]]),
         )
     if proof.comparison is not None:
-        console.print(agreement_table(proof.comparison))
+        console.print(agreement_table(proof.comparison, console.width))
     console.print(f"[bold {'green' if proof.agrees else 'red'}]{proof.text}[/]")
     console.print(f"page   {proof.page}")
     console.print(f"proof  {proof.folder / 'proof.json'}")
