@@ -14,6 +14,7 @@ from urllib.request import ProxyHandler, build_opener
 import onnx
 import pytest
 
+from coreproof.cli.netron_at import serve_at
 from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
 from tests.cli.conftest import Ran
@@ -95,6 +96,27 @@ def test_view_says_that_a_port_is_taken(coreproof: Run, net: Path) -> None:
         ran = coreproof("view", net, "--no-browse", "--port", str(taken.getsockname()[1]))
     assert ran.code == 2
     assert "--port 0" in ran.err
+
+
+def test_view_says_which_ports_there_are(coreproof: Run, net: Path) -> None:
+    pytest.importorskip("netron", reason="Netron is not installed")
+    ran = coreproof("view", net, "--no-browse", "--port", "99999")
+    assert ran.code == 2
+    assert "65535" in ran.err
+
+
+@pytest.mark.parametrize(("asked", "answer"), [("/", b"502"), ("@127.0.0.1:1/", b"400")])
+def test_nothing_but_netron_is_reached_and_its_end_is_no_crash(
+    asked: str, answer: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        nobody = free.getsockname()[1]
+    host, _, port = serve_at(f"http://localhost:{nobody}", [], "localhost", 0).rpartition("//")[2].partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(f"GET {asked} HTTP/1.0\r\n\r\n".encode())
+        assert answer in connection.makefile("rb").read().splitlines()[0]
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".mlmodel", ".mlpackage"])

@@ -10,8 +10,10 @@ this machine. What it asks its user (whether it may keep a cookie) is the user's
 from __future__ import annotations
 
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
@@ -58,11 +60,16 @@ def serve_at(netron_url: str, names: list[str], host: str, port: int) -> str:
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if not self.path.startswith("/"):  # it would become part of another address
+                self.send_error(400)
+                return
             try:
                 with direct.open(netron_url + self.path) as answer:
                     status, kind, content = answer.status, answer.headers.get_content_type(), answer.read()
             except HTTPError as error:
                 status, kind, content = error.code, "text/plain", b""
+            except OSError:  # Netron has ended
+                status, kind, content = 502, "text/plain", b""
             if self.path.partition("?")[0] in ("/", "/index.html"):
                 content = content.replace(b"<head>", b"<head>" + script, 1)
             self.send_response(status)
@@ -75,6 +82,12 @@ def serve_at(netron_url: str, names: list[str], host: str, port: int) -> str:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: the terminal is the user's."""
 
-    server = ThreadingHTTPServer((host, port), Page)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Nothing of a browser that went away."""
+            if not isinstance(sys.exception(), ConnectionError):
+                super().handle_error(request, client_address)
+
+    server = Server((host, port), Page)
     Thread(target=server.serve_forever, daemon=True).start()
     return f"http://{host}:{server.server_address[1]}"

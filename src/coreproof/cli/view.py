@@ -22,7 +22,7 @@ def command(
     around: Annotated[
         int | None, typer.Option(min=1, help="Show only so many layers before and behind it.", show_default=False)
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the local server; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the local server; 0 takes a free one.")] = 8080,
     browse: Annotated[bool, typer.Option(help="Open the browser.")] = True,
 ) -> None:
     """Open a model in Netron, on this machine; stop with Ctrl-C."""
