@@ -18,6 +18,7 @@ from coreproof.compare.compare import compare
 from coreproof.compare.comparison import Comparison
 from coreproof.compare.lineup import Entry, Lineup, lineup_of
 from coreproof.compare.predictor import Predictor
+from coreproof.compare.store import Store
 from coreproof.errors import CoreproofError, RunError, StoreError
 from coreproof.run.photos import list_photos
 from tests.compare.conftest import FEEDING, classifier
@@ -290,6 +291,24 @@ def test_two_runs_at_once_on_one_store(photos: Path, tmp_path: Path, seen: dict[
 
     assert files(store) == files(tmp_path / "alone")
     assert shown(seen, TWO, photos, store)[1] == {}
+
+
+def test_a_store_that_is_deleted_meanwhile_is_said(
+    photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, write_shard = tmp_path / "store", Store.write_shard
+
+    def deleting(self: Store, *arguments: Any) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        write_shard(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "write_shard", deleting)
+        with pytest.raises(StoreError, match="deleted while the comparison ran") as caught:
+            compare(TWO, photos, store)
+    assert str(store) in str(caught.value)
+    comparison, _ = shown(seen, TWO, photos, store)
+    alike(comparison, compare(TWO, photos))
 
 
 def test_a_store_that_cannot_be_written_is_said_before_anything_runs(

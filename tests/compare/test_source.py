@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from coreproof.compare.compare import compare
-from coreproof.compare.source import FolderPhotos, ListedPhotos, RemotePhotos, photo_source
+from coreproof.compare.source import FolderPhotos, Listed, ListedPhotos, RemotePhotos, photo_source
 from coreproof.errors import MissingDependencyError, PhotoError
 from coreproof.run.photos import list_photos
 from tests.compare.conftest import classifier
@@ -84,6 +86,30 @@ def test_an_object_that_was_written_anew_is_noticed(bucket: str, photos: Path, t
     store.pipe_file(f"{root}/{names[0]}", store.cat_file(f"{root}/{names[1]}"))
     changed = compare({"a": classifier(0)}, bucket, tmp_path / "store")
     assert changed.predictions("a", names[0]) == first.predictions("a", names[1])
+
+
+def test_an_object_store_that_tells_no_versions_is_read(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, root = fsspec.core.url_to_fs(bucket)
+    names = sorted(listed.photo for listed in RemotePhotos(bucket).listed() if listed.photo.endswith(".png"))
+    content = store.cat_file(f"{root}/{names[1]}")
+    monkeypatch.setattr(RemotePhotos, "listed", lambda _: (Listed(name, 0, "") for name in names))  # as of plain HTTP
+    first = compare({"a": classifier(0)}, bucket, tmp_path / "store")
+    store.pipe_file(f"{root}/{names[0]}", content)
+    again: list[tuple[str, int, int]] = []
+    changed = compare({"a": classifier(0)}, bucket, tmp_path / "store", progress=lambda *said: again.append(said))
+    assert changed.predictions("a", names[0]) == first.predictions("a", names[1])
+    assert next(said for said in again if said[0] == "photos") == ("photos", 11, 12)
+
+
+def test_a_photo_that_cannot_be_looked_at_is_skipped(photos: Path) -> None:
+    listed = list_photos(photos)
+    (photos / "loop.png").symlink_to("loop.png")
+    for source in (FolderPhotos(photos), ListedPhotos(replace(listed, files=(*listed.files, photos / "loop.png")))):
+        comparison = compare({"a": classifier(0)}, source)
+        assert comparison.count == 12
+        assert comparison.skipped["loop.png"] == os.strerror(errno.ELOOP)
 
 
 def test_an_object_that_vanishes_is_skipped_by_name(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

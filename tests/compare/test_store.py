@@ -42,6 +42,21 @@ def test_what_is_written_is_read(store: Store) -> None:
     assert store.read_model("m") == {"engine": "ünïcode"}
 
 
+def test_what_another_run_says_of_a_new_slice_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, has_slice = Store(store.folder), Store.has_slice
+
+    def meanwhile(self: Store, key: str) -> bool:
+        found = has_slice(self, key)
+        if self is store:
+            other.write_slice("s", MEMBERS)
+            other.write_shard("m", "s", shard())
+        return found
+
+    monkeypatch.setattr(Store, "has_slice", meanwhile)
+    store.write_slice("s", MEMBERS)
+    assert store.has_shard("m", "s")
+
+
 def test_the_same_is_written_as_the_same_bytes(store: Store, tmp_path: Path) -> None:
     other = Store(tmp_path / "other")
     for one in (store, other):

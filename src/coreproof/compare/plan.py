@@ -99,9 +99,15 @@ class Plan:
     def _rows(self) -> Iterator[dict[str, Any]]:
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(batch_size=4096):
-                yield from batch.to_pylist()
+        try:
+            with pq.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(batch_size=4096):
+                    yield from batch.to_pylist()
+        except FileNotFoundError:
+            folder = self.path.parent.parent.parent
+            raise StoreError(
+                "the store was deleted while the comparison ran", where=str(folder), fix="run again"
+            ) from None
 
 
 def make_plan(
@@ -173,7 +179,7 @@ _MEMBER, _LISTED, _LIVING, _TOLD, _FRESH = (
 )
 _LIVE = f"""
 INSERT INTO live SELECT photo, min(slice), arg_min(row, slice)
-FROM {_MEMBER} JOIN {_LISTED} USING (photo, size, version) WHERE content IS NOT NULL GROUP BY photo
+FROM {_MEMBER} JOIN {_LISTED} USING (photo, size, version) WHERE content IS NOT NULL AND version <> '' GROUP BY photo
 """
 _DOUBTFUL = f"""
 INSERT INTO doubtful SELECT photo, slice, row, content, listed.version FROM {_MEMBER} JOIN {_LISTED} USING (photo, size)

@@ -7,7 +7,6 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,10 @@ from coreproof.run.photos import SUFFIXES, Photos
 
 @dataclass(frozen=True)
 class Listed:
-    """A photo as it is listed. ``version`` changes when the file is written anew; equal versions mean equal bytes."""
+    """A photo as it is listed. ``version`` changes when the file is written anew; equal versions mean equal bytes.
+
+    An empty one says nothing: what is in the file tells.
+    """
 
     photo: str
     size: int
@@ -80,9 +82,9 @@ class FolderPhotos(PhotoSource):
                         if not entry.name.startswith("."):
                             folders.append(entry.name)
                     elif _wanted(entry.name):
-                        with suppress(FileNotFoundError):  # it vanished since its name was read
-                            if entry.is_file():
-                                yield _listed(prefix + entry.name, entry.stat())
+                        listed = _listed(prefix + entry.name, entry)
+                        if listed is not None:
+                            yield listed
         except OSError as error:
             if prefix and isinstance(error, FileNotFoundError):
                 return
@@ -103,12 +105,8 @@ class ListedPhotos(PhotoSource):
 
     def listed(self) -> Iterator[Listed]:
         for file in self.photos.files:
-            try:
-                yield _listed(self.photos.name(file), file.stat())
-            except FileNotFoundError:  # whoever wants to read it will say so
-                yield Listed(_as_text(self.photos.name(file)), 0, "")
-            except OSError as error:
-                raise PhotoError("a photo cannot be read", where=str(file), found=error.strerror) from None
+            name = self.photos.name(file)
+            yield _listed(name, file) or Listed(_as_text(name), 0, "")  # whoever wants to read it will say so
 
     def read(self, photo: str) -> bytes:
         return _read(self.photos.folder, photo)
@@ -178,8 +176,15 @@ def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _listed(name: str, about: os.stat_result) -> Listed:
-    return Listed(_as_text(name), about.st_size, str(about.st_mtime_ns))
+def _listed(name: str, file: os.DirEntry[str] | Path) -> Listed | None:
+    """None for what is no file, or vanished since its name was read. One that cannot be looked at is read in vain later."""
+    try:
+        about = file.stat() if file.is_file() else None
+    except FileNotFoundError:
+        return None
+    except OSError:  # as of a link to itself
+        return Listed(_as_text(name), 0, "")
+    return None if about is None else Listed(_as_text(name), about.st_size, str(about.st_mtime_ns))
 
 
 def _as_text(name: str) -> str:

@@ -86,8 +86,9 @@ class Store:
         """Keeps what a slice is made of. What is said of one that was not known is forgotten: its files may be others."""
         import pyarrow as pa
 
+        left = self._said_of(key)  # before the look for the slice: what another run says from now on stays
         if not self.has_slice(key):
-            self.forget_slice(key)
+            self._delete(left)
         self.write_table(
             self._slice(key),
             pa.table(
@@ -109,8 +110,11 @@ class Store:
 
     def forget_slice(self, key: str) -> None:
         """Deletes what is said of a slice, and last what it is made of. Raises StoreError."""
+        self._delete([*self._said_of(key), self._slice(key)])
+
+    def _said_of(self, key: str) -> list[Path]:
         shards = [path for path in self.folder.glob(f"*/{key}.parquet") if path != self._slice(key)]
-        self._delete([*(self._agreement(key) if shards else ()), *shards, self._slice(key)])
+        return [*(self._agreement(key) if shards else ()), *shards]
 
     def _slice(self, key: str) -> Path:
         return self.folder / "slices" / f"{key}.parquet"
