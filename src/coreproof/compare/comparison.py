@@ -355,7 +355,10 @@ class Comparison(Shown):
         return Explanation(a, b, differ, whole.divergence, tuple(causes))
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Answers SQL (DuckDB) over ``predictions(model, photo, skipped, probabilities)``, each model's own class order."""
+        """Answers SQL (DuckDB) over ``predictions(model, photo, skipped, probabilities)``, each model's own class order.
+
+        Where ``skipped`` says why a model did not see a photo, its probabilities are zeros.
+        """
         return self.table.query(sql)
 
     def to_json(self) -> dict[str, Any]:
