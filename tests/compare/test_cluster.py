@@ -67,11 +67,25 @@ def test_two_workers_of_which_one_is_killed_leave_the_same_store(
 def test_what_a_worker_raises_arrives_as_it_was(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from coreproof.compare.lineup import lineup_of
 
-    monkeypatch.setattr(cluster, "__version__", "0.0.0")  # workers are processes of their own and have the real one
-    with pytest.raises(RunError, match="a worker has another coreproof") as raised:
+    other = {"engines": {"onnxruntime": "0.0.0"}}
+    monkeypatch.setattr(cluster, "made_by", lambda: other)  # workers are processes of their own and have the real one
+    with pytest.raises(RunError, match="a worker has another coreproof or engine") as raised:
         compare(lineup_of(models(tmp_path), FEEDING), photos, tmp_path / "store", cluster="local", workers=1)
-    assert raised.value.expected == "0.0.0"
+    assert raised.value.expected == other
     assert not ray.is_initialized()
+
+
+def test_a_worker_with_another_model_file_is_refused(photos: Path, tmp_path: Path) -> None:
+    from coreproof.compare.lineup import lineup_of
+    from coreproof.compare.plan import Slice
+    from coreproof.compare.source import FolderPhotos
+    from coreproof.compare.worker import Task
+
+    lineup = lineup_of({"a": str(models(tmp_path)["a"])}, FEEDING)
+    worker = cluster.Answering(lineup, FolderPhotos(photos), {}, {"a": "another"}, cluster.made_by())
+    answer = worker({"task": [Task(Slice("s", False, ()), ("a",))]})["done"][0]
+    assert isinstance(answer, RunError)
+    assert "another file of a model" in str(answer)
 
 
 def test_models_that_cannot_travel_are_named(photos: Path) -> None:

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from coreproof import __version__
 from coreproof.compare.lineup import Lineup
 from coreproof.compare.predictor import Predictor, Settled
 from coreproof.compare.source import PhotoSource
-from coreproof.compare.variants import Workshop
+from coreproof.compare.variants import Workshop, made_by
 from coreproof.compare.worker import Done, Task, Worker
 from coreproof.compare.workers import decoders, processors
 from coreproof.errors import CoreproofError, LineupError, MissingDependencyError, RunError
@@ -28,6 +27,7 @@ def on_cluster(
     lineup: Lineup,
     source: PhotoSource,
     settled: Mapping[str, Settled],
+    keys: Mapping[str, str],
     tasks: Iterable[Task],
     workers: int | None,
     seen: Callable[[int], None],
@@ -35,9 +35,10 @@ def on_cluster(
     """Carries out tasks with ``workers`` Ray actors (None: one a processor), in the order in which they get done.
 
     ``address``: of a running cluster ("auto" finds it), or "local" for one on this machine. Photos and model files must be
-    reachable from every machine under the same path or address; the store is written here alone. ``seen`` hears how many
-    photos each slice had. Raises MissingDependencyError, LineupError for models that cannot be sent, RunError where there is
-    no cluster, and what a worker raises.
+    reachable from every machine under the same path or address; the store is written here alone. ``keys`` are those of the
+    models here: no worker answers with another file, engine or coreproof. ``seen`` hears how many photos each slice had.
+    Raises MissingDependencyError, LineupError for models that cannot be sent, RunError where there is no cluster, and what a
+    worker raises.
     """
     try:
         import ray
@@ -46,7 +47,8 @@ def on_cluster(
     _require_portable(ray, lineup, source)
     with _connected(ray, address, workers):
         actors = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        made = {"lineup": lineup, "source": source, "settled": dict(settled), "version": __version__}
+        same = {"keys": dict(keys), "made_by": made_by()}
+        made = {"lineup": lineup, "source": source, "settled": dict(settled), **same}
         waiting = iter(tasks)
         while window := list(islice(waiting, _WINDOW)):
             answered = ray.data.from_items([{"task": task} for task in window]).map_batches(
@@ -67,8 +69,16 @@ def on_cluster(
 class Answering:
     """A worker as Ray keeps it: its models are made once, when it first hears of one."""
 
-    def __init__(self, lineup: Lineup, source: PhotoSource, settled: Mapping[str, Settled], version: str) -> None:
-        self.version = version
+    def __init__(
+        self,
+        lineup: Lineup,
+        source: PhotoSource,
+        settled: Mapping[str, Settled],
+        keys: Mapping[str, str],
+        made_by: Mapping[str, Any],
+    ) -> None:
+        self.keys = keys
+        self.made_by = made_by
         self.workshop = Workshop(lineup)
         self.settled = settled
         self.worker = Worker({}, source, decoders(1))
@@ -81,10 +91,14 @@ class Answering:
             return {"done": [error]}
 
     def _done(self, tasks: list[Task]) -> Iterator[Done]:
-        if self.version != __version__:
-            raise RunError("a worker has another coreproof", expected=self.version, found=__version__)
+        if made_by() != self.made_by:
+            raise RunError("a worker has another coreproof or engine", expected=self.made_by, found=made_by())
         for name in {name for task in tasks for name in task.models} - set(self.worker.predictors):
             lineup = self.workshop.lineup
+            if self.workshop.comes_from_files(name) and self.workshop.key(name) != self.keys[name]:
+                raise RunError(
+                    "a worker has another file of a model", where=name, fix="give every machine the same model files"
+                )
             predictor = Predictor(lineup.entry(name), self.workshop.model(name), lineup.feeding(name))
             predictor.settled = self.settled[name]
             self.worker.predictors = {**self.worker.predictors, name: predictor}

@@ -230,7 +230,8 @@ class _Run:
     def _on_cluster(self, address: str, workers: int | None, done: int) -> Iterator[Done]:
         from coreproof.compare.cluster import on_cluster
 
-        return on_cluster(address, self.lineup, self.source, self.settled, self._tasks(), workers, self._counter(done))
+        tasks, seen = self._tasks(), self._counter(done)
+        return on_cluster(address, self.lineup, self.source, self.settled, self.keys, tasks, workers, seen)
 
     def _answer_for_device(self, name: str) -> None:
         run = self.lineup.entry(name).device

@@ -86,11 +86,14 @@ class Workshop:
             }
         return convert(model, entry.convert, precision=entry.precision, images=images)
 
+    def comes_from_files(self, name: str) -> bool:
+        """Whether every machine loads the model for itself; what was made in memory is sent as it is."""
+        entries = [self.lineup.entry(each) for each in (name, *self._ancestors(name))]
+        return all(entry.source is None or isinstance(entry.source, str | Path) for entry in entries)
+
     def key(self, name: str) -> str:
         """Changes with the model's bytes, how it is made and fed, and with the code and engines that run it."""
-        code = code_digest(*_CODE)
-        recipe = {"recipe": self._recipe(name), "code": code, "engines": _engines()}
-        text = json.dumps(recipe, sort_keys=True, default=str)
+        text = json.dumps({"recipe": self._recipe(name), **made_by()}, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def _recipe(self, name: str) -> dict[str, Any]:
@@ -113,6 +116,11 @@ class Workshop:
 
 _CODE = ("compare/predictor.py", "compare/variants.py", "compare/worker.py", "convert", "model", "run")
 """The code that reads, converts and runs models: what an older version said is not reused."""
+
+
+def made_by() -> dict[str, Any]:
+    """The code and the engines that answer here."""
+    return {"code": code_digest(*_CODE), "engines": _engines()}
 
 
 @cache
