@@ -184,6 +184,14 @@ def test_a_truth_that_no_model_knows_is_not_judged(photos: Path) -> None:
     assert comparison.truth == {"p01.png": 5}
 
 
+@pytest.mark.parametrize("image", [False, True])
+def test_what_is_made_from_a_model_is_fed_like_it(photos: Path, image: bool) -> None:
+    """The line-up says nothing of a feeding: the model itself does."""
+    made = Entry("made", base="own", convert="mlprogram", precision="fp32", image=image)
+    comparison = compare(Lineup((Entry("own", classifier(0)), made)), photos)
+    assert comparison.pair("own", "made").count == 12
+
+
 def test_labels_of_an_entry_are_not_remembered(photos: Path, tmp_path: Path) -> None:
     (photos / "labels.csv").unlink()
     model = classifier(0)

@@ -94,12 +94,12 @@ class Answering:
         if made_by() != self.made_by:
             raise RunError("a worker has another coreproof or engine", expected=self.made_by, found=made_by())
         for name in {name for task in tasks for name in task.models} - set(self.worker.predictors):
-            lineup = self.workshop.lineup
             if self.workshop.comes_from_files(name) and self.workshop.key(name) != self.keys[name]:
                 raise RunError(
                     "a worker has another file of a model", where=name, fix="give every machine the same model files"
                 )
-            predictor = Predictor(lineup.entry(name), self.workshop.model(name), lineup.feeding(name))
+            entry = self.workshop.lineup.entry(name)
+            predictor = Predictor(entry, self.workshop.model(name), self.workshop.feeding(name))
             predictor.settled = self.settled[name]
             self.worker.predictors = {**self.worker.predictors, name: predictor}
         return self.worker.run(tasks)

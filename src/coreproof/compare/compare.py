@@ -148,7 +148,7 @@ class _Run:
         return None if document is None else Settled.from_json(document)
 
     def _predictor(self, name: str, waiting: Sequence[str]) -> Predictor:
-        predictor = Predictor(self.lineup.entry(name), self.workshop.model(name), self.lineup.feeding(name))
+        predictor = Predictor(self.lineup.entry(name), self.workshop.model(name), self.workshop.feeding(name))
         predictor.settled = self.settled.get(name)
         self.workshop.forget(name, tuple(waiting[waiting.index(name) + 1 :]))
         return predictor

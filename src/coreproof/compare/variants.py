@@ -19,6 +19,7 @@ from coreproof.compare.lineup import Entry, Lineup
 from coreproof.errors import LineupError
 from coreproof.model.base import Model
 from coreproof.model.digest import model_digest
+from coreproof.model.feeding import Feeding
 from coreproof.model.onnx import OnnxModel
 
 
@@ -43,6 +44,16 @@ class Workshop:
         if name not in self._made:
             self._made[name] = self._make(self.lineup.entry(name))
         return self._made[name]
+
+    def feeding(self, name: str) -> Feeding | None:
+        """How a model is fed: as the line-up says, else as the model says that it was made from."""
+        told = self.lineup.feeding(name)
+        if told is not None:
+            return told
+        origin = self.lineup.entry(name)
+        while origin.base is not None:
+            origin = self.lineup.entry(origin.base)
+        return getattr(self.source(origin.name), "feeding", None)
 
     def forget(self, finished: str, still_to_come: tuple[str, ...]) -> None:
         """Lets go of models that no entry to come is made from."""
@@ -76,7 +87,7 @@ class Workshop:
         if entry.image:
             from coreproof.convert.onnx_to_coreml.convert import ImageInput
 
-            feeding = self.lineup.feeding(entry.name) or getattr(model, "feeding", None)
+            feeding = self.feeding(entry.name)
             if feeding is None:
                 raise LineupError(f"{entry.name} is to take pictures, but its feeding is not known", fix="give feed")
             images = {
