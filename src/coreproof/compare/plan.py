@@ -30,9 +30,9 @@ LARGEST_SLICE = 256
 
 _BATCH = 50_000
 _FILES = 256
-_PART = 200_000
+_PART = 100_000
 """Photos that are joined at a time."""
-_MEMORY = "256MB"
+_MEMORY = "128MB"
 _SAYS_ALIVE = 600
 
 
