@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -413,3 +414,20 @@ def test_a_plan_of_many_parts_is_the_plan_of_one(
         assert planned(folder, store) == slices
         run(folder, store)
     assert [p.read_bytes() for p in store.slice_files()] == [p.read_bytes() for p in other.slice_files()]
+
+
+def test_slices_that_another_run_writes_meanwhile_are_the_same(
+    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognise = plan_._recognise
+
+    def meanwhile(*arguments: Any) -> None:
+        monkeypatch.setattr(plan_, "_recognise", recognise)
+        run(folder, Store(store.folder))
+        recognise(*arguments)
+
+    monkeypatch.setattr(plan_, "_recognise", meanwhile)
+    slices = planned(folder, store)
+    assert not any(piece.known for piece in slices)
+    keep(folder, store, slices)
+    assert {path.stem for path in store.slice_files()} == {piece.key for piece in slices}

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_what_another_run_says_of_a_new_slice_stays(store: Store, monkeypatch: p
     monkeypatch.setattr(Store, "has_slice", meanwhile)
     store.write_slice("s", MEMBERS)
     assert store.has_shard("m", "s")
+
+
+def test_what_is_said_of_other_files_is_forgotten(store: Store) -> None:
+    store.write_slice("s", MEMBERS)
+    store.write_shard("m", "s", shard())
+    store.write_slice("s", [replace(member, version="copied") for member in MEMBERS])
+    assert store.has_shard("m", "s")
+    store.write_slice("s", [replace(member, content="other") for member in MEMBERS])
+    assert not store.has_shard("m", "s")
 
 
 def test_the_same_is_written_as_the_same_bytes(store: Store, tmp_path: Path) -> None:

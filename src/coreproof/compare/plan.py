@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, groupby, islice
@@ -126,7 +126,7 @@ def make_plan(
             )
         _know(connection, store, truth)
         _recognise(connection, source, store)
-        _cut(connection, store, size or next((photos for most, photos in SLICES if total <= most), LARGEST_SLICE))
+        _cut(connection, size or next((photos for most, photos in SLICES if total <= most), LARGEST_SLICE))
         return _written(connection, store.scratch_folder())
 
 
@@ -322,14 +322,15 @@ def _digest(source: PhotoSource, photo: str) -> str | None:
         return None
 
 
-def _cut(connection: Any, store: Store, size: int) -> None:
+def _cut(connection: Any, size: int) -> None:
     """Puts the photos that no slice holds into new ones, by name."""
+    known = {key for (key,) in connection.execute("SELECT DISTINCT slice FROM member").fetchall()}
     for statement in _parts(connection, _REST):
         connection.execute(statement)
     rest = connection.cursor().execute("SELECT photo, size, version FROM rest ORDER BY photo")
     rows: list[dict[str, Any]] = []
     while photos := rest.fetchmany(size):
-        key = _new_key(store, [(photo, length) for photo, length, _ in photos])
+        key = _new_key(known, [(photo, length) for photo, length, _ in photos])
         rows += [
             {"slice": key, "row": row, "photo": photo, "size": length, "version": version}
             for row, (photo, length, version) in enumerate(photos)
@@ -341,10 +342,10 @@ def _cut(connection: Any, store: Store, size: int) -> None:
         _insert(connection, "fresh", rows)
 
 
-def _new_key(store: Store, photos: list[tuple[str, int]]) -> str:
-    """A slice's name comes from what it holds, so that a run that is done again writes the same files."""
+def _new_key(known: Container[str], photos: list[tuple[str, int]]) -> str:
+    """A slice's name comes from what it holds, so that a run that is done again, or another one meanwhile, writes the same."""
     keys = (hashlib.blake2b(repr((n, photos)).encode(), digest_size=12).hexdigest() for n in count())
-    return next(key for key in keys if not store.has_slice(key))
+    return next(key for key in keys if key not in known)
 
 
 def _insert(connection: Any, table: str, rows: list[dict[str, Any]], columns: str = "*") -> None:

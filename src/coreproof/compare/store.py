@@ -83,11 +83,11 @@ class Store:
         return self._slice(key).is_file()
 
     def write_slice(self, key: str, members: Sequence[Member]) -> None:
-        """Keeps what a slice is made of. What is said of one that was not known is forgotten: its files may be others."""
+        """Keeps what a slice is made of. What is said of one that was not known, or held other files, is forgotten."""
         import pyarrow as pa
 
         left = self._said_of(key)  # before the look for the slice: what another run says from now on stays
-        if not self.has_slice(key):
+        if not self._holds(key, members):
             self._delete(left)
         self.write_table(
             self._slice(key),
@@ -107,6 +107,9 @@ class Store:
         """What a slice is made of. Raises StoreError."""
         rows = self.read_table(self._slice(key)).to_pylist()
         return [Member(row["photo"], row["size"], row["version"], row["content"]) for row in rows]
+
+    def _holds(self, key: str, members: Sequence[Member]) -> bool:
+        return self.has_slice(key) and [m.content for m in self.read_slice(key)] == [m.content for m in members]
 
     def forget_slice(self, key: str) -> None:
         """Deletes what is said of a slice, and last what it is made of. Raises StoreError."""
