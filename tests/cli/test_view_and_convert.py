@@ -179,6 +179,19 @@ def test_convert_leaves_the_old_file_when_it_fails(coreproof: Run, net: Path, tm
     assert out.read_text() == "old"
 
 
+def test_what_cannot_be_written_is_named_and_is_no_disagreement(coreproof: Run, net: Path, tmp_path: Path) -> None:
+    occupied = tmp_path / "occupied"
+    occupied.write_text("a file, not a folder")
+    for arguments in (
+        ("convert", net, occupied / "out.mlpackage"),
+        ("verify", net, net, "--node-data", occupied / "n.json"),
+    ):
+        ran = coreproof(*arguments)
+        assert (ran.code, ran.err.splitlines()[0]) == (2, "error: a file cannot be read or written"), ran.err
+        assert f"where: {occupied}" in ran.err
+    assert occupied.read_text() == "a file, not a folder"
+
+
 def test_convert_makes_a_picture_of_the_input(coreproof: Run, net: Path, tmp_path: Path) -> None:
     ran = coreproof("convert", net, tmp_path / "net.mlpackage", "--image", "--mean", "1,2,3", "--colour", "BGR")
     assert ran.code == 0, ran.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -52,15 +53,7 @@ def main() -> None:
     try:
         app()
     except CoreproofError as error:
-        from rich.console import Console
-        from rich.text import Text
-
-        console = Console(stderr=True)
-        first, *rest = str(error).splitlines()
-        console.print(Text("error: ", style="bold red") + Text(first))
-        for line in rest:
-            console.print(Text(line), soft_wrap=True)
-        sys.exit(2)
+        _refuse(error)
     except (KeyboardInterrupt, SystemExit) as ended:  # Typer makes the second of the first
         if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
             raise
@@ -69,6 +62,22 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder of somebody else: nobody but the user can act on it
+        where = None if error.filename is None else str(error.filename)
+        _refuse(CoreproofError("a file cannot be read or written", where=where, found=error.strerror or str(error)))
+
+
+def _refuse(error: CoreproofError) -> NoReturn:
+    """Says what is wrong, and that it was the input."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    first, *rest = str(error).splitlines()
+    console.print(Text("error: ", style="bold red") + Text(first))
+    for line in rest:
+        console.print(Text(line), soft_wrap=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

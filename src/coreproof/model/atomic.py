@@ -15,11 +15,15 @@ def replacing(target: str | Path) -> Iterator[Path]:
     """Gives a path to write a file or folder to; on success it takes ``target``'s place, on failure it vanishes.
 
     A run that is killed leaves the old ``target`` whole; what it had written stays under a name that starts with
-    a dot and the target's name, and is never mistaken for it.
+    a dot and the target's name, and is never mistaken for it. An OSError of writing names ``target``, not that name.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    beside = target.parent / f".{target.name}."
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=beside.name, dir=target.parent))
+    except OSError as error:
+        raise _naming(target, error) from None
     try:
         fresh = scratch / target.name
         yield fresh
@@ -33,5 +37,14 @@ def replacing(target: str | Path) -> Iterator[Path]:
                 raise
         else:
             os.replace(fresh, target)
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(beside)):
+            raise _naming(target, error) from None
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _naming(target: Path, error: OSError) -> OSError:
+    """The error as one of ``target``: a full disk names no file at all."""
+    return OSError(error.errno, error.strerror or str(error), str(target))
