@@ -106,11 +106,14 @@ def test_models_that_cannot_travel_are_named(photos: Path) -> None:
         compare({"a": source}, photos, cluster="local", workers=1)
 
 
-def test_no_cluster_is_said(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379", "[::1]:1"])
+def test_no_cluster_is_said_and_not_waited_for(address: str, photos: Path, tmp_path: Path) -> None:
     from coreproof.compare.lineup import lineup_of
 
+    began = time.monotonic()
     with pytest.raises(RunError, match="no Ray cluster at this address"):
-        compare(lineup_of(models(tmp_path), FEEDING), photos, cluster="auto", workers=1)
+        compare(lineup_of(models(tmp_path), FEEDING), photos, cluster=address, workers=1)
+    assert time.monotonic() - began < 30
 
 
 def test_errors_travel_whole() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -19,6 +21,8 @@ from coreproof.errors import CoreproofError, LineupError, MissingDependencyError
 
 _WINDOW = 1024
 """Slices that the cluster knows of at a time: what waits takes no memory."""
+_ANSWERS = 10.0
+"""Seconds in which a cluster takes a connection."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DEDUP_LOGS": "0"}
 
 
@@ -111,6 +115,7 @@ def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _require_answer(address)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     here: dict[str, Any] = {"num_cpus": workers or processors(), "include_dashboard": False}
@@ -119,18 +124,33 @@ def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
         with _native_messages_off():
             ray.init(**there, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise RunError(
-            "there is no Ray cluster at this address",
-            where=address,
-            found=str(error).splitlines()[0],
-            fix='start one with `ray start --head`, or say "local"',
-        ) from None
+        raise _no_cluster(address, str(error).splitlines()[0]) from None
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuses an address that takes no connection: Ray itself would wait for one for many minutes."""
+    place = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+?)\]?:(\d+)", address)
+    if place is None:
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), _ANSWERS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from None
+
+
+def _no_cluster(address: str, found: str) -> RunError:
+    return RunError(
+        "there is no Ray cluster at this address",
+        where=address,
+        found=found,
+        fix='start one with `ray start --head`, or say "local"',
+    )
 
 
 @contextmanager
