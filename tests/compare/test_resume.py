@@ -321,6 +321,27 @@ def test_a_store_that_cannot_be_written_is_said_before_anything_runs(
     assert seen == {}
 
 
+def test_a_store_that_can_only_be_read_answers_what_it_knows(
+    photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    first, _ = shown(seen, TWO, photos, store)
+    make = Path.mkdir
+
+    def forbid(path: Path, *arguments: Any, **options: Any) -> None:
+        if store in path.parents:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", forbid)
+    again, new = shown(seen, TWO, photos, store)
+    assert new == {}
+    alike(first, again)
+    with pytest.raises(StoreError, match="cannot be written") as caught:
+        compare({**TWO, "c": classifier(2)}, photos, store)
+    assert "--store FOLDER" in str(caught.value)
+
+
 def test_a_page_that_finds_no_room_is_said(
     photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

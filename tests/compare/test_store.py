@@ -169,6 +169,19 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
     assert "Not a directory" in str(caught.value)
 
 
+def test_a_folder_of_something_else_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "cat.jpg").write_bytes(b"a photo")
+    with pytest.raises(StoreError, match="holds something else") as caught:
+        Store(tmp_path)
+    assert "cat.jpg" in str(caught.value)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".DS_Store").write_bytes(b"")
+    mine = Store(tmp_path / "empty")
+    mine.write_slice("s", MEMBERS)
+    (mine.folder / "README.md").write_text("whose it is")
+    assert Store(mine.folder).read_slice("s") == MEMBERS
+
+
 def refusing(number: int) -> Callable[..., None]:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))

@@ -33,6 +33,9 @@ from coreproof.errors import StoreError
 
 _ABANDONED = 24 * 3600
 """Seconds after which what another machine left half written is taken for abandoned."""
+_OWN = frozenset(("slices", "models", "agreement", "timings", ".writing"))
+"""What a store's folder holds as soon as there is anything in it."""
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 _UNREAD = b"unread"
 _NO_ROOM = os.strerror(errno.ENOSPC)
 
@@ -70,6 +73,7 @@ class Store:
         self._scratch = self.folder / ".writing"
         if self.folder.exists() and not self.folder.is_dir():
             raise StoreError("the store is no folder", where=str(self.folder), fix="give a folder that is its own")
+        self._require_own()
         self._tidy()
 
     # slices
@@ -278,7 +282,9 @@ class Store:
         try:
             folder.mkdir(parents=True)
         except OSError as error:
-            raise self.failure(folder, error) from None
+            if error.errno in _FORBIDDEN and self.slice_files():  # where all is known, a store is only read
+                return Path(tempfile.mkdtemp(prefix="coreproof-"))
+            raise self.failure(self.folder, error) from None
         return folder
 
     def failure(self, target: Path, error: Exception) -> StoreError:
@@ -287,9 +293,26 @@ class Store:
         return StoreError(
             "the disk is full" if full else "the store cannot be written",
             where=str(target),
-            found=str(error),
-            fix="make room and run again: what was written is kept, the run goes on behind it" if full else None,
+            found=getattr(error, "strerror", None) or str(error),
+            fix="make room and run again: what was written is kept, the run goes on behind it"
+            if full
+            else "copy the store to where you may write, or give another folder: --store FOLDER",
         )
+
+    def _require_own(self) -> None:
+        """Refuses a folder of something else, such as the photos: what is deleted later would be the user's."""
+        try:
+            held = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        except OSError as error:
+            raise StoreError("the store cannot be read", where=str(self.folder), found=error.strerror) from None
+        others = [name for name in held if not name.startswith(".")]
+        if others and not _OWN.intersection(held):
+            raise StoreError(
+                "the folder of the store holds something else",
+                where=str(self.folder),
+                found=", ".join([*others[:3], "..."] if len(others) > 3 else others),
+                fix="give a folder that is its own, or a new one",
+            )
 
     def _tidy(self) -> None:
         """Clears what killed runs left half written: those of this machine that are gone, and very old ones."""
