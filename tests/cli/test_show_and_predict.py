@@ -51,6 +51,38 @@ def test_json(coreproof: Run, net: Path) -> None:
     assert document["layers"][0]["parameters"]["w"] == {"dtype": "float32", "shape": [4, 3, 3, 3]}
 
 
+def test_shapes_that_the_file_does_not_say_are_found(coreproof: Run, tmp_path: Path) -> None:
+    stored = conv_relu_onnx()
+    stored.graph.node("conv").outputs[0].shape = None
+    net = OnnxModel(stored, name="net").save(tmp_path / "net.onnx")
+    conv = next(line for line in coreproof("show", net).out.splitlines() if line.startswith("conv"))
+    assert "1x4x8x8" in conv
+
+
+def test_a_broken_network_is_shown_as_far_as_the_fault_a_line_a_layer(coreproof: Run, tmp_path: Path) -> None:
+    from coremltools.proto import Model_pb2
+
+    edge = {"startEdgeSize": 1, "endEdgeSize": 1}
+    shape = {"outputChannels": 4, "kernelChannels": 3, "kernelSize": [1, 1], "weights": {"floatValue": [0.5] * 12}}
+    spec = Model_pb2.Model(specificationVersion=1)
+    spec.description.input.add(name="x").type.multiArrayType.shape.extend([3, 4, 4])
+    padded = {**shape, "valid": {"paddingAmounts": {"borderAmounts": [edge, edge]}}}
+    spec.neuralNetwork.layers.add(name="conv", input=["x"], output=["c"], convolution=padded)
+    baked = {"targetShape": [32, -1, 1, 1]}
+    spec.neuralNetwork.layers.add(name="view", input=["c"], output=["v"], reshape=baked)
+    wrong = {"inputChannels": 144, "outputChannels": 1, "weights": {"floatValue": [0.5] * 144}}
+    spec.neuralNetwork.layers.add(name="head", input=["v"], output=["y"], innerProduct=wrong)
+    spec.description.output.add(name="y").type.multiArrayType.SetInParent()
+    (tmp_path / "broken.mlmodel").write_bytes(spec.SerializeToString())
+    ran = coreproof("show", tmp_path / "broken.mlmodel")
+    assert ran.code == 0
+    conv, view, head = ran.out.splitlines()[-3:]
+    assert "1x1x4x6x6" in conv
+    assert "borderAmounts=[startEdgeSize: 1 endEdgeSize: 1,startEdgeSize: 1 endEdgeSize: 1]" in conv
+    assert view.startswith("view")
+    assert head.split()[:6] == ["head", "innerProduct", "v", "->", "y", "?"]
+
+
 def test_an_unknown_layer_is_bad_input(coreproof: Run, net: Path) -> None:
     ran = coreproof("show", net, "--layer", "rely")
     assert ran.code == 2

@@ -14,7 +14,7 @@ from coreproof.errors import InputError
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
-    from coreproof.model.graph import Graph, Node
+    from coreproof.model.graph import Graph, Node, Value
 
 
 def command(
@@ -45,12 +45,22 @@ def command(
 
 
 def with_shapes(model: Model) -> Graph:
-    """The stored graph; values whose shape the file does not say get the one that the lowering infers, where it can."""
+    """The stored graph; values whose shape the file does not say get the one that is inferred, as far as that comes."""
     graph = model.graph
-    if model.format != "neuralnetwork":
+    silent = {name for node in graph.nodes for name in node.outputs if _shape(name, graph) == "?"}
+    if not silent or model.format not in ("neuralnetwork", "onnx"):
         return graph
     from dataclasses import replace
 
+    inferred = _lowered_values(model) if model.format == "neuralnetwork" else {}
+    if not inferred:  # of a broken network, the shapes up to the fault are what one wants to see
+        inferred = _followed_values(model, graph)
+    values = {name: value for name, value in inferred.items() if name in silent or name in graph.values}
+    return replace(graph, values={**graph.values, **values})
+
+
+def _lowered_values(model: Model) -> dict[str, Value]:
+    """What the lowering of a NeuralNetwork to ONNX knows of its values; nothing where it cannot be lowered."""
     from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.errors import CoreproofError
     from coreproof.model.coreml import CoreMLModel
@@ -61,14 +71,24 @@ def with_shapes(model: Model) -> Graph:
     try:
         lowered = coreml_to_onnx(model, precision="fp32")
     except CoreproofError:
-        return graph  # a broken model is shown as it is; verify and doctor say what is wrong with it
+        return {}  # a broken model is shown as it is; verify and doctor say what is wrong with it
     known = OnnxModel(lowered.model, name=model.name).graph.values
-    values = dict(graph.values)
-    for name in values:
-        twin = known.get(lowered.values.get(name, name))
-        if twin is not None:
-            values[name] = Value(name, twin.dtype, twin.shape)
-    return replace(graph, values=values)
+    twins = {name: known.get(lowered.values.get(name, name)) for name in model.graph.values}
+    return {name: Value(name, twin.dtype, twin.shape) for name, twin in twins.items() if twin is not None}
+
+
+def _followed_values(model: Model, graph: Graph) -> dict[str, Value]:
+    """The values that have no shape in the file, with the one that is found from layer to layer."""
+    from coreproof.errors import CoreproofError
+    from coreproof.model.graph import Value
+    from coreproof.surgery.inspection.inspect import inspect
+
+    try:
+        shapes = inspect(model).shapes
+    except CoreproofError:
+        return {}
+    dtypes = {name: value.dtype for name, value in graph.values.items()}
+    return {name: Value(name, dtypes.get(name), shape) for name, shape in shapes.items() if _shape(name, graph) == "?"}
 
 
 def chosen_nodes(
@@ -166,7 +186,9 @@ def _brief(value: Any) -> str:
         return f"[{', '.join(map(str, value[:4]))}, ... {len(value)} values]"
     if isinstance(value, tuple | list):
         return f"[{','.join(_brief(v) for v in value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return " ".join(line.strip() for line in str(value).splitlines())  # a message of the format has a line a field
 
 
 def _shorten(text: str, width: int) -> str:
