@@ -17,8 +17,12 @@ from coreproof.ship.app import swift_sources
 from coreproof.ship.samples import encode
 from tests.compare.conftest import FEEDING, classifier
 
+PROCESSORS = ("CPU", "CPU and Neural Engine")
 
-def device_json(photos: Path, path: Path, names: list[str], noise: float = 0.0) -> Path:
+
+def device_json(
+    photos: Path, path: Path, names: list[str], noise: float = 0.0, name: str = "Tiny", system: str = "iOS 26.1"
+) -> Path:
     """What the app would write: the answers of the classifier with seed 0, on two processors."""
     model = classifier(0)
     rng = np.random.default_rng(0)
@@ -30,14 +34,14 @@ def device_json(photos: Path, path: Path, names: list[str], noise: float = 0.0) 
             "milliseconds": 1.5,
             "scores": {name: encode(a + amount * rng.random(a.size)) for name, a in answers.items()},
         }
-        for processor, amount in (("CPU", 0.0), ("CPU and Neural Engine", noise))
+        for processor, amount in zip(PROCESSORS, (0.0, noise), strict=True)
     ]
     document = {
         "format": FORMAT,
-        "model": "Tiny",
+        "model": name,
         "fingerprint": "abc",
         "labels": [],
-        "device": {"name": "iPhone", "machine": "iPhone15,2", "system": "iOS 26.1"},
+        "device": {"name": "iPhone", "machine": "iPhone15,2", "system": system},
         "runs": runs,
     }
     path.write_text(json.dumps(document))
@@ -56,6 +60,22 @@ def test_the_phone_is_one_more_model(photos: Path, tmp_path: Path) -> None:
     assert described["iPhone15,2 CPU"].engine == "Core ML on iPhone15,2, iOS 26.1, CPU"
     assert described["iPhone15,2 CPU"].milliseconds == pytest.approx(1.5)
     assert described["a"].engine != described["iPhone15,2 CPU"].engine
+
+
+def test_a_phone_that_proved_two_models_and_two_phones_of_a_kind(photos: Path, tmp_path: Path) -> None:
+    tiny = device_json(photos, tmp_path / "tiny.json", ["p00.png"])
+    other = device_json(photos, tmp_path / "other.json", ["p00.png"], name="Other")
+    newer = device_json(photos, tmp_path / "newer.json", ["p00.png"], system="iOS 27.0")
+    models = {"a": classifier(0)}
+    assert set(compare(models, photos, devices=[tiny, other]).agreement()) == {
+        "a",
+        *(f"iPhone15,2 {processor}, {name}" for processor in PROCESSORS for name in ("Tiny", "Other")),
+    }
+    assert "iPhone15,2 CPU, iOS 27.0" in compare(models, photos, devices=[tiny, newer]).agreement()
+    assert "iPhone15,2 CPU, Other, iOS 26.1" in compare(models, photos, devices=[tiny, other, newer]).agreement()
+    with pytest.raises(LineupError, match="cannot be told apart") as caught:
+        compare(models, photos, devices=[tiny, tiny])
+    assert "iPhone15,2 CPU, Tiny, iOS 26.1" in str(caught.value)
 
 
 def test_another_export_is_not_answered_from_the_store(photos: Path, tmp_path: Path) -> None:

@@ -106,9 +106,28 @@ class Lineup:
 def with_devices(lineup: Lineup, runs: Sequence[DeviceRun]) -> Lineup:
     """The line-up with what phones answered as further models, behind the others."""
     entries = tuple(
-        Entry(run.name, labels=run.labels or None, note=f"{run.model} as the device ran it", device=run) for run in runs
+        Entry(name, labels=run.labels or None, note=f"{run.model} as the device ran it", device=run)
+        for name, run in zip(_device_names(runs), runs, strict=True)
     )
     return replace(lineup, entries=(*lineup.entries, *entries))
+
+
+def _device_names(runs: Sequence[DeviceRun]) -> list[str]:
+    """What tells the runs apart, as short as that goes: one phone may have proved two models, two phones be of one kind."""
+    namings = (
+        [run.name for run in runs],
+        [f"{run.name}, {run.model}" for run in runs],
+        [f"{run.name}, {run.system}" for run in runs],
+        [f"{run.name}, {run.model}, {run.system}" for run in runs],
+    )
+    different = next((names for names in namings if len(set(names)) == len(runs)), None)
+    if different is None:
+        raise LineupError(
+            "two proofs are of one model on devices that cannot be told apart",
+            found=", ".join(sorted({name for name in namings[-1] if namings[-1].count(name) > 1})),
+            fix="import one of them",
+        )
+    return different
 
 
 def lineup_of(models: Mapping[str, Any], feeding: Feeding | Mapping[str, Feeding] | None = None) -> Lineup:
