@@ -179,6 +179,43 @@ def test_convert_leaves_the_old_file_when_it_fails(coreproof: Run, net: Path, tm
     assert out.read_text() == "old"
 
 
+def test_a_picture_of_one_channel_is_grey_and_its_free_size_is_what_was_said(coreproof: Run, tmp_path: Path) -> None:
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 1, "h", "w"])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 1, "h", "w"])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "grey.onnx")
+    out = tmp_path / "grey.mlpackage"
+    ran = coreproof("convert", tmp_path / "grey.onnx", out, "--image", "--size", "20x16")
+    assert ran.code == 0, ran.err
+    assert "input   x: GRAY image 20x16" in ran.out
+    assert "fed pixels of 0-255" in ran.out
+    assert (
+        "fed pixels"
+        not in coreproof("convert", tmp_path / "grey.onnx", out, "--image", "--size", "8", "--scale", "1/255").out
+    )
+    coloured = coreproof("convert", tmp_path / "grey.onnx", out, "--image", "--size", "8", "--colour", "RGB")
+    assert (coloured.code, "colour GRAY" in coloured.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("out.mlpackage", "--image", "--size", "9"), "--size is not what the model takes"),
+        (("out.mlpackage", "--mean", "0.5"), "say --image as well"),
+        (("out.onnx", "--mean", "0.5"), "are for Core ML"),
+        (("out.txt",), "OUT.onnx, OUT.mlpackage, OUT.mlmodel"),
+        (("out.txt", "--to", "tflite"), "--to does not know 'tflite'"),
+    ],
+)
+def test_what_convert_would_have_ignored_is_said(
+    arguments: tuple[str, ...], said: str, coreproof: Run, net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(net.parent)
+    ran = coreproof("convert", net, *arguments)
+    assert (ran.code, said in ran.err) == (2, True), ran.err
+
+
 def test_what_cannot_be_written_is_named_and_is_no_disagreement(coreproof: Run, net: Path, tmp_path: Path) -> None:
     occupied = tmp_path / "occupied"
     occupied.write_text("a file, not a folder")

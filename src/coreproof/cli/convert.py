@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, one_of, read_labels, with_feeding
 from coreproof.errors import InputError
+
+if TYPE_CHECKING:
+    from coreproof.model.features import Feature
+    from coreproof.model.feeding import Feeding
 
 _BY_SUFFIX = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
 
@@ -39,7 +44,7 @@ def command(
     from coreproof.convert import convert
     from coreproof.model.load import load
 
-    kind = one_of(to or _BY_SUFFIX.get(out.suffix, out.suffix), tuple(_BY_SUFFIX.values()), "--to")
+    kind = _target(to, out)
     loaded = load(model, trust=trust)
     arguments: dict[str, Any] = {}
     if kind != "onnx":
@@ -49,12 +54,21 @@ def command(
             arguments["keep_fp32"] = _named(loaded, keep_fp32)
         arguments["target"] = target
         arguments["labels"] = read_labels(labels)
+        inputs = {f.name: f for f in loaded.signature.inputs}
         if image:
-            arguments["images"] = {_picture_input(loaded): image_input(feeding.of(loaded))}
+            picture = _picture_input(loaded)
+            inputs[picture.name] = _sized(picture, feeding.of(loaded) if feeding.size is not None else None)
+            arguments["images"] = {picture.name: image_input(_coloured(feeding, picture).of(loaded))}
+        elif feeding.said:
+            raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
         if batch is not None:
-            arguments["shapes"] = {f.name: _with_batch(f, batch) for f in loaded.signature.inputs}
-    elif labels is not None or image or batch is not None:
-        raise InputError("--labels, --image and --batch are for Core ML", found=f"--to {kind}")
+            arguments["shapes"] = {name: _with_batch(f, batch) for name, f in inputs.items()}
+        elif any(f not in loaded.signature.inputs for f in inputs.values()):
+            arguments["shapes"] = {name: _with_batch(f, "1") for name, f in inputs.items() if f.shape}
+    elif labels is not None or image or batch is not None or feeding.said:
+        raise InputError(
+            "--labels, --image, --batch and what is said of pictures are for Core ML", found=f"--to {kind}"
+        )
     converted = convert(loaded, kind, **arguments)
     converted.save(out)
     nodes = len(converted.graph.nodes)
@@ -65,6 +79,42 @@ def command(
         typer.echo(f"  output  {feature}")
     for note in converted.notes:
         typer.echo(f"  note    {note}")
+    if image and not feeding.numbers and getattr(loaded, "feeding", None) is None:
+        typer.echo("  note    the network is fed pixels of 0-255; was it trained on others? --scale, --mean, --std")
+
+
+def _target(to: str | None, out: Path) -> Any:
+    """The format to make: as it was said, else as the suffix of OUT says."""
+    if to is not None:
+        return one_of(to, tuple(_BY_SUFFIX.values()), "--to")
+    if out.suffix not in _BY_SUFFIX:
+        raise InputError(
+            "the name of OUT does not say what to make",
+            expected=", ".join(f"OUT{suffix}" for suffix in _BY_SUFFIX),
+            found=str(out),
+            fix=f"give it a suffix, or say --to {', '.join(_BY_SUFFIX.values())}",
+        )
+    return _BY_SUFFIX[out.suffix]
+
+
+def _coloured(feeding: FeedingOptions, picture: Feature) -> FeedingOptions:
+    """What was said, and of one channel that it is grey: there is no other picture of it."""
+    one = picture.shape is not None and picture.shape[1] == 1
+    return replace(feeding, colour="GRAY") if one and feeding.colour is None else feeding
+
+
+def _sized(picture: Feature, said: Feeding | None) -> Feature:
+    """The input with a height and a width of the size that was said, where they were free."""
+    if said is None or picture.shape is None:
+        return picture
+    sides = (said.size[1], said.size[0])
+    if any(isinstance(d, int) and d > 0 and d != side for d, side in zip(picture.shape[2:], sides, strict=True)):
+        raise InputError(
+            "--size is not what the model takes", expected=str(picture), found=f"{said.size[0]}x{said.size[1]}"
+        )
+    if all(isinstance(d, int) and d > 0 for d in picture.shape[2:]):
+        return picture
+    return replace(picture, shape=(*picture.shape[:2], *sides))
 
 
 def _named(model: Any, names: str) -> tuple[str, ...]:
@@ -92,10 +142,10 @@ def image_input(feeding: Any) -> Any:
     return ImageInput(colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale)
 
 
-def _picture_input(model: Any) -> str:
+def _picture_input(model: Any) -> Feature:
     """The one input that can be a picture: rank 4 with one or three channels."""
-    fitting = [
-        f.name for f in model.signature.inputs if f.shape is not None and len(f.shape) == 4 and f.shape[1] in (1, 3)
+    fitting: list[Feature] = [
+        f for f in model.signature.inputs if f.shape is not None and len(f.shape) == 4 and f.shape[1] in (1, 3)
     ]
     if len(fitting) != 1:
         raise InputError(
@@ -103,7 +153,7 @@ def _picture_input(model: Any) -> str:
             where=model.name,
             found="; ".join(str(f) for f in model.signature.inputs),
         )
-    return str(fitting[0])
+    return fitting[0]
 
 
 def _with_batch(feature: Any, batch: str) -> list[Any]:

@@ -63,6 +63,11 @@ class FeedingOptions:
         """Whether something was said of what becomes of the pixels, and not only of which are seen."""
         return any(said is not None for said in (self.colour, self.scale, self.mean, self.std))
 
+    @property
+    def said(self) -> bool:
+        """Whether anything was said."""
+        return self != AS_CARRIED
+
     def _changes(self) -> dict[str, Any]:
         changes: dict[str, Any] = {}
         if self.size is not None:

@@ -40,8 +40,12 @@ def convert(
     if to == "onnx":
         return _to_onnx(source, fold_batchnorm)
     if source.format not in ("torch", "onnx"):
+        upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
         raise ConversionError(
-            f"there is no way from {source.format} to {to}", where=source.name, expected="an ONNX or PyTorch model"
+            f"there is no way from {source.format} to {to}",
+            where=source.name,
+            expected="an ONNX or PyTorch model",
+            fix=upgrade if (source.format, to) == ("neuralnetwork", "mlprogram") else None,
         )
     from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
 

@@ -191,4 +191,5 @@ def check_images(images: Mapping[str, ImageInput], shapes: Mapping[str, Flexible
                 f"input {name!r} cannot be a {image.colour} picture",
                 expected=f"[1, {channels}, height, width]",
                 found=str(list(shape)),
+                fix="of one channel: colour GRAY" if len(shape) == 4 and shape[1] == 1 else None,
             )
