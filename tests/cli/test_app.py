@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from PIL import Image
@@ -36,6 +37,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "photos" / f"{i}.png")
     (folder / "photos" / "broken.jpg").write_bytes(b"")
+    (folder / "phone").mkdir()
+    for name in ("IMG_1.HEIC", "IMG_2.heic", ".DS_Store"):
+        (folder / "phone" / name).write_bytes(b"")
+    row = onnx.helper.make_tensor_value_info("row", onnx.TensorProto.FLOAT, [1, 512])
+    scores = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1, 512])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Softmax", ["row"], ["scores"])], "g", [row], [scores])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9),
+        folder / "row.onnx",
+    )
+    cp.convert(folder / "row.onnx", "mlprogram").save(folder / "row.mlpackage")
     return folder
 
 
@@ -71,16 +83,30 @@ def test_a_model_of_arrays(coreproof: Run, data: Path, tmp_path: Path) -> None:
     assert [s["name"] for s in plan_of(tmp_path / "given")["samples"]] == ["sample 1", "sample 2"]
 
 
+def test_only_a_classifier_of_photos_is_sent_to_compare(coreproof: Run, data: Path, tmp_path: Path) -> None:
+    shown = ("--screen", "classifier", "--limit", "1", "--out")
+    rows = coreproof("app", data / "row.mlpackage", *shown, tmp_path / "rows")
+    assert "1 sample, " in rows.out
+    assert "classes are shown by their numbers" in rows.out
+    assert "coreproof compare" not in rows.out + (tmp_path / "rows" / "README.md").read_text(encoding="utf-8")
+    photos = coreproof("app", data / "picture.mlpackage", "--photos", data / "photos", *shown, tmp_path / "photos")
+    assert f"LINEUP.toml --photos {data / 'photos'} --import device.json --out FOLDER" in photos.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("net.onnx", "--photos", "photos"), "coreproof convert MODEL MODEL.mlpackage"),
+        (("net.onnx", "--photos", "photos"), "coreproof convert net.onnx net.mlpackage --image"),
         (("missing.mlpackage", "--photos", "photos"), "missing.mlpackage"),
         (("picture.mlpackage",), "--photos FOLDER"),
         (("picture.mlpackage", "--photos", "nowhere"), "no such folder"),
+        (("picture.mlpackage", "--photos", "photos/0.png"), "what to do: give photos"),
+        (("picture.mlpackage", "--photos", "phone"), "found: 2 .heic"),
+        (("picture.mlpackage", "--photos", "phone"), "HEIC is not read"),
+        (("row.mlpackage", "--photos", "photos"), "leave out --photos"),
         (("picture.mlpackage", "--photos", "photos", "--out", "photos"), "something else stands"),
         (("picture.mlpackage", "--photos", "photos", "--out", "net.onnx/app"), "cannot be written"),
-        (("picture.mlpackage", "--photos", "photos", "--format", "swiftpm"), "ends in .swiftpm"),
+        (("picture.mlpackage", "--photos", "photos", "--format", "swiftpm"), "--out out.swiftpm"),
         (("picture.mlpackage", "--photos", "photos", "--identifier", "a b"), "bundle identifier"),
         (("array.mlpackage", "--photos", "photos"), "--size 224"),
         (("picture.mlpackage", "--photos", "photos", "--screen", "detector"), "no detector"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,18 +75,25 @@ def command(
         )
     plan = made.plan
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
-    typer.echo(f"{made.folder}: {plan['title']}, {_KINDS[plan['kind']]}, {len(plan['samples'])} samples, {size:.1f} MB")
+    count = len(plan["samples"])
+    samples = f"{count} sample{'s' if count != 1 else ''}"
+    typer.echo(f"{made.folder}: {plan['title']}, {_KINDS[plan['kind']]}, {samples}, {size:.1f} MB")
     typer.echo(f"  expected answers  {plan['engine']}")
     if plan["kind"] == "array" and plan["picture"] is not None:
         typer.echo(
             "  its outputs are shown as numbers; if they are class scores: --labels FILE, or --screen classifier"
         )
+    if plan["kind"] == "classifier" and not plan["labels"]:
+        typer.echo("  its classes are shown by their numbers; --labels FILE names them")
     for reason in made.left_out:
         typer.echo(f"  left out  {reason}", err=True)
     opened = out if form is Form.swiftpm else next(out.glob("*.xcodeproj"))
     typer.echo(f"open {opened} in Xcode; the proof screen writes device.json")
-    if plan["kind"] == "classifier":
-        typer.echo("`coreproof compare LINEUP --import device.json` puts the device into the matrix")
+    if plan["kind"] == "classifier" and plan["picture"] is not None:
+        typer.echo("to put the device into the matrix of a line-up:")
+        typer.echo(
+            f"  coreproof compare LINEUP.toml --photos {shlex.quote(str(photos))} --import device.json --out FOLDER"
+        )
 
 
 _KINDS = {

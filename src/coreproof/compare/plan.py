@@ -19,10 +19,10 @@ from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from coreproof.compare.source import PhotoSource, content_digest
+from coreproof.compare.source import FolderPhotos, PhotoSource, content_digest
 from coreproof.compare.store import Member, Store
 from coreproof.errors import PhotoError, StoreError
-from coreproof.run.photos import SUFFIXES, Truth
+from coreproof.run.photos import Truth, no_photos
 
 SLICES = ((1_000, 16), (20_000, 64))
 """Up to so many photos, so many are a slice: what a killed run loses at most of each worker's work."""
@@ -121,9 +121,7 @@ def make_plan(
     with _database(store) as connection:
         total = _list(connection, source)
         if not total:
-            raise PhotoError(
-                "there are no photos in the folder", where=source.where, expected=" ".join(sorted(SUFFIXES))
-            )
+            raise no_photos(source.where, source.folder if isinstance(source, FolderPhotos) else None)
         _know(connection, store, truth)
         _recognise(connection, source, store)
         _cut(connection, size or next((photos for most, photos in SLICES if total <= most), LARGEST_SLICE))

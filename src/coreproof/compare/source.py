@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coreproof.errors import MissingDependencyError, PhotoError
-from coreproof.run.photos import SUFFIXES, Photos
+from coreproof.run.photos import SUFFIXES, Photos, require_folder
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class FolderPhotos(PhotoSource):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.where = str(folder)
-        if not self.folder.is_dir():
-            raise PhotoError("there is no such folder of photos", where=self.where)
+        require_folder(self.folder)
 
     def listed(self) -> Iterator[Listed]:
         return self._below(self.folder, "")

@@ -42,6 +42,10 @@ class ShapeRange:
         return str(self.low) if self.low == self.high else f"{self.low}..{'' if self.high is None else self.high}"
 
 
+_SHAPES_TOLD = 4
+"""Shapes of a list that are named in a line: some models declare dozens."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """One input or output of a model.
@@ -70,7 +74,9 @@ class Feature:
         if self.ranges:
             shape = "x".join(str(r) for r in self.ranges)
         elif len(self.enumerated) > 1:
-            shape = " or ".join("x".join(map(str, option)) for option in self.enumerated)
+            options = ["x".join(map(str, option)) for option in self.enumerated]
+            more = len(options) - _SHAPES_TOLD
+            shape = " or ".join(options if more < 2 else [*options[:_SHAPES_TOLD], f"{more} more"])
         return f"{self.name}: {self.dtype or '?'}[{shape}]"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO, TextIOWrapper
@@ -48,8 +49,7 @@ def list_photos(folder: str | Path, labels: str | Path | None = None) -> Photos:
     where there is one. Raises PhotoError where there is no folder or no picture in it.
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise PhotoError("there is no such folder of photos", where=str(root))
+    require_folder(root)
     files = tuple(
         sorted(
             path
@@ -60,11 +60,33 @@ def list_photos(folder: str | Path, labels: str | Path | None = None) -> Photos:
         )
     )
     if not files:
-        raise PhotoError("there are no photos in the folder", where=str(root), expected=" ".join(sorted(SUFFIXES)))
+        raise no_photos(str(root), root)
     own = root / "labels.csv"
     if labels is None and own.is_file():
         labels = own
     return Photos(root, files, {} if labels is None else read_truth(labels))
+
+
+def require_folder(folder: Path) -> None:
+    """Raises PhotoError for what is no folder."""
+    if folder.is_file():
+        raise PhotoError("the photos are a folder", where=str(folder), found="a file", fix=f"give {folder.parent}")
+    if not folder.is_dir():
+        raise PhotoError("there is no such folder of photos", where=str(folder))
+
+
+def no_photos(where: str, folder: Path | None = None) -> PhotoError:
+    """What a person is told where there is no picture that can be read, and what is in the ``folder`` instead."""
+    files = () if folder is None else (path for path in folder.rglob("*") if path.is_file())
+    kinds = Counter(path.suffix.lower() or path.name for path in files if not path.name.startswith("."))
+    heic = any(kind in (".heic", ".heif") for kind in kinds)
+    return PhotoError(
+        "there are no photos in the folder",
+        where=where,
+        expected=" ".join(sorted(SUFFIXES)),
+        found=", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3)) or None,
+        fix="export the photos of the phone as JPEG: HEIC is not read" if heic else None,
+    )
 
 
 def read_truth(path: str | Path) -> dict[str, Truth]:

@@ -77,7 +77,7 @@ def seeing(model: Model, feeding: Feeding | None = None) -> tuple[Feature, Feedi
     inputs = [f for f in model.signature.inputs if not f.optional] or model.signature.inputs
     if len(inputs) != 1:
         raise InputError(
-            "predict needs a model with one input, a picture",
+            "a picture is fed to a model with one input",
             where=model.name,
             found="; ".join(str(f) for f in inputs),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import plistlib
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -65,7 +66,7 @@ def app(
     shown = _title(title if title is not None else loaded.name)
     name = _name(shown)
     bundle = _bundle(identifier, name)
-    samples = _samples(loaded, photos, inputs, limit)
+    samples = _samples(loaded, photos, inputs, limit, feeding)
     model_file = f"{name}{'.mlmodel' if _single_file(loaded) else '.mlpackage'}"
     bundled = ("proof.json", "Samples", "Assets.xcassets")
     project = Project(name, bundle, tuple(swift_sources()), model_file, bundled, _minimum(loaded))
@@ -110,7 +111,9 @@ def swift_sources() -> dict[str, str]:
 
 def _check_place(out: Path, form: Form, replace: bool) -> None:
     if form == "swiftpm" and out.suffix != ".swiftpm":
-        raise InputError("an App Playground is a folder that ends in .swiftpm", found=str(out))
+        raise InputError(
+            "an App Playground is a folder that ends in .swiftpm", found=str(out), fix=f"--out {out}.swiftpm"
+        )
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir() or not _is_app(out):
@@ -142,12 +145,15 @@ def _is_app(folder: Path) -> bool:
 
 def _core_ml(model: Model) -> CoreMLModel:
     if not isinstance(model, CoreMLModel):
+        source = getattr(model, "path", None)
+        named = ("MODEL", "MODEL") if source is None else (shlex.quote(str(source)), shlex.quote(source.stem))
         raise ConversionError(
             "an app is made around a Core ML model",
-            where=model.name,
+            where=model.name if source is None else str(source),
             expected="an .mlpackage or .mlmodel",
             found=model.format,
-            fix="convert it first: coreproof convert MODEL MODEL.mlpackage --image --labels labels.txt",
+            fix=f"convert it first: coreproof convert {named[0]} {named[1]}.mlpackage --image --labels labels.txt, "
+            "with the --scale, --mean and --std that it was trained with",
         )
     kinds = ("image", "tensor", "double", "int64")
     other = [f for f in model.signature.inputs if not f.optional and f.kind not in kinds]
@@ -168,11 +174,16 @@ def _core_ml(model: Model) -> CoreMLModel:
 
 
 def _samples(
-    model: CoreMLModel, photos: str | Path | None, inputs: Sequence[Mapping[str, Any]] | None, limit: int
+    model: CoreMLModel,
+    photos: str | Path | None,
+    inputs: Sequence[Mapping[str, Any]] | None,
+    limit: int,
+    feeding: Feeding | None,
 ) -> Samples:
     if photos is not None and inputs is not None:
         raise InputError("give photos or arrays, not both", where=model.name)
     if photos is not None:
+        _require_picture(model, feeding)
         listed = list_photos(photos)
         count = min(limit, len(listed.files))
         chosen = [listed.files[i * len(listed.files) // count] for i in range(count)]
@@ -187,6 +198,19 @@ def _samples(
             fix="--inputs FILE.npz, or --photos FOLDER with --size, --mean and --std for a model of pictures",
         )
     return list(inputs)[:limit]
+
+
+def _require_picture(model: CoreMLModel, feeding: Feeding | None) -> None:
+    """Refuses photos for a model that cannot see them: several inputs, or rows of numbers of which nothing was said."""
+    inputs = [f for f in model.signature.inputs if not f.optional] or model.signature.inputs
+    flat = [f for f in inputs if f.image is None and f.shape is not None and len(f.shape) < 3]
+    if len(inputs) > 1 or (flat and feeding is None):
+        raise InputError(
+            "the model takes no picture",
+            where=model.name,
+            found="; ".join(map(str, inputs)),
+            fix="leave out --photos: it is proved on random arrays, or on yours: --inputs FILE.npz",
+        )
 
 
 def _title(text: str) -> str:
@@ -263,7 +287,7 @@ def _readme(name: str, form: Form, plan: Mapping[str, Any]) -> str:
         f"The proof screen runs {count} samples on the CPU, the GPU and the Neural Engine in turn, compares with what "
         f"{plan['engine']} answered, and exports `device.json`.",
     ]
-    if plan["kind"] == "classifier":
+    if plan["kind"] == "classifier" and plan["picture"] is not None:
         lines += [
             "To put the device into the agreement matrix:",
             "    coreproof compare LINEUP.toml --photos FOLDER --import device.json --out FOLDER",

@@ -61,7 +61,7 @@ struct ProofScreen: View {
         Section {
             ShareLink(item: url) { Label("Export device.json", systemImage: "square.and.arrow.up") }
         } footer: {
-            if plan.kind == .classifier {
+            if plan.kind == .classifier, plan.picture != nil {
                 Text("On your computer: coreproof compare … --import device.json")
             }
         }
