@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,27 @@ def broken(source: Path, tmp_path: Path) -> Path:
     path = tmp_path / "broken.mlmodel"
     cp.edit(model, [bake], check=False).model.save(path)
     return path
+
+
+def test_verify_sends_a_model_that_does_not_run_to_the_doctor(
+    coreproof: Callable[..., Ran], source: Path, broken: Path
+) -> None:
+    ran = coreproof("verify", source, broken)
+    assert ran.code == 2
+    assert f"what to do: coreproof doctor {broken} --against {source}" in ran.err
+
+
+def test_on_a_terminal_what_is_found_is_wrapped_under_its_first_word(
+    coreproof: Callable[..., Ran], source: Path, broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = coreproof("doctor", broken, "--against", source).out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    ran = coreproof("doctor", broken, "--against", source)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in ran.out.splitlines()]
+    assert max(map(len, lines)) <= 60
+    assert any(line.startswith(" " * 11) for line in lines)
+    assert " ".join(" ".join(lines).split()) == " ".join(whole.split())
 
 
 def test_a_healthy_model_is_left_alone(coreproof: Callable[..., Ran], source: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from coreproof.convert.onnx_to_coreml.convert import ImageInput
 from coreproof.model.onnx import OnnxModel
 from tests.cli.conftest import Ran
 from tests.models import conv_relu_onnx
+from tests.surgery.rules.test_resize_grid import torch_upsample, upsampled
 from tests.verify.nets import residual_net
 
 Run = Callable[..., Ran]
@@ -108,6 +109,15 @@ def test_what_cannot_be_compared_is_exit_2_with_a_reason(
     assert ran.code == 2
     assert said in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_the_grid_that_a_file_leaves_open_is_said(coreproof: Run, tmp_path: Path) -> None:
+    upsampled(1).save(tmp_path / "up.mlmodel")
+    for producer in ("pytorch", "keras2onnx"):
+        source = torch_upsample(producer).save(tmp_path / f"{producer}.onnx")
+        ran = coreproof("verify", source, tmp_path / "up.mlmodel")
+        assert ran.code == 0, ran.out
+        assert ("PyTorch meant half-pixel centres" in ran.out) == (producer == "pytorch")
 
 
 def test_arrays_are_fed(coreproof: Run, models: Path, tmp_path: Path) -> None:

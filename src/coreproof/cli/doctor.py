@@ -11,6 +11,9 @@ import typer
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from coreproof.surgery.diagnose import Diagnosis
     from coreproof.surgery.finding import Finding
 
@@ -91,17 +94,31 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
         console.print(verdict + Text(f": {diagnosis.before}"), soft_wrap=True)
         return
     for number, finding in enumerate(diagnosis, start=1):
-        for line in _lines(number, finding):
-            console.print(line, soft_wrap=True)
-    console.print(Text("before  ", style="dim") + Text(diagnosis.before), soft_wrap=True)
+        head, *lines = _lines(number, finding)
+        console.print(head, soft_wrap=True)
+        for line in lines:
+            _say(console, line, 11)
+    _say(console, Text("before  ", style="dim") + Text(diagnosis.before), 8)
     if diagnosis.cured is None:
         console.print("nothing could be repaired; see above for what is needed")
         return
-    console.print(Text("after   ", style="dim") + Text(diagnosis.after), soft_wrap=True)
+    _say(console, Text("after   ", style="dim") + Text(diagnosis.after), 8)
     if out is None:
         console.print("the repairs were tried on a copy; --fix OUT writes it")
     else:
         console.print(f"{out}: the repaired model; {_script(out).name}: the edits")
+
+
+def _say(console: Console, line: Text, indent: int) -> None:
+    """A line; on a terminal wrapped under its first word, elsewhere whole, for grep and copying."""
+    from rich.text import Text
+
+    if not console.is_terminal:
+        console.print(line, soft_wrap=True)
+        return
+    for number, part in enumerate(line[indent:].wrap(console, max(20, console.width - indent))):
+        part.rstrip()
+        console.print((Text(" " * indent) if number else line[:indent]) + part)
 
 
 def _lines(number: int, finding: Finding) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, one_of, with_feeding
-from coreproof.errors import InputError
+from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,16 +124,19 @@ def command(
         if second is None:
             _print_saved(left, as_json)  # type: ignore[arg-type]
             return
-        result = verify(
-            left,
-            right,
-            feeds=None if fed is None else (fed.reference, fed.candidate),
-            seed=number,
-            tolerance=None if tolerance is None else Tolerance(relative=tolerance),
-            reference_engine=here,
-            candidate_engine=there,
-            progress=report,
-        )
+        try:
+            result = verify(
+                left,
+                right,
+                feeds=None if fed is None else (fed.reference, fed.candidate),
+                seed=number,
+                tolerance=None if tolerance is None else Tolerance(relative=tolerance),
+                reference_engine=here,
+                candidate_engine=there,
+                progress=report,
+            )
+        except (ConversionError, RunError) as error:
+            raise _with_advice(error, left, right) from None
     if fed is not None:
         result = replace(result, inputs=result.inputs.replace("given by the caller", fed.said))
     if result.reference == result.candidate:
@@ -146,6 +150,7 @@ def command(
         typer.echo(json.dumps(result.to_json(), indent=2, default=str))
     else:
         _print(Console(), result, rows or None, [*written, *([save] if save is not None else [])])
+        _say_unsaid_grids(left, right)
     raise typer.Exit(0 if result.agrees else 1)
 
 
@@ -166,6 +171,34 @@ def _sides(
         expected="coreproof verify REFERENCE CANDIDATE",
         fix="give two models, a saved run and a model, or one model and --save run.npz",
     )
+
+
+def _with_advice(error: CoreproofError, left: Model, right: Model) -> CoreproofError:
+    """The error of a Core ML model that does not run, with the verb that may know why, where nothing else is advised."""
+    broken = [m for m in (left, right) if m.format in ("neuralnetwork", "mlprogram")]
+    source = next((m for m in (left, right) if m.format in ("onnx", "torch")), None)
+    if error.fix is not None or len(broken) != 1 or source is None or broken[0].path is None or source.path is None:
+        return error
+    advice = f"coreproof doctor {shlex.quote(str(broken[0].path))} --against {shlex.quote(str(source.path))}"
+    return type(error)(error.problem, where=error.where, expected=error.expected, found=error.found, fix=advice)
+
+
+def _say_unsaid_grids(left: Model, right: Model) -> None:
+    """Whoever verifies against a file that leaves a grid open has to know which one was taken."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from coreproof.surgery.source.source_grid import unsaid_grids
+
+    for model in (left, right):
+        layers = [node.name for node in unsaid_grids(model)]
+        if layers:
+            told = f"{', '.join(layers[:3])}{', ...' if len(layers) > 3 else ''} of {_file_name(model)}"
+            words = (
+                f"note: {told}: the file does not say the grid of a linear Upsample. ONNX Runtime took index / scale; "
+                "PyTorch meant half-pixel centres. `coreproof doctor --against` takes what PyTorch meant"
+            )
+            Console().print(Text(words, style="yellow"))
 
 
 def _carry(model: Model, feeding: Feeding | None) -> None:

@@ -132,7 +132,9 @@ def test_pytorch_wrote_upsample_for_half_pixels_only() -> None:
     with session(with_meant_grid(source)) as running:
         made = running.run(fed)["y"]
     np.testing.assert_allclose(made.reshape(-1), outputs(resized("half_pixel"), fed)[0], rtol=1e-4, atol=1e-5)
-    assert [(f.rule, f.layer, f.repaired) for f in diagnose(upsampled(1), source)] == [(RULE, "up", True)]
+    found = diagnose(upsampled(1), source)
+    assert [(f.rule, f.layer, f.repaired) for f in found] == [(RULE, "up", True)]
+    assert "read on the half-pixel centres that PyTorch meant" in found[0].cause
 
 
 def test_the_upsample_of_others_is_taken_at_its_word() -> None:

@@ -10,7 +10,7 @@ from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
-from coreproof.surgery.source.source_grid import bilinear_kernel
+from coreproof.surgery.source.source_grid import bilinear_kernel, unsaid_grids
 from coreproof.surgery.trial import MUCH_BETTER, stretch_nodes
 from coreproof.verify.verify import Row
 
@@ -25,6 +25,10 @@ _OPERATORS = (
 _SAMPLING = ("UNALIGN_CORNERS", "ALIGN_CORNERS", "STRICT_ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS")
 _TRANSFORMS = ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel")
 _ROUNDINGS = ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil")
+_MEANT = (
+    "; the source's file does not say its grid: it is read on the half-pixel centres that PyTorch meant, where ONNX Runtime "
+    "and `coreproof verify` take index / scale"
+)
 _METHODS = ("STRICT_ALIGN_ENDPOINTS_MODE", "ALIGN_ENDPOINTS_MODE", "UPSAMPLE_MODE", "ROI_ALIGN_MODE")
 
 Trial = tuple[str, tuple[Edit, ...]]
@@ -65,7 +69,7 @@ def _suspicion(patient: Patient, row: Row, node: Node) -> Suspicion | None:
             f"{node.operator} {node.name!r} samples on the grid {_grid(node)}: relative error {now:.2g} at {row.candidate!r}; "
             f"on another grid {better[0][0]:.2g}"
         ),
-        cause=_CAUSE,
+        cause=f"{_CAUSE}{_MEANT if patient.source is not None and unsaid_grids(patient.source) else ''}",
         remedies=tuple(Remedy(words, edits) for _, words, edits in better),
         weight=70,
     )

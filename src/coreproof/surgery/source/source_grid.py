@@ -25,10 +25,8 @@ def with_meant_grid(source: Model) -> Model:
     """The source with every linear Upsample of a PyTorch exporter on half-pixel centres; as it is where there is none."""
     from coreproof.model.onnx import OnnxModel
 
-    if not isinstance(source, OnnxModel) or source.ir.producer_name != "pytorch":
-        return source
-    found = [n for n in source.graph.nodes if n.operator == "Upsample" and n.attributes.get("mode") == "linear"]
-    if not found:
+    found = unsaid_grids(source)
+    if not found or not isinstance(source, OnnxModel):
         return source
     from coreproof.surgery.inspection.inspect import inspect
 
@@ -38,6 +36,15 @@ def with_meant_grid(source: Model) -> Model:
         return edit(source, steps, check=False).model if steps else source
     except CoreproofError:
         return source
+
+
+def unsaid_grids(model: Model) -> list[Node]:
+    """The linear Upsamples of a PyTorch exporter: ONNX Runtime takes another grid than PyTorch meant."""
+    from coreproof.model.onnx import OnnxModel
+
+    if not isinstance(model, OnnxModel) or model.ir.producer_name != "pytorch":
+        return []
+    return [n for n in model.graph.nodes if n.operator == "Upsample" and n.attributes.get("mode") == "linear"]
 
 
 def _on_half_pixels(source: OnnxModel, node: Node, shape: tuple[int, ...] | None) -> list[Edit]:
