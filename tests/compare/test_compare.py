@@ -18,7 +18,7 @@ from coreproof.compare.compare import compare
 from coreproof.compare.lineup import Attribution, Entry, Lineup
 from coreproof.compare.predictor import Predictor
 from coreproof.compare.variants import with_input_shape, with_partial_windows, with_weights_of
-from coreproof.errors import LineupError, PhotoError
+from coreproof.errors import InputError, LineupError, PhotoError
 from coreproof.model.onnx import OnnxModel
 from coreproof.run.images import open_picture, to_tensor
 from coreproof.run.photos import list_photos
@@ -26,6 +26,15 @@ from coreproof.run.predict import softmax
 from coreproof.run.session import session
 from tests.compare.conftest import FEEDING, classifier
 from tests.models import conv_relu_onnx
+
+
+def test_a_question_that_is_no_sql_is_bad_input(photos: Path) -> None:
+    comparison = compare({"a": classifier(0)}, photos)
+    for question in ("select nothing from predictions", "selec", "drop table predictions"):
+        with pytest.raises(InputError, match="cannot be answered") as caught:
+            comparison.query(question)
+        assert "predictions(model, photo, skipped, probabilities)" in str(caught.value)
+    assert comparison.query("") == []
 
 
 def test_counts_are_those_of_the_models(photos: Path) -> None:

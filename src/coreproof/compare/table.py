@@ -10,6 +10,9 @@ from typing import Any
 from coreproof.compare.part import Agreement, Part, joined
 from coreproof.compare.plan import Plan
 from coreproof.compare.store import Store
+from coreproof.errors import InputError
+
+_VIEW = "SQL over predictions(model, photo, skipped, probabilities)"
 
 
 class Table:
@@ -29,7 +32,7 @@ class Table:
         return joined(list(self.parts()))
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Answers SQL (DuckDB) over the view ``predictions(model, photo, skipped, probabilities)``."""
+        """Answers SQL (DuckDB) over the view ``predictions(model, photo, skipped, probabilities)``. Raises InputError."""
         import duckdb
 
         slices = [piece.key for piece in self.plan.slices()]
@@ -45,9 +48,14 @@ class Table:
                     "SEMI JOIN live USING (slice, photo)"
                 )
             connection.execute(f"CREATE VIEW predictions AS {' UNION ALL '.join(selects)}")
-            answer = connection.execute(sql)
-            columns = [column[0] for column in answer.description]
-            return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
+            try:
+                answer = connection.execute(sql)
+                columns = [column[0] for column in (answer.description if answer else None) or ()]
+                return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()] if columns else []
+            except duckdb.Error as error:
+                raise InputError(
+                    "the question cannot be answered", where=sql, expected=_VIEW, found=str(error)
+                ) from None
 
 
 def _file(path: Path) -> str:
