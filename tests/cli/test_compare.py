@@ -59,6 +59,15 @@ def test_good_photos_count_and_broken_ones_are_named(coreproof: Run, data: Path)
     assert (data / "out" / "index.html").stat().st_size > 10_000
 
 
+def test_square_brackets_are_letters(coreproof: Run, data: Path) -> None:
+    text = LINEUP.replace("[models.first]", '[models."first [old]"]').replace('"first"', '"first [old]"')
+    (data / "lineup.toml").write_text(f'title = "a [/b] of [x]"\n{text}')
+    ran = coreproof("compare", data / "lineup.toml", "--photos", data / "photos", "--out", data / "out [new]")
+    assert ran.code == 0, ran.err
+    for word in ("a [/b] of [x]", "first [old]", f"page: {data / 'out [new]' / 'index.html'}"):
+        assert word in ran.out
+
+
 def test_missing_models_are_named_in_one_message(coreproof: Run, data: Path) -> None:
     lineup = data / "lineup.toml"
     lineup.write_text(LINEUP.replace("colours.onnx", "gone.onnx") + '\n[models.third]\nsource = "also-gone.mlmodel"\n')

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from coreproof.cli.prove import step_line
 from coreproof.cli.tables import verification_table
+from coreproof.prove import Step
 from coreproof.verify.verify import Verification, verify
 from tests.verify.nets import residual_net
 
@@ -45,3 +47,10 @@ def test_agreement_that_proves_little_is_no_tick() -> None:
     lines = printed(replace(found, rows=(*found.rows[:-1], vague)))
     assert [line[0] for line in lines[2:20]] == ["✓"] * 17 + ["?"]
     assert lines[20].startswith("? agrees, but")
+
+
+def test_square_brackets_of_a_step_are_letters() -> None:
+    said = Console(width=100).render_str(
+        step_line(Step("Obtain", "convert", "net [v2]: x: float32[batchx784]", None, 0.1))
+    )
+    assert "net [v2]: x: float32[batchx784]" in said.plain

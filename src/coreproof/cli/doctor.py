@@ -106,7 +106,7 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
     if out is None:
         console.print("the repairs were tried on a copy; --fix OUT writes it")
     else:
-        console.print(f"{out}: the repaired model; {_script(out).name}: the edits")
+        console.print(f"{out}: the repaired model; {_script(out).name}: the edits", markup=False)
 
 
 def _say(console: Console, line: Text, indent: int) -> None:

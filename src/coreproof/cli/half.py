@@ -40,16 +40,20 @@ def print_half(
     else:
         console = Console()
         console.print(half_table(found, rows))
-        console.print(found.summary(), highlight=False)
+        console.print(found.summary(), highlight=False, markup=False)
         if found.must_stay_fp32 and model.format in ("onnx", "torch"):
             console.print(
-                f"convert with: --keep-fp32 {','.join(found.must_stay_fp32)}", highlight=False, soft_wrap=True
+                f"convert with: --keep-fp32 {','.join(found.must_stay_fp32)}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
             )
     return 0 if found else 1
 
 
 def half_table(report: HalfReport, limit: int = 24) -> Table:
     """One line an operator in the program's order. ▶ stays in float32; errors are shares of the scale."""
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
@@ -59,7 +63,7 @@ def half_table(report: HalfReport, limit: int = 24) -> Table:
     if report.must_stay_fp32:
         notes.insert(0, "▶ has to stay in float32")
     table = Table(
-        title=f"{report.model} in float16",
+        title=escape(f"{report.model} in float16"),
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -80,9 +84,9 @@ def half_table(report: HalfReport, limit: int = 24) -> Table:
         style = _STYLE.get(row.status, "yellow")
         table.add_row(
             Text("▶" if row.must_stay else "", style="bold red"),
-            row.layer,
-            row.operator,
-            row.source or "",
+            Text(row.layer),
+            Text(row.operator),
+            Text(row.source or ""),
             _range(row),
             Text(row.status, style=style),
             _share(row.error_added),

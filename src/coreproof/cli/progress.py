@@ -20,7 +20,7 @@ def progress() -> Iterator[Report]:
     tasks: dict[str, object] = {}
     bars = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, read_labels, with_feeding
+
+if TYPE_CHECKING:
+    from coreproof.prove import Step
 
 
 @with_feeding()
@@ -56,14 +59,15 @@ def command(
         )
     if proof.comparison is not None:
         console.print(agreement_table(proof.comparison, console.width))
-    console.print(f"[bold {'green' if proof.agrees else 'red'}]{proof.text}[/]")
-    console.print(f"page   {proof.page}")
-    console.print(f"proof  {proof.folder / 'proof.json'}")
+    console.print(proof.text, style=f"bold {'green' if proof.agrees else 'red'}", markup=False)
+    console.print(f"page   {proof.page}", markup=False)
+    console.print(f"proof  {proof.folder / 'proof.json'}", markup=False)
     raise typer.Exit(0 if proof.agrees else 1)
 
 
-def step_line(step: object) -> str:
+def step_line(step: Step) -> str:
     """One line on the terminal: what was done, whether it holds, in how many seconds."""
-    ok = getattr(step, "ok")  # noqa: B009 - the step's class is not imported here
-    mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}[ok]
-    return f"{mark} [bold]{step.name}[/] {step.text} [dim]({step.seconds:.1f} s)[/]"  # type: ignore[attr-defined]
+    from rich.markup import escape
+
+    mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}[step.ok]
+    return f"{mark} [bold]{escape(step.name)}[/] {escape(step.text)} [dim]({step.seconds:.1f} s)[/]"

@@ -18,6 +18,7 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     "used" is how much of its tolerance a value takes: above 1 it diverges. ``limit`` keeps that many lines: those around
     the first divergence, else the last ones, which hold the outputs.
     """
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
@@ -32,13 +33,13 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     if first is not None:
         notes.insert(0, f"▶ first divergence: {first.candidate}: {first.judgement.problem}")
     table = Table(
-        title=f"{verification.reference} (reference) and {verification.candidate}",
+        title=escape(f"{verification.reference} (reference) and {verification.candidate}"),
         title_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 1),
         collapse_padding=True,
-        caption="\n".join(notes) or None,
+        caption=escape("\n".join(notes)) or None,
         caption_justify="left",
     )
     table.add_column("", no_wrap=True, min_width=1)
@@ -59,7 +60,7 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
         table.add_row(
             Text(mark, style=style),
             Text(row.candidate, style=style if not row.agrees else "bold" if row.how == "output" else ""),
-            row.operator,
+            Text(row.operator),
             *([Text(row.source or "", style="bold red" if row is first else "")] if layers else []),
             "x".join(map(str, row.shape)) or "scalar",
             *_figures(row),
