@@ -31,6 +31,7 @@ from rich.progress import track
 ROOT = Path(__file__).resolve().parent.parent
 SIX = "torchm,t2o,t2c,onnxm,o2c,cml"
 AIM = 0.95
+MEMORY = "250,4000"
 READY = 64
 """Photos whose tensors lie ready for the engines alone."""
 
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--models", default=SIX)
-    parser.add_argument("--memory", default="250,4000", help="more numbers of photos, for the memory alone")
+    parser.add_argument("--memory", default=MEMORY, help="more numbers of photos, for the memory alone")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "COMPARE.md")
     parser.add_argument("--one", choices=("run", "alone"), help=argparse.SUPPRESS)
     parser.add_argument("--photos", type=Path, help=argparse.SUPPRESS)
@@ -128,7 +129,9 @@ def alone(options: argparse.Namespace) -> dict[str, Any]:
     models = lineup(options)
     workshop = Workshop(models)
     pictures = [open_picture(file) for file in sorted(options.photos.iterdir())[:READY]]
-    predictors = [Predictor(entry, workshop.model(entry.name), models.feeding(entry.name)) for entry in models.entries]
+    predictors = [
+        Predictor(entry, workshop.model(entry.name), workshop.feeding(entry.name)) for entry in models.entries
+    ]
     ready = [[predictor.prepare(picture) for picture in pictures] for predictor in predictors]
     for predictor, tensors in zip(predictors, ready, strict=True):
         predictor.settle(tensors[0])
@@ -151,11 +154,12 @@ def report(
 ) -> str:
     share = whole["engines"] / (whole["predicting"] * options.workers)
     strict = engines["predicting"] / whole["predicting"]
+    more = "" if options.memory == MEMORY else f" --memory {options.memory}"
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "torch", "numpy", "pillow"))
     lines = [
         "# compare, measured",
         "",
-        f"By `python -m benchmarks.compare_throughput --data FOLDER --count {options.count}`: {os.cpu_count()} cores, "
+        f"By `python -m benchmarks.compare_throughput --data FOLDER --count {options.count}{more}`: {os.cpu_count()} cores, "
         f"{platform.machine()}, Python {platform.python_version()}; {versions}.",
         "",
         f"Models {options.models} of examples/squeezenet.toml over {whole['photos']:,} photos, {options.workers} workers.",

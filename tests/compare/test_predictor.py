@@ -89,7 +89,7 @@ def test_torch_gives_its_threads_back() -> None:
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 6)).eval()
     model = load(Source(module, (torch.zeros(1, 3, 8, 8),), FEEDING))
     before = torch.get_num_threads()
-    with Predictor(Entry("a", model), model, None, threads=before + 1) as predictor:
+    with Predictor(Entry("a", model), model, FEEDING, threads=before + 1) as predictor:
         assert torch.get_num_threads() == before + 1
         assert predictor.settle(tensors(1)[0]).batch == 1
     assert torch.get_num_threads() == before

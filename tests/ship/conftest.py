@@ -1,9 +1,12 @@
-"""A small classifier and some photos, and a Swift compiler where there is one."""
+"""A small classifier and some photos; a Swift compiler where there is one, and what stands in for Apple's frameworks."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from PIL import Image
 import coreproof as cp
 from coreproof.convert.onnx_to_coreml.convert import ImageInput
 from coreproof.model.coreml import CoreMLModel
+from coreproof.ship.app import swift_sources
 
+HERE = Path(__file__).parent
 LABELS = [f"class {i}" for i in range(5)]
 
 
@@ -70,3 +75,26 @@ def swiftc() -> str:
     if found is None:
         pytest.skip("there is no Swift compiler")
     return found
+
+
+def compiled(compiler: str, *arguments: object) -> str:
+    """What the compiler says; fails where it refuses."""
+    done = subprocess.run([compiler, *map(str, arguments)], capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def write_sources(folder: Path) -> None:
+    """The app's Swift sources."""
+    for name, text in swift_sources().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def stand_ins(folder: Path, frameworks: Iterable[str]) -> list[Path]:
+    """What stands in for Apple's frameworks, each behind those that it imports; skips where there are real ones."""
+    if sys.platform == "darwin":
+        pytest.skip("a Mac has the frameworks themselves")
+    drawing = [folder / f"{name}.swift" for name in ("ImageIO", "CoreVideo")]
+    for file in drawing:
+        file.write_text("@_exported import CoreGraphics\n")
+    return [*(HERE / "apple" / f"{name}.swift" for name in frameworks), *drawing]

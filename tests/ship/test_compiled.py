@@ -24,11 +24,11 @@ from coreproof.compare.device import read_device
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, to_tensor
-from coreproof.ship.app import app, swift_sources
+from coreproof.ship.app import app
 from coreproof.ship.samples import decode, encode
 from coreproof.ship.screen import Boxes
+from tests.ship.conftest import HERE, compiled, stand_ins, write_sources
 
-HERE = Path(__file__).parent
 FRAMEWORKS = ("CoreGraphics", "CoreML", "UIKit", "AVFoundation", "SwiftUI", "PhotosUI")
 PURE = ("Plan", "Numbers", "Geometry", "Resample", "Boxes", "Planes", "Export")
 
@@ -37,34 +37,17 @@ TALL_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
 Ask = Callable[..., list[dict[str, str]]]
 
 
-def compiled(compiler: str, *arguments: object) -> str:
-    """What the compiler says; fails where it refuses."""
-    done = subprocess.run([compiler, *map(str, arguments)], capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("swift")
-    for name, text in swift_sources().items():
-        (folder / name).write_text(text, encoding="utf-8")
+    write_sources(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def frameworks(swiftc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if sys.platform == "darwin":
-        pytest.skip("a Mac has the frameworks themselves")
     folder = tmp_path_factory.mktemp("modules")
-    for name in ("ImageIO", "CoreVideo"):
-        (folder / f"{name}.swift").write_text("@_exported import CoreGraphics\n")
-    files = [
-        *(HERE / "apple" / f"{name}.swift" for name in FRAMEWORKS),
-        folder / "ImageIO.swift",
-        folder / "CoreVideo.swift",
-    ]
-    for file in files:
+    for file in stand_ins(folder, FRAMEWORKS):
         module = folder / f"{file.stem}.swiftmodule"
         compiled(
             swiftc, "-emit-module", "-parse-as-library", "-module-name", file.stem, file, "-I", folder, "-o", module

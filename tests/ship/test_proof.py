@@ -10,7 +10,6 @@ import json
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,11 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.onnx import OnnxModel
 from coreproof.run.images import to_tensor
 from coreproof.run.predict import feed
-from coreproof.ship.app import App, app, swift_sources
+from coreproof.ship.app import App, app
 from coreproof.ship.samples import encode
 from tests.models import conv_relu_onnx
-from tests.ship.test_compiled import compiled
+from tests.ship.conftest import HERE, compiled, stand_ins, write_sources
 
-HERE = Path(__file__).parent
 FRAMEWORKS = ("CoreGraphics", "CoreML", "UIKit", "SwiftUI")
 SCREENLESS = ("Plan", "Numbers", "Geometry", "Resample", "Boxes", "Export", "Arrays", "Picture", "Predictor", "Proof")
 
@@ -42,15 +40,9 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 @pytest.fixture(scope="session")
 def prover(swiftc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The app's proof as a program."""
-    if sys.platform == "darwin":
-        pytest.skip("a Mac has the frameworks themselves")
     folder = tmp_path_factory.mktemp("prover")
-    for name in ("ImageIO", "CoreVideo"):
-        (folder / f"{name}.swift").write_text("@_exported import CoreGraphics\n")
-    for name, text in swift_sources().items():
-        (folder / name).write_text(text, encoding="utf-8")
-    frameworks = [HERE / "apple" / f"{name}.swift" for name in FRAMEWORKS]
-    for file in [*frameworks, folder / "ImageIO.swift", folder / "CoreVideo.swift"]:
+    write_sources(folder)
+    for file in stand_ins(folder, FRAMEWORKS):
         module = ["-module-name", file.stem, "-emit-module-path", folder / f"{file.stem}.swiftmodule"]
         options = ["-emit-module", *module, "-c", "-O", "-parse-as-library", "-I", folder]
         compiled(swiftc, *options, file, "-o", folder / f"{file.stem}.o")

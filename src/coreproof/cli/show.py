@@ -95,16 +95,7 @@ def chosen_nodes(
     graph: Graph, *, layer: str | None = None, grep: str | None = None, head: int | None = None, tail: int | None = None
 ) -> list[Node]:
     """The nodes that the options leave, in stored order."""
-    nodes = list(graph.nodes)
-    if layer is not None:
-        nodes = [n for n in nodes if layer == n.name or layer in n.outputs]
-        if not nodes:
-            import difflib
-
-            near = difflib.get_close_matches(layer, [n.name for n in graph.nodes], 3)
-            raise InputError(
-                f"the model has no layer {layer!r}", fix=f"did you mean {', '.join(near)}?" if near else None
-            )
+    nodes = list(graph.nodes if layer is None else graph.find(layer))
     if grep is not None:
         try:
             pattern = re.compile(grep)

@@ -63,16 +63,7 @@ def _names(model: Path, layer: str) -> list[str]:
     """What Netron may call a layer: its name and those of its values."""
     from coreproof.model.load import load
 
-    graph = load(model).graph
-    node = next((n for n in graph.nodes if n.name == layer), None) or graph.producer(layer)
-    if node is None:
-        from difflib import get_close_matches
-
-        known = [name for n in graph.nodes for name in (n.name, *n.outputs)]
-        near = get_close_matches(layer, known, 3, cutoff=0.4) or [n.name for n in graph.nodes[:3]]
-        raise InputError(
-            f"the model has no layer {layer}", where=str(model), fix=f"did you mean {', '.join(dict.fromkeys(near))}?"
-        )
+    node = load(model).graph.find(layer, str(model))[0]
     return [node.name, *node.outputs]
 
 

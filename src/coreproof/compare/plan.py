@@ -214,7 +214,7 @@ def _database(store: Store) -> Iterator[Any]:
     try:
         with duckdb.connect() as connection:  # a file of its own would not do where a path holds a question mark
             connection.execute(
-                f"SET memory_limit = '{_MEMORY}'; SET threads = 2; SET temp_directory = '{_quoted(folder)}'"
+                f"SET memory_limit = '{_MEMORY}'; SET threads = 2; SET temp_directory = '{quoted(folder)}'"
             )
             connection.execute(_TABLES)
             yield connection
@@ -365,5 +365,6 @@ def _groups(things: Iterable[Thing], size: int) -> Iterator[list[Thing]]:
         yield group
 
 
-def _quoted(value: object) -> str:
+def quoted(value: object) -> str:
+    """A text as it stands between the quotes of SQL."""
     return str(value).replace("'", "''")

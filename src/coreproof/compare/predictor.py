@@ -76,9 +76,7 @@ class Predictor:
         self.running: Session = session(model, entry.engine, entry.arithmetic, threads)
         self.settled: Settled | None = None
         self.doubtful = False
-        self.preparation, self.feeding_text, self.prepare = _preparation(
-            self.running, model, feeding or getattr(model, "feeding", None)
-        )
+        self.preparation, self.feeding_text, self.prepare = _preparation(self.running, model, feeding)
         self._feature = self.running.signature.inputs[0]
         self._alone: AbstractContextManager[Any] = nullcontext() if self.running.concurrent else Lock()
 

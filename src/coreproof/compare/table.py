@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coreproof.compare.part import Agreement, Part, joined
-from coreproof.compare.plan import Plan
+from coreproof.compare.plan import Plan, quoted
 from coreproof.compare.store import Store
 from coreproof.errors import InputError
 
@@ -43,7 +43,7 @@ class Table:
             for name, key in self.agreement.keys.items():
                 files = ", ".join(_file(self.store.shard_path(key, piece)) for piece in slices)
                 selects.append(
-                    f"SELECT '{_quoted(name)}' AS model, photo, skipped, probabilities::FLOAT[] AS probabilities "
+                    f"SELECT '{quoted(name)}' AS model, photo, skipped, probabilities::FLOAT[] AS probabilities "
                     f"FROM read_parquet([{files}], hive_partitioning = false) "
                     "SEMI JOIN live USING (slice, photo)"
                 )
@@ -61,8 +61,4 @@ class Table:
 def _file(path: Path) -> str:
     """A path as SQL that stands for that file alone: DuckDB takes signs in it for patterns."""
     plain = re.sub(r"([*?[])", r"[\1]", str(path))
-    return f"'{_quoted(plain)}'"
-
-
-def _quoted(value: object) -> str:
-    return str(value).replace("'", "''")
+    return f"'{quoted(plain)}'"

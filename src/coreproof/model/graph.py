@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from coreproof.errors import InputError
 from coreproof.model.features import Shape
 from coreproof.model.shown import Shown
 
@@ -77,3 +78,22 @@ class Graph(Shown):
             if node.name == name:
                 return node
         raise KeyError(name)
+
+    def find(self, name: str, where: str | None = None) -> tuple[Node, ...]:
+        """The nodes of that name, then those that make a value of that name.
+
+        Raises InputError, which names what is near, where there is none; ``where`` is the model as its user calls it.
+        """
+        found = [node for node in self.nodes if name in (node.name, *node.outputs)]
+        if found:
+            return tuple(sorted(found, key=lambda node: node.name != name))
+        from difflib import get_close_matches
+
+        known = dict.fromkeys(called for node in self.nodes for called in (node.name, *node.outputs))
+        near = get_close_matches(name, known, 3, cutoff=0.4)
+        raise InputError(
+            f"the model has no layer {name!r}",
+            where=where,
+            found=f"{len(self.nodes)} layers",
+            fix=f"did you mean {', '.join(near)}?" if near else "`coreproof show MODEL` lists the layers",
+        )

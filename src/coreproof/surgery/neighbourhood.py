@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.surgery.edit import Edit, edit
@@ -11,20 +10,10 @@ from coreproof.surgery.edit import Edit, edit
 def around(model: Model, layer: str, steps: int = 3) -> Model:
     """The layer and the layers up to ``steps`` before and behind it.
 
-    Raises EditError where there is no such layer, near names given, or where the shapes at its borders are not known.
+    Raises InputError where there is no such layer, EditError where the shapes at its borders are not known.
     """
     graph = model.graph
-    middle = next((node for node in graph.nodes if layer in (node.name, *node.outputs)), None)
-    if middle is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(layer, [node.name for node in graph.nodes], n=3)
-        raise EditError(
-            f"there is no layer {layer!r}",
-            where=model.name,
-            found=f"{len(graph.nodes)} layers" + (f", {', '.join(near)} among them" if near else ""),
-            fix="`coreproof show MODEL` lists the layers",
-        )
+    middle = graph.find(layer, model.name)[0]
     kept = _surrounding(graph, middle, steps)
     made = {name for node in kept for name in node.outputs}
     behind = [name for name in made if any(n.name not in {k.name for k in kept} for n in graph.consumers(name))]
