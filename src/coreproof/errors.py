@@ -11,6 +11,8 @@ CoreproofError
  ├─ EditError                   an edit that names what is not there, or leaves the model without sense
  ├─ LineupError                 a line-up file that names models or feedings that make no sense
  ├─ StoreError                  a store of predictions that cannot be read or written, as on a full disk
+ ├─ TooLargeError               a size that a file declares, or a value that it makes, beyond the memory budget
+ ├─ OutputExistsError           something stands where the output goes that this verb would not have written
  └─ MissingDependencyError      an optional package that this verb needs
 """
 
@@ -119,6 +121,14 @@ class LineupError(CoreproofError):
 
 class StoreError(CoreproofError):
     """A store of predictions that cannot be read or written."""
+
+
+class TooLargeError(CoreproofError):
+    """A size that a file declares, or a value that its model makes, beyond what coreproof may take: see ``model.budget``."""
+
+
+class OutputExistsError(CoreproofError):
+    """Something stands at the output's place that this verb would not have written; ``--replace`` overrides."""
 
 
 class MissingDependencyError(CoreproofError, ImportError):

@@ -1,0 +1,64 @@
+"""Memory that nobody has sent the bytes for: a file may declare any size, and is believed up to this budget.
+
+Drawn inputs, declared intermediate values, paddings, expansions and buffers of our own are asked about here before they are
+made. Weights whose bytes lie in the file do not count: they cannot be larger than the file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable
+
+from coreproof.errors import InputError, TooLargeError
+
+DEFAULT_BUDGET = 2 * 10**9
+ENVIRONMENT = "COREPROOF_MEMORY_BUDGET"
+"""Where the budget is kept, so that child processes have the same."""
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def memory_budget() -> int:
+    """The budget in bytes: 2 GB, or what ``set_memory_budget`` or COREPROOF_MEMORY_BUDGET says."""
+    said = os.environ.get(ENVIRONMENT)
+    return DEFAULT_BUDGET if not said else _bytes(said)
+
+
+def set_memory_budget(size: str | int) -> None:
+    """Sets the budget for this process and its children: a number of bytes, or a text such as "500MB" or "8GB".
+
+    Raises InputError for what is neither.
+    """
+    os.environ[ENVIRONMENT] = str(_bytes(str(size)))
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if match is None or not (size := int(float(match[1]) * _UNITS[match[2].upper()])):
+        raise InputError("a memory budget is a size above zero", expected="bytes, or 500MB, 8GB", found=text)
+    return size
+
+
+def size_in_bytes(shape: Iterable[int], itemsize: int) -> int:
+    """Bytes that an array takes, in Python's unbounded integers: NumPy's own product wraps."""
+    return math.prod(int(d) for d in shape) * itemsize
+
+
+def afford(
+    what: str, shape: Iterable[int] | None = None, itemsize: int = 4, *, size: int | None = None, where: object = None
+) -> None:
+    """Raises TooLargeError if ``what``, of ``shape`` times ``itemsize`` or of ``size`` bytes, is beyond the budget."""
+    shape = None if shape is None else tuple(shape)
+    needed = size if size is not None else size_in_bytes(shape or (), itemsize)
+    if needed <= memory_budget():
+        return
+    of = "" if shape is None else f" for shape {list(shape)}"
+    raise TooLargeError(
+        f"{what} would take more memory than coreproof is allowed to",
+        where=None if where is None else str(where),
+        expected=f"at most {memory_budget():,} bytes",
+        found=f"{needed:,} bytes{of}",
+        fix="if the model is meant to be so large, raise the budget: --memory-budget 8GB, or coreproof.set_memory_budget",
+    )

@@ -1,0 +1,94 @@
+"""Names of files that other files store, and where a writer may write: split, judged and refused in one place.
+
+A model names its weights, a package its items, a store its photos. Whoever made the file chose these names, so they are
+never joined to a folder as they stand: a name that is empty or absolute, climbs with "..", holds a drive or a NUL is refused,
+and so is one that a link carries out of the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path, PurePosixPath
+
+from coreproof.errors import CoreproofError, UnreadableModelError, UnsafeModelError
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_FIX = "do not use this file unless you know who made it"
+
+
+def stored_name(name: object, *, what: str, where: str | Path, error: type[CoreproofError] = UnsafeModelError) -> str:
+    """``name`` as a relative path with forward slashes, that stays below any folder it is joined to.
+
+    ``what`` says what is named ("the weights of 'conv1'"), ``where`` is the file that names it. Backslashes separate too,
+    because on Windows they do. Raises ``error``.
+    """
+    if not isinstance(name, str):
+        raise _refusal(what, where, "a text", f"{type(name).__name__}", error)
+    parts = name.replace("\\", "/").split("/")
+    if not name.strip() or not any(part not in ("", ".") for part in parts):
+        raise _refusal(what, where, "the name of a file", "an empty name", error)
+    wrong = (
+        "a NUL character"
+        if "\0" in name
+        else "an absolute path"
+        if parts[0] == ""
+        else "a drive"
+        if _DRIVE.match(name) or (os.name == "nt" and ":" in name)
+        else "'..'"
+        if ".." in parts
+        else None
+    )
+    if wrong is not None:
+        raise _refusal(what, where, "a relative path that stays below the file's folder", f"{name!r} ({wrong})", error)
+    return str(PurePosixPath(*[part for part in parts if part not in ("", ".")]))
+
+
+def inside(
+    root: str | Path, name: object, *, what: str, where: str | Path, error: type[CoreproofError] = UnsafeModelError
+) -> Path:
+    """The path of a stored ``name`` below ``root``, links followed; what leads out of ``root`` raises ``error``.
+
+    A reader calls it for what it opens, a writer for its destination, before it writes: a link that stands in the output
+    folder is no way out of it either.
+    """
+    base = Path(root).resolve()
+    path = base / stored_name(name, what=what, where=where, error=error)
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError) as failure:  # a circle of links; a name that is too long
+        raise _refusal(what, where, "a path that can be followed", f"{name!r} ({failure})", error) from None
+    if not resolved.is_relative_to(base):
+        raise _refusal(what, where, "a file below its own folder", f"{name!r}, a link to another folder", error)
+    return resolved
+
+
+def regular_file(
+    path: str | Path, *, what: str = "the file", error: type[CoreproofError] = UnreadableModelError
+) -> Path:
+    """``path``, if an ordinary file stands there; a pipe, a device, a socket or a folder is refused, not waited for."""
+    path = Path(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as failure:  # ValueError: a NUL in the name
+        found = getattr(failure, "strerror", None) or str(failure)
+        raise error(f"{what} cannot be read", where=str(path), found=found, fix="check the path") from None
+    if not stat.S_ISREG(mode):
+        raise error(f"{what} is not an ordinary file", where=str(path), expected="a file", found=_kind(mode))
+    return path
+
+
+def _kind(mode: int) -> str:
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+        (stat.S_ISSOCK, "a socket"),
+    )
+    return next((word for test, word in kinds if test(mode)), "something else")
+
+
+def _refusal(what: str, where: str | Path, expected: str, found: str, error: type[CoreproofError]) -> CoreproofError:
+    return error(f"{what}: this name is not followed", where=str(where), expected=expected, found=found, fix=_FIX)

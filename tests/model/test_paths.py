@@ -1,0 +1,98 @@
+"""Stored names are refused where they lead elsewhere, and only there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from coreproof.errors import InputError, TooLargeError, UnreadableModelError, UnsafeModelError
+from coreproof.model.budget import afford, memory_budget, set_memory_budget
+from coreproof.model.paths import inside, regular_file, stored_name
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("", "an empty name"),
+        (" ", "an empty name"),
+        (".", "an empty name"),
+        ("./", "an empty name"),
+        ("/etc/passwd", "an absolute path"),
+        ("\\\\server\\share", "an absolute path"),
+        ("\\windows", "an absolute path"),
+        ("../secret", "'..'"),
+        ("a/../../b", "'..'"),
+        ("a\\..\\b", "'..'"),
+        ("C:/x", "a drive"),
+        ("c:x", "a drive"),
+        ("a\0b", "a NUL character"),
+        (None, "NoneType"),
+        (b"x", "bytes"),
+        (["a"], "list"),
+    ],
+)
+def test_a_name_that_leads_elsewhere_is_refused_with_what_is_wrong(name: object, found: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsafeModelError) as refused:
+        inside(tmp_path, name, what="the weights of 'w'", where="m.onnx")
+    assert found in str(refused.value)
+    assert "m.onnx" in str(refused.value)
+    assert "the weights of 'w'" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["w.bin", "./w.bin", "a/b.c/w.bin", "a//w", "..w", "w..", "~w", "größe.bin", "a b"])
+def test_ordinary_names_stay_below_their_folder(name: str, tmp_path: Path) -> None:
+    assert inside(tmp_path, name, what="x", where="m").is_relative_to(tmp_path.resolve())
+    assert not stored_name(name, what="x", where="m").startswith("/")
+
+
+def test_a_link_that_leaves_the_folder_is_refused_and_one_that_stays_is_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "real.bin").write_bytes(b"1")
+    os.symlink(tmp_path / "elsewhere", folder / "out")
+    os.symlink(folder / "real.bin", folder / "alias.bin")
+    os.symlink(folder / "circle", folder / "circle")
+    assert inside(folder, "alias.bin", what="x", where="m") == (folder / "real.bin").resolve()
+    for name in ("out", "out/new.bin"):
+        with pytest.raises(UnsafeModelError, match="link to another folder"):
+            inside(folder, name, what="x", where="m")
+
+
+def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, found in (
+        (tmp_path / "pipe", "a pipe"),
+        (tmp_path, "a folder"),
+        (Path("/dev/zero"), "a device"),
+        (tmp_path / "absent", "No such file"),
+        ("a\0b", "null byte"),
+    ):
+        with pytest.raises(UnreadableModelError, match=found):
+            regular_file(path)
+    (tmp_path / "file").write_bytes(b"")
+    assert regular_file(tmp_path / "file") == tmp_path / "file"
+
+
+def test_the_budget_is_two_gigabytes_unless_somebody_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COREPROOF_MEMORY_BUDGET", raising=False)
+    assert memory_budget() == 2_000_000_000
+    afford("the input 'x'", (500, 1_000_000), 4)
+    with pytest.raises(
+        TooLargeError, match=r"input 'x'.*\n.*m.onnx\n.*\n.*4,000,000,000 bytes for shape \[1000, 1000000\]"
+    ):
+        afford("the input 'x'", (1000, 1_000_000), 4, where="m.onnx")
+    monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "1")
+    set_memory_budget("5 GB")
+    assert memory_budget() == 5_000_000_000
+    afford("the input 'x'", (1000, 1_000_000), 4)
+    with pytest.raises(TooLargeError):
+        afford("wraps in 64 bits", (2**33, 2**33), 8)
+
+
+@pytest.mark.parametrize("size", ["", "0", "-1", "many", "1e3", "5 PB", "nan"])
+def test_a_budget_that_is_no_size_is_refused(size: str) -> None:
+    with pytest.raises(InputError, match="memory budget"):
+        set_memory_budget(size)
