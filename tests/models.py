@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
+from onnx import numpy_helper, parser
+
+from coreproof.model.onnx import OnnxModel
+
+
+def onnx_model(text: str, **weights: Any) -> OnnxModel:
+    """The model that ONNX's own text form describes; ``weights`` are initializers by name."""
+    proto = parser.parse_model(text)
+    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items())
+    return OnnxModel(ir.from_proto(proto), name="net")
 
 
 def conv_relu_onnx(seed: int = 0, batch: int | str = 1) -> ir.Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,36 @@ print("predicted")
 def test_predict_answers_without_core_ml() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.stdout.endswith("predicted\n"), done.stderr[-2000:]
+
+
+FUNCTIONS = """
+import warnings
+warnings.simplefilter("ignore")
+import numpy as np
+import coremltools as ct
+from onnx import parser
+import coreproof
+
+described = ct.utils.MultiFunctionDescriptor()
+for name, factor in (("once", 1.0), ("thrice", 3.0)):
+    text = f'''<ir_version: 8, opset_import: ["": 17]> net (float[2] x) => (float[2] y) <float k = {{{factor}}}> {{ y = Mul(x, k) }}'''
+    coreproof.convert(parser.parse_model(text), "mlprogram", precision="fp32", target="iOS18").save(f"{name}.mlpackage")
+    described.add_function(f"{name}.mlpackage", src_function_name="main", target_function_name=name)
+described.default_function_name = "once"
+ct.utils.save_multifunction(described, "both.mlpackage")
+coreproof.patch_coremltools()
+fed = {"x": np.array([1.0, 2.0], np.float32)}
+for function in (None, "once"):
+    assert ct.models.MLModel("both.mlpackage", function_name=function).predict(fed)["y"].tolist() == [1.0, 2.0]
+try:
+    ct.models.MLModel("both.mlpackage", function_name="thrice").predict(fed)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
+def test_another_function_is_never_answered_by_the_default_one(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FUNCTIONS], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "function 'thrice' of a package with several cannot be run here yet" in done.stdout, done.stderr[-2000:]
+    assert "functions: once, thrice" in done.stdout

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, one_of, read_labels, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
 from coreproof.errors import InputError
+from coreproof.model.arguments import PRECISIONS, one_of
 
 if TYPE_CHECKING:
     from coreproof.model.features import Feature
@@ -49,7 +50,7 @@ def command(
     arguments: dict[str, Any] = {}
     if kind != "onnx":
         if kind == "mlprogram":
-            arguments["precision"] = one_of(precision, ("fp16", "fp32"), "--precision")
+            arguments["precision"] = one_of(precision, PRECISIONS, "--precision")
         if keep_fp32:
             arguments["keep_fp32"] = _named(loaded, keep_fp32)
         arguments["target"] = target

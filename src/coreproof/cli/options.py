@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from coreproof.errors import InputError
+from coreproof.model.arguments import one_of
 
 if TYPE_CHECKING:
     from coreproof.model.feeding import Feeding
@@ -133,13 +134,6 @@ def _number(text: str, option: str) -> float:
         return parts[0] if len(parts) == 1 else parts[0] / parts[1]
     except (ValueError, ZeroDivisionError, IndexError):
         raise InputError(f"{option} takes numbers", found=text) from None
-
-
-def one_of(value: str, allowed: tuple[str, ...], option: str) -> Any:
-    """``value`` if it is allowed, else an InputError that names what is."""
-    if value not in allowed:
-        raise InputError(f"{option} does not know {value!r}", expected=", ".join(allowed))
-    return value
 
 
 def read_labels(path: Path | None) -> tuple[str, ...] | None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import ModelArgument, one_of
+from coreproof.cli.options import ModelArgument
 from coreproof.errors import InputError
+from coreproof.model.arguments import PRECISIONS, one_of
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
@@ -53,7 +54,7 @@ def upgrade(
     from coreproof.model.load import load
     from coreproof.surgery.verbs.upgrading import upgrade as modernise
 
-    made = modernise(load(model), precision=one_of(precision, ("fp16", "fp32"), "--precision"), target=target)
+    made = modernise(load(model), precision=one_of(precision, PRECISIONS, "--precision"), target=target)
     _print(made, made.save(out))
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, one_of, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, with_feeding
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
+from coreproof.model.arguments import one_of
 
 if TYPE_CHECKING:
     from rich.console import Console

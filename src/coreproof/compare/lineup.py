@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from coreproof.compare.device import DeviceRun
 from coreproof.errors import LineupError
+from coreproof.model.arguments import OTHER_NAMES
 from coreproof.model.feeding import Feeding
 
 _MODEL_FILES = (".onnx", ".mlmodel", ".mlpackage", ".pt2", ".pt", ".pth")
@@ -222,8 +223,9 @@ def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Pa
     for key in ("labels", "shape"):
         if table.get(key) is not None:
             table[key] = tuple(table[key])
+    table["precision"] = OTHER_NAMES.get(str(table.get("precision")), table.get("precision"))
     for key, allowed in _CHOICES.items():
-        if key in table and table[key] not in allowed:
+        if table.get(key) is not None and table[key] not in allowed:
             raise LineupError(f"{where}.{key} is not known", where=str(path), expected=_or(allowed), found=table[key])
     return Entry(name, base=base, feeding=feeding, **table)
 

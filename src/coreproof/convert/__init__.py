@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from coreproof.errors import ConversionError
+from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
 
 Target = Literal["onnx", "mlprogram", "neuralnetwork"]
+TARGETS = ("onnx", "mlprogram", "neuralnetwork")
 
 
 def convert(
     model: Model | str | Path | Any,
     to: Target,
     *,
-    precision: Literal["fp16", "fp32"] | None = None,
+    precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     target: str | None = None,
     images: Mapping[str, Any] | None = None,
     labels: Sequence[str] | None = None,
@@ -27,15 +29,24 @@ def convert(
     """Converts a model; the result is in memory, ``save`` writes it.
 
     ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
-    (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32").
+    (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
+    "float16" and "float32" are other names of the two.
     ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
     ``keep_fp32`` names ONNX values whose operators stay in float32 in a float16 program, as ``verify MODEL --half`` finds them.
     ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> shape with ranges or a list of shapes.
 
-    Raises UnsupportedOperatorsError (all of them at once) and ConversionError.
+    Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once) and
+    ConversionError.
     """
     from coreproof.model.load import load
 
+    to = one_of(to, TARGETS, "to")
+    if precision is not None:
+        precision = one_of(precision, PRECISIONS, "precision")
+    if to != "onnx":
+        from coreproof.convert.onnx_to_coreml.features import ios_version
+
+        ios_version(target, to)  # before a model is read and traced, which takes its time
     source = load(model)
     if to == "onnx":
         return _to_onnx(source, fold_batchnorm)

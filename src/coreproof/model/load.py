@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from coreproof.errors import UnreadableModelError
+from coreproof.errors import RunError, UnreadableModelError
 from coreproof.model.base import Model
 
 
@@ -18,7 +18,8 @@ def load(source: Any, *, trust: bool = False, folder: str | Path | None = None) 
     onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are
     relative to. ``trust`` allows pickled PyTorch files, which execute code when read.
 
-    Raises UnreadableModelError, UnsafeModelError, MissingDependencyError.
+    Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and RunError for an MLModel that was opened at another
+    function than the package's default.
     """
     base = None if folder is None else Path(folder)
     if isinstance(source, Model):
@@ -99,6 +100,7 @@ def _from_object(source: Any) -> Model:
     if hasattr(source, "get_spec") and hasattr(source, "weights_dir"):
         from coreproof.model.coreml import CoreMLModel
 
+        _refuse_other_function(source)
         weights = source.weights_dir
         return CoreMLModel(source.get_spec(), name="model", folder=Path(weights).parent if weights else None)
     pair = isinstance(source, tuple) and len(source) == 2
@@ -111,4 +113,18 @@ def _from_object(source: Any) -> Model:
     raise UnreadableModelError(
         f"coreproof cannot make a model of a {kind}",
         expected="a path, torchvision:NAME, module.path:callable, or a PyTorch, ONNX or Core ML model object",
+    )
+
+
+def _refuse_other_function(model: Any) -> None:
+    """A coremltools MLModel that was opened at another function than its default is not answered by the default."""
+    description = model.get_spec().description
+    wanted = getattr(model, "function_name", None)
+    if wanted is None or not description.functions or wanted == description.defaultFunctionName:
+        return
+    raise RunError(
+        f"function {wanted!r} of a package with several cannot be run here yet",
+        expected=f"the default function, {description.defaultFunctionName!r}",
+        found=f"functions: {', '.join(f.name for f in description.functions)}",
+        fix="make that function a package of its own, or its default function: coremltools.utils.MultiFunctionDescriptor",
     )

@@ -14,11 +14,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError, RunError
+from coreproof.model.arguments import one_of
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.run.images import feature_pixels
 
 Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml"]
+ENGINES = ("auto", "onnxruntime", "torch", "openvino", "coreml")
 Precision = Literal["stored", "fp32"]
 
 
@@ -72,10 +74,13 @@ def session(
     result of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves
     the number to the engine.
 
-    Raises UnsupportedOperatorsError when a Core ML model holds operators that coreproof cannot lower (all are named).
+    Raises InputError for an engine or a precision that there is not, UnsupportedOperatorsError when a Core ML model holds
+    operators that coreproof cannot lower (all are named).
     """
     from coreproof.model.load import load
 
+    engine = one_of(engine, ENGINES, "engine")
+    precision = one_of(precision, ("stored", "fp32"), "precision")
     model = load(model)
     if model.format == "recording":
         from coreproof.run.recorded import RecordedSession

@@ -9,24 +9,17 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser
 from PIL import Image
 
 from coreproof.convert.onnx_to_coreml.convert import ImageInput, onnx_to_coreml
-from coreproof.errors import ConversionError, UnsupportedOperatorsError
+from coreproof.errors import ConversionError, InputError, UnsupportedOperatorsError
 from coreproof.model.coreml import load_coreml
 from coreproof.model.onnx import OnnxModel
 from coreproof.run.session import session
-from tests.models import conv_relu_onnx
+from tests.models import conv_relu_onnx, onnx_model
 
 FORMS = [("mlprogram", "fp32"), ("mlprogram", "fp16"), ("neuralnetwork", "fp32")]
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3}
-
-
-def onnx_model(text: str, **weights: Any) -> OnnxModel:
-    proto = parser.parse_model(text)
-    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items())
-    return OnnxModel(ir.from_proto(proto), name="net")
 
 
 def run(model: Any, **feeds: Any) -> dict[str, Any]:
@@ -200,7 +193,7 @@ def test_targets_set_the_specification_version(target: str, to: Any, version: in
 
 @pytest.mark.parametrize(("target", "to"), [("iOS14", "mlprogram"), ("iOS17", "neuralnetwork"), ("iOS99", "mlprogram")])
 def test_a_target_that_does_not_fit_is_refused(target: str, to: Any) -> None:
-    with pytest.raises(ConversionError, match=r"target|does not go with"):
+    with pytest.raises(InputError, match=r"target|does not go with"):
         onnx_to_coreml(OnnxModel(conv_relu_onnx(), name="net"), to, target=target)
 
 

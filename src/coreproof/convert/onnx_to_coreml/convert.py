@@ -23,6 +23,7 @@ from coreproof.convert.onnx_to_coreml.features import (
 )
 from coreproof.convert.onnx_to_coreml.prepare import prepare
 from coreproof.errors import ConversionError
+from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel, value_shape
 
@@ -33,7 +34,7 @@ def onnx_to_coreml(
     model: OnnxModel,
     to: Literal["mlprogram", "neuralnetwork"] = "mlprogram",
     *,
-    precision: Literal["fp16", "fp32"] = "fp16",
+    precision: Literal["fp16", "fp32", "float16", "float32"] = "fp16",
     target: str | None = None,
     images: Mapping[str, ImageInput] | None = None,
     labels: Sequence[str] | Sequence[int] | None = None,
@@ -54,6 +55,8 @@ def onnx_to_coreml(
     """
     from coreproof.convert.onnx_to_coreml.program import InputPlan, ProgramBuilder
 
+    to = one_of(to, ("mlprogram", "neuralnetwork"), "to")
+    precision = one_of(precision, PRECISIONS, "precision")
     version = ios_version(target, to)
     is_network = to == "neuralnetwork"
     graph = prepare(model.ir)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from coreproof.errors import ConversionError
+from coreproof.errors import ConversionError, InputError
 from coreproof.model.coreml_proto import FeatureTypes_pb2
 from coreproof.model.features import Colour
 
@@ -46,7 +46,7 @@ def ios_version(target: str | None, to: Literal["mlprogram", "neuralnetwork"]) -
     """The iOS number of a deployment target ("iOS17", "macOS14"); by default iOS 17, or iOS 14 for a NeuralNetwork."""
     if target is None:
         return 17 if to == "mlprogram" else 14
-    name = target.lower().removesuffix(".0")
+    name = str(getattr(target, "name", target)).lower().removesuffix(".0")  # coremltools' own names are an enumeration
     version: int | None = None
     if name.startswith("ios") and name[3:].isdigit():
         version = int(name[3:])
@@ -55,9 +55,9 @@ def ios_version(target: str | None, to: Literal["mlprogram", "neuralnetwork"]) -
     allowed = [v for v in SPECIFICATIONS if (v >= 15) == (to == "mlprogram")]
     if version not in SPECIFICATIONS:
         known = ", ".join(f"iOS{v}" for v in SPECIFICATIONS)
-        raise ConversionError("unknown deployment target", expected=f"{known}, or the macOS of that year", found=target)
+        raise InputError("target does not know " + repr(target), expected=f"{known}, or the macOS of that year")
     if version not in allowed:
-        raise ConversionError(
+        raise InputError(
             f"{target} does not go with {to}",
             expected=f"iOS{allowed[0]} to iOS{allowed[-1]} for {to}",
             found=target,

@@ -16,7 +16,9 @@ from coreproof.model.onnx import OnnxModel
 _CLASSIFIED = "_scores"
 
 
-def upgrade(model: Model, *, precision: Literal["fp16", "fp32"] = "fp16", target: str | None = None) -> CoreMLModel:
+def upgrade(
+    model: Model, *, precision: Literal["fp16", "fp32", "float16", "float32"] = "fp16", target: str | None = None
+) -> CoreMLModel:
     """The ML Program that computes what a NeuralNetwork does; ``precision`` is its arithmetic, ``target`` its oldest system.
 
     Pictures stay pictures and are preprocessed inside the program; flexible shapes and labels stay. Quantised weights are
