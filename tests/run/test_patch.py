@@ -45,7 +45,8 @@ import coreproof
 
 described = ct.utils.MultiFunctionDescriptor()
 for name, factor in (("once", 1.0), ("thrice", 3.0)):
-    text = f'''<ir_version: 8, opset_import: ["": 17]> net (float[2] x) => (float[2] y) <float k = {{{factor}}}> {{ y = Mul(x, k) }}'''
+    text = f'''<ir_version: 8, opset_import: ["": 17]> net (float[2] x) => (float[2] y)
+    <float k = {{{factor}}}> {{ y = Mul(x, k) }}'''
     coreproof.convert(parser.parse_model(text), "mlprogram", precision="fp32", target="iOS18").save(f"{name}.mlpackage")
     described.add_function(f"{name}.mlpackage", src_function_name="main", target_function_name=name)
 described.default_function_name = "once"
