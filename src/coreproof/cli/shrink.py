@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,6 +20,7 @@ import typer
 from coreproof.cli.options import ModelArgument, Trust
 from coreproof.cli.progress import progress
 from coreproof.errors import InputError
+from coreproof.model.scratch import TemporaryFolder
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
@@ -108,7 +108,7 @@ def _fault(
     from coreproof.surgery.shrinking.divergence import Divergence, clashing, loud_problem
 
     if test is not None:
-        with tempfile.TemporaryDirectory(prefix="coreproof-") as scratch:
+        with TemporaryFolder() as scratch:
             runner = CommandTest(test, Path(scratch) / f"candidate{suffix}", timeout)
             runner.check(whole)
             search.still_faulty = runner

@@ -6,12 +6,12 @@ import logging
 import re
 import webbrowser
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError
+from coreproof.model.scratch import TemporaryFolder
 
 
 def command(
@@ -35,7 +35,7 @@ def command(
     if around is not None and layer is None:
         raise InputError("around which layer?", fix="say --layer NAME as well")
     names = [] if layer is None else _names(model, layer)
-    with TemporaryDirectory(prefix="coreproof-") as scratch:
+    with TemporaryFolder() as scratch:
         shown = model if around is None else _cut(model, names[0], around, Path(scratch))
         if shown.is_dir():
             from coreproof.model.coreml import package_spec

@@ -16,10 +16,8 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 import time
 import uuid
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.errors import StoreError
+from coreproof.model.scratch import TemporaryFolder
 
 _ABANDONED = 24 * 3600
 """Seconds after which what another machine left half written is taken for abandoned."""
@@ -71,6 +70,7 @@ class Store:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._scratch = self.folder / ".writing"
+        self._elsewhere: list[TemporaryFolder] = []
         if self.folder.exists() and not self.folder.is_dir():
             raise StoreError("the store is no folder", where=str(self.folder), fix="give a folder that is its own")
         self._require_own()
@@ -283,7 +283,8 @@ class Store:
             folder.mkdir(parents=True)
         except OSError as error:
             if error.errno in _FORBIDDEN and self.slice_files():  # where all is known, a store is only read
-                return Path(tempfile.mkdtemp(prefix="coreproof-"))
+                self._elsewhere.append(TemporaryFolder())
+                return Path(self._elsewhere[-1].name)
             raise self.failure(self.folder, error) from None
         return folder
 
@@ -329,8 +330,8 @@ class TemporaryStore(Store):
     """A store that lasts as long as somebody holds it."""
 
     def __init__(self) -> None:
-        super().__init__(tempfile.mkdtemp(prefix="coreproof-"))
-        self._ends = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self._held = TemporaryFolder()
+        super().__init__(self._held.name)
 
 
 def _alive(process: int) -> bool:

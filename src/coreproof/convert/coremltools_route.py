@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel, load_coreml
+from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.torch import TorchModel, import_torch, quiet
 
 
@@ -26,7 +26,7 @@ def coremltools_route(
     """
     torch = import_torch()
     package = folder / f"{model.name}-coremltools-{precision}.mlpackage"
-    with tempfile.TemporaryDirectory(prefix="coreproof-") as scratch:
+    with TemporaryFolder() as scratch:
         traced_file = Path(scratch) / "traced.pt"
         try:
             with quiet(), torch.no_grad():

@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -22,6 +21,7 @@ from coreproof.model.coreml_graph import read_graph
 from coreproof.model.coreml_proto import Model_pb2
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
+from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.weights import WeightFile
 from coreproof.model.wire import respell
 
@@ -49,7 +49,7 @@ class CoreMLModel(Model):
         path: Path | None = None,
         folder: Path | None = None,
         notes: tuple[str, ...] = (),
-        keep_alive: TemporaryDirectory[str] | None = None,
+        keep_alive: TemporaryFolder | None = None,
         provenance: Mapping[str, str] | None = None,
         origin: Path | bytes | None = None,
     ) -> None:
@@ -60,7 +60,6 @@ class CoreMLModel(Model):
         self._parent: CoreMLModel | None = None
         self.provenance = dict(provenance or {})
         if keep_alive is not None:
-            # Cleared explicitly when the model goes: left to itself, TemporaryDirectory warns about it.
             weakref.finalize(self, keep_alive.cleanup)
         self._weight_files: dict[Path, WeightFile] = {}
         self.kind: str = spec.WhichOneof("Type") or "nothing"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from coreproof.errors import RunError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_features import label_lists
+from coreproof.model.scratch import TemporaryFolder
 from coreproof.run.images import to_picture
 from coreproof.run.session import Session, read_inputs
 
@@ -29,7 +29,7 @@ class CoreMLSession(Session):
         self.model = model
         of = model.signature
         self.signature = replace(of, scores=of.scores or of.probabilities)
-        self._folder = tempfile.TemporaryDirectory(prefix="coreproof-")
+        self._folder = TemporaryFolder()
         suffix = ".mlpackage" if model.folder is not None or model.format == "mlprogram" else ".mlmodel"
         run = with_distinct_labels(model)
         self._told = run.signature.labels or ()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +23,7 @@ from coreproof.errors import ConversionError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel, value_shape
+from coreproof.model.scratch import TemporaryFolder
 
 __all__ = ["ImageInput", "onnx_to_coreml"]
 
@@ -112,20 +110,22 @@ def onnx_to_coreml(
     built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
     classifier = (tuple(labels), predicted_label, softmax) if labels is not None else None
     if is_network:
-        spec, folder = network_spec(built, planned, pictures, classifier, version), None
+        spec, scratch = network_spec(built, planned, pictures, classifier, version), None
     else:
-        folder = Path(mkdtemp(prefix="coreproof-"))
+        scratch = TemporaryFolder()
         try:
-            spec = program_spec(built, planned, pictures, classifier, version, folder)
+            spec = program_spec(built, planned, pictures, classifier, version, Path(scratch.name))
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            scratch.cleanup()
             raise
-    converted = CoreMLModel(
-        spec, name=model.name, folder=folder, notes=(*notes, *built.notes), provenance=built.provenance
+    return CoreMLModel(
+        spec,
+        name=model.name,
+        folder=None if scratch is None else Path(scratch.name),
+        notes=(*notes, *built.notes),
+        keep_alive=scratch,
+        provenance=built.provenance,
     )
-    if folder is not None:
-        weakref.finalize(converted, shutil.rmtree, folder, ignore_errors=True)
-    return converted
 
 
 def _io_dtype(graph: ir.Model, name: str, version: int, precision: str, is_network: bool, *, is_picture: bool) -> str:

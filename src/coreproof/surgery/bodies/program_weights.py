@@ -6,7 +6,6 @@ import shutil
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import ml_dtypes
@@ -17,6 +16,7 @@ from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_graph import MIL_DTYPES
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.weights import append_blob
 
 MIL_NUMBERS = {name: number for number, name in MIL_DTYPES.items()}
@@ -78,7 +78,7 @@ class WeightStore:
 
     def _scratch(self) -> Path:
         """A new folder that goes with the store."""
-        scratch = TemporaryDirectory(prefix="coreproof-", ignore_cleanup_errors=True)
+        scratch = TemporaryFolder()
         weakref.finalize(self, scratch.cleanup)
         return Path(scratch.name)
 

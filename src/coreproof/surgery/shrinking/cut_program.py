@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from coreproof.errors import EditError
@@ -12,6 +11,7 @@ from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_graph import MIL_DTYPES
 from coreproof.model.coreml_proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
+from coreproof.model.scratch import TemporaryFolder
 from coreproof.surgery.shrinking.cutting import Cutter, Plan, Slice, Step, resolve
 
 _ARRAYS = {
@@ -157,7 +157,7 @@ class ProgramCutter(Cutter):
         values = [v for operation in all_operations(block.operations) for v in _blob_values(operation)]
         if not values:
             return CoreMLModel(spec, name=self.model.name)
-        scratch = TemporaryDirectory(prefix="coreproof-", ignore_cleanup_errors=True)
+        scratch = TemporaryFolder()
         folder = Path(scratch.name)
         for file_name in dict.fromkeys(v.fileName for v in values):
             own = [v for v in values if v.fileName == file_name]

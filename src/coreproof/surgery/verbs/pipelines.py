@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.wire import Bytes, field_bytes, records
 
 _WEIGHTS = "@model_path/weights/"
@@ -203,12 +203,12 @@ def _in_block(block: Any) -> Iterator[Any]:
             yield from _in_block(nested)
 
 
-def _weights_of(model: CoreMLModel, stage: Any) -> TemporaryDirectory[str] | None:
+def _weights_of(model: CoreMLModel, stage: Any) -> TemporaryFolder | None:
     """A folder with the weight files that this stage reads; None where it reads none."""
     files = sorted({blob.fileName for blob in _blob_values(stage)})
     if not files:
         return None
-    scratch: TemporaryDirectory[str] = TemporaryDirectory(prefix="coreproof-")
+    scratch = TemporaryFolder()
     for file in files:
         copy = Path(scratch.name) / file.removeprefix("@model_path/")
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -216,11 +216,11 @@ def _weights_of(model: CoreMLModel, stage: Any) -> TemporaryDirectory[str] | Non
     return scratch
 
 
-def _joined_weights(stages: Sequence[CoreMLModel]) -> tuple[TemporaryDirectory[str] | None, list[bytes]]:
+def _joined_weights(stages: Sequence[CoreMLModel]) -> tuple[TemporaryFolder | None, list[bytes]]:
     """One folder with the weights of all stages, and the stages with the names that their files have in it."""
     if all(stage.folder is None or not any(True for _ in _blob_values(stage.spec)) for stage in stages):
         return None, [stage.stored() for stage in stages]
-    scratch: TemporaryDirectory[str] = TemporaryDirectory(prefix="coreproof-")
+    scratch = TemporaryFolder()
     folder = Path(scratch.name) / "weights"
     folder.mkdir()
     stored = []
