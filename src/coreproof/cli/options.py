@@ -27,7 +27,12 @@ ModelArgument = Annotated[
         show_default=False,
     ),
 ]
-Trust = Annotated[bool, typer.Option("--trust", help="Allow pickled PyTorch files, which execute code when read.")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Allow pickled PyTorch files and .pt2 with more than data: they execute code when read."
+    ),
+]
 
 Command = Callable[..., None]
 

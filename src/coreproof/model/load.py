@@ -16,7 +16,8 @@ def load(source: Any, *, trust: bool = False, folder: str | Path | None = None) 
     ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2", a saved run "a.npz"), "torchvision:NAME[?weights=FILE]",
     "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with its example inputs), an
     onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are
-    relative to. ``trust`` allows pickled PyTorch files, which execute code when read.
+    relative to. ``trust`` allows pickled PyTorch files and .pt2 archives that hold more than data: they execute code
+    when read.
 
     Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and RunError for an MLModel that was opened at another
     function than the package's default.
@@ -59,7 +60,7 @@ def _load_file(path: Path, *, trust: bool) -> Model:
     if suffix == ".pt2":
         from coreproof.model.torch import load_program
 
-        return load_program(path)
+        return load_program(path, trust=trust)
     if suffix in (".pt", ".pth"):
         from coreproof.model.torch import load_pickle, refuse_pickle
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError, UnsafeModelError
+from coreproof.errors import CoreproofError, InputError, MissingDependencyError, UnreadableModelError, UnsafeModelError
 from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
@@ -293,26 +293,34 @@ def from_object(thing: Any, name: str = "model") -> TorchModel:
     )
 
 
-def load_program(path: Path) -> TorchModel:
-    """A .pt2 program written by torch.export.save."""
+def load_program(path: Path, *, trust: bool = False) -> TorchModel:
+    """A .pt2 program written by torch.export.save; without ``trust`` only if nothing in it has to be executed."""
+    from coreproof.model.torch_archive import callable_module, damaged, read_program
+
     torch = import_torch()
     import_torchvision(required=False)
-    try:
+    if trust:
+        try:
+            with quiet():
+                program = torch.export.load(path)
+                module = program.module()
+        except Exception as error:  # torch.export.load raises what the file makes of it
+            raise damaged(path, error) from None
+    else:
         with quiet():
-            program = torch.export.load(path)
-    except Exception as error:
-        raise UnreadableModelError(
-            "the file is not a program of torch.export, or it is damaged",
-            where=str(path),
-            found=(str(error).splitlines() or [type(error).__name__])[0],
-            fix="write it again with torch.export.save, with this version of PyTorch",
-        ) from None
+            program = read_program(path)
+            try:
+                module = callable_module(program, path)
+            except CoreproofError:
+                raise
+            except Exception as error:  # PyTorch asserts as it puts the module together
+                raise damaged(path, error) from None
     arguments = program.example_inputs[0] if program.example_inputs else None
     if arguments is None:
         raise InputError(
             "the program holds no example inputs", where=str(path), fix="export it again with torch.export"
         )
-    return TorchModel(program.module(), tuple(arguments), name=path.stem, path=path)
+    return TorchModel(module, tuple(arguments), name=path.stem, path=path)
 
 
 def refuse_pickle(path: Path) -> None:
@@ -320,7 +328,8 @@ def refuse_pickle(path: Path) -> None:
     raise UnsafeModelError(
         "a pickled PyTorch model is not loaded: reading it would execute code from the file",
         where=str(path),
-        expected="a .pt2 program, or a state dict through torchvision:NAME?weights=FILE or module.path:callable",
+        expected="a state dict through torchvision:NAME?weights=FILE, a module.path:callable, or a .pt2 program: that is "
+        "checked as it is opened, and refused if it holds pickled objects, compiled code or foreign operators",
         fix="export it with torch.export.save; or pass --trust if you know who made it",
     )
 
