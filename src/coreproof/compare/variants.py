@@ -184,7 +184,7 @@ def _onnx(model: Model, name: str, option: str) -> OnnxModel:
 
 def with_input_shape(model: OnnxModel, shape: tuple[int, ...]) -> OnnxModel:
     """The same network with its only input in another shape; inner shapes are inferred anew when it is run."""
-    changed = ir.from_proto(ir.to_proto(model.ir))
+    changed = model.ir.clone()
     inputs = [v for v in changed.graph.inputs if v.name not in changed.graph.initializers]
     if len(inputs) != 1:
         raise LineupError(f"shape needs a model with one input: {model.name} has {len(inputs)}")
@@ -205,7 +205,7 @@ def with_partial_windows(model: OnnxModel) -> OnnxModel:
     MaxPool(kernel 3, stride 2) over 56 -> 27 becomes -> 28: stride - 1 more padding at the end makes exactly the windows
     that rounding up makes, in every opset, because padding never wins a maximum.
     """
-    changed = ir.from_proto(ir.to_proto(model.ir))
+    changed = model.ir.clone()
     pools = [node for node in changed.graph.all_nodes() if node.op_type == "MaxPool"]
     for node in pools:
         kernel = node.attributes.get_ints("kernel_shape", ())
@@ -238,7 +238,7 @@ def with_weights_of(model: OnnxModel, other: Model) -> OnnxModel:
     donor = convert(other, "onnx")
     assert isinstance(donor, OnnxModel)
     offered = _weights(donor)
-    changed = ir.from_proto(ir.to_proto(model.ir))
+    changed = model.ir.clone()
     wanted = _weights(OnnxModel(changed, name=model.name))
     for name, own in wanted.items():
         likeness = {key: _cosine(own, array) for key, array in offered.items() if array.size == own.size}

@@ -13,7 +13,8 @@ import onnx_ir as ir
 
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.onnx import OnnxModel, stored_tensors
+from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx_read import stored_tensors
 from coreproof.model.torch import TorchModel, import_torch
 
 

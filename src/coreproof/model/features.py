@@ -51,6 +51,7 @@ class Feature:
     """One input or output of a model.
 
     ``dtype`` is a numpy dtype name ("float32", "float16", "int32", ...), None for kinds without one.
+    ``holds`` says in words what an ONNX sequence or dictionary is ("sequence of dictionary of int64 to float32").
     ``enumerated`` and ``ranges`` are the flexible shapes that a Core ML file declares, empty otherwise.
     """
 
@@ -64,12 +65,13 @@ class Feature:
     enumerated: tuple[tuple[int, ...], ...] = ()
     ranges: tuple[ShapeRange, ...] = ()
     description: str = ""
+    holds: str = ""
 
     def __str__(self) -> str:
         if self.image is not None:
             return f"{self.name}: {self.image.colour} image {self.image.width}x{self.image.height}"
         if self.kind != "tensor":
-            return f"{self.name}: {self.kind}"
+            return f"{self.name}: {self.holds or self.kind}"
         shape = "?" if self.shape is None else "x".join("?" if d is None else str(d) for d in self.shape)
         if self.ranges:
             shape = "x".join(str(r) for r in self.ranges)

@@ -85,15 +85,13 @@ def _from_object(source: Any) -> Model:
     kind = f"{type(source).__module__}.{type(source).__name__}"
     torch = sys.modules.get("torch")
     if kind.startswith("onnx_ir.") and hasattr(source, "graph"):
-        from coreproof.model.onnx import OnnxModel
+        from coreproof.model.onnx import from_ir
 
-        return OnnxModel(source, name=source.graph.name or "model")
+        return from_ir(source)
     if hasattr(source, "DESCRIPTOR") and source.DESCRIPTOR.full_name == "onnx.ModelProto":
-        import onnx_ir as ir
+        from coreproof.model.onnx import from_message
 
-        from coreproof.model.onnx import OnnxModel
-
-        return OnnxModel(ir.from_proto(source), name=source.graph.name or "model")
+        return from_message(source)
     if hasattr(source, "DESCRIPTOR") and source.DESCRIPTOR.full_name == "CoreML.Specification.Model":
         from coreproof.model.coreml import CoreMLModel
 

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from coreproof.errors import UnreadableModelError, UnsafeModelError
+from coreproof.errors import UnreadableModelError
 from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Shape, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node, Value
+from coreproof.model.onnx_check import check_onnx
+from coreproof.model.onnx_files import external_copies
+from coreproof.model.onnx_read import in_memory, stored_tensors, to_ir
+from coreproof.model.onnx_types import MapType, in_words, is_tensor
+from coreproof.model.paths import inside, regular_file
 
 _PROTOBUF_LIMIT = 2**31 - 1
 
 
 class OnnxModel(Model):
-    """An ONNX model; ``ir`` is its onnx-ir form.
+    """An ONNX model; ``ir`` is its onnx-ir form. ``folder`` is where its data files lie, also after it was edited.
 
     ``provenance`` maps values of this model to the values of the model that it was converted from, where known.
     """
@@ -40,8 +46,10 @@ class OnnxModel(Model):
         labels: tuple[str, ...] | tuple[int, ...] | None = None,
         provenance: Mapping[str, str] | None = None,
         stored: Callable[[], bytes] | None = None,
+        folder: Path | None = None,
     ) -> None:
         super().__init__(name, path, notes)
+        self.folder = folder if folder is not None or path is None else path.parent
         self.ir = model
         self.feeding = feeding
         self.labels = labels
@@ -84,48 +92,64 @@ class OnnxModel(Model):
         """Writes one .onnx file; weights go to ``<name>.data`` beside it only beyond protobuf's limit of 2 GB.
 
         A model that comes from surgery keeps the bytes of all that was not changed; its external weights are copied along.
+        Raises UnsafeModelError and OutputExistsError, before anything is written, where those would land on what is not theirs.
         """
         target = Path(path)
         if self._stored is not None:
-            self._copy_external(target)
+            copies = external_copies(self.ir, target)
+            for source, data in copies:
+                with replacing(data) as fresh:
+                    shutil.copyfile(source, fresh)
             with replacing(target) as fresh:
                 fresh.write_bytes(self.stored())
             return target
-        size = sum(v.const_value.nbytes for v in self.ir.graph.initializers.values() if v.const_value is not None)
+        size = sum(t.nbytes for t in stored_tensors(self.ir) if t.dtype != ir.DataType.STRING)
+        fits = size < _PROTOBUF_LIMIT * 0.9
+        whole = in_memory(self.ir, initializers=fits)
         with replacing(target) as fresh:
-            if size < _PROTOBUF_LIMIT * 0.9:
-                ir.save(self.ir, fresh)
+            if fits:
+                ir.save(whole, fresh)
             else:
                 data = target.with_name(target.name + ".data")
-                ir.save(self.ir, fresh, external_data=data.name)
+                ir.save(whole, fresh, external_data=data.name)
                 (fresh.parent / data.name).replace(data)
         return target
-
-    def _copy_external(self, target: Path) -> None:
-        """Brings the files of external weights beside ``target``, under the names by which the model calls them."""
-        files = {(Path(t.path), str(t.location)) for t in stored_tensors(self.ir) if isinstance(t, ir.ExternalTensor)}
-        for source, location in sorted(files):
-            data = target.parent / location
-            if data.resolve() != source.resolve():
-                with replacing(data) as fresh:
-                    shutil.copyfile(source, fresh)
 
 
 def load_onnx(path: Path) -> OnnxModel:
     """Reads a .onnx file; external data must lie beside it and be complete.
 
-    Raises UnreadableModelError (not ONNX, cut short, weights missing), UnsafeModelError (weights elsewhere).
+    Raises UnreadableModelError (not ONNX, cut short, weights missing), UnsafeModelError (weights elsewhere), TooLargeError.
     """
+    proto = onnx.ModelProto()
     try:
-        model = ir.load(path)
-    except (DecodeError, UnicodeDecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _not_onnx(path, f"{path.stat().st_size} bytes that do not parse ({type(error).__name__})") from None
-    if len(model.graph) == 0 and not model.graph.outputs:
+        proto.ParseFromString(regular_file(path, what="the model").read_bytes())
+    except DecodeError as error:
+        raise _not_onnx(path, f"{path.stat().st_size} bytes that do not parse ({error})") from error
+    if len(proto.graph.node) == 0 and not proto.graph.output:
         raise _not_onnx(path, "a file without nodes and outputs")
+    check_onnx(proto, str(path), path.parent)
+    return OnnxModel(to_ir(proto, str(path), path.parent), name=path.stem, path=path)
+
+
+def from_message(proto: onnx.ModelProto) -> OnnxModel:
+    """A ModelProto of the caller's, under the same checks as a file; its data files lie in the current folder.
+
+    Raises UnreadableModelError, UnsafeModelError, TooLargeError.
+    """
+    name = proto.graph.name if isinstance(proto.graph.name, str) else ""
+    check_onnx(proto, name or "the ModelProto", None)
+    return OnnxModel(to_ir(proto, name or "the ModelProto"), name=name or "model")
+
+
+def from_ir(model: ir.Model) -> OnnxModel:
+    """An onnx-ir model of the caller's. Raises UnsafeModelError where its weights lie outside their own folder."""
+    name = model.graph.name or "model"
     for tensor in stored_tensors(model):
         if isinstance(tensor, ir.ExternalTensor):
-            _check_external(tensor, path)
-    return OnnxModel(model, name=path.stem, path=path)
+            folder = Path(tensor.base_dir) if tensor.base_dir else Path.cwd()
+            inside(folder, str(tensor.location), what=f"the weights of {tensor.name!r}", where=name)
+    return OnnxModel(model, name=name)
 
 
 def _not_onnx(path: Path, found: str) -> UnreadableModelError:
@@ -136,46 +160,6 @@ def _not_onnx(path: Path, found: str) -> UnreadableModelError:
         found=found,
         fix="check that the file's name says what it is; if it was copied or downloaded, do that again",
     )
-
-
-def stored_tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    """Every tensor that the model stores: initializers and attributes, in the graph, subgraphs and functions."""
-    graphs = [model.graph, *(f.graph for f in model.functions.values())]
-    for graph in graphs:
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                yield value.const_value
-        for node in graph.all_nodes():
-            for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.TENSOR:
-                    yield attribute.as_tensor()
-                elif attribute.type == ir.AttributeType.GRAPH:
-                    for value in attribute.as_graph().initializers.values():
-                        if value.const_value is not None:
-                            yield value.const_value
-
-
-def _check_external(tensor: ir.ExternalTensor, model_path: Path) -> None:
-    folder = model_path.parent.resolve()
-    data = (folder / tensor.location).resolve()
-    if not data.is_relative_to(folder):
-        raise UnsafeModelError(
-            f"the weights of {tensor.name!r} point outside the model's folder",
-            where=str(model_path),
-            expected=f"a file below {folder}",
-            found=str(tensor.location),
-            fix="move the data file beside the model, and do not use the model unless you know who made it",
-        )
-    needed = int(tensor.offset or 0) + (int(tensor.length) if tensor.length else tensor.nbytes)
-    size = data.stat().st_size if data.is_file() else None
-    if size is None or size < needed or int(tensor.offset or 0) < 0:
-        raise UnreadableModelError(
-            f"the weights of {tensor.name!r} are missing or cut short",
-            where=str(model_path),
-            expected=f"{data.name} beside the model, at least {needed} bytes",
-            found="no such file" if size is None else f"{size} bytes",
-            fix="copy the model together with its data file, whole",
-        )
 
 
 # the read view
@@ -196,8 +180,18 @@ def value_shape(value: ir.Value) -> Shape | None:
 
 
 def _feature(value: ir.Value) -> Feature:
-    kind: Any = "tensor" if value.type is None or isinstance(value.type, ir.TensorType) else "sequence"
-    return Feature(value.name or "", kind, numpy_dtype(value.dtype), value_shape(value))
+    if is_tensor(value.type):
+        return Feature(value.name or "", "tensor", numpy_dtype(value.dtype), value_shape(value))
+    held: Any = value.type
+    optional = isinstance(held, ir.OptionalType)
+    if optional:
+        held = held.elem_type
+    if is_tensor(held):
+        return Feature(value.name or "", "tensor", numpy_dtype(held.dtype), value_shape(value), optional=True)
+    kind: Any = "dictionary" if isinstance(held, MapType) else "sequence"
+    return Feature(
+        value.name or "", kind, numpy_dtype(held.dtype), value_shape(value), optional=optional, holds=in_words(held)
+    )
 
 
 def _read_graph(graph: ir.Graph) -> Graph:

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from coreproof.errors import RunError
+from coreproof.model.onnx_read import in_memory
 from coreproof.run.lowered import Prepared
 
 _INLINE = 1024
@@ -77,9 +78,7 @@ class LiveGraph:
     def _skeleton(self) -> onnx.ModelProto:
         """The graph as a message in which initializers are names alone."""
         if self._message is None:
-            model = self.prepared.graph
-            if _has_nested_files(model):
-                model = ir.external_data.load_to_model(model)
+            model = in_memory(self.prepared.graph, initializers=False)
             self._message = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name or "")
             for domain, version in model.opset_imports.items():
                 self._message.opset_import.add(domain=domain, version=version)
@@ -128,13 +127,6 @@ def _inline(tensor: ir.TensorProtocol) -> onnx.TensorProto:
     """The tensor with its data, also where that lies in a file of its own."""
     stored = ir.Tensor(tensor.numpy()) if isinstance(tensor, ir.ExternalTensor) else tensor
     return ir.serde.serialize_tensor(stored)
-
-
-def _has_nested_files(model: ir.Model) -> bool:
-    """Whether a graph within a node keeps tensors in files."""
-    graphs = [graph for node in model.graph for graph in nested_graphs(node)]
-    tensors = [v.const_value for graph in graphs for v in graph.initializers.values()]
-    return any(isinstance(t, ir.ExternalTensor) for t in tensors)
 
 
 def nested_graphs(node: ir.Node) -> list[ir.Graph]:

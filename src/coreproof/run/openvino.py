@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from coreproof.errors import MissingDependencyError, RunError
+from coreproof.model.onnx_read import in_memory
 from coreproof.run.lowered import Prepared
 from coreproof.run.session import Session, read_inputs
 
@@ -37,7 +38,7 @@ class OpenVinoSession(Session):
 
     def _open(self, taps: tuple[str, ...]) -> Any:
         if taps not in self._compiled:
-            proto = ir.to_proto(ir.external_data.load_to_model(self.prepared.graph))
+            proto = ir.to_proto(in_memory(self.prepared.graph, initializers=True))
             proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
             try:
                 model = self._core.read_model(proto.SerializeToString())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +15,9 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import layer_weights
 from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx_read import to_ir
 from coreproof.model.wire import respell
 from coreproof.surgery.body import Body
-
-_IR_LOGGER = logging.getLogger("onnx_ir.serde")
 
 
 class OnnxBody(Body):
@@ -43,15 +41,7 @@ class OnnxBody(Body):
 
     def _model(self, stored: Callable[[], bytes] | None) -> OnnxModel:
         origin = self._origin
-        # onnx-ir logs outputs that nobody makes; between two edits that is how it has to be
-        level = _IR_LOGGER.level
-        _IR_LOGGER.setLevel(logging.ERROR)
-        try:
-            graph = ir.from_proto(self._proto)
-        finally:
-            _IR_LOGGER.setLevel(level)
-        if origin.path is not None:
-            ir.external_data.set_base_dir(graph.graph, origin.path.parent)
+        graph = to_ir(self._proto, origin.name, origin.folder)
         return OnnxModel(
             graph,
             name=origin.name,
@@ -60,6 +50,7 @@ class OnnxBody(Body):
             labels=origin.labels,
             provenance=origin.provenance,
             stored=stored,
+            folder=origin.folder,
         )
 
     def close(self) -> OnnxModel:

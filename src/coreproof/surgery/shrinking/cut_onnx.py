@@ -13,6 +13,7 @@ from onnx import helper
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import onnx_node_name
 from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx_read import to_ir
 from coreproof.surgery.inspection.onnx import light_proto
 from coreproof.surgery.shrinking.cutting import Cutter, Plan, Step, resolve
 
@@ -87,8 +88,8 @@ class OnnxCutter(Cutter):
             inferred = {v.name: v for v in onnx.shape_inference.infer_shapes(proto).graph.output}
             for output in graph.output:
                 output.CopyFrom(inferred[output.name])
-        made = ir.from_proto(proto)
-        return OnnxModel(made, name=self.model.name, feeding=self.model.feeding)
+        made = to_ir(proto, self.model.name, self.model.folder)
+        return OnnxModel(made, name=self.model.name, feeding=self.model.feeding, folder=self.model.folder)
 
     def _value(self, name: str, shape: tuple[int, ...] | None) -> Any:
         value = onnx.ValueInfoProto(name=name)

@@ -1,0 +1,57 @@
+"""Where the data files of an edited ONNX model go when it is saved: judged before anything is written."""
+
+from __future__ import annotations
+
+import filecmp
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from coreproof.errors import CoreproofError, OutputExistsError, UnsafeModelError
+from coreproof.model.onnx_read import stored_tensors, to_ir
+from coreproof.model.paths import inside
+
+
+def external_copies(model: ir.Model, target: Path) -> list[tuple[Path, Path]]:
+    """(source, destination) of each data file that has to be brought beside ``target``, under the name that the model stores.
+
+    A destination outside the output folder, or one that is the model file itself, raises UnsafeModelError; a file that stands
+    there, holds something else and is no data file of the model that ``target`` replaces, OutputExistsError.
+    """
+    files = {(Path(t.path), str(t.location)) for t in stored_tensors(model) if isinstance(t, ir.ExternalTensor)}
+    copies, replaced = [], None
+    for source, location in sorted(files):
+        data = inside(target.parent, location, what="a data file of the model to be written", where=target)
+        if data == source.resolve():
+            continue
+        if data == target.resolve():
+            raise UnsafeModelError(
+                "the model's weights lie in a file that has the name of the output",
+                where=str(target),
+                found=location,
+                fix="give the output another name",
+            )
+        if data.exists() and not (data.is_file() and filecmp.cmp(source, data, shallow=False)):
+            replaced = _data_files(target) if replaced is None else replaced
+            if data not in replaced:
+                raise OutputExistsError(
+                    "a data file of the model to be written would replace another file",
+                    where=str(data),
+                    expected="nothing there, or the data of the model that is replaced",
+                    fix="write the model into a folder of its own",
+                )
+        copies.append((source, data))
+    return copies
+
+
+def _data_files(target: Path) -> set[Path]:
+    """The files that the model which stands at ``target`` names as its data; none where no model stands there."""
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(target.read_bytes())
+        tensors = list(stored_tensors(to_ir(proto, str(target), target.parent)))
+    except (OSError, DecodeError, CoreproofError):
+        return set()
+    return {Path(t.path).resolve() for t in tensors if isinstance(t, ir.ExternalTensor)}

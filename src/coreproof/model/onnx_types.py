@@ -1,0 +1,94 @@
+"""Types of ONNX values beyond arrays: maps, which onnx-ir does not read, and what a value holds in words.
+
+``ZipMap`` ends every classifier of scikit-learn and of Azure Custom Vision: its output is a sequence of maps. onnx-ir
+raises NotImplementedError for a map type wherever it stands. Its two readers of types and its writer are the only
+places that know types, and the same functions serve files, nested graphs and functions: they are taught maps here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from onnx_ir import serde
+
+
+@dataclass(frozen=True)
+class MapType:
+    """A dictionary: keys are text or whole numbers, values have a type of their own. Behaves as onnx-ir's own types."""
+
+    key: ir.DataType
+    elem_type: Any
+    denotation: str | None = None
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """The element type of the values, as a sequence says that of its elements."""
+        return ir.DataType(self.elem_type.dtype) if self.elem_type is not None else ir.DataType.UNDEFINED
+
+    @dtype.setter
+    def dtype(self, value: ir.DataType) -> None:
+        self.elem_type.dtype = value
+
+    def __repr__(self) -> str:
+        return f"Map({self.key!r}, {self.elem_type!r})"
+
+
+def is_tensor(kind: Any) -> bool:
+    """Whether a type is an array's; what is not said is taken for one."""
+    return kind is None or isinstance(kind, ir.TensorType | ir.SparseTensorType)
+
+
+def in_words(kind: Any) -> str:
+    """What a value of this type is: "float32", "dictionary of int64 to float32", "sequence of float32"."""
+    if isinstance(kind, MapType):
+        return f"dictionary of {_element(kind.key)} to {in_words(kind.elem_type)}"
+    if isinstance(kind, ir.SequenceType):
+        return f"sequence of {in_words(kind.elem_type)}"
+    if isinstance(kind, ir.OptionalType):
+        return f"optional {in_words(kind.elem_type)}"
+    return "?" if kind is None else _element(kind.dtype)
+
+
+def _element(dtype: ir.DataType) -> str:
+    if dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING):
+        return "text" if dtype == ir.DataType.STRING else "?"
+    return str(dtype.numpy())
+
+
+def _teach_maps() -> None:
+    """Replaces onnx-ir's readers and writer of types by ones that know maps and hand everything else on."""
+    read_type: Callable[..., Any] = serde.deserialize_type_proto_for_type
+    read_shape: Callable[..., Any] = serde.deserialize_type_proto_for_shape
+    write_type: Callable[..., None] = serde.serialize_type_into
+
+    def type_of(proto: onnx.TypeProto) -> Any:
+        if not proto.HasField("map_type"):
+            return read_type(proto)
+        return MapType(
+            ir.DataType(proto.map_type.key_type), type_of(proto.map_type.value_type), proto.denotation or None
+        )
+
+    def shape_of(proto: onnx.TypeProto) -> Any:
+        return None if proto.HasField("map_type") else read_shape(proto)
+
+    def write(type_proto: onnx.TypeProto, from_: Any) -> None:
+        if not isinstance(from_, MapType):
+            write_type(type_proto, from_)
+            return
+        if from_.denotation:
+            type_proto.denotation = from_.denotation
+        type_proto.map_type.key_type = int(from_.key)
+        if from_.elem_type is not None:
+            write(type_proto.map_type.value_type, from_.elem_type)
+
+    serde.deserialize_type_proto_for_type = type_of
+    serde.deserialize_type_proto_for_shape = shape_of
+    serde.serialize_type_into = write
+
+
+if serde.deserialize_type_proto_for_type.__module__ != __name__:
+    _teach_maps()
