@@ -48,9 +48,11 @@ def package(tmp_path: Path) -> Path:
     block.outputs.append("y")
     operation = block.operations.add(type="const")
     output = operation.outputs.add(name="y")
-    output.type.tensorType.dataType = MIL_pb2.FLOAT32
     value = operation.attributes["val"]
-    value.type.tensorType.dataType = MIL_pb2.FLOAT32
+    for kind in (output.type, value.type):
+        kind.tensorType.dataType = MIL_pb2.FLOAT32
+        kind.tensorType.rank = 1
+        kind.tensorType.dimensions.add().constant.size = 16
     value.blobFileValue.fileName = "@model_path/weights/weight.bin"
     value.blobFileValue.offset = 64
     (data / "model.mlmodel").write_bytes(spec.SerializeToString())
@@ -167,7 +169,7 @@ def test_weights_cut_short(package: Path) -> None:
 def test_weights_outside_the_package(package: Path) -> None:
     spec_file = package / "Data" / "com.apple.CoreML" / "model.mlmodel"
     spec_file.write_bytes(spec_file.read_bytes().replace(b"weights/weight.bin", b"../../../weight.bi"))
-    with pytest.raises(UnsafeModelError, match="outside its own folder"):
+    with pytest.raises(UnsafeModelError, match="weight file: this name is not followed"):
         cp.load(package)
 
 

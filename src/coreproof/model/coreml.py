@@ -6,26 +6,28 @@ import json
 import shutil
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from coreproof.errors import UnreadableModelError, UnsafeModelError
+from coreproof.errors import UnreadableModelError
 from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
+from coreproof.model.coreml_check import require_sound
 from coreproof.model.coreml_features import read_signature
 from coreproof.model.coreml_graph import read_graph
 from coreproof.model.coreml_proto import Model_pb2
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
+from coreproof.model.package import package_spec as package_spec
+from coreproof.model.paths import inside, regular_file
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.weights import WeightFile
 from coreproof.model.wire import respell
 
-_SPEC_PATH = "com.apple.CoreML/model.mlmodel"
 _MODEL_PATH_PREFIX = "@model_path/"
 NEWEST_SPECIFICATION = 10
 
@@ -93,20 +95,16 @@ class CoreMLModel(Model):
                 where=self.where,
                 fix="load the whole .mlpackage folder instead of the .mlmodel inside it",
             )
-        relative = file_name.removeprefix(_MODEL_PATH_PREFIX)
-        root = self.folder.resolve()
-        path = (root / relative).resolve()
-        if not path.is_relative_to(root):
-            raise UnsafeModelError(
-                "the model's weight path points outside its own folder",
-                where=self.where,
-                expected=f"a path below {root}",
-                found=file_name,
-                fix="do not use this file unless you know who made it",
-            )
+        name = file_name.removeprefix(_MODEL_PATH_PREFIX)
+        path = inside(self.folder, name, what="the model's weight file", where=self.where)
         if path not in self._weight_files:
             self._weight_files[path] = WeightFile(path)
         return self._weight_files[path]
+
+    @property
+    def weight_files(self) -> tuple[WeightFile, ...]:
+        """The weight files that were opened so far."""
+        return tuple(self._weight_files.values())
 
     @property
     def where(self) -> str:
@@ -213,50 +211,11 @@ def load_coreml(path: Path) -> CoreMLModel:
         spec_file = package_spec(path)
         folder: Path | None = spec_file.parent
     else:
-        spec_file, folder = path, None
+        spec_file, folder = regular_file(path, what="the model"), None
     spec = _parse(spec_file, path)
     model = CoreMLModel(spec, name=path.stem, path=path, folder=folder, origin=path)
-    for file_name, offset in _blobs(spec):
-        model.weight_file(file_name).check(offset)
+    require_sound(model)
     return model
-
-
-def package_spec(package: Path) -> Path:
-    """The file inside a .mlpackage folder that holds the model itself, as its manifest says."""
-    manifest_file = package / "Manifest.json"
-    try:
-        manifest = json.loads(manifest_file.read_text())
-        root = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
-    except FileNotFoundError:
-        raise UnreadableModelError(
-            "this folder is not a Core ML package",
-            where=str(package),
-            expected="a Manifest.json inside",
-            found=", ".join(sorted(p.name for p in package.iterdir())[:5]) or "an empty folder",
-            fix="give the .mlpackage folder itself; if it was unpacked from an archive, unpack it again",
-        ) from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise UnreadableModelError(
-            "the package's Manifest.json is damaged",
-            where=str(manifest_file),
-            found=f"{type(error).__name__}: {error}",
-            fix="copy the .mlpackage again, as a whole folder",
-        ) from None
-    data = (package / "Data").resolve()
-    spec_file = (data / str(root)).resolve()
-    if not spec_file.is_relative_to(data):
-        raise UnsafeModelError(
-            "the package's manifest points outside the package", where=str(manifest_file), found=root
-        )
-    if not spec_file.is_file():
-        raise UnreadableModelError(
-            "the package lacks its model",
-            where=str(package),
-            expected=str(Path("Data") / str(root)),
-            found="no such file",
-            fix="copy the .mlpackage again, as a whole folder",
-        )
-    return spec_file
 
 
 def _parse(spec_file: Path, where: Path) -> Any:
@@ -289,33 +248,3 @@ def _parse(spec_file: Path, where: Path) -> Any:
             fix="update coreproof",
         )
     return spec
-
-
-def _blobs(spec: Any) -> Iterator[tuple[str, int]]:
-    """The weight files that an ML Program names and where in them, nested blocks and pipeline stages included."""
-    seen: set[tuple[str, int]] = set()
-
-    def visit_value(value: Any) -> None:
-        if value.WhichOneof("value") == "blobFileValue":
-            seen.add((value.blobFileValue.fileName, value.blobFileValue.offset))
-
-    def visit_block(block: Any) -> None:
-        for operation in block.operations:
-            for value in operation.attributes.values():
-                visit_value(value)
-            for nested in operation.blocks:
-                visit_block(nested)
-
-    def visit_model(model: Any) -> None:
-        kind = model.WhichOneof("Type")
-        if kind == "mlProgram":
-            for function in model.mlProgram.functions.values():
-                for block in function.block_specializations.values():
-                    visit_block(block)
-        elif kind in _PIPELINES:
-            pipeline = model.pipeline if kind == "pipeline" else getattr(model, kind).pipeline
-            for stage in pipeline.models:
-                visit_model(stage)
-
-    visit_model(spec)
-    return iter(sorted(seen))

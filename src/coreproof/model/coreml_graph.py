@@ -60,7 +60,7 @@ def _named_only(nodes: Iterable[Node], inputs: Iterable[str]) -> dict[str, Value
 def _stage_node(index: int, stage: Any) -> Node:
     return Node(
         name=f"stage{index}",
-        operator=stage.WhichOneof("Type"),
+        operator=stage.WhichOneof("Type") or "nothing",
         inputs=tuple(f.name for f in stage.description.input),
         outputs=tuple(f.name for f in stage.description.output),
         blocks=(read_graph(stage),),
@@ -119,7 +119,8 @@ def _read_fields(
             if len(attributes) + len(parameters) == before:
                 attributes[name] = True
         elif descriptor.enum_type is not None:
-            attributes[name] = descriptor.enum_type.values_by_number[value].name
+            known = descriptor.enum_type.values_by_number.get(value)
+            attributes[name] = known.name if known is not None else f"unknown ({value})"
         else:
             attributes[name] = value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,14 @@ from coreproof.errors import InputError, UnreadableModelError
 from coreproof.model.base import Model
 from coreproof.model.coreml_graph import MIL_DTYPES, immediate, ordered_arguments
 from coreproof.model.graph import Node
-from coreproof.model.weight_params import WeightsError, read_vector, read_weights, shape_of, stored_count
+from coreproof.model.weight_params import (
+    WeightsError,
+    network_weights,
+    read_vector,
+    read_weights,
+    shape_of,
+    stored_count,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,7 +43,7 @@ class WeightRef:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
 
 def layer_weights(model: Model, layer: str) -> dict[str, Array]:
@@ -114,24 +122,9 @@ def _network_weights(model: CoreMLModel, layer: Any) -> dict[str, WeightRef]:
     if operator is None:
         return {}
     fields = getattr(layer, operator)
-    return dict(_params(model, layer, operator, fields, fields, ""))
-
-
-def _params(
-    model: CoreMLModel, layer: Any, operator: str, fields: Any, message: Any, path: str
-) -> Iterator[tuple[str, WeightRef]]:
-    """The WeightParams below ``message``, each under its path of fields."""
-    for descriptor, value in message.ListFields():
-        kind = descriptor.message_type.name if descriptor.message_type is not None else None
-        if kind is None or kind == "NeuralNetwork" or isinstance(value, Mapping):
-            continue
-        parts = [(f"[{i}]", part) for i, part in enumerate(value)] if descriptor.is_repeated else [("", value)]
-        for index, part in parts:
-            name = f"{path}{descriptor.name}{index}"
-            if kind == "WeightParams":
-                yield name, _network_weight(model, layer, operator, fields, name, part)
-            else:
-                yield from _params(model, layer, operator, fields, part, f"{name}.")
+    return {
+        name: _network_weight(model, layer, operator, fields, name, params) for name, params in network_weights(fields)
+    }
 
 
 def _network_weight(model: CoreMLModel, layer: Any, operator: str, fields: Any, name: str, params: Any) -> WeightRef:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -21,6 +22,15 @@ _NUMPY: dict[str, npt.DTypeLike] = {
     "bfloat16": ml_dtypes.bfloat16,
     **{name: np.int8 if signed else np.uint8 for name, (_, signed) in _SUB_BYTE.items()},
 }
+
+BITS: dict[str, int] = {
+    **{name: bits for name, (bits, _) in _SUB_BYTE.items()},
+    **dict.fromkeys(("bool", "int8", "uint8"), 8),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
+    **dict.fromkeys(("float32", "int32", "uint32"), 32),
+    **dict.fromkeys(("float64", "int64", "uint64"), 64),
+}
+"""MIL dtype -> bits an element takes where it is stored as bytes. Texts are not."""
 
 
 def tensor_type(value_type: Any) -> Any:
@@ -49,12 +59,22 @@ def read_literal(model: CoreMLModel, value: Any) -> Any:
         )
     dtype = MIL_DTYPES.get(tensor.dataType, "?")
     shape = tuple(int(d.constant.size) for d in tensor.dimensions)
+    count = math.prod(shape)
     if value.WhichOneof("value") == "blobFileValue":
         blob = value.blobFileValue
         flat: npt.NDArray[Any] = model.weight_file(blob.fileName).read(int(blob.offset))
     else:
-        flat = _immediate(value.immediateValue.tensor, dtype, int(np.prod(shape)))
-    if flat.size != int(np.prod(shape)):
+        try:
+            flat = _immediate(value.immediateValue.tensor, dtype, count)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise UnreadableModelError(
+                "a constant does not hold what its type says",
+                where=model.where,
+                expected=f"{dtype}{list(shape)}",
+                found=str(error),
+                fix="the model is damaged; copy it again",
+            ) from error
+    if flat.size != count:
         raise UnreadableModelError(
             "a constant has another number of elements than its type says",
             where=model.where,
@@ -70,13 +90,19 @@ def _immediate(tensor: Any, dtype: str, count: int) -> npt.NDArray[Any]:
     if which is None:
         return np.empty(0, object if dtype == "str" else _NUMPY.get(dtype, dtype))
     values = getattr(tensor, which).values
+    if (which == "strings") != (dtype == "str") or dtype == "?":
+        raise ValueError(f"{which} for elements of type {dtype}")
     if which == "strings":
         return np.array(list(values), object)
     if which != "bytes":
         return np.array(values, _NUMPY.get(dtype, dtype))
     if dtype in _SUB_BYTE:
         bits, signed = _SUB_BYTE[dtype]
+        if len(values) != -(-count * bits // 8):
+            raise ValueError(f"{len(values)} bytes for {count} elements of {bits} bits")
         return unpack_bits(np.frombuffer(values, np.uint8), bits, count, signed=signed)
+    if dtype not in BITS:
+        raise ValueError(f"bytes for elements of type {dtype}")
     return np.frombuffer(values, np.dtype(_NUMPY.get(dtype, dtype)))
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import RunError, UnreadableModelError
 from coreproof.model.base import Model
+
+if TYPE_CHECKING:
+    from coreproof.model.coreml import CoreMLModel
 
 
 def load(source: Any, *, trust: bool = False, folder: str | Path | None = None) -> Model:
@@ -95,13 +98,13 @@ def _from_object(source: Any) -> Model:
     if hasattr(source, "DESCRIPTOR") and source.DESCRIPTOR.full_name == "CoreML.Specification.Model":
         from coreproof.model.coreml import CoreMLModel
 
-        return CoreMLModel(source, name="model")
+        return _sound(CoreMLModel(source, name="model"))
     if hasattr(source, "get_spec") and hasattr(source, "weights_dir"):
         from coreproof.model.coreml import CoreMLModel
 
         _refuse_other_function(source)
         weights = source.weights_dir
-        return CoreMLModel(source.get_spec(), name="model", folder=Path(weights).parent if weights else None)
+        return _sound(CoreMLModel(source.get_spec(), name="model", folder=Path(weights).parent if weights else None))
     pair = isinstance(source, tuple) and len(source) == 2
     from coreproof.model.feeding import Source
 
@@ -127,3 +130,10 @@ def _refuse_other_function(model: Any) -> None:
         found=f"functions: {', '.join(f.name for f in description.functions)}",
         fix="make that function a package of its own, or its default function: coremltools.utils.MultiFunctionDescriptor",
     )
+
+
+def _sound(model: CoreMLModel) -> CoreMLModel:
+    from coreproof.model.coreml_check import require_sound
+
+    require_sound(model)
+    return model

@@ -5,7 +5,8 @@ Only the layer knows the shape of its weights: ``shape_of`` says it, from the la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ class WeightsError(ValueError):
 
 def read_weights(params: Any, shape: Sequence[int], what: str = "weights", channel_axis: int = 0) -> Array:
     """The weights in ``shape``; per-channel scales of quantised ones run along ``channel_axis``. Raises WeightsError."""
-    count = int(np.prod(shape))
-    flat = _flat(params)
+    count = math.prod(shape)
+    flat = _flat(_there(params, what))
     if flat is None:
         flat = _dequantised(params, count, shape, what, channel_axis)
     if flat.size != count:
@@ -41,7 +42,7 @@ def read_weights(params: Any, shape: Sequence[int], what: str = "weights", chann
 
 def read_vector(params: Any, what: str = "weights") -> Array:
     """Weights that are a list of any length. Raises WeightsError."""
-    flat = _flat(params)
+    flat = _flat(_there(params, what))
     if flat is None:
         count = stored_count(params)
         flat = _dequantised(params, count, (count,), what, 0)
@@ -50,12 +51,12 @@ def read_vector(params: Any, what: str = "weights") -> Array:
 
 def int8_weights(params: Any, shape: Sequence[int]) -> tuple[Array, float]:
     """``int8RawValue`` as whole float32 numbers, and their one scale. Raises WeightsError."""
-    flat = np.frombuffer(params.int8RawValue, np.int8).astype(np.float32)
+    flat = np.frombuffer(_there(params, "int8 weights").int8RawValue, np.int8).astype(np.float32)
     scales = params.quantization.linearQuantization.scale
-    if flat.size != int(np.prod(shape)) or len(scales) != 1:
+    if flat.size != math.prod(shape) or len(scales) != 1:
         raise WeightsError(
             "its int8 weights are incomplete",
-            f"{int(np.prod(shape))} values and 1 scale",
+            f"{math.prod(shape)} values and 1 scale",
             f"{flat.size} values and {len(scales)} scales",
         )
     return flat.reshape(shape), float(scales[0])
@@ -72,10 +73,45 @@ def stored_count(params: Any) -> int:
     return len(params.rawValue) * 8 // max(int(params.quantization.numberOfBits), 1)
 
 
+def shortfall(params: Any, shape: Sequence[int]) -> str | None:
+    """How the stored bytes differ from the declared ``shape``, in words; None where they fit, or nothing is stored."""
+    count, bits = math.prod(shape), int(params.quantization.numberOfBits)
+    packed = params.rawValue and not (len(params.floatValue) or params.float16Value or params.int8RawValue)
+    if packed and 1 <= bits <= 8:
+        needed = -(-count * bits // 8)
+        stored = len(params.rawValue)
+        return None if stored >= needed else f"need {needed} bytes for {list(shape)}, and have {stored}"
+    found = stored_count(params)
+    return None if found in (0, count) else f"need {count} values for {list(shape)}, and have {found}"
+
+
+def network_weights(message: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The WeightParams of a layer's fields, each under its path ("weightParams[0].inputGateWeightMatrix")."""
+    for descriptor, value in message.ListFields():
+        kind = descriptor.message_type.name if descriptor.message_type is not None else None
+        if kind is None or kind == "NeuralNetwork" or isinstance(value, Mapping):
+            continue
+        parts = [(f"[{i}]", part) for i, part in enumerate(value)] if descriptor.is_repeated else [("", value)]
+        for index, part in parts:
+            name = f"{path}{descriptor.name}{index}"
+            if kind == "WeightParams":
+                yield name, part
+            else:
+                yield from network_weights(part, f"{name}.")
+
+
+def _there(params: Any, what: str) -> Any:
+    if params is None:
+        raise WeightsError(f"its {what} are missing", "weights", "none")
+    return params
+
+
 def _flat(params: Any) -> Array | None:
     if len(params.floatValue):
         return _packed_floats(params)
     if params.float16Value:
+        if len(params.float16Value) % 2:
+            raise WeightsError("its weights are cut short", "two bytes a value", f"{len(params.float16Value)} bytes")
         return np.frombuffer(params.float16Value, np.float16).astype(np.float32)
     if not params.rawValue and not params.int8RawValue and not params.HasField("quantization"):
         return np.zeros(0, np.float32)
@@ -96,7 +132,7 @@ def _packed_floats(params: Any) -> Array:
 def _dequantised(params: Any, count: int, shape: Sequence[int], what: str, channel_axis: int) -> Array:
     quantization = params.quantization
     if params.int8RawValue:
-        integers = np.frombuffer(params.int8RawValue, np.int8).astype(np.int64)
+        integers: npt.NDArray[np.integer[Any]] = np.frombuffer(params.int8RawValue, np.int8)
     else:
         bits = int(quantization.numberOfBits)
         if not 1 <= bits <= 8:
@@ -112,11 +148,14 @@ def _dequantised(params: Any, count: int, shape: Sequence[int], what: str, chann
         raise WeightsError(f"its {what} do not have the size that its fields say", count, integers.size)
     if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
         table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
-        if integers.size and integers.max() >= table.size:
+        if integers.size and not 0 <= int(integers.min()) <= int(integers.max()) < table.size:
             raise WeightsError(
-                f"its {what} point outside their lookup table", f"indices below {table.size}", int(integers.max())
+                f"its {what} point outside their lookup table",
+                f"indices from 0 to {table.size - 1}",
+                f"{integers.min()} to {integers.max()}",
             )
-        return table[integers]
+        looked_up: Array = table[integers]
+        return looked_up
     linear = quantization.linearQuantization
     scale = _along(np.asarray(linear.scale, np.float32), shape, what, channel_axis, 1.0)
     bias = _along(np.asarray(linear.bias, np.float32), shape, what, channel_axis, 0.0)
@@ -135,12 +174,13 @@ def _along(values: Array, shape: Sequence[int], what: str, axis: int, default: f
     return values.reshape([values.size if i == axis else 1 for i in range(len(shape))])
 
 
-def unpack(data: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.int64]:
+def unpack(data: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.uint8]:
     """``count`` unsigned integers of ``bits`` bits, most significant bit first, running over byte borders."""
     if bits == 8:
-        return data[:count].astype(np.int64)
+        return data[:count]
     stream = np.unpackbits(data, count=count * bits).reshape(count, bits)
-    return stream.astype(np.int64) @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int64))
+    numbers: npt.NDArray[np.uint8] = np.packbits(stream, axis=1).reshape(count) >> np.uint8(8 - bits)
+    return numbers
 
 
 # shapes

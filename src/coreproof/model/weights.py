@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import ml_dtypes
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.errors import UnreadableModelError
+from coreproof.model.paths import regular_file
 
 _HEADER = struct.Struct("<II")
 _METADATA = struct.Struct("<IIQQQ")
@@ -43,18 +45,26 @@ _SUB_BYTE: dict[int, tuple[int, bool]] = {
     13: (6, False),
 }
 
+_NAMES: dict[int, str] = {
+    **{number: dtype.name for number, dtype in _WHOLE.items()},
+    **{number: f"{'' if signed else 'u'}int{bits}" for number, (bits, signed) in _SUB_BYTE.items()},
+}
+"""blob dtype -> MIL's name of it."""
+
 
 class WeightFile:
     """Read access to one ``weight.bin``. Arrays come back as read-only views of the mapped file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
+        if not path.exists():
             raise UnreadableModelError(
                 "the model's weight file is missing",
                 where=str(path),
                 fix="copy the .mlpackage again, as a whole folder; a single file of it is not a model",
             )
+        regular_file(path, what="the model's weight file")
+        self._spans: dict[int, tuple[int, int]] = {}
         size = path.stat().st_size
         if size < _RECORD_BYTES:
             raise self._damaged(f"at least {_RECORD_BYTES} bytes", f"{size} bytes")
@@ -96,9 +106,33 @@ class WeightFile:
                 out.write(bytes(-data.size % _RECORD_BYTES))
         return moved
 
-    def check(self, offset: int) -> None:
-        """Raises UnreadableModelError when the blob at ``offset`` is not there, or not all of it."""
-        self._blob(offset)
+    def check(self, offset: int, dtype: str | None = None, count: int | None = None) -> None:
+        """Raises UnreadableModelError when the blob at ``offset`` is not there, or not the ``count`` elements of ``dtype``.
+
+        ``dtype`` is MIL's name of it ("float16", "uint4"); what is None is not held against what is stored.
+        """
+        number, data, padding = self._blob(offset)
+        bits = _WHOLE[number].itemsize * 8 if number in _WHOLE else _SUB_BYTE.get(number, (0, False))[0]
+        if not bits:
+            raise self._damaged("a known blob dtype", f"dtype {number} at byte {offset}")
+        stored = (data.size * 8 - (padding if number in _SUB_BYTE and padding < 8 else 0)) // bits
+        known = _NAMES.get(number)
+        if (dtype is not None and known != dtype) or (count is not None and stored != count):
+            raise self._damaged(
+                f"{'?' if count is None else count} elements of {dtype} in the blob at byte {offset}",
+                f"{stored} of {known}",
+            )
+        start = int(data.ctypes.data - self._bytes.ctypes.data) if data.size else offset + _RECORD_BYTES
+        self._spans[offset] = (start, start + data.size)
+
+    def require_separate_blobs(self) -> None:
+        """Raises UnreadableModelError when two of the blobs that were checked overlap: no writer makes such a file."""
+        ends = sorted([*((o, o + _RECORD_BYTES) for o in self._spans), *self._spans.values()])
+        for (start, end), (following, _) in pairwise(ends):
+            if following < end and start != end:
+                raise self._damaged(
+                    "blobs beside each other", f"one at byte {following} inside the one at byte {start}"
+                )
 
     def _blob(self, offset: int) -> tuple[int, npt.NDArray[np.uint8], int]:
         """dtype, bytes and padding bits of the blob whose record stands at ``offset``."""

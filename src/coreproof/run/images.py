@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from coreproof.errors import PhotoError
+from coreproof.errors import PhotoError, RunError
 from coreproof.model.features import Colour, ImageLayout
 from coreproof.model.feeding import Feeding
 
@@ -131,7 +131,14 @@ def feature_pixels(picture: Image.Image, layout: ImageLayout) -> npt.NDArray[np.
 
 def to_picture(values: npt.NDArray[np.float32], layout: ImageLayout) -> Image.Image:
     """An image output ([1, C, H, W] or [C, H, W], 0-255) as a picture: RGBA, L, or F for GRAYSCALE_FLOAT16."""
-    planes = values.reshape(values.shape[-3:])
+    if values.ndim < 3 or values.size != math.prod(values.shape[-3:]) or values.shape[-3] < layout.channels:
+        raise RunError(
+            "an output that is declared as a picture is none",
+            expected=f"one picture of {layout.channels} channel(s)",
+            found=f"an array of shape {list(values.shape)}",
+            fix="declare it as a multi-array: `coreproof edit`, retype",
+        )
+    planes = values.reshape(values.shape[-3:])[: layout.channels]
     if layout.colour == "GRAY_FLOAT16":
         return Image.fromarray(planes[0].astype(np.float32))
     whole = np.clip(np.rint(planes), 0, 255).astype(np.uint8)

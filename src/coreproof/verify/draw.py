@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.errors import InputError
+from coreproof.model.budget import afford
 from coreproof.model.features import Feature, Shape
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.operators import plain
@@ -113,8 +114,12 @@ def draw(
     Pictures: smooth waves with some noise, whole numbers 0-255, like photos. Floats: standard normal. Booleans: both.
     Integers: from 0 to ``below`` (default 10).
     """
+    what = f"a value for input {feature.name!r}, drawn at random,"
     if feature.image is not None:
+        _, channels, height, width = shape
+        afford(what, shape, size=height * width * 8 * (channels + 6))  # waves in float64 on a grid
         return picture(shape, rng)
+    afford(what, shape, 12)  # drawn in float64, kept in float32
     dtype = np.dtype(feature.dtype or ("int64" if feature.kind == "int64" else "float32"))
     if dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(bool)

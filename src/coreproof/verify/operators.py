@@ -86,7 +86,7 @@ def terms(node: Node, inputs: tuple[int | None, ...], output: int | None) -> int
         if shapes:
             largest = max(shapes, key=_count)
             if len(largest) >= 3:
-                return max(1, _count(largest) // largest[0])
+                return max(1, _count(largest) // max(1, largest[0]))
             if len(largest) == 1:
                 return max(1, _count(largest) // max(1, int(node.attributes.get("outputChannels", 1) or 1)))
             return max(largest)

@@ -11,6 +11,8 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
+from coreproof.model.budget import afford
+
 OPSET = 21
 """The ONNX opset that Core ML is lowered to; onnxruntime 1.18 and later run it."""
 
@@ -138,6 +140,7 @@ class OnnxBuilder:
                 value.type = ir.TensorType(ir.DataType(proto.tensor_type.elem_type))
                 if proto.tensor_type.HasField("shape"):
                     value.shape = ir.Shape([_dimension(d) for d in proto.tensor_type.shape.dim])
+                    _afford(value)
 
     # result
 
@@ -155,6 +158,12 @@ class OnnxBuilder:
     def model(self, outputs: Sequence[ir.Value], producer: Literal["coreproof"] = "coreproof") -> ir.Model:
         """The finished model with these outputs."""
         return ir.Model(self.graph(outputs), ir_version=10, producer_name=producer)
+
+
+def _afford(value: ir.Value) -> None:
+    """Refuses a value that a file makes larger than memory: engines take the memory first, and fail then."""
+    lengths = [d for d in value.shape or () if isinstance(d, int) and d > 0]
+    afford(f"the value {value.name!r}", lengths, 4 if value.dtype is None else max(value.dtype.bitwidth // 8, 1))
 
 
 def _type_proto(value: ir.Value) -> onnx.TypeProto:

@@ -173,13 +173,16 @@ class Lowering:
             return self.op("Reshape", x, shape, allowzero=1)
         return self.op("Reshape", x, np.asarray(shape, np.int64), allowzero=0 if -1 in shape else 1)
 
-    def refuse(self, problem: str, *, expected: object = None, found: object = None) -> ConversionError:
+    def refuse(
+        self, problem: str, *, expected: object = None, found: object = None, fix: str | None = None
+    ) -> ConversionError:
         """The error for an operation in a form that is not lowered."""
         return ConversionError(
             f"{self.operation}: {problem}",
             where=f"{self.where}, operation {self.name!r}",
             expected=expected,
             found=found,
+            fix=fix,
         )
 
 

@@ -245,7 +245,8 @@ def flatten(message: Any, path: str = "", skip: Iterable[str] = ()) -> dict[str,
         elif descriptor.is_repeated:
             facts[name] = _listed(list(value))
         elif descriptor.enum_type is not None:
-            facts[name] = descriptor.enum_type.values_by_number[value].name
+            known = descriptor.enum_type.values_by_number.get(value)
+            facts[name] = known.name if known is not None else f"unknown ({value})"
         else:
             facts[name] = _clipped(f"{value:.9g}" if isinstance(value, float) else str(value))
     return facts

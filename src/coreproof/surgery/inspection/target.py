@@ -29,6 +29,8 @@ _RANKS = 4
 def needed_by(layer: Any) -> int:
     """The least specification version that knows this layer in this form."""
     kind = layer.WhichOneof("layer")
+    if kind is None:  # of no type that is known: said elsewhere
+        return 1
     version = 1 if kind in _FIRST else _LATER.get(kind, _RANKS)
     params = getattr(layer, kind)
     if kind == "upsample" and (params.fractionalScalingFactor or params.linearUpsampleMode):

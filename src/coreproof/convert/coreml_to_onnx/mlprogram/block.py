@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
 
+from coreproof.convert.coreml_to_onnx.boundary import settled, told, understood
 from coreproof.convert.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.convert.coreml_to_onnx.lowering import Declared, Lowering, Operand, handler_for
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared, read_literal
@@ -30,43 +32,63 @@ def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any
     """Lowers ``operations`` in order; their outputs enter ``low.environment``."""
     for operation in operations:
         low.operation = operation.type
-        low.outputs = tuple(declared(o) for o in operation.outputs)
-        low.name = low.outputs[0].name if low.outputs else operation.type
-        low.blocks = operation.blocks
-        low.shared.model = model
-        if operation.type == "const":
-            literal = read_literal(model, operation.attributes["val"])
-            low.environment[low.name] = literal
-            low.shared.names.setdefault(id(literal), low.name)
-            continue
-        handler = handler_for(operation.type, low.opset)
-        if handler is None:
-            raise low.refuse("is not lowered")
-        arguments = {key: _argument(low, model, key, argument) for key, argument in operation.inputs.items()}
-        if operation.type.startswith("constexpr_") and operation.attributes:
-            # Before iOS18 the constants of a constexpr operation are its attributes.
-            own = {k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"}
-            arguments = {**own, **arguments}
-        try:
-            inspect.signature(handler).bind(low, **arguments)
-        except TypeError as error:
-            raise low.refuse("its inputs are not those of this operation", found=str(error)) from None
-        outputs = low.outputs
-        exact = None
-        if low.shared.switches is not None:
-            arguments = low.shared.switches.enter(low, arguments)
-        elif operation.type in COMMUTES and outputs[0].dtype == "float16" and isinstance(arguments.get("x"), ir.Value):
-            # where it hands on float32, its input was rounded all the same
-            exact = low.shared.exact.get(arguments["x"])
-        if exact is not None:
-            arguments["x"] = exact
-        results = handler(low, **arguments)
-        results = results if isinstance(results, list | tuple) and operation.type != "make_list" else [results]
-        if len(results) != len(outputs):
-            raise low.refuse("it has another number of outputs", expected=len(results), found=len(outputs))
-        low.operation = operation.type
-        for output, result in zip(outputs, results, strict=True):
-            low.environment[output.name] = finish(low, output, result, unrounded=exact is not None)
+        low.name = operation.outputs[0].name if operation.outputs else operation.type
+        arguments: dict[str, Operand] = {}
+        with understood(partial(_refuse, low, operation), partial(dict[str, Operand], arguments)):
+            _lower_operation(low, model, operation, arguments)
+
+
+def _refuse(low: Lowering, operation: Any, problem: str, **said: Any) -> ConversionError:
+    low.operation, low.name = operation.type, operation.outputs[0].name if operation.outputs else operation.type
+    return low.refuse(problem, **said)
+
+
+def _lower_operation(low: Lowering, model: CoreMLModel, operation: Any, arguments: dict[str, Operand]) -> None:
+    """Lowers one operation; ``arguments`` is filled with what it is given, for those who tell what went wrong."""
+    low.outputs = tuple(declared(o) for o in operation.outputs)
+    low.blocks = operation.blocks
+    low.shared.model = model
+    if operation.type == "const":
+        if "val" not in operation.attributes or not low.outputs:
+            raise low.refuse("it holds no value", expected="an attribute 'val' and an output")
+        literal = read_literal(model, operation.attributes["val"])
+        low.environment[low.name] = literal
+        low.shared.names.setdefault(id(literal), low.name)
+        return
+    handler = handler_for(operation.type, low.opset)
+    if handler is None:
+        raise low.refuse("is not lowered")
+    if operation.type.startswith("constexpr_"):
+        # Before iOS18 the constants of a constexpr operation are its attributes.
+        arguments.update({k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"})
+    for key, argument in operation.inputs.items():
+        arguments[key] = _argument(low, model, key, argument)
+    try:
+        inspect.signature(handler).bind(low, **arguments)
+    except TypeError as error:
+        raise low.refuse("its inputs are not those of this operation", found=str(error)) from None
+    given = settled(handler, arguments, low.refuse)
+    outputs = low.outputs
+    exact = None
+    if low.shared.switches is not None:
+        given = low.shared.switches.enter(low, given)
+    elif (
+        operation.type in COMMUTES
+        and outputs
+        and outputs[0].dtype == "float16"
+        and isinstance(given.get("x"), ir.Value)
+    ):
+        # where it hands on float32, its input was rounded all the same
+        exact = low.shared.exact.get(given["x"])
+    if exact is not None:
+        given["x"] = exact
+    results = handler(low, **given)
+    results = results if isinstance(results, list | tuple) and operation.type != "make_list" else [results]
+    if len(results) != len(outputs):
+        raise low.refuse("it has another number of outputs", expected=len(results), found=len(outputs))
+    low.operation = operation.type
+    for output, result in zip(outputs, results, strict=True):
+        low.environment[output.name] = finish(low, output, result, unrounded=exact is not None)
 
 
 def lookup(low: Lowering, name: str) -> Operand:
@@ -90,7 +112,13 @@ def _argument(low: Lowering, model: CoreMLModel, key: str, argument: Any) -> Ope
         lookup(low, binding.name) if binding.WhichOneof("binding") == "name" else read_literal(model, binding.value)
         for binding in argument.arguments
     ]
-    return values[0] if len(values) == 1 and key not in _ALWAYS_TUPLES else tuple(values)
+    if key in _ALWAYS_TUPLES:
+        return tuple(values)
+    if len(values) != 1:
+        raise low.refuse(
+            f"its parameter {key!r} is bound to {len(values)} values", expected="one", found=[told(v) for v in values]
+        )
+    return values[0]
 
 
 def finish(low: Lowering, output: Declared, result: Operand, *, unrounded: bool = False) -> Operand:

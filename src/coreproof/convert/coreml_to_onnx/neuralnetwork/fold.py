@@ -6,6 +6,7 @@ blob's rank and shape known, which the rank rules of the layers need.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -97,6 +98,8 @@ class FoldingBuilder(OnnxBuilder):
             [onnx.helper.make_empty_tensor_value_info("y")],
         )
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
+        if not _stays_small(node, feeds):
+            return None
         try:
             with np.errstate(all="ignore"):
                 result: Any = next(iter(ReferenceEvaluator(model).run(None, feeds)))
@@ -152,3 +155,31 @@ class FoldingBuilder(OnnxBuilder):
                     f"{v.name} {[d if isinstance(d, int) else '?' for d in v.shape or ()]}" for v in values
                 ),
             ) from None
+
+
+_GROW = {"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"}
+"""Operators whose result may be of any size, however small their inputs are."""
+
+
+def _stays_small(node: onnx.NodeProto, feeds: dict[str, np.ndarray[Any, Any]]) -> bool:
+    """Whether an operator on these constants makes a small constant, judged before it is computed."""
+    types = {
+        name: onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in feeds.items()
+    }
+    try:
+        inferred = onnx.shape_inference.infer_node_outputs(
+            onnx.defs.get_schema(node.op_type, OPSET, ""),
+            node,
+            types,
+            {name: onnx.numpy_helper.from_array(array, name) for name, array in feeds.items()},
+            opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+            ir_version=10,
+        )
+        lengths = [d.dim_value for d in inferred["y"].tensor_type.shape.dim if d.HasField("dim_value")]
+        known = len(lengths) == len(inferred["y"].tensor_type.shape.dim) and bool(
+            lengths or node.op_type not in _GROW or inferred["y"].tensor_type.HasField("shape")
+        )
+    except (onnx.shape_inference.InferenceError, RuntimeError, KeyError):
+        return node.op_type not in _GROW  # what is wrong with it is said by the one that computes
+    return math.prod(lengths) <= _LARGEST_FOLDED if known else node.op_type not in _GROW

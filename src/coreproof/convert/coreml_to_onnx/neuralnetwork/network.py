@@ -97,7 +97,7 @@ def _refuse_unsupported(model: CoreMLModel, layers: Iterable[Any]) -> None:
     for layer in all_layers(layers):
         kind = layer.WhichOneof("layer")
         if kind not in LAYERS:
-            missing.append((f"custom:{layer.custom.className}" if kind == "custom" else str(kind), layer.name))
+            missing.append((f"custom:{layer.custom.className}" if kind == "custom" else kind or "nothing", layer.name))
     if missing:
         raise UnsupportedOperatorsError(model.where, missing, "ONNX")
 
@@ -254,7 +254,7 @@ def _probability_blob(model: CoreMLModel, layers: list[Any]) -> str | None:
     if model.kind != "neuralNetworkClassifier":
         return None
     named = str(model.network.labelProbabilityLayerName)
-    if named or not layers:
+    if named or not layers or not layers[-1].output:
         return named or None
     return str(layers[-1].output[0])
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import onnx_ir as ir
 
+from coreproof.convert.coreml_to_onnx.boundary import understood
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
-from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS, MANY, arity, fields
+from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS, MANY, arity, fields, plain
 
 
 class Scope:
@@ -44,8 +45,10 @@ class Scope:
             self._lower_layer(message)
 
     def _lower_layer(self, message: Any) -> None:
-        kind = message.WhichOneof("layer")
+        kind = message.WhichOneof("layer") or "nothing"
         layer = Layer(message.name, kind, tuple(message.input), tuple(message.output), self.b, self)
+        if kind not in LAYERS:
+            raise layer.refuse("it is not lowered", expected="a layer of a known type", found=kind)
         inputs = [self._read(layer, name) for name in layer.inputs]
         if self.parent is None and kind != "copy":
             for name in layer.outputs:
@@ -55,12 +58,18 @@ class Scope:
                         expected="names that no input and no earlier layer has",
                         found=name,
                     )
-        with self.b.working_on(layer.name):
+        settings: dict[str, Any] = {}
+
+        def given() -> dict[str, Any]:
+            return {**{name: blob.value for name, blob in zip(layer.inputs, inputs, strict=True)}, **plain(settings)}
+
+        with self.b.working_on(layer.name), understood(layer.refuse, given):
             least, most = arity(kind)
             if not least <= len(inputs) <= most:
                 wanted = f"{least} or more" if most == MANY else f"{least}" if least == most else f"{least} to {most}"
                 raise layer.refuse("it has the wrong number of inputs", expected=wanted, found=list(layer.inputs))
-            results = LAYERS[kind](layer, *inputs, **fields(getattr(message, kind)))
+            settings.update(fields(layer, getattr(message, kind)))
+            results = LAYERS[kind](layer, *inputs, **settings)
             blobs = [results] if isinstance(results, Blob) else list(results)
             if len(blobs) != len(layer.outputs):
                 raise layer.refuse("it has the wrong number of outputs", expected=len(blobs), found=list(layer.outputs))
