@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
 from pathlib import Path
 
 import pytest
 
-from coreproof.compare.lineup import load_lineup
-from coreproof.errors import LineupError
+import coreproof as cp
+from coreproof.cli.main import main
+from coreproof.compare.lineup import Entry, Lineup, lineup_of, load_lineup
+from coreproof.compare.variants import Workshop
+from coreproof.errors import LineupError, UnsafeModelError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "squeezenet.toml"
 
@@ -81,3 +86,101 @@ def test_all_missing_files_are_named_at_once(tmp_path: Path) -> None:
         load_lineup(EXAMPLE, data=tmp_path)
     for name in ("squeezenet1_1_torchvision.pth", "MS_SqueezeNet_fp16.onnx", "Apple_SqueezeNetInt8LUT.mlmodel"):
         assert name in str(error.value)
+
+
+CODE = "import pathlib\npathlib.Path('EXECUTED').touch()\ndef model():\n    raise SystemExit('ran')\n"
+OUTSIDE = {
+    "evil.py:model": "Python code",
+    "evil:model": "Python code",
+    "os:getcwd": "Python code",
+    "a.pt": "a pickle",
+    "a.PTH": "a pickle",
+    "script.ts": "a pickle",
+    "/etc/passwd.onnx": "relative path",
+    "../a.onnx": "relative path",
+    "x/../../a.onnx": "relative path",
+    "C:\\a.onnx": "relative path",
+    "..\\a.onnx": "relative path",
+    "torchvision:resnet18?weights=../w.pth": "relative path",
+    "torchvision:resnet18?weights=%2e%2e%2fw.pth": "relative path",
+    "torchvision:resnet18?seed=1&weights=/w.pth": "relative path",
+}
+
+
+@pytest.fixture
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which Python code and a pickle lie beside the line-up, and in which coreproof is run."""
+    (tmp_path / "evil.py").write_text(CODE)
+    (tmp_path / "a.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "evil", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("source", OUTSIDE)
+def test_a_lineup_file_does_not_name_code_pickles_or_files_elsewhere(evil: Path, source: str) -> None:
+    path = write(evil, f"[models.good]\nsource = 'a.onnx'\n[models.bad]\nsource = '{source}'\n")
+    with pytest.raises(UnsafeModelError, match=OUTSIDE[source]) as raised:
+        load_lineup(path)
+    assert "models.bad.source" in str(raised.value)
+    assert "models.good" not in str(raised.value)
+    assert "--trust" in str(raised.value)
+    with pytest.raises(UnsafeModelError, match=r"models\.bad\.source"):
+        cp.compare(path, evil)
+    with pytest.raises(
+        UnsafeModelError
+    ):  # the door behind: what loads the models of a line-up that got past the reader
+        Workshop(Lineup((Entry("bad", source),), folder=evil, stored=True)).source("bad")
+    assert not (evil / "EXECUTED").exists()
+
+
+def test_all_that_a_lineup_may_not_name_is_said_at_once(evil: Path) -> None:
+    text = "[models.b]\nsource = 'evil.py:model'\nlabels = '../l.txt'\n[models.c]\nsource = 'a.pt'\n[photos]\nlabels = '/etc/p'"
+    with pytest.raises(UnsafeModelError) as raised:
+        load_lineup(write(evil, text))
+    for part in ("models.b.source", "models.b.labels", "models.c.source", "photos.labels"):
+        assert part in str(raised.value)
+
+
+def test_with_trust_a_lineup_names_what_it_likes(evil: Path) -> None:
+    (evil / "below").mkdir()
+    (evil / "evil.py").write_text(
+        "def model():\n    import torch\n    return torch.nn.Linear(2, 2), torch.ones(1, 2)\n"
+    )
+    path = write(evil / "below", "[models.b]\nsource = 'evil.py:model'\n[models.c]\nsource = '../below/a.onnx'\n")
+    lineup = load_lineup(path, trust=True)
+    assert Workshop(lineup).source("b").format == "torch"
+    copy = pickle.loads(pickle.dumps(lineup))  # as a worker of a cluster gets it
+    assert Workshop(copy).source("b").format == "torch"
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("name", ["", "  ", "a\\u0000.onnx"])
+def test_names_that_name_nothing_are_refused_whatever_is_trusted(tmp_path: Path, name: str, trust: bool) -> None:
+    with pytest.raises(UnsafeModelError, match=r"empty name|NUL"):
+        load_lineup(write(tmp_path, f'[models.b]\nsource = "{name}"\n'), trust=trust)
+
+
+def test_a_callable_that_a_user_gives_in_python_needs_no_trust_and_a_pickle_does(evil: Path) -> None:
+    (evil / "own.py").write_text("def model():\n    import torch\n    return torch.nn.Linear(2, 2), torch.ones(1, 2)\n")
+    assert Workshop(lineup_of({"a": "own.py:model"})).source("a").format == "torch"
+    with pytest.raises(UnsafeModelError, match="pickled"):
+        Workshop(lineup_of({"a": "a.pt"})).source("a")
+
+
+def test_the_command_line_takes_trust_for_lineups(
+    evil: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(evil, "[models.b]\nsource = 'evil.py:model'\n")
+    words = ["coreproof", "compare", str(path), "--photos", str(evil), "--out", str(evil / "out")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert "Python code" in capsys.readouterr().err
+    assert not (evil / "EXECUTED").exists()
+    monkeypatch.setattr(sys, "argv", [*words, "--trust"])
+    with pytest.raises(SystemExit):
+        main()
+    assert (evil / "EXECUTED").exists()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from coreproof.cli.options import Trust
 from coreproof.errors import LineupError, StoreError
 
 
@@ -36,6 +37,7 @@ def command(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help='Let a Ray cluster do it: its address, or "local".')
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """Compare models over photos: agreement matrix, statistics, one page to read."""
     from rich.console import Console
@@ -50,13 +52,14 @@ def command(
         raise LineupError("there is no such line-up", where=str(lineup))
     with progress() as report:
         comparison = compare(
-            load_lineup(lineup, data=data),
+            load_lineup(lineup, data=data, trust=trust),
             photos,
             store=store or out / "store",
             labels=labels,
             devices=devices or (),
             workers=workers,
             cluster=ray,
+            trust=trust,
             progress=report,
         )
     try:

@@ -30,7 +30,8 @@ ModelArgument = Annotated[
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help="Allow pickled PyTorch files and .pt2 with more than data: they execute code when read."
+        "--trust",
+        help="Allow what executes code when read: pickled PyTorch files, .pt2 with more than data, line-ups of code.",
     ),
 ]
 

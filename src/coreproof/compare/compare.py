@@ -15,7 +15,7 @@ import numpy as np
 from coreproof.compare.classes import ClassOrder, match_classes
 from coreproof.compare.comparison import Compared, Comparison
 from coreproof.compare.device import DeviceRun, SeenByDevices, read_device
-from coreproof.compare.lineup import Lineup, explaining, lineup_of, load_lineup, with_devices
+from coreproof.compare.lineup import Lineup, explaining, lineup_of, load_lineup, trusted, with_devices
 from coreproof.compare.part import Agreement, Part
 from coreproof.compare.plan import Plan, Slice, is_back, make_plan
 from coreproof.compare.predictor import Predictor, Settled
@@ -44,6 +44,7 @@ def compare(
     devices: Sequence[str | Path] = (),
     workers: int | None = None,
     cluster: str | None = None,
+    trust: bool = False,
     progress: Report | None = None,
 ) -> Comparison:
     """Lets every model of a line-up see every photo and compares what they say.
@@ -54,14 +55,17 @@ def compare(
     ``labels`` is a csv that tells what the photos show (default: the line-up's, else the labels.csv beside them). ``devices``
     are device.json files of apps that coreproof made: each processor of each device is one more model, and only photos that
     they all saw are compared. ``workers`` is how many engines work at once, each on one thread; None is one a processor.
-    ``cluster`` lets Ray do it: "local", or the address of a cluster. ``progress`` hears (what, done, total).
+    ``cluster`` lets Ray do it: "local", or the address of a cluster. ``trust`` lets a line-up file name Python code, pickles
+    and files outside its folder, and models by name be pickles; workers of a cluster are told. ``progress`` hears (what,
+    done, total).
 
-    Raises LineupError, PhotoError, StoreError, and what loading, converting and running the models raises.
+    Raises LineupError, UnsafeModelError, PhotoError, StoreError, and what loading, converting and running the models raises.
     """
     if isinstance(lineup, str | Path):
-        lineup = load_lineup(lineup)
+        lineup = load_lineup(lineup, trust=trust)
     elif not isinstance(lineup, Lineup):
         lineup = lineup_of(lineup)
+    lineup = trusted(lineup, trust)
     source = photo_source(photos)
     truth = _truth(photos, source, labels if labels is not None else lineup.labels)
     runs = [run for path in devices for run in read_device(path)]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from coreproof.compare.device import DeviceRun
-from coreproof.errors import LineupError
+from coreproof.errors import LineupError, UnsafeModelError
 from coreproof.model.arguments import OTHER_NAMES
 from coreproof.model.feeding import Feeding
+from coreproof.model.stored_source import weights_of, why_nameless, why_outside, why_unsafe
 
 _MODEL_FILES = (".onnx", ".mlmodel", ".mlpackage", ".pt2", ".pt", ".pth")
 
@@ -69,13 +70,18 @@ def explaining(attributions: Sequence[Attribution]) -> set[str]:
 
 @dataclass(frozen=True)
 class Lineup:
-    """Models to compare, in the order in which tables show them; ``folder`` is what paths are relative to."""
+    """Models to compare, in the order in which tables show them; ``folder`` is what paths are relative to.
+
+    ``stored``: the sources stand in a file, and nobody typed them; ``trust``: they may name Python code and pickles.
+    """
 
     entries: tuple[Entry, ...]
     folder: Path | None = None
     labels: Path | None = None
     title: str = ""
     attributions: tuple[Attribution, ...] = field(default=())
+    stored: bool = False
+    trust: bool = False
 
     def __post_init__(self) -> None:
         names = [entry.name for entry in self.entries]
@@ -137,10 +143,12 @@ def lineup_of(models: Mapping[str, Any], feeding: Feeding | Mapping[str, Feeding
     return Lineup(tuple(Entry(name, model, feeding=by_name.get(name)) for name, model in models.items()))
 
 
-def load_lineup(path: str | Path, data: str | Path | None = None) -> Lineup:
+def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool = False) -> Lineup:
     """Reads a line-up file; ``data`` is the folder that its paths are relative to (default: the file's own).
 
-    Raises LineupError; missing model files are all named at once.
+    Without ``trust`` it names data below that folder: sources that are Python code (``module:callable``) or pickles, and
+    paths that are absolute or have "..", raise UnsafeModelError, all at once. Raises LineupError; missing model files are
+    all named at once.
     """
     path = Path(path)
     try:
@@ -155,6 +163,7 @@ def load_lineup(path: str | Path, data: str | Path | None = None) -> Lineup:
     models = document.get("models", {})
     if not isinstance(models, dict):
         raise LineupError("models must be tables", where=str(path), expected="[models.NAME]")
+    _refuse_unsafe(path, _named(document), folder, trust=trust)
     entries = tuple(_entry(path, name, table, shared, folder) for name, table in models.items())
     labels = _table(path, "photos", document.get("photos", {})).get("labels")
     lineup = Lineup(
@@ -163,9 +172,45 @@ def load_lineup(path: str | Path, data: str | Path | None = None) -> Lineup:
         None if labels is None else folder / str(labels),
         str(document.get("title", path.stem)),
         tuple(_attribution(path, table) for table in document.get("attribution", [])),
+        stored=True,
+        trust=trust,
     )
     _require_files(path, lineup)
     return lineup
+
+
+def trusted(lineup: Lineup, trust: bool) -> Lineup:
+    """The line-up as one that is trusted, if ``trust`` says so; it stays trusted if it was."""
+    return replace(lineup, trust=True) if trust else lineup
+
+
+def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """What a line-up names: where it says so, the text, and whether it is a model (else it is a file of text)."""
+    for name, table in document.get("models", {}).items():
+        if isinstance(table, dict) and isinstance(table.get("source"), str):
+            yield f"models.{name}.source", table["source"], True
+        if isinstance(table, dict) and isinstance(table.get("labels"), str):
+            yield f"models.{name}.labels", table["labels"], False
+    photos = document.get("photos")
+    if isinstance(photos, dict) and isinstance(photos.get("labels"), str):
+        yield "photos.labels", photos["labels"], False
+
+
+def _refuse_unsafe(path: Path, named: Iterator[tuple[str, str, bool]], folder: Path, *, trust: bool) -> None:
+    found = []
+    for where, text, model in named:
+        if (why := why_nameless(text)) is None and not trust:
+            why = why_unsafe(text, folder) if model else why_outside(text)
+        if why is not None:
+            found.append(f"{where} = {text!r} ({why})")
+    if found:
+        raise UnsafeModelError(
+            "the line-up names Python code, a pickle or a file elsewhere: it is not followed",
+            where=str(path),
+            expected="files of data below the line-up's folder (or --data FOLDER), or torchvision:NAME",
+            found="; ".join(found),
+            fix="pass --trust (in Python trust=True) if you know who made the line-up",
+        )
 
 
 def missing_files(lineup: Lineup) -> list[str]:
@@ -193,8 +238,7 @@ def _require_files(path: Path, lineup: Lineup) -> None:
 def _files_of(source: str | Path) -> list[str]:
     text = str(source)
     if text.startswith("torchvision:"):
-        _, _, query = text.partition("?")
-        return [part.removeprefix("weights=") for part in query.split("&") if part.startswith("weights=")]
+        return weights_of(text)
     return [text] if Path(text).suffix.lower() in _MODEL_FILES and ":" not in text else []
 
 

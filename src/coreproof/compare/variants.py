@@ -36,7 +36,8 @@ class Workshop:
         if name not in self._sources:
             from coreproof.model.load import load
 
-            self._sources[name] = load(self.lineup.entry(name).source, folder=self.lineup.folder)
+            source, lineup = self.lineup.entry(name).source, self.lineup
+            self._sources[name] = load(source, trust=lineup.trust, folder=lineup.folder, stored=lineup.stored)
         return self._sources[name]
 
     def model(self, name: str) -> Model:

@@ -6,21 +6,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coreproof.errors import RunError, UnreadableModelError
+from coreproof.errors import RunError, UnreadableModelError, UnsafeModelError
 from coreproof.model.base import Model
 
 if TYPE_CHECKING:
     from coreproof.model.coreml import CoreMLModel
 
 
-def load(source: Any, *, trust: bool = False, folder: str | Path | None = None) -> Model:
+def load(source: Any, *, trust: bool = False, folder: str | Path | None = None, stored: bool = False) -> Model:
     """Loads a model.
 
     ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2", a saved run "a.npz"), "torchvision:NAME[?weights=FILE]",
     "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with its example inputs), an
     onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are
     relative to. ``trust`` allows pickled PyTorch files and .pt2 archives that hold more than data: they execute code
-    when read.
+    when read. ``stored``: the text was not typed by a user, but stands in a file such as a line-up; then it names data below
+    ``folder``, and what names Python code or a file elsewhere needs ``trust`` too.
 
     Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and RunError for an MLModel that was opened at another
     function than the package's default.
@@ -28,11 +29,27 @@ def load(source: Any, *, trust: bool = False, folder: str | Path | None = None) 
     base = None if folder is None else Path(folder)
     if isinstance(source, Model):
         return source
+    if stored and isinstance(source, str | Path):
+        _refuse_stored(source, base, trust=trust)
     if isinstance(source, Path):
         return _load_file(source if base is None else base / source, trust=trust)
     if isinstance(source, str):
         return _load_reference(source, base, trust=trust)
     return _from_object(source)
+
+
+def _refuse_stored(source: str | Path, base: Path | None, *, trust: bool) -> None:
+    from coreproof.model.stored_source import why_nameless, why_unsafe
+
+    why = why_nameless(str(source)) if trust else why_unsafe(source, base)
+    if why is not None:
+        raise UnsafeModelError(
+            "a model that a file names is not loaded",
+            where=repr(str(source)),
+            expected="a file below its folder that holds data, or torchvision:NAME",
+            found=why,
+            fix="pass --trust if you know who made the file",
+        )
 
 
 def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
