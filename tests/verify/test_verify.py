@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 from coreproof.errors import InputError
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.verify.tolerance import Tolerance
-from coreproof.verify.verify import UNKNOWN_SIZE, verify
+from coreproof.verify.verify import verify
 from tests.verify.nets import as_half, residual_net
 
 FAULTS = {"swapped channel": "conv2", "no bias": "conv2", "wrong pad": "conv2", "epsilon": "norm2"}
@@ -59,15 +59,15 @@ def test_float16_weights_do_not_pass_in_a_float32_model() -> None:
 
 def test_taps_come_in_batches_and_each_value_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Sequence[str]] = []
-    run = OnnxRuntimeSession.run
+    walk = OnnxRuntimeSession.walk
 
-    def counting(self: Any, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
-        asked.append(taps)
-        return run(self, inputs, taps)
+    def counting(self: Any, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        asked.extend(groups)
+        return walk(self, inputs, groups)
 
-    monkeypatch.setattr(OnnxRuntimeSession, "run", counting)
+    monkeypatch.setattr(OnnxRuntimeSession, "walk", counting)
     heard: list[tuple[str, int, int]] = []
-    three_values = 3 * 4 * UNKNOWN_SIZE
+    three_values = 3 * 4 * 16 * 12 * 12
     found = verify(residual_net(), residual_net(), memory=three_values, progress=lambda *a: heard.append(a))
     assert max(map(len, asked)) == 3
     assert sum(map(len, asked)) == 2 * (len(found.rows) - 1)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from coreproof.errors import RunError
 from coreproof.model.onnx_read import in_memory
 from coreproof.run.lowered import Prepared
+from coreproof.run.skeleton import Fed, Skeleton
 
 _INLINE = 1024
 """Bytes up to which a tensor travels inside the message; shapes and axes have to, shape inference reads them."""
@@ -26,7 +27,7 @@ class LiveGraph:
         self._threads = threads
         self._weights: dict[str, Any] = {}
         self._small: dict[str, onnx.TensorProto] = {}
-        self._message: onnx.ModelProto | None = None
+        self._skeleton: Skeleton | None = None
 
     @cached_property
     def producers(self) -> dict[str, ir.Node]:
@@ -45,15 +46,36 @@ class LiveGraph:
         """The values that the graph stores."""
         return self.prepared.graph.graph.initializers.keys()
 
-    def open(self, outputs: Sequence[str], fed: Mapping[str, int] | None = None, *, optimised: bool = True) -> Any:
+    def open(self, outputs: Sequence[str], fed: Fed | None = None, *, optimised: bool = True) -> Any:
         """An ONNX Runtime session that computes ``outputs`` and nothing else. RunError where the engine refuses.
 
-        ``fed`` (name -> ONNX element type) are its inputs, inner values or not; None: the inputs that the graph declares.
+        ``fed`` are its inputs, inner values or not; None: the inputs that the graph declares.
         What runs once is better not ``optimised``: that takes longer than it saves.
         """
+        return self._session(self.skeleton.part(outputs, fed), optimised=optimised)
+
+    def sizes(self, names: Sequence[str], arrays: Mapping[str, Any]) -> dict[str, int]:
+        """How many elements each of these values has when the graph is fed ``arrays``, by one run that keeps none of them.
+
+        Empty where the engine cannot tell, as of sequences.
+        """
+        part = self.skeleton.part(names)
+        del part.graph.output[:]
+        for name in names:
+            part.graph.node.add(op_type="Size", input=[name], output=[f"{name}/size"])
+            part.graph.output.add(name=f"{name}/size")
+        declared = {i.name for i in part.graph.input}
+        try:
+            counts = self._session(part, optimised=False).run(None, {n: a for n, a in arrays.items() if n in declared})
+        except (
+            Exception
+        ):  # onnxruntime's exceptions share no base class; the run itself will say what is wrong, if anything is
+            return {}
+        return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+    def _session(self, part: onnx.ModelProto, *, optimised: bool) -> Any:
         import onnxruntime as ort
 
-        part = live_part(self._skeleton, outputs, fed)
         shared = self._supply(part)
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -72,24 +94,25 @@ class LiveGraph:
         """Lets go of the weights."""
         self._weights.clear()
         self._small.clear()
-        self._message = None
+        self._skeleton = None
 
     @property
-    def _skeleton(self) -> onnx.ModelProto:
+    def skeleton(self) -> Skeleton:
         """The graph as a message in which initializers are names alone."""
-        if self._message is None:
+        if self._skeleton is None:
             model = in_memory(self.prepared.graph, initializers=False)
-            self._message = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name or "")
+            message = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name or "")
             for domain, version in model.opset_imports.items():
-                self._message.opset_import.add(domain=domain, version=version)
-            self._message.functions.extend(ir.serde.serialize_function(f) for f in model.functions.values())
-            graph = self._message.graph
+                message.opset_import.add(domain=domain, version=version)
+            message.functions.extend(ir.serde.serialize_function(f) for f in model.functions.values())
+            graph = message.graph
             graph.name = model.graph.name or "main"
             graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
             graph.input.extend(ir.serde.serialize_value(v) for v in model.graph.inputs)
             graph.output.extend(ir.serde.serialize_value(v) for v in model.graph.outputs)
             graph.initializer.extend(onnx.TensorProto(name=name) for name in model.graph.initializers)
-        return self._message
+            self._skeleton = Skeleton(message)
+        return self._skeleton
 
     def _supply(self, part: onnx.ModelProto) -> dict[str, Any]:
         """Puts small initializers into ``part`` and returns the others, by name, to be shared in memory."""
@@ -138,51 +161,3 @@ def nested_graphs(node: ir.Node) -> list[ir.Graph]:
         elif attribute.type == ir.AttributeType.GRAPHS:
             own.extend(attribute.as_graphs())
     return own + [deeper for graph in own for inner in graph for deeper in nested_graphs(inner)]
-
-
-def made(name: str) -> str:
-    """What a part calls the value that it makes itself where another is fed under ``name``."""
-    return f"{name}/made"
-
-
-def live_part(model: onnx.ModelProto, outputs: Sequence[str], fed: Mapping[str, int] | None = None) -> onnx.ModelProto:
-    """A copy of ``model`` that computes ``outputs`` and nothing else; ONNX Runtime itself runs nodes that nobody reads.
-
-    ``fed`` (name -> element type): values that come from outside instead, whatever makes them in ``model``; what the model
-    makes there itself can be asked for as ``made(name)``.
-    """
-    wanted = set(outputs)
-    live = []
-    for node in reversed(model.graph.node):
-        asked = [made(name) if name in (fed or ()) else name for name in node.output]
-        if wanted.intersection(asked):
-            live.append(node)
-            wanted.update(names_read(node))
-    part = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
-    part.opset_import.extend(model.opset_import)
-    part.functions.extend(model.functions)
-    part.graph.name = model.graph.name
-    part.graph.node.extend(reversed(live))
-    if fed is None:
-        # old files declare their weights as inputs too: what is stored and not read would have to be fed
-        unread = {i.name for i in model.graph.initializer} - wanted
-        part.graph.input.extend(i for i in model.graph.input if i.name not in unread)
-    else:
-        for node in part.graph.node:
-            node.output[:] = [made(name) if name in fed else name for name in node.output]
-        part.graph.input.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in fed.items())
-    part.graph.initializer.extend(i for i in model.graph.initializer if i.name in wanted and i.name not in (fed or ()))
-    declared = {o.name: o for o in model.graph.output}
-    part.graph.output.extend(declared.get(name, onnx.ValueInfoProto(name=name)) for name in outputs)
-    return part
-
-
-def names_read(node: onnx.NodeProto) -> set[str]:
-    """Everything a node reads, also from within its nested graphs."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                names |= names_read(inner)
-            names.update(o.name for o in graph.output)
-    return names

@@ -13,10 +13,11 @@ import onnx_ir as ir
 
 from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
-from coreproof.run.live import LiveGraph, made, nested_graphs
+from coreproof.run.live import LiveGraph, nested_graphs
 from coreproof.run.lowered import Prepared, prepare
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.run.session import Precision, Session
+from coreproof.run.skeleton import Fed, element_type, made
 
 Array = npt.NDArray[Any]
 
@@ -73,7 +74,7 @@ class Part:
         self._outputs = {name: unread.get(value, value) for name, value in self._outputs.items()}
         self.inputs = tuple(name for name, cut in cuts.items() if cut in needed)
         self._cuts = {name: cuts[name] for name in self.inputs}
-        self._session: tuple[dict[str, int], Any] | None = None
+        self._session: tuple[Fed, Any] | None = None
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs by name, as arrays. Further inputs than the stretch needs are ignored."""
@@ -81,7 +82,7 @@ class Part:
         if missing:
             raise self._lacking(missing)
         arrays = {cut: self._cast(cut, np.asarray(inputs[name])) for name, cut in self._cuts.items()}
-        kinds = {cut: int(ir.DataType.from_numpy(array.dtype)) for cut, array in arrays.items()}
+        kinds = {cut: (element_type(array), None) for cut, array in arrays.items()}
         wanted = list(dict.fromkeys(self._outputs.values()))
         if self._session is None or self._session[0] != kinds:
             self._session = (kinds, self._live.open(wanted, kinds, optimised=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -48,6 +48,19 @@ class Session(ABC):
         ``inputs``: arrays by feature name, cast to the declared dtype; image features also take a PIL picture.
         Returns the model's outputs and the tapped values by name. Raises InputError or RunError.
         """
+
+    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        """The values of each group in turn, for one sample; the model's outputs come with the last group.
+
+        ``groups`` are taps as ``run`` takes them, best in the order of the model: an engine that can does all in one pass,
+        and holds no more than a group and what later ones are computed from. Raises as ``run`` does.
+        """
+        for group in groups:
+            yield self.run(inputs, group)
+
+    def sizes(self, inputs: Mapping[str, Any], taps: Sequence[str]) -> Mapping[str, int]:
+        """How many elements these inner values have when the model is fed ``inputs``; of some nothing, where that is dear."""
+        return {}
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Frees what the engine holds."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -39,35 +40,58 @@ class TorchSession(Session):
         return frozenset(n.name for n in self.model.exported().graph.nodes if n.op == "call_function")
 
     def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
-        torch = import_torch()
+        tensors = self._tensors(inputs)
+        with self._running():
+            outputs = name_outputs(self.model.module(*tensors))
+            tapped = next(self._walk(tensors, [taps])) if taps else {}
+        return _arrays({**outputs, **tapped})
+
+    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        tensors = self._tensors(inputs)
+        under_way = self._walk(tensors, groups)
+        for at in range(len(groups)):
+            with self._running():
+                outputs = name_outputs(self.model.module(*tensors)) if at == len(groups) - 1 else {}
+                found = [_arrays({**outputs, **next(under_way)})]
+            yield found.pop()
+
+    def _tensors(self, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
         arrays = read_inputs(self.signature, inputs, self.model.name)
-        tensors = tuple(torch.from_numpy(arrays[name].copy()) for name in self.model.input_names)
+        return tuple(import_torch().from_numpy(arrays[name].copy()) for name in self.model.input_names)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
         try:
-            with torch.inference_mode():
-                outputs = name_outputs(self.model.module(*tensors))
-                tapped = self._tapped(tensors, taps) if taps else {}
+            with import_torch().inference_mode():
+                yield
         except (RuntimeError, TypeError, ValueError) as error:
             raise RunError("PyTorch failed while running the model", where=self.model.name, found=str(error)) from None
-        return {
-            name: value.detach().numpy() for name, value in {**outputs, **tapped}.items() if hasattr(value, "numpy")
-        }
 
-    def _tapped(self, tensors: tuple[Any, ...], taps: Sequence[str]) -> dict[str, Any]:
-        """Interprets the traced program node by node, keeping only what was asked for."""
+    def _walk(self, tensors: tuple[Any, ...], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        """Interprets the traced program node by node; what a group asks for leaves as soon as all of it is there."""
         torch = import_torch()
         program = self.model.exported()
-        wanted = set(taps)
+        interpreter = torch.fx.Interpreter(program.graph_module)
+        interpreter.args_iter = iter(_flat_inputs(program, tensors))
+        last = {name: at for at, group in enumerate(groups) for name in group}
+        nodes = iter(program.graph_module.graph.nodes)
         kept: dict[str, Any] = {}
-
-        class Tapping(torch.fx.Interpreter):  # type: ignore[misc,name-defined]
-            def run_node(self, node: Any) -> Any:
-                result = super().run_node(node)
-                if node.name in wanted:
+        for at, group in enumerate(groups):
+            missing = set(group).difference(kept)
+            while missing and (node := next(nodes, None)) is not None:
+                result = interpreter.run_node(node)
+                interpreter.env[node] = result
+                for unread in interpreter.user_to_last_uses.get(node, ()):
+                    del interpreter.env[unread]
+                if node.name in last:
                     kept[node.name] = result[0] if isinstance(result, tuple | list) else result
-                return result
+                    missing.discard(node.name)
+            found = [{name: kept.pop(name) if last[name] == at else kept[name] for name in group if name in kept}]
+            yield found.pop()
 
-        Tapping(program.graph_module).run(*_flat_inputs(program, tensors))
-        return kept
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.detach().numpy() for name, value in values.items() if hasattr(value, "numpy")}
 
 
 def _flat_inputs(program: Any, tensors: tuple[Any, ...]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,58 +70,88 @@ def _judge_alone(work: Comparison, rows: Sequence[Row], wrong: Sequence[Row]) ->
     feedable = {r.candidate: r for r in rows if not math.isnan(r.judgement.max_error) and r.candidate not in pictures}
     asked = [row for row in wrong if row.candidate not in pictures]
     by_name = {row.candidate: row for row in asked}
+    groups = [[by_name[name] for name in names] for names in batched(list(by_name), work.memory // 2, work.size)]
+    return _judge_groups(work, feedable, groups)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A group of rows to be judged alone: the part that computes them, what it is fed, and what it makes on the way."""
+
+    group: Sequence[Row]
+    part: Part
+    fed: Mapping[str, Row]
+    inner: Sequence[str]
+
+    @property
+    def references(self) -> list[str]:
+        """The values of the reference that are fed or compared."""
+        return sorted({row.reference for row in (*self.fed.values(), *self.group)})
+
+
+def _task(work: Comparison, feedable: Mapping[str, Row], group: Sequence[Row]) -> _Task:
+    given = [*feedable, *(f.name for f in work.candidate.signature.inputs if f.name not in feedable)]
+    asked = [row.candidate for row in group]
+    part = Part(work.right, given, asked, remake=True)
+    inner = [name for name in work.alone if part.computes(name)]
+    part = Part(work.right, given, [*asked, *inner], remake=True)
+    return _Task(group, part, {name: feedable[name] for name in part.inputs if name in feedable}, inner)
+
+
+def _judge_groups(work: Comparison, feedable: Mapping[str, Row], groups: Sequence[Sequence[Row]]) -> list[_Alone]:
+    """Each group of rows judged alone in one run, with one pass over the reference; where the engine refuses one, in two."""
+    tasks = [_task(work, feedable, group) for group in groups]
+    walks = [work.reference_values(sample, [task.references for task in tasks]) for sample in range(len(work.feeds))]
     found: list[_Alone] = []
-    for group in batched(list(by_name), work.memory // 2, work.size):
-        found.extend(_judge_group(work, feedable, [by_name[name] for name in group]))
+    for task in tasks:
+        judged = _run_alone(work, task, walks)
+        if judged is not None:
+            fed = tuple(task.fed.values())
+            found.extend(_Alone(row, judged.get(row.candidate), fed) for row in task.group)
+        elif len(task.group) > 1:
+            half = len(task.group) // 2
+            found.extend(_judge_groups(work, feedable, [task.group[:half], task.group[half:]]))
     return found
 
 
-def _judge_group(work: Comparison, feedable: Mapping[str, Row], group: Sequence[Row]) -> list[_Alone]:
-    """Rows judged alone in one run; where the engine refuses that, in two."""
-    given = [*feedable, *(f.name for f in work.candidate.signature.inputs if f.name not in feedable)]
-    asked = [row.candidate for row in group]
-    try:
-        with Part(work.right, given, asked, remake=True) as stretch:
-            inner = [name for name in work.alone if stretch.computes(name)]
-        with Part(work.right, given, [*asked, *inner], remake=True) as stretch:
-            fed = {name: feedable[name] for name in stretch.inputs if name in feedable}
-            judged = _run_alone(work, stretch, fed, group, inner)
-    except RunError:
-        half = len(group) // 2
-        return [a for part in (group[:half], group[half:]) if half for a in _judge_group(work, feedable, part)]
-    return [_Alone(row, judged.get(row.candidate), tuple(fed.values())) for row in group]
-
-
 def _run_alone(
-    work: Comparison, stretch: Part, fed: Mapping[str, Row], group: Sequence[Row], inner: Sequence[str]
-) -> dict[str, Judgement]:
-    """The worst judgement over all samples of each row of the group that diverges."""
+    work: Comparison, task: _Task, walks: Sequence[Iterator[dict[str, Array]]]
+) -> dict[str, Judgement] | None:
+    """The worst judgement over all samples of each row of the group that diverges; None where the engine refuses."""
     worst: dict[str, Judgement] = {}
-    asked = {row.candidate: row for row in group}
-    needed = {row.reference for row in (*fed.values(), *group)}
+    refused = False
+    asked = {row.candidate: row for row in task.group}
     pairs = {pair.candidate: pair for pair in work.pairs}
-    visited = sorted({*fed, *asked}, key=lambda name: work.order.get(name, math.inf))
-    for sample, (_, fed_right) in enumerate(work.feeds):
-        there = work.reference_values(sample, sorted(needed))
+    visited = sorted({*task.fed, *asked}, key=lambda name: work.order.get(name, math.inf))
+    for sample, ((_, fed_right), walk) in enumerate(zip(work.feeds, walks, strict=True)):
+        there = next(walk)
+        if refused:
+            continue
         right = {
-            row.candidate: arrange(there[row.reference], pairs[row.candidate].axes) for row in (*fed.values(), *group)
+            row.candidate: arrange(there[row.reference], pairs[row.candidate].axes)
+            for row in (*task.fed.values(), *task.group)
         }
         entered = read_inputs(work.candidate.signature, fed_right, work.candidate.name)
-        given = {name: _shaped(right[name], row.shape) for name, row in fed.items()}
-        values = stretch.run({**entered, **given})
+        given = {name: _shaped(right[name], row.shape) for name, row in task.fed.items()}
+        try:
+            values = task.part.run({**entered, **given})
+        except RunError:
+            refused = True
+            continue
         prediction = work.prediction(sample)
         for name, array in entered.items():
             prediction.enter(name, array)
-        for name in inner:
+        for name in task.inner:
             prediction.observe(name, values[name])
         for name in visited:
             if name in asked:
                 judgement = work.judge_fault(pairs[name], right[name], values[name], prediction)
                 if judgement is not None and (name not in worst or severity(judgement) > severity(worst[name])):
                     worst[name] = judgement
-            if name in fed:
+            if name in task.fed:
                 prediction.enter(name, right[name])
-    return worst
+    task.part.close()
+    return None if refused else worst
 
 
 def _shaped(array: Array, shape: tuple[int, ...]) -> Array:

@@ -17,13 +17,13 @@ from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import Sample
 from coreproof.verify.prediction import Prediction, Spread
 from coreproof.verify.sides import (
-    UNKNOWN_SIZE,
     as_array,
     batched,
     engine_shapes,
     match_outputs,
     stored_formats,
     taps_of,
+    value_bytes,
 )
 from coreproof.verify.tolerance import Judgement, Tolerance, judge, passes
 from coreproof.verify.values import arrange, pair_by_value, sketched
@@ -65,6 +65,7 @@ class Comparison:
         self.alone = [name for name in self.order if name not in paired]
         self.stored = stored_formats(self.pairs, reference, candidate)
         self.profiles = profiles_of(right)
+        self.size = value_bytes(right, self.here, [fed for _, fed in feeds], memory)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
         self._measures: list[dict[str, Spread]] = [{} for _ in feeds]
 
@@ -74,10 +75,6 @@ class Comparison:
         named = [p for p in found if p.how in ("provenance", "name")]
         if 2 * len(named) >= min(len(made_values(self.there)), len(made_values(self.here))):
             return found
-        left = sketched(self.left, self.there, self.feeds[0][0], self.memory)
-        right = sketched(self.right, self.here, self.feeds[0][1], self.memory)
-        self.there = replace(self.there, sizes={**self.there.sizes, **left.sizes})
-        self.here = replace(self.here, sizes={**self.here.sizes, **right.sizes})
         left = sketched(self.left, self.there, self.feeds[0][0], self.memory)
         right = sketched(self.right, self.here, self.feeds[0][1], self.memory)
         self.there = replace(self.there, sizes={**self.there.sizes, **left.sizes})
@@ -101,14 +98,15 @@ class Comparison:
             for name, value in fed.items():
                 prediction.enter(name, np.asarray(value))
         rows: list[Row] = []
-        for group, alone in self._groups():
-            rows.extend(self._batch(predictions, group, alone))
+        groups = list(self._groups())
+        asked = [[pair.reference for pair in pairs] for pairs, _ in groups]
+        there = [self.reference_values(sample, asked) for sample in range(len(self.feeds))]
+        taps = [taps_of(self.right, (*(p.candidate for p in pairs), *alone)) for pairs, alone in groups]
+        here = [self.right.walk(fed, taps) for _, fed in self.feeds]
+        for group, alone in groups:
+            rows.extend(self._batch(predictions, group, alone, there, here))
             progress(what, len(rows), len(self.pairs))
         return tuple(rows)
-
-    def size(self, name: str) -> int:
-        """The bytes of a value of the candidate, float32."""
-        return 4 * self.here.sizes.get(name, UNKNOWN_SIZE)
 
     def _groups(self) -> Iterator[tuple[list[Pair], list[str]]]:
         """As many values of the candidate at a time as the memory holds, in its order: pairs, and values without partner.
@@ -122,12 +120,18 @@ class Comparison:
             last = self.outputs if names is groups[-1] else []
             yield [*(pairs[n] for n in names if n in pairs), *last], [n for n in names if n not in pairs]
 
-    def _batch(self, predictions: Sequence[Prediction], group: Sequence[Pair], alone: Sequence[str]) -> list[Row]:
-        """Runs every sample with this group's values tapped, one sample at a time; only this sample's are held."""
+    def _batch(
+        self,
+        predictions: Sequence[Prediction],
+        group: Sequence[Pair],
+        alone: Sequence[str],
+        there: Sequence[Iterator[dict[str, Array]]],
+        here: Sequence[Iterator[dict[str, Any]]],
+    ) -> list[Row]:
+        """Takes every sample on to this group's values, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
-        for sample, (prediction, (_, fed_right)) in enumerate(zip(predictions, self.feeds, strict=True)):
-            left = self.reference_values(sample, [p.reference for p in group])
-            right = self.right.run(fed_right, taps_of(self.right, (*(p.candidate for p in group), *alone)))
+        for prediction, before, after in zip(predictions, there, here, strict=True):
+            left, right = next(before), next(after)
             for name in alone:
                 prediction.observe(name, as_array(right.pop(name)))
             for pair in group:
@@ -137,18 +141,24 @@ class Comparison:
                     prediction.settle(pair.candidate, judgement.rms_error)
                 if pair not in worst or severity(judgement) > severity(worst[pair][0]):
                     worst[pair] = (judgement, b.shape, str(b.dtype))
+            del left, right, a, b
         return [self._row(pair, *worst[pair]) for pair in group]
 
-    def reference_values(self, sample: int, names: Iterable[str]) -> dict[str, Array]:
-        """What the reference has at these values; the last ones are kept, because they are asked for again."""
-        wanted = list(dict.fromkeys(names))
-        if not wanted:
-            return {}
-        if self._kept[0] != sample or not self._kept[1].keys() >= set(wanted):
-            self._kept = (-1, {})
-            outcome = self.left.run(self.feeds[sample][0], taps_of(self.left, wanted))
-            self._kept = (sample, {name: as_array(outcome[name]) for name in wanted})
-        return {name: self._kept[1][name] for name in wanted}
+    def reference_values(self, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:
+        """What the reference has at these values, group by group in one pass; the last ones are kept for who asks again."""
+        wanted = [list(dict.fromkeys(names)) for names in groups]
+        if self._kept[0] == sample and all(self._kept[1].keys() >= set(names) for names in wanted):
+            kept = self._kept[1]
+            yield from ({name: kept[name] for name in names} for names in wanted)
+            return
+        self._kept = (-1, {})
+        walk = self.left.walk(self.feeds[sample][0], [taps_of(self.left, names) for names in wanted])
+        for names in wanted:
+            outcome = next(walk)
+            self._kept = (sample, {name: as_array(outcome.pop(name)) for name in names})
+            del outcome
+            yield self._kept[1]
+            self._kept = (-1, {})  # before the next ones are computed
 
     def judge(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement:
         """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""

@@ -26,7 +26,7 @@ from coreproof.verify.align import made_values, side
 from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of
 from coreproof.verify.preprocessing import own_feedings
-from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
+from coreproof.verify.sides import as_array, batched, engine_shapes, match_outputs, taps_of, value_bytes
 
 Progress = Callable[[str, int, int], None]
 
@@ -87,15 +87,20 @@ class _Writer:
 
     def write_values(self, inner: Sequence[str], memory: int, progress: Progress | None) -> None:
         """Runs the model with as many values brought out at a time as ``memory`` holds; the outputs come last."""
-        groups = batched(inner, memory, lambda n: 4 * self.side.sizes.get(n, UNKNOWN_SIZE))
+        groups = list(batched(inner, memory, value_bytes(self.running, self.side, self.samples, memory)))
+        taps = [taps_of(self.running, group) for group in groups]
+        walks = [self.running.walk(sample, taps) for sample in self.samples]
         done = 0
         for group in [*groups, self.outputs]:
-            for index, sample in enumerate(self.samples):
-                computed = self.running.run(sample, taps_of(self.running, group))
+            for index, (sample, walk) in enumerate(zip(self.samples, walks, strict=True)):
+                # outputs are those of an ordinary run, without anything brought out
+                last = group is self.outputs
+                computed = self.running.run(sample, taps_of(self.running, group)) if last else next(walk)
                 for name in group:
                     array = as_array(computed.pop(name))
                     self.shapes.setdefault(name, array.shape)
                     self.values[index][name] = self._put(array)
+                del computed
             done += len(group)
             if progress is not None:
                 progress(f"recording {self.model.name}", done, len(inner) + len(self.outputs))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.run.session import Session
-from coreproof.verify.align import Pair
+from coreproof.verify.align import Pair, Side, made_values
 from coreproof.verify.tolerance import UNIT_ROUNDOFF
 
 UNKNOWN_SIZE = 1 << 22
@@ -50,6 +50,23 @@ def engine_shapes(of: Session) -> dict[str, tuple[int, ...]]:
                 shapes[value.name] = tuple(int(d) for d in value.shape)
     shapes.update({own: shapes[name] for own, name in prepared.values.items() if name in shapes})
     return shapes
+
+
+def value_bytes(of: Session, its: Side, feeds: Sequence[Mapping[str, Any]], memory: int) -> Callable[[str], int]:
+    """How many bytes each inner value takes, in float32: as declared, else as measured, else as much as is taken to be likely.
+
+    Measuring costs a run for every shape that is fed, and is done only where ``memory`` could be too small.
+    """
+    sizes = dict(its.sizes)
+    names = made_values(its)
+    unknown = [name for name in names if name not in sizes]
+    if unknown and 4 * sum(sizes.get(name, UNKNOWN_SIZE) for name in names) > memory:
+        measured: dict[str, int] = {}
+        for feed in {repr([(n, np.shape(v)) for n, v in feed.items()]): feed for feed in feeds}.values():
+            for name, size in of.sizes(feed, unknown).items():
+                measured[name] = max(size, measured.get(name, 0))
+        sizes.update(measured)
+    return lambda name: 4 * sizes.get(name, UNKNOWN_SIZE)
 
 
 def stored_formats(pairs: Sequence[Pair], reference: Model, candidate: Model) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from coreproof.run.session import Session
 from coreproof.verify.align import Pair, Side, made_values
 from coreproof.verify.inputs import Sample
 from coreproof.verify.operators import stem
-from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, taps_of
+from coreproof.verify.sides import as_array, batched, taps_of, value_bytes
 
 Array = npt.NDArray[Any]
 
@@ -84,8 +84,8 @@ def sketched(of: Session, its: Side, feed: Sample, memory: int) -> Sketched:
     """Runs the model with all its inner values, in batches that ``memory`` holds; of a value only its sketch is kept."""
     sizes: dict[str, int] = {}
     sketches: dict[str, Sketch] = {}
-    for group in batched(made_values(its), memory, lambda n: 4 * its.sizes.get(n, UNKNOWN_SIZE)):
-        values = of.run(feed, taps_of(of, group))
+    groups = list(batched(made_values(its), memory, value_bytes(of, its, [feed], memory)))
+    for group, values in zip(groups, of.walk(feed, [taps_of(of, group) for group in groups]), strict=True):
         for name in group:
             if name not in values:  # no tensor: a length, or nothing at all
                 continue
