@@ -124,7 +124,7 @@ def alone(options: argparse.Namespace) -> dict[str, Any]:
     """The engines alone, as many at once as there are workers, over as many photos."""
     from coreproof.compare.predictor import Predictor
     from coreproof.compare.variants import Workshop
-    from coreproof.run.images import open_picture
+    from coreproof.run.pictures import open_picture
 
     models = lineup(options)
     workshop = Workshop(models)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from coreproof.compare.compare import compare as compare
     from coreproof.convert import convert as convert
     from coreproof.errors import CoreproofError as CoreproofError
+    from coreproof.model.budget import set_max_pixels as set_max_pixels
     from coreproof.model.budget import set_memory_budget as set_memory_budget
     from coreproof.model.feeding import Feeding as Feeding
     from coreproof.model.feeding import Source as Source
@@ -56,6 +57,7 @@ _HOMES = {
     "repair": "coreproof.surgery.diagnose",
     "record": "coreproof.verify.recording",
     "session": "coreproof.run.session",
+    "set_max_pixels": "coreproof.model.budget",
     "set_memory_budget": "coreproof.model.budget",
     "shrink": "coreproof.surgery.shrinking.shrink",
     "split": "coreproof.surgery.verbs.pipelines",

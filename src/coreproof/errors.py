@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from coreproof.visible import visible
+
 
 class CoreproofError(Exception):
     """A problem that the user can act on.
@@ -50,7 +52,7 @@ class CoreproofError(Exception):
         return _restored, (type(self), self.args, vars(self))
 
     def _message(self) -> str:
-        lines = [self.problem]
+        lines = [_shown(self.problem)]
         for label, part in (
             ("where", self.where),
             ("expected", self.expected),
@@ -58,8 +60,13 @@ class CoreproofError(Exception):
             ("what to do", self.fix),
         ):
             if part is not None:
-                lines.append(f"  {label}: {part}")
+                lines.append(f"  {label}: {_shown(part)}")
         return "\n".join(lines)
+
+
+def _shown(part: object) -> str:
+    """A part of a message: names in it cannot command a terminal, and its own lines are set in, so none poses as a part."""
+    return visible(part, keep="\n").replace("\n", "\n    ")
 
 
 def _restored(kind: type[CoreproofError], arguments: tuple[Any, ...], parts: dict[str, Any]) -> CoreproofError:

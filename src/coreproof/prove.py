@@ -20,7 +20,8 @@ from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
 from coreproof.model.torch import TorchModel
-from coreproof.run.images import fit, open_picture, pixels, to_tensor
+from coreproof.run.images import fit, pixels, to_tensor
+from coreproof.run.pictures import open_picture
 from coreproof.run.session import session
 from coreproof.verify.verify import Verification, verify
 

@@ -50,7 +50,5 @@ def test_agreement_that_proves_little_is_no_tick() -> None:
 
 
 def test_square_brackets_of_a_step_are_letters() -> None:
-    said = Console(width=100).render_str(
-        step_line(Step("Obtain", "convert", "net [v2]: x: float32[batchx784]", None, 0.1))
-    )
+    said = step_line(Step("Obtain", "convert", "net [v2]: x: float32[batchx784]", None, 0.1))
     assert "net [v2]: x: float32[batchx784]" in said.plain

@@ -20,8 +20,9 @@ from coreproof.compare.predictor import Predictor
 from coreproof.compare.variants import with_input_shape, with_partial_windows, with_weights_of
 from coreproof.errors import InputError, LineupError, PhotoError
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.images import open_picture, to_tensor
+from coreproof.run.images import to_tensor
 from coreproof.run.photos import list_photos
+from coreproof.run.pictures import open_picture
 from coreproof.run.predict import softmax
 from coreproof.run.session import session
 from tests.compare.conftest import FEEDING, classifier

@@ -13,7 +13,8 @@ from coreproof.compare.lineup import Entry
 from coreproof.compare.predictor import BATCH, Predictor, Settled
 from coreproof.errors import InputError
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.images import open_picture, to_tensor
+from coreproof.run.images import to_tensor
+from coreproof.run.pictures import open_picture
 from coreproof.run.predict import softmax
 from tests.compare.conftest import FEEDING, classifier
 

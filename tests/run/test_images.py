@@ -11,7 +11,8 @@ from PIL import Image
 from coreproof.errors import PhotoError
 from coreproof.model.features import ImageLayout
 from coreproof.model.feeding import Feeding
-from coreproof.run.images import fit, open_picture, pixels, to_picture, to_tensor
+from coreproof.run.images import fit, pixels, to_picture, to_tensor
+from coreproof.run.pictures import open_picture
 
 
 def gradient(mode: str = "RGB") -> Image.Image:

@@ -17,7 +17,8 @@ from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.images import open_picture, to_tensor
+from coreproof.run.images import to_tensor
+from coreproof.run.pictures import open_picture
 from coreproof.verify.given import given_feeds, photo_feeds, read_samples
 from coreproof.verify.recording import record
 from coreproof.verify.verify import verify

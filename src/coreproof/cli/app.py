@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
+from coreproof.cli.say import say
 
 
 class Form(StrEnum):
@@ -77,23 +78,19 @@ def command(
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     count = len(plan["samples"])
     samples = f"{count} sample{'s' if count != 1 else ''}"
-    typer.echo(f"{made.folder}: {plan['title']}, {_KINDS[plan['kind']]}, {samples}, {size:.1f} MB")
-    typer.echo(f"  expected answers  {plan['engine']}")
+    say(f"{made.folder}: {plan['title']}, {_KINDS[plan['kind']]}, {samples}, {size:.1f} MB")
+    say(f"  expected answers  {plan['engine']}")
     if plan["kind"] == "array" and plan["picture"] is not None:
-        typer.echo(
-            "  its outputs are shown as numbers; if they are class scores: --labels FILE, or --screen classifier"
-        )
+        say("  its outputs are shown as numbers; if they are class scores: --labels FILE, or --screen classifier")
     if plan["kind"] == "classifier" and not plan["labels"]:
-        typer.echo("  its classes are shown by their numbers; --labels FILE names them")
+        say("  its classes are shown by their numbers; --labels FILE names them")
     for reason in made.left_out:
-        typer.echo(f"  left out  {reason}", err=True)
+        say(f"  left out  {reason}", err=True)
     opened = out if form is Form.swiftpm else next(out.glob("*.xcodeproj"))
-    typer.echo(f"open {opened} in Xcode; the proof screen writes device.json")
+    say(f"open {opened} in Xcode; the proof screen writes device.json")
     if plan["kind"] == "classifier" and plan["picture"] is not None:
-        typer.echo("to put the device into the matrix of a line-up:")
-        typer.echo(
-            f"  coreproof compare LINEUP.toml --photos {shlex.quote(str(photos))} --import device.json --out FOLDER"
-        )
+        say("to put the device into the matrix of a line-up:")
+        say(f"  coreproof compare LINEUP.toml --photos {shlex.quote(str(photos))} --import device.json --out FOLDER")
 
 
 _KINDS = {

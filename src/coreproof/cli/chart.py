@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from coreproof.verify.tolerance import VACUOUS
+from coreproof.visible import visible
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -48,7 +49,7 @@ def error_chart(verification: Verification, width: int = 80, height: int = 6) ->
 
 def _named(first: Row) -> str:
     came_from = f", {first.source}" if first.source and first.source != first.candidate else ""
-    return f"first divergence: {first.candidate} ({first.operator}{came_from})"
+    return visible(f"first divergence: {first.candidate} ({first.operator}{came_from})")
 
 
 def _columns(rows: Sequence[Row], most: int) -> list[list[Row]]:

@@ -40,11 +40,10 @@ def command(
     trust: Trust = False,
 ) -> None:
     """Compare models over photos: agreement matrix, statistics, one page to read."""
-    from rich.console import Console
-    from rich.text import Text
 
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
+    from coreproof.cli.terminal import Line, console
     from coreproof.compare.compare import compare
     from coreproof.compare.lineup import load_lineup
 
@@ -71,6 +70,6 @@ def command(
             found=error.strerror,
             fix="run again: the predictions are kept",
         ) from None
-    console = Console()
-    console.print(agreement_table(comparison, console.width))
-    console.print(Text(f"page: {page}"), soft_wrap=True)
+    shown = console()
+    shown.print(agreement_table(comparison, shown.width))
+    shown.print(Line(f"page: {page}"), soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
+from coreproof.cli.say import say
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 
@@ -73,15 +74,15 @@ def command(
     converted = convert(loaded, kind, **arguments)
     converted.save(out)
     nodes = len(converted.graph.nodes)
-    typer.echo(f"{out}: {converted.format}, {nodes} layers")
+    say(f"{out}: {converted.format}, {nodes} layers")
     for feature in converted.signature.inputs:
-        typer.echo(f"  input   {feature}")
+        say(f"  input   {feature}")
     for feature in converted.signature.outputs:
-        typer.echo(f"  output  {feature}")
+        say(f"  output  {feature}")
     for note in converted.notes:
-        typer.echo(f"  note    {note}")
+        say(f"  note    {note}")
     if image and not feeding.numbers and getattr(loaded, "feeding", None) is None:
-        typer.echo("  note    the network is fed pixels of 0-255; was it trained on others? --scale, --mean, --std")
+        say("  note    the network is fed pixels of 0-255; was it trained on others? --scale, --mean, --std")
 
 
 def _target(to: str | None, out: Path) -> Any:

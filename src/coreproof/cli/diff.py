@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from coreproof.cli.options import Trust
 from coreproof.cli.progress import progress
+from coreproof.cli.say import say_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,20 +42,20 @@ def command(
     with progress() as report:
         result = diff(load(before, trust=trust), load(after, trust=trust), report)
     if as_json:
-        typer.echo(json.dumps(result.to_json(), indent=2, default=str))
+        say_json(result.to_json())
     else:
-        from rich.console import Console
+        from coreproof.cli.terminal import console
 
-        show(result, Console(highlight=False), everything=everything)
+        show(result, console(), everything=everything)
     raise typer.Exit(0 if result.same else 1)
 
 
 def show(difference: Difference, console: Console, *, everything: bool = False) -> None:
     """Prints a difference: the summary, then what is around the layers, the layers, the weights."""
-    from rich.text import Text
+    from coreproof.cli.terminal import lines as as_lines
 
     limit = None if everything else _FEW
-    console.print(Text("\n".join(summary(difference)), style="bold" if difference.same else ""))
+    console.print(as_lines(summary(difference)), style="bold" if difference.same else None)
     if difference.around:
         console.print(_heading("around the layers"))
         for line in _some(list(_around(difference)), None if limit is None else 3 * limit, "more"):
@@ -103,13 +103,13 @@ def _heading(words: str) -> Text:
 
 
 def _around(difference: Difference) -> Iterator[Text]:
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     last = ""
     for change in difference.around:
         section = change.section if change.section != last else ""
         words = f"  ({change.words})" if change.words else ""
-        yield Text.assemble(
+        yield Line.assemble(
             (f"  {section:14}", "dim"), f"{change.what}  ", _arrow(change.before, change.after), (words, "dim")
         )
         last = change.section
@@ -117,9 +117,9 @@ def _around(difference: Difference) -> Iterator[Text]:
 
 def _arrow(before: Any, after: Any) -> Text:
     """before -> after, the one in red, the other in green."""
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
-    return Text.assemble((_brief(before), "red"), " -> ", (_brief(after), "green"))
+    return Line.assemble((_brief(before), "red"), " -> ", (_brief(after), "green"))
 
 
 def _brief(value: Any) -> str:
@@ -135,21 +135,21 @@ def _brief(value: Any) -> str:
 
 
 def _layer_lines(difference: Difference, limit: int | None) -> Iterator[Text]:
-    from rich.text import Text
+    from coreproof.cli.terminal import Line, lines
 
     for mark, style, notes in (("-", "red", difference.removed), ("+", "green", difference.added)):
-        yield from _some([Text(f"  {mark} {_note(note)}", style=style) for note in notes], limit, "more")
+        yield from _some([Line(f"  {mark} {_note(note)}", style=style) for note in notes], limit, "more")
     changed = [c for c in difference.changed if not c.only_renamed]
     groups: dict[tuple[str, ...], list[LayerChange]] = {}
     for change in changed:
-        lines = _change_lines(change)
-        if lines:
-            groups.setdefault(tuple(line.markup for line in lines), []).append(change)
+        told = _change_lines(change)
+        if told:
+            groups.setdefault(tuple(line.markup for line in told), []).append(change)
     blocks = []
     for group in groups.values():
         apart = [[c] for c in group] if limit is None or len(group) <= 2 else [group]
         for members in apart:
-            blocks.append(Text("\n").join([_names(members), *_change_lines(members[0])]))
+            blocks.append(lines([_names(members), *_change_lines(members[0])]))
     yield from _some(blocks, limit, "more changes of layers")
     yield from _renames([c for c in difference.changed if c.renamed], limit)
 
@@ -160,56 +160,56 @@ def _note(note: LayerNote) -> str:
 
 
 def _names(changes: Sequence[LayerChange]) -> Text:
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     if len(changes) == 1:
         change = changes[0]
         was = f" (was {change.before})" if change.renamed else ""
-        return Text.assemble("  ~ ", (change.after, "bold"), was, f"  {change.operators[1]}")
+        return Line.assemble("  ~ ", (change.after, "bold"), was, f"  {change.operators[1]}")
     shown = ", ".join(c.after for c in changes[:3])
-    return Text.assemble("  ~ ", (f"{len(changes)} layers", "bold"), f": {shown}, ...")
+    return Line.assemble("  ~ ", (f"{len(changes)} layers", "bold"), f": {shown}, ...")
 
 
 def _change_lines(change: LayerChange) -> list[Text]:
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     lines = []
     if change.replaced:
-        lines.append(Text("      operation  ") + _arrow(*change.operators))
+        lines.append(Line("      operation  ") + _arrow(*change.operators))
         for word, side, style in (("without", "before", "red"), ("with", "after", "green")):
             listed = [f"{s.name} {_brief(v)}" for s in change.settings if (v := getattr(s, side)) is not None]
             if listed:
-                lines.append(Text.assemble(f"      {word}  ", (", ".join(listed), style)))
+                lines.append(Line.assemble(f"      {word}  ", (", ".join(listed), style)))
     for setting in (*(() if change.replaced else change.settings), *change.makes):
-        lines.append(Text(f"      {setting.name}  ") + _arrow(setting.before, setting.after))
+        lines.append(Line(f"      {setting.name}  ") + _arrow(setting.before, setting.after))
     for before, after in change.rewired:
-        lines.append(Text("      reads  ") + _arrow(before, after))
+        lines.append(Line("      reads  ") + _arrow(before, after))
     return lines
 
 
 def _some(lines: Sequence[Text], limit: int | None, word: str) -> Iterator[Text]:
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     shown = lines if limit is None or len(lines) <= limit + 2 else lines[:limit]
     yield from shown
     if len(shown) < len(lines):
-        yield Text(f"    and {len(lines) - len(shown)} {word} (--all shows them)", style="dim")
+        yield Line(f"    and {len(lines) - len(shown)} {word} (--all shows them)", style="dim")
 
 
 def _renames(changes: Sequence[LayerChange], limit: int | None) -> Iterator[Text]:
     """Renamed layers; those that all got the same ending or beginning in one line."""
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     rest = list(changes)
     if limit is not None:
         for words, group in _patterns(rest):
             first = group[0]
-            yield Text.assemble(
+            yield Line.assemble(
                 "  ~ ", (f"{len(group)} layers", "bold"), f" renamed: {words} ({first.before} -> {first.after}, ...)"
             )
             rest = [c for c in rest if c not in group]
     yield from _some(
-        [Text("  ~ renamed  ") + _arrow(c.before, c.after) for c in rest if c.only_renamed], limit, "renamed"
+        [Line("  ~ renamed  ") + _arrow(c.before, c.after) for c in rest if c.only_renamed], limit, "renamed"
     )
 
 
@@ -242,12 +242,12 @@ def _without_number(name: str) -> str:
 
 
 def _weight_lines(difference: Difference, limit: int | None) -> Iterator[Any]:
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     rows = [(c.after, w) for c in difference.changed for w in c.weights]
     if limit is not None:
         for words, group in _alike(rows):
-            yield Text.assemble(
+            yield Line.assemble(
                 "  ", (f"{len(group)} weights", "bold"), f" of {_layers_of(group)}: {words}{_range(group)}"
             )
             rows = [row for row in rows if row not in group]
@@ -255,7 +255,7 @@ def _weight_lines(difference: Difference, limit: int | None) -> Iterator[Any]:
     for layer, weight in rows if limit is None else rows[: limit + 2]:
         yield _weight_line(layer, weight)
     if limit is not None and len(rows) > limit + 2:
-        yield Text(f"    and {len(rows) - limit - 2} more (--all shows them)", style="dim")
+        yield Line(f"    and {len(rows) - limit - 2} more (--all shows them)", style="dim")
     yield from _found_lines(difference, limit)
 
 
@@ -291,7 +291,7 @@ def _range(group: Sequence[tuple[str, WeightChange]]) -> str:
 
 def _weight_line(layer: str, weight: WeightChange) -> Text:
     """layer  parameter  shape  what happened; how far."""
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     figures = [
         f"rms {_percent(weight.relative_rms)}" if weight.relative_rms is not None else "",
@@ -299,7 +299,7 @@ def _weight_line(layer: str, weight: WeightChange) -> Text:
         f"{_percent(weight.share)} of the elements" if weight.share else "",
     ]
     told = ", ".join(f for f in figures if f) if weight.max_abs else ""
-    return Text.assemble(
+    return Line.assemble(
         f"  {layer}  {weight.parameter}  ",
         _shapes(weight),
         "  ",
@@ -309,10 +309,10 @@ def _weight_line(layer: str, weight: WeightChange) -> Text:
 
 
 def _shapes(weight: WeightChange) -> Text:
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     old, new = ("x".join(map(str, end[1])) or _NONE for end in (weight.before, weight.after))
-    return Text(old, style="dim") if old == new else _arrow(old, new)
+    return Line(old, style="dim") if old == new else _arrow(old, new)
 
 
 def _percent(share: float | None) -> str:
@@ -323,14 +323,14 @@ def _percent(share: float | None) -> str:
 
 def _found_lines(difference: Difference, limit: int | None) -> Iterator[Text]:
     """Between formats: which weights are in both, and which in one only."""
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     groups: dict[str, list[Any]] = {}
     for found in difference.found:
         groups.setdefault(_kind(found.words), []).append(found)
     for words, group in groups.items():
         first = group[0]
-        yield Text.assemble(
+        yield Line.assemble(
             "  ", (f"{len(group)} in both", "bold"), f": {words} ({first.before} -> {first.after}, ...)"
         )
     for name, names, style in (
@@ -340,4 +340,4 @@ def _found_lines(difference: Difference, limit: int | None) -> Iterator[Text]:
         if names:
             shown = names if limit is None else names[:limit]
             more = f", and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
-            yield Text(f"  {len(names)} in {name} only: {', '.join(shown)}{more}", style=style)
+            yield Line(f"  {len(names)} in {name} only: {', '.join(shown)}{more}", style=style)

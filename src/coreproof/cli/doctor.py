@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
+from coreproof.cli.say import say_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,7 +59,7 @@ def command(
         _write(diagnosis, model, fix)
         document["written"] = str(fix)
     if as_json:
-        typer.echo(json.dumps(document, indent=2, default=str))
+        say_json(document)
     else:
         _print(diagnosis, fix)
     raise typer.Exit(0 if diagnosis.healthy else 1)
@@ -84,52 +84,52 @@ def _script(out: Path) -> Path:
 
 
 def _print(diagnosis: Diagnosis, out: Path | None) -> None:
-    from rich.console import Console
-    from rich.text import Text
+    from coreproof.cli import terminal
+    from coreproof.cli.terminal import Line
 
-    console = Console()
+    console = terminal.console()
     if diagnosis.healthy:
         ran = not diagnosis.before.startswith("not run")
-        verdict = Text("healthy", style="bold green") if ran else Text("nothing found", style="bold yellow")
-        console.print(verdict + Text(f": {diagnosis.before}"), soft_wrap=True)
+        verdict = Line("healthy", style="bold green") if ran else Line("nothing found", style="bold yellow")
+        console.print(verdict + Line(f": {diagnosis.before}"), soft_wrap=True)
         return
     for number, finding in enumerate(diagnosis, start=1):
         head, *lines = _lines(number, finding)
         console.print(head, soft_wrap=True)
         for line in lines:
             _say(console, line, 11)
-    _say(console, Text("before  ", style="dim") + Text(diagnosis.before), 8)
+    _say(console, Line("before  ", style="dim") + Line(diagnosis.before), 8)
     if diagnosis.cured is None:
         console.print("nothing could be repaired; see above for what is needed")
         return
-    _say(console, Text("after   ", style="dim") + Text(diagnosis.after), 8)
+    _say(console, Line("after   ", style="dim") + Line(diagnosis.after), 8)
     if out is None:
         console.print("the repairs were tried on a copy; --fix OUT writes it")
     else:
-        console.print(f"{out}: the repaired model; {_script(out).name}: the edits", markup=False)
+        console.print(Line(f"{out}: the repaired model; {_script(out).name}: the edits"))
 
 
 def _say(console: Console, line: Text, indent: int) -> None:
     """A line; on a terminal wrapped under its first word, elsewhere whole, for grep and copying."""
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     if not console.is_terminal:
         console.print(line, soft_wrap=True)
         return
     for number, part in enumerate(line[indent:].wrap(console, max(20, console.width - indent))):
         part.rstrip()
-        console.print((Text(" " * indent) if number else line[:indent]) + part)
+        console.print((Line(" " * indent) if number else line[:indent]) + part)
 
 
 def _lines(number: int, finding: Finding) -> list[Any]:
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     mark, style = ("✓ ", "green") if finding.repaired else ("✗ ", "red")
-    head = Text(f"{number}. ", style="bold") + Text(mark, style=style) + Text(finding.rule, style="bold")
+    head = Line(f"{number}. ", style="bold") + Line(mark, style=style) + Line(finding.rule, style="bold")
     if finding.layer:
-        head += Text(f"  {finding.layer}", style="cyan")
-    lines = [head, Text(f"   found   {finding.evidence}"), Text(f"   cause   {finding.cause}", style="dim")]
-    lines.append(Text(f"   repair  {finding.repair}"))
+        head += Line(f"  {finding.layer}", style="cyan")
+    lines = [head, Line(f"   found   {finding.evidence}"), Line(f"   cause   {finding.cause}", style="dim")]
+    lines.append(Line(f"   repair  {finding.repair}"))
     if finding.proof:
-        lines.append(Text(f"   proof   {finding.proof}", style="green"))
+        lines.append(Line(f"   proof   {finding.proof}", style="green"))
     return lines

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coreproof.cli.options import ModelArgument, Trust
+from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def _list_verbs(wanted: bool) -> None:
     from coreproof.surgery.script import usage
 
     for name, function in sorted(VERBS.items()):
-        typer.echo(usage(name))
-        typer.echo(f"    {(function.__doc__ or '').splitlines()[0]}")
+        say(usage(name))
+        say(f"    {(function.__doc__ or '').splitlines()[0]}")
     raise typer.Exit
 
 
@@ -63,11 +63,11 @@ def command(
     if keep is not None:
         write_script(edits, keep, f"coreproof edit {model} {keep.name} OUT")
     if as_json:
-        typer.echo(json.dumps([_as_json(change) for change in edited.changes], indent=2, default=str))
+        say_json([_as_json(change) for change in edited.changes])
         return
     for number, change in enumerate(edited.changes, start=1):
         _print(number, change)
-    typer.echo(f"{out}: {len(edited.changes)} edits" if out is not None else "nothing written: no OUT was given")
+    say(f"{out}: {len(edited.changes)} edits" if out is not None else "nothing written: no OUT was given")
 
 
 def _files(files: list[Path], has_edits: bool) -> tuple[Path | None, Path | None]:
@@ -85,22 +85,21 @@ def _files(files: list[Path], has_edits: bool) -> tuple[Path | None, Path | None
 
 
 def _print(number: int, change: Change) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
+    from coreproof.cli import terminal
     from coreproof.cli.show import one_line
+    from coreproof.cli.terminal import Line
 
-    console = Console()
-    console.print(Text(f"{number}. {change.edit}", style="bold"))
+    console = terminal.console()
+    console.print(Line(f"{number}. {change.edit}", style="bold"))
     touched = (
         ("-", [*change.features_before, *map(one_line, change.before)], "red"),
         ("+", [*change.features_after, *map(one_line, change.after)], "green"),
     )
     for mark, lines, style in touched:
         for line in lines:
-            console.print(Text(f"   {mark} {line}", style=style), soft_wrap=True)
+            console.print(Line(f"   {mark} {line}", style=style), soft_wrap=True)
     for problem in change.problems:
-        console.print(Text(f"   ! {problem}", style="yellow"), soft_wrap=True)
+        console.print(Line(f"   ! {problem}", style="yellow"), soft_wrap=True)
 
 
 def _as_json(change: Change) -> dict[str, object]:

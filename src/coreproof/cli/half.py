@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import typer
+from coreproof.cli.say import say_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,9 +25,8 @@ def print_half(
     ``rows`` is how many operators are shown (0: all): those where something happens, then those that add most. ``said``
     says where the inputs come from.
     """
-    from rich.console import Console
-
     from coreproof.cli.progress import progress
+    from coreproof.cli.terminal import Line, console, lines
     from coreproof.verify.half import half
 
     with progress() as report:
@@ -36,26 +34,21 @@ def print_half(
     if said is not None:
         found = replace(found, inputs=found.inputs.replace("given by the caller", said))
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        say_json(found.to_json())
     else:
-        console = Console()
-        console.print(half_table(found, rows))
-        console.print(found.summary(), highlight=False, markup=False)
+        shown = console()
+        shown.print(half_table(found, rows))
+        shown.print(lines(found.summary().split("\n")))
         if found.must_stay_fp32 and model.format in ("onnx", "torch"):
-            console.print(
-                f"convert with: --keep-fp32 {','.join(found.must_stay_fp32)}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            shown.print(Line(f"convert with: --keep-fp32 {','.join(found.must_stay_fp32)}"), soft_wrap=True)
     return 0 if found else 1
 
 
 def half_table(report: HalfReport, limit: int = 24) -> Table:
     """One line an operator in the program's order. ▶ stays in float32; errors are shares of the scale."""
-    from rich.markup import escape
     from rich.table import Table
-    from rich.text import Text
+
+    from coreproof.cli.terminal import Line
 
     shown = _chosen(report.rows, limit)
     left_out = len(report.rows) - len(shown)
@@ -63,7 +56,7 @@ def half_table(report: HalfReport, limit: int = 24) -> Table:
     if report.must_stay_fp32:
         notes.insert(0, "▶ has to stay in float32")
     table = Table(
-        title=escape(f"{report.model} in float16"),
+        title=Line(f"{report.model} in float16"),
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -83,12 +76,12 @@ def half_table(report: HalfReport, limit: int = 24) -> Table:
     for row in shown:
         style = _STYLE.get(row.status, "yellow")
         table.add_row(
-            Text("▶" if row.must_stay else "", style="bold red"),
-            Text(row.layer),
-            Text(row.operator),
-            Text(row.source or ""),
+            Line("▶" if row.must_stay else "", style="bold red"),
+            Line(row.layer),
+            Line(row.operator),
+            Line(row.source or ""),
             _range(row),
-            Text(row.status, style=style),
+            Line(row.status, style=style),
             _share(row.error_added),
             "" if row.error_at_output is None else _share(row.error_at_output),
         )

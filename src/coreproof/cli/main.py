@@ -1,83 +1,195 @@
-"""The command line: the verbs of the package, one file a verb."""
+"""The command line: the verbs of the package, one file a verb, and how each of them ends."""
 
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from coreproof.cli import app as app_
-from coreproof.cli import compare, convert, diff, doctor, edit, predict, prove, show, shrink, stages, verify, view
+from coreproof.cli import (
+    compare,
+    convert,
+    diff,
+    doctor,
+    edit,
+    fault,
+    interrupt,
+    limits,
+    predict,
+    prove,
+    show,
+    shrink,
+    stages,
+    streams,
+    verify,
+    view,
+)
+from coreproof.cli.say import say
 from coreproof.errors import CoreproofError
+from coreproof.visible import visible
 
-INTERRUPTED = 130
+BAD_INPUT = 2
+
+
+class Verbs(TyperGroup):
+    """The verbs as Typer runs them. What it says of a wrong command line quotes it, and shells fill it with names of files."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            raise _readable(error)  # noqa: B904 - the same error
+
+    def invoke(self, ctx: Any) -> object:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            raise _readable(error)  # noqa: B904 - the same error
+
+
+def _readable(error: Exception) -> Exception:
+    """A usage error with its message escaped; any other error as it is."""
+    message = getattr(error, "message", None)
+    if hasattr(error, "format_message") and isinstance(message, str):
+        error.message = visible(message, keep="\n\t")  # type: ignore[attr-defined]
+    return error
+
+
 app = typer.Typer(
     name="coreproof",
+    cls=Verbs,
     help="Carry a model from PyTorch or ONNX to Core ML, on any operating system, and prove that it is still the same.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command("prove")(prove.command)
-app.command("convert")(convert.command)
-app.command("show")(show.command)
-app.command("predict")(predict.command)
-app.command("verify")(verify.command)
-app.command("doctor")(doctor.command)
-app.command("edit")(edit.command)
-app.command("split")(stages.split)
-app.command("join")(stages.join)
-app.command("upgrade")(stages.upgrade)
-app.command("diff")(diff.command)
-app.command("shrink")(shrink.command)
-app.command("compare")(compare.command)
-app.command("app")(app_.command)
-app.command("view")(view.command)
+_VERBS: dict[str, Callable[..., None]] = {
+    "prove": prove.command,
+    "convert": convert.command,
+    "show": show.command,
+    "predict": predict.command,
+    "verify": verify.command,
+    "doctor": doctor.command,
+    "edit": edit.command,
+    "split": stages.split,
+    "join": stages.join,
+    "upgrade": stages.upgrade,
+    "diff": diff.command,
+    "shrink": shrink.command,
+    "compare": compare.command,
+    "app": app_.command,
+    "view": view.command,
+}
+for _name, _command in _VERBS.items():
+    app.command(_name)(limits.with_limits(_command))
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _coreproof(
     version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
+    memory_budget: limits.MemoryBudget = None,
+    max_pixels: limits.MaxPixels = None,
+    debug: limits.Debug = False,
 ) -> None:
+    limits.set_limits(memory_budget, max_pixels, debug)
     if version:
         from coreproof import __version__
 
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 fine, 1 a disagreement or finding, 2 bad input, 130 interrupted."""
+    """Runs the command line.
+
+    Exit codes: 0 fine, 1 a disagreement or finding, 2 bad input, 3 a fault of coreproof itself, 130 interrupted. Whoever
+    reads the output may go away (``| head``): the verb ends with its own code.
+    """
+    try:
+        interrupt.while_running()
+        streams.prepare()
+        with limits.kept():
+            code = _run()
+        interrupt.at_end()
+        _flushed()
+    except KeyboardInterrupt:  # between two lines of these
+        code = _interrupted()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Runs the verb and says how it ended; gives the exit code."""
     try:
         app()
-    except CoreproofError as error:
+    except SystemExit as ended:  # Typer ends so, and makes 130 of an interrupt
+        if ended.code == interrupt.CODE:
+            return _interrupted()
+        if isinstance(ended.code, str):
+            say(ended.code, err=True)
+            return 1
+        return ended.code or 0
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BaseException as error:
+        if interrupt.interrupted():  # what a library makes of an interrupt
+            return _interrupted()
+        return _failed(error)
+    return 0
+
+
+def _failed(error: BaseException) -> int:
+    if fault.wanted() and isinstance(error, CoreproofError | OSError):
+        _trace(error)
+    if isinstance(error, CoreproofError):
         _refuse(error)
-    except (KeyboardInterrupt, SystemExit) as ended:  # Typer makes the second of the first
-        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:
-            raise
-        sys.stderr.write("interrupted; what was finished is kept\n")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except OSError as error:  # a full disk, a folder of somebody else: nobody but the user can act on it
+        return BAD_INPUT
+    if isinstance(error, OSError) and error.errno is not None:
+        # a full disk, a folder of somebody else: nobody but the user can act on it
         where = None if error.filename is None else str(error.filename)
         _refuse(CoreproofError("a file cannot be read or written", where=where, found=error.strerror or str(error)))
+        return BAD_INPUT
+    sys.stdout.flush()
+    sys.stderr.write(fault.screen(error, sys.argv[1:]) + "\n")
+    return fault.CODE
 
 
-def _refuse(error: CoreproofError) -> NoReturn:
+def _refuse(error: CoreproofError) -> None:
     """Says what is wrong, and that it was the input."""
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True)
-    first, *rest = str(error).splitlines()
-    console.print(Text("error: ", style="bold red") + Text(first))
+    from coreproof.cli.terminal import Line, console
+
+    shown = console(err=True)
+    first, *rest = str(error).split("\n")
+    shown.print(Text("error: ", style="bold red") + Line(first))
     for line in rest:
-        console.print(Text(line), soft_wrap=True)
-    sys.exit(2)
+        shown.print(Line(line), soft_wrap=True)
+
+
+def _trace(error: BaseException) -> None:
+    import traceback
+
+    say(*"".join(traceback.format_exception(error)).splitlines(), err=True)
+
+
+def _interrupted() -> int:
+    interrupt.at_end()
+    say("interrupted; what was finished is kept", err=True)
+    return interrupt.CODE
+
+
+def _flushed() -> None:
+    """Writes out what is still held back; a disk that is full is said, and is no success."""
+    try:
+        streams.finish()
+    except OSError as error:
+        _refuse(CoreproofError("the output cannot be written", found=error.strerror or str(error)))
+        sys.exit(BAD_INPUT)
 
 
 if __name__ == "__main__":

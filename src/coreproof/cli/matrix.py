@@ -21,7 +21,8 @@ def agreement_table(comparison: Comparison, width: int = 80) -> Table:
     What is wider than ``width`` goes on below: a count that is cut off is another count.
     """
     from rich.table import Table
-    from rich.text import Text
+
+    from coreproof.cli.terminal import lines
 
     photos, names = comparison.count, comparison.names
     notes = [f"same top class, of {photos:,} photos"]
@@ -43,7 +44,7 @@ def agreement_table(comparison: Comparison, width: int = 80) -> Table:
     whole = Table.grid()
     for start in range(0, len(names), columns):
         whole.add_row(_columns(comparison, range(start, min(start + columns, len(names))), numbered))
-    whole.add_row(Text("\n".join(notes)))
+    whole.add_row(lines(notes))
     return whole
 
 
@@ -51,35 +52,36 @@ def _columns(comparison: Comparison, shown: Sequence[int], numbered: bool) -> Ta
     """Some columns of the matrix; behind the last ones stands how often each model is right."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
+
+    from coreproof.cli.terminal import Line
 
     photos, names, counts = comparison.count, comparison.names, comparison.agreement()
     judged = comparison.accuracies if shown[-1] == len(names) - 1 else {}
-    title = Text(comparison.title) if comparison.title and shown[0] == 0 else None
+    title = Line(comparison.title) if comparison.title and shown[0] == 0 else None
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     if numbered:
         table.add_column("", justify="right", style="dim", no_wrap=True)
     table.add_column("", style="bold", no_wrap=True)
     for position in shown:
         heading = str(position + 1) if numbered else names[position]
-        table.add_column(Text(heading), justify="right", no_wrap=True, min_width=len(f"{photos:,}"))
+        table.add_column(Line(heading), justify="right", no_wrap=True, min_width=len(f"{photos:,}"))
     if judged:
         known = next(iter(judged.values())).photos
         table.add_column(f"right of {known:,}", justify="right", no_wrap=True)
     least = min((pair.count for pair in comparison.pairs.values()), default=photos)
     for position, a in enumerate(names, start=1):
         cells = [
-            Text("·", style="dim") if a == b else _cell(counts[a][b], photos, least)
+            Line("·", style="dim") if a == b else _cell(counts[a][b], photos, least)
             for b in (names[column] for column in shown)
         ]
         if judged:
-            cells.append(Text(f"{judged[a].top1:,}"))
-        table.add_row(*([str(position)] if numbered else []), Text(a), *cells)
+            cells.append(Line(f"{judged[a].top1:,}"))
+        table.add_row(*([str(position)] if numbered else []), Line(a), *cells)
     return table
 
 
 def _cell(count: int, photos: int, least: int) -> Text:
-    from rich.text import Text
+    from coreproof.cli.terminal import Line
 
     style = "green" if count == photos else "red" if count == least else "yellow"
-    return Text(f"{count:,}", style=style)
+    return Line(f"{count:,}", style=style)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
+from coreproof.cli.say import say
 
 
 @with_feeding()
@@ -30,18 +31,18 @@ def command(
     names = read_labels(labels)
     unread = []
     with session(loaded) as running:
-        typer.echo(f"{loaded.name}, run by {running.engine}")
+        say(f"{loaded.name}, run by {running.engine}")
         for photo in photos:
             try:
                 values = scores(running, loaded, photo, fed)
             except PhotoError as error:
                 unread.append(error)
                 continue
-            typer.echo(f"\n{photo.name}")
+            say("", photo.name)
             for place in top_classes(values, running.signature.labels or names, top):
                 label = place.label if place.label is not None else f"class {place.index}"
-                typer.echo(f"  {place.probability:8.2%}  {label}")
+                say(f"  {place.probability:8.2%}  {label}")
     for skipped in unread:
-        typer.echo(f"skipped: {skipped}", err=True)
+        say(*f"skipped: {skipped}".split("\n"), err=True)
     if unread and len(unread) == len(photos):
         raise typer.Exit(2)

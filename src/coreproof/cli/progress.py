@@ -13,10 +13,11 @@ Report: TypeAlias = Callable[[str, int, int], None]
 @contextmanager
 def progress() -> Iterator[Report]:
     """Shows a bar a task on a terminal, on standard error; silent where output is no terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    from coreproof.cli.terminal import console
+
+    shown = console(err=True)
     tasks: dict[str, object] = {}
     bars = Progress(
         SpinnerColumn(),
@@ -24,9 +25,9 @@ def progress() -> Iterator[Report]:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=console,
+        console=shown,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not shown.is_terminal,
     )
 
     def report(what: str, done: int, total: int) -> None:

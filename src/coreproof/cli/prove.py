@@ -12,6 +12,8 @@ import typer
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, read_labels, with_feeding
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from coreproof.prove import Step
 
 
@@ -35,15 +37,14 @@ def command(
 
     Exit 0 when every step agrees, 1 when one does not.
     """
-    from rich.console import Console
-
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
+    from coreproof.cli.terminal import Line, console
     from coreproof.model.load import load
     from coreproof.prove import prove
 
     loaded = load(source, trust=trust)
-    console = Console()
+    shown = console()
     with progress() as report:
         proof = prove(
             loaded,
@@ -54,20 +55,20 @@ def command(
             target=target,
             witness=witness,
             progress=report,
-            announce=lambda step: console.print(step_line(step)),
+            announce=lambda step: shown.print(step_line(step), soft_wrap=True),
             command=shlex.join(["coreproof", *sys.argv[1:]]),
         )
     if proof.comparison is not None:
-        console.print(agreement_table(proof.comparison, console.width))
-    console.print(proof.text, style=f"bold {'green' if proof.agrees else 'red'}", markup=False)
-    console.print(f"page   {proof.page}", markup=False)
-    console.print(f"proof  {proof.folder / 'proof.json'}", markup=False)
+        shown.print(agreement_table(proof.comparison, shown.width))
+    shown.print(Line(proof.text, style=f"bold {'green' if proof.agrees else 'red'}"))
+    shown.print(Line(f"page   {proof.page}"))
+    shown.print(Line(f"proof  {proof.folder / 'proof.json'}"))
     raise typer.Exit(0 if proof.agrees else 1)
 
 
-def step_line(step: Step) -> str:
+def step_line(step: Step) -> Text:
     """One line on the terminal: what was done, whether it holds, in how many seconds."""
-    from rich.markup import escape
+    from coreproof.cli.terminal import Line
 
-    mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]–[/]"}[step.ok]
-    return f"{mark} [bold]{escape(step.name)}[/] {escape(step.text)} [dim]({step.seconds:.1f} s)[/]"
+    mark = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}[step.ok]
+    return Line.assemble(mark, " ", (step.name, "bold"), f" {step.text} ", (f"({step.seconds:.1f} s)", "dim"))

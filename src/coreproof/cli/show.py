@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coreproof.cli.options import ModelArgument, Trust
+from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def command(
     graph = with_shapes(loaded)
     nodes = chosen_nodes(graph, layer=layer, grep=grep, head=head, tail=tail)
     if as_json:
-        typer.echo(json.dumps(as_document(loaded, graph, nodes), indent=2, default=str))
+        say_json(as_document(loaded, graph, nodes))
     elif layer is not None:
         for node in nodes:
-            typer.echo("\n".join(describe(node, graph)))
+            say(*describe(node, graph))
     else:
-        typer.echo("\n".join(header(loaded, graph)))
-        typer.echo("\n".join(table(nodes, graph)))
+        say(*header(loaded, graph))
+        say(*table(nodes, graph))
 
 
 def with_shapes(model: Model) -> Graph:

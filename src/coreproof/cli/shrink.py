@@ -19,6 +19,7 @@ import typer
 
 from coreproof.cli.options import ModelArgument, Trust
 from coreproof.cli.progress import progress
+from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
 from coreproof.model.scratch import TemporaryFolder
 
@@ -85,7 +86,10 @@ def command(
     written = small.save(target)
     log.close()
     document = _document(search, written, extra)
-    typer.echo(json.dumps(document, indent=2, default=str) if as_json else "\n".join(_lines(search, document, test)))
+    if as_json:
+        say_json(document)
+    else:
+        say(*_lines(search, document, test))
     raise typer.Exit(0 if document["layers"] < document["of"] else 1)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coreproof.cli.options import ModelArgument
+from coreproof.cli.say import say
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 
@@ -59,10 +60,10 @@ def upgrade(
 
 
 def _print(model: Model, path: Path) -> None:
-    typer.echo(f"{path}: {model.format}, {len(model.graph.nodes)} layers")
+    say(f"{path}: {model.format}, {len(model.graph.nodes)} layers")
     for feature in model.signature.inputs:
-        typer.echo(f"  input   {feature}")
+        say(f"  input   {feature}")
     for feature in model.signature.outputs:
-        typer.echo(f"  output  {feature}")
+        say(f"  output  {feature}")
     for note in model.notes:
-        typer.echo(f"  note    {note}")
+        say(f"  note    {note}")

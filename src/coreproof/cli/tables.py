@@ -18,9 +18,9 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     "used" is how much of its tolerance a value takes: above 1 it diverges. ``limit`` keeps that many lines: those around
     the first divergence, else the last ones, which hold the outputs.
     """
-    from rich.markup import escape
     from rich.table import Table
-    from rich.text import Text
+
+    from coreproof.cli.terminal import Line, lines
 
     rows = verification.rows
     first = verification.first_divergence
@@ -33,13 +33,13 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     if first is not None:
         notes.insert(0, f"▶ first divergence: {first.candidate}: {first.judgement.problem}")
     table = Table(
-        title=escape(f"{verification.reference} (reference) and {verification.candidate}"),
+        title=Line(f"{verification.reference} (reference) and {verification.candidate}"),
         title_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 1),
         collapse_padding=True,
-        caption=escape("\n".join(notes)) or None,
+        caption=lines(notes) if notes else None,
         caption_justify="left",
     )
     table.add_column("", no_wrap=True, min_width=1)
@@ -58,13 +58,13 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
         elif row in weak:
             mark, style = "?", "yellow"
         table.add_row(
-            Text(mark, style=style),
-            Text(row.candidate, style=style if not row.agrees else "bold" if row.how == "output" else ""),
-            Text(row.operator),
-            *([Text(row.source or "", style="bold red" if row is first else "")] if layers else []),
+            Line(mark, style=style),
+            Line(row.candidate, style=style if not row.agrees else "bold" if row.how == "output" else ""),
+            Line(row.operator),
+            *([Line(row.source or "", style="bold red" if row is first else "")] if layers else []),
             "x".join(map(str, row.shape)) or "scalar",
             *_figures(row),
-            Text(_times(row.judgement.used), style=style),
+            Line(_times(row.judgement.used), style=style),
         )
     return table
 

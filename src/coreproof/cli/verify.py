@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, with_feeding
+from coreproof.cli.say import say, say_json
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
 from coreproof.model.arguments import one_of
 
@@ -83,10 +83,9 @@ def command(
 
     Exit code 0: they agree (with --half: float16 is safe), 1: they do not, 2: they cannot be compared.
     """
-    from rich.console import Console
-
     from coreproof.cli.half import print_half
     from coreproof.cli.progress import progress
+    from coreproof.cli.terminal import console
     from coreproof.model.load import load
     from coreproof.report import plots
     from coreproof.verify.given import Fed, given_feeds
@@ -148,9 +147,9 @@ def command(
     if node_data is not None:
         written.append(write_node_data(result, node_data, (left.graph, right.graph)))
     if as_json:
-        typer.echo(json.dumps(result.to_json(), indent=2, default=str))
+        say_json(result.to_json())
     else:
-        _print(Console(), result, rows or None, [*written, *([save] if save is not None else [])])
+        _print(console(), result, rows or None, [*written, *([save] if save is not None else [])])
         _say_unsaid_grids(left, right)
     raise typer.Exit(0 if result.agrees else 1)
 
@@ -186,9 +185,7 @@ def _with_advice(error: CoreproofError, left: Model, right: Model) -> CoreproofE
 
 def _say_unsaid_grids(left: Model, right: Model) -> None:
     """Whoever verifies against a file that leaves a grid open has to know which one was taken."""
-    from rich.console import Console
-    from rich.text import Text
-
+    from coreproof.cli.terminal import Line, console
     from coreproof.surgery.source.source_grid import unsaid_grids
 
     for model in (left, right):
@@ -199,7 +196,7 @@ def _say_unsaid_grids(left: Model, right: Model) -> None:
                 f"note: {told}: the file does not say the grid of a linear Upsample. ONNX Runtime took index / scale; "
                 "PyTorch meant half-pixel centres. `coreproof doctor --against` takes what PyTorch meant"
             )
-            Console().print(Text(words, style="yellow"))
+            console().print(Line(words, style="yellow"))
 
 
 def _carry(model: Model, feeding: Feeding | None) -> None:
@@ -222,32 +219,31 @@ def _print_saved(saved: Recording, as_json: bool) -> None:
         "inputs": saved.inputs,
     }
     if as_json:
-        typer.echo(json.dumps(about, indent=2))
+        say_json(about)
         return
     assert saved.path is not None
     size = saved.path.stat().st_size / 1e6
-    typer.echo(f"saved {about['values']} values of {saved.name}, run on {saved.engine}: {saved.path} ({size:.1f} MB)")
-    typer.echo(f"inputs: {saved.inputs}")
-    typer.echo(f"compare with it: coreproof verify {saved.path} MODEL")
+    say(f"saved {about['values']} values of {saved.name}, run on {saved.engine}: {saved.path} ({size:.1f} MB)")
+    say(f"inputs: {saved.inputs}")
+    say(f"compare with it: coreproof verify {saved.path} MODEL")
 
 
 def _print(console: Console, result: Verification, rows: int | None, written: list[Path]) -> None:
     """The table, the chart, and last, where a reader looks first, the verdict."""
-    from rich.text import Text
-
     from coreproof.cli.chart import error_chart
     from coreproof.cli.tables import verification_table
+    from coreproof.cli.terminal import Line
 
     console.print(verification_table(result, limit=rows))
     console.print()
     console.print(error_chart(result, console.width))
     console.print()
-    verdict, *rest = result.summary().splitlines()
+    verdict, *rest = result.summary().split("\n")
     vacuous = all(row in result.weak for row in result.outputs)
-    console.print(Text(verdict, style="bold red" if not result.agrees else "bold yellow" if vacuous else "bold green"))
+    console.print(Line(verdict, style="bold red" if not result.agrees else "bold yellow" if vacuous else "bold green"))
     if result.agrees and vacuous:
-        console.print(Text("this proves little: rounding may change the outputs as much as that", style="yellow"))
+        console.print(Line("this proves little: rounding may change the outputs as much as that", style="yellow"))
     for line in rest:
-        console.print(Text(line))
+        console.print(Line(line))
     for path in written:
-        console.print(Text(f"written: {path}"))
+        console.print(Line(f"written: {path}"))

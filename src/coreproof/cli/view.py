@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from coreproof.cli.say import say
 from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError
 from coreproof.model.scratch import TemporaryFolder
 
@@ -55,7 +56,7 @@ def command(
         if browse:
             webbrowser.open(address)
         what = model.name if layer is None else f"{layer} of {model.name}"
-        typer.echo(f"Netron shows {what} at {address}; stop with Ctrl-C")
+        say(f"Netron shows {what} at {address}; stop with Ctrl-C")
         netron.wait()
 
 

@@ -20,6 +20,7 @@ from coreproof.compare.table import Table
 from coreproof.compare.tally import Extremes, Seen, Tally
 from coreproof.model.atomic import replacing
 from coreproof.model.shown import Shown
+from coreproof.visible import in_json, visible
 
 _LISTED = 20
 _LISTED_CERTAIN = 5
@@ -115,7 +116,7 @@ class Photographs(Shown):
             for model in self.models:
                 index, probability = self.comparison.predictions(model, photo)[0]
                 lines.append(f"  {model}: {self.comparison.class_name(index)} {probability:.0%}")
-        return "\n".join(lines)
+        return "\n".join(visible(line) for line in lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -402,7 +403,8 @@ class Comparison(Shown):
         """Writes comparison.json into a folder."""
         path = Path(folder) / "comparison.json"
         with replacing(path) as fresh:
-            fresh.write_text(json.dumps(_without_nan(self.to_json()), ensure_ascii=False, indent=1), encoding="utf-8")
+            text = json.dumps(_without_nan(self.to_json()), ensure_ascii=False, indent=1)
+            fresh.write_text(in_json(text), encoding="utf-8")
         return path
 
     def page(self, folder: str | Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 from coreproof.errors import MissingDependencyError, PhotoError
 from coreproof.run.photos import SUFFIXES, Photos, require_folder
+from coreproof.run.pictures import require_picture_file
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _read(folder: Path, photo: str) -> bytes:
     try:
         if "\\x" in photo and not path.exists():
             path = folder / _as_named(photo)
-        return path.read_bytes()
+        return require_picture_file(path).read_bytes()
     except FileNotFoundError:
         raise PhotoError("there is no such picture", where=str(path)) from None
     except OSError as error:

@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from coreproof.errors import StoreError
 from coreproof.model.scratch import TemporaryFolder
+from coreproof.visible import in_json
 
 _ABANDONED = 24 * 3600
 """Seconds after which what another machine left half written is taken for abandoned."""
@@ -199,7 +200,7 @@ class Store:
 
     def write_model(self, model_key: str, about: Mapping[str, Any]) -> None:
         """Keeps what is known of a model once it has seen a photo."""
-        text = json.dumps(about, ensure_ascii=False, indent=1, sort_keys=True)
+        text = in_json(json.dumps(about, ensure_ascii=False, indent=1, sort_keys=True))
         with self.writing(self.folder / "models" / f"{model_key}.json") as fresh:
             fresh.write_text(text, encoding="utf-8")
 

@@ -14,7 +14,7 @@ from coreproof.compare.predictor import BATCH, Predictor, Tensor
 from coreproof.compare.source import PhotoSource, content_digest
 from coreproof.compare.store import Member, Shard
 from coreproof.errors import PhotoError
-from coreproof.run.images import open_picture
+from coreproof.run.pictures import open_picture
 
 _AHEAD = 2
 """Batches of photos that are being decoded while an engine works."""

@@ -17,6 +17,10 @@ DEFAULT_BUDGET = 2 * 10**9
 ENVIRONMENT = "COREPROOF_MEMORY_BUDGET"
 """Where the budget is kept, so that child processes have the same."""
 
+DEFAULT_MAX_PIXELS = 64_000_000
+PIXELS_ENVIRONMENT = "COREPROOF_MAX_PIXELS"
+"""Where it is kept how many pixels a picture may have."""
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -62,3 +66,24 @@ def afford(
         found=f"{needed:,} bytes{of}",
         fix="if the model is meant to be so large, raise the budget: --memory-budget 8GB, or coreproof.set_memory_budget",
     )
+
+
+def max_pixels() -> int:
+    """How many pixels a picture may have: 64 million, or what ``set_max_pixels`` or COREPROOF_MAX_PIXELS says."""
+    said = os.environ.get(PIXELS_ENVIRONMENT)
+    return DEFAULT_MAX_PIXELS if not said else _pixels(said)
+
+
+def set_max_pixels(count: str | int) -> None:
+    """Sets how many pixels a picture may have, for this process and its children: a number, or a text such as "100M".
+
+    Raises InputError for what is neither.
+    """
+    os.environ[PIXELS_ENVIRONMENT] = str(_pixels(str(count)))
+
+
+def _pixels(text: str) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)\s*", text, re.IGNORECASE)
+    if match is None or not (count := int(float(match[1]) * _UNITS[match[2].upper()])):
+        raise InputError("a number of pixels is a number above zero", expected="64000000, or 100M", found=text)
+    return count

@@ -12,7 +12,7 @@ from PIL import Image
 
 from coreproof.compare.source import PhotoSource, photo_source
 from coreproof.errors import PhotoError
-from coreproof.run.images import open_picture
+from coreproof.run.pictures import open_picture
 
 SIDE = 176
 """Longer side in pixels: sharp at 88 CSS pixels on a phone, about 5 kB each."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from coreproof.errors import PhotoError, RunError
+from coreproof.errors import RunError
 from coreproof.model.features import Colour, ImageLayout
 from coreproof.model.feeding import Feeding
 
@@ -24,36 +22,6 @@ _LARGEST = 2**26
 """Pixels up to which a picture is scaled whole before its centre is cut out: a strip of 65,000 by 1 grows beyond any memory."""
 _MARGIN = 16
 """Pixels around a window that the widest filter reaches into."""
-
-
-def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
-    """Reads a picture of any mode as upright RGB (EXIF orientation applied, transparency laid over white).
-
-    Grey of 16 bits is brought to 8; of an animation the first picture counts. ``content``: the file's bytes where they are
-    at hand; ``path`` is then only its name. Raises PhotoError for a file that is not a picture or is damaged.
-    """
-    try:
-        with Image.open(path if content is None else BytesIO(content)) as stored:
-            upright = ImageOps.exif_transpose(stored)
-            upright.load()
-        return _rgb(upright)
-    except FileNotFoundError:
-        raise PhotoError("there is no such picture", where=str(path)) from None
-    except UnidentifiedImageError:  # its text names an address in memory, which differs from run to run
-        raise PhotoError("the picture cannot be read", where=str(path), found="no kind of picture known here") from None
-    except Exception as error:  # what decoders raise over damaged files has no common class
-        found = str(error) or type(error).__name__
-        raise PhotoError("the picture cannot be read", where=str(path), found=found) from None
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # Pillow would cut off what is above 255: a white picture
-        deep = np.asarray(picture, np.float32) / np.float32(257)
-        return Image.fromarray(np.clip(np.rint(deep), 0, 255).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return picture.convert("RGB")
 
 
 def fit(picture: Image.Image, feeding: Feeding) -> Image.Image:

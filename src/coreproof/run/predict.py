@@ -14,7 +14,8 @@ from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
-from coreproof.run.images import fit, open_picture, to_tensor
+from coreproof.run.images import fit, to_tensor
+from coreproof.run.pictures import open_picture
 from coreproof.run.session import Session, session
 
 

@@ -24,6 +24,7 @@ from coreproof.ship.playground import package_swift
 from coreproof.ship.samples import Report
 from coreproof.ship.screen import Kind
 from coreproof.ship.xcode import DEPLOYMENT_TARGET, Project, info_plist
+from coreproof.visible import in_json
 
 MOST_PHOTOS = 60
 """Photos that go into the app, spread evenly over the folder."""
@@ -80,7 +81,9 @@ def app(
             )
             plan = {"title": shown, "model": name, "modelFile": model_file, **document, "coreproof": _version()}
             loaded.save(resources / model_file)
-            (resources / "proof.json").write_text(json.dumps(plan, indent=1, ensure_ascii=False), encoding="utf-8")
+            (resources / "proof.json").write_text(
+                in_json(json.dumps(plan, indent=1, ensure_ascii=False)), encoding="utf-8"
+            )
             _write_sources(fresh, inner, project, plan, form)
     except OSError as error:
         raise InputError("the app cannot be written", where=str(out), found=str(error)) from None

@@ -15,7 +15,8 @@ from PIL import Image
 from coreproof.errors import InputError, PhotoError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.feeding import Feeding
-from coreproof.run.images import fit, open_picture
+from coreproof.run.images import fit
+from coreproof.run.pictures import open_picture
 from coreproof.run.predict import feed, probabilities
 from coreproof.run.session import Session
 

@@ -15,6 +15,7 @@ import numpy as np
 from coreproof.errors import EditError
 from coreproof.model.atomic import replacing
 from coreproof.surgery.edit import VERBS, Edit
+from coreproof.visible import in_toml, visible
 
 
 def read_script(path: str | Path) -> list[Edit]:
@@ -58,7 +59,7 @@ def write_script(edits: Sequence[Edit], path: str | Path, comment: str = "") -> 
     """Writes edits so that ``read_script`` gives them back; large arrays go to a .npz of the same name."""
     path = Path(path)
     arrays: dict[str, Any] = {}
-    lines = [f"# {line}".rstrip() for line in comment.splitlines()]
+    lines = [f"# {visible(line)}".rstrip() for line in comment.split("\n")]
     for number, step in enumerate(edits, start=1):
         lines += ["", "[[edit]]", f"verb = {json.dumps(step.verb)}"]
         for key, value in step.arguments.items():
@@ -78,7 +79,7 @@ def write_script(edits: Sequence[Edit], path: str | Path, comment: str = "") -> 
 
 
 def _key(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() else json.dumps(key)
+    return key if key.replace("_", "").replace("-", "").isalnum() else in_toml(json.dumps(key, ensure_ascii=False))
 
 
 def _toml(value: Any) -> str:
@@ -95,7 +96,7 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{_key(str(k))} = {_toml(v)}" for k, v in value.items()) + " }"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return json.dumps(str(value), ensure_ascii=False)
+    return in_toml(json.dumps(str(value), ensure_ascii=False))
 
 
 def parse(line: str) -> Edit:

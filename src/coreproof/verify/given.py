@@ -17,8 +17,9 @@ from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.recording import DAMAGE, is_recording, load_recording
-from coreproof.run.images import fit, open_picture, pixels, to_tensor
+from coreproof.run.images import fit, pixels, to_tensor
 from coreproof.run.photos import list_photos
+from coreproof.run.pictures import open_picture
 from coreproof.run.session import session
 from coreproof.verify.inputs import Sample, hand_over, match_inputs
 from coreproof.verify.preprocessing import Taker, in_rank, in_words, likeliest, own_feedings

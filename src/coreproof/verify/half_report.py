@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from coreproof.visible import visible
+
 Status = Literal["ok", "overflow", "nan", "spread", "clipped", "constant", "underflow"]
 """What float16 does to an operator's result.
 
@@ -127,7 +129,7 @@ class HalfReport:
             lines.append("hardware that takes numbers below 6.1e-5 for zero would not agree")
         lines.append(f"inputs: {self.inputs}")
         lines.append(f"not modelled: {NOT_MODELLED}")
-        return "\n".join(lines)
+        return "\n".join(visible(line) for line in lines)
 
     def _verdict(self) -> str:
         error = self.predicted_output_error

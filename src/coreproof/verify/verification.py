@@ -9,6 +9,7 @@ from typing import Any
 from coreproof.model.graph import Node
 from coreproof.model.shown import Shown
 from coreproof.verify.tolerance import VACUOUS, Judgement, Tolerance, plain
+from coreproof.visible import visible
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class Verification(Shown):
         if self.dismissed:
             names = ", ".join(row.candidate for row in self.dismissed[:3])
             lines.append(f"{len(self.dismissed)} pairs found by structure alone are not the same value ({names})")
-        return "\n".join(lines)
+        return "\n".join(visible(line) for line in lines)
 
     def _where(self, first: Row) -> list[str]:
         """What is to blame for the first divergence, and the tolerance with which it would have passed."""

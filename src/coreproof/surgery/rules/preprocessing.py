@@ -13,7 +13,8 @@ import numpy as np
 from coreproof.errors import InputError
 from coreproof.model.features import Colour
 from coreproof.model.feeding import Feeding
-from coreproof.run.images import fit, open_picture, pixels
+from coreproof.run.images import fit, pixels
+from coreproof.run.pictures import open_picture
 from coreproof.run.predict import feed, probabilities, scores
 from coreproof.run.session import Session, session
 from coreproof.surgery.finding import Remedy, Suspicion

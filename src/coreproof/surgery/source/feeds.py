@@ -14,7 +14,8 @@ from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
-from coreproof.run.images import fit, open_picture, pixels, to_tensor
+from coreproof.run.images import fit, pixels, to_tensor
+from coreproof.run.pictures import open_picture
 from coreproof.run.session import session
 from coreproof.verify.inputs import Sample, match_inputs, random_sample
 from coreproof.verify.preprocessing import numbers, own_feedings

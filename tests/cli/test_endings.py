@@ -1,0 +1,249 @@
+"""How the command line ends: faults, interrupts, closed pipes, full disks, and terminals with few letters."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from coreproof.cli import fault, show
+from coreproof.model.onnx import OnnxModel
+from tests.cli.conftest import Ran
+from tests.models import conv_relu_onnx
+
+Run = Callable[..., Ran]
+HERE = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    return OnnxModel(conv_relu_onnx(), name="net").save(tmp_path / "net.onnx")
+
+
+def started(*arguments: object, **settings: Any) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "src"), **settings.pop("environment", {})}
+    return subprocess.Popen(
+        [sys.executable, "-m", "coreproof", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **settings,
+    )
+
+
+def broken(*arguments: Any, **settings: Any) -> Any:
+    raise KeyError("a name that\x1b[2J nobody has" * 20)
+
+
+def test_a_fault_is_one_screen_and_a_file(
+    coreproof: Run, net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "with_shapes", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ran = coreproof("show", net, "--head", 3)
+    assert ran.code == 3
+    lines = ran.err.splitlines()
+    assert len(lines) <= 24
+    assert all(len(line) <= 80 or str(tmp_path) in line for line in lines)
+    assert "Traceback" not in ran.err
+    assert "\x1b" not in ran.err
+    place = re.search(r"place +coreproof/cli/show\.py:\d+, in command", ran.err)
+    assert place is not None
+    for said in (
+        "fault of coreproof",
+        "version",
+        "verb       show",
+        "net.onnx",
+        "KeyError",
+        "report it",
+        "SECURITY.md",
+    ):
+        assert said in ran.err
+    kept = re.search(r"traceback +(\S+)", ran.err)
+    assert kept is not None
+    written = Path(kept[1]).read_text(encoding="utf-8")
+    assert "Traceback" in written
+    assert "in broken" in written
+
+
+@pytest.mark.parametrize("place", ["before", "after", "environment"])
+def test_debug_shows_the_traceback(coreproof: Run, net: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setattr(show, "with_shapes", broken)
+    if place == "environment":
+        monkeypatch.setenv(fault.DEBUG, "1")
+    arguments = {"before": ["--debug", "show", net], "after": ["show", net, "--debug"]}.get(place, ["show", net])
+    ran = coreproof(*arguments)
+    assert ran.code == 3
+    assert "Traceback (most recent call last)" in ran.err
+    assert "\x1b" not in ran.err
+    assert (fault.DEBUG in os.environ) == (place == "environment")
+
+
+def test_debug_shows_where_bad_input_was_found(coreproof: Run, tmp_path: Path) -> None:
+    ran = coreproof("show", tmp_path / "none.onnx", "--debug")
+    assert ran.code == 2
+    assert "Traceback" in ran.err
+    assert "Traceback" not in coreproof("show", tmp_path / "none.onnx").err
+
+
+def test_an_error_that_has_no_number_of_the_system_is_a_fault(
+    coreproof: Run, net: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(*arguments: Any) -> Any:
+        raise OSError("decoder error -2")
+
+    monkeypatch.setattr(show, "with_shapes", raising)
+    assert coreproof("show", net).code == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.parametrize("wait", [0.05, 0.15, 0.3, 0.5, 0.8])
+def test_ctrl_c_ends_with_130_from_the_first_moment(net: Path, wait: float) -> None:
+    """At whatever moment: while Python starts (which is not ours, and dies of the signal), while we import, while we work."""
+    lineup = started("verify", net, net, start_new_session=True)
+    time.sleep(wait)
+    lineup.send_signal(signal.SIGINT)
+    _out, err = lineup.communicate(timeout=60)
+    if lineup.returncode == 0:
+        pytest.skip("it was done before")
+    if "coreproof" not in err:  # our code was not reached: Python's own start was interrupted
+        assert lineup.returncode in (130, -signal.SIGINT, 1)
+    if lineup.returncode == 130:
+        assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_ctrl_c_while_the_verbs_are_imported_leaves_no_traceback(tmp_path: Path) -> None:
+    """An import that takes long, in the middle of coreproof's own."""
+    (tmp_path / "typer.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    path = f"{tmp_path}{os.pathsep}{HERE / 'src'}"
+    process = started("show", "a.onnx", environment={"PYTHONPATH": path}, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "interrupted; what was finished is kept\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_what_a_library_makes_of_an_interrupt_is_still_one(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys, time
+from coreproof.cli import interrupt, show
+interrupt.at_start()
+def swallowing(*a, **k):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise ImportError("numpy.core failed to import")
+import coreproof.model.load
+coreproof.model.load.load = swallowing
+from coreproof.cli.main import main
+sys.argv = ["coreproof", "show", "a.onnx"]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(HERE / "src")},
+    )
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; what was finished is kept\n"
+
+
+def diverging(folder: Path, layers: int = 400) -> tuple[Path, Path]:
+    """Two models that disagree, with more to say than a pipe holds."""
+    made = []
+    for scale in (1.0, 3.0):
+        names = ["x", *(f"a_value_with_a_rather_long_name_{n}" for n in range(layers - 1)), "y"]
+        nodes = [onnx.helper.make_node("Mul", [a, "w"], [b]) for a, b in itertools.pairwise(names)]
+        nodes[-1] = onnx.helper.make_node("Mul", [names[-2], "v"], ["y"])
+        weights = [
+            onnx.numpy_helper.from_array(np.ones(4, np.float32), "w"),
+            onnx.numpy_helper.from_array(np.full(4, scale, np.float32), "v"),
+        ]
+        ends = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 4]) for n in ("x", "y")]
+        graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+        path = folder / f"net{scale:g}.onnx"
+        onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
+        made.append(path)
+    return made[0], made[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe's end is POSIX's here")
+def test_a_reader_who_goes_away_leaves_the_verb_its_own_code(tmp_path: Path) -> None:
+    left, right = diverging(tmp_path)
+    for buffered in ("", "1"):
+        for arguments, code in (
+            (("verify", left, right, "--rows", 0), 1),
+            (("show", left), 0),
+            (("show", left, "--json"), 0),
+        ):
+            process = started(*arguments, environment={"PYTHONUNBUFFERED": buffered})
+            assert process.stdout is not None
+            assert process.stdout.read(1)
+            process.stdout.close()
+            assert process.stderr is not None
+            with process.stderr:
+                said = process.stderr.read()
+            assert process.wait(timeout=60) == code, said
+            assert said == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+def test_a_full_disk_is_said_and_no_success(net: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(HERE / "src")}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "coreproof", "show", str(net)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_an_encoding_does_not_have_is_plain_letters(tmp_path: Path, encoding: str) -> None:
+    left, right = diverging(tmp_path, layers=4)
+    for arguments, code in (
+        (("verify", left, right), 1),
+        (("verify", left, left), 0),
+        (("verify", left, "--half"), 0),
+        (("doctor", left, "--against", right), 1),
+        (("diff", left, right), 1),
+        (("show", left), 0),
+        (("--help",), 0),
+        (("verify", "--help"), 0),
+        (("show", tmp_path / "✓.onnx"), 2),
+        (("show", left, "--no-such-✓"), 2),
+    ):
+        process = started(*arguments, environment={"PYTHONIOENCODING": encoding, "COLUMNS": "120"}, encoding=encoding)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == code, (arguments, out, err)
+        assert "Traceback" not in err
+        assert "codec" not in out + err
+        if arguments[:3] == ("verify", left, right):
+            assert ("▶" if encoding == "utf-8" else ">") in out
