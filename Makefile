@@ -28,7 +28,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs notebooks bench conformance-apple conformance-onnx clean
+.PHONY: help setup demo test lint docs notebooks bench conformance-apple conformance-onnx fuzz fuzz-quick clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -80,6 +80,14 @@ conformance-apple: $(READY) $(JUDGE_READY) ## Let Apple's own tests judge what i
 
 conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted to Core ML.
 	$(BIN)/python -m conformance.onnx_backend $(ARGS)
+
+# MINUTES=30 goes on for so long; build/fuzz.json keeps what is known, and the next run goes on behind it.
+fuzz: $(READY) ## Try damaged files of every kind with every verb, MINUTES=10 or so; failures stand in build/fuzz.md.
+	$(BIN)/python -W ignore -m conformance.fuzz --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) --jobs $(or $(JOBS),2) \
+		--json build/fuzz.json --report build/fuzz.md $(ARGS)
+
+fuzz-quick: $(READY) ## The same with a fixed number of mutants, about two minutes; fails if any of them fails.
+	$(BIN)/python -W ignore -m conformance.fuzz --count 1500 --seed 2 --jobs 2 $(ARGS)
 
 clean: ## Remove what was made here, the environments too.
 	rm -rf build dist $(VENV) $(BENCH_VENV) $(JUDGE_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

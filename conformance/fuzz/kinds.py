@@ -1,0 +1,66 @@
+"""The kinds of mutants: their healthy cases, how many of a run they are, and the verbs that each goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from conformance.fuzz import cases_documents as documents
+from conformance.fuzz import verbs
+from conformance.fuzz.cases_coreml import mlmodel_cases
+from conformance.fuzz.cases_onnx import onnx_cases
+from conformance.fuzz.cases_program import mlpackage_cases
+from conformance.fuzz.files import Case
+from conformance.fuzz.verbs import Verb
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``share``: how many of 100 mutants are of this kind."""
+
+    name: str
+    make: Callable[[], list[Case]]
+    verbs: tuple[Verb, ...]
+    share: int
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The healthy cases, built once."""
+        return self.make()
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("onnx", onnx_cases, verbs.ONNX, 27),
+        Kind("mlmodel", mlmodel_cases, verbs.COREML, 20),
+        Kind("mlpackage", mlpackage_cases, verbs.COREML, 18),
+        Kind("pt2", documents.program_cases, verbs.TORCH, 4),
+        Kind("recording", documents.recording_cases, verbs.RECORDING, 6),
+        Kind("inputs", documents.inputs_cases, verbs.INPUTS, 2),
+        Kind("edits", documents.edits_cases, verbs.EDITS, 10),
+        Kind("lineup", documents.lineup_cases, verbs.LINEUP, 4),
+        Kind("device", documents.device_cases, verbs.DEVICE, 2),
+        Kind("store", documents.store_cases, verbs.STORE, 3),
+        Kind("photo", documents.photo_cases, verbs.PHOTO, 2),
+        Kind("labels", documents.label_cases, verbs.LABELS, 2),
+    )
+}
+
+
+def schedule(names: list[str], count: int, first: int = 0) -> list[tuple[str, int]]:
+    """The mutants ``first`` to ``count`` of a run: kinds in turn by their share, each numbered from 0."""
+    total = sum(KINDS[name].share for name in names)
+    due = dict.fromkeys(names, 0.0)
+    numbers = dict.fromkeys(names, 0)
+    found = []
+    for index in range(count):
+        for name in names:
+            due[name] += KINDS[name].share / total
+        name = max(names, key=lambda n: due[n])
+        due[name] -= 1
+        if index >= first:
+            found.append((name, numbers[name]))
+        numbers[name] += 1
+    return found

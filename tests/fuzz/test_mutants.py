@@ -1,0 +1,82 @@
+"""A mutant is known by its number: the same everywhere, different from its neighbours, and made of files that were healthy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conformance.fuzz.damage import mutant
+from conformance.fuzz.damage_document import toml
+from conformance.fuzz.files import Files, Link
+from conformance.fuzz.kinds import KINDS, schedule
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+QUICK = [kind for kind in KINDS if kind not in ("pt2", "store", "recording")]
+"""Kinds whose healthy files are made at once."""
+
+
+def digest(files: Files) -> str:
+    return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_a_number_is_the_same_mutant_in_another_process(kind: str) -> None:
+    here = [digest(mutant(7, kind, number, KINDS[kind].cases)[1]) for number in range(30)]
+    code = (
+        "import sys; from tests.fuzz.test_mutants import digest, mutant, KINDS\n"
+        f"print(*[digest(mutant(7, {kind!r}, n, KINDS[{kind!r}].cases)[1]) for n in range(30)])"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "5", "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == here
+    assert len(set(here)) > 25
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_nearly_every_mutant_differs_from_the_healthy_file(kind: str) -> None:
+    changed = 0
+    for number in range(40):
+        case, files, what = mutant(3, kind, number, KINDS[kind].cases)
+        changed += files != dict(case.files)
+        assert what.startswith(case.name)
+    assert changed >= 36
+
+
+def test_no_mutant_is_written_outside_its_folder() -> None:
+    for kind in QUICK:
+        for number in range(200):
+            _, files, _ = mutant(1, kind, number, KINDS[kind].cases)
+            for name, content in files.items():
+                assert not name.startswith("/")
+                assert ".." not in name.split("/")
+                assert not isinstance(content, Link) or content.target in (
+                    "/etc/hostname", "/dev/zero", "/", ".", "nowhere", name.rsplit("/", 1)[-1],
+                )  # fmt: skip
+
+
+def test_a_run_takes_up_its_schedule_where_it_stopped() -> None:
+    names = list(KINDS)
+    whole = schedule(names, 300)
+    assert whole[120:] == schedule(names, 300, first=120)
+    assert len(set(whole)) == 300
+    assert {kind for kind, _ in whole} == set(names)
+
+
+@pytest.mark.parametrize(
+    ("document", "read"),
+    [
+        ({"a": [1, 2.5, "x\n\"'\\"], "b": {"c": {"d": True}}}, None),
+        ({"edit": [{"verb": "delete", "x y": {"npz": "a", "key": "b"}}], "ü": "\x00\x7f\x1b"}, None),
+    ],
+)
+def test_what_is_written_as_toml_is_read_back(document: dict[str, object], read: object) -> None:
+    import tomllib
+
+    assert tomllib.loads(toml(document)) == document
