@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +16,14 @@ import pytest
 from PIL import Image
 
 from coreproof.convert import convert
-from coreproof.errors import ConversionError, InputError, RunError, UnreadableModelError
+from coreproof.errors import ConversionError, CoreproofError, InputError, RunError, TooLargeError, UnreadableModelError
 from coreproof.model.base import Model
 from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.recording import HEADER, Recording, is_recording, load_recording
 from coreproof.run.coreml import scores_in_order, with_distinct_labels
 from coreproof.run.session import Session, session
+from coreproof.surgery.difference.diff import diff
 from coreproof.verify import recording as writing
 from coreproof.verify.recording import record
 from coreproof.verify.verify import verify
@@ -187,14 +190,22 @@ def rewritten(saved: Recording, path: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"version": 2}, "newer coreproof"),
-        ({"graph": None}, "makes no sense"),
-        ({"graph": {"nodes": 3}}, "makes no sense"),
-        ({"samples": []}, "no samples"),
-        ({"feedings": {"x": [{"size": 3}]}}, "makes no sense"),
+        ({"version": 2}, "version 2 .*\n.*update coreproof"),
+        ({"version": "1"}, "version: expected a whole number, found a text"),
+        ({"version": None}, "version is missing"),
+        ({"graph": None}, "graph is missing"),
+        ({"graph": {"name": "g", "nodes": 3}}, "graph.nodes: expected a list, found a whole number"),
+        ({"samples": []}, "samples: expected a sample, found none"),
+        ({"feedings": {"x": [{"size": 3}]}}, r"feedings\.x\[0\]\.size: expected a list"),
         ({"samples": [{"inputs": {"x": "99999.npy"}, "values": {}}]}, "arrays are missing"),
-        ({"signature": []}, "makes no sense"),
-        ({"profiles": [1]}, "makes no sense"),
+        ({"samples": [{"inputs": {"x": "a"}, "values": {}}, {"inputs": {}, "values": {}}]}, "the same inputs in every"),
+        ({"samples": [{"inputs": {"z": "a"}, "values": {}}]}, "inputs of the signature, found .'z'. in sample 0"),
+        ({"signature": []}, "signature: expected a table, found a list"),
+        ({"profiles": [1]}, "profiles: expected a table, found a list"),
+        ({"profiles": {"y": [1e400, 0, "a"]}}, r"profiles\.y\[0\]: expected a whole number"),
+        ({"notes": [3]}, r"notes\[0\]: expected a text"),
+        ({"format": ["onnx"]}, "format: expected .* found \\['onnx'\\]"),
+        ({"model": "\ud800"}, "half of a surrogate pair"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_told(
@@ -209,8 +220,107 @@ def test_an_array_that_claims_a_terabyte_is_refused(saved: Recording, tmp_path: 
     with zipfile.ZipFile(path, "a") as archive:
         header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,), }"
         archive.writestr("huge.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 64)
-    with pytest.raises(UnreadableModelError, match="does not fit"):
+    with pytest.raises(UnreadableModelError, match="4398046511104 bytes, and 64 are stored"):
         load_recording(path).value("y")
+
+
+def with_array(saved: Recording, path: Path, content: bytes, compression: int = zipfile.ZIP_DEFLATED) -> Recording:
+    """The saved run with a member of that content as its value y."""
+    path = rewritten(saved, path, samples=[{"inputs": {"x": "00000.npy"}, "values": {"y": "bad.npy"}}])
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        archive.writestr("bad.npy", content)
+    return load_recording(path)
+
+
+def npy(header: bytes, content: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    return b"\x93NUMPY" + version + len(header).to_bytes(2, "little") + header + content
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "magic string"),
+        (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,"), "EOF in multi-line statement|Cannot parse"),
+        (npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"\0" * 8), "is not read"),
+        (npy(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", b"\0" * 4), "is not read"),
+        (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }"), "is not read"),
+        (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", b"\0" * 4), "8 bytes, and 4 are stored"),
+        (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", b"\0" * 8), "4 bytes, and 8 are stored"),
+        (npy(b"{'descr': 'no', 'fortran_order': False, 'shape': (1,), }"), "descr"),
+        (npy(b"[" * 5000), "."),
+        (npy(b"{}", version=b"\x09\x00"), "version"),
+    ],
+)
+def test_an_array_whose_header_makes_no_sense_is_told(
+    saved: Recording, tmp_path: Path, content: bytes, said: str
+) -> None:
+    with pytest.raises(UnreadableModelError, match=rf"(?s)bad\.npz.*({said})"):
+        with_array(saved, tmp_path / "bad.npz", content).value("y")
+
+
+def test_an_array_that_expands_beyond_the_budget_is_refused(
+    saved: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "1MB")
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (2000000,), }"
+    bomb = with_array(saved, tmp_path / "bomb.npz", npy(header, b"\0" * 2_000_000))
+    with pytest.raises(TooLargeError, match=r"'bad\.npy'[\s\S]*bomb\.npz[\s\S]*2,000,000 bytes"):
+        bomb.value("y")
+    whole = with_array(saved, tmp_path / "whole.npz", npy(header, b"\0" * 2_000_000), zipfile.ZIP_STORED)
+    assert whole.value("y").size == 2_000_000  # its bytes are there
+
+
+def test_deeply_nested_json_is_told(saved: Recording, tmp_path: Path) -> None:
+    path = tmp_path / "deep.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(HEADER, "[" * 100_000)
+    with pytest.raises(UnreadableModelError, match="nested too deeply"):
+        load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.npz")
+    with pytest.raises(UnreadableModelError, match="a pipe"):
+        load(tmp_path / "run.npz")
+
+
+WRONG: tuple[Any, ...] = (None, 3, -7, 10**30, 1e400, "x", "\ud800", True, [], [[]], {}, {"x": []}, ["x", 3])
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a document; of a long list the first two."""
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, held in inside:
+        yield from places(held, (*path, key))
+
+
+def test_whatever_an_entry_holds_it_is_told_or_the_run_can_be_shown(saved: Recording, tmp_path: Path) -> None:
+    with zipfile.ZipFile(str(saved.path)) as archive:
+        text = archive.read(HEADER)
+    listed = list(places(json.loads(text)))
+    told = 0
+    for number, path in enumerate(listed[1:]):
+        wrong = WRONG[number % len(WRONG)]
+        header = json.loads(text)
+        held = header
+        for key in path[:-1]:
+            held = held[key]
+        held[path[-1]] = wrong
+        file = tmp_path / "changed.npz"
+        with zipfile.ZipFile(str(saved.path)) as old, zipfile.ZipFile(file, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, json.dumps(header) if name == HEADER else old.read(name))
+        try:
+            again = load_recording(file)
+            assert again._repr_html_()
+            assert again.graph._repr_html_()
+            diff(saved, again)
+            verify(saved, again)
+        except CoreproofError:
+            told += 1
+    assert told > len(listed) / 2
 
 
 def test_plain_arrays_are_no_saved_run(tmp_path: Path) -> None:

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError
+from coreproof.model.arrays import read_npz
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
-from coreproof.model.recording import DAMAGE, is_recording, load_recording
+from coreproof.model.paths import regular_file
+from coreproof.model.recording import is_recording, load_recording
 from coreproof.run.images import fit, pixels, to_tensor
 from coreproof.run.photos import list_photos
 from coreproof.run.pictures import open_picture
@@ -112,24 +113,23 @@ def read_samples(path: str | Path, reference: Signature, candidate: Signature | 
 
 
 def _read_arrays(path: Path) -> dict[str, Array]:
-    try:
-        with path.open("rb") as stream:
-            stored = np.load(stream, allow_pickle=False)
-            arrays = (
-                None if isinstance(stored, np.ndarray) else {n: stored[n] for n in sorted(stored.files, key=_natural)}
-            )
-    except DAMAGE as error:
-        raise InputError(
-            "the inputs cannot be read", where=str(path), expected="a .npz file (numpy.savez)", found=str(error)
-        ) from None
-    if arrays is None:
+    def damaged(found: str) -> InputError:
+        return InputError(
+            "the inputs cannot be read", where=str(path), expected="a .npz file (numpy.savez)", found=found
+        )
+
+    regular_file(path, what="the inputs", error=InputError)
+    with path.open("rb") as stream:
+        alone = stream.read(6) == b"\x93NUMPY"
+    if alone:
         raise InputError(
             "the file holds one array without a name",
             where=str(path),
             expected="a .npz with an array for every input",
             fix="numpy.savez(file, name=array)",
         )
-    return arrays
+    stored = read_npz(path, damaged)
+    return {name: stored[name] for name in sorted(stored, key=_natural)}
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

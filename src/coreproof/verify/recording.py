@@ -20,7 +20,8 @@ from coreproof.model.base import Model
 from coreproof.model.digest import model_digest
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Value
-from coreproof.model.recording import HEADER, VERSION, Recording, graph_to, load_recording, signature_to
+from coreproof.model.recorded_header import graph_to, signature_to
+from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
 from coreproof.run.session import Engine, Precision, Session, read_inputs, session
 from coreproof.verify.align import made_values, side
 from coreproof.verify.channels import profiles_of
