@@ -78,6 +78,8 @@ class Context:
     is_network: bool = False
     """Whether a NeuralNetwork is made, whose layers express less."""
     node: ir.Node = None  # type: ignore[assignment]
+    masked: bool = False
+    """Of a softmax in float16: whether it reads minima of masks that were added up (``half_range``)."""
     raw: list[Operand] = field(default_factory=list)
     """The operands as ONNX has them: constants in their own dtype."""
     notes: list[str] = field(default_factory=list)

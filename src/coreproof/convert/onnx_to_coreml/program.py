@@ -12,7 +12,8 @@ import onnx_ir as ir
 from coreproof.convert.onnx_to_coreml import ops
 from coreproof.convert.onnx_to_coreml.constants import SharedConstants
 from coreproof.convert.onnx_to_coreml.fold import fold, is_foldable
-from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, find, mil_array
+from coreproof.convert.onnx_to_coreml.half_range import RAISED_IN, HalfRange, half_range, raised
+from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, find, mil_array
 from coreproof.convert.onnx_to_coreml.names import Names, separate
 from coreproof.convert.onnx_to_coreml.ranks import limit_rank
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
@@ -86,7 +87,8 @@ class ProgramBuilder:
         self.source = source
         self.coremltools = coremltools
         self.types = types
-        self.keep_fp32 = frozenset(keep_fp32)
+        self.half = half_range(model.graph) if dtype == np.float16 else HalfRange()
+        self.keep_fp32 = frozenset(keep_fp32) | self.half.wide
         self.names = Names()
         self.provenance: dict[str, str] = {}
         self.values: dict[str, Operand] = {}
@@ -151,7 +153,12 @@ class ProgramBuilder:
             return mb.cast(x=var, dtype="bool")
         if not self.types.is_float(var.dtype):
             return var
-        entered = self._as_compute(var)
+        if plan.name in self.half.inputs and var.dtype == self.types.fp32:
+            # the mask's minimum of float32 must not be fed as minus infinity: a row of it has no softmax
+            held = mb.clip(x=var, alpha=np.float32(-FP16_MAX), beta=np.float32(FP16_MAX))
+            entered = self._as_compute(held)
+        else:
+            entered = self._as_compute(var)
         if entered is not var and plan.factor is None and plan.offset is None:
             self._unrounded[id(entered)] = var
         if plan.factor is not None:
@@ -223,16 +230,27 @@ class ProgramBuilder:
                 # what is kept in float32 reads an input as it is fed, not as float16 took it
                 raw = [self._unrounded.get(id(o), o) if wide else o for o in raw]
                 raw = [self._as_compute(o) if self._is_float(o) else o for o in raw]
+            if context.dtype == np.float16 and node.op_type in RAISED_IN:
+                raw = context.raw = [raised(o) if isinstance(o, np.ndarray) else o for o in raw]
             operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
+            context.masked = context.dtype == np.float16 and (node.outputs[0].name or "") in self.half.softmax
             made = handler(context, *operands, **{name: _attribute(a) for name, a in node.attributes.items()})
         finally:
             context.dtype = dtype
         results = list(made) if isinstance(made, tuple | list) else [made]
+        if dtype == np.float16 and (node.outputs[0].name or "") in self.half.bounded:
+            results[0] = self._bounded(results[0])
         outputs = [v.name or "" for v in node.outputs]
         inherited = [o for o in operands if o is not None and not isinstance(o, np.ndarray)]
         fresh = [r if not any(r is o for o in inherited) else None for r in results]
         self._name(fresh, outputs, outputs)
         return results
+
+    def _bounded(self, value: Any) -> Any:
+        """A sum of a mask's minima, held within float16 as its ONNX value is held within float32."""
+        if isinstance(value, np.ndarray) or value.dtype != self.types.fp16:
+            return value
+        return self.context.mb.clip(x=value, alpha=np.float16(-FP16_MAX), beta=np.float16(FP16_MAX))
 
     def _is_float(self, operand: Operand) -> bool:
         return operand is not None and not isinstance(operand, np.ndarray) and bool(self.types.is_float(operand.dtype))

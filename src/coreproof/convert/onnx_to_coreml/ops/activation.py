@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, Result, lowering
 
 
 @lowering("Relu")
@@ -116,18 +116,31 @@ def shrink(ctx: Context, x: Operand, *, bias: float = 0.0, lambd: float = 0.5) -
 
 @lowering("Softmax", since=13)
 def softmax(ctx: Context, x: Operand, *, axis: int = -1) -> Result:
-    return ctx.mb.softmax(x=x, axis=axis)
+    return ctx.mb.softmax(x=_unmasked(ctx, x, axis), axis=axis)
+
+
+def _unmasked(ctx: Context, x: Operand, axis: int) -> Operand:
+    """The scores of a softmax, with something finite in each row where float16's masks added up to minus infinity.
+
+    They are taken relative to the row's largest first, so that what is masked once still outweighs what is masked twice.
+    """
+    if not ctx.masked:
+        return x
+    lowest = ctx.scalar(-FP16_MAX)
+    largest = ctx.mb.maximum(x=ctx.mb.reduce_max(x=x, axes=[axis], keep_dims=True), y=lowest)
+    return ctx.mb.maximum(x=ctx.mb.sub(x=x, y=largest), y=lowest)
 
 
 @lowering("Softmax")
 def softmax_flattening(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
     """Until opset 12 all dimensions from ``axis`` on count as one."""
-    return over_flattened(ctx, x, axis, lambda flat, over: ctx.mb.softmax(x=flat, axis=over))
+    return over_flattened(ctx, x, axis, lambda flat, over: softmax(ctx, flat, axis=over))
 
 
 @lowering("LogSoftmax", since=13)
 def log_softmax(ctx: Context, x: Operand, *, axis: int = -1) -> Result:
     """x - max - log(sum(exp(x - max))), which float16 survives."""
+    x = _unmasked(ctx, x, axis)
     shifted = ctx.mb.sub(x=x, y=ctx.mb.reduce_max(x=x, axes=[axis], keep_dims=True))
     return ctx.mb.sub(x=shifted, y=ctx.mb.reduce_log_sum_exp(x=shifted, axes=[axis], keep_dims=True))
 

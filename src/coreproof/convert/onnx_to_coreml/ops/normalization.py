@@ -26,15 +26,23 @@ def batch_normalization(
     if training_mode:
         raise ctx.refuse("training_mode 1", "the stored statistics (evaluation mode)", "export the model in eval()")
     known = [ctx.constant(v, n) for v, n in ((scale, "scale"), (bias, "B"), (mean, "mean"), (variance, "var"))]
-    if ctx.rank(x) in (3, 4, 5):
+    stored = [r if isinstance(r, np.ndarray) else k for r, k in zip(ctx.raw[1:5], known, strict=True)]
+    if ctx.rank(x) in (3, 4, 5) and _is_held(ctx, stored[3], epsilon):
         return ctx.mb.batch_norm(
             x=x, gamma=known[0], beta=known[1], mean=known[2], variance=known[3], epsilon=ctx.epsilon(epsilon)
         )
-    wide = [v.astype(np.float64) for v in known]
+    wide = [v.astype(np.float64) for v in stored]
     factor = wide[0] / np.sqrt(wide[3] + epsilon)
     shape = [1, -1, *[1] * (ctx.rank(x) - 2)]
     scaled = ctx.mb.mul(x=x, y=ctx.floats(factor.reshape(shape)))
     return ctx.mb.add(x=scaled, y=ctx.floats((wide[1] - wide[2] * factor).reshape(shape)))
+
+
+def _is_held(ctx: Context, variance: np.ndarray, epsilon: float) -> bool:
+    """Whether the compute dtype holds the variances and the epsilon well enough for their root: not so where they vanish."""
+    exact = variance.astype(np.float64) + epsilon
+    held = ctx.floats(variance).astype(np.float64) + float(ctx.epsilon(epsilon))
+    return bool((np.abs(held - exact) <= 4 * np.finfo(ctx.dtype).eps * exact).all())
 
 
 @lowering("InstanceNormalization")
@@ -52,7 +60,7 @@ def normalize(ctx: Context, x: Operand, axes: list[int], epsilon: float) -> Oper
     """(x - mean) / sqrt(variance + epsilon) over ``axes``."""
     centred = ctx.mb.sub(x=x, y=ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True))
     variance = ctx.mb.reduce_mean(x=ctx.mb.square(x=centred), axes=axes, keep_dims=True)
-    return ctx.mb.real_div(x=centred, y=ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.scalar(epsilon))))
+    return ctx.mb.real_div(x=centred, y=ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon))))
 
 
 @lowering("LayerNormalization")
@@ -89,7 +97,7 @@ def _with_statistics(ctx: Context, x: Operand, scale: Operand, b: Operand, axes:
     mean = ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True)
     centred = ctx.mb.sub(x=x, y=mean)
     variance = ctx.mb.reduce_mean(x=ctx.mb.square(x=centred), axes=axes, keep_dims=True)
-    deviation = ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.scalar(epsilon)))
+    deviation = ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon)))
     inverse = ctx.mb.real_div(x=ctx.scalar(1.0), y=deviation)
     scaled = ctx.mb.mul(x=ctx.mb.mul(x=centred, y=inverse), y=scale)
     return scaled if b is None else ctx.mb.add(x=scaled, y=b), mean, inverse
@@ -102,7 +110,7 @@ def rms_normalization(
     """x / sqrt(mean(x^2) + epsilon) * scale"""
     axes = list(range(axis % ctx.rank(x), ctx.rank(x)))
     power = ctx.mb.reduce_mean(x=ctx.mb.square(x=x), axes=axes, keep_dims=True)
-    root = ctx.mb.sqrt(x=ctx.mb.add(x=power, y=ctx.scalar(epsilon)))
+    root = ctx.mb.sqrt(x=ctx.mb.add(x=power, y=ctx.epsilon(epsilon)))
     return ctx.mb.mul(x=ctx.mb.real_div(x=x, y=root), y=scale)
 
 
@@ -158,7 +166,7 @@ def lp_normalization(ctx: Context, x: Operand, *, axis: int = -1, p: int = 2) ->
     """x / norm, and 0 where the norm is 0."""
     reduce = ctx.mb.reduce_l1_norm if p == 1 else ctx.mb.reduce_l2_norm
     norm = reduce(x=x, axes=[axis], keep_dims=True)
-    return ctx.mb.real_div(x=x, y=ctx.mb.maximum(x=norm, y=ctx.dtype(np.finfo(ctx.dtype).tiny)))
+    return ctx.mb.real_div(x=x, y=ctx.mb.maximum(x=norm, y=ctx.epsilon(float(np.finfo(np.float32).tiny))))
 
 
 @lowering("MeanVarianceNormalization")

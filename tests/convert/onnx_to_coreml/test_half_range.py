@@ -1,0 +1,155 @@
+"""Float16 programs on zeros, repeated values and masked rows: epsilons still guard, and masks still mask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import coreproof as cp
+from tests.models import onnx_model
+
+HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
+LOW = float(np.finfo(np.float32).min)
+
+
+def both(text: str, feeds: dict[str, Any], **weights: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What ONNX Runtime answers in float32 beside what the float16 program answers, output by output."""
+    model = onnx_model(f"{HEAD} {text}", **weights)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    source = onnxruntime.InferenceSession(model.stored(), options)
+    wanted = source.run(None, feeds)
+    with cp.session(cp.convert(model, "mlprogram", precision="fp16")) as running:
+        made = running.run(feeds)
+    return [(want, made[output.name]) for want, output in zip(wanted, source.get_outputs(), strict=True)]
+
+
+GUARDED = {
+    "normalize": "n = ReduceL2<axes=[1]>(x) m = Clip(n, e) y = Div(x, m)",
+    "norm plus epsilon": "n = ReduceL2<axes=[1]>(x) m = Add(n, e) y = Div(x, m)",
+    "written out": "q = Mul(x, x) s = ReduceSum<keepdims=1>(q, axis) r = Sqrt(s) m = Add(r, e) y = Div(x, m)",
+    "root of a sum": "q = Pow(x, two) s = ReduceSum<keepdims=1>(q, axis) m = Add(s, e) r = Sqrt(m) y = Div(x, r)",
+    "times the inverse": "n = ReduceL2<axes=[1]>(x) m = Add(n, e) r = Reciprocal(m) y = Mul(x, r)",
+    "layer norm by hand": "a = ReduceMean<axes=[1]>(x) c = Sub(x, a) q = Pow(c, two) v = ReduceMean<axes=[1]>(q) m = Add(v, e) "
+    "r = Sqrt(m) y = Div(c, r)",
+    "rms norm by hand": "q = Pow(x, two) v = ReduceMean<axes=[1]>(q) m = Add(v, e) r = Sqrt(m) i = Reciprocal(r) y = Mul(x, i)",
+    "logarithm": "a = Abs(x) m = Add(a, e) y = Log(m)",
+    "logarithm of a clipped one": "a = Abs(x) m = Clip(a, e) y = Log(m)",
+    "logarithm of the largest": "a = Abs(x) m = Max(a, e) y = Log(m)",
+    "power": "a = Abs(x) m = Add(a, e) y = Pow(m, half)",
+    "root": "a = Abs(x) m = Add(a, e) y = Sqrt(m)",
+    "share of a sum": "a = Abs(x) s = ReduceSum<keepdims=1>(a, axis) m = Clip(s, e) y = Div(a, m)",
+    "nothing counted as something": "(float[4,3] x) => (bool[4,3] y) { a = Abs(x) y = Less(a, e) }",
+    "layer norm": "y = LayerNormalization<epsilon=1e-12>(x, ones)",
+    "instance norm": "(float[1,4,3,2,2] x) => (float[1,4,3,2,2] y) { y = InstanceNormalization<epsilon=1e-12>(x, four, four) }",
+}  # fmt: skip
+WEIGHTS = {
+    "two": np.float32(2),
+    "half": np.float32(0.5),
+    "axis": np.array([1]),
+    "ones": np.ones(3, np.float32),
+    "four": np.ones(4, np.float32),
+}
+
+
+def rows_to_rows(body: str) -> str:
+    return body if "=>" in body else f"(float[4,3] x) => (float[4,3] y) {{ {body} }}"
+
+
+@pytest.mark.parametrize("epsilon", [1e-7, 1e-8, 1e-12])
+@pytest.mark.parametrize("pattern", GUARDED)
+def test_an_epsilon_still_guards_in_float16(pattern: str, epsilon: float) -> None:
+    rows = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [1, 0, -2], [0, 0, 3]], np.float32)
+    x = np.broadcast_to(rows[None, :, :, None, None], (1, 4, 3, 2, 2)) if pattern == "instance norm" else rows
+    text = rows_to_rows(GUARDED[pattern])
+    used = {k: v for k, v in {**WEIGHTS, "e": np.float32(epsilon)}.items() if f" {k})" in text or f" {k}," in text}
+    ((want, got),) = both(text, {"x": np.ascontiguousarray(x)}, **used)
+    np.testing.assert_allclose(got, want, rtol=4e-3, atol=1e-6 if pattern == "root" else 1e-3)
+
+
+def test_small_vectors_are_normalized_although_their_squares_vanish() -> None:
+    text = rows_to_rows(GUARDED["written out"])
+    ((want, got),) = both(text, {"x": np.full((4, 3), 1e-4, np.float32)}, axis=np.array([1]), e=np.float32(1e-8))
+    np.testing.assert_allclose(got, want, rtol=4e-3)
+
+
+def test_an_epsilon_that_float16_holds_widens_nothing() -> None:
+    text = rows_to_rows(GUARDED["rms norm by hand"])
+    model = onnx_model(f"{HEAD} {text}", two=np.float32(2), e=np.float32(1e-6))
+    made = cp.convert(model, "mlprogram")
+    inner = {n: v.dtype for n, v in made.graph.values.items() if n in ("q", "v", "m", "r", "i")}
+    assert set(inner.values()) == {"float16"}
+
+
+def test_a_variance_that_float16_makes_zero_is_folded_before() -> None:
+    text = """(float[1,2,3,1] x) => (float[1,2,3,1] y) { y = BatchNormalization<epsilon=1e-12>(x, k, b, m, v) }"""
+    vectors = {"k": [1e-4, 1], "b": [0, 1], "m": [0.5, 0], "v": [1e-9, 1]}
+    ((want, got),) = both(
+        text, {"x": np.ones((1, 2, 3, 1), np.float32)}, **{n: np.array(v, np.float32) for n, v in vectors.items()}
+    )
+    np.testing.assert_allclose(got, want, rtol=4e-3)
+
+
+SCORES = np.array([[0.5, -1, 2, 30], [-20, -25, -30, -31], [1, 2, 3, 4], [-17, 0, 1, 2]], np.float32)
+MASKED = {
+    "filled": "f = Where(m, low, x) y = Softmax(f)",
+    "added": "c = Cast<to=1>(m) p = Mul(c, low) f = Add(x, p) y = Softmax(f)",
+    "one minus": "n = Not(m) c = Cast<to=1>(n) o = Sub(one, c) p = Mul(o, low) f = Add(x, p) y = Softmax(f)",
+    "minus one": "n = Not(m) c = Cast<to=1>(n) o = Sub(c, one) p = Mul(o, high) f = Add(x, p) y = Softmax(f)",
+    "added twice": "c = Cast<to=1>(m) p = Mul(c, low) f = Add(x, p) g = Add(f, p) y = Softmax(g)",
+    "subtracted": "z = Sub(x, x) p = Where(m, high, z) f = Sub(x, p) y = Softmax(f)",
+    "logarithm": "c = Cast<to=1>(m) p = Mul(c, low) f = Add(x, p) l = LogSoftmax(f) y = Exp(l)",
+    "by hand": "c = Cast<to=1>(m) p = Mul(c, low) f = Add(x, p) t = ReduceMax<axes=[1]>(f) d = Sub(f, t) e = Exp(d) "
+    "z = ReduceSum<keepdims=1>(e, axis) y = Div(e, z)",
+    "at an output as well": "(float[4,4] s, bool[4,4] m) => (float[4,4] y, float[4,4] f) "
+    "{ x = MatMul(s, eye) c = Cast<to=1>(m) p = Mul(c, low) f = Add(x, p) y = Softmax(f) }",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("low", [-1e9, -1e30])
+@pytest.mark.parametrize("pattern", MASKED)
+def test_a_masks_minimum_still_masks_in_float16(pattern: str, low: float) -> None:
+    mask = np.array([[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1]], bool)
+    body = MASKED[pattern]
+    text = body if "=>" in body else f"(float[4,4] s, bool[4,4] m) => (float[4,4] y) {{ x = MatMul(s, eye) {body} }}"
+    used = {"low": low, "high": -low, "one": 1.0}
+    weights: dict[str, Any] = {k: np.float32(v) for k, v in used.items() if f"{k})" in text or f"{k}," in text}
+    if "axis" in text:
+        weights["axis"] = np.array([1])
+    (want, got), *others = both(text, {"s": SCORES, "m": mask}, eye=np.eye(4, dtype=np.float32), **weights)
+    np.testing.assert_allclose(got, want, atol=4e-3)
+    for wide, half in others:
+        np.testing.assert_allclose(half, wide.clip(-65504, 65504), rtol=1e-3)
+
+
+def test_what_is_masked_once_outweighs_what_is_masked_twice() -> None:
+    text = """(float[2,4] x, float[2,4] a, float[2,4] b) => (float[2,4] y)
+    { p = Mul(a, low) q = Mul(b, low) f = Add(x, p) g = Add(f, q) y = Softmax(g) }"""
+    x = np.array([[0.5, -1, 2, 3], [1, 2, 3, 4]], np.float32)
+    a, b = np.float32([[1, 1, 1, 1], [1, 1, 1, 1]]), np.float32([[0, 1, 1, 0], [1, 1, 1, 1]])
+    ((want, got),) = both(text, {"x": x, "a": a, "b": b}, low=np.float32(LOW / 2))
+    np.testing.assert_allclose(got, want, atol=1e-3)
+
+
+@pytest.mark.parametrize("low", [-1e9, LOW])
+@pytest.mark.parametrize("scores", [[0.5, -1, 2, 3], [-20, -25, -30, -31]])
+def test_a_mask_that_is_fed_still_masks(low: float, scores: list[float]) -> None:
+    text = "(float[1,2,4] x, float[1,1,4] m) => (float[1,2,4] y) { f = Add(x, m) y = Softmax(f) }"
+    x = np.array([[scores, [1, 2, 3, 4]]], np.float32)
+    for mask in ([0, low, low, 0], [low] * 4):
+        ((want, got),) = both(text, {"x": x, "m": np.array([[mask]], np.float32)})
+        np.testing.assert_allclose(got, want, atol=3e-3)
+
+
+@pytest.mark.parametrize("operator", ["Where", "Add", "Min", "Max"])
+def test_a_minimum_at_an_output_is_float16s_own(operator: str) -> None:
+    made = {"Where": "y = Where(m, low, x)", "Add": "c = Cast<to=1>(m) p = Mul(c, low) y = Add(x, p)",
+            "Min": "y = Min(x, low)", "Max": "y = Max(x, low)"}[operator]  # fmt: skip
+    text = f"(float[1,4] x, bool[1,4] m) => (float[1,4] y, bool[1,4] n) {{ {made} n = Not(m) }}"
+    feeds = {"x": np.array([[-100, 5, 100, 0]], np.float32), "m": np.array([[1, 1, 0, 0]], bool)}
+    (want, got), _ = both(text, feeds, low=np.float32(LOW))
+    np.testing.assert_allclose(got, want.clip(-65504, 65504), rtol=1e-3)
+    assert np.isfinite(got).all()
