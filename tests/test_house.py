@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -167,3 +168,19 @@ with contextlib.suppress(SystemExit):
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (PACKAGE / "py.typed").is_file()
+
+
+def test_every_verb_prints_through_the_one_way_that_escapes_names() -> None:
+    ways = {"say.py", "terminal.py", "streams.py", "fault.py"}
+    printing = re.compile(
+        r"\b(typer|click)\.(secho|echo)\(|(?<![\w.])print\(|\bRichConsole\(|(?<![\w.])Console\(|sys\.std(out|err)\.write"
+    )
+    found = {
+        f"{relative(path)}: {match[0]}"
+        for path in FILES
+        if room_of(name_of(path)) == "cli" and path.name not in ways
+        for match in printing.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert found <= {"cli/main.py: sys.stderr.write"}, (
+        "the screen of a fault; all else goes through cli/say.py and cli/terminal.py"
+    )

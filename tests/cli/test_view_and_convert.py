@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
@@ -14,7 +13,7 @@ from urllib.request import ProxyHandler, build_opener
 import onnx
 import pytest
 
-from coreproof.cli.netron_at import serve_at
+from coreproof.cli import view
 from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
 from tests.cli.conftest import Ran
@@ -30,9 +29,9 @@ def net(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the browser would have got from each address that was opened: the page, then the model file."""
-    netron = pytest.importorskip("netron", reason="Netron is not installed")
+    pytest.importorskip("netron", reason="Netron is not installed")
     bodies: list[str] = []
 
     def look(address: str) -> bool:
@@ -50,9 +49,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return True
 
     monkeypatch.setattr("webbrowser.open", look)
-    monkeypatch.setattr(netron, "wait", netron.stop)
-    yield bodies
-    netron.stop()
+    monkeypatch.setattr(view, "wait", lambda: None)
+    return bodies
 
 
 def test_view_serves_the_file_inside_a_package_and_reaches_nothing_else(
@@ -105,25 +103,11 @@ def test_view_says_which_ports_there_are(coreproof: Run, net: Path) -> None:
     assert "65535" in ran.err
 
 
-@pytest.mark.parametrize(("asked", "answer"), [("/", b"502"), ("@127.0.0.1:1/", b"400")])
-def test_nothing_but_netron_is_reached_and_its_end_is_no_crash(
-    asked: str, answer: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        nobody = free.getsockname()[1]
-    host, _, port = serve_at(f"http://localhost:{nobody}", [], "localhost", 0).rpartition("//")[2].partition(":")
-    with socket.create_connection((host, int(port))) as connection:
-        connection.sendall(f"GET {asked} HTTP/1.0\r\n\r\n".encode())
-        assert answer in connection.makefile("rb").read().splitlines()[0]
-    assert capsys.readouterr() == ("", "")
-
-
 @pytest.mark.parametrize("suffix", [".onnx", ".mlmodel", ".mlpackage"])
 def test_view_opens_a_layer_and_what_surrounds_it(
     coreproof: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    netron = pytest.importorskip("netron", reason="Netron is not installed")
+    pytest.importorskip("netron", reason="Netron is not installed")
     whole = residual_net().save(tmp_path / "net.onnx")
     if suffix != ".onnx":
         assert coreproof("convert", whole, tmp_path / f"net{suffix}").code == 0
@@ -132,14 +116,13 @@ def test_view_opens_a_layer_and_what_surrounds_it(
     layer = layers[len(layers) // 2]
     seen: list[list[str]] = []
 
-    def start(file: str | None = None, address: object = None, browse: bool = True) -> tuple[str, int]:
-        path = Path(str(file))
-        package = next((p for p in path.parents if p.suffix == ".mlpackage"), path)
-        seen.append([node.operator for node in load(package).graph.nodes])
-        return "localhost", 8080
+    def files(path: Path) -> tuple[Path, dict[str, Path]]:
+        seen.append([node.operator for node in load(path).graph.nodes])
+        return served(path)
 
-    monkeypatch.setattr(netron, "start", start)
-    monkeypatch.setattr(netron, "wait", lambda: None)
+    served = view.model_files
+    monkeypatch.setattr(view, "model_files", files)
+    monkeypatch.setattr(view, "wait", lambda: None)
     ran = coreproof("view", whole, "--layer", layer.name, "--around", "2", "--no-browse", "--port", "0")
     assert ran.code == 0, ran.err
     assert layer.operator in seen[0]
@@ -157,7 +140,7 @@ def test_view_names_layers_that_are_near(coreproof: Run, tmp_path: Path) -> None
 
 
 def test_view_says_how_to_get_netron(coreproof: Run, net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "netron", None)
+    monkeypatch.setattr(view, "find_spec", lambda name: None)
     ran = coreproof("view", net)
     assert ran.code == 2
     assert "pip install" in ran.err

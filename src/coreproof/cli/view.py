@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import re
+import sys
+import time
 import webbrowser
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from coreproof.cli.say import say
-from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError
+from coreproof.errors import CoreproofError, InputError, MissingDependencyError
+from coreproof.model.paths import inside, regular_file, stored_name
 from coreproof.model.scratch import TemporaryFolder
 
 
@@ -27,37 +32,90 @@ def command(
     browse: Annotated[bool, typer.Option(help="Open the browser.")] = True,
 ) -> None:
     """Open a model in Netron, on this machine; stop with Ctrl-C."""
-    try:
-        import netron
-    except ImportError:
-        raise MissingDependencyError("Netron is not installed", fix="pip install 'coreproof[view]'") from None
-    if not model.exists():
-        raise UnreadableModelError("there is no such model", where=str(model))
+    package = find_spec("netron")
+    if package is None or not package.submodule_search_locations:
+        raise MissingDependencyError("Netron is not installed", fix="pip install 'coreproof[view]'")
+    if not model.is_dir():
+        regular_file(model, what="the model")
     if around is not None and layer is None:
         raise InputError("around which layer?", fix="say --layer NAME as well")
+    from coreproof.cli.netron_at import pages, serve
+
     names = [] if layer is None else _names(model, layer)
     with TemporaryFolder() as scratch:
         shown = model if around is None else _cut(model, names[0], around, Path(scratch))
-        if shown.is_dir():
-            from coreproof.model.coreml import package_spec
-
-            shown = package_spec(shown)  # Netron's server reads a file; it finds the weights beside it
-        logging.getLogger().addHandler(logging.NullHandler())  # or Netron logs an address that is not the one to open
-        host, behind = netron.start(str(shown), ("localhost", 0), browse=False)
+        file, data = model_files(shown)
         try:
-            from coreproof.cli.netron_at import serve_at
-
-            address = serve_at(f"http://{host}:{behind}", names, host, port)
+            server = serve(pages(Path(package.submodule_search_locations[0]), file, data, names), port)
         except OSError as error:
-            netron.stop()
             raise InputError(
                 f"port {port}: {error.strerror}", fix="say another one, or let one be chosen: --port 0"
             ) from None
-        if browse:
-            webbrowser.open(address)
-        what = model.name if layer is None else f"{layer} of {model.name}"
-        say(f"Netron shows {what} at {address}; stop with Ctrl-C")
-        netron.wait()
+        with server:
+            address = f"http://{server.server_address[0]!s}:{server.server_address[1]}"
+            if browse:
+                webbrowser.open(address)
+            what = model.name if layer is None else f"{layer} of {model.name}"
+            say(f"Netron shows {what} at {address}; stop with Ctrl-C")
+            sys.stdout.flush()
+            wait()
+            server.shutdown()
+
+
+def wait() -> None:
+    """Until Ctrl-C, which is how the user says that he has seen enough."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(0.5)
+
+
+def model_files(model: Path) -> tuple[Path, dict[str, Path]]:
+    """The file that Netron reads, and the data files that belong to it, by the names it asks for; nothing else of the folder."""
+    if model.is_dir():
+        from coreproof.model.package import package_spec
+
+        spec = package_spec(model)
+        weights = spec.parent / "weights"
+        names = [f"weights/{file.name}" for file in weights.iterdir()] if weights.is_dir() else []
+        return spec, _inside(spec, model, names)
+    if model.suffix != ".onnx":
+        return model, {}
+    return model, _inside(model, model.parent, _external_names(model))
+
+
+def _inside(model: Path, folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """Those of the files that lie in the folder, by name; what leads out of it is not served."""
+    found: dict[str, Path] = {}
+    for name in names:
+        with suppress(CoreproofError):
+            path = inside(model.parent, name, what="a data file", where=model)
+            if path.is_relative_to(folder.resolve()):
+                found[stored_name(name, what="a data file", where=model)] = regular_file(path)
+    return found
+
+
+def _external_names(model: Path) -> list[str]:
+    """What an ONNX file calls its data files; none where it cannot be read, which Netron will say."""
+    import onnx
+    from google.protobuf.message import DecodeError, Message
+
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(model.read_bytes())
+    except (DecodeError, ValueError):
+        return []
+    found: dict[str, None] = {}
+    waiting: list[Any] = [proto]
+    while waiting:
+        message = waiting.pop()
+        if isinstance(message, onnx.TensorProto):
+            if message.data_location == onnx.TensorProto.EXTERNAL:
+                found.update((entry.value, None) for entry in message.external_data if entry.key == "location")
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                waiting.extend([value] if isinstance(value, Message) else value)
+    return list(found)
 
 
 def _names(model: Path, layer: str) -> list[str]:
