@@ -37,7 +37,7 @@ def test_a_script_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         ("[[edit]]\nlayer = '1'", "holds no edits"),
         ("[[edit", "cannot be read"),
         ("[[edit]]\nverb = 'set'\nvalue = { npz = 'none.npz', key = 'a' }", "array of the script cannot be read"),
-        ("[[edit]]\nverb = 'set'\nvalue = { npz = '../x.npz', key = 'a' }", "must lie beside it"),
+        ("[[edit]]\nverb = 'set'\nvalue = { npz = '../x.npz', key = 'a' }", "arrays: this name is not followed"),
     ],
 )
 def test_a_bad_script_is_said(tmp_path: Path, text: str, message: str) -> None:

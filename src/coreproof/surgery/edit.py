@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coreproof.errors import EditError
+from coreproof.convert.coreml_to_onnx.boundary import FOREIGN
+from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
+from coreproof.surgery.arguments import require_arguments
 from coreproof.surgery.body import Body, open_body
 from coreproof.surgery.problem import Problem
 
@@ -72,6 +74,8 @@ def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True
     import coreproof.surgery.verbs  # noqa: F401 - registers the verbs
     from coreproof.model.load import load
 
+    edits = list(edits)
+    require_arguments(VERBS, [(step.verb, step.arguments) for step in edits])
     whole = load(model)
     body = open_body(whole)
     known = set(_loud(whole)) if check else set()
@@ -133,15 +137,18 @@ def _left_broken(changes: list[Change]) -> EditError:
 
 
 def _apply(body: Body, step: Edit) -> None:
-    function = VERBS.get(step.verb)
-    if function is None:
-        raise EditError(f"there is no verb {step.verb!r}", expected=", ".join(sorted(VERBS)), found=step.verb)
     try:
-        function(body, **step.arguments)
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise EditError(f"{step.verb} does not take these arguments", found=str(error)) from None
+        VERBS[step.verb](body, **step.arguments)
+    except CoreproofError:
+        raise
+    except FOREIGN as error:
+        # a value that no signature describes (an attribute, a weight) is judged by the format's own library
+        said = str(error).strip().splitlines()
+        raise EditError(
+            f"{step.verb} cannot be done with these arguments",
+            found=said[-1] if said else type(error).__name__,
+            fix="give the values that the format's own description of the operator names",
+        ) from error
 
 
 def _short(value: Any) -> str:

@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 
 from coreproof.errors import EditError
+from coreproof.model.arrays import open_archive
 from coreproof.model.atomic import replacing
+from coreproof.model.entries import kind, read_toml
+from coreproof.model.paths import inside
 from coreproof.surgery.edit import VERBS, Edit
 from coreproof.visible import in_toml, visible
+
+VERSION = 1
+"""Of the scripts that are written; one that says none is of the first."""
 
 
 def read_script(path: str | Path) -> list[Edit]:
@@ -24,35 +30,52 @@ def read_script(path: str | Path) -> list[Edit]:
     An argument ``{ npz = "file.npz", key = "name" }`` is an array from a file beside the script. Raises EditError.
     """
     path = Path(path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise EditError("the script of edits cannot be read", where=str(path), found=str(error)) from None
-    tables = document.get("edit")
+
+    def unreadable(found: str) -> EditError:
+        return EditError("the script of edits cannot be read", where=str(path), found=found)
+
+    document = read_toml(path, unreadable)
+    version = document.get("version").optional(lambda e: e.whole(1)) or 1
+    if version > VERSION:
+        raise EditError(
+            "the script is newer than this coreproof",
+            where=str(path),
+            expected=f"version {VERSION} or older",
+            found=f"version {version}",
+            fix="update coreproof",
+        )
+    tables = document.value.get("edit")
     if not isinstance(tables, list) or not all(isinstance(t, dict) and isinstance(t.get("verb"), str) for t in tables):
         raise EditError(
             "the script holds no edits",
             where=str(path),
             expected='[[edit]] tables, each with a verb: verb = "delete"',
-            found=", ".join(document) or "an empty file",
+            found=", ".join(document.value) or "an empty file",
         )
     return [
-        Edit(table["verb"], {key: _read(value, path) for key, value in table.items() if key != "verb"})
+        Edit(
+            table["verb"],
+            {key: _read(table["verb"], key, value, path) for key, value in table.items() if key != "verb"},
+        )
         for table in tables
     ]
 
 
-def _read(value: Any, script: Path) -> Any:
+def _read(verb: str, key: str, value: Any, script: Path) -> Any:
+    """An argument of a script; what it names as a file has to lie beside the script or below."""
+    if verb == "relabel" and key == "labels" and isinstance(value, str):
+        return str(inside(script.parent, value, what="the labels of relabel", where=script, error=EditError))
     if not (isinstance(value, Mapping) and set(value) == {"npz", "key"}):
         return value
-    file = (script.parent / str(value["npz"])).resolve()
-    if not file.is_relative_to(script.parent.resolve()):
-        raise EditError("the script's arrays must lie beside it", where=str(script), found=value["npz"])
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            return stored[str(value["key"])]
-    except (OSError, ValueError, KeyError) as error:
-        raise EditError("an array of the script cannot be read", where=str(file), found=str(error)) from None
+    file = inside(script.parent, value["npz"], what="the script's arrays", where=script, error=EditError)
+    if not isinstance(value["key"], str):
+        raise EditError(f"{verb}: {key}.key is {kind(value['key'])}", where=str(script), expected="a text")
+
+    def unreadable(found: str) -> EditError:
+        return EditError("an array of the script cannot be read", where=str(file), found=found)
+
+    with open_archive(file, unreadable) as stored:
+        return stored.array(f"{value['key']}.npy")
 
 
 def write_script(edits: Sequence[Edit], path: str | Path, comment: str = "") -> Path:
@@ -106,7 +129,10 @@ def parse(line: str) -> Edit:
     """
     import coreproof.surgery.verbs  # noqa: F401 - registers the verbs
 
-    words = shlex.split(line)
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise EditError("the edit cannot be read", found=f"{line} ({error})") from None
     if not words or words[0] not in VERBS:
         raise EditError(
             f"there is no verb {words[0] if words else ''!r}", expected=", ".join(sorted(VERBS)), found=line
@@ -146,5 +172,5 @@ def _literal(text: str) -> Any:
     """A word as a number, truth value or list where it is one, else as text."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # TOMLDecodeError is a ValueError
         return text

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from coreproof.errors import EditError
+from coreproof.model.entries import read_json, read_text
 from coreproof.surgery.body import Body
 from coreproof.surgery.edit import verb
 
@@ -60,15 +60,15 @@ def relabel(body: Body, labels: Sequence[str] | Sequence[int] | str) -> None:
 def read_labels(path: str | Path) -> list[str] | list[int]:
     """The labels of a file: a .json list of texts or whole numbers; any other file holds one a line. Raises EditError."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix != ".json":
-            return [line.strip() for line in text.splitlines() if line.strip()]
-        labels = json.loads(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EditError("the labels cannot be read", where=str(path), found=str(error)) from None
+
+    def unreadable(found: str) -> EditError:
+        return EditError("the labels cannot be read", where=str(path), found=found)
+
+    if path.suffix != ".json":
+        return [line.strip() for line in read_text(path, unreadable).splitlines() if line.strip()]
+    labels = read_json(path, unreadable).value
     if not isinstance(labels, list) or not (
-        all(isinstance(n, str) for n in labels) or all(type(n) is int for n in labels)
+        all(isinstance(n, str) for n in labels) or all(type(n) is int and abs(n) < 2**63 for n in labels)
     ):
         raise EditError("the file is no list of labels", where=str(path), expected='["cat", "dog", ...]')
     return labels
