@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from coreproof.errors import ConversionError
 from coreproof.model.onnx import OnnxModel
-from coreproof.model.torch import TorchModel, import_torch, quiet
+from coreproof.model.torch import TorchModel, depends_on_data, export_error, import_torch, quiet
+from coreproof.model.user_code import causes, said_by, users_line
 
 
 def torch_to_onnx(model: TorchModel, *, fold_batchnorm: bool = True, batch: str | None = None) -> OnnxModel:
@@ -21,7 +22,8 @@ def torch_to_onnx(model: TorchModel, *, fold_batchnorm: bool = True, batch: str 
     the shapes of the example inputs.
 
     Where the current exporter fails, the older tracing one is tried and the returned model's ``notes`` say so.
-    Raises ConversionError when both fail, with the first line of what each said.
+    A model that decides by its data which way it goes is not traced, which would keep one of its ways without a word.
+    Raises ConversionError for such a model, and when both exporters fail, with the user's line and what each said.
     """
     torch = import_torch()
     names = list(model.example_outputs)
@@ -46,8 +48,21 @@ def torch_to_onnx(model: TorchModel, *, fold_batchnorm: bool = True, batch: str 
         model.program = program.exported_program
         notes = model.notes
     except Exception as error:
+        if depends_on_data(error):
+            raise export_error(error, model.name) from error
         exported = _export_by_tracing(model, names, error, batch)
-        notes = (*model.notes, f"the current exporter failed ({_first_line(error)}); exported by tracing instead")
+        notes = (
+            *model.notes,
+            f"the current exporter failed ({said_by(list(causes(error))[-1])}); exported by tracing instead",
+        )
+    if len(exported.graph.outputs) != len(names):
+        raise ConversionError(
+            "the exported model has other outputs than the module",
+            where=model.name,
+            expected=f"{len(names)}: {', '.join(names)}",
+            found=f"{len(exported.graph.outputs)}",
+            fix="return tensors alone, each computed in forward",
+        )
     # inner values keep the traced program's own names; only the outputs get the names a reader expects
     provenance = {v.name: v.name for n in exported.graph for v in n.outputs if v.name}
     for value, name in zip(exported.graph.outputs, names, strict=True):
@@ -108,13 +123,9 @@ def _export_by_tracing(model: TorchModel, names: list[str], first: Exception, ba
     except Exception as second:
         raise ConversionError(
             "PyTorch cannot export this model to ONNX",
-            where=model.name,
-            found=f"torch.onnx.export(dynamo=True): {_first_line(first)}; dynamo=False: {_first_line(second)}",
-            fix="data-dependent shapes (such as non-maximum suppression inside the model) must be taken out first",
+            where=users_line(first) or users_line(second) or model.name,
+            found=f"torch.onnx.export(dynamo=True): {said_by(list(causes(first))[-1])}; dynamo=False: {said_by(second)}",
+            fix="write that line with torch operations that ONNX has, or take this part out of the model first; shapes that "
+            "depend on data (such as non-maximum suppression inside the model) must be taken out too",
         ) from first
     return ir.from_proto(onnx.load_model_from_string(written.getvalue()))
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"

@@ -59,7 +59,7 @@ def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
 
         return load_torchvision(source.removeprefix("torchvision:"), base)
     if ":" in source and not path.exists():
-        from coreproof.model.torch import load_callable
+        from coreproof.model.torch_user import load_callable
 
         return load_callable(source)
     return _load_file(path, trust=trust)
@@ -81,8 +81,8 @@ def _load_file(path: Path, *, trust: bool) -> Model:
         from coreproof.model.torch import load_program
 
         return load_program(path, trust=trust)
-    if suffix in (".pt", ".pth"):
-        from coreproof.model.torch import load_pickle, refuse_pickle
+    if suffix in (".pt", ".pth", ".ts"):
+        from coreproof.model.torch_user import load_pickle, refuse_pickle
 
         if not trust:
             refuse_pickle(path)
@@ -126,7 +126,7 @@ def _from_object(source: Any) -> Model:
     from coreproof.model.feeding import Source
 
     if isinstance(source, Source) or (torch is not None and isinstance(source[0] if pair else source, torch.nn.Module)):
-        from coreproof.model.torch import from_object
+        from coreproof.model.torch_user import from_object
 
         return from_object(source, name=type(source[0] if pair else source).__name__)
     raise UnreadableModelError(

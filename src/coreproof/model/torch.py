@@ -10,18 +10,25 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from coreproof.errors import CoreproofError, InputError, MissingDependencyError, UnreadableModelError, UnsafeModelError
+from coreproof.errors import (
+    ConversionError,
+    CoreproofError,
+    InputError,
+    MissingDependencyError,
+    UnreadableModelError,
+)
 from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
-from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding, Source
+from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.model.graph import Graph, Node, Value
+from coreproof.model.user_code import causes, kind_of, said_by, user_code, users_line
 
 _LARGER_PICTURES = {"inception_v3": (299, 342)}
 
@@ -70,8 +77,18 @@ class TorchModel(Model):
     def example_outputs(self) -> dict[str, Any]:
         """The outputs for ``example_inputs``, by name: "output", "output_0" ..., or the keys of a dictionary."""
         torch = import_torch()
-        with torch.no_grad():
-            return name_outputs(self.module(*self.example_inputs))
+        with (
+            user_code(
+                "the model does not run on its example inputs",
+                where=self.name,
+                expected="inputs that fit forward, each a tensor",
+                given=described(self.example_inputs),
+                fix="correct the example inputs, or the line of the model",
+            ),
+            torch.no_grad(),
+        ):
+            outputs = self.module(*self.example_inputs)
+        return named_tensors(outputs, self.name)
 
     @cached_property
     def signature(self) -> Signature:
@@ -87,10 +104,16 @@ class TorchModel(Model):
     def exported(self) -> Any:
         """The program that taps read from: the exporter's own, or a fresh torch.export of the module."""
         if self.program is None:
-            torch = import_torch()
-            with quiet():
-                self.program = torch.export.export(self.module, self.example_inputs).run_decompositions()
+            self.program = self._trace().run_decompositions()
         return self.program
+
+    def _trace(self) -> Any:
+        torch = import_torch()
+        try:
+            with quiet():
+                return torch.export.export(self.module, self.example_inputs)
+        except Exception as error:  # the exporter runs the user's code and raises what that raises
+            raise export_error(error, self.name) from error
 
     @cached_property
     def graph(self) -> Graph:
@@ -101,7 +124,7 @@ class TorchModel(Model):
         torch = import_torch()
         target = Path(path)
         with replacing(target) as fresh, quiet():
-            torch.export.save(torch.export.export(self.module, self.example_inputs), fresh)
+            torch.export.save(self._trace(), fresh)
         return target
 
 
@@ -115,6 +138,55 @@ def name_outputs(outputs: Any) -> dict[str, Any]:
     else:
         flat = {"output": outputs}
     return {name: tensor for name, tensor in flat.items() if tensor is not None}
+
+
+def named_tensors(outputs: Any, where: str) -> dict[str, Any]:
+    """``name_outputs`` of what a module returned. Raises InputError where that is something else than tensors."""
+    torch = import_torch()
+    named = name_outputs(outputs)
+    wrong = [f"{name} is {kind_of(value)}" for name, value in named.items() if not isinstance(value, torch.Tensor)]
+    if wrong or not named:
+        raise InputError(
+            "the model returns something else than tensors",
+            where=where,
+            expected="a tensor, or a tuple, list or dictionary of tensors",
+            found="; ".join(wrong[:5]) or "nothing",
+            fix="wrap it in a module whose forward returns the tensors alone",
+        )
+    return named
+
+
+def described(tensors: Iterable[Any]) -> str:
+    """``float32[1, 3, 224, 224], int64[2]``."""
+    return ", ".join(f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}" for t in tensors)
+
+
+def export_error(error: BaseException, name: str) -> ConversionError:
+    """What the user's line has that PyTorch's exporter cannot follow, and what to do about it."""
+    line = users_line(error)
+    cause = list(causes(error))[-1]
+    if depends_on_data(error):
+        return ConversionError(
+            "the model decides by its data which way it goes: an exported program has one way",
+            where=line or name,
+            found=said_by(cause),
+            fix="write the if with torch.where or torch.cond, and give sizes that do not hang on values; or take this part out",
+        )
+    return ConversionError(
+        "PyTorch cannot export this model",
+        where=line or name,
+        found=said_by(cause),
+        fix="write that line with torch operations alone, or take this part out",
+    )
+
+
+def depends_on_data(error: BaseException) -> bool:
+    """Whether the exporter stopped because a Python value hangs on what is in a tensor: an if, a size, an index."""
+    return any(
+        type(each).__name__ in ("GuardOnDataDependentSymNode", "DataDependentOutputException")
+        or "data-dependent" in str(each).lower()
+        for each in causes(error)
+    )
 
 
 # sources
@@ -228,71 +300,6 @@ def _load_state_dict(path: Path) -> Any:
         ) from None
 
 
-def load_callable(reference: str) -> TorchModel:
-    """``module.path:callable`` or ``file.py:callable``: gives a module, (module, example_inputs) or a Source."""
-    import_torch()
-    import_torchvision(required=False)
-    module_name, _, attribute = reference.partition(":")
-    try:
-        module = _import_user_module(module_name)
-    except ImportError as error:
-        raise UnreadableModelError(
-            f"cannot import {module_name!r}",
-            where=reference,
-            found=str(error),
-            fix="run coreproof in the folder from which Python can import it, or give the path of a .py file",
-        ) from None
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
-        raise UnreadableModelError(
-            f"{module_name!r} has no callable {attribute!r}",
-            where=reference,
-            found=", ".join(n for n in vars(module) if not n.startswith("_"))[:200],
-        )
-    if hasattr(factory, "forward"):
-        return from_object(factory, name=attribute)
-    with quiet():
-        made = factory()
-    return from_object(made, name=Path(module_name).stem.rsplit(".", 1)[-1] if attribute == "model" else attribute)
-
-
-def _import_user_module(name: str) -> Any:
-    if name.endswith(".py"):
-        path = Path(name)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise ImportError(f"no file {name}")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(path.stem, module)
-        spec.loader.exec_module(module)
-        return module
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    return importlib.import_module(name)
-
-
-def from_object(thing: Any, name: str = "model") -> TorchModel:
-    """A TorchModel from a Source, a (module, example_inputs) pair, or a module that takes [1, 3, 224, 224]."""
-    torch = import_torch()
-    if isinstance(thing, Source):
-        return TorchModel(
-            thing.module, thing.example_inputs, name=name, feeding=thing.feeding, labels=thing.labels, notes=thing.notes
-        )
-    if isinstance(thing, tuple) and len(thing) == 2:
-        module, inputs = thing
-        return TorchModel(module, inputs if isinstance(inputs, tuple) else (inputs,), name=name)
-    first = next((p for p in thing.parameters() if p.ndim >= 2), None)
-    if first is not None and first.ndim == 4 and first.shape[1] == 3:
-        return TorchModel(thing, (torch.randn(1, 3, 224, 224),), name=name, feeding=TORCHVISION_FEEDING)
-    raise InputError(
-        "the inputs of this PyTorch module are not known",
-        where=name,
-        expected="(module, example_inputs), or coreproof.Source(module, example_inputs, ...)",
-        found=type(thing).__name__,
-        fix="return example inputs together with the module",
-    )
-
-
 def load_program(path: Path, *, trust: bool = False) -> TorchModel:
     """A .pt2 program written by torch.export.save; without ``trust`` only if nothing in it has to be executed."""
     from coreproof.model.torch_archive import callable_module, damaged, read_program
@@ -321,24 +328,6 @@ def load_program(path: Path, *, trust: bool = False) -> TorchModel:
             "the program holds no example inputs", where=str(path), fix="export it again with torch.export"
         )
     return TorchModel(module, tuple(arguments), name=path.stem, path=path)
-
-
-def refuse_pickle(path: Path) -> None:
-    """Raises UnsafeModelError: a .pt or .pth file is a pickle, and loading one executes what it says."""
-    raise UnsafeModelError(
-        "a pickled PyTorch model is not loaded: reading it would execute code from the file",
-        where=str(path),
-        expected="a state dict through torchvision:NAME?weights=FILE, a module.path:callable, or a .pt2 program: that is "
-        "checked as it is opened, and refused if it holds pickled objects, compiled code or foreign operators",
-        fix="export it with torch.export.save; or pass --trust if you know who made it",
-    )
-
-
-def load_pickle(path: Path) -> TorchModel:
-    """A whole pickled module, only for a user who trusts the file."""
-    torch = import_torch()
-    import_torchvision(required=False)
-    return from_object(torch.load(path, weights_only=False, map_location="cpu"), name=path.stem)
 
 
 # imports that need care

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import pickletools
 import re
 import struct
@@ -130,7 +131,7 @@ def read_pickled(data: bytes, *, what: str, where: str | Path) -> Any:
         raise
     except DAMAGE as error:
         raise UnreadableModelError(f"{what} are damaged", where=place, found=first_line(error)) from None
-    unknown = sorted(g for g in found if not (g in _PLAIN or _STORAGE.fullmatch(g) or _DTYPE.fullmatch(g)))
+    unknown = sorted(g for g in found if not _harmless(g))
     if unknown:
         raise UnsafeModelError(
             f"{what} are pickled and ask for more than tensors: reading them would execute code from the file",
@@ -148,6 +149,22 @@ def read_pickled(data: bytes, *, what: str, where: str | Path) -> Any:
         if tensor.numel() * tensor.element_size() > stored:
             afford(f"a tensor of {what}", tensor.shape, tensor.element_size(), where=place)
     return read
+
+
+def only_tensors_by_name(archive: zipfile.ZipFile) -> bool:
+    """Whether an archive of torch.save holds a state dict: an (ordered) dictionary of tensors, told without reading it."""
+    pickles = [info for info in archive.infolist() if info.filename.split("/")[-1] == "data.pkl"]
+    if len(pickles) != 1 or pickles[0].file_size > PICKLED or pickles[0].compress_type != zipfile.ZIP_STORED:
+        return False
+    content = archive.read(pickles[0])
+    found = _globals(content)
+    begins = [(opcode.name, argument) for opcode, argument, _ in itertools.islice(pickletools.genops(content), 2)][-1]
+    table = begins[0] == "EMPTY_DICT" or begins == ("GLOBAL", "collections OrderedDict")
+    return table and any(" _rebuild_tensor" in name for name in found) and all(map(_harmless, found))
+
+
+def _harmless(name: str) -> bool:
+    return bool(name in _PLAIN or _STORAGE.fullmatch(name) or _DTYPE.fullmatch(name))
 
 
 def _globals(pickled: bytes) -> set[str]:

@@ -7,8 +7,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from ml_dtypes import bfloat16
+
 from coreproof.errors import RunError
-from coreproof.model.torch import TorchModel, import_torch, name_outputs
+from coreproof.model.torch import TorchModel, described, import_torch, name_outputs
+from coreproof.model.user_code import user_code
 from coreproof.run.session import Session, read_inputs
 
 
@@ -41,7 +45,7 @@ class TorchSession(Session):
 
     def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
         tensors = self._tensors(inputs)
-        with self._running():
+        with self._running(tensors):
             outputs = name_outputs(self.model.module(*tensors))
             tapped = next(self._walk(tensors, [taps])) if taps else {}
         return _arrays({**outputs, **tapped})
@@ -50,22 +54,20 @@ class TorchSession(Session):
         tensors = self._tensors(inputs)
         under_way = self._walk(tensors, groups)
         for at in range(len(groups)):
-            with self._running():
+            with self._running(tensors):
                 outputs = name_outputs(self.model.module(*tensors)) if at == len(groups) - 1 else {}
                 found = [_arrays({**outputs, **next(under_way)})]
             yield found.pop()
 
     def _tensors(self, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
         arrays = read_inputs(self.signature, inputs, self.model.name)
-        return tuple(import_torch().from_numpy(arrays[name].copy()) for name in self.model.input_names)
+        return tuple(_tensor(arrays[name].copy()) for name in self.model.input_names)
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
-        try:
-            with import_torch().inference_mode():
-                yield
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise RunError("PyTorch failed while running the model", where=self.model.name, found=str(error)) from None
+    def _running(self, tensors: tuple[Any, ...]) -> Iterator[None]:
+        said, given = "PyTorch failed while running the model", described(tensors)
+        with user_code(said, where=self.model.name, error=RunError, given=given), import_torch().inference_mode():
+            yield
 
     def _walk(self, tensors: tuple[Any, ...], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
         """Interprets the traced program node by node; what a group asks for leaves as soon as all of it is there."""
@@ -91,7 +93,20 @@ class TorchSession(Session):
 
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.detach().numpy() for name, value in values.items() if hasattr(value, "numpy")}
+    torch = import_torch()
+    held = {name: value.detach() for name, value in values.items() if hasattr(value, "numpy")}
+    return {
+        name: value.view(torch.int16).numpy().view(bfloat16) if value.dtype == torch.bfloat16 else value.numpy()
+        for name, value in held.items()
+    }
+
+
+def _tensor(array: Any) -> Any:
+    """Between PyTorch and NumPy bfloat16 goes as its bits: each knows the other's kinds, and that is none of NumPy's own."""
+    torch = import_torch()
+    if array.dtype == bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _flat_inputs(program: Any, tensors: tuple[Any, ...]) -> list[Any]:

@@ -1,0 +1,164 @@
+"""Running code that a user wrote: what it raises becomes one clear error that shows the user's own line."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+from coreproof.errors import CoreproofError, InputError
+
+_OURS = str(Path(__file__).resolve().parent.parent)
+_PYTHON = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+_ENGINES = ("torch", "torchvision", "onnxscript", "onnx_ir", "onnx", "onnxruntime", "sympy", "numpy")
+"""Packages whose lines are never the user's."""
+
+
+@contextmanager
+def user_code(
+    problem: str,
+    *,
+    where: str,
+    error: type[CoreproofError] = InputError,
+    expected: object = None,
+    given: str = "",
+    fix: str | None = None,
+) -> Iterator[None]:
+    """Runs what a user wrote. What it raises, and its attempt to end the process, becomes ``error`` with the user's line.
+
+    ``where`` names the code where no line of it is known, ``given`` what it was called with. Ctrl-C and our own errors pass.
+    ``os._exit`` is caught too; what ends a process from native code (abort, a signal) cannot be.
+    """
+    try:
+        with _exits_raised():
+            yield
+    except (KeyboardInterrupt, CoreproofError):
+        raise
+    except SystemExit as raised:
+        raise error(
+            f"{problem}: it ended the process",
+            where=users_line(raised) or where,
+            expected=expected,
+            found=f"exit code {raised.code}",
+            fix="take the exit out of what coreproof calls: let it return the model",
+        ) from raised
+    except BaseException as raised:
+        found = said_by(raised) + (f" (given {given})" if given else "")
+        raise error(problem, where=users_line(raised) or where, expected=expected, found=found, fix=fix) from raised
+
+
+_exit = os._exit
+_lock = threading.Lock()
+_within = [0]
+"""How many threads are in a user's code: the last that leaves it puts os._exit back."""
+
+
+@contextmanager
+def _exits_raised() -> Iterator[None]:
+    """os._exit raises SystemExit meanwhile; in a child that was forked it ends the child, as it should."""
+    process = os.getpid()
+
+    def ended(code: int = 0) -> NoReturn:
+        if os.getpid() != process:
+            _exit(code)
+        raise SystemExit(code)
+
+    with _lock:
+        _within[0] += 1
+        if _within[0] == 1:
+            os._exit = ended  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        with _lock:
+            _within[0] -= 1
+            if not _within[0]:
+                os._exit = _exit
+
+
+def said_by(error: BaseException) -> str:
+    """An error's kind and the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def users_line(error: BaseException) -> str | None:
+    """``net.py:12, in forward: x = x.view(3, 5)``: the user's innermost line on the way to ``error`` or to its causes.
+
+    None where there is none, as in a file that holds only data.
+    """
+    chain = list(causes(error))
+    for each in reversed(chain):
+        if (
+            isinstance(each, SyntaxError)
+            and each.filename
+            and each.lineno
+            and not _is_known(each.filename, strict=True)
+        ):
+            return _line(each.filename, each.lineno, None, (each.text or "").strip())
+    for strict in (True, False):  # code of an installed package is the user's only where nothing else is
+        for each in reversed(chain):
+            frames = [f for f in _frames(each.__traceback__) if not _is_known(f[0], strict=strict)]
+            if frames:
+                return _line(*frames[-1])
+    return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it was raised from, outermost first."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+
+
+def _frames(trace: TracebackType | None) -> Iterator[tuple[str, int, str, str]]:
+    for frame, line in traceback.walk_tb(trace):
+        name = frame.f_code.co_filename
+        yield name, line, frame.f_code.co_name, linecache.getline(name, line, frame.f_globals).strip()
+
+
+def _is_known(name: str, *, strict: bool) -> bool:
+    """Whether a file is ours, Python's or an engine's; ``strict``: or of any installed package."""
+    if name.startswith(("<", _OURS + os.sep)):
+        return True
+    parts = Path(name).parts
+    installed = next((i for i, part in enumerate(parts) if part in ("site-packages", "dist-packages")), None)
+    if installed is not None:
+        return strict or (len(parts) > installed + 1 and parts[installed + 1] in _ENGINES)
+    return any(place is not None and name.startswith(place + os.sep) for place in _PYTHON)
+
+
+def _line(name: str, line: int, function: str | None, code: str) -> str:
+    place = Path(name)
+    try:
+        shown = place.resolve().relative_to(Path.cwd())
+    except (OSError, ValueError):
+        shown = place
+    inside = f", in {function}" if function and not function.startswith("<") else ""
+    return f"{shown}:{line}{inside}" + (f": {code}" if code else "")
+
+
+@contextmanager
+def importable_from_here() -> Iterator[None]:
+    """Lets Python import from the current folder, which the installed command does not."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    yield
+
+
+def kind_of(thing: Any) -> str:
+    """How a user would call an object: its type, or what it holds."""
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
+    return "nothing" if thing is None else f"a {type(thing).__module__}.{type(thing).__name__}".replace("builtins.", "")
