@@ -104,14 +104,15 @@ class TorchModel(Model):
     def exported(self) -> Any:
         """The program that taps read from: the exporter's own, or a fresh torch.export of the module."""
         if self.program is None:
-            self.program = self._trace().run_decompositions()
+            self.program = self._traced(decomposed=True)
         return self.program
 
-    def _trace(self) -> Any:
+    def _traced(self, *, decomposed: bool = False) -> Any:
         torch = import_torch()
         try:
             with quiet():
-                return torch.export.export(self.module, self.example_inputs)
+                program = torch.export.export(self.module, self.example_inputs)
+                return program.run_decompositions() if decomposed else program
         except Exception as error:  # the exporter runs the user's code and raises what that raises
             raise export_error(error, self.name) from error
 
@@ -124,7 +125,7 @@ class TorchModel(Model):
         torch = import_torch()
         target = Path(path)
         with replacing(target) as fresh, quiet():
-            torch.export.save(self._trace(), fresh)
+            torch.export.save(self._traced(), fresh)
         return target
 
 
