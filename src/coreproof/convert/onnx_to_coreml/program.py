@@ -13,6 +13,7 @@ from coreproof.convert.onnx_to_coreml import ops
 from coreproof.convert.onnx_to_coreml.constants import SharedConstants
 from coreproof.convert.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.convert.onnx_to_coreml.half_range import RAISED_IN, HalfRange, half_range, raised
+from coreproof.convert.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
 from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, find, mil_array
 from coreproof.convert.onnx_to_coreml.names import Names, separate
 from coreproof.convert.onnx_to_coreml.ranks import limit_rank
@@ -93,6 +94,7 @@ class ProgramBuilder:
         self.provenance: dict[str, str] = {}
         self.values: dict[str, Operand] = {}
         self._left: list[Any] = []
+        self._magnitudes = Magnitudes()
         self._unrounded: dict[int, Any] = {}
         self._named: set[int] = set()
         self.context = Context(SharedConstants(Builder), target, dtype, self.opsets.get("", 1), is_network)
@@ -224,6 +226,8 @@ class ProgramBuilder:
         context, dtype = self.context, self.context.dtype
         wide = dtype == np.float16 and any(v.name in self.keep_fp32 for v in node.outputs)
         context.node, context.raw = node, raw
+        check_constants(node, raw, is_network=context.is_network)
+        self._magnitudes.follow(node, raw)
         context.dtype = np.float32 if wide else dtype
         try:
             if self.keep_fp32:
@@ -275,6 +279,7 @@ class ProgramBuilder:
         value = self.values[name]
         identifier = self.names.of(name)
         if isinstance(value, np.ndarray):
+            check_fits(value, f"output {name!r}")
             value = mb.identity(x=np.atleast_1d(mil_array(value, np.float32)))  # a multi-array has a rank of 1 at least
         onnx_dtype = self.graph_dtype(name)
         wants_half = onnx_dtype == ir.DataType.FLOAT16 and self.context.target >= 16 and not self.context.is_network

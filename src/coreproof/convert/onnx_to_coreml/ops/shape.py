@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from coreproof.convert.onnx_to_coreml.int_range import check_fits
 from coreproof.convert.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering, mil_array
 from coreproof.convert.onnx_to_coreml.ops.dtypes import axis_of, cast, in_floats, is_known, known_elements, name_of
 
@@ -214,7 +215,9 @@ def constant(
 
 @lowering("ConstantOfShape")
 def constant_of_shape(ctx: Context, shape: Operand, *, value: Array | None = None) -> Result:
-    filling = mil_array(np.zeros(1, np.float32) if value is None else np.asarray(value), ctx.dtype).reshape(-1)[0]
+    given = np.zeros(1, np.float32) if value is None else np.asarray(value)
+    check_fits(given, f"node {ctx.node.name!r} (ConstantOfShape), its value")
+    filling = mil_array(given, ctx.dtype).reshape(-1)[0]
     return ctx.mb.fill(shape=shape, value=filling)
 
 

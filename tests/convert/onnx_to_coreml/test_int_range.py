@@ -1,0 +1,85 @@
+"""64-bit integers that Core ML's 32 bits cannot hold are refused by name; those that mean an end, or stay small, are not."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import coreproof as cp
+from coreproof.errors import ConversionError
+from tests.models import onnx_model
+
+HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
+FORMATS: tuple[Literal["mlprogram", "neuralnetwork"], ...] = ("mlprogram", "neuralnetwork")
+BIG = 3_000_000_000
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("(int64[3] x) => (int64[3] y) { y = Mod(x, k) }", {"k": np.array([BIG])}),
+        ("(int64[3] x) => (int64[3] y) { y = Add(x, k) }", {"k": np.array([BIG])}),
+        ("(int64[3] x) => (int64[3] y) { y = Gather(k, x) }", {"k": np.array([1, -BIG, 2])}),
+        ("(int64[3] x, bool[3] m) => (int64[3] y) { y = Where(m, x, k) }", {"k": np.array(np.iinfo(np.int64).min)}),
+        ("(int64[3] x) => (bool[3] y) { y = Equal(x, k) }", {"k": np.array([BIG])}),
+        ("(int64[3] x) => (int64[3] y) { y = Max(x, k) }", {"k": np.array([BIG])}),
+        ("(int64[3] x) => (int64[6] y) { y = Concat<axis=0>(x, k) }", {"k": np.array([BIG, 1, 2])}),
+        ("(uint32[3] x) => (uint32[3] y) { y = Sub(x, k) }", {"k": np.array([BIG], np.uint32)}),
+        ("(float[3] x) => (float[3] y, int64[1] z) { y = Relu(x) z = Identity(k) }", {"k": np.array([BIG])}),
+    ],
+)  # fmt: skip
+def test_a_constant_beyond_32_bits_is_refused_by_name(to: Any, text: str, weights: dict[str, Any]) -> None:
+    with pytest.raises(ConversionError, match=r"cannot hold the integer -?(3000000000|9223372036854775808)") as caught:
+        cp.convert(onnx_model(f"{HEAD} {text}", **weights), to)
+    assert "'k'" in str(caught.value) or "output 'z'" in str(caught.value)
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(int64[3] x) => (int64[3] y) { y = Mul(x, x) }",
+        "(int64[3] x) => (int64[3] y) { a = Add(x, k) y = Mul(a, a) }",
+        "(int64[3] x) => (float[3] y) { p = Mul(x, k) y = Cast<to=1>(p) }",
+        "(int64[3] x, int64[3] z) => (int64[3] y) { y = Mul(x, z) }",
+        "(int64[3] x) => (int64 y) { y = ReduceProd<keepdims=0>(x) }",
+    ],
+)
+def test_a_product_that_32_bits_may_not_hold_is_refused_by_name(to: Any, text: str) -> None:
+    weights = {"k": np.array([1000])} if "k)" in text else {}
+    with pytest.raises(ConversionError, match="64-bit integers may not fit the 32 bits"):
+        cp.convert(onnx_model(f"{HEAD} {text}", **weights), to)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "feeds"),
+    [
+        ("(float[6] x) => (float[4] y) { y = Slice(x, s, e) }",
+         {"s": np.array([2]), "e": np.array([np.iinfo(np.int64).max])}, {"x": np.arange(6, dtype=np.float32)}),
+        ("(float[6] x) => (float[6] y) { y = Slice(x, s, e, a, d) }",
+         {"s": np.array([-1]), "e": np.array([np.iinfo(np.int64).min]), "a": np.array([0]), "d": np.array([-1])},
+         {"x": np.arange(6, dtype=np.float32)}),
+        ("(int64[3] x) => (int64[3] y) { y = Min(x, k) }", {"k": np.array([BIG])}, {"x": np.array([1, -5, 7])}),
+        ("(int64[3] x) => (int64[3] y) { y = Clip(x, l, h) }",
+         {"l": np.array(-BIG), "h": np.array(BIG)}, {"x": np.array([1, -5, 7])}),
+        ("(int64[3] x, float[3] f) => (int64[3] y) { c = Less(f, z) m = Cast<to=7>(c) y = Mul(x, m) }",
+         {"z": np.float32(0)}, {"x": np.array([70_000, -5, 7]), "f": np.array([-1, 1, -1], np.float32)}),
+        ("(int64[3] x) => (int64[3] y) { m = Mod(x, k) y = Mul(m, m) }", {"k": np.array([100])}, {"x": np.array([1, 250, 99])}),
+        ("(int64[2] x, int64[2] z) => (float[2,2] y) { p = Mul(x, z) y = Gather(t, p) }",
+         {"t": np.eye(5, 2, dtype=np.float32)}, {"x": np.array([1, 2]), "z": np.array([0, 2])}),
+        ("(float[2,3] x) => (float[6] y) { s = Shape(x) p = ReduceProd<keepdims=1>(s) y = Reshape(x, p) }",
+         {}, {"x": np.ones((2, 3), np.float32)}),
+        ("(float[3] x) => (float[3] y) { c = Cast<to=1>(k) y = Add(x, c) }", {"k": np.array([BIG])},
+         {"x": np.ones(3, np.float32)}),
+    ],
+)  # fmt: skip
+def test_what_fits_or_means_an_end_is_converted(text: str, weights: dict[str, Any], feeds: dict[str, Any]) -> None:
+    model = onnx_model(f"{HEAD} {text}", **weights)
+    (want,) = onnxruntime.InferenceSession(model.stored()).run(None, feeds)
+    with cp.session(cp.convert(model, "mlprogram", precision="fp32")) as running:
+        (got,) = running.run(feeds).values()
+    np.testing.assert_array_equal(got, want)
