@@ -17,7 +17,7 @@ from coreproof.cli import view
 from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
 from tests.cli.conftest import Ran
-from tests.models import conv_relu_onnx
+from tests.models import conv_relu_onnx, onnx_model
 from tests.verify.nets import residual_net
 
 Run = Callable[..., Ran]
@@ -216,3 +216,28 @@ def test_convert_makes_a_picture_of_the_input(coreproof: Run, net: Path, tmp_pat
     ran = coreproof("convert", net, tmp_path / "net.mlpackage", "--image", "--mean", "1,2,3", "--colour", "BGR")
     assert ran.code == 0, ran.err
     assert "x: BGR image 8x8" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("shape", "shown"),
+    [("2x3x8x8", "2x3x8x8"), ("1..4x3x8x8", "1..4x3x8x8"), ("1x3x8x8|4x3x8x8", "1x3x8x8 or 4x3x8x8")],
+)
+def test_convert_takes_shapes_by_input(coreproof: Run, net: Path, tmp_path: Path, shape: str, shown: str) -> None:
+    ran = coreproof("convert", net, tmp_path / "net.mlpackage", "--shape", f"x={shape}")
+    assert ran.code == 0, ran.out + ran.err
+    assert f"input   x: float32[{shown}]" in (ran.out + ran.err)
+
+
+def test_a_batch_beside_another_free_dimension_asks_for_the_whole_shape(coreproof: Run, tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["": 17]> net (float[n,length] x) => (float[n,length] y) { y = Relu(x) }'
+    path = onnx_model(text).save(tmp_path / "net.onnx")
+    ran = coreproof("convert", path, tmp_path / "net.mlpackage", "--batch", "1")
+    assert ran.code == 2
+    assert "other free dimensions than the batch: length" in (ran.out + ran.err)
+    assert "--shape x=" in (ran.out + ran.err)
+    ran = coreproof("convert", path, tmp_path / "net.mlpackage", "--shape", "x=1..4x1..16")
+    assert ran.code == 0, ran.out + ran.err
+    assert "input   x: float32[1..4x1..16]" in (ran.out + ran.err)
+    ran = coreproof("convert", path, tmp_path / "net.mlpackage", "--shape", "z=1x1")
+    assert ran.code == 2
+    assert "inputs that the model does not have" in (ran.out + ran.err)

@@ -25,6 +25,10 @@ coreproof.patch_coremltools()
 x = np.array([-1.0, 2.0, -3.0, 4.0])
 assert model.predict({"x": x})["y"].tolist() == [0.0, 2.0, 0.0, 4.0]
 assert [r["y"][1] for r in model.predict([{"x": x}, {"x": x * 2}])] == [2.0, 4.0]
+try:
+    model.predict({"x": np.zeros(5)})
+except RuntimeError as error:
+    print(error)
 print("predicted")
 """
 
@@ -33,6 +37,7 @@ print("predicted")
 def test_predict_answers_without_core_ml() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.stdout.endswith("predicted\n"), done.stderr[-2000:]
+    assert "input 'x' has the wrong shape" in done.stdout
 
 
 FUNCTIONS = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
 from coreproof.cli.say import say
+from coreproof.convert.shapes import read_shapes
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 
@@ -39,6 +40,12 @@ def command(
     ] = False,
     labels: Annotated[Path | None, typer.Option(help="Make a classifier with these labels, one a line.")] = None,
     batch: Annotated[str | None, typer.Option(help="Batch sizes: 4, a range 1-16, or a list 1,4,16.")] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape", help="Shapes of an input, again for others: x=1x3x224..1024x224..1024, ids=1x64|1x128."
+        ),
+    ] = None,
     feeding: FeedingOptions = AS_CARRIED,
     trust: Trust = False,
 ) -> None:
@@ -63,13 +70,17 @@ def command(
             arguments["images"] = {picture.name: image_input(_coloured(feeding, picture).of(loaded))}
         elif feeding.said:
             raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
+        asked = read_shapes(shape or ())
+        left = {name: f for name, f in inputs.items() if name not in asked}
         if batch is not None:
-            arguments["shapes"] = {name: _with_batch(f, batch) for name, f in inputs.items()}
-        elif any(f not in loaded.signature.inputs for f in inputs.values()):
-            arguments["shapes"] = {name: _with_batch(f, "1") for name, f in inputs.items() if f.shape}
-    elif labels is not None or image or batch is not None or feeding.said:
+            asked |= {name: _with_batch(f, batch) for name, f in left.items()}
+        elif any(f not in loaded.signature.inputs for f in left.values()):
+            asked |= {name: _with_batch(f, "1") for name, f in left.items() if f.shape}
+        if asked:
+            arguments["shapes"] = asked
+    elif labels is not None or image or batch is not None or shape or feeding.said:
         raise InputError(
-            "--labels, --image, --batch and what is said of pictures are for Core ML", found=f"--to {kind}"
+            "--labels, --image, --batch, --shape and what is said of pictures are for Core ML", found=f"--to {kind}"
         )
     converted = convert(loaded, kind, **arguments)
     converted.save(out)
@@ -158,17 +169,19 @@ def _picture_input(model: Any) -> Feature:
     return fitting[0]
 
 
-def _with_batch(feature: Any, batch: str) -> list[Any]:
-    """The feature's shape with its first dimension freed: a number, (low, high), or several shapes."""
-    if feature.shape is None or not feature.shape:
+def _with_batch(feature: Feature, batch: str) -> str:
+    """The feature's shape with its first dimension as it was said (4, 1-16, or 1,4,16), as ``--shape`` has it."""
+    if not feature.shape:
         raise InputError("--batch needs inputs of known rank", found=str(feature))
-    rest = list(feature.shape[1:])
-    try:
-        if "," in batch:
-            return [[int(n), *rest] for n in batch.split(",")]
-        if "-" in batch:
-            low, high = batch.split("-", 1)
-            return [(int(low), int(high) if high else math.inf), *rest]
-        return [int(batch), *rest]
-    except ValueError:
-        raise InputError("--batch takes 4, 1-16 or 1,4,16", found=batch) from None
+    free = [str(d or "?") for d in feature.shape[1:] if not isinstance(d, int) or d < 1]
+    if free:
+        raise InputError(
+            f"input {feature.name!r} has other free dimensions than the batch: {', '.join(free)}",
+            found=str(feature),
+            fix=f"say all of its shape: --shape {feature.name}={'x'.join(['1..4', *['1..64'] * (len(feature.shape) - 1)])}",
+        )
+    rest = "".join(f"x{d}" for d in feature.shape[1:])
+    parts = batch.split(",") if "," in batch else [batch]
+    if not all(re.fullmatch(r"[1-9]\d*(-([1-9]\d*)?)?", part.strip()) for part in parts):
+        raise InputError("--batch takes 4, 1-16 or 1,4,16", found=batch)
+    return "|".join(part.strip().replace("-", "..") + rest for part in parts)

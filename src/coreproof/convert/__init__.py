@@ -33,7 +33,9 @@ def convert(
     "float16" and "float32" are other names of the two.
     ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
     ``keep_fp32`` names ONNX values whose operators stay in float32 in a float16 program, as ``verify MODEL --half`` finds them.
-    ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> shape with ranges or a list of shapes.
+    ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> a shape with ranges beside an int,
+    [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
+    [(1, 64), (1, 128)].
 
     Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once) and
     ConversionError.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from coreproof.errors import InputError, RunError
 from coreproof.run.session import Session
 
 
@@ -28,8 +29,12 @@ def patch_coremltools() -> None:
             from coreproof.run.session import session
 
             sessions[self] = session(self)
-        if isinstance(data, list):
-            return [sessions[self].run(item) for item in data]
-        return sessions[self].run(data)
+        try:
+            if isinstance(data, list):
+                return [sessions[self].run(item) for item in data]
+            return sessions[self].run(data)
+        except InputError as error:
+            # what Core ML refuses reaches a script as a RuntimeError
+            raise RunError(error.problem, where=error.where, expected=error.expected, found=error.found) from error
 
     coremltools.models.MLModel.predict = predict

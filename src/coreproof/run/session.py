@@ -16,7 +16,7 @@ from PIL import Image
 from coreproof.errors import InputError, RunError
 from coreproof.model.arguments import one_of
 from coreproof.model.base import Model
-from coreproof.model.features import Feature, Signature
+from coreproof.model.features import Feature, Shape, Signature
 from coreproof.run.images import feature_pixels
 
 Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml"]
@@ -172,11 +172,16 @@ def read_input(feature: Feature, value: Any, where: str) -> npt.NDArray[Any]:
         if isinstance(value, Image.Image):
             return feature_pixels(value, feature.image)
         array = np.asarray(value, dtype=np.float32)
-        return array[None] if array.ndim == 3 else array
+        array = array[None] if array.ndim == 3 else array
+        if feature.ranges or len(feature.enumerated) > 1:
+            _check_flexible(feature, array.shape[-2:], (feature.image.height, feature.image.width), where)
+        return array
     array = np.asarray(value)
     if feature.dtype is not None and feature.dtype != "str" and array.dtype != feature.dtype:
         array = array.astype(feature.dtype)
-    if feature.shape is not None and not feature.ranges and not feature.enumerated:
+    if feature.ranges or feature.enumerated:
+        _check_flexible(feature, array.shape, feature.shape, where)
+    elif feature.shape is not None:
         fits = len(array.shape) == len(feature.shape) and all(
             not isinstance(want, int) or want == have for want, have in zip(feature.shape, array.shape, strict=True)
         )
@@ -188,3 +193,30 @@ def read_input(feature: Feature, value: Any, where: str) -> npt.NDArray[Any]:
                 found=f"{array.dtype}[{'x'.join(map(str, array.shape))}]",
             )
     return array
+
+
+def _check_flexible(feature: Feature, shape: tuple[int, ...], default: Shape | None, where: str) -> None:
+    """Raises InputError, in Core ML's words, for a shape that is neither the default nor among what the model declares."""
+    if shape == default:
+        return
+    if feature.ranges:
+        if len(shape) != len(feature.ranges):
+            said = f"MultiArray Shape ({_crossed(shape)}) does not have {len(feature.ranges)} dimensions"
+        else:
+            outside = [
+                f"Size ({length}) of dimension ({axis}) is not in allowed range ({allowed.low}..{allowed.high or ''})"
+                for axis, (length, allowed) in enumerate(zip(shape, feature.ranges, strict=True))
+                if length < allowed.low or (allowed.high is not None and length > allowed.high)
+            ]
+            if not outside:
+                return
+            said = "; ".join(outside)
+    elif shape in feature.enumerated:
+        return
+    else:
+        said = f"MultiArray Shape ({_crossed(shape)}) was not in enumerated set of allowed shapes"
+    raise InputError(f"input {feature.name!r}: {said}", where=where, expected=str(feature), found=_crossed(shape))
+
+
+def _crossed(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -19,6 +19,7 @@ from coreproof.convert.onnx_to_coreml.features import (
     ios_version,
 )
 from coreproof.convert.onnx_to_coreml.prepare import prepare
+from coreproof.convert.shapes import check_names
 from coreproof.errors import ConversionError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.coreml import CoreMLModel
@@ -62,9 +63,9 @@ def onnx_to_coreml(
     planned: dict[str, FlexibleShape] = {}
     plans = []
     pictures = dict(images or {})
-    for value in graph.graph.inputs:
-        if value.name in graph.graph.initializers:
-            continue
+    taken = [v for v in graph.graph.inputs if v.name not in graph.graph.initializers]
+    check_names(shapes or {}, [v.name or "" for v in taken])
+    for value in taken:
         name = value.name or ""
         declared = value_shape(value)
         if declared is None:

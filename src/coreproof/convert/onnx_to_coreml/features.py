@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from coreproof.convert.shapes import read_shape
 from coreproof.errors import ConversionError, InputError
 from coreproof.model.coreml_proto import FeatureTypes_pb2
 from coreproof.model.features import Colour
@@ -85,8 +86,8 @@ class FlexibleShape:
 def flexible_shape(name: str, declared: Sequence[Any], asked: Any) -> tuple[FlexibleShape, list[str]]:
     """The shape that an input gets, and notes on what was decided.
 
-    ``asked`` None takes the ONNX shape, with symbolic first dimensions fixed to 1; else a shape of ints and
-    (low, high) ranges, or a list of shapes. A dimension beyond the first that nobody fixes is an error.
+    ``asked`` None takes the ONNX shape, with symbolic first dimensions fixed to 1; else what ``convert.shapes`` reads.
+    A dimension beyond the first that nobody fixes is an error.
     """
     notes: list[str] = []
     if asked is None:
@@ -102,39 +103,22 @@ def flexible_shape(name: str, declared: Sequence[Any], asked: Any) -> tuple[Flex
                     f"input {name!r} has a free dimension",
                     found=f"[{', '.join('?' if d is None else str(d) for d in declared)}]",
                     expected="a length, a range or a list of shapes for it",
-                    fix=f"convert(..., shapes={{{name!r}: [...]}})",
+                    fix=f"--shape {name}=..., or convert(..., shapes={{{name!r}: [...]}}): 1x64, 1x1..512 or 1x64|1x128",
                 )
         return FlexibleShape(tuple(fixed)), notes
-    options = list(asked)
-    if options and isinstance(options[0], list | tuple) and not _is_range_list(options):
-        shapes = tuple(tuple(int(d) for d in shape) for shape in options)
-        _check_rank(name, declared, shapes[0])
-        if len({len(s) for s in shapes}) != 1:
-            raise ConversionError(f"the shapes of input {name!r} differ in rank", found=str(shapes))
-        return FlexibleShape(shapes[0], enumerated=shapes if len(shapes) > 1 else ()), notes
-    _check_rank(name, declared, options)
-    ranges = tuple(_range(d) for d in options)
-    default = tuple(low for low, _ in ranges)
-    return FlexibleShape(default, ranges=ranges if any(low != high for low, high in ranges) else ()), notes
-
-
-def _is_range_list(options: list[Any]) -> bool:
-    """Whether a list that starts with a pair is a shape with ranges, not a list of shapes."""
-    return any(isinstance(o, int) for o in options) or (isinstance(options[0], tuple) and len(options[0]) == 2)
-
-
-def _range(length: Any) -> tuple[int, int]:
-    if isinstance(length, int):
-        return length, length
-    low, high = length
-    return int(low), -1 if high in (None, -1, float("inf")) else int(high)
-
-
-def _check_rank(name: str, declared: Sequence[Any], asked: Sequence[Any]) -> None:
-    if len(declared) != len(asked):
+    options = read_shape(name, asked)
+    if len(declared) != len(options[0]):
         raise ConversionError(
-            f"the shape asked for input {name!r} has another rank", expected=list(declared), found=asked
+            f"the shape asked for input {name!r} has another rank",
+            expected=f"{len(declared)} lengths, as the model has: {list(declared)}",
+            found=f"{len(options[0])} lengths: {asked}",
+            fix="ranges of every dimension are written as text: ['1..4', '1..16']" if len(options[0]) == 2 else None,
         )
+    default = tuple(low for low, _ in options[0])
+    if len(options) > 1:
+        return FlexibleShape(default, enumerated=tuple(tuple(low for low, _ in shape) for shape in options)), notes
+    ranges = options[0]
+    return FlexibleShape(default, ranges=ranges if any(low != high for low, high in ranges) else ()), notes
 
 
 # the description

@@ -100,7 +100,7 @@ def _shapes(signature: Signature) -> dict[str, Any]:
     for feature in signature.inputs:
         front = [] if feature.image is None else [1, feature.image.channels]
         if feature.ranges:
-            lengths = [r.low if r.low == r.high else (r.low, -1 if r.high is None else r.high) for r in feature.ranges]
+            lengths = [str(r) for r in feature.ranges]
             shapes[feature.name] = [*front, *lengths]
         elif len(feature.enumerated) > 1:
             shapes[feature.name] = [[*front, *option] for option in _default_first(feature)]

@@ -1,0 +1,122 @@
+"""The shapes that are asked for, in one grammar for Python and the command line.
+
+::
+
+    (1, 3, 224, 224)                    one shape                    1x3x224x224
+    [1, 3, (224, 1024), (224, 1024)]    ranges, beside an int        1x3x224..1024x224..1024
+    ["1..4", "1..16"]                   ranges, as text              1..4x1..16
+    [(1, 64), (1, 128)]                 a list of whole shapes       1x64|1x128
+
+A sequence of sequences is always a list of whole shapes. A range without an end ("1..", or (1, None)) is not bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from coreproof.errors import InputError
+
+Range: TypeAlias = tuple[int, int]
+"""The lowest and the highest length; -1 is no bound."""
+
+_GRAMMAR = (
+    "a shape (1, 3, 224, 224), ranges beside an int [1, 3, (224, 1024), 8] or as text ['1..4', '1..16'], "
+    "or a list of whole shapes [(1, 64), (1, 128)]; as text 1x3x224..1024x8 or 1x64|1x128"
+)
+
+
+def read_shape(name: str, asked: Any) -> list[tuple[Range, ...]]:
+    """The shapes asked for input ``name``: one, whose lengths may be ranges, or several fixed ones.
+
+    Raises InputError, with the grammar, for anything else.
+    """
+    if isinstance(asked, str):
+        return _options(name, asked, [_split(shape) for shape in asked.split("|")])
+    if not isinstance(asked, Sequence) and not hasattr(asked, "__iter__"):
+        raise _wrong(name, asked, "it is no shape")
+    listed = list(asked)
+    if not listed:
+        raise _wrong(name, asked, "it is empty")
+    if all(_is_whole(option) for option in listed):
+        return _options(name, asked, [_split(o) if isinstance(o, str) else list(o) for o in listed])
+    return _options(name, asked, [listed])
+
+
+def read_shapes(texts: Sequence[str]) -> dict[str, str]:
+    """``NAME=SHAPE`` as the command line has it. Raises InputError for a text that is not."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, shape = text.rpartition("=")
+        if not equals or not name or not shape:
+            raise InputError("--shape takes NAME=SHAPE", expected="x=1x3x224..1024x224 or ids=1x64|1x128", found=text)
+        if name in found:
+            raise InputError(f"--shape is said twice of input {name!r}", found=f"{found[name]} and {shape}")
+        read_shape(name, shape)
+        found[name] = shape
+    return found
+
+
+def check_names(shapes: Mapping[str, Any], inputs: Sequence[str]) -> None:
+    """Raises InputError for shapes of inputs that the model does not have."""
+    unknown = [name for name in shapes if name not in inputs]
+    if unknown:
+        raise InputError(
+            "shapes are asked for inputs that the model does not have",
+            expected=", ".join(inputs) or "no input",
+            found=", ".join(unknown),
+        )
+
+
+def _is_whole(option: Any) -> bool:
+    """Whether one element is a shape of its own and not a length."""
+    return (isinstance(option, Sequence) and not isinstance(option, str)) or (isinstance(option, str) and "x" in option)
+
+
+def _split(text: str) -> list[Any]:
+    return [part.strip() for part in text.lower().replace("×", "x").split("x")]
+
+
+def _options(name: str, asked: Any, options: list[list[Any]]) -> list[tuple[Range, ...]]:
+    found = [tuple(_length(name, asked, length) for length in option) for option in options]
+    if len({len(shape) for shape in found}) > 1:
+        raise InputError(f"the shapes of input {name!r} differ in rank", found=_told(asked))
+    if len(found) > 1 and any(low != high for shape in found for low, high in shape):
+        raise _wrong(name, asked, "each of several shapes has fixed lengths")
+    return list(dict.fromkeys(found))
+
+
+def _length(name: str, asked: Any, length: Any) -> Range:
+    low: Any
+    high: Any
+    if isinstance(length, str) and ".." in length:
+        low, high = (part.strip() for part in length.split("..", 1))
+    elif isinstance(length, Sequence) and not isinstance(length, str):
+        if len(length) != 2:
+            raise _wrong(name, asked, "a range is (low, high)")
+        low, high = length
+    else:
+        low = high = length
+    if any(isinstance(end, float) and end != math.inf for end in (low, high)):
+        raise _wrong(name, asked, f"{length!r} is no length")
+    try:
+        first = int(low)
+        last = -1 if high in (None, -1, "", math.inf) else int(high)
+    except (TypeError, ValueError):
+        raise _wrong(name, asked, f"{length!r} is no length") from None
+    if first < 1 or (last != -1 and last < first):
+        raise _wrong(
+            name, asked, f"{length!r} is no length of at least 1, or no range that ends where it begins or later"
+        )
+    return first, last
+
+
+def _wrong(name: str, asked: Any, why: str) -> InputError:
+    return InputError(
+        f"the shape asked for input {name!r} cannot be read: {why}", expected=_GRAMMAR, found=_told(asked)
+    )
+
+
+def _told(asked: Any) -> str:
+    return asked if isinstance(asked, str) else repr(asked)

@@ -1,0 +1,60 @@
+"""What a Core ML model declares of its shapes holds here as it holds on the device, in Core ML's own words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.errors import InputError
+from tests.models import onnx_model
+
+TEXT = '<ir_version: 8, opset_import: ["": 17]> net (float[n,c,h,w] x) => (float[n,c,h,w] y) { y = Relu(x) }'
+
+
+def session(asked: Any, to: Any) -> Any:
+    return cp.session(cp.convert(onnx_model(TEXT), to, shapes={"x": asked}))
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize(
+    ("asked", "fed", "said"),
+    [
+        (["3..5", 2, 4, 4], (99, 2, 4, 4), r"Size (99) of dimension (0) is not in allowed range (3..5)"),
+        ([1, 2, (4, 8), (4, 8)], (1, 2, 9, 3),
+         r"Size (9) of dimension (2) is not in allowed range (4..8); Size (3) of dimension (3)"),
+        ([1, 2, "4..", 4], (1, 2, 3, 4), r"Size (3) of dimension (2) is not in allowed range (4..)"),
+        ([(1, 3, 8, 8), (1, 3, 16, 16)], (1, 3, 29, 29),
+         r"MultiArray Shape (1 x 3 x 29 x 29) was not in enumerated set of allowed shapes"),
+        ([1, 2, (4, 8), 4], (2, 4, 4), r"MultiArray Shape (2 x 4 x 4) does not have 4 dimensions"),
+    ],
+)  # fmt: skip
+def test_a_shape_that_is_not_declared_is_refused(to: Any, asked: Any, fed: tuple[int, ...], said: str) -> None:
+    with session(asked, to) as running, pytest.raises(InputError) as caught:
+        running.run({"x": np.zeros(fed, np.float32)})
+    assert said in caught.value.problem
+    assert "'x'" in caught.value.problem
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize(
+    ("asked", "fed"),
+    [
+        (["3..5", 2, 4, 4], [(3, 2, 4, 4), (5, 2, 4, 4)]),
+        ([1, 2, "4..", 4], [(1, 2, 4, 4), (1, 2, 1000, 4)]),
+        ([(1, 3, 8, 8), (1, 3, 16, 16)], [(1, 3, 8, 8), (1, 3, 16, 16)]),
+    ],
+)
+def test_each_declared_shape_runs(to: Any, asked: Any, fed: list[tuple[int, ...]]) -> None:
+    with session(asked, to) as running:
+        for shape in fed:
+            assert running.run({"x": np.ones(shape, np.float32)})["y"].shape == shape
+
+
+def test_the_default_shape_runs_although_the_list_lacks_it() -> None:
+    model: Any = cp.convert(onnx_model(TEXT), "mlprogram", shapes={"x": [(1, 3, 8, 8), (1, 3, 16, 16)]})
+    del model.spec.description.input[0].type.multiArrayType.enumeratedShapes.shapes[0]
+    with cp.session(model.with_spec(model.spec)) as running:
+        assert running.run({"x": np.ones((1, 3, 8, 8), np.float32)})["y"].shape == (1, 3, 8, 8)
