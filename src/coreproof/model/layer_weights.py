@@ -339,11 +339,18 @@ def _onnx_constant(value: ir.Value) -> WeightRef | None:
     if producer.op_type == "Identity":
         return first
     if producer.op_type == "Cast":
-        to = ir.DataType(producer.attributes["to"].as_int())
-        return WeightRef(first.dtype, first.shape, lambda: first.read().astype(to.numpy()))
+        to = producer.attributes.get_int("to", 0)
+        if to in (ir.DataType.UNDEFINED, ir.DataType.STRING) or to not in ir.DataType.__members__.values():
+            return None
+        return WeightRef(first.dtype, first.shape, lambda: first.read().astype(ir.DataType(to).numpy()))
     if len(operands) < 2 or operands[1] is None or producer.attributes.get("block_size"):
         return None
-    axis = producer.attributes["axis"].as_int() if "axis" in producer.attributes else 1
+    axis = producer.attributes.get_int("axis", 1)
+    shapes = [o.shape for o in operands[1:] if o is not None]
+    lengths = {math.prod(shape) for shape in shapes}
+    channels = first.shape[axis] if -len(first.shape) <= axis < len(first.shape) else 1
+    if not lengths <= {1, channels}:
+        return None  # scales that fit no axis: the engine refuses it
     return WeightRef(first.dtype, first.shape, lambda: _dequantised([o for o in operands if o is not None], axis))
 
 

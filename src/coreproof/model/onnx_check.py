@@ -25,6 +25,9 @@ _TOLD = 8
 
 _MOST_OPSET = 10**6
 
+_MOST_DIMENSIONS = 64
+"""What NumPy can hold."""
+
 _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 _FIELD_OF = {
     ir.DataType.FLOAT: "float_data",
@@ -337,6 +340,9 @@ class _Check:
         negative = [d for d in tensor.dims if d < 0]
         if negative:
             self._report(place, "lengths from 0 on", negative[0])
+        if len(tensor.dims) > _MOST_DIMENSIONS:
+            self._report(place, f"at most {_MOST_DIMENSIONS} dimensions", f"{len(tensor.dims)}")
+            return
         if not self._data_type(tensor.data_type, place) or negative:
             return
         if tensor.HasField("segment"):

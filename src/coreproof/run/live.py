@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from coreproof.errors import RunError
-from coreproof.model.onnx_read import in_memory
+from coreproof.model.onnx_read import in_memory, stored_tensors
+from coreproof.run.arena import engine_error, open_within_budget
 from coreproof.run.lowered import Prepared
 from coreproof.run.skeleton import Fed, Skeleton
 
@@ -67,9 +67,7 @@ class LiveGraph:
         declared = {i.name for i in part.graph.input}
         try:
             counts = self._session(part, optimised=False).run(None, {n: a for n, a in arrays.items() if n in declared})
-        except (
-            Exception
-        ):  # onnxruntime's exceptions share no base class; the run itself will say what is wrong, if anything is
+        except Exception:  # onnxruntime's share no base class; the run itself will say what is wrong, if anything is
             return {}
         return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
@@ -85,16 +83,21 @@ class LiveGraph:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_external_initializers(list(shared), list(shared.values()))
         try:
-            return ort.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            return open_within_budget(part.SerializeToString(), options, self._weight_bytes)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RunError("ONNX Runtime refuses the model", where=self.prepared.name, found=text) from None
+            raise engine_error("ONNX Runtime refuses the model", error, self.prepared.name) from error
 
     def close(self) -> None:
         """Lets go of the weights."""
         self._weights.clear()
         self._small.clear()
         self._skeleton = None
+
+    @cached_property
+    def _weight_bytes(self) -> int:
+        """The bytes that the graph and its nodes store, text left out."""
+        tensors = stored_tensors(self.prepared.graph)
+        return sum(t.nbytes for t in tensors if t.dtype != ir.DataType.STRING)
 
     @property
     def skeleton(self) -> Skeleton:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from coreproof.errors import RunError
+from coreproof.run.arena import engine_error
 from coreproof.run.live import LiveGraph
 from coreproof.run.lowered import Prepared
 from coreproof.run.session import Session, read_inputs
@@ -100,9 +101,7 @@ class OnnxRuntimeSession(Session):
         try:
             return dict(zip(names, running.run(names, arrays), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise RunError(
-                "ONNX Runtime failed while running the model", where=self.prepared.name, found=str(error)
-            ) from None
+            raise engine_error("ONNX Runtime failed while running the model", error, self.prepared.name) from error
 
     def _run_stretch(self, stretch: Stretch, arrays: Mapping[str, Any]) -> dict[str, Any]:
         if not stretch.makes:

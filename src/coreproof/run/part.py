@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from coreproof.errors import InputError, RunError
+from coreproof.errors import InputError
 from coreproof.model.base import Model
+from coreproof.run.arena import engine_error
 from coreproof.run.live import LiveGraph, nested_graphs
 from coreproof.run.lowered import Prepared, prepare
 from coreproof.run.onnxruntime import OnnxRuntimeSession
@@ -89,9 +90,7 @@ class Part:
         try:
             values = dict(zip(wanted, self._session[1].run(wanted, arrays), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise RunError(
-                "ONNX Runtime failed while running a part of the model", where=self.name, found=str(error)
-            ) from None
+            raise engine_error("ONNX Runtime failed while running a part of the model", error, self.name) from error
         return {own: self._stored(own, values[name]) for own, name in self._outputs.items()}
 
     def computes(self, name: str) -> bool:

@@ -44,11 +44,19 @@ def profiles(graph: ir.Graph) -> dict[str, Profile]:
     """
     found: dict[str, Profile] = {}
     for node in graph:
-        rule = _RULES.get(node.op_type)
-        profile = rule(node, found) if rule is not None else None
+        profile = _profile(node, found)
         if profile is not None and node.outputs[0].name:
             found[node.outputs[0].name] = profile
     return found
+
+
+def _profile(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    rule = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") and node.outputs else None
+    try:
+        return None if rule is None else rule(node, found)
+    except (IndexError, KeyError, ValueError, TypeError, ZeroDivisionError):
+        # an operand or attribute is missing, or weights do not fit: nothing is known, and the engine says what is wrong
+        return None
 
 
 def _normal(squares: Array, axis: int, power: Array) -> Profile | None:

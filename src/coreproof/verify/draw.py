@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -18,6 +19,9 @@ FREE_LENGTH = 8
 
 WHOLE_NUMBERS = 10
 """Integers are drawn below this, where no table bounds them."""
+
+_MOST_DIMENSIONS = 64
+"""What NumPy can hold."""
 
 _PASSES_INDICES = frozenset(
     (
@@ -72,7 +76,7 @@ def _one_length(mine: tuple[int | None, bool], theirs: tuple[int | None, bool], 
 def _enumerated(a: Feature, b: Feature) -> tuple[int, ...] | None:
     """The smallest enumerated shape that the other side takes too."""
     for one, other in ((a, b), (b, a)):
-        shapes = sorted(one.enumerated, key=lambda s: (int(np.prod(s)), s))
+        shapes = sorted(one.enumerated, key=lambda s: (math.prod(s), s))
         if shapes:
             return next((s for s in shapes if _takes(other, s)), shapes[0])
     return None
@@ -114,6 +118,12 @@ def draw(
     Pictures: smooth waves with some noise, whole numbers 0-255, like photos. Floats: standard normal. Booleans: both.
     Integers: from 0 to ``below`` (default 10).
     """
+    if len(shape) > _MOST_DIMENSIONS:
+        raise InputError(
+            f"input {feature.name!r} has more dimensions than an array can have",
+            expected=f"at most {_MOST_DIMENSIONS}",
+            found=f"{len(shape)}",
+        )
     what = f"a value for input {feature.name!r}, drawn at random,"
     if feature.image is not None:
         _, channels, height, width = shape

@@ -43,10 +43,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.model.budget import afford
 from coreproof.verify.channels import Profile
 from coreproof.verify.figures import Share, errors, excess, figures
 
 Array = npt.NDArray[Any]
+
+_SPARSE_BYTES = 80
+"""Bytes that an element takes while two values are compared that are not finite everywhere: ten doubles."""
 
 UNIT_ROUNDOFF: Mapping[str, float] = {
     "float64": 2.0**-53,
@@ -211,6 +215,7 @@ def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
 def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, share: Share | None = None) -> Judgement:
     known = figures(a.reshape(-1), b.reshape(-1))
     if known is None:
+        afford("comparing a value that is not finite everywhere", a.shape, _SPARSE_BYTES)
         return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, share)
     scale, rms_error = known.scale, known.rms_error
     beyond = excess(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.absolute, share)

@@ -18,15 +18,20 @@ from coreproof.convert.onnx_to_coreml.features import (
     flexible_shape,
     ios_version,
 )
+from coreproof.convert.onnx_to_coreml.lowering import said
 from coreproof.convert.onnx_to_coreml.prepare import prepare
 from coreproof.convert.shapes import check_names
-from coreproof.errors import ConversionError
+from coreproof.errors import ConversionError, CoreproofError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel, value_shape
+from coreproof.model.onnx_shapes import afford_values
 from coreproof.model.scratch import TemporaryFolder
 
 __all__ = ["ImageInput", "onnx_to_coreml"]
+
+_LONGEST = 2**31 - 1
+"""Lengths are int32 in MIL."""
 
 
 def onnx_to_coreml(
@@ -58,7 +63,7 @@ def onnx_to_coreml(
     precision = one_of(precision, PRECISIONS, "precision")
     version = ios_version(target, to)
     is_network = to == "neuralnetwork"
-    graph = prepare(model.ir)
+    graph = _prepared(model)
     notes: list[str] = list(model.notes)
     planned: dict[str, FlexibleShape] = {}
     plans = []
@@ -79,6 +84,13 @@ def onnx_to_coreml(
             )
         planned[name], said = flexible_shape(name, declared, (shapes or {}).get(name))
         notes += said
+        if max(planned[name].default) > _LONGEST:
+            raise ConversionError(
+                f"input {name!r} is longer than a Core ML array can be",
+                where=model.name,
+                expected=f"lengths of at most {_LONGEST}",
+                found=str(list(planned[name].default)),
+            )
         if 0 in planned[name].default:
             raise ConversionError(
                 f"input {name!r} has no elements",
@@ -127,6 +139,20 @@ def onnx_to_coreml(
         keep_alive=scratch,
         provenance=built.provenance,
     )
+
+
+def _prepared(model: OnnxModel) -> ir.Model:
+    """The graph to be lowered. ConversionError where its nodes are not what its operators need."""
+    try:
+        graph = prepare(model.ir)
+    except CoreproofError:
+        raise
+    except Exception as error:  # onnx-ir's passes and the merging of weights, on a file that anybody may have made
+        raise ConversionError(
+            "the graph cannot be made ready to be converted", where=model.name, found=said(error)
+        ) from error
+    afford_values(graph, model.name)
+    return graph
 
 
 def _io_dtype(graph: ir.Model, name: str, version: int, precision: str, is_network: bool, *, is_picture: bool) -> str:

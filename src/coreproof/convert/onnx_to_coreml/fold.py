@@ -11,9 +11,13 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from coreproof.convert.onnx_to_coreml.lowering import Array
+from coreproof.model.budget import afford
+from coreproof.model.onnx_shapes import inferred
 
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 _MOST_ELEMENTS = 1 << 26
+_SHAPES = 1024
+"""Operands of up to this many elements may be shapes, whose values say how large the result is."""
 
 
 def is_foldable(node: ir.Node, operands: Sequence[Any]) -> bool:
@@ -48,12 +52,30 @@ def fold(node: ir.Node, operands: Sequence[Any], opset: int, domains: dict[str, 
         ],
         [onnx.ValueInfoProto(name=o) for o in outputs],
     )
+    model = onnx.helper.make_model(graph, opset_imports=imports)
+    _afford(model, feeds, node)
     try:
-        results = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=imports)).run(None, feeds)
-    except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, AttributeError):
+        results = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:  # the reference implementation, on operands that may be anything: the handler says what is wrong
         return None
     arrays = [np.asarray(r) for r in results]
     return arrays if all(a.size <= _MOST_ELEMENTS for a in arrays) else None
+
+
+def _afford(model: onnx.ModelProto, feeds: dict[str, Array], node: ir.Node) -> None:
+    """Raises TooLargeError where inference says that a result is beyond the budget: the operands are small, it need not be."""
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    known.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in feeds.items() if array.size <= _SHAPES
+    )
+    for place, value in enumerate(inferred(known, data=False).graph.output):
+        tensor = value.type.tensor_type
+        lengths = [d.dim_value for d in tensor.shape.dim if d.WhichOneof("value") == "dim_value"]
+        if tensor.HasField("shape") and len(lengths) == len(tensor.shape.dim) and min(lengths, default=0) >= 0:
+            afford(
+                f"the constant {node.outputs[place].name!r}", lengths, 8, where=f"node {node.name!r} ({node.op_type})"
+            )
 
 
 def _fixed_shape(operand: Any) -> tuple[int, ...] | None:

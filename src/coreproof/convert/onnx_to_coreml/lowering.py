@@ -144,6 +144,14 @@ class Context:
         )
 
 
+def said(error: Exception) -> str:
+    """What an exception of a library says, in a line: its class too, where that says more than its words."""
+    words = str(error).splitlines()[0] if str(error) else ""
+    if isinstance(error, KeyError | IndexError | AssertionError | AttributeError) or not words:
+        return f"{type(error).__name__}{f' ({words})' if words else ''}"
+    return words
+
+
 def cast_floats(array: Array, dtype: Any) -> Array:
     """``array`` in the compute dtype if it holds floats; finite values beyond float16 become its largest number."""
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from coreproof.convert.onnx_to_coreml import ops
@@ -14,7 +15,7 @@ from coreproof.convert.onnx_to_coreml.constants import SharedConstants
 from coreproof.convert.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.convert.onnx_to_coreml.half_range import RAISED_IN, HalfRange, half_range, raised
 from coreproof.convert.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
-from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, find, mil_array
+from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, find, mil_array, said
 from coreproof.convert.onnx_to_coreml.names import Names, separate
 from coreproof.convert.onnx_to_coreml.ranks import limit_rank
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
@@ -192,34 +193,38 @@ class ProgramBuilder:
         if any(o is _MISSING for o in raw):
             return  # a producer could not be lowered; it is reported itself
         opset = self.opsets.get(node.domain, self.context.opset)
-        if is_foldable(node, raw):
-            folded = fold(node, raw, opset, self.opsets)
-            if folded is not None:
-                for value, array in zip(node.outputs, folded, strict=True):
-                    self.values[value.name or ""] = array
-                return
-        handler = find(node.op_type, opset, node.domain)
-        if handler is None:
-            return
         try:
-            results = self._handle(handler, node, raw)
+            results = self._folded(node, raw, opset)
+            if results is None:
+                handler = find(node.op_type, opset, node.domain)
+                if handler is None:
+                    return
+                lacking = _lacking(node, opset)
+                if lacking is not None:
+                    self.context.node = node
+                    raise self.context.refuse(lacking, "what the operator's definition asks for")
+                results = self._handle(handler, node, raw)
         except ConversionError as error:
             problems.append(error)
             return
         except CoreproofError:
             raise
-        except (ValueError, TypeError, AssertionError, NotImplementedError, IndexError, RuntimeError) as error:
-            problems.append(
-                ConversionError(
-                    f"{node.op_type} cannot be expressed in Core ML in this form",
-                    where=f"node {node.name!r}",
-                    found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-                )
+        except Exception as error:  # what the node holds is foreign: operands, attributes and shapes may be anything
+            refusal = ConversionError(
+                f"{node.op_type} cannot be expressed in Core ML in this form",
+                where=f"node {node.name or (node.outputs[0].name if node.outputs else '')!r}",
+                found=said(error),
             )
+            refusal.__cause__ = error
+            problems.append(refusal)
             return
         for value, result in zip(node.outputs, results, strict=False):
             if value.name:
                 self.values[value.name] = result
+
+    def _folded(self, node: ir.Node, raw: list[Operand], opset: int) -> list[Operand] | None:
+        """The node's results where its operands are known; None where it has to be lowered."""
+        return fold(node, raw, opset, self.opsets) if is_foldable(node, raw) else None
 
     def _handle(self, handler: Any, node: ir.Node, raw: list[Operand]) -> list[Operand]:
         """Calls the handler; a node that is to stay in float32 is computed in it, and hands float32 to others of its kind."""
@@ -310,6 +315,20 @@ class ProgramBuilder:
 
 
 _MISSING = object()
+
+
+def _lacking(node: ir.Node, opset: int) -> str | None:
+    """What the standard says that this operator needs, and the node does not have; None where it has all."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return None
+    parts = [
+        f"no attribute {name!r}" for name, a in schema.attributes.items() if a.required and name not in node.attributes
+    ]
+    if len(node.inputs) < schema.min_input:
+        parts.append(f"{len(node.inputs)} inputs, where it takes {schema.min_input}")
+    return ", ".join(parts) or None
 
 
 def _attribute(attribute: ir.Attr) -> Any:

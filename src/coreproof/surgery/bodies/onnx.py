@@ -16,6 +16,7 @@ from coreproof.model.base import Model
 from coreproof.model.layer_weights import layer_weights
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.onnx_read import to_ir
+from coreproof.model.onnx_shapes import inferred, light_proto
 from coreproof.model.wire import respell
 from coreproof.surgery.body import Body
 
@@ -404,9 +405,7 @@ class OnnxBody(Body):
 
     def _inferred(self) -> Any:
         """The graph with the types that follow from its inputs alone; without its weights, which would be copied about."""
-        from coreproof.surgery.inspection.onnx import light_proto
-
-        return onnx.shape_inference.infer_shapes(light_proto(self.model.ir)).graph
+        return inferred(light_proto(self.model.ir), data=False).graph
 
 
 def _name(node: Any) -> str:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 Known = Mapping[str, tuple[int | None, ...]]
 
-_DATA_KEPT = 1024
-"""Constants of up to this many elements may be shapes, axes or indices, whose values inference needs."""
-
 _MOST_DIMENSIONS = 16
 
 _ERROR = re.compile(r"\(op_type:([^,]+), node name: (.*?)\): \[\w+\] (.*)")
@@ -38,25 +35,25 @@ def follow_onnx(model: OnnxModel) -> tuple[list[Problem], Shapes]:
 
 def follow_graph(model: ir.Model) -> tuple[list[Problem], dict[str, tuple[int | None, ...]]]:
     """The problems that follow from shapes alone, by node name, and what is known of every value's shape."""
-    import onnx
-    from onnx.shape_inference import InferenceError, infer_shapes
+    from onnx.shape_inference import infer_shapes
+
+    from coreproof.model.onnx_shapes import can_follow_data, light_proto
+    from coreproof.model.onnx_shapes import inferred as without_complaint
 
     light = light_proto(model)
     problems: list[Problem] = []
     try:
-        inferred = infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
-    except InferenceError as error:
+        safe = can_follow_data(without_complaint(light, data=False))
+        inferred = infer_shapes(light, check_type=True, strict_mode=True, data_prop=safe)
+    except Exception as error:  # InferenceError, and what C++ throws on a model that it cannot walk
         problems = list(_said(str(error), light))
-        try:
-            inferred = infer_shapes(light, data_prop=True)
-        except InferenceError:
-            inferred = onnx.ModelProto()
+        inferred = without_complaint(light)
     shapes: dict[str, tuple[int | None, ...]] = {t.name: tuple(t.dims) for t in light.graph.initializer}
     for value in (*light.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         if value.type.tensor_type.HasField("shape"):
             shapes[value.name] = tuple(_length(d) for d in value.type.tensor_type.shape.dim)
     for node in light.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].HasField("t"):
             shapes[node.output[0]] = tuple(node.attribute[0].t.dims)
     broken = {p.layer for p in problems}
     targets = _small_integers(light)
@@ -71,41 +68,6 @@ def follow_graph(model: ir.Model) -> tuple[list[Problem], dict[str, tuple[int | 
 
 def _length(dimension: Any) -> int | None:
     return int(dimension.dim_value) if dimension.WhichOneof("value") == "dim_value" else None
-
-
-def light_proto(model: ir.Model) -> onnx.ModelProto:
-    """The model without the data of its weights and without the shapes that it states of inner values and outputs."""
-    import onnx
-    import onnx_ir as ir
-
-    light = onnx.ModelProto(ir_version=model.ir_version)
-    for domain, version in model.opset_imports.items():
-        light.opset_import.add(domain=domain, version=version)
-    light.functions.extend(ir.to_proto(function) for function in model.functions.values())
-    graph = light.graph
-    graph.name = model.graph.name or "main"
-    for node in model.graph:
-        added = graph.node.add()
-        added.CopyFrom(ir.to_proto(node))
-        added.name = node.name or f"{node.op_type}:{added.output[0] if added.output else ''}"
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if tensor is None:
-            continue
-        if tensor.size <= _DATA_KEPT:
-            graph.initializer.append(ir.to_proto(tensor))
-        else:
-            dims = [int(n) for n in tensor.shape.numpy()]
-            graph.initializer.append(onnx.TensorProto(data_type=int(tensor.dtype), dims=dims))
-        graph.initializer[-1].name = value.name or ""
-    graph.input.extend(ir.to_proto(value) for value in model.graph.inputs)
-    for value in model.graph.outputs:
-        added_output = graph.output.add()
-        added_output.CopyFrom(ir.to_proto(value))
-        added_output.type.tensor_type.ClearField("shape")
-        if not value.type:
-            added_output.ClearField("type")
-    return light
 
 
 def _said(words: str, light: onnx.ModelProto) -> Iterator[Problem]:
@@ -169,7 +131,7 @@ def _small_integers(light: onnx.ModelProto) -> dict[str, list[int]]:
 
     stored = {t.name: t for t in light.graph.initializer}
     for node in light.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].HasField("t"):
             stored[node.output[0]] = node.attribute[0].t
     return {
         name: numpy_helper.to_array(tensor).reshape(-1).tolist()

@@ -74,8 +74,9 @@ def _remedies(patient: Patient, node: Node, shapes: dict[str, tuple[int, ...]]) 
             continue
         widened = maker.operator == _WIDEN[form] and len(shape) > lowest
         narrowed = maker.operator == _NARROW[form] and len(shape) < highest
-        if widened or narrowed:
-            yield _around(graph, maker, node)
+        source = next((n for n in maker.inputs if n and n not in maker.parameters), None)
+        if source is not None and (widened or narrowed):
+            yield _around(graph, maker, node, source)
     for name, shape in shapes.items():
         if len(shape) < highest:
             yield _insert(patient, _WIDEN[form], name, node, highest - len(shape))
@@ -84,8 +85,7 @@ def _remedies(patient: Patient, node: Node, shapes: dict[str, tuple[int, ...]]) 
             yield _insert(patient, _NARROW[form], name, node, len(shape) - lowest)
 
 
-def _around(graph: Graph, maker: Node, reader: Node) -> Remedy:
-    source = next(n for n in maker.inputs if n and n not in maker.parameters)
+def _around(graph: Graph, maker: Node, reader: Node, source: str) -> Remedy:
     alone = [n.name for n in graph.consumers(maker.outputs[0])] == [reader.name]
     if alone and maker.outputs[0] not in graph.outputs:
         return Remedy(

@@ -14,7 +14,7 @@ from coreproof.model.base import Model
 from coreproof.model.layer_weights import onnx_node_name
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.onnx_read import to_ir
-from coreproof.surgery.inspection.onnx import light_proto
+from coreproof.model.onnx_shapes import inferred, light_proto
 from coreproof.surgery.shrinking.cutting import Cutter, Plan, Step, resolve
 
 
@@ -85,9 +85,9 @@ class OnnxCutter(Cutter):
         for name in cut.outputs:
             graph.output.append(onnx.ValueInfoProto(name=name) if plan.shapes else self._value(name, None))
         if plan.shapes:
-            inferred = {v.name: v for v in onnx.shape_inference.infer_shapes(proto).graph.output}
+            known = {v.name: v for v in inferred(proto, data=False).graph.output}
             for output in graph.output:
-                output.CopyFrom(inferred[output.name])
+                output.CopyFrom(known[output.name])
         made = to_ir(proto, self.model.name, self.model.folder)
         return OnnxModel(made, name=self.model.name, feeding=self.model.feeding, folder=self.model.folder)
 
@@ -105,12 +105,9 @@ class OnnxCutter(Cutter):
 
 def _types(light: onnx.ModelProto) -> dict[str, Any]:
     """The types of inputs, initializers and every value that inference reaches."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except onnx.shape_inference.InferenceError:
-        inferred = light
-    types = {v.name: v.type for v in (*light.graph.input, *inferred.graph.value_info)}
-    types |= {v.name: v.type for v in (*light.graph.output, *inferred.graph.output)}
+    found = inferred(light)
+    types = {v.name: v.type for v in (*light.graph.input, *found.graph.value_info)}
+    types |= {v.name: v.type for v in (*light.graph.output, *found.graph.output)}
     return {name: t for name, t in types.items() if t.WhichOneof("value") is not None}
 
 

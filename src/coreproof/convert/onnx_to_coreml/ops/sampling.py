@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coreproof.convert.onnx_to_coreml.lowering import Array
+from coreproof.model.budget import afford
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def weights(places: Array, length: int, scale: float, sampling: Sampling) -> Arr
     if sampling.exclude_outside:
         share = np.where((indices < 0) | (indices >= length), 0.0, share)
     share = share / share.sum(axis=1, keepdims=True)
+    afford("the matrix of a Resize", (len(places), length), 8)
     matrix = np.zeros((len(places), length))
     np.add.at(matrix, (np.arange(len(places))[:, None], np.clip(indices, 0, length - 1)), share)
     return matrix

@@ -104,6 +104,8 @@ def flatten(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
 @lowering("Transpose")
 def transpose(ctx: Context, data: Operand, *, perm: Sequence[int] | None = None) -> Result:
     order = list(perm) if perm is not None else list(range(ctx.rank(data)))[::-1]
+    if sorted(order) != list(range(ctx.rank(data))):
+        raise ctx.refuse(f"perm {order} for {ctx.rank(data)} dimensions", "each dimension once")
     return data if order == sorted(order) else ctx.mb.transpose(x=data, perm=order)
 
 
@@ -228,6 +230,8 @@ def range_1d(ctx: Context, start: Operand, limit: Operand, delta: Operand) -> Re
 
 @lowering("DepthToSpace")
 def depth_to_space(ctx: Context, x: Operand, *, blocksize: int, mode: str = "DCR") -> Result:
+    if blocksize < 1:
+        raise ctx.refuse(f"a blocksize of {blocksize}", "at least 1")
     if blocksize == 1:
         return x
     if mode == "CRD":

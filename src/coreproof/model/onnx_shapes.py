@@ -1,0 +1,118 @@
+"""ONNX's own shape inference over a model without its weights, and what it says of the memory that values take."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from onnx import numpy_helper
+from onnx.shape_inference import infer_shapes
+
+from coreproof.model.budget import afford
+
+_DATA_KEPT = 1024
+"""Constants of up to this many elements may be shapes, axes or indices, whose values inference needs."""
+
+
+def light_proto(model: ir.Model) -> onnx.ModelProto:
+    """The model without the data of its weights and without the shapes that it states of inner values and outputs."""
+    light = onnx.ModelProto(ir_version=model.ir_version)
+    for domain, version in model.opset_imports.items():
+        light.opset_import.add(domain=domain, version=version)
+    light.functions.extend(ir.to_proto(function) for function in model.functions.values())
+    graph = light.graph
+    graph.name = model.graph.name or "main"
+    for node in model.graph:
+        added = graph.node.add()
+        added.CopyFrom(ir.to_proto(node))
+        added.name = node.name or f"{node.op_type}:{added.output[0] if added.output else ''}"
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None:
+            continue
+        if tensor.size <= _DATA_KEPT:
+            held = ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
+            graph.initializer.append(ir.to_proto(held))
+        else:
+            dims = [int(n) for n in tensor.shape.numpy()]
+            graph.initializer.append(onnx.TensorProto(data_type=int(tensor.dtype), dims=dims))
+        graph.initializer[-1].name = value.name or ""
+    graph.input.extend(ir.to_proto(value) for value in model.graph.inputs)
+    for value in model.graph.outputs:
+        added_output = graph.output.add()
+        added_output.CopyFrom(ir.to_proto(value))
+        if not value.type:
+            added_output.ClearField("type")
+        elif added_output.type.HasField("tensor_type"):
+            added_output.type.tensor_type.ClearField("shape")
+    return light
+
+
+def inferred(light: onnx.ModelProto, *, data: bool = True) -> onnx.ModelProto:
+    """``light`` with what inference finds, or as it is where that gives up; ``data``: small integers are followed too.
+
+    The library raises InferenceError for a model that contradicts itself, and what C++ throws (ValueError, RuntimeError) for one
+    that it cannot walk: either way nothing more is known.
+    """
+    try:
+        known = infer_shapes(light)
+        return infer_shapes(light, data_prop=True) if data and can_follow_data(known) else known
+    except Exception:  # see above: the classes are the library's, and not all of them are documented
+        return light
+
+
+_LONGEST_FOLLOWED = 1 << 20
+_LARGEST_FOLLOWED = 1 << 24
+_ENDS = frozenset((2**31 - 1, -(2**31), 2**63 - 1, -(2**63), 2**31, 2**63 - 2))
+"""How a Slice says "to the end"."""
+
+
+def can_follow_data(known: onnx.ModelProto) -> bool:
+    """Whether inference may follow the values of small integers in a model whose shapes are inferred without them.
+
+    The library spells out every element of a vector that one of the operators it follows reads: of a vector of 3,000,000,000
+    it does not come back. Lengths and numbers that no honest shape has switch it off.
+    """
+    graph = known.graph
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        lengths = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        if max(lengths, default=0) > (_LONGEST_FOLLOWED if len(lengths) == 1 else _LARGEST_FOLLOWED):
+            return False
+    constants = [a.t for node in graph.node if node.op_type == "Constant" for a in node.attribute if a.HasField("t")]
+    for tensor in (*graph.initializer, *constants):
+        if len(tensor.dims) == 1 and tensor.dims[0] > _LONGEST_FOLLOWED:
+            return False
+        if any(abs(n) > _LARGEST_FOLLOWED and n not in _ENDS for n in _numbers(tensor)):
+            return False
+    return True
+
+
+def _numbers(tensor: onnx.TensorProto) -> list[int]:
+    """The elements of a small constant that may be a shape."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or math.prod(tensor.dims) > _DATA_KEPT:
+        return []
+    if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+        return []
+    return [int(n) for n in numpy_helper.to_array(tensor).reshape(-1)]
+
+
+def afford_values(model: ir.Model, where: str) -> None:
+    """Raises TooLargeError for the first value of which inference says that it is beyond the memory budget."""
+    light = light_proto(model)
+    for data in (False, True):
+        _afford_each(inferred(light, data=data).graph, where)
+
+
+def _afford_each(found: onnx.GraphProto, where: str) -> None:
+    for value in (*found.input, *found.value_info, *found.output):
+        tensor = value.type.tensor_type
+        lengths = [d.dim_value for d in tensor.shape.dim if d.WhichOneof("value") == "dim_value"]
+        if tensor.HasField("shape") and len(lengths) == len(tensor.shape.dim) and min(lengths, default=0) >= 0:
+            afford(f"value {value.name!r}", lengths, _itemsize(tensor.elem_type), where=where)
+
+
+def _itemsize(element: Any) -> int:
+    known = element in ir.DataType.__members__.values() and element != ir.DataType.STRING and element
+    return max(1, ir.DataType(element).bitwidth // 8) if known else 4

@@ -1,0 +1,54 @@
+"""The memory that ONNX Runtime may take for one model: a kilobyte of ONNX can ask for terabytes while it runs.
+
+What a graph makes is known in general only when it runs (a shape may be computed), so the bound is on the engine's allocator.
+ONNX Runtime takes a limit only for an arena that its environment shares, and a session keeps the arena that stood there when it
+was opened: so each session gets a fresh one, of which nobody else takes.
+"""
+
+from __future__ import annotations
+
+import re
+from threading import Lock
+from typing import Any
+
+from coreproof.errors import RunError, TooLargeError
+from coreproof.model.budget import memory_budget
+
+_REPACKED = 3
+"""How often the engine may hold the weights besides: packed for its kernels, and copied while it optimises."""
+
+_opening = Lock()
+_REFUSED = re.compile(
+    r"requested bytes of (\d+)|requested buffer of size (\d+)|require more than (\d+) bytes|(?:std::)?bad_?alloc", re.I
+)
+_NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'")
+
+
+def open_within_budget(message: bytes, options: Any, weights: int) -> Any:
+    """An ONNX Runtime session on the CPU that takes no more than the memory budget, besides ``weights`` bytes of weights."""
+    import onnxruntime as ort
+
+    limit = memory_budget() + _REPACKED * weights
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    with _opening:
+        ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": limit}))
+        return ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])
+
+
+def engine_error(problem: str, error: Exception, where: str) -> Exception:
+    """What ONNX Runtime said, as TooLargeError where it asked for more than its arena has, else as RunError."""
+    text = str(error)
+    refused = _REFUSED.search(text)
+    node = _NODE.search(text)
+    if refused is not None or isinstance(error, MemoryError):
+        wanted = next((int(n) for n in refused.groups() if n), None) if refused is not None else None
+        place = f", node {node[2]!r} ({node[1]})" if node is not None else ""
+        return TooLargeError(
+            "a value that the model makes would take more memory than coreproof is allowed to",
+            where=f"{where}{place}",
+            expected=f"at most {memory_budget():,} bytes for what is made while it runs",
+            found=None if wanted is None else f"{wanted:,} bytes more",
+            fix="if the model is meant to be so large, raise the budget: --memory-budget 8GB, or coreproof.set_memory_budget",
+        )
+    return RunError(problem, where=where, found=text.splitlines()[0] if text else type(error).__name__)
