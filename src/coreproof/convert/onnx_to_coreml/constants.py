@@ -43,6 +43,21 @@ class SharedConstants:
         return self._made[key]
 
 
+class NetworkBuilder(SharedConstants):
+    """The same for a NeuralNetwork, which holds a single number as [1]: an axis added to it would be a second one."""
+
+    def __init__(self, builder: Any) -> None:
+        super().__init__(builder)
+        self._plain = SharedConstants(builder)
+        self._plain._made = self._made
+
+    def expand_dims(self, *, x: Any, axes: Any, **named: Any) -> Any:
+        """expand_dims, or for a single number a reshape, which says the whole shape."""
+        if not isinstance(x, np.ndarray) and len(x.shape) == 0:
+            return self.reshape(x=x, shape=np.ones(len(axes), np.int32), **named)
+        return self._plain.expand_dims(x=x, axes=axes, **named)
+
+
 def _identity(value: Any) -> tuple[Any, ...] | None:
     """What makes two small constants equal; None for variables, large arrays and anything else."""
     if isinstance(value, np.ndarray | np.generic):

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from coreproof.convert.onnx_to_coreml import ops
-from coreproof.convert.onnx_to_coreml.constants import SharedConstants
+from coreproof.convert.onnx_to_coreml.constants import NetworkBuilder, SharedConstants
 from coreproof.convert.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.convert.onnx_to_coreml.half_range import RAISED_IN, HalfRange, half_range, raised
 from coreproof.convert.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
@@ -98,7 +98,13 @@ class ProgramBuilder:
         self._magnitudes = Magnitudes()
         self._unrounded: dict[int, Any] = {}
         self._named: set[int] = set()
-        self.context = Context(SharedConstants(Builder), target, dtype, self.opsets.get("", 1), is_network)
+        self.context = Context(
+            (NetworkBuilder if is_network else SharedConstants)(Builder),
+            target,
+            dtype,
+            self.opsets.get("", 1),
+            is_network,
+        )
         self.mil_target = getattr(coremltools.target, f"iOS{target}")
 
     def build(self, inputs: Sequence[InputPlan], outputs: Sequence[str]) -> Built:

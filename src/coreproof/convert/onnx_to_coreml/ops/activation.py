@@ -19,14 +19,20 @@ def leaky_relu(ctx: Context, x: Operand, *, alpha: float = 0.01) -> Result:
 
 @lowering("PRelu")
 def prelu(ctx: Context, x: Operand, slope: Operand, **_: object) -> Result:
-    """MIL's prelu has one slope a channel; other slopes become relu(x) + slope * min(x, 0)."""
+    """MIL's prelu has one slope a channel, at ranks 3 and 5 one for all; others become relu(x) + slope * min(x, 0).
+
+    A NeuralNetwork counts the channels from the end, so that only rank 4 has them where ONNX has; one slope is a leaky relu.
+    """
     rank = ctx.rank(x)
-    if isinstance(slope, np.ndarray) and 3 <= rank <= 5 and isinstance(x.shape[1], int):
+    known = isinstance(slope, np.ndarray)
+    if known and slope.size == 1 and ctx.is_network and rank != 4:
+        return ctx.mb.leaky_relu(x=x, alpha=ctx.scalar(float(slope.reshape(-1)[0])))
+    if known and slope.ndim <= rank and 3 <= rank <= 5 and isinstance(x.shape[1], int):
         channels = x.shape[1]
         aligned = slope.reshape((1,) * (rank - slope.ndim) + slope.shape)
         if aligned.size == 1:
             return ctx.mb.prelu(x=x, alpha=np.full(channels, aligned.reshape(-1)[0], ctx.dtype))
-        if aligned.size == aligned.shape[1] == channels:
+        if rank == 4 and aligned.size == aligned.shape[1] == channels:
             return ctx.mb.prelu(x=x, alpha=aligned.reshape(-1))
     negative = ctx.mb.mul(x=ctx.mb.minimum(x=x, y=ctx.scalar(0)), y=slope)
     return ctx.mb.add(x=ctx.mb.relu(x=x), y=negative)
