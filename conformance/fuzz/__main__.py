@@ -30,6 +30,9 @@ def main() -> int:
         import json
 
         record.resume(json.loads(options.json.read_text(encoding="utf-8")))
+    if options.retry:
+        with servers(1) as free:
+            record.retry(free.get())
     told = [time.perf_counter()]
 
     def keep() -> None:
@@ -61,6 +64,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only this kind; may be repeated")
     parser.add_argument("--json", type=Path, help="the record; a run goes on where the record ends")
     parser.add_argument("--again", action="store_true", help="start anew, whatever the record holds")
+    parser.add_argument(
+        "--retry", action="store_true", help="first forget the failures that the record holds and that are repaired"
+    )
     parser.add_argument("--report", type=Path, help="write the distinct failures (.md) while it runs")
     parser.add_argument("--number", type=int, help="one mutant of one kind")
     parser.add_argument("--verb", action="append", help="with --number: only this verb; may be repeated")

@@ -32,6 +32,8 @@ class Case:
     files: Mapping[str, bytes]
     main: str
     weight: int = 1
+    healthy: str = ""
+    """What ``main`` was called before, where it is called otherwise now."""
 
 
 def write(files: Mapping[str, Content], folder: Path) -> None:

@@ -57,8 +57,10 @@ class Server:
     def close(self) -> None:
         """Ends the process."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(30)
+        self.process.wait(60)
+        self.process.stdout.close()
 
 
 @contextmanager
@@ -111,6 +113,14 @@ class Record:
         known = self.failures.setdefault(key, {"count": 0, "verbs": {}, **first})
         known["count"] += 1
         known["verbs"][outcome["verb"]] = known["verbs"].get(outcome["verb"], 0) + 1
+
+    def retry(self, server: Server) -> None:
+        """Forgets the failures whose first mutant fails no longer, or otherwise."""
+        for key, failure in list(self.failures.items()):
+            task = {"kind": failure["kind"], "number": failure["number"], "verbs": [failure["verb"]]}
+            (answer,) = server.ask(self.seed, [task])
+            if key not in {f"{outcome['error']}@{outcome['place']}" for outcome in answer["outcomes"]}:
+                del self.failures[key]
 
     def to_json(self, **about: Any) -> dict[str, Any]:
         """The record, failures by count."""

@@ -35,7 +35,7 @@ class Scene:
     @property
     def original(self) -> Path:
         """The same before it was."""
-        return self.healthy / self.case.main
+        return self.healthy / (self.case.healthy or self.case.main)
 
     @property
     def photos(self) -> Path:

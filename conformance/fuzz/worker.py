@@ -22,6 +22,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -222,9 +223,19 @@ class Worker:
         os._exit(0)
 
     def _made(
-        self, seed: int, kind: str, number: int, files: str | None = None, case: str = "", verbs: Any = None
+        self,
+        seed: int,
+        kind: str,
+        number: int,
+        files: str | None = None,
+        case: str = "",
+        main: str | None = None,
+        verbs: Any = None,
     ) -> tuple[Any, str]:
-        """The mutant on disk and what was done to it. ``files``: a folder with a mutant that was made elsewhere from ``case``."""
+        """The mutant on disk and what was done to it.
+
+        ``files``: a folder with a mutant that was made elsewhere, as if from ``case``; ``main``: what the verbs are given.
+        """
         from conformance.fuzz.damage import mutant
         from conformance.fuzz.files import read
 
@@ -233,6 +244,7 @@ class Worker:
             made, damaged, what = mutant(seed, kind, number, cases)
         else:
             made, what = next(c for c in cases if c.name == case), f"{case}: given"
+            made = made if main is None else replace(made, main=main, healthy=made.main)
             damaged = dict(read(Path(files)))
         os.chdir("/")
         scene = self._scene(kind, made, damaged)
