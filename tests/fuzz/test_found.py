@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conformance.fuzz.kinds import KINDS
 from conformance.fuzz.run import Server, servers
 

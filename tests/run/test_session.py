@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,22 @@ def test_pytorch_and_its_export_agree_at_every_value() -> None:
     assert set(left) == set(right)
     for value, expected in left.items():
         np.testing.assert_allclose(right[value], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (np.zeros((1, 3, 8, 8), "V4"), r"\|V4"),
+        (np.zeros((1, 3, 8, 8), "U4"), r"<U4"),
+        (np.zeros((1, 3, 8, 8), "M8[s]"), "datetime64"),
+        (np.zeros((1, 3, 8, 8), complex), "complex128"),
+        (np.zeros((1, 3, 8, 8), [("a", "f4")]), "'a'"),
+        ([[1.0], [2.0, 3.0]], "inhomogeneous"),
+        (np.full((1, 3, 8, 8), "x", object), "could not convert"),
+        ({"x": 1}, "float"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_told(given: object, told: str) -> None:
+    with cp.session(conv_relu_onnx()) as running, pytest.raises(InputError, match="input 'x' is no array") as caught:
+        running.run({"x": given})
+    assert re.search(told, str(caught.value))

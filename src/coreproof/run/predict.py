@@ -131,6 +131,12 @@ def softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def top_classes(
     values: npt.NDArray[np.float64], labels: tuple[str, ...] | tuple[int, ...] | None, top: int
 ) -> list[Prediction]:
-    """The ``top`` largest, most probable first; equal ones in class order."""
+    """The ``top`` largest, most probable first; equal ones in class order. InputError for another number of labels."""
+    if labels and len(labels) != values.size:
+        raise InputError(
+            "the labels do not fit the model's classes",
+            expected=f"{values.size} labels, one a class",
+            found=f"{len(labels)} labels",
+        )
     order = np.argsort(-values, kind="stable")[:top]
     return [Prediction(int(i), labels[int(i)] if labels else None, float(values[i])) for i in order]

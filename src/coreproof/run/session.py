@@ -166,19 +166,39 @@ def read_inputs(signature: Signature, inputs: Mapping[str, Any], where: str) -> 
     return {name: read_input(declared[name], value, where) for name, value in inputs.items()}
 
 
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is one of real numbers or truth values; those that ml_dtypes adds are."""
+    return dtype.kind in "biuf" or dtype.isbuiltin == 2
+
+
+def _numbers(feature: Feature, value: Any, dtype: Any, where: str) -> npt.NDArray[Any]:
+    """A value as numbers of a dtype; InputError where it holds others, or none."""
+    try:
+        array = np.asarray(value)
+        if not is_number(array.dtype) and array.dtype.kind != "O":
+            raise TypeError(f"an array of {array.dtype}")
+        return array if array.dtype == dtype else array.astype(dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"what is given for input {feature.name!r} is no array of numbers",
+            where=where,
+            expected=str(feature),
+            found=str(error),
+        ) from error
+
+
 def read_input(feature: Feature, value: Any, where: str) -> npt.NDArray[Any]:
     """One input as an array of the declared dtype and rank."""
     if feature.image is not None:
         if isinstance(value, Image.Image):
             return feature_pixels(value, feature.image)
-        array = np.asarray(value, dtype=np.float32)
+        array = _numbers(feature, value, "float32", where)
         array = array[None] if array.ndim == 3 else array
         if feature.ranges or len(feature.enumerated) > 1:
             _check_flexible(feature, array.shape[-2:], (feature.image.height, feature.image.width), where)
         return array
-    array = np.asarray(value)
-    if feature.dtype is not None and feature.dtype != "str" and array.dtype != feature.dtype:
-        array = array.astype(feature.dtype)
+    texts = feature.dtype is None or feature.dtype == "str"
+    array = np.asarray(value) if texts else _numbers(feature, value, feature.dtype, where)
     if feature.ranges or feature.enumerated:
         _check_flexible(feature, array.shape, feature.shape, where)
     elif feature.shape is not None:

@@ -21,7 +21,7 @@ from coreproof.model.recording import is_recording, load_recording
 from coreproof.run.images import fit, pixels, to_tensor
 from coreproof.run.photos import list_photos
 from coreproof.run.pictures import open_picture
-from coreproof.run.session import session
+from coreproof.run.session import is_number, session
 from coreproof.verify.inputs import Sample, hand_over, match_inputs
 from coreproof.verify.preprocessing import Taker, in_rank, in_words, likeliest, own_feedings
 
@@ -175,10 +175,17 @@ def _ill_shaped(lists: Mapping[str, Sequence[Array]], declared: Mapping[str, Fea
         shape: tuple[Any, ...] | None = feature.shape
         if feature.image is not None:
             shape = (1, feature.image.channels, feature.image.height, feature.image.width)
+        other = [a for a in arrays if not _holds_texts(feature) and not is_number(a.dtype)]
+        if other:
+            problems.append(f"{name} holds {other[0].dtype}, which is no number; {feature} is declared")
         wrong = [a for a in arrays if not _fits(a.shape, shape, feature)]
         if wrong:
             problems.append(f"{name} has the shape {_by(wrong[0].shape)}, {feature} is declared")
     return problems
+
+
+def _holds_texts(feature: Feature) -> bool:
+    return feature.image is None and feature.dtype in (None, "str")
 
 
 def _fits(shape: tuple[int, ...], declared: tuple[Any, ...] | None, feature: Feature) -> bool:

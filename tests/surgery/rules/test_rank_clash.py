@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import coreproof as cp
 from coreproof.model.coreml import CoreMLModel
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import network
 from tests.surgery.rules.patients import assert_cured, assert_healthy, named, onnx_model, pool, weights
@@ -68,3 +69,9 @@ def test_onnx() -> None:
 
     assert_cured(net(True), net(False), "dynamic-reshape-rank", "to_t")
     assert_healthy(net(False))
+
+
+def test_a_layer_that_widens_nothing_has_no_remedy_by_its_input() -> None:
+    layers = [named("widen", "expandDims", "", "w", axes=[0]), named("cat", "concatND", "a w", "y", axis=0)]
+    model = network(layers, {"a": (2, 4)}, {"y": None}, exact=True)
+    assert all(finding.cured is None for finding in [cp.diagnose(model)])
