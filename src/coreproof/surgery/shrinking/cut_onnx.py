@@ -41,7 +41,8 @@ class OnnxCutter(Cutter):
             nodes[name] = proto
             reads = tuple(dict.fromkeys(n for n in _reads(proto) if n and n not in constants))
             steps.append(Step(name, proto.op_type, reads, tuple(o for o in proto.output if o)))
-        known = {name: t for name, t in types.items() if t.HasField("tensor_type")}
+        dtypes = helper.get_all_tensor_dtypes()
+        known = {n: t for n, t in types.items() if t.HasField("tensor_type") and t.tensor_type.elem_type in dtypes}
         found = cls(
             model,
             tuple(steps),
