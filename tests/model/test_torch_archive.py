@@ -348,6 +348,7 @@ def test_pickles_that_name_things_by_other_opcodes_are_refused(tmp_path: Path, g
         "Pow(Pow(Pow(Symbol('s0'), Integer(8)), Integer(8)), Integer(8))",
         "Integer(" + "9" * 5000 + ")",
         "Add(" * 5000 + "Integer(1)" + ")" * 5000,
+        "FloorDiv(Pow(Add({0}), Integer(8)), Add({0}))".replace("{0}", ", ".join(f"Symbol('s{i}')" for i in range(12))),
         "Symbol('s0')**3",
         "9**9**9",
         "factorial(Integer(99999999))",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ import numpy as np
 import pytest
 
 import coreproof as cp
-from coreproof.errors import ConversionError, CoreproofError, InputError, RunError, UnreadableModelError
+from coreproof.errors import (
+    ConversionError,
+    CoreproofError,
+    InputError,
+    RunError,
+    UnreadableModelError,
+    UnsafeModelError,
+)
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's own, as it exports
@@ -277,6 +285,24 @@ def test_a_state_dict_file_is_told_from_a_model(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "model": torch.nn.Linear(4, 3)}, tmp_path / "b.pt")
     with pytest.raises(UnreadableModelError, match="epoch, model"):
         cp.load(tmp_path / "b.pt", trust=True)
+
+
+def test_a_state_dict_of_another_network_is_compared_name_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("coreproof.model.torch").import_torchvision()
+    torch.save({"conv1.weight": torch.ones(2, 2), "head": torch.ones(3)}, tmp_path / "w.pth")
+    with pytest.raises(UnreadableModelError, match="not those of torchvision's resnet18") as raised:
+        cp.load(f"torchvision:resnet18?weights={tmp_path / 'w.pth'}")
+    assert "'bn1.weight' is missing" in str(raised.value)
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(10**7))
+    with pytest.raises(UnsafeModelError, match="compressed"):
+        cp.load(f"torchvision:resnet18?weights={tmp_path / 'bomb.pth'}")
+    (tmp_path / "text.pth").write_text("weights")
+    with pytest.raises(UnreadableModelError, match="cannot be read"):
+        cp.load(f"torchvision:resnet18?weights={tmp_path / 'text.pth'}")
+    for option in ("seed=x", "seed=-1", "num_classes=0", "num_classes=1e3", "seed=99999999999999999999"):
+        with pytest.raises(InputError, match="whole number"):
+            cp.load(f"torchvision:resnet18?{option}")
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -28,6 +28,7 @@ from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.model.graph import Graph, Node, Value
+from coreproof.model.paths import regular_file
 from coreproof.model.user_code import causes, kind_of, said_by, user_code, users_line
 
 _LARGER_PICTURES = {"inception_v3": (299, 342)}
@@ -218,18 +219,18 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
         )
     arguments: dict[str, Any] = {"weights": None}
     if "num_classes" in options:
-        arguments["num_classes"] = int(options["num_classes"])
+        arguments["num_classes"] = _number(reference, "num_classes", options["num_classes"], 1)
     builder = torchvision.models.get_model_builder(name)
     if "weights_backbone" in inspect.signature(builder).parameters:
         arguments["weights_backbone"] = None
-    seed = int(options.get("seed", 0))
+    seed = _number(reference, "seed", options.get("seed", "0"), 0)
     torch.manual_seed(seed)
     with quiet():
         module = torchvision.models.get_model(name, **arguments)
     notes: tuple[str, ...]
     if weights := options.get("weights"):
         path = Path(weights) if folder is None or Path(weights).is_absolute() else folder / weights
-        module.load_state_dict(_load_state_dict(path))
+        _fill(module, _load_state_dict(path), path, name)
         notes = (f"weights from {path.name}",)
     else:
         notes = (f"seeded random weights (seed {seed}): agreement is meaningful, accuracy is not",)
@@ -285,10 +286,51 @@ def imagenet_labels() -> tuple[str, ...] | None:
     return tuple(meta._IMAGENET_CATEGORIES)
 
 
+def _number(reference: str, option: str, text: str, least: int) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 7 and int(text) >= least):
+        raise InputError(
+            f"{option} is a whole number",
+            where=f"torchvision:{reference}",
+            expected=f"{least} to 999999",
+            found=text[:40],
+        )
+    return int(text)
+
+
+def _fill(module: Any, state: Any, path: Path, name: str) -> None:
+    """Loads a state dict. Raises UnreadableModelError with every weight that is missing, too many or of another shape."""
+    own = module.state_dict()
+    given = state if isinstance(state, dict) else {}
+    shapes = {key: tuple(getattr(value, "shape", ())) for key, value in given.items()}
+    counters = (
+        ".num_batches_tracked"  # which files of before 2018 do not have, and which nothing that is computed reads
+    )
+    problems = [f"{key!r} is missing" for key in own if key not in given and not key.endswith(counters)]
+    problems += [f"{str(key)!r} is too many" for key in given if key not in own]
+    problems += [
+        f"{key!r} is {list(shapes[key])} instead of {list(own[key].shape)}"
+        for key in own
+        if key in given and shapes[key] != tuple(own[key].shape)
+    ]
+    if problems:
+        raise UnreadableModelError(
+            f"the weights are not those of torchvision's {name}",
+            where=str(path),
+            expected=f"{len(own)} tensors: {', '.join(list(own)[:3])}, ...",
+            found="; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else ""),
+            fix="give the network that they were trained for, with num_classes=N where it has other classes",
+        )
+    module.load_state_dict(given, strict=False)
+
+
 def _load_state_dict(path: Path) -> Any:
+    from coreproof.model.torch_pickle import require_stored
+
     torch = import_torch()
-    if not path.is_file():
+    if not path.exists():
         raise UnreadableModelError("the weight file is missing", where=str(path))
+    regular_file(path, what="the weight file")
+    require_stored(path)
     try:
         return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
@@ -296,7 +338,7 @@ def _load_state_dict(path: Path) -> Any:
             "the weights cannot be read without executing code from the file",
             where=str(path),
             expected="a state dict (tensors only)",
-            found=str(error).splitlines()[0],
+            found=said_by(error),
             fix="save it again with torch.save(model.state_dict(), path)",
         ) from None
 

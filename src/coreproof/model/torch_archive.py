@@ -26,7 +26,7 @@ from coreproof.model.paths import regular_file
 from coreproof.model.torch_pickle import DAMAGE, TRUST, archive_members, first_line, read_pickled
 from coreproof.model.torch_schema import is_attribute_path, judge
 
-_JSON = 64 * 2**20
+_JSON = 32 * 2**20
 """Bytes of a program without its weights; in memory it takes ten times as much."""
 _TEXT = 1024
 _PIECE = 2**24

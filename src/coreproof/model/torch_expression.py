@@ -7,6 +7,7 @@ there: nested calls of a closed list, whole numbers, and symbols with assumption
 
 from __future__ import annotations
 
+import math
 import re
 
 DEPTH = 40
@@ -14,6 +15,7 @@ TERMS = 400
 DIGITS = 19
 """Of a whole number: as many as 64 bits hold."""
 EXPONENT = 8
+PRODUCTS = 500
 POWER = 64
 """Of all exponents that stand inside one another, multiplied: numbers stay short."""
 
@@ -95,7 +97,14 @@ class _Reader:
         self._at = 0
         self._terms = 0
 
-    def expression(self, depth: int, power: int) -> None:
+    def expression(self, depth: int, power: int) -> int:
+        """Reads one; gives how many products it is a sum of when it is multiplied out, which sympy does to divide."""
+        products = self._expression(depth, power)
+        if products > PRODUCTS:
+            raise ExpressionError(f"a sum of more than {PRODUCTS:,} products when it is multiplied out")
+        return products
+
+    def _expression(self, depth: int, power: int) -> int:
         self._terms += 1
         if self._terms > TERMS:
             raise ExpressionError(f"an expression of more than {TERMS} terms")
@@ -103,10 +112,11 @@ class _Reader:
             raise ExpressionError(f"calls nested more than {DEPTH} deep")
         name = self._take("word")
         if name in ("true", "false"):
-            return
+            return 1
         if name not in _WORDS:
             raise ExpressionError(f"{name!r} in an expression")
         self._sign("(")
+        products = 1
         if name == "Integer":
             self._integer()
         elif name == "Rational":
@@ -118,19 +128,19 @@ class _Reader:
         elif name == "Symbol":
             self._symbol()
         elif name in ("Pow", "PowByNatural"):
-            self._power(depth, power)
+            products = self._power(depth, power)
         else:
-            self._arguments(name, depth, power)
+            products = self._arguments(name, depth, power)
         self._sign(")")
+        return products
 
     def end(self) -> None:
         if self._at != len(self._tokens):
             raise ExpressionError(f"{self._tokens[self._at][1]!r} behind an expression")
 
-    def _arguments(self, name: str, depth: int, power: int) -> None:
+    def _arguments(self, name: str, depth: int, power: int) -> int:
         fewest, most = _CALLS[name]
-        count = 1
-        self.expression(depth - 1, power)
+        products = [self.expression(depth - 1, power)]
         while self._next(","):
             self._at += 1
             if self._next("evaluate", "word"):  # sympy writes evaluate=False for what it must not simplify
@@ -139,12 +149,12 @@ class _Reader:
                 if self._take("word") not in ("True", "False"):
                     raise ExpressionError("evaluate is true or false")
                 break
-            self.expression(depth - 1, power)
-            count += 1
-        if not fewest <= count <= most:
-            raise ExpressionError(f"{name} of {count} arguments")
+            products.append(self.expression(depth - 1, power))
+        if not fewest <= len(products) <= most:
+            raise ExpressionError(f"{name} of {len(products)} arguments")
+        return sum(products) if name == "Add" else math.prod(products) if name == "Mul" else 1
 
-    def _power(self, depth: int, power: int) -> None:
+    def _power(self, depth: int, power: int) -> int:
         """The base is read last, because how high it may be raised is known from the exponent alone."""
         base = self._at
         self._skip_one()
@@ -157,10 +167,11 @@ class _Reader:
         if exponent > EXPONENT or power * max(exponent, 1) > POWER:
             raise ExpressionError(f"an exponent of {exponent}" + (" inside another" if power > 1 else ""))
         behind, self._at = self._at, base
-        self.expression(depth - 1, power * max(exponent, 1))
+        products = self.expression(depth - 1, power * max(exponent, 1))
         if not self._next(","):
             raise ExpressionError("Pow of something else than two arguments")
         self._at = behind
+        return int(products**exponent)
 
     def _skip_one(self) -> None:
         """Goes behind one argument without judging it."""

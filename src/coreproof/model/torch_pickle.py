@@ -98,6 +98,17 @@ def archive_members(archive: zipfile.ZipFile, size: int, where: str) -> dict[str
     return members
 
 
+def require_stored(path: Path) -> None:
+    """Raises UnsafeModelError for an archive of torch.save whose members would expand; a file of an older kind passes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive_members(archive, path.stat().st_size, str(path))
+    except CoreproofError:
+        raise
+    except DAMAGE:  # no archive: what reads it says what it is
+        return
+
+
 def read_pickled(data: bytes, *, what: str, where: str | Path) -> Any:
     """Tensors in tuples, lists and dictionaries, from the bytes that ``torch.save`` wrote; {} for no bytes.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from coreproof.model.torch_expression import ExpressionError, check_expression
 
-NODES = 30_000
+NODES = 20_000
 """Operators and values of a program; each takes PyTorch up to a millisecond."""
 EXPRESSIONS = 5_000
 _WHOLE = 2**63
