@@ -109,13 +109,38 @@ def test_what_the_app_writes_is_what_is_read() -> None:
         assert f"let {key}:" in source
 
 
+def proof(**changes: object) -> str:
+    whole = {"format": FORMAT, "model": "m", "fingerprint": "f", "labels": ["a", "b"],
+             "runs": [{"scores": {"p": "AAAAAAAAAAA="}, "processor": "CPU", "milliseconds": 1}],
+             "device": {"machine": "iPhone", "system": "26"}}  # fmt: skip
+    return json.dumps({**whole, **changes})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "cannot be read"),
         ("[]", "not a device's proof"),
         ('{"format": "coreproof device 9"}', "not a device's proof"),
-        (f'{{"format": "{FORMAT}"}}', "damaged"),
+        (f'{{"format": "{FORMAT}"}}', "damaged.*\n.*\n.*runs is missing"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"format": ["coreproof device 1"]}', "not a device's proof"),
+        (proof(device={"machine": "\ud800", "system": "s"}), "half of a surrogate pair"),
+        (proof(device="iPhone"), "device: expected a table, found a text"),
+        (proof(labels=["a", 3]), r"labels\[1\]: expected a text, found a whole number"),
+        (proof(labels="abc"), "labels: expected a list, found a text"),
+        (proof(runs={}), "runs: expected a list, found a table"),
+        (proof(runs=[{"scores": {"p": "AAAA!"}, "processor": "CPU", "milliseconds": 1}]), "as base64"),
+        (proof(runs=[{"scores": {"p": "AAAA"}, "processor": "CPU", "milliseconds": 1}]), "as base64"),
+        (proof(runs=[{"scores": {"p": "AAAAAA=="}, "processor": "CPU", "milliseconds": 1}]), "2 scores a photo"),
+        (
+            proof(runs=[{"scores": {"p": "AAAAAAAAAAA="}, "processor": 1, "milliseconds": 1}]),
+            "processor: expected a text",
+        ),
+        (
+            proof(runs=[{"scores": {"p": "AAAAAAAAAAA="}, "processor": "CPU", "milliseconds": 1e400}]),
+            "milliseconds: expected a finite number, found inf",
+        ),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -146,11 +146,12 @@ def read_labels(path: Path | None) -> tuple[str, ...] | None:
     """Class labels from a text file, one a line."""
     if path is None:
         return None
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("the label file cannot be read", where=str(path), found=str(error)) from None
-    labels = tuple(line.strip() for line in lines if line.strip())
+    from coreproof.model.entries import read_text
+
+    def unreadable(found: str) -> InputError:
+        return InputError("the label file cannot be read", where=str(path), found=found)
+
+    labels = tuple(line.strip() for line in read_text(path, unreadable).splitlines() if line.strip())
     if not labels:
         raise InputError("the label file is empty", where=str(path), expected="one label a line")
     return labels

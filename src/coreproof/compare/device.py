@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from coreproof.compare.source import Listed, PhotoSource
 from coreproof.errors import LineupError, PhotoError
+from coreproof.model.entries import Entry, read_json, short
 
 FORMAT = "coreproof device 1"
 
@@ -79,23 +77,22 @@ class SeenByDevices(PhotoSource):
 def read_device(path: str | Path) -> tuple[DeviceRun, ...]:
     """The runs of a device.json that an app exported, one a processor. Raises LineupError for any other file."""
     path = Path(path)
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise LineupError("the device's proof cannot be read", where=str(path), found=str(error)) from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+
+    def damaged(found: str) -> LineupError:
+        return LineupError("the device's proof is damaged, or cannot be read", where=str(path), found=found)
+
+    document = read_json(path, damaged)
+    said = document.value.get("format", "no format") if isinstance(document.value, dict) else "another kind of JSON"
+    if said != FORMAT:
+        newer = isinstance(said, str) and said.startswith(FORMAT.rstrip("0123456789"))
         raise LineupError(
             "this is not a device's proof",
             where=str(path),
             expected=f'the device.json that an app of coreproof exports ("format": "{FORMAT}")',
-            found=document.get("format", "no format") if isinstance(document, dict) else "another kind of JSON",
+            found=short(said),
+            fix="update coreproof" if newer else None,
         )
-    try:
-        runs = tuple(_run(document, run) for run in document["runs"] if run["scores"])
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise LineupError(
-            "the device's proof is damaged", where=str(path), found=f"{type(error).__name__}: {error}"
-        ) from None
+    runs = tuple(_run(document, run) for run in document["runs"].each() if run["scores"].table())
     if not runs:
         raise LineupError(
             "no run of this device's proof has class scores",
@@ -106,22 +103,28 @@ def read_device(path: str | Path) -> tuple[DeviceRun, ...]:
     return runs
 
 
-def _run(document: Mapping[str, Any], run: Mapping[str, Any]) -> DeviceRun:
+def _run(document: Entry, run: Entry) -> DeviceRun:
     device = document["device"]
-    answers = {
-        str(photo): np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
-        for photo, text in run["scores"].items()
-    }
+    labels = tuple(label.text() for label in document["labels"].each())
+    answers = {photo: _scores(stored) for photo, stored in run["scores"].table().items()}
     sizes = {answer.size for answer in answers.values()}
-    if len(sizes) != 1 or (document["labels"] and sizes != {len(document["labels"])}):
-        raise ValueError(f"{len(document['labels'])} labels, and answers of {sorted(sizes)} scores")
+    if len(sizes) != 1 or (labels and sizes != {len(labels)}):
+        raise run["scores"].refuse(f"{len(labels)} scores a photo, one a label", f"{sorted(sizes)} scores")
     return DeviceRun(
-        device=str(device["machine"]),
-        system=str(device["system"]),
-        processor=str(run["processor"]),
-        model=str(document["model"]),
-        fingerprint=str(document["fingerprint"]),
-        labels=tuple(map(str, document["labels"])),
-        milliseconds=float(run["milliseconds"]),
+        device=device["machine"].text(),
+        system=device["system"].text(),
+        processor=run["processor"].text(),
+        model=document["model"].text(),
+        fingerprint=document["fingerprint"].text(),
+        labels=labels,
+        milliseconds=run["milliseconds"].number(),
         answers=answers,
     )
+
+
+def _scores(stored: Entry) -> npt.NDArray[np.float32]:
+    """The scores of one photo: float32 numbers, as base64."""
+    try:
+        return np.frombuffer(base64.b64decode(stored.text(), validate=True), "<f4").astype(np.float32)
+    except ValueError as error:  # binascii.Error is one
+        raise stored.refuse("float32 numbers as base64", str(error)) from None

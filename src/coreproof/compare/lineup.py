@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from coreproof.compare.device import DeviceRun
 from coreproof.errors import LineupError, UnsafeModelError
 from coreproof.model.arguments import OTHER_NAMES
+from coreproof.model.entries import Entry as Document
+from coreproof.model.entries import read_text, read_toml
 from coreproof.model.feeding import Feeding
+from coreproof.model.recorded_header import feeding_from
 from coreproof.model.stored_source import weights_of, why_nameless, why_outside, why_unsafe
 
 _MODEL_FILES = (".onnx", ".mlmodel", ".mlpackage", ".pt2", ".pt", ".pth")
@@ -151,27 +154,27 @@ def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool
     all named at once.
     """
     path = Path(path)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LineupError("the line-up cannot be read", where=str(path), found=str(error)) from None
+    read = read_toml(path, partial(_damaged, path))
+    document = read.value
     folder = Path(data) if data is not None else path.parent
     unknown = set(document) - {"title", "feed", "models", "photos", "attribution"}
     if unknown:
         raise _unknown(path, "", unknown, ("title", "feed", "models", "photos", "attribution"))
     shared = _feeding(path, "feed", document["feed"]) if "feed" in document else None
+    title = path.stem if "title" not in document else read["title"].text()
     models = document.get("models", {})
     if not isinstance(models, dict):
         raise LineupError("models must be tables", where=str(path), expected="[models.NAME]")
     _refuse_unsafe(path, _named(document), folder, trust=trust)
     entries = tuple(_entry(path, name, table, shared, folder) for name, table in models.items())
-    labels = _table(path, "photos", document.get("photos", {})).get("labels")
+    labels = None if "photos" not in document else read["photos"].get("labels").optional(Document.text)
+    attributions = [] if "attribution" not in document else read["attribution"].each()
     lineup = Lineup(
         entries,
         folder,
-        None if labels is None else folder / str(labels),
-        str(document.get("title", path.stem)),
-        tuple(_attribution(path, table) for table in document.get("attribution", [])),
+        None if labels is None else folder / labels,
+        title,
+        tuple(_attribution(path, stored.value) for stored in attributions),
         stored=True,
         trust=trust,
     )
@@ -281,7 +284,7 @@ def _all(kind: type, value: Any) -> bool:
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("source", "from", "weights_from", "note"), (lambda v: isinstance(v, str), "a text")),
     **dict.fromkeys(("image", "softmax"), (lambda v: isinstance(v, bool), "true or false")),
-    "shape": (lambda v: _all(int, v), "whole numbers"),
+    "shape": (lambda v: _all(int, v) and all(0 < n < 2**24 for n in v), "whole numbers above 0"),
     "labels": (lambda v: isinstance(v, str) or _all(str, v), "a file with a label a line, or the labels"),
 }
 _CHOICES: dict[str, Sequence[str]] = {
@@ -291,33 +294,17 @@ _CHOICES: dict[str, Sequence[str]] = {
     "engine": ("auto", "onnxruntime", "torch", "openvino", "coreml"),
     "arithmetic": ("stored", "fp32"),
 }
-_FEED_CHOICES: dict[str, Sequence[str]] = {
-    "resize": ("squash", "crop"),
-    "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
-    "colour": ("RGB", "BGR", "GRAY", "GRAY_FLOAT16"),
-    "layout": ("NCHW", "NHWC"),
-}
+
+
+def _damaged(path: Path, found: str) -> LineupError:
+    return LineupError("the line-up cannot be read", where=str(path), found=found)
 
 
 def _feeding(path: Path, where: str, table: Any, base: Feeding | None = None) -> Feeding:
-    changes = dict(_table(path, where, table))
-    known = tuple(f.name for f in fields(Feeding))
-    if set(changes) - set(known):
-        raise _unknown(path, where, set(changes) - set(known), known)
-    for key, allowed in _FEED_CHOICES.items():
-        if key in changes and changes[key] not in allowed:
-            raise LineupError(f"{where}.{key} is not known", where=str(path), expected=_or(allowed), found=changes[key])
-    try:
-        for key, number in (("size", int), ("mean", float), ("std", float)):
-            if key in changes:
-                changes[key] = tuple(number(v) for v in changes[key])
-        if "scale" in changes:
-            changes["scale"] = float(changes["scale"])
-    except (TypeError, ValueError) as error:
-        raise LineupError(f"{where} holds something else than numbers", where=str(path), found=str(error)) from None
-    if len(changes.get("size", (1, 1))) != 2:
-        raise LineupError(f"{where}.size is [width, height]", where=str(path), found=changes["size"])
-    return replace(base if base is not None else Feeding(), **changes)
+    def wrong(found: str) -> LineupError:
+        return LineupError(f"how {where.removesuffix('.feed')} is fed is not known", where=str(path), found=found)
+
+    return feeding_from(Document(table, where, wrong), base)
 
 
 def _attribution(path: Path, table: Any) -> Attribution:
@@ -369,10 +356,10 @@ def _unknown(path: Path, where: str, unknown: set[str], known: Sequence[str]) ->
 
 
 def _label_lines(path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise LineupError("the label file cannot be read", where=str(path), found=str(error)) from None
+    def unreadable(found: str) -> LineupError:
+        return LineupError("the label file cannot be read", where=str(path), found=found)
+
+    return tuple(line.strip() for line in read_text(path, unreadable).splitlines() if line.strip())
 
 
 def _or(allowed: Sequence[str]) -> str:

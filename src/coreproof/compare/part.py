@@ -16,6 +16,7 @@ import numpy.typing as npt
 from coreproof.compare.agreement import Distributions, top_k, truth_rank
 from coreproof.compare.classes import ClassOrder
 from coreproof.compare.plan import Slice
+from coreproof.compare.schema import PART
 from coreproof.compare.store import Shard, Store, matrix, rows_of
 from coreproof.compare.variants import code_digest
 from coreproof.errors import StoreError
@@ -66,11 +67,22 @@ class Agreement:
         part = None
         if path.is_file():
             with suppress(StoreError):  # a damaged one is made again
-                part = _read(store, path, len(self.orders))
+                part = _read(store, path, len(self.orders), self.classes, piece)
         if part is None:
-            part = self._made({name: store.read_shard(key, piece.key) for name, key in self.keys.items()}, piece)
+            part = self._made({name: self._shard(store, name, piece) for name in self.keys}, piece)
             _write(store, path, part)
         return part
+
+    def _shard(self, store: Store, name: str, piece: Slice) -> Shard:
+        """What a model says of a slice, held against the slice and the model's classes."""
+        shard = store.read_shard(self.keys[name], piece.key)
+        wanted = (len(piece.photos), len(self.orders[name].positions))
+        if shard.probabilities.shape != wanted or shard.photos != tuple(p.member.photo for p in piece.photos):
+            raise store.unreadable(
+                store.shard_path(self.keys[name], piece.key),
+                ValueError(f"{list(shard.probabilities.shape)} answers, and not those of the slice: {list(wanted)}"),
+            )
+        return shard
 
     def _made(self, shards: Mapping[str, Shard], piece: Slice) -> Part:
         """Photos that some model could not see are left out for all, and named."""
@@ -143,21 +155,48 @@ def _write(store: Store, path: Path, part: Part) -> None:
     store.write_table(path, table)
 
 
-def _read(store: Store, path: Path, models: int) -> Part:
+def _read(store: Store, path: Path, models: int, classes: int, piece: Slice) -> Part:
+    """A part as it was kept. Raises StoreError for one that is not of this slice and these models."""
     import pyarrow.compute as pc
 
-    table = store.read_table(path)
+    pairs = models * (models - 1) // 2
+    columns = {**PART, "divergences": "rows of floats"} if pairs else PART
+    table = store.read_table(path, columns)
     seen = table.filter(pc.is_null(table.column("skipped")))
     left = table.filter(pc.is_valid(table.column("skipped")))
-    return Part(
-        photos=tuple(seen.column("photo").to_pylist()),
+    names, skipped = seen.column("photo").to_pylist(), left.column("photo").to_pylist()
+    live = [p.member.photo for p in piece.photos if p.live]
+    kept = set(names)
+    if (
+        [n for n in live if n in kept] != names
+        or {*names, *skipped} != set(live)
+        or len(live) != len(names) + len(skipped)
+    ):
+        raise store.unreadable(path, ValueError("its photos are not those of the slice"))
+    most = min(TOP, classes)
+    sizes = {
+        "top": models * most,
+        "top_values": models * most,
+        "ranks": models,
+        **({"divergences": pairs} if pairs else {}),
+    }
+    if any(seen.column(n).null_count or seen.column(n).type.list_size != size for n, size in sizes.items()):
+        raise store.unreadable(path, ValueError("its rows are of another length"))
+    if seen.column("truth").null_count:
+        raise store.unreadable(path, ValueError("column 'truth' lacks values"))
+    part = Part(
+        photos=tuple(names),
         truth=np.asarray(seen.column("truth").to_numpy(), np.int32),
         top=_by_model(seen.column("top"), models),
         top_values=_by_model(seen.column("top_values"), models),
-        divergences=matrix(seen.column("divergences")) if models > 1 else np.zeros((seen.num_rows, 0), np.float32),
+        divergences=matrix(seen.column("divergences")) if pairs else np.zeros((seen.num_rows, 0), np.float32),
         ranks=matrix(seen.column("ranks")),
-        skipped=dict(zip(left.column("photo").to_pylist(), left.column("skipped").to_pylist(), strict=True)),
+        skipped=dict(zip(skipped, left.column("skipped").to_pylist(), strict=True)),
     )
+    beyond = part.top.size and not 0 <= int(part.top.min()) <= int(part.top.max()) < classes + models
+    if beyond or not (np.isfinite(part.top_values).all() and np.isfinite(part.divergences).all()):
+        raise store.unreadable(path, ValueError("classes or numbers that no model says"))
+    return part
 
 
 def _by_model(column: Any, models: int) -> npt.NDArray[Any]:

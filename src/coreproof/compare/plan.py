@@ -19,6 +19,7 @@ from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from coreproof.compare.schema import SLICE
 from coreproof.compare.source import FolderPhotos, PhotoSource, content_digest
 from coreproof.compare.store import Member, Store
 from coreproof.errors import PhotoError, StoreError
@@ -216,10 +217,15 @@ def _database(store: Store) -> Iterator[Any]:
             connection.execute(
                 f"SET memory_limit = '{_MEMORY}'; SET threads = 2; SET temp_directory = '{quoted(folder)}'"
             )
+            # nothing in a store is a name to be opened, nor an extension to be loaded
+            connection.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
+            connection.execute("SET enable_external_access = false; SET lock_configuration = true")
             connection.execute(_TABLES)
             yield connection
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise store.failure(folder, error) from None
+    except duckdb.Error as error:  # numbers beyond their columns, as a foreign store may hold
+        raise store.unreadable(store.folder, error) from None
     except RuntimeError as error:  # what DuckDB makes of Ctrl-C
         raise (KeyboardInterrupt if str(error) == "Query interrupted" else error) from None
     finally:
@@ -249,13 +255,37 @@ def _know(connection: Any, store: Store, truth: Iterable[tuple[str, Truth]]) -> 
 
 def _slice_table(store: Store, path: Path) -> Any:
     """What a slice is made of; None for one whose file is damaged, which is forgotten, and made again."""
+    import pyarrow as pa
+
     try:
-        return store.read_table(path).select(["slice", "row", "photo", "size", "version", "content"])
+        table = store.read_table(path, SLICE)
     except StoreError:
         if not store.is_damaged(path):
             raise
         store.forget_slice(path.stem)
         return None
+    rows = table.column("row").to_pylist()
+    if rows != list(range(len(rows))) or set(table.column("slice").to_pylist()) - {path.stem}:
+        raise store.unreadable(path, ValueError("its rows are not those of this slice, in order"))
+    try:
+        return table.cast(pa.schema({name: _ARROW[column]() for name, column in SLICE.items()}))
+    except pa.lib.ArrowException as error:
+        raise store.unreadable(path, error) from None
+
+
+def _text() -> Any:
+    import pyarrow as pa
+
+    return pa.string()
+
+
+def _whole() -> Any:
+    import pyarrow as pa
+
+    return pa.int64()
+
+
+_ARROW = {"text": _text, "text or null": _text, "whole": _whole}
 
 
 def _parts(connection: Any, statement: str) -> Iterator[str]:

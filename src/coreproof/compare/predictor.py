@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from threading import Lock
 from types import TracebackType
 from typing import Any
@@ -15,8 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from coreproof.compare.lineup import Entry
-from coreproof.errors import InputError, RunError
+from coreproof.errors import InputError, RunError, StoreError
 from coreproof.model.base import Model
+from coreproof.model.entries import Entry as Document
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import feature_pixels, fit, to_tensor
@@ -51,14 +52,27 @@ class Settled:
 
     def to_json(self) -> dict[str, Any]:
         """As the store keeps it."""
-        return asdict(self)
+        return {**asdict(self), "labels": list(self.labels), "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Settled | None:
-        """None for what another version kept."""
+        """None for what another version kept, or makes no sense."""
+        if set(document) != {field.name for field in fields(cls)}:
+            return None
+        entry = Document(dict(document), "", StoreError)
         try:
-            return cls(**{**document, "labels": tuple(document["labels"]), "notes": tuple(document["notes"])})
-        except (TypeError, KeyError):
+            return cls(
+                model=entry["model"].text(),
+                format=entry["format"].text(),
+                feeding=entry["feeding"].text(),
+                engine=entry["engine"].text(),
+                labels=tuple(label.text() for label in entry["labels"].each()),
+                notes=tuple(note.text() for note in entry["notes"].each()),
+                classes=entry["classes"].whole(1, 10**7),
+                softmax=entry["softmax"].flag(),
+                batch=entry["batch"].whole(1, 10**6),
+            )
+        except StoreError:
             return None
 
 

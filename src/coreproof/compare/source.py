@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coreproof.errors import MissingDependencyError, PhotoError
+from coreproof.model.paths import stored_name
 from coreproof.run.photos import SUFFIXES, Photos, require_folder
 from coreproof.run.pictures import require_picture_file
 
@@ -203,6 +204,8 @@ def _as_named(name: str) -> str:
 
 
 def _read(folder: Path, photo: str) -> bytes:
+    # the name may come out of a store: it is no way out of the folder (a link inside is whoever's who made the folder)
+    stored_name(photo, what="a photo", where=folder, error=PhotoError)
     path = folder / photo
     try:
         if "\\x" in photo and not path.exists():

@@ -5,6 +5,7 @@
     models/<model's key>.json          what is known of a model once it has seen a photo
     agreement/<line-up>/<...>.parquet  what all models together say about one slice
     timings/<model's key>/<...>.json   how long that took: the only files that differ from run to run
+    store.json                         the version of all that
 
 A model's key changes with its file, how it is made and fed, and what runs it: nothing stale is ever read.
 """
@@ -27,13 +28,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.compare.schema import SHARD, SLICE, Column, affordable, checked
 from coreproof.errors import StoreError
+from coreproof.model.entries import Entry, read_json
+from coreproof.model.paths import regular_file
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.visible import in_json
 
 _ABANDONED = 24 * 3600
 """Seconds after which what another machine left half written is taken for abandoned."""
-_OWN = frozenset(("slices", "models", "agreement", "timings", ".writing"))
+VERSION = 1
+_ABOUT = "store.json"
+_OWN = frozenset((_ABOUT, "slices", "models", "agreement", "timings", ".writing"))
 """What a store's folder holds as soon as there is anything in it."""
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 _UNREAD = b"unread"
@@ -75,6 +81,7 @@ class Store:
         if self.folder.exists() and not self.folder.is_dir():
             raise StoreError("the store is no folder", where=str(self.folder), fix="give a folder that is its own")
         self._require_own()
+        self._require_known()
         self._tidy()
 
     # slices
@@ -110,7 +117,7 @@ class Store:
 
     def read_slice(self, key: str) -> list[Member]:
         """What a slice is made of. Raises StoreError."""
-        rows = self.read_table(self._slice(key)).to_pylist()
+        rows = self.read_table(self._slice(key), SLICE).to_pylist()
         return [Member(row["photo"], row["size"], row["version"], row["content"]) for row in rows]
 
     def _holds(self, key: str, members: Sequence[Member]) -> bool:
@@ -157,13 +164,17 @@ class Store:
             about = pq.read_metadata(path) if path.is_file() else None
             if about is None or not about.num_rows:
                 return None
-            return [int(row) for row in (about.metadata or {}).get(_UNREAD, b"").split()]
-        except (pa.ArrowInvalid, OSError, ValueError):
+            rows = [int(row) for row in (about.metadata or {}).get(_UNREAD, b"").split()]
+            return rows if all(0 <= row < about.num_rows for row in rows) else None
+        except (pa.lib.ArrowException, OSError, ValueError):
             return None
 
     def read_shard(self, model_key: str, slice_key: str) -> Shard:
         """A shard. Raises StoreError for one that vanished or is damaged."""
-        table = self.read_table(self.shard_path(model_key, slice_key))
+        path = self.shard_path(model_key, slice_key)
+        table = self.read_table(path, SHARD)
+        if table.column("probabilities").null_count:
+            raise self.unreadable(path, ValueError("column 'probabilities' lacks values"))
         return Shard(
             tuple(table.column("photo").to_pylist()),
             tuple(table.column("skipped").to_pylist()),
@@ -192,11 +203,13 @@ class Store:
 
     def read_model(self, model_key: str) -> dict[str, Any] | None:
         """What was kept about a model, None where nothing is or it is damaged."""
-        try:
-            document = json.loads((self.folder / "models" / f"{model_key}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return document if isinstance(document, dict) else None
+        with suppress(StoreError):
+            document = self._json(self.folder / "models" / f"{model_key}.json")
+            return {key: entry.value for key, entry in document.table().items()}
+        return None
+
+    def _json(self, path: Path) -> Entry:
+        return read_json(path, lambda found: self.unreadable(path, ValueError(found)))
 
     def write_model(self, model_key: str, about: Mapping[str, Any]) -> None:
         """Keeps what is known of a model once it has seen a photo."""
@@ -213,23 +226,30 @@ class Store:
         """How long a model took for a photo over all runs, None where that was not measured."""
         seconds, photos = 0.0, 0
         for path in (self.folder / "timings" / model_key).glob("*.json"):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                timing = json.loads(path.read_text())
-                seconds, photos = seconds + float(timing["seconds"]), photos + int(timing["photos"])
+            with suppress(StoreError):
+                timing = self._json(path)
+                took, seen = timing["seconds"].number(), timing["photos"].whole(0, 2**40)
+                seconds, photos = seconds + max(took, 0.0), photos + seen
         return seconds / photos if photos else None
 
     # any table
 
-    def read_table(self, path: Path) -> Any:
-        """A Parquet file of the store. Raises StoreError for one that vanished or is damaged."""
+    def read_table(self, path: Path, columns: Mapping[str, Column]) -> Any:
+        """The ``columns`` of a Parquet file of the store. Raises StoreError for one that vanished, is damaged, or has others."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
+            regular_file(path, error=StoreError)
             # read_table would take key=value folders above the store for columns
-            return pq.ParquetFile(path, page_checksum_verification=True).read()
-        except (pa.ArrowInvalid, OSError) as error:
+            file = pq.ParquetFile(path, page_checksum_verification=True)
+            affordable(file, path)
+            table = file.read()
+        except (pa.lib.ArrowException, OSError) as error:
             raise self.unreadable(path, error) from None
+        except StoreError as error:
+            raise self.unreadable(path, ValueError(error.found)) from None
+        return checked(table, columns, lambda found: self.unreadable(path, ValueError(found)))
 
     def unreadable(self, path: Path, error: Exception) -> StoreError:
         """What a person is told of a file that vanished or is damaged."""
@@ -250,8 +270,10 @@ class Store:
         except OSError:
             return False
         try:
-            pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
-        except (pa.ArrowInvalid, OSError):
+            file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+            affordable(file, path)
+            file.read()
+        except (pa.lib.ArrowException, OSError):
             return True
         return False
 
@@ -268,6 +290,7 @@ class Store:
         fresh = self._scratch / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
         try:
             self._scratch.mkdir(parents=True, exist_ok=True)
+            self._say_version()
             target.parent.mkdir(parents=True, exist_ok=True)
             yield fresh
             os.replace(fresh, target)
@@ -315,6 +338,34 @@ class Store:
                 found=", ".join([*others[:3], "..."] if len(others) > 3 else others),
                 fix="give a folder that is its own, or a new one",
             )
+
+    def _require_known(self) -> None:
+        """Refuses a store of a newer coreproof. One that says no version is of the first."""
+        about = self.folder / _ABOUT
+        try:
+            said = self._json(about) if about.exists() else None
+        except StoreError:  # damaged: made again, as every file of a store
+            with suppress(OSError):
+                about.unlink()
+                self._scratch.mkdir(exist_ok=True)
+                self._say_version()
+            return
+        version = 1 if said is None else said["version"].whole(1)
+        if version > VERSION:
+            raise StoreError(
+                "the store is newer than this coreproof",
+                where=str(about),
+                expected=f"version {VERSION} or older",
+                found=f"version {version}",
+                fix="update coreproof, or give another folder: --store FOLDER",
+            )
+
+    def _say_version(self) -> None:
+        about = self.folder / _ABOUT
+        if not about.exists():
+            fresh = self._scratch / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+            fresh.write_text(json.dumps({"format": "coreproof store", "version": VERSION}), encoding="utf-8")
+            os.replace(fresh, about)
 
     def _tidy(self) -> None:
         """Clears what killed runs left half written: those of this machine that are gone, and very old ones."""

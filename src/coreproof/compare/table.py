@@ -47,7 +47,10 @@ class Table:
                     f"FROM read_parquet([{files}], hive_partitioning = false) "
                     "SEMI JOIN live USING (slice, photo)"
                 )
-            connection.execute(f"CREATE VIEW predictions AS {' UNION ALL '.join(selects)}")
+            try:
+                connection.execute(f"CREATE VIEW predictions AS {' UNION ALL '.join(selects)}")
+            except duckdb.Error as error:
+                raise self.store.unreadable(self.store.folder, error) from None
             try:
                 answer = connection.execute(sql)
                 columns = [column[0] for column in (answer.description if answer else None) or ()]

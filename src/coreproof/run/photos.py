@@ -10,6 +10,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 from coreproof.errors import PhotoError
+from coreproof.model.paths import regular_file
 
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif"]
@@ -100,6 +101,8 @@ def truth_lines(path: str | Path, content: bytes | None = None) -> Iterator[tupl
     ``content``: the file's bytes where they are at hand; ``path`` is then only its name. Raises PhotoError for a file that
     cannot be read or holds something else.
     """
+    if content is None:
+        regular_file(path, what="the labels of the photos", error=PhotoError)
     try:
         with (
             Path(path).open("rb") if content is None else BytesIO(content) as stored,

@@ -1,0 +1,71 @@
+"""Which columns each kind of file in a store has: what another program wrote under that name is told, not computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from coreproof.model.budget import afford
+
+Column = Literal["text", "text or null", "whole", "whole or null", "rows of floats", "rows of whole numbers"]
+
+SLICE: Mapping[str, Column] = {
+    "slice": "text",
+    "row": "whole",
+    "photo": "text",
+    "size": "whole",
+    "version": "text",
+    "content": "text or null",
+}
+SHARD: Mapping[str, Column] = {"photo": "text", "skipped": "text or null", "probabilities": "rows of floats"}
+PART: Mapping[str, Column] = {
+    "photo": "text",
+    "skipped": "text or null",
+    "truth": "whole or null",
+    "top": "rows of whole numbers",
+    "top_values": "rows of floats",
+    "ranks": "rows of whole numbers",
+}
+
+
+def affordable(file: Any, where: object) -> None:
+    """Raises TooLargeError for a Parquet file whose rows would not fit the memory budget: a kilobyte may hold a billion."""
+    import pyarrow as pa
+
+    width = 0
+    for field in file.schema_arrow:
+        width += 8 * (field.type.list_size if pa.types.is_fixed_size_list(field.type) else 1)
+    afford(f"a table of {file.metadata.num_rows:,} rows", size=file.metadata.num_rows * width, where=where)
+
+
+def checked(table: Any, columns: Mapping[str, Column], refuse: Callable[[str], Exception]) -> Any:
+    """The wanted columns of a table. Raises what ``refuse`` makes where one is missing, of another type, or lacks values."""
+    wrong = [said for name, column in columns.items() if (said := _wrong(table, name, column)) is not None]
+    if wrong:
+        raise refuse("; ".join(wrong))
+    return table.select(list(columns))
+
+
+def _wrong(table: Any, name: str, column: Column) -> str | None:
+    import pyarrow as pa
+
+    if table.schema.get_field_index(name) < 0:
+        return f"it has no column {name!r}"
+    held = table.column(name)
+    kind = held.type
+    if column.startswith("rows"):
+        fits = pa.types.is_fixed_size_list(kind) and _is(kind.value_type, "float" if "floats" in column else "whole")
+        holed = fits and any(chunk.flatten().null_count for chunk in held.chunks)
+    else:
+        fits, holed = _is(kind, column.split()[0]), bool(held.null_count) and not column.endswith("null")
+    if not fits:
+        return f"column {name!r} is {kind}, and not {column}"
+    return f"column {name!r} lacks values" if holed else None
+
+
+def _is(kind: Any, word: str) -> bool:
+    import pyarrow as pa
+
+    if word == "text":
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_floating(kind) if word == "float" else pa.types.is_integer(kind))
