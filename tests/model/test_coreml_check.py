@@ -15,6 +15,7 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import CoreproofError, UnreadableModelError, UnsafeModelError
+from coreproof.model.coreml_features import read_labels, read_signature
 from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
 from coreproof.model.weight_params import WeightsError, read_weights, unpack
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import layer, network
@@ -310,3 +311,32 @@ def test_a_stage_of_no_type_is_refused() -> None:
     spec.pipeline.models.add(specificationVersion=4)
     with pytest.raises(CoreproofError, match=r"stage 0: .* of no type"):
         cp.load(spec)
+
+
+# classifiers
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda o: o.inputs["classes"].ClearField("arguments"),
+        lambda o: o.inputs.clear(),
+        lambda o: setattr(o.inputs["classes"].arguments[0], "name", "nothing makes this"),
+        lambda o: setattr(o.inputs["classes"].arguments.add(), "name", "w"),
+    ],
+)
+def test_labels_that_are_bound_to_nothing_are_no_labels(package: Path, change: Callable[[Any], None]) -> None:
+    file = package / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    spec = Model_pb2.Model.FromString(file.read_bytes())
+    operation = operations(spec).add(type="classify")
+    operation.inputs["classes"].arguments.add(name="classes")
+    change(operation)
+    assert read_labels(spec) is None
+
+
+def test_a_function_that_is_not_described_is_said() -> None:
+    spec = Model_pb2.Model(specificationVersion=9)
+    spec.description.functions.add(name="one")
+    spec.mlProgram.SetInParent()
+    with pytest.raises(UnreadableModelError, match="no function 'two'"):
+        read_signature(spec, "two")

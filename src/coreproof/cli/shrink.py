@@ -21,6 +21,7 @@ from coreproof.cli.options import ModelArgument, Trust
 from coreproof.cli.progress import progress
 from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
+from coreproof.model.entries import Entry, read_json
 from coreproof.model.scratch import TemporaryFolder
 
 if TYPE_CHECKING:
@@ -212,6 +213,15 @@ def _quoted(path: str) -> str:
     return subprocess.list2cmdline([path]) if sys.platform == "win32" else shlex.quote(path)
 
 
+def _plan(stored: Entry) -> dict[str, Any]:
+    from coreproof.surgery.shrinking.cutting import Plan
+
+    try:
+        return Plan.from_json(stored.table() and stored.value).to_json()
+    except (KeyError, TypeError, ValueError) as error:
+        raise stored.refuse("a plan", str(error)) from None
+
+
 class _Log:
     """What a search found so far, beside its output: the best plan, and the answer to every plan that was tried."""
 
@@ -221,10 +231,11 @@ class _Log:
         self._task = blake2b(task.encode(), digest_size=12).hexdigest()
         self._best: dict[str, Any] | None = None
         self.tried: dict[str, bool] = {}
-        with contextlib.suppress(OSError, ValueError):
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
-            if stored.get("task") == self._task:
-                self._best, self.tried = stored["best"], stored["tried"]
+        with contextlib.suppress(InputError):  # whatever else it holds, the search begins anew
+            stored = read_json(self.path, InputError)
+            if stored["task"].value == self._task:
+                tried = {plan: answer.flag() for plan, answer in stored["tried"].table().items()}
+                self._best, self.tried = stored["best"].optional(_plan), tried
 
     def plan(self, otherwise: Plan) -> Plan:
         """Where a search goes on."""

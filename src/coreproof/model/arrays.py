@@ -30,7 +30,7 @@ DAMAGE = (OSError, ValueError, EOFError, RuntimeError, struct.error, zlib.error,
 _EXPANDS = 16
 """Times its stored bytes up to which an array is believed without asking the memory budget."""
 
-_KINDS = "biufcSUV"
+_KINDS = "biufcSU"
 _LONGEST_HEADER = 1 << 16
 """Bytes in which an array's header has to end: a header may claim to be of any length, too."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml_proto import FeatureTypes_pb2
 from coreproof.model.features import Colour, Feature, ImageLayout, ShapeRange, Signature
 
@@ -28,7 +29,14 @@ def read_signature(spec: Any, function: str | None = None) -> Signature:
     chosen = description
     if description.functions:
         wanted = function or description.defaultFunctionName
-        chosen = next(f for f in description.functions if f.name == wanted)
+        found = [f for f in description.functions if f.name == wanted]
+        if not found:
+            raise UnreadableModelError(
+                f"the model's description has no function {wanted!r}",
+                expected=", ".join(f.name for f in description.functions),
+                found=wanted,
+            )
+        chosen = found[0]
     return Signature(
         inputs=tuple(read_feature(f) for f in chosen.input),
         outputs=tuple(read_feature(f) for f in chosen.output),
@@ -102,7 +110,9 @@ def read_labels(spec: Any) -> tuple[str, ...] | tuple[int, ...] | None:
     ML Programs keep theirs in the ``classify`` operation instead of the description.
     """
     labels = [label for held in label_lists(spec) for label in held]
-    return tuple(labels) if labels and isinstance(labels[0], str) else tuple(int(v) for v in labels) or None
+    if any(isinstance(label, str) for label in labels):  # of both kinds only in a damaged list
+        return tuple(str(label) for label in labels)
+    return tuple(int(label) for label in labels) or None
 
 
 def label_lists(spec: Any) -> list[Any]:
@@ -123,7 +133,7 @@ def _program_labels(program: Any) -> list[Any]:
         for block in function.block_specializations.values():
             constants = {}
             for operation in block.operations:
-                if operation.type == "const":
+                if operation.type == "const" and operation.outputs and "val" in operation.attributes:
                     constants[operation.outputs[0].name] = operation.attributes["val"]
                 elif operation.type == "classify":
                     return _class_values(operation, constants)
@@ -132,13 +142,18 @@ def _program_labels(program: Any) -> list[Any]:
 
 def _class_values(classify: Any, constants: dict[str, Any]) -> list[Any]:
     """The ``classes`` argument: a tensor or a list, of strings or of integers; nothing when it is not immediate."""
-    binding = classify.inputs["classes"].arguments[0]
-    value = binding.value if binding.WhichOneof("binding") == "value" else constants[binding.name]
-    if value.WhichOneof("value") != "immediateValue":
+    bindings = list(classify.inputs["classes"].arguments) if "classes" in classify.inputs else []
+    if len(bindings) != 1:
+        return []
+    binding = bindings[0]
+    value = binding.value if binding.WhichOneof("binding") == "value" else constants.get(binding.name)
+    if value is None or value.WhichOneof("value") != "immediateValue":
         return []
     immediate = value.immediateValue
     if immediate.WhichOneof("value") == "list":
         tensors = [item.immediateValue.tensor for item in immediate.list.values]
     else:
         tensors = [immediate.tensor]
-    return [getattr(t, which).values for t in tensors if (which := t.WhichOneof("value"))]
+    return [
+        getattr(t, which).values for t in tensors if (which := t.WhichOneof("value")) in ("strings", "ints", "longInts")
+    ]
