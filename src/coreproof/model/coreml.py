@@ -22,6 +22,7 @@ from coreproof.model.coreml_graph import read_graph
 from coreproof.model.coreml_proto import Model_pb2
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
+from coreproof.model.nesting import refuse_depth
 from coreproof.model.package import package_spec as package_spec
 from coreproof.model.paths import inside, regular_file
 from coreproof.model.scratch import TemporaryFolder
@@ -224,6 +225,7 @@ def _parse(spec_file: Path, where: Path) -> Any:
     try:
         spec.ParseFromString(content)
     except DecodeError:
+        refuse_depth(content, spec.DESCRIPTOR, str(where))
         raise UnreadableModelError(
             "the file is not a Core ML model, or it is damaged",
             where=str(where),

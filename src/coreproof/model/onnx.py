@@ -18,6 +18,7 @@ from coreproof.model.base import Model
 from coreproof.model.features import Feature, Shape, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node, Value
+from coreproof.model.nesting import refuse_depth
 from coreproof.model.onnx_check import check_onnx
 from coreproof.model.onnx_files import external_copies
 from coreproof.model.onnx_read import in_memory, stored_tensors, to_ir
@@ -125,6 +126,7 @@ def load_onnx(path: Path) -> OnnxModel:
     try:
         proto.ParseFromString(regular_file(path, what="the model").read_bytes())
     except DecodeError as error:
+        refuse_depth(path.read_bytes(), proto.DESCRIPTOR, str(path))
         raise _not_onnx(path, f"{path.stat().st_size} bytes that do not parse ({error})") from error
     if len(proto.graph.node) == 0 and not proto.graph.output:
         raise _not_onnx(path, "a file without nodes and outputs")

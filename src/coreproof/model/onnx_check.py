@@ -18,6 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from coreproof.errors import UnreadableModelError
+from coreproof.model.nesting import check_nesting
 from coreproof.model.paths import inside, regular_file
 
 _TOLD = 8
@@ -81,6 +82,7 @@ def check_onnx(proto: onnx.ModelProto, where: str, folder: Path | None) -> None:
     ``folder`` is what the names of data files are relative to, None for a model of memory: the current folder. UnsafeModelError
     for a data file outside it.
     """
+    check_nesting(proto, where)
     check = _Check(where, folder if folder is not None else Path.cwd())
     check.model(proto)
     problems = check.problems

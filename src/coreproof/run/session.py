@@ -116,8 +116,10 @@ def session(
 
         return CoreMLSession(_of_format(model, ("mlprogram", "neuralnetwork", "pipeline", "classic"), engine))
     _of_format(model, ("onnx", "mlprogram", "neuralnetwork", "pipeline", "classic"), engine)
+    from coreproof.model.nesting import require_ending
     from coreproof.run.lowered import prepare
 
+    require_ending(model)
     prepared = prepare(model, precision)
     if engine == "openvino":
         from coreproof.run.openvino import OpenVinoSession
