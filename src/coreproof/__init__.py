@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coreproof.compare.compare import compare as compare
-    from coreproof.convert import convert as convert
     from coreproof.errors import CoreproofError as CoreproofError
     from coreproof.model.budget import set_max_pixels as set_max_pixels
     from coreproof.model.budget import set_memory_budget as set_memory_budget
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from coreproof.surgery.verbs.pipelines import join as join
     from coreproof.surgery.verbs.pipelines import split as split
     from coreproof.surgery.verbs.upgrading import upgrade as upgrade
+    from coreproof.verify.converted import convert as convert
     from coreproof.verify.recording import record as record
     from coreproof.verify.verify import verify as verify
 
@@ -41,7 +41,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "app": "coreproof.ship.app",
     "compare": "coreproof.compare.compare",
-    "convert": "coreproof.convert",
+    "convert": "coreproof.verify.converted",
     "CoreproofError": "coreproof.errors",
     "Feeding": "coreproof.model.feeding",
     "Source": "coreproof.model.feeding",

@@ -47,11 +47,19 @@ def command(
         ),
     ] = None,
     feeding: FeedingOptions = AS_CARRIED,
+    check: Annotated[
+        bool, typer.Option(" /--no-check", help="Do not run what was made once beside its source on drawn input.")
+    ] = True,
     trust: Trust = False,
 ) -> None:
-    """Convert PyTorch or ONNX to Core ML, PyTorch or Core ML to ONNX."""
+    """Convert PyTorch or ONNX to Core ML, PyTorch or Core ML to ONNX.
+
+    What was made runs once on drawn input beside its source before it is written: a model that does not run is not
+    left behind (exit 2), and one whose outputs differ by more than rounding explains is written and said first (exit 1).
+    """
     from coreproof.convert import convert
     from coreproof.model.load import load
+    from coreproof.verify.converted import check_conversion
 
     kind = _target(to, out)
     loaded = load(model, trust=trust)
@@ -83,7 +91,10 @@ def command(
             "--labels, --image, --batch, --shape and what is said of pictures are for Core ML", found=f"--to {kind}"
         )
     converted = convert(loaded, kind, **arguments)
+    found = check_conversion(loaded, converted, arguments.get("images")) if check else None
     converted.save(out)
+    if found is not None and not found:
+        say(f"{out}: {found.said}")
     nodes = len(converted.graph.nodes)
     say(f"{out}: {converted.format}, {nodes} layers")
     for feature in converted.signature.inputs:
@@ -94,6 +105,11 @@ def command(
         say(f"  note    {note}")
     if image and not feeding.numbers and getattr(loaded, "feeding", None) is None:
         say("  note    the network is fed pixels of 0-255; was it trained on others? --scale, --mean, --std")
+    if found is not None:
+        if not found:
+            say(f"  what to do: coreproof verify {model} {out} names the layer")
+            raise typer.Exit(1)
+        say(f"  check   {found.said}")
 
 
 def _target(to: str | None, out: Path) -> Any:

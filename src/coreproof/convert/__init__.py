@@ -26,16 +26,7 @@ def convert(
     fold_batchnorm: bool = True,
     keep_fp32: Collection[str] = (),
 ) -> Model:
-    """Converts a model; the result is in memory, ``save`` writes it.
-
-    ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
-    (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
-    "float16" and "float32" are other names of the two.
-    ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
-    ``keep_fp32`` names ONNX values whose operators stay in float32 in a float16 program, as ``verify MODEL --half`` finds them.
-    ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> a shape with ranges beside an int,
-    [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
-    [(1, 64), (1, 128)].
+    """Converts a model without looking at the result; the arguments are those of ``coreproof.convert``, which does.
 
     Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once) and
     ConversionError.

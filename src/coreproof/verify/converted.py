@@ -1,0 +1,184 @@
+"""convert, as users call it: what was made runs once on drawn input and is held against its source before it is handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.convert import Target
+from coreproof.convert import convert as translate
+from coreproof.errors import ConversionError, CoreproofError, InputError
+from coreproof.model.base import Model
+
+_CLOSE = {True: 2e-2, False: 1e-3}
+"""Differences of outputs, as a share of their scale, that need no closer look: of a float16 program, and of others."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of it: true where nothing speaks against the conversion. ``said`` is one line for a report."""
+
+    agrees: bool
+    said: str
+
+    def __bool__(self) -> bool:
+        return self.agrees
+
+
+def convert(
+    model: Model | str | Path | Any,
+    to: Target,
+    *,
+    precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
+    target: str | None = None,
+    images: Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    shapes: Mapping[str, Any] | None = None,
+    fold_batchnorm: bool = True,
+    keep_fp32: Collection[str] = (),
+    check: bool = True,
+) -> Model:
+    """Converts a model; the result is in memory, ``save`` writes it.
+
+    ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
+    (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
+    "float16" and "float32" are other names of the two.
+    ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
+    ``keep_fp32`` names ONNX values whose operators stay in float32 in a float16 program, as ``verify MODEL --half`` finds them.
+    ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> a shape with ranges beside an int,
+    [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
+    [(1, 64), (1, 128)].
+    ``check`` runs the result once on drawn input and holds its outputs against the source's; what came of it is the last of
+    the model's ``notes``. It is no verification of every value: that is ``verify``.
+
+    Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once), and
+    ConversionError, also where the result does not run or its outputs differ from the source's.
+    """
+    from coreproof.model.load import load
+
+    source = load(model)
+    made = translate(
+        source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes,
+        fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32,
+    )  # fmt: skip
+    if check:
+        found = check_conversion(source, made, images)
+        if not found:
+            raise ConversionError(
+                found.said,
+                where=made.name,
+                fix="`coreproof verify` names the layer; check=False hands the model out all the same",
+            )
+        made.notes = (*made.notes, found.said)
+    return made
+
+
+def check_conversion(source: Model, made: Model, images: Mapping[str, Any] | None = None) -> Check:
+    """Runs a converted model once on drawn input beside its source.
+
+    Raises ConversionError where the converted model does not run on what its source runs on. A source that does not run on
+    drawn input, or answers differently each time, leaves nothing to hold against: the check says so.
+    """
+    from coreproof.run.session import session
+    from coreproof.verify.inputs import random_feeds
+    from coreproof.verify.sides import match_outputs
+
+    try:
+        left, right = random_feeds(source, made)
+        left = {name: _numbers(value, (images or {}).get(name)) for name, value in left.items()}
+        reference = session(source)
+    except CoreproofError as error:
+        return Check(True, f"not checked: {_first_line(error)}")
+    with reference:
+        try:
+            reference.run(left)
+        except CoreproofError as error:
+            return Check(True, f"not checked: the source does not run on drawn input ({_first_line(error)})")
+        try:
+            with session(made) as candidate:
+                pairs = match_outputs(reference, candidate)
+                theirs, mine = ([getattr(p, side) for p in pairs] for side in ("reference", "candidate"))
+                got = candidate.run(right, _taps(candidate, mine))
+        except InputError as error:
+            return Check(True, f"not checked: {_first_line(error)}")
+        except CoreproofError as error:
+            raise ConversionError(
+                "what was made does not run, so that it is not handed out",
+                where=error.where or made.name,
+                expected=error.expected,
+                found=error.problem,
+                fix="please report it with the model: `coreproof shrink` makes a small one of it",
+            ) from error
+        taps = _taps(reference, theirs)
+        wanted = reference.run(left, taps)
+        worst = max((_difference(wanted[a], got[b]) for a, b in zip(theirs, mine, strict=True)), default=0.0)
+        if worst <= _CLOSE[_is_half(made)]:
+            return Check(
+                True,
+                f"checked: ran once on drawn input; outputs differ from the source's by {worst:.1g} of their scale",
+            )
+        again = reference.run(left, taps)
+        if any(_difference(wanted[a], again[a]) > 0 for a in theirs):
+            return Check(True, "not checked: the source answers differently each time it is run")
+    return _looked_at_closely(source, made, left, right)
+
+
+def _looked_at_closely(source: Model, made: Model, left: Mapping[str, Any], right: Mapping[str, Any]) -> Check:
+    """Whether rounding explains what the outputs differ by, layer by layer."""
+    from coreproof.verify.verify import verify
+
+    found = verify(source, made, feeds=(left, right))
+    failing = [row for row in found.outputs if not row.agrees]
+    if not failing:
+        return Check(
+            True, "checked: ran once on drawn input; outputs differ from the source's by what rounding explains"
+        )
+    said = "; ".join(f"output {row.candidate!r}: {row.judgement.problem}" for row in failing)
+    return Check(False, f"the converted model does not answer as its source does: {said}")
+
+
+def _taps(of: Any, names: Sequence[str]) -> tuple[str, ...]:
+    outputs = {f.name for f in of.signature.outputs}
+    return tuple(
+        n for n in names if n not in outputs or n in (of.signature.predicted_label, of.signature.probabilities)
+    )
+
+
+def _numbers(value: Any, image: Any) -> Any:
+    """What a source that takes numbers is fed where the converted model takes their picture."""
+    if image is None:
+        return value
+    factor, offset = image.affine(value.shape[1])
+    scaled = value if factor is None else value * factor
+    return scaled if offset is None else scaled + offset
+
+
+def _is_half(made: Model) -> bool:
+    return made.format == "mlprogram" and any(v.dtype == "float16" for v in made.graph.values.values())
+
+
+def _difference(wanted: Any, got: Any) -> float:
+    """The root-mean-square difference as a share of the scale; infinite where shapes, or what is not finite, differ."""
+    from coreproof.verify.sides import as_array
+
+    a, b = as_array(wanted), as_array(got)
+    if a.size != b.size or a.dtype.kind in "OSU":
+        return 0.0 if a.dtype.kind in "OSU" else np.inf
+    a, b = (v.reshape(-1).astype(np.float64) for v in (a, b))
+    if not a.size:
+        return 0.0
+    whole: npt.NDArray[np.bool_] = np.isfinite(a)
+    if not np.array_equal(whole, np.isfinite(b)):
+        return float(np.inf)
+    scale = float(np.sqrt(np.mean(a[whole] ** 2))) if whole.any() else 0.0
+    error = float(np.sqrt(np.mean((a[whole] - b[whole]) ** 2))) if whole.any() else 0.0
+    return error / scale if scale > 0 else (0.0 if error < 1e-6 else float(np.inf))
+
+
+def _first_line(error: CoreproofError) -> str:
+    return error.problem.splitlines()[0]
