@@ -33,6 +33,13 @@ def main() -> int:
     if options.retry:
         with servers(1) as free:
             record.retry(free.get())
+    if options.collect is not None:
+        from conformance.fuzz.found import collect
+
+        with servers(1) as free:
+            large = collect(record, free.get(), options.collect)
+        print(f"{len(record.failures) - len(large)} kept in {options.collect}; too large: {', '.join(large) or 'none'}")
+        return 0
     told = [time.perf_counter()]
 
     def keep() -> None:
@@ -66,6 +73,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="start anew, whatever the record holds")
     parser.add_argument(
         "--retry", action="store_true", help="first forget the failures that the record holds and that are repaired"
+    )
+    parser.add_argument(
+        "--collect", type=Path, help="write the first mutant of each failure of the record there, and stop"
     )
     parser.add_argument("--report", type=Path, help="write the distinct failures (.md) while it runs")
     parser.add_argument("--number", type=int, help="one mutant of one kind")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Case:
     """A healthy input: its files, and the one (or the folder, "" is all of it) that a verb is given."""
 
     name: str
-    files: Mapping[str, bytes]
+    files: Mapping[str, Any]
     main: str
     weight: int = 1
     healthy: str = ""
@@ -51,6 +52,15 @@ def write(files: Mapping[str, Content], folder: Path) -> None:
             os.utime(path, (1_500_000_000, 1_500_000_000))  # a store remembers when a photo was written
 
 
-def read(folder: Path) -> dict[str, bytes]:
+def read(folder: Path) -> Files:
     """The files of a folder as ``write`` takes them."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    found: Files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            found[name] = Link(os.readlink(path))
+        elif path.is_fifo():
+            found[name] = Pipe()
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    return found

@@ -16,17 +16,22 @@ from conformance.fuzz.damage import _parsed
 from conformance.fuzz.damage_document import toml
 from conformance.fuzz.files import Case, Files, write
 
-_TRIES = 1500
-
 
 def smaller(
-    server: Any, seed: int, kind: str, number: int, case: Case, files: Files, outcomes: Sequence[dict[str, Any]]
+    server: Any,
+    seed: int,
+    kind: str,
+    number: int,
+    case: Case,
+    files: Files,
+    outcomes: Sequence[dict[str, Any]],
+    tries: int = 1500,
 ) -> Files:
     """``files`` with as much taken away as leaves the first failure of ``outcomes`` as it is."""
     failure = next((o for o in outcomes if o["end"] not in ("fine", "refused")), None)
     if failure is None:
         return files
-    left = [_TRIES]
+    left = [tries]
 
     def fails(tried: Files) -> bool:
         if left[0] <= 0:
@@ -41,12 +46,14 @@ def smaller(
     if not fails(files):  # links and pipes are not handed over
         return files
     for name in sorted(files):
+        if files[name] == case.files.get(name):  # what is healthy costs nothing
+            continue
         without = {n: c for n, c in files.items() if n != name}
         if without and fails(without):
             files = without
     for name in sorted(files):
         content = files[name]
-        if isinstance(content, bytes):
+        if isinstance(content, bytes) and content != case.files.get(name):
             files = {**files, name: _shrunk(name, content, lambda data, n=name, rest=files: fails({**rest, n: data}))}
     return files
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from coreproof.errors import PhotoError
+from coreproof.errors import InputError, PhotoError
 from coreproof.model.features import ImageLayout
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, pixels, to_picture, to_tensor
@@ -136,3 +137,12 @@ def test_a_picture_survives_the_way_there_and_back(colour: str) -> None:
     picture = gradient("L" if colour == "GRAY" else "RGB")
     back = to_picture(pixels(picture, colour), ImageLayout(40, 30, colour))
     np.testing.assert_array_equal(np.asarray(back.convert(picture.mode)), np.asarray(picture))
+
+
+@pytest.mark.parametrize(
+    ("name", "colour", "count"), [("mean", "RGB", 4), ("std", "GRAY", 3), ("std", "BGR", 2), ("mean", "RGB", 0)]
+)
+def test_a_mean_or_std_of_other_channels_is_told_with_both_counts(name: str, colour: Any, count: int) -> None:
+    feeding = Feeding(size=(4, 4), colour=colour, **{name: (0.5,) * count})
+    with pytest.raises(InputError, match=rf"the {name} does not fit(.|\n)*found: {count} numbers"):
+        to_tensor(Image.new("RGB", (5, 5)), feeding)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -189,3 +190,11 @@ def test_a_picture_is_not_made_smaller_than_the_window_that_reads_it(shared_data
     with session(small) as running:
         (feature,) = small.signature.inputs
         running.run({feature.name: np.zeros(feature.shape or (), np.float32)})
+
+
+def test_texts_and_values_without_a_type_stay_as_they_are() -> None:
+    from conformance.fuzz.cases_onnx import onnx_cases
+
+    stored = onnx.ModelProto.FromString(next(c for c in onnx_cases() if c.name == "stored").files["stored.onnx"])
+    part = cp.shrink(cp.load(stored), lambda part: any(n.operator == "Identity" for n in part.graph.nodes))
+    assert [n.operator for n in part.graph.nodes] == ["Identity"]

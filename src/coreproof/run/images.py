@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from coreproof.errors import RunError
+from coreproof.errors import InputError, RunError
 from coreproof.model.features import Colour, ImageLayout
 from coreproof.model.feeding import Feeding
 
@@ -74,8 +74,18 @@ def pixels(picture: Image.Image, colour: Colour) -> npt.NDArray[np.float32]:
 
 
 def to_tensor(picture: Image.Image, feeding: Feeding) -> npt.NDArray[np.float32]:
-    """The model's input for this picture: [1, C, H, W] (or [1, H, W, C]) float32."""
+    """The model's input for this picture: [1, C, H, W] (or [1, H, W, C]) float32.
+
+    Raises InputError for a mean or std of another number of channels.
+    """
     values = pixels(fit(picture, feeding), feeding.colour)
+    for name, given in (("mean", feeding.mean), ("std", feeding.std)):
+        if len(given) not in (1, values.shape[1]):
+            raise InputError(
+                f"the {name} does not fit the channels of {feeding.colour}",
+                expected=f"one number, or {values.shape[1]}: one a channel",
+                found=f"{len(given)} numbers",
+            )
     if feeding.scale != 1.0:
         values *= np.float32(feeding.scale)
     if any(feeding.mean) or any(s != 1.0 for s in feeding.std):

@@ -80,7 +80,7 @@ class OnnxCutter(Cutter):
         for name in [*read, *(o for o in cut.outputs if o in stored and o not in read)]:
             tensor = stored[name].const_value
             if tensor is not None:
-                graph.initializer.append(ir.to_proto(ir.Tensor(tensor.numpy(), name=name, dtype=tensor.dtype)))
+                graph.initializer.append(_stored(tensor, name))
         for name in cut.inputs:
             graph.input.append(self._value(name, dict(plan.shapes).get(name)))
         for name in cut.outputs:
@@ -110,6 +110,13 @@ def _types(light: onnx.ModelProto) -> dict[str, Any]:
     types = {v.name: v.type for v in (*light.graph.input, *found.graph.value_info)}
     types |= {v.name: v.type for v in (*light.graph.output, *found.graph.output)}
     return {name: t for name, t in types.items() if t.WhichOneof("value") is not None}
+
+
+def _stored(tensor: Any, name: str) -> Any:
+    """A weight with its bytes, under the name that the graph knows it by."""
+    if tensor.dtype == ir.DataType.STRING:  # NumPy holds texts as objects, which have no bytes
+        return ir.to_proto(ir.StringTensor(tensor.numpy().reshape(-1).tolist(), shape=tensor.shape, name=name))
+    return ir.to_proto(ir.Tensor(tensor.numpy(), name=name, dtype=tensor.dtype))
 
 
 def _shape(value_type: Any) -> tuple[int, ...] | None:
