@@ -117,6 +117,8 @@ class Proof:
     def to_json(self) -> dict[str, Any]:
         """What proof.json holds and the page shows."""
         return {
+            "format": "coreproof proof",
+            "version": 1,
             "title": self.title,
             "verdict": {"agrees": self.agrees, "text": self.text},
             "steps": [step.to_json() for step in self.steps],

@@ -15,8 +15,10 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import CoreproofError, UnreadableModelError, UnsafeModelError
+from coreproof.model.compressed import sparse_to_dense
 from coreproof.model.coreml_features import read_labels, read_signature
 from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
+from coreproof.model.layer_weights import layer_weights
 from coreproof.model.weight_params import WeightsError, read_weights, unpack
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import layer, network
 
@@ -340,3 +342,40 @@ def test_a_function_that_is_not_described_is_said() -> None:
     spec.mlProgram.SetInParent()
     with pytest.raises(UnreadableModelError, match="no function 'two'"):
         read_signature(spec, "two")
+
+
+# compressed weights
+
+
+def compressed(package: Path, **inputs: str) -> Any:
+    file = package / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    spec = Model_pb2.Model.FromString(file.read_bytes())
+    operation = operations(spec).add(type="constexpr_blockwise_shift_scale")
+    typed(operation.outputs.add(name="dense").type, 4)
+    for key, name in inputs.items():
+        operation.inputs[key].arguments.add(name=name)
+    operations(spec)[1].inputs["x"].arguments[0].name = "dense"
+    block = list(operations(spec))
+    del operations(spec)[:]
+    operations(spec).extend([block[0], block[2], block[1]])
+    file.write_bytes(spec.SerializeToString())
+    return cp.load(package)
+
+
+def test_a_weight_that_is_made_from_itself_is_told(package: Path) -> None:
+    model = compressed(package, data="dense", scale="w")
+    with pytest.raises(UnreadableModelError, match=r"'dense' \(constexpr_blockwise_shift_scale\)"):
+        layer_weights(model, "y")
+
+
+@pytest.mark.parametrize(
+    "inputs", [{"data": "w"}, {"data": "w", "scale": "nothing"}, {"data": "w", "offset": "w", "axis": "w"}]
+)
+def test_a_compressed_weight_without_its_parts_is_told(package: Path, inputs: dict[str, str]) -> None:
+    with pytest.raises(UnreadableModelError, match="compressed weight does not hold together"):
+        layer_weights(compressed(package, **inputs), "y")
+
+
+def test_a_mask_of_fewer_bits_than_its_shape_says_is_refused() -> None:
+    with pytest.raises(ValueError, match="a mask of 8 bits"):
+        sparse_to_dense(np.ones(3), np.zeros(1, np.uint8), np.array([2**20, 2**20]))

@@ -244,6 +244,8 @@ def npy(header: bytes, content: bytes = b"", version: bytes = b"\x01\x00") -> by
         (npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"\0" * 8), "is not read"),
         (npy(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", b"\0" * 4), "is not read"),
         (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }"), "is not read"),
+        (npy(b"{'descr': '|V4', 'fortran_order': False, 'shape': (1,), }", b"\0" * 4), "is not read"),
+        (npy(b"{'descr': '<f16', 'fortran_order': False, 'shape': (1,), }", b"\0" * 16), "is not read|descr"),
         (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", b"\0" * 4), "8 bytes, and 4 are stored"),
         (npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }", b"\0" * 8), "4 bytes, and 8 are stored"),
         (npy(b"{'descr': 'no', 'fortran_order': False, 'shape': (1,), }"), "descr"),
@@ -256,6 +258,14 @@ def test_an_array_whose_header_makes_no_sense_is_told(
 ) -> None:
     with pytest.raises(UnreadableModelError, match=rf"(?s)bad\.npz.*({said})"):
         with_array(saved, tmp_path / "bad.npz", content).value("y")
+
+
+def test_numbers_of_another_byte_order_are_read_as_numbers_of_this_machine(saved: Recording, tmp_path: Path) -> None:
+    header = b"{'descr': '>f4', 'fortran_order': False, 'shape': (2,), }"
+    content = np.array([1.5, -2], ">f4").tobytes()
+    value = with_array(saved, tmp_path / "swapped.npz", npy(header, content)).value("y")
+    assert value.dtype.isnative
+    assert value.tolist() == [1.5, -2]
 
 
 def test_an_array_that_expands_beyond_the_budget_is_refused(

@@ -31,6 +31,8 @@ _EXPANDS = 16
 """Times its stored bytes up to which an array is believed without asking the memory budget."""
 
 _KINDS = "biufcSU"
+_WIDEST = {"f": 8, "c": 16}
+"""Bytes of the widest floats that every machine has, and every engine is told of."""
 _LONGEST_HEADER = 1 << 16
 """Bytes in which an array's header has to end: a header may claim to be of any length, too."""
 
@@ -70,7 +72,7 @@ class Archive:
             if size:
                 _fill(array.reshape(-1, order="A").view(np.uint8), begin[start:], stream)
             stream.read(1)  # reading to the end checks the sum
-            return array
+            return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
     @contextmanager
     def _opened(self, member: str) -> Iterator[tuple[zipfile.ZipInfo, IO[bytes]]]:
@@ -130,7 +132,8 @@ def _header(begin: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote
         shape, fortran, dtype = readers[version](stream)
-    if dtype.hasobject or dtype.fields is not None or dtype.kind not in _KINDS or any(n < 0 for n in shape):
+    known = dtype.kind in _KINDS and dtype.itemsize <= _WIDEST.get(dtype.kind, dtype.itemsize)
+    if dtype.hasobject or dtype.fields is not None or not known or any(n < 0 for n in shape):
         raise ValueError(f"an array of {dtype}{list(shape)} is not read")
     return tuple(int(n) for n in shape), bool(fortran), dtype, stream.tell()
 

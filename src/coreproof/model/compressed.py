@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ def lut_to_dense(indices: Array, lut: Array, shape: Array | None = None, vector_
         return look_up(indices, lut, vector_axis)
     lengths = [int(n) for n in shape]
     packed = np.asarray(indices).astype(np.uint8)
-    unpacked = unpack_bits(packed, int(np.log2(lut.size)), int(np.prod(lengths)), signed=False)
+    unpacked = unpack_bits(packed, int(np.log2(lut.size)), math.prod(lengths), signed=False)
     dense: Array = lut[unpacked].reshape(lengths)
     return dense
 
@@ -56,7 +57,9 @@ def sparse_to_dense(nonzero_data: Array, mask: Array, shape: Array | None = None
     if shape is not None:
         lengths = [int(n) for n in shape]
         packed = np.asarray(mask).astype(np.uint8)
-        mask = np.unpackbits(packed, count=int(np.prod(lengths)), bitorder="little").reshape(lengths)
+        if math.prod(lengths) > packed.size * 8:
+            raise ValueError(f"a mask of {packed.size * 8} bits for {lengths}")
+        mask = np.unpackbits(packed, count=math.prod(lengths), bitorder="little").reshape(lengths)
     return spread(nonzero_data, mask)
 
 

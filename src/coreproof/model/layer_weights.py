@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.errors import InputError, UnreadableModelError
+from coreproof.errors import CoreproofError, InputError, UnreadableModelError
 from coreproof.model.base import Model
 from coreproof.model.coreml_graph import MIL_DTYPES, immediate, ordered_arguments
 from coreproof.model.graph import Node
@@ -226,7 +226,7 @@ def _compressed_data(model: CoreMLModel, operation: Any, constants: Mapping[str,
         if key in operation.attributes:
             found = _literal(model, operation.attributes[key])
         elif key in operation.inputs:
-            found = _operand(model, operation.inputs[key].arguments[0], constants)
+            found = _operand(model, operation.inputs[key].arguments[0], _before(constants, operation))
         else:
             continue
         if found is not None:
@@ -235,7 +235,6 @@ def _compressed_data(model: CoreMLModel, operation: Any, constants: Mapping[str,
 
 def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> tuple[Any, ...]:
     from coreproof.model.compressed import DECOMPRESS
-    from coreproof.model.literals import read_literal
 
     if operation.type not in DECOMPRESS:
         raise UnreadableModelError(
@@ -244,7 +243,24 @@ def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, An
             expected=", ".join(DECOMPRESS),
             found=operation.type,
         )
-    # Before iOS18 the constants of a constexpr operation are its attributes.
+    try:
+        dense = DECOMPRESS[operation.type](**_compressed(model, operation, constants))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, CoreproofError):
+            raise
+        raise UnreadableModelError(
+            "a compressed weight does not hold together",
+            where=f"{model.where}, operation {_operation_name(operation)!r} ({operation.type})",
+            found=str(error) or type(error).__name__,
+            fix="the model is damaged; copy it or convert it again",
+        ) from error
+    return dense if isinstance(dense, tuple) else (dense,)
+
+
+def _compressed(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of an operation that decompresses: attributes before iOS18, inputs since."""
+    from coreproof.model.literals import read_literal
+
     arguments = {k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"}
     for key, argument in operation.inputs.items():
         binding = argument.arguments[0]
@@ -256,9 +272,13 @@ def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, An
             arguments[key] = read_literal(model, maker.attributes["val"])
         else:
             names = [o.name for o in maker.outputs]
-            arguments[key] = _decompressed(model, maker, constants)[names.index(binding.name)]
-    dense = DECOMPRESS[operation.type](**arguments)
-    return dense if isinstance(dense, tuple) else (dense,)
+            arguments[key] = _decompressed(model, maker, _before(constants, operation))[names.index(binding.name)]
+    return arguments
+
+
+def _before(constants: Mapping[str, Any], operation: Any) -> Mapping[str, Any]:
+    """The constants without those of an operation: nothing is made from itself."""
+    return {name: maker for name, maker in constants.items() if maker is not operation}
 
 
 def _literal(model: CoreMLModel, value: Any) -> WeightRef | None:

@@ -163,7 +163,7 @@ def unpack_bits(data: npt.NDArray[np.uint8], bits: int, count: int, *, signed: b
     Source: MILBlob SubByteTypes.cpp; signed values are two's complement.
     """
     stream = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
-    values: npt.NDArray[np.uint8] = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=1).astype(np.uint8)
+    values: npt.NDArray[np.uint8] = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
     if not signed:
         return values
     sign = 1 << (bits - 1)

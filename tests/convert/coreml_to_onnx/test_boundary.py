@@ -130,6 +130,15 @@ def test_a_layer_cannot_ask_for_any_amount_of_memory(message: Any) -> None:
         coreml_to_onnx(network([message], {"x": (3, 4, 4)}, {"y": None}))
 
 
+def test_a_range_is_not_made_before_it_is_known_to_fit() -> None:
+    huge = layer("rangeStatic", "", "y", endValue=3e9, stepSizeValue=1.0)
+    with pytest.raises(TooLargeError, match=r"(?s)layer 'the rangeStatic'.*3000000000"):
+        coreml_to_onnx(network([huge], {"x": (3,)}, {"y": None}))
+    endless = layer("rangeStatic", "", "y", endValue=float("inf"), stepSizeValue=1.0)
+    with pytest.raises(ConversionError, match="its range has no end"):
+        coreml_to_onnx(network([endless], {"x": (3,)}, {"y": None}))
+
+
 # the boundary itself
 
 

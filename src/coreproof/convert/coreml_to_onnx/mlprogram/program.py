@@ -14,6 +14,7 @@ from coreproof.convert.coreml_to_onnx.lowering import Lowering, Shared, handler_
 from coreproof.convert.coreml_to_onnx.mlprogram.block import all_operations, lookup, lower_operations
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
+from coreproof.model.budget import afford
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_features import read_signature
 from coreproof.model.features import Feature, Signature
@@ -136,6 +137,7 @@ def _add_input(low: Lowering, named: Any, features: dict[str, Feature]) -> None:
         shape[i] = f"{own.name}_{i}" if length else shape[i]
     value = low.b.input(own.name, _onnx_dtype(feature).numpy(), shape)
     if feature.kind == "tensor" and feature.optional and feature.default is not None and own.shape is not None:
+        afford(f"the default of input {own.name!r}", [d or 1 for d in own.shape], 8, where=low.where)
         default = np.full([d or 1 for d in own.shape], feature.default, feature.dtype)
         value.const_value = ir.Tensor(default, name=own.name)
         low.b.initializers[own.name] = value

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
+from coreproof.model.budget import afford
 
 
 @lowers("shape")
@@ -171,5 +172,8 @@ def sliding_windows(low: Lowering, *, x: Operand, axis: int, size: int, stride: 
     length = low.shape(x)[at]
     if length is None:
         raise low.refuse("it needs to know the length of its axis")
+    if size < 1 or stride < 1:
+        raise low.refuse("its windows make no sense", expected="a size and a stride above 0", found=[size, stride])
+    afford("the places that its windows read", [max(0, (length - size) // stride + 1), size], 8)
     starts = np.arange(0, length - int(size) + 1, int(stride), dtype=np.int64)
     return low.op("Gather", x, starts[:, None] + np.arange(int(size)), axis=at)

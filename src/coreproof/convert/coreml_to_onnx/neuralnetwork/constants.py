@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
 from coreproof.convert.coreml_to_onnx.neuralnetwork.reshaping import with_rank
 from coreproof.convert.coreml_to_onnx.neuralnetwork.slicing import shape_of, shaped_like
 from coreproof.convert.coreml_to_onnx.neuralnetwork.weights import read_weights
+from coreproof.model.budget import afford
 
 
 @lowers("loadConstant")
@@ -69,6 +71,12 @@ def broadcast_to_dynamic(layer: Layer, x: Blob, shape: Blob) -> Blob:
 def range_static(layer: Layer, *, endValue: float = 0.0, startValue: float = 0.0, stepSizeValue: float = 0.0) -> Blob:
     if not stepSizeValue:
         raise layer.refuse("its step is 0", expected="a step other than 0")
+    count = (endValue - startValue) / stepSizeValue
+    if not math.isfinite(count):
+        raise layer.refuse(
+            "its range has no end", expected="finite numbers", found=[startValue, endValue, stepSizeValue]
+        )
+    afford("its result", [max(0, math.ceil(count))], 8)
     return Blob(layer.b.constant(np.arange(startValue, endValue, stepSizeValue, np.float32)))
 
 
