@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coreproof.convert.torch_to_onnx import torch_to_onnx
+from coreproof.errors import ConversionError
+from coreproof.model.torch import TorchModel
+
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 
 @pytest.mark.parametrize("fold", [True, False])
 def test_a_small_epsilon_stays(fold: bool) -> None:
-    from coreproof.convert.torch_to_onnx import torch_to_onnx
-    from coreproof.model.torch import TorchModel
     from coreproof.run.session import session
 
     class Normalised(torch.nn.Module):  # type: ignore[misc, name-defined]
@@ -43,3 +45,48 @@ def test_the_exporter_is_left_as_it_was() -> None:
         within = _pattern_ir.Constant(0.0)
         assert before._abs_tol == within._abs_tol == 0.0
     assert before._abs_tol == within._abs_tol > 0.0
+
+
+class Counter(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """Adds what it is fed to a buffer; the other buffer stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(1, 4), persistent=False)
+        self.register_buffer("factor", torch.full((1, 4), 2.0))
+
+    def forward(self, x: Any) -> Any:
+        self.total.add_(x)
+        return self.total * self.factor
+
+
+class Cache(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """Writes the same into the same place, however often it runs on the same input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(2, 4))
+
+    def forward(self, x: Any) -> Any:
+        self.kept[1:2] = x
+        return self.kept.sum(0, keepdim=True)
+
+
+@pytest.mark.parametrize(("module", "buffer"), [(Counter, "total"), (Cache, "kept")])
+def test_buffers_that_change_are_refused_by_name(module: Any, buffer: str) -> None:
+    with pytest.raises(ConversionError, match="changes 1 buffer") as caught:
+        torch_to_onnx(TorchModel(module().eval(), (torch.ones(1, 4),), name="net"))
+    assert caught.value.found == buffer
+    assert "--freeze-state" in str(caught.value.fix)
+
+
+def test_a_frozen_buffer_is_what_it_was_before_the_export() -> None:
+    net = Counter().eval()
+    exported = torch_to_onnx(TorchModel(net, (torch.ones(1, 4),), name="net"), freeze_state=True)
+    assert any("frozen at what they held: total" in note for note in exported.notes)
+
+
+def test_buffers_that_stay_are_no_state() -> None:
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(4)).eval()
+    exported = torch_to_onnx(TorchModel(net, (torch.ones(1, 4),), name="net"))
+    assert not any("frozen" in note for note in exported.notes)

@@ -47,6 +47,10 @@ def command(
         ),
     ] = None,
     feeding: FeedingOptions = AS_CARRIED,
+    freeze_state: Annotated[
+        bool,
+        typer.Option("--freeze-state", help="Keep buffers that a PyTorch module changes while it runs as they are."),
+    ] = False,
     check: Annotated[
         bool, typer.Option(" /--no-check", help="Do not run what was made once beside its source on drawn input.")
     ] = True,
@@ -63,7 +67,7 @@ def command(
 
     kind = _target(to, out)
     loaded = load(model, trust=trust)
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = {"freeze_state": freeze_state}
     if kind != "onnx":
         if kind == "mlprogram":
             arguments["precision"] = one_of(precision, PRECISIONS, "--precision")

@@ -25,6 +25,7 @@ def convert(
     shapes: Mapping[str, Any] | None = None,
     fold_batchnorm: bool = True,
     keep_fp32: Collection[str] = (),
+    freeze_state: bool = False,
 ) -> Model:
     """Converts a model without looking at the result; the arguments are those of ``coreproof.convert``, which does.
 
@@ -42,7 +43,7 @@ def convert(
         ios_version(target, to)  # before a model is read and traced, which takes its time
     source = load(model)
     if to == "onnx":
-        return _to_onnx(source, fold_batchnorm)
+        return _to_onnx(source, fold_batchnorm, freeze_state=freeze_state)
     if source.format not in ("torch", "onnx"):
         upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
         raise ConversionError(
@@ -54,7 +55,7 @@ def convert(
     from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
 
     # a PyTorch model is traced with a free batch where other shapes than its own are asked for
-    middle: Any = _to_onnx(source, fold_batchnorm, batch="batch" if shapes else None)
+    middle: Any = _to_onnx(source, fold_batchnorm, batch="batch" if shapes else None, freeze_state=freeze_state)
     if precision is None:
         precision = "fp16" if to == "mlprogram" else "fp32"
     return onnx_to_coreml(
@@ -69,7 +70,7 @@ def convert(
     )
 
 
-def _to_onnx(source: Model, fold_batchnorm: bool, batch: str | None = None) -> Model:
+def _to_onnx(source: Model, fold_batchnorm: bool, batch: str | None = None, freeze_state: bool = False) -> Model:
     if source.format == "onnx":
         return source
     if source.format == "torch":
@@ -77,7 +78,7 @@ def _to_onnx(source: Model, fold_batchnorm: bool, batch: str | None = None) -> M
         from coreproof.model.torch import TorchModel
 
         assert isinstance(source, TorchModel)
-        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, batch=batch)
+        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, batch=batch, freeze_state=freeze_state)
     from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml import CoreMLModel
     from coreproof.model.onnx import OnnxModel

@@ -14,18 +14,24 @@ from coreproof.model.torch import TorchModel, depends_on_data, export_error, imp
 from coreproof.model.user_code import causes, said_by, users_line
 
 
-def torch_to_onnx(model: TorchModel, *, fold_batchnorm: bool = True, batch: str | None = None) -> OnnxModel:
+def torch_to_onnx(
+    model: TorchModel, *, fold_batchnorm: bool = True, batch: str | None = None, freeze_state: bool = False
+) -> OnnxModel:
     """Exports ``model`` with its example inputs.
 
     ``fold_batchnorm`` merges each BatchNorm into the convolution before it (numerically a rounding-level change);
     without it both stay separate nodes. ``batch`` names a symbolic first dimension of every input ("batch"); None keeps
     the shapes of the example inputs.
 
+    Buffers that the module changes while it runs cannot change in ONNX: they are refused, by name, unless ``freeze_state`` keeps
+    them at what they hold before the export.
+
     Where the current exporter fails, the older tracing one is tried and the returned model's ``notes`` say so.
     A model that decides by its data which way it goes is not traced, which would keep one of its ways without a word.
     Raises ConversionError for such a model, and when both exporters fail, with the user's line and what each said.
     """
     torch = import_torch()
+    held = {name: buffer.detach().clone() for name, buffer in model.module.named_buffers()}
     names = list(model.example_outputs)
     shapes = None
     if batch is not None:
@@ -55,6 +61,17 @@ def torch_to_onnx(model: TorchModel, *, fold_batchnorm: bool = True, batch: str 
             *model.notes,
             f"the current exporter failed ({said_by(list(causes(error))[-1])}); exported by tracing instead",
         )
+    changing = _changing_buffers(model, held)
+    if changing and not freeze_state:
+        raise ConversionError(
+            f"the module changes {len(changing)} buffer(s) while it runs, which would be frozen",
+            where=model.name,
+            expected="a module whose answers depend on what it is fed alone",
+            found=", ".join(changing),
+            fix="hand them in and out of forward, or keep them as they are: --freeze-state, freeze_state=True",
+        )
+    if changing:
+        notes = (*notes, f"frozen at what they held: {', '.join(changing)}; the module changes them while it runs")
     if len(exported.graph.outputs) != len(names):
         raise ConversionError(
             "the exported model has other outputs than the module",
@@ -73,6 +90,30 @@ def torch_to_onnx(model: TorchModel, *, fold_batchnorm: bool = True, batch: str 
     return OnnxModel(
         exported, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels, provenance=provenance
     )
+
+
+def _changing_buffers(model: TorchModel, held: dict[str, Any]) -> list[str]:
+    """The buffers that the module changes while it runs: as the traced program says, or as one more run shows.
+
+    They are put back to what they ``held`` before the export, which runs the module as well.
+    """
+    torch = import_torch()
+    found: set[str] = set()
+    if model.program is not None:
+        found.update(getattr(model.program.graph_signature, "buffers_to_mutate", {}).values())
+    elif held:
+        with torch.no_grad(), quiet():
+            model.module(*(x.clone() for x in model.example_inputs))
+    now = dict(model.module.named_buffers())
+    with torch.no_grad():
+        for name, before in held.items():
+            after = now.get(name)
+            if after is None or after.shape != before.shape:
+                found.add(name)
+            elif not torch.equal(after, before):
+                found.add(name)
+                after.copy_(before)
+    return [name for name in held if name in found] + sorted(found - set(held))
 
 
 def _fold_constants(model: ir.Model) -> None:

@@ -41,6 +41,7 @@ def convert(
     shapes: Mapping[str, Any] | None = None,
     fold_batchnorm: bool = True,
     keep_fp32: Collection[str] = (),
+    freeze_state: bool = False,
     check: bool = True,
 ) -> Model:
     """Converts a model; the result is in memory, ``save`` writes it.
@@ -53,6 +54,7 @@ def convert(
     ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> a shape with ranges beside an int,
     [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
     [(1, 64), (1, 128)].
+    ``freeze_state`` keeps buffers that a PyTorch module changes while it runs as they are; without it they are refused.
     ``check`` runs the result once on drawn input and holds its outputs against the source's; what came of it is the last of
     the model's ``notes``. It is no verification of every value: that is ``verify``.
 
@@ -64,7 +66,7 @@ def convert(
     source = load(model)
     made = translate(
         source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes,
-        fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32,
+        fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32, freeze_state=freeze_state,
     )  # fmt: skip
     if check:
         found = check_conversion(source, made, images)
