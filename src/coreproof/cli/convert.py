@@ -71,7 +71,7 @@ def command(
     if kind != "onnx":
         if kind == "mlprogram":
             arguments["precision"] = one_of(precision, PRECISIONS, "--precision")
-        if keep_fp32:
+        if keep_fp32 is not None:
             arguments["keep_fp32"] = _named(loaded, keep_fp32)
         arguments["target"] = target
         arguments["labels"] = read_labels(labels)
@@ -153,6 +153,8 @@ def _sized(picture: Feature, said: Feeding | None) -> Feature:
 def _named(model: Any, names: str) -> tuple[str, ...]:
     """The values, all of which an ONNX model has to have; a PyTorch model gets them when it is exported."""
     wanted = tuple(name.strip() for name in names.split(",") if name.strip())
+    if not wanted:
+        raise InputError("--keep-fp32 names no value", found=repr(names))
     if model.format == "onnx":
         made = {o for node in model.graph.nodes for o in node.outputs}
         missing = [name for name in wanted if name not in made]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -57,13 +57,15 @@ class FeedingOptions:
 
     def of(self, model: object) -> Feeding | None:
         """The model's own feeding, changed by what was said; None when there is neither."""
-        from coreproof.model.feeding import Feeding
+        from coreproof.model.feeding import Feeding, check_numbers
 
         base: Feeding | None = getattr(model, "feeding", None)
         changes = self._changes()
         if base is None and not changes:
             return None
-        return replace(base if base is not None else Feeding(), **changes)
+        whole = {**vars(base if base is not None else Feeding()), **changes}
+        check_numbers("--", whole["colour"], scale=whole["scale"], mean=whole["mean"], std=whole["std"])
+        return Feeding(**whole)
 
     @property
     def numbers(self) -> bool:
@@ -92,8 +94,6 @@ class FeedingOptions:
         for name, text in (("mean", self.mean), ("std", self.std)):
             if text is not None:
                 changes[name] = tuple(_number(part, f"--{name}") for part in text.split(","))
-        if 0 in changes.get("std", ()):
-            raise InputError("--std divides: none of it can be 0", found=str(self.std))
         return changes
 
 
@@ -128,17 +128,17 @@ def with_feeding(*only: str) -> Callable[[Command], Command]:
 def _sides(text: str) -> tuple[int, int]:
     """Width and height from "224" or "320x240"."""
     sides = [_number(side, "--size") for side in text.lower().split("x")]
-    if len(sides) > 2 or any(not side.is_integer() or side < 1 for side in sides):
-        raise InputError("--size takes 224 or 320x240", found=text)
+    if len(sides) > 2 or any(not side.is_integer() or not 1 <= side < 2**24 for side in sides):
+        raise InputError("--size takes 224 or 320x240", expected="1 or 2 numbers", found=f"{len(sides)}: {text}")
     return int(sides[0]), int(sides[-1])
 
 
 def _number(text: str, option: str) -> float:
     """A number or a fraction ("1/255")."""
     try:
-        parts = [float(p) for p in text.split("/")]
-        return parts[0] if len(parts) == 1 else parts[0] / parts[1]
-    except (ValueError, ZeroDivisionError, IndexError):
+        above, *below = [float(p) for p in text.split("/", 1)]
+        return above / below[0] if below else above
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise InputError(f"{option} takes numbers", found=text) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shlex
 import signal
@@ -68,6 +69,8 @@ def command(
     from coreproof.surgery.shrinking.cutting import cutter
     from coreproof.surgery.shrinking.shrink import Search
 
+    if not math.isfinite(timeout):
+        raise InputError("--timeout takes seconds", expected="a finite number", found=str(timeout))
     if test is not None and against is not None:
         raise InputError(
             "a fault is seen by a command or by a source, not by both", fix="leave --while or --against out"

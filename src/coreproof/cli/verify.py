@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,10 @@ def command(
     if half and (candidate is not None or load_run is not None or save is not None):
         raise InputError("--half looks at one model", expected="coreproof verify MODEL --half")
     first, second = (reference or "", None) if half and reference else _sides(reference, candidate, load_run, save)
+    if tolerance is not None and not math.isfinite(tolerance):
+        raise InputError(
+            "--tolerance takes a number", expected="a finite share of a value's scale", found=str(tolerance)
+        )
     here: Any = one_of(reference_engine, _ENGINES, "--reference-engine")
     there: Any = one_of(candidate_engine, _ENGINES, "--candidate-engine")
     if plot is not None:

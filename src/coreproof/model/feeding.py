@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
 
+from coreproof.errors import InputError
+from coreproof.model.arguments import one_of
 from coreproof.model.features import Colour
 
 
@@ -31,6 +35,20 @@ class Feeding:
     std: tuple[float, ...] = (1.0,)
     layout: Literal["NCHW", "NHWC"] = "NCHW"
 
+    def __post_init__(self) -> None:
+        """Raises InputError for a value outside its list, a size of no pixels, numbers that do not fit the channels."""
+        size = self.size
+        if not isinstance(size, tuple | list) or len(size) != 2 or not all(_is_count(side) for side in size):
+            found = f"{len(size)} numbers: {size}" if isinstance(size, tuple | list) else f"{size!r}"
+            raise InputError("a feeding's size is a width and a height", expected="2 numbers above zero", found=found)
+        if self.resize_to is not None and not _is_count(self.resize_to):
+            raise InputError("a feeding's resize_to is a number of pixels", found=f"{self.resize_to!r}")
+        one_of(self.resize, ("squash", "crop"), "a feeding's resize")
+        one_of(self.interpolation, ("nearest", "bilinear", "bicubic", "lanczos"), "a feeding's interpolation")
+        one_of(self.colour, get_args(Colour), "a feeding's colour")
+        one_of(self.layout, ("NCHW", "NHWC"), "a feeding's layout")
+        check_numbers("a feeding's", self.colour, scale=self.scale, mean=self.mean, std=self.std)
+
     @property
     def geometry(self) -> dict[str, Any]:
         """The part that decides which pixels are seen."""
@@ -48,6 +66,38 @@ class Feeding:
         if self.scale != 1.0 or any(self.mean) or any(s != 1.0 for s in self.std):
             numbers = f"(pixel*{self.scale:g} - {_list(self.mean)}) / {_list(self.std)}"
         return f"{self.colour} {width}x{height}, {how}, {self.interpolation}, {numbers}"
+
+
+def check_numbers(whose: str, colour: str, *, scale: Any, mean: Any, std: Any) -> None:
+    """Raises InputError where what is done to the pixels of ``colour`` makes no sense; ``whose``: "a feeding's", "--".
+
+    ``mean`` and ``std`` have one number, or one a channel; ``std`` divides, so none of it is 0.
+    """
+    told = whose if whose.endswith("-") else f"{whose} "
+    channels = 1 if colour.startswith("GRAY") else 3
+    for name, values in (("mean", mean), ("std", std)):
+        if not isinstance(values, tuple | list) or len(values) not in (1, channels):
+            found = f"{len(values)} numbers: {_short(values)}" if isinstance(values, tuple | list) else f"{values!r}"
+            raise InputError(
+                f"{told}{name} does not fit the {channels} channel(s) of {colour}",
+                expected="1 number" if channels == 1 else f"1 number, or {channels}, one a channel",
+                found=found,
+            )
+    for name, values in (("scale", (scale,)), ("mean", mean), ("std", std)):
+        wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, Real) or not math.isfinite(v)]
+        if wrong:
+            raise InputError(f"{told}{name} takes numbers", expected="finite numbers", found=_short(wrong))
+    if any(v == 0 for v in std):
+        raise InputError(f"{told}std divides: none of it can be 0", found=_short(std))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 < int(value) < 2**24
+
+
+def _short(values: Any) -> str:
+    shown = ", ".join(map(str, values[:6]))
+    return f"{shown}, ..." if len(values) > 6 else shown
 
 
 def _list(values: tuple[float, ...]) -> str:

@@ -125,8 +125,6 @@ def _each(stored: Entry, read: Callable[[Entry], _T]) -> tuple[_T, ...]:
 
 def feeding_from(stored: Entry, base: Feeding | None = None) -> Feeding:
     """A feeding whose fields were written as JSON or TOML; what is not said is as in ``base``."""
-    from dataclasses import replace
-
     readers: Mapping[str, Callable[[Entry], Any]] = {
         "size": lambda e: tuple(n.whole(1, 2**24) for n in e.each(2)),
         "resize": lambda e: e.one_of(("squash", "crop")),
@@ -142,14 +140,14 @@ def feeding_from(stored: Entry, base: Feeding | None = None) -> Feeding:
     unknown = sorted(set(table) - set(readers))
     if unknown:
         raise stored.refuse(", ".join(readers), f"unknown {', '.join(unknown)}")
-    read = replace(base or Feeding(), **{name: readers[name](entry) for name, entry in table.items()})
-    for name, values in (("mean", read.mean), ("std", read.std)):
-        channels = 3 if read.colour in ("RGB", "BGR") else 1
+    read = {**vars(base or Feeding()), **{name: readers[name](entry) for name, entry in table.items()}}
+    for name, values in (("mean", read["mean"]), ("std", read["std"])):
+        channels = 3 if read["colour"] in ("RGB", "BGR") else 1
         if len(values) not in (1, channels):
             raise stored.refuse(
-                f"one {name}, or {channels}, one a channel of {read.colour}", f"{len(values)} in {name}"
+                f"one {name}, or {channels}, one a channel of {read['colour']}", f"{len(values)} in {name}"
             )
-    return read
+    return Feeding(**read)
 
 
 def _not_zero(stored: Entry) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from coreproof.compare.comparison import Comparison
-from coreproof.report.plots import figure_class, require
+from coreproof.report.plots import drawn, figure_class, require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,8 +30,9 @@ def agreement_plot(comparison: Comparison) -> Figure:
             axes.text(
                 j, i, text, ha="center", va="center", color="white" if shares[i][j] > 0.8 else "#202124", fontsize=9
             )
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=9)
-    axes.set_yticks(range(len(names)), names, fontsize=9)
+    shown = [drawn(name) for name in names]
+    axes.set_xticks(range(len(names)), shown, rotation=45, ha="right", fontsize=9)
+    axes.set_yticks(range(len(names)), shown, fontsize=9)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)

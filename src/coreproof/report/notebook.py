@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import html as html_module
 import math
 import re
 from collections.abc import Iterable, Sequence
 from functools import singledispatch
-from html import escape
 from typing import Any
 
 from coreproof.compare.comparison import Comparison, Photographs
@@ -16,6 +16,7 @@ from coreproof.report.thumbnails import thumbnails
 from coreproof.surgery.diagnose import Diagnosis
 from coreproof.surgery.finding import Finding
 from coreproof.verify.verification import Row, Verification
+from coreproof.visible import visible
 
 _ROWS = 400
 """Layers that a table shows; longer models say how many are left out."""
@@ -39,6 +40,11 @@ _STYLE = """<style>
 .cp figure img{width:176px;height:132px;object-fit:cover;border-radius:6px}
 .cp .card{border-left:3px solid #d93025;padding:.2em .8em;margin:.6em 0}.cp .card.repaired{border-color:#1e8e3e}
 </style>"""
+
+
+def escape(text: object, quote: bool = True) -> str:
+    """Text as HTML shows it; names can neither turn nor hide anything."""
+    return html_module.escape(visible(text, keep="\n"), quote)
 
 
 def html(result: Any) -> str:

@@ -17,6 +17,7 @@ from coreproof.compare.comparison import Comparison
 from coreproof.model.atomic import replacing
 from coreproof.report.data import comparison_data, comparison_verdict, step_data, table_pairs
 from coreproof.report.thumbnails import thumbnails
+from coreproof.visible import visible, visible_in
 
 _LARGEST = 4_900_000
 """Bytes of a page, pictures included."""
@@ -80,9 +81,15 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     environment.filters.update(number=_number, percent=_percent, seconds=_seconds)
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """What a template prints: names cannot turn or hide anything; what is markup already is ours."""
+    return visible(value, keep="\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _title(proof: Mapping[str, Any] | None, comparison: Comparison | None) -> str:
@@ -121,7 +128,9 @@ def _columns(row: Mapping[str, Any]) -> list[Any]:
 
 def _inside_script(value: Any) -> str:
     """JSON that may stand inside a script element: no "<" can close it, no NaN can break it."""
-    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+    text = json.dumps(
+        _finite(visible_in(value)), ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str
+    )
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

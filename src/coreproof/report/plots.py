@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from coreproof.errors import InputError, MissingDependencyError
 from coreproof.model.atomic import replacing
 from coreproof.verify.tolerance import VACUOUS
+from coreproof.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,7 +179,7 @@ def _draw_first(axes: Axes, verification: Verification) -> None:
     place = rows.index(first)
     axes.axvline(place, color=_BAD, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
     left = place > 0.6 * len(rows)
-    words = f"first divergence: {_short(first.candidate, 34)} ({first.operator})"
+    words = f"first divergence: {_short(first.candidate, 34)} ({drawn(first.operator)})"
     if first.source and first.source != first.candidate:
         words += f"\n{_short(first.source, 48)}"
     axes.annotate(
@@ -243,18 +244,22 @@ def _layer(row: Row) -> str:
 
 
 def _short(name: str, most: int) -> str:
-    """A long name without its middle."""
-    if len(name) <= most:
-        return name
+    """A long name without its middle, as it is drawn."""
+    name = visible(name)
     half = (most - 1) // 2
-    return f"{name[: most - 1 - half]}…{name[-half:]}"
+    return drawn(name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}")
+
+
+def drawn(name: str) -> str:
+    """A name as matplotlib draws it: nothing hidden in it, and no formula between two dollars."""
+    return visible(name).replace("$", r"\$")
 
 
 def _title(verification: Verification) -> str:
     diverging = sum(not row.agrees for row in verification.rows)
     count = len(verification.rows)
     verdict = f"all {count} values agree" if not diverging else f"{diverging} of {count} values diverge"
-    return f"{verification.candidate} against {verification.reference}: {verdict}"
+    return drawn(f"{verification.candidate} against {verification.reference}: {verdict}")
 
 
 __all__: list[Any] = ["SUFFIXES", "check_suffix", "error_plot", "require", "save_plot"]

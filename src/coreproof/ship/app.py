@@ -24,7 +24,7 @@ from coreproof.ship.playground import package_swift
 from coreproof.ship.samples import Report
 from coreproof.ship.screen import Kind
 from coreproof.ship.xcode import DEPLOYMENT_TARGET, Project, info_plist
-from coreproof.visible import in_json
+from coreproof.visible import in_json, visible
 
 MOST_PHOTOS = 60
 """Photos that go into the app, spread evenly over the folder."""
@@ -285,7 +285,7 @@ def _readme(name: str, form: Form, plan: Mapping[str, Any]) -> str:
     opened = f"{name}.xcodeproj" if form == "xcode" else "this folder"
     count = len(plan["samples"])
     lines = [
-        f"# {plan['title']}",
+        f"# {visible(plan['title'])}",
         f"Open {opened} in Xcode, choose your team under Signing & Capabilities, and run it on an iPhone or iPad.",
         f"The proof screen runs {count} samples on the CPU, the GPU and the Neural Engine in turn, compares with what "
         f"{plan['engine']} answered, and exports `device.json`.",

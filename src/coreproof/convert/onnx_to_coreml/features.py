@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from coreproof.convert.shapes import read_shape
 from coreproof.errors import ConversionError, InputError
+from coreproof.model.arguments import one_of
 from coreproof.model.coreml_proto import FeatureTypes_pb2
 from coreproof.model.features import Colour
+from coreproof.model.feeding import check_numbers
 
 SPECIFICATIONS = {13: 4, 14: 5, 15: 6, 16: 7, 17: 8, 18: 9, 26: 10}
 """Core ML specification version by iOS version (Apple, coremltools _deployment_compatibility)."""
@@ -31,6 +33,11 @@ class ImageInput:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises InputError for another colour, and for numbers that do not fit its channels."""
+        one_of(self.colour, get_args(Colour), "an image input's colour")
+        check_numbers("an image input's", self.colour, scale=self.scale, mean=self.mean, std=self.std)
 
     def affine(self, channels: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Factor and offset as [1, C, 1, 1] float32 so that value = pixel * factor + offset; None where they do nothing."""
