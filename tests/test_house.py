@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": RUN | {"verify", "compare", "surgery"},
     "ship": RUN,  # the app carries what coreproof's runtime answers
     "testing": RUN,
-    "prove": RUN | {"verify", "surgery", "compare", "report", "ship"},
+    "proof": RUN | {"verify", "compare"},
+    "prove": RUN | {"verify", "surgery", "compare", "report", "ship", "proof"},
 }
 EVERY_ROOM = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = EVERY_ROOM

@@ -3,139 +3,35 @@
 from __future__ import annotations
 
 import json
-import platform
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from coreproof.convert import convert
-from coreproof.errors import CoreproofError, InputError
-from coreproof.model.atomic import replacing
+from coreproof.errors import CoreproofError, InputError, OutputExistsError
+from coreproof.model.atomic import replacing_together
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
+from coreproof.model.outputs import COMPARISON, PAGE, PROOF, check_output, model_kind
+from coreproof.model.paths import file_name
 from coreproof.model.torch import TorchModel
+from coreproof.proof import Proof as Proof
+from coreproof.proof import Step as Step
 from coreproof.run.images import fit, pixels, to_tensor
 from coreproof.run.pictures import open_picture
 from coreproof.run.session import session
-from coreproof.verify.verify import Verification, verify
+from coreproof.verify.verify import verify
 
 if TYPE_CHECKING:
     from coreproof.compare.comparison import Comparison
 
-Kind = Literal["obtain", "check", "convert", "verify", "witness", "compare"]
 VERIFIED_PHOTOS = 2
 """How many photos each step is verified on, tensor by tensor; all of them are compared by their predictions."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the chain and what it showed. ``ok`` None means that there was nothing to decide, or it was skipped."""
-
-    name: str
-    kind: Kind
-    text: str
-    ok: bool | None
-    seconds: float
-    reference: str = ""
-    candidate: str = ""
-    engines: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    verification: Verification | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The step as the page and proof.json hold it."""
-        document: dict[str, Any] = {
-            "name": self.name,
-            "kind": self.kind,
-            "from": self.reference,
-            "to": self.candidate,
-            "ok": self.ok,
-            "text": self.text,
-            "seconds": round(self.seconds, 3),
-            "engines": list(self.engines),
-            "notes": list(self.notes),
-            "rows": [],
-            "first_divergence": None,
-        }
-        if self.verification is not None:
-            document.update(self.verification.to_json())
-        return document
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What was proved about one model. Truthy when every step agrees."""
-
-    title: str
-    steps: tuple[Step, ...]
-    folder: Path
-    comparison: Comparison | None
-    command: str
-    models: Mapping[str, Model] = field(default_factory=dict)
-
-    @property
-    def agrees(self) -> bool:
-        return all(step.ok is not False for step in self.steps)
-
-    def __bool__(self) -> bool:
-        return self.agrees
-
-    @property
-    def page(self) -> Path:
-        return self.folder / "index.html"
-
-    @property
-    def text(self) -> str:
-        """The verdict in one sentence."""
-        verified = [s for s in self.steps if s.kind == "verify" and s.ok is not None]
-        failed = [s for s in self.steps if s.ok is False]
-        if failed:
-            first = failed[0]
-            where = ""
-            if first.verification is not None and first.verification.first_divergence is not None:
-                where = f", first at {first.verification.first_divergence.candidate!r}"
-            return f"{self.title} does not survive: {first.name} disagrees{where}."
-        found = [s.verification for s in verified if s.verification is not None]
-        values = sum(len(v.rows) for v in found)
-        weak = sum(len(v.weak) for v in found)
-        text = (
-            f"{self.title} is still the same model: {len(verified)} conversions agree "
-            f"in all {values:,} values compared, each within what rounding explains."
-        )
-        return (
-            text
-            if not weak
-            else f"{text} For {weak:,} of them that says little: rounding alone may change half of the value."
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """What proof.json holds and the page shows."""
-        return {
-            "format": "coreproof proof",
-            "version": 1,
-            "title": self.title,
-            "verdict": {"agrees": self.agrees, "text": self.text},
-            "steps": [step.to_json() for step in self.steps],
-            "versions": versions(),
-            "command": self.command,
-        }
-
-
-def versions() -> dict[str, str]:
-    """The versions that a reader needs to repeat a run."""
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for package in ("coreproof", "torch", "torchvision", "onnx", "onnxruntime", "coremltools", "numpy", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def prove(
@@ -150,33 +46,43 @@ def prove(
     progress: Callable[[str, int, int], None] | None = None,
     announce: Callable[[Step], None] | None = None,
     command: str = "",
+    replace: bool = False,
 ) -> Proof:
     """Carries a PyTorch or ONNX model to Core ML and proves every step.
 
     Each conversion is verified value by value against the step before it, on photos; then all models predict all
-    photos and are compared. Writes index.html, proof.json, comparison.json and the converted models into ``out``.
+    photos and are compared. Writes index.html, proof.json, comparison.json and the converted models into ``out``: all of
+    them at the end, together, so that page and models are always of one run. Only ``out/store`` grows meanwhile.
 
     ``feeding`` says how photos are fed (default: what the model carries). ``announce`` hears of each finished step.
-    Raises UnreadableModelError, PhotoError, InputError, ConversionError; a route that cannot express the model is a
+    Raises OutputExistsError where something else stands in the place of one of them, unless ``replace`` allows it;
+    UnreadableModelError, PhotoError, InputError, ConversionError; a route that cannot express the model is a
     step that says so, not an error.
     """
-    chain = _Chain(load(source), Path(photos), Path(out), feeding, labels, target, progress, announce)
-    chain.obtain()
-    chain.carry(witness=witness)
-    comparison = chain.compare()
-    proof = Proof(chain.source.name, tuple(chain.steps), chain.out, comparison, command, chain.models)
-    _write(proof)
+    out = Path(out)
+    for name, kind in (("index.html", PAGE), ("proof.json", PROOF), ("comparison.json", COMPARISON)):
+        check_output(out / name, kind, replace=replace)
+    packages: list[str] = []
+    loaded, photos = load(source), Path(photos)
+    with replacing_together(out, packages) as stage:
+        chain = _Chain(loaded, photos, out, stage, feeding, labels, target, progress, announce, replace=replace)
+        chain.obtain()
+        chain.carry(witness=witness)
+        comparison = chain.compare()
+        proof = Proof(chain.source.name, tuple(chain.steps), out, comparison, command, chain.models)
+        _write(proof, stage)
+        packages += [name for name in chain.stored.values() if (stage / name).is_dir()]
+    chain.follow()
     return proof
 
 
-def _write(proof: Proof) -> None:
+def _write(proof: Proof, stage: Path) -> None:
     from coreproof.report.page import write_page
 
-    with replacing(proof.folder / "proof.json") as fresh:
-        fresh.write_text(json.dumps(proof.to_json(), indent=1, default=str))
+    (stage / "proof.json").write_text(json.dumps(proof.to_json(), indent=1, default=str))
     if proof.comparison is not None:
-        proof.comparison.save_json(proof.folder)
-    write_page(proof.folder, proof=proof.to_json(), comparison=proof.comparison)
+        proof.comparison.save_json(stage)
+    write_page(stage, proof=proof.to_json(), comparison=proof.comparison, place=proof.folder)
 
 
 class _Chain:
@@ -187,11 +93,14 @@ class _Chain:
         source: Model,
         photos: Path,
         out: Path,
+        stage: Path,
         feeding: Feeding | None,
         labels: Sequence[str] | None,
         target: str,
         progress: Callable[[str, int, int], None] | None,
         announce: Callable[[Step], None] | None,
+        *,
+        replace: bool,
     ) -> None:
         from coreproof.run.photos import list_photos
 
@@ -205,6 +114,9 @@ class _Chain:
         self.source = source
         self.photos = list_photos(photos)
         self.out = out
+        self.stage = stage
+        self.replace = replace
+        self.stored: dict[str, str] = {}
         self.target = target
         self.labels = tuple(labels) if labels is not None else source.signature.labels
         self.progress = progress
@@ -323,14 +235,16 @@ class _Chain:
             arguments["target"] = self.target if to == "mlprogram" else None
             arguments["precision"] = precision
         try:
-            model = convert(source, to, **arguments)
             suffix = {"onnx": ".onnx", "mlprogram": ".mlpackage", "neuralnetwork": ".mlmodel"}[to]
-            path = model.save(self.out / "models" / f"{name}{suffix}")
+            path = self._place(name, f"{name}{suffix}")
+            model = convert(source, to, **arguments)
+            model.save(path)
             # what is verified and compared is the stored file, read back
             stored = load(path)
         except CoreproofError as error:
-            if to == "onnx":
+            if to == "onnx" or isinstance(error, OutputExistsError):
                 raise
+            self.stored.pop(name, None)
             self.add(
                 Step(
                     f"Convert to {label}",
@@ -346,14 +260,12 @@ class _Chain:
         stored.notes = model.notes
         stored.provenance = getattr(model, "provenance", {})  # type: ignore[attr-defined]
         self.models[name] = stored
-        assert self.feeding is not None
-        self.feedings[name] = self.feeding
-        size = _size(path)
+        self.feedings[name] = self.feedings[next(iter(self.models))]
         self.add(
             Step(
                 f"Convert to {label}",
                 "convert",
-                f"{name}: {len(stored.graph.nodes)} layers, {size}",
+                f"{name}: {len(stored.graph.nodes)} layers, {_size(path)}",
                 None,
                 time.monotonic() - started,
                 candidate=name,
@@ -361,6 +273,21 @@ class _Chain:
             )
         )
         return stored
+
+    def _place(self, name: str, file: str) -> Path:
+        """Where a model is written until all are there; what stands at its own place is looked at first."""
+        check_output(self.out / "models" / file, model_kind(file), replace=self.replace)
+        self.stored[name] = f"models/{file}"
+        (self.stage / "models").mkdir(exist_ok=True)
+        return self.stage / "models" / file
+
+    def follow(self) -> None:
+        """Opens the stored models where they are now."""
+        for name, place in self.stored.items():
+            before, now = self.models[name], load(self.out / place)
+            now.name, now.notes = before.name, before.notes
+            now.provenance = getattr(before, "provenance", {})  # type: ignore[attr-defined]
+            self.models[name] = now
 
     def verify_step(self, name: str, reference: str) -> None:
         started = time.monotonic()
@@ -385,10 +312,12 @@ class _Chain:
         from coreproof.convert.coremltools_route import coremltools_route
 
         started = time.monotonic()
+        path = self._place("ct", f"{file_name(source.name)}-coremltools-fp16.mlpackage")
         try:
-            (self.out / "models").mkdir(parents=True, exist_ok=True)
-            model = coremltools_route(source, self.out / "models", target=self.target)
+            model = coremltools_route(source, path, target=self.target)
         except CoreproofError as error:
+            del self.stored["ct"]
+            shutil.rmtree(path, ignore_errors=True)
             self.add(
                 Step(
                     "Witness: coremltools' own route",
@@ -479,5 +408,4 @@ class _Chain:
 
 def _size(path: Path) -> str:
     files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    total = sum(p.stat().st_size for p in files)
-    return f"{total / 1e6:.1f} MB"
+    return f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB"

@@ -155,11 +155,12 @@ def test_convert_frees_the_batch(coreproof: Run, net: Path, tmp_path: Path, batc
 
 def test_convert_leaves_the_old_file_when_it_fails(coreproof: Run, net: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.mlmodel"
-    out.write_text("old")
+    assert coreproof("convert", net, out).code == 0
+    old = out.read_bytes()
     ran = coreproof("convert", net, out, "--target", "iOS17")
     assert ran.code == 2
     assert "iOS17" in ran.err
-    assert out.read_text() == "old"
+    assert out.read_bytes() == old
 
 
 def test_a_picture_of_one_channel_is_grey_and_its_free_size_is_what_was_said(coreproof: Run, tmp_path: Path) -> None:

@@ -345,7 +345,7 @@ def test_a_store_that_can_only_be_read_answers_what_it_knows(
 def test_a_page_that_finds_no_room_is_said(
     photos: Path, tmp_path: Path, seen: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     classifier(0).save(tmp_path / "a.onnx")

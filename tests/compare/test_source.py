@@ -147,3 +147,13 @@ def test_what_a_person_means_by_photos(photos: Path) -> None:
     assert isinstance(photo_source("memory://a"), RemotePhotos)
     with pytest.raises(PhotoError, match="no such folder"):
         photo_source(photos / "absent")
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "/secret.png", "..", "", "a\0b"])
+def test_no_name_leads_out_of_the_photos(tmp_path: Path, name: str) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    asked = str(tmp_path / "secret.png") if name == "/secret.png" else name
+    for source in (FolderPhotos(tmp_path / "photos"), RemotePhotos(f"file://{tmp_path / 'photos'}")):
+        with pytest.raises(PhotoError, match="name is not followed"):
+            source.read(asked)

@@ -246,7 +246,7 @@ def old_set(folder: Path) -> dict[str, str]:
 
 
 def write_new_set(folder: Path) -> None:
-    with replacing_together(folder) as stage:
+    with replacing_together(folder, ["p.mlpackage"]) as stage:
         folder_of(stage / "p.mlpackage", "new")
         (stage / "more").mkdir()
         for name in ("page.html", "proof.json", "more/x.json", "fresh.json"):

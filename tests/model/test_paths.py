@@ -9,7 +9,7 @@ import pytest
 
 from coreproof.errors import InputError, TooLargeError, UnreadableModelError, UnsafeModelError
 from coreproof.model.budget import afford, memory_budget, set_memory_budget
-from coreproof.model.paths import inside, regular_file, stored_name
+from coreproof.model.paths import file_name, inside, regular_file, stored_name
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,25 @@ def test_the_budget_is_two_gigabytes_unless_somebody_says_otherwise(monkeypatch:
 def test_a_budget_that_is_no_size_is_refused(size: str) -> None:
     with pytest.raises(InputError, match="memory budget"):
         set_memory_budget(size)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("plain name-1.2", "plain name-1.2"),
+        ("../../up", "_.._up"),
+        ("..", "unnamed"),
+        ("", "unnamed"),
+        ("a/b\\c:d", "a_b_c_d"),
+        ("\0\n", "__"),
+        ("con", "_con"),
+        ("LPT1.x", "_LPT1.x"),
+        ("ä" * 100, "ä" * 60),
+        ("\ud800", "_"),
+        (".hidden.", "hidden"),
+    ],
+)
+def test_any_name_becomes_that_of_a_file(name: str, file: str) -> None:
+    assert file_name(name) == file
+    assert file_name(name, [file, f"{file}_2"]) == f"{file}_3"
+    assert file_name(name, [file.upper()]) == f"{file}_2"

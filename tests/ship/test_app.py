@@ -16,7 +16,7 @@ import tree_sitter_swift
 from PIL import Image
 
 import coreproof as cp
-from coreproof.errors import ConversionError, CoreproofError, InputError, PhotoError
+from coreproof.errors import ConversionError, CoreproofError, InputError, OutputExistsError, PhotoError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel
 from coreproof.ship.app import app, swift_sources
@@ -190,19 +190,26 @@ def test_an_app_needs_a_core_ml_model(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "app").exists()
 
 
-def test_what_stands_there_is_kept(classifier: CoreMLModel, photos: Path, tmp_path: Path) -> None:
+def test_what_stands_there_is_kept_unless_it_may_go(
+    classifier: CoreMLModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
-    for replace in (False, True):
-        with pytest.raises(InputError, match="something else stands"):
-            app(classifier, photos, mine, replace=replace)
+    for place in (mine, mine / "thesis.txt"):
+        with pytest.raises(OutputExistsError, match="something else stands"):
+            app(classifier, photos, place)
+    monkeypatch.chdir(mine)
+    with pytest.raises(OutputExistsError, match="something else stands"):
+        app(classifier, photos, mine, replace=True)
+    monkeypatch.undo()
+    with pytest.raises(OutputExistsError, match="something else stands"):
+        app(classifier, photos, photos, replace=True)
     assert (mine / "thesis.txt").read_text() == "years of work"
-    with pytest.raises(InputError, match="something else stands"):
-        app(classifier, photos, mine / "thesis.txt", replace=True)
+    assert (app(classifier, photos, mine, replace=True).folder / "README.md").is_file()
 
     made = app(classifier, photos, tmp_path / "app")
-    with pytest.raises(InputError, match="--replace"):
+    with pytest.raises(OutputExistsError, match="--replace"):
         app(classifier, photos, tmp_path / "app")
     (made.folder / "mine.txt").write_text("of the old one")
     assert not (app(classifier, photos, tmp_path / "app", replace=True).folder / "mine.txt").exists()

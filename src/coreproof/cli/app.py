@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Replace, Trust, read_labels, with_feeding
 from coreproof.cli.say import say
 
 
@@ -48,7 +48,7 @@ def command(
     labels: Annotated[Path | None, typer.Option(help="Class labels for a model that brings none, one a line.")] = None,
     screen: Annotated[Screen | None, typer.Option(help="What it shows (default: what fits the outputs).")] = None,
     limit: Annotated[int, typer.Option(help="At most so many photos, spread over the folder.", min=1)] = 60,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an app that coreproof wrote there.")] = False,
+    overwrite: Replace = False,
     feeding: FeedingOptions = AS_CARRIED,
     trust: Trust = False,
 ) -> None:
@@ -71,7 +71,7 @@ def command(
             labels=read_labels(labels),
             screen=None if screen is None else screen.value,
             limit=limit,
-            replace=replace,
+            replace=overwrite,
             progress=report,
         )
     plan = made.plan

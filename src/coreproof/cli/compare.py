@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coreproof.cli.options import Trust
+from coreproof.cli.options import Replace, Trust
 from coreproof.errors import LineupError, StoreError
 
 
@@ -37,6 +37,7 @@ def command(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help='Let a Ray cluster do it: its address, or "local".')
     ] = None,
+    overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
     """Compare models over photos: agreement matrix, statistics, one page to read."""
@@ -45,10 +46,12 @@ def command(
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console
     from coreproof.compare.compare import compare
+    from coreproof.compare.comparison import check_places
     from coreproof.compare.lineup import load_lineup
 
     if not lineup.is_file():
         raise LineupError("there is no such line-up", where=str(lineup))
+    check_places(out, replace=overwrite)  # before the work, not after it
     with progress() as report:
         comparison = compare(
             load_lineup(lineup, data=data, trust=trust),
@@ -62,7 +65,7 @@ def command(
             progress=report,
         )
     try:
-        page = comparison.page(out)
+        page = comparison.page(out, replace=overwrite)
     except OSError as error:
         raise StoreError(
             "the page cannot be written",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Replace, Trust, read_labels, with_feeding
 from coreproof.cli.say import say
 from coreproof.convert.shapes import read_shapes
 from coreproof.errors import InputError
@@ -54,6 +54,7 @@ def command(
     check: Annotated[
         bool, typer.Option(" /--no-check", help="Do not run what was made once beside its source on drawn input.")
     ] = True,
+    overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
     """Convert PyTorch or ONNX to Core ML, PyTorch or Core ML to ONNX.
@@ -63,9 +64,12 @@ def command(
     """
     from coreproof.convert import convert
     from coreproof.model.load import load
+    from coreproof.model.outputs import ONNX, check_output, model_kind
     from coreproof.verify.converted import check_conversion
 
     kind = _target(to, out)
+    written = ONNX if kind == "onnx" else model_kind(out)
+    check_output(out, written, replace=overwrite, inputs=(model, labels))  # before the work, not after it
     loaded = load(model, trust=trust)
     arguments: dict[str, Any] = {"freeze_state": freeze_state}
     if kind != "onnx":
@@ -96,7 +100,7 @@ def command(
         )
     converted = convert(loaded, kind, **arguments)
     found = check_conversion(loaded, converted, arguments.get("images")) if check else None
-    converted.save(out)
+    converted.save(out, replace=overwrite)
     if found is not None and not found:
         say(f"{out}: {found.said}")
     nodes = len(converted.graph.nodes)

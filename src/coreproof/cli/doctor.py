@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Replace, Trust, read_labels, with_feeding
 from coreproof.cli.say import say_json
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def command(
     labels: Annotated[Path | None, typer.Option(help="The right class labels, one a line.")] = None,
     fix: Annotated[Path | None, typer.Option(help="Write the repaired model here, and what was changed.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: Replace = False,
     trust: Trust = False,
     feeding: FeedingOptions = AS_CARRIED,
 ) -> None:
@@ -39,9 +40,13 @@ def command(
     """
     from coreproof.cli.progress import progress
     from coreproof.model.load import load
+    from coreproof.model.outputs import SCRIPT, check_output, model_kind
     from coreproof.surgery.diagnose import diagnose
     from coreproof.surgery.source.photographs import find_photos
 
+    if fix is not None:
+        check_output(fix, model_kind(fix), replace=overwrite, inputs=(model, against, photos, labels))
+        check_output(_script(fix), SCRIPT, replace=overwrite)
     source = None if against is None else load(against, trust=trust)
     pictures, classes = find_photos(photos)
     with progress() as report:
@@ -56,7 +61,7 @@ def command(
         )
     document: dict[str, Any] = diagnosis.to_json()
     if fix is not None and diagnosis.cured is not None:
-        _write(diagnosis, model, fix)
+        _write(diagnosis, model, fix, overwrite)
         document["written"] = str(fix)
     if as_json:
         say_json(document)
@@ -65,18 +70,25 @@ def command(
     raise typer.Exit(0 if diagnosis.healthy else 1)
 
 
-def _write(diagnosis: Diagnosis, model: str, out: Path) -> None:
+def _write(diagnosis: Diagnosis, model: str, out: Path, overwrite: bool) -> None:
     """The repaired model, and beside it the script of edits that repaired it."""
+    from coreproof.model.atomic import replacing_together
+    from coreproof.model.outputs import ARRAYS, SCRIPT, check_output
     from coreproof.surgery.script import write_script
 
     assert diagnosis.cured is not None
-    diagnosis.cured.save(out)
     repaired = [finding for finding in diagnosis if finding.repaired]
     lines = [f"what `coreproof doctor {model}` changed; replay: coreproof edit {model} {_script(out).name} OUT"]
     for finding in repaired:
         place = f" at {finding.layer}" if finding.layer else ""
         lines += [f"{finding.rule}{place}: {finding.evidence}", f"  {finding.repair}", f"  {finding.proof}"]
-    write_script([step for finding in repaired for step in finding.edits], _script(out), "\n".join(lines))
+    cured, edits = diagnosis.cured, [step for finding in repaired for step in finding.edits]
+    cured.check_place(out, replace=overwrite)
+    check_output(_script(out), SCRIPT, replace=overwrite)
+    check_output(_script(out).with_suffix(".npz"), ARRAYS, replace=overwrite)
+    with replacing_together(out.parent, (out.name,)) as stage:  # or a killed run would leave the edits of another model
+        cured.write(stage / out.name, out)
+        write_script(edits, stage / _script(out).name, "\n".join(lines))
 
 
 def _script(out: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import ModelArgument, Trust
+from coreproof.cli.options import ModelArgument, Replace, Trust
 from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
 
@@ -45,6 +45,7 @@ def command(
         bool, typer.Option("--verbs", help="List the verbs and stop.", is_eager=True, callback=_list_verbs)
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
     """Delete, connect, insert, replace, rename, set ... layers of an ONNX, NeuralNetwork or ML Program model.
@@ -52,16 +53,20 @@ def command(
     What is not touched stays byte for byte as it was. Every edit shows the layers that it touched, before and after.
     """
     from coreproof.model.load import load
+    from coreproof.model.outputs import SCRIPT, check_output, model_kind
     from coreproof.surgery.edit import edit
     from coreproof.surgery.script import parse, read_script, write_script
 
     script, out = _files(files or [], bool(do))
+    for target, kind in ((out, model_kind(out or "")), (keep, SCRIPT)):
+        if target is not None:
+            check_output(target, kind, replace=overwrite, inputs=(model, script))
     edits = [*(read_script(script) if script is not None else []), *(parse(line) for line in do or [])]
     edited = edit(load(model, trust=trust), edits, check=not force)
     if out is not None:
-        edited.model.save(out)
+        edited.model.save(out, replace=overwrite)
     if keep is not None:
-        write_script(edits, keep, f"coreproof edit {model} {keep.name} OUT")
+        write_script(edits, keep, f"coreproof edit {model} {keep.name} OUT", replace=overwrite)
     if as_json:
         say_json([_as_json(change) for change in edited.changes])
         return

@@ -27,6 +27,9 @@ ModelArgument = Annotated[
         show_default=False,
     ),
 ]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Write over what stands at the output, whatever it is.", show_default=False)
+]
 Trust = Annotated[
     bool,
     typer.Option(

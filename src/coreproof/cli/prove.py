@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, read_labels, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, Replace, Trust, read_labels, with_feeding
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -31,6 +31,7 @@ def command(
     witness: Annotated[bool, typer.Option(help="Also convert by coremltools' own PyTorch route.")] = True,
     labels: Annotated[Path | None, typer.Option(help="Class labels, one a line.")] = None,
     feeding: FeedingOptions = AS_CARRIED,
+    overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
     """Convert a model to Core ML and prove every step: verified tensor by tensor, compared over photos, on one page.
@@ -57,6 +58,7 @@ def command(
             progress=report,
             announce=lambda step: shown.print(step_line(step), soft_wrap=True),
             command=shlex.join(["coreproof", *sys.argv[1:]]),
+            replace=overwrite,
         )
     if proof.comparison is not None:
         shown.print(agreement_table(proof.comparison, shown.width))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import ModelArgument, Trust
+from coreproof.cli.options import ModelArgument, Replace, Trust
 from coreproof.cli.progress import progress
 from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
@@ -54,6 +54,7 @@ def command(
         bool, typer.Option("--only-cut", help="Never skip a layer between others: every value stays what it was.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
     """Cut a model down to the smallest part that still shows a fault, for a bug report.
@@ -66,6 +67,8 @@ def command(
       coreproof shrink net.mlpackage --while "! python run_it.py {}"
     """
     from coreproof.model.load import load
+    from coreproof.model.outputs import ARRAYS, check_output, model_kind
+    from coreproof.model.paths import file_name
     from coreproof.surgery.shrinking.cutting import cutter
     from coreproof.surgery.shrinking.shrink import Search
 
@@ -77,17 +80,20 @@ def command(
         )
     whole = load(model, trust=trust)
     suffix = _suffix(whole)
-    target = out or Path(f"{whole.name}.small{suffix}")
+    target = out or Path(f"{file_name(whole.name)}.small{suffix}")
+    check_output(target, model_kind(target), replace=overwrite, inputs=(model, against))
+    if against is not None:
+        check_output(_values(target), ARRAYS, replace=overwrite)
     with contextlib.ExitStack() as stack, progress() as report:
-        log = _Log(target, f"{test or against or 'inspection'}\n{_digest(whole)}\n{only_cut}")
+        log = _Log(target, f"{test or against or 'inspection'}\n{_digest(whole)}\n{only_cut}", overwrite)
         search = Search(cutter(whole), lambda _: True, report=report, tried=log.tried, keep=log.keep, known_faulty=True)
         stack.callback(log.store)
-        said = stack.enter_context(_fault(search, whole, test, against, suffix, timeout, trust, log))
+        said = stack.enter_context(_fault(search, whole, test, against, suffix, timeout, trust, log, overwrite))
         search.skip = search.skip and not only_cut
         search.plan = log.plan(search.plan)
         small = search.run()
         extra = said(small)
-    written = small.save(target)
+    written = small.save(target, replace=overwrite)
     log.close()
     document = _document(search, written, extra)
     if as_json:
@@ -110,6 +116,7 @@ def _fault(
     timeout: float,
     trust: bool,
     log: _Log,
+    overwrite: bool,
 ) -> Iterator[Evidence]:
     """Gives the search its test, and how the fault is told of the part that is left."""
     from coreproof.model.load import load
@@ -139,15 +146,23 @@ def _fault(
         search.feedable, search.observable = divergence.feedable, divergence.observable
         search.starts = divergence.starts(search.cutter)
         search.skip = search.resize = False
-        yield lambda small: _evidence(divergence, small, log.target)
+        yield lambda small: _evidence(divergence, small, log.target, overwrite)
 
 
-def _evidence(divergence: Any, small: Model, target: Path) -> dict[str, Any]:
+def _values(target: Path) -> Path:
+    return target.with_name(f"{target.stem}.npz")
+
+
+def _evidence(divergence: Any, small: Model, target: Path, overwrite: bool) -> dict[str, Any]:
     """Writes what the part is fed and what the source has at its outputs."""
     import numpy as np
 
-    path = target.with_name(f"{target.stem}.npz")
-    np.savez(path, **divergence.evidence(small))
+    from coreproof.model.atomic import replacing
+    from coreproof.model.outputs import ARRAYS
+
+    path = _values(target)
+    with replacing(path, ARRAYS, replace=overwrite) as fresh:
+        np.savez(fresh, **divergence.evidence(small))
     first = divergence.verification.first_divergence
     return {"fault": f"{first.candidate}: {first.judgement.problem}", "values": str(path)}
 
@@ -228,7 +243,8 @@ def _plan(stored: Entry) -> dict[str, Any]:
 class _Log:
     """What a search found so far, beside its output: the best plan, and the answer to every plan that was tried."""
 
-    def __init__(self, target: Path, task: str) -> None:
+    def __init__(self, target: Path, task: str, overwrite: bool) -> None:
+        self._overwrite = overwrite
         self.target = target
         self.path = target.with_name(f".{target.name}.shrink.json")
         self._task = blake2b(task.encode(), digest_size=12).hexdigest()
@@ -248,7 +264,7 @@ class _Log:
 
     def keep(self, model: Model, plan: Plan) -> None:
         """Writes a better part to the output, and the plan beside it."""
-        model.save(self.target)
+        model.save(self.target, replace=self._overwrite)
         self._best = plan.to_json()
         self.store()
 

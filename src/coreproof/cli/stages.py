@@ -7,42 +7,57 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import ModelArgument
+from coreproof.cli.options import ModelArgument, Replace
 from coreproof.cli.say import say
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
+    from coreproof.model.coreml import CoreMLModel
 
 
 def split(
     model: ModelArgument,
     folder: Annotated[Path, typer.Argument(help="The folder that the stages are written to.", show_default=False)],
+    overwrite: Replace = False,
 ) -> None:
     """Take a pipeline apart: each stage becomes a model of its own, byte for byte as it was inside."""
+    from coreproof.model.atomic import replacing_together
     from coreproof.model.load import load
+    from coreproof.model.paths import file_name
     from coreproof.surgery.verbs.pipelines import split as take_apart
 
+    named: dict[str, CoreMLModel] = {}
     for stage in take_apart(load(model)):
         suffix = ".mlpackage" if stage.format in ("mlprogram", "pipeline") else ".mlmodel"
-        _print(stage, stage.save(folder / f"{stage.name.replace('/', '_')}{suffix}"))
+        named[file_name(stage.name, [Path(other).stem for other in named]) + suffix] = stage
+    for name, stage in named.items():
+        stage.check_place(folder / name, replace=overwrite)
+    with replacing_together(folder, named) as together:
+        for name, stage in named.items():
+            stage.write(together / name, folder / name)
+    for name, stage in named.items():
+        _print(stage, folder / name)
 
 
 def join(
     files: Annotated[
         list[str], typer.Argument(metavar="MODEL MODEL ... OUT", help="The stages in order; OUT comes last.")
     ],
+    overwrite: Replace = False,
 ) -> None:
     """Make one pipeline of Core ML models: a stage reads what earlier ones make under the names of its inputs."""
     from coreproof.model.load import load
+    from coreproof.model.outputs import check_output, model_kind
     from coreproof.surgery.verbs.pipelines import join as put_together
 
     *models, out = files
     if len(models) < 2:
         raise InputError("say what to join and where to write", expected="coreproof join MODEL MODEL ... OUT")
+    check_output(out, model_kind(out), replace=overwrite, inputs=models)
     joined = put_together([load(m) for m in models], name=Path(out).stem)
-    _print(joined, joined.save(out))
+    _print(joined, joined.save(out, replace=overwrite))
 
 
 def upgrade(
@@ -50,13 +65,16 @@ def upgrade(
     out: Annotated[Path, typer.Argument(help="OUT.mlpackage.", show_default=False)],
     precision: Annotated[str, typer.Option(help="Arithmetic of the ML Program: fp16 or fp32.")] = "fp16",
     target: Annotated[str | None, typer.Option(help="Deployment target: iOS15 ... iOS18, macOS12 ...")] = None,
+    overwrite: Replace = False,
 ) -> None:
     """Turn a NeuralNetwork into an ML Program with the same features, labels and preprocessing."""
     from coreproof.model.load import load
+    from coreproof.model.outputs import PACKAGE, check_output
     from coreproof.surgery.verbs.upgrading import upgrade as modernise
 
+    check_output(out, PACKAGE, replace=overwrite, inputs=(model,))
     made = modernise(load(model), precision=one_of(precision, PRECISIONS, "--precision"), target=target)
-    _print(made, made.save(out))
+    _print(made, made.save(out, replace=overwrite))
 
 
 def _print(model: Model, path: Path) -> None:

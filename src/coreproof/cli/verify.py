@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, Trust, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, Replace, Trust, with_feeding
 from coreproof.cli.say import say, say_json
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
 from coreproof.model.arguments import one_of
@@ -78,6 +78,7 @@ def command(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_SHOWN)
     ] = False,
+    overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
     """Compare two models value by value and name the first that diverges.
@@ -88,6 +89,7 @@ def command(
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import console
     from coreproof.model.load import load
+    from coreproof.model.outputs import NODE_DATA, PLOT, RUN, check_output
     from coreproof.report import plots
     from coreproof.verify.given import Fed, given_feeds
     from coreproof.verify.inputs import SEED, feeds_of
@@ -108,6 +110,9 @@ def command(
     if plot is not None:
         plots.require()
         plots.check_suffix(plot)
+    for target, kind in ((save, RUN), (plot, PLOT), (node_data, NODE_DATA)):
+        if target is not None:  # before the work, not after it
+            check_output(target, kind, replace=overwrite, inputs=(inputs, photos))
     left = load(first, trust=trust)
     right = left if second is None else load(second, trust=trust)
     left_feeding, right_feeding = feeding.of(left), feeding.of(right)
@@ -125,7 +130,9 @@ def command(
     with progress() as report:
         if save is not None:
             assert fed is not None
-            left = record(left, save, fed.reference, engine=here, outputs_only=outputs_only, progress=report)
+            left = record(
+                left, save, fed.reference, engine=here, outputs_only=outputs_only, progress=report, replace=overwrite
+            )
         if second is None:
             _print_saved(left, as_json)  # type: ignore[arg-type]
             return
@@ -148,9 +155,9 @@ def command(
         result = replace(result, reference=_file_name(left), candidate=_file_name(right))
     written = []
     if plot is not None:
-        written.append(plots.save_plot(result, plot))
+        written.append(plots.save_plot(result, plot, replace=overwrite))
     if node_data is not None:
-        written.append(write_node_data(result, node_data, (left.graph, right.graph)))
+        written.append(write_node_data(result, node_data, (left.graph, right.graph), replace=overwrite))
     if as_json:
         say_json(result.to_json())
     else:

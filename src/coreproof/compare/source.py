@@ -157,6 +157,7 @@ class RemotePhotos(PhotoSource):
             raise PhotoError("the photos cannot be listed", where=self.where, found=_text(error)) from None
 
     def read(self, photo: str) -> bytes:
+        stored_name(photo, what="a photo", where=self.where, error=PhotoError)
         try:
             return bytes(self._files.cat_file(f"{self._root}/{photo}"))
         except FileNotFoundError:

@@ -18,14 +18,13 @@ from coreproof.model.torch import TorchModel, import_torch, quiet
 
 
 def coremltools_route(
-    model: TorchModel, folder: Path, *, precision: Literal["fp16", "fp32"] = "fp16", target: str = "iOS17"
+    model: TorchModel, package: Path, *, precision: Literal["fp16", "fp32"] = "fp16", target: str = "iOS17"
 ) -> CoreMLModel:
-    """Converts ``model`` with coremltools and its default passes; the package is left in ``folder``.
+    """Converts ``model`` with coremltools and its default passes to an .mlpackage at ``package``, where nothing may be yet.
 
     Raises ConversionError with what coremltools said when its route fails on this model.
     """
     torch = import_torch()
-    package = folder / f"{model.name}-coremltools-{precision}.mlpackage"
     with TemporaryFolder() as scratch:
         traced_file = Path(scratch) / "traced.pt"
         try:

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 from coreproof.errors import UnsafeModelError
 from coreproof.model.exchange import exchange
+from coreproof.model.outputs import Kind, check_output
 from coreproof.model.paths import inside, stored_name
 from coreproof.model.scratch import Scratch, sweep, sweep_temporary
 
@@ -31,8 +32,13 @@ _IN_USE = frozenset((5, 32, 1224))
 
 
 @contextmanager
-def replacing(target: str | Path) -> Iterator[Path]:
+def replacing(
+    target: str | Path, kind: Kind | None = None, *, replace: bool = False, inputs: Iterable[Path | None] = ()
+) -> Iterator[Path]:
     """Gives a path to write a file or folder to; on success it takes ``target``'s place, on failure it vanishes.
+
+    ``kind``: what may be replaced; anything else only where ``replace`` allows it, else OutputExistsError. ``inputs``: what
+    is read meanwhile; no folder of something else that holds it is replaced.
 
     A run that is killed leaves ``target`` as it was or as it should become. An OSError of writing names ``target``, not
     the hidden place. Where ``target`` is a link, the link is replaced, and what it leads to stays.
@@ -40,31 +46,38 @@ def replacing(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     if target.name in ("", ".."):
         target = target.resolve()
+    if kind is not None:
+        inputs = tuple(inputs)
+        check_output(target, kind, replace=replace, inputs=inputs)
     with _staged(target.parent, target) as stage:
         fresh = stage / target.name
         yield fresh
+        if kind is not None:  # it may have taken hours
+            check_output(target, kind, replace=replace, inputs=inputs)
         _commit(stage.parent, [target.name])
 
 
 @contextmanager
-def replacing_together(folder: str | Path) -> Iterator[Path]:
+def replacing_together(folder: str | Path, whole: Collection[str] = ()) -> Iterator[Path]:
     """Gives an empty folder; on success all that was written there takes its place in ``folder``, all or nothing.
 
-    Files, and folders with a suffix (packages), are put in place; other folders are only ways to them: what else stands in
-    theirs stays. Raises UnsafeModelError where a link in ``folder`` would lead the outputs elsewhere.
+    ``whole`` names the folders that are outputs themselves, as packages are; it is looked at in the end. Other folders are
+    only ways to files: what else stands in theirs stays. Raises UnsafeModelError where a link in ``folder`` would lead the
+    outputs elsewhere.
     """
     folder = Path(folder)
     with _staged(folder, folder) as stage:
         yield stage
-        _commit(stage.parent, sorted(path.relative_to(stage).as_posix() for path in _outputs(stage)))
+        _commit(stage.parent, sorted(_outputs(stage, "", whole)))
 
 
-def _outputs(stage: Path) -> Iterator[Path]:
-    for entry in stage.iterdir():
-        if entry.is_dir() and not entry.is_symlink() and not entry.suffix:
-            yield from _outputs(entry)
+def _outputs(stage: Path, way: str, whole: Collection[str]) -> Iterator[str]:
+    for entry in (stage / way).iterdir():
+        name = f"{way}{entry.name}"
+        if _is_folder(entry) and name not in whole:
+            yield from _outputs(stage, f"{name}/", whole)
         else:
-            yield entry
+            yield name
 
 
 @contextmanager

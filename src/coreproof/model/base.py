@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Literal
 
+from coreproof.model.atomic import replacing_together
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
+from coreproof.model.outputs import Kind, check_output
 from coreproof.model.shown import Shown
 
 Format = Literal["torch", "onnx", "mlprogram", "neuralnetwork", "pipeline", "classic", "recording"]
@@ -37,9 +39,29 @@ class Model(Shown, ABC):
     def graph(self) -> Graph:
         """The layers, as stored."""
 
+    def save(self, path: str | Path, *, replace: bool = False) -> Path:
+        """Writes the model, whole or not at all; returns the path. A model of the same format that stands there is replaced.
+
+        Raises OutputExistsError where something else does, unless ``replace`` allows it; see ``write`` for the rest.
+        """
+        target = Path(path)
+        self.check_place(target, replace=replace)
+        with replacing_together(target.parent, (target.name,)) as stage:
+            self.write(stage / target.name, target)
+            self.check_place(target, replace=replace)  # it may have taken long
+        return target
+
+    def check_place(self, target: Path, *, replace: bool = False) -> None:
+        """Raises OutputExistsError where ``write`` would put something in the place of what is no such model."""
+        check_output(target, self._kind(target), replace=replace, inputs=(self.path,))
+
     @abstractmethod
-    def save(self, path: str | Path) -> Path:
-        """Writes the model, whole or not at all; returns the path. Replaces what stands there."""
+    def _kind(self, target: Path) -> Kind:
+        """What ``write`` makes of this path."""
+
+    @abstractmethod
+    def write(self, fresh: Path, target: Path) -> None:
+        """Writes the model, and what belongs beside it, into an empty folder, from where it goes to ``target``. See ``save``."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} ({self.format}{'' if self.path is None else f', {self.path}'})>"

@@ -14,7 +14,6 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from coreproof.errors import UnreadableModelError
-from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
 from coreproof.model.coreml_check import require_sound
 from coreproof.model.coreml_features import read_signature
@@ -23,6 +22,7 @@ from coreproof.model.coreml_proto import Model_pb2
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
 from coreproof.model.nesting import refuse_depth
+from coreproof.model.outputs import MLMODEL, PACKAGE, Kind
 from coreproof.model.package import package_spec as package_spec
 from coreproof.model.paths import inside, regular_file
 from coreproof.model.scratch import TemporaryFolder
@@ -146,27 +146,27 @@ class CoreMLModel(Model):
         except UnreadableModelError:
             return None
 
-    def save(self, path: str | Path) -> Path:
+    def _kind(self, target: Path) -> Kind:
+        return MLMODEL if target.suffix == ".mlmodel" else PACKAGE
+
+    def write(self, fresh: Path, target: Path) -> None:
         """Writes a .mlpackage folder (any kind) or a .mlmodel file (kinds without a weight folder).
 
         A model that was read from a file keeps all that was not changed: the spelling of its spec, and the other items,
         the identifiers and the manifest of its package.
         """
-        target = Path(path)
-        with replacing(target) as fresh:
-            if target.suffix == ".mlmodel":
-                if self.format == "mlprogram":
-                    raise UnreadableModelError(
-                        "an ML Program cannot be stored as a single .mlmodel file",
-                        where=str(target),
-                        fix=f"save it as {target.with_suffix('.mlpackage').name}",
-                    )
-                fresh.write_bytes(self.stored())
-            elif isinstance(self.origin, Path) and self.origin.is_dir() and (source := self._source()) is not None:
-                self._copy_package(self.origin.resolve(), source, fresh)
-            else:
-                self._write_package(fresh)
-        return target
+        if fresh.suffix == ".mlmodel":
+            if self.format == "mlprogram":
+                raise UnreadableModelError(
+                    "an ML Program cannot be stored as a single .mlmodel file",
+                    where=str(target),
+                    fix=f"save it as {fresh.with_suffix('.mlpackage').name}",
+                )
+            fresh.write_bytes(self.stored())
+        elif isinstance(self.origin, Path) and self.origin.is_dir() and (source := self._source()) is not None:
+            self._copy_package(self.origin.resolve(), source, fresh)
+        else:
+            self._write_package(fresh)
 
     def _copy_package(self, origin: Path, spec_file: Path, package: Path) -> None:
         """The package that the model came from, with this spec and these weights in the place of its own."""

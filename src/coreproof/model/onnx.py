@@ -13,16 +13,16 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from coreproof.errors import UnreadableModelError
-from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Shape, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.nesting import refuse_depth
 from coreproof.model.onnx_check import check_onnx
-from coreproof.model.onnx_files import external_copies
+from coreproof.model.onnx_files import check_data_file, data_file, external_copies
 from coreproof.model.onnx_read import in_memory, stored_tensors, to_ir
 from coreproof.model.onnx_types import MapType, in_words, is_tensor
+from coreproof.model.outputs import ONNX, Kind
 from coreproof.model.paths import inside, regular_file
 
 _PROTOBUF_LIMIT = 2**31 - 1
@@ -89,32 +89,40 @@ class OnnxModel(Model):
         assert self._stored is not None
         return self._stored()
 
-    def save(self, path: str | Path) -> Path:
+    def _kind(self, target: Path) -> Kind:
+        return ONNX
+
+    def check_place(self, target: Path, *, replace: bool = False) -> None:
+        super().check_place(target, replace=replace)
+        if self._stored is not None:
+            external_copies(self.ir, target, replace=replace)
+        elif not self._fits:
+            check_data_file(data_file(target), target, replace=replace)
+
+    def write(self, fresh: Path, target: Path) -> None:
         """Writes one .onnx file; weights go to ``<name>.data`` beside it only beyond protobuf's limit of 2 GB.
 
         A model that comes from surgery keeps the bytes of all that was not changed; its external weights are copied along.
-        Raises UnsafeModelError and OutputExistsError, before anything is written, where those would land on what is not theirs.
+        ``save`` raises UnsafeModelError and OutputExistsError where those would land on what is not theirs.
         """
-        target = Path(path)
         if self._stored is not None:
-            copies = external_copies(self.ir, target)
-            for source, data in copies:
-                with replacing(data) as fresh:
-                    shutil.copyfile(source, fresh)
-            with replacing(target) as fresh:
-                fresh.write_bytes(self.stored())
-            return target
+            for source, name in external_copies(self.ir, target, replace=True):
+                data = fresh.parent / name
+                data.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, data)
+            fresh.write_bytes(self.stored())
+            return
+        whole = in_memory(self.ir, initializers=self._fits)
+        if self._fits:
+            ir.save(whole, fresh)
+        else:
+            ir.save(whole, fresh, external_data=data_file(target).name)
+
+    @property
+    def _fits(self) -> bool:
+        """Whether all weights go into one protobuf message."""
         size = sum(t.nbytes for t in stored_tensors(self.ir) if t.dtype != ir.DataType.STRING)
-        fits = size < _PROTOBUF_LIMIT * 0.9
-        whole = in_memory(self.ir, initializers=fits)
-        with replacing(target) as fresh:
-            if fits:
-                ir.save(whole, fresh)
-            else:
-                data = target.with_name(target.name + ".data")
-                ir.save(whole, fresh, external_data=data.name)
-                (fresh.parent / data.name).replace(data)
-        return target
+        return size < _PROTOBUF_LIMIT * 0.9
 
 
 def load_onnx(path: Path) -> OnnxModel:

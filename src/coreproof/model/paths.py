@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Collection
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 from coreproof.errors import CoreproofError, UnreadableModelError, UnsafeModelError
@@ -62,6 +64,23 @@ def inside(
     if not resolved.is_relative_to(base):
         raise _refusal(what, where, "a file below its own folder", f"{name!r}, a link to another folder", error)
     return resolved
+
+
+_NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_LONGEST_NAME = 120
+"""Bytes; the suffix and what is put behind a name that is taken must fit into 255 as well."""
+
+
+def file_name(name: str, taken: Collection[str] = ()) -> str:
+    """``name``, whoever chose it, as the name of a file on any system: never a path, and none of those ``taken``."""
+    plain = _NOT_IN_NAMES.sub("_", name).strip(" .")
+    plain = plain.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").rstrip(" .") or "unnamed"
+    if _RESERVED.match(plain):
+        plain = f"_{plain}"
+    known = {other.lower() for other in taken}
+    numbered = (f"{plain}_{number}" for number in count(2))
+    return plain if plain.lower() not in known else next(n for n in numbered if n.lower() not in known)
 
 
 def regular_file(

@@ -17,12 +17,12 @@ import numpy as np
 
 from coreproof.errors import InputError, UnreadableModelError
 from coreproof.model.arrays import Array, names_of, open_archive
-from coreproof.model.atomic import replacing
 from coreproof.model.base import Format, Model
 from coreproof.model.entries import Entry, parse_json
 from coreproof.model.features import Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph
+from coreproof.model.outputs import RUN, Kind
 from coreproof.model.recorded_header import feeding_from, graph_from, signature_from
 
 HEADER = "coreproof.json"
@@ -109,13 +109,13 @@ class Recording(Model):
             fix="leave the inputs out: those of the saved run are fed to the other model",
         )
 
-    def save(self, path: str | Path) -> Path:
+    def _kind(self, target: Path) -> Kind:
+        return RUN
+
+    def write(self, fresh: Path, target: Path) -> None:
         """Copies the file."""
-        target = Path(path)
         assert self.path is not None
-        with replacing(target) as fresh:
-            shutil.copyfile(self.path, fresh)
-        return target
+        shutil.copyfile(self.path, fresh)
 
     def _read(self, entries: Mapping[str, str]) -> dict[str, Array]:
         assert self.path is not None

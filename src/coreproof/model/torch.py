@@ -23,11 +23,11 @@ from coreproof.errors import (
     MissingDependencyError,
     UnreadableModelError,
 )
-from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.model.graph import Graph, Node, Value
+from coreproof.model.outputs import PROGRAM, Kind
 from coreproof.model.paths import regular_file
 from coreproof.model.user_code import causes, kind_of, said_by, user_code, users_line
 
@@ -121,13 +121,14 @@ class TorchModel(Model):
     def graph(self) -> Graph:
         return _read_graph(self.exported())
 
-    def save(self, path: str | Path) -> Path:
+    def _kind(self, target: Path) -> Kind:
+        return PROGRAM
+
+    def write(self, fresh: Path, target: Path) -> None:
         """Writes a .pt2 program (torch.export)."""
         torch = import_torch()
-        target = Path(path)
-        with replacing(target) as fresh, quiet():
+        with quiet():
             torch.export.save(self._traced(), fresh)
-        return target
 
 
 def name_outputs(outputs: Any) -> dict[str, Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +13,8 @@ import jinja2
 
 from coreproof.compare.comparison import Comparison
 from coreproof.model.atomic import replacing
+from coreproof.model.outputs import PAGE
+from coreproof.model.versions import versions
 from coreproof.report.data import comparison_data, comparison_verdict, step_data, table_pairs
 from coreproof.report.thumbnails import thumbnails
 from coreproof.visible import visible, visible_in
@@ -23,10 +23,19 @@ _LARGEST = 4_900_000
 """Bytes of a page, pictures included."""
 
 
-def write_page(folder: str | Path, *, proof: Mapping[str, Any] | None, comparison: Comparison | None) -> Path:
+def write_page(
+    folder: str | Path,
+    *,
+    proof: Mapping[str, Any] | None,
+    comparison: Comparison | None,
+    place: Path | None = None,
+    replace: bool = False,
+) -> Path:
     """Writes index.html into ``folder`` from a proof, a comparison, or both; returns its path.
 
-    ``proof`` is what ``Proof.to_json`` gives: title, verdict, steps, versions, command.
+    ``proof`` is what ``Proof.to_json`` gives: title, verdict, steps, versions, command. ``place``: the folder from which the
+    page will be read, where that is another one. Raises OutputExistsError where something else than a page stands there,
+    unless ``replace`` allows it.
     """
     steps = [step_data(step) for step in (proof or {}).get("steps", ())]
     data = None if comparison is None else comparison_data(comparison)
@@ -45,8 +54,8 @@ def write_page(folder: str | Path, *, proof: Mapping[str, Any] | None, compariso
             overview=None if comparison is None else comparison_verdict(comparison),
             pairs=[] if comparison is None else table_pairs(comparison),
             script=_inside_script(script),
-            store=_link(comparison, Path(folder)),
-            versions=(proof or {}).get("versions") or _versions(),
+            store=_link(comparison, Path(folder) if place is None else place),
+            versions=(proof or {}).get("versions") or versions(),
             command=(proof or {}).get("command") or "",
             rounds=any(_rounds(row["dtype"]) for step in steps for row in step["rows"]) or _has_half(comparison),
         )
@@ -59,7 +68,7 @@ def write_page(folder: str | Path, *, proof: Mapping[str, Any] | None, compariso
             photo["src"] = pictures.get(photo["name"], "")
         html = rendered()
     path = Path(folder) / "index.html"
-    with replacing(path) as fresh:
+    with replacing(path, PAGE, replace=replace) as fresh:
         fresh.write_text(html, encoding="utf-8")
     return path
 
@@ -146,16 +155,6 @@ def _finite(value: Any) -> Any:
             return "infinity" if value > 0 else "-infinity"
         return float(f"{value:.9g}")
     return value
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for package in ("coreproof", "onnxruntime", "torch", "onnx", "coremltools", "numpy", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _rounds(dtype: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import InputError, MissingDependencyError
 from coreproof.model.atomic import replacing
+from coreproof.model.outputs import PLOT
 from coreproof.verify.tolerance import VACUOUS
 from coreproof.visible import visible
 
@@ -57,14 +58,15 @@ def error_plot(verification: Verification) -> Figure:
     return figure
 
 
-def save_plot(verification: Verification, path: str | Path) -> Path:
+def save_plot(verification: Verification, path: str | Path, *, replace: bool = False) -> Path:
     """Writes ``error_plot`` as .png, .svg or .pdf, whole or not at all.
 
-    Raises InputError for another suffix, MissingDependencyError where matplotlib is not installed.
+    Raises InputError for another suffix, MissingDependencyError where matplotlib is not installed, OutputExistsError where
+    something else than such a picture stands there, unless ``replace`` allows it.
     """
     path = check_suffix(path)
     figure = error_plot(verification)
-    with replacing(path) as fresh:
+    with replacing(path, PLOT, replace=replace) as fresh:
         figure.savefig(fresh, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
     return path
 

@@ -7,12 +7,13 @@ import plistlib
 import re
 import shlex
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from coreproof.errors import ConversionError, InputError
+from coreproof.errors import ConversionError, InputError, OutputExistsError
+from coreproof.model import outputs
 from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
@@ -54,15 +55,16 @@ def app(
     ``form`` "xcode" is an .xcodeproj with its sources, "swiftpm" an App Playground (``out`` then ends in .swiftpm).
     ``identifier`` is the bundle identifier (default: made from the title). ``feeding``: how a picture is cut, and for a model
     that takes an array, its numbers. ``labels``: class names for a model that brings none. ``screen`` None: what fits the
-    model's outputs. ``replace``: an app that was written by this function may stand at ``out``.
+    model's outputs. ``replace``: what stands at ``out`` may go: an app, in which something may have been changed, or anything.
 
-    Raises ConversionError for a model that is not Core ML, InputError for one that an app cannot feed, for what does not fit
-    it, and where something else stands at ``out``; PhotoError.
+    Raises ConversionError for a model that is not Core ML, InputError for one that an app cannot feed and for what does not
+    fit it; OutputExistsError where something stands at ``out``; PhotoError.
     """
     from coreproof.model.load import load
 
     out = Path(out)
-    _check_place(out, form, replace)
+    source = model.path if isinstance(model, Model) else model
+    _check_place(out, form, replace, (source, photos))
     loaded = _core_ml(load(model))
     shown = _title(title if title is not None else loaded.name)
     name = _name(shown)
@@ -112,25 +114,17 @@ def swift_sources() -> dict[str, str]:
 # what is refused before anything is written
 
 
-def _check_place(out: Path, form: Form, replace: bool) -> None:
+def _check_place(out: Path, form: Form, replace: bool, inputs: Iterable[str | Path | None]) -> None:
     if form == "swiftpm" and out.suffix != ".swiftpm":
         raise InputError(
             "an App Playground is a folder that ends in .swiftpm", found=str(out), fix=f"--out {out}.swiftpm"
         )
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not out.is_dir() or not _is_app(out):
-        raise InputError(
-            "something else stands where the app should be written",
-            found=str(out),
-            expected="a folder that is not there yet",
-            fix="choose another folder; nothing was changed",
-        )
-    if not replace:
-        raise InputError(
+    outputs.check_output(out, APP, replace=replace, inputs=inputs)
+    if _is_app(out) and not replace:
+        raise OutputExistsError(
             "there is an app already; with it, what was changed in Xcode would be lost",
-            found=str(out),
-            fix="choose another folder, or allow it: --replace",
+            where=str(out),
+            fix="choose another folder, or allow it: --replace (in Python: replace=True)",
         )
 
 
@@ -144,6 +138,9 @@ def _is_app(folder: Path) -> bool:
         except (OSError, ValueError):
             return False
     return False
+
+
+APP = outputs.Kind("an app that coreproof wrote", _is_app)
 
 
 def _core_ml(model: Model) -> CoreMLModel:

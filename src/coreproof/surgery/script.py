@@ -14,8 +14,9 @@ import numpy as np
 
 from coreproof.errors import EditError
 from coreproof.model.arrays import open_archive
-from coreproof.model.atomic import replacing
+from coreproof.model.atomic import replacing_together
 from coreproof.model.entries import kind, read_toml
+from coreproof.model.outputs import ARRAYS, SCRIPT, check_output
 from coreproof.model.paths import inside
 from coreproof.surgery.edit import VERBS, Edit
 from coreproof.visible import in_toml, visible
@@ -78,8 +79,11 @@ def _read(verb: str, key: str, value: Any, script: Path) -> Any:
         return stored.array(f"{value['key']}.npy")
 
 
-def write_script(edits: Sequence[Edit], path: str | Path, comment: str = "") -> Path:
-    """Writes edits so that ``read_script`` gives them back; large arrays go to a .npz of the same name."""
+def write_script(edits: Sequence[Edit], path: str | Path, comment: str = "", *, replace: bool = False) -> Path:
+    """Writes edits so that ``read_script`` gives them back; large arrays go to a .npz of the same name.
+
+    Raises OutputExistsError where something else stands in their places, unless ``replace`` allows it.
+    """
     path = Path(path)
     arrays: dict[str, Any] = {}
     lines = [f"# {visible(line)}".rstrip() for line in comment.split("\n")]
@@ -93,11 +97,13 @@ def write_script(edits: Sequence[Edit], path: str | Path, comment: str = "") -> 
                 arrays[name] = value
                 value = {"npz": f"{path.stem}.npz", "key": name}
             lines.append(f"{_key(key)} = {_toml(value)}")
+    check_output(path, SCRIPT, replace=replace)
     if arrays:
-        with replacing(path.with_suffix(".npz")) as fresh:
-            np.savez(fresh, **arrays)
-    with replacing(path) as fresh:
-        fresh.write_text("\n".join(lines).strip() + "\n", encoding="utf-8")
+        check_output(path.with_suffix(".npz"), ARRAYS, replace=replace)
+    with replacing_together(path.parent) as stage:
+        if arrays:
+            np.savez(stage / f"{path.stem}.npz", **arrays)
+        (stage / path.name).write_text("\n".join(lines).strip() + "\n", encoding="utf-8")
     return path
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from coreproof.model.atomic import replacing
 from coreproof.model.graph import Graph
+from coreproof.model.outputs import NODE_DATA
 
 if TYPE_CHECKING:
     from coreproof.verify.verification import Row, Verification
@@ -44,9 +45,14 @@ def node_data(verification: Verification, graphs: tuple[Graph, ...] = ()) -> dic
     return {"results": results}
 
 
-def write_node_data(verification: Verification, path: str | Path, graphs: tuple[Graph, ...] = ()) -> Path:
-    """Writes ``node_data`` to a .json file, whole or not at all."""
-    with replacing(path) as fresh:
+def write_node_data(
+    verification: Verification, path: str | Path, graphs: tuple[Graph, ...] = (), *, replace: bool = False
+) -> Path:
+    """Writes ``node_data`` to a .json file, whole or not at all.
+
+    Raises OutputExistsError where something else stands there, unless ``replace`` allows it.
+    """
+    with replacing(path, NODE_DATA, replace=replace) as fresh:
         fresh.write_text(json.dumps(node_data(verification, graphs), indent=1, allow_nan=False), encoding="utf-8")
     return Path(path)
 

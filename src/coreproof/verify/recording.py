@@ -6,7 +6,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from coreproof.model.base import Model
 from coreproof.model.digest import model_digest
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Value
+from coreproof.model.outputs import RUN
 from coreproof.model.recorded_header import graph_to, signature_to
 from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
 from coreproof.run.session import Engine, Precision, Session, read_inputs, session
@@ -43,6 +44,7 @@ def record(
     seed: int = SEED,
     memory: int = 1 << 28,
     progress: Progress | None = None,
+    replace: bool = False,
 ) -> Recording:
     """Runs ``model`` on ``inputs`` and saves every value that its engine can bring out.
 
@@ -52,7 +54,8 @@ def record(
     ``verify`` takes as either side. ``memory``: how many bytes of values are held at a time. ``inputs`` default to
     random values, as in ``verify``.
 
-    Raises InputError, RunError, and UnsupportedOperatorsError of a model that cannot be run here.
+    Raises OutputExistsError where something else than a saved run stands at ``path``, unless ``replace`` allows it;
+    InputError, RunError, and UnsupportedOperatorsError of a model that cannot be run here.
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
@@ -60,13 +63,16 @@ def record(
     if isinstance(model, Recording):
         raise InputError("this is a saved run already", where=str(model.path), fix="copy the file")
     feeds, said = feeds_of(model, model, inputs, None, seed)
-    with session(model, engine, precision) as running, replacing(path) as fresh:
+    with replacing(path, RUN, replace=replace) as fresh, session(model, engine, precision) as running:
         fed = [read_inputs(running.signature, sample, model.name) for sample, _ in feeds]
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             writer = _Writer(archive, model, running, [sample for sample, _ in feeds])
             writer.write_inputs(fed)
             writer.write_values([] if outputs_only else writer.inner, memory, progress)
-            archive.writestr(HEADER, json.dumps(writer.header(describe([dict(f) for f in fed], said))))
+            header = json.dumps(writer.header(describe([dict(f) for f in fed], said)))
+            archive.writestr(
+                zipfile.ZipInfo(HEADER), header, zipfile.ZIP_DEFLATED
+            )  # by its name alone it would hold the time
     return load_recording(path)
 
 
@@ -176,5 +182,5 @@ def _storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _with_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     values = dict(graph.values)
     for name, shape in shapes.items():
-        values[name] = replace(values.get(name, Value(name)), shape=shape)
-    return replace(graph, values=values)
+        values[name] = changed(values.get(name, Value(name)), shape=shape)
+    return changed(graph, values=values)

@@ -16,6 +16,7 @@ from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_graph import MIL_DTYPES
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.paths import inside
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.weights import append_blob
 
@@ -56,7 +57,7 @@ class WeightStore:
                 (folder / "weights").chmod(0o755)
             self.folder, self._own = folder, True
         assert self.folder is not None
-        path = self.folder / file_name.removeprefix("@model_path/")
+        path = self._place(self.folder, file_name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return append_blob(path, array)
 
@@ -69,12 +70,15 @@ class WeightStore:
         folder = self._scratch()
         for name, source in sources.items():
             own = [blob for blob in blobs if blob.fileName == name]
-            target = folder / name.removeprefix("@model_path/")
+            target = self._place(folder, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             moved = source.copy_blobs(target, [int(blob.offset) for blob in own])
             for blob in own:
                 blob.offset = moved[int(blob.offset)]
         self.folder, self._own = folder, True
+
+    def _place(self, folder: Path, file_name: str) -> Path:
+        return inside(folder, file_name.removeprefix("@model_path/"), what="a weight file", where=self.origin.where)
 
     def _scratch(self) -> Path:
         """A new folder that goes with the store."""

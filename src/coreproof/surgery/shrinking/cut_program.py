@@ -11,6 +11,7 @@ from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_graph import MIL_DTYPES
 from coreproof.model.coreml_proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
+from coreproof.model.paths import inside
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.surgery.shrinking.cutting import Cutter, Plan, Slice, Step, resolve
 
@@ -161,7 +162,8 @@ class ProgramCutter(Cutter):
         folder = Path(scratch.name)
         for file_name in dict.fromkeys(v.fileName for v in values):
             own = [v for v in values if v.fileName == file_name]
-            target = folder / file_name.removeprefix("@model_path/")
+            name = file_name.removeprefix("@model_path/")
+            target = inside(folder, name, what="a weight file", where=self.model.where)
             target.parent.mkdir(parents=True, exist_ok=True)
             offsets = self.model.weight_file(file_name).copy_blobs(target, [int(v.offset) for v in own])
             for value in own:

@@ -11,6 +11,7 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.paths import inside
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.wire import Bytes, field_bytes, records
 
@@ -210,7 +211,7 @@ def _weights_of(model: CoreMLModel, stage: Any) -> TemporaryFolder | None:
         return None
     scratch = TemporaryFolder()
     for file in files:
-        copy = Path(scratch.name) / file.removeprefix("@model_path/")
+        copy = inside(scratch.name, file.removeprefix("@model_path/"), what="a weight file", where=model.where)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model.weight_file(file).path, copy)
     return scratch
