@@ -103,7 +103,7 @@ class TorchModel(Model):
         )
 
     def exported(self) -> Any:
-        """The program that taps read from: the exporter's own, or a fresh torch.export of the module."""
+        """The program that taps read from: decomposed as the ONNX exporter does, so that a name means one value everywhere."""
         if self.program is None:
             self.program = self._traced(decomposed=True)
         return self.program
@@ -113,7 +113,7 @@ class TorchModel(Model):
         try:
             with quiet():
                 program = torch.export.export(self.module, self.example_inputs)
-                return program.run_decompositions() if decomposed else program
+                return _decomposed(program) if decomposed else program
         except Exception as error:  # the exporter runs the user's code and raises what that raises
             raise export_error(error, self.name) from error
 
@@ -129,6 +129,20 @@ class TorchModel(Model):
         torch = import_torch()
         with quiet():
             torch.export.save(self._traced(), fresh)
+
+
+def _decomposed(program: Any) -> Any:
+    """``program`` in the operators that the ONNX exporter translates, under the names that it gives their values.
+
+    PyTorch's own default decompositions take other operators apart, and count the same names ("mul_2", "view_1") for other
+    values. The exporter's step has no public door; where a release moves it, the default has to do.
+    """
+    try:
+        core = importlib.import_module("torch.onnx._internal.exporter._core")
+        registration = importlib.import_module("torch.onnx._internal.exporter._registration")
+        return core._prepare_exported_program_for_export(program, registry=registration.ONNXRegistry.from_torchlib())
+    except (ImportError, AttributeError, TypeError):
+        return program.run_decompositions()
 
 
 def name_outputs(outputs: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_dtypes import bfloat16
 
-from coreproof.errors import RunError
+from coreproof.errors import InputError, RunError
 from coreproof.model.torch import TorchModel, described, import_torch, name_outputs
 from coreproof.model.user_code import user_code
 from coreproof.run.session import Session, read_inputs
@@ -107,6 +107,77 @@ def _tensor(array: Any) -> Any:
     if array.dtype == bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+class TorchPart:
+    """A stretch of a PyTorch model's traced program, from inner values to inner values, by the program's own names.
+
+    ``inputs`` are those of the given names that the stretch needs. A value that is both given and asked for is computed as
+    well, from others that are given. Raises InputError for names that the program does not have.
+    """
+
+    def __init__(self, of: TorchSession, given: Sequence[str], asked: Sequence[str]) -> None:
+        self._model = of.model
+        self._program = of.model.exported()
+        nodes = {n.name: n for n in self._program.graph.nodes}
+        users = [s.arg.name for s in self._program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
+        self._features = dict(zip(of.model.input_names, users, strict=False))
+        ends = [v for v in self._program.graph_signature.user_outputs if isinstance(v, str)]
+        self._asked = dict(zip(asked, asked, strict=True)) | {
+            name: end for name, end in zip(of.model.example_outputs, ends, strict=False) if name in asked
+        }
+        unknown = [name for name, inner in self._asked.items() if inner not in nodes]
+        if unknown:
+            raise InputError(f"the program has no value {', '.join(map(repr, unknown))}", where=of.model.name)
+        fed = {self._features.get(name, name): name for name in given}
+        self._needed, reached = set[Any](), dict[str, str]()
+        front = [nodes[name] for name in self._asked.values()]
+        while front:
+            node = front.pop()
+            if node in self._needed:
+                continue
+            self._needed.add(node)
+            for read in node.all_input_nodes:
+                if read.name in fed:
+                    reached[fed[read.name]] = read.name
+                    self._needed.add(read)
+                else:
+                    front.append(read)
+        self._given = reached
+        self.inputs = tuple(reached)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The asked values as arrays. Raises RunError."""
+        torch = import_torch()
+        given = {own: _tensor(np.ascontiguousarray(inputs[name])) for name, own in self._given.items()}
+        asked, kept, needed = set(self._asked.values()), dict[str, Any](), self._needed
+
+        class Stretch(torch.fx.Interpreter):  # type: ignore[misc,name-defined]
+            def run_node(self, node: Any) -> Any:
+                if node.op == "output" or node not in needed:
+                    return None
+                if node.name in given and node.name not in asked:
+                    return given[node.name]
+                result = super().run_node(node)
+                if node.name in asked:
+                    kept[node.name] = result[0] if isinstance(result, tuple | list) else result
+                return given.get(node.name, result)
+
+        tensors = tuple(
+            _tensor(np.ascontiguousarray(inputs[name])) if name in inputs else example
+            for name, example in zip(self._model.input_names, self._model.example_inputs, strict=True)
+        )
+        try:
+            with torch.inference_mode():
+                Stretch(self._program.graph_module).run(*_flat_inputs(self._program, tensors))
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise RunError(
+                "PyTorch failed while running a part of the model", where=self._model.name, found=str(error)
+            ) from None
+        return _arrays({name: kept[own] for name, own in self._asked.items()})
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _flat_inputs(program: Any, tensors: tuple[Any, ...]) -> list[Any]:

@@ -17,7 +17,7 @@ from coreproof.run.session import read_inputs
 from coreproof.verify.comparison import Comparison, severity
 from coreproof.verify.sides import batched
 from coreproof.verify.tolerance import VACUOUS, Judgement
-from coreproof.verify.values import arrange
+from coreproof.verify.values import ALIKE, arrange
 from coreproof.verify.verification import Row, Stretch
 
 Array = npt.NDArray[Any]
@@ -44,8 +44,10 @@ def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], 
     candidate's engine cannot run parts.
     """
     first = next((i for i, row in enumerate(rows) if not row.agrees), None)
-    if first is None or not isinstance(work.right, OnnxRuntimeSession):
+    if first is None:
         return (), ()
+    if not isinstance(work.right, OnnxRuntimeSession):
+        return (), _contradicted(rows)
     # behind a divergence so much error is expected that nothing may be proved by agreeing
     wrong = [row for row in rows[first:] if not row.agrees or (row.tolerance.typical or 0.0) >= VACUOUS]
     found = _judge_alone(work, rows, wrong)
@@ -158,6 +160,12 @@ def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
     return array.reshape(shape) if array.size == math.prod(shape) else array
 
 
+def _may_be_mistaken(row: Row) -> bool:
+    """A guess may be; a name too, where what it names is not alike: exporters count names, and two traces count apart."""
+    unlike = not row.judgement.rms_relative_error < ALIKE
+    return row.how in GUESSED or (row.how == "name" and unlike)
+
+
 def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
     """Guessed pairs that diverge and do not hold: what follows is right all the same, or wrong even from the partner's value.
 
@@ -166,11 +174,20 @@ def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) ->
     known = {row.candidate: row for row in rows}
     wrong = {a.row.candidate for a in found if a.judgement is not None}
     mistaken: dict[str, Row] = {}
-    for name in [a.row.candidate for a in reversed(found) if a.judgement is not None and a.row.how in GUESSED]:
+    for row in [a.row for a in reversed(found) if a.judgement is not None and _may_be_mistaken(a.row)]:
+        name = row.candidate
         following = [n for n in _readers(work.candidate.graph, name, known) if n not in mistaken]
-        if any(n in wrong or known[n].agrees for n in following):
-            mistaken[name] = known[name]
+        if any((n in wrong and row.how in GUESSED) or known[n].agrees for n in following):
+            mistaken[name] = row
     return tuple(mistaken.values())
+
+
+def _contradicted(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Guessed pairs that diverge while all outputs agree, where the engine runs no parts that could tell: no evidence."""
+    outputs = [row for row in rows if row.how == "output"]
+    if not outputs or not all(row.agrees for row in outputs):
+        return ()
+    return tuple(row for row in rows if row.how in GUESSED and not row.agrees)
 
 
 def _readers(graph: Graph, name: str, stops: Collection[str]) -> list[str]:

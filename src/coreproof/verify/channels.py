@@ -156,6 +156,13 @@ def _largest(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     return Profile(np.maximum.reduce([p.shares for p in known]), known[0].axis)
 
 
+def _sum(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
+    """A known addend is a bias: what it is added to keeps its gain."""
+    operands = [v for v in node.inputs if v is not None]
+    unknown = [v for v in operands if _stored(v) is None]
+    return found.get(unknown[0].name or "") if len(unknown) < len(operands) == 2 and unknown else _largest(node, found)
+
+
 def _concat(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     axis = node.attributes["axis"].as_int()
     parts = []
@@ -186,7 +193,8 @@ _RULES: dict[str, _Rule] = {
     "Cast": _rounded,
     "Concat": _concat,
     **dict.fromkeys(_ALONE, _same),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum"), _largest),
+    **dict.fromkeys(("Add", "Sub"), _sum),
+    **dict.fromkeys(("Mul", "Div", "Max", "Min", "Sum"), _largest),
 }
 
 

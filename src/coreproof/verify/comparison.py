@@ -67,6 +67,8 @@ class Comparison:
         self.profiles = profiles_of(right)
         self.size = value_bytes(right, self.here, [fed for _, fed in feeds], memory)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
+        self.kinds: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        """Shape and dtype of the reference's compared values, as they were seen."""
         self._measures: list[dict[str, Spread]] = [{} for _ in feeds]
 
     def _aligned(self) -> list[Pair]:
@@ -135,6 +137,7 @@ class Comparison:
             for name in alone:
                 prediction.observe(name, as_array(right.pop(name)))
             for pair in group:
+                self.kinds[pair.reference] = left[pair.reference].shape, left[pair.reference].dtype
                 a, b = arrange(left[pair.reference], pair.axes), as_array(right[pair.candidate])
                 judgement = self.judge(pair, a, b, prediction)
                 if judgement.agrees:

@@ -28,6 +28,9 @@ from coreproof.verify.tolerance import (
 FEW_TERMS = 64
 """A sum of fewer terms (depthwise convolutions) does not average over channels."""
 
+LAST_BITS = 4 * U32
+"""By how much a constant that a converter computed may differ from what an engine computes: both are correct roundings."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -72,14 +75,15 @@ class Prediction:
         self._entered: set[str] = set()
         self._next = 0
 
-    def enter(self, name: str, array: npt.NDArray[Any]) -> None:
+    def enter(self, name: str, array: npt.NDArray[Any], *, exact: bool = False) -> None:
         """A value that is fed: the same on both sides, save for rounding where one stores it in fewer bits.
 
         Inputs of the model before anything else; an inner value after it was judged, if it is, and before what follows.
+        ``exact``: the value comes from the side that stores it in fewer bits, so that nothing is rounded.
         """
         self._entered.add(name)
         measured, unit = self._measured(name, array), self._unit(name)
-        self._spreads[name] = replace(measured, error=0.0 if unit <= U32 else unit * measured.scale)
+        self._spreads[name] = replace(measured, error=0.0 if exact or unit <= U32 else unit * measured.scale)
 
     def observe(self, name: str, array: npt.NDArray[Any]) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
@@ -164,12 +168,18 @@ class Prediction:
         if kind == "move":
             # an untyped copy rounds where it is stored in fewer bits than what it copies
             coarser = unit > max((self._unit(n) for n in node.inputs if n in self._spreads), default=unit)
+            if any(self._is_constant(name) for name in node.inputs) or _holds_numbers(node):
+                return max(unit, LAST_BITS)
             return unit if coarser else 0.0
         summed = terms(node, tuple(s.elements for s in read), elements)
         squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
         if kind == "linear":
             squares.append(self._weight_error(node) ** 2)
         return math.sqrt(sum(squares))
+
+    def _is_constant(self, name: str) -> bool:
+        value = self._graph.values.get(name)
+        return value is not None and value.constant
 
     def _floor(self, node: Node, output: str) -> float:
         """The absolute error of storing a number too small for the format's full precision."""
@@ -186,6 +196,11 @@ class Prediction:
 
     def _unit(self, name: str) -> float:
         return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
+
+
+def _holds_numbers(node: Node) -> bool:
+    """Whether a constant of several numbers stands in the node itself."""
+    return any(dtype.startswith("float") and math.prod(shape) > 1 for dtype, shape in node.parameters.values())
 
 
 def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:

@@ -137,6 +137,13 @@ def arrange(array: Array, axes: tuple[int, ...] | None) -> Array:
     return array.reshape([d for d in array.shape if d != 1]).transpose(axes)
 
 
+def arrange_back(array: Array, axes: tuple[int, ...] | None, shape: tuple[int, ...]) -> Array:
+    """The candidate's value in the reference's layout and ``shape``: the inverse of ``arrange``."""
+    if axes is not None:
+        array = array.reshape([d for d in array.shape if d != 1]).transpose(np.argsort(axes))
+    return array.reshape(shape)
+
+
 def _word(graph: Graph, name: str) -> str:
     node = graph.producer(name)
     return "" if node is None else stem(node.operator)

@@ -17,7 +17,8 @@ class Row:
     """One value on both sides. With several samples, ``judgement`` is the worst of them.
 
     ``source`` is the module or layer that the value comes from, where either model says so. ``how`` says how the two
-    are known to be the same value: "output", "provenance", "name", "value" or "structure".
+    are known to be the same value: "output", "provenance", "name", "value" or "structure". ``carried``: the two are further
+    apart than bounds explain, but that came in: from the candidate's own values before it, both sides compute this alike.
     """
 
     reference: str
@@ -28,6 +29,7 @@ class Row:
     dtype: str
     how: str
     judgement: Judgement
+    carried: Judgement | None = None
 
     @property
     def tolerance(self) -> Tolerance:
@@ -35,7 +37,7 @@ class Row:
 
     @property
     def agrees(self) -> bool:
-        return self.judgement.agrees
+        return self.judgement.agrees or self.carried is not None
 
     @property
     def passing(self) -> Tolerance:
@@ -60,6 +62,8 @@ class Row:
             "how": self.how,
             "passing": {"relative": plain(passing.relative), "typical": plain(passing.typical)},
             **self.judgement.to_json(),
+            "agrees": self.agrees,
+            "carried": None if self.carried is None else self.carried.to_json(),
         }
 
 
@@ -132,12 +136,25 @@ class Verification(Shown):
         return tuple(row for row in self.rows if row.how == "output")
 
     @property
+    def carried(self) -> tuple[Row, ...]:
+        """Rows that are off only because of what arrived there: both sides compute them alike from the same values."""
+        return tuple(row for row in self.rows if row.carried is not None and not row.judgement.agrees)
+
+    @property
     def weak(self) -> tuple[Row, ...]:
         """Rows that agree, but where rounding alone may change half of the value: they prove nothing.
 
         This is what float16 does to a network whose values shrink below its smallest number (6e-8).
         """
-        return tuple(r for r in self.rows if r.agrees and (r.tolerance.typical or 0.0) >= VACUOUS)
+        return tuple(
+            r
+            for r in self.rows
+            if r.agrees
+            and (
+                (r.tolerance.typical or 0.0) >= VACUOUS
+                or (r.carried is not None and r.judgement.rms_relative_error >= VACUOUS)
+            )
+        )
 
     def summary(self) -> str:
         """The verdict first, then what it rests on; one line each."""
@@ -159,6 +176,13 @@ class Verification(Shown):
         lines.append(f"inputs: {self.inputs}")
         if self.unpaired:
             lines.append(f"not compared, for want of a partner: {self.unpaired} of {self.candidate}'s inner values")
+        if self.carried:
+            most = max(self.carried, key=lambda row: row.judgement.max_relative_error)
+            off = f"{most.candidate!r}, {most.operator}: {most.judgement.max_relative_error:.2g} of its scale"
+            are = "value is" if len(self.carried) == 1 else "values are"
+            lines.append(
+                f"{len(self.carried)} {are} off because of what arrived, and computed alike from the same values (most {off})"
+            )
         if self.weak:
             lines.append(
                 f"{len(self.weak)} values prove little: rounding to {self.weak[0].dtype} may change half of them "

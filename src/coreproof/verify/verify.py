@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from coreproof.model.base import Model
 from coreproof.run.session import Engine, session
-from coreproof.verify.bisect import GUESSED, bisect, suspects
+from coreproof.verify.bisect import bisect, suspects
+from coreproof.verify.carried import settle_carried
 from coreproof.verify.comparison import Comparison, Progress
 from coreproof.verify.inputs import SEED, Inputs, describe, feeds_of
 from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
@@ -53,10 +54,9 @@ def verify(
     with session(reference, reference_engine) as left, session(candidate, candidate_engine) as right:
         fed, said = feeds_of(reference, candidate, inputs, feeds, seed, (left, right))
         work = Comparison(reference, candidate, left, right, fed, tolerance, memory)
-        rows, dismissed = _settled(work.compare(progress or _silent))
-        stretches, mistaken = bisect(work, rows)
-        rows = tuple(row for row in rows if row not in mistaken)
-        dismissed += mistaken
+        rows = settle_carried(work, work.compare(progress or _silent))
+        stretches, dismissed = bisect(work, rows)
+        rows = tuple(row for row in rows if row not in dismissed)
         return Verification(
             reference=reference.name,
             candidate=candidate.name,
@@ -78,15 +78,3 @@ def _first(stretches: tuple[Stretch, ...], rows: tuple[Row, ...]) -> Stretch | N
 
 def _silent(what: str, done: int, total: int) -> None:
     """Nobody listens."""
-
-
-def _settled(rows: tuple[Row, ...]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """Rows kept and rows dismissed: pairs that were guessed and that agreeing outputs contradict.
-
-    No real fault stops before the end.
-    """
-    outputs = [row for row in rows if row.how == "output"]
-    if not outputs or not all(row.agrees for row in outputs):
-        return rows, ()
-    wrong = tuple(row for row in rows if row.how in GUESSED and not row.agrees)
-    return tuple(row for row in rows if row not in wrong), wrong
