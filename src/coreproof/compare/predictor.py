@@ -21,7 +21,7 @@ from coreproof.model.entries import Entry as Document
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import feature_pixels, fit, to_tensor
-from coreproof.run.predict import is_distribution, softmax
+from coreproof.run.predict import dictionary_rows, is_distribution, softmax
 from coreproof.run.session import Session, session
 
 BATCH = 8
@@ -165,6 +165,7 @@ def _class_scores(outputs: dict[str, Any], scores: str | None, photos: int, name
     if scores is not None:
         return np.asarray(outputs[scores], dtype=np.float64)
     arrays = [np.asarray(v) for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+    arrays += [found for v in outputs.values() if (found := dictionary_rows(v)) is not None]
     rows = [a for a in arrays if a.size > photos and a.size == photos * max(a.shape[1:] if photos > 1 else a.shape)]
     if not rows:
         raise InputError(

@@ -68,7 +68,7 @@ class OnnxModel(Model):
         return Signature(
             inputs=tuple(_feature(v) for v in graph.inputs if v.name not in graph.initializers),
             outputs=tuple(_feature(v) for v in graph.outputs),
-            labels=self.labels,
+            labels=self.labels or _zipped_labels(graph),
             metadata={k: v for k, v in (("producer", self.ir.producer_name or ""),) if v},
         )
 
@@ -202,6 +202,17 @@ def _feature(value: ir.Value) -> Feature:
     return Feature(
         value.name or "", kind, numpy_dtype(held.dtype), value_shape(value), optional=optional, holds=in_words(held)
     )
+
+
+def _zipped_labels(graph: ir.Graph) -> tuple[str, ...] | tuple[int, ...] | None:
+    """The class labels that a ZipMap gives the scores of an output, in the order of the scores."""
+    for value in graph.outputs:
+        maker = value.producer()
+        if maker is not None and maker.op_type == "ZipMap" and maker.domain == "ai.onnx.ml":
+            held = maker.attributes
+            texts, numbers = held.get_strings("classlabels_strings", ()), held.get_ints("classlabels_int64s", ())
+            return tuple(map(str, texts)) or tuple(map(int, numbers)) or None
+    return None
 
 
 def _read_graph(graph: ir.Graph) -> Graph:

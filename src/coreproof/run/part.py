@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from coreproof.errors import InputError
+from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
 from coreproof.run.arena import engine_error
 from coreproof.run.live import LiveGraph, nested_graphs
@@ -19,6 +19,7 @@ from coreproof.run.lowered import Prepared, prepare
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.run.session import Precision, Session
 from coreproof.run.skeleton import Fed, element_type, made
+from coreproof.run.structured import is_structured
 
 Array = npt.NDArray[Any]
 
@@ -82,6 +83,13 @@ class Part:
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
             raise self._lacking(missing)
+        lists = [name for name in self.inputs if is_structured(inputs[name])]
+        if lists:
+            raise RunError(
+                "a part that begins at a dictionary or a sequence is not run by itself",
+                where=self.name,
+                found=", ".join(lists),
+            )
         arrays = {cut: self._cast(cut, np.asarray(inputs[name])) for name, cut in self._cuts.items()}
         kinds = {cut: (element_type(array), None) for cut, array in arrays.items()}
         wanted = list(dict.fromkeys(self._outputs.values()))

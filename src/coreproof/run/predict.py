@@ -111,10 +111,20 @@ def probabilities(running: Session, outputs: dict[str, Any]) -> npt.NDArray[np.f
         flat = np.array(list(outputs[name].values()), dtype=np.float64)
     else:
         arrays = [v for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+        arrays = arrays or [rows for v in outputs.values() if (rows := dictionary_rows(v)) is not None]
         if not arrays:
             raise InputError("the model has no output of class scores", found=", ".join(outputs))
         flat = arrays[0].astype(np.float64).reshape(-1)
     return flat if is_distribution(flat) else softmax(flat)
+
+
+def dictionary_rows(value: Any) -> npt.NDArray[np.float64] | None:
+    """The values of a sequence of dictionaries with the same keys, [dictionaries, keys], as ZipMap makes it; None for others."""
+    if not isinstance(value, list) or not value or not all(isinstance(row, dict) and row for row in value):
+        return None
+    if any(list(row) != list(value[0]) for row in value):
+        return None
+    return np.array([list(row.values()) for row in value], dtype=np.float64)
 
 
 def is_distribution(values: npt.NDArray[np.float64]) -> bool:

@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError, RunError
@@ -18,6 +17,7 @@ from coreproof.model.arguments import one_of
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Shape, Signature
 from coreproof.run.images import feature_pixels
+from coreproof.run.structured import read_structured
 
 Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml"]
 ENGINES = ("auto", "onnxruntime", "torch", "openvino", "coreml")
@@ -142,7 +142,7 @@ def _of_format(model: Model, formats: Sequence[str], engine: str) -> Any:
     return model
 
 
-def read_inputs(signature: Signature, inputs: Mapping[str, Any], where: str) -> dict[str, npt.NDArray[Any]]:
+def read_inputs(signature: Signature, inputs: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Checks names, ranks and lengths against the declared inputs and casts to the declared dtypes.
 
     All missing and unknown names are reported at once.
@@ -189,8 +189,8 @@ def _numbers(feature: Feature, value: Any, dtype: Any, where: str) -> npt.NDArra
         ) from error
 
 
-def read_input(feature: Feature, value: Any, where: str) -> npt.NDArray[Any]:
-    """One input as an array of the declared dtype and rank."""
+def read_input(feature: Feature, value: Any, where: str) -> Any:
+    """One input as an array of the declared dtype and rank; a dictionary or a list where the model takes that."""
     if feature.image is not None:
         if isinstance(value, Image.Image):
             return feature_pixels(value, feature.image)
@@ -199,6 +199,8 @@ def read_input(feature: Feature, value: Any, where: str) -> npt.NDArray[Any]:
         if feature.ranges or len(feature.enumerated) > 1:
             _check_flexible(feature, array.shape[-2:], (feature.image.height, feature.image.width), where)
         return array
+    if feature.holds and feature.kind in ("dictionary", "sequence"):
+        return read_structured(feature, value, where)
     texts = feature.dtype is None or feature.dtype == "str"
     array = np.asarray(value) if texts else _numbers(feature, value, feature.dtype, where)
     if feature.ranges or feature.enumerated:

@@ -108,9 +108,9 @@ class Patient:
             return RunError("the model cannot run", where=self.model.name, expected=first.expected, found=first.found)
         try:
             with session(self.model) as running:
-                from coreproof.verify.inputs import random_sample
+                from coreproof.verify.inputs import random_feeds
 
-                fed = random_sample(self.model.signature, self.model.signature)[0]
+                fed = random_feeds(self.model, self.model)[0]
                 running.run(self.feeds.model[0] if self._feeds is not None else fed)
         except CoreproofError as error:
             return error
@@ -150,14 +150,14 @@ class Patient:
     def own_feeds(self) -> Sequence[Mapping[str, Any]]:
         """What the model is fed where there may be no source to share it with."""
         from coreproof.verify.given import photo_feeds
-        from coreproof.verify.inputs import random_sample
+        from coreproof.verify.inputs import random_feeds
 
         if self._feeds is not None or self.reference is not None:
             return self.feeds.model
         takes_pictures = any(f.image is not None for f in self.model.signature.inputs)
         if self.photos and (takes_pictures or self.feeding is not None):
             return photo_feeds(self.model, self.model, self.photos[:2], (self.feeding, self.feeding)).candidate
-        return [random_sample(self.model.signature, self.model.signature)[1]]
+        return [random_feeds(self.model, self.model)[1]]
 
     @property
     def right_labels(self) -> tuple[str | int, ...] | None:

@@ -15,7 +15,8 @@ from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.run.part import Part
 from coreproof.run.session import read_inputs
 from coreproof.verify.comparison import Comparison, severity
-from coreproof.verify.sides import batched
+from coreproof.verify.sides import as_array, batched
+from coreproof.verify.structured import Leaves
 from coreproof.verify.tolerance import VACUOUS, Judgement
 from coreproof.verify.values import ALIKE, arrange
 from coreproof.verify.verification import Row, Stretch
@@ -136,13 +137,15 @@ def _run_alone(
         entered = read_inputs(work.candidate.signature, fed_right, work.candidate.name)
         given = {name: _shaped(right[name], row.shape) for name, row in task.fed.items()}
         try:
-            values = task.part.run({**entered, **given})
+            if any(isinstance(array, Leaves) for array in given.values()):
+                raise RunError("a part that begins at a dictionary or a sequence is not run by itself")
+            values = {name: as_array(value) for name, value in task.part.run({**entered, **given}).items()}
         except RunError:
             refused = True
             continue
         prediction = work.prediction(sample)
         for name, array in entered.items():
-            prediction.enter(name, array)
+            prediction.enter(name, as_array(array))
         for name in task.inner:
             prediction.observe(name, values[name])
         for name in visited:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from coreproof.model.base import Model
@@ -98,7 +97,7 @@ class Comparison:
         predictions = [self.prediction(i) for i in range(len(self.feeds))]
         for prediction, (_, fed) in zip(predictions, self.feeds, strict=True):
             for name, value in fed.items():
-                prediction.enter(name, np.asarray(value))
+                prediction.enter(name, as_array(value))
         rows: list[Row] = []
         groups = list(self._groups())
         asked = [[pair.reference for pair in pairs] for pairs, _ in groups]

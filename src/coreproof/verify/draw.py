@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -140,6 +141,32 @@ def draw(
             f"input {feature.name!r} takes text, which is not drawn at random", fix="give the inputs yourself"
         )
     return rng.standard_normal(shape).astype(np.float32).astype(dtype)
+
+
+def draw_structured(feature: Feature, rng: np.random.Generator, graphs: Iterable[Graph]) -> Any:
+    """A dictionary of the keys that the graph knows, or a sequence of two; InputError where neither is known."""
+    if feature.kind == "dictionary" or "dictionary" in feature.holds:
+        keys = next((keys for graph in graphs if (keys := _vocabulary(graph, feature.name))), ())
+        if keys and feature.dtype is not None and np.dtype(feature.dtype).kind in "fiu":
+            rows = [{key: abs(float(rng.standard_normal())) for key in keys} for _ in range(2)]
+            return rows[0] if feature.kind == "dictionary" else rows
+    elif feature.shape is not None and feature.dtype is not None and feature.dtype != "str":
+        shape = tuple(d if isinstance(d, int) and d > 0 else FREE_LENGTH for d in feature.shape)
+        element = Feature(feature.name, "tensor", feature.dtype, shape)
+        return [draw(element, shape, rng) for _ in range(2)]
+    raise InputError(
+        f"input {feature.name!r} takes what is not drawn at random", found=feature.holds, fix="give the inputs yourself"
+    )
+
+
+def _vocabulary(graph: Graph, name: str) -> tuple[Any, ...]:
+    """The keys that a DictVectorizer looks up in the input ``name``."""
+    for node in graph.consumers(name):
+        for attribute in ("string_vocabulary", "int64_vocabulary"):
+            keys = node.attributes.get(attribute)
+            if node.operator == "DictVectorizer" and keys:
+                return tuple(keys)
+    return ()
 
 
 def picture(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -17,7 +17,7 @@ from coreproof.verify.channels import Profile, profiles
 from coreproof.verify.half_report import Status
 from coreproof.verify.inputs import Sample
 from coreproof.verify.prediction import Prediction
-from coreproof.verify.sides import UNKNOWN_SIZE, batched
+from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched
 from coreproof.verify.switched import Switched
 from coreproof.verify.tolerance import Tolerance, rms
 
@@ -94,7 +94,7 @@ def look(
     predictions = [_prediction(switched, graph, owner) for _ in feeds]
     for prediction, sample in zip(predictions, feeds, strict=True):
         for name, value in sample.items():
-            prediction.enter(name, np.asarray(value))
+            prediction.enter(name, as_array(value))
     done = 0
     for group in batched(taps, memory, lambda n: 8 * _elements(graph, n)):
         for prediction, sample in zip(predictions, feeds, strict=True):

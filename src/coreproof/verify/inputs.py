@@ -15,7 +15,8 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph
 from coreproof.model.recording import Recording
 from coreproof.run.session import Session, session
-from coreproof.verify.draw import draw, lengths, table_rows
+from coreproof.run.structured import is_structured
+from coreproof.verify.draw import draw, draw_structured, lengths, table_rows
 from coreproof.verify.preprocessing import Taker, in_words, likeliest, numbers, own_feedings, pixels_of
 
 Sample: TypeAlias = Mapping[str, Any]
@@ -45,6 +46,9 @@ def random_sample(
     for a, b in match_inputs(reference, candidate):
         drawn = a if a.image is not None or b.image is None else b
         rows = [table_rows(graph, feature.name) for graph, of in graphs for feature in (a, b) if feature in of.inputs]
+        if drawn.holds and drawn.kind in ("dictionary", "sequence"):
+            left[a.name] = right[b.name] = draw_structured(drawn, rng, [graph for graph, _ in graphs])
+            continue
         value = draw(drawn, lengths(a, b), rng, min((r for r in rows if r is not None), default=None))
         left[a.name], right[b.name] = value, _fitted(value, b)
         if a.image is None and b.image is None and not _takes_shape(b, right[b.name].shape):
@@ -236,6 +240,9 @@ def describe(feeds: Sequence[Sample], origin: str | bool) -> str:
         origin = "given by the caller" if origin else f"random, seed {SEED}"
     parts = []
     for name, value in feeds[0].items():
+        if is_structured(value):
+            parts.append(f"{name} {'dictionary' if isinstance(value, Mapping) else 'sequence'} of {len(value)}")
+            continue
         array = np.asarray(value)
         parts.append(f"{name} {array.dtype}[{'x'.join(map(str, array.shape))}]")
     count = f"{len(feeds)} samples of " if len(feeds) > 1 else ""

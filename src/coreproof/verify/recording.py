@@ -24,6 +24,7 @@ from coreproof.model.outputs import RUN
 from coreproof.model.recorded_header import graph_to, signature_to
 from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
 from coreproof.run.session import Engine, Precision, Session, read_inputs, session
+from coreproof.run.structured import is_structured
 from coreproof.verify.align import made_values, side
 from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of
@@ -89,7 +90,15 @@ class _Writer:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._count = 0
 
-    def write_inputs(self, fed: Iterable[Mapping[str, Any]]) -> None:
+    def write_inputs(self, fed: Sequence[Mapping[str, Any]]) -> None:
+        lists = [name for sample in fed for name, value in sample.items() if is_structured(value)]
+        if lists:
+            raise InputError(
+                "a run that is fed a dictionary or a sequence cannot be saved",
+                where=self.model.name,
+                found=", ".join(dict.fromkeys(lists)),
+                fix="save the run of the part behind it: coreproof edit, extract",
+            )
         self.inputs = [{name: self._put(value) for name, value in sample.items()} for sample in fed]
 
     def write_values(self, inner: Sequence[str], memory: int, progress: Progress | None) -> None:

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.run.session import Session
+from coreproof.run.structured import is_structured
 from coreproof.verify.align import Pair, Side, made_values
+from coreproof.verify.structured import leaves
 from coreproof.verify.tolerance import UNIT_ROUNDOFF
 
 UNKNOWN_SIZE = 1 << 22
@@ -103,7 +105,9 @@ def _tensor_outputs(of: Session) -> list[str]:
 
 
 def as_array(value: Any) -> npt.NDArray[Any]:
-    """A value as a session hands it out: arrays as they are, pictures as [1, C, H, W]."""
+    """A value as a session hands it out: arrays as they are, pictures as [1, C, H, W], dictionaries as a row."""
+    if is_structured(value):
+        return leaves(value)
     array = np.asarray(value)
     if hasattr(value, "getbands"):
         array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)

@@ -46,6 +46,7 @@ import numpy.typing as npt
 from coreproof.model.budget import afford
 from coreproof.verify.channels import Profile
 from coreproof.verify.figures import Share, errors, excess, figures
+from coreproof.verify.structured import unlike
 
 Array = npt.NDArray[Any]
 
@@ -188,6 +189,8 @@ def judge(reference: Any, candidate: Any, tolerance: Tolerance, profile: Profile
     elements is the same (a squeezed batch, a NeuralNetwork's rank 5).
     """
     a, b = np.asarray(reference), np.asarray(candidate)
+    if built := unlike(reference, candidate):
+        return _unlike(a, tolerance, built)
     if a.size != b.size:
         return _unlike(a, tolerance, f"shapes differ: {_shape(a)} and {_shape(b)}")
     if _is_text(a) or _is_text(b):
@@ -202,7 +205,7 @@ def judge(reference: Any, candidate: Any, tolerance: Tolerance, profile: Profile
 
 def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
     """Whether the two agree for certain, by their largest and their typical error alone; cheaper than ``judge``."""
-    if reference.size != candidate.size or _is_text(reference) or _is_text(candidate):
+    if unlike(reference, candidate) or reference.size != candidate.size or _is_text(reference) or _is_text(candidate):
         return False
     known = errors(reference.reshape(-1), candidate.reshape(-1))
     if known is None:

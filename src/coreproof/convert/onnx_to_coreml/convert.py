@@ -21,11 +21,12 @@ from coreproof.convert.onnx_to_coreml.features import (
 from coreproof.convert.onnx_to_coreml.lowering import said
 from coreproof.convert.onnx_to_coreml.prepare import prepare
 from coreproof.convert.shapes import check_names
-from coreproof.errors import ConversionError, CoreproofError
+from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel, value_shape
 from coreproof.model.onnx_shapes import afford_values
+from coreproof.model.onnx_types import in_words, is_tensor
 from coreproof.model.scratch import TemporaryFolder
 
 __all__ = ["ImageInput", "onnx_to_coreml"]
@@ -70,6 +71,7 @@ def onnx_to_coreml(
     pictures = dict(images or {})
     taken = [v for v in graph.graph.inputs if v.name not in graph.graph.initializers]
     check_names(shapes or {}, [v.name or "" for v in taken])
+    _refuse_structured(model.name, graph, taken)
     for value in taken:
         name = value.name or ""
         declared = value_shape(value)
@@ -138,6 +140,24 @@ def onnx_to_coreml(
         notes=(*notes, *built.notes),
         keep_alive=scratch,
         provenance=built.provenance,
+    )
+
+
+def _refuse_structured(name: str, graph: ir.Model, taken: Sequence[ir.Value]) -> None:
+    """Dictionaries and sequences do not go into Core ML; the operators that read them are named first."""
+    from coreproof.convert.onnx_to_coreml.program import unsupported
+
+    others = [value for value in taken if not is_tensor(value.type)]
+    if not others:
+        return
+    missing = unsupported(graph.graph, dict(graph.opset_imports))
+    if missing:
+        raise UnsupportedOperatorsError(name, missing, "Core ML")
+    raise ConversionError(
+        "a Core ML model made of ONNX takes arrays",
+        where=name,
+        found="; ".join(f"{value.name}: {in_words(value.type)}" for value in others),
+        fix="cut the model behind what reads them: coreproof edit, extract",
     )
 
 

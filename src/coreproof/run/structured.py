@@ -1,0 +1,56 @@
+"""Dictionaries and sequences as what is fed: checked against what the model declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from coreproof.errors import InputError
+from coreproof.model.features import Feature
+
+
+def is_structured(value: Any) -> bool:
+    """Whether a session hands out a dictionary, a sequence, or nothing (an optional value that is left out)."""
+    return value is None or isinstance(value, Mapping | list | tuple)
+
+
+def read_structured(feature: Feature, value: Any, where: str) -> Any:
+    """A dictionary, or a sequence of arrays or dictionaries, as ONNX Runtime takes it. Raises InputError."""
+    if feature.kind == "dictionary":
+        return _dictionary(feature, value, where)
+    if not isinstance(value, list | tuple):
+        raise _refusal(feature, value, where, "a list")
+    if "dictionary" in feature.holds:
+        return [_dictionary(feature, element, where) for element in value]
+    try:
+        return [np.asarray(element, dtype=_dtype(feature)) for element in value]
+    except (TypeError, ValueError) as error:
+        raise _refusal(feature, value, where, f"a list of arrays ({error})") from error
+
+
+def _dictionary(feature: Feature, value: Any, where: str) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise _refusal(feature, value, where, "a dictionary")
+    kind = str if "dictionary of text" in feature.holds else int
+    wrong = [key for key in value if not isinstance(key, kind) or isinstance(key, bool)]
+    if wrong:
+        raise _refusal(feature, wrong[0], where, f"keys of type {kind.__name__}")
+    try:
+        return {key: np.asarray(element, dtype=_dtype(feature)).item() for key, element in value.items()}
+    except (TypeError, ValueError) as error:
+        raise _refusal(feature, value, where, f"one value a key ({error})") from error
+
+
+def _dtype(feature: Feature) -> Any:
+    return None if feature.dtype in (None, "str") else feature.dtype
+
+
+def _refusal(feature: Feature, value: Any, where: str, expected: str) -> InputError:
+    return InputError(
+        f"input {feature.name!r} takes something else",
+        where=where,
+        expected=f"{expected}, for {feature}",
+        found=f"{type(value).__name__} {str(value)[:60]}",
+    )

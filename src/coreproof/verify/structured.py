@@ -1,0 +1,82 @@
+"""Dictionaries and sequences as values to compare: their numbers in a row, their keys and lengths held against each other.
+
+Two such values agree when they are built alike, key for key and element for element, and the numbers in them agree as those of an
+array would. A key that only one side has is a disagreement, whatever the numbers say: nothing stands in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_TOLD = 4
+"""Keys that are named where two dictionaries differ."""
+
+
+class Leaves(np.ndarray):
+    """The numbers of a structured value, one after the other, keys in order; ``layout`` says where each of them stood."""
+
+    layout: Any = None
+
+
+def leaves(value: Any) -> Leaves:
+    """A dictionary or a sequence, nested in any way, as the row of its numbers (or texts)."""
+    rows: list[npt.NDArray[Any]] = []
+    layout = _walk(value, rows)
+    filled = [row for row in rows if row.size]
+    if any(row.dtype.kind in "OSU" for row in filled):
+        filled = [row.astype(str) for row in filled]
+    joined = np.concatenate(filled) if filled else np.zeros(0, np.float32)
+    found = joined.view(Leaves)
+    found.layout = layout
+    return found
+
+
+def unlike(reference: Any, candidate: Any) -> str:
+    """In what two structured values are built differently, in words; empty where they are built alike, or are arrays."""
+    one, other = getattr(reference, "layout", None), getattr(candidate, "layout", None)
+    if one is None or other is None or one == other:
+        return ""
+    return _difference(one, other)
+
+
+def _walk(value: Any, rows: list[npt.NDArray[Any]]) -> tuple[Any, ...]:
+    if value is None:
+        return ("nothing",)
+    if isinstance(value, Mapping):
+        keys = sorted(value, key=lambda key: (isinstance(key, str), key))
+        return ("dictionary", tuple(keys), tuple(_walk(value[key], rows) for key in keys))
+    if isinstance(value, list | tuple):
+        return ("sequence", tuple(_walk(element, rows) for element in value))
+    array = np.asarray(value)
+    rows.append(array.reshape(-1))
+    return ("array", array.shape)
+
+
+def _difference(one: tuple[Any, ...], other: tuple[Any, ...]) -> str:
+    if one[0] != other[0]:
+        return f"a {one[0]} and a {other[0]}"
+    if one[0] == "dictionary":
+        if one[1] != other[1]:
+            return f"the keys differ: {_apart(one[1], other[1])}"
+        keyed = zip(one[1], one[2], other[2], strict=True)
+        return next((f"at key {key!r}: {_difference(a, b)}" for key, a, b in keyed if a != b), "")
+    if one[0] == "sequence":
+        if len(one[1]) != len(other[1]):
+            return f"the lengths differ: {len(one[1])} and {len(other[1])} elements"
+        pairs = enumerate(zip(one[1], other[1], strict=True))
+        return next((f"at element {at}: {_difference(a, b)}" for at, (a, b) in pairs if a != b), "")
+    return f"shapes differ: {list(one[1])} and {list(other[1])}"
+
+
+def _apart(one: Sequence[Any], other: Sequence[Any]) -> str:
+    sides = (("reference", set(one) - set(other)), ("candidate", set(other) - set(one)))
+    return "; ".join(
+        f"only in the {side}: {', '.join(map(repr, sorted(keys, key=str)[:_TOLD]))}"
+        + (f" and {len(keys) - _TOLD} more" if len(keys) > _TOLD else "")
+        for side, keys in sides
+        if keys
+    )
