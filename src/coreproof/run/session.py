@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError, RunError
