@@ -127,6 +127,10 @@ DAMAGE: dict[str, tuple[Callable[[onnx.ModelProto], None], str]] = {
         lambda m: m.graph.node[0].attribute.append(AttributeProto(name="own", type=AttributeProto.INT, f=1.0)),
         r"'own'[\s\S]*type FLOAT",
     ),
+    "a reference outside a function": (
+        lambda m: setattr(attribute(m, "if", "then_branch"), "ref_attr_name", "own"),
+        "outside a function",
+    ),
     "an attribute of no type": (lambda m: setattr(attribute(m, "conv", "group"), "type", 0), "number 0"),
     "a type of input that there is not": (
         lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 255),
@@ -278,3 +282,21 @@ def test_an_onnx_ir_model_whose_weights_lie_elsewhere(tmp_path: Path) -> None:
                 node.attributes[held.name] = ir.AttrTensor(held.name, tensor)
     with pytest.raises(UnsafeModelError, match=r"\.\."):
         cp.load(model)
+
+
+def test_how_nodes_are_spread_over_devices_is_left_out(tmp_path: Path) -> None:
+    model = net()
+    model.graph.node[0].device_configurations.add(configuration_id="nobody knows this one")
+    with cp.session(cp.load(written(model, tmp_path))) as running:
+        assert running.run({"x": np.ones(FLOATS, np.float32)})["y"].shape == (1, 4, 8, 8)
+
+
+def test_text_among_the_weights_is_saved_and_cut_out(tmp_path: Path) -> None:
+    model = net()
+    model.graph.initializer.append(numpy_helper.from_array(np.array(["a", "b"], object), "texts"))
+    model.graph.node.append(helper.make_node("Identity", ["texts"], ["said"], name="said"))
+    model.graph.output.append(helper.make_tensor_value_info("said", TensorProto.STRING, [2]))
+    loaded = cp.load(written(model, tmp_path))
+    again = cp.load(loaded.save(tmp_path / "again.onnx"))
+    with cp.session(again) as running:
+        assert running.run({"x": np.ones(FLOATS, np.float32)})["said"].tolist() == ["a", "b"]

@@ -112,6 +112,7 @@ class _Check:
     where: str
     folder: Path
     problems: list[Problem] = field(default_factory=list)
+    _in_function: bool = False
     _opsets: Mapping[str, int] = field(default_factory=dict)
     _schemas: dict[tuple[str, str, int], Mapping[str, int]] = field(default_factory=dict)
 
@@ -158,11 +159,12 @@ class _Check:
         for value in function.value_info:
             self._value(value, f"{place}, value")
         self._made_once(place, [*function.input], function.node)
+        self._in_function = True
         for node in function.node:
             self._node(node, f"{place}, ")
         for attribute in function.attribute_proto:
             self._attribute(attribute, place, None)
-        self._opsets = outer
+        self._opsets, self._in_function = outer, False
 
     def graph(self, graph: onnx.GraphProto, place: str) -> None:
         self._names(place, [graph.name], "its name")
@@ -285,6 +287,8 @@ class _Check:
             self._report(place, _KIND_OF.get(declared, str(declared)), kind)
             return
         if attribute.ref_attr_name:
+            if not self._in_function:
+                self._report(place, "a value, outside a function", f"a reference to {attribute.ref_attr_name!r}")
             return
         other = [name for name, held in _HOLDS.items() if held != _HOLDS[kind] and _has(attribute, held)]
         if other:

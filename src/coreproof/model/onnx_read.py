@@ -29,9 +29,8 @@ def to_ir(proto: onnx.ModelProto, where: str, folder: Path | None = None) -> ir.
     """
     with _boundary(where):
         model = ir.from_proto(_dense(proto, where))
-    for value in _values(model):
-        if isinstance(value.type, ir.TensorType) and value.type.dtype == ir.DataType.UNDEFINED:
-            value.type = None
+    for graph in (model.graph, *(f.graph for f in model.functions.values())):
+        _settle(graph)
     if folder is not None:
         for tensor in stored_tensors(model):
             if isinstance(tensor, ir.ExternalTensor):
@@ -64,12 +63,23 @@ def _boundary(where: str) -> Iterator[None]:
         _LOGGER.setLevel(level)
 
 
-def _values(model: ir.Model) -> Iterator[ir.Value]:
-    for graph in (*model.graphs(), *(f.graph for f in model.functions.values())):
-        yield from graph.inputs
-        yield from graph.outputs
-        for node in graph:
-            yield from node.outputs
+def _settle(graph: Any) -> None:
+    """Types that say nothing go, and how nodes are spread over devices: one machine runs them here."""
+    for value in (*graph.inputs, *graph.outputs, *(v for node in graph for v in node.outputs)):
+        if isinstance(value.type, ir.TensorType) and value.type.dtype == ir.DataType.UNDEFINED:
+            value.type = None
+    for node in graph:
+        node.device_configurations = ()
+        for inner in _graphs_of(node):
+            _settle(inner)
+
+
+def _graphs_of(node: ir.Node) -> Iterator[Any]:
+    for attribute in node.attributes.values():
+        if not attribute.is_ref() and attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif not attribute.is_ref() and attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
 
 
 def stored_tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
@@ -106,7 +116,8 @@ def in_memory(model: ir.Model, *, initializers: bool) -> ir.Model:
     files = [t for t in stored_tensors(model) if isinstance(t, ir.ExternalTensor)]
     if not any(initializers or id(tensor) not in own for tensor in files):
         return model
-    copy = model.clone()
+    with _boundary(model.graph.name or "the model"):
+        copy = model.clone()
     for graph in (copy.graph, *(f.graph for f in copy.functions.values())):
         _bring_in(graph, initializers or graph is not copy.graph)
     return copy
