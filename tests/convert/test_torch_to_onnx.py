@@ -90,3 +90,24 @@ def test_buffers_that_stay_are_no_state() -> None:
     net = torch.nn.Sequential(torch.nn.BatchNorm1d(4)).eval()
     exported = torch_to_onnx(TorchModel(net, (torch.ones(1, 4),), name="net"))
     assert not any("frozen" in note for note in exported.notes)
+
+
+class Mean(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """Divides by a length that it asks its input for."""
+
+    def forward(self, x: Any) -> Any:
+        return x.sum(1) / x.shape[1]
+
+
+@pytest.mark.parametrize("asked", [[1, (4, 32), 16], ["1..4", "4..32", 16], [(1, 4, 16), (1, 32, 16)]])
+def test_every_dimension_that_is_asked_for_is_traced_as_free(asked: Any) -> None:
+    import coreproof as cp
+
+    net = Mean().eval()
+    made = cp.convert((net, (torch.ones(1, 12, 16),)), "mlprogram", precision="fp32", shapes={"x": asked})
+    assert made.notes[-1].startswith("checked")
+    with cp.session(made) as running:
+        for length in (4, 32):
+            x = np.random.default_rng(length).normal(size=(1, length, 16)).astype(np.float32)
+            (got,) = running.run({"x": x}).values()
+            np.testing.assert_allclose(got, net(torch.from_numpy(x)).numpy(), rtol=1e-5, atol=1e-6)

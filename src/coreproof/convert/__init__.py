@@ -54,8 +54,7 @@ def convert(
         )
     from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
 
-    # a PyTorch model is traced with a free batch where other shapes than its own are asked for
-    middle: Any = _to_onnx(source, fold_batchnorm, batch="batch" if shapes else None, freeze_state=freeze_state)
+    middle: Any = _to_onnx(source, fold_batchnorm, shapes=shapes, freeze_state=freeze_state)
     if precision is None:
         precision = "fp16" if to == "mlprogram" else "fp32"
     return onnx_to_coreml(
@@ -70,7 +69,9 @@ def convert(
     )
 
 
-def _to_onnx(source: Model, fold_batchnorm: bool, batch: str | None = None, freeze_state: bool = False) -> Model:
+def _to_onnx(
+    source: Model, fold_batchnorm: bool, shapes: Mapping[str, Any] | None = None, freeze_state: bool = False
+) -> Model:
     if source.format == "onnx":
         return source
     if source.format == "torch":
@@ -78,7 +79,8 @@ def _to_onnx(source: Model, fold_batchnorm: bool, batch: str | None = None, free
         from coreproof.model.torch import TorchModel
 
         assert isinstance(source, TorchModel)
-        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, batch=batch, freeze_state=freeze_state)
+        free = _free_dimensions(source, shapes) if shapes else None
+        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, freeze_state=freeze_state)
     from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml import CoreMLModel
     from coreproof.model.onnx import OnnxModel
@@ -89,3 +91,27 @@ def _to_onnx(source: Model, fold_batchnorm: bool, batch: str | None = None, free
         )
     lowered = coreml_to_onnx(source, precision="fp32")
     return OnnxModel(lowered.model, name=source.name, labels=lowered.signature.labels)
+
+
+def _free_dimensions(source: Any, shapes: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+    """The dimensions that a PyTorch model has to be traced with as free: those asked for as a range, or as another length.
+
+    Dimensions of one axis that have one length and are asked for alike are one: the lengths of ids and of their mask.
+    """
+    from coreproof.convert.shapes import check_names, read_shape
+
+    lengths = {f.name: tuple(f.shape or ()) for f in source.signature.inputs}
+    check_names(shapes, list(lengths))
+    free: dict[str, dict[int, str]] = {name: {} for name in lengths}
+    named: dict[Any, str] = {}
+    for name, asked in shapes.items():
+        for axis, options in enumerate(zip(*read_shape(name, asked), strict=True)):
+            length = lengths[name][axis] if axis < len(lengths[name]) else None
+            if set(options) != {(length, length)}:
+                key = (axis, length, options)
+                free[name][axis] = named.setdefault(key, "batch" if axis == 0 and not named else f"free_{len(named)}")
+    batch = next((axes[0] for axes in free.values() if 0 in axes), None)
+    if batch is not None:
+        for name in set(lengths) - set(shapes):
+            free[name][0] = batch
+    return {name: axes for name, axes in free.items() if axes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,13 +15,17 @@ from coreproof.model.user_code import causes, said_by, users_line
 
 
 def torch_to_onnx(
-    model: TorchModel, *, fold_batchnorm: bool = True, batch: str | None = None, freeze_state: bool = False
+    model: TorchModel,
+    *,
+    fold_batchnorm: bool = True,
+    free: Mapping[str, Mapping[int, str]] | None = None,
+    freeze_state: bool = False,
 ) -> OnnxModel:
     """Exports ``model`` with its example inputs.
 
     ``fold_batchnorm`` merges each BatchNorm into the convolution before it (numerically a rounding-level change);
-    without it both stay separate nodes. ``batch`` names a symbolic first dimension of every input ("batch"); None keeps
-    the shapes of the example inputs.
+    without it both stay separate nodes. ``free`` names the dimensions that are traced as free: input -> axis -> name, where
+    equal names are equal lengths; the others keep the lengths of the example inputs.
 
     Buffers that the module changes while it runs cannot change in ONNX: they are refused, by name, unless ``freeze_state`` keeps
     them at what they hold before the export.
@@ -34,9 +38,9 @@ def torch_to_onnx(
     held = {name: buffer.detach().clone() for name, buffer in model.module.named_buffers()}
     names = list(model.example_outputs)
     shapes = None
-    if batch is not None:
-        dimension = torch.export.Dim(batch, min=1)
-        shapes = tuple({0: dimension} for _ in model.example_inputs)
+    if free:
+        dimensions = {n: torch.export.Dim(n, min=1) for axes in free.values() for n in axes.values()}
+        shapes = tuple({axis: dimensions[n] for axis, n in free.get(name, {}).items()} for name in model.input_names)
     try:
         with quiet(), _small_addends_kept():
             program = torch.onnx.export(
@@ -56,7 +60,7 @@ def torch_to_onnx(
     except Exception as error:
         if depends_on_data(error):
             raise export_error(error, model.name) from error
-        exported = _export_by_tracing(model, names, error, batch)
+        exported = _export_by_tracing(model, names, error, free)
         notes = (
             *model.notes,
             f"the current exporter failed ({said_by(list(causes(error))[-1])}); exported by tracing instead",
@@ -141,14 +145,19 @@ def _small_addends_kept() -> Iterator[None]:
         delattr(pattern, tolerance)
 
 
-def _export_by_tracing(model: TorchModel, names: list[str], first: Exception, batch: str | None) -> ir.Model:
+def _export_by_tracing(
+    model: TorchModel, names: list[str], first: Exception, free: Mapping[str, Mapping[int, str]] | None
+) -> ir.Model:
     import io
 
     import onnx
 
     torch = import_torch()
     written = io.BytesIO()
-    axes: dict[str, Any] | None = None if batch is None else {n: {0: batch} for n in (*model.input_names, *names)}
+    batch = next((axes[0] for axes in (free or {}).values() if 0 in axes), None)
+    axes = {name: dict(of) for name, of in (free or {}).items()} or None
+    if axes is not None and batch is not None:
+        axes.update({name: {0: batch} for name in names})
     try:
         with quiet():
             torch.onnx.export(
