@@ -47,7 +47,7 @@ demo: $(READY) ## Prove EfficientNet-Lite0 on real photos; writes build/demo/ind
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## Run the tests.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(READY) ## Check style, format and types.
 	$(BIN)/python -m ruff check src tests benchmarks examples conformance

@@ -26,6 +26,7 @@ from coreproof.run.session import Session, session
 from coreproof.surgery.difference.diff import diff
 from coreproof.verify import recording as writing
 from coreproof.verify.recording import record
+from coreproof.verify.tolerance import TYPICAL
 from coreproof.verify.verify import verify
 from tests.models import conv_relu_onnx
 from tests.verify.nets import as_half, residual_net
@@ -67,8 +68,13 @@ def test_a_saved_run_is_judged_as_the_live_model_is(tmp_path: Path) -> None:
     assert live
     assert replayed
     assert [r.candidate for r in replayed.rows] == [r.candidate for r in live.rows]
-    for now, then in zip(live.rows, replayed.rows, strict=True):
-        assert then.tolerance.relative == pytest.approx(now.tolerance.relative, rel=1e-5)
+    # the half net runs twice, with other values brought out, and kernels may sum in another order each time: its values, and so
+    # the errors from which tolerances are carried on, may part by what float32 explains at each value up to here
+    float32 = 0.0
+    for now, then, exactly in zip(live.rows, replayed.rows, verify(exact, exact).rows, strict=True):
+        float32 += TYPICAL * exactly.tolerance.relative
+        assert then.tolerance.relative == pytest.approx(now.tolerance.relative, abs=float32)
+        assert float32 < now.tolerance.relative / 20
 
 
 def test_two_saved_runs_are_compared_without_either_model(saved: Recording, tmp_path: Path) -> None:

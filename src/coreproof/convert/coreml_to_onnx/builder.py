@@ -123,10 +123,10 @@ class OnnxBuilder:
                     continue
                 types[value.name] = _type_proto(value)
                 if value.const_value is not None and value.const_value.size <= 1024:
-                    data[value.name] = ir.to_proto(value.const_value)
+                    data[value.name] = ir.serde.serialize_tensor(value.const_value)
             inferred = onnx.shape_inference.infer_node_outputs(
                 schema,
-                ir.to_proto(node),
+                ir.serde.serialize_node(node),  # to_proto asks ten protocols first, which takes as long as all the rest
                 types,
                 data,
                 opset_imports=[onnx.helper.make_opsetid("", OPSET)],

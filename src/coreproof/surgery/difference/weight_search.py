@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -43,10 +46,11 @@ def find_weights(
         energies[name] = _energy(reference.read())
         report(f"reading {after.name}", done + 1, len(right))
     found, lost, free = [], [], dict.fromkeys(right)
+    likely = _Likely({name: reference.size for name, reference in right.items()}, energies)
     for done, (name, reference) in enumerate(left.items()):
         array = reference.read()
         energy = _energy(array)
-        near = [n for n in free if right[n].size == reference.size and abs(energies[n] - energy) <= _LIKE * energy]
+        near = (n for n in likely.near(reference.size, energy) if n in free)
         match = next(((n, w) for n in near if (w := _words(array, reference, right[n])) is not None), None)
         if match is None:
             lost.append(name)
@@ -55,6 +59,32 @@ def find_weights(
             del free[match[0]]
         report("looking for weights", done + 1, len(left))
     return tuple(found), tuple(lost), tuple(free)
+
+
+class _Likely:
+    """Weights by their size and energy, so that those like another one are found without a look at all of them."""
+
+    def __init__(self, sizes: Mapping[str, int], energies: Mapping[str, float]) -> None:
+        self._by_size: dict[int, list[tuple[float, int, str]]] = {}
+        for place, (name, size) in enumerate(sizes.items()):
+            if not math.isnan(energies[name]):
+                self._by_size.setdefault(size, []).append((energies[name], place, name))
+        for listed in self._by_size.values():
+            listed.sort()
+
+    def near(self, size: int, energy: float) -> list[str]:
+        """The weights of that size whose energy is like that one, in their own order."""
+        listed = self._by_size.get(size, [])
+        first = (
+            bisect_left(listed, energy - 2 * _LIKE * energy, key=lambda entry: entry[0]) if math.isfinite(energy) else 0
+        )
+        found = []
+        for known, place, name in islice(listed, first, None):
+            if known - energy > _LIKE * energy:
+                break
+            if abs(known - energy) <= _LIKE * energy:
+                found.append((place, name))
+        return [name for _, name in sorted(found)]
 
 
 def _floats(model: Model) -> Iterator[tuple[str, WeightRef]]:
