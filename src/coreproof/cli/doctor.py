@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Replace, Trust, read_labels, with_feeding
+from coreproof.cli.options import (
+    AS_CARRIED,
+    FeedingOptions,
+    ModelArgument,
+    Replace,
+    Trust,
+    named,
+    read_labels,
+    with_feeding,
+)
 from coreproof.cli.say import say_json
 
 if TYPE_CHECKING:
@@ -78,7 +87,9 @@ def _write(diagnosis: Diagnosis, model: str, out: Path, overwrite: bool) -> None
 
     assert diagnosis.cured is not None
     repaired = [finding for finding in diagnosis if finding.repaired]
-    lines = [f"what `coreproof doctor {model}` changed; replay: coreproof edit {model} {_script(out).name} OUT"]
+    lines = [
+        f"what `coreproof doctor {named(model)}` changed; replay: coreproof edit {named(model)} {_script(out).name} OUT"
+    ]
     for finding in repaired:
         place = f" at {finding.layer}" if finding.layer else ""
         lines += [f"{finding.rule}{place}: {finding.evidence}", f"  {finding.repair}", f"  {finding.proof}"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import ModelArgument, Replace, Trust
+from coreproof.cli.options import ModelArgument, Replace, Trust, named
 from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
 
@@ -66,7 +66,7 @@ def command(
     if out is not None:
         edited.model.save(out, replace=overwrite)
     if keep is not None:
-        write_script(edits, keep, f"coreproof edit {model} {keep.name} OUT", replace=overwrite)
+        write_script(edits, keep, f"coreproof edit {named(model)} {keep.name} OUT", replace=overwrite)
     if as_json:
         say_json([_as_json(change) for change in edited.changes])
         return

@@ -38,6 +38,12 @@ Trust = Annotated[
     ),
 ]
 
+
+def named(model: str) -> str:
+    """A model as it is called in what is written: by its file's name, because where it lies on this machine helps nobody."""
+    return Path(model).name if Path(model).exists() else model
+
+
 Command = Callable[..., None]
 
 
