@@ -302,7 +302,7 @@ def _damaged(path: Path, found: str) -> LineupError:
 
 def _feeding(path: Path, where: str, table: Any, base: Feeding | None = None) -> Feeding:
     def wrong(found: str) -> LineupError:
-        return LineupError(f"how {where.removesuffix('.feed')} is fed is not known", where=str(path), found=found)
+        return LineupError(f"{where} does not say how photos are fed", where=str(path), found=found)
 
     return feeding_from(Document(table, where, wrong), base)
 
