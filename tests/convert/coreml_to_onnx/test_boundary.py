@@ -78,6 +78,25 @@ def test_a_parameter_of_several_values_is_refused(convolution: CoreMLModel) -> N
         coreml_to_onnx(convolution.with_spec(spec))
 
 
+def test_a_text_that_is_called_like_an_output_is_no_output(convolution: CoreMLModel) -> None:
+    spec = type(convolution.spec)()
+    spec.CopyFrom(convolution.spec)
+    output = spec.description.output[0].name
+    function = spec.mlProgram.functions["main"]
+    operations = function.block_specializations[function.opset].operations
+    text = next(o for o in operations if o.type == "const" and o.attributes["val"].type.tensorType.dataType == 2)
+    maker = next(o for o in operations if o.outputs[0].name == output)
+    maker.outputs[0].name, text.outputs[0].name = "elsewhere", output
+    for operation in operations:
+        for argument in operation.inputs.values():
+            for binding in argument.arguments:
+                known = {spec.description.input[0].name, *(o.outputs[0].name for o in operations)}
+                if binding.WhichOneof("binding") == "name" and binding.name not in known:
+                    binding.name = output
+    with pytest.raises(ConversionError, match="is a text"):
+        coreml_to_onnx(convolution.with_spec(spec))
+
+
 def test_what_a_value_would_take_is_bounded_before_it_is_made(tmp_path: Path) -> None:
     model = mil(tmp_path, lambda mb, a: mb.tile(x=a, reps=[1, 2]), (4, 4))
     with pytest.raises(TooLargeError, match=r"memory[\s\S]*operation .*[\s\S]*\[4000000, 8000000\]"):

@@ -163,7 +163,10 @@ class OnnxBuilder:
 def _afford(value: ir.Value) -> None:
     """Refuses a value that a file makes larger than memory: engines take the memory first, and fail then."""
     lengths = [d for d in value.shape or () if isinstance(d, int) and d > 0]
-    afford(f"the value {value.name!r}", lengths, 4 if value.dtype is None else max(value.dtype.bitwidth // 8, 1))
+    unsized = value.dtype is None or value.dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING)
+    afford(
+        f"the value {value.name!r}", lengths, 4 if value.dtype is None or unsized else max(value.dtype.bitwidth // 8, 1)
+    )
 
 
 def _type_proto(value: ir.Value) -> onnx.TypeProto:

@@ -180,6 +180,13 @@ def _output(low: Lowering, feature: Feature) -> ir.Value:
     """The value of that name in the feature's dtype, bearing the feature's name."""
     operand = lookup(low, feature.name)
     value = low.value(operand)
+    if value.dtype == ir.DataType.STRING:
+        raise ConversionError(
+            f"output {feature.name!r} is a text, which no ONNX output of a Core ML model is",
+            where=low.where,
+            expected=str(feature),
+            found="a constant text",
+        )
     wanted = _onnx_dtype(feature)
     half = low.shared.halves.get(value)
     if wanted == ir.DataType.FLOAT16 and half is not None and value.name == feature.name:
