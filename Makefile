@@ -28,7 +28,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs notebooks bench conformance-apple conformance-onnx fuzz fuzz-quick clean
+.PHONY: help setup demo test lint docs notebooks bench conformance-apple conformance-onnx fuzz fuzz-quick fuzz-models clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -40,7 +40,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "coreproof needs Python 3.11 or later; say which: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch,view,demo,dev,docs,ray]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch,view,demo,dev,docs,ray,judges]'
 	@touch $@
 
 demo: $(READY) ## Prove EfficientNet-Lite0 on real photos; writes build/demo/index.html and build/demo/proof.json.
@@ -88,6 +88,9 @@ fuzz: $(READY) ## Try damaged files of every kind with every verb, MINUTES=10 or
 
 fuzz-quick: $(READY) ## The same with a fixed number of mutants, about two minutes; fails if any of them fails.
 	$(BIN)/python -W ignore -m conformance.fuzz --count 1500 --seed 2 --jobs 2 $(ARGS)
+
+fuzz-models: $(READY) ## Convert random graphs drawn by NNSmith, and hold numbers and verdicts against ONNX Runtime.
+	$(BIN)/python -W ignore -m conformance.random_graphs $(ARGS)
 
 clean: ## Remove what was made here, the environments too.
 	rm -rf build dist $(VENV) $(BENCH_VENV) $(JUDGE_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -62,7 +62,7 @@ def check_constants(node: ir.Node, operands: Sequence[Any], *, is_network: bool)
 
 def check_fits(array: Array, where: str) -> None:
     """Raises ConversionError for integers beyond 32 bits; ``where`` says what holds them."""
-    beyond = array[(array > _LIMITS.max) | (array < _LIMITS.min)] if array.dtype.kind in "iu" else array[:0]
+    beyond = array[(array > _LIMITS.max) | (array < _LIMITS.min)] if array.dtype.kind in "iu" else array.reshape(-1)[:0]
     if beyond.size:
         raise _beyond(int(beyond.reshape(-1)[0]), where, "Core ML", f"integers from {_LIMITS.min} to {_LIMITS.max}")
 
