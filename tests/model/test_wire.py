@@ -300,3 +300,11 @@ def test_whatever_lies_in_the_file_the_message_is_written(tmp_path: Path) -> Non
     edited = layer(ODD)
     for garbage in (b"", b"\xff\xff", ODD[:-1], bytes(range(256)), b"no model at all"):
         assert layer(respell(garbage, edited)) == edited
+
+
+def test_groups_nested_deeper_than_any_stack_are_read_and_cut_ones_refused() -> None:
+    nested = b"\x5b" * 20_000 + b"\x5c" * 20_000
+    (record,) = records(nested)
+    assert bytes(record.data) == nested
+    with pytest.raises(DecodeError, match="cut short"):
+        list(records(nested[:-1]))

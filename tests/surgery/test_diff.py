@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
 import coreproof as cp
 from coreproof.errors import InputError
+from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
@@ -259,3 +261,17 @@ def test_one_number_changed_anywhere_is_what_differs(shared_data: Path) -> None:
         assert (difference.added, difference.removed, difference.around) == ((), (), ()), path.name
         tried += 1
     assert tried >= 12
+
+
+def test_a_constant_whose_value_has_an_unknown_name_differs_by_that_name() -> None:
+    def made(attribute: str) -> Model:
+        nodes = [
+            onnx.helper.make_node("Constant", [], ["k"], "constant", **{attribute: 2.0}),
+            onnx.helper.make_node("Mul", ["x", "k"], ["y"], "mul"),
+        ]
+        ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in ("x", "y")]
+        return cp.load(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:])))
+
+    found = cp.diff(made("value_float"), made("value_flaot"))
+    assert [change.before for change in found.changed] == ["constant"]
+    assert {s.name for s in found.changed[0].settings} == {"value_float", "value_flaot"}

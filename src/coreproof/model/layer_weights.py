@@ -348,7 +348,10 @@ def _onnx_constant(value: ir.Value) -> WeightRef | None:
     if producer is None or producer.domain not in ("", "ai.onnx"):
         return None
     if producer.op_type == "Constant":
-        tensor = ir.convenience.get_const_tensor(value)
+        try:
+            tensor = ir.convenience.get_const_tensor(value)
+        except ValueError:  # it carries its value under a name that the standard does not know: it has none
+            return None
         return None if tensor is None else _tensor(tensor)
     if producer.op_type not in ("DequantizeLinear", "Identity", "Cast"):
         return None

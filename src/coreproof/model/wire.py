@@ -103,12 +103,14 @@ def _extent(data: Bytes, tag: int, position: int) -> tuple[int, int]:
     if wire == _VARINT:
         return position, _varint(data, position)[1]
     if wire == _GROUP:
-        start = position
-        while True:
+        start, depth = position, 1
+        while depth:  # counted, not called: a file may nest groups deeper than any stack
             inner, position = _varint(data, position)
-            if inner & 7 == _GROUP_END:
-                return start, position
-            position = _extent(data, inner, position)[1]
+            if inner & 7 in (_GROUP, _GROUP_END):
+                depth += 1 if inner & 7 == _GROUP else -1
+            else:
+                position = _extent(data, inner, position)[1]
+        return start, position
     length = {_FIXED64: 8, _FIXED32: 4}.get(wire)
     if wire == _BYTES:
         length, position = _varint(data, position)
