@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 import pytest
+from google.protobuf.message import DecodeError
 
 from coreproof.model.coreml import package_spec
 from coreproof.model.coreml_proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2

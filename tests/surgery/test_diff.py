@@ -263,7 +263,7 @@ def test_one_number_changed_anywhere_is_what_differs(shared_data: Path) -> None:
     assert tried >= 12
 
 
-def test_a_constant_whose_value_has_an_unknown_name_differs_by_that_name() -> None:
+def test_a_constant_whose_value_has_an_unknown_name_is_no_weight() -> None:
     def made(attribute: str) -> Model:
         nodes = [
             onnx.helper.make_node("Constant", [], ["k"], "constant", **{attribute: 2.0}),
@@ -273,5 +273,4 @@ def test_a_constant_whose_value_has_an_unknown_name_differs_by_that_name() -> No
         return cp.load(onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:])))
 
     found = cp.diff(made("value_float"), made("value_flaot"))
-    assert [change.before for change in found.changed] == ["constant"]
-    assert {s.name for s in found.changed[0].settings} == {"value_float", "value_flaot"}
+    assert [change.before for change in found.changed] == ["mul"]
