@@ -238,3 +238,12 @@ def test_a_temporary_store_goes_with_its_holder() -> None:
     assert folder.is_dir()
     del store
     assert not folder.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_in_the_place_of_a_file_is_damage_and_not_waited_for(store: Store) -> None:
+    store.folder.mkdir(exist_ok=True)
+    os.mkfifo(store.folder / "pipe.parquet")
+    (store.folder / "folder.parquet").mkdir()
+    damaged = [store.is_damaged(store.folder / f"{name}.parquet") for name in ("pipe", "folder", "gone")]
+    assert damaged == [True, True, False]

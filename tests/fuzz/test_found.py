@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -153,8 +154,9 @@ def test_something_else_in_the_place_of_a_file_is_refused_at_once(
     )
 
 
-@pytest.mark.parametrize("what", MISPLACED)
-@pytest.mark.parametrize("kind", ["mlpackage", "store"])
+@pytest.mark.parametrize(
+    ("kind", "what"), [*(("mlpackage", what) for what in MISPLACED), ("store", "pipe"), ("store", "circle")]
+)
 def test_something_else_in_a_folder_is_refused_at_once(kind: str, what: str, server: Server, tmp_path: Path) -> None:
     case = KINDS[kind].cases[0]
     for number, name in enumerate(sorted(case.files)):
@@ -164,7 +166,7 @@ def test_something_else_in_a_folder_is_refused_at_once(kind: str, what: str, ser
 
 
 def test_a_kept_mutant_is_restored_from_what_differs(tmp_path: Path) -> None:
-    healthy = {"large.bin": bytes(range(256)) * 40, "small.txt": b"one", "same.txt": b"same"}
+    healthy = {"large.bin": Random(0).randbytes(10_000), "small.txt": b"one", "same.txt": b"same"}
     case = Case("case", healthy, "large.bin")
     damaged = healthy["large.bin"][:5000] + b"new" + healthy["large.bin"][5010:]
     assert keep(

@@ -266,9 +266,11 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            content = path.read_bytes()
+            content = regular_file(path, error=StoreError).read_bytes()
         except OSError:
             return False
+        except StoreError:  # gone, or a pipe or a folder in its place
+            return os.path.lexists(path)
         try:
             file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
             affordable(file, path)
