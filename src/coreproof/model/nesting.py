@@ -237,21 +237,28 @@ def _onnx_loops(graph: Any) -> Iterator[tuple[str, float, list[Any]]]:
                 bodies.extend(attribute.as_graphs())
         if bodies:
             certain = node.op_type == "Loop" and len(node.inputs) > 1 and not _may_end(node, bodies[0])
-            yield node.name or node.op_type, _count(node.inputs[0]) if certain else 1, bodies
+            yield node.name or node.op_type, _count(_read(node, 0)) if certain else 1, bodies
 
 
 def _may_end(loop: Any, body: Any) -> bool:
     """Whether a condition can end an ONNX Loop: not where none is fed, or true, and the body hands on what it was given."""
-    fed = loop.inputs[1]
+    fed = _read(loop, 1)
     if (fed is not None and _constant(fed) is None) or len(body.inputs) < 2 or not body.outputs:
         return True
     if fed is not None and not _constant(fed).any():
         return True
     handed = body.outputs[0]
     while (maker := handed.producer()) is not None and maker.op_type == "Identity":
-        handed = maker.inputs[0]
+        if (given := _read(maker, 0)) is None:
+            break
+        handed = given
     known = _constant(handed)
     return handed is not body.inputs[1] and (known is None or not known.any())
+
+
+def _read(node: Any, place: int) -> Any:
+    """What a node reads there; None where it reads nothing."""
+    return node.inputs[place] if place < len(node.inputs) else None
 
 
 def _count(value: Any) -> float:

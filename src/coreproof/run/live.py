@@ -146,7 +146,7 @@ _SHARED = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataTy
 
 
 def _shareable(tensor: ir.TensorProtocol) -> bool:
-    return tensor.nbytes > _INLINE and tensor.dtype in _SHARED
+    return tensor.dtype in _SHARED and tensor.nbytes > _INLINE  # texts have no length in bytes
 
 
 def _inline(tensor: ir.TensorProtocol) -> onnx.TensorProto:

@@ -59,7 +59,13 @@ class OnnxBuilder:
         """An initializer. The array is kept as it is (memory-mapped stays memory-mapped)."""
         data = np.asarray(array)
         name = self.unique(name)
-        tensor = ir.Tensor(data, name=name)
+        tensor: ir.TensorProtocol
+        if data.dtype.kind == "U":  # ONNX stores texts as bytes
+            tensor = ir.StringTensor(
+                [text.encode() for text in data.ravel().tolist()], shape=ir.Shape(data.shape), name=name
+            )
+        else:
+            tensor = ir.Tensor(data, name=name)
         value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
         self.initializers[name] = value
         return value
