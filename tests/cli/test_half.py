@@ -58,7 +58,7 @@ def test_a_safe_model_and_one_that_overflows(models: tuple[Path, Path], tmp_path
     codes = []
     for name, extra in (("narrow", ()), ("mixed", ("--keep-fp32", kept))):
         package = tmp_path / f"{name}.mlpackage"
-        assert coreproof("convert", large, package, *extra).code == 0
+        assert coreproof("convert", large, package, *extra).code == (0 if extra else 1)  # it runs what it made
         codes.append(coreproof("verify", large, package, "--inputs", tmp_path / "x.npz").code)
     assert codes == [1, 0]
 
