@@ -30,11 +30,13 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        # found from any folder: a test may run in a temporary one
+        search = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
             [sys.executable, "-m", "conformance.fuzz.worker", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **threads, "PYTHONHASHSEED": "0", "NO_COLOR": "1"},
+            env={**os.environ, **threads, "PYTHONPATH": search, "PYTHONHASHSEED": "0", "NO_COLOR": "1"},
             text=True,
         )
         self._read()
