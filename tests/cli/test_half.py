@@ -83,3 +83,19 @@ def test_half_takes_one_model_and_convert_known_names(
     assert unknown.code == 2
     assert "nobody" in unknown.err
     assert not (tmp_path / "a.mlpackage").exists()
+
+
+@pytest.mark.parametrize(("x", "y"), [("input.1", "output:0"), ("0", "1"), ("/a/b", "x")])
+def test_features_whose_names_core_ml_cannot_have_are_fed_all_the_same(
+    coreproof: Callable[..., Ran], models: tuple[Path, Path], tmp_path: Path, x: str, y: str
+) -> None:
+    proto = onnx.load(models[0])
+    first, _, last = proto.graph.node
+    first.input[0] = proto.graph.input[0].name = x
+    last.output[0] = proto.graph.output[0].name = y
+    onnx.save(proto, tmp_path / "named.onnx")
+    np.savez(tmp_path / "own.npz", **{x: np.ones((2, 8), np.float32)})
+    for given in ([], ["--inputs", tmp_path / "own.npz"]):
+        ran = coreproof("verify", tmp_path / "named.onnx", "--half", *given)
+        assert ran.code == 0, ran.err
+        assert "float16 is safe" in ran.out

@@ -140,6 +140,15 @@ def test_predict_skips_what_is_no_picture(coreproof: Run, tmp_path: Path) -> Non
     assert "broken.jpg" in ran.err
 
 
+def test_what_pillow_warns_of_is_not_printed(coreproof: Run, net: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "whole.tif")
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "whole.tif").read_bytes()[:20])
+    ran = coreproof("predict", net, tmp_path / "cut.tif", "--size", "8", "--scale", "1", "--mean", "0", "--std", "1")
+    assert ran.code == 2
+    assert "the picture cannot be read" in ran.err
+    assert "Warning" not in ran.err
+
+
 def test_predict_asks_for_the_feeding(coreproof: Run, tmp_path: Path) -> None:
     Image.new("RGB", (20, 10)).save(tmp_path / "black.png")
     ran = coreproof("predict", classifier(tmp_path), tmp_path / "black.png")

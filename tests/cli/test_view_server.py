@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,6 +165,15 @@ def test_a_browser_is_told_to_keep_to_itself(ask: Ask) -> None:
     assert "Cross-Origin-Resource-Policy: same-origin" in head
     assert "nosniff" in head
     assert "Python" not in head
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
+def test_a_model_whose_name_is_no_utf_8_is_served_under_an_escaped_one(folder: Path) -> None:
+    model = Path(os.fsdecode(os.fsencode(folder) + b"/models/n\xfft.onnx"))
+    model.write_bytes(b"model")
+    served = pages(folder / "netron", model, {}, [])
+    assert served["/data/n\\udcfft.onnx"].content == model
+    assert b'<meta name="file" content="/data/n%5Cudcfft.onnx">' in bytes(served["/"].content)
 
 
 def test_a_file_that_went_away_is_not_found(ask: Ask, folder: Path) -> None:

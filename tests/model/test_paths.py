@@ -61,6 +61,13 @@ def test_a_link_that_leaves_the_folder_is_refused_and_one_that_stays_is_followed
             inside(folder, name, what="x", where="m")
 
 
+@pytest.mark.parametrize("name", ["n" * 5000, "a/" * 3000 + "w.bin", f"a/{'n' * 300}/w.bin"])
+def test_a_name_that_is_too_long_for_a_file_is_refused_by_what_it_names(name: str, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UnsafeModelError, match=r"(?s)the weights of 'w'.*too long"):
+        inside(tmp_path, name, what="the weights of 'w'", where="m.onnx")
+
+
 def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, found in (

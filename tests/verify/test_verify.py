@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,13 @@ def test_a_model_agrees_with_itself_in_every_value() -> None:
     assert all(r.judgement.max_error == 0 for r in found.rows)
     assert found.engines == ("ONNX Runtime", "ONNX Runtime")
     json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_files_are_verified_by_their_paths(tmp_path: Path) -> None:
+    path = residual_net().save(tmp_path / "net.onnx")
+    found = verify(str(path), path)
+    assert found, found.summary()
+    assert found.reference == "net"
 
 
 @pytest.mark.parametrize("blocks", [4, 24])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -110,6 +111,7 @@ def main() -> None:
     Exit codes: 0 fine, 1 a disagreement or finding, 2 bad input, 3 a fault of coreproof itself, 130 interrupted. Whoever
     reads the output may go away (``| head``): the verb ends with its own code.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # what keeps a picture from being read is said in our words
     try:
         interrupt.while_running()
         streams.prepare()

@@ -100,8 +100,13 @@ def pages(netron: Path, model: Path, data: Mapping[str, Path], names: list[str])
     }
     served["/"] = served["/index.html"] = Served("text/html", _index(netron / "index.html", model.name, names))
     for name, path in {model.name: model, **data}.items():
-        served[f"/data/{name}"] = Served("application/octet-stream", path)
+        served[f"/data/{_address(name)}"] = Served("application/octet-stream", path)
     return served
+
+
+def _address(name: str) -> str:
+    """A file's name in an address: bytes that are no UTF-8 have none there, and stand escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _index(page: Path, model: str, names: list[str]) -> bytes:
@@ -114,7 +119,7 @@ def _index(page: Path, model: str, names: list[str]) -> bytes:
         f'<meta name="{key}" content="{escape(value)}">\n'
         for key, value in (
             ("type", "Python"),
-            ("file", f"/data/{quote(model)}"),
+            ("file", f"/data/{quote(_address(model))}"),
             ("name", shown),
             ("identifier", shown),
         )

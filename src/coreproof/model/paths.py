@@ -7,6 +7,7 @@ and so is one that a link carries out of the folder.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -61,9 +62,21 @@ def inside(
         resolved = path.resolve()
     except (OSError, RuntimeError) as failure:  # a circle of links; a name that is too long
         raise _refusal(what, where, "a path that can be followed", f"{name!r} ({failure})", error) from None
+    if _is_too_long(resolved):
+        found = f"{str(name)[:40]!r} ... of {len(str(name)):,} characters (too long)"
+        raise _refusal(what, where, "the name of a file", found, error)
     if not resolved.is_relative_to(base):
         raise _refusal(what, where, "a file below its own folder", f"{name!r}, a link to another folder", error)
     return resolved
+
+
+def _is_too_long(path: Path) -> bool:
+    """Whoever looks for such a file hears it from the system, which does not say who named it."""
+    try:
+        os.lstat(path)
+    except OSError as failure:
+        return failure.errno == errno.ENAMETOOLONG
+    return False
 
 
 _NOT_IN_NAMES = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from coreproof.model.base import Model
+from coreproof.model.load import load
 from coreproof.run.session import Engine, session
 from coreproof.verify.bisect import bisect, suspects
 from coreproof.verify.carried import settle_carried
@@ -27,8 +30,8 @@ __all__ = [
 
 
 def verify(
-    reference: Model,
-    candidate: Model,
+    reference: Model | str | Path,
+    candidate: Model | str | Path,
     inputs: Inputs | None = None,
     tolerance: Tolerance | None = None,
     *,
@@ -51,6 +54,7 @@ def verify(
 
     Raises InputError, RunError, and UnsupportedOperatorsError of a model that cannot be run here.
     """
+    reference, candidate = load(reference), load(candidate)
     with session(reference, reference_engine) as left, session(candidate, candidate_engine) as right:
         fed, said = feeds_of(reference, candidate, inputs, feeds, seed, (left, right))
         work = Comparison(reference, candidate, left, right, fed, tolerance, memory)
