@@ -20,6 +20,9 @@ Family = Literal["move", "linear", "average", "norm", "add", "bounded", "exponen
 - "elementwise": everything else: products, quotients, and what passes through zero like them (tanh, gelu, silu).
 """
 
+STEPS = frozenset(("round", "floor", "ceil", "quantize", "quantizelinear", "rint"))
+"""Operators (by ``stem``) whose results are whole numbers of steps: what arrives within its error of an edge is a step off."""
+
 _FAMILIES: dict[Family, str] = {
     "move": """reshape reshapestatic reshapelike flatten flatten2d flattento2d view unsafeview permute transpose squeeze
         unsqueeze expanddims expand concat concatnd cat slice slicebyindex slicebysize slicestatic slicedynamic split

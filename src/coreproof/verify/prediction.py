@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.channels import Profile
-from coreproof.verify.operators import family, terms
+from coreproof.verify.operators import STEPS, family, stem, terms
 from coreproof.verify.tolerance import (
     EXACT,
     SMALLEST,
@@ -38,7 +38,7 @@ class Spread:
 
     ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element,
     both in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of
-    ``error``; ``own`` is the part that the operator itself adds.
+    ``error``; ``own`` is the part that the operator itself adds. ``step``: it is rounded to multiples of this (0: it is not).
     """
 
     error: float
@@ -49,6 +49,7 @@ class Spread:
     peak: float = 1.0
     uneven: float = 1.0
     own: float = 0.0
+    step: float = 0.0
 
 
 class Prediction:
@@ -91,17 +92,23 @@ class Prediction:
 
     def tolerance(self, name: str, reference: npt.NDArray[Any]) -> Tolerance:
         """The tolerance for the value ``name``, of which ``reference`` is the right answer."""
-        if reference.dtype.kind in "iubOSU":
+        if reference.dtype.kind in "bOSU":
             return EXACT
         measured = self._measured(name, reference)
         self._advance(name, measured)
         known = self._spreads.get(name)
         unit = self._unit(name)
         scale = measured.scale
+        step = known.step if known is not None else 0.0
+        if reference.dtype.kind in "iu" and not step:
+            return EXACT
         error = known.error if known is not None else unit * scale
         if scale == 0:
-            return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit))
+            return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit), step=step)
         share = error / scale
+        if step:
+            most = VACUOUS / TYPICAL
+            return Tolerance(0.0, 0.0, TYPICAL * min(share, most), why=_why_steps(error, step), step=step)
         uneven = known.uneven if known is not None else 1.0
         most = VACUOUS / TYPICAL
         return Tolerance(WORST * min(share * uneven, most), 0.0, TYPICAL * min(share, most), why=_why(share, unit))
@@ -155,7 +162,15 @@ class Prediction:
         carried = _carried(node, read, measured)
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
-        return replace(measured, error=math.hypot(carried, own), uneven=_uneven(node, read, measured), own=own)
+        error, step = math.hypot(carried, own), _step(node, read)
+        value = self._graph.values.get(output)
+        truncates = (
+            stem(node.operator) == "cast" and value is not None and (value.dtype or "").startswith(("int", "uint"))
+        )
+        if stem(node.operator) in STEPS or (truncates and not step):
+            step = 1.0
+            error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
+        return replace(measured, error=error, uneven=_uneven(node, read, measured), own=own, step=step)
 
     def _gain(self, output: str) -> float | None:
         profile = self._profiles.get(output)
@@ -196,6 +211,13 @@ class Prediction:
 
     def _unit(self, name: str) -> float:
         return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
+
+
+def _step(node: Node, read: Sequence[Spread]) -> float:
+    """The step of which the result stays a multiple: moving and casting keep it, and so does adding what is known."""
+    kind = family(node.operator)
+    kept = kind == "move" or stem(node.operator) == "cast" or (kind == "add" and len(read) == 1)
+    return max((s.step for s in read), default=0.0) if kept else 0.0
 
 
 def _holds_numbers(node: Node) -> bool:
@@ -303,6 +325,14 @@ def _measure_finite(array: npt.NDArray[np.float32]) -> Spread | None:
     loudest = math.sqrt(float(places.max()) * places.size / array.size)
     elements = int(array.size)
     return Spread(0.0, scale, math.sqrt(deviation), elements, max(1.0, loudest / scale), max(1.0, peak / scale))
+
+
+def _why_steps(error: float, step: float) -> str:
+    off = (error / step) ** 2
+    return (
+        f"rounded to steps of {step:g}; what arrives explains that {off:.1e} of the elements lie at an edge and come out one "
+        f"step off; {TYPICAL**2:g} times as many are allowed"
+    )
 
 
 def _why(share: float, unit: float) -> str:

@@ -23,6 +23,8 @@ here and nowhere else.
 4. Channels. A channel whose weights are large amplifies what arrives more than its neighbours: channel o of W x errs in
    proportion to sqrt(sum_i W[o, i]^2 p[i]^2), where p says the same of the input's channels (channels.py). The error of
    a single element is held against its channel's share of e(v), where that is larger than the whole's.
+   A value that is rounded to steps (floor, round, quantisation) is off by a whole step where what arrived lies within its error
+   e of an edge: a share 2 e of the elements, so that the root mean square is sqrt(2 e) steps, and no element more than one.
    Errors of a sum also follow the sizes of its terms: a place in a picture that is louder than the rest errs more, by
    as much as it is louder.
 5. The verdict. e(v) predicts the root-mean-square error as a share of the scale of the value (the root mean square of
@@ -86,19 +88,26 @@ U32 = UNIT_ROUNDOFF["float32"]
 class Tolerance:
     """``relative`` to the larger of an element's size and the tensor's scale, plus ``absolute``, bounds each element.
 
-    ``typical`` bounds the root-mean-square error relative to the scale; None leaves it unjudged. ``why`` says in words
-    where the numbers come from.
+    ``typical`` bounds the root-mean-square error relative to the scale; None leaves it unjudged. ``step``: the value is rounded
+    to multiples of it, and an element at the edge between two may come out as either; ``typical`` says how many may. ``why``
+    says in words where the numbers come from.
     """
 
     relative: float = 0.0
     absolute: float = 0.0
     typical: float | None = None
     why: str = "given by the caller"
+    step: float = 0.0
+
+    @property
+    def single(self) -> float:
+        """What a single element may be off by, whatever its size."""
+        return self.absolute + self.step
 
     def __str__(self) -> str:
         if self == EXACT:
             return "equal"
-        parts = [f"{self.relative:.1e} of scale"]
+        parts = [f"{self.relative:.1e} of scale" if not self.step else f"one step of {self.step:g}"]
         if self.typical is not None:
             parts.append(f"{self.typical:.1e} typical")
         return ", ".join(parts)
@@ -106,13 +115,15 @@ class Tolerance:
 
 def explain(tolerance: Tolerance) -> str:
     """What ``tolerance`` allows and where that comes from, as a page can print it."""
-    if tolerance.relative == tolerance.absolute == 0:
+    if tolerance.relative == tolerance.single == 0:
         return f"Both have to be equal ({tolerance.why})."
     parts = []
     if tolerance.relative:
         parts.append(f"{tolerance.relative:.2g} of the larger of its size and the tensor's scale")
     if tolerance.absolute:
         parts.append(f"{tolerance.absolute:.2g}")
+    if tolerance.step:
+        parts.append(f"one step of {tolerance.step:g}")
     text = f"A single element may be off by {' plus '.join(parts)}"
     if tolerance.typical is not None:
         text += f", the root mean square of all by {tolerance.typical:.2g} of the scale"
@@ -161,7 +172,7 @@ class Judgement:
         if self.misplaced or math.isnan(self.max_error):
             return math.inf
         relative, absolute, typical = self.tolerance.relative, self.tolerance.absolute, self.tolerance.typical
-        single = _share(self.required_relative, relative) if relative else _share(self.max_error, absolute)
+        single = _share(self.required_relative, relative) if relative else _share(self.max_error, self.tolerance.single)
         if typical is None:
             return single
         return max(single, _share(self.rms_error, typical * self.scale + absolute))
@@ -211,7 +222,7 @@ def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
     if known is None:
         return False
     largest, typical, scale = known
-    beyond = largest > tolerance.relative * scale + tolerance.absolute
+    beyond = largest > tolerance.relative * scale + tolerance.single
     return not _problem(0, int(beyond), reference.size, typical, tolerance, scale)
 
 
@@ -221,7 +232,7 @@ def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, share: Share | None
         afford("comparing a value that is not finite everywhere", a.shape, _SPARSE_BYTES)
         return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, share)
     scale, rms_error = known.scale, known.rms_error
-    beyond = excess(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.absolute, share)
+    beyond = excess(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.single, share)
     problem = _problem(0, beyond.over, a.size, rms_error, tolerance, scale)
     return Judgement(
         agrees=not problem,
@@ -265,7 +276,7 @@ def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, share: Share | None)
     size = np.maximum(np.abs(x), scale)
     if share is not None:
         size = size * share.of(0, a.size).reshape(a.shape)[both]
-    beyond = error - (tolerance.absolute + tolerance.relative * size)
+    beyond = error - (tolerance.single + tolerance.relative * size)
     max_error = float(error.max(initial=0.0))
     rms_error = rms(error)
     problem = _problem(misplaced, int(np.sum(beyond > 0)), a.size, rms_error, tolerance, scale)
@@ -281,7 +292,7 @@ def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, share: Share | None)
         psnr=_psnr(float(np.ptp(x)) if x.size else 0.0, rms_error),
         scale=scale,
         required_absolute=max(0.0, float((error - tolerance.relative * size).max(initial=0.0))),
-        required_relative=_required_relative(error - tolerance.absolute, size),
+        required_relative=_required_relative(error - tolerance.single, size),
         worst=_worst(a, both, beyond, misplaced, ~both & ~alike),
         nan=(int(np.isnan(a).sum()), int(np.isnan(b).sum())),
         infinite=(int(np.isinf(a).sum()), int(np.isinf(b).sum())),
