@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -183,6 +183,21 @@ def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) ->
         if any((n in wrong and row.how in GUESSED) or known[n].agrees for n in following):
             mistaken[name] = row
     return tuple(mistaken.values())
+
+
+def spare_harmless(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, inner values that leave float16's range marked as harmless where all outputs, and all made from them, agree."""
+    outputs = [row for row in rows if row.how == "output"]
+    clipped = {row.candidate: row for row in rows if row.judgement.clipped and not row.agrees and row.how != "output"}
+    if not clipped or not outputs or not all(row.agrees for row in outputs):
+        return tuple(rows)
+    known = {row.candidate: row for row in rows}
+    spared: set[str] = set()
+    for name in reversed(list(clipped)):
+        following = _readers(graph, name, known)
+        if following and all(known[n].agrees or n in spared for n in following):
+            spared.add(name)
+    return tuple(replace(row, harmless=True) if row.candidate in spared else row for row in rows)
 
 
 def _contradicted(rows: Sequence[Row]) -> tuple[Row, ...]:

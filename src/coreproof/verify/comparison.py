@@ -25,7 +25,7 @@ from coreproof.verify.sides import (
     taps_of,
     value_bytes,
 )
-from coreproof.verify.tolerance import Judgement, Tolerance, judge, passes
+from coreproof.verify.tolerance import Judgement, Tolerance, judge, judge_range, passes
 from coreproof.verify.values import arrange, pair_by_value, sketched
 from coreproof.verify.verification import Row
 
@@ -166,7 +166,10 @@ class Comparison:
     def judge(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement:
         """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
         tolerance = self.given or prediction.tolerance(pair.candidate, reference)
-        return judge(reference, candidate, tolerance, self.profiles.get(pair.candidate))
+        profile = self.profiles.get(pair.candidate)
+        judgement = judge(reference, candidate, tolerance, profile)
+        half = self.stored.get(pair.candidate) == "float16"
+        return judge_range(reference, candidate, judgement, profile) if half else judgement
 
     def judge_fault(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement | None:
         """As ``judge``, but None where they agree."""

@@ -39,7 +39,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,9 @@ VACUOUS = 0.5
 the arithmetic alone could have done that. A value of which so much would have to be allowed proves nothing."""
 
 U32 = UNIT_ROUNDOFF["float32"]
+
+HALF_MAX = 65504.0
+"""The largest number of float16."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,8 @@ class Judgement:
     shares of ``scale``, the root mean square of the reference. ``required_absolute`` and ``required_relative`` are the least
     values of that part of the tolerance, the other part as it is, with which every element would have passed. ``worst``
     is the index of the element that is furthest off. ``misplaced`` counts elements that are NaN or infinite on one side only (or
-    infinities of another sign). ``problem`` says in words why the two do not agree; empty when they do.
+    infinities of another sign). ``problem`` says in words why the two do not agree; empty when they do. ``clipped`` counts
+    elements beyond float16's range that the candidate holds at its end or as infinite, where nothing else is wrong.
     """
 
     agrees: bool
@@ -162,6 +166,7 @@ class Judgement:
     misplaced: int
     elements: int
     problem: str
+    clipped: int = 0
 
     def __bool__(self) -> bool:
         return self.agrees
@@ -214,6 +219,19 @@ def judge(reference: Any, candidate: Any, tolerance: Tolerance, profile: Profile
     return _judge_numbers(a, b, tolerance, share)
 
 
+def judge_range(reference: Array, candidate: Array, judgement: Judgement, profile: Profile | None = None) -> Judgement:
+    """A disagreement of a value that is stored in float16, with ``clipped`` noted where its range alone is to blame."""
+    if judgement.agrees or reference.dtype.kind != "f" or reference.size != candidate.size:
+        return judgement
+    b = candidate.reshape(reference.shape)
+    with np.errstate(invalid="ignore"):
+        beyond = np.isfinite(reference) & (np.abs(reference) > HALF_MAX)
+        clipped = beyond & (np.abs(b) >= HALF_MAX) & (np.signbit(reference) == np.signbit(b))
+    if not clipped.any() or not judge(reference, np.where(clipped, reference, b), judgement.tolerance, profile).agrees:
+        return judgement
+    return replace(judgement, clipped=int(clipped.sum()))
+
+
 def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
     """Whether the two agree for certain, by their largest and their typical error alone; cheaper than ``judge``."""
     if unlike(reference, candidate) or reference.size != candidate.size or _is_text(reference) or _is_text(candidate):
@@ -262,7 +280,11 @@ def _problem(misplaced: int, over: int, elements: int, rms_error: float, toleran
     if over:
         return f"{over} of {elements} elements are out of tolerance"
     allowed = math.inf if tolerance.typical is None else tolerance.typical * scale + tolerance.absolute
-    return f"the typical error is {rms_error / allowed:.3g} times what rounding explains" if rms_error > allowed else ""
+    if rms_error <= allowed:
+        return ""
+    if not allowed:
+        return "some elements are a step off, and rounding explains none of that"
+    return f"the typical error is {rms_error / allowed:.3g} times what rounding explains"
 
 
 def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, share: Share | None) -> Judgement:

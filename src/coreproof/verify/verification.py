@@ -19,6 +19,7 @@ class Row:
     ``source`` is the module or layer that the value comes from, where either model says so. ``how`` says how the two
     are known to be the same value: "output", "provenance", "name", "value" or "structure". ``carried``: the two are further
     apart than bounds explain, but that came in: from the candidate's own values before it, both sides compute this alike.
+    ``harmless``: an inner value that leaves float16's range, while all that is made from it agrees.
     """
 
     reference: str
@@ -30,6 +31,7 @@ class Row:
     how: str
     judgement: Judgement
     carried: Judgement | None = None
+    harmless: bool = False
 
     @property
     def tolerance(self) -> Tolerance:
@@ -37,7 +39,7 @@ class Row:
 
     @property
     def agrees(self) -> bool:
-        return self.judgement.agrees or self.carried is not None
+        return self.judgement.agrees or self.carried is not None or self.harmless
 
     @property
     def passing(self) -> Tolerance:
@@ -63,6 +65,7 @@ class Row:
             "passing": {"relative": plain(passing.relative), "typical": plain(passing.typical)},
             **self.judgement.to_json(),
             "agrees": self.agrees,
+            "harmless": self.harmless,
             "carried": None if self.carried is None else self.carried.to_json(),
         }
 
@@ -182,6 +185,12 @@ class Verification(Shown):
             are = "value is" if len(self.carried) == 1 else "values are"
             lines.append(
                 f"{len(self.carried)} {are} off because of what arrived, and computed alike from the same values (most {off})"
+            )
+        if harmless := [row for row in self.rows if row.harmless]:
+            are = "value leaves" if len(harmless) == 1 else "values leave"
+            lines.append(
+                f"{len(harmless)} {are} float16's range without harm: what is made from it agrees (first "
+                f"{harmless[0].candidate!r}, {harmless[0].judgement.clipped} of {harmless[0].judgement.elements} elements)"
             )
         if self.weak:
             lines.append(

@@ -7,7 +7,7 @@ from pathlib import Path
 from coreproof.model.base import Model
 from coreproof.model.load import load
 from coreproof.run.session import Engine, session
-from coreproof.verify.bisect import bisect, suspects
+from coreproof.verify.bisect import bisect, spare_harmless, suspects
 from coreproof.verify.carried import settle_carried
 from coreproof.verify.comparison import Comparison, Progress
 from coreproof.verify.inputs import SEED, Inputs, describe, feeds_of
@@ -59,6 +59,7 @@ def verify(
         fed, said = feeds_of(reference, candidate, inputs, feeds, seed, (left, right))
         work = Comparison(reference, candidate, left, right, fed, tolerance, memory)
         rows = settle_carried(work, work.compare(progress or _silent))
+        rows = spare_harmless(candidate.graph, rows)
         stretches, dismissed = bisect(work, rows)
         rows = tuple(row for row in rows if row not in dismissed)
         return Verification(

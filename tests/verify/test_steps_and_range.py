@@ -1,0 +1,101 @@
+"""Quantised values are judged in steps, and what leaves float16's range without harm is told and fails nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
+from coreproof.model.onnx import OnnxModel
+from coreproof.verify.verify import verify
+from tests.verify.test_carried import net
+
+IMAGE = np.random.default_rng(0).standard_normal((1, 3, 24, 24)).astype(np.float32)
+
+
+def quantised(second_scale: float = 0.04) -> OnnxModel:
+    """Two quantised convolutions: sums of integers there, of numbers here, that meet the edges between steps."""
+    rng = np.random.default_rng(7)
+    weights = {
+        "s": np.float32(0.03),
+        "z": np.uint8(128),
+        "w": rng.integers(-127, 127, (16, 3, 3, 3)).astype(np.int8),
+        "w2": rng.integers(-127, 127, (16, 16, 3, 3)).astype(np.int8),
+        "ws": np.float32(0.01),
+        "wz": np.int8(0),
+        "s2": np.float32(second_scale),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("QLinearConv", ["q", "s", "z", "w", "ws", "wz", "s2", "z"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("QLinearConv", ["c", "s2", "z", "w2", "ws", "wz", "s2", "z"], ["d"], pads=[1, 1, 1, 1]),
+        helper.make_node("DequantizeLinear", ["d", "s2", "z"], ["y"]),
+    ]
+    return net(nodes, weights, IMAGE.shape)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_quantised_network_agrees_step_by_step(precision: str) -> None:
+    source = quantised()
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision=precision), {"x": IMAGE})
+    assert found, found.summary()
+    assert len(found.rows) >= 3
+
+
+def test_another_scale_is_not_taken_for_the_edges_of_steps() -> None:
+    found = verify(quantised(), onnx_to_coreml(quantised(0.0402), "mlprogram", precision="fp32"), {"x": IMAGE})
+    assert not found
+
+
+def test_steps_are_told_in_words() -> None:
+    x = np.linspace(-3, 3, 256, dtype=np.float32).reshape(4, 64)
+    nodes = [helper.make_node("Mul", ["x", "c"], ["m"]), helper.make_node("Round", ["m"], ["y"])]
+    source = net(nodes, {"c": np.float32(1.37)})
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), {"x": x})
+    row = next(row for row in found.rows if row.operator == "round")
+    assert row.tolerance.step == 1
+    assert "one step" in str(row.tolerance)
+    assert "lie at an edge" in row.tolerance.why
+
+
+def test_a_step_too_many_is_a_fault() -> None:
+    """Rounding and cutting off differ by a step at half of the elements: no edge explains that."""
+    x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32) * 5
+    rounds = [helper.make_node("Mul", ["x", "c"], ["m"]), helper.make_node("Round", ["m"], ["y"])]
+    floors = [rounds[0], helper.make_node("Floor", ["m"], ["y"])]
+    one = {"c": np.float32(1.0)}
+    assert not verify(net(rounds, one), onnx_to_coreml(net(floors, one), "mlprogram", precision="fp16"), {"x": x})
+
+
+def clipping(end: list[object]) -> OnnxModel:
+    """A square that float16 cannot hold."""
+    nodes = [helper.make_node("Mul", ["x", "x"], ["m"]), *end]
+    return net(nodes, {"big": np.float32(100.0), "one": np.float32(1.0)})  # type: ignore[arg-type]
+
+
+def test_what_leaves_the_range_and_is_cut_off_behind_is_told_and_fails_nothing() -> None:
+    x = np.linspace(-400, 400, 256, dtype=np.float32).reshape(4, 64)
+    source = clipping([helper.make_node("Min", ["m", "big"], ["y"])])
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), {"x": x})
+    assert found, found.summary()
+    row = next(row for row in found.rows if row.harmless)
+    assert row.judgement.clipped == int((x * x > 65504).sum())
+    assert "float16's range without harm" in found.summary()
+
+
+def test_what_leaves_the_range_and_reaches_an_output_is_a_fault() -> None:
+    x = np.linspace(-400, 400, 256, dtype=np.float32).reshape(4, 64)
+    source = clipping([helper.make_node("Neg", ["m"], ["y"])])
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), {"x": x})
+    assert not found
+    assert not any(row.harmless for row in found.rows)
+
+
+def test_a_wrong_value_beside_those_beyond_the_range_is_a_fault() -> None:
+    x = np.linspace(-400, 400, 256, dtype=np.float32).reshape(4, 64)
+    end = [helper.make_node("Min", ["m", "big"], ["n"]), helper.make_node("Mul", ["n", "one"], ["y"])]
+    source, other = clipping(end), clipping(end)
+    other.ir.graph.initializers["one"].const_value = ir.tensor(np.float32(1.02))
+    assert not verify(source, onnx_to_coreml(other, "mlprogram", precision="fp16"), {"x": x})
