@@ -18,6 +18,7 @@ import onnx
 import pytest
 
 from coreproof.cli import fault, show
+from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
 from tests.cli.conftest import Ran
 from tests.models import conv_relu_onnx
@@ -205,6 +206,28 @@ def test_a_reader_who_goes_away_leaves_the_verb_its_own_code(tmp_path: Path) -> 
                 said = process.stderr.read()
             assert process.wait(timeout=60) == code, said
             assert said == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell that closes streams is POSIX's here")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_stream_that_was_closed_before_the_start_leaves_the_verb_its_own_code(tmp_path: Path, closed: str) -> None:
+    left, right = diverging(tmp_path)
+    for arguments, code in (
+        (("show", left), 0),
+        (("verify", left, right), 1),
+        (("show", tmp_path / "absent.onnx"), 2),
+        (("convert", left, tmp_path / "made.mlmodel"), 0),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "coreproof", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": str(HERE / "src")},
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+    assert load(tmp_path / "made.mlmodel").graph.nodes, "nothing that was printed went into the file"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coreproof.errors import InputError, TooLargeError, UnreadableModelError, UnsafeModelError
+from coreproof.errors import CoreproofError, InputError, TooLargeError, UnreadableModelError, UnsafeModelError
 from coreproof.model.budget import afford, memory_budget, set_memory_budget
+from coreproof.model.load import load
 from coreproof.model.paths import file_name, inside, regular_file, stored_name
 
 
@@ -125,3 +126,16 @@ def test_any_name_becomes_that_of_a_file(name: str, file: str) -> None:
     assert file_name(name) == file
     assert file_name(name, [file, f"{file}_2"]) == f"{file}_3"
     assert file_name(name, [file.upper()]) == f"{file}_2"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("suffix", [".onnx", ".mlmodel", ".mlpackage", ".pt2", ".pt", ".pth", ".ts", ".npz"])
+def test_a_model_of_any_kind_that_is_a_pipe_or_a_device_is_refused_at_once(
+    tmp_path: Path, suffix: str, trust: bool
+) -> None:
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(CoreproofError):
+            load(tmp_path / f"{name}{suffix}", trust=trust)

@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import errno
 import io
+import os
 import sys
 from typing import Any, TextIO
 
@@ -58,7 +59,24 @@ _GONE = (errno.EPIPE, errno.EINVAL, errno.ESHUTDOWN)
 def prepare() -> None:
     """Makes both standard streams so; streams that a test put in their place keep what they are, and get the letters."""
     codecs.register_error(_HANDLER, _plain)
+    _stand_in()
     sys.stdout, sys.stderr = _prepared(sys.stdout), _prepared(sys.stderr)
+
+
+def _stand_in() -> None:
+    """Puts the null device where the caller closed a standard stream (``>&-``): what is written there is not wanted.
+
+    The numbers are taken, too. Else the next file that is opened gets one of them, and what libraries print goes into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+    if sys.stdout is None:
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "wb", closefd=False), "utf-8", write_through=True)
+    if sys.stderr is None:
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "wb", closefd=False), "utf-8", write_through=True)
 
 
 def finish() -> None:

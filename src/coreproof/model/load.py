@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import RunError, UnreadableModelError, UnsafeModelError
 from coreproof.model.base import Model
+from coreproof.model.paths import regular_file
 
 if TYPE_CHECKING:
     from coreproof.model.coreml import CoreMLModel
@@ -80,10 +81,11 @@ def _load_file(path: Path, *, trust: bool) -> Model:
     if suffix == ".pt2":
         from coreproof.model.torch import load_program
 
-        return load_program(path, trust=trust)
+        return load_program(regular_file(path, what="the program"), trust=trust)
     if suffix in (".pt", ".pth", ".ts"):
         from coreproof.model.torch_user import load_pickle, refuse_pickle
 
+        regular_file(path, what="the model")
         if not trust:
             refuse_pickle(path)
         return load_pickle(path)
