@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from coreproof.errors import UnreadableModelError
 from coreproof.verify.figures import Share
 
 Array = npt.NDArray[np.float64]
@@ -198,6 +199,19 @@ _RULES: dict[str, _Rule] = {
 }
 
 
+def _shares(array: npt.NDArray[Any], name: str, where: Any) -> Array:
+    """What a saved run holds of a value's channels: one number each."""
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
+        raise UnreadableModelError(
+            f"the saved run's profile of {name!r} makes no sense",
+            where=None if where is None else str(where),
+            expected="one number a channel",
+            found=f"{array.dtype}{list(array.shape)}",
+            fix="record the run again",
+        )
+    return array.astype(np.float64)
+
+
 def profiles_of(session: Any) -> dict[str, Profile]:
     """The profiles of a session's values by the model's own names; none where the engine has no graph to read.
 
@@ -206,7 +220,7 @@ def profiles_of(session: Any) -> dict[str, Profile]:
     recording = getattr(session, "recording", None)
     if recording is not None:
         return {
-            name: Profile(recording.array(entry).astype(np.float64), axis, gain)
+            name: Profile(_shares(recording.array(entry), name, recording.path), axis, gain)
             for name, (axis, gain, entry) in recording.gains.items()
         }
     prepared = getattr(session, "prepared", None)

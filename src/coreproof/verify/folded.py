@@ -32,7 +32,7 @@ def folded_values(model: Model) -> Mapping[str, tuple[Array, Array]]:
     single: dict[str, Array] = {}
     double: dict[str, Array] = {}
     for name, value in graph.initializers.items():
-        if value.const_value is not None and value.const_value.size <= _MOST_ELEMENTS and value not in graph.inputs:
+        if value.const_value is not None and _is_plain(value.const_value) and value not in graph.inputs:
             single[name] = value.const_value.numpy()
             double[name] = _wide(single[name])
     computed: set[str] = set()
@@ -41,7 +41,7 @@ def folded_values(model: Model) -> Mapping[str, tuple[Array, Array]]:
         if any(n is not None and n not in single for n in names):
             continue
         operands = [None if n is None else single[n] for n in names]
-        if not is_foldable(node, operands):
+        if not is_foldable(node, operands) or any(o is not None and o.dtype.kind not in "fiub" for o in operands):
             continue
         made = fold(node, operands, model.opset, domains)
         if node.op_type == "Cast" and made is not None and made[0].dtype == np.float32:
@@ -56,6 +56,10 @@ def folded_values(model: Model) -> Mapping[str, tuple[Array, Array]]:
                 computed.add(output.name or "")
     read = set(_read(graph, computed))
     return {name: (single[name], double[name]) for name in computed & read}
+
+
+def _is_plain(tensor: ir.TensorProtocol) -> bool:
+    return tensor.dtype != ir.DataType.STRING and tensor.size <= _MOST_ELEMENTS
 
 
 def _read(graph: ir.Graph, computed: set[str]) -> Iterable[str]:

@@ -72,3 +72,12 @@ def test_other_verbs_answer_for_such_a_node(case: str) -> None:
     with pytest.raises(cp.CoreproofError):
         cp.verify(foreign, foreign)
     assert not cp.diff(foreign, foreign)
+
+
+def test_an_output_that_its_node_does_not_give_is_refused_by_name() -> None:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("r", "more")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["r", "more"])], "g", [x], outputs)
+    model = cp.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    with pytest.raises(ConversionError, match="'more'"):
+        cp.convert(model, "mlprogram", check=False)

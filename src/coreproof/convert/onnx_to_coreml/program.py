@@ -287,6 +287,13 @@ class ProgramBuilder:
 
     def _leave(self, name: str, mb: Any) -> tuple[OutputPlan, Any]:
         """The output under its own name, as the dtype that the feature declares."""
+        if name not in self.values:
+            raise ConversionError(
+                f"nothing makes the output {name!r}",
+                where=f"output {name!r}",
+                expected="a node that gives as many outputs as it names",
+                fix="`coreproof doctor` says which node names it",
+            )
         value = self.values[name]
         identifier = self.names.of(name)
         if isinstance(value, np.ndarray):

@@ -49,6 +49,10 @@ def weight_change(parameter: str, before: Array, after: Array, stored: tuple[str
     """Compares two weights; ``stored`` names the dtypes in the files, where they are not those of the arrays."""
     dtypes = stored or (str(before.dtype), str(after.dtype))
     ends = ((dtypes[0], before.shape), (dtypes[1], after.shape))
+    if before.dtype.kind in "OSU" or after.dtype.kind in "OSU":  # texts and dictionaries hold no numbers to measure
+        alike = repr(before.tolist()) == repr(after.tolist())
+        measured = 0.0 if alike else None
+        return WeightChange(parameter, *ends, measured, measured, measured, "" if alike else "other contents")
     a, b = before.astype(np.float64), after.astype(np.float64)
     if a.shape != b.shape:
         return WeightChange(parameter, *ends, None, None, None, _words_of_shapes(a, b))
