@@ -25,9 +25,17 @@ class WeightsError(ValueError):
         self.found = found
 
 
+_MOST_DIMENSIONS = 64
+"""NumPy's own bound."""
+
+
 def read_weights(params: Any, shape: Sequence[int], what: str = "weights", channel_axis: int = 0) -> Array:
     """The weights in ``shape``; per-channel scales of quantised ones run along ``channel_axis``. Raises WeightsError."""
     count = math.prod(shape)
+    if len(shape) > _MOST_DIMENSIONS:
+        raise WeightsError(
+            f"its {what} have a shape that no array has", f"at most {_MOST_DIMENSIONS} dimensions", f"{len(shape)}"
+        )
     flat = _flat(_there(params, what))
     if flat is None:
         flat = _dequantised(params, count, shape, what, channel_axis)

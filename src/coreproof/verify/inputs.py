@@ -114,6 +114,12 @@ def _fitted(value: Any, feature: Feature) -> Any:
     if len(shape) == value.ndim or not all(isinstance(d, int) for d in shape):
         return value
     wanted = tuple(d for d in shape if isinstance(d, int))
+    if len(wanted) > 64:  # NumPy's own bound
+        raise InputError(
+            f"input {feature.name!r} declares a shape that no array has",
+            expected="at most 64 dimensions",
+            found=f"{len(wanted)} dimensions",
+        )
     squeezed = tuple(d for d in value.shape if d != 1)
     return value.reshape(wanted) if squeezed == tuple(d for d in wanted if d != 1) else value
 
