@@ -247,3 +247,43 @@ def test_a_pipe_in_the_place_of_a_file_is_damage_and_not_waited_for(store: Store
     (store.folder / "folder.parquet").mkdir()
     damaged = [store.is_damaged(store.folder / f"{name}.parquet") for name in ("pipe", "folder", "gone")]
     assert damaged == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "name", ["slices", "models", "timings", "agreement", ".writing", "m", "agreement/l", "timings/m"]
+)
+def test_a_folder_of_the_store_that_is_a_link_elsewhere_is_refused_and_nothing_there_is_touched(
+    store: Store, name: str
+) -> None:
+    store.write_slice("s", MEMBERS)
+    elsewhere = store.folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    for theirs in ("backup-1999999-of mine", "s.parquet"):
+        (elsewhere / theirs).write_text("mine")
+        os.utime(elsewhere / theirs, (0, 0))
+    link = store.folder / name
+    link.parent.mkdir(exist_ok=True)
+    if link.exists():
+        link.rename(store.folder.parent / "moved")
+    link.symlink_to(elsewhere)
+    with pytest.raises(StoreError, match="a link to another folder"):
+        Store(store.folder)
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["backup-1999999-of mine", "s.parquet"]
+
+
+def test_a_file_of_the_store_that_is_a_link_elsewhere_is_not_read(store: Store) -> None:
+    store.write_slice("s", MEMBERS)
+    moved = store.folder.parent / "moved.parquet"
+    (store.folder / "slices" / "s.parquet").rename(moved)
+    (store.folder / "slices" / "s.parquet").symlink_to(moved)
+    with pytest.raises(StoreError, match="a link to another folder"):
+        Store(store.folder).read_slice("s")
+
+
+def test_a_store_may_itself_be_reached_through_a_link(store: Store, tmp_path: Path) -> None:
+    store.write_slice("s", MEMBERS)
+    (tmp_path / "alias").symlink_to(store.folder)
+    again = Store(tmp_path / "alias")
+    again.write_shard("m", "s", shard())
+    assert again.read_slice("s") == MEMBERS
+    assert store.has_shard("m", "s")

@@ -79,6 +79,13 @@ def test_a_classifier_at_the_end_makes_a_classifier() -> None:
     assert [s.name for s in split(joined)] == ["first_second_first", "first_second_second"]
 
 
+def test_files_are_named_by_their_paths(tmp_path: Path) -> None:
+    paths = [stage(n, a, b).save(tmp_path / f"{n}.mlmodel") for n, a, b in (("one", "x", "m"), ("two", "m", "y"))]
+    joined = cp.join([str(paths[0]), paths[1]]).save(tmp_path / "both.mlmodel")
+    assert [part.format for part in cp.split(joined)] == ["neuralnetwork", "neuralnetwork"]
+    assert cp.upgrade(str(paths[0])).format == "mlprogram"
+
+
 def test_everything_that_does_not_fit_is_said_at_once() -> None:
     models = [stage("first", "x", "h"), stage("second", "h", "g", size=5), stage("third", "z", "h")]
     with pytest.raises(EditError) as caught:

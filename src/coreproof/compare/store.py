@@ -31,7 +31,7 @@ import numpy.typing as npt
 from coreproof.compare.schema import SHARD, SLICE, Column, affordable, checked
 from coreproof.errors import StoreError
 from coreproof.model.entries import Entry, read_json
-from coreproof.model.paths import regular_file
+from coreproof.model.paths import inside, regular_file
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.visible import in_json
 
@@ -81,6 +81,7 @@ class Store:
         if self.folder.exists() and not self.folder.is_dir():
             raise StoreError("the store is no folder", where=str(self.folder), fix="give a folder that is its own")
         self._require_own()
+        self._require_within()
         self._require_known()
         self._tidy()
 
@@ -209,7 +210,7 @@ class Store:
         return None
 
     def _json(self, path: Path) -> Entry:
-        return read_json(path, lambda found: self.unreadable(path, ValueError(found)))
+        return read_json(self._within(path), lambda found: self.unreadable(path, ValueError(found)))
 
     def write_model(self, model_key: str, about: Mapping[str, Any]) -> None:
         """Keeps what is known of a model once it has seen a photo."""
@@ -240,7 +241,7 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            regular_file(path, error=StoreError)
+            regular_file(self._within(path), error=StoreError)
             # read_table would take key=value folders above the store for columns
             file = pq.ParquetFile(path, page_checksum_verification=True)
             affordable(file, path)
@@ -266,7 +267,7 @@ class Store:
         import pyarrow.parquet as pq
 
         try:
-            content = regular_file(path, error=StoreError).read_bytes()
+            content = regular_file(self._within(path), error=StoreError).read_bytes()
         except OSError:
             return False
         except StoreError:  # gone, or a pipe or a folder in its place
@@ -340,6 +341,21 @@ class Store:
                 found=", ".join([*others[:3], "..."] if len(others) > 3 else others),
                 fix="give a folder that is its own, or a new one",
             )
+
+    def _require_within(self) -> None:
+        """Refuses a store that leads out of its folder through a link: what is written and cleared there is not its own."""
+        try:
+            top = list(self.folder.iterdir()) if self.folder.is_dir() else []
+            deeper = [each for name in ("agreement", "timings") for each in self.folder.glob(f"{name}/*")]
+        except OSError as error:
+            raise StoreError("the store cannot be read", where=str(self.folder), found=error.strerror) from None
+        for path in (*top, *deeper):
+            if path.is_symlink():
+                self._within(path)
+
+    def _within(self, path: Path) -> Path:
+        name = path.relative_to(self.folder).as_posix()
+        return inside(self.folder, name, what="a file of the store", where=self.folder, error=StoreError)
 
     def _require_known(self) -> None:
         """Refuses a store of a newer coreproof. One that says no version is of the first."""

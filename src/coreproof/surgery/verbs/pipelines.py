@@ -11,6 +11,7 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.load import load
 from coreproof.model.paths import inside
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.wire import Bytes, field_bytes, records
@@ -18,12 +19,13 @@ from coreproof.model.wire import Bytes, field_bytes, records
 _WEIGHTS = "@model_path/weights/"
 
 
-def split(model: Model) -> list[CoreMLModel]:
+def split(model: Model | str | Path) -> list[CoreMLModel]:
     """The stages of a pipeline in their order, each a model of its own, spelled as it was inside.
 
     A stage keeps the names of its features. Weight files go with the stage that reads them. Raises EditError for a model
     that is no pipeline.
     """
+    model = load(model)
     if not isinstance(model, CoreMLModel) or model.format != "pipeline":
         raise EditError("only a pipeline can be split", where=model.name, expected="a pipeline", found=model.format)
     kind = model.kind
@@ -50,18 +52,19 @@ def split(model: Model) -> list[CoreMLModel]:
     return stages
 
 
-def join(models: Sequence[Model], name: str | None = None) -> CoreMLModel:
+def join(models: Sequence[Model | str | Path], name: str | None = None) -> CoreMLModel:
     """One pipeline of these models: a stage reads what earlier ones make under the names of its inputs.
 
     Inputs that no earlier stage makes become the pipeline's, outputs that no later stage reads its outputs. What the last
     stage is, classifier or regressor, the pipeline is. Raises EditError, which names every connection that does not fit.
     """
-    stages = [m for m in models if isinstance(m, CoreMLModel)]
-    if len(stages) != len(models) or len(stages) < 2:
+    given = [load(m) for m in models]
+    stages = [m for m in given if isinstance(m, CoreMLModel)]
+    if len(stages) != len(given) or len(stages) < 2:
         raise EditError(
             "a pipeline is made of two or more Core ML models",
             expected="Core ML models",
-            found=", ".join(f"{m.name} ({m.format})" for m in models) or "none",
+            found=", ".join(f"{m.name} ({m.format})" for m in given) or "none",
         )
     inputs, outputs = _connected(stages)
     last = stages[-1]

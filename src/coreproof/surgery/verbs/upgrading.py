@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import onnx_ir as ir
@@ -11,13 +12,17 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.features import Feature, Signature
+from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
 
 _CLASSIFIED = "_scores"
 
 
 def upgrade(
-    model: Model, *, precision: Literal["fp16", "fp32", "float16", "float32"] = "fp16", target: str | None = None
+    model: Model | str | Path,
+    *,
+    precision: Literal["fp16", "fp32", "float16", "float32"] = "fp16",
+    target: str | None = None,
 ) -> CoreMLModel:
     """The ML Program that computes what a NeuralNetwork does; ``precision`` is its arithmetic, ``target`` its oldest system.
 
@@ -26,6 +31,7 @@ def upgrade(
     another kind of model, UnsupportedOperatorsError for layers that no operation expresses, ConversionError for shapes that are
     freer than an operation allows (``reshape`` the input to one shape first).
     """
+    model = load(model)
     if not isinstance(model, CoreMLModel) or model.format != "neuralnetwork":
         raise EditError(
             "only a NeuralNetwork can be upgraded", where=model.name, expected="a NeuralNetwork", found=model.format
