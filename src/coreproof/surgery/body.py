@@ -45,6 +45,11 @@ class Body(ABC):
     def set_inputs(self, layer: str, inputs: Sequence[str]) -> None:
         """Makes ``layer`` read these values; in an ML Program they replace the values that it reads, in order, settings apart."""
 
+    def redirect(self, value: str, to: str, readers: Sequence[Node]) -> None:
+        """Makes these layers read ``to`` wherever they read ``value``: at once, for a value may have thousands of readers."""
+        for reader in readers:
+            self.set_inputs(reader.name, [to if name == value else name for name in reader.inputs])
+
     @abstractmethod
     def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:
         """Makes ``layer`` call what it makes by these names; readers and features are not touched."""

@@ -14,6 +14,7 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import NeuralNetwork_pb2
+from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
 from coreproof.surgery.bodies import network_features as features
 from coreproof.surgery.bodies import network_reshape, network_retype
@@ -75,6 +76,16 @@ class NetworkBody(Body):
                 self.require_value(name)
         message.input[:] = list(inputs)
         _forget_ranks(message, "inputTensor", "outputTensor")
+        self._changed()
+
+    def redirect(self, value: str, to: str, readers: Sequence[Node]) -> None:
+        if readers:
+            self.require_value(to)
+        wanted = {reader.name for reader in readers}
+        for node, message in zip(self.graph.nodes, self._network.layers, strict=True):
+            if node.name in wanted and value in message.input:
+                message.input[:] = [to if name == value else name for name in message.input]
+                _forget_ranks(message, "inputTensor", "outputTensor")
         self._changed()
 
     def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:

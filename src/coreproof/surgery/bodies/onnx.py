@@ -13,6 +13,7 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from coreproof.errors import EditError
 from coreproof.model.base import Model
+from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.onnx_read import to_ir
@@ -103,6 +104,16 @@ class OnnxBody(Body):
         node.input[:] = list(inputs)
         self._changed(*node.output)
         self._drop_unread(before)
+
+    def redirect(self, value: str, to: str, readers: Sequence[Node]) -> None:
+        if readers:
+            self.require_value(to)
+        wanted = {reader.name for reader in readers}
+        for node in self._proto.graph.node:
+            if _name(node) in wanted and value in node.input:
+                node.input[:] = [to if name == value else name for name in node.input]
+                self._changed(*node.output)
+        self._drop_unread([value])
 
     def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:
         _, node = self._find(layer)
@@ -357,8 +368,7 @@ class OnnxBody(Body):
         if feature in self.graph.inputs:
             readers = list(self.graph.consumers(feature))
             self.add("Cast", name, [feature], [inner], {"to": stored}, None)
-            for reader in readers:
-                self.set_inputs(reader.name, [inner if n == feature else n for n in reader.inputs])
+            self.redirect(feature, inner, readers)
         else:
             maker = self.node(feature)
             for node in (maker, *self.graph.consumers(feature)):

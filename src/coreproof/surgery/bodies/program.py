@@ -7,6 +7,7 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.graph import Node
 from coreproof.surgery.bodies.program_features import rename_features
 from coreproof.surgery.bodies.program_labels import ProgramLabels
 from coreproof.surgery.bodies.program_operations import (
@@ -19,6 +20,7 @@ from coreproof.surgery.bodies.program_operations import (
     names_read,
     operation_name,
     rename_in,
+    rename_reads,
 )
 from coreproof.surgery.bodies.program_retype import ProgramRetype
 from coreproof.surgery.bodies.program_settings import ProgramSettings
@@ -114,6 +116,27 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
             self._changed(*(o.name for o in before.outputs))
         if set(dtypes) != set(self._dtypes(name for name in inputs if name not in constants)):
             self._retyped.update(o.name for o in before.outputs)
+
+    def redirect(self, value: str, to: str, readers: Sequence[Node]) -> None:
+        if not readers:
+            return
+        self.require_value(to)
+        known = self._known_types([value])
+        is_alike = known is not None and known == self._known_types([to])
+        same_dtype = self._dtypes([value]) == self._dtypes([to])
+        wanted = {reader.name for reader in readers}
+        made: list[str] = []
+        with self._all_or_nothing():
+            for operation in self._block.operations:
+                if operation_name(operation) in wanted and value in names_read(operation):
+                    rename_reads(operation, value, to)
+                    made += [output.name for output in operation.outputs]
+            self._sort()
+            self._drop_unread([value])
+        if not is_alike:
+            self._changed(*made)
+        if not same_dtype:
+            self._retyped.update(made)
 
     def _known_types(self, values: Iterable[str]) -> list[Any] | None:
         """The declared types of values; None where they do not say all: behind an edit, where lengths are open."""

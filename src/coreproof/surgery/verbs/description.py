@@ -85,8 +85,7 @@ def divide(body: Body, value: str, layer: str, new: str) -> None:
     last = following[0] if following else len(nodes) - 1
     readers = [n for n in nodes[place + 1 : last + 1] if value in n.inputs]
     body.set_outputs(layer, [new if n == value else n for n in nodes[place].outputs])
-    for reader in readers:
-        body.set_inputs(reader.name, [new if n == value else n for n in reader.inputs])
+    body.redirect(value, new, readers)
     if not following and value in body.graph.outputs:
         body.set_output(new, instead_of=value)
 

@@ -22,8 +22,7 @@ def delete(body: Body, layer: str, reconnect: bool = True) -> None:
     if node.outputs[0] in body.graph.outputs:
         _end_at(body, node, source)
         return
-    for reader in body.graph.consumers(node.outputs[0]):
-        body.set_inputs(reader.name, [source if name == node.outputs[0] else name for name in reader.inputs])
+    body.redirect(node.outputs[0], source, body.graph.consumers(node.outputs[0]))
     body.remove(node.name)
 
 
@@ -53,9 +52,7 @@ def _end_at(body: Body, node: Node, source: str) -> None:
         )
     output = node.outputs[0]
     body.remove(node.name)
-    for reader in graph.consumers(source):
-        if reader.name != node.name:
-            body.set_inputs(reader.name, [output if name == source else name for name in reader.inputs])
+    body.redirect(source, output, [reader for reader in graph.consumers(source) if reader.name != node.name])
     body.set_outputs(before.name, [output if name == source else name for name in before.outputs])
 
 
@@ -128,8 +125,7 @@ def insert(
         body.set_outputs(producer.name, [inner if n == value else n for n in producer.outputs])
         inputs, value = [inner if n == value else n for n in inputs or [value]], inner
     body.add(operator, name, inputs or [value], [made], attributes, producer.name if producer is not None else None)
-    for reader in readers:
-        body.set_inputs(reader.name, [made if n == read else n for n in reader.inputs])
+    body.redirect(read, made, readers)
 
 
 @verb
