@@ -7,6 +7,7 @@ CoreproofError
  ├─ ConversionError             a supported operator in a form that the target cannot express
  ├─ InputError                  what was fed to a model does not fit the model's inputs
  ├─ RunError                    the engine refused or failed while running
+ │   └─ UnsupportedModelError    a sound model of a kind that the engine does not run yet
  ├─ PhotoError                  a picture that cannot be read, a folder without pictures
  ├─ EditError                   an edit that names what is not there, or leaves the model without sense
  ├─ LineupError                 a line-up file that names models or feedings that make no sense
@@ -112,6 +113,10 @@ class InputError(CoreproofError, ValueError):
 
 class RunError(CoreproofError, RuntimeError):
     """The engine refused the model, or failed while running it."""
+
+
+class UnsupportedModelError(RunError):
+    """A model of a kind that the engine does not run yet; nothing is said against the model itself."""
 
 
 class PhotoError(CoreproofError):

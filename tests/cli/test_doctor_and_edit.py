@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import coreproof as cp
 from tests.cli.conftest import Ran
+from tests.convert.coreml_to_onnx.neuralnetwork.networks import layer, network
 
 RNG = np.random.default_rng(4)
 
@@ -108,6 +109,32 @@ def test_without_fix_nothing_is_written(coreproof: Callable[..., Ran], broken: P
     assert ran.code == 1
     assert "tried on a copy" in ran.out
     assert sorted(tmp_path.iterdir()) == before
+
+
+def custom(path: Path, reads: str) -> Path:
+    """A network with a layer of the app's own, which nobody here can run, and a ReLU that reads ``reads``."""
+    layers = [layer("custom", "x", "c", className="Own"), layer("activation", reads, "y", ReLU={})]
+    return network(layers, {"x": (1, 4, 6, 6)}, {"y": None}, exact=True).save(path)
+
+
+def test_a_model_that_was_inspected_only_is_not_called_healthy(coreproof: Callable[..., Ran], tmp_path: Path) -> None:
+    model = custom(tmp_path / "custom.mlmodel", "c")
+    ran = coreproof("doctor", model)
+    assert ran.code == 2
+    assert "nothing found, but the model was only inspected, not run" in ran.out
+    assert "custom" in ran.out
+    ran = coreproof("doctor", model, "--json")
+    assert ran.code == 2
+    found = json.loads(ran.out)
+    assert (found["healthy"], found["findings"]) == (None, [])
+    assert "custom" in found["reason"]
+    assert cp.diagnose(model).healthy is None
+
+
+def test_a_finding_is_exit_1_in_a_model_that_cannot_be_run_too(coreproof: Callable[..., Ran], tmp_path: Path) -> None:
+    ran = coreproof("doctor", custom(tmp_path / "custom.mlmodel", "nothing"), "--json")
+    assert ran.code == 1
+    assert json.loads(ran.out)["healthy"] is False
 
 
 def test_what_cannot_be_read_is_said(coreproof: Callable[..., Ran], broken: Path, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def command(
 ) -> None:
     """Find known faults in a model, repair them on a copy and prove the repair.
 
-    Exit 0: healthy. 1: findings. 2: the model cannot be read. Nothing is written for a healthy model.
+    Exit 0: healthy. 1: findings. 2: the model cannot be read, or nothing was found and coreproof cannot run it. Nothing is
+    written for a healthy model.
     """
     from coreproof.cli.progress import progress
     from coreproof.model.load import load
@@ -76,7 +77,7 @@ def command(
         say_json(document)
     else:
         _print(diagnosis, fix)
-    raise typer.Exit(0 if diagnosis.healthy else 1)
+    raise typer.Exit({True: 0, False: 1, None: 2}[diagnosis.healthy])
 
 
 def _write(diagnosis: Diagnosis, model: str, out: Path, overwrite: bool) -> None:
@@ -111,10 +112,11 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
     from coreproof.cli.terminal import Line
 
     console = terminal.console()
-    if diagnosis.healthy:
-        ran = not diagnosis.before.startswith("not run")
-        verdict = Line("healthy", style="bold green") if ran else Line("nothing found", style="bold yellow")
-        console.print(verdict + Line(f": {diagnosis.before}"), soft_wrap=True)
+    if not diagnosis:
+        healthy = diagnosis.healthy
+        verdict = Line("healthy", style="bold green") if healthy else Line("not known", style="bold yellow")
+        said = diagnosis.before if healthy else f"nothing found, but the model was only {diagnosis.before}"
+        console.print(verdict + Line(f": {said}"), soft_wrap=True)
         return
     for number, finding in enumerate(diagnosis, start=1):
         head, *lines = _lines(number, finding)

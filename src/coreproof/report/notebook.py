@@ -274,6 +274,8 @@ def _photo(comparison: Comparison, photo: str, models: Sequence[str], picture: s
 def _(diagnosis: Diagnosis) -> str:
     if diagnosis.healthy:
         return f'<b class="good">healthy</b>: {escape(diagnosis.before)}'
+    if diagnosis.healthy is None:
+        return f"<b>not known</b>: nothing found, but the model was only {escape(diagnosis.before)}"
     cards = "".join(_html(finding) for finding in diagnosis)
     standing = (("before", diagnosis.before), ("after", diagnosis.after))
     return cards + "<br>".join(f'<span class="dim">{when}</span> {escape(how)}' for when, how in standing)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from coreproof.errors import InputError, RunError
+from coreproof.errors import InputError, RunError, UnsupportedModelError
 from coreproof.model.arguments import one_of
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Shape, Signature
@@ -89,7 +89,7 @@ def session(
     the number to the engine.
 
     Raises InputError for an engine or a precision that there is not, UnsupportedOperatorsError when a Core ML model holds
-    operators that coreproof cannot lower (all are named).
+    operators that coreproof cannot lower (all are named), UnsupportedModelError for one with states.
     """
     from coreproof.model.load import load
 
@@ -121,6 +121,7 @@ def session(
     from coreproof.run.lowered import prepare
 
     require_ending(model)
+    _require_no_states(model)
     prepared = prepare(model, precision)
     if engine == "openvino":
         from coreproof.run.openvino import OpenVinoSession
@@ -129,6 +130,19 @@ def session(
     from coreproof.run.onnxruntime import OnnxRuntimeSession
 
     return OnnxRuntimeSession(prepared, threads=threads)
+
+
+def _require_no_states(model: Model) -> None:
+    """Raises UnsupportedModelError for a model that remembers: each of its answers would be that of a first prediction."""
+    states = model.signature.states
+    if states:
+        raise UnsupportedModelError(
+            "the model has states, and coreproof's runtime does not run such a model yet",
+            where=model.name,
+            expected="a model whose answers depend on what it is fed alone",
+            found=f"states {', '.join(state.name for state in states)}",
+            fix="convert it to ONNX, where each state is an input and an output, and run that",
+        )
 
 
 def _of_format(model: Model, formats: Sequence[str], engine: str) -> Any:

@@ -25,6 +25,7 @@ class Diagnosis(Shown, Sequence[Finding]):
     """The findings in order of weight, and the model after every repair that was proved.
 
     ``before`` and ``after`` say in a line how the model stood. ``cured`` is None where nothing could be repaired.
+    ``not_run`` says why a model that may be sound could not be run here, None where it was run or is ill.
     """
 
     model: Model
@@ -32,10 +33,14 @@ class Diagnosis(Shown, Sequence[Finding]):
     cured: Model | None
     before: str
     after: str
+    not_run: str | None = None
 
     @property
-    def healthy(self) -> bool:
-        return not self.findings
+    def healthy(self) -> bool | None:
+        """False with findings, whether the model ran or not; None where nothing was found and it was not run either."""
+        if self.findings:
+            return False
+        return True if self.not_run is None else None
 
     def __getitem__(self, index: Any) -> Any:
         return self.findings[index]
@@ -47,6 +52,7 @@ class Diagnosis(Shown, Sequence[Finding]):
         """What ``coreproof doctor --json`` prints."""
         return {
             "healthy": self.healthy,
+            "reason": self.not_run,
             "findings": [finding.to_json() for finding in self.findings],
             "before": self.before,
             "after": self.after,
@@ -107,12 +113,14 @@ class _Treatment:
         while len(self.repaired) < MOST_REPAIRS and self._repair_one():
             pass
         findings = sorted([*self.repaired, *self._left()], key=lambda f: -f.weight)
+        patient = self.patient
         return Diagnosis(
             self.first.model,
             tuple(findings),
-            self.patient.model if self.repaired else None,
+            patient.model if self.repaired else None,
             before,
-            _describe(self.patient),
+            _describe(patient),
+            _reason(patient) if patient.beyond_us else None,
         )
 
     def _suspicions(self, last: bool | None = None) -> list[Suspicion]:
@@ -247,7 +255,7 @@ def _describe(patient: Patient) -> str:
     if not patient.runs:
         loud = [p for p in patient.problems if p.loud]
         if not loud and patient.beyond_us:
-            return f"not run: {_first_line(patient.failure)}"
+            return f"inspected, not run: {_reason(patient)}"
         return f"does not run ({loud[0]})" if loud else f"does not run ({_first_line(patient.failure)})"
     found = patient.verification
     if found is None:
@@ -264,6 +272,14 @@ def _describe(patient: Patient) -> str:
 def _accuracy(patient: Patient) -> str:
     missed, photos = patient.misclassified, len(patient.photos)
     return "" if missed is None else f", {photos - missed} of {photos} photos right"
+
+
+def _reason(patient: Patient) -> str:
+    """Why coreproof could not run a model that may be sound, in a line."""
+    error = patient.failure
+    assert error is not None
+    named = f" ({error.found})" if error.found is not None and "\n" not in str(error.found) else ""
+    return f"{_first_line(error)}{named}"
 
 
 def _first_line(error: CoreproofError | None) -> str:

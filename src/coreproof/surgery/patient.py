@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.errors import CoreproofError, InputError, RunError, UnsupportedOperatorsError
+from coreproof.errors import (
+    CoreproofError,
+    InputError,
+    MissingDependencyError,
+    RunError,
+    TooLargeError,
+    UnsupportedModelError,
+    UnsupportedOperatorsError,
+)
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node
@@ -29,6 +37,9 @@ _NEGLIGIBLE = 2e-5
 
 _SAME_ANSWERS = 3e-3
 """Relative rms error of outputs that are alike, float16 allowed for: a wide tolerance may let much more pass."""
+
+_OUR_LIMITS = (UnsupportedOperatorsError, UnsupportedModelError, TooLargeError, MissingDependencyError, InputError)
+"""Errors that say what coreproof cannot run, hold or feed, and nothing against the model."""
 
 
 class Patient:
@@ -124,9 +135,7 @@ class Patient:
     def beyond_us(self) -> bool:
         """Whether the model may be sound, and it is coreproof or its engine that cannot run this kind of model or operator."""
         error = self.failure
-        return isinstance(error, UnsupportedOperatorsError) or (
-            error is not None and "NOT_IMPLEMENTED" in str(error.found)
-        )
+        return isinstance(error, _OUR_LIMITS) or (error is not None and "NOT_IMPLEMENTED" in str(error.found))
 
     def weights(self, layer: str) -> dict[str, npt.NDArray[Any]]:
         """The weights of a layer, real values by name."""

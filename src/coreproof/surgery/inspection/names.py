@@ -23,8 +23,13 @@ def names(model: Model) -> list[Problem]:
 
 def _layers(model: Model) -> Iterator[Problem]:
     graph = model.graph
-    made = {*graph.inputs, *(name for name, value in graph.values.items() if value.constant)}
-    yield from _block(graph, made, _all_made(graph), model.format)
+    yield from _block(graph, {*graph.inputs, *_stored(graph)}, _all_made(graph), model.format)
+
+
+def _stored(graph: Graph) -> set[str]:
+    """The constants that no node makes: a compressed weight is a constant too, and its node makes it."""
+    made = {name for node in graph.nodes for name in node.outputs}
+    return {name for name, value in graph.values.items() if value.constant and name not in made}
 
 
 def _block(graph: Graph, made: set[str], ever: set[str], form: str) -> Iterator[Problem]:
@@ -75,7 +80,7 @@ def _nested(node: Node, made: set[str], ever: set[str], form: str) -> Iterator[P
                     yield problem
         return
     for block in node.blocks:
-        inner = {*made, *block.inputs, *(n for n, v in block.values.items() if v.constant)}
+        inner = {*made, *block.inputs, *_stored(block)}
         yield from _block(block, inner, ever, form)
 
 

@@ -15,6 +15,7 @@ from coreproof.convert.coreml_to_onnx.mlprogram.program import _add_input, _func
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.errors import ConversionError
+from coreproof.model.compressed import DECOMPRESS
 from coreproof.model.coreml import CoreMLModel
 from coreproof.surgery.inspection.network import MOST_DIMENSIONS
 from coreproof.surgery.inspection.onnx import channels, elements
@@ -168,6 +169,8 @@ def _too_many_dimensions(model: CoreMLModel) -> Iterator[Problem]:
         for name in node.outputs:
             value = graph.values.get(name)
             shape = None if value is None else value.shape
+            if value is not None and value.constant and all(r.operator in DECOMPRESS for r in graph.consumers(name)):
+                continue  # a part of a compressed weight: a look-up table has two dimensions more than its weight
             if shape is not None and len(shape) > MOST_DIMENSIONS:
                 yield Problem("rank", node.name, f"at most {MOST_DIMENSIONS} dimensions", f"{name} {list(shape)}")
 
