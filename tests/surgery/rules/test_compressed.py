@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,30 +162,21 @@ def test_two_compressed_weights_of_one_name_are_told(tmp_path: Path) -> None:
 
 @pytest.fixture
 def counter(tmp_path: Path) -> CoreMLModel:
-    import warnings
-
-    import coremltools as ct
-    import torch
-
-    class Counter(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("total", torch.zeros(1, 4, dtype=torch.float16))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.total.add_(x)
-            return self.total * 2
-
+    """y = 2 * total, after total += x."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = ct.convert(
-            torch.jit.trace(Counter().eval(), torch.ones(1, 4, dtype=torch.float16)),
-            inputs=[ct.TensorType("x", (1, 4), dtype=np.float16)],
-            outputs=[ct.TensorType("y", dtype=np.float16)],
-            states=[ct.StateType(ct.TensorType(shape=(1, 4), dtype=np.float16), "total")],
-            minimum_deployment_target=ct.target.iOS18,
-            skip_model_load=True,
-        )
+        import coremltools as ct
+        from coremltools.converters.mil import Builder as mb
+        from coremltools.converters.mil.mil import types
+
+        specs = [mb.StateTensorSpec((1, 4), dtype=types.fp16), mb.TensorSpec((1, 4), dtype=types.fp16)]
+
+        @mb.program(input_specs=specs, opset_version=ct.target.iOS18)
+        def program(total: Any, x: Any) -> Any:
+            after = mb.coreml_update_state(state=total, value=mb.add(x=mb.read_state(input=total), y=x))
+            return mb.add(x=after, y=after, name="y")
+
+        model = ct.convert(program, minimum_deployment_target=ct.target.iOS18, skip_model_load=True)
         model.save(str(tmp_path / "counter.mlpackage"))
     loaded = cp.load(tmp_path / "counter.mlpackage")
     assert isinstance(loaded, CoreMLModel)
