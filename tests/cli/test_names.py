@@ -35,7 +35,7 @@ def evil(tmp_path: Path) -> Path:
     def end(name: str, shape: list[int]) -> onnx.ValueInfoProto:
         return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
 
-    weights = onnx.numpy_helper.from_array(np.full((2, 3, 4, 4), 0.01, np.float32), f"w{EVIL}")
+    weights = onnx.numpy_helper.from_array(np.linspace(0, 0.02, 96, dtype=np.float32).reshape(2, 3, 4, 4), f"w{EVIL}")
     nodes = [
         onnx.helper.make_node("Conv", [f"x{EVIL}", f"w{EVIL}"], [f"c{EVIL}"], name=f"conv{EVIL}"),
         onnx.helper.make_node("Relu", [f"c{EVIL}"], [f"r{EVIL}"], name=f"relu{EVIL}"),

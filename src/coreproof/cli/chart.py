@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from coreproof.verify.tolerance import VACUOUS
 from coreproof.visible import visible
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def _cell(column: Sequence[Row], line: int, height: int, low: int, high: int) ->
 def _colour(column: Sequence[Row]) -> str:
     if not all(row.agrees for row in column):
         return "red"
-    return "yellow" if any((row.tolerance.typical or 0.0) >= VACUOUS for row in column) else "green"
+    return "yellow" if any(row.weakness is not None for row in column) else "green"
 
 
 def _axis(line: int, height: int, low: int, high: int) -> str:

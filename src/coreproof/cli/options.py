@@ -30,6 +30,10 @@ ModelArgument = Annotated[
 Replace = Annotated[
     bool, typer.Option("--replace", help="Write over what stands at the output, whatever it is.", show_default=False)
 ]
+AllowWeak = Annotated[
+    bool,
+    typer.Option("--allow-weak", help="Exit 0 also where agreement proves nothing: an output is NaN, zero, constant."),
+]
 Trust = Annotated[
     bool,
     typer.Option(

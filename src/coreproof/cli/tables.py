@@ -28,7 +28,11 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     weak = verification.weak
     layers = any(row.source and row.source != row.candidate for row in rows)
     left_out = len(rows) - len(shown)
-    notes = ["? agrees, but so much is allowed that it proves little"] if any(rows[i] in weak for i in shown) else []
+    notes = (
+        ["? agrees, but that proves little: rounding may change half of it, or it is NaN, zero or constant"]
+        if any(rows[i] in weak for i in shown)
+        else []
+    )
     notes += [f"{left_out} of {len(rows)} rows left out"] if left_out else []
     if first is not None:
         notes.insert(0, f"▶ first divergence: {first.candidate}: {first.judgement.problem}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, Replace, Trust, with_feeding
+from coreproof.cli.options import AS_CARRIED, AllowWeak, FeedingOptions, Replace, Trust, with_feeding
 from coreproof.cli.say import say, say_json
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
 from coreproof.model.arguments import one_of
@@ -78,12 +78,14 @@ def command(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_SHOWN)
     ] = False,
+    allow_weak: AllowWeak = False,
     overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
     """Compare two models value by value and name the first that diverges.
 
-    Exit code 0: they agree (with --half: float16 is safe), 1: they do not, 2: they cannot be compared.
+    Exit code 0: they agree (with --half: float16 is safe), 1: they do not, or an output proves nothing by agreeing (NaN on both
+    sides, all zero, constant, rounding may change half of it), 2: they cannot be compared.
     """
     from coreproof.cli.half import print_half
     from coreproof.cli.progress import progress
@@ -163,7 +165,7 @@ def command(
     else:
         _print(console(), result, rows or None, [*written, *([save] if save is not None else [])])
         _say_unsaid_grids(left, right)
-    raise typer.Exit(0 if result.agrees else 1)
+    raise typer.Exit(0 if result.proves or (allow_weak and result.agrees) else 1)
 
 
 def _sides(
@@ -251,10 +253,8 @@ def _print(console: Console, result: Verification, rows: int | None, written: li
     console.print(error_chart(result, console.width))
     console.print()
     verdict, *rest = result.summary().split("\n")
-    vacuous = all(row in result.weak for row in result.outputs)
-    console.print(Line(verdict, style="bold red" if not result.agrees else "bold yellow" if vacuous else "bold green"))
-    if result.agrees and vacuous:
-        console.print(Line("this proves little: rounding may change the outputs as much as that", style="yellow"))
+    style = "bold red" if not result.agrees else "bold green" if result.proves else "bold yellow"
+    console.print(Line(verdict, style=style))
     for line in rest:
         console.print(Line(line))
     for path in written:

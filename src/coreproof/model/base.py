@@ -19,10 +19,12 @@ class Model(Shown, ABC):
     """A loaded model: its name, its format, its features, and a read view of its graph.
 
     ``path`` is the file or package that it was read from, None for a model that was made in memory and not saved yet.
-    ``notes`` are things a reader of a report should know about how this model came to be.
+    ``notes`` are things a reader of a report should know about how this model came to be. ``untrained``: the weights are random
+    ones, as far as is known, so that what the model says of a picture means nothing.
     """
 
     format: Format
+    untrained: bool = False
 
     def __init__(self, name: str, path: Path | None = None, notes: tuple[str, ...] = ()) -> None:
         self.name = name

@@ -32,7 +32,8 @@ _STYLE = """<style>
 .cp .scroll{max-height:24em;overflow:auto;display:inline-block;max-width:100%}
 .cp code{font-size:12px;background:none}
 .cp .good{color:color-mix(in srgb,#1e8e3e 62%,currentColor)}
-.cp .bad{color:color-mix(in srgb,#d93025 62%,currentColor);font-weight:600}.cp .dim{opacity:.7}
+.cp .bad{color:color-mix(in srgb,#d93025 62%,currentColor);font-weight:600}
+.cp .weak{color:color-mix(in srgb,#b06000 62%,currentColor);font-weight:600}.cp .dim{opacity:.7}
 .cp figure{display:inline-block;margin:0 .8em .8em 0;vertical-align:top;width:176px}
 .cp figcaption{overflow-wrap:anywhere}
 .cp .scroll:has(.heat){max-height:none}
@@ -133,7 +134,7 @@ def _brief(value: Any) -> str:
 @_html.register
 def _(verification: Verification) -> str:
     verdict, *rest = verification.summary().splitlines()
-    mood = "good" if verification.agrees else "bad"
+    mood = "bad" if not verification.agrees else "good" if verification.proves else "weak"
     lines = "<br>".join(escape(line) for line in rest)
     return (
         f'<b class="{mood}">{escape(verdict)}</b><br><span class="dim">{lines}</span>'

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from coreproof.errors import InputError, MissingDependencyError
 from coreproof.model.atomic import replacing
 from coreproof.model.outputs import PLOT
-from coreproof.verify.tolerance import VACUOUS
 from coreproof.visible import visible
 
 if TYPE_CHECKING:
@@ -118,8 +117,8 @@ def _errors(row: Row) -> tuple[float, float]:
 
 
 def _is_weak(row: Row) -> bool:
-    """Whether so much is allowed that agreement proves little (``Verification.weak``)."""
-    return (row.tolerance.typical or 0.0) >= VACUOUS
+    """Whether agreement proves little there (``Verification.weak``)."""
+    return row.weakness is not None
 
 
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:

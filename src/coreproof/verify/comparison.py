@@ -14,6 +14,7 @@ from coreproof.model.base import Model
 from coreproof.run.session import Session
 from coreproof.verify.align import Pair, align, made_values, side
 from coreproof.verify.channels import profiles_of
+from coreproof.verify.content import Contents, digest
 from coreproof.verify.inputs import Sample
 from coreproof.verify.prediction import Prediction, Spread
 from coreproof.verify.sides import (
@@ -70,6 +71,8 @@ class Comparison:
         self.kinds: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         """Shape and dtype of the reference's compared values, as they were seen."""
         self._measures: list[dict[str, Spread]] = [{} for _ in feeds]
+        fed = {tuple(digest(as_array(value)) for value in sample.values()) for sample, _ in feeds}
+        self._contents = Contents(moving=len(fed) > 1)
 
     def _aligned(self) -> list[Pair]:
         """The pairs of inner values; by what is in them where the two sides have few names in common."""
@@ -140,6 +143,7 @@ class Comparison:
                 self.kinds[pair.reference] = left[pair.reference].shape, left[pair.reference].dtype
                 a, b = arrange(left[pair.reference], pair.axes), as_array(right[pair.candidate])
                 judgement = self.judge(pair, a, b, prediction)
+                self._contents.add(pair.candidate, judgement, a if pair.how == "output" else None)
                 if judgement.agrees:
                     prediction.settle(pair.candidate, judgement.rms_error)
                 if pair not in worst or severity(judgement) > severity(worst[pair][0]):
@@ -193,6 +197,7 @@ class Comparison:
             dtype=self.stored.get(pair.candidate) or dtype,
             how=pair.how,
             judgement=judgement,
+            content=self._contents.of(pair.candidate),
         )
 
 

@@ -145,7 +145,8 @@ class Judgement:
     values of that part of the tolerance, the other part as it is, with which every element would have passed. ``worst``
     is the index of the element that is furthest off. ``misplaced`` counts elements that are NaN or infinite on one side only (or
     infinities of another sign). ``problem`` says in words why the two do not agree; empty when they do. ``clipped`` counts
-    elements beyond float16's range that the candidate holds at its end or as infinite, where nothing else is wrong.
+    elements beyond float16's range that the candidate holds at its end or as infinite, where nothing else is wrong. ``low`` and
+    ``high`` are the ends of the reference's finite elements; NaN where there are none, and of texts.
     """
 
     agrees: bool
@@ -167,6 +168,8 @@ class Judgement:
     elements: int
     problem: str
     clipped: int = 0
+    low: float = math.nan
+    high: float = math.nan
 
     def __bool__(self) -> bool:
         return self.agrees
@@ -271,6 +274,8 @@ def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, share: Share | None
         misplaced=0,
         elements=known.elements,
         problem=problem,
+        low=known.low,
+        high=known.high,
     )
 
 
@@ -321,6 +326,8 @@ def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, share: Share | None)
         misplaced=misplaced,
         elements=int(a.size),
         problem=problem,
+        low=float(x.min()) if x.size else math.nan,
+        high=float(x.max()) if x.size else math.nan,
     )
 
 
@@ -369,7 +376,10 @@ def _psnr(peak: float, rms_error: float) -> float:
 
 
 def _equal(a: Array, tolerance: Tolerance) -> Judgement:
-    numbers = np.zeros(a.shape) if _is_text(a) else a.astype(np.float64)
+    if _is_text(a):
+        alike = np.zeros(a.shape)
+        return replace(_judge_numbers(alike, alike, tolerance), low=math.nan, high=math.nan)
+    numbers = a.astype(np.float64)
     return _judge_numbers(numbers, numbers, tolerance)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from coreproof.model.graph import Node
 from coreproof.model.shown import Shown
-from coreproof.verify.tolerance import VACUOUS, Judgement, Tolerance, plain
+from coreproof.model.weakness import Kind, Weakness, failing, qualified
+from coreproof.verify.content import Content, weakness_of, weaknesses_of
+from coreproof.verify.tolerance import Judgement, Tolerance, plain
 from coreproof.visible import visible
 
 
@@ -19,7 +22,8 @@ class Row:
     ``source`` is the module or layer that the value comes from, where either model says so. ``how`` says how the two
     are known to be the same value: "output", "provenance", "name", "value" or "structure". ``carried``: the two are further
     apart than bounds explain, but that came in: from the candidate's own values before it, both sides compute this alike.
-    ``harmless``: an inner value that leaves float16's range, while all that is made from it agrees.
+    ``harmless``: an inner value that leaves float16's range, while all that is made from it agrees. ``content`` is what the
+    reference held there in all samples together.
     """
 
     reference: str
@@ -32,6 +36,7 @@ class Row:
     judgement: Judgement
     carried: Judgement | None = None
     harmless: bool = False
+    content: Content | None = None
 
     @property
     def tolerance(self) -> Tolerance:
@@ -40,6 +45,11 @@ class Row:
     @property
     def agrees(self) -> bool:
         return self.judgement.agrees or self.carried is not None or self.harmless
+
+    @property
+    def weakness(self) -> Kind | None:
+        """Why agreeing here proves nothing: NaN on both sides, one number everywhere, rounding may change half; or None."""
+        return weakness_of(self)
 
     @property
     def passing(self) -> Tolerance:
@@ -66,6 +76,7 @@ class Row:
             **self.judgement.to_json(),
             "agrees": self.agrees,
             "harmless": self.harmless,
+            "weakness": self.weakness,
             "carried": None if self.carried is None else self.carried.to_json(),
         }
 
@@ -98,6 +109,8 @@ class Stretch:
 class Verification(Shown):
     """Two models compared. Truthy when every compared value agrees; ``rows`` stand in the candidate's order.
 
+    Values may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether every output proves something.
+    ``samples`` is how many were fed, ``untrained`` whether the weights are random ones.
     ``unpaired`` counts inner values of the candidate that have no partner (fused away on one side). ``dismissed`` are
     rows that were paired by guess and contradicted by what follows: not the same value, so no evidence. ``stretches`` are those
     that diverge by themselves, also when fed with the reference's values: several independent faults are all among them.
@@ -113,6 +126,8 @@ class Verification(Shown):
     dismissed: tuple[Row, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     suspects: Stretch | None = None
+    samples: int = 1
+    untrained: bool = False
 
     @property
     def agrees(self) -> bool:
@@ -145,28 +160,30 @@ class Verification(Shown):
 
     @property
     def weak(self) -> tuple[Row, ...]:
-        """Rows that agree, but where rounding alone may change half of the value: they prove nothing.
+        """Rows that agree and prove nothing: NaN on both sides, all zero, constant, or rounding alone may change half of them.
 
-        This is what float16 does to a network whose values shrink below its smallest number (6e-8).
+        The last is what float16 does to a network whose values shrink below its smallest number (6e-8).
         """
-        return tuple(
-            r
-            for r in self.rows
-            if r.agrees
-            and (
-                (r.tolerance.typical or 0.0) >= VACUOUS
-                or (r.carried is not None and r.judgement.rms_relative_error >= VACUOUS)
-            )
-        )
+        return tuple(row for row in self.rows if row.weakness is not None)
+
+    @cached_property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """Why the agreement proves little, the outputs that prove nothing first; empty where the two diverge."""
+        return weaknesses_of(self.rows, self.samples, self.untrained) if self.agrees else ()
+
+    @property
+    def proves(self) -> bool:
+        """Whether all agrees, and every output proves something by that; the command line's exit code 0."""
+        return self.agrees and not failing(self.weaknesses)
 
     def summary(self) -> str:
         """The verdict first, then what it rests on; one line each."""
         failing = [row for row in self.rows if not row.agrees]
         if not failing:
             worst = max((r.judgement.max_relative_error for r in self.outputs), default=0.0)
-            lines = [
-                f"{len(self.rows)} of {len(self.rows)} values agree; outputs differ by at most {worst:.2g} of their scale"
-            ]
+            agreement = f"{len(self.rows)} of {len(self.rows)} values agree"
+            measured = f"outputs differ by at most {worst:.2g} of their scale"
+            lines = [qualified(agreement, self.weaknesses, measured)]
         else:
             first = failing[0]
             came_from = f" in {first.source}" if first.source else ""
@@ -191,11 +208,6 @@ class Verification(Shown):
             lines.append(
                 f"{len(harmless)} {are} float16's range without harm: what is made from it agrees (first "
                 f"{harmless[0].candidate!r}, {harmless[0].judgement.clipped} of {harmless[0].judgement.elements} elements)"
-            )
-        if self.weak:
-            lines.append(
-                f"{len(self.weak)} values prove little: rounding to {self.weak[0].dtype} may change half of them "
-                f"(first {self.weak[0].candidate!r}, scale {self.weak[0].judgement.scale:.1e})"
             )
         if self.dismissed:
             names = ", ".join(row.candidate for row in self.dismissed[:3])
@@ -228,11 +240,14 @@ class Verification(Shown):
         first = self.first_divergence
         return {
             "agrees": self.agrees,
+            "proves": self.proves,
+            "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
             "summary": self.summary(),
             "reference": self.reference,
             "candidate": self.candidate,
             "engines": list(self.engines),
             "inputs": self.inputs,
+            "samples": self.samples,
             "unpaired": self.unpaired,
             "first_divergence": None if first is None else first.to_json(),
             "suspects": None if self.suspects is None else self.suspects.to_json(),

@@ -72,6 +72,8 @@ def verify(
             dismissed=dismissed,
             stretches=stretches,
             suspects=_first(stretches, rows) or suspects(work, rows),
+            samples=len(fed),
+            untrained=reference.untrained or candidate.untrained,
         )
 
 

@@ -1,0 +1,190 @@
+"""Content: what a compared value held in all samples together, and whether agreeing in it proves anything."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.weakness import Kind, Weakness, listed
+from coreproof.verify.tolerance import VACUOUS, Judgement
+
+if TYPE_CHECKING:
+    from coreproof.verify.verification import Row
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the reference held at one value, over all samples.
+
+    ``elements`` counts those of all samples, ``nan`` and ``infinite`` those of them that are no finite numbers. ``low`` and
+    ``high`` are the ends of the finite ones (NaN where there are none, and for texts). ``with_nan`` counts samples that hold
+    NaN. ``unmoved``: the value is the same in every one of several samples, though they are fed differently.
+    """
+
+    samples: int
+    elements: int
+    nan: int
+    infinite: int
+    with_nan: int
+    low: float
+    high: float
+    unmoved: bool = False
+
+    @classmethod
+    def of(cls, judgement: Judgement) -> Content:
+        """What one sample held."""
+        nan, infinite = judgement.nan[0], judgement.infinite[0]
+        return cls(1, judgement.elements, nan, infinite, int(nan > 0), judgement.low, judgement.high)
+
+    def joined(self, other: Content) -> Content:
+        """This and further samples."""
+        return Content(
+            self.samples + other.samples,
+            self.elements + other.elements,
+            self.nan + other.nan,
+            self.infinite + other.infinite,
+            self.with_nan + other.with_nan,
+            _end(min, self.low, other.low),
+            _end(max, self.high, other.high),
+        )
+
+    @property
+    def finite(self) -> int:
+        """How many elements are finite numbers."""
+        return self.elements - self.nan - self.infinite
+
+    @property
+    def kind(self) -> Kind | None:
+        """In what way nothing is proved by agreeing in it; None where something is.
+
+        NaN in every sample, or NaN and infinity for half of the elements; no elements; or one number wherever one looks, which
+        takes at least two elements a sample: a single number may be what it is by chance.
+        """
+        if not self.elements:
+            return "empty"
+        if self.with_nan == self.samples or (self.nan + self.infinite) >= VACUOUS * self.elements:
+            return "not-finite"
+        if self.elements > self.samples and self.finite > 1 and self.low == self.high:
+            return "zero" if self.low == 0 else "constant"
+        return None
+
+
+def _end(choose: Any, a: float, b: float) -> float:
+    return b if math.isnan(a) else a if math.isnan(b) else float(choose(a, b))
+
+
+class Contents:
+    """What the values of a comparison held, added up sample by sample; ``moving``: the samples are not all alike."""
+
+    def __init__(self, moving: bool) -> None:
+        self._found: dict[str, Content] = {}
+        self._moving = moving
+        self._digests: dict[str, set[bytes]] = {}
+
+    def add(self, name: str, judgement: Judgement, value: npt.NDArray[Any] | None = None) -> None:
+        """One more sample of a value; ``value`` of an output, of which is told whether it moves at all."""
+        seen = Content.of(judgement)
+        before = self._found.get(name)
+        self._found[name] = seen if before is None else before.joined(seen)
+        if value is not None and self._moving:
+            self._digests.setdefault(name, set()).add(digest(value))
+
+    def of(self, name: str) -> Content | None:
+        """All samples of a value together."""
+        found = self._found.get(name)
+        if found is None or found.samples < 2 or name not in self._digests:
+            return found
+        return replace(found, unmoved=len(self._digests[name]) == 1)
+
+
+def digest(value: Any) -> bytes:
+    """What tells one array's numbers from another's."""
+    array = np.asarray(value)
+    about = f"{array.dtype.kind}{array.shape}".encode()
+    held = repr(array.tolist()).encode() if array.dtype.kind in "OSU" else np.ascontiguousarray(array).tobytes()
+    return hashlib.blake2b(about + held, digest_size=16).digest()
+
+
+def weakness_of(row: Row) -> Kind | None:
+    """Why a row that agrees proves nothing; None where it proves something, or does not agree.
+
+    An inner value that holds one number counts only where it is of floating-point numbers: masks, shapes and indices are
+    what they are.
+    """
+    if not row.agrees:
+        return None
+    kind = None if row.content is None else row.content.kind
+    if kind is not None and (row.how == "output" or kind == "not-finite" or "float" in row.dtype):
+        return kind
+    drowned = row.carried is not None and row.judgement.rms_relative_error >= VACUOUS
+    if (row.tolerance.typical or 0.0) >= VACUOUS or drowned:
+        return "rounding"
+    return "tolerance" if row.tolerance.typical is None and row.tolerance.relative >= VACUOUS else None
+
+
+_INNER: dict[Kind, str] = {
+    "not-finite": "NaN or infinite",
+    "empty": "empty",
+    "zero": "all zero",
+    "constant": "constant",
+    "rounding": "of which rounding may change half",
+    "tolerance": "of which half is tolerated",
+}
+
+
+def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool) -> tuple[Weakness, ...]:
+    """Why the agreement of these rows proves little: outputs one by one, inner values counted."""
+    outputs = [row for row in rows if row.how == "output" and row.agrees]
+    found = []
+    for row in outputs:
+        reason = row.weakness
+        if reason is not None:
+            found.append(Weakness(reason, _said(row, reason), (row.candidate,), fails=reason != "tolerance"))
+    unmoved = [row for row in outputs if row.weakness is None and row.content is not None and row.content.unmoved]
+    if unmoved:
+        # beside an output that moves, one that does not was still compared number by number: anchors, a class's name
+        every = len(unmoved) + sum(w.fails for w in found) == len(outputs)
+        names = [row.candidate for row in unmoved]
+        is_ = "is" if len(names) == 1 else "are"
+        text = f"{_outputs(names)} {is_} the same in all {samples} samples"
+        found.append(Weakness("unmoved", text, tuple(names), fails=every))
+    for kind, words in _INNER.items():
+        names = [row.candidate for row in rows if row.how != "output" and row.weakness == kind]
+        if names:
+            many = "value" if len(names) == 1 else "values"
+            found.append(Weakness(kind, f"{len(names)} inner {many} {words}", tuple(names)))
+    if untrained:
+        found.append(Weakness("untrained", "untrained weights"))
+    if samples == 1:
+        found.append(Weakness("few-samples", "one sample"))
+    return tuple(sorted(found, key=lambda weakness: not weakness.fails))
+
+
+def _outputs(names: Sequence[str]) -> str:
+    return f"output{'s' if len(names) > 1 else ''} {listed(names)}"
+
+
+def _said(row: Row, kind: Kind) -> str:
+    """What is wrong with an output, in words."""
+    content, name = row.content, f"output {row.candidate!r}"
+    if kind == "rounding":
+        return f"rounding to {row.dtype} may change half of {name} (scale {row.judgement.scale:.1e})"
+    if kind == "tolerance":
+        return f"half of {name} is tolerated"
+    assert content is not None
+    if kind == "empty":
+        return f"{name} has no elements"
+    if kind == "zero":
+        return f"{name} is all zero on both sides"
+    if kind == "constant":
+        return f"{name} is {content.low:.4g} everywhere"
+    what = "NaN" if not content.infinite else "infinite" if not content.nan else "NaN or infinite"
+    if not content.finite:
+        return f"{name} is {what} on both sides"
+    return f"{name} is {what} on both sides in {content.nan + content.infinite:,} of {content.elements:,} elements"

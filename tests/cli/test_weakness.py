@@ -1,0 +1,42 @@
+"""The command line calls agreement that proves little by its name, and ends with 1 unless that is allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import coreproof as cp
+from tests.cli.conftest import Ran
+from tests.verify.test_weakness import VACUOUS, net
+
+
+@pytest.mark.parametrize("fault", VACUOUS)
+def test_verify_fails_for_an_output_that_proves_nothing(
+    fault: str, tmp_path: Path, coreproof: Callable[..., Ran]
+) -> None:
+    make, kind, words = VACUOUS[fault]
+    one, other = tmp_path / "net.onnx", tmp_path / "net.mlpackage"
+    onnx.save(make(), one)
+    cp.convert(one, "mlprogram", precision="fp32").save(other)
+    ran = coreproof("verify", one, other)
+    assert ran.code == 1
+    assert "but that proves little" in ran.out
+    assert words in ran.out
+    assert coreproof("verify", one, other, "--allow-weak").code == 0
+    told = coreproof("verify", one, other, "--json")
+    document = json.loads(told.out)
+    assert (told.code, document["agrees"], document["proves"]) == (1, True, False)
+    assert document["weaknesses"][0]["kind"] == kind
+
+
+def test_what_is_allowed_to_be_weak_is_not_allowed_to_diverge(tmp_path: Path, coreproof: Callable[..., Ran]) -> None:
+    one, other = tmp_path / "one.onnx", tmp_path / "other.onnx"
+    onnx.save(net([helper.make_node("Mul", ["x", "w"], ["y"])], ["y"], w=np.float32(1)), one)
+    onnx.save(net([helper.make_node("Mul", ["x", "w"], ["y"])], ["y"], w=np.float32(0)), other)
+    assert coreproof("verify", one, other, "--allow-weak").code == 1
