@@ -87,6 +87,14 @@ class Body(ABC):
     def rename_value(self, old: str, new: str) -> None:
         """Renames a value or a feature everywhere: layers, nested blocks, features, preprocessing, classifier."""
 
+    def name_output(self, value: str, output: str) -> None:
+        """Gives a value the name of a declared output, where it is made and wherever it is read."""
+        maker = self.graph.producer(value)
+        assert maker is not None
+        readers = self.graph.consumers(value)
+        self.set_outputs(maker.name, [output if name == value else name for name in maker.outputs])
+        self.redirect(value, output, readers)
+
     # features
 
     @abstractmethod

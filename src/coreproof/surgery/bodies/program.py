@@ -258,6 +258,13 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         operation.attributes["name"].CopyFrom(text_value(self._identifier(new)))
         self._changed()
 
+    def name_output(self, value: str, output: str) -> None:
+        """The block says what it hands out, besides the description."""
+        self.rename_value(value, output)
+        if output not in self._block.outputs:
+            self._block.outputs.append(output)
+            self._changed()
+
     def rename_value(self, old: str, new: str) -> None:
         self.require_value(old)
         self.require_free(self._identifier(new))

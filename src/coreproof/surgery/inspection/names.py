@@ -106,6 +106,13 @@ def _maker(graph: Graph, name: str) -> str:
 def _outputs(model: Model) -> Iterator[Problem]:
     made = _all_made(model.graph)
     for name in wanted_outputs(model):
+        if name in model.graph.inputs and isinstance(model, CoreMLModel):
+            yield Problem(
+                "output-is-input",
+                None,
+                f"a layer that makes the output {name!r}, and a name of its own for it",
+                f"{name!r} is an input",
+            )
         if name not in made:
             last = [o for node in model.graph.nodes[-3:] for o in node.outputs]
             yield Problem(

@@ -53,6 +53,51 @@ def declare(body: Body, output: str) -> None:
 
 
 @verb
+def produce(body: Body, output: str, value: str) -> None:
+    """Gives a value the name of a declared output that no layer makes, where it is made and wherever it is read."""
+    graph = body.graph
+    declared = [f.name for f in body.model.signature.outputs]
+    if output not in declared or graph.producer(output) is not None or output in graph.inputs:
+        raise EditError(
+            f"{output!r} is no output that lacks a layer",
+            where=graph.name,
+            expected=f"an output ({', '.join(declared)}) that nothing makes",
+            found=output,
+        )
+    if graph.producer(value) is None or value in declared:
+        raise EditError(
+            f"{value!r} cannot become the output {output!r}",
+            where=graph.name,
+            expected="a value that a layer makes, and no other output",
+            found=value,
+        )
+    body.name_output(value, output)
+
+
+@verb
+def copy(body: Body, input: str, new: str) -> None:
+    """Declares a copy of an input, under the name ``new``, in the place of the input itself, which is declared as an output."""
+    if input not in body.graph.inputs or input not in [f.name for f in body.model.signature.outputs]:
+        raise EditError(
+            f"{input!r} is not both an input and an output",
+            where=body.graph.name,
+            expected="an input that is declared as an output",
+            found=input,
+        )
+    operator, attributes = _COPY.get(body.model.format, ("Identity", {}))
+    body.require_new_layer(new)
+    body.add(operator, new, [input], [body.require_free(new)], attributes, None)
+    body.set_output(new, instead_of=input)
+
+
+_COPY: dict[str, tuple[str, dict[str, Any]]] = {
+    "mlprogram": ("identity", {}),
+    "neuralnetwork": ("activation", {"linear": {"alpha": 1.0}}),
+}
+"""The operator of each format that hands on what it reads; NeuralNetwork's own ``copy`` came later."""
+
+
+@verb
 def batch(body: Body, input: str, length: int = 1) -> None:
     """Gives an input another batch: the first of its dimensions."""
     feature = next((f for f in body.model.signature.inputs if f.name == input), None)
