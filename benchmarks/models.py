@@ -44,7 +44,7 @@ def resnet50() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     from coreproof.model.load import load
 
     torch.manual_seed(0)
-    model: Any = load("torchvision:resnet50")
+    model: Any = load("torchvision:resnet50?weights=random")
     return model.module, model.example_inputs
 
 

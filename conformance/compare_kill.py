@@ -43,7 +43,7 @@ mean = [0.485, 0.456, 0.406]
 std = [0.229, 0.224, 0.225]
 scale = 0.00392156862745098
 [models.torchm]
-source = "torchvision:squeezenet1_1?seed=0"
+source = "torchvision:squeezenet1_1?weights=random&seed=0"
 [models.t2o]
 from = "torchm"
 convert = "onnx"
@@ -56,7 +56,7 @@ from = "t2o"
 convert = "mlprogram"
 precision = "fp16"
 [models.other]
-source = "torchvision:squeezenet1_1?seed=1"
+source = "torchvision:squeezenet1_1?weights=random&seed=1"
 [models.other2o]
 from = "other"
 convert = "onnx"

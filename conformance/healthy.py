@@ -29,7 +29,7 @@ def cases(data: Path | None, only: list[str]) -> Iterator[tuple[str, Any, Any]]:
     for name in MODELS:
         if only and name not in only:
             continue
-        exported = cp.convert(cp.load(f"torchvision:{name}"), "onnx")
+        exported = cp.convert(cp.load(f"torchvision:{name}?weights=random"), "onnx")
         yield f"{name} ONNX", exported, exported
         for label, to, precision in STEPS:
             yield f"{name} {label}", cp.convert(exported, to, precision=precision), exported

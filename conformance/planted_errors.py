@@ -55,7 +55,7 @@ class Plant:
 
 
 def resnet50() -> OnnxModel:
-    return cp.convert(cp.load("torchvision:resnet50"), "onnx")
+    return cp.convert(cp.load("torchvision:resnet50?weights=random"), "onnx")
 
 
 def transformer() -> OnnxModel:

@@ -32,7 +32,7 @@ STEPS = (
 
 def verify_model(name: str) -> list[dict[str, Any]]:
     """Every step of one model: what was compared, whether it agrees, where it first does not."""
-    source = cp.load(f"torchvision:{name}")
+    source = cp.load(f"torchvision:{name}?weights=random")
     exported = cp.convert(source, "onnx")
     steps = [_step("ONNX", source, lambda: exported)]
     for label, to, precision in STEPS:

@@ -107,7 +107,7 @@ def test_labels_of_another_number_are_said_with_both_counts(coreproof: Run, tmp_
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     for count in (3, 13):
         (tmp_path / "labels.txt").write_text("\n".join(f"class {n}" for n in range(count)))
-        predict = ("predict", tmp_path / "net.onnx", tmp_path / "a.png", "--size", 2)
+        predict = ("predict", tmp_path / "net.onnx", tmp_path / "a.png", "--size", 2, "--scale", 1)
         for verb in (predict, ("convert", tmp_path / "net.onnx", tmp_path / "out.mlpackage")):
             ran = coreproof(*verb, "--labels", tmp_path / "labels.txt")
             assert ran.code == 2, ran
@@ -142,7 +142,7 @@ def test_limits_hold_for_their_command_line_only(
         tmp_path / "net.onnx",
     )
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
-    line = ("predict", tmp_path / "net.onnx", tmp_path / "a.png", "--size", 16)
+    line = ("predict", tmp_path / "net.onnx", tmp_path / "a.png", "--size", 16, "--scale", 1)
     refused = coreproof(*line, "--max-pixels", "1K")
     assert (refused.code, "40 x 40 = 1,600" in refused.err) == (2, True), refused
     assert coreproof("--max-pixels", "1K", *line).code == 2
@@ -174,7 +174,7 @@ def test_what_is_no_file_is_refused_at_once(coreproof: Run, net: Path, tmp_path:
             ("verify", "--load", name, net),
             ("verify", net, net, "--inputs", name),
             ("convert", net, tmp_path / "o.mlpackage", "--labels", name),
-            ("predict", net, name, "--size", 8),
+            ("predict", net, name, "--size", 8, "--scale", 1),
             ("compare", name, "--photos", photos, "--out", tmp_path / "out"),
             ("compare", lineup, "--photos", photos, "--out", tmp_path / "out", "--import", name),
             ("compare", lineup, "--photos", photos, "--out", tmp_path / "out", "--labels", name),

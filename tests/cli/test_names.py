@@ -108,7 +108,7 @@ def test_every_verb_says_names_escaped(
         (2, "edit", evil, tmp_path / "e.onnx", "--do", f"delete 'none{EVIL}'"),
         (0, "predict", evil, *sorted(photos.iterdir()), "--labels", labels, *fed),
         (2, "predict", evil, photos / "broken\u202e\x1b.jpg", *fed),
-        (None, "convert", evil, package, "--labels", labels, "--image", "--precision", "fp32"),
+        (None, "convert", evil, package, "--labels", labels, "--image", "--scale", "1", "--precision", "fp32"),
         (2, "convert", evil, package, "--keep-fp32", EVIL),
         (None, "shrink", evil, "--while", "true", "--out", small),
     ]

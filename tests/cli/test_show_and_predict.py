@@ -133,7 +133,7 @@ def test_predict_names_the_top_class(coreproof: Run, tmp_path: Path) -> None:
 def test_predict_skips_what_is_no_picture(coreproof: Run, tmp_path: Path) -> None:
     Image.new("RGB", (20, 10), (200, 0, 0)).save(tmp_path / "red.png")
     (tmp_path / "broken.jpg").write_text("no")
-    arguments = ("predict", classifier(tmp_path), tmp_path / "broken.jpg", "--size", 8)
+    arguments = ("predict", classifier(tmp_path), tmp_path / "broken.jpg", "--size", 8, "--scale", 1)
     assert coreproof(*arguments).code == 2
     ran = coreproof(*arguments, tmp_path / "red.png")
     assert ran.code == 0

@@ -41,7 +41,7 @@ EXITS = {
 
 SUBSTITUTES = {
     "torchvision:resnet50": "tiny.py:network",
-    "torchvision:mobilenet_v3_small?weights=mobilenet_v3_small.pth": "tiny.py:imagenet",
+    "torchvision:mobilenet_v3_small": "tiny.py:imagenet",
     "coreml": "auto",
 }
 """What is run in the place of networks that take long to export, and of the engine that is on a Mac only."""

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Replace, Trust, read_labels, with_feeding
+from coreproof.cli.options import (
+    AS_CARRIED,
+    FeedingOptions,
+    ModelArgument,
+    Replace,
+    Trust,
+    read_labels,
+    unsaid_pixels,
+    with_feeding,
+)
 from coreproof.cli.say import say
 from coreproof.convert.shapes import read_shapes
 from coreproof.errors import InputError
@@ -82,8 +91,12 @@ def command(
         inputs = {f.name: f for f in loaded.signature.inputs}
         if image:
             picture = _picture_input(loaded)
-            inputs[picture.name] = _sized(picture, feeding.of(loaded) if feeding.size is not None else None)
-            arguments["images"] = {picture.name: image_input(_coloured(feeding, picture).of(loaded))}
+            if not feeding.pixels and getattr(loaded, "feeding", None) is None:
+                raise unsaid_pixels(loaded)
+            fed = _coloured(feeding, picture).of(loaded)
+            assert fed is not None
+            inputs[picture.name] = _sized(picture, fed if feeding.size is not None else None)
+            arguments["images"] = {picture.name: image_input(fed)}
         elif feeding.said:
             raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
         asked = read_shapes(shape or ())
@@ -111,8 +124,6 @@ def command(
         say(f"  output  {feature}")
     for note in converted.notes:
         say(f"  note    {note}")
-    if image and not feeding.numbers and getattr(loaded, "feeding", None) is None:
-        say("  note    the network is fed pixels of 0-255; was it trained on others? --scale, --mean, --std")
     if found is not None:
         if not found:
             say(f"  what to do: coreproof verify {model} {out} names the layer")
@@ -176,8 +187,6 @@ def image_input(feeding: Any) -> Any:
     """What the converter has to put inside the model so that it takes plain pixels."""
     from coreproof.convert.onnx_to_coreml.convert import ImageInput
 
-    if feeding is None:
-        return ImageInput()
     return ImageInput(colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale)
 
 

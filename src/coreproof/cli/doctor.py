@@ -58,15 +58,16 @@ def command(
         check_output(fix, model_kind(fix), replace=overwrite, inputs=(model, against, photos, labels))
         check_output(_script(fix), SCRIPT, replace=overwrite)
     source = None if against is None else load(against, trust=trust)
+    patient = load(model, trust=trust)
     pictures, classes = find_photos(photos)
     with progress() as report:
         diagnosis = diagnose(
-            load(model, trust=trust),
+            patient,
             source,
             labels=read_labels(labels),
             photos=pictures,
             classes=classes,
-            feeding=feeding.of(source),
+            feeding=feeding.of(source, patient),
             progress=lambda what: report(what, 0, 0),
         )
     document: dict[str, Any] = diagnosis.to_json()

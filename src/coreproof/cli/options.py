@@ -23,7 +23,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="A .onnx, .mlpackage, .mlmodel or .pt2 file, torchvision:NAME[?weights=FILE], or module.path:callable.",
+        help="A .onnx, .mlpackage, .mlmodel or .pt2 file, torchvision:NAME[?weights=...], or module.path:callable.",
         show_default=False,
     ),
 ]
@@ -68,14 +68,20 @@ class FeedingOptions:
     mean: Annotated[str | None, _fed("One number, or one a channel: 0.485,0.456,0.406.")] = None
     std: Annotated[str | None, _fed("One number, or one a channel: 0.229,0.224,0.225.")] = None
 
-    def of(self, model: object) -> Feeding | None:
-        """The model's own feeding, changed by what was said; None when there is neither."""
+    def of(self, model: object, *beside: object) -> Feeding | None:
+        """The model's own feeding, changed by what was said; None when there is neither.
+
+        Raises InputError where only the size of pictures is known, and the model takes numbers: what becomes of the pixels is not
+        guessed. A model ``beside`` it that takes pictures itself tells what it does to them.
+        """
         from coreproof.model.feeding import Feeding, check_numbers
 
         base: Feeding | None = getattr(model, "feeding", None)
         changes = self._changes()
         if base is None and not changes:
             return None
+        if base is None and model is not None and not self.pixels and not any(map(_takes_pictures, (model, *beside))):
+            raise unsaid_pixels(model)
         whole = {**vars(base if base is not None else Feeding()), **changes}
         check_numbers("--", whole["colour"], scale=whole["scale"], mean=whole["mean"], std=whole["std"])
         return Feeding(**whole)
@@ -84,6 +90,11 @@ class FeedingOptions:
     def numbers(self) -> bool:
         """Whether something was said of what becomes of the pixels, and not only of which are seen."""
         return any(said is not None for said in (self.colour, self.scale, self.mean, self.std))
+
+    @property
+    def pixels(self) -> bool:
+        """Whether it was said which numbers the pixels become."""
+        return any(said is not None for said in (self.scale, self.mean, self.std))
 
     @property
     def said(self) -> bool:
@@ -108,6 +119,23 @@ class FeedingOptions:
             if text is not None:
                 changes[name] = tuple(_number(part, f"--{name}") for part in text.split(","))
         return changes
+
+
+def unsaid_pixels(model: object) -> InputError:
+    """Nobody said which numbers a network of pictures was trained on, and it does not carry them."""
+    return InputError(
+        "how pictures become this model's numbers is not known",
+        where=str(getattr(model, "name", "")) or None,
+        expected="the scale, mean and std that it was trained with: (pixel * scale - mean) / std, pixels 0-255",
+        found="a model that does not say, and no --scale, --mean or --std",
+        fix="give them: --scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 is what most PyTorch models take, "
+        "--scale 1 the pixels as they are; or let a function return coreproof.Source(module, inputs, feeding=...)",
+    )
+
+
+def _takes_pictures(model: object) -> bool:
+    declared = getattr(model, "signature", None)
+    return declared is not None and any(feature.image is not None for feature in declared.inputs)
 
 
 AS_CARRIED = FeedingOptions()

@@ -22,7 +22,7 @@ def command(
     source: Annotated[
         str,
         typer.Argument(
-            help="torchvision:NAME[?weights=FILE], module.path:callable, a .pt2 or a .onnx file.", show_default=False
+            help="torchvision:NAME[?weights=...], module.path:callable, a .pt2 or a .onnx file.", show_default=False
         ),
     ],
     photos: Annotated[Path, typer.Option(help="A folder of pictures; a labels.csv in it gives the truth.")],

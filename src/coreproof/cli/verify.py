@@ -117,7 +117,7 @@ def command(
             check_output(target, kind, replace=overwrite, inputs=(inputs, photos))
     left = load(first, trust=trust)
     right = left if second is None else load(second, trust=trust)
-    left_feeding, right_feeding = feeding.of(left), feeding.of(right)
+    left_feeding, right_feeding = feeding.of(left, right), feeding.of(right, left)
     fed = given_feeds(left, right, inputs, photos, limit, (left_feeding, right_feeding))
     if half:
         given, said = (None, None) if fed is None else (fed.reference, fed.said)

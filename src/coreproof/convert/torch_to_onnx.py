@@ -91,9 +91,11 @@ def torch_to_onnx(
         provenance[name] = value.name or name
         value.name = name
     exported.producer_name = "coreproof"
-    return OnnxModel(
+    made = OnnxModel(
         exported, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels, provenance=provenance
     )
+    made.untrained = model.untrained
+    return made
 
 
 def _changing_buffers(model: TorchModel, held: dict[str, Any]) -> list[str]:

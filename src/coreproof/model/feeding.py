@@ -114,7 +114,8 @@ TORCHVISION_FEEDING = Feeding(
 class Source:
     """What a ``module.path:callable`` may return to say more than the module alone does.
 
-    ``module`` is a torch.nn.Module, ``example_inputs`` a tuple of tensors it can be called with.
+    ``module`` is a torch.nn.Module, ``example_inputs`` a tuple of tensors it can be called with. ``untrained``: its weights are
+    random, so that what it answers over photos means nothing; the verdict says so.
     """
 
     module: Any
@@ -122,3 +123,4 @@ class Source:
     feeding: Feeding | None = None
     labels: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(default=())
+    untrained: bool = False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def load(source: Any, *, trust: bool = False, folder: str | Path | None = None, stored: bool = False) -> Model:
     """Loads a model.
 
-    ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2", a saved run "a.npz"), "torchvision:NAME[?weights=FILE]",
+    ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2", a saved run "a.npz"), "torchvision:NAME[?weights=...]",
     "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with its example inputs), an
     onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are
     relative to. ``trust`` allows pickled PyTorch files and .pt2 archives that hold more than data: they execute code
@@ -56,7 +56,7 @@ def _refuse_stored(source: str | Path, base: Path | None, *, trust: bool) -> Non
 def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
     path = Path(source) if base is None else base / source
     if source.startswith("torchvision:"):
-        from coreproof.model.torch import load_torchvision
+        from coreproof.model.torchvision import load_torchvision
 
         return load_torchvision(source.removeprefix("torchvision:"), base)
     if ":" in source and not path.exists():

@@ -51,7 +51,13 @@ def why_outside(name: str) -> str | None:
 
 def weights_of(source: str) -> list[str]:
     """The files of weights that ``torchvision:NAME?weights=FILE`` names, as ``load`` reads it."""
-    return [value for key, value in parse_qsl(source.partition("?")[2], keep_blank_values=True) if key == "weights"]
+    given = parse_qsl(source.partition("?")[2], keep_blank_values=True)
+    return [value for key, value in given if key == "weights" and is_file_of_weights(value)]
+
+
+def is_file_of_weights(value: str) -> bool:
+    """Whether ``weights=`` names a file, and not weights that torchvision publishes (IMAGENET1K_V1) or ``random``."""
+    return any(sign in value for sign in "./\\\0")
 
 
 def _exists(path: Path) -> bool:

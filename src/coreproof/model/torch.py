@@ -14,24 +14,19 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 from coreproof.errors import (
     ConversionError,
     CoreproofError,
     InputError,
     MissingDependencyError,
-    UnreadableModelError,
 )
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
-from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
+from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.outputs import PROGRAM, Kind
-from coreproof.model.paths import regular_file
 from coreproof.model.user_code import causes, kind_of, said_by, user_code, users_line
-
-_LARGER_PICTURES = {"inception_v3": (299, 342)}
 
 
 class TorchModel(Model):
@@ -53,8 +48,10 @@ class TorchModel(Model):
         notes: tuple[str, ...] = (),
         feeding: Feeding | None = None,
         labels: tuple[str, ...] | None = None,
+        untrained: bool = False,
     ) -> None:
         super().__init__(name, path, notes)
+        self.untrained = untrained
         self.module = module
         with contextlib.suppress(NotImplementedError):  # torch.export fixes the mode as it traces
             module.eval()
@@ -207,155 +204,6 @@ def depends_on_data(error: BaseException) -> bool:
 
 
 # sources
-
-
-def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
-    """``NAME[?weights=FILE&seed=N&num_classes=N]``: a torchvision model, with a state dict or seeded random weights."""
-    name, _, query = reference.partition("?")
-    options = dict(parse_qsl(query))
-    unknown = set(options) - {"weights", "seed", "num_classes"}
-    if unknown:
-        raise InputError(
-            f"unknown option(s) {sorted(unknown)}",
-            where=f"torchvision:{reference}",
-            expected="weights, seed, num_classes",
-        )
-    torch = import_torch()
-    torchvision = import_torchvision()
-    registered = torchvision.models.list_models()
-    if name not in registered:
-        import difflib
-
-        raise InputError(
-            f"torchvision has no model {name!r}",
-            where=f"torchvision:{reference}",
-            expected="one of torchvision.models.list_models()",
-            fix=f"did you mean {difflib.get_close_matches(name, registered, 3) or registered[:3]}?",
-        )
-    arguments: dict[str, Any] = {"weights": None}
-    if "num_classes" in options:
-        arguments["num_classes"] = _number(reference, "num_classes", options["num_classes"], 1)
-    builder = torchvision.models.get_model_builder(name)
-    if "weights_backbone" in inspect.signature(builder).parameters:
-        arguments["weights_backbone"] = None
-    seed = _number(reference, "seed", options.get("seed", "0"), 0)
-    torch.manual_seed(seed)
-    with quiet():
-        module = torchvision.models.get_model(name, **arguments)
-    notes: tuple[str, ...]
-    if weights := options.get("weights"):
-        path = Path(weights) if folder is None or Path(weights).is_absolute() else folder / weights
-        _fill(module, _load_state_dict(path), path, name)
-        notes = (f"weights from {path.name}",)
-    else:
-        notes = (f"seeded random weights (seed {seed}): agreement is meaningful, accuracy is not",)
-    size, resize_to = _LARGER_PICTURES.get(name, (224, 256))
-    if not weights:
-        _enliven(module, size, seed)
-    feeding = Feeding(**{**vars(TORCHVISION_FEEDING), "size": (size, size), "resize_to": resize_to})
-    torch.manual_seed(seed)
-    sees_imagenet = "num_classes" not in options and name in torchvision.models.list_models(torchvision.models)
-    return TorchModel(
-        module,
-        (torch.randn(1, 3, size, size),),
-        name=name,
-        notes=notes,
-        feeding=feeding,
-        labels=imagenet_labels() if sees_imagenet else None,
-    )
-
-
-def _enliven(module: Any, size: int, seed: int) -> None:
-    """Gives layers that start as zeros random weights, and every BatchNorm the statistics of a batch of noise.
-
-    A head of zeros (ViT) answers zero, and with untouched statistics (mean 0, variance 1) the values of a deep random
-    network shrink to nothing or grow beyond bounds: a comparison of those proves nothing.
-    """
-    torch = import_torch()
-    module.eval()
-    torch.manual_seed(seed)
-    for layer in module.modules():
-        weight = getattr(layer, "weight", None)
-        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and weight is not None and not weight.any():
-            torch.nn.init.trunc_normal_(weight, std=0.02)
-    norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    momenta = [m.momentum for m in norms]
-    for norm in norms:
-        norm.train()
-        norm.momentum = None
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        module(torch.randn(4, 3, size, size))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    module.eval()
-
-
-def imagenet_labels() -> tuple[str, ...] | None:
-    """The 1000 ImageNet classes in standard order, from torchvision's own metadata; None without torchvision."""
-    if import_torchvision(required=False) is None:
-        return None
-    meta = importlib.import_module("torchvision.models._meta")
-    return tuple(meta._IMAGENET_CATEGORIES)
-
-
-def _number(reference: str, option: str, text: str, least: int) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 7 and int(text) >= least):
-        raise InputError(
-            f"{option} is a whole number",
-            where=f"torchvision:{reference}",
-            expected=f"{least} to 999999",
-            found=text[:40],
-        )
-    return int(text)
-
-
-def _fill(module: Any, state: Any, path: Path, name: str) -> None:
-    """Loads a state dict. Raises UnreadableModelError with every weight that is missing, too many or of another shape."""
-    own = module.state_dict()
-    given = state if isinstance(state, dict) else {}
-    shapes = {key: tuple(getattr(value, "shape", ())) for key, value in given.items()}
-    counters = (
-        ".num_batches_tracked"  # which files of before 2018 do not have, and which nothing that is computed reads
-    )
-    problems = [f"{key!r} is missing" for key in own if key not in given and not key.endswith(counters)]
-    problems += [f"{str(key)!r} is too many" for key in given if key not in own]
-    problems += [
-        f"{key!r} is {list(shapes[key])} instead of {list(own[key].shape)}"
-        for key in own
-        if key in given and shapes[key] != tuple(own[key].shape)
-    ]
-    if problems:
-        raise UnreadableModelError(
-            f"the weights are not those of torchvision's {name}",
-            where=str(path),
-            expected=f"{len(own)} tensors: {', '.join(list(own)[:3])}, ...",
-            found="; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else ""),
-            fix="give the network that they were trained for, with num_classes=N where it has other classes",
-        )
-    module.load_state_dict(given, strict=False)
-
-
-def _load_state_dict(path: Path) -> Any:
-    from coreproof.model.torch_pickle import require_stored
-
-    torch = import_torch()
-    if not path.exists():
-        raise UnreadableModelError("the weight file is missing", where=str(path))
-    regular_file(path, what="the weight file")
-    require_stored(path)
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
-        raise UnreadableModelError(
-            "the weights cannot be read without executing code from the file",
-            where=str(path),
-            expected="a state dict (tensors only)",
-            found=said_by(error),
-            fix="save it again with torch.save(model.state_dict(), path)",
-        ) from None
 
 
 def load_program(path: Path, *, trust: bool = False) -> TorchModel:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from coreproof.errors import CoreproofError, InputError, UnreadableModelError, UnsafeModelError
-from coreproof.model.feeding import TORCHVISION_FEEDING, Source
+from coreproof.model.feeding import Source
 from coreproof.model.torch import TorchModel, import_torch, import_torchvision, quiet
 from coreproof.model.user_code import importable_from_here, kind_of, said_by, user_code, users_line
 
@@ -137,11 +137,18 @@ def _defined(factory: Any) -> str | None:
 def from_object(thing: Any, name: str = "model") -> TorchModel:
     """A TorchModel from a Source, a (module, example_inputs) pair, or a module that takes [1, 3, 224, 224].
 
+    How a module is fed with pictures is known only where a Source says so.
+
     Raises InputError for everything else, saying what it is.
     """
     torch = import_torch()
     if isinstance(thing, Source):
-        more = {"feeding": thing.feeding, "labels": thing.labels, "notes": thing.notes}
+        more = {
+            "feeding": thing.feeding,
+            "labels": thing.labels,
+            "notes": thing.notes,
+            "untrained": thing.untrained,
+        }
         return _model(thing.module, thing.example_inputs, name, **more)
     if isinstance(thing, torch.export.ExportedProgram):
         thing = (thing.module(), thing.example_inputs[0] if thing.example_inputs else ())
@@ -152,7 +159,8 @@ def from_object(thing: Any, name: str = "model") -> TorchModel:
     _require_module(thing, name)
     first = next((p for p in thing.parameters() if p.ndim >= 2), None)
     if first is not None and first.ndim == 4 and first.shape[1] == 3:
-        return _model(thing, (torch.randn(1, 3, 224, 224),), name, feeding=TORCHVISION_FEEDING)
+        note = "example input taken to be [1, 3, 224, 224]; for another give (module, example_inputs)"
+        return _model(thing, (torch.randn(1, 3, 224, 224),), name, notes=(note,))
     raise InputError(
         "the inputs of this PyTorch module are not known",
         where=name,

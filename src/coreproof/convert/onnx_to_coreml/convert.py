@@ -133,7 +133,7 @@ def onnx_to_coreml(
         except BaseException:
             scratch.cleanup()
             raise
-    return CoreMLModel(
+    made = CoreMLModel(
         spec,
         name=model.name,
         folder=None if scratch is None else Path(scratch.name),
@@ -141,6 +141,8 @@ def onnx_to_coreml(
         keep_alive=scratch,
         provenance=built.provenance,
     )
+    made.untrained = model.untrained
+    return made
 
 
 def _refuse_structured(name: str, graph: ir.Model, taken: Sequence[ir.Value]) -> None:
