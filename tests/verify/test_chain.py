@@ -17,8 +17,11 @@ NEGATED = 40
 
 def chain(length: int, odd: int | None = None) -> onnx.ModelProto:
     """Tanh after Tanh over 32 numbers, and one Sin in between."""
-    names = ["x", *(f"v{i}" for i in range(length - 1)), "y"]
-    kinds = ["Sin" if i == odd else "Tanh" for i in range(length)]
+    return chain_of(["Sin" if i == odd else "Tanh" for i in range(length)])
+
+
+def chain_of(kinds: list[str]) -> onnx.ModelProto:
+    names = ["x", *(f"v{i}" for i in range(len(kinds) - 1)), "y"]
     nodes = [helper.make_node(kind, [names[i]], [names[i + 1]], name=f"n{i}") for i, kind in enumerate(kinds)]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:])
@@ -76,3 +79,12 @@ def test_faults_in_every_layer_are_found_in_one_more_pass(opened: list[int]) -> 
     found = verify(cp.load(left), cp.load(right), memory=20 * 4 * 32)
     assert len(found.stretches) > length // 2
     assert sum(opened) <= 10 * length
+
+
+def test_values_without_a_partner_may_fill_a_batch_of_their_own() -> None:
+    found = verify(
+        cp.load(chain_of(["Abs", "Relu"])), cp.load(chain_of(["Neg", "Exp", "Log", "Abs", "Relu"])), memory=1
+    )
+    assert found
+    assert found.rows[-1].candidate == "y"
+    assert len(found.rows) < 5

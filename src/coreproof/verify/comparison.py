@@ -140,16 +140,23 @@ class Comparison:
             for name in alone:
                 prediction.observe(name, as_array(right.pop(name)))
             for pair in group:
-                self.kinds[pair.reference] = left[pair.reference].shape, left[pair.reference].dtype
-                a, b = arrange(left[pair.reference], pair.axes), as_array(right[pair.candidate])
-                judgement = self.judge(pair, a, b, prediction)
-                self._contents.add(pair.candidate, judgement, a if pair.how == "output" else None)
-                if judgement.agrees:
-                    prediction.settle(pair.candidate, judgement.rms_error)
-                if pair not in worst or severity(judgement) > severity(worst[pair][0]):
-                    worst[pair] = (judgement, b.shape, str(b.dtype))
-            del left, right, a, b
+                found = self._judged(pair, left[pair.reference], as_array(right[pair.candidate]), prediction)
+                if pair not in worst or severity(found[0]) > severity(worst[pair][0]):
+                    worst[pair] = found
+            del left, right
         return [self._row(pair, *worst[pair]) for pair in group]
+
+    def _judged(
+        self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction
+    ) -> tuple[Judgement, tuple[int, ...], str]:
+        """One sample's values of a pair: the judgement, and shape and dtype of the candidate's."""
+        self.kinds[pair.reference] = reference.shape, reference.dtype
+        expected = arrange(reference, pair.axes)
+        judgement = self.judge(pair, expected, candidate, prediction)
+        self._contents.add(pair.candidate, judgement, expected if pair.how == "output" else None)
+        if judgement.agrees:
+            prediction.settle(pair.candidate, judgement.rms_error)
+        return judgement, candidate.shape, str(candidate.dtype)
 
     def reference_values(self, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:
         """What the reference has at these values, group by group in one pass; the last ones are kept for who asks again."""
