@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
@@ -54,7 +55,8 @@ def prove(
     photos and are compared. Writes index.html, proof.json, comparison.json and the converted models into ``out``: all of
     them at the end, together, so that page and models are always of one run. Only ``out/store`` grows meanwhile.
 
-    ``feeding`` says how photos are fed (default: what the model carries). ``announce`` hears of each finished step.
+    ``feeding`` says how photos are fed, ``labels`` what the classes are called, also in the written models (default: what the
+    model carries). ``announce`` hears of each finished step.
     Raises OutputExistsError where something else stands in the place of one of them, unless ``replace`` allows it;
     UnreadableModelError, PhotoError, InputError, ConversionError; a route that cannot express the model is a
     step that says so, not an error.
@@ -111,6 +113,8 @@ class _Chain:
                 found=source.format,
                 fix="compare a Core ML model with its source by: coreproof verify SOURCE MODEL",
             )
+        if labels is not None:
+            source = _labelled(source, tuple(labels))
         self.source = source
         self.photos = list_photos(photos)
         self.out = out
@@ -118,7 +122,6 @@ class _Chain:
         self.replace = replace
         self.stored: dict[str, str] = {}
         self.target = target
-        self.labels = tuple(labels) if labels is not None else source.signature.labels
         self.progress = progress
         self.announce = announce
         self.steps: list[Step] = []
@@ -404,6 +407,23 @@ class _Chain:
                 value = to_tensor(picture, self.feeding)
             fed.append({feature.name: value})
         return fed
+
+
+def _labelled(source: Any, labels: tuple[str, ...]) -> Any:
+    """The same model under these labels, which go into all that is made of it. InputError where they do not fit its classes."""
+    outputs = source.signature.outputs
+    lengths = [length for length in (outputs[0].shape or ()) if isinstance(length, int)]
+    if len(outputs) == 1 and lengths and max(lengths) == int(np.prod(lengths)) != len(labels):
+        raise InputError(
+            "the labels do not fit the model's classes",
+            where=source.name,
+            expected=f"{max(lengths)} labels, one a class",
+            found=f"{len(labels)} labels",
+        )
+    renamed = copy.copy(source)
+    vars(renamed).pop("signature", None)  # cached under the old labels
+    renamed.labels = labels
+    return renamed
 
 
 def _size(path: Path) -> str:

@@ -83,6 +83,7 @@ def _to_onnx(
         return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, freeze_state=freeze_state)
     from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml import CoreMLModel
+    from coreproof.model.noted_labels import note_labels
     from coreproof.model.onnx import OnnxModel
 
     if not isinstance(source, CoreMLModel):
@@ -90,7 +91,8 @@ def _to_onnx(
             f"there is no way from {source.format} to onnx", where=source.name, expected="a PyTorch or Core ML model"
         )
     lowered = coreml_to_onnx(source, precision="fp32")
-    return OnnxModel(lowered.model, name=source.name, labels=lowered.signature.labels)
+    note_labels(lowered.model.metadata_props, source.signature.labels)
+    return OnnxModel(lowered.model, name=source.name, labels=source.signature.labels)
 
 
 def _free_dimensions(source: Any, shapes: Mapping[str, Any]) -> dict[str, dict[int, str]]:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel, load_coreml
+from coreproof.model.noted_labels import note_labels
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.torch import TorchModel, import_torch, quiet
 
@@ -43,6 +44,7 @@ def coremltools_route(
             "outputs": list(model.example_outputs),
             "precision": precision,
             "target": target,
+            "labels": model.labels,
         }
         command = [sys.executable, "-m", "coreproof.convert.coremltools_route", json.dumps(request)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -91,6 +93,7 @@ def _convert(request: dict[str, object]) -> None:
         minimum_deployment_target=getattr(ct.target, str(request["target"])),
         skip_model_load=True,
     )
+    note_labels(converted.user_defined_metadata, request["labels"])  # type: ignore[arg-type]
     converted.save(str(request["package"]))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from coreproof.errors import ConversionError
+from coreproof.model.noted_labels import note_labels
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.torch import TorchModel, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.user_code import causes, said_by, users_line
@@ -91,6 +92,7 @@ def torch_to_onnx(
         provenance[name] = value.name or name
         value.name = name
     exported.producer_name = "coreproof"
+    note_labels(exported.metadata_props, model.labels)
     made = OnnxModel(
         exported, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels, provenance=provenance
     )

@@ -7,6 +7,7 @@ from typing import Any
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml_proto import FeatureTypes_pb2
 from coreproof.model.features import Colour, Feature, ImageLayout, ShapeRange, Signature
+from coreproof.model.noted_labels import noted_labels
 
 _ARRAY_DTYPES = {
     FeatureTypes_pb2.ArrayFeatureType.FLOAT32: "float32",
@@ -41,7 +42,7 @@ def read_signature(spec: Any, function: str | None = None) -> Signature:
         inputs=tuple(read_feature(f) for f in chosen.input),
         outputs=tuple(read_feature(f) for f in chosen.output),
         states=tuple(read_feature(f) for f in chosen.state),
-        labels=read_labels(spec),
+        labels=read_labels(spec) or noted_labels(description.metadata.userDefined),
         predicted_label=chosen.predictedFeatureName or None,
         probabilities=chosen.predictedProbabilitiesName or None,
         metadata={

@@ -86,9 +86,9 @@ class Feature:
 class Signature:
     """All features of a model.
 
-    For classifiers ``labels`` holds the class labels in order, ``predicted_label`` the output that carries
-    the winning label, ``probabilities`` the output that carries label -> probability, and
-    ``scores`` the inner value (a tensor of the network) that those two are made from.
+    ``labels`` holds the class labels in order, as a classifier stores them or a model's metadata notes them. Of
+    classifiers, ``predicted_label`` is the output that carries the winning label, ``probabilities`` the output that
+    carries label -> probability, and ``scores`` the inner value (a tensor of the network) that those two are made from.
     """
 
     inputs: tuple[Feature, ...]

@@ -18,6 +18,7 @@ from coreproof.model.features import Feature, Shape, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.nesting import refuse_depth
+from coreproof.model.noted_labels import noted_labels
 from coreproof.model.onnx_check import check_onnx
 from coreproof.model.onnx_files import check_data_file, data_file, external_copies
 from coreproof.model.onnx_read import in_memory, stored_tensors, to_ir
@@ -68,7 +69,7 @@ class OnnxModel(Model):
         return Signature(
             inputs=tuple(_feature(v) for v in graph.inputs if v.name not in graph.initializers),
             outputs=tuple(_feature(v) for v in graph.outputs),
-            labels=self.labels or _zipped_labels(graph),
+            labels=self.labels or _zipped_labels(graph) or noted_labels(self.ir.metadata_props),
             metadata={k: v for k, v in (("producer", self.ir.producer_name or ""),) if v},
         )
 

@@ -24,6 +24,7 @@ from coreproof.convert.shapes import check_names
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.coreml import CoreMLModel
+from coreproof.model.noted_labels import note_labels
 from coreproof.model.onnx import OnnxModel, value_shape
 from coreproof.model.onnx_shapes import afford_values
 from coreproof.model.onnx_types import in_words, is_tensor
@@ -52,8 +53,9 @@ def onnx_to_coreml(
 
     ``precision`` is the arithmetic of an ML Program; a NeuralNetwork always computes in float32 here. ``target`` is
     the oldest system that must run it. ``images`` makes inputs into pictures. ``labels`` makes a classifier of the first
-    output; with ``softmax`` its scores are turned into probabilities first. ``shapes`` frees dimensions: a shape with
-    (low, high) ranges, or a list of shapes. ``keep_fp32`` names ONNX values that stay in float32 in a float16 program.
+    output (without them the source's own are noted in the metadata); with ``softmax`` its scores are turned into
+    probabilities first. ``shapes`` frees dimensions: a shape with (low, high) ranges, or a list of shapes. ``keep_fp32``
+    names ONNX values that stay in float32 in a float16 program.
 
     The result's ``provenance`` maps its values to the ONNX values that they equal. Raises UnsupportedOperatorsError and
     ConversionError, each naming every node concerned.
@@ -142,6 +144,8 @@ def onnx_to_coreml(
         provenance=built.provenance,
     )
     made.untrained = model.untrained
+    if labels is None:
+        note_labels(spec.description.metadata.userDefined, model.signature.labels)
     return made
 
 

@@ -10,6 +10,7 @@ from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import FeatureTypes_pb2
 from coreproof.surgery.bodies.network_features import ARRAY_TYPES, FLOAT16_VERSION, array_shape, blob_shapes, keeps_rank
+from coreproof.surgery.bodies.noted_labels import relabel_noted
 from coreproof.surgery.inspection.names import score_blob
 
 COLOURS = {
@@ -265,6 +266,8 @@ def require_version(model: CoreMLModel, version: int) -> None:
 
 def relabel(model: CoreMLModel, labels: Sequence[str] | Sequence[int]) -> None:
     """See ``Body.relabel``."""
+    if relabel_noted(model.spec, labels, model.name):
+        return
     if model.kind != "neuralNetworkClassifier":
         raise EditError("the model has no labels", where=model.name, expected="a classifier", found=model.kind)
     if not labels:

@@ -8,6 +8,7 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.surgery.bodies.noted_labels import relabel_noted
 from coreproof.surgery.bodies.program_operations import operation_name
 from coreproof.surgery.bodies.program_state import ProgramState
 from coreproof.surgery.bodies.program_weights import set_tensor_type
@@ -19,6 +20,9 @@ class ProgramLabels(ProgramState):
     def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
         operation = next((op for op in self._block.operations if op.type == "classify"), None)
         if operation is None:
+            if relabel_noted(self._spec, labels, self._where):
+                self._changed()
+                return
             raise EditError("the model has no labels", where=self._where, expected="a classifier", found="no classify")
         if not labels:
             raise EditError("there are no labels in the list", expected="one label a score", found="none")

@@ -172,7 +172,8 @@ def _varying(feature: Feature, rank: int) -> list[bool]:
 
 def _with_scores(low: Lowering, signature: Signature) -> Signature:
     if low.shared.scores is None:
-        return replace(signature, labels=None, scores=None)
+        is_classifier = signature.predicted_label is not None or signature.probabilities is not None
+        return replace(signature, labels=None if is_classifier else signature.labels, scores=None)
     return replace(signature, scores=low.shared.scores_name)
 
 
