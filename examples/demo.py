@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
@@ -48,14 +49,18 @@ def crops(photo: Image.Image) -> dict[str, Image.Image]:
 
 
 def write_photos(folder: Path) -> int:
-    """Fills ``folder`` with the crops as JPEG files; returns how many."""
+    """Fills ``folder`` with the crops as JPEG files, and a labels.csv that says of which picture each is; returns how many."""
     folder.mkdir(parents=True, exist_ok=True)
-    count = 0
+    pictures = {}
     for name, photo in shipped_photos().items():
         for view, picture in crops(photo).items():
-            picture.save(folder / f"{name}-{view}.jpg", quality=95)
-            count += 1
-    return count
+            file = f"{name}-{view}.jpg"
+            picture.save(folder / file, quality=95)
+            # two cameras on one scene are one piece of evidence
+            pictures[file] = name.removesuffix("_left").removesuffix("_right")
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("file", "picture"), *pictures.items()])
+    return len(pictures)
 
 
 if __name__ == "__main__":

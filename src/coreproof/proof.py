@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from coreproof.model.base import Model
 from coreproof.model.versions import versions
+from coreproof.model.weakness import Weakness, failing, qualified, together
+from coreproof.verify.content import joint_weaknesses
 from coreproof.verify.verify import Verification
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ class Step:
     engines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     verification: Verification | None = None
+    weak: tuple[Weakness, ...] = ()
+
+    @property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """Why what agrees in this step proves little: of its verification, else as was found where there is none."""
+        return self.weak if self.verification is None else self.verification.weaknesses
 
     def to_json(self) -> dict[str, Any]:
         """The step as the page and proof.json hold it."""
@@ -44,6 +52,7 @@ class Step:
             "seconds": round(self.seconds, 3),
             "engines": list(self.engines),
             "notes": list(self.notes),
+            "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
             "rows": [],
             "first_divergence": None,
         }
@@ -54,7 +63,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Proof:
-    """What was proved about one model. Truthy when every step agrees."""
+    """What was proved about one model. Truthy when every step agrees.
+
+    Steps may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether something was proved of every output.
+    """
 
     title: str
     steps: tuple[Step, ...]
@@ -71,13 +83,32 @@ class Proof:
         return self.agrees
 
     @property
+    def verifications(self) -> tuple[Verification, ...]:
+        """What each conversion's verification found."""
+        return tuple(s.verification for s in self.steps if s.kind == "verify" and s.verification is not None)
+
+    @property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """Why all that agrees proves little, what fails first; that of several conversions is said once."""
+        # what the source answers by itself is said again of each conversion
+        apart = [step for step in self.steps if step.kind == "compare" or not self.verifications]
+        found = [*joint_weaknesses(self.verifications), *(w for step in apart for w in step.weak)]
+        if not self.verifications:
+            found.append(Weakness("unverified", "no conversion was possible", fails=True))
+        return together(found)
+
+    @property
+    def proves(self) -> bool:
+        """Whether all agrees, and every output and the comparison prove something by that; exit code 0."""
+        return self.agrees and not failing(self.weaknesses)
+
+    @property
     def page(self) -> Path:
         return self.folder / "index.html"
 
     @property
     def text(self) -> str:
         """The verdict in one sentence."""
-        verified = [s for s in self.steps if s.kind == "verify" and s.ok is not None]
         failed = [s for s in self.steps if s.ok is False]
         if failed:
             first = failed[0]
@@ -85,16 +116,11 @@ class Proof:
             if first.verification is not None and first.verification.first_divergence is not None:
                 where = f", first at {first.verification.first_divergence.candidate!r}"
             return f"{self.title} does not survive: {first.name} disagrees{where}."
-        found = [s.verification for s in verified if s.verification is not None]
-        values = sum(len(v.rows) for v in found)
-        weak = sum(len(v.weak) for v in found)
-        text = (
-            f"{self.title} is still the same model: {len(verified)} conversions agree "
-            f"in all {values:,} values compared, each within what rounding explains."
-        )
-        if weak:
-            text += f" For {weak:,} of them that says little: rounding alone may change half of the value."
-        return text
+        count, values = len(self.verifications), sum(len(v.rows) for v in self.verifications)
+        agree = f"{count} conversion{'s agree' if count != 1 else ' agrees'} in all {values:,} values compared"
+        same = f"{self.title} is still the same model: {agree}, each within what rounding explains"
+        weaknesses = self.weaknesses
+        return qualified(f"{self.title}: {agree}" if failing(weaknesses) else same, weaknesses) + "."
 
     def to_json(self) -> dict[str, Any]:
         """What proof.json holds and the page shows."""
@@ -102,7 +128,12 @@ class Proof:
             "format": "coreproof proof",
             "version": 1,
             "title": self.title,
-            "verdict": {"agrees": self.agrees, "text": self.text},
+            "verdict": {
+                "agrees": self.agrees,
+                "proves": self.proves,
+                "text": self.text,
+                "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
+            },
             "steps": [step.to_json() for step in self.steps],
             "versions": versions(),
             "command": self.command,

@@ -21,11 +21,14 @@ from coreproof.model.load import load
 from coreproof.model.outputs import COMPARISON, PAGE, PROOF, check_output, model_kind
 from coreproof.model.paths import file_name
 from coreproof.model.torch import TorchModel
+from coreproof.model.weakness import qualified
 from coreproof.proof import Proof as Proof
 from coreproof.proof import Step as Step
 from coreproof.run.images import fit, pixels, to_tensor
 from coreproof.run.pictures import open_picture
 from coreproof.run.session import session
+from coreproof.verify.content import weaknesses_alone
+from coreproof.verify.sides import as_array
 from coreproof.verify.verify import verify
 
 if TYPE_CHECKING:
@@ -194,17 +197,22 @@ class _Chain:
             first, second = running.run(fed), running.run(fed)
             engine = running.engine
         for output, value in first.items():
-            array = np.asarray(value)
-            if not np.isfinite(array).all():
-                problem = f"output {output!r} holds NaN or infinity"
-            elif not np.array_equal(array, np.asarray(second[output])):
+            if not np.array_equal(
+                as_array(value), as_array(second[output]), equal_nan=as_array(value).dtype.kind == "f"
+            ):
                 problem = f"output {output!r} differs between two runs on the same photo"
-            elif array.size > 1 and float(np.ptp(array)) == 0:
-                problem = f"output {output!r} is one constant"
-        text = problem or "outputs are finite, repeatable, and not constant"
+        weak = weaknesses_alone([first])
+        text = problem or "; ".join(w.text for w in weak) or "outputs are finite, repeatable, and not constant"
         self.add(
             Step(
-                "Sanity", "check", text, problem is None, time.monotonic() - started, candidate=name, engines=(engine,)
+                "Sanity",
+                "check",
+                text,
+                problem is None,
+                time.monotonic() - started,
+                candidate=name,
+                engines=(engine,),
+                weak=weak,
             )
         )
 
@@ -260,7 +268,7 @@ class _Chain:
                 )
             )
             return None
-        stored.notes = model.notes
+        stored.notes, stored.untrained = model.notes, self.source.untrained
         stored.provenance = getattr(model, "provenance", {})  # type: ignore[attr-defined]
         self.models[name] = stored
         self.feedings[name] = self.feedings[next(iter(self.models))]
@@ -288,7 +296,7 @@ class _Chain:
         """Opens the stored models where they are now."""
         for name, place in self.stored.items():
             before, now = self.models[name], load(self.out / place)
-            now.name, now.notes = before.name, before.notes
+            now.name, now.notes, now.untrained = before.name, before.notes, before.untrained
             now.provenance = getattr(before, "provenance", {})  # type: ignore[attr-defined]
             self.models[name] = now
 
@@ -333,6 +341,7 @@ class _Chain:
                 )
             )
             return
+        model.untrained = source.untrained
         self.models["ct"] = model
         assert self.feeding is not None
         self.feedings["ct"] = self.feeding
@@ -369,9 +378,10 @@ class _Chain:
             Step(
                 "Compare predictions",
                 "compare",
-                f"{len(self.models)} models over {len(self.photos.files)} photos",
+                qualified(f"{len(self.models)} models over {len(self.photos.files)} photos", comparison.weaknesses),
                 None,
                 time.monotonic() - started,
+                weak=comparison.weaknesses,
             )
         )
         return comparison

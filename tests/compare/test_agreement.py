@@ -23,8 +23,19 @@ def test_wilson_interval_of_textbook_cases() -> None:
 def test_kappa_of_a_two_by_two_table() -> None:
     # 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no: observed 0.7, chance 0.5
     assert cohen_kappa(20 + 15, np.array([25, 25]), np.array([20, 30])) == pytest.approx(0.4)
-    assert cohen_kappa(4, np.array([4]), np.array([4])) == 1.0
+    assert cohen_kappa(4, np.array([2, 2]), np.array([2, 2])) == 1.0
     assert np.isnan(cohen_kappa(0, np.array([0]), np.array([0])))
+
+
+def test_kappa_is_undefined_where_both_name_one_class_throughout() -> None:
+    assert np.isnan(cohen_kappa(4, np.array([4, 0]), np.array([4, 0])))
+    assert cohen_kappa(0, np.array([4, 0]), np.array([0, 4])) == 0
+
+
+def test_seven_crops_of_eight_pictures_are_eight_trials() -> None:
+    crops = np.full(56, 1 / 7)
+    assert wilson(crops.sum(), crops.sum()) == pytest.approx(wilson(8, 8))
+    assert wilson(crops[:28].sum(), crops.sum()) == pytest.approx(wilson(4, 8))
 
 
 def test_divergence_is_that_of_scipy() -> None:

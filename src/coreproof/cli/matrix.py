@@ -25,7 +25,9 @@ def agreement_table(comparison: Comparison, width: int = 80) -> Table:
     from coreproof.cli.terminal import lines
 
     photos, names = comparison.count, comparison.names
-    notes = [f"same top class, of {photos:,} photos"]
+    notes = [f"same top class, of {photos:,} photos", *(f"weak: {w.text}" for w in comparison.weaknesses)]
+    if any(pair.undefined for pair in comparison.pairs.values()):
+        notes.append("Cohen's kappa is undefined where two models name one class on every photo")
     for found in comparison.explanations:
         notes.append(f"{found.a} and {found.b} differ on {found.differ:,}:")
         notes += [f"  made alike in {c.cause}, on {c.differ:,} ({c.model})" for c in found.causes]

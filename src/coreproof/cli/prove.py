@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, Replace, Trust, read_labels, with_feeding
+from coreproof.cli.options import AS_CARRIED, AllowWeak, FeedingOptions, Replace, Trust, read_labels, with_feeding
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -31,12 +31,14 @@ def command(
     witness: Annotated[bool, typer.Option(help="Also convert by coremltools' own PyTorch route.")] = True,
     labels: Annotated[Path | None, typer.Option(help="Class labels, one a line.")] = None,
     feeding: FeedingOptions = AS_CARRIED,
+    allow_weak: AllowWeak = False,
     overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
     """Convert a model to Core ML and prove every step: verified tensor by tensor, compared over photos, on one page.
 
-    Exit 0 when every step agrees, 1 when one does not.
+    Exit 0 when every step agrees, 1 when one does not, or when an output (NaN, zero, constant, rounding may change half of it) or
+    one class on every photo proves nothing.
     """
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
@@ -62,15 +64,19 @@ def command(
         )
     if proof.comparison is not None:
         shown.print(agreement_table(proof.comparison, shown.width))
-    shown.print(Line(proof.text, style=f"bold {'green' if proof.agrees else 'red'}"))
+    colour = "red" if not proof.agrees else "green" if proof.proves else "yellow"
+    shown.print(Line(proof.text, style=f"bold {colour}"))
     shown.print(Line(f"page   {proof.page}"))
     shown.print(Line(f"proof  {proof.folder / 'proof.json'}"))
-    raise typer.Exit(0 if proof.agrees else 1)
+    raise typer.Exit(0 if proof.proves or (allow_weak and proof.agrees) else 1)
 
 
 def step_line(step: Step) -> Text:
     """One line on the terminal: what was done, whether it holds, in how many seconds."""
     from coreproof.cli.terminal import Line
+    from coreproof.model.weakness import failing
 
     mark = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}[step.ok]
+    if step.ok is not False and failing(step.weaknesses):
+        mark = ("?", "yellow")
     return Line.assemble(mark, " ", (step.name, "bold"), f" {step.text} ", (f"({step.seconds:.1f} s)", "dim"))

@@ -16,11 +16,15 @@ _BLOCK = 16
 _Z_95 = 1.959963984540054
 
 
-def wilson(successes: int, trials: int, z: float = _Z_95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (95% by default); (0, 1) without trials."""
+def wilson(successes: float, trials: float, z: float = _Z_95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (95% by default); (0, 1) without trials.
+
+    Trials that are no evidence of their own are counted in parts: of seven crops of a picture each is a seventh, as
+    if they all told the same. That is the widest interval that crops can have, whatever they have in common.
+    """
     if trials == 0:
         return 0.0, 1.0
-    share = successes / trials
+    share = min(1.0, successes / trials)
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     low, high = ((centre + sign * spread) / (1 + z * z / trials) for sign in (-1, 1))
@@ -31,13 +35,14 @@ def cohen_kappa(agreeing: int, a: Integers, b: Integers) -> float:
     """Cohen's kappa of two labellings: agreement beyond what their label frequencies make by chance.
 
     ``agreeing``: how many things both give the same label; ``a`` and ``b``: how often each gives each label. 1 for identical
-    labellings, also where both give one and the same label throughout; NaN without any.
+    labellings. NaN, for undefined, where both give one and the same label throughout (chance alone makes them agree, 0 / 0), and
+    without any labels.
     """
     total = int(a.sum())
     if total == 0:
         return math.nan
     chance = float((a / total) @ (b / total))
-    return 1.0 if chance == 1.0 else (agreeing / total - chance) / (1 - chance)
+    return math.nan if chance == 1.0 else (agreeing / total - chance) / (1 - chance)
 
 
 def top_k(probabilities: Floats, k: int = 5) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:

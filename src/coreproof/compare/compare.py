@@ -90,7 +90,7 @@ class _Truth:
 
     def __iter__(self) -> Iterator[tuple[str, Truth]]:
         for photo, truth in self._lines():
-            if truth.name:
+            if truth.name and truth.index >= 0:
                 self.names[truth.index] = truth.name
             yield photo, truth
 
@@ -327,6 +327,7 @@ class _Run:
             milliseconds=device.milliseconds if device is not None else None if seconds is None else 1000 * seconds,
             note=entry.note or made,
             notes=about.notes,
+            untrained=about.untrained,
         )
 
     def _none_readable(self, found: Sequence[str]) -> PhotoError:

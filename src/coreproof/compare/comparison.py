@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +19,11 @@ from coreproof.compare.part import Part
 from coreproof.compare.source import PhotoSource
 from coreproof.compare.table import Table
 from coreproof.compare.tally import Extremes, Seen, Tally
+from coreproof.compare.weakness import weaknesses_of
 from coreproof.model.atomic import replacing, replacing_together
 from coreproof.model.outputs import COMPARISON, PAGE, check_output
 from coreproof.model.shown import Shown
+from coreproof.model.weakness import Weakness
 from coreproof.visible import in_json, visible
 
 _LISTED = 20
@@ -43,11 +46,15 @@ class Compared:
     milliseconds: float | None = None
     note: str = ""
     notes: tuple[str, ...] = ()
+    untrained: bool = False
 
 
 @dataclass(frozen=True)
 class Pair:
-    """How far two models agree. ``low`` and ``high``: Wilson's 95% interval of the share."""
+    """How far two models agree. ``low`` and ``high``: Wilson's 95% interval of the share, all crops of a picture taken as one.
+
+    ``kappa`` is NaN where it is not defined; ``undefined`` says why.
+    """
 
     a: str
     b: str
@@ -63,10 +70,15 @@ class Pair:
     def share(self) -> float:
         return self.count / self.photos if self.photos else 0.0
 
+    @property
+    def undefined(self) -> dict[str, str]:
+        """The statistics that have no value here, and why."""
+        return {"kappa": "both models name one class on every photo"} if math.isnan(self.kappa) else {}
+
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often a model is right, where the truth about a photo is known."""
+    """How often a model is right, where the truth about a photo is known; the interval takes all crops of a picture as one."""
 
     model: str
     photos: int
@@ -148,6 +160,16 @@ class Comparison(Shown):
         return self.tally.photos
 
     @property
+    def pictures(self) -> int:
+        """How many pictures the photos are: crops of one, as the column ``picture`` of labels.csv tells, are one."""
+        return max(1, round(self.tally.pictures)) if self.count else 0
+
+    @cached_property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """Why agreement over these photos says little: one class throughout, no answers, random weights, few pictures."""
+        return weaknesses_of(self)
+
+    @property
     def skipped(self) -> Mapping[str, str]:
         """Photos that some model could not see, and why; the first thousand of ``skipped_count``."""
         return self.tally.skipped
@@ -208,7 +230,7 @@ class Comparison(Shown):
             b,
             found.count,
             photos,
-            *wilson(found.count, photos),
+            *wilson(found.pictures, self.tally.pictures),
             kappa=cohen_kappa(found.count, self.tally.models[a].named, self.tally.models[b].named),
             top5_overlap=found.overlap / photos,
             divergence=found.divergence / photos,
@@ -326,7 +348,9 @@ class Comparison(Shown):
     def accuracies(self) -> dict[str, Accuracy]:
         """Top-1 and top-5 accuracy of each model; empty where no photo's class is known."""
         return {
-            name: Accuracy(name, model.known, model.top1, model.top5, *wilson(model.top1, model.known))
+            name: Accuracy(
+                name, model.known, model.top1, model.top5, *wilson(model.right_pictures, model.known_pictures)
+            )
             for name, model in self.tally.models.items()
             if model.known
         }
@@ -377,13 +401,15 @@ class Comparison(Shown):
         return {
             "title": self.title,
             "photos": self.count,
+            "pictures": self.pictures,
+            "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
             "models": list(self.names),
             "agreement": self.agreement(),
             "predictions": {
                 name: {photo: [[c, round(p, 7)] for c, p in self.predictions(name, photo)] for photo in photos}
                 for name in self.names
             },
-            "pairs": [{**vars(pair), "share": pair.share} for pair in self.pairs.values()],
+            "pairs": [{**vars(pair), "share": pair.share, "undefined": pair.undefined} for pair in self.pairs.values()],
             "accuracy": {name: vars(accuracy) for name, accuracy in self.accuracies.items()},
             "attribution": [
                 {**vars(found), "causes": [vars(cause) for cause in found.causes]} for found in self.explanations

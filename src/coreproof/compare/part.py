@@ -29,7 +29,8 @@ class Part:
     """The photos of a slice that every model saw.
 
     Arrays: ``top`` and ``top_values`` [photos, models, 5 or as many classes as there are], ``divergences`` [photos, pairs],
-    ``ranks`` [photos, models] (how many classes stand before the true one; -1 where it is not known), ``truth`` [photos].
+    ``ranks`` [photos, models] (how many classes stand before the true one; -1 where it is not known), ``truth`` [photos],
+    ``shares`` [photos]: each photo's part of the picture that it is a crop of (None: all are pictures of their own).
     """
 
     photos: tuple[str, ...]
@@ -39,6 +40,12 @@ class Part:
     divergences: npt.NDArray[np.float32]
     ranks: npt.NDArray[np.int32]
     skipped: Mapping[str, str]
+    shares: npt.NDArray[np.float64] | None = None
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """How many pictures each photo is."""
+        return np.ones(len(self.photos)) if self.shares is None else self.shares
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ class Agreement:
             divergences=np.array(pairs, np.float32).reshape(len(pairs), len(kept)).T,
             ranks=np.stack([truth_rank(probabilities, truth) for probabilities in answers], axis=1),
             skipped={name: why for name, why in skipped.items() if name in live},
+            shares=np.array([piece.photos[k].share for k in kept], np.float64),
         )
 
 
@@ -192,6 +200,7 @@ def _read(store: Store, path: Path, models: int, classes: int, piece: Slice) -> 
         divergences=matrix(seen.column("divergences")) if pairs else np.zeros((seen.num_rows, 0), np.float32),
         ranks=matrix(seen.column("ranks")),
         skipped=dict(zip(skipped, left.column("skipped").to_pylist(), strict=True)),
+        shares=np.array([p.share for p in piece.photos if p.live and p.member.photo in kept], np.float64),
     )
     beyond = part.top.size and not 0 <= int(part.top.min()) <= int(part.top.max()) < classes + models
     if beyond or not (np.isfinite(part.top_values).all() and np.isfinite(part.divergences).all()):
@@ -214,4 +223,5 @@ def joined(parts: Sequence[Part]) -> Part:
         divergences=np.concatenate([part.divergences for part in parts]),
         ranks=np.concatenate([part.ranks for part in parts]),
         skipped={photo: why for part in parts for photo, why in part.skipped.items()},
+        shares=np.concatenate([part.weights for part in parts]),
     )

@@ -42,11 +42,15 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Planned:
-    """A photo in its slice. ``live``: it is there as the slice holds it. ``truth``: its class, -1 where not known."""
+    """A photo in its slice. ``live``: it is there as the slice holds it. ``truth``: its class, -1 where not known.
+
+    ``share`` is its part of the picture that it is a crop of: one of seven crops is a seventh, a photo of its own 1.
+    """
 
     member: Member
     live: bool
     truth: int
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ class Plan:
                 key,
                 known,
                 tuple(
-                    Planned(Member(r["photo"], r["size"], r["version"], r["content"]), r["live"], r["truth"])
+                    Planned(
+                        Member(r["photo"], r["size"], r["version"], r["content"]), r["live"], r["truth"], r["share"]
+                    )
                     for r in rows
                 ),
             )
@@ -136,12 +142,12 @@ def _written(connection: Any, folder: Path) -> Plan:
     text, number, flag = pa.string(), pa.int32(), pa.bool_()
     schema = pa.schema(
         {"slice": text, "row": number, "photo": text, "size": pa.int64(), "version": text, "content": text}
-        | {"known": flag, "live": flag, "truth": number}
+        | {"known": flag, "live": flag, "truth": number, "share": pa.float64()}
     )
     path = folder / "plan.parquet"
     try:
         connection.execute("INSERT INTO used SELECT DISTINCT slice FROM live")
-        for statement in _parts(connection, _PLACED):
+        for statement in (*_parts(connection, _PLACED), *_parts(connection, _SHARED)):
             connection.execute(statement)
         result = connection.execute(_PLAN)
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
@@ -156,7 +162,7 @@ def _written(connection: Any, folder: Path) -> Plan:
 
 _TABLES = """
 CREATE TABLE listed (photo VARCHAR, size BIGINT, version VARCHAR);
-CREATE TABLE truth (line BIGINT, photo VARCHAR, class INTEGER);
+CREATE TABLE truth (line BIGINT, photo VARCHAR, class INTEGER, picture VARCHAR);
 CREATE TABLE member (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR, content VARCHAR);
 CREATE TABLE live (photo VARCHAR, slice VARCHAR, row INTEGER);
 CREATE TABLE doubtful (photo VARCHAR, slice VARCHAR, row INTEGER, content VARCHAR, now VARCHAR);
@@ -167,7 +173,11 @@ CREATE TABLE fresh (slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, vers
 CREATE TABLE used (slice VARCHAR);
 CREATE TABLE placed (
     slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR, content VARCHAR,
-    known BOOLEAN, live BOOLEAN, truth INTEGER
+    known BOOLEAN, live BOOLEAN, truth INTEGER, picture VARCHAR
+);
+CREATE TABLE shared (
+    slice VARCHAR, row INTEGER, photo VARCHAR, size BIGINT, version VARCHAR, content VARCHAR,
+    known BOOLEAN, live BOOLEAN, truth INTEGER, share DOUBLE
 );
 """
 # Each of these joins one part of the photos: DuckDB gives up where a join of all of them does not fit its memory.
@@ -192,16 +202,26 @@ LEFT JOIN (SELECT * FROM recognised WHERE hash(slice) % {parts} = {part}) USING 
 _REST = f"INSERT INTO rest SELECT photo, size, version FROM {_LISTED} ANTI JOIN {_LIVING} USING (photo)"
 _PLACED = f"""
 INSERT INTO placed
-WITH known_truth AS (SELECT photo, arg_max(class, line) AS class FROM {_TOLD} GROUP BY photo), every AS (
+WITH known_truth AS (
+    SELECT photo, arg_max(class, line) AS class, arg_max(picture, line) AS picture FROM {_TOLD} GROUP BY photo
+), every AS (
     SELECT slice, row, photo, size, version, content, true AS known FROM {_MEMBER}
     WHERE slice IN (SELECT slice FROM used)
     UNION ALL SELECT slice, row, photo, size, version, NULL, false FROM {_FRESH}
 )
-SELECT slice, row, photo, size, version, content, known, live.photo IS NOT NULL OR NOT known, coalesce(class, -1)
+SELECT slice, row, photo, size, version, content, known, live.photo IS NOT NULL OR NOT known, coalesce(class, -1),
+    picture
 FROM every LEFT JOIN {_LIVING} USING (photo, slice, row) LEFT JOIN known_truth USING (photo)
 """
+_SHARED = """
+INSERT INTO shared
+WITH these AS (SELECT * FROM placed WHERE hash(coalesce(picture, photo)) % {parts} = {part}),
+crops AS (SELECT picture, count(*) AS photos FROM these WHERE live AND picture IS NOT NULL GROUP BY picture)
+SELECT slice, row, photo, size, version, content, known, live, truth, 1.0 / coalesce(photos, 1)
+FROM these LEFT JOIN crops USING (picture)
+"""
 _PLAN = """
-SELECT placed.* FROM placed JOIN (SELECT slice, min(photo) AS first FROM placed WHERE live GROUP BY slice) USING (slice)
+SELECT shared.* FROM shared JOIN (SELECT slice, min(photo) AS first FROM shared WHERE live GROUP BY slice) USING (slice)
 ORDER BY first, slice, row
 """
 
@@ -244,9 +264,14 @@ def _list(connection: Any, source: PhotoSource) -> int:
 def _know(connection: Any, store: Store, truth: Iterable[tuple[str, Truth]]) -> None:
     import pyarrow as pa
 
+    told = pa.schema({"line": pa.int64(), "photo": pa.string(), "class": pa.int64(), "picture": pa.string()})
     rows = enumerate(truth)
     for batch in _groups(rows, _BATCH):
-        _insert(connection, "truth", [{"line": n, "photo": photo, "class": known.index} for n, (photo, known) in batch])
+        lines = [
+            {"line": n, "photo": photo, "class": known.index, "picture": known.picture or None}
+            for n, (photo, known) in batch
+        ]
+        _insert_table(connection, "truth", pa.Table.from_pylist(lines, schema=told))
     for files in _groups(store.slice_files(), _FILES):
         tables = [table for path in files if (table := _slice_table(store, path)) is not None]
         if tables:

@@ -37,7 +37,7 @@ Tensor = npt.NDArray[np.float32]
 class Settled:
     """What is known of a model once it has seen a photo; stored, so that a resumed run goes on in the same way.
 
-    ``softmax``: its scores go through one. ``batch``: how many photos it is given at a time.
+    ``softmax``: its scores go through one. ``batch``: how many photos it is given at a time. ``untrained``: random weights.
     """
 
     model: str
@@ -49,6 +49,7 @@ class Settled:
     classes: int
     softmax: bool
     batch: int
+    untrained: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As the store keeps it."""
@@ -71,6 +72,7 @@ class Settled:
                 classes=entry["classes"].whole(1, 10**7),
                 softmax=entry["softmax"].flag(),
                 batch=entry["batch"].whole(1, 10**6),
+                untrained=entry["untrained"].flag(),
             )
         except StoreError:
             return None
@@ -118,6 +120,7 @@ class Predictor:
             classes=scores.shape[1],
             softmax=needs_softmax,
             batch=1,
+            untrained=self.model.untrained,
         )
         if _takes_several(self._feature) and self._answers_the_same_among_others(photo):
             self.settled = Settled(**{**asdict(self.settled), "batch": BATCH})

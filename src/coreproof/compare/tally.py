@@ -72,10 +72,14 @@ class _Photos:
 
 
 class PairTally:
-    """What is added up about two models; ``divergence`` and ``overlap`` are sums over the photos."""
+    """What is added up about two models; ``divergence`` and ``overlap`` are sums over the photos.
+
+    ``pictures`` is ``count`` with all crops of a picture as one.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.pictures = 0.0
         self.divergence = 0.0
         self.overlap = 0.0
         self.differing = Extremes(largest=True)
@@ -89,6 +93,7 @@ class PairTally:
         everywhere = np.arange(len(part.photos))
         differ = np.flatnonzero(np.logical_not(same))
         self.count += int(same.sum())
+        self.pictures += float(part.weights[same].sum())
         self.divergence += float(divergence.sum(dtype=np.float64))
         values = part.top_values
         self.overlap += float(top_overlap(part.top[:, i], part.top[:, j], values[:, i], values[:, j]).sum())
@@ -98,13 +103,18 @@ class PairTally:
 
 
 class ModelTally:
-    """What is added up about one model: how often it names each class, and how often it is right."""
+    """What is added up about one model: how often it names each class, and how often it is right.
+
+    ``known_pictures`` and ``right_pictures`` are ``known`` and ``top1`` with all crops of a picture as one.
+    """
 
     def __init__(self, classes: int) -> None:
         self.named = np.zeros(classes, np.int64)
         self.known = 0
         self.top1 = 0
         self.top5 = 0
+        self.known_pictures = 0.0
+        self.right_pictures = 0.0
         self.most_certain = Extremes(largest=True)
         self.least_certain = Extremes(largest=False)
 
@@ -116,22 +126,29 @@ class ModelTally:
         self.known += int((ranks >= 0).sum())
         self.top1 += int((ranks == 0).sum())
         self.top5 += int(((ranks >= 0) & (ranks < 5)).sum())
+        self.known_pictures += float(part.weights[ranks >= 0].sum())
+        self.right_pictures += float(part.weights[ranks == 0].sum())
         everywhere, certainty = np.arange(len(part.photos)), part.top_values[:, i, 0]
         self.most_certain.add(certainty, everywhere, photos)
         self.least_certain.add(certainty, everywhere, photos)
 
 
 class Tally:
-    """Statistics of ``names`` over the photos of all parts added. ``main``: the models that are not there to explain."""
+    """Statistics of ``names`` over the photos of all parts added. ``main``: the models that are not there to explain.
+
+    ``pictures`` is how many pictures the photos are, all crops of one counted as one.
+    """
 
     def __init__(self, names: Sequence[str], main: Sequence[str], classes: int) -> None:
         self.names = tuple(names)
         self.photos = 0
+        self.pictures = 0.0
         self.together = 0
         self.models = {name: ModelTally(classes) for name in names}
         self.pairs = {pair: PairTally() for pair in combinations(names, 2)}
         self.skipped: dict[str, str] = {}
         self.skipped_count = 0
+        self.main = tuple(main)
         self._main = [self.names.index(name) for name in main]
 
     def add(self, part: Part) -> None:
@@ -152,6 +169,7 @@ class Tally:
         ):
             pair.add(photos, i, j, number)
         self.photos += len(part.photos)
+        self.pictures += float(part.weights.sum())
 
     def kept(self) -> Mapping[str, Seen]:
         """Every photo that some list keeps, by name."""

@@ -18,6 +18,7 @@ Kind = Literal[
     "few-samples",
     "one-class",
     "no-answer",
+    "unverified",
 ]
 
 
@@ -59,8 +60,12 @@ def qualified(agreement: str, weaknesses: Sequence[Weakness], measured: str = ""
 
 
 def together(weaknesses: Iterable[Weakness]) -> tuple[Weakness, ...]:
-    """Weaknesses of several steps as those of the whole: what is said of several of them is said once."""
-    return tuple(dict.fromkeys(weaknesses))
+    """Weaknesses of several steps as those of the whole: what is said of several is said once, what fails first."""
+    said: dict[tuple[str, str], Weakness] = {}
+    for weakness in sorted(weaknesses, key=lambda w: not w.fails):
+        key = weakness.kind, "" if weakness.kind == "untrained" else weakness.text
+        said.setdefault(key, weakness)
+    return tuple(said.values())
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

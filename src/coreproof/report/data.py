@@ -9,6 +9,7 @@ from typing import Any
 
 from coreproof.compare.comparison import Comparison, Pair
 from coreproof.compare.lineup import explaining
+from coreproof.model.weakness import failing, qualified
 
 _DIFFERING = 60
 _EXTREMES = 12
@@ -57,6 +58,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     return {
         "models": list(comparison.names),
         "total": comparison.count,
+        "pictures": comparison.pictures,
         "everything": comparison.writes_every_photo,
         "photos": [{"name": photo, "src": "", "truth": truths[photo]} for photo in chosen],
         "classes": {str(c): comparison.class_name(c) for c in sorted(used)},
@@ -106,14 +108,16 @@ def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
     together = comparison.tally.together
     photos, models = comparison.count, len(names)
     if models == 1:
-        return {"state": "neutral", "text": f"One model over {_photos(photos)}.", "worst": None}
+        text = qualified(f"One model over {_photos(photos)}", comparison.weaknesses)
+        return {"state": "neutral", "text": f"{text}.", "worst": None}
     pairs = [pair for pair in comparison.pairs.values() if pair.a in names and pair.b in names]
     worst = min(pairs, key=lambda pair: (pair.count, -pair.divergence))
     who = "Both models name" if models == 2 else f"All {models} models name"
+    weaknesses = comparison.weaknesses
     if together == photos:
-        text = f"{who} the same class on every one of {_photos(photos)}."
-        return {"state": "good", "text": text, "worst": worst}
-    text = f"{who} the same class on {together:,} of {_photos(photos)}."
+        text = qualified(f"{who} the same class on every one of {_photos(photos)}", weaknesses)
+        return {"state": "weak" if failing(weaknesses) else "good", "text": f"{text}.", "worst": worst}
+    text = qualified(f"{who} the same class on {together:,} of {_photos(photos)}", weaknesses) + "."
     for found in comparison.explanations:
         best = min(found.causes, key=lambda cause: cause.differ, default=None)
         if best is not None and found.differ:
@@ -140,12 +144,20 @@ def step_data(step: Mapping[str, Any]) -> dict[str, Any]:
     elif first is not None:
         first = {"name": str(first), "operator": "", "source": "", "problem": ""}
     ok = step.get("ok")
+    weaknesses = step.get("weaknesses", ())
     return {
         "name": step.get("name", ""),
         "kind": step.get("kind", ""),
         "from": step.get("from") or "",
         "to": step.get("to") or "",
-        "state": "neutral" if ok is None else "good" if ok else "bad",
+        "state": "bad"
+        if ok is False
+        else "weak"
+        if any(w["fails"] for w in weaknesses)
+        else "good"
+        if ok
+        else "neutral",
+        "weaknesses": [w["text"] for w in weaknesses],
         "text": step.get("text", ""),
         "seconds": step.get("seconds"),
         "engines": list(dict.fromkeys(e for e in step.get("engines", ()) if e)),

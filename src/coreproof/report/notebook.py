@@ -201,7 +201,13 @@ def _value(row: Row, first: bool) -> tuple[str, ...]:
 
 @_html.register
 def _(comparison: Comparison) -> str:
-    return f"{_matrix(comparison)}{_accuracy(comparison)}{_telling(comparison)}"
+    return f"{_matrix(comparison)}{_weak(comparison)}{_accuracy(comparison)}{_telling(comparison)}"
+
+
+def _weak(comparison: Comparison) -> str:
+    """Why what is said about these photos says little."""
+    words = [("weak" if w.fails else "dim", escape(w.text)) for w in comparison.weaknesses]
+    return "".join(f'<div class="{mood}">{text}</div>' for mood, text in words)
 
 
 def _matrix(comparison: Comparison) -> str:

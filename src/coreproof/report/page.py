@@ -110,7 +110,8 @@ def _title(proof: Mapping[str, Any] | None, comparison: Comparison | None) -> st
 def _verdict(proof: Mapping[str, Any] | None, comparison: Comparison | None) -> dict[str, Any]:
     if proof is not None and proof.get("verdict"):
         verdict = proof["verdict"]
-        return {"state": "good" if verdict["agrees"] else "bad", "text": verdict["text"]}
+        state = "bad" if not verdict["agrees"] else "good" if verdict.get("proves", True) else "weak"
+        return {"state": state, "text": verdict["text"]}
     if comparison is not None:
         return comparison_verdict(comparison)
     return {"state": "neutral", "text": "Nothing was compared."}

@@ -16,14 +16,19 @@ SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif"]
 )
 _LARGEST_INDEX = 2**31 - 1
+_COLUMNS = ("file", "class_index", "name", "picture")
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a photo shows: the class index, and the class's name where it is told."""
+    """What a photo shows: the class index (-1 where it is not told), and the class's name where that is told.
+
+    ``picture``: what it is a crop or another version of (empty: of nothing); photos of one picture are one piece of evidence.
+    """
 
     index: int
     name: str = ""
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Photos:
 def list_photos(folder: str | Path, labels: str | Path | None = None) -> Photos:
     """The pictures in a folder and its subfolders, hidden ones left out.
 
-    ``labels`` is a csv with the columns file, class index, synset, name; None takes the folder's own labels.csv
+    ``labels`` is a csv with the columns file, class index, synset, name, picture; None takes the folder's own labels.csv
     where there is one. Raises PhotoError where there is no folder or no picture in it.
     """
     root = Path(folder)
@@ -96,8 +101,9 @@ def read_truth(path: str | Path) -> dict[str, Truth]:
 
 
 def truth_lines(path: str | Path, content: bytes | None = None) -> Iterator[tuple[str, Truth]]:
-    """A labels.csv line by line: file, class index, synset, name, with a heading; only the first two columns are needed.
+    """A labels.csv line by line: file, class index, synset, name, picture, with a heading; only the first two are needed.
 
+    ``picture`` names what a photo is a crop of; where it stands there, the class may be left out.
     ``content``: the file's bytes where they are at hand; ``path`` is then only its name. Raises PhotoError for a file that
     cannot be read or holds something else.
     """
@@ -121,12 +127,12 @@ def _columns(path: str | Path, heading: list[str] | None) -> dict[str, int]:
     if heading is None:
         raise PhotoError("the labels of the photos are empty", where=str(path))
     names = [cell.strip().lower().replace(" ", "_") for cell in heading]
-    columns: dict[str, int] = {name: names.index(name) for name in ("file", "class_index", "name") if name in names}
-    if "file" not in columns or "class_index" not in columns:
+    columns: dict[str, int] = {name: names.index(name) for name in _COLUMNS if name in names}
+    if "file" not in columns or not {"class_index", "picture"} & set(columns):
         raise PhotoError(
             "the labels of the photos have other columns",
             where=str(path),
-            expected="file, class_index, synset, name",
+            expected="file, class_index, synset, name, picture",
             found=", ".join(heading),
         )
     return columns
@@ -134,15 +140,16 @@ def _columns(path: str | Path, heading: list[str] | None) -> dict[str, int]:
 
 def _truth(where: str, row: list[str], columns: Mapping[str, int]) -> tuple[str, Truth]:
     try:
-        name = row[columns["name"]] if "name" in columns and len(row) > columns["name"] else ""
-        index = int(row[columns["class_index"]])
+        name, picture = (row[columns[c]] if c in columns and len(row) > columns[c] else "" for c in ("name", "picture"))
+        told = row[columns["class_index"]].strip() if "class_index" in columns else ""
+        index = int(told) if told or not picture.strip() else -1
         if abs(index) > _LARGEST_INDEX:
             raise ValueError(index)
-        return row[columns["file"]], Truth(index, name.replace("_", " ").strip())
+        return row[columns["file"]], Truth(index, name.replace("_", " ").strip(), picture.strip())
     except (IndexError, ValueError):
         raise PhotoError(
             "a line of the photos' labels cannot be read",
             where=where,
-            expected="file, class index (a whole number), synset, name",
+            expected="file, class index (a whole number), synset, name, picture",
             found=",".join(row),
         ) from None

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.model.weakness import Kind, Weakness, listed
-from coreproof.verify.tolerance import VACUOUS, Judgement
+from coreproof.model.weakness import Kind, Weakness, listed, together
+from coreproof.verify.sides import as_array
+from coreproof.verify.tolerance import EXACT, VACUOUS, Judgement, judge
 
 if TYPE_CHECKING:
-    from coreproof.verify.verification import Row
+    from coreproof.verify.verification import Row, Verification
 
 
 @dataclass(frozen=True)
@@ -166,25 +167,54 @@ def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool) -> tuple[W
     return tuple(sorted(found, key=lambda weakness: not weakness.fails))
 
 
+def joint_weaknesses(verifications: Sequence[Verification]) -> tuple[Weakness, ...]:
+    """Those of several verifications that agree, as of one: inner values are counted over all, an output's name is said once."""
+    agreeing = [found for found in verifications if found.agrees]
+    outputs = together(w for found in agreeing for w in found.weaknesses if w.fails)
+    rows = [row for found in agreeing for row in found.rows if row.how != "output"]
+    rest = weaknesses_of(rows, max((f.samples for f in agreeing), default=0), any(f.untrained for f in agreeing))
+    others = together(w for f in agreeing for w in f.weaknesses if w.kind in ("unmoved", "tolerance") and not w.fails)
+    return (*outputs, *others, *rest)
+
+
 def _outputs(names: Sequence[str]) -> str:
     return f"output{'s' if len(names) > 1 else ''} {listed(names)}"
 
 
 def _said(row: Row, kind: Kind) -> str:
     """What is wrong with an output, in words."""
-    content, name = row.content, f"output {row.candidate!r}"
+    name = f"output {row.candidate!r}"
     if kind == "rounding":
         return f"rounding to {row.dtype} may change half of {name} (scale {row.judgement.scale:.1e})"
     if kind == "tolerance":
         return f"half of {name} is tolerated"
-    assert content is not None
+    assert row.content is not None
+    return f"{name} {_held(row.content, kind, ' on both sides')}"
+
+
+def _held(content: Content, kind: Kind, sides: str) -> str:
+    """What an output is or has, in words."""
     if kind == "empty":
-        return f"{name} has no elements"
+        return "has no elements"
     if kind == "zero":
-        return f"{name} is all zero on both sides"
+        return f"is all zero{sides}"
     if kind == "constant":
-        return f"{name} is {content.low:.4g} everywhere"
+        return f"is {content.low:.4g} everywhere"
     what = "NaN" if not content.infinite else "infinite" if not content.nan else "NaN or infinite"
-    if not content.finite:
-        return f"{name} is {what} on both sides"
-    return f"{name} is {what} on both sides in {content.nan + content.infinite:,} of {content.elements:,} elements"
+    part = f" in {content.nan + content.infinite:,} of {content.elements:,} elements" if content.finite else ""
+    return f"is {what}{sides}{part}"
+
+
+def weaknesses_alone(answers: Sequence[Mapping[str, Any]]) -> tuple[Weakness, ...]:
+    """What one model's own answers, sample by sample, would prove nothing of if another model gave the same."""
+    contents = Contents(moving=False)
+    for answer in answers:
+        for name, value in answer.items():
+            array = as_array(value)
+            contents.add(name, judge(array, array, EXACT))
+    found = []
+    for name in answers[0]:
+        content = contents.of(name)
+        if content is not None and (kind := content.kind) is not None:
+            found.append(Weakness(kind, f"output {name!r} {_held(content, kind, '')}", (name,), fails=True))
+    return tuple(found)

@@ -89,10 +89,12 @@
   const pairOf = (a, b) => pairs.get(a < b ? `${a},${b}` : `${b},${a}`);
   const className = (index) => c.classes[index] ?? `class ${index}`;
 
+  const kappa = (p) => p.kappa === null ? "undefined" : p.kappa.toFixed(3);
+
   // the matrix: what its cells show, and how warm they are
   const measures = {
     count: { of: (p) => p.share, show: (p) => [String(p.count), percent(p.share)], good: 1, text: "Photos with the same first class. Green is complete agreement." },
-    kappa: { of: (p) => p.kappa ?? 0, show: (p) => [p.kappa === null ? "–" : p.kappa.toFixed(3), percent(p.share)], good: 1, text: "Cohen’s κ: agreement beyond chance; 1 is complete." },
+    kappa: { of: (p) => p.kappa ?? 1, show: (p) => [kappa(p), percent(p.share)], good: 1, text: "Cohen’s κ: agreement beyond chance; 1 is complete. It is undefined where both name one class on every photo." },
     overlap: { of: (p) => p.overlap, show: (p) => [percent(p.overlap), "of 5"], good: 1, text: "How many of the five first classes both name, on average." },
     divergence: { of: (p) => p.divergence, show: (p) => [figure(p.divergence), "0 to 1"], good: 0, text: "Mean Jensen–Shannon divergence of all probabilities; 0 is equal." },
   };
@@ -188,7 +190,7 @@
     panel.append(
       make("header", {}, make("h3", {}, make("code", {}, c.models[a]), " and ", make("code", {}, c.models[b]), differ ? ` differ on ${differ} of ${c.total} photos` : ` agree on all ${c.total} photos`),
         make("button", { type: "button", class: "close", "aria-label": "Close", onclick: close }, "✕")),
-      make("p", { class: "hint" }, `Same class on ${percent(pair.share)} (95% interval ${percent(pair.low)} to ${percent(pair.high)}), κ ${pair.kappa === null ? "–" : pair.kappa.toFixed(3)}, ${percent(pair.overlap)} of the top 5 shared, mean divergence ${figure(pair.divergence)}.`),
+      make("p", { class: "hint" }, `Same class on ${percent(pair.share)} (95% interval ${percent(pair.low)} to ${percent(pair.high)}${c.pictures === c.total ? "" : `, over ${c.pictures} pictures`}), κ ${kappa(pair)}, ${percent(pair.overlap)} of the top 5 shared, mean divergence ${figure(pair.divergence)}.`),
       choice,
       make("p", { class: "key" }, make("span", {}, make("i", { style: "--c:var(--good-soft)" }), "the true class"), make("span", {}, make("i", { style: "--c:var(--accent-soft)" }), "named by both"), make("span", {}, make("i", { style: "--c:var(--tint)" }), "named by one")),
       place);

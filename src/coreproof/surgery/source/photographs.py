@@ -26,7 +26,7 @@ def find_photos(folder: Path | None) -> tuple[tuple[Path, ...], tuple[int, ...]]
     step = max(1, -(-len(photos.files) // MOST_PHOTOS))
     files = photos.files[::step]
     truth = [photos.truth.get(photos.name(file)) for file in files]
-    known = [(file, t.index) for file, t in zip(files, truth, strict=True) if t is not None]
+    known = [(file, t.index) for file, t in zip(files, truth, strict=True) if t is not None and t.index >= 0]
     if not known:
         return files, ()
     return tuple(f for f, _ in known), tuple(c for _, c in known)
