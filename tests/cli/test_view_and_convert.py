@@ -130,6 +130,21 @@ def test_view_opens_a_layer_and_what_surrounds_it(
     assert f"{layer.name} of {whole.name}" in ran.out
 
 
+def test_view_looks_into_a_pickled_file_only_with_trust(
+    coreproof: Run, net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("netron", reason="Netron is not installed")
+    pickled = tmp_path / "net.pt"
+    pickled.write_bytes(b"\x80\x04N.")
+    refused = coreproof("view", pickled, "--layer", "relu", "--no-browse", "--port", "0")
+    assert (refused.code, "--trust" in refused.err) == (2, True)
+    monkeypatch.setattr("coreproof.model.torch_user.load_pickle", lambda _: load(net))
+    monkeypatch.setattr(view, "wait", lambda: None)
+    layer = load(net).graph.nodes[0].name
+    trusted = coreproof("view", pickled, "--layer", layer, "--around", "1", "--trust", "--no-browse", "--port", "0")
+    assert trusted.code == 0, trusted.err
+
+
 def test_view_names_layers_that_are_near(coreproof: Run, tmp_path: Path) -> None:
     pytest.importorskip("netron", reason="Netron is not installed")
     whole = residual_net().save(tmp_path / "net.onnx")

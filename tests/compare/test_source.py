@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Iterator
@@ -147,6 +148,17 @@ def test_what_a_person_means_by_photos(photos: Path) -> None:
     assert isinstance(photo_source("memory://a"), RemotePhotos)
     with pytest.raises(PhotoError, match="no such folder"):
         photo_source(photos / "absent")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="here a colon is no part of a name")
+def test_a_photo_whose_name_looks_like_a_drive_is_compared(photos: Path) -> None:
+    (photos / "c:").mkdir()
+    for name in ("a:b.png", "c:/d.png"):
+        shutil.copy(next(photos.glob("*.png")), photos / name)
+    for source in (FolderPhotos(photos), RemotePhotos(f"file://{photos}")):
+        named = [each.photo for each in source.listed() if ":" in each.photo]
+        assert sorted(named) == ["a:b.png", "c:/d.png"]
+        assert all(source.read(name).startswith(b"\x89PNG") for name in named)
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "a/../../secret.png", "/secret.png", "..", "", "a\0b"])

@@ -164,8 +164,21 @@ def test_a_link_to_elsewhere_is_refused_wherever_it_stands(package: Path, part: 
     elsewhere = tmp_path / "elsewhere"
     shutil.move(package / part, elsewhere)
     (package / part).symlink_to(elsewhere)
-    with pytest.raises(UnsafeModelError, match="a link to another folder"):
+    with pytest.raises(UnsafeModelError, match="a link to another folder") as refused:
         cp.load(package)
+    assert f"cp -RL {package}" in str(refused.value)
+
+
+def test_a_package_of_a_download_cache_names_the_copy_that_opens(package: Path, tmp_path: Path) -> None:
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(p for p in package.rglob("*") if p.is_file())):
+        file.rename(blobs / str(number))
+        file.symlink_to(blobs / str(number))
+    with pytest.raises(UnsafeModelError, match="cp -RL"):
+        cp.load(package)
+    shutil.copytree(package, tmp_path / "copy.mlpackage", symlinks=False)  # as cp -RL does
+    assert cp.load(tmp_path / "copy.mlpackage").graph.nodes
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

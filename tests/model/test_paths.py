@@ -48,6 +48,14 @@ def test_ordinary_names_stay_below_their_folder(name: str, tmp_path: Path) -> No
     assert not stored_name(name, what="x", where="m").startswith("/")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="here a colon is no part of a name")
+@pytest.mark.parametrize("name", ["a:b.jpg", "C:x.jpg", "a:/b.jpg"])
+def test_what_looks_like_a_drive_is_the_name_of_a_photo_where_there_are_none(name: str) -> None:
+    assert stored_name(name, what="a photo", where="photos", drives=True) == name
+    with pytest.raises(UnsafeModelError, match="a drive"):
+        stored_name(name, what="the weights", where="m.onnx")
+
+
 def test_a_link_that_leaves_the_folder_is_refused_and_one_that_stays_is_followed(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from coreproof.cli.options import Trust
 from coreproof.cli.say import say
 from coreproof.errors import CoreproofError, InputError, MissingDependencyError
 from coreproof.model.paths import inside, regular_file, stored_name
@@ -30,6 +31,7 @@ def command(
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the local server; 0 takes a free one.")] = 8080,
     browse: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    trust: Trust = False,
 ) -> None:
     """Open a model in Netron, on this machine; stop with Ctrl-C."""
     package = find_spec("netron")
@@ -41,9 +43,9 @@ def command(
         raise InputError("around which layer?", fix="say --layer NAME as well")
     from coreproof.cli.netron_at import pages, serve
 
-    names = [] if layer is None else _names(model, layer)
+    names = [] if layer is None else _names(model, layer, trust=trust)
     with TemporaryFolder() as scratch:
-        shown = model if around is None else _cut(model, names[0], around, Path(scratch))
+        shown = model if around is None else _cut(model, names[0], around, Path(scratch), trust=trust)
         file, data = model_files(shown)
         try:
             server = serve(pages(Path(package.submodule_search_locations[0]), file, data, names), port)
@@ -118,20 +120,20 @@ def _external_names(model: Path) -> list[str]:
     return list(found)
 
 
-def _names(model: Path, layer: str) -> list[str]:
+def _names(model: Path, layer: str, *, trust: bool) -> list[str]:
     """What Netron may call a layer: its name and those of its values."""
     from coreproof.model.load import load
 
-    node = load(model).graph.find(layer, str(model))[0]
+    node = load(model, trust=trust).graph.find(layer, str(model))[0]
     return [node.name, *node.outputs]
 
 
-def _cut(path: Path, layer: str, steps: int, folder: Path) -> Path:
+def _cut(path: Path, layer: str, steps: int, folder: Path, *, trust: bool) -> Path:
     """The layer and its surroundings as a file."""
     from coreproof.model.load import load
     from coreproof.surgery.neighbourhood import around
 
-    part = around(load(path), layer, steps)
+    part = around(load(path, trust=trust), layer, steps)
     suffix = {"neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}.get(part.format, ".onnx")
     plain = re.sub(r"[^\w.-]+", "_", f"{path.stem} at {layer}")  # it becomes part of an address
     return part.save(folder / f"{plain[:120]}{suffix}")

@@ -157,7 +157,7 @@ class RemotePhotos(PhotoSource):
             raise PhotoError("the photos cannot be listed", where=self.where, found=_text(error)) from None
 
     def read(self, photo: str) -> bytes:
-        stored_name(photo, what="a photo", where=self.where, error=PhotoError)
+        stored_name(photo, what="a photo", where=self.where, error=PhotoError, drives=True)
         try:
             return bytes(self._files.cat_file(f"{self._root}/{photo}"))
         except FileNotFoundError:
@@ -206,7 +206,7 @@ def _as_named(name: str) -> str:
 
 def _read(folder: Path, photo: str) -> bytes:
     # the name may come out of a store: it is no way out of the folder (a link inside is whoever's who made the folder)
-    stored_name(photo, what="a photo", where=folder, error=PhotoError)
+    stored_name(photo, what="a photo", where=folder, error=PhotoError, drives=True)
     path = folder / photo
     try:
         if "\\x" in photo and not path.exists():

@@ -97,7 +97,8 @@ class CoreMLModel(Model):
                 fix="load the whole .mlpackage folder instead of the .mlmodel inside it",
             )
         name = file_name.removeprefix(_MODEL_PATH_PREFIX)
-        path = inside(self.folder, name, what="the model's weight file", where=self.where)
+        package = next((folder for folder in self.folder.parents if folder.suffix == ".mlpackage"), self.folder)
+        path = inside(self.folder, name, what="the model's weight file", where=self.where, copied=package)
         if path not in self._weight_files:
             self._weight_files[path] = WeightFile(path)
         return self._weight_files[path]

@@ -386,9 +386,8 @@ class _Check:
             return
         entries = {entry.key: entry.value for entry in tensor.external_data}
         self._text(place, *entries, *entries.values())
-        path = inside(
-            self.folder, entries.get("location", ""), what=f"the weights of {tensor.name or place!r}", where=self.where
-        )
+        what, location = f"the weights of {tensor.name or place!r}", entries.get("location", "")
+        path = inside(self.folder, location, what=what, where=self.where, copied=Path(self.folder))
         needed = _bytes(dtype, count)
         offset = self._number(entries.get("offset", "0"), f"{place}, offset")
         length = self._number(entries.get("length", str(needed)), f"{place}, length")

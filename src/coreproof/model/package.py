@@ -23,7 +23,7 @@ def package_spec(package: Path) -> Path:
             found=", ".join(sorted(p.name for p in package.iterdir())[:5]) or "an empty folder",
             fix="give the .mlpackage folder itself; if it was unpacked from an archive, unpack it again",
         )
-    manifest_file = inside(package, "Manifest.json", what="the package's manifest", where=package)
+    manifest_file = inside(package, "Manifest.json", what="the package's manifest", where=package, copied=package)
 
     def damaged(found: str) -> UnreadableModelError:
         return UnreadableModelError(
@@ -34,7 +34,7 @@ def package_spec(package: Path) -> Path:
         )
 
     manifest = read_json(manifest_file, damaged)
-    data = inside(package, "Data", what="the package's Data", where=package)
+    data = inside(package, "Data", what="the package's Data", where=package, copied=package)
     items = {
         key: stored_name(item["path"].text(), what=f"item {key!r} of the package", where=manifest_file)
         for key, item in manifest["itemInfoEntries"].table().items()
@@ -43,8 +43,8 @@ def package_spec(package: Path) -> Path:
     if root not in items:
         raise damaged(f"rootModelIdentifier names {root!r}, which is no item")
     for key, name in items.items():
-        inside(data, name, what=f"item {key!r} of the package", where=manifest_file)
-    spec_file = inside(data, items[root], what="the package's model", where=manifest_file)
+        inside(data, name, what=f"item {key!r} of the package", where=manifest_file, copied=package)
+    spec_file = inside(data, items[root], what="the package's model", where=manifest_file, copied=package)
     if not spec_file.exists():
         raise UnreadableModelError(
             "the package lacks its model",

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Collection
 from itertools import count
 from pathlib import Path, PurePosixPath
+from shlex import quote
 
 from coreproof.errors import CoreproofError, UnreadableModelError, UnsafeModelError
 
@@ -21,11 +22,14 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 _FIX = "do not use this file unless you know who made it"
 
 
-def stored_name(name: object, *, what: str, where: str | Path, error: type[CoreproofError] = UnsafeModelError) -> str:
+def stored_name(
+    name: object, *, what: str, where: str | Path, error: type[CoreproofError] = UnsafeModelError, drives: bool = False
+) -> str:
     """``name`` as a relative path with forward slashes, that stays below any folder it is joined to.
 
     ``what`` says what is named ("the weights of 'conv1'"), ``where`` is the file that names it. Backslashes separate too,
-    because on Windows they do. Raises ``error``.
+    because on Windows they do. ``drives``: what looks like a drive is a name like another where there are no drives, as a
+    photo's, which its owner chose: ``a:b.jpg``. Raises ``error``.
     """
     if not isinstance(name, str):
         raise _refusal(what, where, "a text", f"{type(name).__name__}", error)
@@ -38,7 +42,7 @@ def stored_name(name: object, *, what: str, where: str | Path, error: type[Corep
         else "an absolute path"
         if parts[0] == ""
         else "a drive"
-        if _DRIVE.match(name) or (os.name == "nt" and ":" in name)
+        if (os.name == "nt" and ":" in name) or (not drives and _DRIVE.match(name))
         else "'..'"
         if ".." in parts
         else None
@@ -49,12 +53,18 @@ def stored_name(name: object, *, what: str, where: str | Path, error: type[Corep
 
 
 def inside(
-    root: str | Path, name: object, *, what: str, where: str | Path, error: type[CoreproofError] = UnsafeModelError
+    root: str | Path,
+    name: object,
+    *,
+    what: str,
+    where: str | Path,
+    error: type[CoreproofError] = UnsafeModelError,
+    copied: Path | None = None,
 ) -> Path:
     """The path of a stored ``name`` below ``root``, links followed; what leads out of ``root`` raises ``error``.
 
     A reader calls it for what it opens, a writer for its destination, before it writes: a link that stands in the output
-    folder is no way out of it either.
+    folder is no way out of it either. ``copied`` is the folder that a reader would have to copy to have no links in it.
     """
     base = Path(root).resolve()
     path = base / stored_name(name, what=what, where=where, error=error)
@@ -66,8 +76,16 @@ def inside(
         found = f"{str(name)[:40]!r} ... of {len(str(name)):,} characters (too long)"
         raise _refusal(what, where, "the name of a file", found, error)
     if not resolved.is_relative_to(base):
-        raise _refusal(what, where, "a file below its own folder", f"{name!r}, a link to another folder", error)
+        found = f"{name!r}, a link to another folder"
+        raise _refusal(what, where, "a file below its own folder", found, error, _without_links(copied))
     return resolved
+
+
+def _without_links(folder: Path | None) -> str:
+    """A download cache keeps each file elsewhere and a link in its place: a copy that follows the links holds them all."""
+    if folder is None or os.name == "nt":
+        return _FIX
+    return f"if you know who made the links, as in a download cache, open a copy without them: cp -RL {quote(str(folder))} COPY"
 
 
 def _is_too_long(path: Path) -> bool:
@@ -122,5 +140,7 @@ def _kind(mode: int) -> str:
     return next((word for test, word in kinds if test(mode)), "something else")
 
 
-def _refusal(what: str, where: str | Path, expected: str, found: str, error: type[CoreproofError]) -> CoreproofError:
-    return error(f"{what}: this name is not followed", where=str(where), expected=expected, found=found, fix=_FIX)
+def _refusal(
+    what: str, where: str | Path, expected: str, found: str, error: type[CoreproofError], fix: str = _FIX
+) -> CoreproofError:
+    return error(f"{what}: this name is not followed", where=str(where), expected=expected, found=found, fix=fix)
