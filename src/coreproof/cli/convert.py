@@ -60,6 +60,12 @@ def command(
         bool,
         typer.Option("--freeze-state", help="Keep buffers that a PyTorch module changes while it runs as they are."),
     ] = False,
+    freeze_branches: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-branches", help="Keep each if on data of a PyTorch module as the example inputs take it."
+        ),
+    ] = False,
     check: Annotated[
         bool, typer.Option(" /--no-check", help="Do not run what was made once beside its source on drawn input.")
     ] = True,
@@ -80,7 +86,7 @@ def command(
     written = ONNX if kind == "onnx" else model_kind(out)
     check_output(out, written, replace=overwrite, inputs=(model, labels))  # before the work, not after it
     loaded = load(model, trust=trust)
-    arguments: dict[str, Any] = {"freeze_state": freeze_state}
+    arguments: dict[str, Any] = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
     if kind != "onnx":
         if kind == "mlprogram":
             arguments["precision"] = one_of(precision, PRECISIONS, "--precision")

@@ -26,6 +26,7 @@ def convert(
     fold_batchnorm: bool = True,
     keep_fp32: Collection[str] = (),
     freeze_state: bool = False,
+    freeze_branches: bool = False,
 ) -> Model:
     """Converts a model without looking at the result; the arguments are those of ``coreproof.convert``, which does.
 
@@ -43,7 +44,7 @@ def convert(
         ios_version(target, to)  # before a model is read and traced, which takes its time
     source = load(model)
     if to == "onnx":
-        return _to_onnx(source, fold_batchnorm, freeze_state=freeze_state)
+        return _to_onnx(source, fold_batchnorm, freeze_state=freeze_state, freeze_branches=freeze_branches)
     if source.format not in ("torch", "onnx"):
         upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
         raise ConversionError(
@@ -54,7 +55,8 @@ def convert(
         )
     from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
 
-    middle: Any = _to_onnx(source, fold_batchnorm, shapes=shapes, freeze_state=freeze_state)
+    frozen = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
+    middle: Any = _to_onnx(source, fold_batchnorm, shapes=shapes, **frozen)
     if precision is None:
         precision = "fp16" if to == "mlprogram" else "fp32"
     return onnx_to_coreml(
@@ -69,9 +71,7 @@ def convert(
     )
 
 
-def _to_onnx(
-    source: Model, fold_batchnorm: bool, shapes: Mapping[str, Any] | None = None, freeze_state: bool = False
-) -> Model:
+def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, Any] | None = None, **frozen: bool) -> Model:
     if source.format == "onnx":
         return source
     if source.format == "torch":
@@ -80,7 +80,7 @@ def _to_onnx(
 
         assert isinstance(source, TorchModel)
         free = _free_dimensions(source, shapes) if shapes else None
-        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, freeze_state=freeze_state)
+        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, **frozen)
     from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml import CoreMLModel
     from coreproof.model.noted_labels import note_labels

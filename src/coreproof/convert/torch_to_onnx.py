@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from coreproof.convert.torch_branches import Branches, branches_of, traced_branches
 from coreproof.errors import ConversionError
 from coreproof.model.noted_labels import note_labels
 from coreproof.model.onnx import OnnxModel
@@ -21,6 +22,7 @@ def torch_to_onnx(
     fold_batchnorm: bool = True,
     free: Mapping[str, Mapping[int, str]] | None = None,
     freeze_state: bool = False,
+    freeze_branches: bool = False,
 ) -> OnnxModel:
     """Exports ``model`` with its example inputs.
 
@@ -32,7 +34,8 @@ def torch_to_onnx(
     them at what they hold before the export.
 
     Where the current exporter fails, the older tracing one is tried and the returned model's ``notes`` say so.
-    A model that decides by its data which way it goes is not traced, which would keep one of its ways without a word.
+    A model that decides by its data which way it goes is not traced, which would keep one of its ways without a word: it is
+    refused with each such line, unless ``freeze_branches`` allows it; then the notes say what was kept, and where.
     Raises ConversionError for such a model, and when both exporters fail, with the user's line and what each said.
     """
     torch = import_torch()
@@ -59,13 +62,21 @@ def torch_to_onnx(
         model.program = program.exported_program
         notes = model.notes
     except Exception as error:
-        if depends_on_data(error):
-            raise export_error(error, model.name) from error
-        exported = _export_by_tracing(model, names, error, free)
+        branches = branches_of(model)
+        if depends_on_data(error) and not freeze_branches:
+            raise branches.refusal(model.name) if branches else export_error(error, model.name) from error
+        exported = _export_by_tracing(model, names, error, free, branches)
+        if branches and not freeze_branches:
+            raise branches.refusal(model.name) from error
         notes = (
             *model.notes,
-            f"the current exporter failed ({said_by(list(causes(error))[-1])}); exported by tracing instead",
+            "exported by tracing, because PyTorch's current exporter fails on this model",
+            *branches.notes(),
         )
+        if depends_on_data(error) and not branches:
+            notes = (*notes, f"nothing that hangs on the inputs was frozen at {users_line(error) or model.name}")
+        elif not branches:
+            notes = (*notes, f"what it said: {said_by(list(causes(error))[-1])}")
     changing = _changing_buffers(model, held)
     if changing and not freeze_state:
         raise ConversionError(
@@ -150,7 +161,11 @@ def _small_addends_kept() -> Iterator[None]:
 
 
 def _export_by_tracing(
-    model: TorchModel, names: list[str], first: Exception, free: Mapping[str, Mapping[int, str]] | None
+    model: TorchModel,
+    names: list[str],
+    first: Exception,
+    free: Mapping[str, Mapping[int, str]] | None,
+    branches: Branches,
 ) -> ir.Model:
     import io
 
@@ -163,7 +178,7 @@ def _export_by_tracing(
     if axes is not None and batch is not None:
         axes.update({name: {0: batch} for name in names})
     try:
-        with quiet():
+        with quiet(), traced_branches(branches):
             torch.onnx.export(
                 model.module,
                 model.example_inputs,

@@ -184,7 +184,8 @@ def export_error(error: BaseException, name: str) -> ConversionError:
             "the model decides by its data which way it goes: an exported program has one way",
             where=line or name,
             found=said_by(cause),
-            fix="write the if with torch.where or torch.cond, and give sizes that do not hang on values; or take this part out",
+            fix="write the if with torch.where or torch.cond, and give sizes that do not hang on values; or take this part out; "
+            "coreproof convert --freeze-branches keeps it as the example takes it",
         )
     return ConversionError(
         "PyTorch cannot export this model",

@@ -112,6 +112,22 @@ def users_line(error: BaseException) -> str | None:
     return None
 
 
+def users_place() -> str | None:
+    """The user's innermost line that is running now, as ``users_line`` shows it; None where no line of a user's runs."""
+    frame = sys._getframe(1)
+    running = [(f.f_code.co_filename, n, f.f_code.co_name, f.f_globals) for f, n in traceback.walk_stack(frame)]
+    for strict in (True, False):
+        for name, line, function, known in running:
+            if not _is_known(name, strict=strict):
+                return _line(name, line, function, linecache.getline(name, line, known).strip())
+    return None
+
+
+def line_of(name: str, line: int) -> str | None:
+    """A line of a file, as ``users_line`` shows it; None for a file that is not the user's."""
+    return None if _is_known(name, strict=False) else _line(name, line, None, linecache.getline(name, line).strip())
+
+
 def causes(error: BaseException) -> Iterator[BaseException]:
     """The error, and what it was raised from, outermost first."""
     seen: set[int] = set()

@@ -44,6 +44,7 @@ def convert(
     fold_batchnorm: bool = True,
     keep_fp32: Collection[str] = (),
     freeze_state: bool = False,
+    freeze_branches: bool = False,
     check: bool = True,
 ) -> Model:
     """Converts a model; the result is in memory, ``save`` writes it.
@@ -57,6 +58,8 @@ def convert(
     [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
     [(1, 64), (1, 128)].
     ``freeze_state`` keeps buffers that a PyTorch module changes while it runs as they are; without it they are refused.
+    ``freeze_branches`` keeps each if on data (and each number taken out of a tensor) as the example inputs take it, where
+    PyTorch cannot export it otherwise; without it such a module is refused with every line.
     ``check`` runs the result once on drawn input and holds its outputs against the source's; what came of it is the last of
     the model's ``notes``. It is no verification of every value: that is ``verify``.
 
@@ -69,6 +72,7 @@ def convert(
     made = translate(
         source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes,
         fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32, freeze_state=freeze_state,
+        freeze_branches=freeze_branches,
     )  # fmt: skip
     if check:
         found = check_conversion(source, made, images)
