@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from typer.testing import CliRunner
 
 import coreproof as cp
 from coreproof.cli.main import app
-from coreproof.errors import InputError, UnsupportedOperatorsError
+from coreproof.errors import InputError, UnreadableModelError, UnsupportedOperatorsError
 from coreproof.surgery.edit import Edit, edit
 from coreproof.verify.structured import leaves, unlike
 from coreproof.verify.tolerance import Tolerance, judge
@@ -168,11 +171,72 @@ def test_every_verb_takes_it(kind: str, tmp_path: Path) -> None:
     first = loaded.graph.nodes[0].name
     renamed = edit(loaded, [Edit("rename", {"old": first, "new": "first"})]).model
     assert cp.verify(loaded, cp.load(renamed.save(tmp_path / "renamed.onnx")))
-    if kind == "vectorizer":
-        with pytest.raises(InputError, match="dictionary"):
-            cp.record(loaded, tmp_path / "run.npz")
-    else:
-        assert cp.verify(loaded, cp.record(loaded, tmp_path / "run.npz"))
+    saved = cp.record(loaded, tmp_path / "run.npz")
+    assert cp.verify(loaded, saved)
+    assert cp.verify(saved, loaded)
+    assert not cp.verify(saved, changed(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_run_gives_what_the_model_gave(kind: str, tmp_path: Path) -> None:
+    loaded = cp.load(KINDS[kind]())
+    saved = cp.record(loaded, tmp_path / "run.npz")
+    with cp.session(loaded) as live, cp.session(saved) as recorded:
+        expected, found = live.run(saved.samples[0]), recorded.run(saved.samples[0])
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert str(found[name]) == str(value)
+
+
+def test_a_saved_run_knows_its_labels(tmp_path: Path) -> None:
+    saved = cp.record(cp.load(classifier()), tmp_path / "run.npz")
+    found = cp.verify(saved, cp.load(classifier(labels=["cat", "dog", "seal"])))
+    row = next(row for row in found.outputs if row.candidate == "probabilities")
+    assert "only in the reference: 'eel'; only in the candidate: 'seal'" in row.judgement.problem
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"),
+    [
+        ({}, "expected a list"),
+        ([], "how a value is built"),
+        (["heap"], "dictionary or sequence"),
+        (["dictionary", ["a", "a"], [["array", []]] * 2], "each key once"),
+        (["dictionary", ["a"], []], "expected 1 entries"),
+        (["dictionary", [None], [["array", []]]], "expected a text"),
+        (["array", [-1]], "expected a number"),
+        (["array", [1] * 65], "at most 64 axes"),
+        (["array", [2**40] * 9], "values for the"),
+        (["array", ["n"]], "a whole number"),
+        (["sequence", [["nothing"]]], "values for the 0"),
+        (functools.reduce(lambda inner, _: ["sequence", [inner]], range(200), ["nothing"]), "levels of nesting"),
+    ],
+)
+def test_a_saved_run_that_says_nonsense_of_how_a_value_is_built_is_told(layout: Any, told: str, tmp_path: Path) -> None:
+    cp.record(cp.load(classifier()), tmp_path / "run.npz")
+    with zipfile.ZipFile(tmp_path / "run.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    header = json.loads(members["coreproof.json"])
+    header["samples"][0]["built"]["values"]["probabilities"] = layout
+    members["coreproof.json"] = json.dumps(header).encode()
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(UnreadableModelError, match=told):
+        cp.verify(cp.load(tmp_path / "bad.npz"), cp.load(classifier()))
+
+
+def test_a_saved_run_of_an_older_coreproof_is_compared_by_its_numbers(tmp_path: Path) -> None:
+    cp.record(cp.load(classifier()), tmp_path / "run.npz")
+    with zipfile.ZipFile(tmp_path / "run.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    header = json.loads(members["coreproof.json"])
+    del header["samples"][0]["built"]
+    members["coreproof.json"] = json.dumps(header).encode()
+    with zipfile.ZipFile(tmp_path / "old.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert cp.verify(cp.load(tmp_path / "old.npz"), cp.load(classifier()))
 
 
 @pytest.mark.parametrize("kind", ["linear, texts", "tree, numbers", "vectorizer"])

@@ -24,6 +24,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph
 from coreproof.model.outputs import RUN, Kind
 from coreproof.model.recorded_header import feeding_from, graph_from, signature_from
+from coreproof.model.structured import Layout, is_structured, layout_from, put_together, taken_apart
 
 HEADER = "coreproof.json"
 VERSION = 1
@@ -55,6 +56,7 @@ class Recording(Model):
         self._signature = signature_from(header["signature"])
         self._graph = graph_from(header["graph"])
         self._samples = [_sample(stored) for stored in header["samples"].each()]
+        self._built = [stored.get("built").optional(_built) or {} for stored in header["samples"].each()]
         self._require_alike(header)
 
     def _require_alike(self, header: Entry) -> None:
@@ -85,13 +87,13 @@ class Recording(Model):
         return tuple(self._samples[0]["values"])
 
     @cached_property
-    def samples(self) -> tuple[Mapping[str, Array], ...]:
+    def samples(self) -> tuple[Mapping[str, Any], ...]:
         """The inputs that were fed, sample by sample."""
-        return tuple(self._read(sample["inputs"]) for sample in self._samples)
+        return tuple(self._part(index, "inputs", sample["inputs"]) for index, sample in enumerate(self._samples))
 
-    def value(self, name: str, sample: int = 0) -> Array:
-        """One recorded value; KeyError where it was not recorded."""
-        return self._read({name: self._samples[sample]["values"][name]})[name]
+    def value(self, name: str, sample: int = 0) -> Any:
+        """One recorded value: an array, or the dictionary or sequence that the model made; KeyError where it was not recorded."""
+        return self._part(sample, "values", {name: self._samples[sample]["values"][name]})[name]
 
     def array(self, entry: str) -> Array:
         """One array of the file by its entry's name."""
@@ -117,12 +119,28 @@ class Recording(Model):
         assert self.path is not None
         shutil.copyfile(self.path, fresh)
 
+    def _part(self, sample: int, part: str, entries: Mapping[str, str]) -> dict[str, Any]:
+        """Inputs or values of a sample as the model took or made them."""
+        built = self._built[sample].get(part, {})
+        found: dict[str, Any] = {}
+        for name, array in self._read(entries).items():
+            try:
+                found[name] = put_together(built[name], array) if name in built else array
+            except ValueError as error:
+                assert self.path is not None
+                raise _senseless(self.path, f"samples[{sample}].built.{part}.{name}: {error}") from None
+        return found
+
     def _read(self, entries: Mapping[str, str]) -> dict[str, Array]:
         assert self.path is not None
         return dict(zip(entries, _arrays(self.path, entries.values()), strict=True))
 
 
-def _same(given: Any, recorded: Array) -> bool:
+def _same(given: Any, recorded: Any) -> bool:
+    if is_structured(given) or is_structured(recorded):
+        (layout, given), (other, recorded) = taken_apart(given), taken_apart(recorded)
+        if layout != other:
+            return False
     given = np.asarray(given)
     return given.shape == recorded.shape and np.array_equal(given, recorded, equal_nan=recorded.dtype.kind == "f")
 
@@ -134,6 +152,11 @@ def _gain(stored: Entry) -> tuple[int, float | None, str]:
 
 def _sample(stored: Entry) -> dict[str, dict[str, str]]:
     return {part: {n: e.text() for n, e in stored[part].table().items()} for part in ("inputs", "values")}
+
+
+def _built(stored: Entry) -> dict[str, dict[str, Layout]]:
+    """How those inputs and values are built that are no arrays; a file of an older coreproof says nothing of that."""
+    return {part: {n: layout_from(e) for n, e in named.table().items()} for part, named in stored.table().items()}
 
 
 def is_recording(path: str | Path) -> bool:

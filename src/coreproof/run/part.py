@@ -13,13 +13,13 @@ import onnx_ir as ir
 
 from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
+from coreproof.model.structured import is_structured
 from coreproof.run.arena import engine_error
 from coreproof.run.live import LiveGraph, nested_graphs
 from coreproof.run.lowered import Prepared, prepare
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.run.session import Precision, Session
 from coreproof.run.skeleton import Fed, element_type, made
-from coreproof.run.structured import is_structured
 
 Array = npt.NDArray[Any]
 

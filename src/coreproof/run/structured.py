@@ -11,11 +11,6 @@ from coreproof.errors import InputError
 from coreproof.model.features import Feature
 
 
-def is_structured(value: Any) -> bool:
-    """Whether a session hands out a dictionary, a sequence, or nothing (an optional value that is left out)."""
-    return value is None or isinstance(value, Mapping | list | tuple)
-
-
 def read_structured(feature: Feature, value: Any, where: str) -> Any:
     """A dictionary, or a sequence of arrays or dictionaries, as ONNX Runtime takes it. Raises InputError."""
     if feature.kind == "dictionary":

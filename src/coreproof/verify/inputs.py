@@ -14,8 +14,8 @@ from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph
 from coreproof.model.recording import Recording
+from coreproof.model.structured import is_structured
 from coreproof.run.session import Session, session
-from coreproof.run.structured import is_structured
 from coreproof.verify.draw import draw, draw_structured, lengths, table_rows
 from coreproof.verify.preprocessing import Taker, in_words, likeliest, numbers, own_feedings, pixels_of
 

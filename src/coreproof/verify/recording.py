@@ -23,8 +23,8 @@ from coreproof.model.graph import Graph, Value
 from coreproof.model.outputs import RUN
 from coreproof.model.recorded_header import graph_to, signature_to
 from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
+from coreproof.model.structured import is_structured
 from coreproof.run.session import Engine, Precision, Session, read_inputs, session
-from coreproof.run.structured import is_structured
 from coreproof.verify.align import made_values, side
 from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of
@@ -95,19 +95,22 @@ class _Writer:
         self.inner = [name for name in made_values(self.side) if name not in self.outputs]
         self.inputs: list[dict[str, str]] = []
         self.values: list[dict[str, str]] = [{} for _ in samples]
+        self.built: list[dict[str, dict[str, Any]]] = [{} for _ in samples]
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._count = 0
 
     def write_inputs(self, fed: Sequence[Mapping[str, Any]]) -> None:
-        lists = [name for sample in fed for name, value in sample.items() if is_structured(value)]
-        if lists:
-            raise InputError(
-                "a run that is fed a dictionary or a sequence cannot be saved",
-                where=self.model.name,
-                found=", ".join(dict.fromkeys(lists)),
-                fix="save the run of the part behind it: coreproof edit, extract",
-            )
-        self.inputs = [{name: self._put(value) for name, value in sample.items()} for sample in fed]
+        self.inputs = [{} for _ in fed]
+        for index, sample in enumerate(fed):
+            for name, value in sample.items():
+                self.inputs[index][name] = self._put(self._noted("inputs", index, name, value))
+
+    def _noted(self, part: str, sample: int, name: str, value: Any) -> npt.NDArray[Any]:
+        """A value as an array; of a dictionary or a sequence it is noted how it was built."""
+        array = as_array(value)
+        if is_structured(value):
+            self.built[sample].setdefault(part, {})[name] = array.layout  # type: ignore[attr-defined]
+        return array
 
     def write_values(self, inner: Sequence[str], memory: int, progress: Progress | None) -> None:
         """Runs the model with as many values brought out at a time as ``memory`` holds; the outputs come last."""
@@ -121,7 +124,7 @@ class _Writer:
                 last = group is self.outputs
                 computed = self.running.run(sample, taps_of(self.running, group)) if last else next(walk)
                 for name in group:
-                    array = as_array(computed.pop(name))
+                    array = self._noted("values", index, name, computed.pop(name))
                     self.shapes.setdefault(name, array.shape)
                     self.values[index][name] = self._put(array)
                 del computed
@@ -149,7 +152,10 @@ class _Writer:
             },
             "provenance": dict(getattr(self.model, "provenance", None) or {}),
             "profiles": self._profiles(),
-            "samples": [{"inputs": fed, "values": made} for fed, made in zip(self.inputs, self.values, strict=True)],
+            "samples": [
+                {"inputs": fed, "values": made, **({"built": built} if built else {})}
+                for fed, made, built in zip(self.inputs, self.values, self.built, strict=True)
+            ],
         }
 
     def _profiles(self) -> dict[str, tuple[int, float | None, str]]:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from coreproof.errors import InputError
 from coreproof.model.base import Model
+from coreproof.model.structured import is_structured
 from coreproof.run.session import Session
-from coreproof.run.structured import is_structured
 from coreproof.verify.align import Pair, Side, made_values
 from coreproof.verify.structured import leaves
 from coreproof.verify.tolerance import UNIT_ROUNDOFF

@@ -6,11 +6,12 @@ array would. A key that only one side has is a disagreement, whatever the number
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from coreproof.model.structured import taken_apart
 
 _TOLD = 4
 """Keys that are named where two dictionaries differ."""
@@ -24,13 +25,8 @@ class Leaves(np.ndarray):
 
 def leaves(value: Any) -> Leaves:
     """A dictionary or a sequence, nested in any way, as the row of its numbers (or texts)."""
-    rows: list[npt.NDArray[Any]] = []
-    layout = _walk(value, rows)
-    filled = [row for row in rows if row.size]
-    if any(row.dtype.kind in "OSU" for row in filled):
-        filled = [row.astype(str) for row in filled]
-    joined = np.concatenate(filled) if filled else np.zeros(0, np.float32)
-    found = joined.view(Leaves)
+    layout, row = taken_apart(value)
+    found = row.view(Leaves)
     found.layout = layout
     return found
 
@@ -41,19 +37,6 @@ def unlike(reference: Any, candidate: Any) -> str:
     if one is None or other is None or one == other:
         return ""
     return _difference(one, other)
-
-
-def _walk(value: Any, rows: list[npt.NDArray[Any]]) -> tuple[Any, ...]:
-    if value is None:
-        return ("nothing",)
-    if isinstance(value, Mapping):
-        keys = sorted(value, key=lambda key: (isinstance(key, str), key))
-        return ("dictionary", tuple(keys), tuple(_walk(value[key], rows) for key in keys))
-    if isinstance(value, list | tuple):
-        return ("sequence", tuple(_walk(element, rows) for element in value))
-    array = np.asarray(value)
-    rows.append(array.reshape(-1))
-    return ("array", array.shape)
 
 
 def _difference(one: tuple[Any, ...], other: tuple[Any, ...]) -> str:
