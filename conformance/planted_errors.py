@@ -29,7 +29,7 @@ from coreproof.model.onnx import OnnxModel
 from coreproof.run.part import part
 from coreproof.run.session import session
 from coreproof.verify.align import made_values, side
-from coreproof.verify.inputs import random_sample
+from coreproof.verify.inputs import random_feeds
 from coreproof.verify.verify import Verification
 
 RESULTS = Path(__file__).parent / "results" / "planted_errors.json"
@@ -288,7 +288,7 @@ ERRORS: dict[str, dict[str, Error]] = {
 def plants(source: OnnxModel, count: int, seed: int) -> Iterator[Plant]:
     """``count`` visible errors at random nodes, each at another node while there are any left."""
     rng = np.random.default_rng(seed)
-    fed = random_sample(source.signature, source.signature)[0]
+    fed = random_feeds(source, source)[0]
     with session(source) as running:
         right = running.run(fed, sorted(running.tappable))
     right.update(fed)
@@ -348,7 +348,7 @@ def found_at(verification: Verification, plant: Plant) -> str:
 
 def run_once(reference: Any, candidate: Any) -> None:
     """Both models once, with all their inner values brought out: what verify is measured against."""
-    fed = random_sample(reference.signature, candidate.signature)
+    fed = random_feeds(reference, candidate)
     for model, given in zip((reference, candidate), fed, strict=True):
         with session(model) as running:
             running.run(given, made_values(side(model, running.tappable)))

@@ -100,7 +100,7 @@ def test_the_tolerance_that_would_have_passed_does_pass() -> None:
     right, wrong = residual_net(), residual_net(fault="epsilon")
     first = verify(right, wrong).first_divergence
     assert first is not None
-    assert first.to_json()["passing"]["relative"] == first.judgement.required_relative
+    assert first.to_json()["passing"]["relative"] >= first.judgement.required_relative
     assert f"would have passed with a tolerance of {first.passing.relative:.2g}" in verify(right, wrong).summary()
     given = verify(right, wrong, tolerance=first.passing)
     assert next(r for r in given.rows if r.candidate == first.candidate).agrees

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 import coreproof as cp
 from coreproof.run.live import LiveGraph
+from coreproof.verify.inputs import random_feeds
 from coreproof.verify.verify import verify
 
 NEGATED = 40
@@ -56,7 +57,8 @@ def test_five_thousand_layers_without_shapes_are_opened_as_a_whole(opened: list[
 @pytest.mark.parametrize("length", [120, 480])
 def test_nodes_run_in_proportion_to_the_layers_whatever_the_memory(opened: list[int], length: int) -> None:
     memory = 10 * 4 * 32
-    found = verify(cp.load(chain(length)), cp.load(chain(length)), memory=memory)
+    model = cp.load(chain(length))
+    found = verify(model, cp.load(chain(length)), random_feeds(model, model)[0], memory=memory)
     assert found
     assert sum(opened) <= 5 * length
     assert max(opened[1:]) <= 11  # ten values, and the output with the last of them

@@ -120,7 +120,7 @@ def test_a_saved_run_of_pictures_feeds_numbers_to_the_other(tmp_path: Path) -> N
 
 def test_a_saved_run_of_numbers_becomes_a_picture_again(tmp_path: Path) -> None:
     model = picture_model("neuralnetwork")
-    fed, _ = feeds_of(source(), model)
+    fed = feeds_of(source(), model).pairs
     saved = record(source(), tmp_path / "run.npz", [a for a, _ in fed])
     assert verify(saved, model)
     noise = record(source(), tmp_path / "noise.npz")

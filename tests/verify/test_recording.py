@@ -25,6 +25,7 @@ from coreproof.run.coreml import scores_in_order, with_distinct_labels
 from coreproof.run.session import Session, session
 from coreproof.surgery.difference.diff import diff
 from coreproof.verify import recording as writing
+from coreproof.verify.inputs import random_feeds
 from coreproof.verify.recording import record
 from coreproof.verify.tolerance import TYPICAL
 from coreproof.verify.verify import verify
@@ -135,7 +136,10 @@ def test_memory_bounds_how_much_is_brought_out_at_a_time(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(writing, "session", lambda *arguments: Counting(session(*arguments)))
     told: list[tuple[int, int]] = []
-    record(residual_net(), tmp_path / "run.npz", memory=1, progress=lambda _, done, total: told.append((done, total)))
+    once = random_feeds(residual_net(), residual_net())[0]
+    record(
+        residual_net(), tmp_path / "run.npz", once, memory=1, progress=lambda _, done, total: told.append((done, total))
+    )
     assert max(seen) == 1
     assert sum(seen) == 17
     assert told[-1] == (18, 18)

@@ -12,6 +12,7 @@ import pytest
 
 from coreproof.errors import InputError
 from coreproof.run.onnxruntime import OnnxRuntimeSession
+from coreproof.verify.inputs import random_feeds
 from coreproof.verify.tolerance import Tolerance
 from coreproof.verify.verify import verify
 from tests.verify.nets import as_half, residual_net
@@ -76,7 +77,8 @@ def test_taps_come_in_batches_and_each_value_once(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(OnnxRuntimeSession, "walk", counting)
     heard: list[tuple[str, int, int]] = []
     three_values = 3 * 4 * 16 * 12 * 12
-    found = verify(residual_net(), residual_net(), memory=three_values, progress=lambda *a: heard.append(a))
+    once = random_feeds(residual_net(), residual_net())[0]
+    found = verify(residual_net(), residual_net(), once, memory=three_values, progress=lambda *a: heard.append(a))
     assert max(map(len, asked)) == 3
     assert sum(map(len, asked)) == 2 * (len(found.rows) - 1)
     assert heard[-1][1:] == (len(found.rows), len(found.rows))

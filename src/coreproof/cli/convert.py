@@ -118,7 +118,8 @@ def command(
             "--labels, --image, --batch, --shape and what is said of pictures are for Core ML", found=f"--to {kind}"
         )
     converted = convert(loaded, kind, **arguments)
-    found = check_conversion(loaded, converted, arguments.get("images")) if check else None
+    frozen = bool(arguments.get("freeze_state"))
+    found = check_conversion(loaded, converted, arguments.get("images"), frozen=frozen) if check else None
     converted.save(out, replace=overwrite)
     if found is not None and not found:
         say(f"{out}: {found.said}")

@@ -127,8 +127,8 @@ def command(
         _carry(right, right_feeding)
     number = SEED if seed is None else seed
     if fed is None and save is not None:
-        pairs, said = feeds_of(left, right, seed=number)
-        fed = Fed([a for a, _ in pairs], [b for _, b in pairs], said)
+        drawn = feeds_of(left, right, seed=number)
+        fed = Fed([a for a, _ in drawn.pairs], [b for _, b in drawn.pairs], drawn.said)
     with progress() as report:
         if save is not None:
             assert fed is not None

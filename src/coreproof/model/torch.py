@@ -55,7 +55,12 @@ class TorchModel(Model):
         self.module = module
         with contextlib.suppress(NotImplementedError):  # torch.export fixes the mode as it traces
             module.eval()
-        self.example_inputs = example_inputs
+        # of one tensor given twice, torch.export makes one input and leaves the other unread
+        twice = [any(tensor is other for other in example_inputs[:at]) for at, tensor in enumerate(example_inputs)]
+        self.example_inputs = tuple(
+            tensor.clone() if again and hasattr(tensor, "clone") else tensor
+            for tensor, again in zip(example_inputs, twice, strict=True)
+        )
         self.feeding = feeding
         self.labels = labels
         self.program: Any = None

@@ -28,7 +28,7 @@ from coreproof.verify.sides import (
 )
 from coreproof.verify.tolerance import Judgement, Tolerance, judge, judge_range, passes
 from coreproof.verify.values import arrange, pair_by_value, sketched
-from coreproof.verify.verification import Row
+from coreproof.verify.verification import Row, most, needs
 
 Progress = Callable[[str, int, int], None]
 Array = npt.NDArray[Any]
@@ -135,16 +135,18 @@ class Comparison:
     ) -> list[Row]:
         """Takes every sample on to this group's values, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
+        needed: dict[Pair, tuple[float, float]] = {}
         for prediction, before, after in zip(predictions, there, here, strict=True):
             left, right = next(before), next(after)
             for name in alone:
                 prediction.observe(name, as_array(right.pop(name)))
             for pair in group:
                 found = self._judged(pair, left[pair.reference], as_array(right[pair.candidate]), prediction)
+                needed[pair] = most(needed.get(pair), needs(found[0]))
                 if pair not in worst or severity(found[0]) > severity(worst[pair][0]):
                     worst[pair] = found
             del left, right
-        return [self._row(pair, *worst[pair]) for pair in group]
+        return [self._row(pair, needed[pair], *worst[pair]) for pair in group]
 
     def _judged(
         self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction
@@ -167,8 +169,10 @@ class Comparison:
             return
         self._kept = (-1, {})
         walk = self.left.walk(self.feeds[sample][0], [taps_of(self.left, names) for names in wanted])
-        for names in wanted:
+        for at, names in enumerate(wanted):
             outcome = next(walk)
+            if at < len(wanted) - 1 and any(name not in outcome for name in names):  # outputs come with the last group
+                outcome = {**self.left.run(self.feeds[sample][0]), **outcome}
             self._kept = (sample, {name: as_array(outcome.pop(name)) for name in names})
             del outcome
             yield self._kept[1]
@@ -190,7 +194,9 @@ class Comparison:
         judgement = judge(reference, candidate, tolerance, self.profiles.get(pair.candidate))
         return None if judgement.agrees else judgement
 
-    def _row(self, pair: Pair, judgement: Judgement, shape: tuple[int, ...], dtype: str) -> Row:
+    def _row(
+        self, pair: Pair, needed: tuple[float, float], judgement: Judgement, shape: tuple[int, ...], dtype: str
+    ) -> Row:
         here = self.candidate.graph.producer(pair.candidate)
         there = self.reference.graph.producer(pair.reference)
         made = here or there
@@ -205,6 +211,7 @@ class Comparison:
             how=pair.how,
             judgement=judgement,
             content=self._contents.of(pair.candidate),
+            needed=needed,
         )
 
 

@@ -75,7 +75,7 @@ def convert(
         freeze_branches=freeze_branches,
     )  # fmt: skip
     if check:
-        found = check_conversion(source, made, images)
+        found = check_conversion(source, made, images, frozen=freeze_state)
         if not found:
             raise ConversionError(
                 found.said,
@@ -86,20 +86,24 @@ def convert(
     return made
 
 
-def check_conversion(source: Model, made: Model, images: Mapping[str, Any] | None = None) -> Check:
+def check_conversion(
+    source: Model, made: Model, images: Mapping[str, Any] | None = None, *, frozen: bool = False
+) -> Check:
     """Runs a converted model once on drawn input beside its source.
 
     Raises ConversionError where the converted model does not run on what its source runs on. A source that does not run on
-    drawn input, or answers differently each time, leaves nothing to hold against: the check says so.
+    drawn input, or draws at random itself, leaves nothing to hold against: the check says so. A PyTorch module that answers
+    differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked.
     """
     from coreproof.run.session import session
-    from coreproof.verify.inputs import random_sample
+    from coreproof.verify.inputs import random_sample, roles_for
     from coreproof.verify.sides import match_outputs
+    from coreproof.verify.steady import unsteady
 
     try:
         signature = _as_free_as(source, made)
-        graphs = [(source.graph, signature), (made.graph, made.signature)]
-        left, right = random_sample(signature, made.signature, graphs=graphs)
+        roles = roles_for(source, source)  # the source says what the inputs are for
+        left, right = random_sample(signature, made.signature, roles=roles, graphs=[source.graph, made.graph])
         left = {name: _numbers(value, (images or {}).get(name)) for name, value in left.items()}
         reference = session(source)
         reference.signature = signature
@@ -108,8 +112,12 @@ def check_conversion(source: Model, made: Model, images: Mapping[str, Any] | Non
     with reference:
         try:
             reference.run(left)
+            changing = unsteady(source, reference, left)
         except CoreproofError as error:
             return Check(True, f"not checked: the source does not run on drawn input ({_first_line(error)})")
+        if changing is not None:
+            said = f"the module answers differently when it is called twice in a row: {changing}"
+            return Check(frozen, f"not checked: its state was frozen as asked, and {said}" if frozen else said)
         try:
             with session(made) as candidate:
                 pairs = match_outputs(reference, candidate)

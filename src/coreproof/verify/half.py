@@ -20,7 +20,7 @@ from coreproof.model.graph import Graph, Node
 from coreproof.model.onnx import OnnxModel
 from coreproof.verify.half_ranges import Seen, look
 from coreproof.verify.half_report import HalfOutput, HalfReport, HalfRow
-from coreproof.verify.inputs import Inputs, Sample, describe, hand_over, random_sample, samples
+from coreproof.verify.inputs import Inputs, Sample, describe, hand_over, random_feeds, samples
 from coreproof.verify.keeping import Trials, smallest_kept
 from coreproof.verify.switched import Given, Switched
 from coreproof.verify.tolerance import Judgement, Tolerance, judge
@@ -66,7 +66,7 @@ def half(
     source, program = _programs(given)
     switched = Switched(program, weights)
     try:
-        feeds = [random_sample(given.signature, given.signature)[0]] if inputs is None else samples(inputs)
+        feeds = [random_feeds(given, given)[0]] if inputs is None else samples(inputs)
         # under the names that Core ML has: "input.1" is input_1
         fed = [hand_over(sample, given.signature, program.signature)[1] for sample in feeds]
         work = _Work(given, source, program, switched, fed, at_most, memory, progress or _silent)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,16 +13,14 @@ from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
-from coreproof.model.graph import Graph
 from coreproof.model.recording import Recording
 from coreproof.model.structured import is_structured
 from coreproof.run.session import Session, session
-from coreproof.verify.draw import draw, draw_structured, lengths, table_rows
+from coreproof.verify.drawn import SEED, Sample, random_feeds, random_sample, roles_for, several
+from coreproof.verify.matched import fitted, match_inputs, takes_shape
 from coreproof.verify.preprocessing import Taker, in_words, likeliest, numbers, own_feedings, pixels_of
 
-Sample: TypeAlias = Mapping[str, Any]
 Inputs: TypeAlias = Sample | Sequence[Sample]
-SEED = 20180607
 
 
 def samples(inputs: Inputs) -> list[Sample]:
@@ -30,59 +29,6 @@ def samples(inputs: Inputs) -> list[Sample]:
     if not listed:
         raise InputError("there is nothing to feed the models", expected="at least one mapping of input name to array")
     return listed
-
-
-def random_sample(
-    reference: Signature, candidate: Signature, seed: int = SEED, graphs: Sequence[tuple[Graph, Signature]] = ()
-) -> tuple[Sample, Sample]:
-    """The same random values for both models: drawn for the reference's inputs, handed to the candidate's.
-
-    What is drawn, and in which shape, ``coreproof.verify.draw`` says. Where one side takes a picture, both are fed its
-    pixels. ``graphs`` are the models' graphs, each with its signature: integers that pick rows of a table stay within it.
-    """
-    rng = np.random.default_rng(seed)
-    left: dict[str, Any] = {}
-    right: dict[str, Any] = {}
-    for a, b in match_inputs(reference, candidate):
-        drawn = a if a.image is not None or b.image is None else b
-        rows = [table_rows(graph, feature.name) for graph, of in graphs for feature in (a, b) if feature in of.inputs]
-        if drawn.holds and drawn.kind in ("dictionary", "sequence"):
-            left[a.name] = right[b.name] = draw_structured(drawn, rng, [graph for graph, _ in graphs])
-            continue
-        value = draw(drawn, lengths(a, b), rng, min((r for r in rows if r is not None), default=None))
-        left[a.name], right[b.name] = value, _fitted(value, b)
-        if a.image is None and b.image is None and not _takes_shape(b, right[b.name].shape):
-            raise InputError(
-                f"the two models take another shape at input {a.name!r}",
-                expected=str(a),
-                found=str(b),
-                fix="give both models the same shape (coreproof edit: reshape), or say what each is fed: feeds=",
-            )
-    return left, right
-
-
-def random_feeds(reference: Model, candidate: Model, seed: int = SEED) -> tuple[Sample, Sample]:
-    """What both models are fed where nothing is given: random values within everything that the two models declare."""
-    graphs = [(model.graph, model.signature) for model in (reference, candidate)]
-    return random_sample(reference.signature, candidate.signature, seed, graphs)
-
-
-def match_inputs(reference: Signature, candidate: Signature) -> list[tuple[Feature, Feature]]:
-    """Inputs that get the same data: by name, else by position."""
-    theirs, mine = list(reference.inputs), list(candidate.inputs)
-    by_name = {f.name: f for f in mine}
-    pairs = [(f, by_name[f.name]) for f in theirs if f.name in by_name]
-    left = [f for f in theirs if f.name not in by_name]
-    taken = {f.name for f, _ in pairs}
-    right = [f for f in mine if f.name not in taken]
-    if len(left) != len(right):
-        raise InputError(
-            "the two models have different inputs",
-            expected="; ".join(map(str, theirs)),
-            found="; ".join(map(str, mine)),
-            fix="say what each is fed: verify(a, b, feeds=(inputs_a, inputs_b))",
-        )
-    return [*pairs, *zip(left, right, strict=True)]
 
 
 def hand_over(sample: Sample, reference: Signature, candidate: Signature) -> tuple[Sample, Sample]:
@@ -99,29 +45,25 @@ def hand_over(sample: Sample, reference: Signature, candidate: Signature) -> tup
                 f"nothing is given for input {a.name!r}", expected=str(a), found=", ".join(sample) or "nothing"
             )
         left[a.name] = sample[a.name] if a.name in sample else sample[b.name]
-        right[b.name] = _fitted(sample[b.name] if b.name in sample else sample[a.name], b)
+        right[b.name] = fitted(sample[b.name] if b.name in sample else sample[a.name], b)
     unknown = set(sample) - set(left) - set(right)
     if unknown:
         raise InputError("neither model has these inputs", found=", ".join(sorted(unknown)), expected=", ".join(left))
     return left, right
 
 
-def _fitted(value: Any, feature: Feature) -> Any:
-    """An array in the rank that the other side declares, where only lengths of 1 differ."""
-    if feature.image is not None or feature.shape is None or not isinstance(value, np.ndarray):
-        return value
-    shape = feature.shape
-    if len(shape) == value.ndim or not all(isinstance(d, int) for d in shape):
-        return value
-    wanted = tuple(d for d in shape if isinstance(d, int))
-    if len(wanted) > 64:  # NumPy's own bound
-        raise InputError(
-            f"input {feature.name!r} declares a shape that no array has",
-            expected="at most 64 dimensions",
-            found=f"{len(wanted)} dimensions",
-        )
-    squeezed = tuple(d for d in value.shape if d != 1)
-    return value.reshape(wanted) if squeezed == tuple(d for d in wanted if d != 1) else value
+@dataclass(frozen=True)
+class Feeds:
+    """What two models are fed, sample by sample, and in words where that came from.
+
+    Of what was drawn, ``taken`` says what each input of the reference was taken for, and ``large`` which samples are of more
+    than the usual magnitude.
+    """
+
+    pairs: list[tuple[Sample, Sample]]
+    said: str
+    taken: Mapping[str, str] = field(default_factory=dict)
+    large: tuple[int, ...] = ()
 
 
 def feeds_of(
@@ -131,7 +73,7 @@ def feeds_of(
     feeds: tuple[Inputs, Inputs] | None = None,
     seed: int = SEED,
     sessions: tuple[Session, Session] | None = None,
-) -> tuple[list[tuple[Sample, Sample]], str]:
+) -> Feeds:
     """What each side is fed, sample by sample, and in words where that came from.
 
     ``feeds`` as they are; ``inputs`` handed to both; else the inputs of a saved run; else random values. In the last two
@@ -144,17 +86,17 @@ def feeds_of(
         left, right = samples(feeds[0]), samples(feeds[1])
         if len(left) != len(right):
             raise InputError("the two models are fed another number of samples", expected=len(left), found=len(right))
-        return list(zip(left, right, strict=True)), "given by the caller"
+        return Feeds(list(zip(left, right, strict=True)), "given by the caller")
     if inputs is not None:
-        return [hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)], "given by the caller"
+        given = [hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)]
+        return Feeds(given, "given by the caller")
     saved = next((m for m in (reference, candidate) if isinstance(m, Recording)), None)
     if saved is None:
-        drawn, said = [random_feeds(reference, candidate, seed)], f"random, seed {seed}"
-    else:
-        given = saved.samples
-        drawn = [hand_over(s, reference.signature, candidate.signature) for s in given]
-        said = f"those of the saved run of {saved.name}"
-    return translated(reference, candidate, drawn, said, sessions)
+        draws = several(reference, candidate, seed, sessions)
+        pairs, said = translated(reference, candidate, draws.pairs, draws.said, sessions)
+        return Feeds(pairs, said, draws.taken, draws.large)
+    drawn = [hand_over(s, reference.signature, candidate.signature) for s in saved.samples]
+    return Feeds(*translated(reference, candidate, drawn, f"those of the saved run of {saved.name}", sessions))
 
 
 def translated(
@@ -213,7 +155,7 @@ def _one_translated(
     assert picture.image is not None
     if not from_numbers:
         value = numbers(pictures[picture.name], picture.image, feeding, array)
-        if not _takes_shape(array, value.shape):
+        if not takes_shape(array, value.shape):
             raise InputError(
                 "the two models see pictures of another size",
                 expected=f"{picture} and {array} of one size",
@@ -230,14 +172,6 @@ def _one_translated(
         )
     pictures[picture.name] = planes
     return left, right
-
-
-def _takes_shape(feature: Feature, shape: tuple[int, ...]) -> bool:
-    if feature.shape is None or feature.ranges or feature.enumerated:
-        return True
-    return len(feature.shape) == len(shape) and all(
-        not isinstance(d, int) or d <= 0 or d == n for d, n in zip(feature.shape, shape, strict=True)
-    )
 
 
 def describe(feeds: Sequence[Sample], origin: str | bool) -> str:
@@ -265,6 +199,7 @@ __all__ = [
     "match_inputs",
     "random_feeds",
     "random_sample",
+    "roles_for",
     "samples",
     "translated",
 ]

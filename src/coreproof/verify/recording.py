@@ -63,8 +63,9 @@ def record(
         raise InputError("a run is saved as .npz", where=str(path), fix=f"call it {path.with_suffix('.npz').name}")
     if isinstance(model, Recording):
         raise InputError("this is a saved run already", where=str(model.path), fix="copy the file")
-    feeds, said = feeds_of(model, model, inputs, None, seed)
     with replacing(path, RUN, replace=replace) as fresh, session(model, engine, precision) as running:
+        drawn = feeds_of(model, model, inputs, None, seed, (running, running))
+        feeds, said = drawn.pairs, drawn.said
         fed = [read_inputs(running.signature, sample, model.name) for sample, _ in feeds]
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             writer = _Writer(archive, model, running, [sample for sample, _ in feeds])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +24,7 @@ class Row:
     are known to be the same value: "output", "provenance", "name", "value" or "structure". ``carried``: the two are further
     apart than bounds explain, but that came in: from the candidate's own values before it, both sides compute this alike.
     ``harmless``: an inner value that leaves float16's range, while all that is made from it agrees. ``content`` is what the
-    reference held there in all samples together.
+    reference held there in all samples together, ``needed`` the least tolerance (relative, typical) that lets all of them pass.
     """
 
     reference: str
@@ -37,6 +38,7 @@ class Row:
     carried: Judgement | None = None
     harmless: bool = False
     content: Content | None = None
+    needed: tuple[float, float] | None = None
 
     @property
     def tolerance(self) -> Tolerance:
@@ -54,11 +56,9 @@ class Row:
     @property
     def passing(self) -> Tolerance:
         """The least tolerance with which the row would have agreed; infinite where none would have done."""
-        found, absolute = self.judgement, self.tolerance.absolute
-        if found.misplaced or math.isnan(found.max_error):
-            return Tolerance(math.inf, absolute, math.inf, why="no tolerance lets this pass")
-        typical = max(0.0, found.rms_error - absolute) / found.scale if found.scale > 0 else 0.0
-        return Tolerance(found.required_relative, absolute, typical, why="the least that would have passed")
+        relative, typical = most(self.needed, needs(self.judgement))
+        why = "no tolerance lets this pass" if math.isinf(relative) else "the least that would have passed"
+        return Tolerance(relative, self.tolerance.absolute, typical, why=why)
 
     def to_json(self) -> dict[str, Any]:
         """The row as proof.json and the page hold it."""
@@ -79,6 +79,19 @@ class Row:
             "weakness": self.weakness,
             "carried": None if self.carried is None else self.carried.to_json(),
         }
+
+
+def needs(found: Judgement) -> tuple[float, float]:
+    """The least tolerance, relative and typical, with which a value would have agreed; infinite where none would have done."""
+    if found.misplaced or math.isnan(found.max_error):
+        return math.inf, math.inf
+    typical = max(0.0, found.rms_error - found.tolerance.absolute) / found.scale if found.scale > 0 else 0.0
+    return found.required_relative, typical
+
+
+def most(one: tuple[float, float] | None, other: tuple[float, float]) -> tuple[float, float]:
+    """What lets both pass."""
+    return other if one is None else (max(one[0], other[0]), max(one[1], other[1]))
 
 
 @dataclass(frozen=True)
@@ -110,9 +123,10 @@ class Verification(Shown):
     """Two models compared. Truthy when every compared value agrees; ``rows`` stand in the candidate's order.
 
     Values may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether every output proves something.
-    ``samples`` is how many were fed, ``untrained`` whether the weights are random ones.
-    ``unpaired`` counts inner values of the candidate that have no partner (fused away on one side). ``dismissed`` are
-    rows that were paired by guess and contradicted by what follows: not the same value, so no evidence. ``stretches`` are those
+    ``samples`` is how many were fed, ``taken`` for what each drawn input of the reference was taken, ``untrained`` whether the
+    weights are random ones. ``unpaired`` counts inner values of the candidate that have no partner (fused away on one side).
+    ``dismissed`` are those
+    that were paired by guess and contradicted by what follows: not the same value, so no evidence. ``stretches`` are those
     that diverge by themselves, also when fed with the reference's values: several independent faults are all among them.
     ``suspects`` is the stretch of the first divergence.
     """
@@ -128,6 +142,7 @@ class Verification(Shown):
     suspects: Stretch | None = None
     samples: int = 1
     untrained: bool = False
+    taken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -194,6 +209,7 @@ class Verification(Shown):
             lines.extend(self._where(first))
         lines.append(f"{self.reference} ran on {self.engines[0]}, {self.candidate} on {self.engines[1]}")
         lines.append(f"inputs: {self.inputs}")
+        lines.extend(f"  {name}: {taken}" for name, taken in self.taken.items())
         if self.unpaired:
             lines.append(f"not compared, for want of a partner: {self.unpaired} of {self.candidate}'s inner values")
         if self.carried:
@@ -247,6 +263,7 @@ class Verification(Shown):
             "candidate": self.candidate,
             "engines": list(self.engines),
             "inputs": self.inputs,
+            "taken_for": dict(self.taken),
             "samples": self.samples,
             "unpaired": self.unpaired,
             "first_divergence": None if first is None else first.to_json(),

@@ -182,11 +182,11 @@ def _learned(found: Cutter) -> Cutter:
     if not unknown:
         return found
     from coreproof.run.session import session
-    from coreproof.verify.inputs import random_sample
+    from coreproof.verify.inputs import random_feeds
 
     # a model that does not run is cut where its shapes are declared
     with suppress(CoreproofError), session(found.model) as running:
-        fed = random_sample(found.model.signature, found.model.signature)[0]
+        fed = random_feeds(found.model, found.model)[0]
         taps = [name for name in unknown if name in running.tappable]
         for start in range(0, len(taps), _TAPPED):
             names = taps[start : start + _TAPPED]

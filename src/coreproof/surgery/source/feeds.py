@@ -17,7 +17,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, pixels, to_tensor
 from coreproof.run.pictures import open_picture
 from coreproof.run.session import session
-from coreproof.verify.inputs import Sample, match_inputs, random_sample
+from coreproof.verify.inputs import Sample, match_inputs, random_feeds, random_sample
 from coreproof.verify.preprocessing import numbers, own_feedings
 
 
@@ -94,7 +94,7 @@ def _plain(source: Model, model: Model, feeding: Feeding | None, photos: Sequenc
             return Feeds(
                 tuple({inputs[0].name: f} for f in fed), tuple({name: _as(model.signature.inputs[0], f)} for f in fed)
             )
-    left, right = random_sample(source.signature, model.signature)
+    left, right = random_feeds(source, model)
     return Feeds((left,), (right,))
 
 
@@ -110,7 +110,7 @@ def _as(feature: Feature, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _random_pixels(model: Model, feature: Feature) -> npt.NDArray[np.float32]:
-    drawn, _ = random_sample(model.signature, model.signature)
+    drawn, _ = random_feeds(model, model)
     return np.asarray(drawn[feature.name], np.float32)
 
 

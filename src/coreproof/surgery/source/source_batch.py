@@ -40,7 +40,7 @@ def _batch(feature: Feature) -> int:
 
 def _run_once(model: Model) -> None:
     from coreproof.run.session import session
-    from coreproof.verify.inputs import random_sample
+    from coreproof.verify.inputs import random_feeds
 
     with session(model) as running:
-        running.run(random_sample(model.signature, model.signature)[0])
+        running.run(random_feeds(model, model)[0])

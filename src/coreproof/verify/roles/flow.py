@@ -1,0 +1,148 @@
+"""Flow: a model's operators in ONNX's words, with what is known of constants and shapes; one for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.features import Shape
+
+Array = npt.NDArray[Any]
+
+MOVES = frozenset(
+    (
+        "Cast",
+        "CastLike",
+        "CenterCropPad",
+        "Compress",
+        "DepthToSpace",
+        "Dropout",
+        "Expand",
+        "Flatten",
+        "Identity",
+        "Pad",
+        "Reshape",
+        "ReverseSequence",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Trilu",
+        "Unsqueeze",
+    )
+)
+"""Operators whose result holds the values of their first operand."""
+
+_COMPARES = frozenset(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"))
+COMPARES = _COMPARES | {"NotEqual"}
+LOGIC = frozenset(("Not", "And", "Or", "Xor"))
+ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Neg", "Clip", "Max", "Min"))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator: its operands in the standard's order ("" for one left out), its results, its attributes."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def operand(self, index: int) -> str:
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The steps of a model in an order in which each stands behind those that it reads.
+
+    ``inputs`` maps the features to their values, ``shapes`` and ``dtypes`` hold what is known of values. ``stored`` tells a
+    constant's numbers if it is small; ``fixed`` are the names of all constants. ``titles`` are the names that a reader knows.
+    """
+
+    steps: tuple[Step, ...]
+    inputs: Mapping[str, str]
+    outputs: tuple[str, ...]
+    shapes: Mapping[str, Shape]
+    dtypes: Mapping[str, str]
+    fixed: frozenset[str]
+    stored: Callable[[str], Array | None]
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def producers(self) -> dict[str, Step]:
+        return {name: step for step in self.steps for name in step.outputs}
+
+    @cached_property
+    def known(self) -> dict[str, Array]:
+        """Numbers of the constants, and of what is made of them by moving them about, as far as asked for."""
+        return {}
+
+    def constant(self, name: str) -> Array | None:
+        """The numbers of a small constant, or of what is a constant moved about; None for anything else."""
+        if name in self.known:
+            return self.known[name]
+        seen = [name]
+        while name not in self.fixed:
+            step = self.producers.get(name)
+            if step is None or step.operator not in MOVES or not step.inputs or len(seen) > 20:
+                return None
+            name = step.inputs[0]
+            seen.append(name)
+        value = self.stored(name)
+        if value is not None:
+            self.known.update(dict.fromkeys(seen, value))
+        return value
+
+    def number(self, name: str) -> float | None:
+        """The one number that a constant holds, in however many places."""
+        value = self.constant(name) if name else None
+        if value is None or not value.size or value.dtype.kind not in "biuf":
+            return None
+        first = float(value.reshape(-1)[0])
+        return first if value.size == 1 or bool(np.all(value == value.reshape(-1)[0])) else None
+
+    @cached_property
+    def static(self) -> frozenset[str]:
+        """Values that do not hang on what an input holds: constants, and what is made of them and of shapes."""
+        found = set(self.fixed)
+        for step in self.steps:
+            if step.operator in ("Shape", "Size") or all(not name or name in found for name in step.inputs):
+                found.update(step.outputs)
+        return frozenset(found)
+
+    @cached_property
+    def direct(self) -> frozenset[str]:
+        """Values that are an input moved about, compared, or put through arithmetic with constants."""
+        found = set(self.inputs.values())
+        for step in self.steps:
+            if step.operator not in MOVES | COMPARES | LOGIC | ARITHMETIC | {"Where", "Concat"}:
+                continue
+            read = [n for n in step.inputs if n and n not in self.static]
+            if read and all(name in found for name in read):
+                found.update(step.outputs)
+        return frozenset(found)
+
+    def length(self, name: str, axis: Any) -> int | str | None:
+        """The length of an axis: a number, the name of a free dimension, or None where nothing is known."""
+        shape = self.shapes.get(name)
+        if not shape or not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
+            return None
+        found = shape[axis]
+        return None if isinstance(found, int) and found <= 0 else found
+
+    def title(self, name: str) -> str:
+        """The name that a reader knows: of a constant that was only moved about, that of the constant."""
+        seen = 0
+        while name not in self.fixed and (step := self.producers.get(name)) is not None and seen < 20:
+            if step.operator not in MOVES | {"DequantizeLinear"}:
+                break
+            name, seen = step.inputs[0], seen + 1
+        return self.titles.get(name, name)

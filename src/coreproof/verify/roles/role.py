@@ -1,0 +1,107 @@
+"""Role: what a value has to hold for those that read it, and what two readers ask for together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Kind = Literal["compared", "unsure", "number", "scores", "mask", "additive", "length", "index"]
+_WEIGHT: dict[Kind, int] = {
+    "compared": 0,
+    "unsure": 1,
+    "number": 2,
+    "scores": 3,
+    "mask": 4,
+    "additive": 4,
+    "length": 5,
+    "index": 6,
+}
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a value holds: ``low`` to ``high`` (ends left out where ``above`` or ``below`` say so), and what for.
+
+    "index": whole numbers that pick from ``high - low + 1``; "length": whole numbers that size something; "mask": 0 or 1;
+    "additive": 0 or a large negative number; "number": any of the interval; "scores": numbers that a softmax reads;
+    "unsure": 0 or 1, unless something else reads it as a number; "compared": nothing but compared with ``among``.
+
+    ``columns`` are the lengths that the last axis' entries pick from, ``exact`` numbers that are known to fit, both only where
+    the value is read as it is. ``symbol`` names the free dimension that bounds an index. ``distinct``: an index that is
+    written to more than once has no defined result. ``why`` says in words who asks.
+    """
+
+    kind: Kind = "number"
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+    nonzero: bool = False
+    symbol: str | None = None
+    columns: tuple[int, ...] | None = None
+    exact: tuple[int, ...] | None = None
+    distinct: bool = False
+    among: frozenset[float] = frozenset()
+    why: str = ""
+
+    @property
+    def bounded(self) -> bool:
+        return self.low > -math.inf or self.high < math.inf
+
+    @property
+    def plain(self) -> bool:
+        """Whether anything is as good as anything else."""
+        return self.kind in ("number", "scores", "compared") and not self.bounded and not self.nonzero
+
+    def moved(self) -> Role:
+        """The role behind an operator that moves values about: what holds for single places only is lost."""
+        if self.columns is None and self.exact is None:
+            return self
+        high = min(self.high, *(n - 1 for n in self.columns)) if self.columns else self.high
+        return replace(self, columns=None, exact=None, high=high)
+
+    def affine(self, factor: float, low: float, high: float) -> Role:
+        """What x has to hold so that ``factor * x + c`` holds this, for every c from ``low`` to ``high``."""
+        of = self.moved()
+        if not of.bounded or factor == 0:
+            return replace(of, nonzero=of.nonzero and low == high == 0)
+        ends = ((of.low - low) / factor, (of.high - high) / factor)
+        above, below = (of.above, of.below) if factor > 0 else (of.below, of.above)
+        if of.kind == "number" and any(_FAR < abs(end) < math.inf for end in ends):
+            return PLAIN  # nobody feeds numbers so large: the model has no answer worth asking for
+        moved = replace(of, low=min(ends), high=max(ends), above=above, below=below)
+        return replace(moved, nonzero=of.nonzero and low == high == 0, symbol=of.symbol if factor == 1 else None)
+
+
+PLAIN = Role()
+_FAR = 1e6
+
+
+def merged(one: Role | None, other: Role) -> Role:
+    """What a value has to hold that two read: the stronger reading, within what both allow."""
+    if one is None or one == other:
+        return other
+    first, second = (one, other) if _WEIGHT[one.kind] >= _WEIGHT[other.kind] else (other, one)
+    among = one.among | other.among
+    narrows = second.kind == first.kind or second.kind in ("number", "length")
+    if not narrows or not (second.bounded or second.nonzero):
+        return replace(first, among=among, distinct=one.distinct or other.distinct)
+    low, high = max(first.low, second.low), min(first.high, second.high)
+    if low > high:
+        return replace(first, among=among)
+    tighter = second if (second.low, -second.high) > (first.low, -first.high) and second.kind == first.kind else first
+    return replace(
+        first,
+        low=low,
+        high=high,
+        above=any(r.above for r in (first, second) if r.low == low),
+        below=any(r.below for r in (first, second) if r.high == high),
+        nonzero=one.nonzero or other.nonzero,
+        symbol=first.symbol or (second.symbol if second.kind == first.kind else None),
+        columns=first.columns or (second.columns if second.kind == first.kind else None),
+        exact=first.exact or (second.exact if second.kind == first.kind else None),
+        distinct=one.distinct or other.distinct,
+        among=among,
+        why=tighter.why or first.why or second.why,
+    )
