@@ -30,6 +30,8 @@ from coreproof.surgery.problem import Problem
 from coreproof.surgery.source.feeds import Feeds, candidates
 from coreproof.surgery.source.source_batch import one_at_a_time
 from coreproof.surgery.source.source_grid import with_meant_grid
+from coreproof.verify.drawn import roles_for
+from coreproof.verify.roles.role import Role
 from coreproof.verify.verify import Row, Verification, as_array, verify
 
 _NEGLIGIBLE = 2e-5
@@ -154,6 +156,11 @@ class Patient:
         if not (stores_halves(self.model) and self.runs):
             return {}
         return lost_outputs(self.model, self.own_feeds)
+
+    @cached_property
+    def roles(self) -> Mapping[str, Role]:
+        """What the model's inputs are for, as its operators tell."""
+        return roles_for(self.model, self.model)
 
     @property
     def own_feeds(self) -> Sequence[Mapping[str, Any]]:

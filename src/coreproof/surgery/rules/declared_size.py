@@ -233,7 +233,7 @@ def _takes(patient: Patient, shapes: Shapes) -> bool | None:
     whole = patient.model.signature
     signature = replace(whole, inputs=tuple(_with(f, shapes[f.name]) if f.name in shapes else f for f in whole.inputs))
     try:
-        fed = random_sample(signature, signature, graphs=[(patient.graph, signature)])[0]
+        fed = random_sample(signature, signature, roles=patient.roles, graphs=[patient.graph])[0]
     except CoreproofError:
         return None
     try:
