@@ -95,6 +95,7 @@ class Record:
         self.ends: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
         self.refusals: Counter[str] = Counter()
         self.failures: dict[str, dict[str, Any]] = {}
+        self.repaired: list[dict[str, Any]] = []
 
     def count(self, answer: dict[str, Any]) -> None:
         """One mutant's outcomes."""
@@ -117,12 +118,15 @@ class Record:
         known["verbs"][outcome["verb"]] = known["verbs"].get(outcome["verb"], 0) + 1
 
     def retry(self, server: Server) -> None:
-        """Forgets the failures whose first mutant fails no longer, or otherwise."""
+        """Counts the failures whose first mutant fails no longer, or otherwise, as repaired: "ends" keeps how they ended."""
         for key, failure in list(self.failures.items()):
             task = {"kind": failure["kind"], "number": failure["number"], "verbs": [failure["verb"]]}
             (answer,) = server.ask(self.seed, [task])
             if key not in {f"{outcome['error']}@{outcome['place']}" for outcome in answer["outcomes"]}:
                 del self.failures[key]
+                told = {name: failure[name] for name in ("kind", "number", "verb", "count")}
+                now = {outcome["verb"]: outcome["end"] for outcome in answer["outcomes"]}
+                self.repaired.append({"key": key, **told, "ends now": now.get(failure["verb"])})
 
     def to_json(self, **about: Any) -> dict[str, Any]:
         """The record, failures by count."""
@@ -137,6 +141,7 @@ class Record:
             "mutants by kind": dict(sorted(self.mutants.items())),
             "ends": {kind: dict(sorted(ends.items())) for kind, ends in self.ends.items()},
             "refusals": dict(self.refusals.most_common()),
+            "repaired": self.repaired,
             "failures": [{"key": key, **failure} for key, failure in ordered],
         }
 
@@ -151,6 +156,7 @@ class Record:
         for kind, ends in stored["ends"].items():
             self.ends[kind].update(ends)
         self.refusals.update(stored["refusals"])
+        self.repaired = list(stored.get("repaired", ()))
         self.failures = {failure.pop("key"): failure for failure in stored["failures"]}
 
 

@@ -1,0 +1,274 @@
+"""One graph as a trial of the converter and of ``verify``: converted, run, and held against another engine's answer.
+
+The numbers are judged twice: here, without coreproof's own tolerances, and by ``verify``, which has to say the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import coreproof as cp
+from coreproof.errors import ConversionError, RunError, UnsupportedOperatorsError
+from coreproof.model.atomic import replacing
+from coreproof.model.base import Model
+
+FORMATS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "mlprogram-fp32": ("mlprogram", {"precision": "fp32"}),
+    "mlprogram-fp16": ("mlprogram", {"precision": "fp16"}),
+    "neuralnetwork": ("neuralnetwork", {}),
+}
+FAULTS = ("wrong", "false alarm", "missed", "does not run", "breaks")
+"""What must not happen; "refused" is allowed, and counted."""
+
+Feed = dict[str, np.ndarray[Any, Any]]
+Allowed = Callable[[bool], dict[str, float] | None]
+"""What each output may be off, asked with whether the format computes in float16."""
+Task = TypeVar("Task")
+
+
+def run_source(model: onnx.ModelProto, fed: Feed) -> Feed:
+    """ONNX Runtime's answer, without its rewrites; that of ONNX's reference implementation where ONNX Runtime has none."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    names = [o.name for o in model.graph.output]
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception:
+        from onnx.reference import ReferenceEvaluator
+
+        return dict(zip(names, ReferenceEvaluator(model).run(None, fed), strict=True))
+    return dict(zip(names, session.run(names, fed), strict=True))
+
+
+def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with every float32 value rounded to float16, inputs and weights too: what float16 alone does to it."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    inferred = onnx.shape_inference.infer_shapes(copy)
+    floats = {
+        v.name
+        for v in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
+        if v.type.tensor_type.elem_type == TensorProto.FLOAT
+    } | {i.name for i in copy.graph.initializer if i.data_type == TensorProto.FLOAT}
+    nodes: list[onnx.NodeProto] = []
+    names: dict[str, str] = {}
+
+    def through(name: str) -> None:
+        half = f"{name}__half"
+        names[name] = f"{name}__rounded"
+        nodes.append(helper.make_node("Cast", [name], [half], to=TensorProto.FLOAT16))
+        nodes.append(helper.make_node("Cast", [half], [names[name]], to=TensorProto.FLOAT))
+
+    outputs = {o.name for o in copy.graph.output}
+    for value in (*(i.name for i in copy.graph.input), *(i.name for i in copy.graph.initializer)):
+        if value in floats and value not in names:
+            through(value)
+    for node in copy.graph.node:
+        fresh = onnx.NodeProto()
+        fresh.CopyFrom(node)
+        del fresh.input[:]
+        fresh.input.extend(names.get(name, name) for name in node.input)
+        nodes.append(fresh)
+        for name in node.output:
+            if name in floats and name not in outputs:
+                through(name)
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    return copy
+
+
+def noise(model: onnx.ModelProto, fed: Feed, exact: Feed, unit: float) -> dict[str, float] | None:
+    """Per output, how far it moves when what it is made from moves by ``unit``; None where it has no finite answer then.
+
+    An ill-conditioned graph (a tangent near its pole) moves far, and no implementation can do better.
+    """
+    rng = np.random.default_rng(0)
+    moved = dict.fromkeys(exact, 0.0)
+    for _ in range(4):
+        near = {
+            n: (v * (1 + unit * rng.uniform(-1, 1, v.shape))).astype(v.dtype) if v.dtype.kind == "f" else v
+            for n, v in fed.items()
+        }
+        for name, value in run_source(_shaken(model, rng, unit), near).items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                return None
+            moved[name] = max(moved[name], difference(exact[name], value))
+    return moved
+
+
+def _shaken(model: onnx.ModelProto, rng: np.random.Generator, unit: float) -> onnx.ModelProto:
+    """The model with its float32 weights moved by ``unit``: a graph that is fed nothing rests on them alone."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for stored in copy.graph.initializer:
+        if stored.data_type == TensorProto.FLOAT:
+            weights = numpy_helper.to_array(stored)
+            moved = (weights * (1 + unit * rng.uniform(-1, 1, weights.shape))).astype(np.float32)
+            stored.CopyFrom(numpy_helper.from_array(moved, stored.name))
+    return copy
+
+
+def difference(a: Any, b: Any) -> float:
+    a, b = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
+    if a.size != b.size:
+        return float("inf")
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a - b)
+    return float(np.max(apart, initial=0.0)) if not np.isnan(apart).any() else float("inf")
+
+
+def allowances(model: onnx.ModelProto, fed: Feed, exact: Feed, half: bool) -> dict[str, float] | None:
+    """Per output, what no honest conversion exceeds; None where the format itself cannot hold the graph's values."""
+    scale = {n: float(np.max(np.abs(np.asarray(v, np.float64)), initial=0.0)) for n, v in exact.items()}
+    if not half:
+        moved = noise(model, fed, exact, 2.0**-22)
+        return None if moved is None else {n: 1e-4 * scale[n] + 1e-6 + 16 * moved[n] for n in exact}
+    narrow = run_source(rounded(model), fed)
+    moved = noise(model, fed, exact, 2.0**-10)
+    if moved is None or any(not np.isfinite(np.asarray(v, np.float64)).all() for v in narrow.values()):
+        return None
+    lost = {n: difference(exact[n], narrow[n]) for n in exact}
+    return {n: 4e-3 * scale[n] + 1e-4 + 8 * max(moved[n], lost[n]) for n in exact}
+
+
+def trial(folder: Path, source: Model, fed: Feed, exact: Feed, name: str, allowed: Allowed) -> tuple[str, str]:
+    """How one conversion ended, in one word of many, and why.
+
+    ``exact``: another engine's answer by the outputs' names; ``allowed``: what each output may be off, asked for the format;
+    None where the format cannot hold the source's own values.
+    """
+    to, options = FORMATS[name]
+    stored = folder / ("model.mlpackage" if to == "mlprogram" else "model.mlmodel")
+    try:
+        converted = cp.convert(source, to, **options)
+        converted.save(stored)
+    except (ConversionError, UnsupportedOperatorsError) as error:
+        return "refused", first_line(error)
+    except Exception as error:
+        return "breaks", first_line(error)
+    loaded = cp.load(stored)
+    try:
+        with cp.session(loaded) as running:
+            answer = running.run(dict(zip((f.name for f in loaded.signature.inputs), fed.values(), strict=True)))
+    except Exception as error:
+        return "does not run", first_line(error)
+    allowance = allowed(name.endswith("fp16"))
+    try:
+        verification: cp.Verification | None = cp.verify(source, loaded, fed)
+    except RunError as error:
+        if error.where != source.name:
+            return "breaks", f"verify: {first_line(error)}"
+        verification = None  # no engine of ours runs the source: the numbers are judged here alone
+    except Exception as error:
+        return "breaks", f"verify: {first_line(error)}"
+    by_name = dict(zip(exact, answer.values(), strict=False)) if not exact.keys() <= answer.keys() else answer
+    if allowance is None:
+        return "beyond the format", "" if verification else "verify says so"
+    off = {n: difference(v, by_name[n]) for n, v in exact.items()}
+    wrong = {n: f"{off[n]:.3g} (allowed {allowance[n]:.3g})" for n in exact if not off[n] <= allowance[n]}
+    if wrong:
+        return ("wrong", f"{wrong}") if not verification else ("missed", f"{wrong}")
+    if verification is None:
+        return "right", "not verified: ONNX Runtime does not run the source"
+    if not verification:
+        row = next((r for r in verification.rows if not r.agrees), None)
+        return (
+            "false alarm",
+            "" if row is None else f"{row.operator} {row.candidate} ({row.how}): {row.judgement.problem}",
+        )
+    return "right", ""
+
+
+def onnx_trial(model: onnx.ModelProto, fed: Feed, exact: Feed, name: str) -> tuple[str, str]:
+    """The trial of an ONNX graph."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        onnx.save(model, folder / "source.onnx")
+        try:
+            source = cp.load(folder / "source.onnx")
+        except Exception as error:
+            return "breaks", first_line(error)
+        return trial(folder, source, fed, exact, name, lambda half: allowances(model, fed, exact, half))
+
+
+def first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def quiet() -> None:
+    """What libraries say while they work is of no use here."""
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+
+
+def summary(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts by format, and the reasons of what was skipped and refused."""
+    formats = [name for name in FORMATS if any(name in record for record in found)]
+    counts = {name: dict(Counter(r[name][0] for r in found if name in r)) for name in formats}
+    refused = Counter(r[name][1][:100] for name in formats for r in found if name in r and r[name][0] == "refused")
+    return {
+        "trials": len(found),
+        "skipped": sum("skipped" in r for r in found),
+        **counts,
+        "refused": dict(refused.most_common(40)),
+    }
+
+
+def faults(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not be, by format."""
+    return {name: record[name] for name in FORMATS if name in record and record[name][0] in FAULTS}
+
+
+def carry_out(
+    judge: Callable[[Task], dict[str, Any]], tasks: Sequence[Task], jobs: int, record: Path | None, command: str
+) -> int:
+    """Judges all tasks in worker processes, prints what must not be and a summary, and writes the record; 1 for any fault."""
+    found: list[dict[str, Any]] = []
+    with get_context("forkserver").Pool(jobs, maxtasksperchild=40) as pool:
+        for outcome in pool.imap(judge, tasks):
+            found.append(outcome)
+            if bad := faults(outcome):
+                print(next(iter(outcome.values())), json.dumps(bad), flush=True)
+            if len(found) % 50 == 0:
+                print(f"{len(found)} of {len(tasks)}", flush=True)
+    counted = summary(found)
+    print(json.dumps(counted, indent=2))
+    if record is not None:
+        write(record, command, counted, found)
+    failed = sum(len(faults(outcome)) for outcome in found)
+    tried = sum(name in outcome for outcome in found for name in FORMATS)
+    print(f"{tried - failed} passed, {failed} failed, {counted['skipped']} skipped")
+    return int(failed > 0)
+
+
+def write(path: Path, command: str, counted: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> None:
+    """The record of a run, with its command, commit and date."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    ).stdout.strip()
+    whole = {
+        "command": command,
+        "commit": commit,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        **counted,
+        "records": list(found),
+    }
+    with replacing(path) as fresh:
+        fresh.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
