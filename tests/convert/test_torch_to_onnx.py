@@ -111,3 +111,14 @@ def test_every_dimension_that_is_asked_for_is_traced_as_free(asked: Any) -> None
             x = np.random.default_rng(length).normal(size=(1, length, 16)).astype(np.float32)
             (got,) = running.run({"x": x}).values()
             np.testing.assert_allclose(got, net(torch.from_numpy(x)).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_that_no_exporter_takes_is_refused_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    class Median(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return torch.nanmedian(x)
+
+    source = TorchModel(Median().eval(), (torch.ones(2, 3),), name="median")
+    with pytest.raises(ConversionError, match="PyTorch cannot export"):
+        torch_to_onnx(source)
+    assert "".join(capfd.readouterr()) == ""

@@ -160,6 +160,18 @@ def _small_addends_kept() -> Iterator[None]:
         delattr(pattern, tolerance)
 
 
+@contextmanager
+def _no_dumped_graphs() -> Iterator[None]:
+    """Keeps the tracing exporter from writing its graph to the process's own standard output where it fails.
+
+    Its C++ part does so whatever its own switch for logging says.
+    """
+    from unittest.mock import patch
+
+    with patch.object(import_torch()._C, "_jit_onnx_log", lambda *_: None, create=True):
+        yield
+
+
 def _export_by_tracing(
     model: TorchModel,
     names: list[str],
@@ -178,7 +190,7 @@ def _export_by_tracing(
     if axes is not None and batch is not None:
         axes.update({name: {0: batch} for name in names})
     try:
-        with quiet(), traced_branches(branches):
+        with quiet(), _no_dumped_graphs(), traced_branches(branches):
             torch.onnx.export(
                 model.module,
                 model.example_inputs,

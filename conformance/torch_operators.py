@@ -1,0 +1,199 @@
+"""PyTorch's own operator database (OpInfo) as a judge: one sample an operator, converted, run, held against eager PyTorch.
+
+    python -m conformance.torch_operators [--every N] [--only NAME] [--formats mlprogram-fp32 ...] [--record]
+
+OpInfo (``torch.testing._internal.common_methods_invocations.op_db``) holds samples for every operator that PyTorch tests. The
+first float32 sample whose answer is finite becomes a module; the tensors of the sample are its inputs, all else is written
+into it. ``--record`` writes conformance/results/torch_operators.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import coreproof as cp
+from conformance.trial import FORMATS, Feed, carry_out, difference, first_line, quiet, trial
+
+RESULTS = Path(__file__).parent / "results" / "torch_operators.json"
+SAMPLES = 40
+"""How many samples of an operator are looked through for one that fits."""
+SEED = 20180607
+
+
+def judge(task: tuple[int, tuple[str, ...]]) -> dict[str, Any]:
+    """What became of one operator, per format, in one word and a reason."""
+    import torch
+
+    index, formats = task
+    quiet()
+    torch.set_num_threads(1)
+    operator = database()[index]
+    record: dict[str, Any] = {"operator": name_of(operator)}
+    try:
+        module, tensors = sampled(operator)
+    except _NoSample as error:
+        return {**record, "skipped": str(error)}
+    names = [f"x{i}" for i in range(len(tensors))]
+    with torch.no_grad():
+        answers = answer(module, tensors)
+    try:
+        source = cp.load(cp.Source(module, tuple(tensors)))
+        inputs = [feature.name for feature in source.signature.inputs]
+    except cp.CoreproofError as error:
+        return {**record, **{name: ["refused", first_line(error)] for name in formats}}
+    except Exception as error:
+        return {**record, **{name: ["breaks", first_line(error)] for name in formats}}
+    if len(inputs) != len(names):
+        return {**record, "skipped": "the exporter drops an input that the answer does not depend on"}
+    fed: Feed = {name: tensor.numpy() for name, tensor in zip(inputs, tensors, strict=True)}
+    exact: Feed = {f"y{i}": value for i, value in enumerate(answers)}
+    for name in formats:
+        with tempfile.TemporaryDirectory() as folder:
+            allowed = lambda half: allowances(module, tensors, answers, half)  # noqa: E731
+            record[name] = list(trial(Path(folder), source, fed, exact, name, allowed))
+    return record
+
+
+class _NoSample(Exception):
+    pass
+
+
+def database() -> list[Any]:
+    """The operators, in a fixed order."""
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    return sorted(op_db, key=name_of)
+
+
+def name_of(operator: Any) -> str:
+    return f"{operator.name}{'.' + operator.variant_test_name if operator.variant_test_name else ''}"
+
+
+def sampled(operator: Any) -> tuple[Any, list[Any]]:
+    """A module that calls the operator, and the tensors that it is fed."""
+    import torch
+    from torch.utils import _pytree
+
+    if torch.float32 not in operator.supported_dtypes("cpu"):
+        raise _NoSample("it takes no float32")
+    torch.manual_seed(SEED)
+    why = "it has no sample"
+    try:
+        samples = list(islice(operator.sample_inputs("cpu", torch.float32, requires_grad=False), SAMPLES))
+    except Exception as error:
+        raise _NoSample(f"its samples cannot be made: {first_line(error)[:120]}") from error
+    for sample in sorted(samples, key=_without_dimensions):
+        leaves, tree = _pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+        tensors = [leaves[i].detach().clone() for i in places]
+        if not tensors or any(t.numel() == 0 or t.dtype.is_complex or t.layout != torch.strided for t in tensors):
+            why = "its samples are no tensors with numbers"
+            continue
+        module = _module(operator.op, leaves, tree, places)
+        try:
+            with torch.no_grad():
+                first, second = answer(module, tensors), answer(module, tensors)
+        except Exception as error:
+            why = f"PyTorch does not run it: {first_line(error)[:120]}"
+            continue
+        if not first or any(v.size == 0 or v.dtype.kind not in "fiub" for v in first):
+            why = "it answers no real numbers"
+        elif not all(np.isfinite(v).all() for v in first if v.dtype.kind == "f"):
+            why = "its answer is not finite"
+        elif any(difference(a, b) > 0 for a, b in zip(first, second, strict=True)):
+            why = "it is random"
+        else:
+            return module, tensors
+    raise _NoSample(why)
+
+
+def _without_dimensions(sample: Any) -> bool:
+    """Core ML has no inputs of rank 0: samples with such tensors come last."""
+    import torch
+    from torch.utils import _pytree
+
+    leaves = _pytree.tree_leaves((sample.input, sample.args, sample.kwargs))
+    return any(isinstance(leaf, torch.Tensor) and leaf.dim() == 0 for leaf in leaves)
+
+
+def _module(op: Callable[..., Any], leaves: Sequence[Any], tree: Any, places: Sequence[int]) -> Any:
+    import torch
+    from torch.utils import _pytree
+
+    class Called(torch.nn.Module):
+        def forward(self, *tensors: Any) -> Any:
+            filled = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                filled[place] = tensor
+            first, rest, named = _pytree.tree_unflatten(filled, tree)
+            return op(first, *rest, **named)
+
+    return Called().eval()
+
+
+def answer(module: Any, tensors: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    """Eager PyTorch's; the inputs are copied, for some operators write into them."""
+    import torch
+    from torch.utils import _pytree
+
+    made = module(*(tensor.clone() for tensor in tensors))
+    leaves = [leaf for leaf in _pytree.tree_leaves(made) if isinstance(leaf, torch.Tensor)]
+    return [leaf.detach().resolve_conj().resolve_neg().numpy() for leaf in leaves]
+
+
+def allowances(
+    module: Any, tensors: Sequence[Any], exact: Sequence[np.ndarray[Any, Any]], half: bool
+) -> dict[str, float] | None:
+    """Per output, what no honest conversion exceeds, from how far it moves with its inputs; as ``conformance.trial`` has it."""
+    import torch
+
+    unit = 2.0**-10 if half else 2.0**-22
+    moved = [0.0] * len(exact)
+    for draw in range(4):
+        generator = torch.Generator().manual_seed(draw)
+        near = [
+            t * (1 + unit * (2 * torch.rand(t.shape, generator=generator, dtype=t.dtype) - 1))
+            if t.dtype.is_floating_point
+            else t
+            for t in tensors
+        ]
+        with torch.no_grad():
+            found = answer(module, near)
+        if any(v.dtype.kind == "f" and not np.isfinite(v).all() for v in found):
+            return None
+        moved = [max(m, difference(a, b)) for m, a, b in zip(moved, exact, found, strict=True)]
+    scale = [float(np.max(np.abs(v.astype(np.float64)), initial=0.0)) for v in exact]
+    largest = 6.5e4
+    if half and any(s > largest for s in scale):
+        return None
+    relative, least, times = (4e-3, 1e-3, 8) if half else (1e-4, 1e-6, 16)
+    return {f"y{i}": relative * s + least + times * m for i, (s, m) in enumerate(zip(scale, moved, strict=True))}
+
+
+def main() -> int:
+    """Runs the operators; 1 when any ended as none may."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="", help="a part of the operator's name")
+    parser.add_argument("--every", type=int, default=1, help="each N-th operator")
+    parser.add_argument("--formats", nargs="*", default=list(FORMATS), choices=list(FORMATS))
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--record", action="store_true", help="write conformance/results/torch_operators.json")
+    given = parser.parse_args()
+    quiet()
+    chosen = [i for i, operator in enumerate(database()) if given.only in name_of(operator)][:: given.every]
+    tasks = [(index, tuple(given.formats)) for index in chosen]
+    command = "python -m conformance.torch_operators" + (f" --every {given.every}" if given.every > 1 else "")
+    return carry_out(judge, tasks, given.jobs, RESULTS if given.record else None, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
