@@ -89,8 +89,12 @@ class Context:
         return self.dtype(value)
 
     def epsilon(self, value: float) -> Any:
-        """A normalisation's epsilon, not rounded to zero: what is smaller becomes the dtype's smallest number."""
-        if value == 0:
+        """The epsilon of a normalisation or a logarithm, not rounded to zero: what is smaller is the dtype's smallest number.
+
+        A NeuralNetwork's file does not tell a zero from an epsilon that is not said, which stands for 1e-6 and the like
+        (NeuralNetwork.proto): there the smallest number stands for zero too.
+        """
+        if value == 0 and not self.is_network:
             return self.dtype(0)
         return max(self.dtype(value), np.finfo(self.dtype).smallest_subnormal)
 

@@ -92,7 +92,7 @@ def reciprocal(ctx: Context, x: Operand) -> Result:
 
 @lowering("Log")
 def log(ctx: Context, x: Operand) -> Result:
-    return ctx.mb.log(x=x, epsilon=ctx.scalar(0))
+    return ctx.mb.log(x=x, epsilon=ctx.epsilon(0))
 
 
 @lowering("Sign")
@@ -142,14 +142,14 @@ for _operator, _mil in _SAME_NAME.items():
 def acosh(ctx: Context, x: Operand) -> Result:
     """log(x + sqrt(x^2 - 1))"""
     root = ctx.mb.sqrt(x=ctx.mb.sub(x=ctx.mb.square(x=x), y=ctx.scalar(1)))
-    return ctx.mb.log(x=ctx.mb.add(x=x, y=root), epsilon=ctx.scalar(0))
+    return ctx.mb.log(x=ctx.mb.add(x=x, y=root), epsilon=ctx.epsilon(0))
 
 
 @lowering("Asinh")
 def asinh(ctx: Context, x: Operand) -> Result:
     """sign(x) * log(|x| + sqrt(x^2 + 1)), which does not cancel for negative x."""
     root = ctx.mb.sqrt(x=ctx.mb.add(x=ctx.mb.square(x=x), y=ctx.scalar(1)))
-    grown = ctx.mb.log(x=ctx.mb.add(x=ctx.mb.abs(x=x), y=root), epsilon=ctx.scalar(0))
+    grown = ctx.mb.log(x=ctx.mb.add(x=ctx.mb.abs(x=x), y=root), epsilon=ctx.epsilon(0))
     return ctx.mb.mul(x=ctx.mb.sign(x=x), y=grown)
 
 

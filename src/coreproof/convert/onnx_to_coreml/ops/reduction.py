@@ -50,7 +50,7 @@ _REDUCERS: dict[str, Callable[[Context], Callable[..., Any]]] = {
 _ELEMENTWISE: dict[str, Callable[[Context, Operand], Result]] = {
     "ReduceL1": lambda ctx, x: ctx.mb.abs(x=x),
     "ReduceL2": lambda ctx, x: ctx.mb.abs(x=x),
-    "ReduceLogSum": lambda ctx, x: in_floats(ctx, x, lambda wide: ctx.mb.log(x=wide, epsilon=ctx.scalar(0.0))),
+    "ReduceLogSum": lambda ctx, x: in_floats(ctx, x, lambda wide: ctx.mb.log(x=wide, epsilon=ctx.epsilon(0))),
     "ReduceSumSquare": lambda ctx, x: ctx.mb.mul(x=x, y=x),
 }
 """What a reduction over no axis at all still does to each element; the others leave it as it is."""
