@@ -28,7 +28,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs notebooks bench conformance-apple conformance-onnx fuzz fuzz-quick fuzz-models clean
+.PHONY: help setup demo test lint docs notebooks bench conformance-apple conformance-onnx conformance-files conformance-torch fuzz fuzz-quick fuzz-models clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -80,6 +80,12 @@ conformance-apple: $(READY) $(JUDGE_READY) ## Let Apple's own tests judge what i
 
 conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted to Core ML.
 	$(BIN)/python -m conformance.onnx_backend $(ARGS)
+
+conformance-files: $(READY) ## Let small ONNX files of others judge conversion and verify; COREPROOF_DATA names their folder.
+	$(BIN)/python -W ignore -m conformance.small_files $(ARGS)
+
+conformance-torch: $(READY) ## Let PyTorch's own operator database judge conversion and verify, one sample an operator.
+	$(BIN)/python -W ignore -m conformance.torch_operators $(ARGS)
 
 # MINUTES=30 goes on for so long; build/fuzz.json keeps what is known, and the next run goes on behind it.
 fuzz: $(READY) ## Try damaged files of every kind with every verb, MINUTES=10 or so; failures stand in build/fuzz.md.
