@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coreproof.model.graph import Node
-from coreproof.verify.prediction import _carried, measure
+from coreproof.verify.prediction import _carried, _most_crossed, measure
 
 POOL = Node("MaxPool", "pool", ("x",), ("y",))
 
@@ -38,3 +38,14 @@ def test_a_choice_never_errs_more_than_if_all_the_error_were_chosen() -> None:
     assert _carried(POOL, [read], measure(pooled(exact))) == pytest.approx(2e-3)
     assert _carried(POOL, [read], measure(exact)) == 1e-3
     assert _carried(POOL, [read], measure(exact[1::4])) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("expected", "elements", "least", "most"),
+    [(0.18, 47040, 4, 9), (1e-9, 1000, 0, 0), (0.0, 10, 0, 0), (400.0, 10**6, 1600, 1900)],
+)
+def test_so_many_edges_may_be_crossed(expected: float, elements: int, least: int, most: int) -> None:
+    """Less than one expected element does not say that none may be off; a thousand expected ones say it well."""
+    error = (expected / elements) ** 0.5
+    count = _most_crossed(error, elements) ** 2 * elements
+    assert least - 0.01 <= count <= most + 0.01

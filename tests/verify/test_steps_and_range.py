@@ -44,6 +44,51 @@ def test_a_quantised_network_agrees_step_by_step(precision: str) -> None:
     assert len(found.rows) >= 3
 
 
+def test_a_quantised_network_agrees_in_the_older_format_too() -> None:
+    """Where a cast to whole numbers is a floor, a ceiling and a choice between them."""
+    source = quantised()
+    found = verify(source, onnx_to_coreml(source, "neuralnetwork", precision="fp32"), {"x": IMAGE})
+    assert found, found.summary()
+    stepped = [row for row in found.rows if row.operator == "whereBroadcastable"]
+    assert len(stepped) >= 3
+    assert all(row.tolerance.step == 1 for row in stepped)
+
+
+def deep(layers: int, scale: float = 0.04) -> OnnxModel:
+    """Quantised convolutions in a row: each crosses steps of its own and passes on those before."""
+    rng = np.random.default_rng(3)
+    weights = {
+        "s": np.float32(0.03),
+        "z": np.uint8(128),
+        "ws": np.float32(0.004),
+        "wz": np.int8(0),
+        "s2": np.float32(scale),
+        "w0": rng.integers(-127, 127, (16, 3, 3, 3)).astype(np.int8),
+    }
+    nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q0"])]
+    for layer in range(layers):
+        weights.setdefault(f"w{layer}", rng.integers(-127, 127, (16, 16, 3, 3)).astype(np.int8))
+        read = [f"q{layer}", "s2" if layer else "s", "z", f"w{layer}", "ws", "wz", "s2", "z"]
+        nodes.append(helper.make_node("QLinearConv", read, [f"q{layer + 1}"], pads=[1, 1, 1, 1]))
+    nodes.append(helper.make_node("DequantizeLinear", [f"q{layers}", "s2", "z"], ["y"]))
+    return net(nodes, weights, IMAGE.shape)
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_dequantisation_makes_a_step_as_small_as_what_it_scales(to: str) -> None:
+    """An error of a step of 128 is not one of 1.0 in a value of a scale of 4: nothing would be proved there."""
+    source = deep(9)
+    found = verify(source, onnx_to_coreml(source, to, precision="fp32"), {"x": IMAGE})
+    assert found, found.summary()
+    assert [row.candidate for row in found.weak] == []
+    assert (found.outputs[0].tolerance.typical or 1.0) < 0.05
+
+
+def test_a_fault_deep_in_a_quantised_network_is_found() -> None:
+    found = verify(deep(9), onnx_to_coreml(deep(9, 0.0404), "mlprogram", precision="fp32"), {"x": IMAGE})
+    assert not found
+
+
 def test_another_scale_is_not_taken_for_the_edges_of_steps() -> None:
     found = verify(quantised(), onnx_to_coreml(quantised(0.0402), "mlprogram", precision="fp32"), {"x": IMAGE})
     assert not found

@@ -43,7 +43,7 @@ _FAMILIES: dict[Family, str] = {
     "norm": """batchnormalization batchnorm nativebatchnorm nativebatchnormlegitnotraining layernormalization layernorm
         nativelayernorm instancenormalization instancenorm groupnorm groupnormalization nativegroupnorm
         rmsnormalization l2norm l2normalize lpnormalization mvn""",
-    "add": "add addnd sub rsub addbroadcastable subtractbroadcastable bias",
+    "add": "add addnd sub rsub subtract bias",
     "bounded": "sigmoid hardsigmoid sigmoidhard",
     "exponential": "exp softmax softmaxnd exp2 sinh cosh pow log",
 }
@@ -55,8 +55,8 @@ _STEMS: dict[str, str] = {
     "batchnorm": "norm", "batchnormalization": "norm", "nativebatchnormlegitnotraining": "norm",
     "nativebatchnorm": "norm", "layernormalization": "layernorm", "nativelayernorm": "layernorm",
     "maxpool2d": "maxpool", "maxpool2dwithindices": "maxpool", "averagepool": "avgpool", "avgpool2d": "avgpool",
-    "concat": "cat", "concatnd": "cat", "addnd": "add", "addbroadcastable": "add", "multiply": "mul",
-    "multiplybroadcastable": "mul", "softmaxnd": "softmax", "hardtanh": "clip", "clamp": "clip", "relu6": "clip",
+    "concat": "cat", "concatnd": "cat", "addnd": "add", "multiply": "mul",
+    "softmaxnd": "softmax", "hardtanh": "clip", "clamp": "clip", "relu6": "clip",
     "globalaveragepool": "mean", "reducemean": "mean", "adaptiveavgpool2d": "mean", "meandim": "mean",
 }  # fmt: skip
 
@@ -64,7 +64,8 @@ _STEMS: dict[str, str] = {
 def plain(operator: str) -> str:
     """``aten.batch_norm.default``, ``BatchNormalization`` and ``batch_norm`` without their house's spelling."""
     base = operator.removeprefix("aten.").split(".", 1)[0]
-    return re.sub(r"[^a-z0-9]", "", base.lower()).removesuffix("layer")
+    name = re.sub(r"[^a-z0-9]", "", base.lower()).removesuffix("layer")
+    return name.removesuffix("broadcastable") or name
 
 
 def family(operator: str) -> Family:

@@ -107,8 +107,8 @@ class Prediction:
             return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit), step=step)
         share = error / scale
         if step:
-            most = VACUOUS / TYPICAL
-            return Tolerance(0.0, 0.0, TYPICAL * min(share, most), why=_why_steps(error, step), step=step)
+            crossed = _most_crossed(error / step, measured.elements or 1)
+            return Tolerance(0.0, 0.0, min(crossed * step / scale, VACUOUS), why=_why_steps(error, step), step=step)
         uneven = known.uneven if known is not None else 1.0
         most = VACUOUS / TYPICAL
         return Tolerance(WORST * min(share * uneven, most), 0.0, TYPICAL * min(share, most), why=_why(share, unit))
@@ -138,8 +138,8 @@ class Prediction:
             self._next += 1
             made = name in node.outputs
             for output in node.outputs:
-                if output in self._entered:
-                    continue
+                if output in self._entered or self._is_constant(output):
+                    continue  # a compressed weight is a weight, and no value that errs
                 self._spreads[output] = self._after(node, output, measured if output == name else None)
             if made:
                 return
@@ -167,7 +167,7 @@ class Prediction:
         truncates = (
             stem(node.operator) == "cast" and value is not None and (value.dtype or "").startswith(("int", "uint"))
         )
-        if stem(node.operator) in STEPS or (truncates and not step):
+        if (stem(node.operator) in STEPS or truncates) and not step:
             step = 1.0
             error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
         return replace(measured, error=error, uneven=_uneven(node, read, measured), own=own, step=step)
@@ -201,12 +201,17 @@ class Prediction:
         return 0.0 if family(node.operator) == "move" else SMALLEST.get(self._stored.get(output, "float32"), 0.0) / 2
 
     def _weight_error(self, node: Node) -> float:
-        """The coarsest format in which this node's weights are stored, also where another node unpacks them."""
+        """The coarsest format in which this node's weights are stored, also where other nodes unpack them."""
         dtypes = [dtype for dtype, _ in node.parameters.values()]
-        for name in node.inputs:
+        waiting, seen = list(node.inputs), set[str]()
+        while waiting:
+            name = waiting.pop()
             producer = self._graph.producer(name)
-            if producer is not None and producer.operator.startswith("constexpr_"):
-                dtypes.extend(dtype for dtype, _ in producer.parameters.values())
+            if name not in seen and producer is not None and producer.operator.startswith("constexpr_"):
+                # a mask says where weights are, and rounds none of them
+                dtypes.extend(dtype for key, (dtype, _) in producer.parameters.items() if "mask" not in key)
+                waiting += producer.inputs
+            seen.add(name)
         return max((_stored_error(d) for d in dtypes), default=0.0)
 
     def _unit(self, name: str) -> float:
@@ -247,9 +252,25 @@ def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
         count = max(1.0, (read[0].elements or 1) / (result.elements or read[0].elements or 1))
         return math.hypot(scale * shares, read[0].error / math.sqrt(count))
     if kind == "elementwise" and len(read) == 1:
+        if (factor := _factor(node)) is not None:
+            return factor * read[0].error
         # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
         return max(scale * shares, read[0].error)
     return scale * shares
+
+
+def _factor(node: Node) -> float | None:
+    """By how much a product with one known number scales what it reads, as in dequantisation; None for everything else."""
+    word = stem(node.operator)
+    numbers = [node.attributes.get(key) for key in _NUMBERS.get(word, ())]
+    known = [abs(float(n)) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
+    if len(known) != 1 or known[0] == 0 or not math.isfinite(known[0]) or len(numbers) < len(node.attributes):
+        return None
+    return 1 / known[0] if word == "realdiv" else known[0]
+
+
+_NUMBERS = {"mul": ("x", "y", "alpha"), "realdiv": ("y",), "activation": ("linear.alpha",)}
+"""Operators (by ``stem``) that scale, and the attributes that hold the number."""
 
 
 def _louder(source: Spread, chosen: Spread) -> float:
@@ -327,11 +348,34 @@ def _measure_finite(array: npt.NDArray[np.float32]) -> Spread | None:
     return Spread(0.0, scale, math.sqrt(deviation), elements, max(1.0, loudest / scale), max(1.0, peak / scale))
 
 
+def _most_crossed(error: float, elements: int) -> float:
+    """The root-mean-square error, in steps, of as many crossed edges as chance lets be where ``error`` is expected.
+
+    The count is one of rare events, so that a few of many elements may be off where less than one is expected: the largest
+    count that a Poisson distribution of ``TYPICAL ** 2`` times the expected mean exceeds once in ``1 / _CHANCE`` values.
+    """
+    mean = (TYPICAL * error) ** 2 * elements
+    if mean > _MANY:
+        count = mean + _DEVIATIONS * math.sqrt(mean)
+    else:
+        term = math.exp(-mean)
+        count, beyond = 0, 1.0 - term
+        while beyond > _CHANCE:
+            count += 1
+            term *= mean / count
+            beyond -= term
+    return math.sqrt(max(count, mean) / elements)
+
+
+_CHANCE, _DEVIATIONS, _MANY = 1e-6, 4.75, 100.0
+"""How rarely chance alone may call a value wrong, as a share, in deviations of the normal distribution, and where that serves."""
+
+
 def _why_steps(error: float, step: float) -> str:
     off = (error / step) ** 2
     return (
         f"rounded to steps of {step:g}; what arrives explains that {off:.1e} of the elements lie at an edge and come out one "
-        f"step off; {TYPICAL**2:g} times as many are allowed"
+        f"step off; {TYPICAL**2:g} times as many are allowed, and what chance adds to a small count"
     )
 
 

@@ -25,6 +25,7 @@ here and nowhere else.
    a single element is held against its channel's share of e(v), where that is larger than the whole's.
    A value that is rounded to steps (floor, round, quantisation) is off by a whole step where what arrived lies within its error
    e of an edge: a share 2 e of the elements, so that the root mean square is sqrt(2 e) steps, and no element more than one.
+   How many these are is a count of rare events, and scatters like one (Poisson). A product with a known number scales steps.
    Errors of a sum also follow the sizes of its terms: a place in a picture that is louder than the rest errs more, by
    as much as it is louder.
 5. The verdict. e(v) predicts the root-mean-square error as a share of the scale of the value (the root mean square of
