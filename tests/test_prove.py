@@ -69,3 +69,15 @@ def test_what_stands_in_the_place_of_a_model_stays(photos: Path, tmp_path: Path)
         cp.prove(net, photos, tmp_path / "out", feeding=FED)
     assert mine.read_text() == "years of work"
     assert cp.prove(net, photos, tmp_path / "out", feeding=FED, replace=True)
+
+
+def test_eight_photos_are_verified_unless_another_number_is_asked_for(photos: Path, tmp_path: Path) -> None:
+    for number in range(3, 12):
+        Image.new("RGB", (12, 9), (20 * number, 10, 90)).save(photos / f"{number}.png")
+    net = network(tmp_path / "net.onnx")
+    for samples, seen in ((None, 8), (3, 3), (50, 12)):
+        said = {} if samples is None else {"samples": samples}
+        proof = cp.prove(net, photos, tmp_path / "out", feeding=FED, replace=True, **said)
+        verified = [step.verification for step in proof.steps if step.verification is not None]
+        assert {found.samples for found in verified} == {seen}
+        assert f"{seen} photos, fed as" in verified[0].inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import shutil
 import time
@@ -24,25 +25,25 @@ from coreproof.model.torch import TorchModel
 from coreproof.model.weakness import qualified
 from coreproof.proof import Proof as Proof
 from coreproof.proof import Step as Step
-from coreproof.run.images import fit, pixels, to_tensor
-from coreproof.run.pictures import open_picture
 from coreproof.run.session import session
 from coreproof.verify.content import weaknesses_alone
+from coreproof.verify.inputs import Inputs
+from coreproof.verify.proof_feeds import PROOF_PHOTOS, ProofFeeds
 from coreproof.verify.sides import as_array
+from coreproof.verify.steady import unsteady
 from coreproof.verify.verify import verify
 
 if TYPE_CHECKING:
     from coreproof.compare.comparison import Comparison
 
-VERIFIED_PHOTOS = 2
-"""How many photos each step is verified on, tensor by tensor; all of them are compared by their predictions."""
-
 
 def prove(
     source: Any,
-    photos: str | Path,
+    photos: str | Path | None,
     out: str | Path,
     *,
+    inputs: str | Path | Inputs | None = None,
+    samples: int = PROOF_PHOTOS,
     feeding: Feeding | None = None,
     labels: Sequence[str] | None = None,
     target: str = "iOS17",
@@ -58,6 +59,8 @@ def prove(
     photos and are compared. Writes index.html, proof.json, comparison.json and the converted models into ``out``: all of
     them at the end, together, so that page and models are always of one run. Only ``out/store`` grows meanwhile.
 
+    ``samples`` is how many of the photos each step is verified on. ``inputs``, in place of photos: a .npz as ``verify``
+    takes it, or mappings of name to array; without either, inputs are drawn, and no predictions are compared.
     ``feeding`` says how photos are fed, ``labels`` what the classes are called, also in the written models (default: what the
     model carries). ``announce`` hears of each finished step.
     Raises OutputExistsError where something else stands in the place of one of them, unless ``replace`` allows it;
@@ -68,9 +71,11 @@ def prove(
     for name, kind in (("index.html", PAGE), ("proof.json", PROOF), ("comparison.json", COMPARISON)):
         check_output(out / name, kind, replace=replace)
     packages: list[str] = []
-    loaded, photos = load(source), Path(photos)
+    loaded = load(source)
     with replacing_together(out, packages) as stage:
-        chain = _Chain(loaded, photos, out, stage, feeding, labels, target, progress, announce, replace=replace)
+        chain = _Chain(
+            loaded, photos, inputs, samples, out, stage, feeding, labels, target, progress, announce, replace=replace
+        )
         chain.obtain()
         chain.carry(witness=witness)
         comparison = chain.compare()
@@ -96,7 +101,9 @@ class _Chain:
     def __init__(
         self,
         source: Model,
-        photos: Path,
+        photos: str | Path | None,
+        inputs: str | Path | Inputs | None,
+        samples: int,
         out: Path,
         stage: Path,
         feeding: Feeding | None,
@@ -119,7 +126,7 @@ class _Chain:
         if labels is not None:
             source = _labelled(source, tuple(labels))
         self.source = source
-        self.photos = list_photos(photos)
+        self.photos = None if photos is None else list_photos(photos)
         self.out = out
         self.stage = stage
         self.replace = replace
@@ -129,40 +136,8 @@ class _Chain:
         self.announce = announce
         self.steps: list[Step] = []
         self.models: dict[str, Model] = {}
-        self.feedings: dict[str, Feeding] = {}
-        if len(source.signature.inputs) != 1:
-            raise InputError(
-                "prove needs a model with one input, a picture",
-                where=source.name,
-                found="; ".join(str(f) for f in source.signature.inputs),
-            )
-        self.input = source.signature.inputs[0]
         self.feeding = feeding or getattr(source, "feeding", None)
-        if self.feeding is None:
-            raise InputError(
-                "how photos are fed to this model is not known",
-                where=source.name,
-                expected="size, mean and std that it was trained with",
-                found=f"a plain tensor input, {self.input}",
-                fix="give them: --size 224 --resize-to 256 --scale 1/255 --mean ... --std ...",
-            )
-        self._check_size()
-
-    def _check_size(self) -> None:
-        shape, feeding = self.input.shape, self.feeding
-        assert feeding is not None
-        width, height = feeding.size
-        if shape is not None and len(shape) == 4:
-            wanted = shape[1:3] if feeding.layout == "NHWC" else shape[2:4]
-            for have, want in zip((height, width), wanted, strict=True):
-                if isinstance(want, int) and want != have:
-                    raise InputError(
-                        "the feeding's size is not the model's",
-                        where=self.source.name,
-                        expected=str(self.input),
-                        found=f"pictures of {width}x{height}",
-                        fix=f"--size {wanted[1]}x{wanted[0]}",
-                    )
+        self.fed = ProofFeeds(source, self.photos, inputs, self.feeding, samples)
 
     # steps
 
@@ -176,8 +151,6 @@ class _Chain:
         started = time.monotonic()
         name = "torchm" if self.source.format == "torch" else "onnxm"
         self.models[name] = self.source
-        assert self.feeding is not None
-        self.feedings[name] = self.feeding
         features = ", ".join(str(f) for f in (*self.source.signature.inputs, *self.source.signature.outputs))
         self.add(
             Step(
@@ -187,20 +160,23 @@ class _Chain:
                 None,
                 time.monotonic() - started,
                 candidate=name,
-                notes=(*self.source.notes, f"fed {self.feeding}"),
+                notes=(
+                    *self.source.notes,
+                    f"fed {self.feeding}" if self.photos is not None else f"inputs: {self.fed.said}",
+                ),
             )
         )
         started = time.monotonic()
-        problem = None
         with session(self.source) as running:
-            fed = self.tensors()[0]
+            fed = self.fed.of(self.source)[0]
+            problem = unsteady(self.source, running, fed)
             first, second = running.run(fed), running.run(fed)
             engine = running.engine
         for output, value in first.items():
-            if not np.array_equal(
+            if problem is None and not np.array_equal(
                 as_array(value), as_array(second[output]), equal_nan=as_array(value).dtype.kind == "f"
             ):
-                problem = f"output {output!r} differs between two runs on the same photo"
+                problem = f"output {output!r} differs between two runs on the same input"
         weak = weaknesses_alone([first])
         text = problem or "; ".join(w.text for w in weak) or "outputs are finite, repeatable, and not constant"
         self.add(
@@ -242,7 +218,7 @@ class _Chain:
         label = {"onnx": "ONNX", "mlprogram": f"ML Program {precision}", "neuralnetwork": "NeuralNetwork"}[to]
         arguments: dict[str, Any] = {}
         if to != "onnx":
-            arguments["images"] = {self.input.name: self._image()} if self._takes_image() else None
+            arguments["images"] = self._images()
             arguments["target"] = self.target if to == "mlprogram" else None
             arguments["precision"] = precision
         try:
@@ -271,7 +247,6 @@ class _Chain:
         stored.notes, stored.untrained = model.notes, self.source.untrained
         stored.provenance = getattr(model, "provenance", {})  # type: ignore[attr-defined]
         self.models[name] = stored
-        self.feedings[name] = self.feedings[next(iter(self.models))]
         self.add(
             Step(
                 f"Convert to {label}",
@@ -303,7 +278,8 @@ class _Chain:
     def verify_step(self, name: str, reference: str) -> None:
         started = time.monotonic()
         a, b = self.models[reference], self.models[name]
-        result = verify(a, b, feeds=(self.feeds(a), self.feeds(b)), progress=self.progress)
+        result = verify(a, b, feeds=self.fed.between(a, b), progress=self.progress)
+        result = dataclasses.replace(result, inputs=result.inputs.replace("given by the caller", self.fed.said))
         engines = tuple(result.engines)
         self.add(
             Step(
@@ -343,8 +319,6 @@ class _Chain:
             return
         model.untrained = source.untrained
         self.models["ct"] = model
-        assert self.feeding is not None
-        self.feedings["ct"] = self.feeding
         self.add(
             Step(
                 "Witness: coremltools' own route",
@@ -363,6 +337,9 @@ class _Chain:
         from coreproof.compare.compare import compare
         from coreproof.compare.lineup import Entry, Lineup
 
+        if self.photos is None:
+            self.add(Step("Compare predictions", "compare", "skipped: no photos were given", None, 0.0))
+            return None
         outputs = self.source.signature.outputs
         shape = outputs[0].shape or ()
         lengths = [d for d in shape if isinstance(d, int)]
@@ -371,7 +348,7 @@ class _Chain:
             return None
         started = time.monotonic()
         lineup = Lineup(
-            tuple(Entry(name, model, feeding=self.feedings[name]) for name, model in self.models.items()),
+            tuple(Entry(name, model, feeding=self.feeding) for name, model in self.models.items()),
         )
         comparison = compare(lineup, self.photos.folder, store=self.out / "store", progress=self.progress)
         self.add(
@@ -386,37 +363,17 @@ class _Chain:
         )
         return comparison
 
-    # feeding
-
-    def _takes_image(self) -> bool:
-        shape, feeding = self.input.shape, self.feeding
-        return feeding is not None and feeding.layout == "NCHW" and shape is not None and len(shape) == 4
-
-    def _image(self) -> Any:
+    def _images(self) -> dict[str, Any] | None:
+        """The input as a picture, where the source takes one and is not fed arrays."""
         from coreproof.convert.onnx_to_coreml.convert import ImageInput
 
-        assert self.feeding is not None
-        return ImageInput(
-            colour=self.feeding.colour, mean=self.feeding.mean, std=self.feeding.std, scale=self.feeding.scale
-        )
-
-    def tensors(self) -> list[dict[str, Any]]:
-        """What the source is verified on: the first photos as tensors."""
-        return self.feeds(self.source)
-
-    def feeds(self, model: Model) -> list[dict[str, Any]]:
-        """The same photos in the form that ``model`` takes: pixels for an image input, else numbers."""
-        assert self.feeding is not None
-        feature = model.signature.inputs[0]
-        fed = []
-        for path in self.photos.files[:: max(1, len(self.photos.files) // VERIFIED_PHOTOS)][:VERIFIED_PHOTOS]:
-            picture = open_picture(path)
-            if feature.image is not None:
-                value = pixels(fit(picture, self.feeding), feature.image.colour)
-            else:
-                value = to_tensor(picture, self.feeding)
-            fed.append({feature.name: value})
-        return fed
+        feeding, inputs = self.feeding, self.source.signature.inputs
+        if feeding is None or self.fed.given is not None or len(inputs) != 1:
+            return None
+        if feeding.layout != "NCHW" or len(inputs[0].shape or ()) != 4:
+            return None
+        told = ImageInput(colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale)
+        return {inputs[0].name: told}
 
 
 def _labelled(source: Any, labels: tuple[str, ...]) -> Any:

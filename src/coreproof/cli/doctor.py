@@ -36,6 +36,10 @@ def command(
     photos: Annotated[
         Path | None, typer.Option(help="Pictures to try it on; labels.csv beside them (file, class) judges accuracy.")
     ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(help="In place of photos: a .npz with an array for every input; several samples: name/0, name/1."),
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="The right class labels, one a line.")] = None,
     fix: Annotated[Path | None, typer.Option(help="Write the repaired model here, and what was changed.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -55,7 +59,7 @@ def command(
     from coreproof.surgery.source.photographs import find_photos
 
     if fix is not None:
-        check_output(fix, model_kind(fix), replace=overwrite, inputs=(model, against, photos, labels))
+        check_output(fix, model_kind(fix), replace=overwrite, inputs=(model, against, photos, inputs, labels))
         check_output(_script(fix), SCRIPT, replace=overwrite)
     source = None if against is None else load(against, trust=trust)
     patient = load(model, trust=trust)
@@ -67,6 +71,7 @@ def command(
             labels=read_labels(labels),
             photos=pictures,
             classes=classes,
+            inputs=inputs,
             feeding=feeding.of(source, patient),
             progress=lambda what: report(what, 0, 0),
         )
@@ -118,6 +123,7 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
         verdict = Line("healthy", style="bold green") if healthy else Line("not known", style="bold yellow")
         said = diagnosis.before if healthy else f"nothing found, but the model was only {diagnosis.before}"
         console.print(verdict + Line(f": {said}"), soft_wrap=True)
+        _print_inputs(console, diagnosis)
         return
     for number, finding in enumerate(diagnosis, start=1):
         head, *lines = _lines(number, finding)
@@ -125,6 +131,7 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
         for line in lines:
             _say(console, line, 11)
     _say(console, Line("before  ", style="dim") + Line(diagnosis.before), 8)
+    _print_inputs(console, diagnosis)
     if diagnosis.cured is None:
         console.print("nothing could be repaired; see above for what is needed")
         return
@@ -133,6 +140,16 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
         console.print("the repairs were tried on a copy; --fix OUT writes it")
     else:
         console.print(Line(f"{out}: the repaired model; {_script(out).name}: the edits"))
+
+
+def _print_inputs(console: Console, diagnosis: Diagnosis) -> None:
+    """What the model was tried on, and for what each drawn input was taken."""
+    from coreproof.cli.terminal import Line
+
+    if diagnosis.inputs:
+        _say(console, Line("inputs  ", style="dim") + Line(diagnosis.inputs), 8)
+    for name, taken in diagnosis.taken.items():
+        console.print(Line(f"        {name}: {taken}"), soft_wrap=True)
 
 
 def _say(console: Console, line: Text, indent: int) -> None:

@@ -25,8 +25,18 @@ def command(
             help="torchvision:NAME[?weights=...], module.path:callable, a .pt2 or a .onnx file.", show_default=False
         ),
     ],
-    photos: Annotated[Path, typer.Option(help="A folder of pictures; a labels.csv in it gives the truth.")],
     out: Annotated[Path, typer.Option(help="Folder for index.html, proof.json and the converted models.")],
+    photos: Annotated[
+        Path | None, typer.Option(help="A folder of pictures; a labels.csv in it gives the truth.", show_default=False)
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of photos: a .npz with an array for every input; several samples: name/0, name/1.",
+            show_default=False,
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Photos that each step is verified on, value by value.", min=1)] = 8,
     target: Annotated[str, typer.Option(help="Deployment target of the ML Programs.")] = "iOS17",
     witness: Annotated[bool, typer.Option(help="Also convert by coremltools' own PyTorch route.")] = True,
     labels: Annotated[Path | None, typer.Option(help="Class labels, one a line.")] = None,
@@ -36,6 +46,8 @@ def command(
     trust: Trust = False,
 ) -> None:
     """Convert a model to Core ML and prove every step: verified tensor by tensor, compared over photos, on one page.
+
+    Without photos and arrays, the steps are verified on inputs that are drawn, and no predictions are compared.
 
     Exit 0 when every step agrees, 1 when one does not, or when an output (NaN, zero, constant, rounding may change half of it) or
     one class on every photo proves nothing.
@@ -53,6 +65,8 @@ def command(
             loaded,
             photos,
             out,
+            inputs=inputs,
+            samples=samples,
             feeding=feeding.of(loaded),
             labels=read_labels(labels),
             target=target,

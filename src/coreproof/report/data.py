@@ -163,6 +163,7 @@ def step_data(step: Mapping[str, Any]) -> dict[str, Any]:
         "engines": list(dict.fromkeys(e for e in step.get("engines", ()) if e)),
         "notes": [note for note in step.get("notes", ()) if note],
         "inputs": step.get("inputs", ""),
+        "taken_for": step.get("taken_for") or {},
         "unpaired": step.get("unpaired", 0),
         "compared": len(rows),
         "agreeing": len(rows) - len(failing),

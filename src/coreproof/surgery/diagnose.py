@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coreproof.errors import CoreproofError
+from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.shown import Shown
@@ -15,6 +15,8 @@ from coreproof.surgery.edit import Edited, edit
 from coreproof.surgery.finding import Finding, Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import is_last, rules
+from coreproof.verify.given import given_samples
+from coreproof.verify.inputs import Inputs, Sample
 
 MOST_REPAIRS = 50
 """Repairs after which the doctor stops: a model with more faults should be converted anew."""
@@ -26,6 +28,7 @@ class Diagnosis(Shown, Sequence[Finding]):
 
     ``before`` and ``after`` say in a line how the model stood. ``cured`` is None where nothing could be repaired.
     ``not_run`` says why a model that may be sound could not be run here, None where it was run or is ill.
+    ``inputs`` says what it was tried on, ``taken`` for what each drawn input was taken.
     """
 
     model: Model
@@ -34,6 +37,8 @@ class Diagnosis(Shown, Sequence[Finding]):
     before: str
     after: str
     not_run: str | None = None
+    inputs: str = ""
+    taken: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool | None:
@@ -56,6 +61,8 @@ class Diagnosis(Shown, Sequence[Finding]):
             "findings": [finding.to_json() for finding in self.findings],
             "before": self.before,
             "after": self.after,
+            "inputs": self.inputs,
+            "taken_for": dict(self.taken),
         }
 
 
@@ -67,12 +74,14 @@ def diagnose(
     photos: Sequence[Path] = (),
     classes: Sequence[int] = (),
     feeding: Feeding | None = None,
+    inputs: str | Path | Inputs | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Examines a model with every rule in ``coreproof.surgery.rules`` and tries the repairs on copies of it.
 
     ``source``: the model that it should equal. ``labels``: the right class labels. ``photos`` and the right class index of
-    each (``classes``): to judge preprocessing. ``feeding``: how a picture becomes the source's input.
+    each (``classes``): to judge preprocessing. ``feeding``: how a picture becomes the source's input. ``inputs``, in
+    place of photos: a .npz as ``verify`` takes it, or mappings of name to array.
     ``progress`` hears what is being tried.
 
     A repair is kept only when the model is better after it: it runs and did not, it has fewer problems, or fewer of its
@@ -80,9 +89,16 @@ def diagnose(
     """
     from coreproof.model.load import load
 
+    model, source = load(model), None if source is None else load(source)
+    given: Sequence[Sample] = ()
+    if inputs is not None:
+        if photos:
+            raise InputError("give arrays or photos, not both", where=model.name)
+        given = given_samples(inputs, (source or model).signature, model.signature)
     patient = Patient(
-        load(model),
-        None if source is None else load(source),
+        model,
+        source,
+        given=given,
         labels=labels,
         photos=photos,
         classes=classes,
@@ -121,6 +137,7 @@ class _Treatment:
             before,
             _describe(patient),
             _reason(patient) if patient.beyond_us else None,
+            *(patient.fed if patient.runs else ("", {})),
         )
 
     def _suspicions(self, last: bool | None = None) -> list[Suspicion]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from coreproof.surgery.problem import Problem
 from coreproof.surgery.source.feeds import Feeds, candidates
 from coreproof.surgery.source.source_batch import one_at_a_time
 from coreproof.surgery.source.source_grid import with_meant_grid
-from coreproof.verify.drawn import roles_for
+from coreproof.verify.drawn import roles_for, taken_for
+from coreproof.verify.inputs import Sample, describe, hand_over, random_feeds
 from coreproof.verify.roles.role import Role
 from coreproof.verify.verify import Row, Verification, as_array, verify
 
@@ -48,7 +50,8 @@ class Patient:
     """A model under examination. Everything is found out when it is first asked for.
 
     ``source`` is the model that it should equal, ``labels`` the right class labels, ``photos`` pictures to try it on,
-    ``classes`` the right class index of each photo, ``feeding`` how the source is fed; all may be unknown (None, empty).
+    ``classes`` the right class index of each photo, ``feeding`` how the source is fed, ``given`` arrays by input name to feed
+    both; all may be unknown (None, empty).
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Patient:
         classes: Sequence[int] = (),
         feeding: Feeding | None = None,
         feeds: Feeds | None = None,
+        given: Sequence[Sample] = (),
     ) -> None:
         self.model = model
         self.source = source
@@ -69,6 +73,7 @@ class Patient:
         self.classes = tuple(classes)
         self.feeding = feeding or getattr(source, "feeding", None)
         self._feeds = feeds
+        self.given = tuple(given)
         self._values: dict[str, npt.NDArray[Any]] = {}
         self._reference: dict[str, npt.NDArray[Any]] = {}
 
@@ -84,6 +89,7 @@ class Patient:
             classes=self.classes,
             feeding=self.feeding,
             feeds=self._feeds if same_inputs else None,
+            given=self.given,
         )
         # what was found out about the source holds for it still
         for known in ("reference", "twin"):
@@ -121,10 +127,7 @@ class Patient:
             return RunError("the model cannot run", where=self.model.name, expected=first.expected, found=first.found)
         try:
             with session(self.model) as running:
-                from coreproof.verify.inputs import random_feeds
-
-                fed = random_feeds(self.model, self.model)[0]
-                running.run(self.feeds.model[0] if self._feeds is not None else fed)
+                running.run(self.feeds.model[0] if self._feeds is not None else self._alone[0])
         except CoreproofError as error:
             return error
         return None
@@ -166,14 +169,32 @@ class Patient:
     def own_feeds(self) -> Sequence[Mapping[str, Any]]:
         """What the model is fed where there may be no source to share it with."""
         from coreproof.verify.given import photo_feeds
-        from coreproof.verify.inputs import random_feeds
 
         if self._feeds is not None or self.reference is not None:
             return self.feeds.model
         takes_pictures = any(f.image is not None for f in self.model.signature.inputs)
         if self.photos and (takes_pictures or self.feeding is not None):
             return photo_feeds(self.model, self.model, self.photos[:2], (self.feeding, self.feeding)).candidate
+        return self._alone
+
+    @property
+    def _alone(self) -> Sequence[Mapping[str, Any]]:
+        """What is given for the model, else drawn for it."""
+        if self.given:
+            known = self.source or self.model
+            return [hand_over(sample, known.signature, self.model.signature)[1] for sample in self.given]
         return [random_feeds(self.model, self.model)[1]]
+
+    @property
+    def fed(self) -> tuple[str, Mapping[str, str]]:
+        """What the model is tried on, in words, and for what each drawn input was taken."""
+        if self.given:
+            return describe(self._alone, True), {}
+        if self.photos and len(self.model.signature.inputs) == 1:
+            return f"{len(self.photos)} photos", {}
+        with suppress(CoreproofError):
+            return describe(self._alone, False), taken_for(self.reference or self.model, self.model)
+        return "", {}
 
     @property
     def right_labels(self) -> tuple[str | int, ...] | None:
@@ -228,7 +249,7 @@ class Patient:
         if self.reference is None:
             raise InputError("there is no source to feed", fix="give the model that this one should equal")
         best: tuple[int, Feeds, Verification] | None = None
-        for fed in candidates(self.reference, self.model, self.feeding, self.photos[:2]):
+        for fed in candidates(self.reference, self.model, self.feeding, self.photos[:2], self.given):
             if not self.runs:
                 self._feeds = fed
                 return None

@@ -167,10 +167,7 @@ class _Drawing:
 
     def taken(self) -> dict[str, str]:
         """What each input of the reference was taken for, in words."""
-        return {
-            a.name: in_words(b if a.image is None and b.image is not None else a, self.roles.get(a.name, PLAIN))
-            for a, b in self.matched
-        }
+        return _in_words(self.matched, self.roles)
 
     def plans(self) -> Iterator[_Plan]:
         numbers = [a for a, b in self.matched if a.image is None and b.image is None and not _structured(a)]
@@ -267,6 +264,18 @@ class _Drawing:
         return all(_is_finite(value) for value in outputs.values())
 
 
+def taken_for(reference: Model, candidate: Model) -> dict[str, str]:
+    """What each input of the reference is taken for where inputs are drawn, in words."""
+    return _in_words(match_inputs(reference.signature, candidate.signature), roles_for(reference, candidate))
+
+
+def _in_words(matched: Sequence[tuple[Feature, Feature]], roles: Mapping[str, Role]) -> dict[str, str]:
+    return {
+        a.name: in_words(b if a.image is None and b.image is not None else a, roles.get(a.name, PLAIN))
+        for a, b in matched
+    }
+
+
 _SHARE = 4
 """The values of one run may take this part of the memory budget, where the lengths are ours to choose."""
 
@@ -293,4 +302,4 @@ def _is_finite(value: Any) -> bool:
     return bool(np.isfinite(value).all())
 
 
-__all__ = ["SEED", "Draws", "Pair", "Sample", "random_feeds", "random_sample", "roles_for", "several"]
+__all__ = ["SEED", "Draws", "Pair", "Sample", "random_feeds", "random_sample", "roles_for", "several", "taken_for"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
@@ -22,7 +23,7 @@ from coreproof.run.images import fit, pixels, to_tensor
 from coreproof.run.photos import list_photos
 from coreproof.run.pictures import open_picture
 from coreproof.run.session import is_number, session
-from coreproof.verify.inputs import Sample, hand_over, match_inputs
+from coreproof.verify.inputs import Inputs, Sample, hand_over, match_inputs, samples
 from coreproof.verify.preprocessing import Taker, in_rank, in_words, likeliest, own_feedings
 
 Array = npt.NDArray[Any]
@@ -67,6 +68,23 @@ def given_feeds(
 # arrays
 
 
+def given_samples(
+    inputs: str | Path | Inputs, reference: Signature, candidate: Signature | None = None
+) -> list[Sample]:
+    """Samples given as a file (``read_samples``) or as mappings of name to array, which are looked at in the same way."""
+    if isinstance(inputs, str | Path):
+        return read_samples(inputs, reference, candidate)
+    listed = samples(inputs)
+    declared = _declared(reference, candidate)
+    problems: list[str] = []
+    for number, sample in enumerate(listed):
+        found = _unfit({name: [np.asarray(value)] for name, value in sample.items()}, declared, reference, candidate)
+        problems += [f"sample {number}: {each}" if len(listed) > 1 else each for each in found]
+    if problems:
+        raise _do_not_fit(problems, "the given inputs", reference, {n: np.asarray(v) for n, v in listed[0].items()})
+    return listed
+
+
 def read_samples(path: str | Path, reference: Signature, candidate: Signature | None = None) -> list[Sample]:
     """The samples that a .npz holds: arrays named as the models' inputs.
 
@@ -92,24 +110,40 @@ def read_samples(path: str | Path, reference: Signature, candidate: Signature | 
             unknown.append(name)
     if unknown:
         problems.append(f"no input is called {', '.join(unknown)}")
-    problems += _missing(lists, reference, candidate)
     counts = {name: len(values) for name, values in lists.items()}
     if len(set(counts.values())) > 1:
         problems.append(
             "the inputs have another number of samples: " + ", ".join(f"{n} {c}" for n, c in counts.items())
         )
-    problems += _ill_shaped(lists, declared)
+    problems += _unfit(lists, declared, reference, candidate)
     if problems:
-        raise InputError(
-            "the arrays do not fit the inputs: " + "; ".join(problems),
-            where=str(path),
-            expected="; ".join(map(str, reference.inputs)),
-            found="; ".join(f"{n}: {a.dtype}[{_by(a.shape)}]" for n, a in arrays.items()) or "no arrays",
-            fix=f"numpy.savez(file, {', '.join(f'{f.name}=array' for f in reference.inputs)})"
-            if all(f.name.isidentifier() for f in reference.inputs)
-            else "numpy.savez(file, **{name: array for every input})",
-        )
+        raise _do_not_fit(problems, str(path), reference, arrays)
     return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def _unfit(
+    lists: Mapping[str, Sequence[Array]],
+    declared: Mapping[str, Feature],
+    reference: Signature,
+    candidate: Signature | None,
+) -> list[str]:
+    """Everything about the arrays that does not fit the inputs."""
+    unknown = [name for name in lists if name not in declared]
+    told = [f"no input is called {', '.join(unknown)}"] if unknown else []
+    known = {name: arrays for name, arrays in lists.items() if name in declared}
+    return [*told, *_missing(known, reference, candidate), *_ill_shaped(known, declared)]
+
+
+def _do_not_fit(problems: list[str], where: str, reference: Signature, arrays: Mapping[str, Array]) -> InputError:
+    return InputError(
+        "the arrays do not fit the inputs: " + "; ".join(problems),
+        where=where,
+        expected="; ".join(map(str, reference.inputs)),
+        found="; ".join(f"{n}: {a.dtype}[{_by(a.shape)}]" for n, a in arrays.items()) or "no arrays",
+        fix=f"numpy.savez(file, {', '.join(f'{f.name}=array' for f in reference.inputs)})"
+        if all(f.name.isidentifier() for f in reference.inputs)
+        else "numpy.savez(file, **{name: array for every input})",
+    )
 
 
 def _read_arrays(path: Path) -> dict[str, Array]:
@@ -181,7 +215,21 @@ def _ill_shaped(lists: Mapping[str, Sequence[Array]], declared: Mapping[str, Fea
         wrong = [a for a in arrays if not _fits(a.shape, shape, feature)]
         if wrong:
             problems.append(f"{name} has the shape {_by(wrong[0].shape)}, {feature} is declared")
+        problems += [f"{name} {told}" for told in dict.fromkeys(filter(None, (_not_held(a, feature) for a in arrays)))]
     return problems
+
+
+def _not_held(array: Array, feature: Feature) -> str | None:
+    """What of the numbers the declared dtype cannot hold, where it is one of whole numbers."""
+    dtype = np.dtype(feature.dtype) if feature.dtype not in (None, "str", "bfloat16") and not feature.holds else None
+    if dtype is None or dtype.kind not in "iu" or array.dtype.kind not in "iuf" or not array.size:
+        return None
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
+        return f"holds numbers that are not whole; {feature} is declared"
+    held = np.iinfo(dtype)
+    low, high = array.min(), array.max()
+    outside = [int(n) for n in (low, high) if not held.min <= int(n) <= held.max]
+    return f"holds {outside[0]}, which {dtype} cannot hold" if outside else None
 
 
 def _holds_texts(feature: Feature) -> bool:
@@ -189,6 +237,12 @@ def _holds_texts(feature: Feature) -> bool:
 
 
 def _fits(shape: tuple[int, ...], declared: tuple[Any, ...] | None, feature: Feature) -> bool:
+    if feature.image is None and feature.ranges and shape != declared:
+        return len(shape) == len(feature.ranges) and all(
+            r.low <= n and (r.high is None or n <= r.high) for r, n in zip(feature.ranges, shape, strict=True)
+        )
+    if feature.image is None and feature.enumerated and shape != declared:
+        return shape in feature.enumerated
     if declared is None or feature.ranges or feature.enumerated:
         return True
     if feature.image is not None and len(shape) == 3:

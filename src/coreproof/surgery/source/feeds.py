@@ -17,7 +17,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, pixels, to_tensor
 from coreproof.run.pictures import open_picture
 from coreproof.run.session import session
-from coreproof.verify.inputs import Sample, match_inputs, random_feeds, random_sample
+from coreproof.verify.inputs import Sample, hand_over, match_inputs, random_feeds, random_sample
 from coreproof.verify.preprocessing import numbers, own_feedings
 
 
@@ -30,13 +30,22 @@ class Feeds:
 
 
 def candidates(
-    source: Model, model: Model, feeding: Feeding | None = None, photos: Sequence[Path] = ()
+    source: Model,
+    model: Model,
+    feeding: Feeding | None = None,
+    photos: Sequence[Path] = (),
+    given: Sequence[Sample] = (),
 ) -> Iterator[Feeds]:
     """The ways in which both may be meant to be fed, the likeliest first; one only where the formats leave no doubt.
 
     A model that takes a picture and a source that takes numbers need a feeding. Where none is known, the source is fed what
     the model's own first operations make of the picture, then less and less of them: whichever agrees best was meant.
+    ``given`` samples are handed to both as they are.
     """
+    if given:
+        pairs = [hand_over(sample, source.signature, model.signature) for sample in given]
+        yield Feeds(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+        return
     feeding = feeding or getattr(source, "feeding", None)
     picture_input = _picture_for_numbers(source, model)
     if picture_input is None:
