@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coreproof.convert import convert
+from coreproof.convert.kept_export import FOLDER, export_digest, is_kept, keep_export, kept_export, waiting
 from coreproof.errors import CoreproofError, InputError, OutputExistsError
 from coreproof.model.atomic import replacing_together
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
+from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx_files import data_file
 from coreproof.model.outputs import COMPARISON, PAGE, PROOF, check_output, model_kind
 from coreproof.model.paths import file_name
 from coreproof.model.torch import TorchModel
@@ -52,6 +55,7 @@ def prove(
     announce: Callable[[Step], None] | None = None,
     command: str = "",
     replace: bool = False,
+    fresh: bool = False,
 ) -> Proof:
     """Carries a PyTorch or ONNX model to Core ML and proves every step.
 
@@ -63,6 +67,8 @@ def prove(
     takes it, or mappings of name to array; without either, inputs are drawn, and no predictions are compared.
     ``feeding`` says how photos are fed, ``labels`` what the classes are called, also in the written models (default: what the
     model carries). ``announce`` hears of each finished step.
+    What PyTorch's exporter made is kept in ``out/export`` and taken by the next run with the same weights and code (see
+    ``coreproof.convert.kept_export``), unless ``fresh``.
     Raises OutputExistsError where something else stands in the place of one of them, unless ``replace`` allows it;
     UnreadableModelError, PhotoError, InputError, ConversionError; a route that cannot express the model is a
     step that says so, not an error.
@@ -74,14 +80,26 @@ def prove(
     loaded = load(source)
     with replacing_together(out, packages) as stage:
         chain = _Chain(
-            loaded, photos, inputs, samples, out, stage, feeding, labels, target, progress, announce, replace=replace
+            loaded,
+            photos,
+            inputs,
+            samples,
+            out,
+            stage,
+            feeding,
+            labels,
+            target,
+            progress,
+            announce,
+            replace=replace,
+            fresh=fresh,
         )
         chain.obtain()
         chain.carry(witness=witness)
         comparison = chain.compare()
         proof = Proof(chain.source.name, tuple(chain.steps), out, comparison, command, chain.models)
         _write(proof, stage)
-        packages += [name for name in chain.stored.values() if (stage / name).is_dir()]
+        packages += [name for name in (*chain.stored.values(), FOLDER) if (stage / name).is_dir()]
     chain.follow()
     return proof
 
@@ -113,6 +131,7 @@ class _Chain:
         announce: Callable[[Step], None] | None,
         *,
         replace: bool,
+        fresh: bool,
     ) -> None:
         from coreproof.run.photos import list_photos
 
@@ -130,6 +149,7 @@ class _Chain:
         self.out = out
         self.stage = stage
         self.replace = replace
+        self.fresh = fresh
         self.stored: dict[str, str] = {}
         self.target = target
         self.progress = progress
@@ -224,8 +244,11 @@ class _Chain:
         try:
             suffix = {"onnx": ".onnx", "mlprogram": ".mlpackage", "neuralnetwork": ".mlmodel"}[to]
             path = self._place(name, f"{name}{suffix}")
-            model = convert(source, to, **arguments)
-            model.save(path)
+            if isinstance(source, TorchModel):
+                model = self._export(source, path)
+            else:
+                model = convert(source, to, **arguments)
+                model.save(path)
             # what is verified and compared is the stored file, read back
             stored = load(path)
         except CoreproofError as error:
@@ -259,6 +282,27 @@ class _Chain:
             )
         )
         return stored
+
+    def _export(self, source: TorchModel, path: Path) -> Model:
+        """The source as ONNX, stored at ``path``: what the run before kept, or what PyTorch's exporter makes now."""
+        digest, folder, before = export_digest(source), self.out / FOLDER, self.out / "models" / path.name
+        kept = None if self.fresh else kept_export(source, folder, before, digest)
+        if kept is not None:
+            for file in (before, data_file(before)):
+                if file.is_file():
+                    shutil.copyfile(file, path.with_name(file.name))
+            kept.notes = (
+                *kept.notes,
+                "exported in an earlier run from the same weights and code; --fresh exports anew",
+            )
+            return kept
+        with waiting(self.progress):
+            model = convert(source, "onnx")
+        model.save(path)
+        if is_kept(folder):
+            assert isinstance(model, OnnxModel)
+            keep_export(source, model, path, self.stage / FOLDER, digest)
+        return model
 
     def _place(self, name: str, file: str) -> Path:
         """Where a model is written until all are there; what stands at its own place is looked at first."""

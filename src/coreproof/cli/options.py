@@ -34,6 +34,12 @@ AllowWeak = Annotated[
     bool,
     typer.Option("--allow-weak", help="Exit 0 also where agreement proves nothing: an output is NaN, zero, constant."),
 ]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh", help="Export a PyTorch model anew, whatever an earlier run kept of it.", show_default=False
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, AllowWeak, FeedingOptions, Replace, Trust, read_labels, with_feeding
+from coreproof.cli.options import (
+    AS_CARRIED,
+    AllowWeak,
+    FeedingOptions,
+    Fresh,
+    Replace,
+    Trust,
+    read_labels,
+    with_feeding,
+)
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -43,6 +52,7 @@ def command(
     feeding: FeedingOptions = AS_CARRIED,
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
+    fresh: Fresh = False,
     trust: Trust = False,
 ) -> None:
     """Convert a model to Core ML and prove every step: verified tensor by tensor, compared over photos, on one page.
@@ -75,6 +85,7 @@ def command(
             announce=lambda step: shown.print(step_line(step), soft_wrap=True),
             command=shlex.join(["coreproof", *sys.argv[1:]]),
             replace=overwrite,
+            fresh=fresh,
         )
     if proof.comparison is not None:
         shown.print(agreement_table(proof.comparison, shown.width))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, AllowWeak, FeedingOptions, Replace, Trust, with_feeding
+from coreproof.cli.options import AS_CARRIED, AllowWeak, FeedingOptions, Fresh, Replace, Trust, with_feeding
 from coreproof.cli.say import say, say_json
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
 from coreproof.model.arguments import one_of
@@ -80,6 +80,7 @@ def command(
     ] = False,
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
+    fresh: Fresh = False,
     trust: Trust = False,
 ) -> None:
     """Compare two models value by value and name the first that diverges.
@@ -148,6 +149,7 @@ def command(
                 reference_engine=here,
                 candidate_engine=there,
                 progress=report,
+                fresh=fresh,
             )
         except (ConversionError, RunError) as error:
             raise _with_advice(error, left, right) from None

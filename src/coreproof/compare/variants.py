@@ -30,6 +30,7 @@ class Workshop:
         self.lineup = lineup
         self._sources: dict[str, Model] = {}
         self._made: dict[str, Model] = {}
+        self._exported: dict[int, tuple[Model, Model]] = {}
 
     def source(self, name: str) -> Model:
         """The loaded source of an entry that has one."""
@@ -61,6 +62,8 @@ class Workshop:
         needed = {d for name in still_to_come for d in self._ancestors(name)} | set(still_to_come)
         self._made = {name: model for name, model in self._made.items() if name in needed}
         self._sources = {name: model for name, model in self._sources.items() if name in needed}
+        kept = {id(model) for model in (*self._made.values(), *self._sources.values())}
+        self._exported = {key: pair for key, pair in self._exported.items() if key in kept}
 
     def _ancestors(self, name: str) -> set[str]:
         parents = self.lineup.entry(name).depends_on
@@ -82,6 +85,8 @@ class Workshop:
         from coreproof.convert import convert
 
         assert entry.convert is not None
+        if model.format == "torch":
+            model = self._exported_once(model)
         if entry.convert == "onnx":
             return convert(model, "onnx")
         images = None
@@ -97,6 +102,14 @@ class Workshop:
                 )
             }
         return convert(model, entry.convert, precision=entry.precision, images=images)
+
+    def _exported_once(self, model: Model) -> Model:
+        """A PyTorch model as ONNX: what every format is made of, and what takes longest."""
+        from coreproof.convert import convert
+
+        if id(model) not in self._exported:
+            self._exported[id(model)] = (model, convert(model, "onnx"))
+        return self._exported[id(model)][1]
 
     def comes_from_files(self, name: str) -> bool:
         """Whether every machine loads the model for itself; what was made in memory is sent as it is."""

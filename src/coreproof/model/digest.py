@@ -40,7 +40,7 @@ def model_digest(model: Model) -> str:
         for file in sorted(p for p in model.folder.rglob("*.bin") if p.is_file()) if model.folder is not None else ():
             _update(digest, file)
     elif isinstance(model, TorchModel):
-        for piece in _module_content(model.module):
+        for piece in module_content(model.module):
             digest.update(piece + b"\0")
     return digest.hexdigest()
 
@@ -50,19 +50,19 @@ def _update(digest: Any, file: Path) -> None:
         digest.update(hashlib.file_digest(stream, hashlib.blake2b).digest())
 
 
-def _module_content(module: Any) -> Iterator[bytes]:
+def module_content(module: Any) -> Iterator[bytes]:
     """What a module computes with: its layers and weights, the settings and tensors it keeps otherwise, its own code."""
     yield repr(module).encode()
     for name, value in module.state_dict().items():
         yield name.encode()
-        yield _content(value)
+        yield content_of(value)
     classes: dict[type, None] = {}
     for name, part in module.named_modules():
         classes.update(dict.fromkeys(type(part).__mro__))
         for key, value in sorted((*vars(part).items(), *part.named_buffers(recurse=False)), key=lambda item: item[0]):
             if _is_plain(value) or _is_tensor(value):
                 yield f"{name}.{key}".encode()
-                yield _content(value)
+                yield content_of(value)
     yield from (_code(kind) for kind in classes if kind.__module__.split(".")[0] not in ("torch", "builtins"))
 
 
@@ -76,7 +76,8 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _content(value: Any) -> bytes:
+def content_of(value: Any) -> bytes:
+    """A tensor's dtype, shape and bytes; of a plain value its text."""
     torch = import_torch()
     if not _is_tensor(value):
         return repr(value).encode()

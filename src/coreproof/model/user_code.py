@@ -112,6 +112,11 @@ def users_line(error: BaseException) -> str | None:
     return None
 
 
+def is_users_file(name: str) -> bool:
+    """Whether a file of Python code is neither ours, Python's, nor of an installed package."""
+    return not _is_known(name, strict=True)
+
+
 def users_place() -> str | None:
     """The user's innermost line that is running now, as ``users_line`` shows it; None where no line of a user's runs."""
     frame = sys._getframe(1)

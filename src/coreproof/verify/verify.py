@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.load import load
 from coreproof.run.session import Engine, Session, session
@@ -45,6 +47,7 @@ def verify(
     seed: int = SEED,
     memory: int = 1 << 28,
     progress: Progress | None = None,
+    fresh: bool = False,
 ) -> Verification:
     """Runs both models on the same inputs and compares every value that both have.
 
@@ -57,12 +60,16 @@ def verify(
     values; default what rounding explains at each value (see ``coreproof.verify.tolerance``). ``memory``: how many bytes
     of inner values are held at a time, on each side (one value at least). ``progress`` hears (what, done, total).
 
+    A PyTorch module is exported once, which is what takes long; where the other model stands in an output folder of
+    ``prove``, what that kept of the export is taken, unless ``fresh``.
     A PyTorch module is called twice in a row first: what it answers has to be the same, or frozen state would go unseen.
 
     Raises InputError, also for a module that answers differently; RunError, and UnsupportedOperatorsError of a model that
     cannot be run here.
     """
     reference, candidate = load(reference), load(candidate)
+    for model, other in ((reference, candidate), (candidate, reference)):
+        _export(model, other, progress, fresh=fresh)
     with session(reference, reference_engine) as left, session(candidate, candidate_engine) as right:
         fed = feeds_of(reference, candidate, inputs, feeds, seed, (left, right))
         for model, running, at in ((reference, left, 0), (candidate, right, 1)):
@@ -78,6 +85,24 @@ def verify(
                 work, rows = usual, agreeing
                 said += f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
         return sides.finished(work, rows, said, fed.taken)
+
+
+def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
+    """Has a PyTorch model's program there before anything is compared. One that cannot be exported says so where it is needed."""
+    if model.format != "torch":
+        return
+    from coreproof.convert.kept_export import FOLDER, export_digest, kept_program, waiting
+    from coreproof.model.torch import TorchModel
+
+    assert isinstance(model, TorchModel)
+    beside = None if other.path is None or fresh else other.path.resolve().parent.parent / FOLDER
+    with suppress(CoreproofError):
+        if model.program is not None or (
+            beside is not None and beside.is_dir() and kept_program(model, beside, export_digest(model))
+        ):
+            return
+        with waiting(progress):
+            model.exported()
 
 
 @dataclass(frozen=True)
