@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import coreproof as cp
 from coreproof.errors import InputError
@@ -58,3 +59,49 @@ def test_the_default_shape_runs_although_the_list_lacks_it() -> None:
     del model.spec.description.input[0].type.multiArrayType.enumeratedShapes.shapes[0]
     with cp.session(model.with_spec(model.spec)) as running:
         assert running.run({"x": np.ones((1, 3, 8, 8), np.float32)})["y"].shape == (1, 3, 8, 8)
+
+
+def picture_net(to: Any, flexible: Any) -> Any:
+    """The picture itself; its sizes are what ``flexible`` declares on the image type."""
+    model: Any = cp.convert(onnx_model(TEXT), to, shapes={"x": [1, 3, (4, 32), (4, 32)]})
+    spec = model.spec
+    spec.description.input[0].type.ClearField("multiArrayType")
+    image = spec.description.input[0].type.imageType
+    image.width, image.height, image.colorSpace = 10, 8, image.RGB
+    flexible(image)
+    return model.with_spec(spec)
+
+
+def enumerated(image: Any) -> None:
+    for width, height in ((10, 8), (20, 16)):
+        image.enumeratedSizes.sizes.add(width=width, height=height)
+
+
+def ranging(image: Any) -> None:
+    image.imageSizeRange.widthRange.lowerBound, image.imageSizeRange.widthRange.upperBound = 6, 20
+    image.imageSizeRange.heightRange.lowerBound, image.imageSizeRange.heightRange.upperBound = 4, -1
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize(
+    ("flexible", "size", "enters"),
+    [
+        (enumerated, (20, 16), (20, 16)),
+        (enumerated, (16, 20), (10, 8)),
+        (enumerated, (10, 8), (10, 8)),
+        (ranging, (6, 32), (6, 32)),
+        (ranging, (20, 4), (20, 4)),
+        (ranging, (21, 8), (10, 8)),
+        (ranging, (5, 8), (10, 8)),
+        (lambda image: None, (20, 16), (10, 8)),
+    ],
+)
+def test_a_picture_of_a_declared_size_enters_as_it_is_and_another_is_stretched(
+    to: Any, flexible: Any, size: tuple[int, int], enters: tuple[int, int]
+) -> None:
+    shown = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    with cp.session(picture_net(to, flexible)) as running:
+        made = running.run({"x": Image.fromarray(shown)})["y"]
+    assert made.shape == (1, 3, enters[1], enters[0])
+    if enters == size:
+        np.testing.assert_array_equal(made[0], shown.transpose(2, 0, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from PIL import Image
 from coreproof.errors import InputError, RunError, UnsupportedModelError
 from coreproof.model.arguments import one_of
 from coreproof.model.base import Model
-from coreproof.model.features import Feature, Shape, Signature
+from coreproof.model.features import Feature, ImageLayout, Shape, Signature
 from coreproof.run.images import feature_pixels
 from coreproof.run.structured import read_structured
 
@@ -208,7 +209,7 @@ def read_input(feature: Feature, value: Any, where: str) -> Any:
     """One input as an array of the declared dtype and rank; a dictionary or a list where the model takes that."""
     if feature.image is not None:
         if isinstance(value, Image.Image):
-            return feature_pixels(value, feature.image)
+            return feature_pixels(value, _entering(feature, feature.image, value))
         array = _numbers(feature, value, "float32", where)
         array = array[None] if array.ndim == 3 else array
         if feature.ranges or len(feature.enumerated) > 1:
@@ -234,27 +235,37 @@ def read_input(feature: Feature, value: Any, where: str) -> Any:
     return array
 
 
+def _entering(feature: Feature, layout: ImageLayout, picture: Image.Image) -> ImageLayout:
+    """A picture of a size that the model declares enters as it is; any other is stretched to the default size."""
+    size = (picture.height, picture.width)
+    if (
+        not (feature.ranges or feature.enumerated)
+        or _why_refused(feature, size, (layout.height, layout.width)) is not None
+    ):
+        return layout
+    return replace(layout, width=picture.width, height=picture.height)
+
+
 def _check_flexible(feature: Feature, shape: tuple[int, ...], default: Shape | None, where: str) -> None:
     """Raises InputError, in Core ML's words, for a shape that is neither the default nor among what the model declares."""
-    if shape == default:
-        return
-    if feature.ranges:
-        if len(shape) != len(feature.ranges):
-            said = f"MultiArray Shape ({_crossed(shape)}) does not have {len(feature.ranges)} dimensions"
-        else:
-            outside = [
-                f"Size ({length}) of dimension ({axis}) is not in allowed range ({allowed.low}..{allowed.high or ''})"
-                for axis, (length, allowed) in enumerate(zip(shape, feature.ranges, strict=True))
-                if length < allowed.low or (allowed.high is not None and length > allowed.high)
-            ]
-            if not outside:
-                return
-            said = "; ".join(outside)
-    elif shape in feature.enumerated:
-        return
-    else:
-        said = f"MultiArray Shape ({_crossed(shape)}) was not in enumerated set of allowed shapes"
-    raise InputError(f"input {feature.name!r}: {said}", where=where, expected=str(feature), found=_crossed(shape))
+    said = _why_refused(feature, shape, default)
+    if said is not None:
+        raise InputError(f"input {feature.name!r}: {said}", where=where, expected=str(feature), found=_crossed(shape))
+
+
+def _why_refused(feature: Feature, shape: tuple[int, ...], default: Shape | None) -> str | None:
+    if shape == default or (not feature.ranges and shape in feature.enumerated):
+        return None
+    if not feature.ranges:
+        return f"MultiArray Shape ({_crossed(shape)}) was not in enumerated set of allowed shapes"
+    if len(shape) != len(feature.ranges):
+        return f"MultiArray Shape ({_crossed(shape)}) does not have {len(feature.ranges)} dimensions"
+    outside = [
+        f"Size ({length}) of dimension ({axis}) is not in allowed range ({allowed.low}..{allowed.high or ''})"
+        for axis, (length, allowed) in enumerate(zip(shape, feature.ranges, strict=True))
+        if length < allowed.low or (allowed.high is not None and length > allowed.high)
+    ]
+    return "; ".join(outside) or None
 
 
 def _crossed(shape: tuple[int, ...]) -> str:
