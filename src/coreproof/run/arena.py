@@ -17,6 +17,9 @@ from coreproof.model.budget import memory_budget
 _REPACKED = 3
 """How often the engine may hold the weights besides: packed for its kernels, and copied while it optimises."""
 
+_AS_ASKED = 1
+"""The arena grows by what is asked for; left to itself it doubles, which halves what a large value finds there."""
+
 _opening = Lock()
 _REFUSED = re.compile(
     r"requested bytes of (\d+)|requested buffer of size (\d+)|require more than (\d+) bytes|(?:std::)?bad_?alloc", re.I
@@ -32,7 +35,7 @@ def open_within_budget(message: bytes, options: Any, weights: int) -> Any:
     options.add_session_config_entry("session.use_env_allocators", "1")
     kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     with _opening:
-        ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": limit}))
+        ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": _AS_ASKED}))
         return ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])
 
 

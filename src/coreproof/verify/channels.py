@@ -164,19 +164,25 @@ def _sum(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     return found.get(unknown[0].name or "") if len(unknown) < len(operands) == 2 and unknown else _largest(node, found)
 
 
+_MOST_CHANNELS = 1 << 22
+"""Beyond this, what is joined is taken to err evenly: a file of a few lines doubles a value as often as it likes."""
+
+
 def _concat(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     axis = node.attributes["axis"].as_int()
-    parts = []
+    parts: list[Array | int] = []
     for value in node.inputs:
         profile = found.get(value.name or "") if value is not None else None
         length = value.shape[axis] if value is not None and value.shape is not None else None
         if profile is not None and profile.axis == axis:
             parts.append(profile.shares)
         elif isinstance(length, int):
-            parts.append(np.ones(length))
+            parts.append(length)
         else:
             return None
-    return Profile(np.concatenate(parts), axis)
+    if sum(part if isinstance(part, int) else part.size for part in parts) > _MOST_CHANNELS:
+        return None
+    return Profile(np.concatenate([np.ones(part) if isinstance(part, int) else part for part in parts]), axis)
 
 
 _Rule = Callable[[ir.Node, Mapping[str, Profile]], "Profile | None"]

@@ -18,6 +18,7 @@ from coreproof.verify.content import Contents, digest
 from coreproof.verify.inputs import Sample
 from coreproof.verify.prediction import Prediction, Spread
 from coreproof.verify.sides import (
+    afford_comparing,
     as_array,
     batched,
     engine_shapes,
@@ -137,7 +138,10 @@ class Comparison:
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
         needed: dict[Pair, tuple[float, float]] = {}
         for prediction, before, after in zip(predictions, there, here, strict=True):
-            left, right = next(before), next(after)
+            left = next(before)
+            for pair in group:  # of an unknown shape: before the other side makes it too
+                afford_comparing(pair.reference, left[pair.reference].nbytes, self.left)
+            right = next(after)
             for name in alone:
                 prediction.observe(name, as_array(right.pop(name)))
             for pair in group:

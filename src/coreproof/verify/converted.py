@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.base import Model
 from coreproof.model.features import Signature
+from coreproof.verify.figures import BLOCK
 
 _CLOSE = {True: 2e-2, False: 1e-3}
 """Differences of outputs, as a share of their scale, that need no closer look: of a float16 program, and of others."""
@@ -216,17 +218,24 @@ def _difference(wanted: Any, got: Any, half: bool) -> float:
     a, b = as_array(wanted), as_array(got)
     if a.size != b.size or a.dtype.kind in "OSU":
         return 0.0 if a.dtype.kind in "OSU" else np.inf
-    a, b = (v.reshape(-1).astype(np.float64) for v in (a, b))
-    if not a.size:
+    a, b = a.reshape(-1), b.reshape(-1)
+    squares = errors = 0.0
+    count = 0
+    for start in range(0, a.size, BLOCK):
+        x, y = (v[start : start + BLOCK].astype(np.float64) for v in (a, b))
+        whole: npt.NDArray[np.bool_] = np.isfinite(x)
+        if not np.array_equal(whole, np.isfinite(y)):
+            return float(np.inf)
+        if half:
+            held = whole & (np.abs(y) == FP16_MAX) & (np.abs(x) > FP16_MAX) & (np.sign(x) == np.sign(y))
+            x = np.where(held, y, x)
+        x, y = x[whole], y[whole]
+        count += x.size
+        squares += float(x @ x)
+        errors += float(np.sum((x - y) ** 2))
+    if not count:
         return 0.0
-    whole: npt.NDArray[np.bool_] = np.isfinite(a)
-    if not np.array_equal(whole, np.isfinite(b)):
-        return float(np.inf)
-    held = whole & (np.abs(b) == FP16_MAX) & (np.abs(a) > FP16_MAX) & (np.sign(a) == np.sign(b))
-    if half and held.any():
-        a = np.where(held, b, a)
-    scale = float(np.sqrt(np.mean(a[whole] ** 2))) if whole.any() else 0.0
-    error = float(np.sqrt(np.mean((a[whole] - b[whole]) ** 2))) if whole.any() else 0.0
+    scale, error = math.sqrt(squares / count), math.sqrt(errors / count)
     return error / scale if scale > 0 else (0.0 if error < 1e-6 else float(np.inf))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.channels import Profile
+from coreproof.verify.figures import BLOCK
 from coreproof.verify.operators import STEPS, family, stem, terms
 from coreproof.verify.tolerance import (
     EXACT,
@@ -22,7 +23,6 @@ from coreproof.verify.tolerance import (
     VACUOUS,
     WORST,
     Tolerance,
-    rms,
 )
 
 FEW_TERMS = 64
@@ -312,24 +312,69 @@ def measure(array: npt.NDArray[Any]) -> Spread:
     quick = _measure_finite(array) if array.dtype == np.float32 and array.ndim > 2 else None
     if quick is not None:
         return quick
-    values = array.astype(np.float64)
-    finite = np.isfinite(values)
-    scale = rms(values[finite])
-    if not finite.all():
-        values = np.where(finite, values, 0.0)
-    if scale == 0.0:
-        return Spread(0.0, 0.0, 0.0, int(values.size))
-    shares = np.square(values / scale)
-    features = 1 if values.ndim == 4 else -1
-    places = shares.mean(axis=features) if values.ndim > 2 else shares.mean()
+    return _measure_blocks(array)
+
+
+def _measure_blocks(array: npt.NDArray[Any]) -> Spread:
+    """The same for any values, block by block: in float64 all at once, a large value would take ten times its own memory."""
+    if array.ndim == 4:
+        arranged = array.reshape(array.shape[0], array.shape[1], -1)
+    else:
+        features = array.shape[-1] if array.ndim > 2 else array.size
+        arranged = array.reshape(-1, features, 1)
+    largest, count = 0.0, 0
+    for block in _flat_blocks(arranged):
+        finite = np.isfinite(block)
+        count += int(np.count_nonzero(finite))
+        largest = max(largest, float(np.abs(block[finite]).max(initial=0.0)))
+    if largest == 0.0:
+        return Spread(0.0, 0.0, 0.0, int(array.size))
+    squares = total = loudest = 0.0
+    for place in _places(arranged):
+        power: Any = 0.0
+        for part in place:
+            units = _finite(part) / largest
+            power = power + np.square(units).sum(axis=1)
+            total += float(units.sum())
+        squares += float(np.sum(power))
+        loudest = max(loudest, float(np.max(power)))
+    mean = total / array.size
+    apart = sum(float(np.square(_finite(block) / largest - mean).sum()) for block in _flat_blocks(arranged))
+    share = math.sqrt(squares / count)  # the scale, as a share of the largest
+    places = loudest / arranged.shape[1]
     return Spread(
         error=0.0,
-        scale=scale,
-        deviation=rms(values - values.mean()),
-        elements=int(values.size),
-        loudest=max(1.0, math.sqrt(float(np.max(places)))),
-        peak=max(1.0, math.sqrt(float(shares.max()))),
+        scale=largest * share,
+        deviation=largest * math.sqrt(apart / array.size),
+        elements=int(array.size),
+        loudest=max(1.0, math.sqrt(places) / share),
+        peak=max(1.0, 1.0 / share),
     )
+
+
+def _finite(block: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    values = block.astype(np.float64)
+    return np.where(np.isfinite(values), values, 0.0)
+
+
+def _flat_blocks(arranged: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.float64]]:
+    for place in _places(arranged):
+        for part in place:
+            yield part.astype(np.float64)
+
+
+def _places(arranged: npt.NDArray[Any]) -> Iterator[Iterator[npt.NDArray[Any]]]:
+    """[outer, features, inner] in blocks: each item holds all features of the same places, in parts along the features."""
+    outer, features, inner = arranged.shape
+    if features * inner <= BLOCK:
+        step = BLOCK // (features * inner)
+        yield from (iter((arranged[start : start + step],)) for start in range(0, outer, step))
+        return
+    step = max(1, BLOCK // features)
+    for at in range(outer):
+        for start in range(0, inner, step):
+            places = arranged[at : at + 1, :, start : start + step]
+            yield (places[:, first : first + BLOCK] for first in range(0, features, BLOCK))
 
 
 def _measure_finite(array: npt.NDArray[np.float32]) -> Spread | None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from coreproof.errors import InputError
 from coreproof.model.base import Model
+from coreproof.model.budget import afford
 from coreproof.model.structured import is_structured
 from coreproof.run.session import Session
 from coreproof.verify.align import Pair, Side, made_values
@@ -18,6 +19,15 @@ from coreproof.verify.tolerance import UNIT_ROUNDOFF
 
 UNKNOWN_SIZE = 1 << 22
 """Elements that a value of unknown shape is taken to have."""
+
+
+_HELD = 4
+"""As often is a value held that is brought out and compared: in either engine, and as either engine handed it out."""
+
+
+def afford_comparing(name: str, size: int, of: Session) -> None:
+    """Raises TooLargeError where a value of ``size`` bytes is beyond the budget when it is brought out and compared."""
+    afford(f"comparing {name!r}", size=_HELD * size, where=getattr(getattr(of, "prepared", None), "name", None))
 
 
 def batched(items: Sequence[str], limit: int, size: Callable[[str], int]) -> Iterator[list[str]]:
@@ -68,6 +78,8 @@ def value_bytes(of: Session, its: Side, feeds: Sequence[Mapping[str, Any]], memo
             for name, size in of.sizes(feed, unknown).items():
                 measured[name] = max(size, measured.get(name, 0))
         sizes.update(measured)
+    for name in names:
+        afford_comparing(name, 4 * sizes.get(name, 0), of)
     return lambda name: 4 * sizes.get(name, UNKNOWN_SIZE)
 
 

@@ -383,8 +383,7 @@ def _equal(a: Array, tolerance: Tolerance) -> Judgement:
     if _is_text(a):
         alike = np.zeros(a.shape)
         return replace(_judge_numbers(alike, alike, tolerance), low=math.nan, high=math.nan)
-    numbers = a.astype(np.float64)
-    return _judge_numbers(numbers, numbers, tolerance)
+    return _judge_numbers(a, a, tolerance)
 
 
 def _unlike(a: Array, tolerance: Tolerance, problem: str) -> Judgement:
