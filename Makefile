@@ -12,6 +12,7 @@ else
 BIN := $(VENV)/bin
 endif
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.demo-ready
 BENCH_READY := $(BENCH_VENV)/.ready
 JUDGE_READY := $(JUDGE_VENV)/.ready
 
@@ -43,7 +44,15 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[torch,view,demo,dev,docs,ray,judges]'
 	@touch $@
 
-demo: $(READY) ## Prove EfficientNet-Lite0 on real photos; writes build/demo/index.html and build/demo/proof.json.
+# The demo needs a third of the packages, and nobody should wait for the others; where all are there, they serve.
+$(DEMO_READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "coreproof needs Python 3.11 or later; say which: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[torch,demo]'
+	@touch $@
+
+demo: $(if $(wildcard $(READY)),$(READY),$(DEMO_READY)) ## Prove EfficientNet-Lite0 on real photos; writes build/demo/index.html and build/demo/proof.json.
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## Run the tests.

@@ -40,3 +40,24 @@ def test_what_is_allowed_to_be_weak_is_not_allowed_to_diverge(tmp_path: Path, co
     onnx.save(net([helper.make_node("Mul", ["x", "w"], ["y"])], ["y"], w=np.float32(1)), one)
     onnx.save(net([helper.make_node("Mul", ["x", "w"], ["y"])], ["y"], w=np.float32(0)), other)
     assert coreproof("verify", one, other, "--allow-weak").code == 1
+
+
+@pytest.mark.parametrize("fault", VACUOUS)
+def test_the_doctor_calls_no_model_healthy_of_which_nothing_is_proved(
+    fault: str, tmp_path: Path, coreproof: Callable[..., Ran]
+) -> None:
+    make, kind, words = VACUOUS[fault]
+    one, other = tmp_path / "net.onnx", tmp_path / "net.mlpackage"
+    onnx.save(make(), one)
+    cp.convert(one, "mlprogram", precision="fp32").save(other)
+    ran = coreproof("doctor", other, "--against", one)
+    assert ran.code == 1
+    assert ran.out.startswith("not known: all ")
+    assert "but that proves little" in ran.out.splitlines()[0]
+    assert words in ran.out
+    told = coreproof("doctor", other, "--against", one, "--json")
+    document = json.loads(told.out)
+    assert (told.code, document["healthy"], document["findings"]) == (1, None, [])
+    assert document["weaknesses"][0]["kind"] == kind
+    assert words in document["reason"]
+    assert coreproof("doctor", other, "--against", one, "--allow-weak").code == 0

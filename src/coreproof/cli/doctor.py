@@ -9,6 +9,7 @@ import typer
 
 from coreproof.cli.options import (
     AS_CARRIED,
+    AllowWeak,
     FeedingOptions,
     ModelArgument,
     Replace,
@@ -43,14 +44,15 @@ def command(
     labels: Annotated[Path | None, typer.Option(help="The right class labels, one a line.")] = None,
     fix: Annotated[Path | None, typer.Option(help="Write the repaired model here, and what was changed.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    allow_weak: AllowWeak = False,
     overwrite: Replace = False,
     trust: Trust = False,
     feeding: FeedingOptions = AS_CARRIED,
 ) -> None:
     """Find known faults in a model, repair them on a copy and prove the repair.
 
-    Exit 0: healthy. 1: findings. 2: the model cannot be read, or nothing was found and coreproof cannot run it. Nothing is
-    written for a healthy model.
+    Exit 0: healthy. 1: findings, or an output proves nothing by agreeing with the source (NaN, zero, constant). 2: the model
+    cannot be read, or nothing was found and coreproof cannot run it. Nothing is written for a healthy model.
     """
     from coreproof.cli.progress import progress
     from coreproof.model.load import load
@@ -83,6 +85,8 @@ def command(
         say_json(document)
     else:
         _print(diagnosis, fix)
+    if diagnosis.healthy is None and diagnosis.weak:
+        raise typer.Exit(0 if allow_weak else 1)
     raise typer.Exit({True: 0, False: 1, None: 2}[diagnosis.healthy])
 
 
@@ -119,10 +123,12 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
 
     console = terminal.console()
     if not diagnosis:
-        healthy = diagnosis.healthy
-        verdict = Line("healthy", style="bold green") if healthy else Line("not known", style="bold yellow")
-        said = diagnosis.before if healthy else f"nothing found, but the model was only {diagnosis.before}"
-        console.print(verdict + Line(f": {said}"), soft_wrap=True)
+        word, said = ("healthy" if diagnosis.healthy else "not known"), diagnosis.before
+        if diagnosis.not_run is not None:
+            said = f"nothing found, but the model was only {said}"
+        console.print(
+            Line(word, style=f"bold {'green' if diagnosis.healthy else 'yellow'}") + Line(f": {said}"), soft_wrap=True
+        )
         _print_inputs(console, diagnosis)
         return
     for number, finding in enumerate(diagnosis, start=1):

@@ -282,7 +282,8 @@ def _(diagnosis: Diagnosis) -> str:
     if diagnosis.healthy:
         return f'<b class="good">healthy</b>: {escape(diagnosis.before)}'
     if diagnosis.healthy is None:
-        return f"<b>not known</b>: nothing found, but the model was only {escape(diagnosis.before)}"
+        only = "" if diagnosis.not_run is None else "nothing found, but the model was only "
+        return f'<b class="weak">not known</b>: {only}{escape(diagnosis.before)}'
     cards = "".join(_html(finding) for finding in diagnosis)
     standing = (("before", diagnosis.before), ("after", diagnosis.after))
     return cards + "<br>".join(f'<span class="dim">{when}</span> {escape(how)}' for when, how in standing)

@@ -133,8 +133,9 @@ def is_distribution(values: npt.NDArray[np.float64]) -> bool:
 
 
 def softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """exp(x) / sum(exp(x)), shifted by the maximum so that it cannot overflow."""
-    exponent = np.exp(values - values.max())
+    """exp(x) / sum(exp(x)), shifted by the maximum so that it cannot overflow; NaN where infinities leave no answer."""
+    with np.errstate(invalid="ignore"):
+        exponent = np.exp(values - values.max())
     return np.asarray(exponent / exponent.sum())
 
 

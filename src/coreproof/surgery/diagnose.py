@@ -11,12 +11,14 @@ from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.shown import Shown
+from coreproof.model.weakness import Weakness, failing, qualified
 from coreproof.surgery.edit import Edited, edit
 from coreproof.surgery.finding import Finding, Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import is_last, rules
 from coreproof.verify.given import given_samples
 from coreproof.verify.inputs import Inputs, Sample
+from coreproof.verify.verification import Verification
 
 MOST_REPAIRS = 50
 """Repairs after which the doctor stops: a model with more faults should be converted anew."""
@@ -28,7 +30,8 @@ class Diagnosis(Shown, Sequence[Finding]):
 
     ``before`` and ``after`` say in a line how the model stood. ``cured`` is None where nothing could be repaired.
     ``not_run`` says why a model that may be sound could not be run here, None where it was run or is ill.
-    ``inputs`` says what it was tried on, ``taken`` for what each drawn input was taken.
+    ``inputs`` says what it was tried on, ``taken`` for what each drawn input was taken. ``verification`` is how the model, after
+    every repair, compares with the source: what ``coreproof.verify`` would find; None without a source.
     """
 
     model: Model
@@ -39,13 +42,27 @@ class Diagnosis(Shown, Sequence[Finding]):
     not_run: str | None = None
     inputs: str = ""
     taken: Mapping[str, str] = field(default_factory=dict)
+    verification: Verification | None = None
 
     @property
     def healthy(self) -> bool | None:
-        """False with findings, whether the model ran or not; None where nothing was found and it was not run either."""
+        """False with findings, whether the model ran or not.
+
+        None where nothing was found, and it was not run either, or an output proves nothing by agreeing with the source.
+        """
         if self.findings:
             return False
-        return True if self.not_run is None else None
+        return True if self.not_run is None and not self.weak else None
+
+    @property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """Why agreeing with the source proves little; empty without a source."""
+        return () if self.verification is None else self.verification.weaknesses
+
+    @property
+    def weak(self) -> bool:
+        """Whether the model agrees with its source, and an output proves nothing by that."""
+        return bool(failing(self.weaknesses))
 
     def __getitem__(self, index: Any) -> Any:
         return self.findings[index]
@@ -57,7 +74,10 @@ class Diagnosis(Shown, Sequence[Finding]):
         """What ``coreproof doctor --json`` prints."""
         return {
             "healthy": self.healthy,
-            "reason": self.not_run,
+            "reason": self.not_run
+            if self.not_run is not None
+            else "; ".join(w.text for w in failing(self.weaknesses)) or None,
+            "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
             "findings": [finding.to_json() for finding in self.findings],
             "before": self.before,
             "after": self.after,
@@ -138,6 +158,7 @@ class _Treatment:
             _describe(patient),
             _reason(patient) if patient.beyond_us else None,
             *(patient.fed if patient.runs else ("", {})),
+            verification=patient.verification if patient.runs else None,
         )
 
     def _suspicions(self, last: bool | None = None) -> list[Suspicion]:
@@ -282,7 +303,8 @@ def _describe(patient: Patient) -> str:
         return f"runs{ruined}{problems}{_accuracy(patient)}"
     wrong = sum(not row.agrees for row in found.rows)
     if not wrong:
-        return f"all {len(found.rows)} compared values agree with the source{_accuracy(patient)}"
+        agree = qualified(f"all {len(found.rows)} compared values agree with the source", found.weaknesses)
+        return f"{agree}{_accuracy(patient)}"
     return f"{wrong} of {len(found.rows)} compared values diverge from the source"
 
 

@@ -36,12 +36,6 @@ from coreproof.verify.inputs import Sample, describe, hand_over, random_feeds
 from coreproof.verify.roles.role import Role
 from coreproof.verify.verify import Row, Verification, as_array, verify
 
-_NEGLIGIBLE = 2e-5
-"""Relative rms error below which a value that is not equal but for rounding is still no fault."""
-
-_SAME_ANSWERS = 3e-3
-"""Relative rms error of outputs that are alike, float16 allowed for: a wide tolerance may let much more pass."""
-
 _OUR_LIMITS = (UnsupportedOperatorsError, UnsupportedModelError, TooLargeError, MissingDependencyError, InputError)
 """Errors that say what coreproof cannot run, hold or feed, and nothing against the model."""
 
@@ -270,21 +264,7 @@ class Patient:
         if found is None or found.agrees:
             return ()
         first = found.first_divergence
-        rows = found.faults or (() if first is None else (first,))
-        return tuple(row for row in rows if not self._is_no_fault(found, row))
-
-    def _is_no_fault(self, found: Verification, row: Row) -> bool:
-        """Whether a row diverges in a healthy model.
-
-        Converters fold and approximate in float32 (a scale as a batch normalisation with an epsilon), which costs a few
-        millionths. And where every output agrees, an inner value that bears the name of another model's value by chance
-        is another value: tracers count alike (``transpose_4``).
-        """
-        if row.judgement.rms_relative_error < _NEGLIGIBLE:
-            return True
-        assert self.reference is not None
-        alien = row.how == "name" and self.reference.format != self.model.format
-        return alien and all(o.agrees and o.judgement.rms_relative_error < _SAME_ANSWERS for o in found.outputs)
+        return found.faults or (() if first is None else (first,))
 
     @cached_property
     def twin(self) -> Model | None:

@@ -15,6 +15,7 @@ from coreproof.run.session import Session
 from coreproof.verify.align import Pair, align, made_values, side
 from coreproof.verify.channels import profiles_of
 from coreproof.verify.content import Contents, digest
+from coreproof.verify.fused import fused_scales
 from coreproof.verify.inputs import Sample
 from coreproof.verify.prediction import Prediction, Spread
 from coreproof.verify.sides import (
@@ -67,6 +68,7 @@ class Comparison:
         self.alone = [name for name in self.order if name not in paired]
         self.stored = stored_formats(self.pairs, reference, candidate)
         self.profiles = profiles_of(right)
+        self._fused = fused_scales(candidate)
         self.size = value_bytes(right, self.here, [fed for _, fed in feeds], memory)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
         self.kinds: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
@@ -94,7 +96,7 @@ class Comparison:
 
     def prediction(self, sample: int) -> Prediction:
         """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
-        return Prediction(self.candidate.graph, self.stored, self.profiles, self._measures[sample])
+        return Prediction(self.candidate.graph, self.stored, self.profiles, self._measures[sample], self._fused)
 
     def compare(self, progress: Progress) -> tuple[Row, ...]:
         """Every pair judged, in the candidate's order, the outputs last."""

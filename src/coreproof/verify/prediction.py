@@ -57,7 +57,8 @@ class Prediction:
 
     ``stored`` gives the format in which a value is stored (the coarser of the two sides). A value without a partner
     on the other side counts with the scale that ``observe`` was told. ``measures`` keeps what was measured of the
-    reference's values, for another prediction over the same ones.
+    reference's values, for another prediction over the same ones. ``fused``: by what share values are off that a converter makes
+    by another operator (``fused_scales``).
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class Prediction:
         stored: Mapping[str, str],
         profiles: Mapping[str, Profile] | None = None,
         measures: dict[str, Spread] | None = None,
+        fused: Mapping[str, float] | None = None,
     ) -> None:
         self._graph = graph
         self._stored = stored
         self._profiles = profiles or {}
         self._measures = {} if measures is None else measures
+        self._fused = fused or {}
         self._spreads: dict[str, Spread] = {}
         self._observed: dict[str, Spread] = {}
         self._entered: set[str] = set()
@@ -190,6 +193,7 @@ class Prediction:
         squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
         if kind == "linear":
             squares.append(self._weight_error(node) ** 2)
+        squares.append(self._fused.get(output, 0.0) ** 2)
         return math.sqrt(sum(squares))
 
     def _is_constant(self, name: str) -> bool:

@@ -20,7 +20,15 @@ from coreproof.run.session import Session, session
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
-from coreproof.surgery.source.preprocessing import PLAUSIBLE, Affine, own_affine, picture_input, remedies, wanted_affine
+from coreproof.surgery.source.preprocessing import (
+    PLAUSIBLE,
+    Affine,
+    own_affine,
+    own_affines,
+    picture_input,
+    remedies,
+    wanted_affine,
+)
 
 _CAUSE = "scale, bias, mean, std or channel order were forgotten, or taken from another model, when it was converted"
 SCREENED = 24
@@ -50,13 +58,17 @@ def _against_feeding(patient: Patient) -> Iterator[Suspicion]:
     feature, feeding = picture_input(patient.model), patient.feeding
     if feature is None or feature.image is None or feeding is None or patient.source is None:
         return
-    own = own_affine(patient.model)
-    if own is None:
+    steps = own_affines(patient.model)
+    if not steps:
         return
     right = wanted_affine(feeding, feature.image.channels)
     swapped = feature.image.colour != feeding.colour and feature.image.channels == 3
+    own = steps[0]
     if own.close_to(right) and not swapped:
         return
+    found = patient.verification
+    if not swapped and found is not None and found.agrees and any(done.close_to(right) for done in steps):
+        return  # the steps behind are the network's own, and the source has them as well
     what = f"the model makes {own} of a {feature.image.colour} picture; its source is fed {right}, {feeding.colour}"
     yield Suspicion(
         rule="preprocessing",

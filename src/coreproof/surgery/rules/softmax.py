@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.model.graph import Node
+from coreproof.run.predict import softmax as shares
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient, relative_error
@@ -32,16 +33,10 @@ def softmax(patient: Patient) -> Iterator[Suspicion]:
         if reference.size != value.size or reference.size < 2:
             continue
         a, b = (np.asarray(v, np.float64).reshape(-1) for v in (reference, value))
-        if relative_error(a, _softmax(b)) < _CLOSE:
+        if relative_error(a, shares(b)) < _CLOSE:
             yield _missing(patient, row, a, b)
-        elif relative_error(_softmax(a), b) < _CLOSE:
+        elif relative_error(shares(a), b) < _CLOSE:
             yield _surplus(patient, row, a, b)
-
-
-def _softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    powers = np.exp(scores - scores.max())
-    shares: npt.NDArray[np.float64] = powers / powers.sum()
-    return shares
 
 
 def _missing(patient: Patient, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Suspicion:

@@ -96,15 +96,24 @@ def picture_input(model: Model) -> Feature | None:
 
 
 def own_affine(model: Model) -> Affine | None:
-    """What a model that takes one picture does to its pixels first; None where that cannot be told."""
+    """What a model that takes one picture does to its pixels first, all of it; None where that cannot be told."""
+    return next(iter(own_affines(model)), None)
+
+
+def own_affines(model: Model) -> tuple[Affine, ...]:
+    """The same step by step, all steps first: the last ones may be the network's own (a quantisation divides as well).
+
+    Empty where that cannot be told.
+    """
     feature = picture_input(model)
     if feature is None or feature.image is None:
-        return None
+        return ()
     try:
         with session(model) as running:
-            return wanted_affine(own_feedings(running, feature)[0], feature.image.channels)
+            found = own_feedings(running, feature)
+            return tuple(wanted_affine(feeding, feature.image.channels) for feeding in found)
     except CoreproofError:
-        return None
+        return ()
 
 
 def wanted_affine(feeding: Feeding, channels: int) -> Affine:
