@@ -98,6 +98,12 @@ class Comparison:
         """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
         return Prediction(self.candidate.graph, self.stored, self.profiles, self._measures[sample], self._fused)
 
+    def feed(self, pairs: list[tuple[Sample, Sample]]) -> None:
+        """Other samples from now on; what the values held in those before still counts."""
+        self.feeds = pairs
+        self._measures = [{} for _ in pairs]
+        self._kept = (-1, {})
+
     def compare(self, progress: Progress) -> tuple[Row, ...]:
         """Every pair judged, in the candidate's order, the outputs last."""
         what = f"{self.candidate.name} against {self.reference.name}"

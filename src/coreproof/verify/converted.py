@@ -98,6 +98,7 @@ def check_conversion(
     differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked.
     """
     from coreproof.run.session import session
+    from coreproof.verify.at_ends import Pair, at_ends
     from coreproof.verify.inputs import random_sample, roles_for
     from coreproof.verify.sides import match_outputs
     from coreproof.verify.steady import unsteady
@@ -120,11 +121,33 @@ def check_conversion(
         if changing is not None:
             said = f"the module answers differently when it is called twice in a row: {changing}"
             return Check(frozen, f"not checked: its state was frozen as asked, and {said}" if frozen else said)
+        half = _is_half(made)
         try:
             with session(made) as candidate:
                 pairs = match_outputs(reference, candidate)
                 theirs, mine = ([getattr(p, side) for p in pairs] for side in ("reference", "candidate"))
                 got = candidate.run(right, _taps(candidate, mine))
+                taps = _taps(reference, theirs)
+                wanted = reference.run(left, taps)
+                if not all(_is_finite(wanted[name]) for name in theirs):
+                    return Check(True, "not checked: the source's own answer to drawn input is NaN or infinite")
+                worst = _worst(wanted, got, pairs, half)
+                if worst > _CLOSE[half]:
+                    again = reference.run(left, taps)
+                    if any(_difference(wanted[a], again[a], False) > 0 for a in theirs):
+                        return Check(True, "not checked: the source answers differently each time it is run")
+                ends = at_ends(
+                    Pair(
+                        source,
+                        made,
+                        reference,
+                        candidate,
+                        signature,
+                        roles,
+                        differ=lambda a, b: _beyond(_worst(a, b, pairs, half), half),
+                        handed=lambda sample: {n: _numbers(v, (images or {}).get(n)) for n, v in sample.items()},
+                    )
+                )
         except InputError as error:
             return Check(True, f"not checked: {_first_line(error)}")
         except CoreproofError as error:
@@ -135,20 +158,13 @@ def check_conversion(
                 found=error.problem,
                 fix="please report it with the model: `coreproof shrink` makes a small one of it",
             ) from error
-        taps = _taps(reference, theirs)
-        wanted = reference.run(left, taps)
-        if not all(_is_finite(wanted[name]) for name in theirs):
-            return Check(True, "not checked: the source's own answer to drawn input is NaN or infinite")
-        half = _is_half(made)
-        worst = max((_difference(wanted[a], got[b], half) for a, b in zip(theirs, mine, strict=True)), default=0.0)
-        if worst <= _CLOSE[half]:
-            return Check(
-                True,
-                f"checked: ran once on drawn input; outputs differ from the source's by {worst:.1g} of their scale",
-            )
-        again = reference.run(left, taps)
-        if any(_difference(wanted[a], again[a], False) > 0 for a in theirs):
-            return Check(True, "not checked: the source answers differently each time it is run")
+    if ends.problem is not None:
+        return Check(False, ends.problem)
+    if worst <= _CLOSE[half]:
+        return Check(
+            True,
+            f"checked: ran once on drawn input; outputs differ from the source's by {worst:.1g} of their scale{ends.said}",
+        )
     if signature is not source.signature and signature != source.signature:
         # a layer-by-layer look is traced at the example's lengths, which these are not
         fed = ", ".join(f"{name} of shape {list(np.shape(value))}" for name, value in left.items())
@@ -206,6 +222,17 @@ def _is_finite(value: Any) -> bool:
 
     array = as_array(value)
     return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+
+
+def _worst(wanted: Mapping[str, Any], got: Mapping[str, Any], pairs: Sequence[Any], half: bool) -> float:
+    """The largest difference of an output that both brought, where the source's is finite."""
+    both = [(wanted[p.reference], got[p.candidate]) for p in pairs if p.reference in wanted and p.candidate in got]
+    return max((_difference(a, b, half) for a, b in both if _is_finite(a)), default=0.0)
+
+
+def _beyond(difference: float, half: bool) -> float:
+    """A difference, 0 where it is one of those that need no closer look."""
+    return difference if difference > _CLOSE[half] else 0.0
 
 
 def _difference(wanted: Any, got: Any, half: bool) -> float:

@@ -23,6 +23,9 @@ WHOLE_NUMBERS = 10
 SCALES = (1.0, 0.1, 10.0)
 """Standard deviation of the numbers of one draw after another."""
 
+MIXED = 4
+"""The number of the draw that holds all magnitudes, row by row."""
+
 MASKED = (-1e4, -1e9)
 """What an additive mask holds at masked places, in one draw after another. float16 holds the first."""
 
@@ -86,7 +89,8 @@ def draw(
         return _lengths(shape, rng, _within(role, dtype), number).astype(dtype)
     if dtype.kind in "iu":
         return _whole(shape, rng, _within(role, dtype)).astype(dtype)
-    return _numbers(shape, rng, role, SCALES[number % len(SCALES)], number, clean).astype(np.float32).astype(dtype)
+    scale = _by_rows(shape) if number == MIXED else SCALES[number % len(SCALES)]
+    return _numbers(shape, rng, role, scale, number, clean).astype(np.float32).astype(dtype)
 
 
 def _within(role: Role, dtype: np.dtype[Any]) -> Role:
@@ -174,7 +178,7 @@ def _whole(shape: tuple[int, ...], rng: np.random.Generator, role: Role) -> Arra
 
 
 def _numbers(
-    shape: tuple[int, ...], rng: np.random.Generator, role: Role, scale: float, number: int, clean: bool
+    shape: tuple[int, ...], rng: np.random.Generator, role: Role, scale: float | Array, number: int, clean: bool
 ) -> Array:
     """Normal numbers of the draw's scale, folded into the role's interval."""
     drawn: Array = rng.standard_normal(shape)
@@ -192,6 +196,15 @@ def _numbers(
     if clean or not math.prod(shape):
         return np.asarray(value)
     return _degenerate(np.asarray(value), rng, role, number)
+
+
+def _by_rows(shape: tuple[int, ...]) -> Array:
+    """Another scale for each row of the last two axes, or where there is one row, for each number of it."""
+    rows = next((axis for axis in (-2, -1) if len(shape) >= -axis and shape[axis] > 1), None)
+    if rows is None:
+        return np.array(1.0)
+    scales = np.resize(np.repeat(SCALES, max(1, shape[rows] // 12)), shape[rows])
+    return scales[:, None] if rows == -2 else scales
 
 
 def _degenerate(value: Array, rng: np.random.Generator, role: Role, number: int) -> Array:

@@ -11,12 +11,12 @@ import numpy as np
 
 from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
-from coreproof.model.budget import memory_budget
 from coreproof.model.features import Feature, Signature
 from coreproof.model.graph import Graph
 from coreproof.model.structured import is_structured
 from coreproof.run.session import Session
-from coreproof.verify.draw import SCALES, draw, draw_structured, one_vector, takes_zeros
+from coreproof.verify.draw import MIXED, SCALES, draw, draw_structured, one_vector, takes_zeros
+from coreproof.verify.ends import Ends, is_drawn_apart
 from coreproof.verify.lengths import End, lengths
 from coreproof.verify.matched import fitted, match_inputs, takes_shape
 from coreproof.verify.roles.find import joint, roles_of
@@ -134,7 +134,7 @@ def several(
     said = f"random, seed {seed}"
     if left_out:
         said += f"; left out, for want of a finite answer of the reference: {', '.join(left_out)}"
-    said += "".join(f"; {note}" for note in drawing.notes)
+    said += "".join(f"; {note}" for note in drawing.ends.notes)
     return Draws(tuple(pairs), said, drawing.taken(), tuple(large))
 
 
@@ -149,7 +149,11 @@ class _Plan:
 
     @property
     def large(self) -> bool:
-        return not self.zeros and SCALES[self.number % len(SCALES)] > 1
+        return not self.zeros and (self.number == MIXED or SCALES[self.number % len(SCALES)] > 1)
+
+
+_LARGE = 1 << 22
+"""Inner values of a model, in elements, beyond which all magnitudes go into one further draw: a run of it takes long."""
 
 
 class _Drawing:
@@ -162,22 +166,26 @@ class _Drawing:
         self.matched = match_inputs(reference.signature, candidate.signature)
         self.roles = roles_for(reference, candidate, sessions)
         self.graphs = [reference.graph, candidate.graph]
-        self.notes: list[str] = []
-        self._shapes: dict[End, dict[str, tuple[int, ...]]] = {}
+        self.ends = Ends(self.matched, self.graphs)
+        self.shapes = self.ends.shapes
 
     def taken(self) -> dict[str, str]:
         """What each input of the reference was taken for, in words."""
         return _in_words(self.matched, self.roles)
 
     def plans(self) -> Iterator[_Plan]:
-        numbers = [a for a, b in self.matched if a.image is None and b.image is None and not _structured(a)]
+        numbers = [a for a, b in self.matched if a.image is None and b.image is None and not is_drawn_apart(a)]
         scaled = any(self._scales(a) for a in numbers)
         flexible = any(self.shapes(end) != self.shapes("usual") for end in ("low", "high"))
         ends: tuple[End, ...] = ("usual", "high", "low") if flexible else ("usual",) * 3
-        count = 3 if flexible or scaled else 2 if numbers else 1
+        mixed = scaled and not flexible and self.ends.elements > _LARGE
+        count = 2 if mixed else 3 if flexible or scaled else 2 if numbers else 1
         for number in range(count):
             size = f"{SCALES[number]:g} times the magnitude" if number and scaled else ""
             end = f"the {ends[number]} end of the declared lengths" if ends[number] != "usual" else ""
+            if mixed and number:
+                yield _Plan(MIXED, "usual", "0.1 to 10 times the magnitude, row by row")
+                continue
             yield _Plan(number, ends[number], " at ".join(filter(None, (size, end))) or f"draw {number + 1}")
         if any(self._zeroed(a) for a in numbers):
             yield _Plan(count, "usual", "zeros alone", zeros=True)
@@ -190,40 +198,6 @@ class _Drawing:
     def _zeroed(self, feature: Feature) -> bool:
         role = self.roles.get(feature.name, PLAIN)
         return takes_zeros(feature, role) and one_vector(self.shapes("usual").get(feature.name, ()))
-
-    def shapes(self, end: End) -> dict[str, tuple[int, ...]]:
-        """The lengths of that end, the high one as far as memory allows."""
-        if end not in self._shapes:
-            asked = {a.name: lengths(a, b, end) for a, b in self.matched if not _structured(a)}
-            self._shapes[end] = self._affordable(asked) if end == "high" else asked
-        return self._shapes[end]
-
-    def _affordable(self, high: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        """The lengths of the high end, nearer to the usual ones where the values of a run would take too much memory."""
-        usual = self.shapes("usual")
-        if high == usual:
-            return high
-        inner = max(
-            (
-                sum(_elements(value.shape) for value in graph.values.values() if not value.constant)
-                for graph in self.graphs
-            ),
-            default=0,
-        )
-        stated = {a.name: _elements(a.shape) or _elements(b.shape) for a, b in self.matched}
-        basis = max(1, sum(stated.get(name) or math.prod(shape) for name, shape in usual.items()))
-
-        def bytes_of(asked: Mapping[str, tuple[int, ...]]) -> float:
-            return 4 * max(inner, basis) * sum(map(math.prod, asked.values())) / basis
-
-        asked, allowed, share = high, memory_budget() / _SHARE, 1.0
-        while bytes_of(asked) > allowed and asked != usual:
-            share /= 2
-            asked = {name: _between(usual[name], shape, share) for name, shape in high.items()}
-        if asked != high:
-            changed = [f"{n} {_by(asked[n])} of {_by(high[n])}" for n in high if asked[n] != high[n]]
-            self.notes.append(f"the high end of the declared lengths was reduced, for memory: {', '.join(changed)}")
-        return asked
 
     def pair(self, plan: _Plan) -> Pair | None:
         """What is drawn, if the reference answers it with finite numbers; without zeros among it, if not with them."""
@@ -274,26 +248,6 @@ def _in_words(matched: Sequence[tuple[Feature, Feature]], roles: Mapping[str, Ro
         a.name: in_words(b if a.image is None and b.image is not None else a, roles.get(a.name, PLAIN))
         for a, b in matched
     }
-
-
-_SHARE = 4
-"""The values of one run may take this part of the memory budget, where the lengths are ours to choose."""
-
-
-def _structured(feature: Feature) -> bool:
-    return bool(feature.holds) and feature.kind in ("dictionary", "sequence")
-
-
-def _elements(shape: Sequence[Any] | None) -> int:
-    return math.prod(shape) if shape and all(isinstance(d, int) and d > 0 for d in shape) else 0
-
-
-def _between(low: tuple[int, ...], high: tuple[int, ...], share: float) -> tuple[int, ...]:
-    return tuple(a + int((b - a) * share) for a, b in zip(low, high, strict=True))
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _is_finite(value: Any) -> bool:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.load import load
-from coreproof.run.session import Engine, Session, session
+from coreproof.run.session import Engine, session
 from coreproof.verify.bisect import bisect, spare_harmless, suspects
 from coreproof.verify.carried import settle_carried
-from coreproof.verify.comparison import Comparison, Progress
+from coreproof.verify.comparison import Comparison, Progress, severity
 from coreproof.verify.draw import SCALES
-from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of
+from coreproof.verify.inputs import SEED, Feeds, Inputs, describe, feeds_of
 from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
 from coreproof.verify.steady import refuse_unsteady
 from coreproof.verify.tolerance import Tolerance
-from coreproof.verify.verification import Row, Stretch, Verification
+from coreproof.verify.verification import Row, Stretch, Verification, most, needs
 
 __all__ = [
     "UNKNOWN_SIZE",
@@ -74,17 +73,8 @@ def verify(
         fed = feeds_of(reference, candidate, inputs, feeds, seed, (left, right))
         for model, running, at in ((reference, left, 0), (candidate, right, 1)):
             refuse_unsteady(model, running, fed.pairs[0][at])
-        sides = _Sides(reference, candidate, left, right, tolerance, memory, progress or _silent)
-        work, rows = sides.compared(fed.pairs)
-        said = fed.said
-        first = next((row for row in rows if not row.agrees), None)
-        if fed.large and first is not None and _leaves_range(first):
-            # what no usual input does to a float16 model is told, and is no divergence
-            usual, agreeing = sides.compared([pair for at, pair in enumerate(fed.pairs) if at not in fed.large])
-            if all(row.agrees for row in agreeing):
-                work, rows = usual, agreeing
-                said += f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
-        return sides.finished(work, rows, said, fed.taken)
+        work = Comparison(reference, candidate, left, right, fed.pairs, tolerance, memory)
+        return _in_stages(work, fed, progress or _silent)
 
 
 def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
@@ -105,42 +95,66 @@ def _export(model: Model, other: Model, progress: Progress | None, *, fresh: boo
             model.exported()
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """Two models ready to run, and how they are compared."""
+def _in_stages(work: Comparison, fed: Feeds, progress: Progress) -> Verification:
+    """One draw after another, as long as they agree; what is given, all at once.
 
-    reference: Model
-    candidate: Model
-    left: Session
-    right: Session
-    tolerance: Tolerance | None
-    memory: int
-    progress: Progress
+    A divergence that the first draw shows is located on it alone. At the large draws a float16 model may leave its range, which
+    no usual input does to it: that is told, and is no divergence.
+    """
+    numbers = range(len(fed.pairs))
+    usual = [at for at in numbers if at and at not in fed.large]
+    stages = [[0], usual, list(fed.large)] if fed.taken else [list(numbers)]
+    found: Verification | None = None
+    said, used = fed.said, list[int]()
+    for stage in filter(None, stages):
+        work.feed([fed.pairs[at] for at in stage])
+        now = _compared(work, progress, () if found is None else found.dismissed)
+        first = now.first_divergence
+        if found is not None and stage == stages[-1] and first is not None and _leaves_range(first):
+            said += f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
+            continue
+        found, used = now if found is None else _together(found, now), used + stage
+        if not found.agrees:
+            break
+    assert found is not None
+    inputs = describe([fed.pairs[at][0] for at in used], said)
+    return replace(found, inputs=inputs, samples=len(used), taken=fed.taken)
 
-    def compared(self, pairs: list[tuple[Sample, Sample]]) -> tuple[Comparison, tuple[Row, ...]]:
-        """Every value that both have, judged on these samples."""
-        work = Comparison(self.reference, self.candidate, self.left, self.right, pairs, self.tolerance, self.memory)
-        rows = settle_carried(work, work.compare(self.progress))
-        return work, spare_harmless(self.candidate.graph, rows)
 
-    def finished(self, work: Comparison, rows: tuple[Row, ...], said: str, taken: Mapping[str, str]) -> Verification:
-        """The verification, with what is at fault."""
-        stretches, dismissed = bisect(work, rows)
-        rows = tuple(row for row in rows if row not in dismissed)
-        return Verification(
-            reference=self.reference.name,
-            candidate=self.candidate.name,
-            rows=rows,
-            inputs=describe([a for a, _ in work.feeds], said),
-            engines=(self.left.engine, self.right.engine),
-            unpaired=len(work.alone) + len(dismissed),
-            dismissed=dismissed,
-            stretches=stretches,
-            suspects=_first(stretches, rows) or suspects(work, rows),
-            samples=len(work.feeds),
-            untrained=self.reference.untrained or self.candidate.untrained,
-            taken=taken,
-        )
+def _compared(work: Comparison, progress: Progress, dismissed: tuple[Row, ...]) -> Verification:
+    """Every value that both have, judged on the samples that the comparison is fed, and what is at fault."""
+    gone = {row.candidate for row in dismissed}
+    judged = tuple(row for row in work.compare(progress) if row.candidate not in gone)
+    rows = spare_harmless(work.candidate.graph, settle_carried(work, judged))
+    stretches, contradicted = bisect(work, rows)
+    rows = tuple(row for row in rows if row not in contradicted)
+    return Verification(
+        reference=work.reference.name,
+        candidate=work.candidate.name,
+        rows=rows,
+        inputs="",
+        engines=(work.left.engine, work.right.engine),
+        unpaired=len(work.alone) + len(contradicted) + len(gone),
+        dismissed=(*dismissed, *contradicted),
+        stretches=stretches,
+        suspects=_first(stretches, rows) or suspects(work, rows),
+        samples=len(work.feeds),
+        untrained=work.reference.untrained or work.candidate.untrained,
+    )
+
+
+def _together(before: Verification, now: Verification) -> Verification:
+    """The verification of further samples, with the rows that stood worse in those before."""
+    known = {row.candidate: row for row in before.rows}
+    return replace(now, rows=tuple(_worse(known[row.candidate], row) for row in now.rows))
+
+
+def _worse(before: Row, now: Row) -> Row:
+    """The row of the sample that stands worse; what it held, and the tolerance that lets it pass, of all samples."""
+    worse = (
+        now if (not now.agrees, severity(now.judgement)) > (not before.agrees, severity(before.judgement)) else before
+    )
+    return replace(worse, content=now.content, needed=most(before.needed, now.needed or needs(now.judgement)))
 
 
 def _leaves_range(first: Row) -> bool:

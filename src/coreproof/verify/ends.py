@@ -1,0 +1,82 @@
+"""The lengths at the ends of what two models declare for their inputs, as far as memory allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from coreproof.model.budget import memory_budget
+from coreproof.model.features import Feature
+from coreproof.model.graph import Graph
+from coreproof.verify.lengths import End, lengths
+
+Shapes = dict[str, tuple[int, ...]]
+
+_SHARE = 4
+"""The values of one run may take this part of the memory budget, where the lengths are ours to choose."""
+
+
+class Ends:
+    """The shapes to draw for pairs of inputs, by the reference's names; ``notes`` say where the high end was reduced."""
+
+    def __init__(self, matched: Sequence[tuple[Feature, Feature]], graphs: Sequence[Graph]) -> None:
+        self.matched, self.graphs = matched, graphs
+        self.notes: list[str] = []
+        self._known: dict[End, Shapes] = {}
+
+    def shapes(self, end: End) -> Shapes:
+        """The lengths of that end, the high one as far as memory allows. Raises InputError for an undeclared shape."""
+        if end not in self._known:
+            asked = {a.name: lengths(a, b, end) for a, b in self.matched if not is_drawn_apart(a)}
+            self._known[end] = self._affordable(asked) if end == "high" else asked
+        return self._known[end]
+
+    @cached_property
+    def elements(self) -> int:
+        """Elements of all inner values whose shapes are declared, of the model that has more of them."""
+        return max(
+            (
+                sum(_elements(value.shape) for value in graph.values.values() if not value.constant)
+                for graph in self.graphs
+            ),
+            default=0,
+        )
+
+    def _affordable(self, high: Shapes) -> Shapes:
+        """The lengths of the high end, nearer to the usual ones where the values of a run would take too much memory."""
+        usual = self.shapes("usual")
+        if high == usual:
+            return high
+        stated = {a.name: _elements(a.shape) or _elements(b.shape) for a, b in self.matched}
+        basis = max(1, sum(stated.get(name) or math.prod(shape) for name, shape in usual.items()))
+
+        def bytes_of(asked: Mapping[str, tuple[int, ...]]) -> float:
+            return 4 * max(self.elements, basis) * sum(map(math.prod, asked.values())) / basis
+
+        asked, allowed, share = high, memory_budget() / _SHARE, 1.0
+        while bytes_of(asked) > allowed and asked != usual:
+            share /= 2
+            asked = {name: _between(usual[name], shape, share) for name, shape in high.items()}
+        if asked != high:
+            changed = [f"{n} {_by(asked[n])} of {_by(high[n])}" for n in high if asked[n] != high[n]]
+            self.notes.append(f"the high end of the declared lengths was reduced, for memory: {', '.join(changed)}")
+        return asked
+
+
+def is_drawn_apart(feature: Feature) -> bool:
+    """Whether an input is a dictionary or a sequence, which has no shape."""
+    return bool(feature.holds) and feature.kind in ("dictionary", "sequence")
+
+
+def _elements(shape: Sequence[Any] | None) -> int:
+    return math.prod(shape) if shape and all(isinstance(d, int) and d > 0 for d in shape) else 0
+
+
+def _between(low: tuple[int, ...], high: tuple[int, ...], share: float) -> tuple[int, ...]:
+    return tuple(a + int((b - a) * share) for a, b in zip(low, high, strict=True))
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
