@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.transformers import TRANSFORMERS
+
 LABELS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -133,6 +135,7 @@ _MAKERS: dict[str, tuple[Callable[[], Any], tuple[int, ...], bool, bool]] = {
     "unet": (_unet, (3, 24, 24), False, False),
     "depthwise": (_depthwise, (3, 24, 24), False, False),
     "picture": (_cnn, (3, 24, 24), True, True),
+    **{name: (maker, shape, False, False) for name, (maker, shape) in TRANSFORMERS.items()},
 }
 
 

@@ -26,6 +26,8 @@ import coreproof as cp
 from conformance.mutation_bodies import open_plantable
 from conformance.mutation_kinds import KINDS, Planted
 from conformance.mutation_networks import LABELS, MEAN, STD, Network, networks
+from conformance.narrow import compressed, quantised
+from conformance.origin import origin
 from coreproof.convert.onnx_to_coreml.features import ImageInput
 from coreproof.model.atomic import replacing
 from coreproof.model.feeding import Feeding, Source
@@ -34,7 +36,14 @@ from coreproof.run.images import to_tensor
 RESULTS = Path(__file__).parent / "results" / "mutations.json"
 VISIBLE = 0.01
 """Answers count as changed from this share of their rms on."""
-FORMATS = ("mlprogram-fp16", "mlprogram-fp32", "neuralnetwork", "onnx", "coremltools-fp16", "coremltools-fp32")
+FORMATS = (
+    *("mlprogram-fp16", "mlprogram-fp32", "neuralnetwork", "onnx", "quantised"),
+    *("coremltools-fp16", "coremltools-fp32", "compressed-fp16"),
+)
+"""The last is coremltools' own conversion with weights of 8 bits; "quantised" is ONNX in int8, which is its own source."""
+
+NARROW = ("quantised", "compressed-fp16")
+"""Styles that are made of plain networks only: neither quantisation nor compression has to do with pictures and labels."""
 
 
 class Case:
@@ -46,6 +55,8 @@ class Case:
         pair = (network.module, (network.example,))
         self.torch = cp.load(Source(*pair, feeding=self.feeding) if network.picture else pair)
         self.source = _cached_source(self.torch, network, folder)
+        if style == "quantised":
+            self.source = quantised(self.source)
         self.given = self.torch if torch else self.source
         self.folder = folder / f"{network.name}-{style}"
         self.folder.mkdir()
@@ -55,8 +66,10 @@ class Case:
 
     def _convert(self) -> Path:
         if self.style.startswith("coremltools"):
-            return _with_coremltools(self.network, self.style.endswith("fp16"), self.folder / "healthy.mlpackage")
-        to, _, precision = self.style.partition("-")
+            return with_coremltools(self.network, self.style.endswith("fp16"), self.folder / "healthy.mlpackage")
+        if self.style.startswith("compressed"):
+            return _compressed(self.network, self.folder / "healthy.mlpackage")
+        to, _, precision = self.style.replace("quantised", "onnx").partition("-")
         suffix = {"mlprogram": "mlpackage", "neuralnetwork": "mlmodel", "onnx": "onnx"}[to]
         wanted: dict[str, Any] = {"precision": precision or "fp32"}
         if to != "onnx" and self.network.labels:
@@ -121,7 +134,8 @@ def _inputs(network: Network) -> Iterable[tuple[Any, Any]]:
             yield fed, network.module(torch.from_numpy(tensor)).numpy()
 
 
-def _with_coremltools(network: Network, half: bool, target: Path) -> Path:
+def with_coremltools(network: Network, half: bool, target: Path) -> Path:
+    """coremltools' own conversion of a network, as a file."""
     import coremltools as ct
     import torch
 
@@ -139,6 +153,11 @@ def _with_coremltools(network: Network, half: bool, target: Path) -> Path:
         skip_model_load=True,
     )
     made.save(str(target))
+    return target
+
+
+def _compressed(network: Network, target: Path) -> Path:
+    compressed(network.module, network.example, "linear").save(str(target))
     return target
 
 
@@ -238,6 +257,8 @@ def run(given: argparse.Namespace, rng: np.random.Generator, scratch: Path) -> N
         turn += 1
         for _ in range(8):
             network, style = chosen[rng.integers(len(chosen))], str(rng.choice(given.formats))
+            if style in NARROW and (network.picture or network.labels):
+                continue
             if (network.name, style) not in cases:
                 cases[network.name, style] = Case(network, style, scratch, torch=given.torch)
             case = cases[network.name, style]
@@ -286,6 +307,8 @@ def healthy(given: argparse.Namespace, scratch: Path) -> None:
         for style in given.formats:
             if given.networks and network.name not in given.networks:
                 continue
+            if style in NARROW and (network.picture or network.labels):
+                continue
             case = Case(network, style, scratch, torch=given.torch)
             labels = list(LABELS) if network.labels else None
             diagnosis = cp.diagnose(case.file, case.given, labels=labels, feeding=case.feeding)
@@ -307,7 +330,8 @@ def _write(target: Path, records: list[dict[str, Any]], unseen: int) -> None:
         "drawn_again": unseen,
     }
     with replacing(target) as fresh:
-        fresh.write_text(json.dumps({"summary": summary, "faults": records}, indent=1, ensure_ascii=False) + "\n")
+        whole = {**origin("conformance.mutations"), "summary": summary, "faults": records}
+        fresh.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
 
 
 def _table(records: list[dict[str, Any]], unseen: int) -> None:

@@ -24,6 +24,8 @@ import numpy as np
 import onnx_ir as ir
 
 import coreproof as cp
+from conformance.origin import origin
+from conformance.transformers import TRANSFORMERS
 from coreproof.model.atomic import replacing
 from coreproof.model.onnx import OnnxModel
 from coreproof.run.part import part
@@ -35,6 +37,8 @@ from coreproof.verify.verify import Verification
 RESULTS = Path(__file__).parent / "results" / "planted_errors.json"
 VISIBLE = 0.01
 """An error counts when it changes its layer's output by this share of its scale."""
+
+SEED = 2026
 
 FORMATS = (("mlprogram", "fp16"), ("neuralnetwork", "fp32"))
 
@@ -117,23 +121,45 @@ def unet() -> OnnxModel:
     return cp.convert(cp.load((model.eval(), (torch.randn(1, 3, 192, 192),))), "onnx")
 
 
-MODELS: dict[str, Callable[[], OnnxModel]] = {"resnet50": resnet50, "transformer": transformer, "unet": unet}
+def small(name: str) -> Callable[[], OnnxModel]:
+    """One of ``conformance.transformers``, with statistics and weights from seed 0."""
+
+    def make() -> OnnxModel:
+        from conformance.mutation_networks import networks
+
+        network = next(n for n in networks(0) if n.name == name)
+        return cp.convert(cp.load((network.module, (network.example,))), "onnx")
+
+    return make
+
+
+def int8() -> OnnxModel:
+    """A residual network in int8 (QDQ)."""
+    from conformance.narrow import quantised
+
+    return quantised(small("residual")())
+
+
+MODELS: dict[str, Callable[[], OnnxModel]] = {
+    "resnet50": resnet50,
+    "transformer": transformer,
+    "unet": unet,
+    **{name: small(name) for name in TRANSFORMERS},
+    "int8": int8,
+}
 
 # the errors: each changes a node of a copy, and says whether it could
 
 Error = Callable[[ir.Node, np.random.Generator], bool]
 
 
-def _weight(node: ir.Node, least: int = 2, place: int | None = None) -> ir.Value | None:
+def _weight(
+    node: ir.Node, least: int = 2, place: int | None = None, dtype: ir.DataType = ir.DataType.FLOAT
+) -> ir.Value | None:
     values = [node.inputs[place]] if place is not None and place < len(node.inputs) else list(node.inputs)
     for value in values:
         tensor = None if value is None else value.const_value
-        if (
-            value is not None
-            and tensor is not None
-            and len(tensor.shape) >= least
-            and tensor.dtype == ir.DataType.FLOAT
-        ):
+        if value is not None and tensor is not None and len(tensor.shape) >= least and tensor.dtype == dtype:
             return value
     return None
 
@@ -146,9 +172,14 @@ def _give(node: ir.Node, value: ir.Value, array: np.ndarray) -> None:
     node.replace_input_with(list(node.inputs).index(value), fresh)
 
 
-def _changed(change: Callable[[np.ndarray, np.random.Generator], np.ndarray], least: int, place: int | None) -> Error:
+def _changed(
+    change: Callable[[np.ndarray, np.random.Generator], np.ndarray],
+    least: int,
+    place: int | None,
+    dtype: ir.DataType = ir.DataType.FLOAT,
+) -> Error:
     def error(node: ir.Node, rng: np.random.Generator) -> bool:
-        value = _weight(node, least, place)
+        value = _weight(node, least, place, dtype)
         if value is None or value.const_value is None:
             return False
         array = value.const_value.numpy()
@@ -281,6 +312,12 @@ ERRORS: dict[str, dict[str, Error]] = {
     "Concat": {"other order": _other_order},
     "Transpose": {"wrong axes": _same_lengths},
     "Gather": {"neighbouring index": _other_place},
+    "QuantizeLinear": {"another scale": _changed(lambda array, rng: array * np.float32(1.3), 0, 1)},
+    "DequantizeLinear": {
+        "another scale": _changed(lambda array, rng: array * np.float32(1.3), 0, 1),
+        "two channels swapped": _changed(_swap, 2, 0, ir.DataType.INT8),
+        "a channel negated": _changed(_negate_one, 2, 0, ir.DataType.INT8),
+    },
     "ReduceMean": {"made a maximum": _operator("ReduceMax", keepdims=0)},
 }
 
@@ -364,7 +401,7 @@ def timed(work: Callable[[], Any]) -> tuple[tuple[float, float], Any]:
 def try_model(name: str, places: int) -> Iterator[dict[str, Any]]:
     """One model, its errors in ML Program fp16 and NeuralNetwork in turn."""
     source = MODELS[name]()
-    for index, plant in enumerate(plants(source, places, seed=2026)):
+    for index, plant in enumerate(plants(source, places, seed=SEED)):
         to, precision = FORMATS[index % len(FORMATS)]
         candidate = cp.convert(plant.model, to, precision=precision)
         once, _ = timed(lambda candidate=candidate: run_once(source, candidate))
@@ -403,12 +440,14 @@ def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def record(entries: list[dict[str, Any]], name: str, places: int) -> dict[str, Any]:
+def record(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
     """Puts the results of one model into the file and returns the summary of all."""
     kept = json.loads(RESULTS.read_text())["errors"] if RESULTS.exists() else []
-    entries = [e for e in kept if e["model"] != name] + entries
+    made = origin("conformance.planted_errors")
+    entries = [e for e in kept if e["model"] != name] + [{**e, "commit": made["commit"]} for e in entries]
     whole = {
-        "command": f"python -m conformance.planted_errors --places {places}",
+        **made,
+        "seed": SEED,
         **summary(entries),
         "errors": entries,
     }
@@ -425,7 +464,7 @@ def main(arguments: list[str]) -> int:
         entries: list[dict[str, Any]] = []
         for entry in try_model(name, places):
             entries.append(entry)
-            whole = record(entries, name, places)
+            whole = record(entries, name)
     print({key: value for key, value in whole.items() if key != "errors"})
     return 0 if whole["found"] == whole["of"] and whole["clock"]["within_twice"] == whole["of"] else 1
 

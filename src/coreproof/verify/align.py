@@ -64,14 +64,15 @@ def align(reference: Side, candidate: Side, values: Iterable[Pair] = ()) -> list
     A pair by name or structure needs as many elements on both sides, where both numbers are known.
     """
     meaningless = _counted_apart(reference, candidate)
-    by_origin = {m: t for m, t in _by_origin(reference, candidate) if t not in meaningless}
-    pairs = dict(by_origin)
+    by_origin = {m: (t, how) for m, t, how in _by_origin(reference, candidate) if t not in meaningless}
+    pairs = {mine: theirs for mine, (theirs, _) in by_origin.items()}
     taken = set(pairs.values())
     for mine, theirs in _by_name(reference, candidate):
         if mine not in pairs and theirs not in taken and theirs not in meaningless:
             pairs[mine] = theirs
             taken.add(theirs)
-    known = dict.fromkeys(pairs, "name") | dict.fromkeys(by_origin, "provenance")
+    known: dict[str, How] = dict.fromkeys(pairs, "name")
+    known |= {mine: how for mine, (_, how) in by_origin.items()}
     axes: dict[str, tuple[int, ...] | None] = {}
     for pair in values:
         if pair.candidate not in pairs and pair.reference not in taken:
@@ -83,7 +84,7 @@ def align(reference: Side, candidate: Side, values: Iterable[Pair] = ()) -> list
         known[mine] = "structure"
     order = _order(candidate)
     return [
-        Pair(theirs, mine, known[mine], axes.get(mine))  # type: ignore[arg-type]
+        Pair(theirs, mine, known[mine], axes.get(mine))
         for mine, theirs in sorted(pairs.items(), key=lambda p: order.get(p[0], len(order)))
     ]
 
@@ -112,24 +113,29 @@ def _fits(reference: Side, candidate: Side, theirs: str, mine: str) -> bool:
     return left is None or right is None or left == right
 
 
-def _by_origin(reference: Side, candidate: Side) -> Iterable[tuple[str, str]]:
-    """(candidate value, reference value) that converters noted."""
+def _by_origin(reference: Side, candidate: Side) -> Iterable[tuple[str, str, How]]:
+    """(candidate value, reference value, how that is known) that converters noted.
+
+    What only the reference's converter noted is a name: the candidate may be what the reference was made from, or be made by
+    another tool that counts its values alike ("transpose_7").
+    """
     values = made_values(reference)
     there = set(values)
     of_reference = {reference.origin[name]: name for name in values if name in reference.origin}
     seen: set[str] = set()
     for name in made_values(candidate):
         origin = candidate.origin.get(name)
-        partner = None
+        partner: str | None = None
+        how: How = "provenance"
         if origin is not None and origin in there:
             partner = origin
         elif origin is not None and origin in of_reference:
             partner = of_reference[origin]
-        elif name in of_reference:
-            partner = of_reference[name]
+        elif name in of_reference and _fits(reference, candidate, of_reference[name], name):
+            partner, how = of_reference[name], "name"
         if partner is not None and partner not in seen:
             seen.add(partner)
-            yield name, partner
+            yield name, partner, how
 
 
 def _counted_apart(reference: Side, candidate: Side) -> frozenset[str]:
