@@ -78,6 +78,7 @@ def command(
     left behind (exit 2), and one whose outputs differ by more than rounding explains is written and said first (exit 1).
     """
     from coreproof.convert import convert
+    from coreproof.convert.coreml_to_onnx.convert import lowered_once
     from coreproof.model.load import load
     from coreproof.model.outputs import ONNX, check_output, model_kind
     from coreproof.verify.converted import check_conversion
@@ -117,9 +118,10 @@ def command(
         raise InputError(
             "--labels, --image, --batch, --shape and what is said of pictures are for Core ML", found=f"--to {kind}"
         )
-    converted = convert(loaded, kind, **arguments)
     frozen = bool(arguments.get("freeze_state"))
-    found = check_conversion(loaded, converted, arguments.get("images"), frozen=frozen) if check else None
+    with lowered_once():
+        converted = convert(loaded, kind, **arguments)
+        found = check_conversion(loaded, converted, arguments.get("images"), frozen=frozen) if check else None
     converted.save(out, replace=overwrite)
     if found is not None and not found:
         say(f"{out}: {found.said}")

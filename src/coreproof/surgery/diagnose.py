@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from coreproof.convert.coreml_to_onnx.convert import lowered_once
 from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
@@ -86,6 +87,7 @@ class Diagnosis(Shown, Sequence[Finding]):
         }
 
 
+@lowered_once()
 def diagnose(
     model: Model | str | Path,
     source: Model | str | Path | None = None,

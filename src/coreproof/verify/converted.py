@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from coreproof.convert import Target
 from coreproof.convert import convert as translate
+from coreproof.convert.coreml_to_onnx.convert import lowered_once
 from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.base import Model
@@ -34,6 +35,7 @@ class Check:
         return self.agrees
 
 
+@lowered_once()
 def convert(
     model: Model | str | Path | Any,
     to: Target,

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from coreproof.convert.coreml_to_onnx.convert import lowered_once
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.load import load
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@lowered_once()
 def verify(
     reference: Model | str | Path,
     candidate: Model | str | Path,

@@ -87,6 +87,10 @@ def told(value: Any) -> str:
 # the parameters of MIL operations
 
 
+signature_of = cache(inspect.signature)
+"""What a handler takes; asked for every operation, of which there may be thousands."""
+
+
 def settled(handler: Callable[..., Any], arguments: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
     """The arguments, each of the type that the handler's signature gives it; ``refuse`` names those that are not, all at once.
 
@@ -117,7 +121,7 @@ _WORDS = {"int": "one whole number, a constant", "bool": "true or false, a const
 
 @cache
 def _plain_parameters(handler: Callable[..., Any]) -> dict[str, str]:
-    kinds = {name: str(p.annotation) for name, p in inspect.signature(handler).parameters.items()}
+    kinds = {name: str(p.annotation) for name, p in signature_of(handler).parameters.items()}
     return {name: kind for name, kind in kinds.items() if kind.removesuffix(" | None") in _WORDS}
 
 

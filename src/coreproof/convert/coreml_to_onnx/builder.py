@@ -102,7 +102,7 @@ class OnnxBuilder:
             domain,
             operator,
             operands,
-            [ir.convenience.convert_attribute(k, v) for k, v in attributes.items() if v is not None],
+            [_attribute(k, v) for k, v in attributes.items() if v is not None],
             outputs=results,
             name=results[0].name,
         )
@@ -164,6 +164,13 @@ class OnnxBuilder:
     def model(self, outputs: Sequence[ir.Value], producer: Literal["coreproof"] = "coreproof") -> ir.Model:
         """The finished model with these outputs."""
         return ir.Model(self.graph(outputs), ir_version=10, producer_name=producer)
+
+
+def _attribute(name: str, value: Any) -> ir.Attr:
+    """An attribute. The library asks of every list what protocols it fulfils, which takes longer than to infer a shape."""
+    kinds = {type(element) for element in value} if isinstance(value, list | tuple) else set()
+    kind = ir.AttributeType.INTS if kinds == {int} else ir.AttributeType.FLOATS if kinds == {float} else None
+    return ir.convenience.convert_attribute(name, value, kind)
 
 
 def _afford(value: ir.Value) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,8 +37,42 @@ def coreml_to_onnx(
     """Lowers ``model``; ``function`` picks one of a multi-function ML Program.
 
     ``precision`` "stored" rounds each float16 result to float16, "fp32" does not. Raises UnsupportedOperatorsError, which
-    names everything that cannot be lowered.
+    names everything that cannot be lowered. Within ``lowered_once`` the result may be one that was made before.
     """
+    kept = _kept.get()
+    if kept is None:
+        return _lowered(model, precision, function)
+    key = (id(model), precision, function)
+    if key in kept:
+        kept.move_to_end(key)
+        return kept[key][1]
+    lowered = _lowered(model, precision, function)
+    kept[key] = (model, lowered)  # the model itself: no other gets its id meanwhile
+    while len(kept) > _MOST_KEPT:
+        kept.popitem(last=False)
+    return lowered
+
+
+@contextmanager
+def lowered_once() -> Iterator[None]:
+    """Within it, a model that is asked for again is not lowered again. For those who change no model in place meanwhile."""
+    if _kept.get() is not None:
+        yield
+        return
+    before = _kept.set(OrderedDict())
+    try:
+        yield
+    finally:
+        _kept.reset(before)
+
+
+_MOST_KEPT = 2
+"""A model as it is stored and in float32: more would hold the weights of models that nobody asks for again."""
+_Key = tuple[int, str, str | None]
+_kept: ContextVar[OrderedDict[_Key, tuple[CoreMLModel, LoweredModel]] | None] = ContextVar("_kept", default=None)
+
+
+def _lowered(model: CoreMLModel, precision: Literal["stored", "fp32"], function: str | None) -> LoweredModel:
     if model.format == "neuralnetwork":
         from coreproof.convert.coreml_to_onnx.neuralnetwork.network import lower_network
 

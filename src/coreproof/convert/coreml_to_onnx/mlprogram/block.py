@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import onnx_ir as ir
 
-from coreproof.convert.coreml_to_onnx.boundary import settled, told, understood
+from coreproof.convert.coreml_to_onnx.boundary import settled, signature_of, told, understood
 from coreproof.convert.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.convert.coreml_to_onnx.lowering import Declared, Lowering, Operand, handler_for
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared, read_literal
@@ -64,7 +63,7 @@ def _lower_operation(low: Lowering, model: CoreMLModel, operation: Any, argument
     for key, argument in operation.inputs.items():
         arguments[key] = _argument(low, model, key, argument)
     try:
-        inspect.signature(handler).bind(low, **arguments)
+        signature_of(handler).bind(low, **arguments)
     except TypeError as error:
         raise low.refuse("its inputs are not those of this operation", found=str(error)) from None
     given = settled(handler, arguments, low.refuse)
