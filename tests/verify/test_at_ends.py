@@ -75,3 +75,18 @@ def test_a_high_end_beyond_the_memory_budget_is_reduced_and_said(monkeypatch: py
     monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "8MB")
     made = converted(Honest(), {"x": [1, (4, 4_000_000), 4]})
     assert "the high end of the declared lengths was reduced, for memory" in made.notes[-1]
+
+
+def test_verify_holds_the_module_against_both_ends() -> None:
+    from coreproof.model.torch import TorchModel
+
+    def source(module: Any) -> TorchModel:
+        return TorchModel(module.eval(), (torch.ones(1, 16, 4),), name="net")
+
+    made = converted(Honest(), {"x": [1, (4, 32), 4]})
+    found = cp.verify(source(Honest()), made)
+    assert found, found.summary()
+    assert "outputs also at x 1x4x4 and x 1x32x4" in found.inputs
+    wrong = cp.verify(source(Baked()), made)
+    assert not wrong
+    assert [row.how for row in wrong.rows if not row.agrees] == ["output"]

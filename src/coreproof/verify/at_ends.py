@@ -16,13 +16,12 @@ from coreproof.run.lowered import Prepared
 from coreproof.run.session import Session
 from coreproof.verify.drawn import Sample, random_sample
 from coreproof.verify.ends import Ends, Shapes
-from coreproof.verify.lengths import End
+from coreproof.verify.lengths import ENDS
 from coreproof.verify.matched import match_inputs
 from coreproof.verify.roles.onnx import onnx_flow
 from coreproof.verify.roles.role import Role
 
 _NAMED = 3
-_BOTH: tuple[End, ...] = ("low", "high")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def at_ends(pair: Pair) -> AtEnds:
     ends = Ends(match_inputs(pair.taken, pair.made.signature), [pair.source.graph, pair.made.graph])
     usual = ends.shapes("usual")
     seen = [usual]
-    for end in _BOTH:
+    for end in ENDS:
         shapes = ends.shapes(end)
         if shapes in seen:
             continue

@@ -40,7 +40,8 @@ class Comparison:
     """Two models, how they run, what they are fed, and per sample the predicted error of what was seen so far.
 
     ``inner`` are the pairs of inner values in the candidate's order, ``outputs`` those of outputs; ``alone`` are inner values
-    of the candidate without partner. ``memory`` bounds the bytes of inner values held at a time, on each side.
+    of the candidate without partner; with ``outputs_only`` all of them. ``memory`` bounds the bytes of inner values held at a
+    time, on each side.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class Comparison:
         feeds: list[tuple[Sample, Sample]],
         tolerance: Tolerance | None,
         memory: int,
+        *,
+        outputs_only: bool = False,
     ) -> None:
         self.reference, self.candidate = reference, candidate
         self.left, self.right = left, right
@@ -62,7 +65,7 @@ class Comparison:
         self.here = side(candidate, right.tappable, engine_shapes(right))
         self.outputs = match_outputs(left, right)
         ends = {p.candidate for p in self.outputs}
-        self.inner = [p for p in self._aligned() if p.candidate not in ends]
+        self.inner = [] if outputs_only else [p for p in self._aligned() if p.candidate not in ends]
         paired = {p.candidate for p in self.pairs}
         self.order = {name: i for i, name in enumerate(made_values(self.here))}
         self.alone = [name for name in self.order if name not in paired]

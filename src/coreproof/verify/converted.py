@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,6 @@ from coreproof.convert.coreml_to_onnx.convert import lowered_once
 from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.base import Model
-from coreproof.model.features import Signature
 from coreproof.verify.figures import BLOCK
 
 _CLOSE = {True: 2e-2, False: 1e-3}
@@ -101,12 +100,13 @@ def check_conversion(
     """
     from coreproof.run.session import session
     from coreproof.verify.at_ends import Pair, at_ends
+    from coreproof.verify.ends import as_free_as
     from coreproof.verify.inputs import random_sample, roles_for
     from coreproof.verify.sides import match_outputs
     from coreproof.verify.steady import unsteady
 
     try:
-        signature = _as_free_as(source, made)
+        signature = as_free_as(source, made)
         roles = roles_for(source, source)  # the source says what the inputs are for
         left, right = random_sample(signature, made.signature, roles=roles, graphs=[source.graph, made.graph])
         left = {name: _numbers(value, (images or {}).get(name)) for name, value in left.items()}
@@ -174,15 +174,6 @@ def check_conversion(
             False, f"the converted model does not answer as its source does for {fed}: off by {worst:.2g} of the scale"
         )
     return _looked_at_closely(source, made, left, right)
-
-
-def _as_free_as(source: Model, made: Model) -> Signature:
-    """What the source takes: a PyTorch module is not bound to the lengths of its example where others were asked for."""
-    if source.format != "torch":
-        return source.signature
-    flexible = {f.name for f in made.signature.inputs if f.ranges or len(f.enumerated) > 1}
-    inputs = (replace(f, shape=None) if f.name in flexible else f for f in source.signature.inputs)
-    return replace(source.signature, inputs=tuple(inputs))
 
 
 def _looked_at_closely(source: Model, made: Model, left: Mapping[str, Any], right: Mapping[str, Any]) -> Check:

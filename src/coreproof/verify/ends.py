@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from coreproof.model.base import Model
 from coreproof.model.budget import memory_budget
-from coreproof.model.features import Feature
+from coreproof.model.features import Feature, Signature
 from coreproof.model.graph import Graph
 from coreproof.verify.lengths import End, lengths
 
@@ -63,6 +65,15 @@ class Ends:
             changed = [f"{n} {_by(asked[n])} of {_by(high[n])}" for n in high if asked[n] != high[n]]
             self.notes.append(f"the high end of the declared lengths was reduced, for memory: {', '.join(changed)}")
         return asked
+
+
+def as_free_as(source: Model, made: Model) -> Signature:
+    """What the source takes: a PyTorch module is not bound to the lengths of its example where others were asked for."""
+    if source.format != "torch":
+        return source.signature
+    flexible = {f.name for f in made.signature.inputs if f.ranges or len(f.enumerated) > 1}
+    inputs = (replace(f, shape=None) if f.name in flexible else f for f in source.signature.inputs)
+    return replace(source.signature, inputs=tuple(inputs))
 
 
 def is_drawn_apart(feature: Feature) -> bool:

@@ -12,6 +12,7 @@ FREE_LENGTH = 8
 """Length of a dimension that neither model fixes; the first one, most often the batch, is 1."""
 
 End = Literal["usual", "low", "high"]
+ENDS: tuple[End, ...] = ("low", "high")
 
 
 def lengths(a: Feature, b: Feature, end: End = "usual") -> tuple[int, ...]:

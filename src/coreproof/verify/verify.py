@@ -15,7 +15,11 @@ from coreproof.verify.bisect import bisect, spare_harmless, suspects
 from coreproof.verify.carried import settle_carried
 from coreproof.verify.comparison import Comparison, Progress, severity
 from coreproof.verify.draw import SCALES
+from coreproof.verify.drawn import random_sample, roles_for
+from coreproof.verify.ends import Ends, as_free_as
 from coreproof.verify.inputs import SEED, Feeds, Inputs, describe, feeds_of
+from coreproof.verify.lengths import ENDS
+from coreproof.verify.matched import match_inputs
 from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
 from coreproof.verify.steady import refuse_unsteady
 from coreproof.verify.tolerance import Tolerance
@@ -76,7 +80,8 @@ def verify(
         for model, running, at in ((reference, left, 0), (candidate, right, 1)):
             refuse_unsteady(model, running, fed.pairs[0][at])
         work = Comparison(reference, candidate, left, right, fed.pairs, tolerance, memory)
-        return _in_stages(work, fed, progress or _silent)
+        found = _in_stages(work, fed, progress or _silent)
+        return _at_both_ends(work, found, seed, progress or _silent) if fed.taken and found.agrees else found
 
 
 def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
@@ -121,6 +126,36 @@ def _in_stages(work: Comparison, fed: Feeds, progress: Progress) -> Verification
     assert found is not None
     inputs = describe([fed.pairs[at][0] for at in used], said)
     return replace(found, inputs=inputs, samples=len(used), taken=fed.taken)
+
+
+def _at_both_ends(work: Comparison, found: Verification, seed: int, progress: Progress) -> Verification:
+    """With the outputs at both ends of the lengths that the candidate declares, where the reference is a module of fixed example.
+
+    Its traced program, which has the inner values, takes the example's lengths alone; the module itself is not bound to them.
+    """
+    reference, candidate = work.reference, work.candidate
+    signature = as_free_as(reference, candidate)
+    program = reference.path is not None and reference.path.suffix == ".pt2"
+    if reference.format != "torch" or program or signature == reference.signature:
+        return found
+    ends = Ends(match_inputs(signature, candidate.signature), [reference.graph, candidate.graph])
+    example = {f.name: f.shape for f in reference.signature.inputs}
+    asked = [shapes for end in ENDS if (shapes := ends.shapes(end)) != example]
+    roles = roles_for(reference, candidate, (work.left, work.right))
+    graphs = [reference.graph, candidate.graph]
+    pairs = [
+        random_sample(signature, candidate.signature, seed, roles, number=number, shapes=shapes, graphs=graphs)
+        for number, shapes in enumerate(asked)
+    ]
+    if not pairs:
+        return found
+    work.left.signature = signature
+    outer = Comparison(reference, candidate, work.left, work.right, pairs, work.given, work.memory, outputs_only=True)
+    now = {row.candidate: row for row in outer.compare(progress)}
+    rows = tuple(_worse(row, now[row.candidate]) if row.candidate in now else row for row in found.rows)
+    lengths = " and ".join(", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()) for shapes in asked)
+    said = "".join(f"; {note}" for note in (f"outputs also at {lengths}", *ends.notes))
+    return replace(found, rows=rows, inputs=found.inputs + said, samples=found.samples + len(pairs))
 
 
 def _compared(work: Comparison, progress: Progress, dismissed: tuple[Row, ...]) -> Verification:
