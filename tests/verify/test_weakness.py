@@ -166,3 +166,12 @@ def test_the_sentence_names_what_fails_before_what_is_counted() -> None:
     assert qualified("all agree", [fatal, some], "apart by 1") == (
         "all agree, but that proves little: output 'y' is all zero (one sample)"
     )
+
+
+def test_an_output_that_only_one_side_has_is_named() -> None:
+    nodes = [helper.make_node("Tanh", ["x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])]
+    for one, other in ((["y", "z"], ["y"]), (["y"], ["y", "z"])):
+        found = verify(cp.load(net(nodes, one)), cp.load(net(nodes, other)))
+        assert found.lone == ("z",)
+        assert "output 'z' compared with nothing" in found.summary().splitlines()[0]
+        assert found.to_json()["outputs_without_partner"] == ["z"]

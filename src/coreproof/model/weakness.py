@@ -12,6 +12,7 @@ Kind = Literal[
     "zero",
     "constant",
     "unmoved",
+    "uncompared",
     "rounding",
     "tolerance",
     "untrained",

@@ -23,6 +23,7 @@ from coreproof.verify.sides import (
     as_array,
     batched,
     engine_shapes,
+    lone_outputs,
     match_outputs,
     stored_formats,
     taps_of,
@@ -64,6 +65,7 @@ class Comparison:
         self.there = side(reference, left.tappable, engine_shapes(left))
         self.here = side(candidate, right.tappable, engine_shapes(right))
         self.outputs = match_outputs(left, right)
+        self.lone = lone_outputs(left, right, self.outputs)
         ends = {p.candidate for p in self.outputs}
         self.inner = [] if outputs_only else [p for p in self._aligned() if p.candidate not in ends]
         paired = {p.candidate for p in self.pairs}

@@ -139,7 +139,7 @@ _INNER: dict[Kind, str] = {
 }
 
 
-def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool) -> tuple[Weakness, ...]:
+def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool, lone: Sequence[str] = ()) -> tuple[Weakness, ...]:
     """Why the agreement of these rows proves little: outputs one by one, inner values counted."""
     outputs = [row for row in rows if row.how == "output" and row.agrees]
     found = []
@@ -155,6 +155,8 @@ def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool) -> tuple[W
         is_ = "is" if len(names) == 1 else "are"
         text = f"{_outputs(names)} {is_} the same in all {samples} samples"
         found.append(Weakness("unmoved", text, tuple(names), fails=every))
+    if lone:
+        found.append(Weakness("uncompared", f"{_outputs(lone)} compared with nothing", tuple(lone)))
     for kind, words in _INNER.items():
         names = [row.candidate for row in rows if row.how != "output" and row.weakness == kind]
         if names:
@@ -173,7 +175,9 @@ def joint_weaknesses(verifications: Sequence[Verification]) -> tuple[Weakness, .
     outputs = together(w for found in agreeing for w in found.weaknesses if w.fails)
     rows = [row for found in agreeing for row in found.rows if row.how != "output"]
     rest = weaknesses_of(rows, max((f.samples for f in agreeing), default=0), any(f.untrained for f in agreeing))
-    others = together(w for f in agreeing for w in f.weaknesses if w.kind in ("unmoved", "tolerance") and not w.fails)
+    others = together(
+        w for f in agreeing for w in f.weaknesses if w.kind in ("unmoved", "uncompared", "tolerance") and not w.fails
+    )
     return (*outputs, *others, *rest)
 
 

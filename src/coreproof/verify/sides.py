@@ -108,6 +108,13 @@ def match_outputs(left: Session, right: Session) -> list[Pair]:
     return sorted(pairs, key=lambda p: mine.index(p.candidate))
 
 
+def lone_outputs(left: Session, right: Session, pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Outputs of either side that are compared with nothing."""
+    compared = {p.reference for p in pairs}, {p.candidate for p in pairs}
+    sides = zip((left, right), compared, strict=True)
+    return tuple(dict.fromkeys(n for side, known in sides for n in _tensor_outputs(side) if n not in known))
+
+
 def _tensor_outputs(of: Session) -> list[str]:
     signature = of.signature
     names = [f.name for f in signature.outputs if f.name not in (signature.predicted_label, signature.probabilities)]

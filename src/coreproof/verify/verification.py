@@ -124,11 +124,10 @@ class Verification(Shown):
 
     Values may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether every output proves something.
     ``samples`` is how many were fed, ``taken`` for what each drawn input of the reference was taken, ``untrained`` whether the
-    weights are random ones. ``unpaired`` counts inner values of the candidate that have no partner (fused away on one side).
-    ``dismissed`` are those
-    that were paired by guess and contradicted by what follows: not the same value, so no evidence. ``stretches`` are those
-    that diverge by themselves, also when fed with the reference's values: several independent faults are all among them.
-    ``suspects`` is the stretch of the first divergence.
+    weights are random ones. ``unpaired`` counts inner values of the candidate that have no partner (fused away on one side),
+    ``lone`` are outputs of either side that have none. ``dismissed`` are those that were paired by guess and contradicted by
+    what follows: not the same value, so no evidence. ``stretches`` are those that diverge by themselves, also when fed with
+    the reference's values: several independent faults are all among them. ``suspects`` is the stretch of the first divergence.
     """
 
     reference: str
@@ -143,6 +142,7 @@ class Verification(Shown):
     samples: int = 1
     untrained: bool = False
     taken: Mapping[str, str] = field(default_factory=dict)
+    lone: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -184,7 +184,7 @@ class Verification(Shown):
     @cached_property
     def weaknesses(self) -> tuple[Weakness, ...]:
         """Why the agreement proves little, the outputs that prove nothing first; empty where the two diverge."""
-        return weaknesses_of(self.rows, self.samples, self.untrained) if self.agrees else ()
+        return weaknesses_of(self.rows, self.samples, self.untrained, self.lone) if self.agrees else ()
 
     @property
     def proves(self) -> bool:
@@ -265,6 +265,7 @@ class Verification(Shown):
             "inputs": self.inputs,
             "taken_for": dict(self.taken),
             "samples": self.samples,
+            "outputs_without_partner": list(self.lone),
             "unpaired": self.unpaired,
             "first_divergence": None if first is None else first.to_json(),
             "suspects": None if self.suspects is None else self.suspects.to_json(),

@@ -177,6 +177,7 @@ def _compared(work: Comparison, progress: Progress, dismissed: tuple[Row, ...]) 
         suspects=_first(stretches, rows) or suspects(work, rows),
         samples=len(work.feeds),
         untrained=work.reference.untrained or work.candidate.untrained,
+        lone=work.lone,
     )
 
 
