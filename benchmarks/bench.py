@@ -1,7 +1,8 @@
 """`make bench`: conversion time, peak memory and latency of coreproof and its peers, measured in one run.
 
-    python -m benchmarks.bench --peers PYTHON [--repeats 3] [--rounds 60] [--models resnet50,...] [--out FILE]
+    python -m benchmarks.bench --peers PYTHON [--repeats 3] [--rounds 60] [--models resnet50,...] [--out FILE] [--only verify]
 
+`--only verify` measures what verify and conversion's own check cost, and leaves the other tables of the file as they are.
 Prints tables with ratios and writes benchmarks/RESULTS.md. Each conversion is measured in a process of its own; the tools take
 turns, and the best of the repeats counts (anything else on the machine only ever adds).
 A peer that fails is shown with its reason.
@@ -28,6 +29,8 @@ from rich.table import Table
 
 from benchmarks.measure import MARK, TOOLS
 from benchmarks.models import DEPTHS, onnx_file
+from benchmarks.verifying import CHECK_HEAD, VERIFY_HEAD, check_rows, in_fresh_process, verdict, verify_rows
+from benchmarks.verifying import NETWORKS as VERIFIED
 
 FOLDER = Path("build/bench")
 NETWORKS = ("resnet50", "efficientnet-lite0", "transformer-48")
@@ -163,12 +166,44 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+_VERIFY = "## What verify costs"
+
+
+def verify_sections(names: Sequence[str], console: Console) -> str:
+    """The tables of verify and of the check, printed and as Markdown."""
+    results = {name: in_fresh_process(name, FOLDER) for name in track(names, "verifying", console=Console(stderr=True))}
+    costs, checks = verify_rows(results), check_rows(results)
+    console.print(rich_table("What verify costs", VERIFY_HEAD, costs))
+    console.print(rich_table("Conversion with and without its own check", CHECK_HEAD, checks))
+    console.print(verdict(results))
+    about = (
+        "An ONNX file against its float32 ML Program, one sample. Running both once: both read, opened with every inner "
+        "value as an output, run, all of it taken as arrays; verify does that too, and pairs, judges and bounds all values. "
+        "In turn, the best of each. As it draws: on the inputs that verify draws by itself, several of different magnitude. "
+        "The check of a conversion runs what was made (a float16 ML Program) beside its source."
+    )
+    return "\n".join(
+        [
+            _VERIFY, "", f"{os.cpu_count()} cores, {platform.machine()}. {about}", "", markdown(VERIFY_HEAD, costs), "",
+            f"- {verdict(results)}", "", "## Conversion with and without its own check", "", markdown(CHECK_HEAD, checks), "",
+        ]
+    )  # fmt: skip
+
+
+def rewrite(file: Path, verifying: str) -> None:
+    """Puts the tables of verify at the end of the file, in the place of older ones."""
+    text = file.read_text(encoding="utf-8") if file.is_file() else "# Speed, measured\n"
+    file.write_text(text.partition(_VERIFY)[0].rstrip() + "\n\n" + verifying, encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", default=sys.executable, help="the Python that has onnx2coreml and onnxsim")
     parser.add_argument("--repeats", type=int, default=3, help="processes a tool and model; the best counts")
     parser.add_argument("--rounds", type=int, default=60, help="interleaved runs of each engine")
     parser.add_argument("--models", default=",".join(NETWORKS), help="which of the networks")
+    parser.add_argument("--verified", default=",".join(VERIFIED), help="which models verify is measured on")
+    parser.add_argument("--only", choices=["verify"], help="this part alone")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "RESULTS.md")
     options = parser.parse_args()
     networks = options.models.split(",")
@@ -178,6 +213,10 @@ def main() -> int:
     if console.width < WIDTH:
         console = Console(width=WIDTH)
 
+    verifying = verify_sections(options.verified.split(","), console)
+    if options.only == "verify":
+        rewrite(options.out, verifying)
+        return 0
     for name in track(["tiny", *networks, *deep], description="exporting", console=Console(stderr=True)):
         onnx_file(name, FOLDER)
     latency = latency_rows("resnet50", options.rounds, threads) if "resnet50" in networks else []
@@ -210,6 +249,7 @@ def main() -> int:
         if head is CONVERSION_HEAD:
             written += ["", *(f"- {line}" for line in verdicts(results, networks))]
     options.out.write_text("\n".join(written) + "\n", encoding="utf-8")
+    rewrite(options.out, verifying)
     console.print(
         f"written: {options.out.relative_to(Path.cwd()) if options.out.is_relative_to(Path.cwd()) else options.out}"
     )

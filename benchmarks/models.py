@@ -48,6 +48,14 @@ def resnet50() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     return model.module, model.example_inputs
 
 
+def swin_t() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    from coreproof.model.load import load
+
+    torch.manual_seed(0)
+    model: Any = load("torchvision:swin_t?weights=random")
+    return model.module, model.example_inputs
+
+
 def efficientnet_lite0() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     from examples.efficientnet_lite0 import model
 
@@ -68,6 +76,7 @@ def _of_depth(depth: int) -> Callable[[], tuple[nn.Module, tuple[torch.Tensor, .
 MODELS: dict[str, Callable[[], tuple[nn.Module, tuple[torch.Tensor, ...]]]] = {
     "tiny": tiny,
     "resnet50": resnet50,
+    "swin_t": swin_t,
     "efficientnet-lite0": efficientnet_lite0,
     **{f"transformer-{depth}": _of_depth(depth) for depth in DEPTHS},
 }

@@ -28,8 +28,16 @@ class Material:
     def load(self) -> object:
         """The PyTorch model."""
         from coreproof.model.load import load
+        from coreproof.model.torchvision import imagenet_labels
 
-        return load(self.torch, folder=self.data)
+        loaded = load(self.torch, folder=self.data)
+        if loaded.signature.labels is not None:
+            return loaded
+        # a file of weights says nothing of its classes; of these networks we know that they are ImageNet's
+        source = cp.Source(loaded.module, loaded.example_inputs, labels=imagenet_labels(), notes=loaded.notes)
+        named = cp.load(source)
+        named.name = loaded.name
+        return named
 
 
 def material(photos: int | None = None) -> Material:

@@ -109,6 +109,22 @@ def test_random_weights_say_that_they_are(offline: Path, query: str) -> None:
     assert cp.convert(exported, "mlprogram").untrained
 
 
+def test_predict_says_at_once_that_weights_are_random(
+    offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    from coreproof.cli.main import main
+
+    Image.new("RGB", (300, 260), (200, 30, 30)).save(tmp_path / "a.png")
+    line = ["coreproof", "predict", "torchvision:squeezenet1_1?weights=random", str(tmp_path / "a.png")]
+    monkeypatch.setattr("sys.argv", line)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert "untrained weights" in capsys.readouterr().out.splitlines()[0]
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [

@@ -31,7 +31,8 @@ def command(
     names = read_labels(labels)
     unread = []
     with session(loaded) as running:
-        say(f"{loaded.name}, run by {running.engine}")
+        unlearned = " (untrained weights: the classes mean nothing)" if loaded.untrained else ""
+        say(f"{loaded.name}, run by {running.engine}{unlearned}")
         for photo in photos:
             try:
                 values = scores(running, loaded, photo, fed)

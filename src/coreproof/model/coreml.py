@@ -65,6 +65,7 @@ class CoreMLModel(Model):
         if keep_alive is not None:
             weakref.finalize(self, keep_alive.cleanup)
         self._weight_files: dict[Path, WeightFile] = {}
+        self._weights_named: dict[str, WeightFile] = {}
         self.kind: str = spec.WhichOneof("Type") or "nothing"
         if self.kind == "mlProgram":
             self.format = "mlprogram"
@@ -96,12 +97,14 @@ class CoreMLModel(Model):
                 where=self.where,
                 fix="load the whole .mlpackage folder instead of the .mlmodel inside it",
             )
-        name = file_name.removeprefix(_MODEL_PATH_PREFIX)
-        package = next((folder for folder in self.folder.parents if folder.suffix == ".mlpackage"), self.folder)
-        path = inside(self.folder, name, what="the model's weight file", where=self.where, copied=package)
-        if path not in self._weight_files:
-            self._weight_files[path] = WeightFile(path)
-        return self._weight_files[path]
+        if file_name not in self._weights_named:  # to look where a name leads takes longer than to read a weight
+            name = file_name.removeprefix(_MODEL_PATH_PREFIX)
+            package = next((folder for folder in self.folder.parents if folder.suffix == ".mlpackage"), self.folder)
+            path = inside(self.folder, name, what="the model's weight file", where=self.where, copied=package)
+            if path not in self._weight_files:
+                self._weight_files[path] = WeightFile(path)
+            self._weights_named[file_name] = self._weight_files[path]
+        return self._weights_named[file_name]
 
     @property
     def weight_files(self) -> tuple[WeightFile, ...]:

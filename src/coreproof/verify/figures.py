@@ -132,6 +132,8 @@ def _blocks(a: Array, b: Array) -> Iterator[tuple[Array, Array]]:
 
 def _dot(a: Array, b: Array) -> float:
     """The sum of products, in rows so short that no library spreads them over threads: waiting for those costs more."""
+    if a.size < _ROW:
+        return float(a @ b)
     rows = a.size // _ROW * _ROW
     long = np.vecdot(a[:rows].reshape(-1, _ROW), b[:rows].reshape(-1, _ROW)).sum(dtype=np.float64)
     return float(long) + float(a[rows:] @ b[rows:])

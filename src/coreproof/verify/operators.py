@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal
 
 from coreproof.model.graph import Node
@@ -61,6 +62,7 @@ _STEMS: dict[str, str] = {
 }  # fmt: skip
 
 
+@lru_cache(4096)
 def plain(operator: str) -> str:
     """``aten.batch_norm.default``, ``BatchNormalization`` and ``batch_norm`` without their house's spelling."""
     base = operator.removeprefix("aten.").split(".", 1)[0]

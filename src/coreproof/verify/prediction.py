@@ -313,7 +313,8 @@ def measure(array: npt.NDArray[Any]) -> Spread:
     """A value's scale, deviation and how unevenly it is spread, over its finite elements."""
     if array.dtype.kind in "OSU" or not array.size:
         return Spread(0.0, 0.0, 0.0)
-    quick = _measure_finite(array) if array.dtype == np.float32 and array.ndim > 2 else None
+    small = array.ndim > 2 or array.size <= _SMALL
+    quick = _measure_finite(array) if array.dtype == np.float32 and small else None
     if quick is not None:
         return quick
     return _measure_blocks(array)
@@ -381,10 +382,21 @@ def _places(arranged: npt.NDArray[Any]) -> Iterator[Iterator[npt.NDArray[Any]]]:
             yield (places[:, first : first + BLOCK] for first in range(0, features, BLOCK))
 
 
+_SMALL = 1 << 13
+"""As many numbers of a vector or matrix are summed in float32 without a loss that matters."""
+
+
 def _measure_finite(array: npt.NDArray[np.float32]) -> Spread | None:
-    """The same in few passes, for pictures and sequences; None where squares overflow, vanish, or the mean hides the rest."""
+    """The same in few passes, for pictures and sequences and for small vectors.
+
+    None where squares overflow, vanish, or the mean hides the rest.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        places = np.einsum("nchw,nchw->nhw" if array.ndim == 4 else "...c,...c->...", array, array)
+        if array.ndim <= 2:  # one place, whose features are all of the value
+            flat = array.reshape(-1)
+            places = np.asarray(flat @ flat)
+        else:
+            places = np.einsum("nchw,nchw->nhw" if array.ndim == 4 else "...c,...c->...", array, array)
         total = float(places.sum(dtype=np.float64))
         mean = float(array.sum()) / array.size
     scale = math.sqrt(total / array.size) if math.isfinite(total) else 0.0

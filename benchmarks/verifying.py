@@ -1,0 +1,185 @@
+"""What verify costs beside running both models once with all inner values: python -m benchmarks.verifying NAME FOLDER.
+
+Prints a line of JSON. The two models are the ONNX file and its float32 ML Program. Running both is: read the files, open both
+with every inner value as an output, run one sample, take all of it as arrays; a memory that holds everything is given to verify
+as well. Both are done in turn, on models read anew; the best of each counts.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import MARK
+
+CHAINS = (6, 48, 500, 5000)
+NETWORKS = ("resnet50", "swin_t", "transformer-48", *(f"chain-{length}" for length in CHAINS))
+TURNS = (3, 15)
+ENOUGH = 3.0
+"""So many turns at least and at most; in between, until so many seconds are spent."""
+MEMORY = 1 << 32
+LIMIT_SECONDS = 600
+
+
+def chain(length: int, path: Path) -> Path:
+    """An ONNX file of so many layers one after the other: products, sums and Tanh over 32 numbers."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.normal(size=(32, 32)).astype(np.float32) / 5, "w"),
+        numpy_helper.from_array(rng.normal(size=32).astype(np.float32) / 5, "b"),
+    ]
+    names = ["x", *(f"v{i}" for i in range(length - 1)), "y"]
+    kinds = (("MatMul", ("w",)), ("Add", ("b",)), ("Tanh", ()))
+    nodes = [
+        helper.make_node(kinds[i % 3][0], [names[i], *kinds[i % 3][1]], [names[i + 1]], name=f"n{i}")
+        for i in range(length)
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def file_of(name: str, folder: Path) -> Path:
+    """The ONNX file of a network or chain; made where it is not there."""
+    if name.startswith("chain-"):
+        path = folder / f"{name}.onnx"
+        return path if path.is_file() else chain(int(name.removeprefix("chain-")), path)
+    from benchmarks.models import onnx_file
+
+    return onnx_file(name, folder)
+
+
+def run_both(reference: Path, candidate: Path, fed: Any) -> int:
+    """Both models with every inner value; how many values that were."""
+    import coreproof as cp
+
+    count = 0
+    for path, sample in zip((reference, candidate), fed, strict=True):
+        with cp.session(path) as running:
+            count += len(running.run(sample, taps=sorted(running.tappable)))
+    return count
+
+
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    """Seconds of both, of verify on the same sample and as it draws by itself, and of a conversion with and without its check."""
+    import coreproof as cp
+    from coreproof.model.load import load
+    from coreproof.verify.inputs import feeds_of
+
+    reference = file_of(name, folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        candidate = Path(scratch) / "candidate.mlpackage"
+        cp.convert(reference, "mlprogram", precision="fp32", check=False).save(candidate)
+        fed = feeds_of(load(reference), load(candidate)).pairs[0]
+        feeds = ([fed[0]], [fed[1]])
+        run_both(reference, candidate, fed)  # what is imported late is paid for
+        found = cp.verify(load(reference), load(candidate), feeds=feeds, memory=MEMORY)
+        times: dict[str, list[float]] = {}
+
+        def clock(what: str, work: Callable[[], Any]) -> Any:
+            started = time.perf_counter()
+            result = work()
+            times.setdefault(what, []).append(time.perf_counter() - started)
+            return result
+
+        def in_turn(**works: Callable[[], Any]) -> None:
+            for turn in range(TURNS[1]):
+                for what, work in works.items():
+                    clock(what, work)
+                if turn + 1 >= TURNS[0] and sum(sum(times[what]) for what in works) > ENOUGH:
+                    return
+
+        in_turn(
+            both=lambda: run_both(reference, candidate, fed),
+            verify=lambda: cp.verify(load(reference), load(candidate), feeds=feeds, memory=MEMORY),
+        )
+        in_turn(
+            convert=lambda: cp.convert(reference, "mlprogram", check=False),
+            checked=lambda: cp.convert(reference, "mlprogram"),
+        )
+        clock("drawn", lambda: cp.verify(load(reference), load(candidate)))
+    return {
+        "values": len(found.rows),
+        "agrees": found.agrees,
+        **{what: min(seconds) for what, seconds in times.items()},
+    }
+
+
+VERIFY_HEAD = ["model", "values", "both once, s", "verify, s", "ratio", "ms a value", "verify as it draws, s"]
+CHECK_HEAD = ["model", "conversion, s", "with its check, s", "ratio"]
+AIM, AIM_MEDIAN = 2.5, 1.5
+
+
+def in_fresh_process(name: str, folder: Path) -> dict[str, Any]:
+    """One model, measured in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.verifying", name, str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {LIMIT_SECONDS} s"}
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith(MARK):
+            result: dict[str, Any] = json.loads(line.removeprefix(MARK))
+            return result
+    return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
+
+
+def verify_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    rows = []
+    for name, found in results.items():
+        if "error" in found:
+            rows.append([name, f"failed: {found['error']}", *[""] * (len(VERIFY_HEAD) - 2)])
+            continue
+        both, verify, values = found["both"], found["verify"], found["values"]
+        each = verify / values * 1000
+        figures = [f"{both:.3f}", f"{verify:.3f}", f"{verify / both:.2f}", f"{each:.2f}", f"{found['drawn']:.2f}"]
+        rows.append([name, f"{values:,}", *figures])
+    return rows
+
+
+def check_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
+    good = {name: found for name, found in results.items() if "error" not in found}
+    return [
+        [name, f"{f['convert']:.3f}", f"{f['checked']:.3f}", f"{f['checked'] / f['convert']:.1f}"]
+        for name, f in good.items()
+    ]
+
+
+def verdict(results: dict[str, dict[str, Any]]) -> str:
+    """The ratios against the aim, in a line."""
+    ratios = [found["verify"] / found["both"] for found in results.values() if "error" not in found]
+    if len(ratios) < len(results):
+        return "NOT met: a row failed"
+    median, worst = statistics.median(ratios), max(ratios)
+    met = "met" if median <= AIM_MEDIAN and worst <= AIM else "NOT met"
+    return (
+        f"verify: median {median:.2f}, worst {worst:.2f} (aim: median at most {AIM_MEDIAN}, each at most {AIM}; {met})"
+    )
+
+
+def main() -> None:
+    name, folder = sys.argv[1:]
+    try:
+        result = measure(name, Path(folder))
+    except Exception as error:  # the row says what failed
+        first = str(error).strip().splitlines() or [""]
+        result = {"error": f"{type(error).__name__}: {first[0]}"[:300]}
+    print(MARK + json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
