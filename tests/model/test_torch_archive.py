@@ -648,6 +648,18 @@ def test_every_field_of_a_program_may_be_anything(tmp_path: Path, good: Path, ex
             continue
 
 
+def test_a_program_that_is_only_large_is_not_said_to_execute_code(
+    good: Path, executed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coreproof.model.torch_schema.NODES", 3)
+    with pytest.raises(TooLargeError, match="larger than those that coreproof opens") as refused:
+        cp.load(good)
+    assert "--trust" in str(refused.value)
+    assert "execute" not in str(refused.value)
+    assert cp.load(good, trust=True).graph.nodes
+    assert not executed.exists()
+
+
 def test_with_trust_pytorch_reads_the_file_as_it_does(tmp_path: Path, good: Path, executed: Path) -> None:
     assert cp.load(good, trust=True).signature.outputs[0].shape == (2, 3)
     evil = saved(((torch.ones(2, 4),), {"x": Writes(executed)}))

@@ -24,7 +24,7 @@ from coreproof.errors import TooLargeError, UnreadableModelError, UnsafeModelErr
 from coreproof.model.budget import afford, size_in_bytes
 from coreproof.model.paths import regular_file
 from coreproof.model.torch_pickle import DAMAGE, TRUST, archive_members, first_line, read_pickled
-from coreproof.model.torch_schema import is_attribute_path, judge
+from coreproof.model.torch_schema import NODES, TooMany, is_attribute_path, judge
 
 _JSON = 32 * 2**20
 """Bytes of a program without its weights; in memory it takes ten times as much."""
@@ -190,8 +190,16 @@ class _Members:
             ) from None
         if not isinstance(document, dict):
             raise UnreadableModelError(f"the member {name!r} is no table", where=str(self.path))
-        problems = []
+        problems: list[str] = []
         for problem in judge(document):
+            if isinstance(problem, TooMany) and not problems:
+                raise TooLargeError(
+                    "the program is larger than those that coreproof opens from strangers",
+                    where=str(self.path),
+                    expected=f"at most {NODES:,} operators and values: PyTorch takes up to a millisecond for each",
+                    found=str(problem),
+                    fix=TRUST,
+                )
             problems.append(problem)
             if len(problems) == 5:
                 break

@@ -62,6 +62,10 @@ _PATHS = ("fqn", "parameter_name", "buffer_name", "tensor_constant_name", "user_
 _NUMBERS = frozenset(("as_int", "as_float", "as_bool", "as_sym_int", "as_sym_float", "as_sym_bool"))
 
 
+class TooMany(str):
+    """What is wrong with a program that asks for nothing but data, and for more of it than is read from strangers."""
+
+
 def judge(document: Any) -> Iterator[str]:
     """What in a program (or in the list of its weights) is not accepted, in words; the document is made safe in place.
 
@@ -78,13 +82,13 @@ def judge(document: Any) -> Iterator[str]:
         elif isinstance(each, dict):
             counted += "target" in each or "dtype" in each
             if counted > NODES:
-                yield f"more than {NODES:,} operators and values"
+                yield TooMany(f"more than {NODES:,} operators and values")
                 return
             yield from _table(each, expressions)
             # the keys of these tables are names, and none of the schema
             waiting += [list(v.values()) if k in _BY_NAME and isinstance(v, dict) else v for k, v in each.items()]
             if len(expressions) > EXPRESSIONS:
-                yield f"more than {EXPRESSIONS:,} different expressions"
+                yield TooMany(f"more than {EXPRESSIONS:,} different expressions")
                 return
         elif isinstance(each, int) and not -_WHOLE <= each < _WHOLE:
             yield "a whole number of more than 64 bits"
