@@ -145,7 +145,7 @@ def with_coremltools(network: Network, half: bool, target: Path) -> Path:
         feature = ct.ImageType(name="input", shape=network.example.shape, scale=1 / 255)
     module = torch.nn.Sequential(_Normalize(), network.module).eval() if network.picture else network.module
     made = ct.convert(
-        torch.jit.trace(module, network.example),
+        torch.jit.trace(module, network.example, check_trace=False),
         inputs=[feature],
         classifier_config=ct.ClassifierConfig(list(LABELS)) if network.labels else None,
         minimum_deployment_target=ct.target.iOS16,

@@ -84,7 +84,7 @@ def compressed(module: Any, example: Any, how: str, target: str = "iOS18", *, ha
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = ct.convert(
-            torch.jit.trace(module, example),
+            torch.jit.trace(module, example, check_trace=False),
             inputs=[ct.TensorType(name="input", shape=example.shape)],
             minimum_deployment_target=getattr(ct.target, target),
             compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,

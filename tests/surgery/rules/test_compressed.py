@@ -197,3 +197,64 @@ def test_a_model_with_states_is_inspected_and_not_called_ill(counter: CoreMLMode
     assert diagnosis.before.startswith("inspected, not run")
     assert diagnosis.to_json()["healthy"] is None
     assert diagnosis.to_json()["reason"] == diagnosis.not_run
+
+
+# against the source
+
+
+def program(folder: Path, weight: Callable[[Any], Any] | np.ndarray) -> CoreMLModel:
+    folder.mkdir(exist_ok=True)
+
+    def build(mb: Any, x: Any) -> Any:
+        made = weight if isinstance(weight, np.ndarray) else weight(mb)
+        return mb.relu(x=mb.linear(x=x, weight=made, name="fc"), name="y")
+
+    return mil(folder, build, (1, 48), target="iOS18")
+
+
+DENSE = RNG.standard_normal((32, 48)).astype(np.float32)
+MOST = np.abs(DENSE).max(1, keepdims=True) / 127
+
+
+def in_eight_bits(factor: float | np.ndarray = 1.0) -> Callable[[Any], Any]:
+    """The dense weight in 8 bits with a scale a channel; ``factor``: how the scale is off."""
+    data = np.rint(DENSE / MOST).astype(np.int8)
+    scale = (MOST * factor).astype(np.float32)
+    return lambda mb: mb.constexpr_blockwise_shift_scale(data=data, scale=scale)
+
+
+def pruned_and_in_a_table(mb: Any) -> Any:
+    from coremltools.converters.mil.mil import types
+
+    bit, nibble = (types.nptype_from_builtin(types.string_to_builtin(n)) for n in ("uint1", "uint4"))
+    kept = (np.abs(DENSE) > 0.6).astype(np.uint8)
+    table = np.linspace(DENSE.min(), DENSE.max(), 16, dtype=np.float32)
+    nearest = np.abs(DENSE[kept != 0][:, None] - table).argmin(1)
+    made = mb.constexpr_lut_to_sparse(
+        indices_mask=kept.astype(bit), indices_nonzero_data=nearest.astype(nibble), lut=table.reshape(1, 1, 16, 1)
+    )
+    return mb.constexpr_sparse_to_dense(nonzero_data=made[1], mask=made[0])
+
+
+@pytest.mark.parametrize("form", [in_eight_bits(), pruned_and_in_a_table])
+def test_what_compression_costs_is_no_fault_that_is_repaired(form: Callable[[Any], Any], tmp_path: Path) -> None:
+    diagnosis = cp.diagnose(program(tmp_path / "a", form), program(tmp_path / "b", DENSE))
+    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("compression", "fc", False)]
+    assert "nothing is broken" in diagnosis[0].repair
+
+
+@pytest.mark.parametrize("factor", [127.0, 0.02, np.geomspace(0.2, 5, 32)[:, None]])
+def test_a_compressed_weight_whose_scale_got_lost(factor: Any, tmp_path: Path) -> None:
+    source = program(tmp_path / "b", DENSE)
+    diagnosis = cp.diagnose(program(tmp_path / "a", in_eight_bits(factor)), source)
+    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("scale", "fc", True)]
+    assert "scaled by" in diagnosis[0].evidence
+    assert diagnosis.cured is not None
+    assert cp.verify(source, diagnosis.cured).agrees
+
+
+def test_a_weight_scaled_by_a_constant(tmp_path: Path) -> None:
+    source = program(tmp_path / "b", DENSE)
+    diagnosis = cp.diagnose(program(tmp_path / "a", DENSE * np.float32(0.25)), source)
+    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("weight", "fc", True)]
+    assert "scaled by 0.25" in diagnosis[0].evidence

@@ -227,9 +227,8 @@ class ProgramState(Body):
 
     def _drop_unread(self, names: Iterable[str]) -> None:
         """Constants that only a changed layer read go with it, and what those were made from."""
-        constants = self._constants()
         for name in dict.fromkeys(names):
-            operation = constants.get(name)
+            operation = self._constants().get(name)  # looked up anew: an operation with two outputs goes once
             if operation is None or any(self._readers(o.name) for o in operation.outputs):
                 continue
             read = list(names_read(operation))

@@ -114,6 +114,9 @@ def _words(a: Array, b: Array, relative: float, share: float, stored: tuple[str,
         kind = _close(moved, b)
         if kind is not None:
             return _joined(words, kind)
+    scaled = _scaled_besides(a, b)
+    if scaled is not None:
+        return scaled
     if share <= 0.02 and share * a.size < 1000:
         return f"{round(share * a.size):,} of {a.size:,} elements changed"
     quantised = _quantised(a, b, relative) or _stored_in_fewer_bits(stored, relative)
@@ -198,6 +201,28 @@ def _moves(a: Array, b: Array) -> Iterator[tuple[Array, str]]:
         yield a + shift, f"shifted by {shift:+.6g}"
     for axis in range(min(a.ndim, 2)):
         yield from _scaled_along(a, b, axis)
+
+
+def _scaled_besides(a: Array, b: Array) -> str | None:
+    """One factor for all, or one a channel, where rounding to few bits (or pruning) is what else happened."""
+    if a.size < 16 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
+    rows, others = _slices(a, b, 0)
+    each = np.sum(rows * others, 1) / np.maximum(np.sum(rows * rows, 1), 1e-300)
+    whole = float(np.sum(a * b) / max(float(np.sum(a * a)), 1e-300))
+    for factors in (np.full_like(each, whole), each):
+        meant = rows * factors[:, None]
+        left = float(np.linalg.norm(others - meant) / max(float(np.linalg.norm(meant)), 1e-300))
+        off = float(np.sqrt(np.mean(np.square(np.log(np.maximum(np.abs(factors), 1e-12))))))
+        if left < _COMPRESSED and off > 0.05 + 2 * left and rows.shape[1] > 4:
+            if np.ptp(factors) == 0:
+                return f"scaled by {whole:.3g}, and slightly changed"
+            return f"{_axis_word(0, a.ndim)} scaled by {factors.min():.3g} to {factors.max():.3g}, and slightly changed"
+    return None
+
+
+_COMPRESSED = 0.35
+"""What compression to a few bits leaves of the error of a weight, as a share of it."""
 
 
 def _same_numbers(a: Array, b: Array) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from coreproof.errors import CoreproofError
+from coreproof.model.compressed import DECOMPRESS
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
@@ -16,6 +18,7 @@ from coreproof.surgery.source.twin import Difference, differences
 from coreproof.surgery.trial import MUCH_BETTER
 from coreproof.verify.verify import Row
 
+COMPRESSION = "compression"
 _MOST = 150
 """Changes of a stretch that are tried."""
 _ROUNDING = 0.02
@@ -40,6 +43,8 @@ _NAMES = {
 
 CAUSES = {
     "weight": "a weight was transposed, permuted, scaled or replaced on the way from the source",
+    "scale": "a factor got lost when the weight was compressed: its scale, or the one of a block or a channel",
+    "compression": "the weights were compressed (palettised, quantised or pruned) after the conversion: this is what it costs",
     "bias": "a bias was dropped or replaced on the way from the source",
     "epsilon": "the default of another framework was taken for the epsilon, or it was rounded away",
     "padding": "formats order and count padding differently",
@@ -53,7 +58,11 @@ CAUSES = {
 @rule("other-than-source")
 def other_than_source(patient: Patient) -> Iterator[Suspicion]:
     """Each layer at fault against its twin: the source carried to the same format anew."""
-    seen = [s for row in patient.faults if (s := _of_row(patient, row)) is not None]
+    found = [s for row in patient.faults if (s := _of_row(patient, row)) is not None]
+    costs = [s for s in found if s.rule == COMPRESSION]
+    if costs:
+        yield _of_compression(costs)
+    seen = [s for s in found if s.rule != COMPRESSION]
     yield from seen
     if len(seen) > 1:
         yield _together(seen)
@@ -67,7 +76,16 @@ def _of_row(patient: Patient, row: Row) -> Suspicion | None:
     before = patient.error_with((), row)
     found = [] if patient.twin is None else differences(patient, patient.twin, row)
     if found and (suspicion := _judged(patient, row, found, before)) is not None:
-        return suspicion
+        named = [d for d in found if d.kind in ("weight", "bias") and d.layer == suspicion.layer]
+        if (
+            suspicion.rule not in ("weight", "bias")
+            or not suspicion.layer
+            or not is_compressed(patient, suspicion.layer)
+        ):
+            return suspicion
+        if any("scaled by" in d.words for d in named):
+            return replace(suspicion, rule="scale", cause=CAUSES["scale"])
+        return replace(suspicion, rule=COMPRESSION, remedies=()) if all(map(_costs, named)) else suspicion
     if patient.reference is None or patient.reference.format != "onnx":
         return None
     for difference in islice(hypotheses(patient, row), _MOST):
@@ -108,6 +126,34 @@ def _explained(error: float, before: float, row: Row) -> bool:
     """Whether so little is left of an error that rounding or the next fault may be all of it."""
     return error < before and (
         error < MUCH_BETTER * min(before, 1.0) or error <= min(row.tolerance.typical or 0.0, _ROUNDING)
+    )
+
+
+def _costs(difference: Difference) -> bool:
+    """Whether a compressed weight is off by what compression costs: near to the source's, and not put otherwise."""
+    return difference.words.rpartition(": ")[2].startswith(("quantised", "slightly changed", "changed"))
+
+
+def is_compressed(patient: Patient, layer: str) -> bool:
+    """Whether a layer reads a weight that is stored in few bits or as a table, with zeros left out, or scaled."""
+    node = next(n for n in patient.graph.nodes if n.name == layer)
+    if patient.model.format == "neuralnetwork":
+        return any("float" not in dtype for dtype, _ in node.parameters.values())
+    makers = (patient.graph.producer(name) for name in node.inputs)
+    return any(maker is not None and maker.operator in DECOMPRESS for maker in makers)
+
+
+def _of_compression(costs: Sequence[Suspicion]) -> Suspicion:
+    """All compressed weights in one finding: they differ from the source's as they were meant to."""
+    layers = [s.layer for s in costs]
+    return Suspicion(
+        rule=COMPRESSION,
+        layer=layers[0],
+        evidence=f"{len(layers)} layers whose weights are compressed are not the source's any more: {costs[0].evidence}"
+        + (f"; also {', '.join(map(repr, layers[1:5]))}{', ...' if len(layers) > 5 else ''}" if layers[1:] else ""),
+        cause=CAUSES[COMPRESSION],
+        needs="nothing is broken: compare both over photos, and compress less where it costs too much",
+        weight=30,
     )
 
 
