@@ -75,7 +75,9 @@ def random_sample(
     return left, right
 
 
-def roles_for(reference: Model, candidate: Model, sessions: tuple[Session, Session] | None = None) -> dict[str, Role]:
+def roles_for(
+    reference: Model, candidate: Model, sessions: tuple[Session, Session | None] | None = None
+) -> dict[str, Role]:
     """What the reference's inputs are for, as the operators of both models say; what only one says is enough.
 
     ``sessions``: the two models ready to run, if they are.
@@ -88,7 +90,7 @@ def roles_for(reference: Model, candidate: Model, sessions: tuple[Session, Sessi
 
 
 def random_feeds(
-    reference: Model, candidate: Model, seed: int = SEED, sessions: tuple[Session, Session] | None = None
+    reference: Model, candidate: Model, seed: int = SEED, sessions: tuple[Session, Session | None] | None = None
 ) -> tuple[Sample, Sample]:
     """What both models are fed once where nothing is given: random values within everything that the two models say."""
     graphs = [reference.graph, candidate.graph]
@@ -110,7 +112,7 @@ class Draws:
 
 
 def several(
-    reference: Model, candidate: Model, seed: int = SEED, sessions: tuple[Session, Session] | None = None
+    reference: Model, candidate: Model, seed: int = SEED, sessions: tuple[Session, Session | None] | None = None
 ) -> Draws:
     """Draws of different magnitude, at both ends of declared ranges; one where only pictures are taken.
 
@@ -159,7 +161,9 @@ _LARGE = 1 << 22
 class _Drawing:
     """Several draws under way."""
 
-    def __init__(self, reference: Model, candidate: Model, seed: int, sessions: tuple[Session, Session] | None) -> None:
+    def __init__(
+        self, reference: Model, candidate: Model, seed: int, sessions: tuple[Session, Session | None] | None
+    ) -> None:
         self.reference, self.candidate = reference, candidate
         self.seed = seed
         self.running = sessions[0] if sessions is not None else None

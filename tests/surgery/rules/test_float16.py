@@ -187,3 +187,14 @@ def test_weights_are_recognised_by_what_rounding_makes_of_them() -> None:
     other = clipped.copy()
     other.flat[3] = 1.0
     assert not weights_before({("conv", "weight"): other}, case.source)
+
+
+def test_a_vanished_epsilon_that_only_a_vector_of_zeros_shows_is_found_on_drawn_inputs() -> None:
+    from coreproof.convert import convert
+    from tests.verify.test_drawn import normalised
+
+    source = normalised(1e-12)
+    assert not diagnose(convert(source, "mlprogram", precision="fp32"), source).findings
+    lost = diagnose(convert(normalised(0.0), "mlprogram"), source)
+    assert lost.healthy is False
+    assert "diverge from the source" in lost.before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, pixels, to_tensor
 from coreproof.run.pictures import open_picture
 from coreproof.run.session import session
+from coreproof.verify.drawn import several
 from coreproof.verify.inputs import Sample, hand_over, match_inputs, random_feeds, random_sample
 from coreproof.verify.preprocessing import numbers, own_feedings
 
@@ -103,6 +105,15 @@ def _plain(source: Model, model: Model, feeding: Feeding | None, photos: Sequenc
             return Feeds(
                 tuple({inputs[0].name: f} for f in fed), tuple({name: _as(model.signature.inputs[0], f)} for f in fed)
             )
+    return _drawn(source, model)
+
+
+def _drawn(source: Model, model: Model) -> Feeds:
+    """What ``verify`` draws, but for what is larger than usual: at that a healthy float16 model may leave its range."""
+    with suppress(CoreproofError), session(source) as running:
+        draws = several(source, model, sessions=(running, None))
+        kept = [pair for at, pair in enumerate(draws.pairs) if at not in draws.large]
+        return Feeds(tuple(a for a, _ in kept), tuple(b for _, b in kept))
     left, right = random_feeds(source, model)
     return Feeds((left,), (right,))
 
