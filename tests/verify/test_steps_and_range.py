@@ -10,6 +10,7 @@ from onnx import helper
 from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.model.onnx import OnnxModel
 from coreproof.verify.verify import verify
+from tests.models import onnx_model
 from tests.verify.test_carried import net
 
 IMAGE = np.random.default_rng(0).standard_normal((1, 3, 24, 24)).astype(np.float32)
@@ -144,3 +145,14 @@ def test_a_wrong_value_beside_those_beyond_the_range_is_a_fault() -> None:
     source, other = clipping(end), clipping(end)
     other.ir.graph.initializers["one"].const_value = ir.tensor(np.float32(1.02))
     assert not verify(source, onnx_to_coreml(other, "mlprogram", precision="fp16"), {"x": x})
+
+
+@pytest.mark.parametrize(("planted", "agrees"), [(0.0, True), (0.02, False)])
+def test_a_reference_that_is_rounded_to_float16_is_off_by_so_much_itself(planted: float, agrees: bool) -> None:
+    """A NeuralNetwork keeps float32 where the source casts to float16: its numbers are the better ones."""
+    head = '<ir_version: 8, opset_import: ["": 17]> net'
+    half = onnx_model(f"{head} (float[4,64] x) => (float16[4,64] y) {{ t = Tanh(x) y = Cast<to=10>(t) }}")
+    wide = onnx_model(
+        f"{head} (float[4,64] x) => (float[4,64] y) {{ t = Tanh(x) y = Add(t, c) }}", c=np.float32(planted)
+    )
+    assert bool(verify(half, wide)) is agrees

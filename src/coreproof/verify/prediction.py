@@ -106,6 +106,9 @@ class Prediction:
         if reference.dtype.kind in "iu" and not step:
             return EXACT
         error = known.error if known is not None else unit * scale
+        theirs = UNIT_ROUNDOFF.get(str(reference.dtype), 0.0)
+        if theirs > unit:  # the reference itself is rounded to fewer bits than what it is compared with
+            unit, error = theirs, math.hypot(error, theirs * scale)
         if scale == 0:
             return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit), step=step)
         share = error / scale

@@ -43,3 +43,13 @@ def test_an_epsilon_of_zero_is_none(body: str, expected: Any, to: Any) -> None:
     with cp.session(cp.convert(model, to, precision="fp32")) as running:
         (got,) = running.run({"x": x}).values()
     np.testing.assert_allclose(got, want, rtol=3e-6)
+
+
+@pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp32"), ("mlprogram", "fp16"), ("neuralnetwork", "fp32")])
+def test_the_logarithm_of_a_sigmoid_has_a_finite_answer_where_the_sigmoid_has_none(to: Any, precision: Any) -> None:
+    x = np.linspace(-60, 60, 41, dtype=np.float32)[None]
+    model = onnx_model(f"{HEAD} (float[1,41] x) => (float[1,41] y) {{ s = Sigmoid(x) y = Log(s) }}")
+    want = torch.nn.functional.logsigmoid(torch.from_numpy(x).double()).numpy()
+    with cp.session(cp.convert(model, to, precision=precision)) as running:
+        (got,) = running.run({"x": x}).values()
+    np.testing.assert_allclose(got, want, rtol=2e-3 if precision == "fp16" else 1e-5, atol=1e-4)

@@ -92,6 +92,11 @@ def reciprocal(ctx: Context, x: Operand) -> Result:
 
 @lowering("Log")
 def log(ctx: Context, x: Operand) -> Result:
+    """Of a sigmoid -softplus(-x): a small sigmoid has few digits left, and in float16 none."""
+    maker = getattr(x, "op", None)
+    if maker is not None and maker.op_type == "sigmoid":
+        minus = negative_one(ctx, x)
+        return ctx.mb.mul(x=ctx.mb.softplus(x=ctx.mb.mul(x=maker.x, y=minus)), y=minus)
     return ctx.mb.log(x=x, epsilon=ctx.epsilon(0))
 
 
