@@ -227,6 +227,21 @@ def test_the_name_of_a_data_file_stays_below_the_folder(location: str, tmp_path:
         cp.load(external(tmp_path, location=location))
 
 
+@pytest.mark.parametrize("graph", ["initialization", "algorithm"])
+@pytest.mark.parametrize("location", ["../k.bin", "/etc/hostname", ""])
+def test_no_name_of_a_data_file_leads_out_of_the_folder_from_training(
+    graph: str, location: str, tmp_path: Path
+) -> None:
+    model = net()
+    tensor = getattr(model.training_info.add(), graph).initializer.add(name="k", data_type=1, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    with pytest.raises(UnsafeModelError, match="the weights of 'k': this name is not followed"):
+        cp.load(written(model, tmp_path))
+    tensor.external_data[0].value = "k.bin"
+    assert cp.load(written(model, tmp_path)).graph.nodes
+
+
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     path = external(tmp_path)
     os.remove(tmp_path / "k.bin")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -99,25 +99,17 @@ def _inside(model: Path, folder: Path, names: Iterable[str]) -> dict[str, Path]:
 def _external_names(model: Path) -> list[str]:
     """What an ONNX file calls its data files; none where it cannot be read, which Netron will say."""
     import onnx
-    from google.protobuf.message import DecodeError, Message
+    from google.protobuf.message import DecodeError
+
+    from coreproof.model.onnx_elsewhere import stored_elsewhere
 
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(model.read_bytes())
     except (DecodeError, ValueError):
         return []
-    found: dict[str, None] = {}
-    waiting: list[Any] = [proto]
-    while waiting:
-        message = waiting.pop()
-        if isinstance(message, onnx.TensorProto):
-            if message.data_location == onnx.TensorProto.EXTERNAL:
-                found.update((entry.value, None) for entry in message.external_data if entry.key == "location")
-            continue
-        for field, value in message.ListFields():
-            if field.message_type is not None:
-                waiting.extend([value] if isinstance(value, Message) else value)
-    return list(found)
+    tensors = stored_elsewhere(proto)
+    return list(dict.fromkeys(e.value for t in tensors for e in t.external_data if e.key == "location"))
 
 
 def _names(model: Path, layer: str, *, trust: bool) -> list[str]:

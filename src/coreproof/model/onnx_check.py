@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.nesting import check_nesting
+from coreproof.model.onnx_elsewhere import stored_elsewhere
 from coreproof.model.paths import inside, regular_file
 
 _TOLD = 8
@@ -141,6 +142,10 @@ class _Check:
         self.graph(proto.graph, "the graph")
         for function in proto.functions:
             self._function(function)
+        for tensor in (t for info in proto.training_info for t in stored_elsewhere(info)):
+            self._data_file(
+                tensor, tensor.name or "training"
+            )  # nothing of training is run, but it is written again as it is
 
     def _imports(self, place: str, imports: Iterable[Any]) -> dict[str, int]:
         opsets = {}
@@ -379,6 +384,11 @@ class _Check:
             for text in tensor.string_data:
                 self._utf8(place, text)
 
+    def _data_file(self, tensor: Any, place: str) -> Path:
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        what = f"the weights of {tensor.name or place!r}"
+        return inside(self.folder, location, what=what, where=self.where, copied=self.folder)
+
     def _external(self, tensor: Any, dtype: ir.DataType, count: int, place: str) -> None:
         """A file below the model's folder that holds the bytes; UnsafeModelError for one elsewhere."""
         if dtype == ir.DataType.STRING:
@@ -386,8 +396,7 @@ class _Check:
             return
         entries = {entry.key: entry.value for entry in tensor.external_data}
         self._text(place, *entries, *entries.values())
-        what, location = f"the weights of {tensor.name or place!r}", entries.get("location", "")
-        path = inside(self.folder, location, what=what, where=self.where, copied=Path(self.folder))
+        path = self._data_file(tensor, place)
         needed = _bytes(dtype, count)
         offset = self._number(entries.get("offset", "0"), f"{place}, offset")
         length = self._number(entries.get("length", str(needed)), f"{place}, length")
