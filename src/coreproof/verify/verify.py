@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from coreproof.verify.comparison import Comparison, Progress, severity
 from coreproof.verify.draw import SCALES
 from coreproof.verify.drawn import random_sample, roles_for
 from coreproof.verify.ends import Ends, as_free_as
-from coreproof.verify.inputs import SEED, Feeds, Inputs, describe, feeds_of
+from coreproof.verify.inputs import SEED, Feeds, Inputs, Sample, describe, feeds_of
 from coreproof.verify.lengths import ENDS
 from coreproof.verify.matched import match_inputs
 from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
@@ -122,6 +123,7 @@ def _in_stages(work: Comparison, fed: Feeds, progress: Progress) -> Verification
             continue
         found, used = now if found is None else _together(found, now), used + stage
         if not found.agrees:
+            found = _measured_on(work, found, [fed.pairs[at] for at in numbers if at not in used], progress)
             break
     assert found is not None
     inputs = describe([fed.pairs[at][0] for at in used], said)
@@ -185,6 +187,31 @@ def _together(before: Verification, now: Verification) -> Verification:
     """The verification of further samples, with the rows that stood worse in those before."""
     known = {row.candidate: row for row in before.rows}
     return replace(now, rows=tuple(_worse(known[row.candidate], row) for row in now.rows))
+
+
+def _measured_on(
+    work: Comparison, found: Verification, pairs: list[tuple[Sample, Sample]], progress: Progress
+) -> Verification:
+    """A divergence with its size on further samples as well: a tolerance that would have passed has to pass on them."""
+    if not pairs:
+        return found
+    work.feed(pairs)
+    seen = {row.candidate: row for row in work.compare(progress)}
+    rows = {
+        row.candidate: row
+        if row.agrees or math.isinf(seen[row.candidate].passing.relative)
+        else _worse(row, seen[row.candidate])
+        for row in found.rows
+    }
+
+    def placed(stretch: Stretch) -> Stretch:
+        return replace(stretch, row=rows.get(stretch.row.candidate, stretch.row))
+
+    stretches = tuple(map(placed, found.stretches))
+    suspected = found.suspects
+    if suspected is not None:
+        suspected = next((s for s in stretches if s.row.candidate == suspected.row.candidate), placed(suspected))
+    return replace(found, rows=tuple(rows.values()), stretches=stretches, suspects=suspected)
 
 
 def _worse(before: Row, now: Row) -> Row:
