@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -59,6 +60,16 @@ def test_the_default_shape_runs_although_the_list_lacks_it() -> None:
     del model.spec.description.input[0].type.multiArrayType.enumeratedShapes.shapes[0]
     with cp.session(model.with_spec(model.spec)) as running:
         assert running.run({"x": np.ones((1, 3, 8, 8), np.float32)})["y"].shape == (1, 3, 8, 8)
+
+
+def test_a_length_of_minus_one_is_free_as_some_exporters_mean_it() -> None:
+    free = onnx.parser.parse_model(TEXT)
+    for value in (free.graph.input[0], free.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = -1
+    with cp.session(cp.load(free)) as running:
+        for batch in (1, 3):
+            assert running.run({"x": np.ones((batch, 2, 4, 4), np.float32)})["y"].shape == (batch, 2, 4, 4)
+    assert cp.verify(free, onnx_model(TEXT))
 
 
 def picture_net(to: Any, flexible: Any) -> Any:

@@ -223,7 +223,8 @@ def read_input(feature: Feature, value: Any, where: str) -> Any:
         _check_flexible(feature, array.shape, feature.shape, where)
     elif feature.shape is not None:
         fits = len(array.shape) == len(feature.shape) and all(
-            not isinstance(want, int) or want == have for want, have in zip(feature.shape, array.shape, strict=True)
+            not isinstance(want, int) or want < 0 or want == have
+            for want, have in zip(feature.shape, array.shape, strict=True)
         )
         if not fits:
             raise InputError(
