@@ -186,7 +186,7 @@ def _changed(
         fresh = change(array, rng)
         if fresh.shape != array.shape or np.array_equal(fresh, array):
             return False
-        _give(node, value, np.ascontiguousarray(fresh))
+        _give(node, value, np.ascontiguousarray(fresh).reshape(array.shape))  # contiguous, and a scalar still
         return True
 
     return error
