@@ -156,3 +156,18 @@ def test_a_reference_that_is_rounded_to_float16_is_off_by_so_much_itself(planted
         f"{head} (float[4,64] x) => (float[4,64] y) {{ t = Tanh(x) y = Add(t, c) }}", c=np.float32(planted)
     )
     assert bool(verify(half, wide)) is agrees
+
+
+def test_what_a_mask_chooses_is_no_quantised_value() -> None:
+    """A mask counted in integers is exact: the numbers that it chooses between are not excused by steps of one."""
+    text = (
+        "(float[2,8] x) => (float[2,8] y) { h = Exp(x) e = Equal(h, zero) i = Cast<to=7>(e)"
+        " m = ReduceMin<axes=[1], keepdims=1>(i) a = Cast<to=9>(m) s = Softmax<axis=1>(h) t = Mul(s, k) y = Where(a, zero, t) }"
+    )
+    head = '<ir_version: 8, opset_import: ["": 17]> net'
+    zero = np.zeros(1, np.float32)
+    right, wrong = (onnx_model(f"{head} {text}", zero=zero, k=np.array([k], np.float32)) for k in (1.0, 1.1))
+    found = verify(right, onnx_to_coreml(wrong, "mlprogram", precision="fp16"))
+    chosen = {row.candidate: row for row in found.rows}["y"]
+    assert chosen.judgement.tolerance.step == 0
+    assert not chosen.agrees

@@ -169,14 +169,23 @@ class Prediction:
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
         error, step = math.hypot(carried, own), _step(node, read)
-        value = self._graph.values.get(output)
+        if self._dtype(output) == "bool":
+            return replace(
+                measured, error=0.0, own=0.0, step=0.0
+            )  # booleans have to be equal, and choose without error
         truncates = (
-            stem(node.operator) == "cast" and value is not None and (value.dtype or "").startswith(("int", "uint"))
+            stem(node.operator) == "cast"
+            and self._dtype(output).startswith(("int", "uint"))
+            and self._dtype(next(iter(node.inputs), "")) != "bool"
         )
         if (stem(node.operator) in STEPS or truncates) and not step:
             step = 1.0
             error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
         return replace(measured, error=error, uneven=_uneven(node, read, measured), own=own, step=step)
+
+    def _dtype(self, name: str) -> str:
+        value = self._graph.values.get(name)
+        return (value.dtype or "") if value is not None else ""
 
     def _gain(self, output: str) -> float | None:
         profile = self._profiles.get(output)
