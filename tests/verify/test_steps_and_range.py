@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -171,3 +173,22 @@ def test_what_a_mask_chooses_is_no_quantised_value() -> None:
     chosen = {row.candidate: row for row in found.rows}["y"]
     assert chosen.judgement.tolerance.step == 0
     assert not chosen.agrees
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_the_scale_of_a_dequantisation_is_judged_alike_in_every_form(shape: tuple[int, ...], to: Any) -> None:
+    """One number as an array of one scales the error of its steps as a plain number does."""
+
+    def scaled(scale: float) -> OnnxModel:
+        return onnx_model(
+            '<ir_version: 8, opset_import: ["": 17]> net (float[2,8] x) => (float[2,8] y)'
+            " { t = Tanh(x) q = QuantizeLinear(t, a, z) c = Cast<to=1>(q) y = Mul(c, s) }",
+            a=np.float32(0.01),
+            z=np.int8(3),
+            s=np.full(shape, scale, np.float32),
+        )
+
+    precision: Any = "fp16" if to == "mlprogram" else "fp32"
+    assert verify(scaled(0.01), onnx_to_coreml(scaled(0.01), to, precision=precision))
+    assert not verify(scaled(0.01), onnx_to_coreml(scaled(0.0102), to, precision=precision))

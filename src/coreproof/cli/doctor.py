@@ -51,8 +51,9 @@ def command(
 ) -> None:
     """Find known faults in a model, repair them on a copy and prove the repair.
 
-    Exit 0: healthy. 1: findings, or an output proves nothing by agreeing with the source (NaN, zero, constant). 2: the model
-    cannot be read, or nothing was found and coreproof cannot run it. Nothing is written for a healthy model.
+    Exit 0: healthy, with or without advice. 1: findings, or an output proves nothing by agreeing with the source (NaN, zero,
+    constant). 2: the model cannot be read, or nothing was found and coreproof cannot run it. Nothing is written for a healthy
+    model.
     """
     from coreproof.cli.progress import progress
     from coreproof.model.load import load
@@ -122,20 +123,17 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
     from coreproof.cli.terminal import Line
 
     console = terminal.console()
-    if not diagnosis:
+    if not diagnosis.faults:
         word, said = ("healthy" if diagnosis.healthy else "not known"), diagnosis.before
         if diagnosis.not_run is not None:
             said = f"nothing found, but the model was only {said}"
         console.print(
             Line(word, style=f"bold {'green' if diagnosis.healthy else 'yellow'}") + Line(f": {said}"), soft_wrap=True
         )
+        _print_findings(console, diagnosis)
         _print_inputs(console, diagnosis)
         return
-    for number, finding in enumerate(diagnosis, start=1):
-        head, *lines = _lines(number, finding)
-        console.print(head, soft_wrap=True)
-        for line in lines:
-            _say(console, line, 11)
+    _print_findings(console, diagnosis)
     _say(console, Line("before  ", style="dim") + Line(diagnosis.before), 8)
     _print_inputs(console, diagnosis)
     if diagnosis.cured is None:
@@ -146,6 +144,14 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
         console.print("the repairs were tried on a copy; --fix OUT writes it")
     else:
         console.print(Line(f"{out}: the repaired model; {_script(out).name}: the edits"))
+
+
+def _print_findings(console: Console, diagnosis: Diagnosis) -> None:
+    for number, finding in enumerate(diagnosis, start=1):
+        head, *lines = _lines(number, finding)
+        console.print(head, soft_wrap=True)
+        for line in lines:
+            _say(console, line, 11)
 
 
 def _print_inputs(console: Console, diagnosis: Diagnosis) -> None:
@@ -173,7 +179,7 @@ def _say(console: Console, line: Text, indent: int) -> None:
 def _lines(number: int, finding: Finding) -> list[Any]:
     from coreproof.cli.terminal import Line
 
-    mark, style = ("✓ ", "green") if finding.repaired else ("✗ ", "red")
+    mark, style = ("✓ ", "green") if finding.repaired else ("! ", "yellow") if finding.advice else ("✗ ", "red")
     head = Line(f"{number}. ", style="bold") + Line(mark, style=style) + Line(finding.rule, style="bold")
     if finding.layer:
         head += Line(f"  {finding.layer}", style="cyan")

@@ -279,12 +279,12 @@ def _photo(comparison: Comparison, photo: str, models: Sequence[str], picture: s
 
 @_html.register
 def _(diagnosis: Diagnosis) -> str:
+    cards = "".join(_html(finding) for finding in diagnosis)
     if diagnosis.healthy:
-        return f'<b class="good">healthy</b>: {escape(diagnosis.before)}'
+        return f'<b class="good">healthy</b>: {escape(diagnosis.before)}{cards}'
     if diagnosis.healthy is None:
         only = "" if diagnosis.not_run is None else "nothing found, but the model was only "
-        return f'<b class="weak">not known</b>: {only}{escape(diagnosis.before)}'
-    cards = "".join(_html(finding) for finding in diagnosis)
+        return f'<b class="weak">not known</b>: {only}{escape(diagnosis.before)}{cards}'
     standing = (("before", diagnosis.before), ("after", diagnosis.after))
     return cards + "<br>".join(f'<span class="dim">{when}</span> {escape(how)}' for when, how in standing)
 

@@ -47,13 +47,18 @@ class Diagnosis(Shown, Sequence[Finding]):
 
     @property
     def healthy(self) -> bool | None:
-        """False with findings, whether the model ran or not.
+        """False with findings that are more than advice, whether the model ran or not.
 
         None where nothing was found, and it was not run either, or an output proves nothing by agreeing with the source.
         """
-        if self.findings:
+        if self.faults:
             return False
         return True if self.not_run is None and not self.weak else None
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        """The findings that are more than advice."""
+        return tuple(finding for finding in self.findings if not finding.advice)
 
     @property
     def weaknesses(self) -> tuple[Weakness, ...]:
@@ -230,6 +235,7 @@ class _Treatment:
                 cause=suspicion.cause,
                 repair=suspicion.needs or "no repair that was tried made the model better",
                 weight=suspicion.weight,
+                advice=suspicion.advice,
             )
         yield from self._unexplained(explained)
 

@@ -25,7 +25,7 @@ class Suspicion:
     ``layer`` is where it shows; ``evidence`` is what was expected and found; ``cause`` is what is known to cause it. ``remedies``
     stand in the order in which they are tried. ``needs`` says what the doctor would have to be given where the
     model alone does not tell. ``weight`` orders findings: 90 the model cannot run, 70 its answers are wrong, 50 its values
-    are, 20 it is untidy.
+    are, 20 it is untidy. ``advice``: nothing is wrong, but whoever uses the model has to know it.
     """
 
     rule: str
@@ -35,13 +35,15 @@ class Suspicion:
     remedies: tuple[Remedy, ...] = ()
     needs: str | None = None
     weight: int = 50
+    advice: bool = False
 
 
 @dataclass(frozen=True)
 class Finding(Shown):
     """A fault, its repair, and whether the repair was carried out and proved.
 
-    ``proof`` says what was measured before and after the repair. ``edits`` carry it out.
+    ``proof`` says what was measured before and after the repair. ``edits`` carry it out. ``advice`` is no fault: a model with
+    nothing else is healthy.
     """
 
     rule: str
@@ -53,6 +55,7 @@ class Finding(Shown):
     proof: str | None = None
     edits: tuple[Edit, ...] = field(default=(), repr=False)
     weight: int = 50
+    advice: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The finding as ``coreproof doctor --json`` prints it."""
@@ -63,6 +66,7 @@ class Finding(Shown):
             "cause": self.cause,
             "repair": self.repair,
             "repaired": self.repaired,
+            "advice": self.advice,
             "proof": self.proof,
             "edits": [str(edit) for edit in self.edits],
         }

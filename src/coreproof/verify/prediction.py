@@ -166,6 +166,8 @@ class Prediction:
         summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
         own = math.hypot(self._own(node, output, read, measured.elements) * summands, self._floor(node, output))
         carried = _carried(node, read, measured)
+        if len(read) == 1 and read[0].scale and self._is_scaled(node):
+            carried = read[0].error * scale / read[0].scale
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
         error, step = math.hypot(carried, own), _step(node, read)
@@ -207,6 +209,17 @@ class Prediction:
             squares.append(self._weight_error(node) ** 2)
         squares.append(self._fused.get(output, 0.0) ** 2)
         return math.sqrt(sum(squares))
+
+    def _is_scaled(self, node: Node) -> bool:
+        """Whether the operator multiplies or divides one value by a number that is stored as an array of one."""
+        if stem(node.operator) not in ("mul", "realdiv"):
+            return False
+        sizes = [math.prod(shape) for _, shape in node.parameters.values()]
+        for name in node.inputs:
+            value = self._graph.values.get(name)
+            if name not in self._spreads and name not in node.parameters and value is not None and value.constant:
+                sizes.append(math.prod(n if isinstance(n, int) else 0 for n in value.shape or (0,)))
+        return bool(sizes) and all(size == 1 for size in sizes) and node.inputs[0] in self._spreads
 
     def _is_constant(self, name: str) -> bool:
         value = self._graph.values.get(name)

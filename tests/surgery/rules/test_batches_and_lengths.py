@@ -37,6 +37,8 @@ def test_a_batch_that_both_fix_is_told(to: Any, source: Model) -> None:
     batch = source.signature.inputs[0].shape[0]  # type: ignore[index]
     diagnosis = diagnose(cp.convert(source, to), source)
     assert [(f.rule, f.repaired) for f in diagnosis] == [("fixed-batch", False)]
+    assert diagnosis[0].advice
+    assert diagnosis.healthy  # as verify says of the same two files: nothing is wrong
     assert f"exactly {batch} samples" in diagnosis[0].evidence
     assert f"batches of exactly {batch}" in diagnosis[0].repair
 

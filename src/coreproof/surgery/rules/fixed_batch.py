@@ -44,6 +44,7 @@ def fixed_batch(patient: Patient) -> Iterator[Suspicion]:
             "export the source anew with a batch of 1"
         ),
         weight=15,
+        advice=True,
     )
 
 
