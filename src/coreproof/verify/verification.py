@@ -23,7 +23,8 @@ class Row:
     ``source`` is the module or layer that the value comes from, where either model says so. ``how`` says how the two
     are known to be the same value: "output", "provenance", "name", "value" or "structure". ``carried``: the two are further
     apart than bounds explain, but that came in: from the candidate's own values before it, both sides compute this alike.
-    ``harmless``: an inner value that leaves float16's range, while all that is made from it agrees. ``content`` is what the
+    ``harmless``: an inner value that leaves float16's range, while all that is made from it agrees. ``switched``: how many
+    indices differ between numbers that rounding cannot tell apart, where nothing else differs. ``content`` is what the
     reference held there in all samples together, ``needed`` the least tolerance (relative, typical) that lets all of them pass.
     """
 
@@ -37,6 +38,7 @@ class Row:
     judgement: Judgement
     carried: Judgement | None = None
     harmless: bool = False
+    switched: int = 0
     content: Content | None = None
     needed: tuple[float, float] | None = None
 
@@ -46,7 +48,7 @@ class Row:
 
     @property
     def agrees(self) -> bool:
-        return self.judgement.agrees or self.carried is not None or self.harmless
+        return self.judgement.agrees or self.carried is not None or self.harmless or self.switched > 0
 
     @property
     def weakness(self) -> Kind | None:
@@ -76,6 +78,7 @@ class Row:
             **self.judgement.to_json(),
             "agrees": self.agrees,
             "harmless": self.harmless,
+            "switched": self.switched,
             "weakness": self.weakness,
             "carried": None if self.carried is None else self.carried.to_json(),
         }
@@ -195,7 +198,7 @@ class Verification(Shown):
         """The verdict first, then what it rests on; one line each."""
         failing = [row for row in self.rows if not row.agrees]
         if not failing:
-            worst = max((r.judgement.max_relative_error for r in self.outputs), default=0.0)
+            worst = max((r.judgement.max_relative_error for r in self.outputs if not r.switched), default=0.0)
             agreement = f"{len(self.rows)} of {len(self.rows)} values agree"
             measured = f"outputs differ by at most {worst:.2g} of their scale"
             lines = [qualified(agreement, self.weaknesses, measured)]
@@ -224,6 +227,12 @@ class Verification(Shown):
             lines.append(
                 f"{len(harmless)} {are} float16's range without harm: what is made from it agrees (first "
                 f"{harmless[0].candidate!r}, {harmless[0].judgement.clipped} of {harmless[0].judgement.elements} elements)"
+            )
+        if switched := [row for row in self.rows if row.switched]:
+            results = "index result differs" if len(switched) == 1 else "index results differ"
+            lines.append(
+                f"{len(switched)} {results} only between numbers that rounding cannot tell apart (first "
+                f"{switched[0].candidate!r}, {switched[0].operator}: {switched[0].switched} indices)"
             )
         if self.dismissed:
             names = ", ".join(row.candidate for row in self.dismissed[:3])

@@ -14,6 +14,7 @@ from coreproof.model.load import load
 from coreproof.run.session import Engine, session
 from coreproof.verify.bisect import bisect, spare_harmless, suspects
 from coreproof.verify.carried import settle_carried
+from coreproof.verify.choices import settle_choices
 from coreproof.verify.comparison import Comparison, Progress, severity
 from coreproof.verify.draw import SCALES
 from coreproof.verify.drawn import random_sample, roles_for
@@ -164,7 +165,7 @@ def _compared(work: Comparison, progress: Progress, dismissed: tuple[Row, ...]) 
     """Every value that both have, judged on the samples that the comparison is fed, and what is at fault."""
     gone = {row.candidate for row in dismissed}
     judged = tuple(row for row in work.compare(progress) if row.candidate not in gone)
-    rows = spare_harmless(work.candidate.graph, settle_carried(work, judged))
+    rows = spare_harmless(work.candidate.graph, settle_carried(work, settle_choices(work, judged)))
     stretches, contradicted = bisect(work, rows)
     rows = tuple(row for row in rows if row not in contradicted)
     return Verification(
