@@ -81,6 +81,13 @@ def stem(operator: str) -> str:
     return _STEMS.get(name, name)
 
 
+_INTERPOLATES = frozenset(
+    ["resize", "upsample", "resizebilinear", "upsamplebilinear", "upsamplebilinear2d", "upsamplebicubic2d"]
+)
+_INTERPOLATION = 10
+"""Roundings in a number interpolated along two axes: along each two weights, two products and their sum."""
+
+
 def terms(node: Node, inputs: tuple[int | None, ...], output: int | None) -> int:
     """How many products or values one result of ``node`` sums up; 1 where it sums nothing.
 
@@ -97,6 +104,8 @@ def terms(node: Node, inputs: tuple[int | None, ...], output: int | None) -> int
                 return max(1, _count(largest) // max(1, int(node.attributes.get("outputChannels", 1) or 1)))
             return max(largest)
         return 256
+    if plain(node.operator) in _INTERPOLATES:
+        return _INTERPOLATION
     if kind in ("average", "norm"):
         known = [n for n in inputs if n]
         if known and output:

@@ -244,3 +244,21 @@ def test_an_epsilon_below_float16_stays_above_zero(target: str) -> None:
     x = np.float32([[1, 1, 1, 1], [1, 2, 3, 4]])
     expected = [[0, 0, 0, 0], [-1.3416408, -0.4472136, 0.4472136, 1.3416408]]
     np.testing.assert_allclose(run(converted, x=x)["y"], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_what_is_cut_from_a_value_that_is_known_in_part_stays_a_float() -> None:
+    """coremltools holds such a value as an array of objects, and folds it into a NeuralNetwork as integers."""
+    model = onnx_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[1,4,1] x) => (float[1,4,5] y)'
+        " { k = Conv(d, w) c = Concat<axis=2>(v, k) s = Slice(c, b, e, a) m = Min(s, c) y = Add(m, x) }",
+        d=np.ones((1, 2, 4), np.float32),
+        w=np.full((4, 2, 1), 0.25, np.float32),
+        v=np.full((1, 4, 1), 0.75, np.float32),
+        b=np.array([0]),
+        e=np.array([1]),
+        a=np.array([2]),
+    )
+    x = np.zeros((1, 4, 1), np.float32)
+    with session(onnx_to_coreml(model, "neuralnetwork")) as running:
+        (y,) = running.run({"x": x}).values()
+    np.testing.assert_allclose(y, np.broadcast_to([0.75, 0.5, 0.5, 0.5, 0.5], (1, 4, 5)), rtol=1e-6)
