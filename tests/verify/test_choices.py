@@ -80,3 +80,17 @@ def test_numbers_that_float16_cannot_tell_apart_may_change_places() -> None:
     x[:, 3:] += np.float32(2e-4)  # the later of the two is the larger one now
     found = verify(best("0"), onnx_to_coreml(best("0"), "mlprogram", precision="fp16"), {"x": x})
     assert found, found.summary()
+
+
+@pytest.mark.parametrize(("offset", "agrees"), [(0.0, True), (0.2, False)])
+@pytest.mark.parametrize("operator", ["Greater", "LessOrEqual"])
+def test_a_comparison_of_all_but_equal_numbers_may_go_either_way(operator: str, offset: float, agrees: bool) -> None:
+    """The two sides add a number and take it away again, in another order: what is left differs by roundings."""
+    made = f"v = Add(x, c) d = Sub(v, c) e = Add(d, o) y = {operator}(e, x)"
+    text = f"(float[4,32] x) => (bool[4,32] y, float[4,32] v) {{ {made} }}"
+    x = np.random.default_rng(3).normal(size=(4, 32)).astype(np.float32)
+    c = np.float32(1.0)
+    right = onnx_model(f"{HEAD} {text}", c=c, o=np.float32(0))
+    other = onnx_model(f"{HEAD} {text}", c=c, o=np.float32(offset))
+    found = verify(right, onnx_to_coreml(other, "mlprogram", precision="fp16"), {"x": x})
+    assert {row.candidate: row.agrees for row in found.rows}["y"] is agrees

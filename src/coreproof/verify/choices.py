@@ -1,8 +1,8 @@
-"""Index results (argmax, top-k, sorting), judged by the margin of what they choose between.
+"""Index results (argmax, top-k, sorting) and comparisons, judged by the margin of what they choose between.
 
 Two equal numbers have no order: each engine names the one that it meets first. And numbers that are apart by less than rounding
 explains change places. So where two indices differ, the numbers that they name are compared: the candidate's own values at both
-places must not be further apart than its error there may make them.
+places must not be further apart than its error there may make them. So it is with ``a > b`` where the two are all but equal.
 """
 
 from __future__ import annotations
@@ -28,6 +28,27 @@ Array = npt.NDArray[Any]
 
 _CHOOSES = {"argmax": 0, "argmin": 0, "reduceargmax": 0, "reduceargmin": 0, "argsort": 0, "topk": 1, "sort": 1}
 """Operators that answer with indices, and which of their outputs does."""
+_COMPARES = frozenset(
+    [
+        "greater",
+        "greaterthan",
+        "greaterequal",
+        "greaterorequal",
+        "less",
+        "lessthan",
+        "lessequal",
+        "lessorequal",
+        "equal",
+        "notequal",
+        "ge",
+        "gt",
+        "le",
+        "lt",
+        "eq",
+        "ne",
+    ]
+)
+"""Operators that say how two numbers stand to each other."""
 _FIRST_AXIS = ("ArgMax", "ArgMin")
 """Operators whose axis is the first where none is said; everywhere else it is the last."""
 _KEEPS_ORDER = ("cast", "identity", "copy", "reshape", "squeeze", "unsqueeze", "expanddims", "reshapestatic")
@@ -35,11 +56,11 @@ _KEEPS_ORDER = ("cast", "identity", "copy", "reshape", "squeeze", "unsqueeze", "
 
 @dataclass(frozen=True)
 class _Choice:
-    """An index row, the values among which it chooses, and along which axis."""
+    """An index row, the values among which it chooses, and along which axis; of a comparison both values, and no axis."""
 
     row: Row
-    data: str
-    axis: int
+    data: tuple[str, ...]
+    axis: int | None
 
 
 def settle_choices(work: Comparison, rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -70,10 +91,12 @@ def _choice(graph: Graph, row: Row) -> _Choice | None:
         node = graph.producer(name)
     if node is None or not node.inputs:
         return None
+    if plain(node.operator) in _COMPARES and len(node.inputs) == 2:
+        return _Choice(row, tuple(node.inputs), None)
     place = _CHOOSES.get(plain(node.operator))
     if place is None or place >= len(node.outputs) or node.outputs[place] != name:
         return None
-    return _Choice(row, node.inputs[0], _axis(node))
+    return _Choice(row, (node.inputs[0],), _axis(node))
 
 
 def _axis(node: Node) -> int:
@@ -87,22 +110,36 @@ def _switched(work: Comparison, choice: _Choice, sample: int, rows: Mapping[str,
     (there,) = work.reference_values(sample, [[row.reference]])
     pair = next(p for p in work.pairs if p.candidate == row.candidate)
     fed = work.feeds[sample][1]
-    wanted = [row.candidate] if choice.data in fed else [row.candidate, choice.data]
-    made = work.right.run(fed, taps_of(work.right, wanted))
-    data = as_array(fed[choice.data] if choice.data in fed else made[choice.data])
+    made = work.right.run(fed, taps_of(work.right, [row.candidate, *(name for name in choice.data if name not in fed)]))
+    data = [as_array(fed[name] if name in fed else made[name]) for name in choice.data]
     mine, theirs = as_array(made[row.candidate]), arrange(there[row.reference], pair.axes)
-    return _between_equals(theirs, mine, data, choice.axis, _apart(work, choice.data, data, rows))
+    apart = max(_apart(work, name, values, rows) for name, values in zip(choice.data, data, strict=True))
+    if choice.axis is None:
+        return _between_near(theirs, mine, data[0], data[1], apart)
+    return _between_equals(theirs, mine, data[0], choice.axis, apart)
 
 
 def _apart(work: Comparison, name: str, data: Array, rows: Mapping[str, Row]) -> float:
     """How far two of these numbers may be apart and still change places: both may err."""
     scale = float(np.sqrt(np.mean(np.square(data.astype(np.float64))))) if data.size else 0.0
     known = rows.get(name)
+    if known is not None and known.weakness is not None:
+        return 0.0  # where rounding may change half of the value, no choice is told from another
     if known is not None and known.agrees:
         return 2 * (known.tolerance.absolute + known.tolerance.relative * scale)
     value = work.candidate.graph.values.get(name)
     stored = (value.dtype if value is not None else None) or str(data.dtype)
     return 2 * UNIT_ROUNDOFF.get(stored, 0.0) * float(np.max(np.abs(data), initial=0.0))
+
+
+def _between_near(theirs: Array, mine: Array, a: Array, b: Array, apart: float) -> int | None:
+    if theirs.size != mine.size or a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
+        return None
+    gap = np.abs(a.astype(np.float64) - b.astype(np.float64)).reshape(-1)
+    other = theirs.reshape(-1).astype(np.float64) != mine.reshape(-1).astype(np.float64)
+    if gap.size != other.size or not np.all(gap[other] <= apart):
+        return None
+    return int(np.count_nonzero(other))
 
 
 def _between_equals(theirs: Array, mine: Array, data: Array, axis: int, apart: float) -> int | None:

@@ -165,7 +165,10 @@ def _compared(work: Comparison, progress: Progress, dismissed: tuple[Row, ...]) 
     """Every value that both have, judged on the samples that the comparison is fed, and what is at fault."""
     gone = {row.candidate for row in dismissed}
     judged = tuple(row for row in work.compare(progress) if row.candidate not in gone)
-    rows = spare_harmless(work.candidate.graph, settle_carried(work, settle_choices(work, judged)))
+    rows = settle_choices(work, settle_carried(work, judged))
+    if any(row.switched for row in rows):
+        rows = settle_carried(work, rows)  # what is made from those follows from them
+    rows = spare_harmless(work.candidate.graph, rows)
     stretches, contradicted = bisect(work, rows)
     rows = tuple(row for row in rows if row not in contradicted)
     return Verification(
