@@ -368,6 +368,8 @@ def relative_error(reference: npt.NDArray[Any], value: npt.NDArray[Any]) -> floa
     if a.size != b.size or [d for d in a.shape if d != 1] != [d for d in b.shape if d != 1]:
         return math.inf
     x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return math.inf
     scale = math.sqrt(float(np.mean(x * x))) or 1.0
     error = math.sqrt(float(np.mean((x - y) ** 2))) / scale
     return error if math.isfinite(error) else math.inf

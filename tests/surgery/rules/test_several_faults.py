@@ -98,3 +98,13 @@ def test_loud_and_silent_faults_with_the_source() -> None:
     np.testing.assert_allclose(
         outputs(diagnosis.cured, {"x": fed["x"][0]})[0], outputs(source, fed)[0], rtol=1e-4, atol=1e-5
     )
+
+
+def test_an_error_beside_infinities_is_infinite_and_says_nothing() -> None:
+    from coreproof.surgery.patient import relative_error
+
+    numbers = np.ones(3)
+    for odd in (np.nan, np.inf):
+        assert relative_error(np.array([1, odd, 1]), np.array([1, odd, 1])) == np.inf
+        assert relative_error(numbers, np.array([1, odd, 1])) == np.inf
+    assert relative_error(numbers, numbers) == 0
