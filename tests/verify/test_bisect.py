@@ -106,3 +106,19 @@ def test_the_tolerance_that_would_have_passed_does_pass() -> None:
     assert next(r for r in given.rows if r.candidate == first.candidate).agrees
     tighter = replace(first.passing, relative=first.passing.relative * 0.999)
     assert not next(r for r in verify(right, wrong, tolerance=tighter).rows if r.candidate == first.candidate).agrees
+
+
+def test_a_transpose_taken_apart_into_several_steps_accuses_none_of_them() -> None:
+    """Attention over windows: six dimensions, which Core ML has not; each step is paired with the whole by structure alone."""
+    from tests.models import onnx_model
+
+    model = onnx_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[1,8,8,8] x) => (float[16,4,8] y)'
+        " { a = Relu(x) r = Reshape(a, six) t = Transpose<perm=[0,2,4,3,5,1]>(r) w = Reshape(t, three) m = MatMul(w, k)"
+        " s = Softmax<axis=-1>(m) y = Mul(s, w) }",
+        six=np.array([1, 8, 4, 2, 4, 2]),
+        three=np.array([16, 4, 8]),
+        k=np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32),
+    )
+    found = verify(model, cp.convert(model, "mlprogram", precision="fp32"))
+    assert found, found.summary()

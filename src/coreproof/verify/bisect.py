@@ -177,10 +177,12 @@ def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) ->
     known = {row.candidate: row for row in rows}
     wrong = {a.row.candidate for a in found if a.judgement is not None}
     mistaken: dict[str, Row] = {}
-    for row in [a.row for a in reversed(found) if a.judgement is not None and _may_be_mistaken(a.row)]:
+    for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
         name = row.candidate
-        following = [n for n in _readers(work.candidate.graph, name, known) if n not in mistaken]
-        if any((n in wrong and row.how in GUESSED) or known[n].agrees for n in following):
+        # beyond those that are mistaken themselves: a value taken apart into several steps is mistaken at each of them
+        following = _readers(work.candidate.graph, name, known.keys() - mistaken.keys())
+        guessed = name in wrong and row.how in GUESSED
+        if any((n in wrong and guessed) or known[n].agrees for n in following):
             mistaken[name] = row
     return tuple(mistaken.values())
 
