@@ -131,7 +131,7 @@ def _held(candidate: Session, length: int) -> str:
     if not isinstance(prepared, Prepared) or length < 2:
         return ""
     flow = onnx_flow(prepared.graph, prepared.signature, prepared.values)
-    own = {step.outputs[0] for step in flow.steps for name in step.inputs if _is(flow.constant(name), length)}
+    own = {step.result for step in flow.steps for name in step.inputs if _is(flow.constant(name), length)}
     named = [name for name in dict.fromkeys(flow.titles.get(n, n) for n in own) if "/" not in name]
     return f"; a constant of {', '.join(sorted(named)[:_NAMED])}" if named else ""
 

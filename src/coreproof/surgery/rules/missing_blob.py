@@ -82,7 +82,7 @@ def _meant(patient: Patient, theirs: Graph, node: Node, name: str) -> str | None
     everything = {*theirs.values, *(o for n in theirs.nodes for o in n.outputs), *theirs.inputs}
     if name in everything:
         return name
-    maker = theirs.producer(node.outputs[0])
+    maker = theirs.producer(node.outputs[0]) if node.outputs else None
     mine = {*patient.graph.values, *patient.graph.inputs}
     lost = [n for n in (maker.inputs if maker is not None else ()) if n and n not in mine]
     return lost[0] if len(lost) == 1 else None

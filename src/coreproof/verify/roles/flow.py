@@ -58,6 +58,11 @@ class Step:
     def operand(self, index: int) -> str:
         return self.inputs[index] if index < len(self.inputs) else ""
 
+    @property
+    def result(self) -> str:
+        """The first value that it makes; "" where it makes none."""
+        return self.outputs[0] if self.outputs else ""
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -94,7 +99,7 @@ class Flow:
             step = self.producers.get(name)
             if step is None or step.operator not in MOVES or not step.inputs or len(seen) > 20:
                 return None
-            name = step.inputs[0]
+            name = step.operand(0)
             seen.append(name)
         value = self.stored(name)
         if value is not None:
@@ -144,5 +149,5 @@ class Flow:
         while name not in self.fixed and (step := self.producers.get(name)) is not None and seen < 20:
             if step.operator not in MOVES | {"DequantizeLinear"}:
                 break
-            name, seen = step.inputs[0], seen + 1
+            name, seen = step.operand(0), seen + 1
         return self.titles.get(name, name)

@@ -55,7 +55,7 @@ def _moves(step: Step, result: Role, flow: Flow) -> Asked:
 
 @rule("Cast", "CastLike", "Identity")
 def _casts(step: Step, result: Role, flow: Flow) -> Asked:
-    x, out = step.operand(0), step.outputs[0] if step.outputs else ""
+    x, out = step.operand(0), step.result
     to_bool = flow.dtypes.get(out) == "bool" or step.attributes.get("to") == 9
     if to_bool and flow.dtypes.get(x) != "bool":
         yield x, MASK
@@ -98,7 +98,7 @@ def _wraps(flow: Flow, condition: str, x: str, y: str) -> bool:
 @rule("Reshape", "Expand")
 def _reshape(step: Step, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
-    shape = flow.shapes.get(step.outputs[0]) or flow.shapes.get(step.operand(0)) or ()
+    shape = flow.shapes.get(step.result) or flow.shapes.get(step.operand(0)) or ()
     known = tuple(d for d in shape if isinstance(d, int) and d > 0)
     exact = known if known and len(known) == len(shape) else None
     yield step.operand(1), sized(1, max(known, default=1), f"shape of `{step.operator}`", exact)
@@ -214,7 +214,7 @@ def _gather_nd(step: Step, result: Role, flow: Flow) -> Asked:
 def _one_hot(step: Step, result: Role, flow: Flow) -> Asked:
     depth = flow.number(step.operand(1))
     axis = step.attributes.get("axis", -1)
-    known = flow.length(step.outputs[0], axis) if depth is None else int(depth)
+    known = flow.length(step.result, axis) if depth is None else int(depth)
     high = known - 1 if isinstance(known, int) and known > 0 else 0
     yield step.operand(0), Role("index", 0, high, why=f"indices of {high + 1:,} classes of `OneHot`")
     yield step.operand(1), sized(2, 8, "depth of `OneHot`")
@@ -272,7 +272,7 @@ def _range(step: Step, result: Role, flow: Flow) -> Asked:
 
 @rule("ConstantOfShape", "RandomNormalLike", "EyeLike")
 def _of_shape(step: Step, result: Role, flow: Flow) -> Asked:
-    shape = flow.shapes.get(step.outputs[0]) or ()
+    shape = flow.shapes.get(step.result) or ()
     exact = tuple(d for d in shape if isinstance(d, int) and d > 0)
     whole = exact if exact and len(exact) == len(shape) else None
     yield step.operand(0), sized(1, 8, f"shape of `{step.operator}`", whole)
@@ -337,7 +337,7 @@ def _compares(step: Step, result: Role, flow: Flow) -> Asked:
             among = frozenset((number,))
             yield name, replace(UNSURE if number in (0.0, 0.5, 1.0) else Role("compared"), among=among)
         elif other in flow.static and flow.dtypes.get(name, "").startswith(("int", "uint")):
-            yield name, _counted(flow, other, step.outputs[0])
+            yield name, _counted(flow, other, step.result)
         else:
             yield name, PLAIN
 
