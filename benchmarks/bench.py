@@ -11,11 +11,9 @@ A peer that fails is shown with its reason.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,14 +25,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.measure import MARK, TOOLS
+from benchmarks.measure import TOOLS, measured
 from benchmarks.models import DEPTHS, onnx_file
 from benchmarks.verifying import CHECK_HEAD, VERIFY_HEAD, check_rows, in_fresh_process, verdict, verify_rows
 from benchmarks.verifying import NETWORKS as VERIFIED
 
 FOLDER = Path("build/bench")
 NETWORKS = ("resnet50", "efficientnet-lite0", "transformer-48")
-LIMIT_SECONDS = 600
 AIM = 0.4
 AIM_LATENCY = 1.05
 OURS = "coreproof"
@@ -54,15 +51,7 @@ class Measured:
 def run_once(python: str, tool: str, model: str) -> dict[str, Any]:
     """One measurement in a fresh process."""
     command = [python, "-W", "ignore", "-m", "benchmarks.measure", tool, model, str(FOLDER)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"error": f"not done after {LIMIT_SECONDS} s"}
-    for line in reversed(done.stdout.splitlines()):
-        if line.startswith(MARK):
-            result: dict[str, Any] = json.loads(line.removeprefix(MARK))
-            return result
-    return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
+    return measured(command)
 
 
 def best(runs: Sequence[dict[str, Any]]) -> Measured:

@@ -7,6 +7,7 @@ Runs in coreproof's environment and in the peers': only the tool that is measure
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,7 +16,21 @@ from pathlib import Path
 from typing import Any
 
 MARK = "MEASURED "
+LIMIT_SECONDS = 600
 Convert = Callable[[str, Path, Path], Any]  # model name, folder of ONNX files, package to write
+
+
+def measured(command: list[str]) -> dict[str, Any]:
+    """What a process that measures has printed behind ``MARK``; "error" says why there is nothing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {LIMIT_SECONDS} s"}
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith(MARK):
+            result: dict[str, Any] = json.loads(line.removeprefix(MARK))
+            return result
+    return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
 
 
 def ours(name: str, folder: Path, out: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import MARK
+from benchmarks.measure import MARK, measured
 
 CHAINS = (6, 48, 500, 5000)
 NETWORKS = ("resnet50", "swin_t", "transformer-48", *(f"chain-{length}" for length in CHAINS))
@@ -25,7 +24,6 @@ TURNS = (3, 15)
 ENOUGH = 3.0
 """So many turns at least and at most; in between, until so many seconds are spent."""
 MEMORY = 1 << 32
-LIMIT_SECONDS = 600
 
 
 def chain(length: int, path: Path) -> Path:
@@ -127,15 +125,7 @@ AIM, AIM_MEDIAN = 2.5, 1.5
 def in_fresh_process(name: str, folder: Path) -> dict[str, Any]:
     """One model, measured in a process of its own."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.verifying", name, str(folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"error": f"not done after {LIMIT_SECONDS} s"}
-    for line in reversed(done.stdout.splitlines()):
-        if line.startswith(MARK):
-            result: dict[str, Any] = json.loads(line.removeprefix(MARK))
-            return result
-    return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300]}
+    return measured(command)
 
 
 def verify_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:

@@ -32,7 +32,7 @@ FORMATS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "neuralnetwork": ("neuralnetwork", {}),
 }
 FAULTS = ("wrong", "false alarm", "missed", "does not run", "breaks")
-"""What must not happen; "refused" is allowed, and counted; so is "disputed": two engines differ as much on the source."""
+"""What must not happen; "refused" is allowed, and counted."""
 
 Feed = dict[str, np.ndarray[Any, Any]]
 Allowed = Callable[[bool], dict[str, float] | None]
@@ -50,7 +50,7 @@ def run_source(model: onnx.ModelProto, fed: Feed) -> Feed:
     names = [o.name for o in model.graph.output]
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception:
+    except Exception:  # onnxruntime's exceptions share no base class: it has not this operator, or not in this version
         from onnx.reference import ReferenceEvaluator
 
         return dict(zip(names, ReferenceEvaluator(model).run(None, fed), strict=True))
@@ -234,22 +234,7 @@ def onnx_trial(model: onnx.ModelProto, fed: Feed, exact: Feed, name: str) -> tup
             source = cp.load(folder / "source.onnx")
         except Exception as error:
             return "breaks", first_line(error)
-        status, why = trial(folder, source, fed, exact, name, lambda half: allowances(model, fed, exact, half))
-        if status in ("wrong", "missed") and _disputed(model, fed, exact, half=name.endswith("fp16")):
-            return "disputed", f"ONNX Runtime and ONNX's reference are as far apart: {why}"
-        return status, why
-
-
-def _disputed(model: onnx.ModelProto, fed: Feed, exact: Feed, *, half: bool) -> bool:
-    """Whether ONNX's reference implementation is further from ONNX Runtime than the allowance: then neither judges."""
-    from onnx.reference import ReferenceEvaluator
-
-    try:
-        second = dict(zip(exact, ReferenceEvaluator(model).run(None, fed), strict=True))
-        allowance = allowances(model, fed, exact, half)
-    except Exception:
-        return False
-    return allowance is not None and any(not difference(exact[n], second[n]) <= allowance[n] for n in exact)
+        return trial(folder, source, fed, exact, name, lambda half: allowances(model, fed, exact, half))
 
 
 def first_line(error: BaseException) -> str:

@@ -94,3 +94,17 @@ def test_a_comparison_of_all_but_equal_numbers_may_go_either_way(operator: str, 
     other = onnx_model(f"{HEAD} {text}", c=c, o=np.float32(offset))
     found = verify(right, onnx_to_coreml(other, "mlprogram", precision="fp16"), {"x": x})
     assert {row.candidate: row.agrees for row in found.rows}["y"] is agrees
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_wrong_choice_among_near_numbers_is_a_fault_where_they_are_exact(precision: Any) -> None:
+    """Numbers that float16 holds exactly, 0.4% apart: its tolerance would let each be off by as much, and none of them is."""
+    largest, smallest = (
+        onnx_model(
+            f"{HEAD} (float[4,5] x) => (int64[4] y, float[4,5] r) {{ r = Relu(x) y = {operator}<axis=1, keepdims=0>(r) }}"
+        )
+        for operator in ("ArgMax", "ArgMin")
+    )
+    x = (1 + np.random.default_rng(5).permuted(np.tile(np.arange(5), (4, 1)), axis=1) / 1024).astype(np.float32)
+    assert verify(largest, onnx_to_coreml(largest, "mlprogram", precision=precision), {"x": x})
+    assert not verify(largest, onnx_to_coreml(smallest, "mlprogram", precision=precision), {"x": x})

@@ -2,7 +2,8 @@
 
 Two equal numbers have no order: each engine names the one that it meets first. And numbers that are apart by less than rounding
 explains change places. So where two indices differ, the numbers that they name are compared: the candidate's own values at both
-places must not be further apart than its error there may make them. So it is with ``a > b`` where the two are all but equal.
+places must not be further apart than the errors that were found there make them. So it is with ``a > b`` where both are all but
+equal.
 """
 
 from __future__ import annotations
@@ -28,26 +29,11 @@ Array = npt.NDArray[Any]
 
 _CHOOSES = {"argmax": 0, "argmin": 0, "reduceargmax": 0, "reduceargmin": 0, "argsort": 0, "topk": 1, "sort": 1}
 """Operators that answer with indices, and which of their outputs does."""
-_COMPARES = frozenset(
-    [
-        "greater",
-        "greaterthan",
-        "greaterequal",
-        "greaterorequal",
-        "less",
-        "lessthan",
-        "lessequal",
-        "lessorequal",
-        "equal",
-        "notequal",
-        "ge",
-        "gt",
-        "le",
-        "lt",
-        "eq",
-        "ne",
-    ]
-)
+_COMPARES = {
+    *("greater", "greaterthan", "greaterequal", "greaterorequal", "gt", "ge"),
+    *("less", "lessthan", "lessequal", "lessorequal", "lt", "le"),
+    *("equal", "eq", "notequal", "ne"),
+}
 """Operators that say how two numbers stand to each other."""
 _FIRST_AXIS = ("ArgMax", "ArgMin")
 """Operators whose axis is the first where none is said; everywhere else it is the last."""
@@ -120,13 +106,14 @@ def _switched(work: Comparison, choice: _Choice, sample: int, rows: Mapping[str,
 
 
 def _apart(work: Comparison, name: str, data: Array, rows: Mapping[str, Row]) -> float:
-    """How far two of these numbers may be apart and still change places: both may err."""
-    scale = float(np.sqrt(np.mean(np.square(data.astype(np.float64))))) if data.size else 0.0
+    """How far two of these numbers may be apart and still change places.
+
+    Twice the largest error that was found among them: who is first on one side is not further behind on the other. Where they
+    have no partner, twice what storing them rounds; nothing where rounding may change half of the value.
+    """
     known = rows.get(name)
-    if known is not None and known.weakness is not None:
-        return 0.0  # where rounding may change half of the value, no choice is told from another
-    if known is not None and known.agrees:
-        return 2 * (known.tolerance.absolute + known.tolerance.relative * scale)
+    if known is not None:
+        return 2 * known.judgement.max_error if known.agrees and known.weakness is None else 0.0
     value = work.candidate.graph.values.get(name)
     stored = (value.dtype if value is not None else None) or str(data.dtype)
     return 2 * UNIT_ROUNDOFF.get(stored, 0.0) * float(np.max(np.abs(data), initial=0.0))
