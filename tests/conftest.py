@@ -22,3 +22,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}: set COREPROOF_TEST_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three small pictures, each of one colour."""
+    from PIL import Image
+
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, colour in enumerate(((220, 10, 10), (10, 10, 220), (30, 200, 40))):
+        Image.new("RGB", (12, 9), colour).save(folder / f"{number}.png")
+    return folder

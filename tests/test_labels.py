@@ -17,15 +17,6 @@ from tests.cli.test_replacing import network
 NAMES = ("red", "green", "crane", "crane", "grün")
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number, colour in enumerate(((220, 10, 10), (10, 10, 220), (30, 200, 40))):
-        Image.new("RGB", (12, 9), colour).save(folder / f"{number}.png")
-    return folder
-
-
 def source() -> cp.Source:
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)

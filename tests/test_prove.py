@@ -15,15 +15,6 @@ from tests.cli.test_replacing import content, network
 FED = cp.Feeding(size=(8, 8), scale=0.01)
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number, colour in enumerate(((220, 10, 10), (10, 10, 220), (30, 200, 40))):
-        Image.new("RGB", (12, 9), colour).save(folder / f"{number}.png")
-    return folder
-
-
 def test_the_models_of_a_proof_are_those_in_its_folder(photos: Path, tmp_path: Path) -> None:
     net = network(tmp_path / "net.onnx")
     proof = cp.prove(net, photos, tmp_path / "out", feeding=FED)
