@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -54,8 +55,6 @@ def test_a_high_end_that_the_source_does_not_take_is_refused() -> None:
 
 
 def test_a_length_that_is_baked_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     from coreproof.convert import convert as translate
 
     def baked(source: Any, *arguments: Any, **more: Any) -> Any:
@@ -64,7 +63,7 @@ def test_a_length_that_is_baked_in_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
         return translate(TorchModel(Baked(), source.example_inputs, name="net"), *arguments, **more)
 
-    monkeypatch.setattr(sys.modules["coreproof.verify.converted"], "translate", baked)
+    monkeypatch.setattr(import_module("coreproof.verify.converted"), "translate", baked)
     with pytest.raises(ConversionError) as told:
         converted(Honest(), {"x": [1, (16, 64), 4]})
     assert "at the high end of the declared lengths (x 1x64x4)" in str(told.value)

@@ -157,3 +157,29 @@ def test_a_high_end_beyond_the_memory_budget_is_reduced_and_told(monkeypatch: py
     longest = max(left["x"].shape[1] for left, _ in draws.pairs)
     assert 4 < longest < 4_000_000
     assert "reduced, for memory" in draws.said
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_the_high_end_counts_inner_values_of_which_no_shape_is_declared(
+    to: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixty-four values are made of each that is fed: the inputs alone would fit."""
+    net = model(
+        "g (float[n,16] x) => (float[n,1] y) { t = Tanh(x) w = MatMul(t, k) a = Abs(w) y = MatMul(a, q) }",
+        q=np.ones((1024, 1), np.float32),
+        k=np.ones((16, 1024), np.float32),
+    )
+    made = convert(net, to, shapes={"x": [(1, 100_000), 16]})
+    monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "200MB")
+    found = verify(net, made)
+    assert found, found.summary()
+    assert "reduced, for memory" in found.inputs
+
+
+def test_of_enumerated_shapes_the_largest_that_memory_allows_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = model("g (float[1,n] x) => (float[1,n] y) { y = Tanh(x) }")
+    lengths = [1_000, 30_000, 90_000, 4_000_000]
+    made = convert(net, "mlprogram", shapes={"x": [[1, length] for length in lengths]})
+    monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "4MB")
+    drawn = {left["x"].shape[1] for left, _ in several(net, made).pairs}
+    assert drawn == {1_000, 90_000}

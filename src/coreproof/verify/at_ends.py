@@ -15,7 +15,7 @@ from coreproof.model.features import Signature
 from coreproof.run.lowered import Prepared
 from coreproof.run.session import Session
 from coreproof.verify.drawn import Sample, random_sample
-from coreproof.verify.ends import Ends, Shapes
+from coreproof.verify.ends import Ends, Shapes, count_elements
 from coreproof.verify.lengths import ENDS
 from coreproof.verify.matched import match_inputs
 from coreproof.verify.roles.onnx import onnx_flow
@@ -61,7 +61,8 @@ def at_ends(pair: Pair) -> AtEnds:
 
     The high end is reduced where memory does not allow it, and ``said`` says so.
     """
-    ends = Ends(match_inputs(pair.taken, pair.made.signature), [pair.source.graph, pair.made.graph])
+    graphs = [pair.source.graph, pair.made.graph]
+    ends = Ends(match_inputs(pair.taken, pair.made.signature), graphs, lambda: _count(pair, ends.shapes("usual")))
     usual = ends.shapes("usual")
     seen = [usual]
     for end in ENDS:
@@ -78,6 +79,10 @@ def at_ends(pair: Pair) -> AtEnds:
         return AtEnds()
     said = f"; at {' and '.join(_in_words(shapes) for shapes in seen[1:])} likewise"
     return AtEnds(None, said + "".join(f"; {note}" for note in ends.notes))
+
+
+def _count(pair: Pair, usual: Shapes) -> int:
+    return count_elements(zip((pair.reference, pair.candidate), pair.drawn(usual), strict=True))
 
 
 def _problem(pair: Pair, shapes: Shapes) -> str | None:

@@ -25,6 +25,8 @@ Array = npt.NDArray[Any]
 
 GUESSED = ("structure", "value")
 """How pairs are known that may be mistaken."""
+UNRELATED = 1.0
+"""Values that have nothing to do with each other differ by about 1.4 of their scale; what a fault has changed, by less."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], 
     if not isinstance(work.right, OnnxRuntimeSession):
         return (), _contradicted(rows)
     # behind a divergence so much error is expected that nothing may be proved by agreeing
-    wrong = [row for row in rows[first:] if not row.agrees or (row.tolerance.typical or 0.0) >= VACUOUS]
+    wrong = [row for row in rows[first:] if not _proves(row)]
     found = _judge_alone(work, rows, wrong)
     mistaken = _mistaken(work, rows, found)
     if mistaken:
@@ -163,6 +165,11 @@ def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
     return array.reshape(shape) if array.size == math.prod(shape) else array
 
 
+def _proves(row: Row) -> bool:
+    """Whether the row agrees, and more closely than by half of its value."""
+    return row.agrees and (row.tolerance.typical or 0.0) < VACUOUS
+
+
 def _may_be_mistaken(row: Row) -> bool:
     """A guess may be; a name too, where what it names is not alike: exporters count names, and two traces count apart."""
     unlike = not row.judgement.rms_relative_error < ALIKE
@@ -179,11 +186,14 @@ def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) ->
     mistaken: dict[str, Row] = {}
     for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
         name = row.candidate
-        # beyond those that are mistaken themselves: a value taken apart into several steps is mistaken at each of them
-        following = _readers(work.candidate.graph, name, known.keys() - mistaken.keys())
-        guessed = name in wrong and row.how in GUESSED
-        if any((n in wrong and guessed) or known[n].agrees for n in following):
+        following = [n for n in _readers(work.candidate.graph, name, known) if n not in mistaken]
+        if name in wrong and any((n in wrong and row.how in GUESSED) or _proves(known[n]) for n in following):
             mistaken[name] = row
+        elif row.judgement.rms_relative_error >= UNRELATED:
+            # a value taken apart into several steps is mistaken at each of them: what follows them all is right
+            behind = _readers(work.candidate.graph, name, known.keys() - mistaken.keys())
+            if any(_proves(known[n]) for n in behind):
+                mistaken[name] = row
     return tuple(mistaken.values())
 
 

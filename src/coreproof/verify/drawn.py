@@ -16,7 +16,7 @@ from coreproof.model.graph import Graph
 from coreproof.model.structured import is_structured
 from coreproof.run.session import Session
 from coreproof.verify.draw import MIXED, SCALES, draw, draw_structured, one_vector, takes_zeros
-from coreproof.verify.ends import Ends, is_drawn_apart
+from coreproof.verify.ends import Ends, count_elements, is_drawn_apart
 from coreproof.verify.lengths import End, lengths
 from coreproof.verify.matched import fitted, match_inputs, takes_shape
 from coreproof.verify.roles.find import joint, roles_of
@@ -170,8 +170,14 @@ class _Drawing:
         self.matched = match_inputs(reference.signature, candidate.signature)
         self.roles = roles_for(reference, candidate, sessions)
         self.graphs = [reference.graph, candidate.graph]
-        self.ends = Ends(self.matched, self.graphs)
+        self.ends = Ends(self.matched, self.graphs, lambda: self._count(sessions))
         self.shapes = self.ends.shapes
+
+    def _count(self, sessions: tuple[Session, Session | None] | None) -> int:
+        samples = self.drawn(_Plan(0, "usual", "as usual"), clean=False)
+        return count_elements(
+            (of, sample) for of, sample in zip(sessions or (), samples, strict=False) if of is not None
+        )
 
     def taken(self) -> dict[str, str]:
         """What each input of the reference was taken for, in words."""

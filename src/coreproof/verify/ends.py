@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.budget import memory_budget
 from coreproof.model.features import Feature, Signature
 from coreproof.model.graph import Graph
-from coreproof.verify.lengths import End, lengths
+from coreproof.run.session import Session
+from coreproof.verify.lengths import End, lengths, listed
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -21,10 +24,19 @@ _SHARE = 4
 
 
 class Ends:
-    """The shapes to draw for pairs of inputs, by the reference's names; ``notes`` say where the high end was reduced."""
+    """The shapes to draw for pairs of inputs, by the reference's names; ``notes`` say where the high end was reduced.
 
-    def __init__(self, matched: Sequence[tuple[Feature, Feature]], graphs: Sequence[Graph]) -> None:
-        self.matched, self.graphs = matched, graphs
+    ``count`` tells how many elements the inner values of a run have in all, at the usual lengths: it is asked where the graphs
+    do not state all of their shapes.
+    """
+
+    def __init__(
+        self,
+        matched: Sequence[tuple[Feature, Feature]],
+        graphs: Sequence[Graph],
+        count: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.matched, self.graphs, self.count = matched, graphs, count
         self.notes: list[str] = []
         self._known: dict[End, Shapes] = {}
 
@@ -46,6 +58,12 @@ class Ends:
             default=0,
         )
 
+    @cached_property
+    def _counted(self) -> int:
+        """Elements of all inner values at the usual lengths, where some of their shapes are not declared."""
+        values = [value for graph in self.graphs for value in graph.values.values() if not value.constant]
+        return 0 if all(_elements(value.shape) for value in values) else self.count()
+
     def _affordable(self, high: Shapes) -> Shapes:
         """The lengths of the high end, nearer to the usual ones where the values of a run would take too much memory."""
         usual = self.shapes("usual")
@@ -53,18 +71,31 @@ class Ends:
             return high
         stated = {a.name: _elements(a.shape) or _elements(b.shape) for a, b in self.matched}
         basis = max(1, sum(stated.get(name) or math.prod(shape) for name, shape in usual.items()))
+        fed = max(1, sum(map(math.prod, usual.values())))
+        made = max(max(self.elements, basis) / basis, self._counted / fed)  # elements made of each that is fed
 
         def bytes_of(asked: Mapping[str, tuple[int, ...]]) -> float:
-            return 4 * max(self.elements, basis) * sum(map(math.prod, asked.values())) / basis
+            return 4 * made * sum(map(math.prod, asked.values()))
 
         asked, allowed, share = high, memory_budget() / _SHARE, 1.0
         while bytes_of(asked) > allowed and asked != usual:
             share /= 2
-            asked = {name: _between(usual[name], shape, share) for name, shape in high.items()}
+            asked = {
+                a.name: _nearer(a, b, usual[a.name], high[a.name], share) for a, b in self.matched if a.name in high
+            }
         if asked != high:
             changed = [f"{n} {_by(asked[n])} of {_by(high[n])}" for n in high if asked[n] != high[n]]
             self.notes.append(f"the high end of the declared lengths was reduced, for memory: {', '.join(changed)}")
         return asked
+
+
+def count_elements(running: Iterable[tuple[Session, Mapping[str, Any]]]) -> int:
+    """Elements of all inner values when sessions are fed these samples: those of the one that has more."""
+    counts = [0]
+    for of, sample in running:
+        with suppress(CoreproofError):  # what does not run says so where it is run
+            counts.append(sum(of.sizes(sample, tuple(of.tappable)).values()))
+    return max(counts)
 
 
 def as_free_as(source: Model, made: Model) -> Signature:
@@ -85,7 +116,11 @@ def _elements(shape: Sequence[Any] | None) -> int:
     return math.prod(shape) if shape and all(isinstance(d, int) and d > 0 for d in shape) else 0
 
 
-def _between(low: tuple[int, ...], high: tuple[int, ...], share: float) -> tuple[int, ...]:
+def _nearer(a: Feature, b: Feature, low: tuple[int, ...], high: tuple[int, ...], share: float) -> tuple[int, ...]:
+    """The shape that lies this part of the way from low to high; of enumerated shapes the largest that lies before it."""
+    if a.enumerated or b.enumerated:
+        most = math.prod(low) + (math.prod(high) - math.prod(low)) * share
+        return max((shape for shape in listed(a, b) if math.prod(shape) <= most), key=math.prod, default=low)
     return tuple(a + int((b - a) * share) for a, b in zip(low, high, strict=True))
 
 

@@ -64,12 +64,19 @@ def _one_length(mine: tuple[int | None, bool], theirs: tuple[int | None, bool], 
 
 
 def _enumerated(a: Feature, b: Feature, *, largest: bool) -> tuple[int, ...] | None:
-    """The smallest, or the largest, enumerated shape that the other side takes too."""
-    for one, other in ((a, b), (b, a)):
-        shapes = sorted(one.enumerated, key=lambda s: (math.prod(s), s), reverse=largest)
-        if shapes:
-            return next((s for s in shapes if _takes(other, s)), shapes[0])
-    return None
+    """The smallest, or the largest, enumerated shape that the other side takes too; where there is none, of one side."""
+    shapes = listed(a, b) or sorted(a.enumerated or b.enumerated, key=_by_size)
+    return shapes[-1 if largest else 0] if shapes else None
+
+
+def listed(a: Feature, b: Feature) -> list[tuple[int, ...]]:
+    """The enumerated shapes of one side that the other takes too, the smallest first; empty where neither side lists any."""
+    one, other = (a, b) if a.enumerated else (b, a)
+    return sorted((shape for shape in one.enumerated if _takes(other, shape)), key=_by_size)
+
+
+def _by_size(shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    return math.prod(shape), shape
 
 
 def _takes(feature: Feature, shape: tuple[int, ...]) -> bool:

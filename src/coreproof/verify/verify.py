@@ -18,7 +18,7 @@ from coreproof.verify.choices import settle_choices
 from coreproof.verify.comparison import Comparison, Progress, severity
 from coreproof.verify.draw import SCALES
 from coreproof.verify.drawn import random_sample, roles_for
-from coreproof.verify.ends import Ends, as_free_as
+from coreproof.verify.ends import Ends, as_free_as, count_elements
 from coreproof.verify.inputs import SEED, Feeds, Inputs, Sample, describe, feeds_of
 from coreproof.verify.lengths import ENDS
 from coreproof.verify.matched import match_inputs
@@ -141,7 +141,11 @@ def _at_both_ends(work: Comparison, found: Verification, seed: int, progress: Pr
     program = reference.path is not None and reference.path.suffix == ".pt2"
     if reference.format != "torch" or program or signature == reference.signature:
         return found
-    ends = Ends(match_inputs(signature, candidate.signature), [reference.graph, candidate.graph])
+    ends = Ends(
+        match_inputs(signature, candidate.signature),
+        [reference.graph, candidate.graph],
+        lambda: count_elements([(work.right, work.feeds[0][1])]),
+    )
     example = {f.name: f.shape for f in reference.signature.inputs}
     asked = [shapes for end in ENDS if (shapes := ends.shapes(end)) != example]
     roles = roles_for(reference, candidate, (work.left, work.right))
