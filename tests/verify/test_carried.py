@@ -146,3 +146,16 @@ def test_a_pytorch_module_computes_its_part_too() -> None:
     found = verify(module, program, {"x": STEEP})
     assert found.agrees
     assert found.carried
+
+
+def test_what_follows_is_fed_in_the_lengths_of_its_own_sample() -> None:
+    """Declared lengths are drawn at both ends: each sample has its own."""
+    from coreproof.convert import convert
+
+    declared = helper.make_tensor_value_info("x", FLOAT, [1, "n"]), helper.make_tensor_value_info("y", FLOAT, [1, "n"])
+    nodes = [helper.make_node("Mul", ["x", "c"], ["m"]), helper.make_node("Tan", ["m"], ["y"])]
+    graph = helper.make_graph(nodes, "g", declared[:1], declared[1:], [numpy_helper.from_array(np.float32(7), "c")])
+    source = OnnxModel(ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])), name="tan")
+    found = verify(source, convert(source, "mlprogram", precision="fp16", shapes={"x": [1, (64, 2048)]}))
+    assert found, found.summary()
+    assert found.carried

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 import coreproof as cp
-from coreproof.verify.values import arrange, distance, sketch
+from coreproof.verify.values import arrange, arrange_back, distance, sketch
 from coreproof.verify.verify import verify
 from tests.verify.nets import FLOAT, Net, as_half, residual_net
 from tests.verify.test_bisect import changed, renamed
@@ -127,3 +127,11 @@ def test_a_fault_in_what_another_converter_made_is_named() -> None:
     assert [r.reference for r in found.faults] == ["getitem_3"]
     assert [n.operator for n in found.suspects.layers] == ["conv"]  # type: ignore[union-attr]
     assert {r.how for r in found.rows} == {"value", "structure", "output"}
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_layout_found_for_one_picture_holds_for_several(batch: int) -> None:
+    array = np.arange(batch * 2 * 4 * 5).reshape(batch, 2, 4, 5)
+    turned = arrange(array, (1, 2, 0))
+    np.testing.assert_array_equal(turned.reshape(batch, 4, 5, 2), array.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(arrange_back(turned, (1, 2, 0), array.shape), array)

@@ -178,7 +178,7 @@ class _Trial:
         entered = read_inputs(work.reference.signature, fed_left, work.reference.name)
         given: dict[str, Any] = {**self._constants, **_as_stored(work, entered, fed_right)}
         for name, row in fed.items():
-            shape, dtype = work.kinds[row.reference]
+            shape, dtype = work.kinds[sample][row.reference]
             back = arrange_back(here[row.candidate], self._pairs[row.candidate].axes, shape)
             given[name] = back.astype(dtype, copy=False)
         there = stretch.run(given)

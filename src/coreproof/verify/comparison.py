@@ -76,8 +76,8 @@ class Comparison:
         self._fused = fused_scales(candidate)
         self.size = value_bytes(right, self.here, [fed for _, fed in feeds], memory)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
-        self.kinds: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
-        """Shape and dtype of the reference's compared values, as they were seen."""
+        self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype[Any]]]] = [{} for _ in feeds]
+        """Shape and dtype of the reference's compared values, as they were seen in each sample: lengths may be another's."""
         self._measures: list[dict[str, Spread]] = [{} for _ in feeds]
         fed = {tuple(digest(as_array(value)) for value in sample.values()) for sample, _ in feeds}
         self._contents = Contents(moving=len(fed) > 1)
@@ -107,6 +107,7 @@ class Comparison:
         """Other samples from now on; what the values held in those before still counts."""
         self.feeds = pairs
         self._measures = [{} for _ in pairs]
+        self.kinds = [{} for _ in pairs]
         self._kept = (-1, {})
 
     def compare(self, progress: Progress) -> tuple[Row, ...]:
@@ -150,7 +151,7 @@ class Comparison:
         """Takes every sample on to this group's values, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
         needed: dict[Pair, tuple[float, float]] = {}
-        for prediction, before, after in zip(predictions, there, here, strict=True):
+        for kinds, prediction, before, after in zip(self.kinds, predictions, there, here, strict=True):
             left = next(before)
             for pair in group:  # of an unknown shape: before the other side makes it too
                 afford_comparing(pair.reference, left[pair.reference].nbytes, self.left)
@@ -158,6 +159,7 @@ class Comparison:
             for name in alone:
                 prediction.observe(name, as_array(right.pop(name)))
             for pair in group:
+                kinds[pair.reference] = left[pair.reference].shape, left[pair.reference].dtype
                 found = self._judged(pair, left[pair.reference], as_array(right[pair.candidate]), prediction)
                 needed[pair] = most(needed.get(pair), needs(found[0]))
                 if pair not in worst or severity(found[0]) > severity(worst[pair][0]):
@@ -169,7 +171,6 @@ class Comparison:
         self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction
     ) -> tuple[Judgement, tuple[int, ...], str]:
         """One sample's values of a pair: the judgement, and shape and dtype of the candidate's."""
-        self.kinds[pair.reference] = reference.shape, reference.dtype
         expected = arrange(reference, pair.axes)
         judgement = self.judge(pair, expected, candidate, prediction)
         self._contents.add(pair.candidate, judgement, expected if pair.how == "output" else None)

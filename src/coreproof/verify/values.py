@@ -134,14 +134,27 @@ def arrange(array: Array, axes: tuple[int, ...] | None) -> Array:
     """The reference's value in the candidate's layout, lengths of 1 left out."""
     if axes is None:
         return array
-    return array.reshape([d for d in array.shape if d != 1]).transpose(axes)
+    long = [d for d in array.shape if d != 1]
+    order = _order(axes, len(long))
+    return array if order is None else array.reshape(long).transpose(order)
 
 
 def arrange_back(array: Array, axes: tuple[int, ...] | None, shape: tuple[int, ...]) -> Array:
     """The candidate's value in the reference's layout and ``shape``: the inverse of ``arrange``."""
-    if axes is not None:
-        array = array.reshape([d for d in array.shape if d != 1]).transpose(np.argsort(axes))
+    long = [d for d in array.shape if d != 1]
+    order = None if axes is None else _order(axes, len(long))
+    if order is not None:
+        array = array.reshape(long).transpose(np.argsort(order))
     return array.reshape(shape)
+
+
+def _order(axes: tuple[int, ...], rank: int) -> tuple[int, ...] | None:
+    """``axes`` for a sample with more dimensions above 1 than that in which they were found: batches, which stay in front.
+
+    None where the sample has fewer: which of them is gone is not known.
+    """
+    more = rank - len(axes)
+    return None if more < 0 else (*range(more), *(axis + more for axis in axes))
 
 
 def _word(graph: Graph, name: str) -> str:
