@@ -192,3 +192,18 @@ def test_the_scale_of_a_dequantisation_is_judged_alike_in_every_form(shape: tupl
     precision: Any = "fp16" if to == "mlprogram" else "fp32"
     assert verify(scaled(0.01), onnx_to_coreml(scaled(0.01), to, precision=precision))
     assert not verify(scaled(0.01), onnx_to_coreml(scaled(0.0102), to, precision=precision))
+
+
+@pytest.mark.parametrize(("mode", "length"), [("cubic", 30), ("linear", 300)])
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_where_an_interpolation_reads_is_rounded_too(mode: str, length: int, to: Any) -> None:
+    """Far from the start the place is known to fewer digits behind the point, and the weights with it."""
+    text = (
+        f"(float[1,2,2,{length}] x) => (float[1,2,2,{length // 15}] y)"
+        f' {{ y = Resize<mode="{mode}", coordinate_transformation_mode="half_pixel">(x, , , s) }}'
+    )
+    source = onnx_model(f'<ir_version: 8, opset_import: ["": 17]> net {text}', s=np.array([1, 2, 2, length // 15]))
+    x = np.random.default_rng(0).normal(size=(1, 2, 2, length)).astype(np.float32)
+    assert verify(source, onnx_to_coreml(source, to, precision="fp32"), {"x": x})
+    turned = {"x": x}, {"x": x[..., ::-1].copy()}
+    assert not verify(source, onnx_to_coreml(source, to, precision="fp32"), feeds=turned)

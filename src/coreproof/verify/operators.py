@@ -81,7 +81,7 @@ def stem(operator: str) -> str:
     return _STEMS.get(name, name)
 
 
-_INTERPOLATES = frozenset(
+INTERPOLATES = frozenset(
     ["resize", "upsample", "resizebilinear", "upsamplebilinear", "upsamplebilinear2d", "upsamplebicubic2d"]
 )
 _INTERPOLATION = 10
@@ -104,7 +104,7 @@ def terms(node: Node, inputs: tuple[int | None, ...], output: int | None) -> int
                 return max(1, _count(largest) // max(1, int(node.attributes.get("outputChannels", 1) or 1)))
             return max(largest)
         return 256
-    if plain(node.operator) in _INTERPOLATES:
+    if plain(node.operator) in INTERPOLATES:
         return _INTERPOLATION
     if kind in ("average", "norm"):
         known = [n for n in inputs if n]

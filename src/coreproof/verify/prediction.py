@@ -13,7 +13,7 @@ import numpy.typing as npt
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.channels import Profile
 from coreproof.verify.figures import BLOCK
-from coreproof.verify.operators import STEPS, family, stem, terms
+from coreproof.verify.operators import INTERPOLATES, STEPS, family, plain, stem, terms
 from coreproof.verify.tolerance import (
     EXACT,
     SMALLEST,
@@ -30,6 +30,11 @@ FEW_TERMS = 64
 
 LAST_BITS = 4 * U32
 """By how much a constant that a converter computed may differ from what an engine computes: both are correct roundings."""
+
+
+PER_PLACE = 3.0
+"""Roundings of a place at which is read, as they reach the result: a quotient and a product round it (1.4 times the place), and
+neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +212,16 @@ class Prediction:
         squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
         if kind == "linear":
             squares.append(self._weight_error(node) ** 2)
+        if plain(node.operator) in INTERPOLATES:
+            squares.append((PER_PLACE * U32 * self._longest(node, read)) ** 2)
         squares.append(self._fused.get(output, 0.0) ** 2)
         return math.sqrt(sum(squares))
+
+    def _longest(self, node: Node, read: Sequence[Spread]) -> float:
+        """The largest place at which an interpolation reads: the longest axis behind batch and channels."""
+        value = self._graph.values.get(node.inputs[0]) if node.inputs else None
+        lengths = [n for n in (value.shape or ())[2:] if isinstance(n, int) and n > 0] if value is not None else []
+        return max(lengths) if lengths else math.sqrt(read[0].elements or 1) if read else 1.0
 
     def _is_scaled(self, node: Node) -> bool:
         """Whether the operator multiplies or divides one value by a number that is stored as an array of one."""
