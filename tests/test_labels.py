@@ -18,7 +18,7 @@ NAMES = ("red", "green", "crane", "crane", "grün")
 
 
 def source() -> cp.Source:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
     torch.manual_seed(0)
     layers = torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 5)
     fed = cp.Feeding(size=(8, 8), scale=0.01)

@@ -104,7 +104,7 @@ def written(command: str, sources: Path, folder: Path, seed: str) -> dict[str, b
 @pytest.mark.parametrize("writer", WRITERS)
 def test_the_same_input_gives_the_same_bytes(writer: str, sources: Path, tmp_path: Path) -> None:
     if writer.startswith("PyTorch"):
-        pytest.importorskip("torch")
+        pytest.importorskip("torch", reason="needs the torch extra")
     if writer.startswith("plot"):
         pytest.importorskip("matplotlib")
     one = written(WRITERS[writer], sources, tmp_path / "a", "1")

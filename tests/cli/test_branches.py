@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Ran
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="needs the torch extra")
 
 
 def test_the_command_line_says_where_and_how_to_go_on(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.cli.conftest import Ran
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="needs the torch extra")
 
 Run = Callable[..., Ran]
 

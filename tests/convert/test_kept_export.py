@@ -18,7 +18,7 @@ from coreproof.compare.variants import Workshop
 from coreproof.convert.kept_export import FOLDER, export_digest, is_kept
 from coreproof.model.load import load
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 NET = """
 import functools

@@ -10,7 +10,7 @@ import pytest
 import coreproof as cp
 from coreproof.errors import ConversionError
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 
 class If(torch.nn.Module):  # type: ignore[misc,name-defined]

@@ -40,7 +40,7 @@ def net() -> OnnxModel:
 
 
 def test_each_kind_of_model_is_recognised_and_no_other(net: OnnxModel, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
     written: dict[str, Kind] = {
         net.save(tmp_path / "a").name: ONNX,
         cp.convert(net, "neuralnetwork").save(tmp_path / "b.mlmodel").name: MLMODEL,

@@ -23,7 +23,7 @@ from coreproof.errors import (
     UnsafeModelError,
 )
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs the torch extra")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's own, as it exports
 
 NET = """

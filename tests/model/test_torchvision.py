@@ -14,7 +14,7 @@ from coreproof.errors import InputError, UnreadableModelError
 from coreproof.model.feeding import TORCHVISION_FEEDING
 from coreproof.model.stored_source import weights_of, why_unsafe
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_what_is_carried_is_let_go_after_its_last_reader() -> None:
 
 
 def test_a_program_of_pytorch_is_walked_once() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
     module = torch.nn.Sequential(*(torch.nn.Tanh() for _ in range(6)))
     example = torch.from_numpy(FED["x"])
     with session(cp.load((module, (example,)))) as running:

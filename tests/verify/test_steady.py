@@ -11,7 +11,7 @@ from coreproof.errors import ConversionError, InputError
 from coreproof.model.torch import TorchModel
 from coreproof.verify.verify import verify
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 
 class Attribute(torch.nn.Module):

@@ -18,7 +18,7 @@ from coreproof.verify.roles.find import roles_of
 from coreproof.verify.roles.role import PLAIN, Role, merged
 from coreproof.verify.roles.words import in_words
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 
 def model(text: str, opset: int = 18, **weights: np.ndarray) -> OnnxModel:
