@@ -12,8 +12,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import UnreadableModelError
-from coreproof.model.coreml_graph import MIL_DTYPES
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats import classic, network, program
+from coreproof.model.formats.program import MIL_DTYPES
 from coreproof.model.literals import BITS, tensor_type
 from coreproof.model.weight_params import network_weights, shape_of, shortfall
 
@@ -49,10 +50,8 @@ def _model(model: CoreMLModel, spec: Any, place: str) -> Iterator[str]:
         yield from _program(model, spec.mlProgram, place)
     elif kind.startswith("neuralNetwork"):
         yield from _layers(getattr(spec, kind).layers, place)
-    elif kind.startswith("pipeline"):
-        pipeline = spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
-        for index, stage in enumerate(pipeline.models):
-            yield from _model(model, stage, f"{place}stage {index}: ")
+    for index, stage in enumerate(classic.nested(spec)):
+        yield from _model(model, stage, f"{place}stage {index}: ")
 
 
 # the description
@@ -90,7 +89,7 @@ def _named(features: Iterable[Any], place: str, role: str) -> Iterator[str]:
 
 
 def _layers(layers: Iterable[Any], place: str) -> Iterator[str]:
-    for layer in layers:
+    for layer in network.nodes(layers):
         operator = layer.WhichOneof("layer")
         if operator is None:
             continue  # of a type that is not known: said by whoever lowers it
@@ -100,19 +99,15 @@ def _layers(layers: Iterable[Any], place: str) -> Iterator[str]:
             problem = None if known is None else shortfall(params, known[0])
             if problem is not None:
                 yield f"{place}layer {layer.name!r} ({operator}): {name} {problem}"
-        if operator in ("branch", "loop"):
-            for _, nested in fields.ListFields():
-                if hasattr(nested, "layers"):
-                    yield from _layers(nested.layers, place)
 
 
 # ML Program
 
 
-def _program(model: CoreMLModel, program: Any, place: str) -> Iterator[str]:
-    if not program.functions:
+def _program(model: CoreMLModel, stored: Any, place: str) -> Iterator[str]:
+    if not stored.functions:
         yield f"{place}the program has no functions"
-    for name, function in program.functions.items():
+    for name, function in stored.functions.items():
         of = f"{place}function {name!r}: "
         if function.opset not in function.block_specializations:
             yield f"{of}it has no block for its opset {function.opset!r}"
@@ -128,17 +123,12 @@ def _block(model: CoreMLModel, block: Any, place: str) -> Iterator[str]:
             yield f"{of} has no type"
         if operation.type == "const" and not (operation.outputs and "val" in operation.attributes):
             yield f"{of} holds no value, or gives it no name"
-        for key, value in operation.attributes.items():
-            yield from _value(model, value, f"{of}: {key}")
         for key, argument in operation.inputs.items():
-            if not argument.arguments:
+            if not argument.arguments or any(b.WhichOneof("binding") is None for b in argument.arguments):
                 yield f"{of}: {key} is bound to nothing"
-            for binding in argument.arguments:
-                bound = binding.WhichOneof("binding")
-                if bound is None:
-                    yield f"{of}: {key} is bound to nothing"
-                elif bound == "value":
-                    yield from _value(model, binding.value, f"{of}: {key}")
+        for key, literal in program.literals(operation):
+            for value in program.items(literal):
+                yield from _value(model, value, f"{of}: {key}")
         for nested in operation.blocks:
             yield from _block(model, nested, place)
 
@@ -150,13 +140,6 @@ def _value(model: CoreMLModel, value: Any, what: str) -> Iterator[str]:
     kind = None if immediate is None else immediate.WhichOneof("value")
     if held is None or (immediate is not None and kind is None):
         yield f"{what} holds no value"
-    elif kind in ("list", "tuple"):
-        for item in getattr(immediate, kind).values:
-            yield from _value(model, item, what)
-    elif kind == "dictionary":
-        for pair in value.immediateValue.dictionary.values:
-            yield from _value(model, pair.key, what)
-            yield from _value(model, pair.value, what)
     else:
         yield from _tensor(model, value, what)
 

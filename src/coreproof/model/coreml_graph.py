@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from coreproof.model.coreml_proto import MIL_pb2
-from coreproof.model.features import Shape
+from coreproof.model.formats import classic
+from coreproof.model.formats import program as mil
+from coreproof.model.formats.program import immediate, ordered_arguments
 from coreproof.model.graph import Graph, Node, Value
-
-MIL_DTYPES: Mapping[int, str] = {
-    MIL_pb2.BOOL: "bool",
-    MIL_pb2.STRING: "str",
-    MIL_pb2.FLOAT16: "float16",
-    MIL_pb2.FLOAT32: "float32",
-    MIL_pb2.FLOAT64: "float64",
-    MIL_pb2.BFLOAT16: "bfloat16",
-    MIL_pb2.INT8: "int8",
-    MIL_pb2.INT16: "int16",
-    MIL_pb2.INT32: "int32",
-    MIL_pb2.INT64: "int64",
-    MIL_pb2.INT4: "int4",
-    MIL_pb2.UINT8: "uint8",
-    MIL_pb2.UINT16: "uint16",
-    MIL_pb2.UINT32: "uint32",
-    MIL_pb2.UINT64: "uint64",
-    MIL_pb2.UINT4: "uint4",
-    MIL_pb2.UINT2: "uint2",
-    MIL_pb2.UINT1: "uint1",
-    MIL_pb2.UINT3: "uint3",
-    MIL_pb2.UINT6: "uint6",
-}
 
 
 def read_graph(spec: Any) -> Graph:
@@ -40,13 +17,12 @@ def read_graph(spec: Any) -> Graph:
     inputs = tuple(f.name for f in spec.description.input)
     outputs = tuple(f.name for f in spec.description.output)
     if kind == "mlProgram":
-        return program_graph(spec.mlProgram, spec.description.defaultFunctionName or "main")
+        return program_graph(spec.mlProgram, mil.main_name(spec))
     if kind in ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"):
         nodes = tuple(layer_node(layer) for layer in getattr(spec, kind).layers)
         return Graph(kind, nodes, inputs, outputs, _named_only(nodes, inputs))
-    if kind in ("pipeline", "pipelineClassifier", "pipelineRegressor"):
-        pipeline = spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
-        nodes = tuple(_stage_node(index, stage) for index, stage in enumerate(pipeline.models))
+    if classic.is_pipeline(spec):
+        nodes = tuple(_stage_node(index, stage) for index, stage in enumerate(classic.nested(spec)))
     else:
         nodes = (Node(kind, kind, inputs, outputs),)
     return Graph(kind, nodes, inputs, outputs, _named_only(nodes, inputs))
@@ -144,14 +120,11 @@ def weight_shape(weights: Any) -> tuple[str, tuple[int, ...]]:
 # ML Program
 
 
-def program_graph(program: Any, function: str = "main") -> Graph:
+def program_graph(program: Any, function: str) -> Graph:
     """The graph of one function of an ML Program; ``const`` operations become constants, not nodes."""
-    chosen = program.functions.get(function) if function in program.functions else None
-    if chosen is None:
-        chosen = next(iter(program.functions.values()))
-    block = chosen.block_specializations[chosen.opset]
+    chosen = program.functions[function]
     inputs = {i.name: _value(i.name, i.type) for i in chosen.inputs}
-    return block_graph(block, function, inputs)
+    return block_graph(mil.block_of(chosen), function, inputs)
 
 
 def block_graph(block: Any, name: str, inputs: Mapping[str, Value]) -> Graph:
@@ -160,9 +133,8 @@ def block_graph(block: Any, name: str, inputs: Mapping[str, Value]) -> Graph:
     settings: dict[str, Any] = {}
     nodes: list[Node] = []
     for operation in block.operations:
-        is_constant = operation.type == "const" or operation.type.startswith("constexpr_")
         for output in operation.outputs:
-            values[output.name] = _value(output.name, output.type, constant=is_constant)
+            values[output.name] = _value(output.name, output.type, constant=mil.is_constant(operation))
         if operation.type != "const":
             nodes.append(_operation_node(operation, values, settings))
         elif (setting := immediate(operation.attributes["val"])) is not None and _is_short(setting):
@@ -172,18 +144,6 @@ def block_graph(block: Any, name: str, inputs: Mapping[str, Value]) -> Graph:
 
 def _is_short(setting: Any) -> bool:
     return not isinstance(setting, tuple) or len(setting) <= 16
-
-
-_DATA = ("x", "input", "values", "data", "query", "cond", "y")
-
-
-def ordered_arguments(operation: Any) -> list[tuple[str, Any]]:
-    """The arguments of an operation, data first, then by name: a file keeps them in no order."""
-    return sorted(operation.inputs.items(), key=lambda item: (item[0] not in _DATA, _place(item[0]), item[0]))
-
-
-def _place(key: str) -> int:
-    return _DATA.index(key) if key in _DATA else 0
 
 
 def _operation_node(operation: Any, values: Mapping[str, Value], settings: Mapping[str, Any]) -> Node:
@@ -203,14 +163,12 @@ def _operation_node(operation: Any, values: Mapping[str, Value], settings: Mappi
                 shape = tuple(d for d in value.shape or () if isinstance(d, int))
                 parameters[key] = (value.dtype or "?", shape)
             inputs.append(binding.name)
-    name = operation.outputs[0].name if operation.outputs else operation.type
-    if "name" in operation.attributes:
-        name = immediate(operation.attributes["name"]) or name
+    name = mil.name(operation)
     return Node(
-        name=str(name),
+        name=name,
         operator=operation.type,
         inputs=tuple(inputs),
-        outputs=tuple(o.name for o in operation.outputs),
+        outputs=tuple(mil.writes(operation)),
         attributes=attributes,
         parameters=parameters,
         blocks=tuple(
@@ -221,30 +179,4 @@ def _operation_node(operation: Any, values: Mapping[str, Value], settings: Mappi
 
 
 def _value(name: str, value_type: Any, *, constant: bool = False) -> Value:
-    if value_type.WhichOneof("type") != "tensorType":
-        return Value(name, value_type.WhichOneof("type"), None, constant)
-    tensor = value_type.tensorType
-    shape: Shape = tuple(
-        int(d.constant.size) if d.WhichOneof("dimension") == "constant" else None for d in tensor.dimensions
-    )
-    return Value(name, MIL_DTYPES.get(tensor.dataType), shape, constant)
-
-
-def _half(data: bytes, dtype: int) -> float | None:
-    """A float16 number (epsilon, alpha, ...), which MIL stores as its two bytes."""
-    return float(struct.unpack("<e", data)[0]) if dtype == MIL_pb2.FLOAT16 and len(data) == 2 else None
-
-
-def immediate(value: Any) -> Any:
-    """A MIL immediate value for reading: a scalar, a tuple, or None where it is bytes or lies in a file."""
-    if value.WhichOneof("value") != "immediateValue" or value.immediateValue.WhichOneof("value") != "tensor":
-        return None
-    tensor = value.immediateValue.tensor
-    which = tensor.WhichOneof("value")
-    if which == "bytes" and not value.type.tensorType.dimensions:
-        return _half(tensor.bytes.values, value.type.tensorType.dataType)
-    if which is None or which == "bytes":
-        return None
-    items = tuple(getattr(tensor, which).values)
-    is_scalar = not value.type.tensorType.dimensions
-    return items[0] if is_scalar and len(items) == 1 else items
+    return Value(name, mil.dtype_of(value_type), mil.shape_of(value_type), constant)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from coreproof.errors import CoreproofError, InputError, UnreadableModelError
 from coreproof.model.base import Model
-from coreproof.model.coreml_graph import MIL_DTYPES, immediate, ordered_arguments
+from coreproof.model.formats import classic, network, onnx, program
+from coreproof.model.formats.program import MIL_DTYPES, ordered_arguments
 from coreproof.model.graph import Node
 from coreproof.model.weight_params import (
     WeightsError,
@@ -84,37 +85,23 @@ def _layers(model: Model) -> Iterator[tuple[str, _Lazy]]:
     elif model.format in ("neuralnetwork", "mlprogram", "pipeline"):
         yield from _coreml_layers(model, model.spec, "")  # type: ignore[arg-type, attr-defined]
     elif model.format == "torch":
-        program = model.exported()  # type: ignore[attr-defined]
+        exported = model.exported()  # type: ignore[attr-defined]
         for node in model.graph.nodes:
-            yield node.name, partial(_torch_weights, program, node)
+            yield node.name, partial(_torch_weights, exported, node)
 
 
 def _coreml_layers(model: CoreMLModel, spec: Any, prefix: str) -> Iterator[tuple[str, _Lazy]]:
     kind = spec.WhichOneof("Type")
     if kind == "mlProgram":
-        program = spec.mlProgram
-        chosen = spec.description.defaultFunctionName or "main"
-        function = program.functions[chosen if chosen in program.functions else next(iter(program.functions))]
-        yield from _program_layers(model, function.block_specializations[function.opset], {}, prefix)
+        yield from _program_layers(model, program.main(spec), {}, prefix)
     elif kind.startswith("neuralNetwork"):
-        yield from _network_layers(model, getattr(spec, kind), prefix)
-    elif kind.startswith("pipeline"):
-        pipeline = spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
-        for index, stage in enumerate(pipeline.models):
-            yield from _coreml_layers(model, stage, f"{prefix}stage{index}/")
+        for layer in network.nodes(getattr(spec, kind).layers):
+            yield prefix + layer.name, partial(_network_weights, model, layer)
+    for index, stage in enumerate(classic.nested(spec)):
+        yield from _coreml_layers(model, stage, f"{prefix}stage{index}/")
 
 
 # NeuralNetwork
-
-
-def _network_layers(model: CoreMLModel, network: Any, prefix: str) -> Iterator[tuple[str, _Lazy]]:
-    for layer in network.layers:
-        operator = layer.WhichOneof("layer")
-        yield prefix + layer.name, partial(_network_weights, model, layer)
-        if operator in ("branch", "loop"):
-            for _, nested in getattr(layer, operator).ListFields():
-                if hasattr(nested, "layers"):
-                    yield from _network_layers(model, nested, prefix)
 
 
 def _network_weights(model: CoreMLModel, layer: Any) -> dict[str, WeightRef]:
@@ -162,20 +149,13 @@ def _program_layers(
     """Operations with what constants they read; ``outside`` holds the constant operations of the blocks around."""
     constants = dict(outside)
     for operation in block.operations:
-        if operation.type == "const" or operation.type.startswith("constexpr_"):
+        if program.is_constant(operation):
             for output in operation.outputs:
                 constants[output.name] = operation
         if operation.type != "const":
-            yield prefix + _operation_name(operation), partial(_operation_weights, model, operation, constants)
+            yield prefix + program.name(operation), partial(_operation_weights, model, operation, constants)
         for nested in operation.blocks:
             yield from _program_layers(model, nested, constants, prefix)
-
-
-def _operation_name(operation: Any) -> str:
-    name = operation.outputs[0].name if operation.outputs else operation.type
-    if "name" in operation.attributes:
-        name = immediate(operation.attributes["name"]) or name
-    return str(name)
 
 
 def _operation_weights(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> dict[str, WeightRef]:
@@ -239,7 +219,7 @@ def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, An
     if operation.type not in DECOMPRESS:
         raise UnreadableModelError(
             "a weight is compressed in a way that is not known",
-            where=f"{model.where}, operation {_operation_name(operation)!r}",
+            where=f"{model.where}, operation {program.name(operation)!r}",
             expected=", ".join(DECOMPRESS),
             found=operation.type,
         )
@@ -250,7 +230,7 @@ def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, An
             raise
         raise UnreadableModelError(
             "a compressed weight does not hold together",
-            where=f"{model.where}, operation {_operation_name(operation)!r} ({operation.type})",
+            where=f"{model.where}, operation {program.name(operation)!r} ({operation.type})",
             found=str(error) or type(error).__name__,
             fix="the model is damaged; copy it or convert it again",
         ) from error
@@ -312,19 +292,10 @@ def _torch_weights(program: Any, node: Node) -> dict[str, WeightRef]:
 
 
 def _onnx_layers(graph: ir.Graph) -> Iterator[tuple[str, _Lazy]]:
-    import onnx_ir as ir
-
     for node in graph:
-        yield onnx_node_name(node), partial(_node_weights, node)
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from _onnx_layers(attribute.as_graph())
-
-
-def onnx_node_name(node: ir.Node) -> str:
-    """The name of a node as ``Graph`` says it; a node without one is called after what it makes."""
-    outputs = [o.name for o in node.outputs if o.name]
-    return node.name or f"{node.op_type}:{outputs[0] if outputs else ''}"
+        yield onnx.name_ir(node), partial(_node_weights, node)
+        for inner in onnx.nested_ir(node):
+            yield from _onnx_layers(inner)
 
 
 def _node_weights(node: ir.Node) -> dict[str, WeightRef]:

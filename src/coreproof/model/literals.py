@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.errors import UnreadableModelError
-from coreproof.model.coreml_graph import MIL_DTYPES
+from coreproof.model.formats.program import MIL_DTYPES
 from coreproof.model.weights import unpack_bits
 
 if TYPE_CHECKING:

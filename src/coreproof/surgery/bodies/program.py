@@ -7,21 +7,11 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats import program as mil
 from coreproof.model.graph import Node
 from coreproof.surgery.bodies.program_features import rename_features
 from coreproof.surgery.bodies.program_labels import ProgramLabels
-from coreproof.surgery.bodies.program_operations import (
-    bind,
-    bindings,
-    blobs,
-    copied,
-    is_constant,
-    keep_name,
-    names_read,
-    operation_name,
-    rename_in,
-    rename_reads,
-)
+from coreproof.surgery.bodies.program_operations import bind, copied, keep_name
 from coreproof.surgery.bodies.program_retype import ProgramRetype
 from coreproof.surgery.bodies.program_settings import ProgramSettings
 from coreproof.surgery.bodies.program_types import formal_inputs
@@ -37,7 +27,7 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
 
     def remove(self, layer: str) -> None:
         index, operation = self._find(layer)
-        read = list(names_read(operation))
+        read = list(mil.reads(operation))
         made = [o.name for o in operation.outputs]
         del self._block.operations[index]
         self._drop_unread(read)
@@ -46,16 +36,18 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
     def remove_all(self, layers: Sequence[str]) -> None:
         gone = set(layers)
         self._require_layers(gone)
-        kept = [op for op in self._block.operations if is_constant(op) or operation_name(op) not in gone]
+        kept = [op for op in self._block.operations if mil.is_constant(op) or mil.name(op) not in gone]
         made = {o.name for op in self._block.operations for o in op.outputs}
-        wanted = {name for op in kept if not is_constant(op) for name in names_read(op)} | set(self._block.outputs)
-        read = {name for op in self._block.operations for name in names_read(op)}
-        for operation in reversed([op for op in kept if is_constant(op)]):
+        wanted = {name for op in kept if not mil.is_constant(op) for name in mil.reads(op)} | set(self._block.outputs)
+        read = {name for op in self._block.operations for name in mil.reads(op)}
+        for operation in reversed([op for op in kept if mil.is_constant(op)]):
             # constants that nobody read before were not asked for, and stay
             if any(o.name in wanted or o.name not in read for o in operation.outputs):
-                wanted.update(names_read(operation))
+                wanted.update(mil.reads(operation))
         kept = [
-            op for op in kept if not is_constant(op) or any(o.name in wanted or o.name not in read for o in op.outputs)
+            op
+            for op in kept
+            if not mil.is_constant(op) or any(o.name in wanted or o.name not in read for o in op.outputs)
         ]
         copies = [copied(operation) for operation in kept]
         del self._block.operations[:]
@@ -65,11 +57,11 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
     def drop_unread_weights(self) -> None:
         functions = self._spec.mlProgram.functions.values()
         blocks = [block for function in functions for block in function.block_specializations.values()]
-        self._store.compact([blob for block in blocks for blob in blobs(block.operations)])
+        self._store.compact([blob for block in blocks for blob in mil.blobs(block.operations)])
         self._changed()
 
     def _require_layers(self, names: Collection[str]) -> None:
-        known = {operation_name(op) for op in self._block.operations}
+        known = {mil.name(op) for op in self._block.operations}
         for name in names:
             if name not in known:
                 self.node(name)
@@ -78,7 +70,7 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         _, operation = self._find(layer)
         before = MIL_pb2.Operation()
         before.CopyFrom(operation)
-        bound = [b for _, b in bindings(operation)]
+        bound = [b for _, b in mil.bindings(operation)]
         constants = self._constants()
         moving = [b for b in bound if b.name not in constants]
         dtypes = self._dtypes(b.name for b in moving)
@@ -92,7 +84,7 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         elif len(given) == len(moving):
             bind(moving, given)
         elif variadic := next((key for key in _VARIADIC if key in operation.inputs), None):
-            settings = {b.name for key, b in bindings(operation) if key != variadic}
+            settings = {b.name for key, b in mil.bindings(operation) if key != variadic}
             argument = operation.inputs[variadic]
             del argument.arguments[:]
             for name in given:
@@ -110,9 +102,9 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         except EditError:
             operation.CopyFrom(before)
             raise
-        self._drop_unread(names_read(before))
+        self._drop_unread(mil.reads(before))
         self._changed()
-        if types is None or types != self._known_types(b.name for _, b in bindings(self._find(layer)[1])):
+        if types is None or types != self._known_types(b.name for _, b in mil.bindings(self._find(layer)[1])):
             self._changed(*(o.name for o in before.outputs))
         if set(dtypes) != set(self._dtypes(name for name in inputs if name not in constants)):
             self._retyped.update(o.name for o in before.outputs)
@@ -128,8 +120,8 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         made: list[str] = []
         with self._all_or_nothing():
             for operation in self._block.operations:
-                if operation_name(operation) in wanted and value in names_read(operation):
-                    rename_reads(operation, value, to)
+                if mil.name(operation) in wanted and value in mil.reads(operation):
+                    mil.rename_reads(operation, {value: to})
                     made += [output.name for output in operation.outputs]
             self._sort()
             self._drop_unread([value])
@@ -271,7 +263,7 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         for named in self._function.inputs:
             if named.name == old:
                 named.name = new
-        rename_in(self._block, old, new)
+        mil.rename(self._block, {old: new})
         for names in (self._stale, self._retyped):
             if old in names:
                 names.add(new)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coreproof.errors import EditError
+from coreproof.model.formats import program as mil
 from coreproof.surgery.bodies.program_features import array_feature, carried_dtype, declare_array, place_of
-from coreproof.surgery.bodies.program_operations import keep_name, names_read, rename_reads
+from coreproof.surgery.bodies.program_operations import keep_name
 from coreproof.surgery.bodies.program_state import ProgramState
 from coreproof.surgery.bodies.program_weights import set_tensor_type
 
@@ -104,7 +105,7 @@ class ProgramInterface(ProgramState):
         if carried != dtype:
             inner = self._free(f"{value}_to_{dtype}")
             for operation in self._block.operations:
-                rename_reads(operation, value, inner)
+                mil.rename_reads(operation, {value: inner})
             self._add_cast(value, inner, dtype, 0)
         self._changed(*self._read_from(value))
 
@@ -119,7 +120,7 @@ class ProgramInterface(ProgramState):
                 if output.name == value:
                     output.name = self._free(f"{value}_unread")
             return
-        read = list(names_read(maker))
+        read = list(mil.reads(maker))
         del self._block.operations[self._index_of(value)]
         self._drop_unread(read)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats import program as mil
 from coreproof.surgery.bodies.noted_labels import relabel_noted
-from coreproof.surgery.bodies.program_operations import operation_name
 from coreproof.surgery.bodies.program_state import ProgramState
 from coreproof.surgery.bodies.program_weights import set_tensor_type
 
@@ -31,7 +31,7 @@ class ProgramLabels(ProgramState):
         if None not in shape and prod(n or 1 for n in shape) != len(labels):
             raise EditError(
                 "the labels do not fit the scores",
-                where=f"{self._where}, layer {operation_name(operation)!r}",
+                where=f"{self._where}, layer {mil.name(operation)!r}",
                 expected=f"{prod(n or 1 for n in shape)} labels, one a score",
                 found=f"{len(labels)} labels",
             )

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats import program as mil
 from coreproof.model.literals import read_literal
 from coreproof.surgery.bodies.network_retype import BIASES, COLOURS, colour_of
 from coreproof.surgery.bodies.program_features import ARRAY_DTYPES, HALF_FEATURES_SINCE, array_feature, carried_dtype
 from coreproof.surgery.bodies.program_interface import ProgramInterface
-from coreproof.surgery.bodies.program_operations import bindings, names_read, rename_in, rename_reads
 from coreproof.surgery.bodies.program_weights import (
     DEFAULT_WEIGHT_FILE,
     set_tensor_type,
@@ -156,11 +156,11 @@ class ProgramRetype(ProgramInterface):
         constants, value = self._constants(), name
         stages = [("mul", "real_div"), ("add", "sub")]
         while True:
-            readers = [op for op in self._block.operations if value in names_read(op)]
+            readers = [op for op in self._block.operations if value in mil.reads(op)]
             if len(readers) != 1 or self._readers(value) != 1:
                 return found
             operation = readers[0]
-            bound = {key: binding.name for key, binding in bindings(operation)}
+            bound = {key: binding.name for key, binding in mil.bindings(operation)}
             if operation.type != "cast":
                 while stages and operation.type not in stages[0]:
                     stages.pop(0)
@@ -179,16 +179,16 @@ class ProgramRetype(ProgramInterface):
     def _number(self, operation: Any) -> npt.NDArray[np.float32]:
         """The constant that one operand of an arithmetic operation is."""
         constants = self._constants()
-        name = next(b.name for _, b in bindings(operation) if b.name in constants)
+        name = next(b.name for _, b in mil.bindings(operation) if b.name in constants)
         return np.asarray(read_literal(self._seen(), constants[name].attributes["val"]), np.float32)
 
     def _bypass(self, operation: Any) -> None:
         """Takes out an operation; what read it reads its data."""
         constants, made = self._constants(), operation.outputs[0].name
-        data = next(b.name for _, b in bindings(operation) if b.name not in constants)
+        data = next(b.name for _, b in mil.bindings(operation) if b.name not in constants)
         for reader in self._block.operations:
-            rename_reads(reader, made, data)
-        read = list(names_read(operation))
+            mil.rename_reads(reader, {made: data})
+        read = list(mil.reads(operation))
         del self._block.operations[self._index_of(made)]
         self._drop_unread(read)
         self._changed(*self._read_from(data))
@@ -198,7 +198,7 @@ class ProgramRetype(ProgramInterface):
         made, setting = self._free(wish), self._free(f"{wish}_y")
         dtype, shape = self._type(name)
         for reader in self._block.operations:
-            rename_reads(reader, name, made)
+            mil.rename_reads(reader, {name: made})
         array = numbers[:1].reshape(()) if np.all(numbers == numbers[0]) else numbers.reshape(1, -1, 1, 1)
         constant = MIL_pb2.Operation(type="const")
         constant.attributes["name"].CopyFrom(text_value(setting))
@@ -249,12 +249,12 @@ class ProgramRetype(ProgramInterface):
         named = next(n for n in self._function.inputs if n.name == name)
         set_tensor_type(named.type, dtype, shape)
         self._graph = self._view = None
-        readers = [op for op in self._block.operations if name in names_read(op)]
+        readers = [op for op in self._block.operations if name in mil.reads(op)]
         casts = [op.outputs[0].name for op in readers if op.type == "cast"]
         inner = self._free(f"{name}_to_{before}")
         for reader in readers:
             if reader.type != "cast":
-                rename_reads(reader, name, inner)
+                mil.rename_reads(reader, {name: inner})
         if len(casts) < len(readers):
             self._add_cast(name, inner, before, 0)
         for made in casts:
@@ -262,20 +262,20 @@ class ProgramRetype(ProgramInterface):
                 self._bypass_cast(self._block.operations[self._index_of(made)], name)
 
     def _bypass_cast(self, cast: Any, source: str) -> None:
-        made, read = cast.outputs[0].name, list(names_read(cast))
+        made, read = cast.outputs[0].name, list(mil.reads(cast))
         for reader in self._block.operations:
-            rename_reads(reader, made, source)
+            mil.rename_reads(reader, {made: source})
         del self._block.operations[self._index_of(made)]
         self._drop_unread(read)
 
     def _leave_as(self, name: str, dtype: str) -> None:
         maker = self._block.operations[self._index_of(name)]
         if maker.type == "cast" and self._readers(name) == 1:
-            source = next(b.name for key, b in bindings(maker) if key == "x")
+            source = next(b.name for key, b in mil.bindings(maker) if key == "x")
             free = source not in self._block.outputs and source not in self.graph.inputs
             if free and self._type(source)[0] == dtype:
                 self._bypass_cast(maker, source)
-                rename_in(self._block, source, name)
+                mil.rename(self._block, {source: name})
                 self._changed()
                 return
         self._cast_output(name, dtype)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.errors import EditError
-from coreproof.model.coreml_graph import MIL_DTYPES
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats import program as mil
+from coreproof.model.formats.program import MIL_DTYPES
 from coreproof.model.layer_weights import layer_weights
-from coreproof.surgery.bodies.program_operations import all_operations, names_read, operation_name
 from coreproof.surgery.bodies.program_state import ProgramState
 from coreproof.surgery.bodies.program_types import formal_inputs
 from coreproof.surgery.bodies.program_weights import (
@@ -40,7 +40,7 @@ class ProgramSettings(ProgramState):
 
     def _assign(self, operation: Any, attribute: str, value: Any, known: Mapping[str, bool]) -> None:
         key, index = _indexed(attribute)
-        where = f"layer {operation_name(operation)!r}"
+        where = f"layer {mil.name(operation)!r}"
         if key not in known and key not in operation.inputs:
             raise EditError(
                 f"{operation.type} has no attribute and no weight {attribute!r}",
@@ -84,7 +84,7 @@ class ProgramSettings(ProgramState):
         if binding is not None and binding.WhichOneof("binding") == "value":
             if binding.value.type.WhichOneof("type") != "tensorType":
                 raise EditError(
-                    f"{key!r} is a list", where=f"layer {operation_name(operation)!r}", fix="use the verb relabel"
+                    f"{key!r} is a list", where=f"layer {mil.name(operation)!r}", fix="use the verb relabel"
                 )
             tensor = binding.value.type.tensorType
             return MIL_DTYPES[tensor.dataType], tuple(int(d.constant.size) for d in tensor.dimensions)
@@ -101,7 +101,7 @@ class ProgramSettings(ProgramState):
     def _float_of(self, operation: Any) -> str:
         """The float dtype that an operation computes in: that of the data that it reads, else of what it makes."""
         constants = self._constants()
-        names = [name for name in names_read(operation) if name not in constants] + list(names_read(operation))
+        names = [name for name in mil.reads(operation) if name not in constants] + list(mil.reads(operation))
         for name in (*names, *(o.name for o in operation.outputs)):
             value = self.graph.values.get(name)
             if value is not None and value.dtype in ("float16", "float32"):
@@ -116,7 +116,7 @@ class ProgramSettings(ProgramState):
             self._write(old, array, dtype)
             self._changed(binding.name)
             return
-        name = self._free(binding.name if old is not None else f"{operation_name(operation)}_{key}_0")
+        name = self._free(binding.name if old is not None else f"{mil.name(operation)}_{key}_0")
         constant = MIL_pb2.Operation(type="const")
         constant.attributes["name"].CopyFrom(text_value(name))
         constant.outputs.add(name=name)
@@ -138,7 +138,7 @@ class ProgramSettings(ProgramState):
 
     def _weight_name(self) -> str:
         """The weight file that the program reads already."""
-        for operation in all_operations(self._block.operations):
+        for operation in mil.nodes(self._block.operations):
             for value in operation.attributes.values():
                 if value.WhichOneof("value") == "blobFileValue":
                     return str(value.blobFileValue.fileName)
@@ -148,12 +148,12 @@ class ProgramSettings(ProgramState):
         if key not in operation.inputs:
             raise EditError(
                 f"{operation.type} has no {key!r} here",
-                where=f"layer {operation_name(operation)!r}",
+                where=f"layer {mil.name(operation)!r}",
                 expected=", ".join(operation.inputs),
                 found=key,
             )
         if not known.get(key, True):
-            raise EditError(f"{operation.type} cannot be without {key!r}", where=f"layer {operation_name(operation)!r}")
+            raise EditError(f"{operation.type} cannot be without {key!r}", where=f"layer {mil.name(operation)!r}")
         read = [b.name for b in operation.inputs[key].arguments if b.WhichOneof("binding") == "name"]
         del operation.inputs[key]
         self._drop_unread(read)

@@ -12,18 +12,10 @@ from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_graph import program_graph
 from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
+from coreproof.model.formats import program as mil
 from coreproof.model.graph import Graph
 from coreproof.surgery.bodies.program_features import ARRAY_DTYPES, carried_dtype, declare_array, description_of
-from coreproof.surgery.bodies.program_operations import (
-    all_operations,
-    bindings,
-    copied,
-    is_constant,
-    names_read,
-    operation_name,
-    ordered,
-    rename_in,
-)
+from coreproof.surgery.bodies.program_operations import copied, ordered
 from coreproof.surgery.bodies.program_types import TypeFollower
 from coreproof.surgery.bodies.program_weights import WeightStore, tensor_type, text_value
 from coreproof.surgery.body import Body
@@ -148,23 +140,19 @@ class ProgramState(Body):
     def _find(self, layer: str) -> tuple[int, Any]:
         name = self.node(layer).name
         for index, operation in enumerate(self._block.operations):
-            if operation.type != "const" and operation_name(operation) == name:
+            if operation.type != "const" and mil.name(operation) == name:
                 return index, operation
         raise AssertionError(name)
 
     def _constants(self) -> dict[str, Any]:
         """The operations that make constants, by what they make."""
-        return {o.name: op for op in self._block.operations if is_constant(op) for o in op.outputs}
+        return {o.name: op for op in self._block.operations if mil.is_constant(op) for o in op.outputs}
 
     def _index_of(self, value: str) -> int:
         return next(i for i, op in enumerate(self._block.operations) if any(o.name == value for o in op.outputs))
 
     def _free(self, wish: str) -> str:
-        taken = {
-            n
-            for op in all_operations(self._block.operations)
-            for n in (*(o.name for o in op.outputs), operation_name(op))
-        }
+        taken = {n for op in mil.nodes(self._block.operations) for n in (*(o.name for o in op.outputs), mil.name(op))}
         taken.update(named.name for named in self._function.inputs)
         wish = re.sub(r"[^A-Za-z0-9_]", "_", wish)
         name, number = wish, 1
@@ -192,7 +180,7 @@ class ProgramState(Body):
         """The name that a value has within from now on; outside it keeps its own."""
         inner = self._free(f"{value}_{mark}")
         outside = list(self._block.outputs)
-        rename_in(self._block, value, inner)
+        mil.rename(self._block, {value: inner})
         self._block.outputs[:] = outside
         self._graph = self._view = None
         return inner
@@ -215,14 +203,12 @@ class ProgramState(Body):
         self._graph = self._view = None
 
     def _read_from(self, value: str) -> list[str]:
-        return [o.name for op in self._block.operations if value in names_read(op) for o in op.outputs]
+        return [o.name for op in self._block.operations if value in mil.reads(op) for o in op.outputs]
 
     def _readers(self, value: str) -> int:
         """How many places name the value: arguments, in nested blocks too, and outputs."""
-        places = [b.name for op in all_operations(self._block.operations) for _, b in bindings(op)]
-        nested = [
-            name for op in all_operations(self._block.operations) for block in op.blocks for name in block.outputs
-        ]
+        places = [b.name for op in mil.nodes(self._block.operations) for _, b in mil.bindings(op)]
+        nested = [name for op in mil.nodes(self._block.operations) for block in op.blocks for name in block.outputs]
         return [*places, *nested, *self._block.outputs].count(value)
 
     def _drop_unread(self, names: Iterable[str]) -> None:
@@ -231,7 +217,7 @@ class ProgramState(Body):
             operation = self._constants().get(name)  # looked up anew: an operation with two outputs goes once
             if operation is None or any(self._readers(o.name) for o in operation.outputs):
                 continue
-            read = list(names_read(operation))
+            read = list(mil.reads(operation))
             del self._block.operations[self._index_of(name)]
             self._drop_unread(read)
         self._graph = self._view = None
@@ -243,7 +229,7 @@ class ProgramState(Body):
         makers = {o.name: i for i, op in enumerate(operations) for o in op.outputs}
         late = False
         for operation in operations:
-            late = late or any(name in makers and name not in made for name in names_read(operation))
+            late = late or any(name in makers and name not in made for name in mil.reads(operation))
             made.update(o.name for o in operation.outputs)
         if not late:
             return

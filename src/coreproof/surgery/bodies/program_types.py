@@ -17,7 +17,7 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.errors import ConversionError, EditError
 from coreproof.model.coreml import CoreMLModel
-from coreproof.surgery.bodies.program_operations import names_read
+from coreproof.model.formats import program as mil
 from coreproof.surgery.bodies.program_weights import MIL_NUMBERS, set_tensor_type
 
 CAST_DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
@@ -105,19 +105,19 @@ class TypeFollower:
 
     def _is_stale(self, operation: Any) -> bool:
         names = {o.name for o in operation.outputs}
-        return bool(names & self.stale) or not self.changed.isdisjoint(names_read(operation))
+        return bool(names & self.stale) or not self.changed.isdisjoint(mil.reads(operation))
 
     def _says_enough(self, operation: Any) -> bool:
         """Whether what an operation declares is all that later types can follow from: no shape is computed from floats."""
         outputs = [declared(output) for output in operation.outputs]
         if not all("float" in o.dtype and o.shape is not None and None not in o.shape for o in outputs):
             return False
-        return any(isinstance(self._low.environment.get(name), ir.Value) for name in names_read(operation))
+        return any(isinstance(self._low.environment.get(name), ir.Value) for name in mil.reads(operation))
 
     def _lower(self, operation: Any) -> ConversionError | None:
         """Lowers one operation; what it makes is taken as declared where that is not possible."""
         error: ConversionError | None = None
-        missing = [name for name in names_read(operation) if name not in self._low.environment]
+        missing = [name for name in mil.reads(operation) if name not in self._low.environment]
         if not missing and handler_for(operation.type, self._low.opset) is not None:
             try:
                 lower_operations(self._low, self.model, [operation])
@@ -165,7 +165,7 @@ class TypeFollower:
         if (
             before.shape is not None
             and len(before.shape) == len(shape)
-            and self.changed.isdisjoint(names_read(operation))
+            and self.changed.isdisjoint(mil.reads(operation))
         ):
             shape = tuple(b if n is None else n for b, n in zip(before.shape, shape, strict=True))
         if None in shape and not _lengths_known_as_open(before.shape, shape):
@@ -184,7 +184,7 @@ class TypeFollower:
             name = next((b.name for b in operation.inputs[key].arguments if b.WhichOneof("binding") == "name"), "")
             said = str(self._low.environment.get(name, before.dtype))
             return CAST_DTYPES.get(said, said)
-        if before.dtype in MIL_NUMBERS and self._retyped.isdisjoint([before.name, *names_read(operation)]):
+        if before.dtype in MIL_NUMBERS and self._retyped.isdisjoint([before.name, *mil.reads(operation)]):
             return before.dtype
         kind = _kind(made)
         if kind == "bool":

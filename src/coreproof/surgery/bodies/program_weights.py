@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_graph import MIL_DTYPES
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats.program import MIL_DTYPES
 from coreproof.model.paths import inside
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.weights import append_blob

@@ -20,9 +20,9 @@ import numpy.typing as npt
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats import program as mil
 from coreproof.model.literals import read_literal
 from coreproof.surgery.bodies.program import ProgramBody
-from coreproof.surgery.bodies.program_operations import operation_name
 from coreproof.surgery.bodies.program_weights import DEFAULT_WEIGHT_FILE, WeightStore, text_value, write_value
 
 Literal = Callable[[npt.NDArray[Any]], Any]
@@ -63,7 +63,7 @@ class _Widening:
         self.types.update({o.name: o.type for op in block.operations for o in op.outputs})
         self.taken = set(self.types)
         for operation in _nested(block.operations):
-            self.taken.update((*(o.name for o in operation.outputs), operation_name(operation)))
+            self.taken.update((*(o.name for o in operation.outputs), mil.name(operation)))
         self.wide: dict[str, str] = {}
         self.constants: dict[str, str] = {}
         self.words: dict[str, str] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,11 @@ import onnx_ir as ir
 from onnx import helper
 
 from coreproof.model.base import Model
-from coreproof.model.layer_weights import onnx_node_name
+from coreproof.model.formats import onnx as stored
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.onnx_read import to_ir
 from coreproof.model.onnx_shapes import inferred, light_proto
-from coreproof.surgery.shrinking.cutting import Cutter, Plan, Step, resolve
+from coreproof.surgery.shrinking.cutting import Cutter, Plan, Step, bypasses
 
 
 class OnnxCutter(Cutter):
@@ -35,12 +34,12 @@ class OnnxCutter(Cutter):
         constants = set(graph.initializers)
         nodes, steps = {}, []
         for node, proto in zip(graph, light.graph.node, strict=True):
-            name = onnx_node_name(node)
+            name = stored.name_ir(node)
             while name in nodes:
                 name += "#"
             nodes[name] = proto
-            reads = tuple(dict.fromkeys(n for n in _reads(proto) if n and n not in constants))
-            steps.append(Step(name, proto.op_type, reads, tuple(o for o in proto.output if o)))
+            reads = tuple(dict.fromkeys(n for n in stored.reads(proto) if n not in constants))
+            steps.append(Step(name, proto.op_type, reads, tuple(stored.writes(proto))))
         dtypes = helper.get_all_tensor_dtypes()
         known = {n: t for n, t in types.items() if t.HasField("tensor_type") and t.tensor_type.elem_type in dtypes}
         found = cls(
@@ -66,7 +65,7 @@ class OnnxCutter(Cutter):
     def build(self, plan: Plan) -> OnnxModel:
         """The sub-model with the weights that it reads, and no others."""
         assert isinstance(self.model, OnnxModel)
-        cut, around = self.slice(plan), dict(plan.bypassed)
+        cut, around = self.slice(plan), bypasses(plan)
         proto = onnx.ModelProto(ir_version=self._shell.ir_version)
         proto.opset_import.extend(self._shell.opset_import)
         proto.functions.extend(self._shell.functions)
@@ -74,11 +73,11 @@ class OnnxCutter(Cutter):
         graph.name = self._shell.graph.name
         graph.node.extend(self._nodes[step.name] for step in cut.steps)
         for node in graph.node:
-            _rename(node, around)
-        stored = self.model.ir.graph.initializers
-        read = dict.fromkeys(name for node in graph.node for name in _reads(node) if name in stored)
-        for name in [*read, *(o for o in cut.outputs if o in stored and o not in read)]:
-            tensor = stored[name].const_value
+            stored.rename_reads(node, around)
+        weights = self.model.ir.graph.initializers
+        read = dict.fromkeys(name for node in graph.node for name in stored.reads(node) if name in weights)
+        for name in [*read, *(o for o in cut.outputs if o in weights and o not in read)]:
+            tensor = weights[name].const_value
             if tensor is not None:
                 graph.initializer.append(_stored(tensor, name))
         for name in cut.inputs:
@@ -125,26 +124,3 @@ def _shape(value_type: Any) -> tuple[int, ...] | None:
     if not tensor.HasField("shape") or any(d.WhichOneof("value") != "dim_value" for d in tensor.shape.dim):
         return None
     return tuple(int(d.dim_value) for d in tensor.shape.dim)
-
-
-def _reads(node: Any) -> Iterator[str]:
-    """What a node reads, from inside its nested graphs too."""
-    yield from node.input
-    for attribute in node.attribute:
-        for nested in (attribute.g, *attribute.graphs):
-            inner = {o for n in nested.node for o in n.output} | {i.name for i in (*nested.input, *nested.initializer)}
-            for name in (*(r for n in nested.node for r in _reads(n)), *(o.name for o in nested.output)):
-                if name not in inner:
-                    yield name
-
-
-def _rename(node: Any, around: dict[str, str]) -> None:
-    """Makes a node read what stands in for the values of skipped ones."""
-    if not around:
-        return
-    for index, name in enumerate(node.input):
-        node.input[index] = resolve(around, name)
-    for attribute in node.attribute:
-        for nested in (attribute.g, *attribute.graphs):
-            for inner in nested.node:
-                _rename(inner, around)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_graph import MIL_DTYPES
 from coreproof.model.coreml_proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
+from coreproof.model.formats import program
 from coreproof.model.paths import inside
 from coreproof.model.scratch import TemporaryFolder
-from coreproof.surgery.shrinking.cutting import Cutter, Plan, Slice, Step, resolve
+from coreproof.surgery.shrinking.cutting import Cutter, Plan, Slice, Step, bypasses
 
 _ARRAYS = {
     "float16": FeatureTypes_pb2.ArrayFeatureType.FLOAT16,
@@ -37,38 +37,36 @@ class ProgramCutter(Cutter):
     def of(cls, model: Model) -> ProgramCutter:
         """Reads the operations of the main function."""
         assert isinstance(model, CoreMLModel)
-        program = model.spec.mlProgram
-        chosen = model.spec.description.defaultFunctionName or "main"
-        chosen = chosen if chosen in program.functions else next(iter(program.functions))
-        function = program.functions[chosen]
-        block = function.block_specializations[function.opset]
+        chosen = program.main_name(model.spec)
+        function = model.spec.mlProgram.functions[chosen]
+        block = program.block_of(function)
         types = {named.name: named.type for named in function.inputs}
         constants, operations, steps = dict[str, Any](), dict[str, Any](), []
         for operation in block.operations:
             types.update({output.name: output.type for output in operation.outputs})
-            makes = tuple(output.name for output in operation.outputs)
-            if operation.type == "const" or operation.type.startswith("constexpr_"):
+            makes = tuple(program.writes(operation))
+            if program.is_constant(operation):
                 constants.update(dict.fromkeys(makes, operation))
                 continue
             name = makes[0] if makes else operation.type
             while name in operations:
                 name += "#"
             operations[name] = operation
-            reads = tuple(dict.fromkeys(n for n in _reads(operation) if n not in constants))
+            reads = tuple(dict.fromkeys(n for n in program.reads(operation) if n not in constants))
             steps.append(Step(name, operation.type, reads, makes))
         found = cls(
             model,
             tuple(steps),
             tuple(named.name for named in function.inputs),
             tuple(block.outputs),
-            {name: shape for name, t in types.items() if (shape := _shape(t)) is not None},
-            {name: dtype for name, t in types.items() if (dtype := _dtype(t)) in _ARRAYS},
+            {name: shape for name, t in types.items() if (shape := _fixed(t)) is not None},
+            {name: dtype for name, t in types.items() if (dtype := program.dtype_of(t)) in _ARRAYS},
         )
         found._operations, found._constants, found._types, found._function = operations, constants, types, chosen
         return found
 
     def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
-        stored = _dtype(self._types[name])
+        stored = program.dtype_of(self._types[name])
         if stored not in _ARRAYS or not shape:
             return
         super().learn(name, shape, stored)
@@ -84,7 +82,7 @@ class ProgramCutter(Cutter):
         assert isinstance(self.model, CoreMLModel)
         if plan.shapes:
             raise EditError("the operations of an ML Program declare their shapes; inputs cannot be made smaller")
-        cut, around = self.slice(plan), dict(plan.bypassed)
+        cut, around = self.slice(plan), bypasses(plan)
         whole = self.model.spec
         spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
         spec.mlProgram.version = whole.mlProgram.version
@@ -97,7 +95,7 @@ class ProgramCutter(Cutter):
             block.operations.add().CopyFrom(constant)
         for operation in kept:
             block.operations.add().CopyFrom(operation)
-            _rename(block.operations[-1], around)
+            program.rename_reads(block.operations[-1], around)
         block.outputs.extend(cut.outputs if plan.outputs else self.whole_outputs)
         for name in cut.inputs:
             function.inputs.add(name=name).type.CopyFrom(self._types[name])
@@ -111,12 +109,12 @@ class ProgramCutter(Cutter):
         def visit(name: str) -> None:
             operation = self._constants.get(name)
             if operation is not None and id(operation) not in found:
-                for read in _reads(operation):
+                for read in program.reads(operation):
                     visit(read)
                 found[id(operation)] = operation
 
         for reader in readers:
-            for name in [reader] if isinstance(reader, str) else _reads(reader):
+            for name in [reader] if isinstance(reader, str) else program.reads(reader):
                 visit(name)
         return list(found.values())
 
@@ -145,7 +143,7 @@ class ProgramCutter(Cutter):
                 f"the value {name!r} cannot be a feature",
                 where=self.model.name,
                 expected=" or ".join(_ARRAYS),
-                found=_dtype(self._types[name]) if name in self._types else "a value that nothing makes",
+                found=program.dtype_of(self._types[name]) if name in self._types else "a value that nothing makes",
             )
         feature = Model_pb2.FeatureDescription(name=name)
         feature.type.multiArrayType.dataType = _ARRAYS[dtype]
@@ -155,7 +153,7 @@ class ProgramCutter(Cutter):
     def _with_weights(self, spec: Any, block: Any) -> CoreMLModel:
         """The model with the blobs that it reads copied to a fresh weight file, each where its constant now says."""
         assert isinstance(self.model, CoreMLModel)
-        values = [v for operation in all_operations(block.operations) for v in _blob_values(operation)]
+        values = list(program.blobs(block.operations))
         if not values:
             return CoreMLModel(spec, name=self.model.name)
         scratch = TemporaryFolder()
@@ -171,60 +169,8 @@ class ProgramCutter(Cutter):
         return CoreMLModel(spec, name=self.model.name, folder=folder, keep_alive=scratch)
 
 
-def all_operations(operations: Iterable[Any]) -> Iterator[Any]:
-    """The operations with those of nested blocks."""
-    for operation in operations:
-        yield operation
-        for block in operation.blocks:
-            yield from all_operations(block.operations)
-
-
-def _blob_values(operation: Any) -> Iterator[Any]:
-    for value in operation.attributes.values():
-        if value.WhichOneof("value") == "blobFileValue":
-            yield value.blobFileValue
-    for argument in operation.inputs.values():
-        for binding in argument.arguments:
-            if binding.WhichOneof("binding") == "value" and binding.value.WhichOneof("value") == "blobFileValue":
-                yield binding.value.blobFileValue
-
-
-def _reads(operation: Any) -> Iterator[str]:
-    """What an operation reads, from inside its nested blocks too."""
-    for argument in operation.inputs.values():
-        for binding in argument.arguments:
-            if binding.WhichOneof("binding") == "name":
-                yield binding.name
-    for block in operation.blocks:
-        inner = {o.name for op in block.operations for o in op.outputs} | {named.name for named in block.inputs}
-        for name in (*(r for op in block.operations for r in _reads(op)), *block.outputs):
-            if name not in inner:
-                yield name
-
-
-def _rename(operation: Any, around: dict[str, str]) -> None:
-    if not around:
-        return
-    for argument in operation.inputs.values():
-        for binding in argument.arguments:
-            if binding.WhichOneof("binding") == "name":
-                binding.name = resolve(around, binding.name)
-    for block in operation.blocks:
-        for inner in block.operations:
-            _rename(inner, around)
-        block.outputs[:] = [resolve(around, name) for name in block.outputs]
-
-
-def _shape(value_type: Any) -> tuple[int, ...] | None:
-    if value_type.WhichOneof("type") != "tensorType":
-        return None
-    dims = value_type.tensorType.dimensions
-    if not dims or any(d.WhichOneof("dimension") != "constant" for d in dims):
-        return None
-    return tuple(int(d.constant.size) for d in dims)
-
-
-def _dtype(value_type: Any) -> str:
-    if value_type.WhichOneof("type") != "tensorType":
-        return str(value_type.WhichOneof("type"))
-    return MIL_DTYPES.get(value_type.tensorType.dataType, "?")
+def _fixed(value_type: Any) -> tuple[int, ...] | None:
+    """The lengths of a tensor that declares all of them, and has at least one."""
+    shape = program.shape_of(value_type)
+    fixed = tuple(n for n in shape or () if n is not None)
+    return fixed if shape and len(fixed) == len(shape) else None

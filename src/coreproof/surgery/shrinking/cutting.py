@@ -153,6 +153,12 @@ def resolve(around: Mapping[str, str], name: str) -> str:
     return name
 
 
+def bypasses(plan: Plan) -> dict[str, str]:
+    """For each value of a layer that is skipped, which one is read in its place in the end."""
+    around = dict(plan.bypassed)
+    return {name: resolve(around, name) for name in around}
+
+
 def cutter(model: Model) -> Cutter:
     """Makes a model ready to be cut. Raises EditError for a format that has no layers to cut at."""
     if model.format == "onnx":

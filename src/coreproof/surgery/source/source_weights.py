@@ -11,8 +11,8 @@ import numpy.typing as npt
 from coreproof.convert.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_NORMAL, SMALLEST_SUBNORMAL
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_graph import ordered_arguments
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats.program import main, ordered_arguments
 from coreproof.model.layer_weights import all_weights
 from coreproof.model.literals import read_literal
 
@@ -21,11 +21,8 @@ Array = npt.NDArray[Any]
 
 def stored_halves(model: CoreMLModel) -> dict[tuple[str, str], Array]:
     """The float16 constants of the operations of an ML Program: (operation, argument) -> what is stored."""
-    program = model.spec.mlProgram
-    name = model.spec.description.defaultFunctionName or "main"
-    function = program.functions[name if name in program.functions else next(iter(program.functions))]
     found: dict[tuple[str, str], Array] = {}
-    _collect(model, function.block_specializations[function.opset], {}, found)
+    _collect(model, main(model.spec), {}, found)
     return found
 
 

@@ -11,6 +11,7 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.formats import classic
 from coreproof.model.load import load
 from coreproof.model.paths import inside
 from coreproof.model.scratch import TemporaryFolder
@@ -29,7 +30,7 @@ def split(model: Model | str | Path) -> list[CoreMLModel]:
     if not isinstance(model, CoreMLModel) or model.format != "pipeline":
         raise EditError("only a pipeline can be split", where=model.name, expected="a pipeline", found=model.format)
     kind = model.kind
-    pipeline = _pipeline(model.spec)
+    pipeline = classic.pipeline_of(model.spec)
     numbers = [model.spec.DESCRIPTOR.fields_by_name[kind].number, *([1] if kind != "pipeline" else []), 1]
     spelled = list(_payloads(model.stored(), numbers))
     stages = []
@@ -97,11 +98,6 @@ def join(models: Sequence[Model | str | Path], name: str | None = None) -> CoreM
         keep_alive=scratch,
         origin=data,
     )
-
-
-def _pipeline(spec: Any) -> Any:
-    kind = spec.WhichOneof("Type")
-    return spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
 
 
 def _payloads(data: Bytes, numbers: Sequence[int]) -> Iterator[bytes]:
@@ -182,34 +178,9 @@ def _told(feature: Any) -> str:
 # weights
 
 
-def _blob_values(spec: Any) -> Iterator[Any]:
-    """Every BlobFileValue of a model, stages and nested blocks included."""
-    kind = spec.WhichOneof("Type")
-    if kind.startswith("pipeline"):
-        for stage in _pipeline(spec).models:
-            yield from _blob_values(stage)
-    elif kind == "mlProgram":
-        for function in spec.mlProgram.functions.values():
-            for block in function.block_specializations.values():
-                yield from _in_block(block)
-
-
-def _in_block(block: Any) -> Iterator[Any]:
-    for operation in block.operations:
-        values = [*operation.attributes.values()]
-        values += [
-            b.value for a in operation.inputs.values() for b in a.arguments if b.WhichOneof("binding") == "value"
-        ]
-        for value in values:
-            if value.WhichOneof("value") == "blobFileValue":
-                yield value.blobFileValue
-        for nested in operation.blocks:
-            yield from _in_block(nested)
-
-
 def _weights_of(model: CoreMLModel, stage: Any) -> TemporaryFolder | None:
     """A folder with the weight files that this stage reads; None where it reads none."""
-    files = sorted({blob.fileName for blob in _blob_values(stage)})
+    files = sorted({blob.fileName for blob in classic.blobs([stage])})
     if not files:
         return None
     scratch = TemporaryFolder()
@@ -222,7 +193,7 @@ def _weights_of(model: CoreMLModel, stage: Any) -> TemporaryFolder | None:
 
 def _joined_weights(stages: Sequence[CoreMLModel]) -> tuple[TemporaryFolder | None, list[bytes]]:
     """One folder with the weights of all stages, and the stages with the names that their files have in it."""
-    if all(stage.folder is None or not any(True for _ in _blob_values(stage.spec)) for stage in stages):
+    if all(stage.folder is None or not any(True for _ in classic.blobs([stage.spec])) for stage in stages):
         return None, [stage.stored() for stage in stages]
     scratch = TemporaryFolder()
     folder = Path(scratch.name) / "weights"
@@ -231,7 +202,7 @@ def _joined_weights(stages: Sequence[CoreMLModel]) -> tuple[TemporaryFolder | No
     for index, stage in enumerate(stages):
         spec = Model_pb2.Model()
         spec.CopyFrom(stage.spec)
-        for blob in _blob_values(spec):
+        for blob in classic.blobs([spec]):
             source = stage.weight_file(blob.fileName).path
             blob.fileName = f"{_WEIGHTS}{index}-{source.name}"
             copy = folder / f"{index}-{source.name}"

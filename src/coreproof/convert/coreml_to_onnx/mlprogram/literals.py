@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from coreproof.convert.coreml_to_onnx.lowering import Declared
-from coreproof.model.coreml_graph import MIL_DTYPES
+from coreproof.model.formats.program import MIL_DTYPES
 from coreproof.model.literals import read_literal as read_literal
 from coreproof.model.literals import tensor_type
 

@@ -1,0 +1,81 @@
+"""Core ML models without layers of their own: a pipeline's nodes are the models in it, any other is one node by itself.
+
+The node here is a ``Model`` message, so that weights and layers of every stage are reached by one walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from coreproof.model.formats import program
+
+
+def main(spec: Any) -> list[Any]:
+    """The models that run one after the other: a pipeline's stages; else the model itself."""
+    return nested(spec) if is_pipeline(spec) else [spec]
+
+
+def is_pipeline(spec: Any) -> bool:
+    """Whether the model is made of others: a plain pipeline, a classifier or a regressor."""
+    return str(spec.WhichOneof("Type") or "").startswith("pipeline")
+
+
+def pipeline_of(spec: Any) -> Any:
+    """The Pipeline message, which classifiers and regressors wrap."""
+    kind = spec.WhichOneof("Type")
+    return spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
+
+
+def nested(spec: Any) -> list[Any]:
+    """The stages of a pipeline; none of any other model."""
+    return list(pipeline_of(spec).models) if is_pipeline(spec) else []
+
+
+def nodes(specs: Iterable[Any]) -> Iterator[Any]:
+    """The models with the stages of pipelines, and those of pipelines in them."""
+    for spec in specs:
+        yield spec
+        yield from nodes(nested(spec))
+
+
+def name(spec: Any) -> str:
+    """How the read view names a model that is one node: by its type."""
+    return str(spec.WhichOneof("Type") or "nothing")
+
+
+def reads(spec: Any) -> list[str]:
+    """The features that a model takes."""
+    return [feature.name for feature in spec.description.input]
+
+
+def writes(spec: Any) -> list[str]:
+    """The features that a model makes."""
+    return [feature.name for feature in spec.description.output]
+
+
+def blobs(specs: Iterable[Any]) -> Iterator[Any]:
+    """The BlobFileValue messages of the models, stages and nested blocks included."""
+    for spec in nodes(specs):
+        if spec.WhichOneof("Type") == "mlProgram":
+            for block in program.blocks(spec.mlProgram):
+                yield from program.blobs(block.operations)
+
+
+# features
+
+
+def described(spec: Any) -> Iterator[Any]:
+    """Every FeatureDescription of a model, those of its further functions apart."""
+    description = spec.description
+    for features in (description.input, description.output, description.state, description.trainingInput):
+        yield from features
+
+
+def rename(description: Any, names: Mapping[str, str]) -> None:
+    """Renames features wherever a model's, or a function's, description says them."""
+    for role in ("input", "output", "state", "trainingInput"):
+        for feature in getattr(description, role, ()):
+            feature.name = names.get(feature.name, feature.name)
+    for field in ("predictedFeatureName", "predictedProbabilitiesName"):
+        setattr(description, field, names.get(getattr(description, field), getattr(description, field)))
