@@ -29,7 +29,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs notebooks bench conformance-apple conformance-onnx conformance-files conformance-torch fuzz fuzz-quick fuzz-models clean
+.PHONY: help setup demo test lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-files conformance-torch fuzz fuzz-quick fuzz-models clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -59,9 +59,12 @@ test: $(READY) ## Run the tests.
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(READY) ## Check style, format and types.
-	$(BIN)/python -m ruff check src tests benchmarks examples conformance
-	$(BIN)/python -m ruff format --check src tests benchmarks examples conformance
+	$(BIN)/python -m ruff check src tests benchmarks examples conformance typings
+	$(BIN)/python -m ruff format --check src tests benchmarks examples conformance typings
 	$(BIN)/python -m mypy
+
+stubs: $(READY) ## Write typings/ anew: what mypy knows of Core ML's protobuf classes, from the installed coremltools.
+	$(BIN)/python typings/generate.py
 
 $(BENCH_READY): benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH_VENV)

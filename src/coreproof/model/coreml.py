@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
@@ -29,6 +29,15 @@ from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.weights import WeightFile
 from coreproof.model.wire import respell
 
+if TYPE_CHECKING:
+    from coreproof.model.coreml_proto import NeuralNetwork_pb2
+
+    Network = (
+        NeuralNetwork_pb2.NeuralNetwork
+        | NeuralNetwork_pb2.NeuralNetworkClassifier
+        | NeuralNetwork_pb2.NeuralNetworkRegressor
+    )
+
 _MODEL_PATH_PREFIX = "@model_path/"
 NEWEST_SPECIFICATION = 10
 
@@ -46,7 +55,7 @@ class CoreMLModel(Model):
 
     def __init__(
         self,
-        spec: Any,
+        spec: Model_pb2.Model,
         *,
         name: str,
         path: Path | None = None,
@@ -85,9 +94,9 @@ class CoreMLModel(Model):
         return read_graph(self.spec)
 
     @property
-    def network(self) -> Any:
+    def network(self) -> Network:
         """The NeuralNetwork message (plain, classifier or regressor: all three hold layers and preprocessing)."""
-        return getattr(self.spec, self.kind)
+        return network_of(self.spec)
 
     def weight_file(self, file_name: str) -> WeightFile:
         """The reader for a BlobFileValue's ``fileName``; the file must lie inside the model's own folder."""
@@ -116,7 +125,7 @@ class CoreMLModel(Model):
         """How messages name this model."""
         return str(self.path) if self.path is not None else self.name
 
-    def with_spec(self, spec: Any, folder: Path | None = None) -> CoreMLModel:
+    def with_spec(self, spec: Model_pb2.Model, folder: Path | None = None) -> CoreMLModel:
         """The same model with another ``spec`` (and, if given, another folder of weights); it has no path yet."""
         model = CoreMLModel(
             spec,
@@ -223,7 +232,15 @@ def load_coreml(path: Path) -> CoreMLModel:
     return model
 
 
-def _parse(spec_file: Path, where: Path) -> Any:
+def network_of(spec: Model_pb2.Model) -> Network:
+    """The message with the layers, in a NeuralNetwork of any of the three kinds."""
+    kind = spec.WhichOneof("Type")
+    if kind == "neuralNetworkClassifier":
+        return spec.neuralNetworkClassifier
+    return spec.neuralNetworkRegressor if kind == "neuralNetworkRegressor" else spec.neuralNetwork
+
+
+def _parse(spec_file: Path, where: Path) -> Model_pb2.Model:
     spec = Model_pb2.Model()
     content = spec_file.read_bytes()
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml_proto import FeatureTypes_pb2
-from coreproof.model.features import Colour, Feature, ImageLayout, ShapeRange, Signature
+from coreproof.model.features import Colour, Feature, ImageLayout, Kind, ShapeRange, Signature
 from coreproof.model.noted_labels import noted_labels
+
+if TYPE_CHECKING:
+    from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
 
 _ARRAY_DTYPES = {
     FeatureTypes_pb2.ArrayFeatureType.FLOAT32: "float32",
@@ -24,10 +27,10 @@ _COLOURS: dict[int, Colour] = {
 }
 
 
-def read_signature(spec: Any, function: str | None = None) -> Signature:
+def read_signature(spec: Model_pb2.Model, function: str | None = None) -> Signature:
     """The features of a Core ML ``Model`` message; ``function`` picks one of a multi-function model."""
     description = spec.description
-    chosen = description
+    chosen: Model_pb2.ModelDescription | Model_pb2.FunctionDescription = description
     if description.functions:
         wanted = function or description.defaultFunctionName
         found = [f for f in description.functions if f.name == wanted]
@@ -53,7 +56,7 @@ def read_signature(spec: Any, function: str | None = None) -> Signature:
     )
 
 
-def read_feature(description: Any) -> Feature:
+def read_feature(description: Model_pb2.FeatureDescription) -> Feature:
     """One FeatureDescription message."""
     kind = description.type.WhichOneof("Type")
     common: dict[str, Any] = {
@@ -88,7 +91,7 @@ def read_feature(description: Any) -> Feature:
     return Feature(kind=name, dtype=dtype, **common)  # type: ignore[arg-type]
 
 
-def _array_feature(array: Any, kind: Any, common: dict[str, Any]) -> Feature:
+def _array_feature(array: FeatureTypes_pb2.ArrayFeatureType, kind: Kind, common: dict[str, Any]) -> Feature:
     default = array.WhichOneof("defaultOptionalValue")
     return Feature(
         kind=kind,
@@ -101,11 +104,11 @@ def _array_feature(array: Any, kind: Any, common: dict[str, Any]) -> Feature:
     )
 
 
-def _range(message: Any) -> ShapeRange:
+def _range(message: FeatureTypes_pb2.SizeRange) -> ShapeRange:
     return ShapeRange(int(message.lowerBound), int(message.upperBound) if message.upperBound >= 0 else None)
 
 
-def read_labels(spec: Any) -> tuple[str, ...] | tuple[int, ...] | None:
+def read_labels(spec: Model_pb2.Model) -> tuple[str, ...] | tuple[int, ...] | None:
     """The class labels in order, None for models that are not classifiers.
 
     ML Programs keep theirs in the ``classify`` operation instead of the description.
@@ -116,7 +119,7 @@ def read_labels(spec: Any) -> tuple[str, ...] | tuple[int, ...] | None:
     return tuple(int(label) for label in labels) or None
 
 
-def label_lists(spec: Any) -> list[Any]:
+def label_lists(spec: Model_pb2.Model) -> list[Any]:
     """Where a classifier stores its labels: the repeated fields that hold them, in order; none in other models."""
     kind = spec.WhichOneof("Type")
     if kind == "mlProgram":
@@ -124,12 +127,12 @@ def label_lists(spec: Any) -> list[Any]:
     if kind == "pipelineClassifier":
         stages = (label_lists(stage) for stage in reversed(spec.pipelineClassifier.pipeline.models))
         return next((held for held in stages if any(held)), [])
-    holder = getattr(spec, kind)
+    holder = getattr(spec, kind or "")
     which = holder.WhichOneof("ClassLabels") if "ClassLabels" in holder.DESCRIPTOR.oneofs_by_name else None
     return [] if which is None else [getattr(holder, which).vector]
 
 
-def _program_labels(program: Any) -> list[Any]:
+def _program_labels(program: MIL_pb2.Program) -> list[Any]:
     for function in program.functions.values():
         for block in function.block_specializations.values():
             constants = {}
@@ -141,7 +144,7 @@ def _program_labels(program: Any) -> list[Any]:
     return []
 
 
-def _class_values(classify: Any, constants: dict[str, Any]) -> list[Any]:
+def _class_values(classify: MIL_pb2.Operation, constants: dict[str, MIL_pb2.Value]) -> list[Any]:
     """The ``classes`` argument: a tensor or a list, of strings or of integers; nothing when it is not immediate."""
     bindings = list(classify.inputs["classes"].arguments) if "classes" in classify.inputs else []
     if len(bindings) != 1:

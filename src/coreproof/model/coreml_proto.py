@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from coreproof.errors import MissingDependencyError
 
@@ -31,4 +32,10 @@ def _import_without_parent() -> tuple[ModuleType, ...]:
         del sys.modules["coremltools"]
 
 
-Model_pb2, MIL_pb2, FeatureTypes_pb2, NeuralNetwork_pb2 = _import_without_parent()
+if TYPE_CHECKING:  # from the stubs in typings/: the generated classes themselves are made at run time
+    from coremltools.proto import FeatureTypes_pb2 as FeatureTypes_pb2
+    from coremltools.proto import MIL_pb2 as MIL_pb2
+    from coremltools.proto import Model_pb2 as Model_pb2
+    from coremltools.proto import NeuralNetwork_pb2 as NeuralNetwork_pb2
+else:
+    Model_pb2, MIL_pb2, FeatureTypes_pb2, NeuralNetwork_pb2 = _import_without_parent()

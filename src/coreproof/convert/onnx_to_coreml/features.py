@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from coreproof.model.arguments import one_of
 from coreproof.model.coreml_proto import FeatureTypes_pb2
 from coreproof.model.features import Colour
 from coreproof.model.feeding import check_numbers
+
+if TYPE_CHECKING:
+    from coreproof.model.coreml_proto import Model_pb2
 
 SPECIFICATIONS = {13: 4, 14: 5, 15: 6, 16: 7, 17: 8, 18: 9, 26: 10}
 """Core ML specification version by iOS version (Apple, coremltools _deployment_compatibility)."""
@@ -131,7 +134,7 @@ def flexible_shape(name: str, declared: Sequence[Any], asked: Any) -> tuple[Flex
 # the description
 
 
-def describe_array(feature: Any, shape: FlexibleShape | None, dtype: str) -> None:
+def describe_array(feature: Model_pb2.FeatureDescription, shape: FlexibleShape | None, dtype: str) -> None:
     """Fills a FeatureDescription with a multi-array type."""
     array = feature.type.multiArrayType
     array.dataType = _DTYPES[dtype]
@@ -146,7 +149,7 @@ def describe_array(feature: Any, shape: FlexibleShape | None, dtype: str) -> Non
             array.shapeRange.sizeRanges.add(lowerBound=low, upperBound=high)
 
 
-def describe_image(feature: Any, shape: FlexibleShape, colour: Colour) -> None:
+def describe_image(feature: Model_pb2.FeatureDescription, shape: FlexibleShape, colour: Colour) -> None:
     """Fills a FeatureDescription with an image type; flexible sizes become an image size range or list."""
     if len(shape.default) != 4 or shape.default[0] != 1 or 0 in shape.free:
         raise ConversionError(

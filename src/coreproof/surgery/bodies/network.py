@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +12,17 @@ import numpy.typing as npt
 from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import all_layers
 from coreproof.errors import EditError
 from coreproof.model.base import Model
-from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_proto import NeuralNetwork_pb2
+from coreproof.model.coreml import CoreMLModel, network_of
+from coreproof.model.coreml_proto import Model_pb2, NeuralNetwork_pb2
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
 from coreproof.surgery.bodies import network_features as features
 from coreproof.surgery.bodies import network_reshape, network_retype
 from coreproof.surgery.bodies.layer_fields import set_field
 from coreproof.surgery.body import Body
+
+if TYPE_CHECKING:
+    from coreproof.model.coreml import Network
 
 
 class NetworkBody(Body):
@@ -44,8 +47,8 @@ class NetworkBody(Body):
         return self.model
 
     @property
-    def _network(self) -> Any:
-        return getattr(self._spec, self._spec.WhichOneof("Type"))
+    def _network(self) -> Network:
+        return network_of(self._spec)
 
     def _changed(self) -> None:
         self._view = None
@@ -231,17 +234,17 @@ class NetworkBody(Body):
             self._spec.description.CopyFrom(kept.description)
             for field in ("preprocessing", "arrayInputShapeMapping", "imageInputShapeMapping"):
                 network.ClearField(field)
-            network.MergeFrom(getattr(kept, kept.WhichOneof("Type")))
+            getattr(self._spec, self._origin.kind).MergeFrom(getattr(kept, self._origin.kind))
             raise
         finally:
             self._changed()
 
-    def _outline(self) -> Any:
+    def _outline(self) -> Model_pb2.Model:
         """The model's description and preprocessing, without its layers and weights."""
-        kind = self._spec.WhichOneof("Type")
-        outline = type(self._spec)(specificationVersion=self._spec.specificationVersion)
+        outline = Model_pb2.Model(specificationVersion=self._spec.specificationVersion)
         outline.description.CopyFrom(self._spec.description)
-        network = getattr(outline, kind)
+        getattr(outline, self._origin.kind).SetInParent()
+        network = network_of(outline)
         network.preprocessing.MergeFrom(self._network.preprocessing)
         network.arrayInputShapeMapping = self._network.arrayInputShapeMapping
         network.imageInputShapeMapping = self._network.imageInputShapeMapping

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from coreproof.errors import EditError
-from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_proto import FeatureTypes_pb2
+from coreproof.model.coreml import CoreMLModel, network_of
+from coreproof.model.coreml_proto import FeatureTypes_pb2, Model_pb2
 from coreproof.model.wire import field_bytes, records
 
 ARRAY_TYPES = {
@@ -23,7 +23,7 @@ _EXACT = 1
 """``arrayInputShapeMapping``: arrays keep their rank; else they become [Seq, Batch, C, H, W]."""
 
 
-def described(spec: Any) -> Iterator[Any]:
+def described(spec: Model_pb2.Model) -> Iterator[Model_pb2.FeatureDescription]:
     """Every FeatureDescription of the model."""
     description = spec.description
     yield from description.input
@@ -31,7 +31,7 @@ def described(spec: Any) -> Iterator[Any]:
     yield from description.trainingInput
 
 
-def rename(spec: Any, old: str, new: str) -> None:
+def rename(spec: Model_pb2.Model, old: str, new: str) -> None:
     """Another name for a feature, wherever the description says it."""
     for feature in described(spec):
         if feature.name == old:
@@ -85,7 +85,7 @@ def declare_output(model: CoreMLModel, value: str, instead_of: str | None) -> No
         if len(blob) >= 2:
             place.type.imageType.height, place.type.imageType.width = blob[-2:]
         return
-    known = place.type.multiArrayType.dataType if place.name == value else 0
+    known = place.type.multiArrayType.dataType if place.name == value else None
     optional = place.type.isOptional
     if place.name != value:
         place.ClearField("shortDescription")
@@ -96,7 +96,7 @@ def declare_output(model: CoreMLModel, value: str, instead_of: str | None) -> No
     place.type.multiArrayType.shape.extend(array_shape(model, blob))
 
 
-def _refuse_label(spec: Any, name: str) -> None:
+def _refuse_label(spec: Model_pb2.Model, name: str) -> None:
     if name == spec.description.predictedFeatureName and spec.WhichOneof("Type") == "neuralNetworkClassifier":
         raise EditError(
             f"output {name!r} is the label that the classifier predicts",
@@ -106,7 +106,7 @@ def _refuse_label(spec: Any, name: str) -> None:
         )
 
 
-def drop_output(spec: Any, name: str) -> None:
+def drop_output(spec: Model_pb2.Model, name: str) -> None:
     """Takes an output away; a classifier keeps its label."""
     _refuse_label(spec, name)
     outputs = spec.description.output
@@ -121,7 +121,7 @@ def unclassified(model: CoreMLModel) -> CoreMLModel:
     """A classifier or regressor as a plain network with the outputs that its layers make, spelled as it was."""
     fields, kind = model.spec.DESCRIPTOR.fields_by_name, model.kind
     plain = fields["neuralNetwork"]
-    shared = {f.number for f in plain.message_type.fields if f.name != "updateParams"}
+    shared = {f.number for f in model.spec.neuralNetwork.DESCRIPTOR.fields if f.name != "updateParams"}
     data = b""
     for record in records(model.stored()):
         if record.number == fields[kind].number:
@@ -169,10 +169,10 @@ def declare_input(model: CoreMLModel, value: str, shape: Sequence[int], dtype: s
         model.spec.specificationVersion = max(model.spec.specificationVersion, FLOAT16_VERSION)
 
 
-def drop_input(spec: Any, name: str) -> None:
+def drop_input(spec: Model_pb2.Model, name: str) -> None:
     """Takes an input away, and the preprocessing that is stored for it."""
     _drop(spec.description.input, name, "input")
-    preprocessing = getattr(spec, spec.WhichOneof("Type")).preprocessing
+    preprocessing = network_of(spec).preprocessing
     for place in reversed(range(len(preprocessing))):
         if preprocessing[place].featureName == name:
             del preprocessing[place]

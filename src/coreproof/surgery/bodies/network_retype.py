@@ -8,7 +8,7 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_proto import FeatureTypes_pb2
+from coreproof.model.coreml_proto import FeatureTypes_pb2, NeuralNetwork_pb2
 from coreproof.surgery.bodies.network_features import ARRAY_TYPES, FLOAT16_VERSION, array_shape, blob_shapes, keeps_rank
 from coreproof.surgery.bodies.noted_labels import relabel_noted
 from coreproof.surgery.inspection.names import score_blob
@@ -135,7 +135,7 @@ def _map_images(model: CoreMLModel, name: str, rank: int) -> None:
     others = [
         f.name for f in model.spec.description.input if f.name != name and f.type.WhichOneof("Type") == "imageType"
     ]
-    mapping = {5: 0, 4: _RANK4}.get(rank)
+    mapping = {5: NeuralNetwork_pb2.RANK5_IMAGE_MAPPING, 4: NeuralNetwork_pb2.RANK4_IMAGE_MAPPING}.get(rank)
     if mapping is None or (others and model.network.imageInputShapeMapping != mapping):
         raise EditError(
             f"the layers behind {name!r} read {rank} dimensions",
@@ -144,9 +144,6 @@ def _map_images(model: CoreMLModel, name: str, rank: int) -> None:
             fix="insert a layer that changes the rank (expandDims, squeeze) behind it first",
         )
     model.network.imageInputShapeMapping = mapping
-
-
-_RANK4 = 1
 
 
 def _recolour(model: CoreMLModel, feature: Any, is_input: bool, colour: str) -> None:
@@ -234,7 +231,7 @@ def _to_array(model: CoreMLModel, feature: Any, is_input: bool) -> None:
 def _keep_rank(model: CoreMLModel, name: str, shape: list[int]) -> None:
     """Leading ones, so that the array enters with the rank that the picture had."""
     modern = model.spec.specificationVersion >= 4
-    rank = 4 if modern and model.network.imageInputShapeMapping == _RANK4 else 5
+    rank = 4 if modern and model.network.imageInputShapeMapping == NeuralNetwork_pb2.RANK4_IMAGE_MAPPING else 5
     if not keeps_rank(model):
         if rank == 5:
             return  # [C, H, W] becomes [1, 1, C, H, W], as the picture did
@@ -245,7 +242,7 @@ def _keep_rank(model: CoreMLModel, name: str, shape: list[int]) -> None:
                 where=model.name,
                 found=f"other arrays: {', '.join(arrays)}",
             )
-        model.network.arrayInputShapeMapping = 1
+        model.network.arrayInputShapeMapping = NeuralNetwork_pb2.EXACT_ARRAY_MAPPING
     shape[:0] = [1] * (rank - 3)
 
 
@@ -281,7 +278,7 @@ def relabel(model: CoreMLModel, labels: Sequence[str] | Sequence[int]) -> None:
             expected=f"{prod(shape)} labels, one a score",
             found=f"{len(labels)} labels",
         )
-    network, description = model.network, model.spec.description
+    network, description = model.spec.neuralNetworkClassifier, model.spec.description
     whole = network.WhichOneof("ClassLabels") == "int64ClassLabels" and all(_is_whole(label) for label in labels)
     if whole:
         network.int64ClassLabels.vector[:] = [int(label) for label in labels]

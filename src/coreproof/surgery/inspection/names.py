@@ -136,7 +136,7 @@ def score_blob(model: CoreMLModel) -> str | None:
     """The blob that a NeuralNetwork classifier takes its scores from; None for other models."""
     if model.kind != "neuralNetworkClassifier" or not model.network.layers:
         return None
-    named = str(model.network.labelProbabilityLayerName)
+    named = str(model.spec.neuralNetworkClassifier.labelProbabilityLayerName)
     return named or str(model.network.layers[-1].output[0])
 
 

@@ -17,7 +17,7 @@ def scores(body: Body, value: str) -> None:
     if model.kind != "neuralNetworkClassifier":
         raise EditError("the model is no classifier", where=model.where, expected="a classifier", found=model.kind)
     body.require_value(value)
-    model.network.labelProbabilityLayerName = value
+    model.spec.neuralNetworkClassifier.labelProbabilityLayerName = value
 
 
 @verb

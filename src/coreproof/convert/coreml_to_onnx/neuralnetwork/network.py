@@ -253,7 +253,7 @@ def _named(scope: Scope, name: str, value: ir.Value) -> ir.Value:
 def _probability_blob(model: CoreMLModel, layers: list[Any]) -> str | None:
     if model.kind != "neuralNetworkClassifier":
         return None
-    named = str(model.network.labelProbabilityLayerName)
+    named = str(model.spec.neuralNetworkClassifier.labelProbabilityLayerName)
     if named or not layers or not layers[-1].output:
         return named or None
     return str(layers[-1].output[0])
