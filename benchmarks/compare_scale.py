@@ -174,6 +174,7 @@ def fill(options: argparse.Namespace, count: int) -> dict[str, Any]:
 def statistics(options: argparse.Namespace, count: int) -> dict[str, Any]:
     """What `compare` does when everything is predicted: the plan, the statistics, the page."""
     from coreproof.compare.compare import compare
+    from coreproof.report.page import page
 
     started = time.perf_counter()
     found = compare(
@@ -183,14 +184,14 @@ def statistics(options: argparse.Namespace, count: int) -> dict[str, Any]:
         labels=options.folder / "labels.csv",
     )
     compared = time.perf_counter() - started
-    page = found.page(options.folder / "page")
+    written = page(found, options.folder / "page")
     assert found.count == count
     return {
         "seconds": time.perf_counter() - started,
         "compare": compared,
         "peak": peak(),
-        "page": page.stat().st_size,
-        "json": (page.parent / "comparison.json").stat().st_size,
+        "page": written.stat().st_size,
+        "json": (written.parent / "comparison.json").stat().st_size,
         "agreement": found.agreement()["model0"]["model1"],
     }
 

@@ -182,7 +182,8 @@ def _shrink(scene: Scene) -> None:
 def _compare(scene: Scene) -> None:
     models = {"healthy": cp.load(scene.original), "damaged": scene.model}
     feeding = cp.Feeding(size=(8, 8), resize="squash")
-    cp.compare({n: _fed(m, feeding) for n, m in models.items()}, scene.photos, workers=1).page(scene.out / "page")
+    compared = cp.compare({n: _fed(m, feeding) for n, m in models.items()}, scene.photos, workers=1)
+    cp.page(compared, scene.out / "page")
 
 
 def _fed(model: Any, feeding: Any) -> Any:
@@ -330,7 +331,7 @@ def _lineup(scene: Scene, *, store: Path | None = None, lineup: Path | None = No
     from coreproof.report.notebook import html
 
     result = cp.compare(load_lineup(lineup or scene.path), scene.photos, store=store, workers=1, **more)
-    result.page(scene.out / "page")
+    cp.page(result, scene.out / "page")
     html(result)
 
 
@@ -393,7 +394,8 @@ STORE = (
 def _of_photos(scene: Scene) -> None:
     from coreproof.compare.lineup import load_lineup
 
-    cp.compare(load_lineup(_healthy_lineup(scene)), scene.mutant, workers=1).page(scene.out / "page")
+    compared = cp.compare(load_lineup(_healthy_lineup(scene)), scene.mutant, workers=1)
+    cp.page(compared, scene.out / "page")
 
 
 PHOTO = (

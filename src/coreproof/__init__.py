@@ -10,6 +10,9 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from coreproof.model import shown
+from coreproof.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from coreproof.compare.compare import compare as compare
     from coreproof.errors import CoreproofError as CoreproofError
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from coreproof.model.feeding import Source as Source
     from coreproof.model.load import load as load
     from coreproof.prove import prove as prove
+    from coreproof.report.page import page as page
     from coreproof.run.patch import patch_coremltools as patch_coremltools
     from coreproof.run.predict import predict as predict
     from coreproof.run.session import session as session
@@ -36,8 +40,6 @@ if TYPE_CHECKING:
     from coreproof.verify.recording import record as record
     from coreproof.verify.verify import verify as verify
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "app": "coreproof.ship.app",
     "compare": "coreproof.compare.compare",
@@ -51,6 +53,7 @@ _HOMES = {
     "diff": "coreproof.surgery.difference.diff",
     "join": "coreproof.surgery.verbs.pipelines",
     "load": "coreproof.model.load",
+    "page": "coreproof.report.page",
     "patch_coremltools": "coreproof.run.patch",
     "predict": "coreproof.run.predict",
     "prove": "coreproof.prove",
@@ -84,3 +87,12 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOMES[name]), name)
     setattr(sys.modules[__name__], name, value)
     return value
+
+
+def _view(result: object) -> str:
+    from coreproof.report.notebook import html
+
+    return html(result)
+
+
+shown.view = _view  # results lie below the report; only the front door may name both

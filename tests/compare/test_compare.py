@@ -20,6 +20,7 @@ from coreproof.compare.predictor import Predictor
 from coreproof.compare.variants import with_input_shape, with_partial_windows, with_weights_of
 from coreproof.errors import InputError, LineupError, PhotoError
 from coreproof.model.onnx import OnnxModel
+from coreproof.report.page import page
 from coreproof.run.images import to_tensor
 from coreproof.run.photos import list_photos
 from coreproof.run.pictures import open_picture
@@ -213,7 +214,7 @@ def test_labels_of_an_entry_are_not_remembered(photos: Path, tmp_path: Path) -> 
 def test_models_that_explain_each_other_are_compared_all_the_same(photos: Path, tmp_path: Path) -> None:
     entries = tuple(Entry(name, classifier(seed)) for seed, name in enumerate("abc"))
     why = tuple(Attribution(between, {"why": cause}) for between, cause in ((("a", "b"), "c"), (("b", "c"), "a")))
-    assert compare(Lineup(entries, attributions=why), photos).page(tmp_path).is_file()
+    assert page(compare(Lineup(entries, attributions=why), photos), tmp_path).is_file()
 
 
 def test_causes_are_measured(photos: Path) -> None:

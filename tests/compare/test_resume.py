@@ -20,6 +20,7 @@ from coreproof.compare.lineup import Entry, Lineup, lineup_of
 from coreproof.compare.predictor import Predictor
 from coreproof.compare.store import Store
 from coreproof.errors import CoreproofError, RunError, StoreError
+from coreproof.report.page import page
 from coreproof.run.photos import list_photos
 from tests.compare.conftest import FEEDING, classifier
 
@@ -263,7 +264,7 @@ def test_one_photo_and_one_model(photos: Path, tmp_path: Path, seen: dict[str, i
     for models in ({"a": TWO["a"]}, TWO):
         comparison, _ = shown(seen, models, alone, tmp_path / "store")
         assert comparison.photos == ("p00.png",)
-        assert comparison.page(tmp_path / "page").is_file()
+        assert page(comparison, tmp_path / "page").is_file()
         assert comparison.query("SELECT count(*) AS n FROM predictions") == [{"n": len(models)}]
     assert shown(seen, {"a": TWO["a"]}, photos, tmp_path / "store")[1] == {"a": 11}
 
@@ -352,7 +353,7 @@ def test_a_page_that_finds_no_room_is_said(
     (tmp_path / "lineup.toml").write_text(
         '[models.a]\nsource = "a.onnx"\nfeed = { size = [8, 8], resize = "squash", scale = 0.004 }\n'
     )
-    monkeypatch.setattr(Comparison, "page", full)
+    monkeypatch.setattr("coreproof.report.page.page", full)
     with pytest.raises(StoreError, match="the page cannot be written") as caught:
         command(tmp_path / "lineup.toml", str(photos), tmp_path / "out")
     assert "the predictions are kept" in str(caught.value)

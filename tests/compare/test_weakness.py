@@ -17,6 +17,7 @@ from coreproof.errors import PhotoError
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.weakness import failing
 from coreproof.report.data import comparison_verdict
+from coreproof.report.page import page
 from tests.compare.conftest import FEEDING, classifier
 
 
@@ -49,9 +50,9 @@ def test_one_class_on_every_photo_shows_nothing_and_leaves_kappa_undefined(photo
     pair = found.pair("a", "b")
     assert np.isnan(pair.kappa)
     assert pair.undefined == {"kappa": "both models name one class on every photo"}
-    page = found.page(tmp_path / "out").read_text()
-    assert ">undefined</span>" in page
-    assert "proves little" in page
+    written = page(found, tmp_path / "out").read_text()
+    assert ">undefined</span>" in written
+    assert "proves little" in written
     document = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert document["pairs"][0]["kappa"] is None
     assert document["pairs"][0]["undefined"] == pair.undefined

@@ -16,9 +16,11 @@ from coreproof.cli.matrix import agreement_table
 from coreproof.compare import comparison as comparison_
 from coreproof.compare.compare import compare
 from coreproof.compare.comparison import Comparison
+from coreproof.errors import InputError
 from coreproof.report import data as data_
 from coreproof.report import page as page_
 from coreproof.report.data import comparison_verdict, step_data
+from coreproof.report.page import page as page_of
 from coreproof.report.page import write_page
 from tests.compare.conftest import classifier
 from tests.report.conftest import proof, row
@@ -77,7 +79,7 @@ def test_a_proof_says_its_verdict_first(tmp_path: Path, agrees: bool) -> None:
 
 def test_a_comparison_stands_alone(photos: Path, tmp_path: Path) -> None:
     comparison = compare({"a": classifier(0), "b": classifier(1), "twin": classifier(0)}, photos)
-    page, data = read(comparison.page(tmp_path / "out"))
+    page, data = read(page_of(comparison, tmp_path / "out"))
     assert (tmp_path / "out" / "comparison.json").is_file()
     html = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert f'<span class="unseen">a and b: </span><b>{comparison.agreement()["a"]["b"]}</b>' in html
@@ -89,9 +91,16 @@ def test_a_comparison_stands_alone(photos: Path, tmp_path: Path) -> None:
     assert comparison_verdict(comparison)["text"] in page.words
 
 
+def test_what_is_no_comparison_has_no_page(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no page of this") as caught:
+        page_of(proof(), tmp_path / "out")  # type: ignore[arg-type]
+    assert "coreproof.prove writes the page of a proof itself" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_page_links_the_store_that_is_kept(photos: Path, tmp_path: Path) -> None:
     comparison = compare({"a": classifier(0), "b": classifier(1)}, photos, tmp_path / "my store")
-    page, _ = read(comparison.page(tmp_path / "out"))
+    page, _ = read(page_of(comparison, tmp_path / "out"))
     links = [a["href"] for tag, a in page.tags if tag == "a" and "store" in (a.get("href") or "")]
     assert links == ["../my%20store/"]
     assert (tmp_path / "out" / "../my store/").is_dir()
@@ -100,9 +109,9 @@ def test_the_page_links_the_store_that_is_kept(photos: Path, tmp_path: Path) -> 
 def test_pictures_take_what_room_is_left(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = compare({"a": classifier(0), "b": classifier(1)}, photos)
     monkeypatch.setattr(page_, "_LARGEST", 0)
-    bare = comparison.page(tmp_path).stat().st_size
+    bare = page_of(comparison, tmp_path).stat().st_size
     monkeypatch.setattr(page_, "_LARGEST", bare + 4000)
-    _, data = read(comparison.page(tmp_path))
+    _, data = read(page_of(comparison, tmp_path))
     shown = [bool(photo["src"]) for photo in data["comparison"]["photos"]]
     assert any(shown)
     assert not all(shown)
@@ -122,12 +131,12 @@ def test_lists_are_shorter_where_there_are_many_models(photos: Path, monkeypatch
 
 def test_a_page_says_what_it_leaves_out(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = compare({name: classifier(seed) for seed, name in enumerate("abc")}, photos)
-    page, data = read(comparison.page(tmp_path))
+    page, data = read(page_of(comparison, tmp_path))
     assert data["comparison"]["everything"]
     assert "beside this page has everything" in page.words
     monkeypatch.setattr(data_, "_PAIRS", 1)
     monkeypatch.setattr(comparison_, "_WRITTEN_OUT", 5)
-    page, data = read(comparison.page(tmp_path))
+    page, data = read(page_of(comparison, tmp_path))
     assert not data["comparison"]["everything"]
     assert "beside this page has the statistics" in page.words
     assert "The 1 that agree least; comparison.json has all." in page.words

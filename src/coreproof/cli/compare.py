@@ -46,8 +46,8 @@ def command(
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console
     from coreproof.compare.compare import compare
-    from coreproof.compare.comparison import check_places
     from coreproof.compare.lineup import load_lineup
+    from coreproof.report.page import check_places, page
 
     if not lineup.is_file():
         raise LineupError("there is no such line-up", where=str(lineup))
@@ -65,7 +65,7 @@ def command(
             progress=report,
         )
     try:
-        page = comparison.page(out, replace=overwrite)
+        written = page(comparison, out, replace=overwrite)
     except OSError as error:
         raise StoreError(
             "the page cannot be written",
@@ -75,4 +75,4 @@ def command(
         ) from None
     shown = console()
     shown.print(agreement_table(comparison, shown.width))
-    shown.print(Line(f"page: {page}"), soft_wrap=True)
+    shown.print(Line(f"page: {written}"), soft_wrap=True)

@@ -33,7 +33,7 @@ def screen(error: BaseException, arguments: list[str]) -> str:
     ``arguments`` are the command line's, without the program. The traceback is written to a temporary file, whose path is
     named; with ``wanted()`` it stands in front of the screen instead.
     """
-    from coreproof import __version__
+    from coreproof.version import __version__
 
     told = "".join(traceback.format_exception(error))
     kept = "(above)" if wanted() else _written(told, arguments) or "run again with --debug to see it"

@@ -99,7 +99,7 @@ def _coreproof(
 ) -> None:
     limits.set_limits(memory_budget, max_pixels, debug)
     if version:
-        from coreproof import __version__
+        from coreproof.version import __version__
 
         say(__version__)
         raise typer.Exit

@@ -20,8 +20,8 @@ from coreproof.compare.source import PhotoSource
 from coreproof.compare.table import Table
 from coreproof.compare.tally import Extremes, Seen, Tally
 from coreproof.compare.weakness import weaknesses_of
-from coreproof.model.atomic import replacing, replacing_together
-from coreproof.model.outputs import COMPARISON, PAGE, check_output
+from coreproof.model.atomic import replacing
+from coreproof.model.outputs import COMPARISON
 from coreproof.model.shown import Shown
 from coreproof.model.weakness import Weakness
 from coreproof.visible import in_json, visible
@@ -427,32 +427,12 @@ class Comparison(Shown):
         }
 
     def save_json(self, folder: str | Path, *, replace: bool = False) -> Path:
-        """Writes comparison.json into a folder; OutputExistsError as of ``page``."""
+        """Writes comparison.json into a folder; OutputExistsError where something else stands there."""
         path = Path(folder) / "comparison.json"
         with replacing(path, COMPARISON, replace=replace) as fresh:
             text = json.dumps(_without_nan(self.to_json()), ensure_ascii=False, indent=1)
             fresh.write_text(in_json(text), encoding="utf-8")
         return path
-
-    def page(self, folder: str | Path, *, replace: bool = False) -> Path:
-        """Writes index.html and comparison.json into a folder, both or none; returns the page.
-
-        Raises OutputExistsError where something else stands in their places, unless ``replace`` allows it.
-        """
-        from coreproof.report.page import write_page
-
-        folder = Path(folder)
-        check_places(folder, replace=replace)
-        with replacing_together(folder) as stage:
-            self.save_json(stage)
-            write_page(stage, proof=None, comparison=self, place=folder)
-        return folder / "index.html"
-
-
-def check_places(folder: Path, *, replace: bool) -> None:
-    """Raises OutputExistsError where ``Comparison.page`` would replace something else."""
-    check_output(folder / "index.html", PAGE, replace=replace)
-    check_output(folder / "comparison.json", COMPARISON, replace=replace)
 
 
 def _without_nan(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""write_page: one self-contained index.html, to be read offline and on a phone."""
+"""page: one self-contained index.html, to be read offline and on a phone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from urllib.parse import quote
 import jinja2
 
 from coreproof.compare.comparison import Comparison
-from coreproof.model.atomic import replacing
-from coreproof.model.outputs import PAGE
+from coreproof.errors import InputError
+from coreproof.model.atomic import replacing, replacing_together
+from coreproof.model.outputs import COMPARISON, PAGE, check_output
 from coreproof.model.versions import versions
 from coreproof.report.data import comparison_data, comparison_verdict, step_data, table_pairs
 from coreproof.report.thumbnails import thumbnails
@@ -21,6 +22,33 @@ from coreproof.visible import visible, visible_in
 
 _LARGEST = 4_900_000
 """Bytes of a page, pictures included."""
+
+
+def page(result: Comparison, folder: str | Path, *, replace: bool = False) -> Path:
+    """Writes index.html and comparison.json of a comparison into a folder, both or none; returns the page.
+
+    Raises OutputExistsError where something else stands in their places, unless ``replace`` allows it, and InputError for
+    what is no comparison.
+    """
+    if not isinstance(result, Comparison):
+        raise InputError(
+            "there is no page of this",
+            expected="a Comparison: what coreproof.compare returns",
+            found=type(result).__name__,
+            fix="coreproof.prove writes the page of a proof itself, into the folder of the proof",
+        )
+    folder = Path(folder)
+    check_places(folder, replace=replace)
+    with replacing_together(folder) as stage:
+        result.save_json(stage)
+        write_page(stage, proof=None, comparison=result, place=folder)
+    return folder / "index.html"
+
+
+def check_places(folder: Path, *, replace: bool) -> None:
+    """Raises OutputExistsError where ``page`` would replace something else."""
+    check_output(folder / "index.html", PAGE, replace=replace)
+    check_output(folder / "comparison.json", COMPARISON, replace=replace)
 
 
 def write_page(

@@ -273,7 +273,7 @@ def _minimum(model: CoreMLModel) -> str:
 
 
 def _version() -> str:
-    from coreproof import __version__
+    from coreproof.version import __version__
 
     return __version__
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof import __version__
 from coreproof.errors import InputError
 from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
@@ -30,6 +29,7 @@ from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of
 from coreproof.verify.preprocessing import own_feedings
 from coreproof.verify.sides import as_array, batched, engine_shapes, match_outputs, taps_of, value_bytes
+from coreproof.version import __version__
 
 Progress = Callable[[str, int, int], None]
 

@@ -1,0 +1,3 @@
+"""version: which release this is."""
+
+__version__ = "0.1.0"
