@@ -29,7 +29,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-files conformance-torch fuzz fuzz-quick fuzz-models clean
+.PHONY: help setup demo test coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-files conformance-torch fuzz fuzz-quick fuzz-models clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -57,6 +57,11 @@ demo: $(if $(wildcard $(READY)),$(READY),$(DEMO_READY)) ## Prove EfficientNet-Li
 
 test: $(READY) ## Run the tests.
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# Not part of CI: measuring takes about half as long again as the tests.
+coverage: $(READY) ## Run the tests and say which share of the lines they reach; build/coverage/html shows which.
+	@mkdir -p build/coverage
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-report=html $(ARGS)
 
 lint: $(READY) ## Check style, format and types.
 	$(BIN)/python -m ruff check src tests benchmarks examples conformance typings
@@ -89,6 +94,10 @@ $(JUDGE_READY): conformance/requirements.txt
 
 conformance-apple: $(READY) $(JUDGE_READY) ## Let Apple's own tests judge what is lowered from Core ML.
 	$(BIN)/python -m conformance.apple --python $(CURDIR)/$(JUDGE_VENV)/bin/python $(ARGS)
+
+conformance-quick: $(READY) ## A slice of these two judges, in the project's own environment; the first where its suite is there.
+	$(BIN)/python -m conformance.apple --slice
+	$(BIN)/python -W ignore -m conformance.onnx_backend --every 12
 
 conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted to Core ML.
 	$(BIN)/python -m conformance.onnx_backend $(ARGS)
