@@ -109,10 +109,13 @@ class HalfRange:
     """Model inputs that are masks, or scores, of a softmax: what is fed is held within float16."""
 
 
+_STEPPED = ("QuantizeLinear", "DequantizeLinear")
+
+
 def half_range(graph: ir.Graph) -> HalfRange:
     """Finds both kinds in a prepared graph."""
     constants = _constants(graph)
-    wide = frozenset(_guarded(graph, constants))
+    wide = frozenset((*_guarded(graph, constants), *_fine_steps(graph, constants)))
     fed = frozenset(_fed_masks(graph))
     softmax, bounded = _masks(graph, constants, fed)
     return HalfRange(wide, softmax, bounded, fed)
@@ -190,6 +193,23 @@ def _guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
         if path:
             squares = before if any(n.op_type in _SQUARED for n in before) else []
             yield from (o.name or "" for n in (node, *squares, *path) for o in n.outputs)
+
+
+# steps
+
+
+def _fine_steps(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
+    """The results of quantised operators whose steps are too fine for float16, or too many: scales below it, 16 bits and more."""
+    narrow = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT4, ir.DataType.INT4)
+    for node in graph:
+        if node.op_type not in _STEPPED and not node.op_type.startswith("QLinear"):
+            continue
+        given = [v for v in node.inputs if v is not None]
+        fine = any((v.name or "") in constants and _is_lost(constants[v.name or ""]) for v in given)
+        counted = [given[0], *given[2:]] if node.op_type in _STEPPED else []
+        many = any(v.dtype is not None and v.dtype.is_integer() and v.dtype not in narrow for v in counted)
+        if fine or many:
+            yield from (o.name or "" for o in node.outputs)
 
 
 def _towards_squares(value: ir.Value, constants: Mapping[str, Array], depth: int = 6) -> list[ir.Node]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.convert.onnx_to_coreml.ops.dtypes import in_floats
 from coreproof.convert.onnx_to_coreml.ops.windows import explicit_pads, flat_pads
 
 
@@ -33,9 +34,8 @@ def max_pool(
     strides = list(strides or [1] * count)
     padding = _pads(ctx, x, auto_pad, pads, kernel_shape, strides, ceil_mode)
     if all(begin < k and end < k for (begin, end), k in zip(padding, kernel_shape, strict=True)):
-        return ctx.mb.max_pool(
-            x=x, kernel_sizes=list(kernel_shape), strides=strides, pad_type="custom", pad=flat_pads(padding)
-        )
+        window = {"kernel_sizes": list(kernel_shape), "strides": strides, "pad_type": "custom"}
+        return in_floats(ctx, x, lambda v: ctx.mb.max_pool(x=v, **window, pad=flat_pads(padding)))
     raise ctx.refuse(f"padding {padding} is as large as the window {list(kernel_shape)}", "less padding")
 
 

@@ -42,8 +42,8 @@ def quantize_linear(
 ) -> Result:
     scale = _along(ctx, y_scale, x, axis, block_size)
     zero = _along(ctx, y_zero_point, x, axis, block_size)
-    dtype = ir.DataType(output_dtype) if output_dtype else _dtype(ctx, 2)
-    return _quantize(ctx, cast(ctx, x, float_name(ctx)), scale, zero, dtype)
+    dtype = ir.DataType(output_dtype) if output_dtype else dtype_of(ctx, 2)
+    return quantized(ctx, cast(ctx, x, float_name(ctx)), scale, zero, dtype)
 
 
 @lowering("DequantizeLinear", since=10)
@@ -57,8 +57,11 @@ def dequantize_linear(
     block_size: int = 0,
     output_dtype: int = 0,
 ) -> Result:
+    if all(isinstance(o, np.ndarray | None) for o in (x, x_scale, x_zero_point)):
+        # a bias is counted in steps of 1e-7 and the like: scaled first, then rounded to what is computed in
+        x, x_scale, x_zero_point = (*ctx.raw, None)[:3]
     scale = _along(ctx, x_scale, x, axis, block_size)
-    return _dequantize(ctx, x, scale, _along(ctx, x_zero_point, x, axis, block_size))
+    return dequantized(ctx, x, scale, _along(ctx, x_zero_point, x, axis, block_size))
 
 
 @lowering("DynamicQuantizeLinear", since=11)
@@ -74,7 +77,7 @@ def dynamic_quantize_linear(ctx: Context, x: Operand) -> Result:
         )
     )
     point = mb.cast(x=zero, dtype="int32")
-    return _quantize(ctx, x, scale, point, ir.DataType.UINT8), scale, point
+    return quantized(ctx, x, scale, point, ir.DataType.UINT8), scale, point
 
 
 @lowering("QLinearConv", since=10)
@@ -91,7 +94,7 @@ def qlinear_conv(
     b: Operand = None,
     **attributes: Any,
 ) -> Result:
-    dtype = _dtype(ctx, 7)
+    dtype = dtype_of(ctx, 7)
     weight_scale = _raw_along(ctx, 4, "scale of the weights", ctx.rank(w))
     numbers = ctx.constant(w, "weight") - _raw_along(ctx, 5, "zero point of the weights", ctx.rank(w)).astype(np.int64)
     weight = ctx.floats(numbers * weight_scale)
@@ -99,8 +102,8 @@ def qlinear_conv(
     if b is not None:
         share = np.asarray(ctx.constant(ctx.raw[1], "scale"), np.float64) * weight_scale.reshape(-1)
         bias = ctx.floats(ctx.constant(b, "bias") * share)
-    result = conv(ctx, _dequantize(ctx, x, x_scale, x_zero_point), weight, bias, **attributes)
-    return _quantize(ctx, result, y_scale, y_zero_point, dtype)
+    result = conv(ctx, dequantized(ctx, x, x_scale, x_zero_point), weight, bias, **attributes)
+    return quantized(ctx, result, y_scale, y_zero_point, dtype)
 
 
 @lowering("QLinearMatMul", since=10)
@@ -115,42 +118,9 @@ def qlinear_matmul(
     y_scale: Operand,
     y_zero_point: Operand,
 ) -> Result:
-    left = _dequantize(ctx, a, _column(ctx, a_scale), _column(ctx, a_zero_point))
-    product = matmul(ctx, left, _dequantize(ctx, b, b_scale, b_zero_point))
-    return _quantize(ctx, product, _column(ctx, y_scale), _column(ctx, y_zero_point), _dtype(ctx, 7))
-
-
-@lowering("QLinearAdd", domain="com.microsoft")
-def qlinear_add(
-    ctx: Context,
-    a: Operand,
-    a_scale: Operand,
-    a_zero_point: Operand,
-    b: Operand,
-    b_scale: Operand,
-    b_zero_point: Operand,
-    c_scale: Operand,
-    c_zero_point: Operand = None,
-) -> Result:
-    left, right = _dequantize(ctx, a, a_scale, a_zero_point), _dequantize(ctx, b, b_scale, b_zero_point)
-    return _quantize(ctx, ctx.mb.add(x=left, y=right), c_scale, c_zero_point, _dtype(ctx, 7))
-
-
-@lowering("QLinearGlobalAveragePool", domain="com.microsoft")
-def qlinear_global_average_pool(
-    ctx: Context,
-    x: Operand,
-    x_scale: Operand,
-    x_zero_point: Operand,
-    y_scale: Operand,
-    y_zero_point: Operand,
-    *,
-    channels_last: int = 0,
-) -> Result:
-    rank = ctx.rank(x)
-    axes = list(range(1, rank - 1)) if channels_last else list(range(2, rank))
-    mean = ctx.mb.reduce_mean(x=_dequantize(ctx, x, x_scale, x_zero_point), axes=axes, keep_dims=True)
-    return _quantize(ctx, mean, y_scale, y_zero_point, _dtype(ctx, 4))
+    left = dequantized(ctx, a, _column(ctx, a_scale), _column(ctx, a_zero_point))
+    product = matmul(ctx, left, _known_numbers(ctx, 3, (b, b_scale, b_zero_point)))
+    return quantized(ctx, product, _column(ctx, y_scale), _column(ctx, y_zero_point), dtype_of(ctx, 7))
 
 
 @lowering("MatMulInteger", since=10)
@@ -176,7 +146,7 @@ def conv_integer(
     return ctx.mb.cast(x=conv(ctx, _single(ctx, x, x_zero_point), _single(ctx, w, zero), **attributes), dtype="int32")
 
 
-def _dtype(ctx: Context, index: int) -> ir.DataType:
+def dtype_of(ctx: Context, index: int) -> ir.DataType:
     """The dtype of the result is that of its zero point; without one it is uint8."""
     value = ctx.node.inputs[index] if len(ctx.node.inputs) > index else None
     raw = ctx.raw[index] if value is not None else None
@@ -185,7 +155,7 @@ def _dtype(ctx: Context, index: int) -> ir.DataType:
     return value.dtype if value is not None and value.dtype is not None else ir.DataType.UINT8
 
 
-def _quantize(ctx: Context, x: Operand, scale: Operand, zero: Operand, dtype: ir.DataType) -> Result:
+def quantized(ctx: Context, x: Operand, scale: Operand, zero: Operand, dtype: ir.DataType) -> Result:
     """Scaled, rounded half to even, shifted, kept within the limits."""
     if dtype not in _LIMITS:
         raise ctx.refuse(f"it quantises to {dtype.name}", "an integer of 4, 8 or 16 bits")
@@ -196,12 +166,19 @@ def _quantize(ctx: Context, x: Operand, scale: Operand, zero: Operand, dtype: ir
     return mb.cast(x=mb.clip(x=shifted, alpha=ctx.scalar(lowest), beta=ctx.scalar(highest)), dtype="int32")
 
 
-def _dequantize(ctx: Context, x: Operand, scale: Operand, zero: Operand) -> Operand:
+def dequantized(ctx: Context, x: Operand, scale: Operand, zero: Operand) -> Operand:
+    """The numbers that integers stand for."""
     if isinstance(x, np.ndarray) and all(isinstance(o, np.ndarray | None) for o in (scale, zero)):
-        shifted = x.astype(np.int64) - (0 if zero is None else zero)
+        shifted = x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64))
         return ctx.floats(shifted * np.asarray(scale, np.float64))
     shifted = x if _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
     return ctx.mb.mul(x=cast(ctx, shifted, float_name(ctx)), y=scale)
+
+
+def _known_numbers(ctx: Context, index: int, operands: tuple[Operand, Operand, Operand]) -> Operand:
+    """The numbers of a quantised operand: of a constant in its own precision, rounded once."""
+    raw = ctx.raw[index : index + 3]
+    return dequantized(ctx, *(raw if all(isinstance(o, np.ndarray) for o in raw) else operands))
 
 
 def _is_zero(zero: Operand) -> bool:
