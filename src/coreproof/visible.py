@@ -20,21 +20,21 @@ _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def visible(text: object, keep: str = "") -> str:
-    """``text`` with every character that controls, turns or hides written as Python writes it: ``\\x1b``, ``\\u202e``.
+    r"""``text`` with every character that controls, turns or hides written as Python writes it: ``\x1b``, ``\u202e``.
 
-    ``keep`` holds characters that stay as they are; a text of several lines keeps "\\n". Every other letter of every
+    ``keep`` holds characters that stay as they are; a text of several lines keeps "\n". Every other letter of every
     script stays, so a text that needed no escape is returned as it was.
     """
     return _replaced(str(text), keep, _as_python)
 
 
 def in_json(document: str) -> str:
-    """JSON text with such characters as ``\\u`` escapes, which every reader of JSON undoes."""
+    r"""JSON text with such characters as ``\u`` escapes, which every reader of JSON undoes."""
     return _replaced(document, "\n\t", lambda c: json.dumps(c)[1:-1] if c != "\x7f" else "\\u007f")
 
 
 def in_toml(document: str) -> str:
-    """A quoted TOML string with such characters as ``\\u`` escapes; a lone surrogate, which TOML cannot hold, is U+FFFD."""
+    r"""A quoted TOML string with such characters as ``\u`` escapes; a lone surrogate, which TOML cannot hold, is U+FFFD."""
     return _replaced(document, "", lambda c: "\ufffd" if "\ud800" <= c <= "\udfff" else _hexadecimal(ord(c)))
 
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx.parser
 import onnx_ir as ir
 import pytest

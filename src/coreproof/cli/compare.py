@@ -41,7 +41,6 @@ def command(
     trust: Trust = False,
 ) -> None:
     """Compare models over photos: agreement matrix, statistics, one page to read."""
-
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console

@@ -17,5 +17,5 @@ def say(*texts: object, err: bool = False) -> None:
 
 
 def say_json(document: Any) -> None:
-    """Prints a document as JSON of plain ASCII: what is not stands as ``\\u`` escapes, which a reader undoes."""
+    r"""Prints a document as JSON of plain ASCII: what is not stands as ``\u`` escapes, which a reader undoes."""
     sys.stdout.write(json.dumps(document, indent=2, default=str).replace("\x7f", "\\u007f") + "\n")

@@ -190,7 +190,7 @@ def _listed(name: str, file: os.DirEntry[str] | Path) -> Listed | None:
 
 
 def _as_text(name: str) -> str:
-    """A file's name as any file can hold it: bytes that are no UTF-8, which Linux allows in names, become ``\\xe9``."""
+    r"""A file's name as any file can hold it: bytes that are no UTF-8, which Linux allows in names, become ``\xe9``."""
     try:
         name.encode()
     except UnicodeEncodeError:

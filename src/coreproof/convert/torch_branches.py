@@ -106,7 +106,7 @@ _ARRAYS = frozenset(("numpy", "tolist", "__array__"))
 def _watched(model: TorchModel, inputs: Sequence[Any], found: Branches) -> Iterator[None]:
     torch = import_torch()
     from torch.overrides import TorchFunctionMode
-    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 - it has no public name
     from torch.utils.weak import WeakTensorKeyDictionary
 
     follows: Any = WeakTensorKeyDictionary()

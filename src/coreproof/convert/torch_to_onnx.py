@@ -149,7 +149,7 @@ def _small_addends_kept() -> Iterator[None]:
     They compare constants with an absolute tolerance of 1e-8, and so drop ``x + 1e-12``: the epsilon of a norm that is
     written out. The model then divides by zero where it did not.
     """
-    from onnxscript.rewriter import _pattern_ir
+    from onnxscript.rewriter import _pattern_ir  # noqa: PLC2701 - it has no public name
 
     pattern: Any = _pattern_ir.Constant
     tolerance = "_abs_tol"

@@ -86,6 +86,11 @@ class Recording(Model):
         """The recorded values, outputs included."""
         return tuple(self._samples[0]["values"])
 
+    @property
+    def entries(self) -> set[str]:
+        """The file's entries that hold the samples' arrays."""
+        return {entry for sample in self._samples for part in sample.values() for entry in part.values()}
+
     @cached_property
     def samples(self) -> tuple[Mapping[str, Any], ...]:
         """The inputs that were fed, sample by sample."""
@@ -179,7 +184,7 @@ def load_recording(path: str | Path) -> Recording:
     if version > VERSION:
         raise _unreadable(path, f"version {version} of the format", "update coreproof")
     recording = Recording(path, header)
-    wanted = {e for s in recording._samples for part in s.values() for e in part.values()}
+    wanted = recording.entries
     lost = sorted({*wanted, *(entry for _, _, entry in recording.gains.values())} - held)
     if lost:
         raise _unreadable(path, f"{len(lost)} arrays are missing ({', '.join(lost[:3])})")

@@ -99,7 +99,7 @@ def _afford_values(program: Any, where: Path) -> None:
     A small file can say zeros(10**6, 10**6). Where shapes hang on data, following ends.
     """
     import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC2701 - it has no public name
 
     class Following(torch.fx.Interpreter):  # type: ignore[misc]
         def run_node(self, node: Any) -> Any:
@@ -403,7 +403,7 @@ def _deserialized(path: Path, document: Any, weights: Any, constants: Any, input
             found=type(inputs).__name__,
         )
     try:
-        from torch._export.serde import schema, serialize
+        from torch._export.serde import schema, serialize  # noqa: PLC2701 - it has no public name
 
         read, make = serialize._dict_to_dataclass, serialize.ExportedProgramDeserializer
     except (ImportError, AttributeError) as error:

@@ -44,7 +44,7 @@ class Content:
         return cls(1, judgement.elements, nan, infinite, int(nan > 0), judgement.low, judgement.high)
 
     def joined(self, other: Content) -> Content:
-        """This and further samples."""
+        """The content of these samples and of further ones."""
         return Content(
             self.samples + other.samples,
             self.elements + other.elements,

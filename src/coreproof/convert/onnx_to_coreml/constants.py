@@ -15,9 +15,9 @@ _AS_THEY_ARE = frozenset({"const", "placeholder", "cond", "while_loop", "make_li
 class SharedConstants:
     """coremltools' builder; small operands of its operations become constants that later operations share."""
 
-    def __init__(self, builder: Any) -> None:
+    def __init__(self, builder: Any, made: dict[tuple[Any, ...], Any] | None = None) -> None:
         self._builder = builder
-        self._made: dict[tuple[Any, ...], Any] = {}
+        self._made = {} if made is None else made
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         make: Callable[..., Any] = getattr(self._builder, operation)
@@ -48,8 +48,7 @@ class NetworkBuilder(SharedConstants):
 
     def __init__(self, builder: Any) -> None:
         super().__init__(builder)
-        self._plain = SharedConstants(builder)
-        self._plain._made = self._made
+        self._plain = SharedConstants(builder, self._made)
 
     def expand_dims(self, *, x: Any, axes: Any, **named: Any) -> Any:
         """expand_dims, or for a single number a reshape, which says the whole shape."""

@@ -145,7 +145,7 @@ def _spoilt(a: Array, b: Array) -> str | None:
 
 
 def _close(a: Array, b: Array) -> str | None:
-    """ "" when equal, "rounded ..." when equal but for rounding, None when different."""
+    """What sets them apart: "" when equal, "rounded ..." when equal but for rounding, None when different."""
     rounding = _rounding(a, b)
     return "" if rounding == "float32 rounding" and np.array_equal(a, b) else rounding
 

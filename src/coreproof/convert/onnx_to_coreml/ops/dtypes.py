@@ -14,7 +14,7 @@ from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, Result
 
 
 def name_of(ctx: Context, x: Operand) -> str:
-    """ "fp16" or "fp32" (whichever the program computes in), "int32" or "bool"."""
+    """Its dtype: "fp16" or "fp32" (whichever the program computes in), "int32" or "bool"."""
     if ctx.is_bool(x):
         return "bool"
     return float_name(ctx) if ctx.is_float(x) else "int32"
