@@ -168,7 +168,9 @@ def verify_sections(names: Sequence[str], console: Console) -> str:
     about = (
         "An ONNX file against its float32 ML Program, one sample. Running both once: both read, opened with every inner "
         "value as an output, run, all of it taken as arrays; verify does that too, and pairs, judges and bounds all values. "
-        "In turn, the best of each. As it draws: on the inputs that verify draws by itself, several of different magnitude. "
+        "In turn, the best of each. As it draws: on the inputs that verify draws by itself, so many draws of different "
+        "magnitude, beside both models opened once and run on all of these draws; its peak memory is what the process held "
+        "then, with at most 256 MiB of inner values at a time on each side. "
         "The check of a conversion runs what was made (a float16 ML Program) beside its source."
     )
     return "\n".join(

@@ -6,7 +6,8 @@ writes conformance/results/planted_errors.json, model by model (a named model re
 results). Each error is planted in one node before conversion, so that the
 converted file is wrong in one layer; it counts only where it changes what that layer makes of the right inputs by more than one
 percent. Judged: the first divergence is that layer's value or, where the converter fused the layer, the next value that
-both have and whose suspects hold the layer; the time, against running both models once with all inner values brought out.
+both have and whose suspects hold the layer; the time, against running both models, opened once
+with all inner values brought out, on every draw that verify feeds.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from coreproof.model.onnx import OnnxModel
 from coreproof.run.part import part
 from coreproof.run.session import session
 from coreproof.verify.align import made_values, side
-from coreproof.verify.inputs import random_feeds
+from coreproof.verify.inputs import feeds_of, random_feeds
 from coreproof.verify.verify import Verification
 
 RESULTS = Path(__file__).parent / "results" / "planted_errors.json"
@@ -384,11 +385,16 @@ def found_at(verification: Verification, plant: Plant) -> str:
 
 
 def run_once(reference: Any, candidate: Any) -> None:
-    """Both models once, with all their inner values brought out: what verify is measured against."""
-    fed = random_feeds(reference, candidate)
-    for model, given in zip((reference, candidate), fed, strict=True):
+    """Both models opened once, with all their inner values brought out, on every draw that verify feeds.
+
+    That is what verify is measured against: its verdict rests on all of these draws.
+    """
+    pairs = feeds_of(reference, candidate).pairs
+    for at, model in enumerate((reference, candidate)):
         with session(model) as running:
-            running.run(given, made_values(side(model, running.tappable)))
+            taps = made_values(side(model, running.tappable))
+            for pair in pairs:
+                running.run(pair[at], taps)
 
 
 def timed(work: Callable[[], Any]) -> tuple[tuple[float, float], Any]:
@@ -429,7 +435,7 @@ def try_model(name: str, places: int) -> Iterator[dict[str, Any]]:
 
 
 def summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """How many were found, and the time of verify as a multiple of running both models once: by the clock, by processor time."""
+    """How many were found, and the time of verify as a multiple of running both on its draws: by the clock, by processor time."""
     clock, processor = ([e["verify"][i] / e["once"][i] for e in entries] for i in (0, 1))
     return {
         "of": len(entries),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -24,7 +22,7 @@ def test_max_pooling_errs_as_the_loud_values_do(sigma: float) -> None:
     rng = np.random.default_rng(0)
     exact = np.exp(sigma * rng.normal(size=40_000)) * np.abs(rng.normal(size=40_000))
     wrong = exact + 1e-5 * np.abs(exact) * rng.normal(size=exact.size)
-    read = replace(measure(exact), error=float(np.sqrt(np.mean((wrong - exact) ** 2))))
+    read = measure(exact)._replace(error=float(np.sqrt(np.mean((wrong - exact) ** 2))))
     result = measure(pooled(exact))
     found = float(np.sqrt(np.mean((pooled(wrong) - pooled(exact)) ** 2)))
     predicted = _carried(POOL, [read], result)
@@ -34,7 +32,7 @@ def test_max_pooling_errs_as_the_loud_values_do(sigma: float) -> None:
 def test_a_choice_never_errs_more_than_if_all_the_error_were_chosen() -> None:
     exact = np.zeros(4_000)
     exact[::4] = 1.0
-    read = replace(measure(exact), error=1e-3)
+    read = measure(exact)._replace(error=1e-3)
     assert _carried(POOL, [read], measure(pooled(exact))) == pytest.approx(2e-3)
     assert _carried(POOL, [read], measure(exact)) == 1e-3
     assert _carried(POOL, [read], measure(exact[1::4])) == 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,7 @@ def _not_onnx(path: Path, found: str) -> UnreadableModelError:
 # the read view
 
 
+@cache
 def numpy_dtype(dtype: ir.DataType | None) -> str | None:
     """onnx-ir's dtype as a numpy dtype name; None where it is not known, "str" for strings."""
     if dtype is None or dtype == ir.DataType.UNDEFINED:

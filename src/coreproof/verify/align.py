@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cached_property
 from typing import Literal
 
 from coreproof.model.base import Model
@@ -40,6 +41,16 @@ class Side:
     tappable: Collection[str]
     sizes: Mapping[str, int]
     origin: Mapping[str, str]
+
+    @cached_property
+    def made(self) -> tuple[str, ...]:
+        """The inner values that can be brought out, in topological order."""
+        return tuple(
+            output
+            for node in self.graph.nodes
+            for output in node.outputs
+            if output and output in self.tappable and not _is_constant(self.graph, output)
+        )
 
 
 def side(model: Model, tappable: Collection[str], shapes: Mapping[str, tuple[int, ...]] | None = None) -> Side:
@@ -95,12 +106,7 @@ def _order(of: Side) -> dict[str, int]:
 
 def made_values(of: Side) -> list[str]:
     """The inner values that can be brought out, in topological order."""
-    return [
-        output
-        for node in of.graph.nodes
-        for output in node.outputs
-        if output and output in of.tappable and not _is_constant(of.graph, output)
-    ]
+    return list(of.made)
 
 
 def _is_constant(graph: Graph, name: str) -> bool:

@@ -78,36 +78,36 @@ class Share:
         return picked
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def figures(a: Array, b: Array) -> Figures | None:
     """The figures of two flat numeric arrays of the same length; None where one is empty or not finite everywhere."""
     if not a.size:
         return None
-    sums = np.zeros(4)
+    total = errors = own = other = 0.0
     peaks, low, high = [], math.inf, -math.inf
-    for p, q in _blocks(a, b):
-        with np.errstate(invalid="ignore", over="ignore"):
-            d = np.subtract(p, q)
-            squares, error_squares = _dot(p, p), _dot(d, d)
+    for p, q, known in _blocks(a, b):
+        d = np.subtract(p, q)
+        squares, others = known or (_dot(p, p), _dot(q, q))
+        error_squares = _dot(d, d)
         if not (math.isfinite(squares) and math.isfinite(error_squares)):
             return None
         np.abs(d, out=d)
-        sums += (float(d.sum()), error_squares, squares, _dot(q, q))
+        total, errors, own, other = total + float(d.sum()), errors + error_squares, own + squares, other + others
         peaks.append(float(d.max()))
         low, high = min(low, float(p.min())), max(high, float(p.max()))
-    total, errors, own, other = (float(s) for s in sums)
     return Figures(a.size, max(peaks), total, errors, own, other, (own + other - errors) / 2, low, high, tuple(peaks))
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def errors(a: Array, b: Array) -> tuple[float, float, float] | None:
     """Largest error, typical error and the reference's scale alone; None as for ``figures``."""
     if not a.size:
         return None
     largest = error_squares = squares = 0.0
-    for p, q in _blocks(a, b):
-        with np.errstate(invalid="ignore", over="ignore"):
-            d = np.subtract(p, q)
-            squares += _dot(p, p)
-            error_squares += _dot(d, d)
+    for p, q, known in _blocks(a, b):
+        d = np.subtract(p, q)
+        squares += known[0] if known else _dot(p, p)
+        error_squares += _dot(d, d)
         if not (math.isfinite(squares) and math.isfinite(error_squares)):
             return None
         largest = max(largest, float(d.max()), -float(d.min()))
@@ -118,16 +118,22 @@ _SAFE = (1e-10, 1e10)
 """Between these sizes, squares of float32 numbers and of their rounding errors are float32 numbers."""
 
 
-def _blocks(a: Array, b: Array) -> Iterator[tuple[Array, Array]]:
-    """The two arrays block by block: in float32 where they are and where that is safe, else in float64."""
-    narrow = a.dtype == b.dtype == np.float32
-    if narrow:
-        with np.errstate(invalid="ignore", over="ignore"):
-            sizes = [math.sqrt(_dot(v[:BLOCK], v[:BLOCK]) / min(v.size, BLOCK)) for v in (a, b)]
-        narrow = all(_SAFE[0] < size < _SAFE[1] for size in sizes)
-    for start in range(0, a.size, BLOCK):
+def _blocks(a: Array, b: Array) -> Iterator[tuple[Array, Array, tuple[float, float] | None]]:
+    """The two arrays block by block: in float32 where they are and where that is safe, else in float64.
+
+    With their sums of squares, where those were needed to tell whether it is safe.
+    """
+    sums = None
+    if a.dtype == b.dtype == np.float32:
+        p, q = a[:BLOCK], b[:BLOCK]
+        squares = _dot(p, p), _dot(q, q)
+        if all(_SAFE[0] < math.sqrt(s / p.size) < _SAFE[1] for s in squares):
+            sums = squares
+            yield p, q, sums
+    narrow = sums is not None
+    for start in range(BLOCK if narrow else 0, a.size, BLOCK):
         p, q = a[start : start + BLOCK], b[start : start + BLOCK]
-        yield (p, q) if narrow else (p.astype(np.float64), q.astype(np.float64))
+        yield (p, q, None) if narrow else (p.astype(np.float64), q.astype(np.float64), None)
 
 
 def _dot(a: Array, b: Array) -> float:

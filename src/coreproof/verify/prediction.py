@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +36,7 @@ PER_PLACE = 3.0
 neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """What is known of one value: predicted error (absolute, root mean square), scale, standard deviation.
 
     ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element,
@@ -92,7 +90,7 @@ class Prediction:
         """
         self._entered.add(name)
         measured, unit = self._measured(name, array), self._unit(name)
-        self._spreads[name] = replace(measured, error=0.0 if exact or unit <= U32 else unit * measured.scale)
+        self._spreads[name] = measured._replace(error=0.0 if exact or unit <= U32 else unit * measured.scale)
 
     def observe(self, name: str, array: npt.NDArray[Any]) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
@@ -132,7 +130,7 @@ class Prediction:
         """
         known = self._spreads.get(name)
         if known is not None:
-            self._spreads[name] = replace(known, error=max(error, known.own))
+            self._spreads[name] = known._replace(error=max(error, known.own))
 
     def _measured(self, name: str, reference: npt.NDArray[Any]) -> Spread:
         if name not in self._measures:
@@ -177,8 +175,8 @@ class Prediction:
             carried = max(carried, gain * read[0].error)
         error, step = math.hypot(carried, own), _step(node, read)
         if self._dtype(output) == "bool":
-            return replace(
-                measured, error=0.0, own=0.0, step=0.0
+            return measured._replace(
+                error=0.0, own=0.0, step=0.0
             )  # booleans have to be equal, and choose without error
         truncates = (
             stem(node.operator) == "cast"
@@ -188,7 +186,7 @@ class Prediction:
         if (stem(node.operator) in STEPS or truncates) and not step:
             step = 1.0
             error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
-        return replace(measured, error=error, uneven=_uneven(node, read, measured), own=own, step=step)
+        return measured._replace(error=error, uneven=_uneven(node, read, measured), own=own, step=step)
 
     def _dtype(self, name: str) -> str:
         value = self._graph.values.get(name)

@@ -15,6 +15,7 @@ from coreproof.run.session import Engine, session
 from coreproof.verify.bisect import bisect, spare_harmless, suspects
 from coreproof.verify.carried import settle_carried
 from coreproof.verify.choices import settle_choices
+from coreproof.verify.collector import only_what_is_new
 from coreproof.verify.comparison import Comparison, Progress, severity
 from coreproof.verify.draw import SCALES
 from coreproof.verify.drawn import random_sample, roles_for
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 
+@only_what_is_new()
 @lowered_once()
 def verify(
     reference: Model | str | Path,
