@@ -15,6 +15,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from coreproof.errors import RunError, UnreadableModelError
+from coreproof.model.formats import network as network_layers
+from coreproof.model.formats import onnx as onnx_graphs
 from coreproof.model.wire import records
 
 MESSAGES = 100
@@ -128,9 +130,7 @@ def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[int, onnx.NodeProt
         depth, inside = waiting.pop()
         for node in inside:
             yield depth, node
-            for attribute in node.attribute:
-                graphs = [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs
-                waiting.extend((depth + 1, graph.node) for graph in graphs)
+            waiting.extend((depth + 1, graph.node) for graph in onnx_graphs.nested(node))
 
 
 def _called(nodes: Iterable[onnx.NodeProto]) -> Iterator[Called]:
@@ -205,11 +205,11 @@ def _network_loops(network: Any) -> Iterator[tuple[str, float, list[Any]]]:
     for layer in network.layers:
         operator = layer.WhichOneof("layer")
         if operator == "branch":
-            yield layer.name, 1, [layer.branch.ifBranch, layer.branch.elseBranch]
+            yield layer.name, 1, network_layers.nested(layer)
         elif operator == "loop":
             loop = layer.loop
             ends = loop.conditionVar or loop.conditionNetwork.layers or _breaks(loop.bodyNetwork)
-            yield layer.name, 1 if ends else max(1, loop.maxLoopIterations), [loop.bodyNetwork, loop.conditionNetwork]
+            yield layer.name, 1 if ends else max(1, loop.maxLoopIterations), network_layers.nested(layer)
 
 
 def _breaks(body: Any) -> bool:
@@ -220,21 +220,14 @@ def _breaks(body: Any) -> bool:
             if layer.WhichOneof("layer") == "loopBreak":
                 return True
             if layer.WhichOneof("layer") == "branch":
-                waiting += [layer.branch.ifBranch, layer.branch.elseBranch]
+                waiting += network_layers.nested(layer)
     return False
 
 
 def _onnx_loops(graph: Any) -> Iterator[tuple[str, float, list[Any]]]:
     """Nodes that hold graphs: name, how often these run for certain, the graphs."""
     for node in graph:
-        bodies: list[Any] = []
-        for attribute in node.attributes.values():
-            if attribute.is_ref():
-                continue
-            if attribute.type.name == "GRAPH":
-                bodies.append(attribute.as_graph())
-            elif attribute.type.name == "GRAPHS":
-                bodies.extend(attribute.as_graphs())
+        bodies = list(onnx_graphs.nested_ir(node))
         if bodies:
             certain = node.op_type == "Loop" and len(node.inputs) > 1 and not _may_end(node, bodies[0])
             yield node.name or node.op_type, _count(_read(node, 0)) if certain else 1, bodies

@@ -9,7 +9,7 @@ that do not fit) is for the doctor to find, and passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -482,12 +482,3 @@ def _entries(dtype: ir.DataType, count: int) -> int:
     if dtype != ir.DataType.STRING and dtype.bitwidth in (2, 4):
         return _bytes(dtype, count)
     return count
-
-
-def nested(proto: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and all graphs within its nodes."""
-    yield proto
-    for node in proto.node:
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
-                yield from nested(graph)

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 import coreproof.model.onnx_types  # noqa: F401 - teaches onnx-ir the types that it does not read
 from coreproof.errors import CoreproofError, UnreadableModelError
 from coreproof.model.budget import afford
-from coreproof.model.onnx_check import nested
+from coreproof.model.formats import onnx as stored
 
 _LOGGER = logging.getLogger("onnx_ir.serde")
 
@@ -70,16 +70,8 @@ def _settle(graph: Any) -> None:
             value.type = None
     for node in graph:
         node.device_configurations = ()
-        for inner in _graphs_of(node):
+        for inner in stored.nested_ir(node):
             _settle(inner)
-
-
-def _graphs_of(node: ir.Node) -> Iterator[Any]:
-    for attribute in node.attributes.values():
-        if not attribute.is_ref() and attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif not attribute.is_ref() and attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()
 
 
 def stored_tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
@@ -100,11 +92,8 @@ def _tensors_of(graph: Any) -> Iterator[ir.TensorProtocol]:
                 yield attribute.as_tensor()
             elif attribute.type == ir.AttributeType.TENSORS:
                 yield from attribute.as_tensors()
-            elif attribute.type == ir.AttributeType.GRAPH:
-                yield from _tensors_of(attribute.as_graph())
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                for inner in attribute.as_graphs():
-                    yield from _tensors_of(inner)
+        for inner in stored.nested_ir(node):
+            yield from _tensors_of(inner)
 
 
 def in_memory(model: ir.Model, *, initializers: bool) -> ir.Model:
@@ -135,11 +124,8 @@ def _bring_in(graph: Any, initializers: bool) -> None:
                 node.attributes[name] = ir.AttrTensor(name, _brought(attribute.as_tensor()))
             elif attribute.type == ir.AttributeType.TENSORS:
                 node.attributes[name] = ir.AttrTensors(name, [_brought(t) for t in attribute.as_tensors()])
-            elif attribute.type == ir.AttributeType.GRAPH:
-                _bring_in(attribute.as_graph(), True)
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                for inner in attribute.as_graphs():
-                    _bring_in(inner, True)
+        for inner in stored.nested_ir(node):
+            _bring_in(inner, True)
 
 
 def _brought(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
@@ -153,11 +139,11 @@ def _brought(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 def _dense(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     """The message with dense tensors in place of sparse ones; the message itself where it has none."""
-    if not any(_has_sparse(graph) for graph in nested(proto.graph)):
+    if not any(_has_sparse(graph) for graph in stored.graphs(proto.graph)):
         return proto
     dense = onnx.ModelProto()
     dense.CopyFrom(proto)
-    for graph in nested(dense.graph):
+    for graph in stored.graphs(dense.graph):
         for sparse in graph.sparse_initializer:
             graph.initializer.append(_dense_tensor(sparse, sparse.values.name, where))
         del graph.sparse_initializer[:]

@@ -153,14 +153,3 @@ def _inline(tensor: ir.TensorProtocol) -> onnx.TensorProto:
     """The tensor with its data, also where that lies in a file of its own."""
     stored = ir.Tensor(tensor.numpy()) if isinstance(tensor, ir.ExternalTensor) else tensor
     return ir.serde.serialize_tensor(stored)
-
-
-def nested_graphs(node: ir.Node) -> list[ir.Graph]:
-    """The graphs within a node (branches, loop bodies), and within those."""
-    own: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            own.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            own.extend(attribute.as_graphs())
-    return own + [deeper for graph in own for inner in graph for deeper in nested_graphs(inner)]

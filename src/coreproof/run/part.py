@@ -15,7 +15,7 @@ from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
 from coreproof.model.structured import is_structured
 from coreproof.run.arena import engine_error
-from coreproof.run.live import LiveGraph, nested_graphs
+from coreproof.run.live import LiveGraph
 from coreproof.run.lowered import Prepared, prepare
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.run.session import Precision, Session
@@ -157,8 +157,8 @@ class Part:
 
     def _needed(self, fed: Collection[str]) -> tuple[set[str], set[str]]:
         """The values that have to be given, and those that are computed; InputError for those that are lacking."""
-        makers = {made(name): node for name, node in self._live.producers.items() if name in fed}
-        makers.update((name, node) for name, node in self._live.producers.items() if name not in fed)
+        skeleton = self._live.skeleton
+        makers = {made(name) if name in fed else name: place for name, place in skeleton.maker.items()}
         needed, computed = set[str](), set[str]()
         front, seen = list(self._outputs.values()), set[str]()
         while front:
@@ -168,7 +168,7 @@ class Part:
             seen.add(name)
             if name in makers:
                 computed.add(name)
-                front.extend(_read(makers[name]))
+                front.extend(skeleton.reads[makers[name]])
             elif name not in self._live.initializers or name in fed:
                 needed.add(name)
         lacking = sorted(needed.difference(fed))
@@ -210,14 +210,3 @@ def _cut(live: LiveGraph, name: str) -> str:
     if half is None or half.op_type != "Cast" or half.inputs[0] is None or half.outputs[0].dtype != ir.DataType.FLOAT16:
         return name
     return half.inputs[0].name or name
-
-
-def _read(node: ir.Node) -> list[str]:
-    """The values that a node reads, also from within its nested graphs."""
-    read = [v.name for v in node.inputs if v is not None and v.name]
-    graphs = nested_graphs(node)
-    inner = [n for graph in graphs for n in graph]
-    own = {v.name for n in inner for v in n.outputs}
-    own.update(v.name for graph in graphs for v in (*graph.inputs, *graph.initializers.values()))
-    seen = [*(v for n in inner for v in n.inputs), *(v for graph in graphs for v in graph.outputs)]
-    return read + [v.name for v in seen if v is not None and v.name and v.name not in own]

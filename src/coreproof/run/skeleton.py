@@ -9,6 +9,8 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from coreproof.model.formats import onnx as stored
+
 Fed: TypeAlias = Mapping[str, tuple[int, Sequence[int] | None]]
 """Values that come from outside: name -> ONNX element type, and shape where it is known."""
 
@@ -19,7 +21,7 @@ class Skeleton:
     def __init__(self, message: onnx.ModelProto) -> None:
         self._message = message
         self.nodes: list[onnx.NodeProto] = list(message.graph.node)
-        self.reads: list[frozenset[str]] = [frozenset(names_read(node)) for node in self.nodes]
+        self.reads: list[frozenset[str]] = [frozenset(stored.reads(node)) for node in self.nodes]
         self.maker = {name: place for place, node in enumerate(self.nodes) for name in node.output if name}
         self._stored = {i.name: i for i in message.graph.initializer}
         self._declared = {o.name: o for o in message.graph.output}
@@ -79,14 +81,3 @@ def made(name: str) -> str:
 def element_type(array: npt.NDArray[Any]) -> int:
     """The ONNX element type in which an array is fed."""
     return int(ir.DataType.STRING if array.dtype.kind in "OSU" else ir.DataType.from_numpy(array.dtype))
-
-
-def names_read(node: onnx.NodeProto) -> set[str]:
-    """Everything a node reads, also from within its nested graphs."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                names |= names_read(inner)
-            names.update(o.name for o in graph.output)
-    return names

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import all_layers
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel, network_of
 from coreproof.model.coreml_proto import Model_pb2, NeuralNetwork_pb2
+from coreproof.model.formats import classic
+from coreproof.model.formats import network as layered
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
 from coreproof.surgery.bodies import network_features as features
@@ -140,7 +141,7 @@ class NetworkBody(Body):
 
     def rename_layer(self, old: str, new: str) -> None:
         self.require_new_layer(new)
-        renamed = [layer for layer in all_layers(self._network.layers) if layer.name == old]
+        renamed = [layer for layer in layered.nodes(self._network.layers) if layer.name == old]
         if not renamed:
             renamed = [self._find(old)]
         for layer in renamed:
@@ -148,25 +149,19 @@ class NetworkBody(Body):
         self._changed()
 
     def rename_value(self, old: str, new: str) -> None:
-        if old not in {f.name for f in features.described(self._spec)}:
+        if old not in {f.name for f in classic.described(self._spec)}:
             self._require_blob(old)
         self.require_free(new)
-        if new in {f.name for f in features.described(self._spec)}:
+        if new in {f.name for f in classic.described(self._spec)}:
             raise EditError(f"the name {new!r} is taken by a feature", where=self.model.name, fix="choose another")
-        for names in _name_lists(self._network):
-            for index, name in enumerate(names):
-                if name == old:
-                    names[index] = new
-        for message, field in _name_fields(self._network):
-            if getattr(message, field) == old:
-                setattr(message, field, new)
-        features.rename(self._spec, old, new)
+        layered.rename(self._network, {old: new})
+        classic.rename(self._spec.description, {old: new})
         if old in self._provenance:
             self._provenance[new] = self._provenance.pop(old)
         self._changed()
 
     def _require_blob(self, name: str) -> None:
-        if not any(name in (*layer.input, *layer.output) for layer in all_layers(self._network.layers)):
+        if not any(name in (*layer.input, *layer.output) for layer in layered.nodes(self._network.layers)):
             self.require_value(name)
 
     # features
@@ -254,26 +249,3 @@ class NetworkBody(Body):
 def _forget_ranks(layer: Any, *fields: str) -> None:
     for field in fields:
         layer.ClearField(field)
-
-
-def _name_lists(network: Any) -> Iterator[Any]:
-    for layer in all_layers(network.layers):
-        yield layer.input
-        yield layer.output
-
-
-def _name_fields(network: Any) -> Iterator[tuple[Any, str]]:
-    """Every other place that names a blob or a feature: message and field."""
-    for layer in all_layers(network.layers):
-        if layer.WhichOneof("layer") == "loop":
-            yield layer.loop, "conditionVar"
-    for step in network.preprocessing:
-        yield step, "featureName"
-    if "labelProbabilityLayerName" in network.DESCRIPTOR.fields_by_name:
-        yield network, "labelProbabilityLayerName"
-    if network.HasField("updateParams"):
-        for loss in network.updateParams.lossLayers:
-            kind = loss.WhichOneof("LossLayerType")
-            if kind is not None:
-                yield getattr(loss, kind), "input"
-                yield getattr(loss, kind), "target"

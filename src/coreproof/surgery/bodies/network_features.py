@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel, network_of
 from coreproof.model.coreml_proto import FeatureTypes_pb2, Model_pb2
+from coreproof.model.formats import network as layered
 from coreproof.model.wire import field_bytes, records
 
 ARRAY_TYPES = {
@@ -19,45 +20,12 @@ ARRAY_TYPES = {
 FLOAT16_VERSION = 7
 """The first specification version (iOS 16) that has float16 features."""
 
-_EXACT = 1
-"""``arrayInputShapeMapping``: arrays keep their rank; else they become [Seq, Batch, C, H, W]."""
-
-
-def described(spec: Model_pb2.Model) -> Iterator[Model_pb2.FeatureDescription]:
-    """Every FeatureDescription of the model."""
-    description = spec.description
-    yield from description.input
-    yield from description.output
-    yield from description.trainingInput
-
-
-def rename(spec: Model_pb2.Model, old: str, new: str) -> None:
-    """Another name for a feature, wherever the description says it."""
-    for feature in described(spec):
-        if feature.name == old:
-            feature.name = new
-    for field in ("predictedFeatureName", "predictedProbabilitiesName"):
-        if getattr(spec.description, field) == old:
-            setattr(spec.description, field, new)
-
-
-def keeps_rank(model: CoreMLModel) -> bool:
-    """Whether arrays enter the network in the rank that they are declared in."""
-    return bool(model.spec.specificationVersion >= 4 and model.network.arrayInputShapeMapping == _EXACT)
-
 
 def blob_shapes(model: CoreMLModel) -> Mapping[str, tuple[int, ...]]:
     """The shapes of the blobs, as far as they can be followed from layer to layer."""
     from coreproof.surgery.inspection.inspect import inspect
 
     return inspect(model).shapes
-
-
-def array_shape(model: CoreMLModel, blob: Sequence[int]) -> list[int]:
-    """How a blob's shape is declared: older networks leave out sequence and batch, and height and width where all are 1."""
-    if keeps_rank(model) or len(blob) != 5 or tuple(blob[:2]) != (1, 1):
-        return list(blob)
-    return list(blob[2:3] if tuple(blob[3:]) == (1, 1) else blob[2:])
 
 
 # outputs
@@ -93,7 +61,7 @@ def declare_output(model: CoreMLModel, value: str, instead_of: str | None) -> No
     place.type.Clear()
     place.type.isOptional = optional
     place.type.multiArrayType.dataType = known or FeatureTypes_pb2.ArrayFeatureType.FLOAT32
-    place.type.multiArrayType.shape.extend(array_shape(model, blob))
+    place.type.multiArrayType.shape.extend(layered.feature_shape(model.spec, blob))
 
 
 def _refuse_label(spec: Model_pb2.Model, name: str) -> None:
@@ -149,7 +117,7 @@ def declare_input(model: CoreMLModel, value: str, shape: Sequence[int], dtype: s
     """A multi-array input of a fixed shape; float16 makes the specification version 7, the first that has it."""
     if dtype not in ARRAY_TYPES:
         raise EditError(f"an input cannot be {dtype}", expected=", ".join(ARRAY_TYPES), found=dtype)
-    if not keeps_rank(model) and len(shape) not in (1, 3, 5):
+    if not layered.keeps_rank(model.spec) and len(shape) not in (1, 3, 5):
         raise EditError(
             f"input {value!r} has a shape that its network cannot read",
             where=model.name,

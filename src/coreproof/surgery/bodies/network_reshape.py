@@ -8,7 +8,8 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
-from coreproof.surgery.bodies.network_features import array_shape, blob_shapes, keeps_rank
+from coreproof.model.formats import network as layered
+from coreproof.surgery.bodies.network_features import blob_shapes
 from coreproof.surgery.bodies.network_retype import BIASES, colour_of, find, require_version
 
 _FLEXIBLE_VERSION = 3
@@ -76,7 +77,7 @@ def _check_shapes(
             )
     if is_image and len(default) != 2:
         raise EditError(f"{name!r} is a picture", expected="[height, width]", found=list(default))
-    if not is_image and not keeps_rank(model) and len(default) not in (1, 3, 5):
+    if not is_image and not layered.keeps_rank(model.spec) and len(default) not in (1, 3, 5):
         raise EditError(
             f"{name!r} would have a shape that its network cannot read",
             expected="[C], [C, H, W] or [Seq, Batch, C, H, W]",
@@ -120,4 +121,5 @@ def _follow(model: CoreMLModel, names: Sequence[str]) -> None:
             feature.type.imageType.height, feature.type.imageType.width = blob[-2:]
         else:
             rank = len(feature.type.multiArrayType.shape)
-            feature.type.multiArrayType.shape[:] = blob[-rank:] if prod(blob[:-rank]) == 1 else array_shape(model, blob)
+            shape = blob[-rank:] if prod(blob[:-rank]) == 1 else layered.feature_shape(model.spec, blob)
+            feature.type.multiArrayType.shape[:] = shape

@@ -9,7 +9,8 @@ from typing import Any
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import FeatureTypes_pb2, NeuralNetwork_pb2
-from coreproof.surgery.bodies.network_features import ARRAY_TYPES, FLOAT16_VERSION, array_shape, blob_shapes, keeps_rank
+from coreproof.model.formats import network as layered
+from coreproof.surgery.bodies.network_features import ARRAY_TYPES, FLOAT16_VERSION, blob_shapes
 from coreproof.surgery.bodies.noted_labels import relabel_noted
 from coreproof.surgery.inspection.names import score_blob
 
@@ -92,7 +93,7 @@ def _to_image(model: CoreMLModel, feature: Any, is_input: bool, is_image: bool, 
     channels = shape[0]
     colour = colour or ("RGB" if channels == 3 else "GRAY")
     _check_channels(feature.name, colour, channels)
-    if is_input and keeps_rank(model):
+    if is_input and layered.keeps_rank(model.spec):
         _map_images(model, feature.name, len(feature.type.multiArrayType.shape))
     optional = feature.type.isOptional
     feature.type.Clear()
@@ -107,7 +108,7 @@ def _picture_shape(model: CoreMLModel, feature: Any) -> tuple[int, int, int]:
     array = feature.type.multiArrayType
     shape = [int(n) for n in array.shape]
     if not shape:  # outputs may leave it out
-        shape = array_shape(model, blob_shapes(model).get(feature.name, ()))
+        shape = list(layered.feature_shape(model.spec, blob_shapes(model).get(feature.name, ())))
     whole = [1] * (3 - len(shape)) + shape
     if array.WhichOneof("ShapeFlexibility") is not None:
         raise EditError(
@@ -220,7 +221,7 @@ def _to_array(model: CoreMLModel, feature: Any, is_input: bool) -> None:
                 pictures == [name] and not preprocessing[place].featureName
             ):
                 del preprocessing[place]
-    elif keeps_rank(model):
+    elif layered.keeps_rank(model.spec):
         shape = list(blob_shapes(model).get(name, shape))
     feature.type.Clear()
     feature.type.isOptional = optional
@@ -232,7 +233,7 @@ def _keep_rank(model: CoreMLModel, name: str, shape: list[int]) -> None:
     """Leading ones, so that the array enters with the rank that the picture had."""
     modern = model.spec.specificationVersion >= 4
     rank = 4 if modern and model.network.imageInputShapeMapping == NeuralNetwork_pb2.RANK4_IMAGE_MAPPING else 5
-    if not keeps_rank(model):
+    if not layered.keeps_rank(model.spec):
         if rank == 5:
             return  # [C, H, W] becomes [1, 1, C, H, W], as the picture did
         arrays = [f.name for f in model.spec.description.input if f.type.WhichOneof("Type") == "multiArrayType"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from coreproof.errors import EditError
 from coreproof.model.base import Model
+from coreproof.model.formats import onnx as message
+from coreproof.model.formats.free_name import free_name
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
 from coreproof.model.onnx import OnnxModel
@@ -84,7 +86,7 @@ class OnnxBody(Body):
     def _find(self, layer: str) -> tuple[int, Any]:
         name = self.node(layer).name
         for index, node in enumerate(self._proto.graph.node):
-            if _name(node) == name:
+            if message.name(node) == name:
                 return index, node
         raise AssertionError(name)
 
@@ -110,7 +112,7 @@ class OnnxBody(Body):
             self.require_value(to)
         wanted = {reader.name for reader in readers}
         for node in self._proto.graph.node:
-            if _name(node) in wanted and value in node.input:
+            if message.name(node) in wanted and value in node.input:
                 node.input[:] = [to if name == value else name for name in node.input]
                 self._changed(*node.output)
         self._drop_unread([value])
@@ -177,7 +179,7 @@ class OnnxBody(Body):
         else:
             raise EditError(
                 f"{node.op_type} has no attribute and no weight {key!r}",
-                where=f"layer {_name(node)!r}",
+                where=f"layer {message.name(node)!r}",
                 expected=", ".join([*schema.attributes, *formal]),
                 found=key,
             )
@@ -223,11 +225,11 @@ class OnnxBody(Body):
             array = array.astype(np.int64)
         elif array.dtype == np.float64:
             array = array.astype(np.float32)
-        readers = sum(name == before for n in _all_nodes(graph) for name in n.input)
+        readers = sum(name == before for n in message.nodes(graph.node) for name in n.input)
         if stored is not None and readers == 1 and (owner := self._initializer(before)) is not None:
             owner.CopyFrom(numpy_helper.from_array(array, before))
             return
-        name = self._free(before or f"{_name(node)}.{key}")
+        name = self._free(before or f"{message.name(node)}.{key}")
         graph.initializer.append(numpy_helper.from_array(array, name))
         node.input[place] = name
         self._drop_unread([before])
@@ -248,16 +250,12 @@ class OnnxBody(Body):
         return None
 
     def _free(self, wish: str) -> str:
-        taken = {i.name for i in self._proto.graph.initializer} | set(self.graph.values)
-        name, number = wish, 1
-        while name in taken:
-            name, number = f"{wish}_{number}", number + 1
-        return name
+        return free_name(wish, {i.name for i in self._proto.graph.initializer} | set(self.graph.values))
 
     def _drop_unread(self, names: Sequence[str]) -> None:
         """Initializers that only a changed layer read go with it."""
         graph = self._proto.graph
-        read = {name for node in _all_nodes(graph) for name in node.input} | {o.name for o in graph.output}
+        read = {name for node in message.nodes(graph.node) for name in node.input} | {o.name for o in graph.output}
         for index in reversed(range(len(graph.initializer))):
             name = graph.initializer[index].name
             if name in names and name not in read:
@@ -276,16 +274,7 @@ class OnnxBody(Body):
     def rename_value(self, old: str, new: str) -> None:
         self.require_value(old)
         self.require_free(new)
-        graph = self._proto.graph
-        for node in _all_nodes(graph):
-            for names in (node.input, node.output):
-                for index, name in enumerate(names):
-                    if name == old:
-                        names[index] = new
-        for owner in (graph.input, graph.output, graph.value_info, graph.initializer):
-            for item in owner:
-                if item.name == old:
-                    item.name = new
+        message.rename(self._proto.graph, {old: new})
         self._view = None
 
     # features
@@ -416,17 +405,3 @@ class OnnxBody(Body):
     def _inferred(self) -> Any:
         """The graph with the types that follow from its inputs alone; without its weights, which would be copied about."""
         return inferred(light_proto(self.model.ir), data=False).graph
-
-
-def _name(node: Any) -> str:
-    """How the read view names a node: by its name, or by operator and first output where it has none."""
-    return str(node.name) or f"{node.op_type}:{node.output[0] if node.output else ''}"
-
-
-def _all_nodes(graph: Any) -> Iterator[Any]:
-    """The nodes of a graph and of all graphs nested in it."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for nested in (attribute.g, *attribute.graphs):
-                yield from _all_nodes(nested)

@@ -7,9 +7,9 @@ from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats import classic
 from coreproof.model.formats import program as mil
 from coreproof.model.graph import Node
-from coreproof.surgery.bodies.program_features import rename_features
 from coreproof.surgery.bodies.program_labels import ProgramLabels
 from coreproof.surgery.bodies.program_operations import bind, copied, keep_name
 from coreproof.surgery.bodies.program_retype import ProgramRetype
@@ -55,9 +55,7 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         self._changed(*made.difference(o.name for op in copies for o in op.outputs))
 
     def drop_unread_weights(self) -> None:
-        functions = self._spec.mlProgram.functions.values()
-        blocks = [block for function in functions for block in function.block_specializations.values()]
-        self._store.compact([blob for block in blocks for blob in mil.blobs(block.operations)])
+        self._store.compact(list(classic.blobs([self._spec])))
         self._changed()
 
     def _require_layers(self, names: Collection[str]) -> None:
@@ -267,5 +265,5 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         for names in (self._stale, self._retyped):
             if old in names:
                 names.add(new)
-        rename_features(self._description, old, new)
+        classic.rename(self._description, {old: new})
         self._changed()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from coreproof.errors import EditError
@@ -24,13 +24,6 @@ def description_of(spec: Any, function: str) -> Any:
         if own.name == function:
             return own
     return spec.description
-
-
-def all_features(description: Any) -> Iterator[Any]:
-    """The inputs, outputs and states."""
-    yield from description.input
-    yield from description.output
-    yield from description.state
 
 
 def carried_dtype(dtype: str, specification: int) -> str:
@@ -66,14 +59,3 @@ def declare_array(feature: Any, dtype: str, shape: Sequence[int | None]) -> None
     optional = feature.type.isOptional
     feature.type.CopyFrom(fresh.type)
     feature.type.isOptional = optional
-
-
-def rename_features(description: Any, old: str, new: str) -> None:
-    """Renames a feature wherever the description names it."""
-    for feature in all_features(description):
-        if feature.name == old:
-            feature.name = new
-    if description.predictedFeatureName == old:
-        description.predictedFeatureName = new
-    if description.predictedProbabilitiesName == old:
-        description.predictedProbabilitiesName = new

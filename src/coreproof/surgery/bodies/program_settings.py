@@ -138,11 +138,8 @@ class ProgramSettings(ProgramState):
 
     def _weight_name(self) -> str:
         """The weight file that the program reads already."""
-        for operation in mil.nodes(self._block.operations):
-            for value in operation.attributes.values():
-                if value.WhichOneof("value") == "blobFileValue":
-                    return str(value.blobFileValue.fileName)
-        return DEFAULT_WEIGHT_FILE
+        first = next(mil.blobs(self._block.operations), None)
+        return DEFAULT_WEIGHT_FILE if first is None else str(first.fileName)
 
     def _take_away(self, operation: Any, key: str, known: Mapping[str, bool]) -> None:
         if key not in operation.inputs:

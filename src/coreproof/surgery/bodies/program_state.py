@@ -13,6 +13,7 @@ from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_graph import program_graph
 from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
 from coreproof.model.formats import program as mil
+from coreproof.model.formats.free_name import free_name
 from coreproof.model.graph import Graph
 from coreproof.surgery.bodies.program_features import ARRAY_DTYPES, carried_dtype, declare_array, description_of
 from coreproof.surgery.bodies.program_operations import copied, ordered
@@ -39,11 +40,9 @@ class ProgramState(Body):
         self._lay_open()
 
     def _lay_open(self) -> None:
-        program = self._spec.mlProgram
-        chosen = self._spec.description.defaultFunctionName or "main"
-        self._name = chosen if chosen in program.functions else next(iter(program.functions))
-        self._function = program.functions[self._name]
-        self._block = self._function.block_specializations[self._function.opset]
+        self._name = mil.main_name(self._spec)
+        self._function = self._spec.mlProgram.functions[self._name]
+        self._block = mil.block_of(self._function)
         self._description = description_of(self._spec, self._name)
 
     @property
@@ -154,11 +153,7 @@ class ProgramState(Body):
     def _free(self, wish: str) -> str:
         taken = {n for op in mil.nodes(self._block.operations) for n in (*(o.name for o in op.outputs), mil.name(op))}
         taken.update(named.name for named in self._function.inputs)
-        wish = re.sub(r"[^A-Za-z0-9_]", "_", wish)
-        name, number = wish, 1
-        while name in taken:
-            name, number = f"{wish}_{number}", number + 1
-        return name
+        return free_name(re.sub(r"[^A-Za-z0-9_]", "_", wish), taken)
 
     def _identifier(self, name: str) -> str:
         if not _IDENTIFIER.fullmatch(name):

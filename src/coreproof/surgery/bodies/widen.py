@@ -21,6 +21,7 @@ from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.model.formats import program as mil
+from coreproof.model.formats.free_name import free_name
 from coreproof.model.literals import read_literal
 from coreproof.surgery.bodies.program import ProgramBody
 from coreproof.surgery.bodies.program_weights import DEFAULT_WEIGHT_FILE, WeightStore, text_value, write_value
@@ -62,7 +63,7 @@ class _Widening:
         self.types = {named.name: named.type for named in inputs}
         self.types.update({o.name: o.type for op in block.operations for o in op.outputs})
         self.taken = set(self.types)
-        for operation in _nested(block.operations):
+        for operation in mil.nodes(block.operations):
             self.taken.update((*(o.name for o in operation.outputs), mil.name(operation)))
         self.wide: dict[str, str] = {}
         self.constants: dict[str, str] = {}
@@ -172,10 +173,7 @@ class _Widening:
         return self.words[text]
 
     def _free(self, wanted: str) -> str:
-        name, count = wanted, 0
-        while name in self.taken:
-            count += 1
-            name = f"{wanted}_{count}"
+        name = free_name(wanted, self.taken)
         self.taken.add(name)
         return name
 
@@ -193,19 +191,8 @@ class _Widening:
             if operation.type in ("cast", "const") and names <= touched and not names & wanted:
                 continue
             kept.append(operation)
-            for inner in _nested([operation]):
-                wanted.update(b.name for a in inner.inputs.values() for b in a.arguments)
-                wanted.update(n for b in inner.blocks for n in b.outputs)
+            wanted.update(mil.reads(operation))
         return kept[::-1]
-
-
-def _nested(operations: Any) -> list[Any]:
-    found = []
-    for operation in operations:
-        found.append(operation)
-        for block in operation.blocks:
-            found.extend(_nested(block.operations))
-    return found
 
 
 def _argument(operation: Any, key: str) -> str | None:

@@ -10,10 +10,11 @@ from typing import Any
 from coreproof.convert.coreml_to_onnx.neuralnetwork import network
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS
-from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import Scope, all_layers
+from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import Scope
 from coreproof.errors import CoreproofError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.features import Feature
+from coreproof.model.formats import network as layered
 from coreproof.surgery.inspection.names import score_blob, wanted_outputs
 from coreproof.surgery.inspection.target import too_old
 from coreproof.surgery.problem import Problem
@@ -46,7 +47,7 @@ def follow_network(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[i
 def _lower(scope: Scope, message: Any) -> Problem | None:
     if any(scope.find(name) is None for name in message.input):
         return None
-    if any(layer.WhichOneof("layer") not in LAYERS for layer in all_layers([message])):
+    if any(layer.WhichOneof("layer") not in LAYERS for layer in layered.nodes([message])):
         return None
     if any(name in scope.blobs for name in message.output) and message.WhichOneof("layer") != "copy":
         return None  # said by the names

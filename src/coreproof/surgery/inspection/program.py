@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.lowering import OPERATORS, OPSETS, Declared, Lowering, Shared, handler_for
-from coreproof.convert.coreml_to_onnx.mlprogram.block import all_operations, lower_operations
+from coreproof.convert.coreml_to_onnx.mlprogram.block import lower_operations
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.convert.coreml_to_onnx.mlprogram.program import _add_input, _function, load_operators
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import known
@@ -17,6 +17,7 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.errors import ConversionError
 from coreproof.model.compressed import DECOMPRESS
 from coreproof.model.coreml import CoreMLModel
+from coreproof.model.formats import program as mil
 from coreproof.surgery.inspection.network import MOST_DIMENSIONS
 from coreproof.surgery.inspection.onnx import channels, elements
 from coreproof.surgery.problem import Problem
@@ -36,7 +37,7 @@ def follow_program(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[i
     """Every operation whose inputs do not fit it or that declares another shape than it makes, and the declared shapes."""
     load_operators()
     chosen = model.spec.mlProgram.functions[_function(model, model.spec.mlProgram, None)]
-    body = chosen.block_specializations[chosen.opset]
+    body = mil.block_of(chosen)
     problems = [*_target(model, body, str(chosen.opset))]
     follower = _Follower(model, chosen)
     for operation in body.operations:
@@ -152,7 +153,7 @@ def _target(model: CoreMLModel, body: Any, opset: str) -> Iterator[Problem]:
     if needed is not None and version < needed:
         yield Problem("target", None, f"specification version {needed} for operations of {opset}", f"version {version}")
     seen = set()
-    for operation in all_operations(body.operations):
+    for operation in mil.nodes(body.operations):
         kind = operation.type
         if kind in seen or kind == "const" or handler_for(kind, opset) is not None or kind not in OPERATORS:
             continue

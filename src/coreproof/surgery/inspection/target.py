@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import all_layers
 from coreproof.model.coreml import CoreMLModel
+from coreproof.model.formats import network as layered
 from coreproof.surgery.problem import Problem
 
 SYSTEMS = {1: "iOS 11", 2: "iOS 11.2", 3: "iOS 12", 4: "iOS 13", 5: "iOS 14", 6: "iOS 15"}
@@ -65,14 +65,14 @@ def _weights_need(params: Any) -> int:
 
 def needed_version(model: CoreMLModel) -> int:
     """The least specification version that knows every layer."""
-    return max((needed_by(layer) for layer in all_layers(model.network.layers)), default=1)
+    return max((needed_by(layer) for layer in layered.nodes(model.network.layers)), default=1)
 
 
 def too_old(model: CoreMLModel) -> Iterator[Problem]:
     """The first layer of each kind that the declared specification version does not know yet."""
     declared = int(model.spec.specificationVersion)
     seen = set()
-    for layer in all_layers(model.network.layers):
+    for layer in layered.nodes(model.network.layers):
         needed, kind = needed_by(layer), layer.WhichOneof("layer")
         if needed > declared and kind not in seen:
             seen.add(kind)

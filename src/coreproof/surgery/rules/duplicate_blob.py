@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from coreproof.model.formats.free_name import free_name
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
@@ -34,7 +35,7 @@ def _suspicion(patient: Patient, problem: Problem, name: str) -> Suspicion:
     makers = [n.name for n in patient.graph.nodes if name in n.outputs]
     # the last one keeps the name: it is what an output of that name means
     layer = makers[makers.index(str(problem.layer)) - 1] if len(makers) > 1 else makers[0]
-    fresh = _free(patient, name)
+    fresh = free_name(name, patient.graph.values, 2)
     step = Edit("divide", {"value": name, "layer": layer, "new": fresh})
     return Suspicion(
         rule="duplicate-blob",
@@ -44,10 +45,3 @@ def _suspicion(patient: Patient, problem: Problem, name: str) -> Suspicion:
         remedies=(Remedy(f"call it {fresh!r} where {layer!r} makes it and where that is read", (step,)),),
         weight=90,
     )
-
-
-def _free(patient: Patient, name: str) -> str:
-    number = 2
-    while f"{name}_{number}" in patient.graph.values:
-        number += 1
-    return f"{name}_{number}"

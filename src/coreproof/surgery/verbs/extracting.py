@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
+from coreproof.model.formats import network as layered
 from coreproof.model.graph import Graph, Node
 from coreproof.surgery.body import Body
 from coreproof.surgery.edit import verb
@@ -117,11 +118,11 @@ def _types(body: Body, names: Sequence[str]) -> Types:
     """dtype and shape of values, as an input declares them: from the graph where it says so, else from one run."""
     model = body.model
     if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
-        from coreproof.surgery.bodies.network_features import array_shape, blob_shapes
+        from coreproof.surgery.bodies.network_features import blob_shapes
 
         blobs = blob_shapes(model) if names else {}
         known: dict[str, tuple[str, tuple[int, ...]]] = {
-            name: ("float32", tuple(array_shape(model, blobs[name]))) for name in names if name in blobs
+            name: ("float32", tuple(layered.feature_shape(model.spec, blobs[name]))) for name in names if name in blobs
         }
     else:
         declared = {name: value for name, value in body.graph.values.items() if name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,14 +17,6 @@ from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel
 
 _ALWAYS_TUPLES = {"values", "loop_vars", "elem_shape", "ref_tensors", "begins", "ends", "end_masks"}
-
-
-def all_operations(operations: Iterable[Any]) -> Iterator[Any]:
-    """The operations with those of all nested blocks."""
-    for operation in operations:
-        yield operation
-        for block in operation.blocks:
-            yield from all_operations(block.operations)
 
 
 def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any]) -> None:

@@ -11,13 +11,14 @@ import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Shared, handler_for
-from coreproof.convert.coreml_to_onnx.mlprogram.block import all_operations, lookup, lower_operations
+from coreproof.convert.coreml_to_onnx.mlprogram.block import lookup, lower_operations
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.budget import afford
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_features import read_signature
 from coreproof.model.features import Feature, Signature
+from coreproof.model.formats import program as mil
 
 if TYPE_CHECKING:
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
@@ -52,14 +53,13 @@ def lower_program(
     load_operators()
     program = model.spec.mlProgram
     chosen = _function(model, program, function)
-    body = program.functions[chosen].block_specializations[program.functions[chosen].opset]
-    opset = str(program.functions[chosen].opset)
+    body, opset = mil.block_of(program.functions[chosen]), str(program.functions[chosen].opset)
     _refuse_unsupported(model, body, opset)
     signature = read_signature(model.spec, chosen) if model.spec.description.functions else model.signature
 
     b = OnnxBuilder()
     b._names.update(
-        o.name for operation in all_operations(body.operations) if operation.type != "const" for o in operation.outputs
+        o.name for operation in mil.nodes(body.operations) if operation.type != "const" for o in operation.outputs
     )
     b._names.update(f.name for f in signature.outputs)
     shared = Shared(b, model, switches)
@@ -105,7 +105,7 @@ def _function(model: CoreMLModel, program: Any, wanted: str | None) -> str:
 def _refuse_unsupported(model: CoreMLModel, body: Any, opset: str) -> None:
     missing = [
         (operation.type, operation.outputs[0].name if operation.outputs else operation.type)
-        for operation in all_operations(body.operations)
+        for operation in mil.nodes(body.operations)
         if operation.type != "const" and handler_for(operation.type, opset) is None
     ]
     if missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,8 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
-from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import (
-    Scope,
-    exact_value,
-    names_read,
-    names_written,
-)
+from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import Scope, exact_value
+from coreproof.model.formats import network
 
 _BROKEN = "loop has been left"
 """The name of the blob by which a loopBreak tells its loop to end."""
@@ -69,7 +65,17 @@ def _found(layer: Layer, scope: Scope, name: str) -> Blob:
 
 def _written(layers: Sequence[Any]) -> list[str]:
     breaks = any(inner.WhichOneof("layer") == "loopBreak" for inner in _same_loop(layers))
-    return [*names_written(layers), *([_BROKEN] if breaks else [])]
+    return [*_named(layers), *([_BROKEN] if breaks else [])]
+
+
+def _named(layers: Iterable[Any]) -> list[str]:
+    """The blobs that layers (and those nested in them) write, each once, in order."""
+    return list(dict.fromkeys(name for layer in layers for name in network.writes(layer)))
+
+
+def _read(layers: Iterable[Any]) -> set[str]:
+    """The blobs that layers, and those nested in them, read: what they made themselves included."""
+    return {name for layer in network.nodes(layers) for name in network.reads(layer)}
 
 
 def _same_loop(layers: Sequence[Any]) -> list[Any]:
@@ -78,7 +84,7 @@ def _same_loop(layers: Sequence[Any]) -> list[Any]:
     for layer in layers:
         found.append(layer)
         if layer.WhichOneof("layer") == "branch":
-            found += _same_loop(layer.branch.ifBranch.layers) + _same_loop(layer.branch.elseBranch.layers)
+            found += [inner for taken in network.nested(layer) for inner in _same_loop(taken.layers)]
     return found
 
 
@@ -127,10 +133,11 @@ def loop(
         limit = layer.b.op("Reshape", layer.integers(count), i64([]))
     elif maxLoopIterations or not conditionVar:
         limit = i64(maxLoopIterations)
-    read_inside = names_read([*body, *condition]) | {conditionVar}
+    inside = [*body, *condition]
+    read_inside = _read(inside) | {conditionVar}
     carried = [
         name
-        for name in names_written([*body, *condition])
+        for name in _named(inside)
         if (scope.find(name) is not None and name in read_inside | scope.needed) or name in scope.needed
     ]
     initial = [_initial(layer, scope, name) for name in carried]
@@ -177,7 +184,7 @@ def _body(
 ) -> tuple[Scope, list[ir.Value], ir.Value]:
     """One iteration as a graph (iteration, go on, *carried) -> (go on, *carried)."""
     b = FoldingBuilder(f"{layer.name} body", layer.b)
-    inner = Scope(b, scope.needed | names_read([*body, *condition]), scope)
+    inner = Scope(b, scope.needed | _read([*body, *condition]), scope)
     b.input(b.unique("iteration"), np.int64, [])
     b.input(b.unique("go_on"), np.bool_, [])
     for name, shape in zip(carried, shapes, strict=True):
@@ -213,7 +220,7 @@ def _check_jumps(layer: Layer, body: Sequence[Any]) -> None:
             if kind in ("loopBreak", "loopContinue") and not at_end:
                 raise layer.refuse(f"its {kind} {inner.name!r} has layers after it in the same iteration")
             if kind == "branch":
-                check(list(inner.branch.ifBranch.layers), last=at_end)
-                check(list(inner.branch.elseBranch.layers), last=at_end)
+                for taken in network.nested(inner):
+                    check(list(taken.layers), last=at_end)
 
     check(body, last=True)

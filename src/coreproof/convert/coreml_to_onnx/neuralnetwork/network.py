@@ -29,10 +29,11 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork import (
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, f32, i64, known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS
-from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import Scope, all_layers, names_read
+from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import Scope
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.features import Dimension, Feature, Signature
+from coreproof.model.formats import network as layered
 
 if TYPE_CHECKING:
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
@@ -81,8 +82,8 @@ def open_scope(model: CoreMLModel, shapes: Mapping[str, Sequence[int]] | None = 
     layers = list(network.layers)
     wanted = {f.name for f in model.signature.outputs} | {_probability_blob(model, layers) or ""}
     b = FoldingBuilder()
-    b._names.update(name for layer in all_layers(layers) for name in (*layer.input, *layer.output))
-    scope = Scope(b, frozenset(names_read(layers) | wanted))
+    b._names.update(name for layer in layered.nodes(layers) for name in (*layer.input, *layer.output))
+    scope = Scope(b, frozenset(wanted.union(*map(layered.reads, layered.nodes(layers)))))
     exact_arrays = network.arrayInputShapeMapping == 1 and model.spec.specificationVersion >= 4
     exact_images = network.imageInputShapeMapping == 1 and model.spec.specificationVersion >= 4
     for feature in model.signature.inputs:
@@ -94,7 +95,7 @@ def open_scope(model: CoreMLModel, shapes: Mapping[str, Sequence[int]] | None = 
 
 def _refuse_unsupported(model: CoreMLModel, layers: Iterable[Any]) -> None:
     missing = []
-    for layer in all_layers(layers):
+    for layer in layered.nodes(layers):
         kind = layer.WhichOneof("layer")
         if kind not in LAYERS:
             missing.append((f"custom:{layer.custom.className}" if kind == "custom" else kind or "nothing", layer.name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import onnx_ir as ir
@@ -85,39 +85,6 @@ class Scope:
                 found=name,
             )
         return blob
-
-
-def all_layers(layers: Iterable[Any]) -> Iterator[Any]:
-    """The layers with those of all nested networks."""
-    for layer in layers:
-        yield layer
-        for network in nested(layer):
-            yield from all_layers(network.layers)
-
-
-def nested(layer: Any) -> list[Any]:
-    """The networks inside a branch or loop layer."""
-    kind = layer.WhichOneof("layer")
-    if kind == "branch":
-        return [layer.branch.ifBranch, layer.branch.elseBranch]
-    if kind == "loop":
-        return [layer.loop.conditionNetwork, layer.loop.bodyNetwork]
-    return []
-
-
-def names_written(layers: Iterable[Any]) -> list[str]:
-    """The blobs that layers (and those nested in them) write, each once, in order."""
-    return list(dict.fromkeys(name for layer in all_layers(layers) for name in layer.output))
-
-
-def names_read(layers: Iterable[Any]) -> set[str]:
-    """The blobs that layers (and those nested in them) read."""
-    read: set[str] = set()
-    for layer in all_layers(layers):
-        read.update(layer.input)
-        if layer.WhichOneof("layer") == "loop" and layer.loop.conditionVar:
-            read.add(layer.loop.conditionVar)
-    return read
 
 
 def exact_value(scope: Scope, blob: Blob) -> ir.Value:
