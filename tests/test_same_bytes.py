@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import onnx
 import pytest
 
 from tests.cli import test_replacing as replacing
+from tests.forked import Commands, commands
 
 made = replacing.made
 
@@ -68,7 +68,19 @@ def sources(made: Path) -> Path:
     return made
 
 
-def written(command: str, sources: Path, folder: Path, seed: str) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def seeded() -> Iterator[tuple[Commands, Commands]]:
+    """What runs commands with two orders of hashing, in two time zones."""
+    heavy = ("onnx", "onnx_ir", "onnxruntime", "torch", "coremltools", "PIL.Image")
+    with ExitStack() as stack:
+        one, other = (
+            stack.enter_context(commands({"PYTHONHASHSEED": seed, "TZ": f"UTC{seed[:1]}"}, heavy))
+            for seed in ("1", "4242")
+        )
+        yield one, other
+
+
+def written(command: str, sources: Path, folder: Path, runs: Commands) -> dict[str, bytes]:
     """What a child process of its own writes in ``folder``."""
     folder.mkdir(parents=True)
     for entry in sources.iterdir():
@@ -82,16 +94,8 @@ def written(command: str, sources: Path, folder: Path, seed: str) -> dict[str, b
         (folder / "weights").unlink()  # and not a link to where it lies: it is to be written
         given.discard("weights")
         words[1] = str(sources / "data.onnx")
-    done = subprocess.run(
-        [sys.executable, "-m", "coreproof", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONHASHSEED": seed, "TZ": f"UTC{seed[:1]}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode in (0, 1), done.stdout + done.stderr
+    done = runs.run(*words, folder=folder)
+    assert done.code in (0, 1), (done.out + done.err).decode()
     made = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -102,13 +106,15 @@ def written(command: str, sources: Path, folder: Path, seed: str) -> dict[str, b
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_the_same_input_gives_the_same_bytes(writer: str, sources: Path, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_bytes(
+    writer: str, sources: Path, tmp_path: Path, seeded: tuple[Commands, Commands]
+) -> None:
     if writer.startswith("PyTorch"):
         pytest.importorskip("torch", reason="needs the torch extra")
     if writer.startswith("plot"):
         pytest.importorskip("matplotlib")
-    one = written(WRITERS[writer], sources, tmp_path / "a", "1")
-    other = written(WRITERS[writer], sources, tmp_path / "another" / "place", "4242")
+    one = written(WRITERS[writer], sources, tmp_path / "a", seeded[0])
+    other = written(WRITERS[writer], sources, tmp_path / "another" / "place", seeded[1])
     assert one.keys() == other.keys()
     for name, content in one.items():
         if name.endswith((".html", "proof.json", "comparison.json")) and writer in ("compare", "prove"):
