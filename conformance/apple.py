@@ -112,10 +112,8 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
 
 def operator_table(outcomes: Iterable[Outcome]) -> str:
     """docs/operators-mlprogram.md: from the registry and from how the tests of each operation ended."""
-    from coreproof.convert.coreml_to_onnx.lowering import OPERATORS
-    from coreproof.convert.coreml_to_onnx.mlprogram.program import load_operators
+    from coreproof.convert.operators import MIL
 
-    load_operators()
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for outcome in outcomes:
         if outcome.kind == "mlProgram":
@@ -132,15 +130,15 @@ def operator_table(outcomes: Iterable[Outcome]) -> str:
         "| operation | lowered since | float32 | float16 |",
         "| --- | --- | --- | --- |",
     ]
-    for operator in sorted(OPERATORS):
+    for operator in MIL:
         cells = []
         for precision in ("fp32", "fp16"):
             ended = counts[operator, precision]
             figures = f"{ended['passed']} / {ended['failed']} / {ended['expected to fail']}"
             cells.append(figures if sum(ended.values()) else "no test")
-        since = ", ".join(f"iOS{version}" for version in sorted(OPERATORS[operator]))
+        since = ", ".join(f"iOS{version}" for version in MIL.versions(operator))
         lines.append(f"| `{operator}` | {since} | {cells[0]} | {cells[1]} |")
-    refused = sorted({o for (o, _), ended in counts.items() if ended["not lowered"]} - set(OPERATORS) - {"const"})
+    refused = sorted({o for (o, _), ended in counts.items() if ended["not lowered"]} - set(MIL) - {"const"})
     lines += ["", f"Refused by name: {', '.join(f'`{o}`' for o in refused) or 'nothing that these tests ask for'}.", ""]
     return "\n".join(lines)
 

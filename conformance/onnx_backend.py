@@ -26,16 +26,14 @@ import onnx_ir as ir
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-from coreproof.convert.onnx_to_coreml import ops
 from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
-from coreproof.convert.onnx_to_coreml.lowering import registered
+from coreproof.convert.operators import ONNX
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.onnx import OnnxModel
 from coreproof.run.session import session
 
 HERE = Path(__file__).parent
 KNOWN_FAILURES = HERE / "onnx_known_failures.json"
-assert ops.FAMILIES  # their import fills the registry
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 RECORDS = {"ML Program": "mlprogram-fp32", "ML Program fp16": "mlprogram-fp16", "NeuralNetwork": "neuralnetwork-fp32"}
 """Columns of the table and the recorded run that each is made from."""
@@ -205,9 +203,9 @@ def operator_table() -> str:
         "| operator | form changes at opset | " + " | ".join(columns) + " |",
         "| --- | --- |" + " --- |" * len(columns),
     ]
-    for operator, versions in registered().items():
+    for operator in ONNX:
         cells = [_ended(found.get(operator.rpartition(":")[2])) for found in columns.values()]
-        lines.append(f"| {operator} | {', '.join(map(str, versions))} | " + " | ".join(cells) + " |")
+        lines.append(f"| {operator} | {', '.join(map(str, ONNX.versions(operator)))} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from conformance.onnx_backend import known_failures
 
-from coreproof.convert.coreml_to_onnx.neuralnetwork.network import FAMILIES as LAYER_FAMILIES
-from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS
-from coreproof.convert.onnx_to_coreml import ops
-from coreproof.convert.onnx_to_coreml.lowering import registered
+from coreproof.convert.operators import LAYERS, MIL, ONNX
+from coreproof.convert.registry import Registry
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -21,14 +20,14 @@ def listed(page: str) -> set[str]:
     return {row for row in rows if row not in ("operator", "layer", "operation")}
 
 
-def test_onnx_operators() -> None:
-    assert ops.FAMILIES
-    assert listed("operators-onnx.md") == set(registered())
-
-
-def test_neuralnetwork_layers() -> None:
-    assert LAYER_FAMILIES
-    assert listed("operators-neuralnetwork.md") == set(LAYERS)
+@pytest.mark.parametrize(
+    ("registry", "page"),
+    [(ONNX, "operators-onnx.md"), (MIL, "operators-mlprogram.md"), (LAYERS, "operators-neuralnetwork.md")],
+    ids=lambda given: given.name if isinstance(given, Registry) else given,
+)
+def test_every_registered_operator_has_its_row_and_every_row_an_operator(registry: Registry, page: str) -> None:
+    assert len(list(registry)) > 100
+    assert listed(page) == set(registry)
 
 
 def test_every_known_failure_has_a_reason() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from coreproof.convert.operators import meaning
 from coreproof.errors import UnreadableModelError
 from coreproof.verify.figures import Share
 
@@ -52,7 +53,9 @@ def profiles(graph: ir.Graph) -> dict[str, Profile]:
 
 
 def _profile(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    rule = _RULES.get(node.op_type) if node.domain in ("", "ai.onnx") and node.outputs else None
+    if node.domain not in ("", "ai.onnx") or not node.outputs:
+        return None
+    rule = _RULES.get(node.op_type, _same if meaning(node.op_type).get("channelwise", False) else None)
     try:
         return None if rule is None else rule(node, found)
     except (IndexError, KeyError, ValueError, TypeError, ZeroDivisionError):
@@ -186,11 +189,6 @@ def _concat(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
 
 
 _Rule = Callable[[ir.Node, Mapping[str, Profile]], "Profile | None"]
-_ALONE = (
-    *("Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Neg", "PRelu"),
-    *("Relu", "Sigmoid", "Softplus", "Tanh"),
-    *("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Pad", "Resize"),
-)
 _RULES: dict[str, _Rule] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
@@ -199,7 +197,6 @@ _RULES: dict[str, _Rule] = {
     "BatchNormalization": _batch_normalization,
     "Cast": _rounded,
     "Concat": _concat,
-    **dict.fromkeys(_ALONE, _same),
     **dict.fromkeys(("Add", "Sub"), _sum),
     **dict.fromkeys(("Mul", "Div", "Max", "Min", "Sum"), _largest),
 }

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.convert.operators import meaning
 from coreproof.errors import CoreproofError
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.comparison import Comparison
-from coreproof.verify.operators import plain
 from coreproof.verify.sides import as_array, taps_of
 from coreproof.verify.tolerance import UNIT_ROUNDOFF
 from coreproof.verify.values import arrange
@@ -27,17 +27,8 @@ from coreproof.verify.verification import Row
 
 Array = npt.NDArray[Any]
 
-_CHOOSES = {"argmax": 0, "argmin": 0, "reduceargmax": 0, "reduceargmin": 0, "argsort": 0, "topk": 1, "sort": 1}
-"""Operators that answer with indices, and which of their outputs does."""
-_COMPARES = {
-    *("greater", "greaterthan", "greaterequal", "greaterorequal", "gt", "ge"),
-    *("less", "lessthan", "lessequal", "lessorequal", "lt", "le"),
-    *("equal", "eq", "notequal", "ne"),
-}
-"""Operators that say how two numbers stand to each other."""
 _FIRST_AXIS = ("ArgMax", "ArgMin")
 """Operators whose axis is the first where none is said; everywhere else it is the last."""
-_KEEPS_ORDER = ("cast", "identity", "copy", "reshape", "squeeze", "unsqueeze", "expanddims", "reshapestatic")
 
 
 @dataclass(frozen=True)
@@ -72,14 +63,14 @@ def settle_choices(work: Comparison, rows: Sequence[Row]) -> tuple[Row, ...]:
 def _choice(graph: Graph, row: Row) -> _Choice | None:
     """What the row's indices choose among; None for a row that holds none."""
     name, node = row.candidate, graph.producer(row.candidate)
-    while node is not None and plain(node.operator) in _KEEPS_ORDER and node.inputs:
+    while node is not None and meaning(node.operator).get("keeps_order", False) and node.inputs:
         name = node.inputs[0]
         node = graph.producer(name)
     if node is None or not node.inputs:
         return None
-    if plain(node.operator) in _COMPARES and len(node.inputs) == 2:
+    if meaning(node.operator).get("compares", False) and len(node.inputs) == 2:
         return _Choice(row, tuple(node.inputs), None)
-    place = _CHOOSES.get(plain(node.operator))
+    place = meaning(node.operator).get("indices")
     if place is None or place >= len(node.outputs) or node.outputs[place] != name:
         return None
     return _Choice(row, (node.inputs[0],), _axis(node))

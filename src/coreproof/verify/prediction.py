@@ -12,7 +12,7 @@ import numpy.typing as npt
 from coreproof.model.graph import Graph, Node
 from coreproof.verify.channels import Profile
 from coreproof.verify.figures import BLOCK
-from coreproof.verify.operators import INTERPOLATES, STEPS, family, plain, stem, terms
+from coreproof.verify.operators import family, interpolates, makes_steps, stem, terms
 from coreproof.verify.tolerance import (
     EXACT,
     SMALLEST,
@@ -183,7 +183,7 @@ class Prediction:
             and self._dtype(output).startswith(("int", "uint"))
             and self._dtype(next(iter(node.inputs), "")) != "bool"
         )
-        if (stem(node.operator) in STEPS or truncates) and not step:
+        if (makes_steps(node.operator) or truncates) and not step:
             step = 1.0
             error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
         return measured._replace(error=error, uneven=_uneven(node, read, measured), own=own, step=step)
@@ -210,7 +210,7 @@ class Prediction:
         squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
         if kind == "linear":
             squares.append(self._weight_error(node) ** 2)
-        if plain(node.operator) in INTERPOLATES:
+        if interpolates(node.operator):
             squares.append((PER_PLACE * U32 * self._longest(node, read)) ** 2)
         squares.append(self._fused.get(output, 0.0) ** 2)
         return math.sqrt(sum(squares))

@@ -1,16 +1,17 @@
-"""The registry of MIL operations, and Lowering: where a handler finds its operation's outputs and puts its nodes."""
+"""Lowering: where a handler finds its operation's outputs and puts its nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.builder import OnnxBuilder
+from coreproof.convert.operators import MIL
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel
 
@@ -27,36 +28,15 @@ Constant arrays keep their MIL dtype. Values compute in carrier types: float32 f
 Handler: TypeAlias = Callable[..., Any]
 """``handler(lowering, **MIL inputs) -> its output or outputs`` (constants or ``ir.Value``)."""
 
-AnyHandler = TypeVar("AnyHandler", bound=Handler)
-
 OPSETS: Mapping[str, int] = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
 """The MIL opset names of the files, as the iOS version that brought each."""
 
-OPERATORS: dict[str, dict[int, Handler]] = {}
-"""MIL operation -> iOS version since which a handler holds -> handler."""
-
-
-def lowers(*operators: str, since: str = "iOS15") -> Callable[[AnyHandler], AnyHandler]:
-    """Registers a handler for these MIL operations, from the opset of ``since`` on until a newer handler."""
-
-    def register(handler: AnyHandler) -> AnyHandler:
-        version = int(since.removeprefix("iOS"))
-        for operator in operators:
-            if version in OPERATORS.setdefault(operator, {}):
-                raise ValueError(f"{operator} ({since}) is lowered twice")
-            OPERATORS[operator][version] = handler
-        return handler
-
-    return register
+lowers = MIL.lowers
 
 
 def handler_for(operator: str, opset: str) -> Handler | None:
     """The newest handler that holds for ``operator`` in a file of ``opset``."""
-    versions = OPERATORS.get(operator, {})
-    # An opset that is not known yet is newer than all that are.
-    limit = OPSETS.get(opset, 99)
-    usable = [v for v in versions if v <= limit]
-    return versions[max(usable)] if usable else None
+    return MIL.find(operator, OPSETS.get(opset))  # an opset that is not known yet is newer than all that are
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The registry of ONNX operators and the context that their handlers build MIL in.
+"""The context that handlers of ONNX operators build MIL in.
 
 A handler is a function that reads like the operator's definition: the operands in order, then the ONNX attributes as
 keywords with the standard's defaults. It returns the MIL result (a tuple for several outputs)::
@@ -14,7 +14,6 @@ Where an operator changed its form, register a handler for each opset in which i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -23,44 +22,17 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from coreproof.convert.operators import ONNX
 from coreproof.errors import ConversionError
 
 Array: TypeAlias = npt.NDArray[Any]
 Operand: TypeAlias = Any
 """A MIL Var, a numpy array, or None."""
 Result: TypeAlias = Any
-Handler: TypeAlias = Callable[..., Result]
-
-_REGISTRY: dict[tuple[str, str, int], Handler] = {}
 FP16_MAX = 65504.0
 
 
-def lowering(operator: str, *, since: int = 1, domain: str = "") -> Callable[[Handler], Handler]:
-    """Registers a handler for ``operator`` from opset ``since`` on."""
-
-    def register(handler: Handler) -> Handler:
-        key = (domain, operator, since)
-        if key in _REGISTRY:
-            raise ValueError(f"two handlers for {key}")
-        _REGISTRY[key] = handler
-        return handler
-
-    return register
-
-
-def find(operator: str, opset: int, domain: str = "") -> Handler | None:
-    """The handler for ``operator`` as opset ``opset`` defines it; None when there is none."""
-    domain = "" if domain == "ai.onnx" else domain
-    versions = [since for d, name, since in _REGISTRY if (d, name) == (domain, operator) and since <= max(opset, 1)]
-    return _REGISTRY[domain, operator, max(versions)] if versions else None
-
-
-def registered() -> dict[str, list[int]]:
-    """Every lowered operator ("domain:name" outside the standard) with the opsets at which its form changes."""
-    table: dict[str, list[int]] = {}
-    for domain, name, since in _REGISTRY:
-        table.setdefault(f"{domain}:{name}" if domain else name, []).append(since)
-    return {name: sorted(versions) for name, versions in sorted(table.items())}
+lowering = ONNX.lowers
 
 
 @dataclass

@@ -10,17 +10,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from coreproof.convert.onnx_to_coreml import ops
 from coreproof.convert.onnx_to_coreml.constants import NetworkBuilder, SharedConstants
 from coreproof.convert.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.convert.onnx_to_coreml.half_range import RAISED_IN, HalfRange, half_range, raised
 from coreproof.convert.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
-from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, find, mil_array, said
+from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, mil_array, said
 from coreproof.convert.onnx_to_coreml.names import Names, separate
 from coreproof.convert.onnx_to_coreml.ranks import limit_rank
+from coreproof.convert.operators import ONNX
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
-
-assert ops.FAMILIES, "importing the families registers their handlers"
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def unsupported(graph: ir.Graph, opsets: Mapping[str, int]) -> list[tuple[str, s
     missing = []
     for node in graph.all_nodes():
         opset = opsets.get(node.domain, opsets.get("", 1))
-        if find(node.op_type, opset, node.domain) is None and node.op_type not in ("Constant", "Shape"):
+        if ONNX.find(node.op_type, opset, node.domain) is None and node.op_type not in ("Constant", "Shape"):
             name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
             missing.append((name, node.name or (node.outputs[0].name or "")))
     return missing
@@ -202,7 +200,7 @@ class ProgramBuilder:
         try:
             results = self._folded(node, raw, opset)
             if results is None:
-                handler = find(node.op_type, opset, node.domain)
+                handler = ONNX.find(node.op_type, opset, node.domain)
                 if handler is None:
                     return
                 lacking = _lacking(node, opset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from coreproof.convert.operators import MIL
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.model.formats import classic
@@ -16,8 +17,6 @@ from coreproof.surgery.bodies.program_retype import ProgramRetype
 from coreproof.surgery.bodies.program_settings import ProgramSettings
 from coreproof.surgery.bodies.program_types import formal_inputs
 from coreproof.surgery.bodies.program_weights import text_value
-
-_VARIADIC = ("values", "loop_vars", "ref_tensors")
 
 
 class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
@@ -81,7 +80,7 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
             bind(bound, given)
         elif len(given) == len(moving):
             bind(moving, given)
-        elif variadic := next((key for key in _VARIADIC if key in operation.inputs), None):
+        elif (variadic := MIL.traits(operation.type).get("variadic", "")) in operation.inputs:
             settings = {b.name for key, b in mil.bindings(operation) if key != variadic}
             argument = operation.inputs[variadic]
             del argument.arguments[:]
@@ -216,7 +215,7 @@ class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
         if isinstance(inputs, Mapping):
             return {key: [value] for key, value in inputs.items()}
         places = [key for key in known if key not in attributes]
-        if places and places[0] in _VARIADIC:
+        if places and places[0] == MIL.traits(operator).get("variadic"):
             return {places[0]: read}
         if len(read) > len(places):
             raise EditError(f"{operator} reads fewer values", expected=", ".join(places), found=", ".join(read))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.convert.operators import MIL
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.model.formats import program as mil
@@ -23,9 +24,6 @@ from coreproof.surgery.bodies.program_weights import (
     text_value,
     write_value,
 )
-
-_SINGLE_ALWAYS = {"scale_factor_height", "scale_factor_width"}
-"""Floats that MIL wants in float32 whatever the data is."""
 
 
 class ProgramSettings(ProgramState):
@@ -96,7 +94,7 @@ class ProgramSettings(ProgramState):
             return "str", None
         if given.dtype.kind in "iub" and (given.dtype.kind == "b" or not _takes_floats(operation, key)):
             return "bool" if given.dtype.kind == "b" else "int32", None
-        return "float32" if key in _SINGLE_ALWAYS else self._float_of(operation), None
+        return "float32" if key in MIL.traits(operation.type).get("wide", ()) else self._float_of(operation), None
 
     def _float_of(self, operation: Any) -> str:
         """The float dtype that an operation computes in: that of the data that it reads, else of what it makes."""

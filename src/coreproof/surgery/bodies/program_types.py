@@ -12,9 +12,10 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.lowering import OPSETS, Declared, Lowering, Shared, handler_for
 from coreproof.convert.coreml_to_onnx.mlprogram.block import lower_operations
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared
-from coreproof.convert.coreml_to_onnx.mlprogram.program import _add_input, load_operators
+from coreproof.convert.coreml_to_onnx.mlprogram.program import _add_input
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
+from coreproof.convert.operators import MIL
 from coreproof.errors import ConversionError, EditError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.formats import program as mil
@@ -33,12 +34,9 @@ def formal_inputs(operator: str, opset: str, where: str) -> dict[str, bool]:
     """
     import inspect
 
-    from coreproof.convert.coreml_to_onnx.lowering import OPERATORS
-
-    load_operators()
     handler = handler_for(operator, opset)
     if handler is None:
-        brought = min(OPERATORS.get(operator, {}), default=None)
+        brought = min(MIL.versions(operator), default=None)
         since = next((name for name, version in OPSETS.items() if brought is not None and version >= brought), None)
         raise EditError(
             f"there is no operation {operator!r} in {opset}",
@@ -70,7 +68,6 @@ class TypeFollower:
     def __init__(
         self, model: CoreMLModel, function: Any, stale: Collection[str], retyped: Collection[str] = ()
     ) -> None:
-        load_operators()
         self.model = model
         self.stale = set(stale)
         self.changed = self.stale.intersection(named.name for named in function.inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from coreproof.convert.operators import MIL
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.graph import Graph, Node
@@ -194,7 +195,7 @@ def dead_layers(model: Model) -> Iterator[Problem]:
 
 def has_effects(node: Node) -> bool:
     """Whether a layer does something besides making its outputs: writing a state."""
-    return "state" in node.operator
+    return MIL.traits(node.operator).get("effects", False)
 
 
 def _reads(node: Node) -> set[str]:

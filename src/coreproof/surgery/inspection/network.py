@@ -9,8 +9,8 @@ from typing import Any
 
 from coreproof.convert.coreml_to_onnx.neuralnetwork import network
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, known
-from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS
 from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import Scope
+from coreproof.convert.operators import LAYERS
 from coreproof.errors import CoreproofError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.features import Feature

@@ -8,12 +8,13 @@ from typing import Any
 
 import onnx_ir as ir
 
-from coreproof.convert.coreml_to_onnx.lowering import OPERATORS, OPSETS, Declared, Lowering, Shared, handler_for
+from coreproof.convert.coreml_to_onnx.lowering import OPSETS, Declared, Lowering, Shared, handler_for
 from coreproof.convert.coreml_to_onnx.mlprogram.block import lower_operations
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared
-from coreproof.convert.coreml_to_onnx.mlprogram.program import _add_input, _function, load_operators
+from coreproof.convert.coreml_to_onnx.mlprogram.program import _add_input, _function
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
+from coreproof.convert.operators import MIL
 from coreproof.errors import ConversionError
 from coreproof.model.compressed import DECOMPRESS
 from coreproof.model.coreml import CoreMLModel
@@ -35,7 +36,6 @@ class _Checking(FoldingBuilder):
 
 def follow_program(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[int, ...]]]:
     """Every operation whose inputs do not fit it or that declares another shape than it makes, and the declared shapes."""
-    load_operators()
     chosen = model.spec.mlProgram.functions[_function(model, model.spec.mlProgram, None)]
     body = mil.block_of(chosen)
     problems = [*_target(model, body, str(chosen.opset))]
@@ -155,10 +155,10 @@ def _target(model: CoreMLModel, body: Any, opset: str) -> Iterator[Problem]:
     seen = set()
     for operation in mil.nodes(body.operations):
         kind = operation.type
-        if kind in seen or kind == "const" or handler_for(kind, opset) is not None or kind not in OPERATORS:
+        if kind in seen or kind == "const" or handler_for(kind, opset) is not None or kind not in MIL:
             continue
         seen.add(kind)
-        since = min(OPERATORS[kind])
+        since = MIL.versions(kind)[0]
         brought = next((name for name, v in OPSETS.items() if v >= since), "a later opset")
         layer = _name(model, operation.outputs[0].name) if operation.outputs else kind
         yield Problem("target", layer, f"{brought} or later, which brought {kind}", opset)

@@ -8,12 +8,12 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("relu")
+@lowers("relu", exact=True, commutes=True, error="move")
 def relu(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Relu", x)
 
 
-@lowers("relu6")
+@lowers("relu6", exact=True, commutes=True, error="move", word="clip")
 def relu6(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Clip", x, 0.0, 6.0)
 
@@ -55,12 +55,12 @@ def scaled_tanh(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> 
     return low.op("Mul", low.op("Tanh", low.op("Mul", x, beta)), alpha)
 
 
-@lowers("sigmoid")
+@lowers("sigmoid", error="bounded")
 def sigmoid(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Sigmoid", x)
 
 
-@lowers("sigmoid_hard")
+@lowers("sigmoid_hard", error="bounded")
 def sigmoid_hard(low: Lowering, *, x: Operand, alpha: Operand = 0.2, beta: Operand = 0.5) -> ir.Value:
     return low.op("HardSigmoid", x, alpha=float(alpha), beta=float(beta))
 
@@ -81,7 +81,7 @@ def softplus_parametric(low: Lowering, *, x: Operand, alpha: Operand, beta: Oper
     return low.op("Mul", inner, _per_channel(low, x, alpha))
 
 
-@lowers("softmax")
+@lowers("softmax", error="exponential")
 def softmax(low: Lowering, *, x: Operand, axis: int = -1) -> ir.Value:
     return low.op("Softmax", x, axis=int(axis))
 
@@ -91,7 +91,7 @@ def softsign(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Softsign", x)
 
 
-@lowers("thresholded_relu")
+@lowers("thresholded_relu", exact=True)
 def thresholded_relu(low: Lowering, *, x: Operand, alpha: Operand) -> ir.Value:
     # MIL keeps x where it equals alpha; ONNX's ThresholdedRelu does not.
     return low.op("Where", low.op("GreaterOrEqual", x, alpha), x, 0.0)

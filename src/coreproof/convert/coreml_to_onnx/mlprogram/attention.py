@@ -9,7 +9,7 @@ from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 from coreproof.convert.coreml_to_onnx.mlprogram.linear import transposed
 
 
-@lowers("scaled_dot_product_attention", since="iOS18")
+@lowers("scaled_dot_product_attention", since="iOS18", error="linear")
 def scaled_dot_product_attention(
     low: Lowering, *, query: Operand, key: Operand, value: Operand, attn_mask: Operand = None
 ) -> ir.Value:

@@ -12,11 +12,10 @@ from coreproof.convert.coreml_to_onnx.boundary import settled, signature_of, tol
 from coreproof.convert.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.convert.coreml_to_onnx.lowering import Declared, Lowering, Operand, handler_for
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared, read_literal
-from coreproof.convert.coreml_to_onnx.rounding import COMMUTES, rounds
+from coreproof.convert.coreml_to_onnx.rounding import commutes, rounds
+from coreproof.convert.operators import several
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel
-
-_ALWAYS_TUPLES = {"values", "loop_vars", "elem_shape", "ref_tensors", "begins", "ends", "end_masks"}
 
 
 def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any]) -> None:
@@ -52,8 +51,9 @@ def _lower_operation(low: Lowering, model: CoreMLModel, operation: Any, argument
     if operation.type.startswith("constexpr_"):
         # Before iOS18 the constants of a constexpr operation are its attributes.
         arguments.update({k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"})
+    tuples = several(operation.type)
     for key, argument in operation.inputs.items():
-        arguments[key] = _argument(low, model, key, argument)
+        arguments[key] = _argument(low, model, key, argument, key in tuples)
     try:
         signature_of(handler).bind(low, **arguments)
     except TypeError as error:
@@ -64,10 +64,7 @@ def _lower_operation(low: Lowering, model: CoreMLModel, operation: Any, argument
     if low.shared.switches is not None:
         given = low.shared.switches.enter(low, given)
     elif (
-        operation.type in COMMUTES
-        and outputs
-        and outputs[0].dtype == "float16"
-        and isinstance(given.get("x"), ir.Value)
+        commutes(operation.type) and outputs and outputs[0].dtype == "float16" and isinstance(given.get("x"), ir.Value)
     ):
         # where it hands on float32, its input was rounded all the same
         exact = low.shared.exact.get(given["x"])
@@ -98,12 +95,12 @@ def lookup(low: Lowering, name: str) -> Operand:
     )
 
 
-def _argument(low: Lowering, model: CoreMLModel, key: str, argument: Any) -> Operand:
+def _argument(low: Lowering, model: CoreMLModel, key: str, argument: Any, is_tuple: bool) -> Operand:
     values = [
         lookup(low, binding.name) if binding.WhichOneof("binding") == "name" else read_literal(model, binding.value)
         for binding in argument.arguments
     ]
-    if key in _ALWAYS_TUPLES:
+    if is_tuple:
         return tuple(values)
     if len(values) != 1:
         raise low.refuse(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("classify")
+@lowers("classify", passes_on=True)
 def classify(low: Lowering, *, probabilities: Operand, classes: Operand) -> tuple[Operand, ...]:
     scores = low.value(probabilities)
     low.shared.scores = scores

@@ -11,7 +11,7 @@ from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 from coreproof.convert.coreml_to_onnx.mlprogram.block import inner, lookup, lower_operations
 
 
-@lowers("cond")
+@lowers("cond", exact=True, passes_on=True)
 def cond(low: Lowering, *, pred: Operand) -> tuple[ir.Value, ...]:
     branches = []
     for block in low.blocks:
@@ -27,7 +27,7 @@ def cond(low: Lowering, *, pred: Operand) -> tuple[ir.Value, ...]:
     return results
 
 
-@lowers("while_loop")
+@lowers("while_loop", exact=True, passes_on=True, variadic="loop_vars")
 def while_loop(low: Lowering, *, loop_vars: Sequence[Operand]) -> tuple[ir.Value, ...]:
     """The condition block runs once before the loop, and behind the body in each turn."""
     condition, body = low.blocks

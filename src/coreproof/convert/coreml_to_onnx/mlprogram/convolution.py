@@ -45,7 +45,7 @@ def padding(pads: list[tuple[int, int]] | None, pad_type: str) -> dict[str, Any]
     return {"pads": [b for b, _ in pads] + [a for _, a in pads]}
 
 
-@lowers("conv")
+@lowers("conv", error="linear", weights_may_vary=True)
 def conv(
     low: Lowering,
     *,
@@ -95,7 +95,7 @@ def conv_quantized(
     return conv(low, x=x, weight=dense, bias=None if bias is None else np.asarray(bias, np.float32), **geometry)
 
 
-@lowers("conv_transpose")
+@lowers("conv_transpose", error="linear", weights_may_vary=True)
 def conv_transpose(
     low: Lowering,
     *,

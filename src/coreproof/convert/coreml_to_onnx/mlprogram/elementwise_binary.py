@@ -14,19 +14,24 @@ _SAME = {
 """MIL name -> ONNX name, where both mean the same."""
 
 
-@lowers(*_SAME)
+@lowers("add", "sub", error="add", weights_may_vary=True)
+@lowers("mul", weights_may_vary=True)
+@lowers("pow", error="exponential")
+@lowers("maximum", "minimum", exact=True, error="move", weights_may_vary=True)
+@lowers("equal", "greater", "greater_equal", "less", "less_equal", compares=True)
+@lowers("logical_and", "logical_or", "logical_xor")
 def same_operator(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
     if low.is_bool(x) and not low.operation.startswith("logical"):
         x, y = low.i32(x), low.i32(y)
     return low.op(_SAME[low.operation], x, y)
 
 
-@lowers("not_equal")
+@lowers("not_equal", compares=True)
 def not_equal(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
     return low.op("Not", low.op("Equal", low.i32(x) if low.is_bool(x) else x, low.i32(y) if low.is_bool(y) else y))
 
 
-@lowers("real_div")
+@lowers("real_div", weights_may_vary=True)
 def real_div(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
     if low.is_float(x):
         return low.op("Div", x, y)
@@ -52,7 +57,7 @@ def mod(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
     return low.op("Where", differs, low.op("Add", remainder, y), remainder)
 
 
-@lowers("select")
+@lowers("select", exact=True, error="move")
 def select(low: Lowering, *, cond: Operand, a: Operand, b: Operand) -> ir.Value:
     if low.is_bool(a):
         chosen = low.op("Where", cond, low.i32(a), low.i32(b))

@@ -21,14 +21,17 @@ CARRIERS = {
 }  # fmt: skip
 
 
-@lowers(*_SAME)
+@lowers("abs", "sign", exact=True, error="move")
+@lowers("ceil", "floor", "round", exact=True, error="move", steps=True)
+@lowers("cosh", "exp", "sinh", error="exponential")
+@lowers("acos", "asin", "atan", "atanh", "cos", "erf", "logical_not", "sin", "sqrt", "tan")
 def same_operator(low: Lowering, *, x: Operand) -> ir.Value:
     if low.operation in ("ceil", "floor", "round") and not low.is_float(x):
         return low.value(x)
     return low.op(_SAME[low.operation], x)
 
 
-@lowers("cast")
+@lowers("cast", keeps_order=True, passes_on=True)
 def cast(low: Lowering, *, x: Operand, dtype: str) -> ir.Value:
     target = CARRIERS.get(dtype)
     if target is None:
@@ -40,12 +43,12 @@ def cast(low: Lowering, *, x: Operand, dtype: str) -> ir.Value:
     return low.cast(low.op("Cast", whole, to=target), ir.DataType.INT32)
 
 
-@lowers("clip")
+@lowers("clip", exact=True, commutes=True, error="move")
 def clip(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> ir.Value:
     return low.op("Clip", x, alpha, beta)
 
 
-@lowers("exp2")
+@lowers("exp2", error="exponential")
 def exp2(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Pow", np.float32(2), x)
 
@@ -55,7 +58,7 @@ def inverse(low: Lowering, *, x: Operand, epsilon: Operand = 1e-4) -> ir.Value:
     return low.op("Reciprocal", low.op("Add", x, epsilon) if float(epsilon) else x)
 
 
-@lowers("log")
+@lowers("log", error="exponential")
 def log(low: Lowering, *, x: Operand, epsilon: Operand = 1e-45) -> ir.Value:
     return low.op("Log", low.op("Add", x, epsilon) if float(epsilon) else x)
 
@@ -75,6 +78,6 @@ def tanh(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Tanh", x)
 
 
-@lowers("threshold")
+@lowers("threshold", exact=True, error="move")
 def threshold(low: Lowering, *, x: Operand, alpha: Operand) -> ir.Value:
     return low.op("Max", x, alpha)

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("gather")
+@lowers("gather", exact=True, error="move")
 def gather(
     low: Lowering,
     *,
@@ -41,7 +41,7 @@ def gather(
     return low.op("Transpose", gathered, perm=order)
 
 
-@lowers("gather_along_axis")
+@lowers("gather_along_axis", exact=True, error="move")
 def gather_along_axis(
     low: Lowering, *, x: Operand, indices: Operand, axis: int = 0, validate_indices: bool = False
 ) -> ir.Value:
@@ -51,7 +51,7 @@ def gather_along_axis(
     return low.op("GatherElements", x, indices, axis=at)
 
 
-@lowers("gather_nd")
+@lowers("gather_nd", exact=True, error="move")
 def gather_nd(
     low: Lowering, *, x: Operand, indices: Operand, batch_dims: int = 0, validate_indices: bool = False
 ) -> ir.Value:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("linear")
+@lowers("linear", error="linear", weights_may_vary=True)
 def linear(low: Lowering, *, x: Operand, weight: Operand, bias: Operand = None) -> ir.Value:
     if low.rank(x) == 2 and low.is_float(x):
         return low.op("Gemm", x, weight, bias, transB=1)
@@ -16,7 +16,7 @@ def linear(low: Lowering, *, x: Operand, weight: Operand, bias: Operand = None) 
     return product if bias is None else low.op("Add", product, bias)
 
 
-@lowers("matmul")
+@lowers("matmul", error="linear", word="linear", weights_may_vary=True)
 def matmul(low: Lowering, *, x: Operand, y: Operand, transpose_x: bool = False, transpose_y: bool = False) -> ir.Value:
     # From iOS17 on one side may hold integers.
     if low.is_float(x) != low.is_float(y):
@@ -27,7 +27,7 @@ def matmul(low: Lowering, *, x: Operand, y: Operand, transpose_x: bool = False, 
     return low.op("MatMul", first, second)
 
 
-@lowers("einsum")
+@lowers("einsum", error="linear", weights_may_vary=True, variadic="values")
 def einsum(low: Lowering, *, values: tuple[Operand, ...], equation: str) -> ir.Value:
     return low.op("Einsum", *values, equation=equation.replace(" ", ""))
 

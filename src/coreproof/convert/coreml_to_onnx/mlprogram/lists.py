@@ -12,7 +12,7 @@ from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 _ZEROS = {"fp16": np.float32, "fp32": np.float32, "int32": np.int32, "bool": np.bool_}
 
 
-@lowers("make_list")
+@lowers("make_list", exact=True, passes_on=True, tuples=("elem_shape",))
 def make_list(
     low: Lowering,
     *,
@@ -29,28 +29,28 @@ def make_list(
     return low.op("Expand", zero, low.op("Concat", length, lengths, axis=0))
 
 
-@lowers("list_length")
+@lowers("list_length", passes_on=True)
 def list_length(low: Lowering, *, ls: Operand) -> ir.Value:
     return low.i32(low.op("Gather", low.dims(ls), np.array(0, np.int64)))
 
 
-@lowers("list_read")
+@lowers("list_read", exact=True, passes_on=True)
 def list_read(low: Lowering, *, ls: Operand, index: Operand) -> ir.Value:
     return low.op("Gather", ls, index, axis=0)
 
 
-@lowers("list_gather")
+@lowers("list_gather", exact=True, passes_on=True)
 def list_gather(low: Lowering, *, ls: Operand, indices: Operand) -> ir.Value:
     return low.op("Gather", ls, indices, axis=0)
 
 
-@lowers("list_write")
+@lowers("list_write", exact=True, passes_on=True)
 def list_write(low: Lowering, *, ls: Operand, index: Operand, value: Operand) -> ir.Value:
     position = low.op("Reshape", low.i64(index), np.array([1], np.int64))
     return _write(low, ls, position, low.op("Unsqueeze", value, np.array([0], np.int64)))
 
 
-@lowers("list_scatter")
+@lowers("list_scatter", exact=True, passes_on=True)
 def list_scatter(low: Lowering, *, ls: Operand, indices: Operand, value: Operand) -> ir.Value:
     return _write(low, ls, low.value(low.i64(indices)), low.value(value))
 

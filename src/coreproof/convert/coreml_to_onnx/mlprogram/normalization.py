@@ -10,7 +10,7 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("batch_norm")
+@lowers("batch_norm", error="norm", word="norm", weights_may_vary=True)
 def batch_norm(
     low: Lowering,
     *,
@@ -27,7 +27,7 @@ def batch_norm(
     return low.op("BatchNormalization", x, scale, shift, mean, variance, epsilon=float(epsilon))
 
 
-@lowers("instance_norm")
+@lowers("instance_norm", error="norm", weights_may_vary=True)
 def instance_norm(
     low: Lowering, *, x: Operand, gamma: Operand = None, beta: Operand = None, epsilon: Operand = 1e-5
 ) -> ir.Value:
@@ -41,13 +41,13 @@ def instance_norm(
     return low.op("InstanceNormalization", x, scale, shift, epsilon=float(epsilon))
 
 
-@lowers("l2_norm")
+@lowers("l2_norm", error="norm")
 def l2_norm(low: Lowering, *, x: Operand, epsilon: Operand = 1e-6) -> ir.Value:
     total = low.op("ReduceSumSquare", x, np.array([-3, -2, -1], np.int64), keepdims=1)
     return low.op("Div", x, low.op("Sqrt", low.op("Add", total, epsilon)))
 
 
-@lowers("layer_norm")
+@lowers("layer_norm", error="norm")
 def layer_norm(
     low: Lowering,
     *,

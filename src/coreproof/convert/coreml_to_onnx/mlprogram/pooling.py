@@ -80,7 +80,7 @@ def _padded(low: Lowering, x: Operand, window: _Window, fill: float) -> tuple[ir
     return padded, _Window(window.kernel, window.strides, none, [0] * len(ends), "custom", False)
 
 
-@lowers("max_pool")
+@lowers("max_pool", exact=True, error="move")
 def max_pool(
     low: Lowering,
     *,
@@ -97,7 +97,7 @@ def max_pool(
     return low.op("MaxPool", x, **window.attributes())
 
 
-@lowers("avg_pool")
+@lowers("avg_pool", error="average")
 def avg_pool(
     low: Lowering,
     *,

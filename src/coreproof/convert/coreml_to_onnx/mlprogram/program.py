@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,19 +23,6 @@ if TYPE_CHECKING:
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
     from coreproof.convert.coreml_to_onnx.mlprogram.switches import Switches
 
-FAMILIES = (
-    "activation", "attention", "classify", "compression", "control_flow", "convolution", "elementwise_binary",
-    "elementwise_unary", "gathering", "linear", "lists", "normalization", "pooling", "quantization", "random", "recurrent",
-    "reduction", "resampling", "resizing", "scattering", "shaping", "slicing", "states", "tensor_operation",
-)  # fmt: skip
-"""The modules whose import fills the registry."""
-
-
-def load_operators() -> None:
-    """Imports every family, so that the registry is complete."""
-    for family in FAMILIES:
-        import_module(f"coreproof.convert.coreml_to_onnx.mlprogram.{family}")
-
 
 def lower_program(
     model: CoreMLModel,
@@ -50,7 +36,6 @@ def lower_program(
     """
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
 
-    load_operators()
     program = model.spec.mlProgram
     chosen = _function(model, program, function)
     body, opset = mil.block_of(program.functions[chosen]), str(program.functions[chosen].opset)

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("quantize", since="iOS17")
+@lowers("quantize", since="iOS17", steps=True)
 def quantize(
     low: Lowering,
     *,

@@ -25,7 +25,7 @@ _ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
 """MIL name -> ONNX name, alpha, beta."""
 
 
-@lowers("rnn")
+@lowers("rnn", error="linear")
 def rnn(
     low: Lowering,
     *,
@@ -46,7 +46,7 @@ def rnn(
     return _sequence(low, y, h, direction, output_sequence), _joined(low, h)
 
 
-@lowers("gru")
+@lowers("gru", error="linear")
 def gru(
     low: Lowering,
     *,
@@ -81,7 +81,7 @@ def gru(
     return _sequence(low, y, h, direction, output_sequence), _joined(low, h)
 
 
-@lowers("lstm")
+@lowers("lstm", error="linear")
 def lstm(
     low: Lowering,
     *,

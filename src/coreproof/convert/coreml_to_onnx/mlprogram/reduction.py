@@ -15,7 +15,10 @@ _REDUCTIONS = {
 """MIL name -> ONNX name."""
 
 
-@lowers(*_REDUCTIONS)
+@lowers("reduce_max", "reduce_min", exact=True, error="move")
+@lowers("reduce_mean", error="average", word="mean")
+@lowers("reduce_sum", "reduce_sum_square", "reduce_log_sum_exp", error="average")
+@lowers("reduce_l1_norm", "reduce_l2_norm", "reduce_log_sum", "reduce_prod")
 def reduce(low: Lowering, *, x: Operand, axes: Operand = None, keep_dims: bool = False) -> ir.Value:
     over = None if axes is None else np.asarray(axes, np.int64)
     if over is not None and over.size == 0:
@@ -23,7 +26,7 @@ def reduce(low: Lowering, *, x: Operand, axes: Operand = None, keep_dims: bool =
     return low.op(_REDUCTIONS[low.operation], x, over, keepdims=int(keep_dims))
 
 
-@lowers("reduce_argmax", "reduce_argmin")
+@lowers("reduce_argmax", "reduce_argmin", indices=0)
 def reduce_arg(
     low: Lowering, *, x: Operand, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
 ) -> ir.Value:

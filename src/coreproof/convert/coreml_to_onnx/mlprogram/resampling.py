@@ -102,7 +102,7 @@ def affine(
     )  # fmt: skip
 
 
-@lowers("crop_resize")
+@lowers("crop_resize", wide=("spatial_scale",))
 def crop_resize(
     low: Lowering,
     *,

@@ -18,14 +18,14 @@ _COORDINATES = {
 }
 
 
-@lowers("upsample_nearest_neighbor")
+@lowers("upsample_nearest_neighbor", exact=True, error="move", wide=("scale_factor_height", "scale_factor_width"))
 def upsample_nearest_neighbor(
     low: Lowering, *, x: Operand, scale_factor_height: Operand = 1, scale_factor_width: Operand = 1
 ) -> ir.Value:
     return _scaled(low, x, (scale_factor_height, scale_factor_width), "asymmetric", "nearest")
 
 
-@lowers("upsample_bilinear")
+@lowers("upsample_bilinear", error="average", interpolates=True, wide=("scale_factor_height", "scale_factor_width"))
 def upsample_bilinear(
     low: Lowering,
     *,
@@ -42,12 +42,12 @@ def upsample_bilinear(
     return _scaled(low, x, (scale_factor_height, scale_factor_width), coordinates, "linear")
 
 
-@lowers("resize_nearest_neighbor")
+@lowers("resize_nearest_neighbor", exact=True, error="move")
 def resize_nearest_neighbor(low: Lowering, *, x: Operand, target_size_height: int, target_size_width: int) -> ir.Value:
     return _sized(low, x, (int(target_size_height), int(target_size_width)), "asymmetric", "nearest")
 
 
-@lowers("resize_bilinear")
+@lowers("resize_bilinear", error="average", interpolates=True)
 def resize_bilinear(
     low: Lowering,
     *,
@@ -59,7 +59,7 @@ def resize_bilinear(
     return _bilinear(low, x, (int(target_size_height), int(target_size_width)), sampling_mode)
 
 
-@lowers("resize", since="iOS17")
+@lowers("resize", since="iOS17", error="average", interpolates=True)
 def resize(
     low: Lowering,
     *,

@@ -24,7 +24,7 @@ def _reduction(low: Lowering, mode: str, updates: Operand) -> tuple[str, Operand
     return _REDUCTIONS[mode], updates
 
 
-@lowers("scatter")
+@lowers("scatter", error="move")
 def scatter(
     low: Lowering,
     *,
@@ -69,7 +69,7 @@ def scatter_along_axis(
     return low.op("ScatterElements", data, indices, updates, axis=at, reduction=reduction)
 
 
-@lowers("scatter_nd")
+@lowers("scatter_nd", error="move")
 def scatter_nd(
     low: Lowering,
     *,

@@ -10,12 +10,12 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("identity")
+@lowers("identity", exact=True, error="move", keeps_order=True, passes_on=True)
 def identity(low: Lowering, *, x: Operand) -> Operand:
     return x
 
 
-@lowers("reshape")
+@lowers("reshape", exact=True, error="move", keeps_order=True)
 def reshape(low: Lowering, *, x: Operand, shape: Operand) -> ir.Value:
     """0 takes over the length of the same dimension."""
     return low.op("Reshape", x, low.i64(shape), allowzero=0)
@@ -44,7 +44,14 @@ def reshape_ios17(low: Lowering, *, x: Operand, shape: Operand) -> ir.Value:
     return low.op("Reshape", x, low.op("Concat", *parts, axis=0))
 
 
-@lowers("reshape_like", since="iOS16")
+@lowers(
+    "reshape_like",
+    since="iOS16",
+    exact=True,
+    error="move",
+    variadic="ref_tensors",
+    tuples=("begins", "ends", "end_masks"),
+)
 def reshape_like(
     low: Lowering,
     *,
@@ -61,12 +68,12 @@ def reshape_like(
     return low.op("Reshape", x, low.op("Concat", *parts, axis=0))
 
 
-@lowers("expand_dims")
+@lowers("expand_dims", exact=True, error="move", keeps_order=True)
 def expand_dims(low: Lowering, *, x: Operand, axes: Operand) -> ir.Value:
     return low.op("Unsqueeze", x, np.asarray(axes, np.int64))
 
 
-@lowers("squeeze")
+@lowers("squeeze", exact=True, error="move", keeps_order=True)
 def squeeze(low: Lowering, *, x: Operand, axes: Operand = None) -> ir.Value:
     shape = low.shape(x)
     chosen = range(len(shape)) if axes is None else [int(a) % len(shape) for a in axes]
@@ -75,33 +82,33 @@ def squeeze(low: Lowering, *, x: Operand, axes: Operand = None) -> ir.Value:
     return low.op("Squeeze", x, np.array(gone, np.int64)) if gone else low.op("Identity", x)
 
 
-@lowers("transpose")
+@lowers("transpose", exact=True, error="move")
 def transpose(low: Lowering, *, x: Operand, perm: Operand) -> ir.Value:
     rank = low.rank(x)
     return low.op("Transpose", x, perm=[int(p) % rank for p in perm]) if rank else low.value(x)
 
 
-@lowers("flatten2d")
+@lowers("flatten2d", exact=True, error="move")
 def flatten2d(low: Lowering, *, x: Operand, axis: int = 1) -> ir.Value:
     return low.op("Flatten", x, axis=int(axis))
 
 
-@lowers("depth_to_space")
+@lowers("depth_to_space", exact=True, error="move")
 def depth_to_space(low: Lowering, *, x: Operand, block_size: int) -> ir.Value:
     return low.op("DepthToSpace", x, blocksize=int(block_size), mode="DCR")
 
 
-@lowers("pixel_shuffle")
+@lowers("pixel_shuffle", exact=True, error="move")
 def pixel_shuffle(low: Lowering, *, x: Operand, upscale_factor: int) -> ir.Value:
     return low.op("DepthToSpace", x, blocksize=int(upscale_factor), mode="CRD")
 
 
-@lowers("space_to_depth")
+@lowers("space_to_depth", exact=True, error="move")
 def space_to_depth(low: Lowering, *, x: Operand, block_size: int) -> ir.Value:
     return low.op("SpaceToDepth", x, blocksize=int(block_size))
 
 
-@lowers("pixel_unshuffle", since="iOS16")
+@lowers("pixel_unshuffle", since="iOS16", exact=True, error="move")
 def pixel_unshuffle(low: Lowering, *, x: Operand, downscale_factor: int) -> ir.Value:
     # SpaceToDepth puts the block before the channel; PyTorch's order has the channel first.
     f = int(downscale_factor)
@@ -111,7 +118,7 @@ def pixel_unshuffle(low: Lowering, *, x: Operand, downscale_factor: int) -> ir.V
     return low.reshape(moved, [-1, channels * f * f, height // f, width // f])
 
 
-@lowers("space_to_batch")
+@lowers("space_to_batch", exact=True)
 def space_to_batch(low: Lowering, *, x: Operand, block_shape: Operand, paddings: Operand) -> ir.Value:
     (top, bottom), (left, right) = np.asarray(paddings, np.int64).tolist()
     padded = low.op("Pad", x, np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
@@ -122,7 +129,7 @@ def space_to_batch(low: Lowering, *, x: Operand, block_shape: Operand, paddings:
     return low.reshape(moved, [n * bh * bw, c, h, w])
 
 
-@lowers("batch_to_space")
+@lowers("batch_to_space", exact=True)
 def batch_to_space(low: Lowering, *, x: Operand, block_shape: Operand, crops: Operand) -> ir.Value:
     (top, bottom), (left, right) = np.asarray(crops, np.int64).tolist()
     n, c, h, w = _known(low, x)

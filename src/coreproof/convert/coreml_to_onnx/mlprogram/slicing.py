@@ -11,7 +11,7 @@ from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 _END = np.iinfo(np.int64).max
 
 
-@lowers("slice_by_index")
+@lowers("slice_by_index", exact=True, error="move")
 def slice_by_index(
     low: Lowering,
     *,
@@ -59,7 +59,7 @@ def _next(low: Lowering, begin: Operand) -> Operand:
     return low.op("Where", low.op("Equal", after, np.array(0, np.int64)), np.array(_END, np.int64), after)
 
 
-@lowers("slice_by_size")
+@lowers("slice_by_size", exact=True, error="move")
 def slice_by_size(low: Lowering, *, x: Operand, begin: Operand, size: Operand) -> ir.Value:
     axes = np.arange(low.rank(x), dtype=np.int64)
     if not isinstance(begin, ir.Value) and not isinstance(size, ir.Value):
@@ -75,7 +75,7 @@ def slice_by_size(low: Lowering, *, x: Operand, begin: Operand, size: Operand) -
     return low.op("Slice", x, first, low.op("Where", rest, dims, low.op("Add", first, count64)), axes)
 
 
-@lowers("slice_update", since="iOS18")
+@lowers("slice_update", since="iOS18", exact=True)
 def slice_update(
     low: Lowering,
     *,
@@ -106,7 +106,7 @@ def slice_update(
     return low.op("Reshape", scattered, dims)
 
 
-@lowers("crop")
+@lowers("crop", exact=True, error="move")
 def crop(low: Lowering, *, x: Operand, crop_height: Operand, crop_width: Operand) -> ir.Value:
     top, bottom = (int(n) for n in np.ravel(crop_height))
     left, right = (int(n) for n in np.ravel(crop_width))
@@ -114,7 +114,7 @@ def crop(low: Lowering, *, x: Operand, crop_height: Operand, crop_width: Operand
     return low.op("Slice", x, np.array([top, left], np.int64), end, np.array([-2, -1], np.int64))
 
 
-@lowers("reverse")
+@lowers("reverse", exact=True, error="move")
 def reverse(low: Lowering, *, x: Operand, axes: Operand = None) -> ir.Value:
     over = np.arange(low.rank(x), dtype=np.int64) if axes is None else np.asarray(axes, np.int64)
     if not over.size:
@@ -122,7 +122,7 @@ def reverse(low: Lowering, *, x: Operand, axes: Operand = None) -> ir.Value:
     return low.op("Slice", x, np.full(over.size, -1), np.full(over.size, -_END), over, np.full(over.size, -1))
 
 
-@lowers("reverse_sequence")
+@lowers("reverse_sequence", exact=True)
 def reverse_sequence(
     low: Lowering, *, x: Operand, lengths: Operand, seq_axis: int = 0, batch_axis: int = 0
 ) -> ir.Value:

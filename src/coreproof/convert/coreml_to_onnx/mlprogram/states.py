@@ -5,14 +5,17 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
+from coreproof.convert.operators import MIL
+
+MIL.describe("coreml_update_state", passes_on=True, effects=True)  # known, and not lowered
 
 
-@lowers("read_state", since="iOS18")
+@lowers("read_state", since="iOS18", exact=True, passes_on=True, effects=True)
 def read_state(low: Lowering, *, input: Operand) -> ir.Value:
     return low.shared.states[_name(low, input)]
 
 
-@lowers("write_state", since="iOS18")
+@lowers("write_state", since="iOS18", exact=True, passes_on=True, effects=True)
 def write_state(low: Lowering, *, input: Operand, data: Operand) -> tuple[()]:
     if low.parent is not None:
         raise low.refuse("a state is written inside a branch or a loop")

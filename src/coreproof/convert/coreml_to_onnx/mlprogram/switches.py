@@ -20,6 +20,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.rounding import rounds
+from coreproof.convert.operators import MIL
 
 if TYPE_CHECKING:
     from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand
@@ -32,50 +33,6 @@ SMALLEST_NORMAL = 2.0**-14
 SMALLEST_SUBNORMAL = 2.0**-24
 
 _WORTH_KEEPING = 4096
-
-_WITHOUT = frozenset(
-    [
-        "cast",
-        "identity",
-        "classify",
-        "cond",
-        "while_loop",
-        "make_list",
-        "list_gather",
-        "list_length",
-        "list_read",
-        "list_scatter",
-        "list_write",
-        "read_state",
-        "write_state",
-        "coreml_update_state",
-        "shape",
-        "const",
-    ]
-)
-"""Operations that compute nothing: they hand on what they get, in the width in which they get it."""
-
-_RUN_TIME_CONSTANTS = frozenset(
-    [
-        "conv",
-        "conv_transpose",
-        "linear",
-        "matmul",
-        "einsum",
-        "add",
-        "sub",
-        "mul",
-        "real_div",
-        "maximum",
-        "minimum",
-        "batch_norm",
-        "instance_norm",
-    ]
-)
-"""Operations that are lowered alike whether their weights are known now or at run time."""
-
-_ALWAYS_WIDE = frozenset({"scale_factor_height", "scale_factor_width", "spatial_scale"})
-"""Settings that MIL types float32 in a float16 program too."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +121,7 @@ class Switches:
         return handed
 
     def _has_switch(self, low: Lowering, arguments: dict[str, Operand]) -> bool:
-        if low.operation in _WITHOUT or low.operation.startswith("constexpr_"):
+        if MIL.traits(low.operation).get("passes_on", False):
             return False
         made = any(o.dtype == self._of for o in low.outputs)
         return made and any(_is_float_value(o) for o in _flat(arguments.values()))
@@ -185,7 +142,7 @@ class Switches:
             return type(operand)(self._operand(low, switch, key, o) for o in operand)
         if _is_value(operand):
             return self._read(low, switch, operand) if operand.dtype == ir.DataType.FLOAT else operand
-        if key in _ALWAYS_WIDE or not _is_float_constant(operand):
+        if key in MIL.traits(low.operation).get("wide", ()) or not _is_float_constant(operand):
             return operand
         return self._constant(low, switch, key, operand)
 
@@ -218,7 +175,7 @@ class Switches:
         if seen.error == 0.0:
             return constant
         self.narrowed.append(seen)
-        if low.operation in _RUN_TIME_CONSTANTS and key != "epsilon":
+        if MIL.traits(low.operation).get("weights_may_vary", False) and key != "epsilon":
             chosen: ir.Value = low.op("Where", switch, half, wide.astype(np.float32, copy=False))
             chosen.shape = ir.Shape(wide.shape)
             return chosen

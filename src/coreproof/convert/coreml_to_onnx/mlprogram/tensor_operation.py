@@ -11,17 +11,17 @@ from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 from coreproof.model.budget import afford
 
 
-@lowers("shape")
+@lowers("shape", error="move", passes_on=True)
 def shape(low: Lowering, *, x: Operand, output_dtype: str = "int32") -> ir.Value:
     return low.i32(low.dims(x))
 
 
-@lowers("fill")
+@lowers("fill", exact=True, error="move")
 def fill(low: Lowering, *, shape: Operand, value: Operand = 0.0) -> ir.Value:
     return low.op("Expand", value, low.i64(shape))
 
 
-@lowers("fill_like", since="iOS16")
+@lowers("fill_like", since="iOS16", exact=True)
 def fill_like(low: Lowering, *, ref_tensor: Operand, value: Operand = 0.0) -> ir.Value:
     return low.op("Expand", value, low.dims(ref_tensor))
 
@@ -32,7 +32,7 @@ def range_1d(low: Lowering, *, end: Operand, start: Operand, step: Operand) -> i
     return low.op("Range", *(low.op("Squeeze", v) if low.rank(v) else v for v in scalars))
 
 
-@lowers("concat")
+@lowers("concat", exact=True, error="move", word="cat", variadic="values")
 def concat(low: Lowering, *, values: Sequence[Operand], axis: int, interleave: bool = False) -> ir.Value:
     if low.rank(values[0]) == 0:
         return low.op("Concat", *(low.op("Unsqueeze", v, np.array([0], np.int64)) for v in values), axis=0)
@@ -47,13 +47,13 @@ def concat(low: Lowering, *, values: Sequence[Operand], axis: int, interleave: b
     return low.op("Reshape", stacked, np.array(merged, np.int64))
 
 
-@lowers("stack")
+@lowers("stack", exact=True, error="move", variadic="values")
 def stack(low: Lowering, *, values: Sequence[Operand], axis: int) -> ir.Value:
     at = int(axis) % (low.rank(values[0]) + 1)
     return low.op("Concat", *(low.op("Unsqueeze", v, np.array([at], np.int64)) for v in values), axis=at)
 
 
-@lowers("split")
+@lowers("split", exact=True, error="move")
 def split(
     low: Lowering, *, x: Operand, axis: int, num_splits: Operand = None, split_sizes: Operand = None
 ) -> Sequence[ir.Value]:
@@ -63,12 +63,12 @@ def split(
     return low.ops("Split", x, axis=int(axis), num_outputs=count, outputs=count)
 
 
-@lowers("tile")
+@lowers("tile", exact=True, error="move")
 def tile(low: Lowering, *, x: Operand, reps: Operand) -> ir.Value:
     return low.op("Tile", x, low.i64(reps))
 
 
-@lowers("pad")
+@lowers("pad", exact=True, error="move")
 def pad(low: Lowering, *, x: Operand, pad: Operand, mode: str = "constant", constant_val: Operand = 0.0) -> ir.Value:
     """``pad`` holds (before, after) of each of the last dimensions in turn; ONNX wants all befores first."""
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "reflection": "reflect"}
@@ -90,12 +90,12 @@ def pad(low: Lowering, *, x: Operand, pad: Operand, mode: str = "constant", cons
     return low.op("Pad", x, amounts, fill, axes, mode=modes[mode])
 
 
-@lowers("cumsum")
+@lowers("cumsum", error="average")
 def cumsum(low: Lowering, *, x: Operand, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> ir.Value:
     return low.op("CumSum", x, np.array(axis, np.int64), exclusive=int(exclusive), reverse=int(reverse))
 
 
-@lowers("band_part")
+@lowers("band_part", exact=True)
 def band_part(low: Lowering, *, x: Operand, lower: int = -1, upper: int = -1) -> ir.Value:
     carried = low.i32(x) if low.is_bool(x) else low.value(x)
     kept = carried
@@ -106,7 +106,7 @@ def band_part(low: Lowering, *, x: Operand, lower: int = -1, upper: int = -1) ->
     return low.cast(kept, ir.DataType.BOOL) if low.is_bool(x) else kept
 
 
-@lowers("one_hot")
+@lowers("one_hot", exact=True)
 def one_hot(
     low: Lowering,
     *,
@@ -126,18 +126,18 @@ def one_hot(
     return low.cast(chosen, ir.DataType.BOOL) if low.outputs[0].dtype == "bool" else chosen
 
 
-@lowers("non_zero")
+@lowers("non_zero", error="move")
 def non_zero(low: Lowering, *, x: Operand) -> ir.Value:
     return low.i32(low.op("Transpose", low.op("NonZero", x), perm=[1, 0]))
 
 
-@lowers("argsort")
+@lowers("argsort", exact=True, indices=0)
 def argsort(low: Lowering, *, x: Operand, axis: int = -1, ascending: bool = False) -> ir.Value:
     _, order = _top(low, x, None, axis, largest=not ascending)
     return low.i32(order)
 
 
-@lowers("topk")
+@lowers("topk", exact=True, error="move", indices=1)
 def topk(
     low: Lowering,
     *,
@@ -166,7 +166,7 @@ def _top(low: Lowering, x: Operand, k: Operand, axis: int, *, largest: bool) -> 
     return low.ops("TopK", x, count, axis=int(axis), largest=int(largest), sorted=1, outputs=2)
 
 
-@lowers("sliding_windows")
+@lowers("sliding_windows", exact=True)
 def sliding_windows(low: Lowering, *, x: Operand, axis: int, size: int, stride: int = 1) -> ir.Value:
     at = int(axis) % low.rank(x)
     length = low.shape(x)[at]

@@ -41,7 +41,7 @@ def add(layer: Layer, *blobs: Blob, alpha: float = 0.0) -> Blob:
     return _combined(layer, "Add", blobs)
 
 
-@lowers("multiply")
+@lowers("multiply", word="mul")
 def multiply(layer: Layer, *blobs: Blob, alpha: float = 0.0) -> Blob:
     if len(blobs) == 1:
         return Blob(layer.b.op("Mul", blobs[0].value, f32(alpha)), blobs[0].hidden)
@@ -73,7 +73,8 @@ def dot(layer: Layer, x: Blob, y: Blob, *, cosineSimilarity: bool = False) -> Bl
     return layer.broadcast((x, y), b.op("ReduceSum", b.op("Mul", left, right), i64([-3])))
 
 
-@lowers(*_ARITHMETIC)
+@lowers("subtractBroadcastable", error="add")
+@lowers(*_ARITHMETIC.keys() - {"subtractBroadcastable"})
 def arithmetic(layer: Layer, x: Blob, y: Blob) -> Blob:
     return _combined(layer, _ARITHMETIC[layer.kind], (x, y))
 
@@ -90,7 +91,7 @@ def floor_div_broadcastable(layer: Layer, x: Blob, y: Blob) -> Blob:
     return layer.broadcast((x, y), layer.b.op("Floor", layer.b.op("Div", x.value, y.value)))
 
 
-@lowers(*_COMPARISON)
+@lowers(*_COMPARISON, compares=True)
 def comparison(layer: Layer, x: Blob, y: Blob | None = None, *, alpha: float = 0.0) -> Blob:
     return _compared(layer, _COMPARISON[layer.kind], x, y, alpha)
 

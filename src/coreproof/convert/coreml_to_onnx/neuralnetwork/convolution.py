@@ -13,7 +13,7 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
 from coreproof.convert.coreml_to_onnx.neuralnetwork.weights import read_weights
 
 
-@lowers("convolution")
+@lowers("convolution", error="linear", word="conv")
 def convolution(
     layer: Layer,
     x: Blob,

@@ -92,7 +92,7 @@ def scale(
     return Blob(value, x.hidden)
 
 
-@lowers("bias")
+@lowers("bias", error="add")
 def bias(layer: Layer, x: Blob, *, shape: Sequence[int] = (1,), bias: Any = None) -> Blob:
     added = _spread(layer, x, read_weights(layer, bias, shape, "bias"))
     return Blob(layer.b.op("Add", x.value, added), x.hidden)
@@ -106,7 +106,7 @@ def _spread(layer: Layer, x: Blob, values: Array) -> Array:
     return values.reshape(-1, 1, 1)
 
 
-@lowers("copy")
+@lowers("copy", error="move", keeps_order=True)
 def copy(layer: Layer, x: Blob) -> Blob:
     result: ir.Value = layer.b.op("Identity", x.value)
     return Blob(result, x.hidden)

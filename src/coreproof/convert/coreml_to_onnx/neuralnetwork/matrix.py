@@ -12,7 +12,7 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
 from coreproof.convert.coreml_to_onnx.neuralnetwork.weights import Array, int8_weights, read_weights
 
 
-@lowers("innerProduct")
+@lowers("innerProduct", error="linear", word="linear")
 def inner_product(
     layer: Layer,
     x: Blob,
@@ -84,7 +84,7 @@ def _quantised_product(layer: Layer, value: ir.Value, stored: Array, scale: floa
     return result
 
 
-@lowers("batchedMatmul")
+@lowers("batchedMatmul", error="linear", word="linear")
 def batched_matmul(
     layer: Layer,
     x: Blob,

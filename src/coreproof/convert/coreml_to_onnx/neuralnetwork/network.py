@@ -9,27 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.convert.coreml_to_onnx.neuralnetwork import (
-    activation,
-    binary,
-    constants,
-    control,
-    convolution,
-    elementwise,
-    indexing,
-    matrix,
-    normalization,
-    pooling,
-    recurrent,
-    reduction,
-    resize,
-    slicing,
-    suppression,
-)
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, f32, i64, known
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
-from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS
 from coreproof.convert.coreml_to_onnx.neuralnetwork.scope import Scope
+from coreproof.convert.operators import LAYERS
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.features import Dimension, Feature, Signature
@@ -37,12 +20,6 @@ from coreproof.model.formats import network as layered
 
 if TYPE_CHECKING:
     from coreproof.convert.coreml_to_onnx.convert import LoweredModel
-
-FAMILIES = (
-    activation, binary, constants, control, convolution, elementwise, indexing, matrix, normalization, pooling,
-    recurrent, reduction, resize, slicing, suppression,
-)  # fmt: skip
-"""The modules whose import fills the registry."""
 
 
 def lower_network(

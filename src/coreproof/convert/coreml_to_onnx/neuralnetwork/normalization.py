@@ -51,7 +51,7 @@ def batchnorm(
     return restore(b.op("Add", b.op("Mul", normalised, scale.reshape(-1, 1, 1)), shift.reshape(-1, 1, 1)))
 
 
-@lowers("mvn")
+@lowers("mvn", error="norm")
 def mvn(
     layer: Layer,
     x: Blob,
@@ -76,7 +76,7 @@ def _normalised(layer: Layer, value: ir.Value, axes: Sequence[int], epsilon: flo
     return result
 
 
-@lowers("l2normalize")
+@lowers("l2normalize", error="norm")
 def l2normalize(layer: Layer, x: Blob, *, epsilon: float = 1e-6) -> Blob:
     layer.at_least(x, 3)
     b = layer.b
@@ -104,7 +104,7 @@ def softmax(layer: Layer, x: Blob) -> Blob:
     return Blob(layer.b.op("Softmax", x.value, axis=-3), x.hidden)
 
 
-@lowers("softmaxND")
+@lowers("softmaxND", error="exponential", word="softmax")
 def softmax_nd(layer: Layer, x: Blob, *, axis: int = 0) -> Blob:
     return Blob(layer.b.op("Softmax", layer.exact(x), axis=layer.axis(x, axis)))
 

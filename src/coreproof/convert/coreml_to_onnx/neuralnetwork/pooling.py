@@ -14,7 +14,7 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.padding import borders
 from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
 
 
-@lowers("pooling")
+@lowers("pooling", error="average")
 def pooling(
     layer: Layer,
     x: Blob,

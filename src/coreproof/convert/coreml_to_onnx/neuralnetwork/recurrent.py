@@ -95,7 +95,7 @@ def _outputs(
     return [Blob(y), *(Blob(b.op("Unsqueeze", s, i64([3, 4]))) for s in states)][: len(layer.outputs)]
 
 
-@lowers("simpleRecurrent")
+@lowers("simpleRecurrent", error="linear")
 def simple_recurrent(
     layer: Layer,
     x: Blob,
@@ -175,7 +175,7 @@ def _stacked(layer: Layer, messages: Any, gates: Sequence[str], what: str, shape
     return np.concatenate([read_weights(layer, message(gate + what), shape, gate + what) for gate in gates])
 
 
-@lowers("uniDirectionalLSTM")
+@lowers("uniDirectionalLSTM", error="linear")
 def uni_directional_lstm(
     layer: Layer,
     x: Blob,
@@ -195,7 +195,7 @@ def uni_directional_lstm(
     return _outputs(layer, y, [h, c], whole=params.sequenceOutput, last=h, reverse=reverseInput)
 
 
-@lowers("biDirectionalLSTM")
+@lowers("biDirectionalLSTM", error="linear")
 def bi_directional_lstm(
     layer: Layer,
     x: Blob,

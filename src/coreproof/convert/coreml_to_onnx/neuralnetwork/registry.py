@@ -1,41 +1,26 @@
-"""The registry: which function lowers which NeuralNetwork layer, and how a layer's fields reach it."""
+"""How a NeuralNetwork layer's blobs and fields reach the handler that lowers it."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
-from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer
+from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Layer
+from coreproof.convert.operators import LAYERS
 
-Handler: TypeAlias = Callable[..., Blob | Sequence[Blob]]
-"""``handler(layer, *input blobs, **fields that are set) -> its output blob or blobs``."""
-
-LAYERS: dict[str, Handler] = {}
+lowers = LAYERS.lowers
 
 MANY = 1_000_000
 """As many input blobs as a layer names."""
 
 
-def lowers(*kinds: str) -> Callable[[Handler], Handler]:
-    """Registers a handler for these layer types (the field names of ``NeuralNetworkLayer.layer``)."""
-
-    def register(handler: Handler) -> Handler:
-        for kind in kinds:
-            if kind in LAYERS:
-                raise ValueError(f"{kind} is lowered twice")
-            LAYERS[kind] = handler
-        return handler
-
-    return register
-
-
 @cache
 def arity(kind: str) -> tuple[int, int]:
     """The least and the most number of input blobs that a layer takes, as its handler's signature says."""
-    blobs = [p for p in inspect.signature(LAYERS[kind]).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(LAYERS[kind]).parameters.values())
+    parameters = inspect.signature(LAYERS[kind]).parameters.values()
+    blobs = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     least = sum(p.default is p.empty for p in blobs)
     return (max(least, 1), MANY) if takes_any else (least, len(blobs))
 

@@ -80,7 +80,7 @@ def flatten(layer: Layer, x: Blob, *, mode: str = "CHANNEL_FIRST") -> Blob:
     return Blob(layer.b.op("Reshape", value, i64([0] * leading + [-1, 1, 1])), x.hidden)
 
 
-@lowers("permute")
+@lowers("permute", error="move")
 def permute(layer: Layer, x: Blob, *, axis: Sequence[int] = (0, 1, 2, 3)) -> Blob:
     """``axis`` counts [Seq, C, H, W]; the batch stays where it is."""
     if layer.rank(x) == 4 and not x.hidden:
@@ -107,7 +107,7 @@ def sequence_repeat(layer: Layer, x: Blob, *, nRepetitions: int = 1) -> Blob:
     return Blob(layer.b.op("Tile", value, i64(repeats)))
 
 
-@lowers("reorganizeData")
+@lowers("reorganizeData", error="move")
 def reorganize_data(layer: Layer, x: Blob, *, mode: str = "SPACE_TO_DEPTH", blockSize: int = 2) -> Blob:
     value, restore = layer.batched(x)
     if mode == "SPACE_TO_DEPTH":
@@ -156,12 +156,12 @@ def squeeze(layer: Layer, x: Blob, *, axes: Sequence[int] = (), squeezeAll: bool
     return Blob(layer.b.op("Squeeze", value, None if squeezeAll else i64(axes)))
 
 
-@lowers("flattenTo2D")
+@lowers("flattenTo2D", error="move")
 def flatten_to_2d(layer: Layer, x: Blob, *, axis: int = 0) -> Blob:
     return Blob(layer.b.op("Flatten", layer.exact(x), axis=axis))
 
 
-@lowers("reshapeStatic")
+@lowers("reshapeStatic", error="move", keeps_order=True)
 def reshape_static(layer: Layer, x: Blob, *, targetShape: Sequence[int] = ()) -> Blob:
     return Blob(_reshaped(layer, x, targetShape))
 

@@ -10,7 +10,8 @@ import onnx_ir as ir
 from coreproof.convert.coreml_to_onnx.boundary import understood
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer
 from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
-from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import LAYERS, MANY, arity, fields, plain
+from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import MANY, arity, fields, plain
+from coreproof.convert.operators import LAYERS
 
 
 class Scope:

@@ -46,7 +46,7 @@ def crop(
     return Blob(layer.b.op("Slice", x.value, i64(offset), stop, i64([-2, -1])), x.hidden)
 
 
-@lowers("padding")
+@lowers("padding", error="move")
 def padding(
     layer: Layer,
     x: Blob,
@@ -89,7 +89,7 @@ def split(layer: Layer, x: Blob, *, nOutputs: int = 1) -> list[Blob]:
 # any rank
 
 
-@lowers("concatND")
+@lowers("concatND", error="move", word="cat")
 def concat_nd(layer: Layer, *blobs: Blob, axis: int = 0, interleave: bool = False) -> Blob:
     layer.same_rank(blobs)
     values = [layer.exact(x) for x in blobs]
@@ -117,7 +117,7 @@ def _check_joinable(layer: Layer, blobs: Sequence[Blob], axis: int) -> None:
                 )
 
 
-@lowers("splitND")
+@lowers("splitND", error="move")
 def split_nd(layer: Layer, x: Blob, *, axis: int = 0, numSplits: int = 0, splitSizes: Sequence[int] = ()) -> list[Blob]:
     where = layer.axis(x, axis)
     value = layer.exact(x)
@@ -142,7 +142,7 @@ def stack(layer: Layer, *blobs: Blob, axis: int = 0) -> Blob:
     return Blob(layer.b.op("Concat", *expanded, axis=place))
 
 
-@lowers("sliceStatic")
+@lowers("sliceStatic", error="move")
 def slice_static(
     layer: Layer,
     x: Blob,
@@ -184,7 +184,7 @@ def _without(layer: Layer, value: ir.Value, axes: Sequence[int], rank: int) -> i
     return result
 
 
-@lowers("sliceDynamic")
+@lowers("sliceDynamic", error="move")
 def slice_dynamic(
     layer: Layer,
     x: Blob,
@@ -255,7 +255,7 @@ def tile(layer: Layer, x: Blob, repeats: Blob | None = None, *, reps: Sequence[i
     return Blob(shaped_like(value, [None] * rank))
 
 
-@lowers("constantPad")
+@lowers("constantPad", error="move")
 def constant_pad(
     layer: Layer,
     x: Blob,

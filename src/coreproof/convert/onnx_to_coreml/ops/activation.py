@@ -7,17 +7,17 @@ import numpy as np
 from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, Result, lowering
 
 
-@lowering("Relu")
+@lowering("Relu", channelwise=True)
 def relu(ctx: Context, x: Operand) -> Result:
     return ctx.mb.relu(x=x) if ctx.is_float(x) else ctx.mb.maximum(x=x, y=np.int32(0))
 
 
-@lowering("LeakyRelu")
+@lowering("LeakyRelu", channelwise=True)
 def leaky_relu(ctx: Context, x: Operand, *, alpha: float = 0.01) -> Result:
     return ctx.mb.leaky_relu(x=x, alpha=ctx.scalar(alpha))
 
 
-@lowering("PRelu")
+@lowering("PRelu", channelwise=True)
 def prelu(ctx: Context, x: Operand, slope: Operand, **_: object) -> Result:
     """MIL's prelu has one slope a channel, at ranks 3 and 5 one for all; others become relu(x) + slope * min(x, 0).
 
@@ -38,7 +38,7 @@ def prelu(ctx: Context, x: Operand, slope: Operand, **_: object) -> Result:
     return ctx.mb.add(x=ctx.mb.relu(x=x), y=negative)
 
 
-@lowering("Elu")
+@lowering("Elu", channelwise=True)
 def elu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     return ctx.mb.elu(x=x, alpha=ctx.scalar(alpha))
 
@@ -55,23 +55,23 @@ def celu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     return ctx.mb.mul(x=ctx.mb.elu(x=scaled, alpha=ctx.scalar(1)), y=ctx.scalar(alpha))
 
 
-@lowering("Sigmoid")
+@lowering("Sigmoid", channelwise=True)
 def sigmoid(ctx: Context, x: Operand) -> Result:
     return ctx.mb.sigmoid(x=x)
 
 
-@lowering("HardSigmoid")
+@lowering("HardSigmoid", error="bounded", channelwise=True)
 def hard_sigmoid(ctx: Context, x: Operand, *, alpha: float = 0.2, beta: float = 0.5) -> Result:
     return ctx.mb.sigmoid_hard(x=x, alpha=ctx.scalar(alpha), beta=ctx.scalar(beta))
 
 
-@lowering("HardSwish")
+@lowering("HardSwish", channelwise=True)
 def hard_swish(ctx: Context, x: Operand) -> Result:
     """x * hard_sigmoid(x, 1/6, 1/2)"""
     return ctx.mb.mul(x=x, y=ctx.mb.sigmoid_hard(x=x, alpha=ctx.scalar(1 / 6), beta=ctx.scalar(0.5)))
 
 
-@lowering("Softplus")
+@lowering("Softplus", channelwise=True)
 def softplus(ctx: Context, x: Operand) -> Result:
     return ctx.mb.softplus(x=x)
 
@@ -81,7 +81,7 @@ def softsign(ctx: Context, x: Operand) -> Result:
     return ctx.mb.softsign(x=x)
 
 
-@lowering("Tanh")
+@lowering("Tanh", channelwise=True)
 def tanh(ctx: Context, x: Operand) -> Result:
     return ctx.mb.tanh(x=x)
 
@@ -105,7 +105,7 @@ def swish(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     return ctx.mb.mul(x=x, y=ctx.mb.sigmoid(x=ctx.mb.mul(x=x, y=ctx.scalar(alpha))))
 
 
-@lowering("Gelu")
+@lowering("Gelu", channelwise=True)
 def gelu(ctx: Context, x: Operand, *, approximate: str | bytes = "none") -> Result:
     is_tanh = approximate in ("tanh", b"tanh")
     return ctx.mb.gelu(x=x, mode="TANH_APPROXIMATION" if is_tanh else "EXACT")

@@ -13,7 +13,7 @@ from coreproof.convert.onnx_to_coreml.ops.dtypes import axis_of, cast, is_known,
 _FAR = 2**31 - 1
 
 
-@lowering("Slice")
+@lowering("Slice", error="move")
 def slice_1(
     ctx: Context, data: Operand, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None
 ) -> Result:
@@ -132,7 +132,7 @@ def _one(ctx: Context, data: Operand, axis: int, index: int) -> Operand:
     )
 
 
-@lowering("GatherElements")
+@lowering("GatherElements", error="move")
 def gather_elements(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> Result:
     axis = axis_of(axis, ctx.rank(data))
     places = from_start(ctx, indices, data.shape[axis])

@@ -47,7 +47,7 @@ def _split(ctx: Context, x: Operand, axis: int, sizes: Sequence[int] | None) -> 
     return ctx.mb.split(x=x, split_sizes=np.array(sizes, np.int32), axis=axis)
 
 
-@lowering("Pad")
+@lowering("Pad", channelwise=True)
 def pad(ctx: Context, data: Operand, *, pads: Sequence[int], mode: str = "constant", value: float = 0.0) -> Result:
     return _pad(ctx, data, np.array(pads).reshape(2, -1).T, mode, value)
 

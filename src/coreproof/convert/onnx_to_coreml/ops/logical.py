@@ -42,7 +42,7 @@ def greater(ctx: Context, a: Operand, b: Operand) -> Result:
     return ctx.mb.greater(x=a, y=b)
 
 
-@lowering("GreaterOrEqual")
+@lowering("GreaterOrEqual", compares=True)
 def greater_or_equal(ctx: Context, a: Operand, b: Operand) -> Result:
     return ctx.mb.greater_equal(x=a, y=b)
 
@@ -52,12 +52,12 @@ def less(ctx: Context, a: Operand, b: Operand) -> Result:
     return ctx.mb.less(x=a, y=b)
 
 
-@lowering("LessOrEqual")
+@lowering("LessOrEqual", compares=True)
 def less_or_equal(ctx: Context, a: Operand, b: Operand) -> Result:
     return ctx.mb.less_equal(x=a, y=b)
 
 
-@lowering("Where")
+@lowering("Where", error="move")
 def where(ctx: Context, condition: Operand, x: Operand, y: Operand) -> Result:
     """MIL infers the shape of select from x and y alone, so one of them is widened where the condition is larger."""
     ranks = [ctx.rank(o) for o in (condition, x, y)]
@@ -101,12 +101,12 @@ def is_inf(ctx: Context, x: Operand, *, detect_negative: int = 1, detect_positiv
     return mb.logical_and(x=mb.equal(x=x, y=infinity), y=mb.equal(x=x, y=-infinity))
 
 
-@lowering("Min")
+@lowering("Min", error="move")
 def minimum(ctx: Context, *data: Operand) -> Result:
     return _chain(ctx, ctx.mb.minimum, data)
 
 
-@lowering("Max")
+@lowering("Max", error="move")
 def maximum(ctx: Context, *data: Operand) -> Result:
     return _chain(ctx, ctx.mb.maximum, data)
 

@@ -28,7 +28,7 @@ def _expanded(ctx: Context, x: Operand, axis: int) -> Operand:
     return np.expand_dims(x, axis) if isinstance(x, np.ndarray) else ctx.mb.expand_dims(x=x, axes=[axis])
 
 
-@lowering("Gemm")
+@lowering("Gemm", error="linear", word="linear")
 def gemm(
     ctx: Context,
     a: Operand,

@@ -7,7 +7,7 @@ import numpy as np
 from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, Result, lowering
 
 
-@lowering("BatchNormalization")
+@lowering("BatchNormalization", error="norm", word="norm")
 def batch_normalization(
     ctx: Context,
     x: Operand,
@@ -45,7 +45,7 @@ def _is_held(ctx: Context, variance: np.ndarray, epsilon: float) -> bool:
     return bool((np.abs(held - exact) <= 4 * np.finfo(ctx.dtype).eps * exact).all())
 
 
-@lowering("InstanceNormalization")
+@lowering("InstanceNormalization", error="norm")
 def instance_normalization(ctx: Context, x: Operand, scale: Operand, b: Operand, *, epsilon: float = 1e-5) -> Result:
     gamma, beta = ctx.constant(scale, "scale"), ctx.constant(b, "B")
     if ctx.rank(x) in (3, 4):
@@ -63,7 +63,7 @@ def normalize(ctx: Context, x: Operand, axes: list[int], epsilon: float) -> Oper
     return ctx.mb.real_div(x=centred, y=ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon))))
 
 
-@lowering("LayerNormalization")
+@lowering("LayerNormalization", error="norm", word="layernorm")
 def layer_normalization(
     ctx: Context,
     x: Operand,
@@ -103,7 +103,7 @@ def _with_statistics(ctx: Context, x: Operand, scale: Operand, b: Operand, axes:
     return scaled if b is None else ctx.mb.add(x=scaled, y=b), mean, inverse
 
 
-@lowering("RMSNormalization")
+@lowering("RMSNormalization", error="norm")
 def rms_normalization(
     ctx: Context, x: Operand, scale: Operand, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Result:
@@ -114,7 +114,7 @@ def rms_normalization(
     return ctx.mb.mul(x=ctx.mb.real_div(x=x, y=root), y=scale)
 
 
-@lowering("GroupNormalization", since=18)
+@lowering("GroupNormalization", since=18, error="norm")
 def group_normalization_by_group(
     ctx: Context, x: Operand, scale: Operand, bias: Operand, *, num_groups: int, epsilon: float = 1e-5
 ) -> Result:
@@ -161,7 +161,7 @@ def lrn(ctx: Context, x: Operand, *, size: int, alpha: float = 0.0001, beta: flo
     )
 
 
-@lowering("LpNormalization")
+@lowering("LpNormalization", error="norm")
 def lp_normalization(ctx: Context, x: Operand, *, axis: int = -1, p: int = 2) -> Result:
     """x / norm, and 0 where the norm is 0."""
     reduce = ctx.mb.reduce_l1_norm if p == 1 else ctx.mb.reduce_l2_norm

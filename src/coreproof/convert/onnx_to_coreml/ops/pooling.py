@@ -13,7 +13,7 @@ from coreproof.convert.onnx_to_coreml.ops.dtypes import in_floats
 from coreproof.convert.onnx_to_coreml.ops.windows import explicit_pads, flat_pads
 
 
-@lowering("MaxPool")
+@lowering("MaxPool", channelwise=True)
 def max_pool(
     ctx: Context,
     x: Operand,
@@ -39,7 +39,7 @@ def max_pool(
     raise ctx.refuse(f"padding {padding} is as large as the window {list(kernel_shape)}", "less padding")
 
 
-@lowering("AveragePool")
+@lowering("AveragePool", error="average", word="avgpool", channelwise=True)
 def average_pool(
     ctx: Context,
     x: Operand,
@@ -136,12 +136,12 @@ def _spatial(ctx: Context, x: Operand) -> list[int]:
     return list(range(2, ctx.rank(x)))
 
 
-@lowering("GlobalAveragePool")
+@lowering("GlobalAveragePool", error="average", word="mean", channelwise=True)
 def global_average_pool(ctx: Context, x: Operand) -> Result:
     return ctx.mb.reduce_mean(x=x, axes=_spatial(ctx, x), keep_dims=True)
 
 
-@lowering("GlobalMaxPool")
+@lowering("GlobalMaxPool", error="move", channelwise=True)
 def global_max_pool(ctx: Context, x: Operand) -> Result:
     return ctx.mb.reduce_max(x=x, axes=_spatial(ctx, x), keep_dims=True)
 

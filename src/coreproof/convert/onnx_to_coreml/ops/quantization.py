@@ -27,7 +27,7 @@ _LIMITS = {
 }
 
 
-@lowering("QuantizeLinear", since=10)
+@lowering("QuantizeLinear", since=10, steps=True)
 def quantize_linear(
     ctx: Context,
     x: Operand,

@@ -9,6 +9,7 @@ import numpy as np
 
 from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, Result, lowering
 from coreproof.convert.onnx_to_coreml.ops.dtypes import in_floats, is_known, without_bool
+from coreproof.convert.operators import ONNX
 
 
 def _along(ctx: Context, x: Operand, axes: Sequence[int] | None, keepdims: int, reduce: Callable[..., Any]) -> Result:
@@ -71,16 +72,19 @@ def _register(operator: str, input_since: int) -> None:
         return _along(ctx, data, chosen, keepdims, _REDUCERS[operator](ctx))
 
 
+# MIL spells these two otherwise, and says all else of the reductions
+ONNX.describe("ReduceL1", "ReduceL2", error="average")
+
 for _operator in _REDUCERS:
     _register(_operator, 13 if _operator == "ReduceSum" else 18)
 
 
-@lowering("ArgMax")
+@lowering("ArgMax", indices=0)
 def arg_max(ctx: Context, data: Operand, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Result:
     return _position(ctx, ctx.mb.reduce_argmax, data, axis, keepdims, select_last_index)
 
 
-@lowering("ArgMin")
+@lowering("ArgMin", indices=0)
 def arg_min(ctx: Context, data: Operand, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Result:
     return _position(ctx, ctx.mb.reduce_argmin, data, axis, keepdims, select_last_index)
 

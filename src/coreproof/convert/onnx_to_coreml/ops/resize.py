@@ -29,7 +29,7 @@ class Axis:
     roi: tuple[float, float] = (0.0, 1.0)
 
 
-@lowering("Upsample")
+@lowering("Upsample", error="average", interpolates=True)
 def upsample(ctx: Context, x: Operand, *, scales: Sequence[float], mode: str = "nearest") -> Result:
     """Opsets 7 and 8; the deprecated operator's "bilinear" is "linear"."""
     sampling = Sampling("nearest" if mode == "nearest" else "linear", "asymmetric", "floor")
@@ -41,7 +41,7 @@ def upsample_9(ctx: Context, x: Operand, scales: Operand, *, mode: str = "neares
     return upsample(ctx, x, scales=_raw(ctx, 1, "scales").tolist(), mode=mode)
 
 
-@lowering("Resize", since=10)
+@lowering("Resize", since=10, channelwise=True)
 def resize_10(ctx: Context, x: Operand, scales: Operand, *, mode: str = "nearest") -> Result:
     """Opset 10 leaves open which pixel is nearest; ONNX Runtime takes the next one when it shrinks, so we do."""
     factors = _raw(ctx, 1, "scales").tolist()

@@ -13,12 +13,12 @@ from coreproof.convert.onnx_to_coreml.lowering import Array, Context, Operand, R
 from coreproof.convert.onnx_to_coreml.ops.dtypes import axis_of, cast, in_floats, is_known, known_elements, name_of
 
 
-@lowering("Identity")
+@lowering("Identity", channelwise=True)
 def identity(ctx: Context, x: Operand) -> Result:
     return x
 
 
-@lowering("Dropout")
+@lowering("Dropout", error="move")
 def dropout(ctx: Context, data: Operand, *, ratio: float = 0.5) -> Result:
     return _unmasked(ctx, data)
 
@@ -89,7 +89,7 @@ def _element(ctx: Context, vector: Operand, index: int) -> Operand:
     return ctx.mb.slice_by_index(x=vector, begin=[index], end=[index + 1])
 
 
-@lowering("Flatten")
+@lowering("Flatten", error="move")
 def flatten(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
     axis = axis_of(axis, ctx.rank(x))
     before, after = tuple(x.shape)[:axis], tuple(x.shape)[axis:]
@@ -127,7 +127,7 @@ def squeeze_13(ctx: Context, data: Operand, axes: Operand = None) -> Result:
     return squeeze(ctx, data, axes=chosen)
 
 
-@lowering("Unsqueeze")
+@lowering("Unsqueeze", error="move", keeps_order=True)
 def unsqueeze(ctx: Context, data: Operand, *, axes: Sequence[int]) -> Result:
     return ctx.mb.expand_dims(x=data, axes=[int(a) for a in axes]) if len(axes) else data
 
@@ -137,7 +137,7 @@ def unsqueeze_13(ctx: Context, data: Operand, axes: Operand) -> Result:
     return unsqueeze(ctx, data, axes=ctx.constant(axes, "list of axes").reshape(-1).tolist())
 
 
-@lowering("Expand")
+@lowering("Expand", error="move")
 def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
     target = known_elements(shape)
     if target is None:
@@ -186,7 +186,7 @@ def shape(ctx: Context, data: Operand, *, start: int = 0, end: int | None = None
     return whole if (first, last) == (0, rank) else ctx.mb.slice_by_index(x=whole, begin=[first], end=[last])
 
 
-@lowering("Size")
+@lowering("Size", error="move")
 def size(ctx: Context, data: Operand) -> Result:
     if all(is_known(n) for n in data.shape):
         return np.array(prod(map(int, data.shape)), np.int32)
@@ -215,7 +215,7 @@ def constant(
     raise ctx.refuse("it holds strings or a sparse tensor", "numbers in a dense tensor")
 
 
-@lowering("ConstantOfShape")
+@lowering("ConstantOfShape", error="move")
 def constant_of_shape(ctx: Context, shape: Operand, *, value: Array | None = None) -> Result:
     given = np.zeros(1, np.float32) if value is None else np.asarray(value)
     check_fits(given, f"node {ctx.node.name!r} (ConstantOfShape), its value")
