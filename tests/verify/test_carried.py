@@ -159,3 +159,42 @@ def test_what_follows_is_fed_in_the_lengths_of_its_own_sample() -> None:
     found = verify(source, convert(source, "mlprogram", precision="fp16", shapes={"x": [1, (64, 2048)]}))
     assert found, found.summary()
     assert found.carried
+
+
+def test_a_share_of_what_arrives_is_absolute_in_its_logarithm() -> None:
+    """log(1 + x) near zero: what adding 1 rounds off is much of the answer, and no fault of either side."""
+    x = np.random.default_rng(0).uniform(-0.05, 0.05, (4, 64)).astype(np.float32)
+    numbers = {"one": np.float32(1.0), "two": np.float32(2.0)}
+    short = [helper.make_node("Add", ["x", "one"], ["a"]), helper.make_node("Log", ["a"], ["y"])]
+    exact = [
+        helper.make_node("Add", ["x", "two"], ["b"]),
+        helper.make_node("Div", ["x", "b"], ["c"]),
+        helper.make_node("Atanh", ["c"], ["d"]),
+        helper.make_node("Mul", ["d", "two"], ["y"]),
+    ]
+    for to, options in (("mlprogram", {"precision": "fp16"}), ("mlprogram", {}), ("neuralnetwork", {})):
+        candidate = onnx_to_coreml(net(short, {"one": numbers["one"]}), to, **options)  # type: ignore[arg-type]
+        found = verify(net(exact, {"two": numbers["two"]}), candidate, {"x": x})
+        assert found, f"{to} {options}: {found.summary()}"
+
+
+def guarded(end: list[onnx.NodeProto]) -> tuple[OnnxModel, dict[str, np.ndarray]]:
+    """log(1 - x) where x is near 1: float16 makes infinity of it."""
+    x = np.linspace(0, 0.9, 256, dtype=np.float32).reshape(4, 64)
+    x[:, :4] = 1 - 2.0**-14
+    nodes = [helper.make_node("Sub", ["one", "x"], ["a"]), helper.make_node("Log", ["a"], ["b"]), *end]
+    return net(nodes, {"one": np.float32(1.0), "least": np.float32(-4.0)}), {"x": x}
+
+
+def test_an_infinity_that_rounding_makes_and_nothing_keeps_is_no_fault() -> None:
+    source, fed = guarded([helper.make_node("Max", ["b", "least"], ["y"])])
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), fed)
+    assert found, found.summary()
+    assert [row.candidate for row in found.carried] == ["b"]
+
+
+def test_an_infinity_that_rounding_makes_and_an_output_keeps_is_a_fault() -> None:
+    source, fed = guarded([helper.make_node("Neg", ["b"], ["n"]), helper.make_node("Mul", ["n", "least"], ["y"])])
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), fed)
+    assert not found
+    assert not any(row.agrees for row in found.rows if row.candidate in ("b", "n", "y"))

@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from coreproof.convert.torch_branches import Branches, branches_of, traced_branches
+from coreproof.convert.torch_forms import keeping_forms
 from coreproof.errors import ConversionError
 from coreproof.model.noted_labels import note_labels
 from coreproof.model.onnx import OnnxModel
@@ -55,6 +56,7 @@ def torch_to_onnx(
                 verbose=False,
                 dynamic_shapes=shapes,
                 input_names=list(model.input_names),
+                custom_translation_table=dict(keeping_forms()),
             )
         exported = program.model
         if not fold_batchnorm:

@@ -186,12 +186,12 @@ def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) ->
     mistaken: dict[str, Row] = {}
     for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
         name = row.candidate
-        following = [n for n in _readers(work.candidate.graph, name, known) if n not in mistaken]
+        following = [n for n in readers(work.candidate.graph, name, known) if n not in mistaken]
         if name in wrong and any((n in wrong and row.how in GUESSED) or _proves(known[n]) for n in following):
             mistaken[name] = row
         elif row.judgement.rms_relative_error >= UNRELATED:
             # a value taken apart into several steps is mistaken at each of them: what follows them all is right
-            behind = _readers(work.candidate.graph, name, known.keys() - mistaken.keys())
+            behind = readers(work.candidate.graph, name, known.keys() - mistaken.keys())
             if any(_proves(known[n]) for n in behind):
                 mistaken[name] = row
     return tuple(mistaken.values())
@@ -206,7 +206,7 @@ def spare_harmless(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
     known = {row.candidate: row for row in rows}
     spared: set[str] = set()
     for name in reversed(list(clipped)):
-        following = _readers(graph, name, known)
+        following = readers(graph, name, known)
         if following and all(known[n].agrees or n in spared for n in following):
             spared.add(name)
     return tuple(replace(row, harmless=True) if row.candidate in spared else row for row in rows)
@@ -220,7 +220,7 @@ def _contradicted(rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple(row for row in rows if row.how in GUESSED and not row.agrees)
 
 
-def _readers(graph: Graph, name: str, stops: Collection[str]) -> list[str]:
+def readers(graph: Graph, name: str, stops: Collection[str]) -> list[str]:
     """The nearest values among ``stops`` that are computed from ``name``."""
     front, seen = [name], {name}
     reached: list[str] = []

@@ -18,11 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.errors import InputError, RunError
+from coreproof.model.graph import Graph
 from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.run.part import Part
 from coreproof.run.session import read_inputs
 from coreproof.run.torch import TorchPart, TorchSession
 from coreproof.verify.align import Pair
+from coreproof.verify.bisect import readers
 from coreproof.verify.comparison import Comparison, severity
 from coreproof.verify.folded import both_right, folded_values
 from coreproof.verify.sides import as_array, batched, taps_of
@@ -46,9 +48,9 @@ class _Stretch(Protocol):
 def settle_carried(work: Comparison, rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows, those that merely follow from accepted ones marked with how they agree on the same inputs (``Row.carried``).
 
-    A bound that the caller gave is the caller's: nothing is excused then. A row stays as it is where something it is made
-    from is itself out of tolerance, where numbers are missing (NaN or infinity on one side only), and where the
-    reference's engine cannot run a part of it.
+    A bound that the caller gave is the caller's: nothing is excused then. A row stays as it is where something it is made from
+    is itself out of tolerance, where a number is infinite on one side only (the logarithm of what rounding made zero) and
+    anything made from that disagrees, where one is NaN on one side only, and where the reference's engine cannot run a part.
     """
     open_rows = [row for row in rows if _is_open(row)]
     if not open_rows or work.given is not None or not isinstance(work.left, OnnxRuntimeSession | TorchSession):
@@ -59,12 +61,27 @@ def settle_carried(work: Comparison, rows: Sequence[Row]) -> tuple[Row, ...]:
     if trial.settle(first):
         trial.settle([row for row in open_rows if row not in first])
     found = trial.settled
-    return tuple(replace(row, carried=found[row.candidate]) if row.candidate in found else row for row in rows)
+    settled = [replace(row, carried=found[row.candidate]) if row.candidate in found else row for row in rows]
+    return _dropped(work.candidate.graph, settled)
 
 
 def _is_open(row: Row) -> bool:
     """Whether the row is out of tolerance in a way that rounding can cause."""
-    return not row.agrees and not row.judgement.misplaced and not math.isnan(row.judgement.max_error)
+    judgement = row.judgement
+    if row.agrees or math.isnan(judgement.max_error):
+        return False
+    return not judgement.misplaced or (row.how != "output" and judgement.nan[0] == judgement.nan[1])
+
+
+def _dropped(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, those with an infinity on one side only excused where all that is made from them agrees by itself."""
+    found = {row.candidate: row for row in rows}
+    for row in reversed(rows):
+        if row.carried is not None and row.judgement.misplaced:
+            following = readers(graph, row.candidate, found)
+            if not following or not all(found[name].agrees for name in following):
+                found[row.candidate] = replace(row, carried=None)
+    return tuple(found.values())
 
 
 class _Trial:

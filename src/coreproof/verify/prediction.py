@@ -281,6 +281,9 @@ def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
         return math.hypot(*(s.error for s in read))
     if kind == "bounded":
         return max(s.error for s in read) / 4
+    if stem(node.operator) == "log":
+        # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
+        return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
     if kind == "exponential":
         return scale * math.hypot(*(s.error for s in read))
     base = [s.deviation if kind == "norm" else s.scale for s in read]

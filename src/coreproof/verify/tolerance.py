@@ -14,9 +14,10 @@ here and nowhere else.
    what it chose, which max pooling takes from where values and errors are large.
 3. Depth. What arrives at an operator is passed on: sums add the absolute errors of their operands (so a small
    difference of large numbers gets the error of the large ones); products add the relative ones; normalisation
-   divides by the deviation of what it centres; exp and softmax turn an absolute error into a relative one. Errors of
-   different origin are independent and add as squares: e(v)^2 = sum of e(inputs)^2 + own^2. The scales needed for this are
-   those of the reference's own values, measured while it runs.
+   divides by the deviation of what it centres; exp and softmax turn an absolute error into a relative one, log a
+   relative one into an absolute one. Errors of different origin are independent and add as squares:
+   e(v)^2 = sum of e(inputs)^2 + own^2. The scales needed for this are those of the reference's own values, measured
+   while it runs.
    Known weights say more: white noise grows by their root sum of squares, and what arrives passes like the signal or like
    noise, whichever is larger. Where a value was compared and accepted, the error found there takes the place of the
    predicted one, so that every operator answers for what it adds itself and nothing is excused by depth.

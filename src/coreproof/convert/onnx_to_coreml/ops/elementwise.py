@@ -148,17 +148,28 @@ for _operator, _mil in _SAME_NAME.items():
 
 @lowering("Acosh")
 def acosh(ctx: Context, x: Operand) -> Result:
-    """log(x + sqrt(x^2 - 1))"""
-    root = ctx.mb.sqrt(x=ctx.mb.sub(x=ctx.mb.square(x=x), y=ctx.scalar(1)))
-    return ctx.mb.log(x=ctx.mb.add(x=x, y=root), epsilon=ctx.epsilon(0))
+    """Below 2 as 2 atanh(sqrt((x - 1) / (x + 1))), which keeps the digits near 1; else log(x) + log(1 + sqrt(1 - 1 / x^2))."""
+    mb, one = ctx.mb, ctx.scalar(1)
+    share = mb.real_div(x=mb.sub(x=x, y=one), y=mb.add(x=x, y=one))
+    near = mb.mul(x=mb.atanh(x=mb.sqrt(x=share)), y=ctx.scalar(2))
+    return mb.select(cond=mb.less(x=x, y=ctx.scalar(2)), a=near, b=_log_of_twice(ctx, x, -1))
 
 
 @lowering("Asinh")
 def asinh(ctx: Context, x: Operand) -> Result:
-    """sign(x) * log(|x| + sqrt(x^2 + 1)), which does not cancel for negative x."""
-    root = ctx.mb.sqrt(x=ctx.mb.add(x=ctx.mb.square(x=x), y=ctx.scalar(1)))
-    grown = ctx.mb.log(x=ctx.mb.add(x=ctx.mb.abs(x=x), y=root), epsilon=ctx.epsilon(0))
-    return ctx.mb.mul(x=ctx.mb.sign(x=x), y=grown)
+    """Below 1 as atanh(x / sqrt(x^2 + 1)), which keeps the digits near 0; else log(|x|) + log(1 + sqrt(1 + 1 / x^2)), signed."""
+    mb, one, size = ctx.mb, ctx.scalar(1), ctx.mb.abs(x=x)
+    near = mb.atanh(x=mb.real_div(x=x, y=mb.sqrt(x=mb.add(x=mb.square(x=x), y=one))))
+    far = mb.mul(x=mb.sign(x=x), y=_log_of_twice(ctx, size, 1))
+    return mb.select(cond=mb.less(x=size, y=one), a=near, b=far)
+
+
+def _log_of_twice(ctx: Context, x: Any, sign: int) -> Any:
+    """log(x + sqrt(x^2 + sign)) of x >= 1, without a square that overflows."""
+    mb, one, nothing = ctx.mb, ctx.scalar(1), ctx.epsilon(0)
+    inverse = mb.square(x=mb.real_div(x=one, y=x))
+    root = mb.sqrt(x=mb.add(x=one, y=inverse) if sign > 0 else mb.sub(x=one, y=inverse))
+    return mb.add(x=mb.log(x=x, epsilon=nothing), y=mb.log(x=mb.add(x=one, y=root), epsilon=nothing))
 
 
 @lowering("Sum", error="average")
