@@ -45,10 +45,14 @@ def keeping_forms() -> Mapping[Callable[..., Any], Callable[..., Any]]:
 
 def log1p(x: Any) -> Any:
     """log(1 + x); below a half 2 atanh(x / (x + 2)). In float64, for which ONNX Runtime has no atanh, Kahan's form."""
+    return _log1p(x, x.dtype)
+
+
+def _log1p(x: Any, dtype: Any) -> Any:
     import onnx_ir as ir
 
-    op, number = _writer(x)
-    if x.dtype == ir.DataType.DOUBLE:
+    op, number = _writer(dtype)
+    if dtype == ir.DataType.DOUBLE:
         # what was lost as 1 was added is lost in both
         grown = op.Add(x, number(1))
         kept = op.Div(op.Mul(op.Log(grown), x), op.Sub(grown, number(1)))
@@ -60,27 +64,27 @@ def log1p(x: Any) -> Any:
 
 def expm1(x: Any) -> Any:
     """exp(x) - 1 = tanh(x / 2) (exp(x) + 1), everywhere."""
-    op, number = _writer(x)
+    op, number = _writer(x.dtype)
     return op.Mul(op.Tanh(op.Mul(x, number(0.5))), op.Add(op.Exp(x), number(1)))
 
 
 def erfc(x: Any) -> Any:
     """1 - erf(x); above a half exp(-x^2) erfcx(x)."""
-    op, number = _writer(x)
+    op, number = _writer(x.dtype)
     tail = op.Mul(op.Exp(op.Neg(op.Mul(x, x))), _erfcx_of_positive(x))
     return op.Where(op.Greater(x, number(0.5)), tail, op.Sub(number(1), op.Erf(x)))
 
 
 def erfcx(x: Any) -> Any:
     """exp(x^2) erfc(x): no factor of it cancels or overflows before the whole does."""
-    op, number = _writer(x)
+    op, number = _writer(x.dtype)
     negative = op.Mul(op.Exp(op.Mul(x, x)), op.Sub(number(1), op.Erf(x)))
     return op.Where(op.Less(x, number(0)), negative, _erfcx_of_positive(x))
 
 
 def _erfcx_of_positive(x: Any) -> Any:
     """Of negative numbers the answer for their size."""
-    op, number = _writer(x)
+    op, number = _writer(x.dtype)
     t = op.Reciprocal(op.Add(op.Mul(op.Abs(x), number(0.5)), number(1)))
     exponent = number(_ERFCX[-1])
     for coefficient in reversed(_ERFCX[:-1]):
@@ -90,38 +94,38 @@ def _erfcx_of_positive(x: Any) -> Any:
 
 def log_sigmoid(x: Any) -> Any:
     """-softplus(-x): a sigmoid has no digits left far from zero."""
-    op, _ = _writer(x)
-    return op.Neg(_softplus(op.Neg(x)))
+    op, _ = _writer(x.dtype)
+    return op.Neg(_softplus(op.Neg(x), x.dtype))
 
 
 def logaddexp(x: Any, y: Any) -> Any:
     """log(exp(x) + exp(y)) = max + softplus(-|x - y|), and of two equal infinities that infinity."""
-    op, number = _writer(x)
-    apart = _softplus(op.Neg(op.Abs(op.Sub(x, y))))
+    op, number = _writer(x.dtype)
+    apart = _softplus(op.Neg(op.Abs(op.Sub(x, y))), x.dtype)
     return op.Where(op.Equal(x, y), op.Add(x, number(math.log(2))), op.Add(op.Max(x, y), apart))
 
 
 def logaddexp2(x: Any, y: Any) -> Any:
     """The same with powers of two."""
-    op, number = _writer(x)
+    op, number = _writer(x.dtype)
     base = number(math.log(2))
-    apart = op.Div(_softplus(op.Mul(op.Neg(op.Abs(op.Sub(x, y))), base)), base)
+    apart = op.Div(_softplus(op.Mul(op.Neg(op.Abs(op.Sub(x, y))), base), x.dtype), base)
     return op.Where(op.Equal(x, y), op.Add(x, number(1)), op.Add(op.Max(x, y), apart))
 
 
-def _softplus(x: Any) -> Any:
+def _softplus(x: Any, dtype: Any) -> Any:
     """log(1 + exp(x)), of float64 too, for which ONNX Runtime has no softplus."""
     import onnx_ir as ir
 
-    op, number = _writer(x)
-    if x.dtype != ir.DataType.DOUBLE:
+    op, _ = _writer(dtype)
+    if dtype != ir.DataType.DOUBLE:
         return op.Softplus(x)
-    return op.Add(op.Max(x, number(0)), log1p(op.Exp(op.Neg(op.Abs(x)))))
+    return op.Add(op.Relu(x), _log1p(op.Exp(op.Neg(op.Abs(x))), dtype))
 
 
-def _writer(x: Any) -> tuple[Any, Callable[[float], Any]]:
-    """The operators, and numbers of the type that ``x`` has."""
+def _writer(dtype: Any) -> tuple[Any, Callable[[float], Any]]:
+    """The operators, and numbers of a type: what is computed on the way knows its own no more."""
     import onnx_ir as ir
     from onnxscript import opset18
 
-    return opset18, lambda value: ir.tensor(value, dtype=x.dtype)
+    return opset18, lambda value: ir.tensor(value, dtype=dtype)

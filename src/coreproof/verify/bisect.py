@@ -179,11 +179,22 @@ def _may_be_mistaken(row: Row) -> bool:
 def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
     """Guessed pairs that diverge and do not hold: what follows is right all the same, or wrong even from the partner's value.
 
+    Nor does one of which no output is made: nothing rests on it, and nothing can say that the guess was right.
+
     A real fault is the other way round: what follows is wrong, and right when fed what the reference has here.
     """
     known = {row.candidate: row for row in rows}
     wrong = {a.row.candidate for a in found if a.judgement is not None}
-    mistaken: dict[str, Row] = {}
+    graph = work.candidate.graph
+    ends = {*known, *graph.outputs}
+    mistaken = {
+        row.candidate: row
+        for row in rows
+        if row.how in GUESSED
+        and not row.agrees
+        and row.candidate not in graph.outputs
+        and not readers(graph, row.candidate, ends)
+    }
     for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
         name = row.candidate
         following = [n for n in readers(work.candidate.graph, name, known) if n not in mistaken]

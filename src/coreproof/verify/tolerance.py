@@ -228,13 +228,14 @@ def judge_range(reference: Array, candidate: Array, judgement: Judgement, profil
     """A disagreement of a value that is stored in float16, with ``clipped`` noted where its range alone is to blame.
 
     What lies beyond the range counts as clipped also where something small was added to the end of it since: a score to a mask.
+    So does what is infinite on the candidate's side alone: the logarithm of what left the range before it.
     """
     if judgement.agrees or reference.dtype.kind != "f" or reference.size != candidate.size:
         return judgement
     b = candidate.reshape(reference.shape)
     with np.errstate(invalid="ignore"):
-        beyond = np.isfinite(reference) & (np.abs(reference) > HALF_MAX)
-        clipped = beyond & (np.abs(b) >= HALF_MAX / 2) & (np.signbit(reference) == np.signbit(b))
+        beyond = (np.abs(reference) > HALF_MAX) & (np.abs(b) >= HALF_MAX / 2) & (np.signbit(reference) == np.signbit(b))
+        clipped = np.isfinite(reference) & (beyond | np.isinf(b))
     if not clipped.any() or not judge(reference, np.where(clipped, reference, b), judgement.tolerance, profile).agrees:
         return judgement
     return replace(judgement, clipped=int(clipped.sum()))

@@ -154,3 +154,20 @@ def test_a_minimum_at_an_output_is_float16s_own(operator: str) -> None:
     (want, got), _ = both(text, feeds, low=np.float32(LOW))
     np.testing.assert_allclose(got, want.clip(-65504, 65504), rtol=1e-3)
     assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("fed", ["x", "added", "twice"])
+@pytest.mark.parametrize("asked", ["equal", "infinite", "below"])
+def test_infinity_that_is_fed_stays_infinity(fed: str, asked: str) -> None:
+    """A safe softmax: rows of which nothing is left are zero, and the model asks for them by their infinity."""
+    scores = {"x": "f = Identity(x)", "added": "f = Add(x, m)", "twice": "g = Add(x, m) f = Add(g, m)"}[fed]
+    question = {"equal": "e = Equal(f, infinity)", "infinite": "e = IsInf(f)", "below": "e = Less(f, bottom)"}[asked]
+    text = f"""(float[2,4] x, float[2,4] m) => (float[2,4] y, float[2,4] z)
+    {{ {scores} s = Softmax(f) {question} c = Cast<to=7>(e) r = ReduceMin<axes=[1]>(c) d = Cast<to=9>(r)
+       y = Where(d, zero, s) n = Not(e) z = Cast<to=1>(n) }}"""
+    lost = -np.inf
+    x = np.array([[0.5, lost, 2, 3], [lost] * 4], np.float32)
+    m = np.array([[0, 0, lost, -1e9], [lost, lost, 0, -1e9]], np.float32)
+    constants = {"infinity": np.float32(lost), "zero": np.float32(0), "bottom": np.float32(LOW)}
+    for want, got in both(text, {"x": x, "m": m}, **constants):
+        np.testing.assert_allclose(got, want, atol=1e-3)

@@ -10,7 +10,7 @@ finite is left in each row, so that sums of such numbers must not all end at min
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,6 +88,8 @@ _SHAPED = frozenset(
         "Slice",
     )
 )
+_SOFTMAX = frozenset(["Softmax", "LogSoftmax"])
+_COMPARES = frozenset(["Equal", "IsInf", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
 _SQUARED = frozenset(["Pow", "Mul", "ReduceSumSquare"])
 _TO_SQUARES = frozenset(["Sqrt", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceL1", "Sub"]) | _SQUARED | _SHAPED
 
@@ -105,6 +107,8 @@ class HalfRange:
     """Results of a softmax that reads a sum of several masks' minima."""
     bounded: frozenset[str] = frozenset()
     """Other sums and products of a mask's minimum, which are held within float16."""
+    asked: frozenset[str] = frozenset()
+    """Those of them that the model compares with something: infinity is told from a minimum there."""
     inputs: frozenset[str] = frozenset()
     """Model inputs that are masks, or scores, of a softmax: what is fed is held within float16."""
 
@@ -118,7 +122,8 @@ def half_range(graph: ir.Graph) -> HalfRange:
     wide = frozenset((*_guarded(graph, constants), *_fine_steps(graph, constants)))
     fed = frozenset(_fed_masks(graph))
     softmax, bounded = _masks(graph, constants, fed)
-    return HalfRange(wide, softmax, bounded, fed)
+    asked = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _COMPARES))
+    return HalfRange(wide, softmax, bounded, asked, fed)
 
 
 def raised(array: Array) -> Array:
@@ -324,7 +329,7 @@ def _masks(
         if operator in ("Max", "Min", "Clip"):
             # a bound at the end of float32 bounds nothing
             read = [h for h, v in zip(read, node.inputs, strict=True) if v is None or (v.name or "") not in constants]
-        if operator in ("Softmax", "LogSoftmax") and read[0] == ADDED_UP:
+        if operator in _SOFTMAX and read[0] == ADDED_UP:
             softmax.add(result.name or "")
         if operator not in _ARITHMETIC and operator not in _PASSES:
             continue
@@ -355,7 +360,7 @@ def _only_softmax(graph: ir.Graph) -> frozenset[int]:
 
 
 def _ends_there(reader: ir.Node, found: set[int]) -> bool:
-    if reader.op_type in ("Softmax", "LogSoftmax"):
+    if reader.op_type in _SOFTMAX:
         return True
     carries = reader.op_type in _ARITHMETIC or (reader.op_type in _PASSES and not reader.op_type.startswith("Reduce"))
     return carries and all(id(v) in found for v in reader.outputs)
@@ -365,16 +370,17 @@ def _fed_masks(graph: ir.Graph) -> Iterator[str]:
     """Float inputs whose numbers come to a softmax as they are, or as an addend: what is fed may be a mask's minimum."""
     wide = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
     for value in graph.inputs:
-        if value.dtype in wide and _reaches_softmax(value):
+        if value.dtype in wide and _reaches(value, _SOFTMAX):
             yield value.name or ""
 
 
-def _reaches_softmax(value: ir.Value) -> bool:
+def _reaches(value: ir.Value, ends: Collection[str]) -> bool:
+    """Whether an operator among ``ends`` reads the value as it is, or as an addend."""
     waiting, seen = [value], {id(value)}
     while waiting:
         for use in waiting.pop().uses():
             operator = use.node.op_type
-            if operator in ("Softmax", "LogSoftmax"):
+            if operator in ends:
                 return True
             onward = operator in ("Add", "Sub", "Sum", "Max", "Min") or (operator == "Where" and use.idx > 0)
             result = use.node.outputs[0]

@@ -163,7 +163,9 @@ class ProgramBuilder:
         if plan.name in self.half.inputs and var.dtype == self.types.fp32:
             # the mask's minimum of float32 must not be fed as minus infinity: a row of it has no softmax
             held = mb.clip(x=var, alpha=np.float32(-FP16_MAX), beta=np.float32(FP16_MAX))
-            entered = self._as_compute(held)
+            # infinity itself stays: models ask for it (x == -inf), and a row of it has no softmax in the source either
+            infinite = mb.equal(x=mb.abs(x=var), y=np.float32(np.inf))
+            entered = self._as_compute(mb.select(cond=infinite, a=var, b=held))
         else:
             entered = self._as_compute(var)
         if entered is not var and plan.factor is None and plan.offset is None:
@@ -252,18 +254,32 @@ class ProgramBuilder:
             context.dtype = dtype
         results = list(made) if isinstance(made, tuple | list) else [made]
         if dtype == np.float16 and (node.outputs[0].name or "") in self.half.bounded:
-            results[0] = self._bounded(results[0])
+            asked = (node.outputs[0].name or "") in self.half.asked
+            results[0] = self._bounded(results[0], operands if asked else ())
         outputs = [v.name or "" for v in node.outputs]
         inherited = [o for o in operands if o is not None and not isinstance(o, np.ndarray)]
         fresh = [r if not any(r is o for o in inherited) else None for r in results]
         self._name(fresh, outputs, outputs)
         return results
 
-    def _bounded(self, value: Any) -> Any:
-        """A sum of a mask's minima, held within float16 as its ONNX value is held within float32."""
+    def _bounded(self, value: Any, operands: Sequence[Operand]) -> Any:
+        """A sum of a mask's minima, held within float16 as its ONNX value is held within float32.
+
+        What one of the ``operands`` makes infinite stays so.
+        """
         if isinstance(value, np.ndarray) or value.dtype != self.types.fp16:
             return value
-        return self.context.mb.clip(x=value, alpha=np.float16(-FP16_MAX), beta=np.float16(FP16_MAX))
+        mb = self.context.mb
+        held = mb.clip(x=value, alpha=np.float16(-FP16_MAX), beta=np.float16(FP16_MAX))
+        for operand in operands:
+            if self._is_float(operand):
+                infinite = mb.equal(x=mb.abs(x=operand), y=np.float16(np.inf))
+            elif isinstance(operand, np.ndarray) and operand.dtype.kind == "f" and np.isinf(operand).any():
+                infinite = np.isinf(operand)
+            else:
+                continue
+            held = mb.select(cond=infinite, a=value, b=held)
+        return held
 
     def _is_float(self, operand: Operand) -> bool:
         return operand is not None and not isinstance(operand, np.ndarray) and bool(self.types.is_float(operand.dtype))
