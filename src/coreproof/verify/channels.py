@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from coreproof.convert.operators import meaning
 from coreproof.errors import UnreadableModelError
+from coreproof.model.onnx_constants import constant_of, stored_constant
 from coreproof.verify.figures import Share
 
 Array = npt.NDArray[np.float64]
@@ -70,21 +71,6 @@ def _normal(squares: Array, axis: int, power: Array) -> Profile | None:
     return Profile(np.sqrt(squares / mean), axis, float(np.sqrt(power.mean())))
 
 
-def constant_of(value: ir.Value | None) -> Array | None:
-    """A known operand in float64, also behind a Cast."""
-    stored = _stored(value)
-    return None if stored is None else stored.astype(np.float64)
-
-
-def _stored(value: ir.Value | None) -> npt.NDArray[Any] | None:
-    if value is None:
-        return None
-    producer = value.producer()
-    if producer is not None and producer.op_type == "Cast":
-        return _stored(producer.inputs[0])
-    return None if value.const_value is None else value.const_value.numpy()
-
-
 def _power(weights: npt.NDArray[Any]) -> Array:
     """The sum of squares over the last axis."""
     wide = weights if weights.dtype == np.float64 else weights.astype(np.float32, copy=False)
@@ -104,7 +90,7 @@ def _groups(node: ir.Node) -> int:
 
 
 def _conv(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    weights = _stored(node.inputs[1])
+    weights = stored_constant(node.inputs[1])
     if weights is None:
         return None
     groups = _groups(node)
@@ -114,7 +100,7 @@ def _conv(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
 
 
 def _conv_transpose(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    weights = _stored(node.inputs[1])
+    weights = stored_constant(node.inputs[1])
     if weights is None:
         return None
     groups = _groups(node)
@@ -163,7 +149,7 @@ def _largest(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
 def _sum(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     """A known addend is a bias: what it is added to keeps its gain."""
     operands = [v for v in node.inputs if v is not None]
-    unknown = [v for v in operands if _stored(v) is None]
+    unknown = [v for v in operands if stored_constant(v) is None]
     return found.get(unknown[0].name or "") if len(unknown) < len(operands) == 2 and unknown else _largest(node, found)
 
 

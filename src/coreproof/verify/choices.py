@@ -19,9 +19,9 @@ import numpy.typing as npt
 from coreproof.convert.operators import meaning
 from coreproof.errors import CoreproofError
 from coreproof.model.graph import Graph, Node
+from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.verify.comparison import Comparison
 from coreproof.verify.sides import as_array, taps_of
-from coreproof.verify.tolerance import UNIT_ROUNDOFF
 from coreproof.verify.values import arrange
 from coreproof.verify.verification import Row
 

@@ -13,13 +13,14 @@ import numpy.typing as npt
 from coreproof.convert.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_NORMAL, Narrowed
 from coreproof.convert.coreml_to_onnx.rounding import rounds
 from coreproof.model.graph import Graph, Node
+from coreproof.model.numbers import rms
 from coreproof.verify.channels import Profile, profiles
 from coreproof.verify.half_report import Status
 from coreproof.verify.inputs import Sample
 from coreproof.verify.prediction import Prediction
 from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched
 from coreproof.verify.switched import Switched
-from coreproof.verify.tolerance import Tolerance, rms
+from coreproof.verify.tolerance import Tolerance
 
 ROUNDS_TO_INFINITY = 65520.0
 """Half way between the largest float16 number and the next that there would be."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from coreproof.model.base import Model
+from coreproof.model.numbers import rms
 from coreproof.run.session import session
 from coreproof.verify.half import AT_MOST
 from coreproof.verify.inputs import Inputs, samples
 from coreproof.verify.sides import as_array
-from coreproof.verify.tolerance import rms
 
 
 def stores_halves(model: Model) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.model.graph import Graph, Node
+from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.verify.channels import Profile
 from coreproof.verify.figures import BLOCK
 from coreproof.verify.operators import family, interpolates, makes_steps, stem, terms
@@ -18,7 +19,6 @@ from coreproof.verify.tolerance import (
     SMALLEST,
     TYPICAL,
     U32,
-    UNIT_ROUNDOFF,
     VACUOUS,
     WORST,
     Tolerance,

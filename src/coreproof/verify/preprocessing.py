@@ -18,12 +18,12 @@ from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, ImageLayout
 from coreproof.model.feeding import Feeding
+from coreproof.model.numbers import rms
+from coreproof.model.onnx_constants import constant_of
 from coreproof.run.lowered import Prepared, prepare
 from coreproof.run.session import Session
 from coreproof.verify.align import Pair, align, side
-from coreproof.verify.channels import constant_of
 from coreproof.verify.sides import as_array, engine_shapes, match_outputs, taps_of
-from coreproof.verify.tolerance import rms
 
 Array = npt.NDArray[Any]
 

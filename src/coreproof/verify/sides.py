@@ -11,11 +11,11 @@ import numpy.typing as npt
 from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.budget import afford
+from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.model.structured import is_structured
 from coreproof.run.session import Session
 from coreproof.verify.align import Pair, Side, made_values
 from coreproof.verify.structured import leaves
-from coreproof.verify.tolerance import UNIT_ROUNDOFF
 
 UNKNOWN_SIZE = 1 << 22
 """Elements that a value of unknown shape is taken to have."""

@@ -48,6 +48,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.model.budget import afford
+from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 from coreproof.verify.channels import Profile
 from coreproof.verify.figures import Share, errors, excess, figures
 from coreproof.verify.structured import unlike
@@ -56,16 +57,6 @@ Array = npt.NDArray[Any]
 
 _SPARSE_BYTES = 80
 """Bytes that an element takes while two values are compared that are not finite everywhere: ten doubles."""
-
-UNIT_ROUNDOFF: Mapping[str, float] = {
-    "float64": 2.0**-53,
-    "float32": 2.0**-24,
-    "float16": 2.0**-11,
-    "bfloat16": 2.0**-8,
-    "float8_e4m3fn": 2.0**-4,
-    "float8_e5m2": 2.0**-3,
-}
-"""Largest relative change that storing a number in a format makes."""
 
 SMALLEST: Mapping[str, float] = {"float16": 2.0**-24, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float64": 2.0**-126}
 """Below this, a format stores numbers with an absolute error, not a relative one."""
@@ -353,14 +344,6 @@ def _required_relative(excess: Array, size: Array) -> float:
         return 0.0
     with np.errstate(divide="ignore"):
         return float((excess[over] / size[over]).max())
-
-
-def rms(values: Array) -> float:
-    """Root mean square, without overflow for values whose squares are too large."""
-    largest = float(np.abs(values).max(initial=0.0))
-    if largest == 0.0 or not math.isfinite(largest):
-        return largest
-    return largest * math.sqrt(float(np.mean(np.square(values / largest))))
 
 
 def _share(error: float, scale: float) -> float:
