@@ -30,6 +30,8 @@ def chain(*steps: tuple[str, str], origin: dict[str, str] | None = None, sizes: 
         ("x_cast_fp32_0", "x"),
         ("layer1.0/conv", "layer1_0_conv"),
         ("var_12", "12"),
+        ("var_474_quantized", "474_quantized"),
+        ("var_339_cast_fp16", "339"),
         ("var_a", "var_a"),
         ("_fp16", "_fp16"),
     ],

@@ -83,7 +83,7 @@ def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, Any] | No
         return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, **frozen)
     from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml import CoreMLModel
-    from coreproof.model.noted_labels import note_labels
+    from coreproof.model.noted_labels import note_labels, note_untrained
     from coreproof.model.onnx import OnnxModel
 
     if not isinstance(source, CoreMLModel):
@@ -92,6 +92,7 @@ def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, Any] | No
         )
     lowered = coreml_to_onnx(source, precision="fp32")
     note_labels(lowered.model.metadata_props, source.signature.labels)
+    note_untrained(lowered.model.metadata_props, source.untrained)
     return OnnxModel(lowered.model, name=source.name, labels=source.signature.labels)
 
 

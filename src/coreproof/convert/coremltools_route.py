@@ -13,7 +13,7 @@ from typing import Literal
 
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel, load_coreml
-from coreproof.model.noted_labels import note_labels
+from coreproof.model.noted_labels import note_labels, note_untrained
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.model.torch import TorchModel, import_torch, quiet
 
@@ -45,6 +45,7 @@ def coremltools_route(
             "precision": precision,
             "target": target,
             "labels": model.labels,
+            "untrained": model.untrained,
         }
         command = [sys.executable, "-m", "coreproof.convert.coremltools_route", json.dumps(request)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -94,6 +95,7 @@ def _convert(request: dict[str, object]) -> None:
         skip_model_load=True,
     )
     note_labels(converted.user_defined_metadata, request["labels"])  # type: ignore[arg-type]
+    note_untrained(converted.user_defined_metadata, bool(request["untrained"]))
     converted.save(str(request["package"]))
 
 

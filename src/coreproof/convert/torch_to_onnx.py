@@ -11,7 +11,7 @@ import onnx_ir as ir
 from coreproof.convert.torch_branches import Branches, branches_of, traced_branches
 from coreproof.convert.torch_forms import keeping_forms
 from coreproof.errors import ConversionError
-from coreproof.model.noted_labels import note_labels
+from coreproof.model.noted_labels import note_labels, note_untrained
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.torch import TorchModel, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.user_code import causes, said_by, users_line
@@ -106,11 +106,10 @@ def torch_to_onnx(
         value.name = name
     exported.producer_name = "coreproof"
     note_labels(exported.metadata_props, model.labels)
-    made = OnnxModel(
+    note_untrained(exported.metadata_props, model.untrained)
+    return OnnxModel(
         exported, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels, provenance=provenance
     )
-    made.untrained = model.untrained
-    return made
 
 
 def _changing_buffers(model: TorchModel, held: dict[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from coreproof.model.coreml_proto import Model_pb2
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
 from coreproof.model.nesting import refuse_depth
+from coreproof.model.noted_labels import noted_untrained
 from coreproof.model.outputs import MLMODEL, PACKAGE, Kind
 from coreproof.model.package import package_spec as package_spec
 from coreproof.model.paths import inside, regular_file
@@ -67,6 +68,7 @@ class CoreMLModel(Model):
     ) -> None:
         super().__init__(name, path, notes)
         self.spec = spec
+        self.untrained = noted_untrained(spec.description.metadata.userDefined)
         self.folder = folder
         self.origin = origin
         self._parent: CoreMLModel | None = None

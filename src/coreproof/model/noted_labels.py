@@ -1,4 +1,4 @@
-"""Class labels of a model that is no classifier by its format: noted in its metadata, so that they go where its file goes."""
+"""What a model's file notes of it in its metadata, so that it goes where the file goes: class labels, and random weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Mapping, MutableMapping, Sequence
 
 LABELS = "coreproof.labels"
 """The key, in ONNX's metadata_props and in Core ML's userDefined metadata; the value is a JSON list of texts or whole numbers."""
+
+UNTRAINED = "coreproof.untrained"
+"""The key of a model whose weights are random ones; the value is "true"."""
 
 
 def note_labels(metadata: MutableMapping[str, str], labels: Sequence[str] | Sequence[int] | None) -> None:
@@ -31,3 +34,14 @@ def noted_labels(metadata: Mapping[str, str]) -> tuple[str, ...] | tuple[int, ..
         return None
     whole = all(isinstance(label, int) and not isinstance(label, bool) and abs(label) < 2**63 for label in labels)
     return tuple(labels) if whole else None
+
+
+def note_untrained(metadata: MutableMapping[str, str], untrained: bool) -> None:
+    """Writes into a model's metadata that its weights are random ones; nothing where they are not known to be."""
+    if untrained:
+        metadata[UNTRAINED] = "true"
+
+
+def noted_untrained(metadata: Mapping[str, str]) -> bool:
+    """Whether a model's metadata says that its weights are random ones."""
+    return UNTRAINED in metadata and metadata[UNTRAINED] == "true"

@@ -18,7 +18,7 @@ from coreproof.model.features import Feature, Shape, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.nesting import refuse_depth
-from coreproof.model.noted_labels import noted_labels
+from coreproof.model.noted_labels import noted_labels, noted_untrained
 from coreproof.model.onnx_check import check_onnx
 from coreproof.model.onnx_files import check_data_file, data_file, external_copies
 from coreproof.model.onnx_read import in_memory, stored_tensors, to_ir
@@ -55,6 +55,7 @@ class OnnxModel(Model):
         self.ir = model
         self.feeding = feeding
         self.labels = labels
+        self.untrained = noted_untrained(model.metadata_props)
         self.provenance = dict(provenance or {})
         self._stored = stored
 

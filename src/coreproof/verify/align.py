@@ -156,12 +156,14 @@ def _counted_apart(reference: Side, candidate: Side) -> frozenset[str]:
 
 
 def canonical(name: str) -> str:
-    """A name without the marks of storage ("_cast_fp16") and without the spelling that one format allows."""
+    """A name without the marks of storage ("_cast_fp16") and without the spelling that one format allows.
+
+    Core ML's names begin with no digit: "474_quantized" becomes "var_474_quantized".
+    """
     bare = name
     while (shorter := _STORAGE_SUFFIX.sub("", bare)) != bare and shorter:
         bare = shorter
-    bare = re.sub(r"[^A-Za-z0-9_]", "_", bare)
-    return bare.removeprefix("var_") if bare.removeprefix("var_").isdigit() else bare
+    return re.sub(r"^var_(?=\d)", "", re.sub(r"[^A-Za-z0-9_]", "_", bare))
 
 
 def _by_name(reference: Side, candidate: Side) -> Iterable[tuple[str, str]]:

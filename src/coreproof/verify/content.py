@@ -188,6 +188,9 @@ def _outputs(names: Sequence[str]) -> str:
 def _said(row: Row, kind: Kind) -> str:
     """What is wrong with an output, in words."""
     name = f"output {row.candidate!r}"
+    if kind == "rounding" and row.carried is not None:
+        off = row.judgement.rms_relative_error
+        return f"rounding before it changes {name} by {off:.2g} of its scale, though it is computed alike"
     if kind == "rounding":
         return f"rounding to {row.dtype} may change half of {name} (scale {row.judgement.scale:.1e})"
     if kind == "tolerance":

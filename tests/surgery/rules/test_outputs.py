@@ -157,3 +157,18 @@ def test_a_network_that_hands_an_input_through() -> None:
 
 def test_an_onnx_model_may_hand_an_input_through() -> None:
     assert_healthy(onnx_model([("Relu", "x", "y", {})], {"x": [1, 3]}, {"x": [1, 3], "y": [1, 3]}))
+
+
+def test_an_output_that_is_no_number_whatever_is_fed_is_found_without_a_source() -> None:
+    nodes = [("Abs", "x", "a", {}), ("Neg", "a", "b", {}), ("Sub", "b one", "c", {}), ("Log", "c", "l", {})]
+    model = onnx_model([*nodes, ("Relu", "l", "y", {})], {"x": [1, 4]}, {"y": [1, 4]}, one=np.float32(1))
+    diagnosis = diagnose(model)
+    (finding,) = diagnosis
+    assert (finding.rule, finding.layer, diagnosis.healthy) == ("not-finite", "to_l", False)
+    assert "output 'y' is NaN" in finding.evidence
+    assert "'l', of Log" in finding.evidence
+
+
+def test_an_output_with_numbers_beside_infinities_is_no_finding() -> None:
+    model = onnx_model([("Max", "x low", "y", {})], {"x": [1, 4]}, {"y": [1, 4]}, low=np.float32([-np.inf, 0, 0, 0]))
+    assert_healthy(model)

@@ -24,7 +24,7 @@ from coreproof.convert.shapes import check_names
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.noted_labels import note_labels
+from coreproof.model.noted_labels import note_labels, note_untrained
 from coreproof.model.onnx import OnnxModel, value_shape
 from coreproof.model.onnx_shapes import afford_values
 from coreproof.model.onnx_types import in_words, is_tensor
@@ -135,6 +135,7 @@ def onnx_to_coreml(
         except BaseException:
             scratch.cleanup()
             raise
+    note_untrained(spec.description.metadata.userDefined, model.untrained)
     made = CoreMLModel(
         spec,
         name=model.name,
@@ -143,7 +144,6 @@ def onnx_to_coreml(
         keep_alive=scratch,
         provenance=built.provenance,
     )
-    made.untrained = model.untrained
     if labels is None:
         note_labels(spec.description.metadata.userDefined, model.signature.labels)
     return made
