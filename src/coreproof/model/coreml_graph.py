@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from coreproof.model.formats import classic
@@ -55,6 +56,14 @@ def layer_node(layer: Any) -> Node:
     blocks: list[Graph] = []
     if params is not None:
         _read_fields(params, "", attributes, parameters, blocks)
+    if operator == "loop" and layer.loop.conditionVar:
+        # the loop goes by a blob that its condition network hands on, or that stands there before
+        handed = (layer.loop.conditionVar,)
+        own = [replace(b, outputs=handed) for b in blocks if b.name == "conditionNetwork"]
+        blocks = [
+            *(own or [Graph("conditionNetwork", (), (), handed)]),
+            *(b for b in blocks if b.name != "conditionNetwork"),
+        ]
     return Node(
         name=layer.name,
         operator=operator,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -72,6 +72,45 @@ class Graph(Shown):
         """The nodes that read ``value``, in stored order."""
         return tuple(self._consumers.get(value, ()))
 
+    @cached_property
+    def _makers(self) -> dict[str, list[int]]:
+        """The places of the nodes that make a value, in a branch or a loop too; a network may write a name several times."""
+        makers: dict[str, list[int]] = {}
+        for place, node in enumerate(self.nodes):
+            for name in _made(node):
+                makers.setdefault(name, []).append(place)
+        return makers
+
+    @cached_property
+    def _reads(self) -> tuple[frozenset[str], ...]:
+        return tuple(frozenset(_read(node)) for node in self.nodes)
+
+    def reads(self, node: Node) -> tuple[str, ...]:
+        """The values that ``node`` reads, those that its blocks read from outside included, each once, in order."""
+        return tuple(dict.fromkeys(_read(node)))
+
+    def between(self, inputs: Collection[str], outputs: Iterable[str]) -> tuple[Node, ...]:
+        """The nodes that make ``outputs``, and what those read in turn, down to ``inputs``; in stored order.
+
+        An output is made even where it is among the inputs. Layers that make nothing but write a state which is read stay too.
+        """
+        writers: dict[str, list[int]] = {}
+        for place, node in enumerate(self.nodes):
+            for name in node.inputs if not _made(node) else ():
+                if name in self.inputs:
+                    writers.setdefault(name, []).append(place)
+        front, seen, kept = list(outputs), set[str](), set[int]()
+        while front:
+            name = front.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for place in (*self._makers.get(name, ()), *writers.get(name, ())):
+                if place not in kept:
+                    kept.add(place)
+                    front.extend(read for read in self._reads[place] if read not in inputs)
+        return tuple(self.nodes[place] for place in sorted(kept))
+
     def node(self, name: str) -> Node:
         """The node of that name; KeyError when there is none."""
         for node in self.nodes:
@@ -97,3 +136,21 @@ class Graph(Shown):
             found=f"{len(self.nodes)} layers",
             fix=f"did you mean {', '.join(near)}?" if near else "`coreproof show MODEL` lists the layers",
         )
+
+
+def _made(node: Node) -> list[str]:
+    """The values that a node makes; branches and loops of a NeuralNetwork make those of their blocks."""
+    if node.outputs or not node.blocks:
+        return [name for name in node.outputs if name]
+    return [name for block in node.blocks for inner in block.nodes for name in _made(inner)]
+
+
+def _read(node: Node) -> Iterator[str]:
+    """What a node reads; of its blocks, what they read before they make it, their own inputs and constants left out."""
+    yield from (name for name in node.inputs if name)
+    for block in node.blocks:
+        own = {*block.inputs, *(name for name, value in block.values.items() if value.constant)}
+        for inner in block.nodes:
+            yield from (name for name in _read(inner) if name not in own)
+            own.update(inner.outputs)
+        yield from (name for name in block.outputs if name not in own)

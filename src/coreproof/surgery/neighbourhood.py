@@ -43,13 +43,5 @@ def _surrounding(graph: Graph, middle: Node, steps: int) -> list[Node]:
 
 def _computed(graph: Graph, name: str) -> bool:
     """Whether a value depends on the model's inputs; what is made from weights alone stays inside."""
-    waiting, seen = [name], set[str]()
-    while waiting:
-        value = waiting.pop()
-        if value in graph.inputs:
-            return True
-        maker = graph.producer(value)
-        if maker is not None and value not in seen:
-            waiting += maker.inputs
-        seen.add(value)
-    return False
+    behind = {read for node in graph.between((), [name]) for read in graph.reads(node)}
+    return not behind.isdisjoint(graph.inputs)

@@ -296,8 +296,8 @@ class Patient:
             if known.row == row:
                 return known.layers, known.nodes
         good = [r for r in found.rows if r.agrees]
-        mine = between(self.graph, row.candidate, {r.candidate for r in good})
-        theirs = between(self.source_graph, row.reference, {r.reference for r in good})
+        mine = self.graph.between({r.candidate for r in good}, [row.candidate])
+        theirs = self.source_graph.between({r.reference for r in good}, [row.reference])
         return mine, theirs
 
     def reference_value(self, row: Row) -> npt.NDArray[Any]:
@@ -337,8 +337,8 @@ class Patient:
         read = [
             name
             for node in layers
-            for name in node.inputs
-            if name and name not in made and not _is_constant(self.graph, name) and name not in node.parameters
+            for name in self.graph.reads(node)
+            if name not in made and not _is_constant(self.graph, name) and name not in node.parameters
         ]
         assert self.verification is not None
         rows = {r.candidate: r for r in self.verification.rows}
@@ -378,16 +378,6 @@ def relative_error(reference: npt.NDArray[Any], value: npt.NDArray[Any]) -> floa
 def _is_constant(graph: Graph, name: str) -> bool:
     value = graph.values.get(name)
     return value is not None and value.constant
-
-
-def between(graph: Graph, value: str, good: set[str]) -> tuple[Node, ...]:
-    """The nodes that make ``value`` from values in ``good``, inputs and constants, in stored order."""
-    wanted, kept = {value}, []
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs):
-            kept.append(node)
-            wanted.update(n for n in node.inputs if n and n not in good)
-    return tuple(reversed(kept))
 
 
 def _tapped(running: Any, fed: Mapping[str, Any], name: str) -> npt.NDArray[Any]:

@@ -29,12 +29,8 @@ def before(graph: Graph, layer: str | None) -> list[Node]:
     start = next((i for i, node in enumerate(nodes) if node.name == layer), None)
     if start is None:
         return nodes[::-1]
-    wanted, found = set(nodes[start].inputs), [nodes[start]]
-    for node in reversed(nodes[:start]):
-        if wanted.intersection(node.outputs):
-            found.append(node)
-            wanted.update(node.inputs)
-    return found
+    behind = {id(node) for node in graph.between((), graph.reads(nodes[start]))}
+    return [nodes[start], *(node for node in reversed(nodes[:start]) if id(node) in behind)]
 
 
 def helps(patient: Patient, edits: Sequence[Edit]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -249,21 +249,12 @@ def _stretch(work: Comparison, alone: _Alone, judgement: Judgement) -> Stretch:
     return Stretch(
         row=alone.row,
         judgement=judgement,
-        layers=_between(work.candidate.graph, alone.row.candidate, {row.candidate for row in alone.fed}),
-        nodes=_between(work.reference.graph, alone.row.reference, {row.reference for row in alone.fed}),
+        layers=_computed(work.candidate.graph, alone.row.candidate, {row.candidate for row in alone.fed}),
+        nodes=_computed(work.reference.graph, alone.row.reference, {row.reference for row in alone.fed}),
     )
 
 
-def _between(graph: Graph, end: str, starts: Iterable[str]) -> tuple[Node, ...]:
-    """The nodes that make ``end`` from ``starts``, in stored order; those that make constants apart."""
-    stops = {name for name in starts if name != end}
-    front, kept = [end], set[str]()
-    while front:
-        name = front.pop()
-        node = graph.producer(name)
-        value = graph.values.get(name)
-        if node is None or name in stops or node.name in kept or (value is not None and value.constant):
-            continue
-        kept.add(node.name)
-        front.extend(node.inputs)
-    return tuple(node for node in graph.nodes if node.name in kept)
+def _computed(graph: Graph, end: str, starts: Collection[str]) -> tuple[Node, ...]:
+    """The nodes that compute ``end`` from ``starts``; those that make constants apart."""
+    constants = {name for name, value in graph.values.items() if value.constant}
+    return graph.between(constants.union(starts), [end]) if end not in constants else ()

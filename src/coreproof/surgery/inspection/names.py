@@ -171,17 +171,9 @@ def dead_layers(model: Model) -> Iterator[Problem]:
     wanted = {*graph.outputs, *wanted_outputs(model)}
     if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
         wanted |= {score_blob(model) or "", model.signature.probabilities or ""}
-    makers: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        for name in node.outputs:
-            makers.setdefault(name, []).append(node)
-    alive = {node.name for node in graph.nodes if not node.outputs or has_effects(node)}
-    waiting = [*wanted, *(name for node in graph.nodes if node.name in alive for name in _reads(node))]
-    while waiting:
-        for node in makers.get(waiting.pop(), ()):
-            if node.name not in alive:
-                alive.add(node.name)
-                waiting += _reads(node)
+    active = [node for node in graph.nodes if not node.outputs or has_effects(node)]
+    wanted.update(name for node in active for name in graph.reads(node))
+    alive = {node.name for node in (*active, *graph.between((), wanted))}
     for node in graph.nodes:
         if node.name not in alive and any(node.inputs):
             yield Problem(
@@ -196,12 +188,3 @@ def dead_layers(model: Model) -> Iterator[Problem]:
 def has_effects(node: Node) -> bool:
     """Whether a layer does something besides making its outputs: writing a state."""
     return MIL.traits(node.operator).get("effects", False)
-
-
-def _reads(node: Node) -> set[str]:
-    read = set(node.inputs)
-    for block in node.blocks:
-        read.update(block.outputs)
-        for inner in block.nodes:
-            read |= _reads(inner)
-    return read

@@ -86,10 +86,13 @@ class Cutter(ABC):
     whole_outputs: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
-    _makers: dict[str, int] = field(init=False, repr=False)
+    _makers: dict[str, list[int]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._makers = {name: i for i, step in enumerate(self.steps) for name in step.makes}
+        self._makers = {}
+        for place, step in enumerate(self.steps):
+            for name in step.makes:
+                self._makers.setdefault(name, []).append(place)
 
     def slice(self, plan: Plan) -> Slice:
         """The layers that the plan's outputs need, and which inputs those read."""
@@ -98,12 +101,14 @@ class Cutter(ABC):
         wanted, kept, inputs = [resolve(around, name) for name in outputs], set[int](), dict[str, None]()
         while wanted:
             name = wanted.pop()
-            index = self._makers.get(name)
             if name in plan.inputs or name in self.inputs:
                 inputs[name] = None
-            elif index is not None and index not in kept:
-                kept.add(index)
-                wanted += [resolve(around, read) for read in self.steps[index].reads]
+                continue
+            # a network may write a blob several times: before a loop and within it
+            for index in self._makers.get(name, ()):
+                if index not in kept:
+                    kept.add(index)
+                    wanted += [resolve(around, read) for read in self.steps[index].reads]
         order = [*self.inputs, *self._makers]
         return Slice(
             tuple(_reading(self.steps[i], around) for i in sorted(kept)),

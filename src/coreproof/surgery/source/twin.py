@@ -16,7 +16,7 @@ from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
 from coreproof.surgery.difference.weight_change import weight_change
 from coreproof.surgery.edit import Edit
-from coreproof.surgery.patient import Patient, between
+from coreproof.surgery.patient import Patient
 from coreproof.verify.verify import Row
 
 Array = npt.NDArray[Any]
@@ -132,7 +132,7 @@ def _stretch_of_twin(patient: Patient, twin: Model, row: Row) -> tuple[Node, ...
     read = {name for node in patient.stretch(row)[0] for name in node.inputs}
     starts = {r.reference for r in patient.verification.rows if r.candidate in read and r is not row}
     good = {n for n, source in named.items() if source in starts and n != end} | set(twin.graph.inputs)
-    return between(twin.graph, end, good)
+    return twin.graph.between(good, [end])
 
 
 def _output_like(twin: Model, patient: Patient, row: Row) -> str | None:

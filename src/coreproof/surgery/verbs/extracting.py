@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
@@ -27,19 +27,19 @@ def extract(body: Body, inputs: Sequence[str] | str | None = None, outputs: Sequ
         raise EditError(f"{', '.join(both)} would be an input and an output", where=body.graph.name)
     own = tuple(body.graph.inputs)
     inner = [name for name in begin if name not in own]
-    kept = _needed(body.graph, end or _ends(body), begin)
+    kept = body.graph.between(begin, [name for name in end or _ends(body) if name not in begin])
     _require_read(body.graph, kept, begin)
     types = _types(body, inner)
     if end:
         _declare(body, end)
-        kept = _needed(body.graph, end, begin)
+        kept = body.graph.between(begin, end)
     names = {node.name for node in kept}
     body.remove_all([node.name for node in body.graph.nodes if node.name not in names])
     for name in inner:
         _make_free(body, name)
         dtype, shape = types[name]
         body.set_input(name, shape, dtype)
-    read = {name for node in body.graph.nodes for name in _reads(node)}
+    read = {name for node in body.graph.nodes for name in body.graph.reads(node)}
     for name in own:
         if name not in read and name not in (end or body.graph.outputs):
             body.drop_input(name)
@@ -64,46 +64,8 @@ def _ends(body: Body) -> list[str]:
     return list(dict.fromkeys([*wanted_outputs(model), *([scores] if scores is not None else [])]))
 
 
-def _needed(graph: Graph, ends: Iterable[str], begin: Collection[str]) -> list[Node]:
-    """The layers between, in stored order, those that keep a state which is read among them."""
-    makers: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        for name in _makes(node):
-            makers.setdefault(name, []).append(node)
-    front, seen, kept = [n for n in ends if n not in begin], set[str](), dict[int, Node]()
-    while front:
-        name = front.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        # a state is written by layers that make nothing
-        writers = [n for n in graph.nodes if not n.outputs and name in n.inputs] if name in graph.inputs else []
-        for node in (*makers.get(name, ()), *writers):
-            if id(node) not in kept:
-                kept[id(node)] = node
-                front += [read for read in _reads(node) if read and read not in begin]
-    return [node for node in graph.nodes if id(node) in kept]
-
-
-def _makes(node: Node) -> set[str]:
-    """The values that a layer makes; branches and loops of a NeuralNetwork make those of their blocks."""
-    if node.outputs or not node.blocks:
-        return set(node.outputs)
-    return {name for block in node.blocks for inner in block.nodes for name in _makes(inner)}
-
-
-def _reads(node: Node) -> set[str]:
-    """The values that a layer reads from outside, those that its blocks read included."""
-    found = set(node.inputs)
-    for block in node.blocks:
-        own = {*block.inputs, *(name for inner in block.nodes for name in inner.outputs)}
-        found.update(name for inner in block.nodes for name in _reads(inner) if name not in own or not node.outputs)
-        found.update(name for name in block.outputs if name not in own)
-    return found
-
-
 def _require_read(graph: Graph, kept: Sequence[Node], begin: Sequence[str]) -> None:
-    read = {name for node in kept for name in _reads(node)}
+    read = {name for node in kept for name in graph.reads(node)}
     idle = [name for name in begin if name not in read]
     if idle:
         raise EditError(
