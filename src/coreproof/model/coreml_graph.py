@@ -15,8 +15,7 @@ from coreproof.model.graph import Graph, Node, Value
 def read_graph(spec: Any) -> Graph:
     """The layers of a Core ML ``Model`` message; pipelines show a node a stage with the stage as its block."""
     kind = spec.WhichOneof("Type")
-    inputs = tuple(f.name for f in spec.description.input)
-    outputs = tuple(f.name for f in spec.description.output)
+    inputs, outputs = tuple(classic.reads(spec)), tuple(classic.writes(spec))
     if kind == "mlProgram":
         return program_graph(spec.mlProgram, mil.main_name(spec))
     if kind in ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"):
@@ -37,9 +36,9 @@ def _named_only(nodes: Iterable[Node], inputs: Iterable[str]) -> dict[str, Value
 def _stage_node(index: int, stage: Any) -> Node:
     return Node(
         name=f"stage{index}",
-        operator=stage.WhichOneof("Type") or "nothing",
-        inputs=tuple(f.name for f in stage.description.input),
-        outputs=tuple(f.name for f in stage.description.output),
+        operator=classic.name(stage),
+        inputs=tuple(classic.reads(stage)),
+        outputs=tuple(classic.writes(stage)),
         blocks=(read_graph(stage),),
     )
 

@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from coreproof.model.coreml_proto import FeatureTypes_pb2
 from coreproof.model.formats import program
 
-
-def main(spec: Any) -> list[Any]:
-    """The models that run one after the other: a pipeline's stages; else the model itself."""
-    return nested(spec) if is_pipeline(spec) else [spec]
+ARRAY_DTYPES = {
+    "float32": FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
+    "float64": FeatureTypes_pb2.ArrayFeatureType.DOUBLE,
+    "int32": FeatureTypes_pb2.ArrayFeatureType.INT32,
+    "float16": FeatureTypes_pb2.ArrayFeatureType.FLOAT16,
+}
+"""The dtypes that a multi-array can have, and their numbers (FeatureTypes.proto)."""
+FLOAT16_FEATURES_SINCE = 7
+"""The first specification version (iOS 16) that has float16 features."""
 
 
 def is_pipeline(spec: Any) -> bool:

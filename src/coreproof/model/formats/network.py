@@ -32,11 +32,6 @@ def nodes(layers: Iterable[Any]) -> Iterator[Any]:
             yield from nodes(network.layers)
 
 
-def name(layer: Any) -> str:
-    """How the read view names a layer."""
-    return str(layer.name)
-
-
 def reads(layer: Any) -> Iterator[str]:
     """The blobs that a layer reads, those that its nested networks read before they write them included.
 
@@ -88,11 +83,6 @@ def rename_reads(layer: Any, names: Mapping[str, str]) -> None:
     """Makes a layer, and those nested in it, read other blobs; what they write keeps its name."""
     for inner in nodes([layer]):
         inner.input[:] = [names.get(blob, blob) for blob in inner.input]
-
-
-def blobs(layers: Iterable[Any]) -> Iterator[Any]:
-    """References into weight files: a NeuralNetwork has none, its weights stand in its layers."""
-    return iter(())
 
 
 # types

@@ -6,11 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
-def main(proto: Any) -> Any:
-    """The graph that runs: a message's, or an onnx-ir model's."""
-    return proto.graph
-
-
 def nested(node: Any) -> list[Any]:
     """The graphs in the attributes of a node message."""
     graphs = []
@@ -78,18 +73,6 @@ def rename_reads(node: Any, names: Mapping[str, str]) -> None:
             output.name = names.get(output.name, output.name)
         for inner in graph.node:
             rename_reads(inner, names)
-
-
-def blobs(graph: Any) -> Iterator[Any]:
-    """The tensors of a graph that lie in files of their own, those of attributes and nested graphs included."""
-    for held in graphs(graph):
-        attributes = [attribute for node in held.node for attribute in node.attribute]
-        tensors = (
-            *held.initializer,
-            *(a.t for a in attributes if a.HasField("t")),
-            *(t for a in attributes for t in a.tensors),
-        )
-        yield from (tensor for tensor in tensors if tensor.external_data)
 
 
 # onnx-ir holds the same graph as objects

@@ -59,11 +59,6 @@ def blocks(program: Any) -> Iterator[Any]:
         yield from function.block_specializations.values()
 
 
-def nested(operation: Any) -> list[Any]:
-    """The blocks inside an operation."""
-    return list(operation.blocks)
-
-
 def nodes(operations: Iterable[Any]) -> Iterator[Any]:
     """The operations with those of nested blocks."""
     for operation in operations:

@@ -8,17 +8,9 @@ from typing import Any
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel, network_of
 from coreproof.model.coreml_proto import FeatureTypes_pb2, Model_pb2
+from coreproof.model.formats import classic
 from coreproof.model.formats import network as layered
 from coreproof.model.wire import field_bytes, records
-
-ARRAY_TYPES = {
-    "float32": FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
-    "float64": FeatureTypes_pb2.ArrayFeatureType.DOUBLE,
-    "int32": FeatureTypes_pb2.ArrayFeatureType.INT32,
-    "float16": FeatureTypes_pb2.ArrayFeatureType.FLOAT16,
-}
-FLOAT16_VERSION = 7
-"""The first specification version (iOS 16) that has float16 features."""
 
 
 def blob_shapes(model: CoreMLModel) -> Mapping[str, tuple[int, ...]]:
@@ -115,8 +107,8 @@ def unclassified(model: CoreMLModel) -> CoreMLModel:
 
 def declare_input(model: CoreMLModel, value: str, shape: Sequence[int], dtype: str) -> None:
     """A multi-array input of a fixed shape; float16 makes the specification version 7, the first that has it."""
-    if dtype not in ARRAY_TYPES:
-        raise EditError(f"an input cannot be {dtype}", expected=", ".join(ARRAY_TYPES), found=dtype)
+    if dtype not in classic.ARRAY_DTYPES:
+        raise EditError(f"an input cannot be {dtype}", expected=", ".join(classic.ARRAY_DTYPES), found=dtype)
     if not layered.keeps_rank(model.spec) and len(shape) not in (1, 3, 5):
         raise EditError(
             f"input {value!r} has a shape that its network cannot read",
@@ -131,10 +123,10 @@ def declare_input(model: CoreMLModel, value: str, shape: Sequence[int], dtype: s
     optional = feature.type.isOptional
     feature.type.Clear()
     feature.type.isOptional = optional
-    feature.type.multiArrayType.dataType = ARRAY_TYPES[dtype]
+    feature.type.multiArrayType.dataType = classic.ARRAY_DTYPES[dtype]
     feature.type.multiArrayType.shape.extend(int(n) for n in shape)
     if dtype == "float16":
-        model.spec.specificationVersion = max(model.spec.specificationVersion, FLOAT16_VERSION)
+        model.spec.specificationVersion = max(model.spec.specificationVersion, classic.FLOAT16_FEATURES_SINCE)
 
 
 def drop_input(spec: Model_pb2.Model, name: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from coreproof.errors import EditError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import FeatureTypes_pb2, NeuralNetwork_pb2
+from coreproof.model.formats import classic
 from coreproof.model.formats import network as layered
-from coreproof.surgery.bodies.network_features import ARRAY_TYPES, FLOAT16_VERSION, blob_shapes
+from coreproof.surgery.bodies.network_features import blob_shapes
 from coreproof.surgery.bodies.noted_labels import relabel_noted
 from coreproof.surgery.inspection.names import score_blob
 
@@ -100,7 +101,7 @@ def _to_image(model: CoreMLModel, feature: Any, is_input: bool, is_image: bool, 
     feature.type.isOptional = optional
     feature.type.imageType.height, feature.type.imageType.width = shape[1:]
     feature.type.imageType.colorSpace = COLOURS[colour]
-    require_version(model, FLOAT16_VERSION if colour == "GRAY_FLOAT16" else 1)
+    require_version(model, classic.FLOAT16_FEATURES_SINCE if colour == "GRAY_FLOAT16" else 1)
 
 
 def _picture_shape(model: CoreMLModel, feature: Any) -> tuple[int, int, int]:
@@ -152,7 +153,7 @@ def _recolour(model: CoreMLModel, feature: Any, is_input: bool, colour: str) -> 
     old = colour_of(feature)
     _check_channels(feature.name, colour, 3 if old in BIASES else 1)
     feature.type.imageType.colorSpace = COLOURS[colour]
-    require_version(model, FLOAT16_VERSION if colour == "GRAY_FLOAT16" else 1)
+    require_version(model, classic.FLOAT16_FEATURES_SINCE if colour == "GRAY_FLOAT16" else 1)
     if not is_input or colour not in BIASES:
         return
     for step in _steps(model, feature.name):
@@ -248,10 +249,10 @@ def _keep_rank(model: CoreMLModel, name: str, shape: list[int]) -> None:
 
 
 def _as_dtype(model: CoreMLModel, feature: Any, dtype: str) -> None:
-    if dtype not in ARRAY_TYPES:
-        raise EditError(f"a multi-array cannot be {dtype}", expected=", ".join(ARRAY_TYPES), found=dtype)
-    feature.type.multiArrayType.dataType = ARRAY_TYPES[dtype]
-    require_version(model, FLOAT16_VERSION if dtype == "float16" else 1)
+    if dtype not in classic.ARRAY_DTYPES:
+        raise EditError(f"a multi-array cannot be {dtype}", expected=", ".join(classic.ARRAY_DTYPES), found=dtype)
+    feature.type.multiArrayType.dataType = classic.ARRAY_DTYPES[dtype]
+    require_version(model, classic.FLOAT16_FEATURES_SINCE if dtype == "float16" else 1)
 
 
 def require_version(model: CoreMLModel, version: int) -> None:

@@ -6,16 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from coreproof.errors import EditError
-from coreproof.model.coreml_proto import FeatureTypes_pb2, Model_pb2
+from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.formats import classic
 
-ARRAY_DTYPES = {
-    "float16": FeatureTypes_pb2.ArrayFeatureType.FLOAT16,
-    "float32": FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
-    "int32": FeatureTypes_pb2.ArrayFeatureType.INT32,
-}
+ARRAY_DTYPES = {dtype: number for dtype, number in classic.ARRAY_DTYPES.items() if dtype != "float64"}
 """The dtypes that a multi-array of an ML Program can have."""
-HALF_FEATURES_SINCE = 7
-"""The specification version from which features may be float16 (iOS 16)."""
 
 
 def description_of(spec: Any, function: str) -> Any:
@@ -29,7 +24,7 @@ def description_of(spec: Any, function: str) -> Any:
 def carried_dtype(dtype: str, specification: int) -> str:
     """The dtype of the multi-array that carries a value of ``dtype`` in or out, where a feature cannot have it itself."""
     if dtype == "float16":
-        return "float16" if specification >= HALF_FEATURES_SINCE else "float32"
+        return "float16" if specification >= classic.FLOAT16_FEATURES_SINCE else "float32"
     if dtype in ARRAY_DTYPES:
         return dtype
     if dtype in ("float64", "bfloat16"):

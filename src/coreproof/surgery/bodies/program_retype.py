@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from coreproof.errors import EditError
 from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.formats import classic
 from coreproof.model.formats import program as mil
 from coreproof.model.literals import read_literal
 from coreproof.surgery.bodies.network_retype import BIASES, COLOURS, colour_of
-from coreproof.surgery.bodies.program_features import ARRAY_DTYPES, HALF_FEATURES_SINCE, array_feature, carried_dtype
+from coreproof.surgery.bodies.program_features import ARRAY_DTYPES, array_feature, carried_dtype
 from coreproof.surgery.bodies.program_interface import ProgramInterface
 from coreproof.surgery.bodies.program_weights import (
     DEFAULT_WEIGHT_FILE,
@@ -217,11 +218,11 @@ class ProgramRetype(ProgramInterface):
 
     def _require_half(self, dtype: str) -> None:
         version = self._spec.specificationVersion
-        if dtype == "float16" and version < HALF_FEATURES_SINCE:
+        if dtype == "float16" and version < classic.FLOAT16_FEATURES_SINCE:
             raise EditError(
                 "float16 features came with iOS 16",
                 where=self._where,
-                expected=f"specification version {HALF_FEATURES_SINCE} or later",
+                expected=f"specification version {classic.FLOAT16_FEATURES_SINCE} or later",
                 found=version,
                 fix="convert the model for iOS 16 or later",
             )

@@ -10,19 +10,11 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
-from coreproof.model.formats import program
+from coreproof.model.formats import classic, program
 from coreproof.model.paths import inside
 from coreproof.model.scratch import TemporaryFolder
+from coreproof.surgery.bodies.program_features import ARRAY_DTYPES, array_feature
 from coreproof.surgery.shrinking.cutting import Cutter, Plan, Slice, Step, bypasses
-
-_ARRAYS = {
-    "float16": FeatureTypes_pb2.ArrayFeatureType.FLOAT16,
-    "float32": FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
-    "int32": FeatureTypes_pb2.ArrayFeatureType.INT32,
-}
-"""The dtypes that a feature can have."""
-_HALF_FEATURES_SINCE = 7
-"""The specification version from which features may be float16."""
 
 
 class ProgramCutter(Cutter):
@@ -60,14 +52,14 @@ class ProgramCutter(Cutter):
             tuple(named.name for named in function.inputs),
             tuple(block.outputs),
             {name: shape for name, t in types.items() if (shape := _fixed(t)) is not None},
-            {name: dtype for name, t in types.items() if (dtype := program.dtype_of(t)) in _ARRAYS},
+            {name: dtype for name, t in types.items() if (dtype := program.dtype_of(t)) in ARRAY_DTYPES},
         )
         found._operations, found._constants, found._types, found._function = operations, constants, types, chosen
         return found
 
     def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         stored = program.dtype_of(self._types[name])
-        if stored not in _ARRAYS or not shape:
+        if stored not in ARRAY_DTYPES or not shape:
             return
         super().learn(name, shape, stored)
         fixed = MIL_pb2.ValueType()
@@ -134,7 +126,7 @@ class ProgramCutter(Cutter):
             spec.description.output.add().CopyFrom(given[name] if name in given else self._feature(name))
         features = (*spec.description.input, *spec.description.output)
         if any(f.type.multiArrayType.dataType == FeatureTypes_pb2.ArrayFeatureType.FLOAT16 for f in features):
-            spec.specificationVersion = max(spec.specificationVersion, _HALF_FEATURES_SINCE)
+            spec.specificationVersion = max(spec.specificationVersion, classic.FLOAT16_FEATURES_SINCE)
 
     def _feature(self, name: str) -> Any:
         dtype = self.dtypes.get(name)
@@ -142,13 +134,10 @@ class ProgramCutter(Cutter):
             raise EditError(
                 f"the value {name!r} cannot be a feature",
                 where=self.model.name,
-                expected=" or ".join(_ARRAYS),
+                expected=" or ".join(ARRAY_DTYPES),
                 found=program.dtype_of(self._types[name]) if name in self._types else "a value that nothing makes",
             )
-        feature = Model_pb2.FeatureDescription(name=name)
-        feature.type.multiArrayType.dataType = _ARRAYS[dtype]
-        feature.type.multiArrayType.shape.extend(self.shapes.get(name, ()))
-        return feature
+        return array_feature(name, dtype, self.shapes.get(name, ()))
 
     def _with_weights(self, spec: Any, block: Any) -> CoreMLModel:
         """The model with the blobs that it reads copied to a fresh weight file, each where its constant now says."""
