@@ -47,6 +47,10 @@ def several(operation: str) -> tuple[str, ...]:
     return (*((traits["variadic"],) if "variadic" in traits else ()), *traits.get("tuples", ()))
 
 
+ONNX.describe(
+    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"), random=True
+)  # known, and not lowered
+
 _say = PYTORCH.describe
 _say(
     *(

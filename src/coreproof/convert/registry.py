@@ -49,6 +49,8 @@ class Meaning(TypedDict, total=False):
     """It says how two numbers stand to each other."""
     indices: int
     """Which of its outputs holds indices into its first operand."""
+    random: bool
+    """Its result depends on chance."""
     keeps_order: bool
     """Its result holds the elements of its operand in the same order."""
     channelwise: bool

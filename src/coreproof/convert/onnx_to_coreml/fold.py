@@ -11,10 +11,10 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from coreproof.convert.onnx_to_coreml.lowering import Array
+from coreproof.convert.operators import meaning
 from coreproof.model.budget import afford
 from coreproof.model.onnx_shapes import inferred
 
-_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 _MOST_ELEMENTS = 1 << 26
 _SHAPES = 1024
 """Operands of up to this many elements may be shapes, whose values say how large the result is."""
@@ -22,7 +22,8 @@ _SHAPES = 1024
 
 def is_foldable(node: ir.Node, operands: Sequence[Any]) -> bool:
     """Whether every operand is known and the result does not depend on chance or on nested graphs."""
-    if node.op_type in _RANDOM or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+    nested = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
+    if nested or meaning(node.op_type).get("random", False):
         return False
     if node.op_type == "Shape":
         return operands[0] is not None and _fixed_shape(operands[0]) is not None

@@ -9,13 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
-
-
-def same_pads(length: int, kernel: int, stride: int, *, lower: bool) -> tuple[int, int]:
-    """Padding before and after so that ceil(length / stride) windows fit; the odd one goes after, or before if ``lower``."""
-    total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
-    small, large = total // 2, total - total // 2
-    return (large, small) if lower else (small, large)
+from coreproof.convert.coreml_to_onnx.windows import same_pads
 
 
 def explicit_pads(

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.lowering import Lowering, Operand, lowers
 from coreproof.convert.coreml_to_onnx.mlprogram.convolution import explicit_pads, padding
+from coreproof.convert.coreml_to_onnx.windows import reach_beyond
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,7 @@ def _window(
         if any(n is None for n in lengths):
             raise low.refuse("ceil_mode needs an input of known size")
         for i, (n, k, s, (before, after)) in enumerate(zip(lengths, kernel, stride, pads, strict=True)):
-            padded = (n or 0) + before + after
-            count = -(-(padded - k) // s) + 1
-            if (count - 1) * s >= (n or 0) + before and before + after > 0:
-                count -= 1
-            beyond[i] = max((count - 1) * s + k - padded, 0)
+            beyond[i] = max(reach_beyond(n or 0, k, s, before, after), 0)
     return _Window(kernel, stride, pads, beyond, pad_type, ceil_mode)
 
 

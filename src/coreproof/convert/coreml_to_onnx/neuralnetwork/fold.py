@@ -17,10 +17,10 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.builder import OPSET, OnnxBuilder, Operand, _type_proto
+from coreproof.convert.operators import meaning
 from coreproof.errors import ConversionError
 
 _LARGEST_FOLDED = 4096
-_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 _SAME_SHAPE = {
     "Abs", "BatchNormalization", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "Identity",
     "InstanceNormalization", "LeakyRelu", "Log", "LRN", "Neg", "PRelu", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign",
@@ -74,7 +74,7 @@ class FoldingBuilder(OnnxBuilder):
         self, operator: str, operands: list[ir.Value | None], attributes: dict[str, Any]
     ) -> np.ndarray[Any, Any] | None:
         constants = [None if o is None else o.const_value for o in operands]
-        if operator in _RANDOM or not operands or attributes.get("domain"):
+        if meaning(operator).get("random", False) or not operands or attributes.get("domain"):
             return None
         if any(o is not None and c is None for o, c in zip(operands, constants, strict=True)):
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from coreproof.convert.coreml_to_onnx import windows
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Layer
 
 
@@ -28,13 +29,9 @@ def same_pads(
     sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], *, top_left_heavy: bool = False
 ) -> list[int]:
     """ONNX ``pads`` such that each output length is ceil(size / stride); ``kernel`` is the dilated one."""
-    begins, ends = [], []
-    for size, k, s in zip(sizes, kernel, stride, strict=True):
-        total = max(0, (-(-size // s) - 1) * s + k - size)
-        small, large = total // 2, total - total // 2
-        begins.append(large if top_left_heavy else small)
-        ends.append(small if top_left_heavy else large)
-    return begins + ends
+    axes = zip(sizes, kernel, stride, strict=True)
+    pads = [windows.same_pads(size, k, s, lower=top_left_heavy) for size, k, s in axes]
+    return [before for before, _ in pads] + [after for _, after in pads]
 
 
 def split_total(total: Sequence[int], *, top_left_heavy: bool = False) -> list[int]:

@@ -12,6 +12,7 @@ from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f3
 from coreproof.convert.coreml_to_onnx.neuralnetwork.convolution import same_padding
 from coreproof.convert.coreml_to_onnx.neuralnetwork.padding import borders
 from coreproof.convert.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.convert.coreml_to_onnx.windows import reach_beyond
 
 
 @lowers("pooling", error="average")
@@ -109,13 +110,10 @@ def _including_last(
             expected="fixed spatial dimensions",
             found=list(sizes),
         )
-    beyond = []
-    for n, k, s, p in zip(sizes, kernel, stride, symmetric, strict=True):
-        size = n or 0
-        out = -(-(size + 2 * p - k) // s) + 1
-        if any(symmetric) and (out - 1) * s >= size + p:
-            out -= 1
-        beyond.append((out - 1) * s + k - size - p)
+    beyond = [
+        p + reach_beyond(n or 0, k, s, p, p, inside=any(symmetric))
+        for n, k, s, p in zip(sizes, kernel, stride, symmetric, strict=True)
+    ]
     if kind == "AVERAGE" and not exclude and any(symmetric):
         value = layer.b.op("Pad", value, i64([0, 0, *symmetric, 0, 0, *symmetric]), f32(0))
         beyond = [e - p for e, p in zip(beyond, symmetric, strict=True)]
