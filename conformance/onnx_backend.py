@@ -143,8 +143,10 @@ def _attempt(case: Any, model: onnx.ModelProto, samples: list[Sample], to: str, 
     try:
         if any(v is None for inputs, outputs in samples for v in (*inputs.values(), *outputs)):
             return ConversionError("Core ML has no sequences or optional values", where=case.name)
+        if any(v.size == 0 for inputs, _ in samples for v in inputs.values()):
+            return ConversionError("Core ML has no arrays without elements", where=case.name)
         wrapped = OnnxModel(ir.from_proto(model), name=case.name)
-        shapes = {n: list(v.shape) for n, v in samples[0][0].items() if v.size} if samples else {}
+        shapes = {n: list(v.shape) for n, v in samples[0][0].items()} if samples else {}
         converted = onnx_to_coreml(
             wrapped,
             to,  # type: ignore[arg-type]
