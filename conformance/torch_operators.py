@@ -1,15 +1,18 @@
 """PyTorch's own operator database (OpInfo) as a judge: one sample an operator, converted, run, held against eager PyTorch.
 
     python -m conformance.torch_operators [--every N] [--only NAME] [--formats mlprogram-fp32 ...] [--record]
+    python -m conformance.torch_operators --failed [--record]
 
 OpInfo (``torch.testing._internal.common_methods_invocations.op_db``) holds samples for every operator that PyTorch tests. The
 first float32 sample whose answer is finite becomes a module; the tensors of the sample are its inputs, all else is written
-into it. ``--record`` writes conformance/results/torch_operators.json.
+into it. ``--record`` writes conformance/results/torch_operators.json. ``--failed`` judges again what that record says failed;
+with ``--record`` those records are replaced, and each says at which commit it was judged.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -22,7 +25,20 @@ import numpy as np
 import onnx
 
 import coreproof as cp
-from conformance.trial import FORMATS, Feed, carry_out, difference, first_line, quiet, rounded, run_source, trial
+from conformance.trial import (
+    FORMATS,
+    Feed,
+    carry_out,
+    difference,
+    faults,
+    first_line,
+    quiet,
+    rounded,
+    run_source,
+    summary,
+    trial,
+)
+from coreproof.model.atomic import replacing
 
 RESULTS = Path(__file__).parent / "results" / "torch_operators.json"
 SAMPLES = 40
@@ -205,13 +221,39 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="each N-th operator")
     parser.add_argument("--formats", nargs="*", default=list(FORMATS), choices=list(FORMATS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--failed", action="store_true", help="judge again what the record says failed, or was judged again"
+    )
     parser.add_argument("--record", action="store_true", help="write conformance/results/torch_operators.json")
     given = parser.parse_args()
     quiet()
     chosen = [i for i, operator in enumerate(database()) if given.only in name_of(operator)][:: given.every]
+    if given.failed:
+        again = {r["operator"] for r in _recorded()["records"] if faults(r) or "commit" in r}
+        chosen = [i for i in chosen if name_of(database()[i]) in again]
     tasks = [(index, tuple(given.formats)) for index in chosen]
     command = "python -m conformance.torch_operators" + (f" --every {given.every}" if given.every > 1 else "")
-    return carry_out(judge, tasks, given.jobs, RESULTS if given.record else None, command)
+    if not given.failed:
+        return carry_out(judge, tasks, given.jobs, RESULTS if given.record else None, command)
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / "again.json"
+        ended = carry_out(judge, tasks, given.jobs, fresh, f"{command} --failed")
+        if given.record:
+            _merge(_recorded(), json.loads(fresh.read_text(encoding="utf-8")))
+    return ended
+
+
+def _recorded() -> dict[str, Any]:
+    return dict(json.loads(RESULTS.read_text(encoding="utf-8")))
+
+
+def _merge(whole: dict[str, Any], again: dict[str, Any]) -> None:
+    """Puts what was judged again in the place of what was recorded, each with its commit, and counts anew."""
+    fresh = {r["operator"]: {**r, "commit": again["commit"]} for r in again["records"]}
+    records = [fresh.get(r["operator"], r) for r in whole["records"]]
+    merged = {**whole, **summary(records), "records": records}
+    with replacing(RESULTS) as path:
+        path.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

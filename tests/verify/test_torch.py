@@ -58,3 +58,19 @@ def test_a_module_agrees_with_its_export_and_a_changed_one_does_not() -> None:
     # traced anew, and so numbered apart: the values before the change must not be taken for other ones
     assert first.source is not None
     assert first.source.startswith("3.")
+
+
+def test_a_guessed_pair_of_which_no_output_is_made_accuses_nobody(tmp_path: Any) -> None:
+    """The zeroth power of a matrix depends on no input; what a NeuralNetwork does with the input is paired with the answer."""
+    import coreproof as cp
+
+    class Power(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return torch.linalg.matrix_power(x, 0)
+
+    source = cp.load(cp.Source(Power().eval(), (torch.tensor([[-8.5]]),)))
+    cp.convert(source, "neuralnetwork").save(tmp_path / "net.mlmodel")
+    found = verify(source, cp.load(tmp_path / "net.mlmodel"))
+    assert [row.how for row in found.rows] == ["output"]
+    assert len(found.dismissed) == 1
+    assert found.agrees

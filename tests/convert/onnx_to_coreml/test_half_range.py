@@ -171,3 +171,17 @@ def test_infinity_that_is_fed_stays_infinity(fed: str, asked: str) -> None:
     constants = {"infinity": np.float32(lost), "zero": np.float32(0), "bottom": np.float32(LOW)}
     for want, got in both(text, {"x": x, "m": m}, **constants):
         np.testing.assert_allclose(got, want, atol=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1e6, -3e8, np.array([1e6, 2.0, -7e4, 0.5], np.float32)])
+def test_a_factor_beyond_the_range_scales_what_stays_within_it(factor: Any) -> None:
+    text = """(float[2,4] x, float[2,4] w) => (float[2,4] y, float[2,4] z, float[2,4] s)
+    { y = Mul(x, k) z = Div(w, k) t = Mul(k, w) s = Sigmoid(t) }"""
+    x = np.array([[1e-4, -2e-4, 0, 1e-4], [3e-5, 1e-4, 2e-5, -1e-4]], np.float32)
+    w = np.array([[400, -300, 200, 0.5], [5e4, -5e4, 3e4, 1e3]], np.float32)
+    k = np.asarray(factor, np.float32)
+    (y, a), (z, b), (s, c) = both(text, {"x": x, "w": w}, k=k)
+    held = np.clip(y, -65504, 65504)
+    np.testing.assert_allclose(a, held, rtol=4e-3, atol=1e-6)
+    np.testing.assert_allclose(b, z, rtol=4e-3, atol=1e-6)
+    np.testing.assert_allclose(c, s, atol=1e-3)

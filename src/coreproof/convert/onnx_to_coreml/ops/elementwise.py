@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.convert.onnx_to_coreml.lowering import Context, Operand, Result, lowering
-from coreproof.convert.operators import ONNX
+from coreproof.convert.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, Result, lowering
 
 
 @lowering("Add")
@@ -23,13 +22,34 @@ def sub(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
 
 @lowering("Mul")
 def mul(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+    for place, other in ((1, a), (0, b)):
+        if (factors := _in_two(ctx, place)) is not None and not isinstance(other, np.ndarray):
+            return ctx.mb.mul(x=ctx.mb.mul(x=other, y=factors[0]), y=factors[1])
     return ctx.mb.mul(x=a, y=b)
+
+
+def _in_two(ctx: Context, place: int) -> tuple[Any, Any] | None:
+    """A constant operand beyond float16 as two factors within it: clipped to 65504 it would be another number.
+
+    What is farther than that from float16 is infinite, or held at its end, with any factor.
+    """
+    known = ctx.raw[place] if ctx.dtype == np.float16 else None
+    if not isinstance(known, np.ndarray) or known.dtype.kind != "f" or known.dtype == np.float16:
+        return None
+    size = np.abs(known.astype(np.float64))
+    if not (np.isfinite(size) & (size > FP16_MAX)).any():
+        return None
+    with np.errstate(invalid="ignore"):
+        first = np.where(size > FP16_MAX, np.sqrt(size), 1.0)
+        return ctx.floats(first), ctx.floats(np.where(size > FP16_MAX, known / first, known))
 
 
 @lowering("Div")
 def div(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
     """Integers are divided towards zero: floor(|a| / |b|) with the sign of a * b."""
     if ctx.is_float(a) and ctx.is_float(b):
+        if (factors := _in_two(ctx, 1)) is not None and not isinstance(a, np.ndarray):
+            return ctx.mb.real_div(x=ctx.mb.real_div(x=a, y=factors[0]), y=factors[1])
         return ctx.mb.real_div(x=a, y=b)
     quotient = ctx.mb.floor_div(x=magnitude(ctx, a), y=magnitude(ctx, b))
     return ctx.mb.mul(x=quotient, y=ctx.mb.mul(x=sign_of(ctx, a), y=sign_of(ctx, b)))
@@ -80,7 +100,7 @@ def negative_one(ctx: Context, x: Operand) -> Any:
     return ctx.scalar(-1) if ctx.is_float(x) else np.int32(-1)
 
 
-@lowering("Neg", error="move", channelwise=True)
+@lowering("Neg")
 def neg(ctx: Context, x: Operand) -> Result:
     return ctx.mb.mul(x=x, y=negative_one(ctx, x))
 
@@ -140,8 +160,6 @@ def _register_same_name(operator: str, mil: str) -> None:
     unary.__name__ = mil
 
 
-ONNX.describe("Erf", "Exp", channelwise=True)
-
 for _operator, _mil in _SAME_NAME.items():
     _register_same_name(_operator, _mil)
 
@@ -172,17 +190,17 @@ def _log_of_twice(ctx: Context, x: Any, sign: int) -> Any:
     return mb.add(x=mb.log(x=x, epsilon=nothing), y=mb.log(x=mb.add(x=one, y=root), epsilon=nothing))
 
 
-@lowering("Sum", error="average")
+@lowering("Sum")
 def sum_(ctx: Context, *operands: Operand) -> Result:
     return reduce(lambda a, b: ctx.mb.add(x=a, y=b), operands) if len(operands) > 1 else operands[0]
 
 
-@lowering("Mean", error="average")
+@lowering("Mean")
 def mean(ctx: Context, *operands: Operand) -> Result:
     return ctx.mb.mul(x=sum_(ctx, *operands), y=ctx.scalar(1 / len(operands)))
 
 
-@lowering("Clip", channelwise=True)
+@lowering("Clip")
 def clip_attributes(ctx: Context, x: Operand, *, min: float | None = None, max: float | None = None) -> Result:
     return clip(ctx, x, None if min is None else np.asarray(min), None if max is None else np.asarray(max))
 
