@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from coreproof.convert.one_node import one_node_model
 from coreproof.convert.onnx_to_coreml.lowering import Array
 from coreproof.convert.operators import meaning
 from coreproof.model.budget import afford
@@ -42,18 +43,8 @@ def fold(node: ir.Node, operands: Sequence[Any], opset: int, domains: dict[str, 
     outputs = [f"o{k}" for k, _ in enumerate(node.outputs)]
     attributes = [ir.to_proto(a) for a in node.attributes.values()]
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names, output=outputs, attribute=attributes)
-    imports = [onnx.helper.make_opsetid(d, v) for d, v in {**domains, "": opset}.items()]
     feeds = {n: o for n, o in zip(names, operands, strict=True) if o is not None}
-    graph = onnx.helper.make_graph(
-        [proto],
-        "fold",
-        [
-            onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(o.dtype), o.shape)
-            for n, o in feeds.items()
-        ],
-        [onnx.ValueInfoProto(name=o) for o in outputs],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=imports)
+    model = one_node_model(proto, feeds, {**domains, "": opset})
     _afford(model, feeds, node)
     try:
         results = ReferenceEvaluator(model).run(None, feeds)

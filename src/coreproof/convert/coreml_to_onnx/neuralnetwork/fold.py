@@ -17,6 +17,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from coreproof.convert.coreml_to_onnx.builder import OPSET, OnnxBuilder, Operand, _type_proto
+from coreproof.convert.one_node import one_node_model
 from coreproof.convert.operators import meaning
 from coreproof.errors import ConversionError
 
@@ -88,21 +89,11 @@ class FoldingBuilder(OnnxBuilder):
         }
         node = onnx.helper.make_node(operator, names, ["y"], **plain)
         feeds = {n: c.numpy() for n, c in zip(names, constants, strict=True) if c is not None}
-        graph = onnx.helper.make_graph(
-            [node],
-            "fold",
-            [
-                onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-                for n, v in feeds.items()
-            ],
-            [onnx.helper.make_empty_tensor_value_info("y")],
-        )
-        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])
         if not _stays_small(node, feeds):
             return None
         try:
             with np.errstate(all="ignore"):
-                result: Any = next(iter(ReferenceEvaluator(model).run(None, feeds)))
+                result: Any = next(iter(ReferenceEvaluator(one_node_model(node, feeds, {"": OPSET})).run(None, feeds)))
         except Exception as error:
             if self.parent is not None:  # a way that may never be taken
                 return None
