@@ -97,7 +97,7 @@ conformance-apple: $(READY) $(JUDGE_READY) ## Let Apple's own tests judge what i
 
 conformance-quick: $(READY) ## A slice of these two judges, in the project's own environment; the first where its suite is there.
 	$(BIN)/python -m conformance.apple --slice
-	$(BIN)/python -W ignore -m conformance.onnx_backend --every 12
+	$(BIN)/python -W ignore -m conformance.onnx_backend --every 4
 
 conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted to Core ML.
 	$(BIN)/python -m conformance.onnx_backend $(ARGS)
