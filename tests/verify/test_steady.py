@@ -50,6 +50,14 @@ class Careless(torch.nn.Module):
         return self.drop(x)
 
 
+class Late(Attribute):
+    """Counts too, and changes its answer only now and then."""
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return x * (1 + self.calls // 3)
+
+
 class Still(torch.nn.Module):
     def forward(self, x: Any) -> Any:
         return torch.tanh(x)
@@ -88,3 +96,9 @@ def test_state_that_was_frozen_as_asked_is_no_error() -> None:
 def test_a_module_without_state_agrees_with_itself() -> None:
     model = source(Still())
     assert verify(model, cp.convert(model, "mlprogram"))
+
+
+def test_a_module_that_changes_later_than_its_second_call_is_not_handed_out() -> None:
+    with pytest.raises(ConversionError, match="differently"):
+        cp.convert(source(Late()), "mlprogram")
+    assert cp.convert(source(Late()), "mlprogram", freeze_state=True).graph.nodes
