@@ -6,7 +6,7 @@ import json
 import shutil
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from coreproof.model.base import Model
 from coreproof.model.coreml_check import require_sound
 from coreproof.model.coreml_features import read_signature
 from coreproof.model.coreml_graph import read_graph
-from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
 from coreproof.model.features import Signature
 from coreproof.model.graph import Graph
 from coreproof.model.nesting import refuse_depth
@@ -116,6 +116,18 @@ class CoreMLModel(Model):
                 self._weight_files[path] = WeightFile(path)
             self._weights_named[file_name] = self._weight_files[path]
         return self._weights_named[file_name]
+
+    def copy_blobs(self, blobs: Iterable[MIL_pb2.Value.BlobFileValue], folder: Path) -> None:
+        """Copies what these references name, and no more, into weight files in ``folder``; they then say where it is."""
+        by_file: dict[str, list[MIL_pb2.Value.BlobFileValue]] = {}
+        for blob in blobs:
+            by_file.setdefault(blob.fileName, []).append(blob)
+        for name, own in by_file.items():
+            target = inside(folder, name.removeprefix(_MODEL_PATH_PREFIX), what="a weight file", where=self.where)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            moved = self.weight_file(name).copy_blobs(target, [int(blob.offset) for blob in own])
+            for blob in own:
+                blob.offset = moved[int(blob.offset)]
 
     @property
     def weight_files(self) -> tuple[WeightFile, ...]:

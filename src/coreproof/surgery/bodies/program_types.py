@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from coreproof.convert.coreml_to_onnx.lowering import OPSETS, Declared, Lowering, Shared, handler_for
+from coreproof.convert.coreml_to_onnx.lowering import OPSETS, Declared, handler_for
 from coreproof.convert.coreml_to_onnx.mlprogram.block import lower_operations
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.convert.coreml_to_onnx.mlprogram.program import _add_input
+from coreproof.convert.coreml_to_onnx.mlprogram.shapes import open_function, stand_in
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import known
-from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.convert.operators import MIL
 from coreproof.errors import ConversionError, EditError
 from coreproof.model.coreml import CoreMLModel
@@ -49,13 +49,6 @@ def formal_inputs(operator: str, opset: str, where: str) -> dict[str, bool]:
     return {p.name: p.default is not p.empty for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
-class _Checking(FoldingBuilder):
-    """Refuses what cannot fit together, and leaves constants as they are."""
-
-    def _fold(self, operator: str, operands: list[ir.Value | None], attributes: dict[str, Any]) -> None:
-        return None
-
-
 class TypeFollower:
     """Walks through a function and writes anew what the operations behind ``stale`` values declare.
 
@@ -75,15 +68,13 @@ class TypeFollower:
         self.open: list[str] = []
         self._types = {named.name: declared(named) for named in function.inputs}
         self._retyped = set(retyped)
-        b = _Checking()
-        opset = str(function.opset)
-        self._low = Lowering(b=b, precision="fp32", where=model.where, opset=opset, shared=Shared(b, model))
+        self._low = open_function(model, function)
         features = {f.name: f for f in (*model.signature.inputs, *model.signature.states)}
         for named in function.inputs:
             if named.name in features:
                 _add_input(self._low, named, features)
             else:  # a damaged description does not keep the program from being followed
-                self._low.environment[named.name] = self._stand_in(declared(named))
+                self._low.environment[named.name] = stand_in(self._low, declared(named))
 
     def follow(self, operations: Iterable[Any]) -> None:
         """Goes through the operations in order."""
@@ -94,7 +85,7 @@ class TypeFollower:
                 self._renew(operation)
             elif self._says_enough(operation):
                 for output in operation.outputs:
-                    self._low.environment[output.name] = self._stand_in(declared(output))
+                    self._low.environment[output.name] = stand_in(self._low, declared(output))
             else:
                 self._lower(operation)
             for output in operation.outputs:
@@ -126,12 +117,8 @@ class TypeFollower:
                 error = ConversionError("the inputs do not fit the operation", found=found[-1] if found else None)
         for output in map(declared, operation.outputs):
             if output.name not in self._low.environment and output.shape is not None:
-                self._low.environment[output.name] = self._stand_in(output)
+                self._low.environment[output.name] = stand_in(self._low, output)
         return error
-
-    def _stand_in(self, output: Declared) -> ir.Value:
-        dtype = "float32" if "float" in output.dtype else "bool" if output.dtype == "bool" else "int32"
-        return self._low.b.input(self._low.b.unique(f"{output.name}/stand-in"), dtype, output.shape or ())
 
     def _renew(self, operation: Any) -> None:
         blank = type(operation)()
@@ -151,7 +138,7 @@ class TypeFollower:
         made = self._low.environment.get(output.name)
         if made is None:
             if before.shape is not None and output.type.WhichOneof("type") == "tensorType":
-                self._low.environment[output.name] = self._stand_in(before)
+                self._low.environment[output.name] = stand_in(self._low, before)
             return
         if output.type.WhichOneof("type") not in ("tensorType", None) or operation.type == "classify":
             return

@@ -65,16 +65,8 @@ class WeightStore:
         """Keeps of the weight files only what these BlobFileValue messages name, and tells them where it stands now."""
         if self.folder is None or not blobs:
             return
-        sources = {name: self.origin.with_spec(self.origin.spec, self.folder).weight_file(name) for name in
-                   dict.fromkeys(str(blob.fileName) for blob in blobs)}  # fmt: skip
         folder = self._scratch()
-        for name, source in sources.items():
-            own = [blob for blob in blobs if blob.fileName == name]
-            target = self._place(folder, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            moved = source.copy_blobs(target, [int(blob.offset) for blob in own])
-            for blob in own:
-                blob.offset = moved[int(blob.offset)]
+        self.origin.with_spec(self.origin.spec, self.folder).copy_blobs(blobs, folder)
         self.folder, self._own = folder, True
 
     def _place(self, folder: Path, file_name: str) -> Path:

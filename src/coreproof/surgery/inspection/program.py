@@ -8,12 +8,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from coreproof.convert.coreml_to_onnx.lowering import OPSETS, Declared, Lowering, Shared, handler_for
+from coreproof.convert.coreml_to_onnx.lowering import OPSETS, Declared, Lowering, handler_for
 from coreproof.convert.coreml_to_onnx.mlprogram.block import lower_operations
 from coreproof.convert.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.convert.coreml_to_onnx.mlprogram.program import _add_input, _function
+from coreproof.convert.coreml_to_onnx.mlprogram.shapes import open_function, stand_in
 from coreproof.convert.coreml_to_onnx.neuralnetwork.blobs import known
-from coreproof.convert.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.convert.operators import MIL
 from coreproof.errors import ConversionError
 from coreproof.model.compressed import DECOMPRESS
@@ -25,13 +25,6 @@ from coreproof.surgery.problem import Problem
 
 _VERSIONS = {"CoreML5": 6, "CoreML6": 7, "CoreML7": 8, "CoreML8": 9, "CoreML9": 10}
 """MIL opset -> the specification version of the files that may use it."""
-
-
-class _Checking(FoldingBuilder):
-    """Refuses what ONNX says cannot fit together, and leaves constants as they are."""
-
-    def _fold(self, operator: str, operands: list[ir.Value | None], attributes: dict[str, Any]) -> None:
-        return None
 
 
 def follow_program(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[int, ...]]]:
@@ -54,10 +47,7 @@ class _Follower:
 
     def __init__(self, model: CoreMLModel, function: Any) -> None:
         self.model = model
-        b = _Checking()
-        self.low = Lowering(
-            b=b, precision="fp32", where=model.where, opset=str(function.opset), shared=Shared(b, model)
-        )
+        self.low = open_function(model, function)
         features = {f.name: f for f in (*model.signature.inputs, *model.signature.states)}
         for named in function.inputs:
             _add_input(self.low, named, features)
@@ -115,11 +105,8 @@ class _Follower:
 
     def _stand_in(self, outputs: list[Declared]) -> None:
         for output in outputs:
-            if output.name in self.low.environment or output.shape is None:
-                continue
-            dtype = "float32" if "float" in output.dtype else "bool" if output.dtype == "bool" else "int32"
-            value = self.low.b.input(self.low.b.unique(f"{output.name}/stand-in"), dtype, output.shape)
-            self.low.environment[output.name] = value
+            if output.name not in self.low.environment and output.shape is not None:
+                self.low.environment[output.name] = stand_in(self.low, output)
 
 
 def _contradicts(declared_shape: tuple[int | None, ...] | None, real: tuple[int | None, ...] | None) -> bool:

@@ -11,7 +11,6 @@ from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from coreproof.model.formats import classic, program
-from coreproof.model.paths import inside
 from coreproof.model.scratch import TemporaryFolder
 from coreproof.surgery.bodies.program_features import ARRAY_DTYPES, array_feature
 from coreproof.surgery.shrinking.cutting import Cutter, Plan, Slice, Step, bypasses
@@ -146,16 +145,8 @@ class ProgramCutter(Cutter):
         if not values:
             return CoreMLModel(spec, name=self.model.name)
         scratch = TemporaryFolder()
-        folder = Path(scratch.name)
-        for file_name in dict.fromkeys(v.fileName for v in values):
-            own = [v for v in values if v.fileName == file_name]
-            name = file_name.removeprefix("@model_path/")
-            target = inside(folder, name, what="a weight file", where=self.model.where)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            offsets = self.model.weight_file(file_name).copy_blobs(target, [int(v.offset) for v in own])
-            for value in own:
-                value.offset = offsets[int(value.offset)]
-        return CoreMLModel(spec, name=self.model.name, folder=folder, keep_alive=scratch)
+        self.model.copy_blobs(values, Path(scratch.name))
+        return CoreMLModel(spec, name=self.model.name, folder=Path(scratch.name), keep_alive=scratch)
 
 
 def _fixed(value_type: Any) -> tuple[int, ...] | None:
