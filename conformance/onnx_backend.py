@@ -30,7 +30,7 @@ from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.convert.operators import ONNX
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.session import session
+from coreproof.run.open import session
 
 HERE = Path(__file__).parent
 KNOWN_FAILURES = HERE / "onnx_known_failures.json"

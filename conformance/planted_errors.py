@@ -29,8 +29,8 @@ from conformance.origin import origin
 from conformance.transformers import TRANSFORMERS
 from coreproof.model.atomic import replacing
 from coreproof.model.onnx import OnnxModel
+from coreproof.run.open import session
 from coreproof.run.part import part
-from coreproof.run.session import session
 from coreproof.verify.align import made_values, side
 from coreproof.verify.inputs import feeds_of, random_feeds
 from coreproof.verify.verify import Verification

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from coreproof.model.load import load as load
     from coreproof.prove import prove as prove
     from coreproof.report.page import page as page
+    from coreproof.run.open import session as session
     from coreproof.run.patch import patch_coremltools as patch_coremltools
     from coreproof.run.predict import predict as predict
-    from coreproof.run.session import session as session
     from coreproof.ship.app import app as app
     from coreproof.surgery.diagnose import diagnose as diagnose
     from coreproof.surgery.diagnose import repair as repair
@@ -59,7 +59,7 @@ _HOMES = {
     "prove": "coreproof.prove",
     "repair": "coreproof.surgery.diagnose",
     "record": "coreproof.verify.recording",
-    "session": "coreproof.run.session",
+    "session": "coreproof.run.open",
     "set_max_pixels": "coreproof.model.budget",
     "set_memory_budget": "coreproof.model.budget",
     "shrink": "coreproof.surgery.shrinking.shrink",

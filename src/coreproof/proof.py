@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from coreproof.model.base import Model
 from coreproof.model.versions import versions
 from coreproof.model.weakness import Weakness, failing, qualified, together
-from coreproof.verify.content import joint_weaknesses
+from coreproof.verify.verification import joint_weaknesses
 from coreproof.verify.verify import Verification
 
 if TYPE_CHECKING:

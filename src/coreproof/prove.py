@@ -28,13 +28,13 @@ from coreproof.model.torch import TorchModel
 from coreproof.model.weakness import qualified
 from coreproof.proof import Proof as Proof
 from coreproof.proof import Step as Step
-from coreproof.run.session import session
-from coreproof.verify.content import weaknesses_alone
+from coreproof.run.open import session
 from coreproof.verify.inputs import Inputs
 from coreproof.verify.proof_feeds import PROOF_PHOTOS, ProofFeeds
 from coreproof.verify.sides import as_array
 from coreproof.verify.steady import unsteady
 from coreproof.verify.verify import verify
+from coreproof.verify.weaknesses import weaknesses_alone
 
 if TYPE_CHECKING:
     from coreproof.compare.comparison import Comparison

@@ -21,10 +21,10 @@ from coreproof.errors import InputError, LineupError, PhotoError
 from coreproof.model.onnx import OnnxModel
 from coreproof.report.page import page
 from coreproof.run.images import to_tensor
+from coreproof.run.open import session
 from coreproof.run.photos import list_photos
 from coreproof.run.pictures import open_picture
 from coreproof.run.predict import softmax
-from coreproof.run.session import session
 from tests.compare.conftest import FEEDING, classifier
 from tests.models import conv_relu_onnx
 

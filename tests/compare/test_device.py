@@ -11,8 +11,8 @@ import pytest
 from coreproof.compare.compare import compare
 from coreproof.compare.device import FORMAT, read_device
 from coreproof.errors import LineupError, PhotoError
+from coreproof.run.open import session
 from coreproof.run.predict import scores
-from coreproof.run.session import session
 from coreproof.ship.app import swift_sources
 from coreproof.ship.samples import encode
 from tests.compare.conftest import FEEDING, classifier

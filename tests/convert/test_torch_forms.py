@@ -11,7 +11,7 @@ import pytest
 import coreproof as cp
 from coreproof.convert.torch_to_onnx import torch_to_onnx
 from coreproof.model.torch import TorchModel
-from coreproof.run.session import session
+from coreproof.run.open import session
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 

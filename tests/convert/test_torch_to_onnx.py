@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="needs the torch extra")
 
 @pytest.mark.parametrize("fold", [True, False])
 def test_a_small_epsilon_stays(fold: bool) -> None:
-    from coreproof.run.session import session
+    from coreproof.run.open import session
 
     class Normalised(torch.nn.Module):  # type: ignore[misc, name-defined]
         def forward(self, x: Any) -> Any:

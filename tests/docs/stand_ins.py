@@ -16,8 +16,8 @@ import coreproof as cp
 from coreproof.compare.device import FORMAT
 from coreproof.convert.onnx_to_coreml.convert import ImageInput
 from coreproof.model.feeding import TORCHVISION_FEEDING
+from coreproof.run.open import session
 from coreproof.run.predict import scores
-from coreproof.run.session import session
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import network
 from tests.surgery.rules.patients import named, pool
 

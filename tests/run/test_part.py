@@ -11,8 +11,8 @@ import pytest
 import coreproof as cp
 from coreproof.errors import InputError
 from coreproof.model.onnx import OnnxModel
+from coreproof.run.open import session
 from coreproof.run.part import Part, part
-from coreproof.run.session import session
 from tests.verify.nets import FLOAT, Net, residual_net
 
 FORMATS = {

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 
 import coreproof as cp
 from coreproof.run.live import LiveGraph
-from coreproof.run.session import Session, session
+from coreproof.run.open import session
+from coreproof.run.session import Session
 from coreproof.run.stretches import stretches
 
 FED = {"x": np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)}

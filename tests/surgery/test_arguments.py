@@ -15,8 +15,9 @@ from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
 from coreproof.model.onnx import OnnxModel
 from coreproof.surgery.arguments import require_arguments
-from coreproof.surgery.edit import VERBS, Edit, edit
+from coreproof.surgery.edit import Edit, edit
 from coreproof.surgery.script import parse, read_script
+from coreproof.surgery.verbs.registry import VERBS
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import layer, network
 from tests.models import conv_relu_onnx
 

@@ -13,9 +13,10 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.load import load
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.inspection.inspect import inspect
-from coreproof.surgery.shrinking.cutting import Cutter, Plan, cutter
+from coreproof.surgery.shrinking.cutting import Cutter, Plan
+from coreproof.surgery.shrinking.open import cutter
 from coreproof.verify.inputs import random_sample
 from tests.surgery.test_diff import chain
 

@@ -165,7 +165,7 @@ def test_what_cannot_be_is_refused(arguments: dict[str, Any], said: str) -> None
 
 
 def test_a_refused_change_leaves_nothing_behind() -> None:
-    from coreproof.surgery.body import open_body
+    from coreproof.surgery.open import open_body
 
     body = open_body(net())
     before = body.model.spec.SerializeToString(deterministic=True)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from coreproof.model.base import Model
 from coreproof.model.load import load
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.diagnose import Diagnosis, diagnose
 
 BY_ITSELF = {

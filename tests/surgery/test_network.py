@@ -18,8 +18,9 @@ from coreproof.model.coreml import CoreMLModel, package_spec
 from coreproof.model.coreml_proto import Model_pb2
 from coreproof.model.wire import records
 from coreproof.surgery.bodies.network import NetworkBody
-from coreproof.surgery.body import Body, open_body
+from coreproof.surgery.body import Body
 from coreproof.surgery.edit import Edit, edit
+from coreproof.surgery.open import open_body
 from coreproof.surgery.verbs import description, layers
 
 Apply = Callable[[Body, dict[str, Any]], None]

@@ -17,8 +17,8 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel
-from coreproof.surgery.body import open_body
 from coreproof.surgery.edit import Edit, edit
+from coreproof.surgery.open import open_body
 
 RNG = np.random.default_rng(7)
 WEIGHT = (RNG.standard_normal((8, 3, 3, 3)) * 0.2).astype(np.float32)

@@ -16,8 +16,8 @@ from coreproof.convert.onnx_to_coreml.features import ImageInput
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.onnx import OnnxModel
-from coreproof.surgery.body import open_body
 from coreproof.surgery.edit import Edit, edit
+from coreproof.surgery.open import open_body
 
 RNG = np.random.default_rng(5)
 WEIGHT = (RNG.standard_normal((4, 3, 3, 3)) * 0.3).astype(np.float32)

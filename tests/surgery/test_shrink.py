@@ -14,10 +14,11 @@ import coreproof as cp
 from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
 from coreproof.model.load import load
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.inspection.inspect import inspect
-from coreproof.surgery.shrinking.cutting import Plan, cutter
+from coreproof.surgery.shrinking.cutting import Plan
 from coreproof.surgery.shrinking.divergence import Divergence, clashing, loud_problem
+from coreproof.surgery.shrinking.open import cutter
 from coreproof.surgery.shrinking.shrink import Search, shrink
 from tests.surgery.test_diff import chain
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coreproof.errors import ConversionError, RunError
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.verify.half import HalfReport, half
 from coreproof.verify.keeping import Trials, smallest_kept
 

@@ -17,7 +17,7 @@ from coreproof.model.features import Feature, ImageLayout
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.verify.inputs import feeds_of
 from coreproof.verify.preprocessing import in_words, numbers, own_feedings, pixels_of
 from coreproof.verify.recording import record

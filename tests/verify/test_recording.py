@@ -22,7 +22,8 @@ from coreproof.model.load import load
 from coreproof.model.onnx import OnnxModel
 from coreproof.model.recording import HEADER, Recording, is_recording, load_recording
 from coreproof.run.coreml import scores_in_order, with_distinct_labels
-from coreproof.run.session import Session, session
+from coreproof.run.open import session
+from coreproof.run.session import Session
 from coreproof.surgery.difference.diff import diff
 from coreproof.verify import recording as writing
 from coreproof.verify.inputs import random_feeds
@@ -394,7 +395,7 @@ def test_a_run_on_apples_engine_is_compared_where_there_is_none(
     stand_in = SimpleNamespace(models=SimpleNamespace(MLModel=Proxy), ComputeUnit=SimpleNamespace(CPU_ONLY="cpu"))
     with monkeypatch.context() as mac:
         mac.setitem(sys.modules, "coremltools", stand_in)
-        mac.setattr("coreproof.run.session.sys", SimpleNamespace(platform="darwin"))
+        mac.setattr("coreproof.run.open.sys", SimpleNamespace(platform="darwin"))
         saved = record(model, tmp_path / "mac.npz", engine="coreml")
         live = verify(model, model, reference_engine="coreml")
     assert saved.engine == "Core ML"

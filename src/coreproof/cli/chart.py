@@ -11,7 +11,8 @@ from coreproof.visible import visible
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from coreproof.verify.verification import Row, Verification
+    from coreproof.verify.row import Row
+    from coreproof.verify.verification import Verification
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _MARGIN = 7

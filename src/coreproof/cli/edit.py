@@ -20,8 +20,8 @@ def _list_verbs(wanted: bool) -> None:
     if not wanted:
         return
     import coreproof.surgery.verbs  # noqa: F401 - registers the verbs
-    from coreproof.surgery.edit import VERBS
     from coreproof.surgery.script import usage
+    from coreproof.surgery.verbs.registry import VERBS
 
     for name, function in sorted(VERBS.items()):
         say(usage(name))

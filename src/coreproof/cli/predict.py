@@ -23,8 +23,8 @@ def command(
     """Print the top classes of each picture. Core ML models are run by coreproof's runtime."""
     from coreproof.errors import PhotoError
     from coreproof.model.load import load
+    from coreproof.run.open import session
     from coreproof.run.predict import scores, top_classes
-    from coreproof.run.session import session
 
     loaded = load(model, trust=trust)
     fed = feeding.of(loaded)

@@ -69,7 +69,7 @@ def command(
     from coreproof.model.load import load
     from coreproof.model.outputs import ARRAYS, check_output, model_kind
     from coreproof.model.paths import file_name
-    from coreproof.surgery.shrinking.cutting import cutter
+    from coreproof.surgery.shrinking.open import cutter
     from coreproof.surgery.shrinking.shrink import Search
 
     if not math.isfinite(timeout):

@@ -167,7 +167,8 @@ class Comparison(Shown):
     @cached_property
     def weaknesses(self) -> tuple[Weakness, ...]:
         """Why agreement over these photos says little: one class throughout, no answers, random weights, few pictures."""
-        return weaknesses_of(self)
+        untrained = [model.name for model in self.models if model.untrained]
+        return weaknesses_of(self.tally, self.pictures, untrained, self.class_name)
 
     @property
     def skipped(self) -> Mapping[str, str]:

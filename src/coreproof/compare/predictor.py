@@ -21,8 +21,9 @@ from coreproof.model.entries import Entry as Document
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import feature_pixels, fit, to_tensor
+from coreproof.run.open import session
 from coreproof.run.predict import dictionary_rows, is_distribution, softmax
-from coreproof.run.session import Session, session
+from coreproof.run.session import Session
 
 BATCH = 8
 """Photos at a time, where a model takes several."""

@@ -242,7 +242,7 @@ def load_coreml(path: Path) -> CoreMLModel:
         spec_file, folder = regular_file(path, what="the model"), None
     spec = _parse(spec_file, path)
     model = CoreMLModel(spec, name=path.stem, path=path, folder=folder, origin=path)
-    require_sound(model)
+    require_sound(model, spec)
     return model
 
 

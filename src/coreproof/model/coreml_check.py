@@ -9,25 +9,32 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml_proto import MIL_pb2
 from coreproof.model.formats import classic, network, program
 from coreproof.model.formats.program import MIL_DTYPES
-from coreproof.model.literals import BITS, tensor_type
+from coreproof.model.literals import BITS, WithWeights, tensor_type
 from coreproof.model.weight_params import network_weights, shape_of, shortfall
+from coreproof.model.weights import WeightFile
 
-if TYPE_CHECKING:
-    from coreproof.model.coreml import CoreMLModel
+
+class Loaded(WithWeights, Protocol):
+    """As much of ``CoreMLModel`` as is judged here."""
+
+    @property
+    def weight_files(self) -> tuple[WeightFile, ...]:
+        """The weight files that were opened so far."""
+
 
 _TOLD = 8
 """Problems that one error names."""
 
 
-def require_sound(model: CoreMLModel) -> None:
+def require_sound(model: Loaded, spec: Any) -> None:
     """Raises UnreadableModelError, which names what makes no sense, or what the weight file does not hold."""
-    found = list(islice(_model(model, model.spec, ""), 1000))
+    found = list(islice(_model(model, spec, ""), 1000))
     if found:
         more = [f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
         raise UnreadableModelError(
@@ -40,7 +47,7 @@ def require_sound(model: CoreMLModel) -> None:
         file.require_separate_blobs()
 
 
-def _model(model: CoreMLModel, spec: Any, place: str) -> Iterator[str]:
+def _model(model: Loaded, spec: Any, place: str) -> Iterator[str]:
     kind = spec.WhichOneof("Type")
     if kind is None:
         yield f"{place or 'the model'} is of no type"
@@ -104,7 +111,7 @@ def _layers(layers: Iterable[Any], place: str) -> Iterator[str]:
 # ML Program
 
 
-def _program(model: CoreMLModel, stored: Any, place: str) -> Iterator[str]:
+def _program(model: Loaded, stored: Any, place: str) -> Iterator[str]:
     if not stored.functions:
         yield f"{place}the program has no functions"
     for name, function in stored.functions.items():
@@ -115,7 +122,7 @@ def _program(model: CoreMLModel, stored: Any, place: str) -> Iterator[str]:
             yield from _block(model, block, of)
 
 
-def _block(model: CoreMLModel, block: Any, place: str) -> Iterator[str]:
+def _block(model: Loaded, block: Any, place: str) -> Iterator[str]:
     for index, operation in enumerate(block.operations):
         called = operation.outputs[0].name if operation.outputs else f"number {index}"
         of = f"{place}operation {called!r} ({operation.type or 'of no type'})"
@@ -133,7 +140,7 @@ def _block(model: CoreMLModel, block: Any, place: str) -> Iterator[str]:
             yield from _block(model, nested, place)
 
 
-def _value(model: CoreMLModel, value: Any, what: str) -> Iterator[str]:
+def _value(model: Loaded, value: Any, what: str) -> Iterator[str]:
     """A constant: its type, and whether all of it is there."""
     held = value.WhichOneof("value")
     immediate = value.immediateValue if held == "immediateValue" else None
@@ -144,7 +151,7 @@ def _value(model: CoreMLModel, value: Any, what: str) -> Iterator[str]:
         yield from _tensor(model, value, what)
 
 
-def _tensor(model: CoreMLModel, value: Any, what: str) -> Iterator[str]:
+def _tensor(model: Loaded, value: Any, what: str) -> Iterator[str]:
     tensor = tensor_type(value.type)
     if tensor is None:
         yield f"{what} is of no tensor type"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -11,10 +11,19 @@ import numpy.typing as npt
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.formats.program import MIL_DTYPES
-from coreproof.model.weights import unpack_bits
+from coreproof.model.weights import WeightFile, unpack_bits
 
-if TYPE_CHECKING:
-    from coreproof.model.coreml import CoreMLModel
+
+class WithWeights(Protocol):
+    """A model whose constants may lie in weight files: as much of ``CoreMLModel`` as reading them takes."""
+
+    @property
+    def where(self) -> str:
+        """How messages name the model."""
+
+    def weight_file(self, file_name: str) -> WeightFile:
+        """The reader for a BlobFileValue's ``fileName``."""
+
 
 _SUB_BYTE = {"int4": (4, True), "uint4": (4, False), "uint3": (3, False), "uint2": (2, False), "uint1": (1, False),
              "uint6": (6, False)}  # fmt: skip
@@ -41,7 +50,7 @@ def tensor_type(value_type: Any) -> Any:
     return value_type.tensorType if which == "tensorType" else None
 
 
-def read_literal(model: CoreMLModel, value: Any) -> Any:
+def read_literal(model: WithWeights, value: Any) -> Any:
     """A Value message: a Python number or text for scalars, an array for tensors, a list for lists."""
     if value.WhichOneof("value") == "immediateValue":
         immediate = value.immediateValue

@@ -154,5 +154,5 @@ def _refuse_other_function(model: Any) -> None:
 def _sound(model: CoreMLModel) -> CoreMLModel:
     from coreproof.model.coreml_check import require_sound
 
-    require_sound(model)
+    require_sound(model, model.spec)
     return model

@@ -15,7 +15,8 @@ from coreproof.model.graph import Graph, Node
 from coreproof.report.thumbnails import thumbnails
 from coreproof.surgery.diagnose import Diagnosis
 from coreproof.surgery.finding import Finding
-from coreproof.verify.verification import Row, Verification
+from coreproof.verify.row import Row
+from coreproof.verify.verification import Verification
 from coreproof.visible import visible
 
 _ROWS = 400

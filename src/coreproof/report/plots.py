@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from coreproof.verify.verification import Row, Verification
+    from coreproof.verify.row import Row
+    from coreproof.verify.verification import Verification
 
 _INK, _MUTED, _GOOD, _BAD, _LIMIT = "#202124", "#80868b", "#1e8e3e", "#d93025", "#5f6368"
 _NAMED = 50

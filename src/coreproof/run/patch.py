@@ -26,7 +26,7 @@ def patch_coremltools() -> None:
 
     def predict(self: Any, data: Any, state: Any | None = None) -> Any:
         if self not in sessions:
-            from coreproof.run.session import session
+            from coreproof.run.open import session
 
             sessions[self] = session(self)
         try:

@@ -15,8 +15,9 @@ from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, to_tensor
+from coreproof.run.open import session
 from coreproof.run.pictures import open_picture
-from coreproof.run.session import Session, session
+from coreproof.run.session import Session
 
 
 @dataclass(frozen=True)

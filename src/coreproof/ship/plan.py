@@ -16,8 +16,9 @@ from coreproof.errors import InputError, PhotoError
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
+from coreproof.run.open import session
 from coreproof.run.predict import feed, is_distribution, probabilities, seeing
-from coreproof.run.session import Session, session
+from coreproof.run.session import Session
 from coreproof.ship.samples import Answered, Report, answer, array_samples, photo_samples, with_scores
 from coreproof.ship.screen import Kind, reading_of, screen_for
 

@@ -165,7 +165,7 @@ class Body(ABC):
 
         Raises what a session raises when the model does not run.
         """
-        from coreproof.run.session import session
+        from coreproof.run.open import session
         from coreproof.verify.inputs import random_feeds
 
         model = self.model
@@ -238,25 +238,3 @@ def _near(name: str, names: Sequence[str]) -> str:
 
     near = get_close_matches(name, names, n=3)
     return f", such as {', '.join(near)}" if near else ""
-
-
-def open_body(model: Model) -> Body:
-    """Opens a model for surgery; EditError for a format that cannot be operated on."""
-    if model.format == "onnx":
-        from coreproof.surgery.bodies.onnx import OnnxBody
-
-        return OnnxBody(model)
-    if model.format == "neuralnetwork":
-        from coreproof.surgery.bodies.network import NetworkBody
-
-        return NetworkBody(model)
-    if model.format == "mlprogram":
-        from coreproof.surgery.bodies.program import ProgramBody
-
-        return ProgramBody(model)
-    raise EditError(
-        f"surgery on a {model.format} model is not possible",
-        where=model.name,
-        expected="an ONNX, NeuralNetwork or ML Program model",
-        fix="convert a PyTorch model first; split a pipeline into its stages",
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.surgery.arguments import require_arguments
-from coreproof.surgery.body import Body, open_body
+from coreproof.surgery.body import Body
+from coreproof.surgery.open import open_body
 from coreproof.surgery.problem import Problem
+from coreproof.surgery.verbs.registry import VERBS
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,6 @@ class Edited:
 
     model: Model
     changes: tuple[Change, ...]
-
-
-Verb = Callable[..., None]
-VERBS: dict[str, Verb] = {}
-"""verb -> function of an open body and the edit's arguments; filled by the modules in ``surgery/verbs``."""
-
-
-def verb(function: Verb) -> Verb:
-    """Registers a verb of surgery under its function's name (a trailing underscore is dropped)."""
-    VERBS[function.__name__.rstrip("_")] = function
-    return function
 
 
 def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True) -> Edited:

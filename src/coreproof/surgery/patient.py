@@ -24,7 +24,7 @@ from coreproof.errors import (
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.edit import Edit, edit
 from coreproof.surgery.inspection.inspect import Inspection, inspect
 from coreproof.surgery.problem import Problem
@@ -271,7 +271,7 @@ class Patient:
         """The source carried to the model's own format anew, where it can be."""
         from coreproof.surgery.source.twin import twin_of
 
-        return twin_of(self)
+        return twin_of(self.reference, self.model)
 
     @property
     def source_graph(self) -> Graph | None:

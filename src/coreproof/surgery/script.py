@@ -18,7 +18,8 @@ from coreproof.model.atomic import replacing_together
 from coreproof.model.entries import kind, read_toml
 from coreproof.model.outputs import ARRAYS, SCRIPT, check_output
 from coreproof.model.paths import inside
-from coreproof.surgery.edit import VERBS, Edit
+from coreproof.surgery.edit import Edit
+from coreproof.surgery.verbs.registry import VERBS
 from coreproof.visible import in_toml, visible
 
 VERSION = 1

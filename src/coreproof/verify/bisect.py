@@ -15,11 +15,11 @@ from coreproof.run.onnxruntime import OnnxRuntimeSession
 from coreproof.run.part import Part
 from coreproof.run.session import read_inputs
 from coreproof.verify.comparison import Comparison, severity
+from coreproof.verify.row import Row, Stretch
 from coreproof.verify.sides import as_array, batched
 from coreproof.verify.structured import Leaves
 from coreproof.verify.tolerance import VACUOUS, Judgement
 from coreproof.verify.values import ALIKE, arrange
-from coreproof.verify.verification import Row, Stretch
 
 Array = npt.NDArray[Any]
 

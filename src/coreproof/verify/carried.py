@@ -27,10 +27,10 @@ from coreproof.verify.align import Pair
 from coreproof.verify.bisect import readers
 from coreproof.verify.comparison import Comparison, severity
 from coreproof.verify.folded import both_right, folded_values
+from coreproof.verify.row import Row
 from coreproof.verify.sides import as_array, batched, taps_of
 from coreproof.verify.tolerance import Judgement
 from coreproof.verify.values import arrange, arrange_back
-from coreproof.verify.verification import Row
 
 Array = npt.NDArray[Any]
 

@@ -21,9 +21,9 @@ from coreproof.errors import CoreproofError
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.verify.comparison import Comparison
+from coreproof.verify.row import Row
 from coreproof.verify.sides import as_array, taps_of
 from coreproof.verify.values import arrange
-from coreproof.verify.verification import Row
 
 Array = npt.NDArray[Any]
 

@@ -18,6 +18,7 @@ from coreproof.verify.content import Contents, digest
 from coreproof.verify.fused import fused_scales
 from coreproof.verify.inputs import Sample
 from coreproof.verify.prediction import Prediction, Spread
+from coreproof.verify.row import Row, most, needs
 from coreproof.verify.sides import (
     afford_comparing,
     as_array,
@@ -31,7 +32,6 @@ from coreproof.verify.sides import (
 )
 from coreproof.verify.tolerance import Judgement, Tolerance, judge, judge_range, passes
 from coreproof.verify.values import arrange, pair_by_value, sketched
-from coreproof.verify.verification import Row, most, needs
 
 Progress = Callable[[str, int, int], None]
 Array = npt.NDArray[Any]

@@ -98,7 +98,7 @@ def check_conversion(
     drawn input, or draws at random itself, leaves nothing to hold against: the check says so. A PyTorch module that answers
     differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked.
     """
-    from coreproof.run.session import session
+    from coreproof.run.open import session
     from coreproof.verify.at_ends import Pair, at_ends
     from coreproof.verify.ends import as_free_as
     from coreproof.verify.inputs import random_sample, roles_for

@@ -20,9 +20,10 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.paths import regular_file
 from coreproof.model.recording import is_recording, load_recording
 from coreproof.run.images import fit, pixels, to_tensor
+from coreproof.run.open import session
 from coreproof.run.photos import list_photos
 from coreproof.run.pictures import open_picture
-from coreproof.run.session import is_number, session
+from coreproof.run.session import is_number
 from coreproof.verify.inputs import Inputs, Sample, hand_over, match_inputs, samples
 from coreproof.verify.preprocessing import Taker, in_rank, in_words, likeliest, own_feedings
 

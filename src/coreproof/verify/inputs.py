@@ -15,7 +15,8 @@ from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.recording import Recording
 from coreproof.model.structured import is_structured
-from coreproof.run.session import Session, session
+from coreproof.run.open import session
+from coreproof.run.session import Session
 from coreproof.verify.drawn import SEED, Sample, random_feeds, random_sample, roles_for, several
 from coreproof.verify.matched import fitted, match_inputs, takes_shape
 from coreproof.verify.preprocessing import Taker, in_words, likeliest, numbers, own_feedings, pixels_of

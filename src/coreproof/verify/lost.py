@@ -8,7 +8,7 @@ import numpy as np
 
 from coreproof.model.base import Model
 from coreproof.model.numbers import rms
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.verify.half import AT_MOST
 from coreproof.verify.inputs import Inputs, samples
 from coreproof.verify.sides import as_array

@@ -16,7 +16,8 @@ from coreproof.model.graph import Graph
 from coreproof.model.outputs import NODE_DATA
 
 if TYPE_CHECKING:
-    from coreproof.verify.verification import Row, Verification
+    from coreproof.verify.row import Row
+    from coreproof.verify.verification import Verification
 
 NOT_A_NUMBER = 1e9
 """Stands for an error that is none (other shapes, NaN on one side): Model Explorer takes numbers only."""

@@ -23,7 +23,8 @@ from coreproof.model.outputs import RUN
 from coreproof.model.recorded_header import graph_to, signature_to
 from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
 from coreproof.model.structured import is_structured
-from coreproof.run.session import Engine, Precision, Session, read_inputs, session
+from coreproof.run.open import session
+from coreproof.run.session import Engine, Precision, Session, read_inputs
 from coreproof.verify.align import made_values, side
 from coreproof.verify.channels import profiles_of
 from coreproof.verify.inputs import SEED, Inputs, Sample, describe, feeds_of

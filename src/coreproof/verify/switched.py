@@ -15,7 +15,8 @@ from coreproof.model.coreml import CoreMLModel
 from coreproof.model.features import Feature
 from coreproof.run.lowered import Prepared
 from coreproof.run.onnxruntime import OnnxRuntimeSession
-from coreproof.run.session import Session, session
+from coreproof.run.open import session
+from coreproof.run.session import Session
 from coreproof.verify.inputs import Sample
 
 Given: TypeAlias = Mapping[tuple[str, str], npt.NDArray[Any]]

@@ -3,122 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from coreproof.model.graph import Node
 from coreproof.model.shown import Shown
-from coreproof.model.weakness import Kind, Weakness, failing, qualified
-from coreproof.verify.content import Content, weakness_of, weaknesses_of
-from coreproof.verify.tolerance import Judgement, Tolerance, plain
+from coreproof.model.weakness import Weakness, failing, qualified, together
+from coreproof.verify.row import Row, Stretch
+from coreproof.verify.weaknesses import weaknesses_of
 from coreproof.visible import visible
-
-
-@dataclass(frozen=True)
-class Row:
-    """One value on both sides. With several samples, ``judgement`` is the worst of them.
-
-    ``source`` is the module or layer that the value comes from, where either model says so. ``how`` says how the two
-    are known to be the same value: "output", "provenance", "name", "value" or "structure". ``carried``: the two are further
-    apart than bounds explain, but that came in: from the candidate's own values before it, both sides compute this alike.
-    ``harmless``: an inner value that leaves float16's range, while all that is made from it agrees. ``switched``: how many
-    indices differ between numbers that rounding cannot tell apart, where nothing else differs. ``content`` is what the
-    reference held there in all samples together, ``needed`` the least tolerance (relative, typical) that lets all of them pass.
-    """
-
-    reference: str
-    candidate: str
-    operator: str
-    source: str | None
-    shape: tuple[int, ...]
-    dtype: str
-    how: str
-    judgement: Judgement
-    carried: Judgement | None = None
-    harmless: bool = False
-    switched: int = 0
-    content: Content | None = None
-    needed: tuple[float, float] | None = None
-
-    @property
-    def tolerance(self) -> Tolerance:
-        return self.judgement.tolerance
-
-    @property
-    def agrees(self) -> bool:
-        return self.judgement.agrees or self.carried is not None or self.harmless or self.switched > 0
-
-    @property
-    def weakness(self) -> Kind | None:
-        """Why agreeing here proves nothing: NaN on both sides, one number everywhere, rounding may change half; or None."""
-        return weakness_of(self)
-
-    @property
-    def passing(self) -> Tolerance:
-        """The least tolerance with which the row would have agreed; infinite where none would have done."""
-        relative, typical = most(self.needed, needs(self.judgement))
-        why = "no tolerance lets this pass" if math.isinf(relative) else "the least that would have passed"
-        return Tolerance(relative, self.tolerance.absolute, typical, why=why)
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as proof.json and the page hold it."""
-        passing = self.passing
-        return {
-            "name": self.candidate,
-            "reference": self.reference,
-            "candidate": self.candidate,
-            "operator": self.operator,
-            "source": self.source,
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-            "how": self.how,
-            "passing": {"relative": plain(passing.relative), "typical": plain(passing.typical)},
-            **self.judgement.to_json(),
-            "agrees": self.agrees,
-            "harmless": self.harmless,
-            "switched": self.switched,
-            "weakness": self.weakness,
-            "carried": None if self.carried is None else self.carried.to_json(),
-        }
-
-
-def needs(found: Judgement) -> tuple[float, float]:
-    """The least tolerance, relative and typical, with which a value would have agreed; infinite where none would have done."""
-    if found.misplaced or math.isnan(found.max_error):
-        return math.inf, math.inf
-    typical = max(0.0, found.rms_error - found.tolerance.absolute) / found.scale if found.scale > 0 else 0.0
-    return found.required_relative, typical
-
-
-def most(one: tuple[float, float] | None, other: tuple[float, float]) -> tuple[float, float]:
-    """What lets both pass."""
-    return other if one is None else (max(one[0], other[0]), max(one[1], other[1]))
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """What lies between a diverging row and the values before it that agree, or were set to the reference's.
-
-    ``layers`` are the candidate's, ``nodes`` the reference's that should do the same. ``judgement`` is that of the row's
-    value when the stretch is fed with the reference's values.
-    """
-
-    row: Row
-    judgement: Judgement
-    layers: tuple[Node, ...]
-    nodes: tuple[Node, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Names and figures, as JSON."""
-        return {
-            "name": self.row.candidate,
-            "source": self.row.source,
-            "layers": [node.name for node in self.layers],
-            "nodes": [node.name for node in self.nodes],
-            "alone": self.judgement.to_json(),
-        }
 
 
 @dataclass(frozen=True)
@@ -288,3 +183,15 @@ def _named(nodes: tuple[Node, ...], limit: int = 4) -> str:
     """The nodes' names and operators, the last ones where there are many."""
     words = [f"{node.name} ({node.operator})" for node in nodes[-limit:]]
     return ", ".join([f"{len(nodes) - limit} layers", *words] if len(nodes) > limit else words) or "nothing"
+
+
+def joint_weaknesses(verifications: Sequence[Verification]) -> tuple[Weakness, ...]:
+    """Those of several verifications that agree, as of one: inner values are counted over all, an output's name is said once."""
+    agreeing = [found for found in verifications if found.agrees]
+    outputs = together(w for found in agreeing for w in found.weaknesses if w.fails)
+    rows = [row for found in agreeing for row in found.rows if row.how != "output"]
+    rest = weaknesses_of(rows, max((f.samples for f in agreeing), default=0), any(f.untrained for f in agreeing))
+    others = together(
+        w for f in agreeing for w in f.weaknesses if w.kind in ("unmoved", "uncompared", "tolerance") and not w.fails
+    )
+    return (*outputs, *others, *rest)

@@ -11,7 +11,8 @@ from coreproof.convert.coreml_to_onnx.convert import lowered_once
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.load import load
-from coreproof.run.session import Engine, session
+from coreproof.run.open import session
+from coreproof.run.session import Engine
 from coreproof.verify.bisect import bisect, spare_harmless, suspects
 from coreproof.verify.carried import settle_carried
 from coreproof.verify.choices import settle_choices
@@ -23,10 +24,11 @@ from coreproof.verify.ends import Ends, as_free_as, count_elements
 from coreproof.verify.inputs import SEED, Feeds, Inputs, Sample, describe, feeds_of
 from coreproof.verify.lengths import ENDS
 from coreproof.verify.matched import match_inputs
+from coreproof.verify.row import Row, Stretch, most, needs
 from coreproof.verify.sides import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
 from coreproof.verify.steady import refuse_unsteady
 from coreproof.verify.tolerance import Tolerance
-from coreproof.verify.verification import Row, Stretch, Verification, most, needs
+from coreproof.verify.verification import Verification
 
 __all__ = [
     "UNKNOWN_SIZE",

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.session import session
+from coreproof.run.open import session
 
 TARGETS: tuple[tuple[str, str | None], ...] = (("mlprogram", "iOS15"), ("mlprogram", "iOS17"), ("neuralnetwork", None))
 

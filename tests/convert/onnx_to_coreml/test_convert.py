@@ -15,7 +15,7 @@ from coreproof.convert.onnx_to_coreml.convert import ImageInput, onnx_to_coreml
 from coreproof.errors import ConversionError, InputError, UnsupportedOperatorsError
 from coreproof.model.coreml import load_coreml
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.session import session
+from coreproof.run.open import session
 from tests.models import conv_relu_onnx, onnx_model
 
 FORMS = [("mlprogram", "fp32"), ("mlprogram", "fp16"), ("neuralnetwork", "fp32")]

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from coreproof.model.base import Model
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.diagnose import Diagnosis, diagnose
 from coreproof.verify.inputs import random_sample
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import layer

@@ -7,7 +7,7 @@ import pytest
 
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.load import load
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.diagnose import diagnose
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import network
 from tests.surgery.rules.patients import inner_product, named, pool, weights

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from coreproof.errors import EditError
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.diagnose import Diagnosis, diagnose
 from coreproof.surgery.edit import Edit, edit
 from coreproof.surgery.patient import Patient

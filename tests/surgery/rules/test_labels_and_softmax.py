@@ -11,7 +11,7 @@ import pytest
 import coreproof as cp
 from coreproof.convert.onnx_to_coreml.convert import ImageInput, onnx_to_coreml
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.diagnose import diagnose
 from coreproof.surgery.rules.labels import how_they_differ
 from tests.models import conv_relu_onnx

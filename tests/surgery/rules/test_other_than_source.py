@@ -15,7 +15,7 @@ from coreproof.surgery.edit import Edit, edit
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules.other_than_source import rule_name
 from coreproof.surgery.source.counterpart import holdings
-from coreproof.surgery.source.twin import Difference
+from coreproof.surgery.source.twin_differences import Difference
 from tests.surgery.rules.patients import assert_cured, assert_healthy, onnx_model, outputs, sample, weights
 
 FORMATS = ("onnx", "mlprogram", "neuralnetwork")
@@ -178,7 +178,7 @@ def test_a_scale_moved_into_the_layer_before(healthy: dict[str, Model], source: 
 @pytest.fixture
 def no_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a file of another converter, whose layers are cut otherwise."""
-    monkeypatch.setattr("coreproof.surgery.source.twin.twin_of", lambda patient: None)
+    monkeypatch.setattr("coreproof.surgery.source.twin.twin_of", lambda source, model: None)
 
 
 @pytest.mark.usefixtures("no_twin")

@@ -11,7 +11,7 @@ import pytest
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml import CoreMLModel
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.diagnose import diagnose
 from coreproof.surgery.edit import Edit, edit
 from tests.convert.coreml_to_onnx.mlprogram.programs import mil

@@ -15,8 +15,8 @@ from coreproof.convert.onnx_to_coreml.convert import ImageInput
 from coreproof.model.base import Model
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.model.onnx import OnnxModel
+from coreproof.run.open import session
 from coreproof.run.predict import scores
-from coreproof.run.session import session
 from coreproof.surgery.diagnose import diagnose
 from tests.models import conv_relu_onnx
 

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.onnx import OnnxModel
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.diagnose import diagnose
 from coreproof.surgery.source.source_grid import bilinear_kernel, with_meant_grid
 from tests.convert.coreml_to_onnx.neuralnetwork.networks import network

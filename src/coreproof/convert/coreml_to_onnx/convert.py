@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Literal
 
-import onnx_ir as ir
-
+from coreproof.convert.coreml_to_onnx.lowered_model import LoweredModel
 from coreproof.errors import UnsupportedOperatorsError
 from coreproof.model.coreml import CoreMLModel
-from coreproof.model.features import Signature
-
-
-@dataclass(frozen=True)
-class LoweredModel:
-    """The ONNX form of a Core ML model.
-
-    ``model`` has one input a Core ML input (pictures as float32 [1, C, H, W], 0-255) and one output a Core ML output; a
-    classifier's scores are the output ``signature.scores``. ``values`` maps Core ML value names to ONNX value names.
-    ``states`` maps each state (an ONNX input of that name) to the ONNX output that holds it after the run.
-    """
-
-    model: ir.Model
-    signature: Signature
-    values: Mapping[str, str]
-    states: Mapping[str, str] = field(default_factory=dict)
 
 
 def coreml_to_onnx(

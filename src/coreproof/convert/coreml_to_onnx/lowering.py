@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,6 @@ from coreproof.convert.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.convert.operators import MIL
 from coreproof.errors import ConversionError
 from coreproof.model.coreml import CoreMLModel
-
-if TYPE_CHECKING:
-    from coreproof.convert.coreml_to_onnx.mlprogram.switches import Switches
 
 Constant: TypeAlias = npt.NDArray[Any] | np.generic | int | float | bool | str
 Operand: TypeAlias = Any
@@ -169,10 +166,23 @@ class Lowering:
 _WIDEN_NOW = 4096
 
 
+class RoundingPolicy(Protocol):
+    """In which width each operation computes, where that is not what ``precision`` says."""
+
+    def declare(self, low: Lowering) -> None:
+        """Adds to the graph what the policy asks for, before any operation is lowered."""
+
+    def enter(self, low: Lowering, arguments: dict[str, Operand]) -> dict[str, Operand]:
+        """The operands of the operation at hand, as it reads them."""
+
+    def leave(self, low: Lowering, name: str, result: ir.Value) -> ir.Value:
+        """What the operation at hand hands on under this name."""
+
+
 class Shared:
     """What all blocks of one function share. Initializers live in the function's own graph; inner blocks see them."""
 
-    def __init__(self, root: OnnxBuilder, model: CoreMLModel, switches: Switches | None = None) -> None:
+    def __init__(self, root: OnnxBuilder, model: CoreMLModel, switches: RoundingPolicy | None = None) -> None:
         self.root = root
         self.switches = switches
         self.model = model

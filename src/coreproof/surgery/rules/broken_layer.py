@@ -11,7 +11,7 @@ from coreproof.surgery.problem import Problem
 from coreproof.surgery.rules import rule
 from coreproof.surgery.rules.other_than_source import CAUSES, rule_name
 from coreproof.surgery.source.counterpart import of_attributes
-from coreproof.surgery.source.twin import Difference, all_differences
+from coreproof.surgery.source.twin_differences import Difference, all_differences
 from coreproof.surgery.trial import before, helps, loud
 
 _MOST = 60

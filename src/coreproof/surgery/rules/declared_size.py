@@ -8,7 +8,7 @@ from math import prod
 
 from coreproof.errors import CoreproofError
 from coreproof.model.features import Feature
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient

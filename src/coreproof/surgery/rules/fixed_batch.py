@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from coreproof.errors import CoreproofError
 from coreproof.model.features import Feature
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.finding import Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.run.session import Session, session
+from coreproof.run.open import session
+from coreproof.run.session import Session
 from coreproof.surgery.finding import Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
-from coreproof.verify.content import weaknesses_alone
 from coreproof.verify.sides import as_array, taps_of
+from coreproof.verify.weaknesses import weaknesses_alone
 
 _AT_ONCE = 16
 """How many inner values are brought out at a time while the first one without numbers is looked for."""

@@ -14,7 +14,7 @@ from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule
 from coreproof.surgery.source.counterpart import hypotheses, missing_biases
-from coreproof.surgery.source.twin import Difference, differences
+from coreproof.surgery.source.twin_differences import Difference, differences
 from coreproof.surgery.trial import MUCH_BETTER
 from coreproof.verify.verify import Row
 

@@ -14,9 +14,10 @@ from coreproof.errors import InputError
 from coreproof.model.features import Colour
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, pixels
+from coreproof.run.open import session
 from coreproof.run.pictures import open_picture
 from coreproof.run.predict import feed, probabilities, scores
-from coreproof.run.session import Session, session
+from coreproof.run.session import Session
 from coreproof.surgery.finding import Remedy, Suspicion
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.rules import rule

@@ -12,14 +12,16 @@ import numpy.typing as npt
 from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
-from coreproof.run.session import Session, session
+from coreproof.run.open import session
+from coreproof.run.session import Session
 from coreproof.surgery.inspection.inspect import inspect
 from coreproof.surgery.patient import Patient
 from coreproof.surgery.problem import Problem
 from coreproof.surgery.shrinking.cutting import Cutter, Plan
+from coreproof.verify.row import Row
 from coreproof.verify.sides import as_array
 from coreproof.verify.tolerance import judge
-from coreproof.verify.verification import Row, Verification
+from coreproof.verify.verification import Verification
 
 Array = npt.NDArray[Any]
 _HELD = 1 << 28

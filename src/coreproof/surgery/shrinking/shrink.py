@@ -11,7 +11,8 @@ from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
 from coreproof.surgery.inspection.inspect import inspect
 from coreproof.surgery.problem import Problem
-from coreproof.surgery.shrinking.cutting import Cutter, Plan, Slice, Step, cutter
+from coreproof.surgery.shrinking.cutting import Cutter, Plan, Slice, Step
+from coreproof.surgery.shrinking.open import cutter
 
 Test = Callable[[Model], bool]
 Report = Callable[[str, int, int], None]

@@ -14,7 +14,7 @@ from coreproof.model.graph import Node
 from coreproof.surgery.difference.weight_change import weight_change
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.patient import Patient
-from coreproof.surgery.source.twin import Difference, same_weight
+from coreproof.surgery.source.twin_differences import Difference, same_weight
 from coreproof.verify.verify import Row
 
 Array = npt.NDArray[Any]

@@ -16,8 +16,8 @@ from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.run.images import fit, pixels, to_tensor
+from coreproof.run.open import session
 from coreproof.run.pictures import open_picture
-from coreproof.run.session import session
 from coreproof.verify.drawn import several
 from coreproof.verify.inputs import Sample, hand_over, match_inputs, random_feeds, random_sample
 from coreproof.verify.preprocessing import numbers, own_feedings

@@ -10,9 +10,9 @@ import numpy as np
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
+from coreproof.run.open import session
 from coreproof.run.photos import list_photos
 from coreproof.run.predict import scores
-from coreproof.run.session import session
 
 MOST_PHOTOS = 200
 """Photos that the doctor looks at, spread evenly over the folder: enough to tell a fault of five points from chance."""

@@ -12,7 +12,7 @@ from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.features import Colour, Feature
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
-from coreproof.run.session import session
+from coreproof.run.open import session
 from coreproof.surgery.edit import Edit
 from coreproof.surgery.finding import Remedy
 from coreproof.verify.preprocessing import own_feedings

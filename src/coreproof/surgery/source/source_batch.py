@@ -39,7 +39,7 @@ def _batch(feature: Feature) -> int:
 
 
 def _run_once(model: Model) -> None:
-    from coreproof.run.session import session
+    from coreproof.run.open import session
     from coreproof.verify.inputs import random_feeds
 
     with session(model) as running:

@@ -7,7 +7,7 @@ from typing import Any
 from coreproof.errors import EditError
 from coreproof.model.coreml import NEWEST_SPECIFICATION, CoreMLModel
 from coreproof.surgery.body import Body
-from coreproof.surgery.edit import verb
+from coreproof.surgery.verbs.registry import verb
 
 
 @verb

@@ -9,8 +9,8 @@ from coreproof.model.coreml import CoreMLModel
 from coreproof.model.formats import network as layered
 from coreproof.model.graph import Graph, Node
 from coreproof.surgery.body import Body
-from coreproof.surgery.edit import verb
 from coreproof.surgery.inspection.names import wanted_outputs
+from coreproof.surgery.verbs.registry import verb
 
 Types = Mapping[str, tuple[str, tuple[int, ...]]]
 

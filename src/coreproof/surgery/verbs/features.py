@@ -8,7 +8,7 @@ from pathlib import Path
 from coreproof.errors import EditError
 from coreproof.model.entries import read_json, read_text
 from coreproof.surgery.body import Body
-from coreproof.surgery.edit import verb
+from coreproof.surgery.verbs.registry import verb
 
 
 @verb

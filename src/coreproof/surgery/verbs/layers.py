@@ -8,7 +8,7 @@ from typing import Any
 from coreproof.errors import EditError
 from coreproof.model.graph import Node
 from coreproof.surgery.body import Body
-from coreproof.surgery.edit import verb
+from coreproof.surgery.verbs.registry import verb
 
 
 @verb

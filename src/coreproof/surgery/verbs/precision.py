@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from coreproof.errors import EditError
 from coreproof.surgery.body import Body
-from coreproof.surgery.edit import verb
+from coreproof.surgery.verbs.registry import verb
 
 
 @verb

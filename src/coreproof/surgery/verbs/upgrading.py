@@ -130,7 +130,7 @@ def identifier(name: str) -> str:
 
 def _finished(made: CoreMLModel, model: CoreMLModel, signature: Signature) -> CoreMLModel:
     """The program with the features under their own names, and with the documentation of the network."""
-    from coreproof.surgery.body import open_body
+    from coreproof.surgery.open import open_body
 
     body = open_body(made)
     if signature.predicted_label is not None and signature.labels is not None:

@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from coreproof.convert.coreml_to_onnx.convert import LoweredModel, coreml_to_onnx
+from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
+from coreproof.convert.coreml_to_onnx.lowered_model import LoweredModel
 from coreproof.model.coreml import CoreMLModel, load_coreml
 
 

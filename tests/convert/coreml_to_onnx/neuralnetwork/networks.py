@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from coreproof.convert.coreml_to_onnx.convert import LoweredModel
+from coreproof.convert.coreml_to_onnx.lowered_model import LoweredModel
 from coreproof.convert.coreml_to_onnx.neuralnetwork.network import lower_network
 from coreproof.model.coreml import CoreMLModel
 from coreproof.model.coreml_proto import Model_pb2, NeuralNetwork_pb2

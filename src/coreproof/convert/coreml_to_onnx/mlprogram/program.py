@@ -20,21 +20,21 @@ from coreproof.model.features import Feature, Signature
 from coreproof.model.formats import program as mil
 
 if TYPE_CHECKING:
-    from coreproof.convert.coreml_to_onnx.convert import LoweredModel
-    from coreproof.convert.coreml_to_onnx.mlprogram.switches import Switches
+    from coreproof.convert.coreml_to_onnx.lowered_model import LoweredModel
+    from coreproof.convert.coreml_to_onnx.lowering import RoundingPolicy
 
 
 def lower_program(
     model: CoreMLModel,
     precision: Literal["stored", "fp32"] = "stored",
     function: str | None = None,
-    switches: Switches | None = None,
+    switches: RoundingPolicy | None = None,
 ) -> LoweredModel:
     """The ONNX model of one function (the default one when ``function`` is None).
 
     ``switches`` lets each operation compute in float16 or float32 as one more input says; ``precision`` is not asked then.
     """
-    from coreproof.convert.coreml_to_onnx.convert import LoweredModel
+    from coreproof.convert.coreml_to_onnx.lowered_model import LoweredModel
 
     program = model.spec.mlProgram
     chosen = _function(model, program, function)

@@ -19,7 +19,7 @@ from coreproof.model.features import Dimension, Feature, Signature
 from coreproof.model.formats import network as layered
 
 if TYPE_CHECKING:
-    from coreproof.convert.coreml_to_onnx.convert import LoweredModel
+    from coreproof.convert.coreml_to_onnx.lowered_model import LoweredModel
 
 
 def lower_network(
@@ -30,7 +30,7 @@ def lower_network(
     ``shapes`` are the lengths that inputs will have, where those are not the declared ones: a rank 5 network that
     declares [C, H, W] also takes [Seq, Batch, C, H, W].
     """
-    from coreproof.convert.coreml_to_onnx.convert import LoweredModel
+    from coreproof.convert.coreml_to_onnx.lowered_model import LoweredModel
 
     layers = list(model.network.layers)
     _refuse_unsupported(model, layers)

@@ -1,0 +1,25 @@
+"""LoweredModel: a Core ML model as ONNX, and which of its values is which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from coreproof.model.features import Signature
+
+
+@dataclass(frozen=True)
+class LoweredModel:
+    """The ONNX form of a Core ML model.
+
+    ``model`` has one input a Core ML input (pictures as float32 [1, C, H, W], 0-255) and one output a Core ML output; a
+    classifier's scores are the output ``signature.scores``. ``values`` maps Core ML value names to ONNX value names.
+    ``states`` maps each state (an ONNX input of that name) to the ONNX output that holds it after the run.
+    """
+
+    model: ir.Model
+    signature: Signature
+    values: Mapping[str, str]
+    states: Mapping[str, str] = field(default_factory=dict)
