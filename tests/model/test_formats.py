@@ -9,7 +9,8 @@ from coreproof.model.coreml_graph import read_graph
 from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
 from coreproof.model.formats import network, onnx, program
 from coreproof.model.formats.free_name import free_name
-from coreproof.surgery.shrinking.cutting import Plan, cutter
+from coreproof.surgery.shrinking.cutting import Plan
+from coreproof.surgery.shrinking.open import cutter
 
 
 def counting_network() -> Model_pb2.Model:
