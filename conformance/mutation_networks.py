@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.recurrent import RECURRENT
 from conformance.transformers import TRANSFORMERS
 
 LABELS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay")
@@ -135,7 +136,7 @@ _MAKERS: dict[str, tuple[Callable[[], Any], tuple[int, ...], bool, bool]] = {
     "unet": (_unet, (3, 24, 24), False, False),
     "depthwise": (_depthwise, (3, 24, 24), False, False),
     "picture": (_cnn, (3, 24, 24), True, True),
-    **{name: (maker, shape, False, False) for name, (maker, shape) in TRANSFORMERS.items()},
+    **{name: (maker, shape, False, False) for name, (maker, shape) in {**TRANSFORMERS, **RECURRENT}.items()},
 }
 
 
