@@ -89,8 +89,32 @@ class Program:
     def weight(self, layer: str, role: str) -> Array | None:
         operation = self._operation(layer)
         key = self._key(operation, role)
+        if key is not None and (maker := self._compressed(operation, key)) is not None:
+            data, scale = (self._constant(maker, k) for k in ("data", "scale"))
+            return self._whole(data).astype(np.float32) * self._whole(scale).astype(np.float32)
         value = None if key is None else self._constant(operation, key)
         return None if value is None else self._read(value)
+
+    def _compressed(self, operation: Any, key: str) -> Any:
+        """What stores this argument in 8 bits with a scale a channel; None where it is stored as it is."""
+        name = operation.inputs[key].arguments[0].name
+        made = (
+            o for o in self.block.operations if o.type == "constexpr_blockwise_shift_scale" and "offset" not in o.inputs
+        )
+        maker = next((o for o in made if o.outputs[0].name == name), None)
+        return maker if maker is not None and self._constant(maker, "data").type.tensorType.dataType == 21 else None
+
+    def _whole(self, value: Any) -> Array:
+        """A stored tensor of float16, float32 or int8."""
+        tensor = value.type.tensorType
+        if tensor.dataType != 21:
+            array = self._read(value)
+            assert array is not None
+            return array
+        start, size = self._span(value.blobFileValue.offset)
+        return np.frombuffer(bytes(self.blob[start : start + size]), np.int8).reshape(
+            [d.constant.size for d in tensor.dimensions]
+        )
 
     def _read(self, value: Any) -> Array | None:
         if not _floating(value):
@@ -118,13 +142,13 @@ class Program:
         if value is None:
             del operation.inputs[key]
             return
+        if self._compressed(operation, key) is not None:
+            self._compress(self._own_maker(operation, key), value)
+            return
         stored = self._constant(operation, key)
         half = stored.type.tensorType.dataType == 10
         if stored.WhichOneof("value") == "blobFileValue":
-            start, size = self._span(stored.blobFileValue.offset)
-            fresh = value.astype(np.float16 if half else np.float32).tobytes()
-            assert len(fresh) == size
-            self.blob[start : start + size] = fresh
+            self._store(self._own_constant(operation, key), value.astype(np.float16 if half else np.float32))
             return
         own = self._own_constant(operation, key)
         tensor = own.immediateValue.tensor
@@ -133,11 +157,38 @@ class Program:
         else:
             tensor.floats.values[:] = value.astype(np.float32).reshape(-1).tolist()
 
+    def _compress(self, maker: Any, value: Array) -> None:
+        """Stores a weight in 8 bits, with a scale for what had one before."""
+        scale = self._constant(maker, "scale")
+        axes = tuple(i for i, d in enumerate(scale.type.tensorType.dimensions) if d.constant.size == 1)
+        most = np.abs(value.astype(np.float32)).max(axes, keepdims=True)
+        steps = np.where(most > 0, most / 127, 1).astype(np.float16)
+        self._store(maker.inputs["data"].arguments[0].value, np.rint(value / steps).clip(-127, 127).astype(np.int8))
+        if scale.WhichOneof("value") == "blobFileValue":
+            self._store(scale, steps)
+        else:
+            scale.immediateValue.tensor.bytes.values = steps.tobytes()
+
+    def _store(self, value: Any, array: Array) -> None:
+        """Puts a tensor behind all others in the weight file: layers may share what is stored."""
+        old = value.blobFileValue.offset
+        kept = bytes(self.blob[old : old + 64])
+        assert len(array.tobytes()) == self._span(old)[1]
+        self.blob += bytes(-len(self.blob) % 64)
+        value.blobFileValue.offset = place = len(self.blob)
+        self.blob += kept[:16] + struct.pack("<Q", place + 64) + kept[24:] + array.tobytes()
+        struct.pack_into("<I", self.blob, 0, struct.unpack_from("<I", self.blob)[0] + 1)
+
     def _own_constant(self, operation: Any, key: str) -> Any:
         """The constant of this argument alone: others may read the stored one."""
         binding = operation.inputs[key].arguments[0]
         if binding.WhichOneof("binding") == "value":
             return binding.value
+        return self._own_maker(operation, key).attributes["val"]
+
+    def _own_maker(self, operation: Any, key: str) -> Any:
+        """What makes this argument, as a copy that no other layer reads."""
+        binding = operation.inputs[key].arguments[0]
         place = [o.outputs[0].name if o.outputs else "" for o in self.block.operations].index(binding.name)
         stored = self.block.operations[place]
         before = list(self.block.operations)
@@ -150,7 +201,7 @@ class Program:
         rest = [type(o).FromString(o.SerializeToString()) for o in before[place:]]
         del self.block.operations[place:]
         self.block.operations.extend([copy, *rest])
-        return self.block.operations[place].attributes["val"]
+        return self.block.operations[place]
 
     def setting(self, layer: str, key: str) -> Any:
         operation = self._operation(layer)
@@ -376,9 +427,12 @@ class Onnx:
         node = self._node(layer)
         place = self._place(node, role)
         stored = None if place is None else self._initializer(node.input[place])
-        if stored is None:
+        if place is not None and (narrow := self._dequantized(node.input[place])) is not None:
+            array: Array = self._dense(narrow)
+        elif stored is None:
             return None
-        array: Array = onnx.numpy_helper.to_array(stored)
+        else:
+            array = onnx.numpy_helper.to_array(stored)
         return array.T if self._inputs_first(node, role) else array
 
     def _inputs_first(self, node: Any, role: str) -> bool:
@@ -395,11 +449,55 @@ class Onnx:
             del node.input[place]
             return
         stored = value.T if self._inputs_first(node, role) else value
+        if (narrow := self._dequantized(node.input[place])) is not None:
+            node.input[place] = self._quantize(narrow, np.ascontiguousarray(stored), layer)
+            return
         fresh = onnx.numpy_helper.from_array(
             np.ascontiguousarray(stored, np.float32), f"{node.input[place]}_of_{layer}"
         )
         self.model.graph.initializer.append(fresh)
         node.input[place] = fresh.name
+
+    def _dequantized(self, name: str) -> Any:
+        """The DequantizeLinear of a stored weight; None where the value is none."""
+        made = (n for n in self.model.graph.node if n.op_type == "DequantizeLinear" and n.output[0] == name)
+        narrow = next(made, None)
+        return narrow if narrow is not None and all(self._initializer(i) is not None for i in narrow.input) else None
+
+    def _parts(self, narrow: Any) -> tuple[Array, Array, Array]:
+        """The stored integers, and scale and zero point in a shape that fits them."""
+        import onnx
+
+        data, scale, zero = (onnx.numpy_helper.to_array(self._initializer(name)) for name in narrow.input)
+        axis = next((a.i for a in narrow.attribute if a.name == "axis"), 1)
+        shape = [-1 if i == axis else 1 for i in range(data.ndim)] if scale.size > 1 else [1] * data.ndim
+        return data, scale.reshape(shape), zero.reshape(shape)
+
+    def _dense(self, narrow: Any) -> Array:
+        data, scale, zero = self._parts(narrow)
+        dense: Array = (data.astype(np.float32) - zero.astype(np.float32)) * scale
+        return dense
+
+    def _quantize(self, narrow: Any, value: Array, layer: str) -> str:
+        """Stores a weight in the bits that it had, for one layer alone, with a scale that holds it; its new name."""
+        import onnx
+
+        data, scale, zero = self._parts(narrow)
+        limits = np.iinfo(data.dtype)
+        steps = scale
+        if data.dtype == np.int8:
+            axes = tuple(i for i, n in enumerate(scale.shape) if n == 1)
+            most = np.abs(value - 0.0).max(axes, keepdims=True)
+            steps = np.where(most > 0, most / 127, 1).astype(np.float32)
+        stored = (np.rint(value / steps) + zero).clip(limits.min, limits.max).astype(data.dtype)
+        copy = onnx.NodeProto.FromString(narrow.SerializeToString())
+        copy.name, copy.output[0] = f"{narrow.name}_of_{layer}", f"{narrow.output[0]}_of_{layer}"
+        flat = onnx.numpy_helper.to_array(self._initializer(narrow.input[1])).shape
+        for place, array in ((0, stored), (1, steps.reshape(flat))):
+            copy.input[place] = f"{narrow.input[place]}_of_{layer}"
+            self.model.graph.initializer.append(onnx.numpy_helper.from_array(array, copy.input[place]))
+        self.model.graph.node.insert(0, copy)
+        return str(copy.output[0])
 
     def setting(self, layer: str, key: str) -> Any:
         import onnx

@@ -1,11 +1,12 @@
 """Faults planted in healthy models: does the doctor, given the source, find and repair them, and leave the healthy alone?
 
-    python -m conformance.mutations --count 100 --seed 0 [--only KIND...] [--formats FORMAT...]
+    python -m conformance.mutations --count 100 --seed 0 [--only KIND...] [--formats FORMAT...] [--again]
 
-writes conformance/results/mutations.json. Faults are planted in the files' protobufs by code that shares nothing with
-``coreproof.surgery``. A fault counts when the model does not run with it, or its answers move by more than one percent; others
-are drawn again. Found: a finding names the layer, or the value behind it. Repaired: PyTorch's own output is met by the
-repaired model as closely as by the healthy one. False repair: said to be repaired, and it is not so.
+writes conformance/results/mutations.json after each fault, and goes on where the record of the same question ends. Faults are
+planted in the files' protobufs by code that shares nothing with ``coreproof.surgery``. A fault counts when the model does not
+run with it, or its answers move by more than one percent; others are drawn again. Found: a finding names the layer, or the
+value behind it. Repaired: PyTorch's own output is met by the repaired model as closely as by the healthy one. False repair:
+said to be repaired, and it is not so.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import json
 import math
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from conformance.mutation_kinds import KINDS, Planted
 from conformance.mutation_networks import LABELS, MEAN, STD, Network, networks
 from conformance.narrow import compressed, quantised
 from conformance.origin import origin
+from conformance.trial import first_line
 from coreproof.convert.onnx_to_coreml.features import ImageInput
 from coreproof.model.atomic import replacing
 from coreproof.model.feeding import Feeding, Source
@@ -217,8 +218,15 @@ def _of_picture(found: Any, case: Case) -> bool:
 
 
 def _near(model: Any, layers: Iterable[str]) -> set[str]:
-    """The layers, what they make, and who reads that."""
+    """The layers, what they make, who reads that, and what only turns stored weights into the layers' own."""
     names = set(layers)
+    fed = {feature.name for feature in model.signature.inputs}
+    read = {name for node in model.graph.nodes if node.name in layers for name in node.inputs}
+    names.update(
+        n.name
+        for n in model.graph.nodes
+        if read.intersection(n.outputs) and "DequantizeLinear" in n.operator and not fed.intersection(n.inputs)
+    )
     for node in model.graph.nodes:
         if node.name in layers or names.intersection(node.outputs):
             names.update((node.name, *node.outputs))
@@ -235,6 +243,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="*", default=list(FORMATS))
     parser.add_argument("--networks", nargs="*", default=[])
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--again", action="store_true", help="start anew, whatever the record holds")
     parser.add_argument("--torch", action="store_true", help="give the doctor the PyTorch model, not its ONNX export")
     parser.add_argument("--healthy", action="store_true", help="put the models before the doctor as they are")
     parser.add_argument("--keep", type=Path, help="a folder for the files of faults that were missed")
@@ -243,17 +252,21 @@ def main() -> None:
         if given.healthy:
             healthy(given, Path(scratch))
         else:
-            run(given, np.random.default_rng(given.seed), Path(scratch))
+            run(given, Path(scratch))
 
 
-def run(given: argparse.Namespace, rng: np.random.Generator, scratch: Path) -> None:
-    """The trial: every kind in turn, each in a format and a network drawn for it."""
+def run(given: argparse.Namespace, scratch: Path) -> None:
+    """The trial: every kind in turn, each in a format and a network drawn for it; goes on where the record ends."""
     chosen = [n for n in networks(given.seed) if not given.networks or n.name in given.networks]
+    asked = {key: getattr(given, key) for key in ("seed", "only", "formats", "networks", "torch")}
     cases: dict[tuple[str, str], Case] = {}
-    records: list[dict[str, Any]] = []
-    unseen, turn = 0, 0
+    records: list[dict[str, Any]] = [] if given.again else _resumed(given.results, asked)
+    made = origin("conformance.mutations")
+    turn = 1 + records[-1]["turn"] if records else 0
+    unseen = sum(record["drawn_again"] for record in records)
     while len(records) < given.count and turn < 40 * given.count:
         name = given.only[turn % len(given.only)]
+        rng = np.random.default_rng((given.seed, turn))
         turn += 1
         for _ in range(8):
             network, style = chosen[rng.integers(len(chosen))], str(rng.choice(given.formats))
@@ -268,16 +281,33 @@ def run(given: argparse.Namespace, rng: np.random.Generator, scratch: Path) -> N
                 if drawn is None:
                     continue
                 planted, file, error = drawn
-                record = {"kind": name, "network": network.name, "format": style, "layers": planted.layers}
-                record |= {"words": planted.words, "error": error if math.isfinite(error) else None}
-                record |= examine(case, planted, file)
+                record = {"turn": turn - 1, "kind": name, "network": network.name, "format": style}
+                record |= {"layers": list(planted.layers), "words": planted.words}
+                record |= {"error": error if math.isfinite(error) else None, **_examined(case, planted, file)}
+                record["drawn_again"] = unseen - sum(r["drawn_again"] for r in records)
+                record["commit"] = made["commit"]
                 if given.keep is not None and not (record["found"] and record["repaired"]):
                     _keep(given.keep, len(records), record, case, file)
             records.append(record)
             _say(len(records), record)
-            _write(given.results, records, unseen)
+            _write(given.results, {**made, **asked}, records)
             break
-    _table(records, unseen)
+    _table(records)
+
+
+def _resumed(target: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The faults of a record that was asked for the same; others start anew."""
+    stored = json.loads(target.read_text(encoding="utf-8")) if target.is_file() else {}
+    return list(stored["faults"]) if all(stored.get(key) == value for key, value in asked.items()) else []
+
+
+def _examined(case: Case, planted: Planted, file: Path) -> dict[str, Any]:
+    """What the doctor makes of the fault; a doctor that breaks has found nothing."""
+    try:
+        return examine(case, planted, file)
+    except Exception as error:  # a judge keeps what broke, whatever it was, and goes on
+        broke = {"found": False, "repaired": False, "false_repair": False, "error_after": None, "seconds": 0.0}
+        return {**broke, "findings": [], "why": first_line(error)}
 
 
 def _keep(folder: Path, number: int, record: dict[str, Any], case: Case, file: Path) -> None:
@@ -321,30 +351,38 @@ def healthy(given: argparse.Namespace, scratch: Path) -> None:
     print(f"{count} healthy models, {found} with findings")
 
 
-def _write(target: Path, records: list[dict[str, Any]], unseen: int) -> None:
-    summary = {
-        "planted": len(records),
-        "found": sum(r["found"] for r in records),
-        "repaired": sum(r["repaired"] for r in records),
-        "false_repairs": sum(r["false_repair"] for r in records),
-        "drawn_again": unseen,
+def _write(target: Path, made: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    counts = ("planted", "found", "repaired", "false_repairs", "drawn_again")
+    by_style = {style: _counted([r for r in records if r["format"] == style]) for style in FORMATS}
+    whole = {
+        **made,
+        "summary": dict(zip(counts, _counted(records), strict=True)),
+        "formats": {
+            style: dict(zip(counts[:4], counted, strict=False)) for style, counted in by_style.items() if counted[0]
+        },
+        "faults": records,
     }
     with replacing(target) as fresh:
-        whole = {**origin("conformance.mutations"), "summary": summary, "faults": records}
-        fresh.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+        fresh.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _table(records: list[dict[str, Any]], unseen: int) -> None:
-    counts = Counter(r["kind"] for r in records)
-    for name, count in counts.items():
-        mine = [r for r in records if r["kind"] == name]
-        found, repaired = (sum(r[key] for r in mine) for key in ("found", "repaired"))
-        print(f"{name:22s} {count:3d} planted {found:3d} found {repaired:3d} repaired")
+def _counted(records: Sequence[dict[str, Any]]) -> tuple[int, ...]:
+    return (
+        len(records),
+        *(sum(r[key] for r in records) for key in ("found", "repaired", "false_repair", "drawn_again")),
+    )
+
+
+def _table(records: list[dict[str, Any]]) -> None:
+    for key in ("kind", "network", "format"):
+        for name in dict.fromkeys(r[key] for r in records):
+            planted, found, repaired, *_ = _counted([r for r in records if r[key] == name])
+            print(f"{name:22s} {planted:3d} planted {found:3d} found {repaired:3d} repaired")
     seconds = sorted(r["seconds"] for r in records)
+    planted, found, repaired, wrong, unseen = _counted(records)
     print(
-        f"{len(records)} planted, {sum(r['found'] for r in records)} found, {sum(r['repaired'] for r in records)} repaired, "
-        f"{sum(r['false_repair'] for r in records)} false repairs; {unseen} draws without a place or an effect were drawn again; "
-        f"median {seconds[len(seconds) // 2]} s, most {seconds[-1]} s"
+        f"{planted} planted, {found} found, {repaired} repaired, {wrong} false repairs; {unseen} draws without a place or an "
+        f"effect were drawn again; median {seconds[len(seconds) // 2]} s, most {seconds[-1]} s"
     )
 
 

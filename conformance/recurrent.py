@@ -1,7 +1,8 @@
-"""A small recurrent network for the judges: a GRU that walks through its rows one by one, as PyTorch's own cells do.
+"""A small recurrent network for the judges: a GRU that walks through its rows one by one.
 
-PyTorch's ``nn.GRU`` and ``nn.LSTM`` are exported as one operator each, which is refused; a loop over ``nn.GRUCell`` is
-exported as the arithmetic of every step, with the same weights in all of them.
+PyTorch's ``nn.GRU`` and ``nn.LSTM`` are exported as one operator each, which is refused; a loop is exported as the arithmetic
+of every step, with the same weights in all of them. The cell is written out because coremltools does not convert
+``nn.GRUCell``.
 """
 
 from __future__ import annotations
@@ -16,17 +17,28 @@ def gru() -> Any:
     import torch
     from torch import nn
 
+    class Cell(nn.Module):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.given, self.kept = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, 3 * WIDTH)
+
+        def forward(self, row: Any, state: Any) -> Any:
+            given, kept = self.given(row).chunk(3, 1), self.kept(state).chunk(3, 1)
+            reset, update = (given[0] + kept[0]).sigmoid(), (given[1] + kept[1]).sigmoid()
+            fresh = (given[2] + reset * kept[2]).tanh()
+            return fresh + update * (state - fresh)
+
     class Recurrent(nn.Module):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.cells = nn.ModuleList(nn.GRUCell(WIDTH, WIDTH) for _ in range(2))
+            self.cells = nn.ModuleList(Cell() for _ in range(2))
             self.head = nn.Linear(WIDTH, CLASSES)
 
         def forward(self, x: Any) -> Any:
             for cell in self.cells:
-                state, states = x.new_zeros(x.shape[0], WIDTH), []
-                for row in x.unbind(1):
-                    state = cell(row, state)
+                state, states = torch.zeros_like(x[:, 0]), []
+                for row in range(LENGTH):
+                    state = cell(x[:, row], state)
                     states.append(state)
                 x = torch.stack(states, 1)
             return self.head(state)
