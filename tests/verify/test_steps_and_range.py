@@ -133,6 +133,30 @@ def test_what_leaves_the_range_and_is_cut_off_behind_is_told_and_fails_nothing()
     assert "float16's range without harm" in found.summary()
 
 
+def test_a_fault_elsewhere_is_named_before_what_leaves_the_range_without_harm() -> None:
+    """Whether a clipped value does harm is seen behind it, not at outputs that another layer spoils."""
+    x = np.linspace(-400, 400, 256, dtype=np.float32).reshape(4, 64)
+    cut = helper.make_node("Min", ["m", "big"], ["cut"])
+    right = clipping([cut, helper.make_node("Add", ["cut", "one"], ["y"])])
+    wrong = clipping([cut, helper.make_node("Mul", ["cut", "big"], ["y"])])
+    found = verify(right, onnx_to_coreml(wrong, "mlprogram", precision="fp16"), {"x": x})
+    assert not found
+    assert [row.reference for row in found.faults] == ["y"]
+    assert found.first_divergence is not None
+    assert found.first_divergence.reference == "y"
+    assert [row.reference for row in found.rows if row.harmless] == ["m"]
+
+
+def test_a_layer_that_is_wrong_right_behind_what_leaves_the_range_is_no_proof_that_it_is_harmless() -> None:
+    x = np.linspace(-400, 400, 256, dtype=np.float32).reshape(4, 64)
+    right = clipping([helper.make_node("Min", ["m", "big"], ["cut"]), helper.make_node("Neg", ["cut"], ["y"])])
+    wrong = clipping([helper.make_node("Min", ["m", "one"], ["cut"]), helper.make_node("Neg", ["cut"], ["y"])])
+    found = verify(right, onnx_to_coreml(wrong, "mlprogram", precision="fp16"), {"x": x})
+    assert not found
+    assert "cut" in [row.reference for row in found.faults]
+    assert not any(row.harmless for row in found.rows)
+
+
 def test_what_leaves_the_range_and_reaches_an_output_is_a_fault() -> None:
     x = np.linspace(-400, 400, 256, dtype=np.float32).reshape(4, 64)
     source = clipping([helper.make_node("Neg", ["m"], ["y"])])

@@ -38,8 +38,11 @@ class _Alone:
     fed: tuple[Row, ...]
 
 
-def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], tuple[Row, ...]]:
-    """The stretches of the candidate that diverge by themselves, in its order; and guessed pairs that are no pairs.
+def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], tuple[Row, ...], frozenset[str]]:
+    """The stretches of the candidate that diverge by themselves, in its order; guessed pairs that are no pairs; what is spared.
+
+    Spared are inner values that leave float16's range without harm, by the candidate's names, where a fault elsewhere hides
+    from ``spare_harmless`` that they do none.
 
     A value may diverge because its layer is wrong, or because what it was fed was wrong already. So every diverging value
     is computed once more, from the reference's values at the nearest pairs before it (one further run of each model, in
@@ -48,9 +51,9 @@ def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], 
     """
     first = next((i for i, row in enumerate(rows) if not row.agrees), None)
     if first is None:
-        return (), ()
+        return (), (), frozenset()
     if not isinstance(work.right, OnnxRuntimeSession):
-        return (), _contradicted(rows)
+        return (), _contradicted(rows), frozenset()
     # behind a divergence so much error is expected that nothing may be proved by agreeing
     wrong = [row for row in rows[first:] if not _proves(row)]
     found = _judge_alone(work, rows, wrong)
@@ -58,7 +61,9 @@ def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], 
     if mistaken:
         kept = [row for row in rows if row not in mistaken]
         found = _judge_alone(work, kept, [row for row in wrong if row not in mistaken])
-    return tuple(_stretch(work, a, a.judgement) for a in found if a.judgement is not None), mistaken
+    spared = _spared(work.candidate.graph, rows, found)
+    at_fault = (a for a in found if a.row.candidate not in spared)
+    return tuple(_stretch(work, a, a.judgement) for a in at_fault if a.judgement is not None), mistaken, spared
 
 
 def suspects(work: Comparison, rows: Sequence[Row]) -> Stretch | None:
@@ -72,7 +77,13 @@ def suspects(work: Comparison, rows: Sequence[Row]) -> Stretch | None:
 def _judge_alone(work: Comparison, rows: Sequence[Row], wrong: Sequence[Row]) -> list[_Alone]:
     """Every row in ``wrong``, computed from the reference's values at the nearest of ``rows`` before it."""
     pictures = {f.name for f in work.candidate.signature.outputs if f.image is not None}
-    feedable = {r.candidate: r for r in rows if not math.isnan(r.judgement.max_error) and r.candidate not in pictures}
+    # no value beyond float16 is fed: what follows it shows what its being clipped does
+    clipped = _clipped(rows)
+    feedable = {
+        r.candidate: r
+        for r in rows
+        if not math.isnan(r.judgement.max_error) and r.candidate not in pictures and r.candidate not in clipped
+    }
     asked = [row for row in wrong if row.candidate not in pictures]
     by_name = {row.candidate: row for row in asked}
     groups = [[by_name[name] for name in names] for names in batched(list(by_name), work.memory // 2, work.size)]
@@ -211,7 +222,7 @@ def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) ->
 def spare_harmless(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows, inner values that leave float16's range marked as harmless where all outputs, and all made from them, agree."""
     outputs = [row for row in rows if row.how == "output"]
-    clipped = {row.candidate: row for row in rows if row.judgement.clipped and not row.agrees and row.how != "output"}
+    clipped = _clipped(rows)
     if not clipped or not outputs or not all(row.agrees for row in outputs):
         return tuple(rows)
     known = {row.candidate: row for row in rows}
@@ -221,6 +232,33 @@ def spare_harmless(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
         if following and all(known[n].agrees or n in spared for n in following):
             spared.add(name)
     return tuple(replace(row, harmless=True) if row.candidate in spared else row for row in rows)
+
+
+def _clipped(rows: Sequence[Row]) -> dict[str, Row]:
+    """The inner values that leave float16's range and diverge, by the candidate's names."""
+    return {row.candidate: row for row in rows if row.judgement.clipped and not row.agrees and row.how != "output"}
+
+
+def _spared(graph: Graph, rows: Sequence[Row], found: Sequence[_Alone]) -> frozenset[str]:
+    """The clipped values behind which everything is right by itself, where a fault in another place is left to be named.
+
+    What is infinite on one side alone is no proof, however much rounding explains of it.
+    """
+    known = {row.candidate: row for row in rows}
+    alone = {a.row.candidate: a.judgement for a in found}
+    spared: set[str] = set()
+    for name in reversed(list(_clipped(rows))):
+        following = readers(graph, name, known)
+        if following and all(n in spared or _right(known[n], alone) for n in following):
+            spared.add(name)
+    left = any(judgement is not None and name not in spared for name, judgement in alone.items())
+    return frozenset(spared) if left else frozenset()
+
+
+def _right(row: Row, alone: Mapping[str, Judgement | None]) -> bool:
+    """Whether a row is right by itself, with as many infinities as the reference has."""
+    here, there = row.judgement.infinite
+    return here == there and (alone[row.candidate] is None if row.candidate in alone else row.agrees)
 
 
 def _contradicted(rows: Sequence[Row]) -> tuple[Row, ...]:

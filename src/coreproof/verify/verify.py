@@ -177,8 +177,10 @@ def _compared(work: Comparison, progress: Progress, dismissed: tuple[Row, ...]) 
     if any(row.switched for row in rows):
         rows = settle_carried(work, rows)  # what is made from those follows from them
     rows = spare_harmless(work.candidate.graph, rows)
-    stretches, contradicted = bisect(work, rows)
-    rows = tuple(row for row in rows if row not in contradicted)
+    stretches, contradicted, spared = bisect(work, rows)
+    rows = tuple(
+        replace(row, harmless=row.harmless or row.candidate in spared) for row in rows if row not in contradicted
+    )
     return Verification(
         reference=work.reference.name,
         candidate=work.candidate.name,
