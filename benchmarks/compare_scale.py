@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from coreproof.compare.source import Listed, PhotoSource
+from coreproof.comparison.source import Listed, PhotoSource
 from coreproof.errors import PhotoError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,7 +111,7 @@ def lineup(options: argparse.Namespace) -> Any:
     import onnx
     from onnx import TensorProto, helper
 
-    from coreproof.compare.lineup import Entry, Lineup
+    from coreproof.comparison.lineup import Entry, Lineup
     from coreproof.model.feeding import Feeding
     from coreproof.model.load import load
 
@@ -135,10 +135,10 @@ def lineup(options: argparse.Namespace) -> Any:
 
 def fill(options: argparse.Namespace, count: int) -> dict[str, Any]:
     """Draws what every model says about every photo, as the workers would store it."""
-    from coreproof.compare.plan import Slice, make_plan
-    from coreproof.compare.predictor import Settled
-    from coreproof.compare.store import Shard, Store
-    from coreproof.compare.variants import Workshop
+    from coreproof.comparison.plan import Slice, make_plan
+    from coreproof.comparison.predictor import Settled
+    from coreproof.comparison.store import Shard, Store
+    from coreproof.comparison.variants import Workshop
 
     models = lineup(options)
     workshop, store = Workshop(models), Store(options.folder / "store")
@@ -173,7 +173,7 @@ def fill(options: argparse.Namespace, count: int) -> dict[str, Any]:
 
 def statistics(options: argparse.Namespace, count: int) -> dict[str, Any]:
     """What `compare` does when everything is predicted: the plan, the statistics, the page."""
-    from coreproof.compare.compare import compare
+    from coreproof.comparison.compare import compare
     from coreproof.report.page import page
 
     started = time.perf_counter()

@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--one", choices=("run", "alone"), help=argparse.SUPPRESS)
     parser.add_argument("--photos", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    from coreproof.compare.workers import processors
+    from coreproof.comparison.workers import processors
 
     options.workers = options.workers or processors()
     if options.one:
@@ -88,7 +88,7 @@ def child(what: str, options: argparse.Namespace, photos: Path) -> dict[str, Any
 
 
 def lineup(options: argparse.Namespace) -> Any:
-    from coreproof.compare.lineup import load_lineup
+    from coreproof.comparison.lineup import load_lineup
 
     whole = load_lineup(ROOT / "examples" / "squeezenet.toml", data=options.data)
     wanted = options.models.split(",")
@@ -97,7 +97,7 @@ def lineup(options: argparse.Namespace) -> Any:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """The whole comparison, into a store of its own."""
-    from coreproof.compare.compare import compare
+    from coreproof.comparison.compare import compare
 
     heard: dict[str, list[float]] = {}
 
@@ -122,9 +122,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def alone(options: argparse.Namespace) -> dict[str, Any]:
     """The engines alone, as many at once as there are workers, over as many photos."""
-    from coreproof.compare.predictor import Predictor
-    from coreproof.compare.variants import Workshop
-    from coreproof.run.pictures import open_picture
+    from coreproof.comparison.predictor import Predictor
+    from coreproof.comparison.variants import Workshop
+    from coreproof.feeding.pictures import open_picture
 
     models = lineup(options)
     workshop = Workshop(models)

@@ -88,8 +88,8 @@ def peak_of(work: Callable[[], Any]) -> float:
 def measure(name: str, folder: Path) -> dict[str, Any]:
     """Seconds of both and of verify, on one sample and on all that it draws, and of a conversion with and without its check."""
     import coreproof as cp
+    from coreproof.feeding.inputs import feeds_of
     from coreproof.model.load import load
-    from coreproof.verify.inputs import feeds_of
 
     reference = file_of(name, folder)
     with tempfile.TemporaryDirectory() as scratch:

@@ -115,7 +115,7 @@ def summary(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
 
 def operator_table(outcomes: Iterable[Outcome]) -> str:
     """docs/operators-mlprogram.md: from the registry and from how the tests of each operation ended."""
-    from coreproof.convert.operators import MIL
+    from coreproof.conversion.operators import MIL
 
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for outcome in outcomes:

@@ -21,7 +21,7 @@ KINDS = {"neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"}
 
 def layer_table(outcomes: Iterable[Outcome]) -> str:
     """The page, from the registry and from the tests whose models hold each layer."""
-    from coreproof.convert.operators import LAYERS
+    from coreproof.conversion.operators import LAYERS
 
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     total: Counter[str] = Counter()

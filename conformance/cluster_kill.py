@@ -36,8 +36,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "conformance" / "results" / "cluster_kill.json")
     options = parser.parse_args()
-    from coreproof.compare.compare import compare
-    from coreproof.compare.lineup import load_lineup
+    from coreproof.comparison.compare import compare
+    from coreproof.comparison.lineup import load_lineup
 
     console, rng = Console(), random.Random(options.seed)
     whole = load_lineup(ROOT / "examples" / "squeezenet.toml", data=options.data)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coreproof.model.atomic import replacing
+from coreproof.model.files.atomic import replacing
 
 RESULTS = Path(__file__).parent / "results" / "compare_kill.json"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "squeezenet.toml"

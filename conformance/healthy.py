@@ -25,8 +25,8 @@ from conformance.mutations import with_coremltools
 from conformance.narrow import all_compressed, quantised
 from conformance.origin import origin
 from conformance.torchvision_models import MODELS, STEPS
-from coreproof.model.atomic import replacing
-from coreproof.surgery.diagnose import Diagnosis
+from coreproof.doctor.diagnose import Diagnosis
+from coreproof.model.files.atomic import replacing
 
 RESULTS = Path(__file__).parent / "results" / "healthy.json"
 SEED = 0

@@ -54,7 +54,7 @@ class Program:
     KEYS: ClassVar = {"axis": ("axis", "axes"), "exclude": ("exclude_padding_from_average",)}
 
     def __init__(self, package: Path) -> None:
-        from coreproof.model.coreml_proto import Model_pb2
+        from coreproof.model.coreml.proto import Model_pb2
 
         self.package = package
         self.spec = Model_pb2.Model.FromString((package / "Data/com.apple.CoreML/model.mlmodel").read_bytes())
@@ -276,7 +276,7 @@ class Network:
     ROLES: ClassVar = {"weight": "weights", "constant": "data"}
 
     def __init__(self, file: Path) -> None:
-        from coreproof.model.coreml_proto import Model_pb2
+        from coreproof.model.coreml.proto import Model_pb2
 
         self.spec = Model_pb2.Model.FromString(file.read_bytes())
         self.network = getattr(self.spec, self.spec.WhichOneof("Type"))

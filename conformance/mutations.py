@@ -3,7 +3,7 @@
     python -m conformance.mutations --count 100 --seed 0 [--only KIND...] [--formats FORMAT...] [--again]
 
 writes conformance/results/mutations.json after each fault, and goes on where the record of the same question ends. Faults are
-planted in the files' protobufs by code that shares nothing with ``coreproof.surgery``. A fault counts when the model does not
+planted in the files' protobufs by code that shares nothing with ``coreproof.editing``. A fault counts when the model does not
 run with it, or its answers move by more than one percent; others are drawn again. Found: a finding names the layer, or the
 value behind it. Repaired: PyTorch's own output is met by the repaired model as closely as by the healthy one. False repair:
 said to be repaired, and it is not so.
@@ -29,10 +29,10 @@ from conformance.mutation_networks import LABELS, MEAN, STD, Network, networks
 from conformance.narrow import compressed, quantised
 from conformance.origin import origin
 from conformance.trial import first_line
-from coreproof.convert.onnx_to_coreml.features import ImageInput
-from coreproof.model.atomic import replacing
+from coreproof.conversion.onnx_to_coreml.features import ImageInput
 from coreproof.model.feeding import Feeding, Source
-from coreproof.run.images import to_tensor
+from coreproof.model.files.atomic import replacing
+from coreproof.runtime.images import to_tensor
 
 RESULTS = Path(__file__).parent / "results" / "mutations.json"
 VISIBLE = 0.01

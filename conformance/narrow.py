@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.model.onnx import OnnxModel, load_onnx
+from coreproof.model.onnx.model import OnnxModel, load_onnx
 
 SAMPLES = 8
 """Random samples that quantisation is calibrated on."""

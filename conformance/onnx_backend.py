@@ -26,11 +26,11 @@ import onnx_ir as ir
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-from coreproof.convert.onnx_to_coreml.convert import onnx_to_coreml
-from coreproof.convert.operators import ONNX
+from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
+from coreproof.conversion.operators import ONNX
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
-from coreproof.model.onnx import OnnxModel
-from coreproof.run.open import session
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.runtime.open import session
 
 HERE = Path(__file__).parent
 KNOWN_FAILURES = HERE / "onnx_known_failures.json"

@@ -29,13 +29,13 @@ from conformance.origin import origin
 from conformance.planted_kinds import ERRORS
 from conformance.planted_models import MODELS, Healthy, healthy
 from conformance.trial import first_line
-from coreproof.model.atomic import replacing
-from coreproof.model.onnx import OnnxModel
-from coreproof.run.open import session
-from coreproof.run.part import part
-from coreproof.verify.align import made_values, side
-from coreproof.verify.inputs import feeds_of, random_feeds
-from coreproof.verify.verify import Verification
+from coreproof.feeding.inputs import feeds_of, random_feeds
+from coreproof.model.files.atomic import replacing
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.pairing.align import made_values, side
+from coreproof.runtime.open import session
+from coreproof.runtime.subgraph import part
+from coreproof.verification.verify import Verification
 
 RESULTS = Path(__file__).parent / "results" / "planted_errors.json"
 VISIBLE = 0.01

@@ -12,7 +12,7 @@ import coreproof as cp
 from conformance.recurrent import RECURRENT
 from conformance.transformers import TRANSFORMERS
 from coreproof.model.base import Model
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx.model import OnnxModel
 
 
 @dataclass(frozen=True)

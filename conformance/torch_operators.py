@@ -38,7 +38,7 @@ from conformance.trial import (
     summary,
     trial,
 )
-from coreproof.model.atomic import replacing
+from coreproof.model.files.atomic import replacing
 
 RESULTS = Path(__file__).parent / "results" / "torch_operators.json"
 SAMPLES = 40

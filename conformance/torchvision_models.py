@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import coreproof as cp
-from coreproof.model.atomic import replacing
+from coreproof.model.files.atomic import replacing
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "conformance" / "results" / "torchvision.json"

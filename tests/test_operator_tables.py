@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conformance.onnx_backend import known_failures
 
-from coreproof.convert.operators import LAYERS, MIL, ONNX
-from coreproof.convert.registry import Registry
+from coreproof.conversion.operators import LAYERS, MIL, ONNX
+from coreproof.conversion.registry import Registry
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import coreproof as cp
-from coreproof.proof import Proof
-from coreproof.surgery.diagnose import Diagnosis
-from coreproof.verify.verification import Verification
+from coreproof.doctor.diagnose import Diagnosis
+from coreproof.proof.document import Proof
+from coreproof.verification.verification import Verification
 from tests.cli.conftest import Ran, coreproof
 
 __all__ = ["coreproof"]

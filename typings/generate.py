@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.compiler import plugin_pb2
 from google.protobuf.descriptor import FileDescriptor
 
-from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.coreml.proto import Model_pb2
 
 HERE = Path(__file__).parent
 PACKAGE = "coremltools/proto/"

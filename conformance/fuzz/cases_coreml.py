@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from conformance.fuzz.files import Case
-from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.coreml.proto import Model_pb2
 
 FLOAT32 = 65568
 DOUBLE = 65600

@@ -248,7 +248,7 @@ def label_cases() -> list[Case]:
 def store_cases() -> list[Case]:
     """A store of predictions, with the line-up and the photos that it belongs to."""
     import coreproof as cp
-    from coreproof.compare.lineup import load_lineup
+    from coreproof.comparison.lineup import load_lineup
 
     case = lineup_cases()[0]
     with tempfile.TemporaryDirectory() as scratch:

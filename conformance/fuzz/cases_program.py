@@ -11,7 +11,7 @@ import numpy as np
 
 from conformance.fuzz.cases_coreml import array, picture
 from conformance.fuzz.files import Case
-from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
+from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 
 _TYPES = {
     "fp32": (MIL_pb2.FLOAT32, np.float32, 2, "floats"),

@@ -117,7 +117,7 @@ def _parsed(data: bytes, ending: str) -> Any:
 
         message: Any = onnx.ModelProto()
     else:
-        from coreproof.model.coreml_proto import Model_pb2
+        from coreproof.model.coreml.proto import Model_pb2
 
         message = Model_pb2.Model()
     try:

@@ -18,7 +18,7 @@ End = Literal["fine", "refused", "failed", "died", "timeout", "memory", "escaped
 
 @dataclass(frozen=True)
 class Outcome:
-    """``error`` and ``place`` (innermost in coreproof, "model/onnx.py:120") tell failures apart; ``trace`` is for people."""
+    """``error`` and ``place`` (innermost, "model/graph.py:120") tell failures apart; ``trace`` is for people."""
 
     verb: str
     end: End

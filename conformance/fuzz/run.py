@@ -19,7 +19,7 @@ from typing import Any
 
 from conformance.fuzz.kinds import schedule
 from conformance.fuzz.seeds import lay_seeds
-from coreproof.model.atomic import replacing
+from coreproof.model.files.atomic import replacing
 
 _TOGETHER = 20
 """Mutants that share a child as long as none of them fails."""

@@ -167,7 +167,7 @@ def _extract(scene: Scene) -> None:
 
 
 def _around(scene: Scene) -> None:
-    from coreproof.surgery.neighbourhood import around
+    from coreproof.reduction.neighbourhood import around
 
     nodes = cp.load(scene.original).graph.nodes
     if nodes:
@@ -327,7 +327,7 @@ EDITS = (
 
 
 def _lineup(scene: Scene, *, store: Path | None = None, lineup: Path | None = None, **more: Any) -> None:
-    from coreproof.compare.lineup import load_lineup
+    from coreproof.comparison.lineup import load_lineup
     from coreproof.report.notebook import html
 
     result = cp.compare(load_lineup(lineup or scene.path), scene.photos, store=store, workers=1, **more)
@@ -336,7 +336,7 @@ def _lineup(scene: Scene, *, store: Path | None = None, lineup: Path | None = No
 
 
 def _read_lineup(scene: Scene) -> None:
-    from coreproof.compare.lineup import load_lineup
+    from coreproof.comparison.lineup import load_lineup
 
     load_lineup(scene.path)
 
@@ -357,7 +357,7 @@ def _healthy_lineup(scene: Scene) -> Path:
 
 
 def _read_device(scene: Scene) -> None:
-    from coreproof.compare.device import read_device
+    from coreproof.comparison.device import read_device
 
     read_device(scene.path)
 
@@ -392,7 +392,7 @@ STORE = (
 
 
 def _of_photos(scene: Scene) -> None:
-    from coreproof.compare.lineup import load_lineup
+    from coreproof.comparison.lineup import load_lineup
 
     compared = cp.compare(load_lineup(_healthy_lineup(scene)), scene.mutant, workers=1)
     cp.page(compared, scene.out / "page")

@@ -7,78 +7,66 @@ from __future__ import annotations
 
 import importlib
 import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from coreproof.model import shown
+from coreproof.model import notebook_view as shown
 from coreproof.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from coreproof.compare.compare import compare as compare
+    from coreproof.comparison.compare import compare as compare
+    from coreproof.difference.diff import diff as diff
+    from coreproof.doctor.diagnose import diagnose as diagnose
+    from coreproof.doctor.diagnose import repair as repair
+    from coreproof.editing.edit import Edit as Edit
+    from coreproof.editing.edit import edit as edit
+    from coreproof.editing.verbs.pipelines import join as join
+    from coreproof.editing.verbs.pipelines import split as split
+    from coreproof.editing.verbs.upgrading import upgrade as upgrade
     from coreproof.errors import CoreproofError as CoreproofError
+    from coreproof.feeding.predict import predict as predict
+    from coreproof.handover.app import app as app
     from coreproof.model.budget import set_max_pixels as set_max_pixels
     from coreproof.model.budget import set_memory_budget as set_memory_budget
     from coreproof.model.feeding import Feeding as Feeding
     from coreproof.model.feeding import Source as Source
     from coreproof.model.load import load as load
-    from coreproof.prove import prove as prove
+    from coreproof.proof.chain import prove as prove
+    from coreproof.reduction.shrink import shrink as shrink
     from coreproof.report.page import page as page
-    from coreproof.run.open import session as session
-    from coreproof.run.patch import patch_coremltools as patch_coremltools
-    from coreproof.run.predict import predict as predict
-    from coreproof.ship.app import app as app
-    from coreproof.surgery.diagnose import diagnose as diagnose
-    from coreproof.surgery.diagnose import repair as repair
-    from coreproof.surgery.difference.diff import diff as diff
-    from coreproof.surgery.edit import Edit as Edit
-    from coreproof.surgery.edit import edit as edit
-    from coreproof.surgery.shrinking.shrink import shrink as shrink
-    from coreproof.surgery.verbs.pipelines import join as join
-    from coreproof.surgery.verbs.pipelines import split as split
-    from coreproof.surgery.verbs.upgrading import upgrade as upgrade
-    from coreproof.verify.converted import convert as convert
-    from coreproof.verify.recording import record as record
-    from coreproof.verify.verify import verify as verify
+    from coreproof.runtime.open import session as session
+    from coreproof.runtime.patch import patch_coremltools as patch_coremltools
+    from coreproof.verification.converted import convert as convert
+    from coreproof.verification.recording import record as record
+    from coreproof.verification.verify import verify as verify
 
 _HOMES = {
-    "app": "coreproof.ship.app",
-    "compare": "coreproof.compare.compare",
-    "convert": "coreproof.verify.converted",
+    "app": "coreproof.handover.app",
+    "compare": "coreproof.comparison.compare",
+    "convert": "coreproof.verification.converted",
     "CoreproofError": "coreproof.errors",
     "Feeding": "coreproof.model.feeding",
     "Source": "coreproof.model.feeding",
-    "diagnose": "coreproof.surgery.diagnose",
-    "Edit": "coreproof.surgery.edit",
-    "edit": "coreproof.surgery.edit",
-    "diff": "coreproof.surgery.difference.diff",
-    "join": "coreproof.surgery.verbs.pipelines",
+    "diagnose": "coreproof.doctor.diagnose",
+    "Edit": "coreproof.editing.edit",
+    "edit": "coreproof.editing.edit",
+    "diff": "coreproof.difference.diff",
+    "join": "coreproof.editing.verbs.pipelines",
     "load": "coreproof.model.load",
     "page": "coreproof.report.page",
-    "patch_coremltools": "coreproof.run.patch",
-    "predict": "coreproof.run.predict",
-    "prove": "coreproof.prove",
-    "repair": "coreproof.surgery.diagnose",
-    "record": "coreproof.verify.recording",
-    "session": "coreproof.run.open",
+    "patch_coremltools": "coreproof.runtime.patch",
+    "predict": "coreproof.feeding.predict",
+    "prove": "coreproof.proof.chain",
+    "repair": "coreproof.doctor.diagnose",
+    "record": "coreproof.verification.recording",
+    "session": "coreproof.runtime.open",
     "set_max_pixels": "coreproof.model.budget",
     "set_memory_budget": "coreproof.model.budget",
-    "shrink": "coreproof.surgery.shrinking.shrink",
-    "split": "coreproof.surgery.verbs.pipelines",
-    "upgrade": "coreproof.surgery.verbs.upgrading",
-    "verify": "coreproof.verify.verify",
+    "shrink": "coreproof.reduction.shrink",
+    "split": "coreproof.editing.verbs.pipelines",
+    "upgrade": "coreproof.editing.verbs.upgrading",
+    "verify": "coreproof.verification.verify",
 }
 __all__ = sorted(_HOMES)
-
-
-class _Package(ModuleType):
-    """Keeps the verbs callable: importing ``coreproof.verify.align`` must not put the room where the verb was."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
@@ -87,6 +75,10 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOMES[name]), name)
     setattr(sys.modules[__name__], name, value)
     return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
 
 
 def _view(result: object) -> str:

@@ -76,9 +76,9 @@ def _load(path: str, function: str) -> _Loaded:
         return _loaded[key]
     import onnxruntime as ort
 
-    from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
-    from coreproof.model.coreml import load_coreml
-    from coreproof.run.lowered import Prepared
+    from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
+    from coreproof.model.coreml.model import load_coreml
+    from coreproof.runtime.executable import Prepared
 
     model = load_coreml(Path(path))
     try:
@@ -101,7 +101,7 @@ def _load(path: str, function: str) -> _Loaded:
 
 
 def _feeds(features: tuple[Feature, ...], inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-    from coreproof.run.session import read_input
+    from coreproof.runtime.session import read_input
 
     feeds = {}
     for feature in features:

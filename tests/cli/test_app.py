@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 import coreproof as cp
-from coreproof.convert.onnx_to_coreml.convert import ImageInput
-from coreproof.model.onnx import OnnxModel
+from coreproof.conversion.onnx_to_coreml.convert import ImageInput
+from coreproof.model.onnx.model import OnnxModel
 from tests.models import conv_relu_onnx
 
 from .conftest import Ran

@@ -14,9 +14,9 @@ from PIL import Image
 
 import coreproof as cp
 from coreproof.cli.options import FeedingOptions
-from coreproof.convert.onnx_to_coreml.features import ImageInput
+from coreproof.conversion.onnx_to_coreml.features import ImageInput
 from coreproof.errors import InputError
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx.model import OnnxModel
 from tests.cli.conftest import Ran
 from tests.models import conv_relu_onnx
 

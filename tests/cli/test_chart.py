@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from coreproof.cli.chart import error_chart
-from coreproof.verify.verification import Verification
-from coreproof.verify.verify import verify
-from tests.verify.nets import residual_net
+from coreproof.verification.verification import Verification
+from coreproof.verification.verify import verify
+from tests.verification.nets import residual_net
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def test_an_empty_folder_is_bad_input(coreproof: Run, data: Path) -> None:
 
 
 def test_what_was_predicted_is_not_predicted_again(coreproof: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from coreproof.compare import predictor
+    from coreproof.comparison import predictor
 
     arguments = ("compare", data / "lineup.toml", "--photos", data / "photos", "--out", data / "out")
     assert coreproof(*arguments).code == 0

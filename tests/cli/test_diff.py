@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx.model import OnnxModel
 from tests.cli.conftest import Ran
 from tests.models import conv_relu_onnx
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import coreproof as cp
 from tests.cli.conftest import Ran
-from tests.convert.coreml_to_onnx.neuralnetwork.networks import layer, network
+from tests.conversion.coreml_to_onnx.neuralnetwork.networks import layer, network
 
 RNG = np.random.default_rng(4)
 

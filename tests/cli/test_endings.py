@@ -19,7 +19,7 @@ import pytest
 
 from coreproof.cli import fault, show
 from coreproof.model.load import load
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx.model import OnnxModel
 from tests.cli.conftest import Ran
 from tests.forked import commands
 from tests.models import conv_relu_onnx

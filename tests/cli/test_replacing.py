@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import coreproof as cp
-from coreproof.convert.onnx_to_coreml.convert import ImageInput
+from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 from tests.cli.conftest import Ran
 
 Run = Callable[..., Ran]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx.model import OnnxModel
 from tests.cli.conftest import Ran
 from tests.models import conv_relu_onnx
 

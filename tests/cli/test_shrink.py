@@ -13,7 +13,7 @@ import pytest
 
 from coreproof.model.load import load
 from tests.cli.conftest import Ran
-from tests.surgery.test_diff import chain
+from tests.difference.test_diff import chain
 
 Run = Callable[..., Ran]
 

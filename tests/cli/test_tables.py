@@ -9,9 +9,9 @@ from rich.console import Console
 
 from coreproof.cli.prove import step_line
 from coreproof.cli.tables import verification_table
-from coreproof.prove import Step
-from coreproof.verify.verify import Verification, verify
-from tests.verify.nets import residual_net
+from coreproof.proof.chain import Step
+from coreproof.verification.verify import Verification, verify
+from tests.verification.nets import residual_net
 
 
 def printed(found: Verification, limit: int | None = None) -> list[str]:

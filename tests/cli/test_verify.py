@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coreproof.convert import convert
-from coreproof.convert.onnx_to_coreml.convert import ImageInput
-from coreproof.model.onnx import OnnxModel
+from coreproof.conversion.convert import convert
+from coreproof.conversion.onnx_to_coreml.convert import ImageInput
+from coreproof.model.onnx.model import OnnxModel
 from tests.cli.conftest import Ran
+from tests.doctor.rules.test_resize_grid import torch_upsample, upsampled
 from tests.models import conv_relu_onnx
-from tests.surgery.rules.test_resize_grid import torch_upsample, upsampled
-from tests.verify.nets import residual_net
+from tests.verification.nets import residual_net
 
 Run = Callable[..., Ran]
 

@@ -15,10 +15,10 @@ import pytest
 
 from coreproof.cli import view
 from coreproof.model.load import load
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx.model import OnnxModel
 from tests.cli.conftest import Ran
 from tests.models import conv_relu_onnx, onnx_model
-from tests.verify.nets import residual_net
+from tests.verification.nets import residual_net
 
 Run = Callable[..., Ran]
 
@@ -138,7 +138,7 @@ def test_view_looks_into_a_pickled_file_only_with_trust(
     pickled.write_bytes(b"\x80\x04N.")
     refused = coreproof("view", pickled, "--layer", "relu", "--no-browse", "--port", "0")
     assert (refused.code, "--trust" in refused.err) == (2, True)
-    monkeypatch.setattr("coreproof.model.torch_user.load_pickle", lambda _: load(net))
+    monkeypatch.setattr("coreproof.model.torch.user_models.load_pickle", lambda _: load(net))
     monkeypatch.setattr(view, "wait", lambda: None)
     layer = load(net).graph.nodes[0].name
     trusted = coreproof("view", pickled, "--layer", layer, "--around", "1", "--trust", "--no-browse", "--port", "0")

@@ -14,7 +14,7 @@ import pytest
 
 from coreproof.cli.netron_at import Served, pages, serve
 from coreproof.cli.view import model_files
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx.model import OnnxModel
 from tests.cli.conftest import Ran
 from tests.models import conv_relu_onnx
 

@@ -13,7 +13,7 @@ from onnx import helper
 
 import coreproof as cp
 from tests.cli.conftest import Ran
-from tests.verify.test_weakness import VACUOUS, net
+from tests.verification.test_weakness import VACUOUS, net
 
 
 @pytest.mark.parametrize("fault", VACUOUS)

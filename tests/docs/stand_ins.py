@@ -13,13 +13,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import coreproof as cp
-from coreproof.compare.device import FORMAT
-from coreproof.convert.onnx_to_coreml.convert import ImageInput
+from coreproof.comparison.device import FORMAT
+from coreproof.conversion.onnx_to_coreml.convert import ImageInput
+from coreproof.feeding.predict import scores
 from coreproof.model.feeding import TORCHVISION_FEEDING
-from coreproof.run.open import session
-from coreproof.run.predict import scores
-from tests.convert.coreml_to_onnx.neuralnetwork.networks import network
-from tests.surgery.rules.patients import named, pool
+from coreproof.runtime.open import session
+from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
+from tests.doctor.rules.patients import named, pool
 
 CLASSES = 10
 SIDE = 224

@@ -20,8 +20,8 @@ import pytest
 
 from coreproof.cli.main import app
 from coreproof.cli.main import main as coreproof
-from coreproof.surgery.rules import rules
-from coreproof.surgery.rules.other_than_source import CAUSES
+from coreproof.doctor.rules import rules
+from coreproof.doctor.rules.other_than_source import CAUSES
 from tests.docs.stand_ins import copy_for, export_from_device, lay_out
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -218,7 +218,7 @@ def run_coreproof(words: list[str], block: Block, monkeypatch: pytest.MonkeyPatc
 
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained torchvision weights are downloaded: random ones of the same shapes stand in."""
-    from coreproof.model.torch import import_torchvision
+    from coreproof.model.torch.model import import_torchvision
 
     torchvision = import_torchvision()
     weights = torchvision.models.MobileNet_V3_Small_Weights

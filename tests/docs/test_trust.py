@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from coreproof.compare.agreement import wilson
-from coreproof.compare.weakness import FEW
-from coreproof.verify.tolerance import TYPICAL, VACUOUS, WORST
+from coreproof.comparison.agreement import wilson
+from coreproof.comparison.weakness import FEW
+from coreproof.verification.tolerance import TYPICAL, VACUOUS, WORST
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TRUST = " ".join((DOCS / "trust.md").read_text(encoding="utf-8").split())

@@ -29,7 +29,7 @@ def refuses(scene):
     raise EditError("no", where="here")
 
 def raises(scene):
-    from coreproof.model.weights import WeightFile
+    from coreproof.model.coreml.weight_file import WeightFile
     WeightFile(None)
 
 def eats(scene):
@@ -109,7 +109,7 @@ def test_how_a_verb_ends(answers: list[dict[str, Any]], verb: str, end: str, err
 
 def test_a_failure_is_known_by_its_innermost_place_in_coreproof(answers: list[dict[str, Any]]) -> None:
     outcome = next(o for o in answers[1]["outcomes"] if o["verb"] == "raises")
-    assert outcome["place"].startswith("model/weights.py:")
+    assert outcome["place"].startswith("model/coreml/weight_file.py:")
     assert "'NoneType' object has no attribute" in outcome["trace"]
 
 

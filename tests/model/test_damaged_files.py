@@ -13,8 +13,8 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import UnreadableModelError, UnsafeModelError
-from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
+from coreproof.model.onnx.model import OnnxModel
 from tests.models import conv_relu_onnx
 
 

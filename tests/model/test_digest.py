@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from coreproof.model.digest import model_digest
 from coreproof.model.load import load
-from coreproof.model.onnx import OnnxModel
-from coreproof.model.torch import TorchModel
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.torch.model import TorchModel
 from tests.models import conv_relu_onnx
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from onnx import TensorProto, helper
 
-from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_graph import read_graph
-from coreproof.model.coreml_proto import MIL_pb2, Model_pb2
+from coreproof.model.coreml.graph import read_graph
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 from coreproof.model.formats import network, onnx, program
 from coreproof.model.formats.free_name import free_name
-from coreproof.surgery.shrinking.cutting import Plan
-from coreproof.surgery.shrinking.open import cutter
+from coreproof.reduction.open import cutter
+from coreproof.reduction.submodel import Plan
 
 
 def counting_network() -> Model_pb2.Model:

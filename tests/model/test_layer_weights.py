@@ -11,13 +11,13 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from coreproof.convert import convert
+from coreproof.conversion.convert import convert
 from coreproof.errors import InputError, UnreadableModelError
-from coreproof.model.coreml import CoreMLModel
-from coreproof.model.coreml_proto import Model_pb2
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import Model_pb2
 from coreproof.model.layer_weights import all_weights, layer_weights
 from coreproof.model.load import load
-from coreproof.model.onnx import OnnxModel
+from coreproof.model.onnx.model import OnnxModel
 from tests.models import conv_relu_onnx
 
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.compare.conftest import photos
+from tests.comparison.conftest import photos
 
 __all__ = ["photos"]
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import coreproof as cp
-from coreproof.compare.compare import compare
-from coreproof.model.onnx import OnnxModel
+from coreproof.comparison.compare import compare
+from coreproof.editing.edit import Edit, edit
+from coreproof.model.onnx.model import OnnxModel
 from coreproof.report.matrix_plot import agreement_plot
-from coreproof.surgery.edit import Edit, edit
-from tests.compare.conftest import classifier
+from tests.comparison.conftest import classifier
 from tests.models import conv_relu_onnx
 
 VOID = {"img", "br"}

@@ -13,16 +13,16 @@ import pytest
 from rich.console import Console
 
 from coreproof.cli.matrix import agreement_table
-from coreproof.compare import comparison as comparison_
-from coreproof.compare.compare import compare
-from coreproof.compare.comparison import Comparison
+from coreproof.comparison import comparison as comparison_
+from coreproof.comparison.compare import compare
+from coreproof.comparison.comparison import Comparison
 from coreproof.errors import InputError
 from coreproof.report import data as data_
 from coreproof.report import page as page_
 from coreproof.report.data import comparison_verdict, step_data
 from coreproof.report.page import page as page_of
 from coreproof.report.page import write_page
-from tests.compare.conftest import classifier
+from tests.comparison.conftest import classifier
 from tests.report.conftest import proof, row
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}

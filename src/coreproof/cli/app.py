@@ -54,8 +54,8 @@ def command(
 ) -> None:
     """Write an iOS app around a Core ML model: try it, see it live, and prove it on the device."""
     from coreproof.cli.progress import progress
+    from coreproof.handover.app import app
     from coreproof.model.load import load
-    from coreproof.ship.app import app
 
     loaded = load(model, trust=trust)
     with progress() as report:
@@ -105,9 +105,9 @@ _DRAWN = 8
 
 def _arrays(model: Any, photos: Path | None, inputs: Path | None) -> list[Any] | None:
     """What a model that takes no picture is proved on: the user's arrays, else random ones; None for a model of pictures."""
-    from coreproof.model.coreml import CoreMLModel
-    from coreproof.verify.given import read_samples
-    from coreproof.verify.inputs import SEED, random_feeds
+    from coreproof.feeding.inputs import SEED, random_feeds
+    from coreproof.feeding.user_inputs import read_samples
+    from coreproof.model.coreml.model import CoreMLModel
 
     if inputs is not None:
         return read_samples(inputs, model.signature)

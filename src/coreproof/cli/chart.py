@@ -11,8 +11,8 @@ from coreproof.visible import visible
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from coreproof.verify.row import Row
-    from coreproof.verify.verification import Verification
+    from coreproof.verification.row import Row
+    from coreproof.verification.verification import Verification
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _MARGIN = 7

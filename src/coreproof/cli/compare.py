@@ -44,8 +44,8 @@ def command(
     from coreproof.cli.matrix import agreement_table
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console
-    from coreproof.compare.compare import compare
-    from coreproof.compare.lineup import load_lineup
+    from coreproof.comparison.compare import compare
+    from coreproof.comparison.lineup import load_lineup
     from coreproof.report.page import check_places, page
 
     if not lineup.is_file():

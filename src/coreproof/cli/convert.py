@@ -20,7 +20,7 @@ from coreproof.cli.options import (
     with_feeding,
 )
 from coreproof.cli.say import say
-from coreproof.convert.shapes import read_shapes
+from coreproof.conversion.shapes import read_shapes
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 
@@ -77,11 +77,11 @@ def command(
     What was made runs once on drawn input beside its source before it is written: a model that does not run is not
     left behind (exit 2), and one whose outputs differ by more than rounding explains is written and said first (exit 1).
     """
-    from coreproof.convert import convert
-    from coreproof.convert.coreml_to_onnx.convert import lowered_once
+    from coreproof.conversion.convert import convert
+    from coreproof.conversion.coreml_to_onnx.convert import lowered_once
+    from coreproof.model.files.outputs import ONNX, check_output, model_kind
     from coreproof.model.load import load
-    from coreproof.model.outputs import ONNX, check_output, model_kind
-    from coreproof.verify.converted import check_conversion
+    from coreproof.verification.converted import check_conversion
 
     kind = _target(to, out)
     written = ONNX if kind == "onnx" else model_kind(out)
@@ -194,7 +194,7 @@ def _named(model: Any, names: str) -> tuple[str, ...]:
 
 def image_input(feeding: Any) -> Any:
     """What the converter has to put inside the model so that it takes plain pixels."""
-    from coreproof.convert.onnx_to_coreml.convert import ImageInput
+    from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 
     return ImageInput(colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale)
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from coreproof.surgery.difference.diff import Difference, LayerChange, LayerNote
-    from coreproof.surgery.difference.weight_change import WeightChange
+    from coreproof.difference.diff import Difference, LayerChange, LayerNote
+    from coreproof.difference.weight_change import WeightChange
 
 _FEW = 12
 _NONE = "none"
@@ -36,8 +36,8 @@ def command(
     preprocessing, labels, metadata. Layers are recognised by what they compute, so that a model whose layers were
     numbered anew is not a different model. Between formats: features, labels, and which weights are in both.
     """
+    from coreproof.difference.diff import diff
     from coreproof.model.load import load
-    from coreproof.surgery.difference.diff import diff
 
     with progress() as report:
         result = diff(load(before, trust=trust), load(after, trust=trust), report)

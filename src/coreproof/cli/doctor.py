@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from coreproof.surgery.diagnose import Diagnosis
-    from coreproof.surgery.finding import Finding
+    from coreproof.doctor.diagnose import Diagnosis
+    from coreproof.doctor.finding import Finding
 
 
 @with_feeding()
@@ -56,10 +56,10 @@ def command(
     model.
     """
     from coreproof.cli.progress import progress
+    from coreproof.doctor.diagnose import diagnose
+    from coreproof.doctor.source.accuracy import find_photos
+    from coreproof.model.files.outputs import SCRIPT, check_output, model_kind
     from coreproof.model.load import load
-    from coreproof.model.outputs import SCRIPT, check_output, model_kind
-    from coreproof.surgery.diagnose import diagnose
-    from coreproof.surgery.source.photographs import find_photos
 
     if fix is not None:
         check_output(fix, model_kind(fix), replace=overwrite, inputs=(model, against, photos, inputs, labels))
@@ -93,9 +93,9 @@ def command(
 
 def _write(diagnosis: Diagnosis, model: str, out: Path, overwrite: bool) -> None:
     """The repaired model, and beside it the script of edits that repaired it."""
-    from coreproof.model.atomic import replacing_together
-    from coreproof.model.outputs import ARRAYS, SCRIPT, check_output
-    from coreproof.surgery.script import write_script
+    from coreproof.editing.script import write_script
+    from coreproof.model.files.atomic import replacing_together
+    from coreproof.model.files.outputs import ARRAYS, SCRIPT, check_output
 
     assert diagnosis.cured is not None
     repaired = [finding for finding in diagnosis if finding.repaired]

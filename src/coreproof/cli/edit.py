@@ -12,16 +12,16 @@ from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
 
 if TYPE_CHECKING:
-    from coreproof.surgery.edit import Change
+    from coreproof.editing.edit import Change
 
 
 def _list_verbs(wanted: bool) -> None:
     """Prints how each verb is typed and what it does, then stops."""
     if not wanted:
         return
-    import coreproof.surgery.verbs  # noqa: F401 - registers the verbs
-    from coreproof.surgery.script import usage
-    from coreproof.surgery.verbs.registry import VERBS
+    import coreproof.editing.verbs  # noqa: F401 - registers the verbs
+    from coreproof.editing.script import usage
+    from coreproof.editing.verbs.registry import VERBS
 
     for name, function in sorted(VERBS.items()):
         say(usage(name))
@@ -52,10 +52,10 @@ def command(
 
     What is not touched stays byte for byte as it was. Every edit shows the layers that it touched, before and after.
     """
+    from coreproof.editing.edit import edit
+    from coreproof.editing.script import parse, read_script, write_script
+    from coreproof.model.files.outputs import SCRIPT, check_output, model_kind
     from coreproof.model.load import load
-    from coreproof.model.outputs import SCRIPT, check_output, model_kind
-    from coreproof.surgery.edit import edit
-    from coreproof.surgery.script import parse, read_script, write_script
 
     script, out = _files(files or [], bool(do))
     for target, kind in ((out, model_kind(out or "")), (keep, SCRIPT)):

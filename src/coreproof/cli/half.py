@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from coreproof.model.base import Model
-    from coreproof.verify.half_report import HalfReport, HalfRow
+    from coreproof.precision.half_report import HalfReport, HalfRow
 
 _STYLE = {"ok": "", "overflow": "bold red", "nan": "bold red", "spread": "red"}
 
@@ -27,7 +27,7 @@ def print_half(
     """
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console, lines
-    from coreproof.verify.half import half
+    from coreproof.precision.forecast import half
 
     with progress() as report:
         found = half(model, inputs, progress=report)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from coreproof.compare.comparison import Comparison
+    from coreproof.comparison.comparison import Comparison
 
 _GAP = 2
 """Signs between two columns."""

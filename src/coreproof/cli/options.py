@@ -193,7 +193,7 @@ def read_labels(path: Path | None) -> tuple[str, ...] | None:
     """Class labels from a text file, one a line."""
     if path is None:
         return None
-    from coreproof.model.entries import read_text
+    from coreproof.model.files.entries import read_text
 
     def unreadable(found: str) -> InputError:
         return InputError("the label file cannot be read", where=str(path), found=found)

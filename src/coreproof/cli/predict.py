@@ -22,9 +22,9 @@ def command(
 ) -> None:
     """Print the top classes of each picture. Core ML models are run by coreproof's runtime."""
     from coreproof.errors import PhotoError
+    from coreproof.feeding.predict import scores, top_classes
     from coreproof.model.load import load
-    from coreproof.run.open import session
-    from coreproof.run.predict import scores, top_classes
+    from coreproof.runtime.open import session
 
     loaded = load(model, trust=trust)
     fed = feeding.of(loaded)

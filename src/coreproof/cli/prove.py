@@ -23,7 +23,7 @@ from coreproof.cli.options import (
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from coreproof.prove import Step
+    from coreproof.proof.chain import Step
 
 
 @with_feeding()
@@ -66,7 +66,7 @@ def command(
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console
     from coreproof.model.load import load
-    from coreproof.prove import prove
+    from coreproof.proof.chain import prove
 
     loaded = load(source, trust=trust)
     shown = console()

@@ -61,11 +61,11 @@ def with_shapes(model: Model) -> Graph:
 
 def _lowered_values(model: Model) -> dict[str, Value]:
     """What the lowering of a NeuralNetwork to ONNX knows of its values; nothing where it cannot be lowered."""
-    from coreproof.convert.coreml_to_onnx.convert import coreml_to_onnx
+    from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.errors import CoreproofError
-    from coreproof.model.coreml import CoreMLModel
+    from coreproof.model.coreml.model import CoreMLModel
     from coreproof.model.graph import Value
-    from coreproof.model.onnx import OnnxModel
+    from coreproof.model.onnx.model import OnnxModel
 
     assert isinstance(model, CoreMLModel)
     try:
@@ -81,7 +81,7 @@ def _followed_values(model: Model, graph: Graph) -> dict[str, Value]:
     """The values that have no shape in the file, with the one that is found from layer to layer."""
     from coreproof.errors import CoreproofError
     from coreproof.model.graph import Value
-    from coreproof.surgery.inspection.inspect import inspect
+    from coreproof.validation.validate import inspect
 
     try:
         shapes = inspect(model).shapes

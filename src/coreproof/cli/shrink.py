@@ -22,13 +22,13 @@ from coreproof.cli.options import ModelArgument, Replace, Trust
 from coreproof.cli.progress import progress
 from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
-from coreproof.model.entries import Entry, read_json
-from coreproof.model.scratch import TemporaryFolder
+from coreproof.model.files.entries import Entry, read_json
+from coreproof.model.files.scratch import TemporaryFolder
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
-    from coreproof.surgery.shrinking.cutting import Plan
-    from coreproof.surgery.shrinking.shrink import Search
+    from coreproof.reduction.shrink import Search
+    from coreproof.reduction.submodel import Plan
 
 _SUFFIXES = {"onnx": ".onnx", "neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}
 
@@ -66,11 +66,11 @@ def command(
       coreproof shrink net.onnx --while "coreproof show {} | grep -q HardSwish"
       coreproof shrink net.mlpackage --while "! python run_it.py {}"
     """
+    from coreproof.model.files.outputs import ARRAYS, check_output, model_kind
+    from coreproof.model.files.paths import file_name
     from coreproof.model.load import load
-    from coreproof.model.outputs import ARRAYS, check_output, model_kind
-    from coreproof.model.paths import file_name
-    from coreproof.surgery.shrinking.open import cutter
-    from coreproof.surgery.shrinking.shrink import Search
+    from coreproof.reduction.open import cutter
+    from coreproof.reduction.shrink import Search
 
     if not math.isfinite(timeout):
         raise InputError("--timeout takes seconds", expected="a finite number", found=str(timeout))
@@ -119,8 +119,8 @@ def _fault(
     overwrite: bool,
 ) -> Iterator[Evidence]:
     """Gives the search its test, and how the fault is told of the part that is left."""
+    from coreproof.doctor.divergence import Divergence, clashing, loud_problem
     from coreproof.model.load import load
-    from coreproof.surgery.shrinking.divergence import Divergence, clashing, loud_problem
 
     if test is not None:
         with TemporaryFolder() as scratch:
@@ -157,8 +157,8 @@ def _evidence(divergence: Any, small: Model, target: Path, overwrite: bool) -> d
     """Writes what the part is fed and what the source has at its outputs."""
     import numpy as np
 
-    from coreproof.model.atomic import replacing
-    from coreproof.model.outputs import ARRAYS
+    from coreproof.model.files.atomic import replacing
+    from coreproof.model.files.outputs import ARRAYS
 
     path = _values(target)
     with replacing(path, ARRAYS, replace=overwrite) as fresh:
@@ -232,7 +232,7 @@ def _quoted(path: str) -> str:
 
 
 def _plan(stored: Entry) -> dict[str, Any]:
-    from coreproof.surgery.shrinking.cutting import Plan
+    from coreproof.reduction.submodel import Plan
 
     try:
         return Plan.from_json(stored.table() and stored.value).to_json()
@@ -258,7 +258,7 @@ class _Log:
 
     def plan(self, otherwise: Plan) -> Plan:
         """Where a search goes on."""
-        from coreproof.surgery.shrinking.cutting import Plan
+        from coreproof.reduction.submodel import Plan
 
         return otherwise if self._best is None else Plan.from_json(self._best)
 
@@ -272,7 +272,7 @@ class _Log:
         """Writes what is known, for the next search; nothing where nothing is."""
         if self._best is None and not self.tried:
             return
-        from coreproof.model.atomic import replacing
+        from coreproof.model.files.atomic import replacing
 
         document = {"task": self._task, "best": self._best, "tried": self.tried}
         with replacing(self.path) as fresh:

@@ -14,7 +14,7 @@ from coreproof.model.arguments import PRECISIONS, one_of
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
-    from coreproof.model.coreml import CoreMLModel
+    from coreproof.model.coreml.model import CoreMLModel
 
 
 def split(
@@ -23,10 +23,10 @@ def split(
     overwrite: Replace = False,
 ) -> None:
     """Take a pipeline apart: each stage becomes a model of its own, byte for byte as it was inside."""
-    from coreproof.model.atomic import replacing_together
+    from coreproof.editing.verbs.pipelines import split as take_apart
+    from coreproof.model.files.atomic import replacing_together
+    from coreproof.model.files.paths import file_name
     from coreproof.model.load import load
-    from coreproof.model.paths import file_name
-    from coreproof.surgery.verbs.pipelines import split as take_apart
 
     named: dict[str, CoreMLModel] = {}
     for stage in take_apart(load(model)):
@@ -48,9 +48,9 @@ def join(
     overwrite: Replace = False,
 ) -> None:
     """Make one pipeline of Core ML models: a stage reads what earlier ones make under the names of its inputs."""
+    from coreproof.editing.verbs.pipelines import join as put_together
+    from coreproof.model.files.outputs import check_output, model_kind
     from coreproof.model.load import load
-    from coreproof.model.outputs import check_output, model_kind
-    from coreproof.surgery.verbs.pipelines import join as put_together
 
     *models, out = files
     if len(models) < 2:
@@ -68,9 +68,9 @@ def upgrade(
     overwrite: Replace = False,
 ) -> None:
     """Turn a NeuralNetwork into an ML Program with the same features, labels and preprocessing."""
+    from coreproof.editing.verbs.upgrading import upgrade as modernise
+    from coreproof.model.files.outputs import PACKAGE, check_output
     from coreproof.model.load import load
-    from coreproof.model.outputs import PACKAGE, check_output
-    from coreproof.surgery.verbs.upgrading import upgrade as modernise
 
     check_output(out, PACKAGE, replace=overwrite, inputs=(model,))
     made = modernise(load(model), precision=one_of(precision, PRECISIONS, "--precision"), target=target)

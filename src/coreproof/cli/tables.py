@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from coreproof.verify.row import Row
-    from coreproof.verify.verification import Verification
+    from coreproof.verification.row import Row
+    from coreproof.verification.verification import Verification
 
 
 def verification_table(verification: Verification, limit: int | None = None) -> Table:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from coreproof.model.base import Model
     from coreproof.model.feeding import Feeding
     from coreproof.model.recording import Recording
-    from coreproof.verify.verification import Verification
+    from coreproof.verification.verification import Verification
 
 _FED = "What both are fed (default: random values within what the models declare)"
 _SAVED = "Saved runs"
@@ -91,15 +91,15 @@ def command(
     from coreproof.cli.half import print_half
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import console
+    from coreproof.feeding.inputs import SEED, feeds_of
+    from coreproof.feeding.user_inputs import Fed, given_feeds
+    from coreproof.model.files.outputs import NODE_DATA, PLOT, RUN, check_output
     from coreproof.model.load import load
-    from coreproof.model.outputs import NODE_DATA, PLOT, RUN, check_output
     from coreproof.report import plots
-    from coreproof.verify.given import Fed, given_feeds
-    from coreproof.verify.inputs import SEED, feeds_of
-    from coreproof.verify.node_data import write_node_data
-    from coreproof.verify.recording import record
-    from coreproof.verify.tolerance import Tolerance
-    from coreproof.verify.verify import verify
+    from coreproof.verification.node_data import write_node_data
+    from coreproof.verification.recording import record
+    from coreproof.verification.tolerance import Tolerance
+    from coreproof.verification.verify import verify
 
     if half and (candidate is not None or load_run is not None or save is not None):
         raise InputError("--half looks at one model", expected="coreproof verify MODEL --half")
@@ -202,7 +202,7 @@ def _with_advice(error: CoreproofError, left: Model, right: Model) -> CoreproofE
 def _say_unsaid_grids(left: Model, right: Model) -> None:
     """Whoever verifies against a file that leaves a grid open has to know which one was taken."""
     from coreproof.cli.terminal import Line, console
-    from coreproof.surgery.source.source_grid import unsaid_grids
+    from coreproof.doctor.source.source_grid import unsaid_grids
 
     for model in (left, right):
         layers = [node.name for node in unsaid_grids(model)]

@@ -17,8 +17,8 @@ import typer
 from coreproof.cli.options import Trust
 from coreproof.cli.say import say
 from coreproof.errors import CoreproofError, InputError, MissingDependencyError
-from coreproof.model.paths import inside, regular_file, stored_name
-from coreproof.model.scratch import TemporaryFolder
+from coreproof.model.files.paths import inside, regular_file, stored_name
+from coreproof.model.files.scratch import TemporaryFolder
 
 
 def command(
@@ -74,7 +74,7 @@ def wait() -> None:
 def model_files(model: Path) -> tuple[Path, dict[str, Path]]:
     """The file that Netron reads, and the data files that belong to it, by the names it asks for; nothing else of the folder."""
     if model.is_dir():
-        from coreproof.model.package import package_spec
+        from coreproof.model.coreml.package import package_spec
 
         spec = package_spec(model)
         weights = spec.parent / "weights"
@@ -101,7 +101,7 @@ def _external_names(model: Path) -> list[str]:
     import onnx
     from google.protobuf.message import DecodeError
 
-    from coreproof.model.onnx_elsewhere import stored_elsewhere
+    from coreproof.model.onnx.external_data import stored_elsewhere
 
     proto = onnx.ModelProto()
     try:
@@ -123,7 +123,7 @@ def _names(model: Path, layer: str, *, trust: bool) -> list[str]:
 def _cut(path: Path, layer: str, steps: int, folder: Path, *, trust: bool) -> Path:
     """The layer and its surroundings as a file."""
     from coreproof.model.load import load
-    from coreproof.surgery.neighbourhood import around
+    from coreproof.reduction.neighbourhood import around
 
     part = around(load(path, trust=trust), layer, steps)
     suffix = {"neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}.get(part.format, ".onnx")

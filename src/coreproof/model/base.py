@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Literal
 
-from coreproof.model.atomic import replacing_together
 from coreproof.model.features import Signature
+from coreproof.model.files.atomic import replacing_together
+from coreproof.model.files.outputs import Kind, check_output
 from coreproof.model.graph import Graph
-from coreproof.model.outputs import Kind, check_output
-from coreproof.model.shown import Shown
+from coreproof.model.notebook_view import Shown
 
 Format = Literal["torch", "onnx", "mlprogram", "neuralnetwork", "pipeline", "classic", "recording"]
 

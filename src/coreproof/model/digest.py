@@ -12,10 +12,10 @@ from typing import Any
 import onnx_ir as ir
 
 from coreproof.model.base import Model
-from coreproof.model.coreml import CoreMLModel
-from coreproof.model.onnx import OnnxModel
-from coreproof.model.onnx_read import stored_tensors
-from coreproof.model.torch import TorchModel, import_torch
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.onnx.read import stored_tensors
+from coreproof.model.torch.model import TorchModel, import_torch
 
 
 def model_digest(model: Model) -> str:

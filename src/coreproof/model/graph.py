@@ -9,7 +9,7 @@ from typing import Any
 
 from coreproof.errors import InputError
 from coreproof.model.features import Shape
-from coreproof.model.shown import Shown
+from coreproof.model.notebook_view import Shown
 
 
 @dataclass(frozen=True)

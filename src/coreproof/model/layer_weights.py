@@ -13,10 +13,7 @@ import numpy.typing as npt
 
 from coreproof.errors import CoreproofError, InputError, UnreadableModelError
 from coreproof.model.base import Model
-from coreproof.model.formats import classic, network, onnx, program
-from coreproof.model.formats.program import MIL_DTYPES, ordered_arguments
-from coreproof.model.graph import Node
-from coreproof.model.weight_params import (
+from coreproof.model.coreml.weight_params import (
     WeightsError,
     network_weights,
     read_vector,
@@ -24,11 +21,14 @@ from coreproof.model.weight_params import (
     shape_of,
     stored_count,
 )
+from coreproof.model.formats import classic, network, onnx, program
+from coreproof.model.formats.program import MIL_DTYPES, ordered_arguments
+from coreproof.model.graph import Node
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from coreproof.model.coreml import CoreMLModel
+    from coreproof.model.coreml.model import CoreMLModel
 
 Array = npt.NDArray[Any]
 
@@ -214,7 +214,7 @@ def _compressed_data(model: CoreMLModel, operation: Any, constants: Mapping[str,
 
 
 def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> tuple[Any, ...]:
-    from coreproof.model.compressed import DECOMPRESS
+    from coreproof.model.coreml.compressed import DECOMPRESS
 
     if operation.type not in DECOMPRESS:
         raise UnreadableModelError(
@@ -239,7 +239,7 @@ def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, An
 
 def _compressed(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of an operation that decompresses: attributes before iOS18, inputs since."""
-    from coreproof.model.literals import read_literal
+    from coreproof.model.coreml.literals import read_literal
 
     arguments = {k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"}
     for key, argument in operation.inputs.items():
@@ -262,7 +262,7 @@ def _before(constants: Mapping[str, Any], operation: Any) -> Mapping[str, Any]:
 
 
 def _literal(model: CoreMLModel, value: Any) -> WeightRef | None:
-    from coreproof.model.literals import read_literal, tensor_type
+    from coreproof.model.coreml.literals import read_literal, tensor_type
 
     tensor = tensor_type(value.type)
     if tensor is None:

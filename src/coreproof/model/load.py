@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import RunError, UnreadableModelError, UnsafeModelError
 from coreproof.model.base import Model
-from coreproof.model.paths import regular_file
+from coreproof.model.files.paths import regular_file
 
 if TYPE_CHECKING:
-    from coreproof.model.coreml import CoreMLModel
+    from coreproof.model.coreml.model import CoreMLModel
 
 
 def load(source: Any, *, trust: bool = False, folder: str | Path | None = None, stored: bool = False) -> Model:
@@ -56,11 +56,11 @@ def _refuse_stored(source: str | Path, base: Path | None, *, trust: bool) -> Non
 def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
     path = Path(source) if base is None else base / source
     if source.startswith("torchvision:"):
-        from coreproof.model.torchvision import load_torchvision
+        from coreproof.model.torch.torchvision import load_torchvision
 
         return load_torchvision(source.removeprefix("torchvision:"), base)
     if ":" in source and not path.exists():
-        from coreproof.model.torch_user import load_callable
+        from coreproof.model.torch.user_models import load_callable
 
         return load_callable(source)
     return _load_file(path, trust=trust)
@@ -71,19 +71,19 @@ def _load_file(path: Path, *, trust: bool) -> Model:
         raise UnreadableModelError("there is no such model", where=str(path), fix="check the path")
     suffix = path.suffix.lower()
     if suffix == ".onnx":
-        from coreproof.model.onnx import load_onnx
+        from coreproof.model.onnx.model import load_onnx
 
         return load_onnx(path)
     if suffix in (".mlmodel", ".mlpackage"):
-        from coreproof.model.coreml import load_coreml
+        from coreproof.model.coreml.model import load_coreml
 
         return load_coreml(path)
     if suffix == ".pt2":
-        from coreproof.model.torch import load_program
+        from coreproof.model.torch.model import load_program
 
         return load_program(regular_file(path, what="the program"), trust=trust)
     if suffix in (".pt", ".pth", ".ts"):
-        from coreproof.model.torch_user import load_pickle, refuse_pickle
+        from coreproof.model.torch.user_models import load_pickle, refuse_pickle
 
         regular_file(path, what="the model")
         if not trust:
@@ -107,19 +107,19 @@ def _from_object(source: Any) -> Model:
     kind = f"{type(source).__module__}.{type(source).__name__}"
     torch = sys.modules.get("torch")
     if kind.startswith("onnx_ir.") and hasattr(source, "graph"):
-        from coreproof.model.onnx import from_ir
+        from coreproof.model.onnx.model import from_ir
 
         return from_ir(source)
     if hasattr(source, "DESCRIPTOR") and source.DESCRIPTOR.full_name == "onnx.ModelProto":
-        from coreproof.model.onnx import from_message
+        from coreproof.model.onnx.model import from_message
 
         return from_message(source)
     if hasattr(source, "DESCRIPTOR") and source.DESCRIPTOR.full_name == "CoreML.Specification.Model":
-        from coreproof.model.coreml import CoreMLModel
+        from coreproof.model.coreml.model import CoreMLModel
 
         return _sound(CoreMLModel(source, name="model"))
     if hasattr(source, "get_spec") and hasattr(source, "weights_dir"):
-        from coreproof.model.coreml import CoreMLModel
+        from coreproof.model.coreml.model import CoreMLModel
 
         _refuse_other_function(source)
         weights = source.weights_dir
@@ -128,7 +128,7 @@ def _from_object(source: Any) -> Model:
     from coreproof.model.feeding import Source
 
     if isinstance(source, Source) or (torch is not None and isinstance(source[0] if pair else source, torch.nn.Module)):
-        from coreproof.model.torch_user import from_object
+        from coreproof.model.torch.user_models import from_object
 
         return from_object(source, name=type(source[0] if pair else source).__name__)
     raise UnreadableModelError(
@@ -152,7 +152,7 @@ def _refuse_other_function(model: Any) -> None:
 
 
 def _sound(model: CoreMLModel) -> CoreMLModel:
-    from coreproof.model.coreml_check import require_sound
+    from coreproof.model.coreml.check import require_sound
 
     require_sound(model, model.spec)
     return model

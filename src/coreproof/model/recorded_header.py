@@ -8,9 +8,9 @@ from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from coreproof.model.entries import Entry
 from coreproof.model.features import Colour, Dimension, Feature, ImageLayout, Kind, ShapeRange, Signature
 from coreproof.model.feeding import Feeding
+from coreproof.model.files.entries import Entry
 from coreproof.model.graph import Graph, Node, Value
 
 _T = TypeVar("_T")

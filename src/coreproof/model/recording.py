@@ -16,13 +16,13 @@ from typing import Any, get_args
 import numpy as np
 
 from coreproof.errors import InputError, UnreadableModelError
-from coreproof.model.arrays import Array, names_of, open_archive
 from coreproof.model.base import Format, Model
-from coreproof.model.entries import Entry, parse_json
 from coreproof.model.features import Signature
 from coreproof.model.feeding import Feeding
+from coreproof.model.files.arrays import Array, names_of, open_archive
+from coreproof.model.files.entries import Entry, parse_json
+from coreproof.model.files.outputs import RUN, Kind
 from coreproof.model.graph import Graph
-from coreproof.model.outputs import RUN, Kind
 from coreproof.model.recorded_header import feeding_from, graph_from, signature_from
 from coreproof.model.structured import Layout, is_structured, layout_from, put_together, taken_apart
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from coreproof.errors import UnsafeModelError
-from coreproof.model.paths import stored_name
+from coreproof.model.files.paths import stored_name
 
 PICKLES = (".pt", ".pth", ".ts")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")

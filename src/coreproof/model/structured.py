@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.model.entries import Entry
+from coreproof.model.files.entries import Entry
 
 Array = npt.NDArray[Any]
 Layout = tuple[Any, ...]

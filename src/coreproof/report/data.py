@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
-from coreproof.compare.comparison import Comparison, Pair
-from coreproof.compare.lineup import explaining
+from coreproof.comparison.comparison import Comparison, Pair
+from coreproof.comparison.lineup import explaining
 from coreproof.model.weakness import failing, qualified
 
 _DIFFERING = 60

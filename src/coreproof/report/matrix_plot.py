@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coreproof.compare.comparison import Comparison
+from coreproof.comparison.comparison import Comparison
 from coreproof.report.plots import drawn, figure_class, require
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from functools import singledispatch
 from typing import Any
 
-from coreproof.compare.comparison import Comparison, Photographs
+from coreproof.comparison.comparison import Comparison, Photographs
+from coreproof.doctor.diagnose import Diagnosis
+from coreproof.doctor.finding import Finding
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.report.thumbnails import thumbnails
-from coreproof.surgery.diagnose import Diagnosis
-from coreproof.surgery.finding import Finding
-from coreproof.verify.row import Row
-from coreproof.verify.verification import Verification
+from coreproof.verification.row import Row
+from coreproof.verification.verification import Verification
 from coreproof.visible import visible
 
 _ROWS = 400

@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import jinja2
 
-from coreproof.compare.comparison import Comparison
+from coreproof.comparison.comparison import Comparison
 from coreproof.errors import InputError
-from coreproof.model.atomic import replacing, replacing_together
-from coreproof.model.outputs import COMPARISON, PAGE, check_output
+from coreproof.model.files.atomic import replacing, replacing_together
+from coreproof.model.files.outputs import COMPARISON, PAGE, check_output
 from coreproof.model.versions import versions
 from coreproof.report.data import comparison_data, comparison_verdict, step_data, table_pairs
 from coreproof.report.thumbnails import thumbnails

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coreproof.errors import InputError, MissingDependencyError
-from coreproof.model.atomic import replacing
-from coreproof.model.outputs import PLOT
+from coreproof.model.files.atomic import replacing
+from coreproof.model.files.outputs import PLOT
 from coreproof.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from coreproof.verify.row import Row
-    from coreproof.verify.verification import Verification
+    from coreproof.verification.row import Row
+    from coreproof.verification.verification import Verification
 
 _INK, _MUTED, _GOOD, _BAD, _LIMIT = "#202124", "#80868b", "#1e8e3e", "#d93025", "#5f6368"
 _NAMED = 50

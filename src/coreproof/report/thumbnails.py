@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from coreproof.compare.source import PhotoSource, photo_source
+from coreproof.comparison.source import PhotoSource, photo_source
 from coreproof.errors import PhotoError
-from coreproof.run.pictures import open_picture
+from coreproof.feeding.pictures import open_picture
 
 SIDE = 176
 """Longer side in pixels: sharp at 88 CSS pixels on a phone, about 5 kB each."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from coreproof.model.coreml_proto import FeatureTypes_pb2
+from coreproof.model.coreml.proto import FeatureTypes_pb2
 from coreproof.model.formats import program
 
 ARRAY_DTYPES = {

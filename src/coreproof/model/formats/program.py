@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from coreproof.model.coreml_proto import MIL_pb2
+from coreproof.model.coreml.proto import MIL_pb2
 
 MIL_DTYPES: Mapping[int, str] = {
     MIL_pb2.BOOL: "bool",

@@ -1,0 +1,366 @@
+"""A line-up: the models to compare and how each is fed, from a TOML file or from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from coreproof.comparison.device import DeviceRun
+from coreproof.errors import LineupError, UnsafeModelError
+from coreproof.model.arguments import OTHER_NAMES
+from coreproof.model.feeding import Feeding
+from coreproof.model.files.entries import Entry as Document
+from coreproof.model.files.entries import read_text, read_toml
+from coreproof.model.recorded_header import feeding_from
+from coreproof.model.stored_source import weights_of, why_nameless, why_outside, why_unsafe
+
+_MODEL_FILES = (".onnx", ".mlmodel", ".mlpackage", ".pt2", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a line-up.
+
+    ``source`` is what ``load`` takes; instead of it, ``base`` names another entry that this one is made from:
+    converted (``convert``, ``precision``), with another input ``shape``, with the weights of a third entry
+    (``weights_from``), or with pooling windows that also cover a last, partial step (``pooling`` "ceil").
+    ``image`` makes the converted model's input a picture with the feeding's mean and std inside. ``softmax`` says
+    whether scores are logits; None decides by looking whether they are a distribution. ``arithmetic`` "stored" rounds
+    float16 programs as stored, "fp32" is ideal. ``note`` is shown on the page. ``device``: what a phone answered already, in
+    the place of a model.
+    """
+
+    name: str
+    source: Any = None
+    base: str | None = None
+    convert: Literal["onnx", "mlprogram", "neuralnetwork"] | None = None
+    precision: Literal["fp32", "fp16"] | None = None
+    image: bool = False
+    shape: tuple[int, ...] | None = None
+    weights_from: str | None = None
+    pooling: Literal["ceil"] | None = None
+    feeding: Feeding | None = None
+    softmax: bool | None = None
+    labels: tuple[str, ...] | None = None
+    engine: Literal["auto", "onnxruntime", "torch", "openvino", "coreml"] = "auto"
+    arithmetic: Literal["stored", "fp32"] = "stored"
+    note: str = ""
+    device: DeviceRun | None = None
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The entries that this one is made from."""
+        return tuple(name for name in (self.base, self.weights_from) if name is not None)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Why two models disagree: ``cause -> model`` is ``between[0]`` made like ``between[1]`` in that respect."""
+
+    between: tuple[str, str]
+    causes: Mapping[str, str]
+
+
+def explaining(attributions: Sequence[Attribution]) -> set[str]:
+    """The models that stand in a line-up only to explain a difference between others: they differ on purpose."""
+    return {model for found in attributions for model in found.causes.values()} - {
+        model for found in attributions for model in found.between
+    }
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Models to compare, in the order in which tables show them; ``folder`` is what paths are relative to.
+
+    ``stored``: the sources stand in a file, and nobody typed them; ``trust``: they may name Python code and pickles.
+    """
+
+    entries: tuple[Entry, ...]
+    folder: Path | None = None
+    labels: Path | None = None
+    title: str = ""
+    attributions: tuple[Attribution, ...] = field(default=())
+    stored: bool = False
+    trust: bool = False
+
+    def __post_init__(self) -> None:
+        names = [entry.name for entry in self.entries]
+        if not names:
+            raise LineupError("the line-up names no model", fix='add [models.NAME] with source = "..."')
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise LineupError("a name stands for two models", found=", ".join(doubled))
+        problems = [*_unknown_references(self, set(names)), *_circles(self)]
+        if problems:
+            raise LineupError("the line-up does not hold together", found="; ".join(problems))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(entry.name for entry in self.entries)
+
+    def entry(self, name: str) -> Entry:
+        """The entry of that name."""
+        return next(entry for entry in self.entries if entry.name == name)
+
+    def feeding(self, name: str) -> Feeding | None:
+        """How an entry is fed: its own feeding, else that of the entry it is made from."""
+        entry = self.entry(name)
+        if entry.feeding is not None or entry.base is None:
+            return entry.feeding
+        return self.feeding(entry.base)
+
+
+def with_devices(lineup: Lineup, runs: Sequence[DeviceRun]) -> Lineup:
+    """The line-up with what phones answered as further models, behind the others."""
+    entries = tuple(
+        Entry(name, labels=run.labels or None, note=f"{run.model} as the device ran it", device=run)
+        for name, run in zip(_device_names(runs), runs, strict=True)
+    )
+    return replace(lineup, entries=(*lineup.entries, *entries))
+
+
+def _device_names(runs: Sequence[DeviceRun]) -> list[str]:
+    """What tells the runs apart, as short as that goes: one phone may have proved two models, two phones be of one kind."""
+    namings = (
+        [run.name for run in runs],
+        [f"{run.name}, {run.model}" for run in runs],
+        [f"{run.name}, {run.system}" for run in runs],
+        [f"{run.name}, {run.model}, {run.system}" for run in runs],
+    )
+    different = next((names for names in namings if len(set(names)) == len(runs)), None)
+    if different is None:
+        raise LineupError(
+            "two proofs are of one model on devices that cannot be told apart",
+            found=", ".join(sorted({name for name in namings[-1] if namings[-1].count(name) > 1})),
+            fix="import one of them",
+        )
+    return different
+
+
+def lineup_of(models: Mapping[str, Any], feeding: Feeding | Mapping[str, Feeding] | None = None) -> Lineup:
+    """A line-up of models by name; ``feeding`` one for all, or by name."""
+    by_name = feeding if isinstance(feeding, Mapping) else dict.fromkeys(models, feeding)
+    return Lineup(tuple(Entry(name, model, feeding=by_name.get(name)) for name, model in models.items()))
+
+
+def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool = False) -> Lineup:
+    """Reads a line-up file; ``data`` is the folder that its paths are relative to (default: the file's own).
+
+    Without ``trust`` it names data below that folder: sources that are Python code (``module:callable``) or pickles, and
+    paths that are absolute or have "..", raise UnsafeModelError, all at once. Raises LineupError; missing model files are
+    all named at once.
+    """
+    path = Path(path)
+    read = read_toml(path, partial(_damaged, path))
+    document = read.value
+    folder = Path(data) if data is not None else path.parent
+    unknown = set(document) - {"title", "feed", "models", "photos", "attribution"}
+    if unknown:
+        raise _unknown(path, "", unknown, ("title", "feed", "models", "photos", "attribution"))
+    shared = _feeding(path, "feed", document["feed"]) if "feed" in document else None
+    title = path.stem if "title" not in document else read["title"].text()
+    models = document.get("models", {})
+    if not isinstance(models, dict):
+        raise LineupError("models must be tables", where=str(path), expected="[models.NAME]")
+    _refuse_unsafe(path, _named(document), folder, trust=trust)
+    entries = tuple(_entry(path, name, table, shared, folder) for name, table in models.items())
+    labels = None if "photos" not in document else read["photos"].get("labels").optional(Document.text)
+    attributions = [] if "attribution" not in document else read["attribution"].each()
+    lineup = Lineup(
+        entries,
+        folder,
+        None if labels is None else folder / labels,
+        title,
+        tuple(_attribution(path, stored.value) for stored in attributions),
+        stored=True,
+        trust=trust,
+    )
+    _require_files(path, lineup)
+    return lineup
+
+
+def trusted(lineup: Lineup, trust: bool) -> Lineup:
+    """The line-up as one that is trusted, if ``trust`` says so; it stays trusted if it was."""
+    return replace(lineup, trust=True) if trust else lineup
+
+
+def _named(document: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """What a line-up names: where it says so, the text, and whether it is a model (else it is a file of text)."""
+    for name, table in document.get("models", {}).items():
+        if isinstance(table, dict) and isinstance(table.get("source"), str):
+            yield f"models.{name}.source", table["source"], True
+        if isinstance(table, dict) and isinstance(table.get("labels"), str):
+            yield f"models.{name}.labels", table["labels"], False
+    photos = document.get("photos")
+    if isinstance(photos, dict) and isinstance(photos.get("labels"), str):
+        yield "photos.labels", photos["labels"], False
+
+
+def _refuse_unsafe(path: Path, named: Iterator[tuple[str, str, bool]], folder: Path, *, trust: bool) -> None:
+    found = []
+    for where, text, model in named:
+        if (why := why_nameless(text)) is None and not trust:
+            why = why_unsafe(text, folder) if model else why_outside(text)
+        if why is not None:
+            found.append(f"{where} = {text!r} ({why})")
+    if found:
+        raise UnsafeModelError(
+            "the line-up names Python code, a pickle or a file elsewhere: it is not followed",
+            where=str(path),
+            expected="files of data below the line-up's folder (or --data FOLDER), or torchvision:NAME",
+            found="; ".join(found),
+            fix="pass --trust (in Python trust=True) if you know who made the line-up",
+        )
+
+
+def missing_files(lineup: Lineup) -> list[str]:
+    """Files that the line-up names and that are not there."""
+    folder = lineup.folder or Path()
+    wanted = [
+        file for entry in lineup.entries if isinstance(entry.source, str | Path) for file in _files_of(entry.source)
+    ]
+    if lineup.labels is not None and not lineup.labels.exists():
+        return [*(f for f in wanted if not (folder / f).exists()), str(lineup.labels)]
+    return [file for file in dict.fromkeys(wanted) if not (folder / file).exists()]
+
+
+def _require_files(path: Path, lineup: Lineup) -> None:
+    missing = missing_files(lineup)
+    if missing:
+        raise LineupError(
+            f"{len(missing)} file(s) of the line-up are not there: {', '.join(missing)}",
+            where=str(path),
+            expected=f"them in {lineup.folder}",
+            fix="say where they are: --data FOLDER",
+        )
+
+
+def _files_of(source: str | Path) -> list[str]:
+    text = str(source)
+    if text.startswith("torchvision:"):
+        return weights_of(text)
+    return [text] if Path(text).suffix.lower() in _MODEL_FILES and ":" not in text else []
+
+
+def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Path) -> Entry:
+    where = f"models.{name}"
+    table = dict(_table(path, where, table))
+    known = (
+        "source",
+        "from",
+        "feed",
+        *(f.name for f in fields(Entry) if f.name not in ("name", "base", "feeding", "device")),
+    )
+    if set(table) - set(known):
+        raise _unknown(path, where, set(table) - set(known), known)
+    if ("source" in table) == ("from" in table):
+        raise LineupError(f"{where} needs either source or from", where=str(path), found=", ".join(table) or "nothing")
+    for key, (fits, expected) in _KINDS.items():
+        if key in table and not fits(table[key]):
+            raise LineupError(f"{where}.{key} is not known", where=str(path), expected=expected, found=table[key])
+    base = table.pop("from", None)
+    feeding = shared if base is None else None
+    if "feed" in table:
+        feeding = _feeding(path, f"{where}.feed", table.pop("feed"), shared)
+    if isinstance(table.get("labels"), str):
+        table["labels"] = _label_lines(folder / table["labels"])
+    for key in ("labels", "shape"):
+        if table.get(key) is not None:
+            table[key] = tuple(table[key])
+    table["precision"] = OTHER_NAMES.get(str(table.get("precision")), table.get("precision"))
+    for key, allowed in _CHOICES.items():
+        if table.get(key) is not None and table[key] not in allowed:
+            raise LineupError(f"{where}.{key} is not known", where=str(path), expected=_or(allowed), found=table[key])
+    return Entry(name, base=base, feeding=feeding, **table)
+
+
+def _all(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
+
+
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("source", "from", "weights_from", "note"), (lambda v: isinstance(v, str), "a text")),
+    **dict.fromkeys(("image", "softmax"), (lambda v: isinstance(v, bool), "true or false")),
+    "shape": (lambda v: _all(int, v) and all(0 < n < 2**24 for n in v), "whole numbers above 0"),
+    "labels": (lambda v: isinstance(v, str) or _all(str, v), "a file with a label a line, or the labels"),
+}
+_CHOICES: dict[str, Sequence[str]] = {
+    "convert": ("onnx", "mlprogram", "neuralnetwork"),
+    "precision": ("fp32", "fp16"),
+    "pooling": ("ceil",),
+    "engine": ("auto", "onnxruntime", "torch", "openvino", "coreml"),
+    "arithmetic": ("stored", "fp32"),
+}
+
+
+def _damaged(path: Path, found: str) -> LineupError:
+    return LineupError("the line-up cannot be read", where=str(path), found=found)
+
+
+def _feeding(path: Path, where: str, table: Any, base: Feeding | None = None) -> Feeding:
+    def wrong(found: str) -> LineupError:
+        return LineupError(f"{where} does not say how photos are fed", where=str(path), found=found)
+
+    return feeding_from(Document(table, where, wrong), base)
+
+
+def _attribution(path: Path, table: Any) -> Attribution:
+    table = _table(path, "attribution", table)
+    between = table.get("between")
+    if not _all(str, between) or len(between) != 2 or not isinstance(table.get("causes"), dict):
+        raise LineupError(
+            "an attribution needs two models and causes",
+            where=str(path),
+            expected='between = ["a", "b"] and causes = {"the crop" = "a_at_crop_of_b"}',
+        )
+    return Attribution((str(between[0]), str(between[1])), {str(k): str(v) for k, v in table["causes"].items()})
+
+
+def _unknown_references(lineup: Lineup, names: set[str]) -> list[str]:
+    found = [f"{e.name} is made from {n!r}, which is no model of it" for e in lineup.entries for n in e.depends_on
+             if n not in names]  # fmt: skip
+    for attribution in lineup.attributions:
+        used = (*attribution.between, *attribution.causes.values())
+        found += [f"an attribution names {name!r}, which is no model of it" for name in used if name not in names]
+        a, b = attribution.between
+        found += [f"an attribution is between {a!r} and itself"] if a == b else []
+        found += [
+            f"an attribution explains {a!r} and {b!r} by {n!r}" for n in attribution.causes.values() if n in (a, b)
+        ]
+    return found
+
+
+def _circles(lineup: Lineup) -> list[str]:
+    parents = {entry.name: entry.depends_on for entry in lineup.entries}
+
+    def reaches(name: str, target: str, seen: frozenset[str]) -> bool:
+        return any(p == target or (p not in seen and reaches(p, target, seen | {p})) for p in parents.get(name, ()))
+
+    return [f"{name} is made from itself" for name in parents if reaches(name, name, frozenset({name}))]
+
+
+def _table(path: Path, where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise LineupError(f"{where} must be a table", where=str(path), found=value)
+    return value
+
+
+def _unknown(path: Path, where: str, unknown: set[str], known: Sequence[str]) -> LineupError:
+    place = f" of {where}" if where else ""
+    return LineupError(
+        f"unknown key(s){place}: {', '.join(sorted(unknown))}", where=str(path), expected=", ".join(known)
+    )
+
+
+def _label_lines(path: Path) -> tuple[str, ...]:
+    def unreadable(found: str) -> LineupError:
+        return LineupError("the label file cannot be read", where=str(path), found=found)
+
+    return tuple(line.strip() for line in read_text(path, unreadable).splitlines() if line.strip())
+
+
+def _or(allowed: Sequence[str]) -> str:
+    return " or ".join(allowed)

@@ -1,0 +1,47 @@
+"""When models that agree over photos have shown little by it: one class throughout, no answers, random weights, few pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+
+from coreproof.comparison.tally import Tally
+from coreproof.model.weakness import Weakness, listed
+
+FEW = 30
+"""Fewer pictures than this are few: when all of 29 agree, more than one in ten of all others may still differ (Wilson, 95%)."""
+
+
+def weaknesses_of(
+    tally: Tally, pictures: int, untrained: Collection[str], class_name: Callable[[int], str]
+) -> tuple[Weakness, ...]:
+    """Why what is said about classes over photos says little. Models that stand there to explain are left out.
+
+    ``pictures``: how many the photos are of; ``untrained``: the models with random weights.
+    """
+    names = tally.main
+    answers = len(next(iter(tally.models.values())).named) - len(tally.names)
+    named = {name: frozenset(np.flatnonzero(tally.models[name].named[:answers]).tolist()) for name in names}
+    silent = [name for name in names if tally.models[name].named[answers:].any()]
+    found: list[Weakness] = []
+    classes = frozenset[int]().union(*named.values())
+    if len(classes) == 1:
+        # a single picture can have no more than one class
+        what = f"{class_name(next(iter(classes)))!r} is the only class that is named on any photo"
+        found.append(Weakness("one-class", what, names, fails=pictures > 1))
+    elif fixed := [name for name in names if len(named[name]) == 1 and pictures > 1]:
+        what = f"{len(fixed)} of {len(names)} models name{'s' if len(fixed) == 1 else ''} one class on every photo"
+        found.append(Weakness("one-class", what, tuple(fixed)))
+    if silent:
+        often = max(int(tally.models[name].named[answers:].sum()) for name in silent)
+        everywhere = not classes
+        what = f"no answer of {listed(silent)} (NaN or zeros) on {often:,} of {tally.photos:,} photos"
+        found.append(Weakness("no-answer", what, tuple(silent), fails=everywhere))
+    if random := tuple(name for name in untrained if name in names):
+        found.append(Weakness("untrained", "untrained weights: their classes mean nothing", random))
+    if pictures < FEW:
+        crops = "" if pictures == tally.photos else f", of which the {tally.photos:,} photos are crops"
+        many = "picture" if pictures == 1 else "pictures"
+        found.append(Weakness("few-samples", f"{pictures} {many}{crops}"))
+    return tuple(sorted(found, key=lambda weakness: not weakness.fails))

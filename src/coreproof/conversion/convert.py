@@ -1,0 +1,120 @@
+"""convert: one format into another, in as many steps as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from coreproof.errors import ConversionError
+from coreproof.model.arguments import PRECISIONS, one_of
+from coreproof.model.base import Model
+
+Target = Literal["onnx", "mlprogram", "neuralnetwork"]
+TARGETS = ("onnx", "mlprogram", "neuralnetwork")
+
+
+def convert(
+    model: Model | str | Path | Any,
+    to: Target,
+    *,
+    precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
+    target: str | None = None,
+    images: Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    shapes: Mapping[str, Any] | None = None,
+    fold_batchnorm: bool = True,
+    keep_fp32: Collection[str] = (),
+    freeze_state: bool = False,
+    freeze_branches: bool = False,
+) -> Model:
+    """Converts a model without looking at the result; the arguments are those of ``coreproof.convert``, which does.
+
+    Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once) and
+    ConversionError.
+    """
+    from coreproof.model.load import load
+
+    to = one_of(to, TARGETS, "to")
+    if precision is not None:
+        precision = one_of(precision, PRECISIONS, "precision")
+    if to != "onnx":
+        from coreproof.conversion.onnx_to_coreml.features import ios_version
+
+        ios_version(target, to)  # before a model is read and traced, which takes its time
+    source = load(model)
+    if to == "onnx":
+        return _to_onnx(source, fold_batchnorm, freeze_state=freeze_state, freeze_branches=freeze_branches)
+    if source.format not in ("torch", "onnx"):
+        upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
+        raise ConversionError(
+            f"there is no way from {source.format} to {to}",
+            where=source.name,
+            expected="an ONNX or PyTorch model",
+            fix=upgrade if (source.format, to) == ("neuralnetwork", "mlprogram") else None,
+        )
+    from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
+
+    frozen = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
+    middle: Any = _to_onnx(source, fold_batchnorm, shapes=shapes, **frozen)
+    if precision is None:
+        precision = "fp16" if to == "mlprogram" else "fp32"
+    return onnx_to_coreml(
+        middle,
+        to,
+        precision=precision,
+        target=target,
+        images=images,
+        labels=labels,
+        shapes=shapes,
+        keep_fp32=keep_fp32,
+    )
+
+
+def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, Any] | None = None, **frozen: bool) -> Model:
+    if source.format == "onnx":
+        return source
+    if source.format == "torch":
+        from coreproof.conversion.torch_to_onnx.export import torch_to_onnx
+        from coreproof.model.torch.model import TorchModel
+
+        assert isinstance(source, TorchModel)
+        free = _free_dimensions(source, shapes) if shapes else None
+        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, **frozen)
+    from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
+    from coreproof.model.coreml.model import CoreMLModel
+    from coreproof.model.coreml.noted_labels import note_labels, note_untrained
+    from coreproof.model.onnx.model import OnnxModel
+
+    if not isinstance(source, CoreMLModel):
+        raise ConversionError(
+            f"there is no way from {source.format} to onnx", where=source.name, expected="a PyTorch or Core ML model"
+        )
+    lowered = coreml_to_onnx(source, precision="fp32")
+    note_labels(lowered.model.metadata_props, source.signature.labels)
+    note_untrained(lowered.model.metadata_props, source.untrained)
+    return OnnxModel(lowered.model, name=source.name, labels=source.signature.labels)
+
+
+def _free_dimensions(source: Any, shapes: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+    """The dimensions that a PyTorch model has to be traced with as free: those asked for as a range, or as another length.
+
+    Dimensions of one axis that have one length and are asked for alike are one: the lengths of ids and of their mask.
+    """
+    from coreproof.conversion.shapes import check_names, read_shape
+
+    lengths = {f.name: tuple(f.shape or ()) for f in source.signature.inputs}
+    check_names(shapes, list(lengths))
+    free: dict[str, dict[int, str]] = {name: {} for name in lengths}
+    named: dict[Any, str] = {}
+    for name, asked in shapes.items():
+        for axis, options in enumerate(zip(*read_shape(name, asked), strict=True)):
+            length = lengths[name][axis] if axis < len(lengths[name]) else None
+            if set(options) != {(length, length)}:
+                key = (axis, length, options)
+                free[name][axis] = named.setdefault(key, "batch" if axis == 0 and not named else f"free_{len(named)}")
+    batch = next((axes[0] for axes in free.values() if 0 in axes), None)
+    if batch is not None:
+        for name in set(lengths) - set(shapes):
+            free[name][0] = batch
+    return {name: axes for name, axes in free.items() if axes}

@@ -1,0 +1,245 @@
+"""Lowering: where a handler finds its operation's outputs and puts its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
+from coreproof.conversion.operators import MIL
+from coreproof.errors import ConversionError
+from coreproof.model.coreml.model import CoreMLModel
+
+Constant: TypeAlias = npt.NDArray[Any] | np.generic | int | float | bool | str
+Operand: TypeAlias = Any
+"""What a handler receives for an input: a constant known now (Python number, text, array) or an ``ir.Value``.
+
+Constant arrays keep their MIL dtype. Values compute in carrier types: float32 for every float, int32 for every integer.
+"""
+
+Handler: TypeAlias = Callable[..., Any]
+"""``handler(lowering, **MIL inputs) -> its output or outputs`` (constants or ``ir.Value``)."""
+
+OPSETS: Mapping[str, int] = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
+"""The MIL opset names of the files, as the iOS version that brought each."""
+
+lowers = MIL.lowers
+
+
+def handler_for(operator: str, opset: str) -> Handler | None:
+    """The newest handler that holds for ``operator`` in a file of ``opset``."""
+    return MIL.find(operator, OPSETS.get(opset))  # an opset that is not known yet is newer than all that are
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An output of a MIL operation as the file declares it; unknown lengths are None."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass
+class Lowering:
+    """One block of a program on its way to ONNX.
+
+    ``operation``, ``name``, ``outputs``, ``blocks`` and ``opset`` belong to the operation whose handler runs now.
+    ``shared`` holds what all blocks of the function share: initializers of constants, states, classifier scores.
+    """
+
+    b: OnnxBuilder
+    precision: str
+    where: str
+    opset: str
+    shared: Shared
+    parent: Lowering | None = None
+    environment: dict[str, Operand] = field(default_factory=dict)
+    operation: str = ""
+    name: str = ""
+    outputs: tuple[Declared, ...] = ()
+    blocks: Sequence[Any] = ()
+
+    # nodes
+
+    def op(self, operator: str, *inputs: Operand, **attributes: Any) -> ir.Value:
+        """Appends an ONNX node with one output."""
+        value: ir.Value = self.b.op(operator, *(self.operand(i) for i in inputs), **attributes)
+        return value
+
+    def ops(self, operator: str, *inputs: Operand, outputs: int, **attributes: Any) -> tuple[ir.Value, ...]:
+        """Appends an ONNX node with several outputs."""
+        values: tuple[ir.Value, ...] = self.b.op(
+            operator, *(self.operand(i) for i in inputs), outputs=outputs, **attributes
+        )
+        return values
+
+    def operand(self, value: Operand) -> ir.Value | None:
+        """A value as an input of a node; constants become initializers in their carrier type."""
+        if value is None or isinstance(value, ir.Value):
+            return value
+        return self.shared.initializer(value)
+
+    # what is known
+
+    def value(self, operand: Operand) -> ir.Value:
+        """The operand as a value of the graph."""
+        value = self.operand(operand)
+        assert value is not None
+        return value
+
+    def shape(self, operand: Operand) -> tuple[int | None, ...]:
+        """The shape, None for each length that is known at run time only."""
+        if not isinstance(operand, ir.Value):
+            return tuple(np.shape(operand))
+        if operand.shape is None:
+            raise self.refuse("the rank of an input is not known")
+        return tuple(d if isinstance(d, int) else None for d in operand.shape)
+
+    def rank(self, operand: Operand) -> int:
+        """The number of dimensions."""
+        return len(self.shape(operand))
+
+    def is_float(self, operand: Operand) -> bool:
+        """Whether the operand holds floats (of any width)."""
+        if isinstance(operand, ir.Value):
+            return operand.dtype == ir.DataType.FLOAT
+        return np.asarray(operand).dtype.kind == "f"
+
+    def is_bool(self, operand: Operand) -> bool:
+        """Whether the operand holds booleans."""
+        if isinstance(operand, ir.Value):
+            return operand.dtype == ir.DataType.BOOL
+        return np.asarray(operand).dtype.kind == "b"
+
+    def constant(self, operand: Operand, name: str) -> npt.NDArray[Any]:
+        """The operand as an array; refuses what is known at run time only."""
+        if operand is None or isinstance(operand, ir.Value):
+            raise self.refuse(f"its input {name!r} has to be a constant")
+        return np.asarray(operand)
+
+    # small conversions
+
+    def i64(self, operand: Operand) -> Operand:
+        """Integers as ONNX wants its shapes and axes: int64."""
+        if isinstance(operand, ir.Value):
+            return operand if operand.dtype == ir.DataType.INT64 else self.op("Cast", operand, to=ir.DataType.INT64)
+        return np.asarray(operand, np.int64)
+
+    def i32(self, operand: Operand) -> ir.Value:
+        """Integers as MIL's carrier type: int32."""
+        return self.cast(operand, ir.DataType.INT32)
+
+    def cast(self, operand: Operand, to: ir.DataType) -> ir.Value:
+        """The operand as ``to``, without a node where it is that already."""
+        value = self.value(operand)
+        return value if value.dtype == to else self.op("Cast", value, to=to)
+
+    def dims(self, x: Operand) -> ir.Value:
+        """The run-time shape of ``x``, int64."""
+        return self.op("Shape", x)
+
+    def reshape(self, x: Operand, shape: Sequence[int] | ir.Value) -> ir.Value:
+        """Reshape in which 0 means a length of 0 only if -1 does not occur; lengths are given outright."""
+        if isinstance(shape, ir.Value):
+            return self.op("Reshape", x, shape, allowzero=1)
+        return self.op("Reshape", x, np.asarray(shape, np.int64), allowzero=0 if -1 in shape else 1)
+
+    def refuse(
+        self, problem: str, *, expected: object = None, found: object = None, fix: str | None = None
+    ) -> ConversionError:
+        """The error for an operation in a form that is not lowered."""
+        return ConversionError(
+            f"{self.operation}: {problem}",
+            where=f"{self.where}, operation {self.name!r}",
+            expected=expected,
+            found=found,
+            fix=fix,
+        )
+
+
+_WIDEN_NOW = 4096
+
+
+class RoundingPolicy(Protocol):
+    """In which width each operation computes, where that is not what ``precision`` says."""
+
+    def declare(self, low: Lowering) -> None:
+        """Adds to the graph what the policy asks for, before any operation is lowered."""
+
+    def enter(self, low: Lowering, arguments: dict[str, Operand]) -> dict[str, Operand]:
+        """The operands of the operation at hand, as it reads them."""
+
+    def leave(self, low: Lowering, name: str, result: ir.Value) -> ir.Value:
+        """What the operation at hand hands on under this name."""
+
+
+class Shared:
+    """What all blocks of one function share. Initializers live in the function's own graph; inner blocks see them."""
+
+    def __init__(self, root: OnnxBuilder, model: CoreMLModel, switches: RoundingPolicy | None = None) -> None:
+        self.root = root
+        self.switches = switches
+        self.model = model
+        self.names: dict[int, str] = {}
+        self.halves: dict[ir.Value, ir.Value] = {}
+        self.exact: dict[ir.Value, ir.Value] = {}
+        self.states: dict[str, ir.Value] = {}
+        self.scores: ir.Value | None = None
+        self.scores_name: str | None = None
+        self._claimed: set[ir.Value] = set()
+        self._given: set[str] = set()
+        self._initializers: dict[int, tuple[Any, ir.Value]] = {}
+
+    def claim(self, value: ir.Value) -> bool:
+        """True the first time: a value that a node made and that bears no MIL name yet may be given one."""
+        if value in self._claimed or value.producer() is None or value.const_value is not None:
+            return False
+        self._claimed.add(value)
+        return True
+
+    def give_name(self, value: ir.Value, name: str) -> None:
+        """Names a value that bears no MIL name yet. A block that is lowered twice finds its names taken the second time."""
+        if self.claim(value):
+            value.name = self.root.unique(name) if name in self._given else name
+            self._given.add(name)
+            self.root._names.add(name)
+
+    def initializer(self, constant: Constant | Sequence[int]) -> ir.Value:
+        """The one initializer of this constant, in its carrier type.
+
+        A large float16 array stays as it is on disk, with a Cast that the engine folds when it loads the graph.
+        """
+        known = self._initializers.get(id(constant))
+        if known is not None:
+            return known[1]
+        array = np.asarray(constant)
+        if isinstance(constant, float):
+            array = array.astype(np.float32)
+        elif isinstance(constant, int) and not isinstance(constant, bool):
+            array = array.astype(np.int32)
+        name = self.names.get(id(constant), "const")
+        if array.dtype == np.float16 and array.size > _WIDEN_NOW:
+            half = self.root.constant(array, f"{name}/float16")
+            value: ir.Value = self.root.op("Cast", half, to=ir.DataType.FLOAT, name=f"{name}/float32")
+            self._claimed.add(value)
+        else:
+            value = self.root.constant(to_carrier(array), name)
+        if isinstance(constant, np.ndarray):
+            # The array is kept alive with its id, so that the id stays its own.
+            self._initializers[id(constant)] = (constant, value)
+        return value
+
+
+def to_carrier(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Floats as float32, integers as int32 (int64 is ONNX's own and stays)."""
+    if array.dtype.kind == "f" or array.dtype.name == "bfloat16" or array.dtype.name.startswith("float8"):
+        return array.astype(np.float32, copy=False)
+    if array.dtype.kind in "iu" and array.dtype != np.int64:
+        return array.astype(np.int32, copy=False)
+    return array

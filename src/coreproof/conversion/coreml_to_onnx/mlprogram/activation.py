@@ -1,0 +1,102 @@
+"""MIL's activations."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+
+
+@lowers("relu", exact=True, commutes=True, error="move")
+def relu(low: Lowering, *, x: Operand) -> ir.Value:
+    return low.op("Relu", x)
+
+
+@lowers("relu6", exact=True, commutes=True, error="move", word="clip")
+def relu6(low: Lowering, *, x: Operand) -> ir.Value:
+    return low.op("Clip", x, 0.0, 6.0)
+
+
+@lowers("clamped_relu")
+def clamped_relu(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> ir.Value:
+    return low.op("Min", low.op("LeakyRelu", x, alpha=float(alpha)), beta)
+
+
+@lowers("elu")
+def elu(low: Lowering, *, x: Operand, alpha: Operand) -> ir.Value:
+    return low.op("Elu", x, alpha=float(alpha))
+
+
+@lowers("gelu")
+def gelu(low: Lowering, *, x: Operand, mode: str = "EXACT") -> ir.Value:
+    if mode == "SIGMOID_APPROXIMATION":
+        return low.op("Mul", x, low.op("Sigmoid", low.op("Mul", x, 1.702)))
+    return low.op("Gelu", x, approximate="tanh" if mode == "TANH_APPROXIMATION" else "none")
+
+
+@lowers("leaky_relu")
+def leaky_relu(low: Lowering, *, x: Operand, alpha: Operand) -> ir.Value:
+    return low.op("LeakyRelu", x, alpha=float(alpha))
+
+
+@lowers("linear_activation")
+def linear_activation(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> ir.Value:
+    return low.op("Add", low.op("Mul", x, alpha), beta)
+
+
+@lowers("prelu")
+def prelu(low: Lowering, *, x: Operand, alpha: Operand) -> ir.Value:
+    return low.op("PRelu", x, _per_channel(low, x, alpha))
+
+
+@lowers("scaled_tanh")
+def scaled_tanh(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> ir.Value:
+    return low.op("Mul", low.op("Tanh", low.op("Mul", x, beta)), alpha)
+
+
+@lowers("sigmoid", error="bounded")
+def sigmoid(low: Lowering, *, x: Operand) -> ir.Value:
+    return low.op("Sigmoid", x)
+
+
+@lowers("sigmoid_hard", error="bounded")
+def sigmoid_hard(low: Lowering, *, x: Operand, alpha: Operand = 0.2, beta: Operand = 0.5) -> ir.Value:
+    return low.op("HardSigmoid", x, alpha=float(alpha), beta=float(beta))
+
+
+@lowers("silu")
+def silu(low: Lowering, *, x: Operand) -> ir.Value:
+    return low.op("Mul", x, low.op("Sigmoid", x))
+
+
+@lowers("softplus")
+def softplus(low: Lowering, *, x: Operand) -> ir.Value:
+    return low.op("Softplus", x)
+
+
+@lowers("softplus_parametric")
+def softplus_parametric(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> ir.Value:
+    inner = low.op("Softplus", low.op("Mul", x, _per_channel(low, x, beta)))
+    return low.op("Mul", inner, _per_channel(low, x, alpha))
+
+
+@lowers("softmax", error="exponential")
+def softmax(low: Lowering, *, x: Operand, axis: int = -1) -> ir.Value:
+    return low.op("Softmax", x, axis=int(axis))
+
+
+@lowers("softsign")
+def softsign(low: Lowering, *, x: Operand) -> ir.Value:
+    return low.op("Softsign", x)
+
+
+@lowers("thresholded_relu", exact=True)
+def thresholded_relu(low: Lowering, *, x: Operand, alpha: Operand) -> ir.Value:
+    # MIL keeps x where it equals alpha; ONNX's ThresholdedRelu does not.
+    return low.op("Where", low.op("GreaterOrEqual", x, alpha), x, 0.0)
+
+
+def _per_channel(low: Lowering, x: Operand, vector: Operand) -> np.ndarray:
+    """A vector along dimension 1, shaped so that it broadcasts over ``x``."""
+    return low.constant(vector, "alpha").reshape(-1, *[1] * (low.rank(x) - 2))

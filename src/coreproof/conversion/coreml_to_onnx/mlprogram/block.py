@@ -1,0 +1,180 @@
+"""Lowers the operations of one MIL block, one after the other, and rounds what the program stores as float16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.boundary import settled, signature_of, told, understood
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
+from coreproof.conversion.coreml_to_onnx.lowering import Declared, Lowering, Operand, handler_for
+from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared, read_literal
+from coreproof.conversion.coreml_to_onnx.rounding import commutes, rounds
+from coreproof.conversion.operators import several
+from coreproof.errors import ConversionError
+from coreproof.model.coreml.model import CoreMLModel
+
+
+def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any]) -> None:
+    """Lowers ``operations`` in order; their outputs enter ``low.environment``."""
+    for operation in operations:
+        low.operation = operation.type
+        low.name = operation.outputs[0].name if operation.outputs else operation.type
+        arguments: dict[str, Operand] = {}
+        with understood(partial(_refuse, low, operation), partial(dict[str, Operand], arguments)):
+            _lower_operation(low, model, operation, arguments)
+
+
+def _refuse(low: Lowering, operation: Any, problem: str, **said: Any) -> ConversionError:
+    low.operation, low.name = operation.type, operation.outputs[0].name if operation.outputs else operation.type
+    return low.refuse(problem, **said)
+
+
+def _lower_operation(low: Lowering, model: CoreMLModel, operation: Any, arguments: dict[str, Operand]) -> None:
+    """Lowers one operation; ``arguments`` is filled with what it is given, for those who tell what went wrong."""
+    low.outputs = tuple(declared(o) for o in operation.outputs)
+    low.blocks = operation.blocks
+    low.shared.model = model
+    if operation.type == "const":
+        if "val" not in operation.attributes or not low.outputs:
+            raise low.refuse("it holds no value", expected="an attribute 'val' and an output")
+        literal = read_literal(model, operation.attributes["val"])
+        low.environment[low.name] = literal
+        low.shared.names.setdefault(id(literal), low.name)
+        return
+    handler = handler_for(operation.type, low.opset)
+    if handler is None:
+        raise low.refuse("is not lowered")
+    if operation.type.startswith("constexpr_"):
+        # Before iOS18 the constants of a constexpr operation are its attributes.
+        arguments.update({k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"})
+    tuples = several(operation.type)
+    for key, argument in operation.inputs.items():
+        arguments[key] = _argument(low, model, key, argument, key in tuples)
+    try:
+        signature_of(handler).bind(low, **arguments)
+    except TypeError as error:
+        raise low.refuse("its inputs are not those of this operation", found=str(error)) from None
+    given = settled(handler, arguments, low.refuse)
+    outputs = low.outputs
+    exact = None
+    if low.shared.switches is not None:
+        given = low.shared.switches.enter(low, given)
+    elif (
+        commutes(operation.type) and outputs and outputs[0].dtype == "float16" and isinstance(given.get("x"), ir.Value)
+    ):
+        # where it hands on float32, its input was rounded all the same
+        exact = low.shared.exact.get(given["x"])
+    if exact is not None:
+        given["x"] = exact
+    results = handler(low, **given)
+    results = results if isinstance(results, list | tuple) and operation.type != "make_list" else [results]
+    if len(results) != len(outputs):
+        raise low.refuse("it has another number of outputs", expected=len(results), found=len(outputs))
+    low.operation = operation.type
+    for output, result in zip(outputs, results, strict=True):
+        low.environment[output.name] = finish(low, output, result, unrounded=exact is not None)
+
+
+def lookup(low: Lowering, name: str) -> Operand:
+    """The value of that name in this block or around it."""
+    scope: Lowering | None = low
+    while scope is not None:
+        if name in scope.environment:
+            return scope.environment[name]
+        scope = scope.parent
+    raise ConversionError(
+        f"operation {low.name!r} reads a value that nothing makes",
+        where=f"{low.where}, operation {low.name!r} ({low.operation})",
+        expected="an input of the function or the output of an earlier operation",
+        found=name,
+        fix="the program is damaged; convert the model again",
+    )
+
+
+def _argument(low: Lowering, model: CoreMLModel, key: str, argument: Any, is_tuple: bool) -> Operand:
+    values = [
+        lookup(low, binding.name) if binding.WhichOneof("binding") == "name" else read_literal(model, binding.value)
+        for binding in argument.arguments
+    ]
+    if is_tuple:
+        return tuple(values)
+    if len(values) != 1:
+        raise low.refuse(
+            f"its parameter {key!r} is bound to {len(values)} values", expected="one", found=[told(v) for v in values]
+        )
+    return values[0]
+
+
+def finish(low: Lowering, output: Declared, result: Operand, *, unrounded: bool = False) -> Operand:
+    """Gives a result its MIL name and declared shape, and rounds it where the program stores it as float16.
+
+    ``unrounded`` says that it was made from an input before that was rounded.
+    """
+    if not isinstance(result, ir.Value):
+        low.shared.names.setdefault(id(result), output.name)
+        return result
+    _declare(result, output)
+    if low.shared.switches is not None:
+        return low.shared.switches.leave(low, output.name, result)
+    is_rounded = (
+        output.dtype == "float16"
+        and low.precision == "stored"
+        and (unrounded or rounds(low.operation))
+        and result.dtype == ir.DataType.FLOAT
+    )
+    if not is_rounded:
+        low.shared.give_name(result, output.name)
+        return result
+    low.shared.give_name(result, f"{output.name}/exact")
+    half = low.op("Cast", result, to=ir.DataType.FLOAT16, name=f"{output.name}/float16")
+    rounded = low.op("Cast", half, to=ir.DataType.FLOAT)
+    rounded.shape = result.shape
+    low.shared.give_name(rounded, output.name)
+    low.shared.halves[rounded] = half
+    low.shared.exact[rounded] = result
+    return rounded
+
+
+def _declare(value: ir.Value, output: Declared) -> None:
+    """Fills in the lengths that ONNX's own inference left open with those that the file declares."""
+    if output.shape is None or (value.shape is not None and len(value.shape) != len(output.shape)):
+        return
+    known = list(value.shape) if value.shape is not None else [None] * len(output.shape)
+    value.shape = ir.Shape(
+        [k if isinstance(k, int) else d if d is not None else k for k, d in zip(known, output.shape, strict=True)]
+    )
+
+
+def inner(low: Lowering, block: Any, inputs: Sequence[ir.Value]) -> tuple[Lowering, list[ir.Value]]:
+    """Lowers a nested block into a graph of its own with these inputs; returns it and its outputs."""
+    child = Lowering(
+        b=inputs_builder(low, inputs),
+        precision=low.precision,
+        where=low.where,
+        opset=low.opset,
+        shared=low.shared,
+        parent=low,
+    )
+    for named, value in zip(block.inputs, inputs, strict=True):
+        child.environment[named.name] = value
+        low.shared.claim(value)
+    lower_operations(child, low.shared.model, block.operations)
+    outputs = []
+    for name in block.outputs:
+        value = child.value(lookup(child, name))
+        producer = value.producer()
+        if producer is None or producer not in child.b.nodes or value in outputs:
+            value = child.op("Identity", value)
+        outputs.append(value)
+    return child, outputs
+
+
+def inputs_builder(low: Lowering, inputs: Sequence[ir.Value]) -> OnnxBuilder:
+    """The builder of an inner graph."""
+    b = OnnxBuilder(f"{low.name}/body", parent=low.b)
+    b.inputs.extend(inputs)
+    return b

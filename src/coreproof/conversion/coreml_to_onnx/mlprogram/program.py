@@ -1,0 +1,195 @@
+"""Lowers one function of an ML Program: its inputs and states, its operations, its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
+from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Shared, handler_for
+from coreproof.conversion.coreml_to_onnx.mlprogram.block import lookup, lower_operations
+from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
+from coreproof.errors import ConversionError, UnsupportedOperatorsError
+from coreproof.model.budget import afford
+from coreproof.model.coreml.features import read_signature
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.features import Feature, Signature
+from coreproof.model.formats import program as mil
+
+if TYPE_CHECKING:
+    from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
+    from coreproof.conversion.coreml_to_onnx.lowering import RoundingPolicy
+
+
+def lower_program(
+    model: CoreMLModel,
+    precision: Literal["stored", "fp32"] = "stored",
+    function: str | None = None,
+    switches: RoundingPolicy | None = None,
+) -> LoweredModel:
+    """The ONNX model of one function (the default one when ``function`` is None).
+
+    ``switches`` lets each operation compute in float16 or float32 as one more input says; ``precision`` is not asked then.
+    """
+    from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
+
+    program = model.spec.mlProgram
+    chosen = _function(model, program, function)
+    body, opset = mil.block_of(program.functions[chosen]), str(program.functions[chosen].opset)
+    _refuse_unsupported(model, body, opset)
+    signature = read_signature(model.spec, chosen) if model.spec.description.functions else model.signature
+
+    b = OnnxBuilder()
+    b._names.update(
+        o.name for operation in mil.nodes(body.operations) if operation.type != "const" for o in operation.outputs
+    )
+    b._names.update(f.name for f in signature.outputs)
+    shared = Shared(b, model, switches)
+    low = Lowering(b=b, precision=precision, where=model.where, opset=opset, shared=shared)
+    if switches is not None:
+        switches.declare(low)
+    features = {f.name: f for f in (*signature.inputs, *signature.states)}
+    for named in program.functions[chosen].inputs:
+        _add_input(low, named, features)
+    lower_operations(low, model, body.operations)
+
+    signature = _with_scores(low, signature)
+    plain = [f for f in signature.outputs if f.name not in (signature.predicted_label, signature.probabilities)]
+    if shared.scores is None:
+        plain = list(signature.outputs)
+    outputs = {f.name: _output(low, f) for f in plain}
+    if signature.scores is not None and signature.scores not in outputs:
+        outputs[signature.scores] = _plain(low, signature.scores, shared.scores)
+    states = {}
+    for name, value in shared.states.items():
+        after = b.op("Cast", value, to=_onnx_dtype(features[name]), name=b.unique(f"{name}/after"))
+        states[name] = after.name or ""
+        outputs[f"{name}/after"] = after
+    values = {name: v.name or name for name, v in low.environment.items() if isinstance(v, ir.Value)}
+    values.update({name: v.name or name for name, v in outputs.items()})
+    return LoweredModel(b.model(list(outputs.values())), signature, values, states)
+
+
+def _function(model: CoreMLModel, program: Any, wanted: str | None) -> str:
+    name = wanted or model.spec.description.defaultFunctionName or "main"
+    if name not in program.functions and wanted is None and len(program.functions) == 1:
+        return str(next(iter(program.functions)))
+    if name not in program.functions:
+        raise ConversionError(
+            "the model has no such function",
+            where=model.where,
+            expected=" or ".join(sorted(program.functions)),
+            found=name,
+        )
+    return str(name)
+
+
+def _refuse_unsupported(model: CoreMLModel, body: Any, opset: str) -> None:
+    missing = [
+        (operation.type, operation.outputs[0].name if operation.outputs else operation.type)
+        for operation in mil.nodes(body.operations)
+        if operation.type != "const" and handler_for(operation.type, opset) is None
+    ]
+    if missing:
+        raise UnsupportedOperatorsError(model.where, missing, "ONNX")
+
+
+# inputs
+
+
+def _onnx_dtype(feature: Feature) -> ir.DataType:
+    return (
+        ir.DataType.FLOAT if feature.kind == "image" else ir.DataType.from_numpy(np.dtype(feature.dtype or "float32"))
+    )
+
+
+def _add_input(low: Lowering, named: Any, features: dict[str, Feature]) -> None:
+    """The ONNX input of a function's input in the dtype that the model's description declares, widened to its carrier."""
+    own = declared(named)
+    feature = features.get(own.name)
+    if feature is None:
+        raise ConversionError(
+            "the program's input is not described as a feature",
+            where=low.where,
+            found=own.name,
+            expected=list(features),
+        )
+    shape = [f"{own.name}_{i}" if d is None else d for i, d in enumerate(own.shape or ())]
+    for i, length in enumerate(_varying(feature, len(shape))):
+        shape[i] = f"{own.name}_{i}" if length else shape[i]
+    value = low.b.input(own.name, _onnx_dtype(feature).numpy(), shape)
+    if feature.kind == "tensor" and feature.optional and feature.default is not None and own.shape is not None:
+        afford(f"the default of input {own.name!r}", [d or 1 for d in own.shape], 8, where=low.where)
+        default = np.full([d or 1 for d in own.shape], feature.default, feature.dtype)
+        value.const_value = ir.Tensor(default, name=own.name)
+        low.b.initializers[own.name] = value
+    carrier = (
+        ir.DataType.FLOAT if "float" in own.dtype else ir.DataType.BOOL if own.dtype == "bool" else ir.DataType.INT32
+    )
+    carried = value if value.dtype == carrier else low.op("Cast", value, to=carrier, name=f"{own.name}/carried")
+    low.shared.claim(carried)
+    if feature.kind == "state":
+        low.shared.states[own.name] = carried
+    low.environment[own.name] = carried
+
+
+def _varying(feature: Feature, rank: int) -> list[bool]:
+    """Which of the declared lengths may vary."""
+    if feature.kind == "image" and rank == 4:
+        sizes = feature.enumerated
+        ranges = feature.ranges
+        return [
+            False,
+            False,
+            *(len({s[i] for s in sizes}) > 1 or (bool(ranges) and ranges[i].low != ranges[i].high) for i in (0, 1)),
+        ]
+    if len(feature.ranges) == rank:
+        return [r.low != r.high for r in feature.ranges]
+    shapes = [s for s in feature.enumerated if len(s) == rank]
+    return [len({s[i] for s in shapes}) > 1 for i in range(rank)]
+
+
+# outputs
+
+
+def _with_scores(low: Lowering, signature: Signature) -> Signature:
+    if low.shared.scores is None:
+        is_classifier = signature.predicted_label is not None or signature.probabilities is not None
+        return replace(signature, labels=None if is_classifier else signature.labels, scores=None)
+    return replace(signature, scores=low.shared.scores_name)
+
+
+def _output(low: Lowering, feature: Feature) -> ir.Value:
+    """The value of that name in the feature's dtype, bearing the feature's name."""
+    operand = lookup(low, feature.name)
+    value = low.value(operand)
+    if value.dtype == ir.DataType.STRING:
+        raise ConversionError(
+            f"output {feature.name!r} is a text, which no ONNX output of a Core ML model is",
+            where=low.where,
+            expected=str(feature),
+            found="a constant text",
+        )
+    wanted = _onnx_dtype(feature)
+    half = low.shared.halves.get(value)
+    if wanted == ir.DataType.FLOAT16 and half is not None and value.name == feature.name:
+        value.name = f"{feature.name}/rounded"
+        half.name = feature.name
+        return half
+    return _plain(low, feature.name, value, wanted)
+
+
+def _plain(low: Lowering, name: str, value: ir.Value | None, dtype: ir.DataType | None = None) -> ir.Value:
+    assert value is not None
+    dtype = dtype or value.dtype
+    is_free = value.producer() is not None and value.const_value is None
+    if is_free and value.name == name and value.dtype == dtype:
+        return value
+    if is_free and value.name == name:
+        value.name = f"{name}/carried"
+    result = low.op("Identity", value) if value.dtype == dtype else low.op("Cast", value, to=dtype)
+    result.name = name
+    return result

@@ -1,0 +1,57 @@
+"""MIL's random operations. The numbers differ from Core ML's own; their distribution is the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+
+
+@lowers("random_uniform")
+def random_uniform(
+    context: Lowering, /, *, shape: Operand, low: Operand = 0.0, high: Operand = 1.0, seed: int = -1
+) -> ir.Value:
+    unit = context.op("RandomUniformLike", _zeros(context, shape), dtype=int(ir.DataType.FLOAT), **_seed(seed))
+    return context.op("Add", context.op("Mul", unit, context.op("Sub", high, low)), low)
+
+
+@lowers("random_normal")
+def random_normal(
+    low: Lowering, *, shape: Operand, mean: Operand = 0.0, stddev: Operand = 1.0, seed: int = -1
+) -> ir.Value:
+    unit = low.op("RandomNormalLike", _zeros(low, shape), dtype=int(ir.DataType.FLOAT), **_seed(seed))
+    return low.op("Add", low.op("Mul", unit, stddev), mean)
+
+
+@lowers("random_bernoulli")
+def random_bernoulli(low: Lowering, *, shape: Operand, prob: Operand = 0.5, seed: int = -1) -> ir.Value:
+    unit = low.op("RandomUniformLike", _zeros(low, shape), dtype=int(ir.DataType.FLOAT), **_seed(seed))
+    return low.cast(low.op("Less", unit, prob), ir.DataType.FLOAT)
+
+
+@lowers("random_categorical")
+def random_categorical(low: Lowering, *, x: Operand, mode: str = "logits", size: int = 1, seed: int = -1) -> ir.Value:
+    """``size`` draws for each row; by turning a uniform number through the cumulated probabilities."""
+    weights = low.op("Softmax", x, axis=-1) if mode == "logits" else x
+    edges = low.op("CumSum", weights, np.array(-1, np.int64))
+    edges = low.op("Div", edges, low.op("ReduceSum", weights, np.array([-1], np.int64), keepdims=1))
+    rows = low.op("Slice", low.dims(x), np.array([0], np.int64), np.array([-1], np.int64))
+    draws = low.op("Concat", rows, np.array([int(size)], np.int64), axis=0)
+    unit = low.op("RandomUniformLike", _zeros(low, draws), dtype=int(ir.DataType.FLOAT), **_seed(seed))
+    passed = low.op(
+        "GreaterOrEqual",
+        low.op("Unsqueeze", unit, np.array([-1], np.int64)),
+        low.op("Unsqueeze", edges, np.array([-2], np.int64)),
+    )
+    index = low.op("ReduceSum", low.i32(passed), np.array([-1], np.int64), keepdims=0)
+    last = low.op("Sub", low.op("Gather", low.i32(low.dims(x)), np.array(-1, np.int64)), 1)
+    return low.cast(low.op("Min", index, last), ir.DataType.FLOAT)
+
+
+def _zeros(low: Lowering, shape: Operand) -> ir.Value:
+    return low.op("Expand", np.float32(0), low.i64(shape))
+
+
+def _seed(seed: int) -> dict[str, float]:
+    return {} if seed is None or int(seed) < 0 else {"seed": float(seed)}

@@ -1,0 +1,34 @@
+"""MIL's reductions along axes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+
+_REDUCTIONS = {
+    "reduce_l1_norm": "ReduceL1", "reduce_l2_norm": "ReduceL2", "reduce_log_sum": "ReduceLogSum",
+    "reduce_log_sum_exp": "ReduceLogSumExp", "reduce_max": "ReduceMax", "reduce_mean": "ReduceMean",
+    "reduce_min": "ReduceMin", "reduce_prod": "ReduceProd", "reduce_sum": "ReduceSum", "reduce_sum_square": "ReduceSumSquare",
+}  # fmt: skip
+"""MIL name -> ONNX name."""
+
+
+@lowers("reduce_max", "reduce_min", exact=True, error="move")
+@lowers("reduce_mean", error="average", word="mean")
+@lowers("reduce_sum", "reduce_sum_square", "reduce_log_sum_exp", error="average")
+@lowers("reduce_l1_norm", "reduce_l2_norm", "reduce_log_sum", "reduce_prod")
+def reduce(low: Lowering, *, x: Operand, axes: Operand = None, keep_dims: bool = False) -> ir.Value:
+    over = None if axes is None else np.asarray(axes, np.int64)
+    if over is not None and over.size == 0:
+        over = None
+    return low.op(_REDUCTIONS[low.operation], x, over, keepdims=int(keep_dims))
+
+
+@lowers("reduce_argmax", "reduce_argmin", indices=0)
+def reduce_arg(
+    low: Lowering, *, x: Operand, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
+) -> ir.Value:
+    operator = "ArgMax" if low.operation == "reduce_argmax" else "ArgMin"
+    return low.i32(low.op(operator, x, axis=int(axis), keepdims=int(keep_dims)))

@@ -1,0 +1,238 @@
+"""MIL's sampling at given coordinates: resample, affine, crop_resize."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+
+_PADDING = {"constant": "zeros", "border": "border", "reflection": "reflection", "symmetric": "reflection"}
+
+
+@lowers("resample")
+def resample(
+    low: Lowering,
+    *,
+    x: Operand,
+    coordinates: Operand,
+    sampling_mode: str,
+    padding_mode: str,
+    padding_value: Operand,
+    coordinates_mode: str,
+    align_corners: bool,
+) -> ir.Value:
+    """ONNX's GridSample, whose two conventions at the border are MIL's reflection (centres) and symmetric (edges)."""
+    if padding_mode not in _PADDING:
+        raise low.refuse("this padding mode is not known", expected=sorted(_PADDING), found=padding_mode)
+    points = low.cast(coordinates, ir.DataType.FLOAT)
+    extent = _extent(low, x)
+    centres = align_corners
+    if coordinates_mode == "normalized_zero_to_one":
+        points = low.op("Sub", low.op("Mul", points, 2.0), 1.0)
+    elif coordinates_mode == "unnormalized":
+        centres = padding_mode != "symmetric"
+        points = _normalized(low, points, extent, centres)
+    elif coordinates_mode != "normalized_minus_one_to_one":
+        raise low.refuse("this coordinates mode is not known", found=coordinates_mode)
+    wanted = {"reflection": True, "symmetric": False}.get(padding_mode, centres)
+    if wanted != centres:
+        points = _normalized(low, _pixels(low, points, extent, centres), extent, wanted)
+        centres = wanted
+    fill = float(padding_value) if padding_mode == "constant" else 0.0
+    image = low.op("Sub", x, fill) if fill else x
+    sampled = low.op(
+        "GridSample", image, points,
+        mode="nearest" if sampling_mode == "nearest" else "linear",
+        padding_mode=_PADDING[padding_mode], align_corners=int(centres),
+    )  # fmt: skip
+    return low.op("Add", sampled, fill) if fill else sampled
+
+
+def _extent(low: Lowering, x: Operand) -> ir.Value:
+    """[width, height] of an image as floats."""
+    return low.cast(low.op("Gather", low.dims(x), np.array([3, 2], np.int64)), ir.DataType.FLOAT)
+
+
+def _normalized(low: Lowering, pixels: ir.Value, extent: ir.Value, centres: bool) -> ir.Value:
+    """Pixel coordinates (x, y) as [-1, 1]; the ends are the outer pixels' centres, or their edges."""
+    if centres:
+        span = low.op("Max", low.op("Sub", extent, 1.0), 1.0)
+        return low.op("Sub", low.op("Div", low.op("Mul", pixels, 2.0), span), 1.0)
+    return low.op("Sub", low.op("Div", low.op("Add", low.op("Mul", pixels, 2.0), 1.0), extent), 1.0)
+
+
+def _pixels(low: Lowering, points: ir.Value, extent: ir.Value, centres: bool) -> ir.Value:
+    """The inverse of ``_normalized``."""
+    unit = low.op("Mul", low.op("Add", points, 1.0), 0.5)
+    if centres:
+        return low.op("Mul", unit, low.op("Sub", extent, 1.0))
+    return low.op("Sub", low.op("Mul", unit, extent), 0.5)
+
+
+@lowers("affine")
+def affine(
+    low: Lowering,
+    *,
+    x: Operand,
+    transform_matrix: Operand,
+    output_height: int,
+    output_width: int,
+    sampling_mode: str,
+    padding_mode: str,
+    padding_value: Operand,
+    coordinates_mode: str,
+    align_corners: bool,
+) -> ir.Value:
+    if coordinates_mode != "normalized_minus_one_to_one" or padding_mode != "constant" or not align_corners:
+        raise low.refuse(
+            "only normalized_minus_one_to_one coordinates with aligned corners and constant padding are defined",
+            found=f"{coordinates_mode}, align_corners={align_corners}, {padding_mode}",
+        )
+    batch, channels = low.shape(x)[:2]
+    if batch is None or channels is None:
+        raise low.refuse("the batch size is not known")
+    theta = low.op("Reshape", transform_matrix, np.array([-1, 2, 3], np.int64))
+    theta = low.op("Expand", theta, np.array([batch, 2, 3], np.int64))
+    size = np.array([batch, channels, int(output_height), int(output_width)], np.int64)
+    grid = low.op("AffineGrid", theta, size, align_corners=1)
+    return resample(
+        low, x=x, coordinates=grid, sampling_mode=sampling_mode, padding_mode=padding_mode,
+        padding_value=padding_value, coordinates_mode=coordinates_mode, align_corners=True,
+    )  # fmt: skip
+
+
+@lowers("crop_resize", wide=("spatial_scale",))
+def crop_resize(
+    low: Lowering,
+    *,
+    x: Operand,
+    roi: Operand,
+    target_height: int = 1,
+    target_width: int = 1,
+    normalized_coordinates: bool = False,
+    spatial_scale: Operand = 1.0,
+    box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
+    sampling_mode: str = "DEFAULT",
+    pad_value: Operand = 0.0,
+) -> ir.Value:
+    """[N, 1, 4 or 5, 1, 1] boxes; with 5 numbers the first is the image's index, with 4 every image is cropped."""
+    numbers = low.shape(roi)[2]
+    batch, channels = low.shape(x)[:2]
+    count = low.shape(roi)[0]
+    if numbers is None or batch is None or count is None:
+        raise low.refuse("the number of boxes or of images is not known")
+    flat = low.op("Reshape", low.cast(roi, ir.DataType.FLOAT), np.array([-1, numbers], np.int64))
+    boxes = low.op(
+        "Slice", flat, np.array([numbers - 4], np.int64), np.array([numbers], np.int64), np.array([1], np.int64)
+    )
+    if numbers == 5:
+        column = low.op("Gather", flat, np.array(0, np.int64), axis=1)
+        index: Operand = low.cast(column, ir.DataType.INT64)
+        repeats = 1
+    else:
+        index = np.tile(np.arange(batch, dtype=np.int64), count)
+        tripled = low.op("Unsqueeze", boxes, np.array([1], np.int64))
+        boxes = low.op(
+            "Reshape", low.op("Tile", tripled, np.array([1, batch, 1], np.int64)), np.array([-1, 4], np.int64)
+        )
+        repeats = batch
+    crops = _crop(
+        low, x, boxes, index, (int(target_height), int(target_width)),
+        normalized_coordinates, float(spatial_scale), box_coordinate_mode, sampling_mode, float(pad_value),
+    )  # fmt: skip
+    shape = [count, repeats, channels or -1, int(target_height), int(target_width)]
+    return low.op("Reshape", crops, np.array(shape, np.int64))
+
+
+@lowers("crop_resize", since="iOS17")
+def crop_resize_ios17(
+    low: Lowering,
+    *,
+    x: Operand,
+    boxes: Operand,
+    box_indices: Operand = None,
+    target_height: int = 1,
+    target_width: int = 1,
+    normalized_coordinates: bool = False,
+    spatial_scale: Operand = 1.0,
+    box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
+    sampling_mode: str = "DEFAULT",
+    pad_value: Operand = 0.0,
+) -> ir.Value:
+    count = low.shape(boxes)[0]
+    if box_indices is None and count is None:
+        raise low.refuse("the number of boxes is not known")
+    index = np.arange(count or 0, dtype=np.int64) if box_indices is None else low.i64(box_indices)
+    return _crop(
+        low, x, low.cast(boxes, ir.DataType.FLOAT), index, (int(target_height), int(target_width)),
+        normalized_coordinates, float(spatial_scale), box_coordinate_mode, sampling_mode, float(pad_value),
+    )  # fmt: skip
+
+
+def _crop(
+    low: Lowering,
+    x: Operand,
+    boxes: ir.Value,
+    index: Operand,
+    size: tuple[int, int],
+    normalized: bool,
+    spatial_scale: float,
+    box_mode: str,
+    sampling_mode: str,
+    pad_value: float,
+) -> ir.Value:
+    """One crop a box: [N, C, height, width]."""
+    four = [low.op("Gather", boxes, np.array([i], np.int64), axis=1) for i in range(4)]
+    if box_mode.endswith("WIDTH_FIRST"):
+        four = [four[1], four[0], four[3], four[2]]
+    if box_mode.startswith("CENTER_SIZE"):
+        halves = [low.op("Mul", v, 0.5) for v in four[2:]]
+        four = [low.op(o, c, h) for o in ("Sub", "Add") for c, h in zip(four[:2], halves, strict=True)]
+    extent = low.cast(low.op("Gather", low.dims(x), np.array([2, 3], np.int64)), ir.DataType.FLOAT)
+    axes = []
+    for i, count in enumerate(size):
+        last = low.op("Sub", low.op("Gather", extent, np.array([i], np.int64)), 1.0)
+        start, end = four[i], four[i + 2]
+        if normalized:
+            start, end = low.op("Mul", start, last), low.op("Mul", end, last)
+        if spatial_scale != 1:
+            start, end = low.op("Mul", start, spatial_scale), low.op("Mul", end, spatial_scale)
+        # A box that ends before it begins stands for the whole image.
+        inverted = low.op("Less", end, start)
+        start, end = low.op("Where", inverted, 0.0, start), low.op("Where", inverted, last, end)
+        axes.append(_samples(low, start, end, count, sampling_mode))
+    rows = low.op(
+        "Expand", low.op("Unsqueeze", axes[0], np.array([2, 3], np.int64)), np.array([1, size[0], size[1], 1], np.int64)
+    )
+    columns = low.op(
+        "Expand", low.op("Unsqueeze", axes[1], np.array([1, 3], np.int64)), np.array([1, size[0], size[1], 1], np.int64)
+    )
+    pixels = low.op("Concat", columns, rows, axis=3)
+    images = low.op("Gather", x, index, axis=0)
+    inside = _normalized(low, pixels, _extent(low, x), False)
+    sampled = low.op("GridSample", images, inside, mode="linear", padding_mode="border", align_corners=0)
+    # A point outside the image is the padding value whole, not a blend with the border.
+    limit = low.op("Sub", _extent(low, x), 1.0)
+    outside = low.op("Or", low.op("Less", pixels, -1e-4), low.op("Greater", pixels, low.op("Add", limit, 1e-4)))
+    any_outside = low.op("ReduceMax", low.cast(outside, ir.DataType.FLOAT), np.array([3], np.int64), keepdims=0)
+    mask = low.op("Unsqueeze", low.cast(any_outside, ir.DataType.BOOL), np.array([1], np.int64))
+    return low.op("Where", mask, pad_value, sampled)
+
+
+def _samples(low: Lowering, start: ir.Value, end: ir.Value, count: int, sampling_mode: str) -> ir.Value:
+    """[N, count] coordinates along one dimension of boxes from ``start`` to ``end`` ([N, 1] each, both included)."""
+    i = np.arange(count, dtype=np.float32)[None]
+    span = low.op("Sub", end, start)
+    if sampling_mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
+        if count == 1:
+            middle = 0.5 if sampling_mode == "ALIGN_CORNERS" else 0.0
+            return low.op("Add", start, low.op("Mul", span, middle))
+        return low.op("Add", start, low.op("Mul", span, i / np.float32(count - 1)))
+    if sampling_mode == "OFFSET_CORNERS":
+        delta = low.op("Div", low.op("Max", span, 1.0), np.float32(count))
+        return low.op("Add", start, low.op("Mul", delta, i + np.float32(0.5)))
+    step = low.op("Div", low.op("Add", span, 1.0), np.float32(count))
+    if sampling_mode == "UNALIGN_CORNERS":
+        return low.op("Sub", low.op("Add", start, low.op("Mul", step, i + np.float32(0.5))), 0.5)
+    return low.op("Min", low.op("Add", start, low.op("Mul", step, i)), end)

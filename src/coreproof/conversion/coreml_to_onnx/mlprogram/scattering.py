@@ -1,0 +1,90 @@
+"""MIL's scatters, in all their modes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+from coreproof.conversion.coreml_to_onnx.mlprogram.gathering import refuse_negative
+
+_REDUCTIONS = {"update": "none", "add": "add", "sub": "add", "mul": "mul", "div": "mul", "max": "max", "min": "min"}
+
+
+def _reduction(low: Lowering, mode: str, updates: Operand) -> tuple[str, Operand]:
+    """ONNX's reduction for a mode, and the updates that make it so."""
+    if mode not in _REDUCTIONS:
+        raise low.refuse("this mode is not known", expected=sorted(_REDUCTIONS), found=mode)
+    if mode == "sub":
+        updates = low.op("Neg", updates)
+    if mode == "div":
+        if not low.is_float(updates):
+            raise low.refuse("mode div is lowered for floats only")
+        updates = low.op("Reciprocal", updates)
+    return _REDUCTIONS[mode], updates
+
+
+@lowers("scatter", error="move")
+def scatter(
+    low: Lowering,
+    *,
+    data: Operand,
+    indices: Operand,
+    updates: Operand,
+    axis: int = 0,
+    mode: str = "add",
+    validate_indices: bool = False,
+) -> ir.Value:
+    rank = low.rank(data)
+    at = int(axis) % rank
+    reduction, updates = _reduction(low, mode, updates)
+    index = refuse_negative(low, data, indices, at) if validate_indices else low.value(low.i64(indices))
+    # One index a slice becomes one index an element: along ``axis``, the same for all other dimensions.
+    if low.rank(indices) != 1:
+        index = low.op("Reshape", index, np.array([-1], np.int64))
+        dims = low.dims(data)
+        before = low.op("Slice", dims, np.array([0], np.int64), np.array([at], np.int64))
+        after = low.op("Slice", dims, np.array([at + 1], np.int64), np.array([rank], np.int64))
+        updates = low.op("Reshape", updates, low.op("Concat", before, np.array([-1], np.int64), after, axis=0))
+    column = low.op("Reshape", index, np.array([-1 if a == at else 1 for a in range(rank)], np.int64))
+    everywhere = low.op("Expand", column, low.dims(updates))
+    return low.op("ScatterElements", data, everywhere, updates, axis=at, reduction=reduction)
+
+
+@lowers("scatter_along_axis")
+def scatter_along_axis(
+    low: Lowering,
+    *,
+    data: Operand,
+    indices: Operand,
+    updates: Operand,
+    axis: int = 0,
+    mode: str = "add",
+    validate_indices: bool = False,
+) -> ir.Value:
+    at = int(axis) % low.rank(data)
+    reduction, updates = _reduction(low, mode, updates)
+    if validate_indices:
+        indices = refuse_negative(low, data, indices, at)
+    return low.op("ScatterElements", data, indices, updates, axis=at, reduction=reduction)
+
+
+@lowers("scatter_nd", error="move")
+def scatter_nd(
+    low: Lowering,
+    *,
+    data: Operand,
+    indices: Operand,
+    updates: Operand,
+    mode: str = "add",
+    validate_indices: bool = False,
+) -> ir.Value:
+    reduction, updates = _reduction(low, mode, updates)
+    index = low.value(low.i64(indices))
+    if validate_indices:
+        depth = low.shape(indices)[-1]
+        if depth is None:
+            raise low.refuse("the length of an index is not known")
+        limit = low.op("Slice", low.dims(data), np.array([0], np.int64), np.array([depth], np.int64))
+        index = low.op("Where", low.op("Less", index, np.array(0, np.int64)), limit, index)
+    return low.op("ScatterND", data, index, updates, reduction=reduction)

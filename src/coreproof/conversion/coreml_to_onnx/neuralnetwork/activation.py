@@ -1,0 +1,134 @@
+"""Activations: the ``activation`` layer's kinds, gelu and clampedReLU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_vector
+
+
+@lowers("activation")
+def activation(
+    layer: Layer,
+    x: Blob,
+    *,
+    linear: Any = None,
+    ReLU: Any = None,
+    leakyReLU: Any = None,
+    thresholdedReLU: Any = None,
+    PReLU: Any = None,
+    tanh: Any = None,
+    scaledTanh: Any = None,
+    sigmoid: Any = None,
+    sigmoidHard: Any = None,
+    ELU: Any = None,
+    softsign: Any = None,
+    softplus: Any = None,
+    parametricSoftplus: Any = None,
+) -> Blob:
+    given = {name: params for name, params in locals().items() if name not in ("layer", "x") and params is not None}
+    if not given:
+        raise layer.refuse("it does not say which activation it is")
+    ((kind, params),) = given.items()
+    return Blob(_ACTIVATIONS[kind](layer, x, params), x.hidden)
+
+
+def _plain(operator: str) -> Callable[[Layer, Blob, Any], ir.Value]:
+    def lowering(layer: Layer, x: Blob, params: Any) -> ir.Value:
+        result: ir.Value = layer.b.op(operator, x.value)
+        return result
+
+    return lowering
+
+
+def _linear(layer: Layer, x: Blob, params: Any) -> ir.Value:
+    value = x.value
+    if params.alpha != 1:
+        value = layer.b.op("Mul", value, f32(params.alpha))
+    if params.beta != 0:
+        value = layer.b.op("Add", value, f32(params.beta))
+    return value
+
+
+def _thresholded(layer: Layer, x: Blob, params: Any) -> ir.Value:
+    # ONNX's ThresholdedRelu drops x == alpha, Core ML keeps it
+    above = layer.b.op("GreaterOrEqual", x.value, f32(params.alpha))
+    result: ir.Value = layer.b.op("Where", above, x.value, f32(0))
+    return result
+
+
+def _prelu(layer: Layer, x: Blob, params: Any) -> ir.Value:
+    result: ir.Value = layer.b.op("PRelu", x.value, channelwise(layer, x, read_vector(layer, params.alpha, "alpha")))
+    return result
+
+
+def _scaled_tanh(layer: Layer, x: Blob, params: Any) -> ir.Value:
+    inner = layer.b.op("Tanh", layer.b.op("Mul", x.value, f32(params.beta)))
+    result: ir.Value = layer.b.op("Mul", inner, f32(params.alpha))
+    return result
+
+
+def _parametric_softplus(layer: Layer, x: Blob, params: Any) -> ir.Value:
+    alpha = channelwise(layer, x, read_vector(layer, params.alpha, "alpha"))
+    beta = channelwise(layer, x, read_vector(layer, params.beta, "beta"))
+    result: ir.Value = layer.b.op("Mul", layer.b.op("Softplus", layer.b.op("Mul", x.value, beta)), alpha)
+    return result
+
+
+def channelwise(layer: Layer, x: Blob, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A value a channel (axis -3), or one for all, ready to broadcast."""
+    if values.size == 1:
+        return values.reshape(1)
+    layer.at_least(x, 3)
+    channels = layer.shape(x)[-3]
+    if channels is not None and channels != values.size:
+        raise layer.refuse(
+            "its parameters do not fit its channels", expected=f"1 or {channels} values", found=values.size
+        )
+    return values.reshape(-1, 1, 1)
+
+
+_ACTIVATIONS: dict[str, Callable[[Layer, Blob, Any], ir.Value]] = {
+    "linear": _linear,
+    "ReLU": _plain("Relu"),
+    "leakyReLU": lambda layer, x, params: layer.b.op("LeakyRelu", x.value, alpha=float(params.alpha)),
+    "thresholdedReLU": _thresholded,
+    "PReLU": _prelu,
+    "tanh": _plain("Tanh"),
+    "scaledTanh": _scaled_tanh,
+    "sigmoid": _plain("Sigmoid"),
+    "sigmoidHard": lambda layer, x, params: layer.b.op(
+        "HardSigmoid", x.value, alpha=float(params.alpha), beta=float(params.beta)
+    ),
+    "ELU": lambda layer, x, params: layer.b.op("Elu", x.value, alpha=float(params.alpha)),
+    "softsign": _plain("Softsign"),
+    "softplus": _plain("Softplus"),
+    "parametricSoftplus": _parametric_softplus,
+}
+
+
+@lowers("gelu")
+def gelu(layer: Layer, x: Blob, *, mode: str = "EXACT") -> Blob:
+    b = layer.b
+    if mode == "SIGMOID_APPROXIMATION":
+        return Blob(b.op("Mul", x.value, b.op("Sigmoid", b.op("Mul", x.value, f32(1.702)))), x.hidden)
+    if mode == "EXACT":
+        inner = b.op("Erf", b.op("Mul", x.value, f32(1 / math.sqrt(2))))
+    else:
+        cube = b.op("Mul", b.op("Mul", x.value, x.value), x.value)
+        inner = b.op(
+            "Tanh", b.op("Mul", b.op("Add", x.value, b.op("Mul", cube, f32(0.044715))), f32(math.sqrt(2 / math.pi)))
+        )
+    return Blob(b.op("Mul", b.op("Mul", x.value, b.op("Add", inner, f32(1))), f32(0.5)), x.hidden)
+
+
+@lowers("clampedReLU")
+def clamped_relu(layer: Layer, x: Blob, *, alpha: float = 0.0, beta: float = 0.0) -> Blob:
+    return Blob(layer.b.op("Min", layer.b.op("LeakyRelu", x.value, alpha=alpha), f32(beta)), x.hidden)

@@ -1,0 +1,125 @@
+"""Layers of two or more blobs that broadcast: arithmetic, comparison, logic, selection."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
+
+_ARITHMETIC = {
+    "addBroadcastable": "Add",
+    "subtractBroadcastable": "Sub",
+    "multiplyBroadcastable": "Mul",
+    "divideBroadcastable": "Div",
+    "powBroadcastable": "Pow",
+    "minBroadcastable": "Min",
+    "maxBroadcastable": "Max",
+}
+_COMPARISON = {
+    "equal": "Equal",
+    "lessThan": "Less",
+    "lessEqual": "LessOrEqual",
+    "greaterThan": "Greater",
+    "greaterEqual": "GreaterOrEqual",
+}
+_LOGIC = {"logicalAnd": "And", "logicalOr": "Or", "logicalXor": "Xor"}
+
+
+def _combined(layer: Layer, operator: str, blobs: tuple[Blob, ...]) -> Blob:
+    """The blobs combined from left to right."""
+    value = reduce(lambda left, right: layer.b.op(operator, left, right), [x.value for x in blobs])
+    return layer.broadcast(blobs, value)
+
+
+@lowers("add")
+def add(layer: Layer, *blobs: Blob, alpha: float = 0.0) -> Blob:
+    if len(blobs) == 1:
+        return Blob(layer.b.op("Add", blobs[0].value, f32(alpha)), blobs[0].hidden)
+    return _combined(layer, "Add", blobs)
+
+
+@lowers("multiply", word="mul")
+def multiply(layer: Layer, *blobs: Blob, alpha: float = 0.0) -> Blob:
+    if len(blobs) == 1:
+        return Blob(layer.b.op("Mul", blobs[0].value, f32(alpha)), blobs[0].hidden)
+    return _combined(layer, "Mul", blobs)
+
+
+@lowers("average")
+def average(layer: Layer, *blobs: Blob) -> Blob:
+    total = _combined(layer, "Add", blobs)
+    return Blob(layer.b.op("Div", total.value, f32(len(blobs))), total.hidden)
+
+
+@lowers("max")
+def maximum(layer: Layer, *blobs: Blob) -> Blob:
+    return _combined(layer, "Max", blobs)
+
+
+@lowers("min")
+def minimum(layer: Layer, *blobs: Blob) -> Blob:
+    return _combined(layer, "Min", blobs)
+
+
+@lowers("dot")
+def dot(layer: Layer, x: Blob, y: Blob, *, cosineSimilarity: bool = False) -> Blob:
+    b = layer.b
+    left, right = x.value, y.value
+    if cosineSimilarity:
+        left, right = (b.op("Div", v, b.op("ReduceL2", v, i64([-3]))) for v in (left, right))
+    return layer.broadcast((x, y), b.op("ReduceSum", b.op("Mul", left, right), i64([-3])))
+
+
+@lowers("subtractBroadcastable", error="add")
+@lowers(*_ARITHMETIC.keys() - {"subtractBroadcastable"})
+def arithmetic(layer: Layer, x: Blob, y: Blob) -> Blob:
+    return _combined(layer, _ARITHMETIC[layer.kind], (x, y))
+
+
+@lowers("modBroadcastable")
+def mod_broadcastable(layer: Layer, x: Blob, y: Blob) -> Blob:
+    # the sign of the divisor, as numpy has it; ONNX's Mod of floats takes that of the dividend
+    quotient = layer.b.op("Floor", layer.b.op("Div", x.value, y.value))
+    return layer.broadcast((x, y), layer.b.op("Sub", x.value, layer.b.op("Mul", quotient, y.value)))
+
+
+@lowers("floorDivBroadcastable")
+def floor_div_broadcastable(layer: Layer, x: Blob, y: Blob) -> Blob:
+    return layer.broadcast((x, y), layer.b.op("Floor", layer.b.op("Div", x.value, y.value)))
+
+
+@lowers(*_COMPARISON, compares=True)
+def comparison(layer: Layer, x: Blob, y: Blob | None = None, *, alpha: float = 0.0) -> Blob:
+    return _compared(layer, _COMPARISON[layer.kind], x, y, alpha)
+
+
+@lowers("notEqual")
+def not_equal(layer: Layer, x: Blob, y: Blob | None = None, *, alpha: float = 0.0) -> Blob:
+    same = _compared(layer, "Equal", x, y, alpha)
+    return Blob(layer.b.op("Sub", f32(1), same.value), same.hidden)
+
+
+def _compared(layer: Layer, operator: str, x: Blob, y: Blob | None, alpha: float) -> Blob:
+    right: ir.Value = f32(alpha) if y is None else y.value  # type: ignore[assignment]
+    result = layer.floats(layer.b.op(operator, x.value, right))
+    return layer.broadcast((x,) if y is None else (x, y), result)
+
+
+@lowers(*_LOGIC)
+def logic(layer: Layer, x: Blob, y: Blob) -> Blob:
+    result = layer.b.op(_LOGIC[layer.kind], layer.truth(x.value), layer.truth(y.value))
+    return layer.broadcast((x, y), layer.floats(result))
+
+
+@lowers("logicalNot")
+def logical_not(layer: Layer, x: Blob) -> Blob:
+    return Blob(layer.floats(layer.b.op("Not", layer.truth(x.value))), x.hidden)
+
+
+@lowers("whereBroadcastable")
+def where_broadcastable(layer: Layer, condition: Blob, x: Blob, y: Blob) -> Blob:
+    value = layer.b.op("Where", layer.truth(condition.value), x.value, y.value)
+    return layer.broadcast((condition, x, y), value)

@@ -1,0 +1,194 @@
+"""Matrix products and look-ups: innerProduct, batchedMatmul, embedding, embeddingND."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, int8_weights, read_weights
+
+
+@lowers("innerProduct", error="linear", word="linear")
+def inner_product(
+    layer: Layer,
+    x: Blob,
+    *,
+    inputChannels: int = 0,
+    outputChannels: int = 0,
+    hasBias: bool = False,
+    weights: Any = None,
+    bias: Any = None,
+    int8DynamicQuantize: bool = False,
+) -> Blob:
+    """A dense layer: ranks 1 to 3 multiply the last dimension, ranks 4 and 5 the last three together."""
+    rank = layer.rank(x)
+    shape = layer.shape(x)
+    if rank > 5:
+        raise layer.refuse("its input has too many dimensions", expected="rank 1 to 5", found=list(shape))
+    features = shape[-3:] if rank >= 4 else shape[-1:]
+    if None not in features and int(np.prod([n or 0 for n in features])) != inputChannels:
+        raise layer.refuse(
+            "its input has the wrong number of channels",
+            expected=f"{inputChannels} input channels",
+            found=f"{int(np.prod([n or 0 for n in features]))} in a blob of shape {list(shape)}",
+        )
+    b = layer.b
+    added = read_weights(layer, bias, (outputChannels,), "bias") if hasBias else None
+    value = x.value if rank >= 4 else layer.exact(x)
+    flat = value if rank == 2 or rank == 3 else b.op("Reshape", value, i64([-1, inputChannels]))
+    if int8DynamicQuantize:
+        stored, scale = int8_weights(layer, weights, (outputChannels, inputChannels))
+        product = _quantised_product(layer, flat, stored, scale)
+        product = product if added is None else b.op("Add", product, added)
+    else:
+        stored = read_weights(layer, weights, (outputChannels, inputChannels))
+        product = _product(layer, flat, stored, added)
+    if rank in (2, 3):
+        return Blob(product)
+    if rank == 1:
+        return Blob(b.op("Reshape", product, i64([outputChannels])))
+    leading = len(value.shape or ()) - 3
+    if leading == 1:
+        return Blob(b.op("Reshape", product, i64([-1, outputChannels, 1, 1])), x.hidden)
+    before = shape[:leading]
+    if before.count(None) > 1:
+        raise layer.refuse("both its leading dimensions are only known when the model runs")
+    return Blob(
+        b.op("Reshape", product, i64([-1 if n is None else n for n in before] + [outputChannels, 1, 1])), x.hidden
+    )
+
+
+def _product(layer: Layer, value: ir.Value, stored: Array, added: Array | None) -> ir.Value:
+    """value @ stored.T + added."""
+    result: ir.Value
+    if len(value.shape or ()) == 2:
+        result = layer.b.op("Gemm", value, stored, added, transB=1)
+        return result
+    result = layer.b.op("MatMul", value, np.ascontiguousarray(stored.T))
+    if added is not None:
+        result = layer.b.op("Add", result, added)
+    return result
+
+
+def _quantised_product(layer: Layer, value: ir.Value, stored: Array, scale: float) -> ir.Value:
+    """The product as ``int8DynamicQuantize`` makes it: the blob rounded to 255 steps of its own largest value."""
+    b = layer.b
+    step = b.op("Div", b.op("Max", b.op("ReduceMax", b.op("Abs", value), keepdims=0), f32(1e-30)), f32(127))
+    rounded = b.op("Round", b.op("Div", value, step))
+    product = b.op("MatMul", rounded, np.ascontiguousarray(stored.T))
+    result: ir.Value = b.op("Mul", product, b.op("Mul", step, f32(scale)))
+    return result
+
+
+@lowers("batchedMatmul", error="linear", word="linear")
+def batched_matmul(
+    layer: Layer,
+    x: Blob,
+    y: Blob | None = None,
+    *,
+    transposeA: bool = False,
+    transposeB: bool = False,
+    weightMatrixFirstDimension: int = 0,
+    weightMatrixSecondDimension: int = 0,
+    hasBias: bool = False,
+    weights: Any = None,
+    bias: Any = None,
+    int8DynamicQuantize: bool = False,
+) -> Blob:
+    left = layer.exact(x)
+    if y is not None:
+        return Blob(_two_blobs(layer, left, layer.exact(y), transposeA, transposeB))
+    rows, columns = weightMatrixFirstDimension, weightMatrixSecondDimension
+    last = layer.shape(x)[-1]
+    if last is not None and last != rows:
+        raise layer.refuse(
+            "its input has the wrong number of channels",
+            expected=f"a last dimension of {rows}",
+            found=f"{last} in a blob of shape {list(layer.shape(x))}",
+        )
+    added = read_weights(layer, bias, (columns,), "bias") if hasBias else None
+    vector = layer.rank(x) == 1
+    if vector:
+        left = layer.b.op("Unsqueeze", left, i64([0]))
+    if int8DynamicQuantize:
+        stored, scale = int8_weights(layer, weights, (columns, rows))
+        product = _quantised_product(layer, left, stored, scale)
+        product = product if added is None else layer.b.op("Add", product, added)
+    else:
+        product = _product(layer, left, read_weights(layer, weights, (columns, rows)), added)
+    return Blob(layer.b.op("Squeeze", product, i64([0])) if vector else product)
+
+
+def _two_blobs(layer: Layer, left: ir.Value, right: ir.Value, transpose_left: bool, transpose_right: bool) -> ir.Value:
+    """Batches of matrices; a vector on the left is a row, one on the right a column, and that dimension stays."""
+    b = layer.b
+    if len(known(left) or ()) == 1:
+        left = b.op("Unsqueeze", left, i64([0]))
+    if len(known(right) or ()) == 1:
+        right = b.op("Unsqueeze", right, i64([1]))
+    if transpose_left:
+        left = _swapped(layer, left)
+    if transpose_right:
+        right = _swapped(layer, right)
+    result: ir.Value = b.op("MatMul", left, right)
+    return result
+
+
+def _swapped(layer: Layer, value: ir.Value) -> ir.Value:
+    order = list(range(len(value.shape or ())))
+    order[-2:] = order[-1], order[-2]
+    result: ir.Value = layer.b.op("Transpose", value, perm=order)
+    return result
+
+
+@lowers("embedding")
+def embedding(
+    layer: Layer,
+    x: Blob,
+    *,
+    inputDim: int = 0,
+    outputChannels: int = 0,
+    hasBias: bool = False,
+    weights: Any = None,
+    bias: Any = None,
+) -> Blob:
+    """[..., 1, 1, 1] indices to [..., outputChannels, 1, 1]."""
+    layer.at_least(x, 4)
+    if any(n not in (1, None) for n in layer.shape(x)[-3:]):
+        raise layer.refuse(
+            "its input is not a list of indices", expected="1, 1, 1 as last dimensions", found=list(layer.shape(x))
+        )
+    table = _table(layer, weights, bias, outputChannels, inputDim, hasBias)
+    indices = layer.b.op("Cast", layer.b.op("Squeeze", x.value, i64([-3])), to=int(ir.DataType.INT64))
+    found = layer.b.op("Gather", table, indices)  # [..., 1, 1, channels]
+    order = list(range(len(found.shape or ())))
+    return Blob(layer.b.op("Transpose", found, perm=[*order[:-3], order[-1], order[-3], order[-2]]), x.hidden)
+
+
+@lowers("embeddingND")
+def embedding_nd(
+    layer: Layer,
+    x: Blob,
+    *,
+    vocabSize: int = 0,
+    embeddingSize: int = 0,
+    hasBias: bool = False,
+    weights: Any = None,
+    bias: Any = None,
+) -> Blob:
+    """[..., 1] indices to [..., embeddingSize]."""
+    layer.at_least(x, 2)
+    table = _table(layer, weights, bias, embeddingSize, vocabSize, hasBias)
+    indices = layer.b.op("Squeeze", layer.integers(x), i64([-1]))
+    return Blob(layer.b.op("Gather", table, indices))
+
+
+def _table(layer: Layer, weights: Any, bias: Any, channels: int, count: int, has_bias: bool) -> Array:
+    table = read_weights(layer, weights, (channels, count)).T
+    if has_bias:
+        table = table + read_weights(layer, bias, (channels,), "bias")
+    return np.ascontiguousarray(table)

@@ -1,0 +1,330 @@
+"""Recurrent layers: simpleRecurrent, gru, uniDirectionalLSTM, biDirectionalLSTM, by ONNX's RNN, GRU and LSTM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64, known
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.lstm_steps import GATE_LIMIT, Activation, stepped_lstm
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, read_weights
+
+_ACTIVATIONS = {
+    "linear": "Affine",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "ReLU": "Relu",
+    "scaledTanh": "ScaledTanh",
+    "sigmoidHard": "HardSigmoid",
+}
+_STANDARD_PARAMETERS = {"linear": (1.0, 0.0), "scaledTanh": (1.0, 1.0), "sigmoidHard": (0.2, 0.5)}
+"""What alpha and beta are where the message leaves both out, as coremltools' builder does."""
+
+_BOUNDED = {"sigmoid", "tanh", "scaledTanh", "sigmoidHard"}
+_DEFAULT_CELL_CLIP = 50.0
+_NEVER_REACHED = 500.0
+"""coremltools writes this cell clip for "none"."""
+
+
+def _read_activations(layer: Layer, messages: Sequence[Any]) -> list[Activation]:
+    read = []
+    for message in messages:
+        kind = message.WhichOneof("NonlinearityType")
+        if kind not in _ACTIVATIONS:
+            raise layer.refuse("recurrent layers do not have this activation", expected=list(_ACTIVATIONS), found=kind)
+        alpha, beta = _STANDARD_PARAMETERS.get(kind, (0.0, 0.0))
+        if kind in _STANDARD_PARAMETERS:
+            given = getattr(message, kind)
+            if given.alpha or given.beta:
+                alpha, beta = float(given.alpha), float(given.beta)
+        read.append((kind, alpha, beta))
+    return read
+
+
+def _attributes(activations: Sequence[Activation]) -> dict[str, Any]:
+    """The activations as ONNX's attributes, with Core ML's limit on what goes into unbounded ones."""
+    parameters = [(alpha, beta) for kind, alpha, beta in activations if kind in _STANDARD_PARAMETERS]
+    return {
+        "activations": [_ACTIVATIONS[kind] for kind, _, _ in activations],
+        "activation_alpha": [alpha for alpha, _ in parameters] or None,
+        "activation_beta": [beta for _, beta in parameters] or None,
+        "clip": None if all(kind in _BOUNDED for kind, _, _ in activations) else GATE_LIMIT,
+    }
+
+
+def _sequence(layer: Layer, x: Blob, size: int) -> ir.Value:
+    """[Seq, Batch, size, 1, 1] as ONNX's [Seq, Batch, size]."""
+    shape = layer.shape(x)
+    if len(shape) != 5 or shape[2] not in (size, None):
+        raise layer.refuse(
+            "its input is not a sequence of its vectors", expected=f"[Seq, Batch, {size}, 1, 1]", found=list(shape)
+        )
+    value = layer.exact(x)
+    result: ir.Value = layer.b.op("Squeeze", value, i64([3, 4]))
+    return result
+
+
+def _state(layer: Layer, state: Blob | None, size: int) -> ir.Value | None:
+    if state is None:
+        return None
+    result: ir.Value = layer.b.op("Reshape", layer.exact(state), i64([1, -1, size]))
+    return result
+
+
+def _outputs(
+    layer: Layer, sequence: ir.Value, states: Sequence[ir.Value], *, whole: bool, last: ir.Value, reverse: bool = False
+) -> list[Blob]:
+    """Y [Seq, dirs, Batch, size] and the final states, with the two trailing dimensions put back.
+
+    A layer that reads its sequence backwards gives its outputs in the order in which it made them; ONNX puts each at the
+    place of its input.
+    """
+    b = layer.b
+    if whole:
+        if reverse:
+            sequence = b.op("Slice", sequence, i64([-1]), i64([np.iinfo(np.int64).min]), i64([0]), i64([-1]))
+        joined = b.op("Transpose", sequence, perm=[0, 2, 1, 3])
+        y = b.op("Reshape", joined, i64([0, 0, -1, 1, 1]))
+    else:
+        joined = b.op("Transpose", last, perm=[1, 0, 2])
+        y = b.op("Unsqueeze", b.op("Reshape", joined, i64([0, -1, 1, 1])), i64([0]))
+    return [Blob(y), *(Blob(b.op("Unsqueeze", s, i64([3, 4]))) for s in states)][: len(layer.outputs)]
+
+
+@lowers("simpleRecurrent", error="linear")
+def simple_recurrent(
+    layer: Layer,
+    x: Blob,
+    initial: Blob | None = None,
+    *,
+    inputVectorSize: int = 0,
+    outputVectorSize: int = 0,
+    activation: Any = None,
+    sequenceOutput: bool = False,
+    hasBiasVector: bool = False,
+    weightMatrix: Any = None,
+    recursionMatrix: Any = None,
+    biasVector: Any = None,
+    reverseInput: bool = False,
+) -> list[Blob]:
+    size = outputVectorSize
+    bias = read_weights(layer, biasVector, (size,), "bias") if hasBiasVector else np.zeros(size, np.float32)
+    y, h = layer.b.op(
+        "RNN",
+        _sequence(layer, x, inputVectorSize),
+        read_weights(layer, weightMatrix, (1, size, inputVectorSize), channel_axis=1),
+        read_weights(layer, recursionMatrix, (1, size, size), channel_axis=1),
+        np.concatenate([bias, np.zeros(size, np.float32)])[None],
+        None,
+        _state(layer, initial, size),
+        hidden_size=size,
+        direction="reverse" if reverseInput else "forward",
+        outputs=2,
+        **_attributes(_read_activations(layer, [activation])),
+    )
+    return _outputs(layer, y, [h], whole=sequenceOutput, last=h, reverse=reverseInput)
+
+
+@lowers("gru")
+def gru(
+    layer: Layer,
+    x: Blob,
+    initial: Blob | None = None,
+    *,
+    inputVectorSize: int = 0,
+    outputVectorSize: int = 0,
+    activations: Sequence[Any] = (),
+    sequenceOutput: bool = False,
+    hasBiasVectors: bool = False,
+    reverseInput: bool = False,
+    **matrices: Any,
+) -> list[Blob]:
+    size = outputVectorSize
+    gates = ("updateGate", "resetGate", "outputGate")
+    bias = _stacked(layer, matrices, gates, "BiasVector", (size,)) if hasBiasVectors else np.zeros(3 * size, np.float32)
+    y, h = layer.b.op(
+        "GRU",
+        _sequence(layer, x, inputVectorSize),
+        _stacked(layer, matrices, gates, "WeightMatrix", (size, inputVectorSize))[None],
+        _stacked(layer, matrices, gates, "RecursionMatrix", (size, size))[None],
+        np.concatenate([bias, np.zeros_like(bias)])[None],
+        None,
+        _state(layer, initial, size),
+        hidden_size=size,
+        direction="reverse" if reverseInput else "forward",
+        linear_before_reset=0,
+        outputs=2,
+        **_attributes(_read_activations(layer, activations)),
+    )
+    return _outputs(layer, y, [h], whole=sequenceOutput, last=h, reverse=reverseInput)
+
+
+def _stacked(layer: Layer, messages: Any, gates: Sequence[str], what: str, shape: tuple[int, ...]) -> Array:
+    """The gates' weights below each other; ``messages`` holds them by name (fields or a mapping)."""
+
+    def message(name: str) -> Any:
+        found = messages.get(name) if isinstance(messages, dict) else getattr(messages, name)
+        if found is None:
+            raise layer.refuse("a weight of it is missing", expected=name)
+        return found
+
+    return np.concatenate([read_weights(layer, message(gate + what), shape, gate + what) for gate in gates])
+
+
+@lowers("uniDirectionalLSTM", error="linear")
+def uni_directional_lstm(
+    layer: Layer,
+    x: Blob,
+    *initial: Blob,
+    inputVectorSize: int = 0,
+    outputVectorSize: int = 0,
+    activations: Sequence[Any] = (),
+    params: Any = None,
+    weightParams: Any = None,
+    reverseInput: bool = False,
+) -> list[Blob]:
+    states = [_state(layer, s, outputVectorSize) for s in initial] + [None] * (2 - len(initial))
+    y, h, c = _lstm(
+        layer, x, states, [weightParams], activations, params, inputVectorSize, outputVectorSize,
+        "reverse" if reverseInput else "forward",
+    )  # fmt: skip
+    return _outputs(layer, y, [h, c], whole=params.sequenceOutput, last=h, reverse=reverseInput)
+
+
+@lowers("biDirectionalLSTM", error="linear")
+def bi_directional_lstm(
+    layer: Layer,
+    x: Blob,
+    *initial: Blob,
+    inputVectorSize: int = 0,
+    outputVectorSize: int = 0,
+    activationsForwardLSTM: Sequence[Any] = (),
+    activationsBackwardLSTM: Sequence[Any] = (),
+    params: Any = None,
+    weightParams: Sequence[Any] = (),
+) -> list[Blob]:
+    """States come and go in the order h, c, h reverse, c reverse."""
+    b = layer.b
+    states: list[ir.Value | None] = [None, None]
+    if initial:
+        h, c, h_back, c_back = (_state(layer, s, outputVectorSize) for s in initial)
+        states = [b.op("Concat", h, h_back, axis=0), b.op("Concat", c, c_back, axis=0)]
+    y, last, cell = _lstm(
+        layer, x, states, weightParams, [*activationsForwardLSTM, *activationsBackwardLSTM], params,
+        inputVectorSize, outputVectorSize, "bidirectional",
+    )  # fmt: skip
+    finals = [
+        b.op("Slice", value, i64([direction]), i64([direction + 1]), i64([0]))
+        for direction in (0, 1)
+        for value in (last, cell)
+    ]
+    return _outputs(layer, y, finals, whole=params.sequenceOutput, last=last)
+
+
+def _lstm(
+    layer: Layer,
+    x: Blob,
+    states: Sequence[ir.Value | None],
+    weights: Sequence[Any],
+    activations: Sequence[Any],
+    params: Any,
+    input_size: int,
+    size: int,
+    direction: str,
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    gates = ("inputGate", "outputGate", "forgetGate", "blockInput")  # ONNX's order: i, o, f, c
+    biases, peepholes = [], []
+    for message in weights:
+        bias = np.zeros(4 * size, np.float32)
+        if params.hasBiasVectors:
+            bias = _stacked(layer, message, gates, "BiasVector", (size,)).copy()
+        if params.forgetBias:
+            bias[2 * size : 3 * size] += 1
+        biases.append(bias)
+        if params.hasPeepholeVectors:
+            peepholes.append(_stacked(layer, message, gates[:3], "PeepholeVector", (size,)))
+    matrices = [_stacked(layer, m, gates, "WeightMatrix", (size, input_size)) for m in weights]
+    recursions = [_stacked(layer, m, gates, "RecursionMatrix", (size, size)) for m in weights]
+    sequence = _sequence(layer, x, input_size)
+    read = _read_activations(layer, activations)
+    threshold = params.cellClipThreshold or _DEFAULT_CELL_CLIP
+    if _may_be_clipped(sequence, threshold, states[1], read):
+        return _stepped(
+            layer, sequence, states, matrices, recursions, biases, peepholes, read, params, threshold, direction
+        )
+    y, h, c = layer.b.op(
+        "LSTM",
+        sequence,
+        np.stack(matrices),
+        np.stack(recursions),
+        np.stack([np.concatenate([bias, np.zeros_like(bias)]) for bias in biases]),
+        None,
+        *states,
+        np.stack(peepholes) if peepholes else None,
+        hidden_size=size,
+        direction=direction,
+        input_forget=int(params.coupledInputAndForgetGate),
+        outputs=3,
+        **{**_attributes(read), "clip": None},
+    )
+    return y, h, c
+
+
+def _may_be_clipped(
+    sequence: ir.Value, threshold: float, initial: ir.Value | None, activations: Sequence[Activation]
+) -> bool:
+    """Whether a gate's sum or the cell state can reach its limit; ONNX's LSTM has no limit on the cell state.
+
+    With bounded gates a cell state grows by 1 a step at most.
+    """
+    if any(kind not in _BOUNDED for i, (kind, _, _) in enumerate(activations) if i % 3 != 2):
+        return True
+    if threshold >= _NEVER_REACHED:
+        return False
+    length = (known(sequence) or (None,))[0]
+    return initial is not None or length is None or length > threshold
+
+
+def _stepped(
+    layer: Layer,
+    sequence: ir.Value,
+    states: Sequence[ir.Value | None],
+    matrices: Sequence[Array],
+    recursions: Sequence[Array],
+    biases: Sequence[Array],
+    peepholes: Sequence[Array],
+    activations: Sequence[Activation],
+    params: Any,
+    threshold: float,
+    direction: str,
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Each direction step by step, put together as ONNX's LSTM does."""
+    b = layer.b
+    parts = []
+    for i in range(len(matrices)):
+        hidden, cell = (
+            s if s is None or len(matrices) == 1 else b.op("Slice", s, i64([i]), i64([i + 1]), i64([0])) for s in states
+        )
+        parts.append(
+            stepped_lstm(
+                layer,
+                sequence,
+                hidden,
+                cell,
+                matrices[i],
+                recursions[i],
+                biases[i],
+                peepholes[i] if peepholes else None,
+                activations[3 * i : 3 * i + 3],
+                threshold=threshold,
+                coupled=params.coupledInputAndForgetGate,
+                backwards=direction == "reverse" or i == 1,
+            )
+        )
+    ys, hs, cs = zip(*parts, strict=True)
+    y = b.op("Concat", *(b.op("Unsqueeze", v, i64([1])) for v in ys), axis=1)
+    return y, b.op("Concat", *hs, axis=0), b.op("Concat", *cs, axis=0)

@@ -1,0 +1,268 @@
+"""Writes a MIL program as a Core ML specification: an ML Program with its weights, or a NeuralNetwork."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.features import (
+    SPECIFICATIONS,
+    FlexibleShape,
+    ImageInput,
+    describe_array,
+    describe_image,
+)
+from coreproof.conversion.onnx_to_coreml.network_weights import fill_in, keep_large
+from coreproof.errors import ConversionError
+from coreproof.model.coreml.proto import Model_pb2
+
+if TYPE_CHECKING:
+    from coreproof.conversion.onnx_to_coreml.program import Built
+
+Classifier = tuple[tuple[Any, ...], str, bool]
+"""Labels, the name of the predicted label, and whether scores pass through a softmax first."""
+_NETWORK_PASSES = (
+    "nn_backend::decompose_conv1d",
+    "nn_backend::handle_return_inputs_as_outputs",
+    "common::const_elimination",
+    "common::dead_code_elimination",
+    "nn_backend::handle_unused_inputs",
+)
+"""What coremltools' layers still need done; applied one by one, because its manager validates and prints between them."""
+
+
+def program_spec(
+    built: Built,
+    shapes: Mapping[str, FlexibleShape],
+    images: Mapping[str, ImageInput],
+    classifier: Classifier | None,
+    version: int,
+    folder: Path,
+) -> Any:
+    """The specification of an ML Program; its weights are written below ``folder``."""
+    from coremltools.converters.mil.backend.mil.load import load
+
+    if classifier is not None:
+        _classify(built, classifier)
+    description = Model_pb2.ModelDescription()
+    _describe_inputs(description, built, shapes, images)
+    for plan in built.outputs:
+        var = next(o for o in built.program.functions["main"].outputs if o.name == plan.name)
+        feature = description.output.add(name=plan.name)
+        if plan.dtype == "label":
+            feature.type.stringType.SetInParent()
+            description.predictedFeatureName = plan.name
+        elif plan.dtype == "label64":
+            feature.type.int64Type.SetInParent()
+            description.predictedFeatureName = plan.name
+        elif plan.dtype == "probabilities":
+            keys = feature.type.dictionaryType
+            keys.int64KeyType.SetInParent() if "label64" in {
+                p.dtype for p in built.outputs
+            } else keys.stringKeyType.SetInParent()
+            description.predictedProbabilitiesName = plan.name
+        else:
+            describe_array(feature, _known_shape(var), plan.dtype)
+    (folder / "weights").mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        return load(
+            built.program,
+            weights_dir=str(folder / "weights"),
+            specification_version=SPECIFICATIONS[version],
+            model_description=description,
+        )
+
+
+def _describe_inputs(
+    description: Any, built: Built, shapes: Mapping[str, FlexibleShape], images: Mapping[str, ImageInput]
+) -> None:
+    for plan in built.inputs:
+        feature = description.input.add(name=built.names.of(plan.name))
+        if plan.name in images:
+            describe_image(feature, shapes[plan.name], images[plan.name].colour)
+        else:
+            describe_array(feature, shapes[plan.name], plan.dtype)
+
+
+def _known_shape(var: Any) -> FlexibleShape | None:
+    try:
+        return FlexibleShape(tuple(int(d) for d in var.shape))
+    except (TypeError, ValueError):
+        return None
+
+
+def _classify(built: Built, classifier: Classifier) -> None:
+    """Replaces the first output by a predicted label and a dictionary of probabilities."""
+    from coremltools.converters.mil import Builder as mb
+    from coremltools.converters.mil.mil import mil_list, types
+
+    from coreproof.conversion.onnx_to_coreml.program import OutputPlan
+
+    labels, name, softmax = classifier
+    function = built.program.functions["main"]
+    scores = function.outputs[0]
+    _check_labels(scores.shape, labels, built.outputs[0].name)
+    classes = [label if isinstance(label, str) else np.int64(label) for label in labels]
+    with function:
+        if softmax:
+            scores = mb.softmax(x=scores, axis=_class_axis(scores.shape), name=f"{scores.name}_softmax")
+        if scores.dtype != types.fp32:
+            scores = mb.cast(x=scores, dtype="fp32")
+        label, probabilities = mb.classify(probabilities=scores, classes=mb.const(val=mil_list(classes)))
+        label.name, probabilities.name = name, f"{name}_probs"
+        function.set_outputs([label, probabilities, *function.outputs[1:]])
+    kind = "label" if isinstance(labels[0], str) else "label64"
+    built.outputs[:1] = [
+        OutputPlan("", name, kind),
+        OutputPlan(built.outputs[0].value, f"{name}_probs", "probabilities"),
+    ]
+
+
+def _class_axis(shape: Any) -> int:
+    """The axis over which the classes lie: the only one longer than 1, else the last."""
+    longer = [i for i, d in enumerate(shape) if not isinstance(d, int) or d > 1]
+    return longer[0] if len(longer) == 1 else len(shape) - 1
+
+
+def _check_labels(shape: Any, labels: tuple[Any, ...], output: str) -> None:
+    count = 1
+    for length in shape:
+        count *= int(length) if isinstance(length, int) else 1
+    if count != len(labels):
+        raise ConversionError(
+            "the number of labels is not the number of classes",
+            where=f"output {output!r}",
+            expected=f"{count} labels",
+            found=f"{len(labels)}",
+        )
+
+
+def _give_known_values_their_dtype(program: Any) -> None:
+    """What coremltools cut out of a value that it knows in part is an array of objects: folded, it would become integers."""
+    from coremltools.converters.mil.mil.types.type_mapping import nptype_from_builtin
+
+    for function in program.functions.values():
+        for operation in function.operations:
+            for made in operation.outputs:
+                known = made.val
+                if isinstance(known, np.ndarray) and known.dtype == object:
+                    made._sym_val.val = known.astype(nptype_from_builtin(made.dtype))
+
+
+def network_spec(
+    built: Built,
+    shapes: Mapping[str, FlexibleShape],
+    images: Mapping[str, ImageInput],
+    classifier: Classifier | None,
+    version: int,
+) -> Any:
+    """The specification of a NeuralNetwork, made by coremltools' own backend for it.
+
+    Raises ConversionError for operations that no layer expresses.
+    """
+    from coremltools.converters.mil.backend.nn.load import load
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+
+    _refuse_inexpressible(built.program)
+    _give_known_values_their_dtype(built.program)
+    built.program.functions["main"].input_types = ()
+    with _quiet():
+        for name in _NETWORK_PASSES:
+            PASS_REGISTRY[name].apply(built.program)
+        kept = keep_large(built.program)
+        try:
+            model = load(built.program)
+        except (ValueError, NotImplementedError, RuntimeError, AssertionError, TypeError) as error:
+            raise ConversionError(
+                "a NeuralNetwork's layers cannot express this model",
+                found=str(error).splitlines()[0] if str(error) else None,
+            ) from None
+    spec = model if hasattr(model, "SerializeToString") else model.get_spec()
+    fill_in(spec, kept)
+    spec.specificationVersion = max(spec.specificationVersion, SPECIFICATIONS[min(version, 14)])
+    description = Model_pb2.ModelDescription()
+    _describe_inputs(description, built, shapes, images)
+    for plan in built.outputs:
+        var = next(o for o in built.program.functions["main"].outputs if o.name == plan.name)
+        describe_array(description.output.add(name=plan.name), _known_shape(var), plan.dtype)
+    spec.description.CopyFrom(description)
+    if images:
+        from coreproof.model.coreml.proto import NeuralNetwork_pb2
+
+        spec.neuralNetwork.imageInputShapeMapping = NeuralNetwork_pb2.RANK4_IMAGE_MAPPING
+    return spec if classifier is None else _network_classifier(spec, built, classifier)
+
+
+def _refuse_inexpressible(program: Any) -> None:
+    """All operations that coremltools' NeuralNetwork backend has no layer for, at once."""
+    from coremltools.converters.mil.backend.nn.mil_to_nn_mapping_registry import MIL_TO_NN_MAPPING_REGISTRY
+
+    import coremltools.converters.mil.backend.nn.op_mapping  # noqa: F401 - fills the registry  # isort: skip
+
+    missing: dict[str, str] = {}
+    for operation in program.functions["main"].operations:
+        if operation.op_type not in MIL_TO_NN_MAPPING_REGISTRY and operation.op_type != "const":
+            missing.setdefault(operation.op_type, operation.name)
+    if missing:
+        raise ConversionError(
+            "a NeuralNetwork's layers cannot express this model",
+            found="; ".join(f"{op} (first at {name!r})" for op, name in missing.items()),
+            fix="convert it to an ML Program",
+        )
+
+
+def _network_classifier(spec: Any, built: Built, classifier: Classifier) -> Any:
+    """The NeuralNetwork as a NeuralNetworkClassifier over its first output."""
+    labels, name, softmax = classifier
+    output = built.outputs[0].name
+    shape = next(o.shape for o in built.program.functions["main"].outputs if o.name == output)
+    _check_labels(shape, labels, output)
+    made = Model_pb2.Model(specificationVersion=spec.specificationVersion)
+    made.description.CopyFrom(spec.description)
+    network = spec.neuralNetwork
+    made.neuralNetworkClassifier.layers.MergeFrom(network.layers)
+    made.neuralNetworkClassifier.preprocessing.MergeFrom(network.preprocessing)
+    made.neuralNetworkClassifier.arrayInputShapeMapping = network.arrayInputShapeMapping
+    made.neuralNetworkClassifier.imageInputShapeMapping = network.imageInputShapeMapping
+    scores = output
+    if softmax:
+        scores = f"{output}_softmax"
+        layer = made.neuralNetworkClassifier.layers.add(name=scores, input=[output], output=[scores])
+        layer.softmaxND.axis = _class_axis(shape)
+    made.neuralNetworkClassifier.labelProbabilityLayerName = scores
+    is_text = isinstance(labels[0], str)
+    vector = (
+        made.neuralNetworkClassifier.stringClassLabels if is_text else made.neuralNetworkClassifier.int64ClassLabels
+    )
+    vector.vector.extend(labels)
+    del made.description.output[0]
+    first = made.description.output.add(name=name)
+    first.type.stringType.SetInParent() if is_text else first.type.int64Type.SetInParent()
+    second = made.description.output.add(name=f"{name}_probs")
+    keys = second.type.dictionaryType
+    keys.stringKeyType.SetInParent() if is_text else keys.int64KeyType.SetInParent()
+    made.description.predictedFeatureName = name
+    made.description.predictedProbabilitiesName = f"{name}_probs"
+    return made
+
+
+class _quiet:
+    """Keeps coremltools' progress bars and warnings off the terminal."""
+
+    def __enter__(self) -> None:
+        self._level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        self._streams = (redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()))
+        for stream in self._streams:
+            stream.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for stream in reversed(self._streams):
+            stream.__exit__(*error)
+        logging.disable(self._level)

@@ -1,0 +1,75 @@
+"""Constant folding: a node whose operands are all known is computed here, by ONNX's own reference implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from coreproof.conversion.one_node import one_node_model
+from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.operators import meaning
+from coreproof.model.budget import afford
+from coreproof.model.onnx.shapes import inferred
+
+_MOST_ELEMENTS = 1 << 26
+_SHAPES = 1024
+"""Operands of up to this many elements may be shapes, whose values say how large the result is."""
+
+
+def is_foldable(node: ir.Node, operands: Sequence[Any]) -> bool:
+    """Whether every operand is known and the result does not depend on chance or on nested graphs."""
+    nested = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
+    if nested or meaning(node.op_type).get("random", False):
+        return False
+    if node.op_type == "Shape":
+        return operands[0] is not None and _fixed_shape(operands[0]) is not None
+    return all(o is None or isinstance(o, np.ndarray) for o in operands)
+
+
+def fold(node: ir.Node, operands: Sequence[Any], opset: int, domains: dict[str, int]) -> list[Array] | None:
+    """The node's outputs as arrays; None where the reference implementation cannot compute them."""
+    if node.op_type == "Constant" and "value" in node.attributes:
+        return [node.attributes["value"].as_tensor().numpy()]
+    if node.op_type == "Shape":
+        shape = _fixed_shape(operands[0]) or ()
+        start, end = (node.attributes.get(k) for k in ("start", "end"))
+        return [np.array(shape[start.as_int() if start else 0 : end.as_int() if end else None], np.int64)]
+    names = ["" if o is None else f"i{k}" for k, o in enumerate(operands)]
+    outputs = [f"o{k}" for k, _ in enumerate(node.outputs)]
+    attributes = [ir.to_proto(a) for a in node.attributes.values()]
+    proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names, output=outputs, attribute=attributes)
+    feeds = {n: o for n, o in zip(names, operands, strict=True) if o is not None}
+    model = one_node_model(proto, feeds, {**domains, "": opset})
+    _afford(model, feeds, node)
+    try:
+        results = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:  # the reference implementation, on operands that may be anything: the handler says what is wrong
+        return None
+    arrays = [np.asarray(r) for r in results]
+    return arrays if all(a.size <= _MOST_ELEMENTS for a in arrays) else None
+
+
+def _afford(model: onnx.ModelProto, feeds: dict[str, Array], node: ir.Node) -> None:
+    """Raises TooLargeError where inference says that a result is beyond the budget: the operands are small, it need not be."""
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    known.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in feeds.items() if array.size <= _SHAPES
+    )
+    for place, value in enumerate(inferred(known, data=False).graph.output):
+        tensor = value.type.tensor_type
+        lengths = [d.dim_value for d in tensor.shape.dim if d.WhichOneof("value") == "dim_value"]
+        if tensor.HasField("shape") and len(lengths) == len(tensor.shape.dim) and min(lengths, default=0) >= 0:
+            afford(
+                f"the constant {node.outputs[place].name!r}", lengths, 8, where=f"node {node.name!r} ({node.op_type})"
+            )
+
+
+def _fixed_shape(operand: Any) -> tuple[int, ...] | None:
+    shape = tuple(operand.shape)
+    return tuple(map(int, shape)) if all(isinstance(d, int | np.integer) for d in shape) else None

@@ -1,0 +1,390 @@
+"""What float16 has no number for: epsilons that would become zero, and mask minima that would add up to infinity.
+
+An epsilon guards a division, a root or a logarithm. Where its rounding to the smallest float16 number tells nobody apart
+(``x / (norm(x) + 1e-8)``), it is raised to that number; where it would (``log(x + 1e-8)``, ``1 / (x + 1e-8)``, a norm whose
+squares vanish before it does), the operators from the squares to the guarded one are kept in float32.
+
+A mask's minimum (-1e9, or float32's own) becomes float16's own, -65504. It does its work in a softmax as long as something
+finite is left in each row, so that sums of such numbers must not all end at minus infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX, Array
+
+SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+_SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)
+_LOST = 1 / 32
+"""A number whose rounding to float16 changes it by more than this share of itself is lost; 1e-6 (1.3%) is not, 1e-7 is."""
+
+RAISED_IN = frozenset(
+    (
+        "Add",
+        "Sub",
+        "Sum",
+        "Max",
+        "Min",
+        "Clip",
+        "Where",
+        "Div",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+    )
+)
+"""Where a constant that float16 would make zero becomes its smallest number: never as a factor or a weight."""
+
+_PASSES = frozenset(
+    (
+        "Identity",
+        "Cast",
+        "CastLike",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Expand",
+        "Tile",
+        "Transpose",
+        "Flatten",
+        "Slice",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Split",
+        "Trilu",
+        "Concat",
+        "Dropout",
+        "Pad",
+        "ScatterND",
+        "ScatterElements",
+        "ReduceMax",
+        "ReduceMin",
+        "Neg",
+        "Abs",
+    )
+)
+"""Operators that hand numbers on as they are (or some of them, or with another sign)."""
+
+_ARITHMETIC = frozenset(["Add", "Sub", "Sum", "Mul", "Div", "Where", "Max", "Min", "Clip"])
+_SHAPED = frozenset(
+    (
+        "Identity",
+        "Cast",
+        "CastLike",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Expand",
+        "Tile",
+        "Transpose",
+        "Flatten",
+        "Slice",
+    )
+)
+_SOFTMAX = frozenset(["Softmax", "LogSoftmax"])
+_COMPARES = frozenset(["Equal", "IsInf", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+_SQUARED = frozenset(["Pow", "Mul", "ReduceSumSquare"])
+_TO_SQUARES = frozenset(["Sqrt", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceL1", "Sub"]) | _SQUARED | _SHAPED
+
+FED, HELD, ADDED_UP = 1, 2, 3
+"""How a value may hold a mask's minimum: because it is fed, because a constant is one, or several of them added up."""
+
+
+@dataclass(frozen=True)
+class HalfRange:
+    """What to do about it, by the names of ONNX values."""
+
+    wide: frozenset[str] = frozenset()
+    """Results of operators that are computed in float32."""
+    softmax: frozenset[str] = frozenset()
+    """Results of a softmax that reads a sum of several masks' minima."""
+    bounded: frozenset[str] = frozenset()
+    """Other sums and products of a mask's minimum, which are held within float16."""
+    asked: frozenset[str] = frozenset()
+    """Those of them that the model compares with something: infinity is told from a minimum there."""
+    inputs: frozenset[str] = frozenset()
+    """Model inputs that are masks, or scores, of a softmax: what is fed is held within float16."""
+
+
+_STEPPED = ("QuantizeLinear", "DequantizeLinear")
+
+
+def half_range(graph: ir.Graph) -> HalfRange:
+    """Finds both kinds in a prepared graph."""
+    constants = _constants(graph)
+    wide = frozenset((*_guarded(graph, constants), *_fine_steps(graph, constants)))
+    fed = frozenset(_fed_masks(graph))
+    softmax, bounded = _masks(graph, constants, fed)
+    asked = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _COMPARES))
+    return HalfRange(wide, softmax, bounded, asked, fed)
+
+
+def raised(array: Array) -> Array:
+    """``array`` with float16's smallest number where it would round a number to zero."""
+    if array.dtype.kind != "f" or array.dtype == np.float16:
+        return array
+    gone = (array != 0) & (np.abs(array) < SMALLEST)
+    return np.where(gone, np.copysign(SMALLEST, array), array).astype(array.dtype) if gone.any() else array
+
+
+# constants
+
+
+def _constants(graph: ir.Graph) -> dict[str, Array]:
+    """Float constants by name, as initializers, Constant nodes, or handed on from them in another form."""
+    found: dict[str, Array] = {}
+    for name, value in graph.initializers.items():
+        if value.const_value is not None and value.dtype is not None and value.dtype.is_floating_point():
+            found[name] = value.const_value.numpy()
+    for node in graph:
+        name = node.outputs[0].name or ""
+        if node.op_type == "Constant":
+            for key, attribute in node.attributes.items():
+                if key == "value":
+                    array = attribute.as_tensor().numpy()
+                    if array.dtype.kind == "f":
+                        found[name] = array
+                elif key in ("value_float", "value_floats"):
+                    found[name] = np.atleast_1d(np.asarray(attribute.value, np.float32))
+        elif node.op_type == "ConstantOfShape" and "value" in node.attributes:
+            array = node.attributes["value"].as_tensor().numpy()
+            if array.dtype.kind == "f":
+                found[name] = array
+        elif node.op_type in _SHAPED and node.inputs and node.inputs[0] is not None and node.inputs[0].name in found:
+            found[name] = found[node.inputs[0].name]
+    return found
+
+
+def _is_lost(array: Array) -> bool:
+    """Whether float16 has no number near some element that is not zero."""
+    if array.size > 4096 or array.dtype == np.float16:
+        return False
+    size = np.abs(array.astype(np.float64))
+    small = size[(size > 0) & (size < _SMALLEST_NORMAL)]
+    return bool((np.abs(small.astype(np.float16).astype(np.float64) - small) > _LOST * small).any())
+
+
+def _is_huge(array: Array) -> bool:
+    """Whether some finite element is beyond float16."""
+    if array.dtype == np.float16 or not array.size:
+        return False
+    size = np.abs(array)
+    return bool((np.isfinite(size) & (size > FP16_MAX)).any())
+
+
+# epsilons
+
+
+def _guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
+    """The values that are computed in float32 because of an epsilon."""
+    for node in graph:
+        if node.op_type not in ("Add", "Sub", "Sum", "Max", "Clip", "Where"):
+            continue
+        given = [v for v in node.inputs if v is not None]
+        lost = [v for v in given if (v.name or "") in constants and _is_lost(constants[v.name or ""])]
+        bound = node.attributes.get("min")
+        if not lost and not (bound is not None and _is_lost(np.array([bound.as_float()]))):
+            continue
+        before = [n for v in given if (v.name or "") not in constants for n in _towards_squares(v, constants)]
+        summed = any(_sums_squares(n) for n in before)
+        path = _to_what_is_guarded(node, constants, summed)
+        if path:
+            squares = before if any(n.op_type in _SQUARED for n in before) else []
+            yield from (o.name or "" for n in (node, *squares, *path) for o in n.outputs)
+
+
+# steps
+
+
+def _fine_steps(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
+    """The results of quantised operators whose steps are too fine for float16, or too many: scales below it, 16 bits and more."""
+    narrow = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT4, ir.DataType.INT4)
+    for node in graph:
+        if node.op_type not in _STEPPED and not node.op_type.startswith("QLinear"):
+            continue
+        given = [v for v in node.inputs if v is not None]
+        fine = any((v.name or "") in constants and _is_lost(constants[v.name or ""]) for v in given)
+        counted = [given[0], *given[2:]] if node.op_type in _STEPPED else []
+        many = any(v.dtype is not None and v.dtype.is_integer() and v.dtype not in narrow for v in counted)
+        if fine or many:
+            yield from (o.name or "" for o in node.outputs)
+
+
+def _towards_squares(value: ir.Value, constants: Mapping[str, Array], depth: int = 6) -> list[ir.Node]:
+    """The operators between the squares of a norm and ``value``, the squares with them."""
+    node = value.producer()
+    if node is None or node.op_type not in _TO_SQUARES or not depth:
+        return []
+    if node.op_type in _SQUARED:
+        return [node]
+    read = [v for v in node.inputs[:2] if v is not None and (v.name or "") not in constants]
+    further = [n for v in read for n in _towards_squares(v, constants, depth - 1)]
+    return [node, *further] if further or node.op_type != "Sub" else []
+
+
+def _sums_squares(node: ir.Node) -> bool:
+    """Whether it adds squares up, and does not average them: a norm, whose vector may be as small as it likes."""
+    if node.op_type == "ReduceSumSquare":
+        return True
+    made = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    return node.op_type == "ReduceSum" and made is not None and made.op_type in ("Pow", "Mul")
+
+
+def _to_what_is_guarded(
+    node: ir.Node, constants: Mapping[str, Array], summed: bool, rooted: bool = False
+) -> list[ir.Node]:
+    """The operators behind ``node`` up to the one that its epsilon guards; none where a raised epsilon serves as well."""
+    found: list[ir.Node] = []
+    for use in node.outputs[0].uses():
+        reader, at = use.node, use.idx
+        if reader.op_type in _SHAPED and at == 0:
+            further = _to_what_is_guarded(reader, constants, summed, rooted)
+            found += [reader, *further] if further else []
+        elif reader.op_type == "Log":
+            found.append(reader)
+        elif reader.op_type == "Sqrt" or _exponent(reader, at, constants) == 0.5:
+            further = _to_what_is_guarded(reader, constants, summed, rooted=True)
+            if further or not _divides_only(reader):
+                found += [reader, *further]
+        elif _exponent(reader, at, constants) is not None:
+            found += [reader, *_factors(reader)]
+        elif reader.op_type == "Reciprocal" or (reader.op_type == "Div" and at == 1):
+            inverse = reader.op_type == "Reciprocal" or (
+                reader.inputs[0] is not None and reader.inputs[0].name in constants
+            )
+            factors = _factors(reader)
+            only_factor = (
+                rooted and len(factors) == len(reader.outputs[0].uses()) and not reader.outputs[0].is_graph_output()
+            )
+            if summed or (inverse and not only_factor):
+                found += [reader, *(factors if inverse else [])]
+    return found
+
+
+def _exponent(node: ir.Node, at: int, constants: Mapping[str, Array]) -> float | None:
+    """The constant exponent of a power whose base is read, where a base of zero is a danger; None else."""
+    if node.op_type != "Pow" or at != 0 or node.inputs[1] is None:
+        return None
+    known = constants.get(node.inputs[1].name or "")
+    if known is None or known.size != 1:
+        return None
+    exponent = float(known.reshape(-1)[0])
+    return exponent if exponent < 0 or exponent != int(exponent) else None
+
+
+def _divides_only(node: ir.Node) -> bool:
+    """Whether a root is read as a denominator only, whatever its form."""
+    result = node.outputs[0]
+    return not result.is_graph_output() and all(
+        use.node.op_type == "Reciprocal"
+        or (use.node.op_type == "Div" and use.idx == 1)
+        or (use.node.op_type in _SHAPED and _divides_only(use.node))
+        for use in result.uses()
+    )
+
+
+def _factors(node: ir.Node) -> list[ir.Node]:
+    """The products that read a reciprocal: as float16 it may be infinite, and what it multiplies be zero."""
+    found = []
+    for use in node.outputs[0].uses():
+        if use.node.op_type == "Mul":
+            found.append(use.node)
+        elif use.node.op_type in _SHAPED:
+            found += [use.node, *_factors(use.node)]
+    return found
+
+
+# masks
+
+
+def _masks(
+    graph: ir.Graph, constants: Mapping[str, Array], fed: frozenset[str]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The softmaxes that read minima added up, and the other sums and products that hold a minimum."""
+    levels: dict[str, int] = dict.fromkeys(fed, FED)
+    softmax: set[str] = set()
+    bounded: set[str] = set()
+    only = _only_softmax(graph)
+
+    def level(value: ir.Value | None) -> int:
+        if value is None:
+            return 0
+        name = value.name or ""
+        if name not in levels:
+            levels[name] = HELD if name in constants and _is_huge(constants[name]) else 0
+        return levels[name]
+
+    for node in graph:
+        operator, result = node.op_type, node.outputs[0]
+        if operator == "Constant":
+            continue
+        read = [level(v) for v in node.inputs]
+        if operator in ("Max", "Min", "Clip"):
+            # a bound at the end of float32 bounds nothing
+            read = [h for h, v in zip(read, node.inputs, strict=True) if v is None or (v.name or "") not in constants]
+        if operator in _SOFTMAX and read[0] == ADDED_UP:
+            softmax.add(result.name or "")
+        if operator not in _ARITHMETIC and operator not in _PASSES:
+            continue
+        found = max(read[1:3] if operator == "Where" else read[:1] if operator == "Div" else read, default=0)
+        if not found:
+            continue
+        if operator in ("Add", "Sub", "Sum", "Mul"):
+            several = operator != "Mul" and sum(map(bool, read)) > 1 and found > FED
+            found = ADDED_UP if (several or found == ADDED_UP) and id(result) in only else max(found % ADDED_UP, FED)
+            if found != ADDED_UP:
+                bounded.add(result.name or "")
+        levels.update((value.name or "", found) for value in node.outputs)
+    return frozenset(softmax), frozenset(bounded)
+
+
+def _only_softmax(graph: ir.Graph) -> frozenset[int]:
+    """The identities of values that nothing but softmaxes is made of; from the end to the front, each node once."""
+    found: set[int] = set()
+    for node in reversed(list(graph)):
+        for value in node.outputs:
+            if (
+                not value.is_graph_output()
+                and value.uses()
+                and all(_ends_there(use.node, found) for use in value.uses())
+            ):
+                found.add(id(value))
+    return frozenset(found)
+
+
+def _ends_there(reader: ir.Node, found: set[int]) -> bool:
+    if reader.op_type in _SOFTMAX:
+        return True
+    carries = reader.op_type in _ARITHMETIC or (reader.op_type in _PASSES and not reader.op_type.startswith("Reduce"))
+    return carries and all(id(v) in found for v in reader.outputs)
+
+
+def _fed_masks(graph: ir.Graph) -> Iterator[str]:
+    """Float inputs whose numbers come to a softmax as they are, or as an addend: what is fed may be a mask's minimum."""
+    wide = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
+    for value in graph.inputs:
+        if value.dtype in wide and _reaches(value, _SOFTMAX):
+            yield value.name or ""
+
+
+def _reaches(value: ir.Value, ends: Collection[str]) -> bool:
+    """Whether an operator among ``ends`` reads the value as it is, or as an addend."""
+    waiting, seen = [value], {id(value)}
+    while waiting:
+        for use in waiting.pop().uses():
+            operator = use.node.op_type
+            if operator in ends:
+                return True
+            onward = operator in ("Add", "Sub", "Sum", "Max", "Min") or (operator == "Where" and use.idx > 0)
+            result = use.node.outputs[0]
+            if (onward or (operator in _SHAPED and use.idx == 0)) and id(result) not in seen:
+                seen.add(id(result))
+                waiting.append(result)
+    return False

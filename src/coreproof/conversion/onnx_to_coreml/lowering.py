@@ -1,0 +1,158 @@
+"""The context that handlers of ONNX operators build MIL in.
+
+A handler is a function that reads like the operator's definition: the operands in order, then the ONNX attributes as
+keywords with the standard's defaults. It returns the MIL result (a tuple for several outputs)::
+
+    @lowering("LeakyRelu")
+    def leaky_relu(ctx: Context, x: Operand, *, alpha: float = 0.01) -> Result:
+        return ctx.mb.leaky_relu(x=x, alpha=ctx.scalar(alpha))
+
+An operand is a MIL variable, a numpy array where it is constant (floats in the compute dtype, int64 as int32), or None where
+an optional input is left out. Names, dtypes of the model's inputs and outputs, and constant folding are the driver's business.
+Where an operator changed its form, register a handler for each opset in which it did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from coreproof.conversion.operators import ONNX
+from coreproof.errors import ConversionError
+
+Array: TypeAlias = npt.NDArray[Any]
+Operand: TypeAlias = Any
+"""A MIL Var, a numpy array, or None."""
+Result: TypeAlias = Any
+FP16_MAX = 65504.0
+
+
+lowering = ONNX.lowers
+
+
+@dataclass
+class Context:
+    """What a handler may ask for while it lowers ``node``."""
+
+    mb: Any
+    """coremltools' MIL builder."""
+    target: int
+    """MIL opset as the iOS number: 13 (NeuralNetwork) to 18."""
+    dtype: Any
+    """numpy dtype in which floats are computed."""
+    opset: int
+    """The model's ONNX opset."""
+    is_network: bool = False
+    """Whether a NeuralNetwork is made, whose layers express less."""
+    node: ir.Node = None  # type: ignore[assignment]
+    masked: bool = False
+    """Of a softmax in float16: whether it reads minima of masks that were added up (``half_range``)."""
+    raw: list[Operand] = field(default_factory=list)
+    """The operands as ONNX has them: constants in their own dtype."""
+    notes: list[str] = field(default_factory=list)
+
+    def scalar(self, value: float) -> Any:
+        """A float attribute in the compute dtype."""
+        return self.dtype(value)
+
+    def epsilon(self, value: float) -> Any:
+        """The epsilon of a normalisation or a logarithm, not rounded to zero: what is smaller is the dtype's smallest number.
+
+        A NeuralNetwork's file does not tell a zero from an epsilon that is not said, which stands for 1e-6 and the like
+        (NeuralNetwork.proto): there the smallest number stands for zero too.
+        """
+        if value == 0 and not self.is_network:
+            return self.dtype(0)
+        return max(self.dtype(value), np.finfo(self.dtype).smallest_subnormal)
+
+    def floats(self, values: Any) -> Array:
+        """Floats in the compute dtype; what float16 cannot hold is clipped to its largest number."""
+        return cast_floats(np.asarray(values), self.dtype)
+
+    def constant(self, operand: Operand, name: str) -> Array:
+        """An operand that Core ML needs to know at conversion time."""
+        if isinstance(operand, np.ndarray):
+            return operand
+        known = getattr(operand, "val", None)
+        if known is not None:
+            return np.asarray(known)
+        raise self.refuse(
+            f"its {name} is computed while the model runs", "a constant", "freeze that input, or the shape"
+        )
+
+    def shape(self, operand: Operand) -> tuple[int, ...]:
+        """The operand's shape, all of it known."""
+        shape = tuple(operand.shape)
+        if not all(isinstance(d, int | np.integer) for d in shape):
+            raise self.refuse(f"the shape {shape} of an operand is not fixed", "fixed lengths", "fix the input's shape")
+        return tuple(int(d) for d in shape)
+
+    def rank(self, operand: Operand) -> int:
+        return len(operand.shape)
+
+    def is_float(self, operand: Operand) -> bool:
+        if isinstance(operand, np.ndarray):
+            return bool(operand.dtype.kind == "f")
+        from coremltools.converters.mil.mil import types
+
+        return bool(types.is_float(operand.dtype))
+
+    def is_bool(self, operand: Operand) -> bool:
+        if isinstance(operand, np.ndarray):
+            return bool(operand.dtype.kind == "b")
+        from coremltools.converters.mil.mil import types
+
+        return bool(types.is_bool(operand.dtype))
+
+    def refuse(self, found: str, expected: str | None = None, fix: str | None = None) -> ConversionError:
+        """The error for a form of this node that Core ML cannot express."""
+        return ConversionError(
+            f"{self.node.op_type} cannot be expressed in Core ML in this form",
+            where=f"node {self.node.name!r}",
+            expected=expected,
+            found=found,
+            fix=fix,
+        )
+
+
+def said(error: Exception) -> str:
+    """What an exception of a library says, in a line: its class too, where that says more than its words."""
+    words = str(error).splitlines()[0] if str(error) else ""
+    if isinstance(error, KeyError | IndexError | AssertionError | AttributeError) or not words:
+        return f"{type(error).__name__}{f' ({words})' if words else ''}"
+    return words
+
+
+def cast_floats(array: Array, dtype: Any) -> Array:
+    """``array`` in the compute dtype if it holds floats; finite values beyond float16 become its largest number."""
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        return array
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        narrowed = array.astype(dtype)
+    if dtype == np.float16 and not np.isfinite(narrowed).all():
+        beyond = np.isinf(narrowed) & np.isfinite(array)
+        narrowed[beyond] = np.copysign(np.float16(FP16_MAX), narrowed[beyond])
+    return narrowed
+
+
+def mil_array(array: Array, dtype: Any) -> Array:
+    """A constant as MIL takes it: floats in the compute dtype, integers as int32 (clipped), booleans as they are."""
+    if array.dtype.kind in "iu" and array.dtype != np.int32:
+        limits = np.iinfo(np.int32)
+        return np.asarray(np.clip(array, limits.min, limits.max)).astype(np.int32)
+    return cast_floats(array, dtype)
+
+
+def schema_opset(node: ir.Node, opset: int) -> int:
+    """The opset in which this operator took the form that ``opset`` has; ``opset`` itself outside the standard."""
+    try:
+        return int(onnx.defs.get_schema(node.op_type, opset, node.domain).since_version)
+    except onnx.defs.SchemaError:
+        return opset

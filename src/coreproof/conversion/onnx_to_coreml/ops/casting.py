@@ -1,0 +1,68 @@
+"""Cast and CastLike. A program computes in one float dtype and in int32, so most casts within a kind change nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast as to_dtype
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
+
+_FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16}
+_WIDE_INTEGERS = {ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64}
+_NARROW_INTEGERS = {
+    ir.DataType.INT8: (-(1 << 7), 1 << 8),
+    ir.DataType.UINT8: (0, 1 << 8),
+    ir.DataType.INT16: (-(1 << 15), 1 << 16),
+    ir.DataType.UINT16: (0, 1 << 16),
+}
+"""The lowest number and how many there are: integers that don't fit wrap around."""
+
+
+@lowering("Cast")
+def cast(ctx: Context, x: Operand, *, to: int, saturate: int = 1, round_mode: str = "up") -> Result:
+    return _cast(ctx, x, ir.DataType(to))
+
+
+@lowering("CastLike")
+def cast_like(ctx: Context, x: Operand, target: Operand, *, saturate: int = 1, round_mode: str = "up") -> Result:
+    like = ctx.node.inputs[1]
+    if like is not None and like.dtype is not None:
+        return _cast(ctx, x, like.dtype)
+    if ctx.is_bool(target):
+        return _cast(ctx, x, ir.DataType.BOOL)
+    return _cast(ctx, x, ir.DataType.FLOAT if ctx.is_float(target) else ir.DataType.INT32)
+
+
+def _cast(ctx: Context, x: Operand, to: ir.DataType) -> Result:
+    if to in _FLOATS:
+        return _rounded(ctx, x) if to == ir.DataType.FLOAT16 else to_dtype(ctx, x, float_name(ctx))
+    if to == ir.DataType.BOOL:
+        return to_dtype(ctx, x, "bool")
+    if to in _WIDE_INTEGERS:
+        return to_dtype(ctx, x, "int32")
+    if to in _NARROW_INTEGERS:
+        return _wrapped(ctx, x, to)
+    raise ctx.refuse(f"it casts to {to.name}", "float, float16, double, bool or an integer of 8 to 64 bits")
+
+
+def _rounded(ctx: Context, x: Operand) -> Result:
+    """Float16 in a program that computes in float32: the precision is lost as the model says, the dtype is kept."""
+    value = to_dtype(ctx, x, float_name(ctx))
+    if ctx.dtype == np.float16 or ctx.is_bool(x) or ctx.is_network:
+        return value
+    source = ctx.node.inputs[0]
+    if source is not None and source.dtype == ir.DataType.FLOAT16:
+        return value
+    return ctx.mb.cast(x=ctx.mb.cast(x=value, dtype="fp16"), dtype="fp32")
+
+
+def _wrapped(ctx: Context, x: Operand, to: ir.DataType) -> Result:
+    value = to_dtype(ctx, x, "int32")
+    source = ctx.node.inputs[0]
+    if ctx.is_float(x) or ctx.is_bool(x) or (source is not None and source.dtype == to):
+        return value
+    lowest, count = _NARROW_INTEGERS[to]
+    shifted = ctx.mb.mod(x=ctx.mb.sub(x=value, y=np.int32(lowest)), y=np.int32(count))
+    return ctx.mb.add(x=shifted, y=np.int32(lowest))

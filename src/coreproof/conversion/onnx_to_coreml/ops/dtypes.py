@@ -1,0 +1,68 @@
+"""Which dtype an operand has, and computing in another one where a MIL operator does not take the operand's own.
+
+MIL's data movement takes floats and int32 everywhere, booleans only here and there, and its padding only floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result
+
+
+def name_of(ctx: Context, x: Operand) -> str:
+    """Its dtype: "fp16" or "fp32" (whichever the program computes in), "int32" or "bool"."""
+    if ctx.is_bool(x):
+        return "bool"
+    return float_name(ctx) if ctx.is_float(x) else "int32"
+
+
+def float_name(ctx: Context) -> str:
+    return "fp16" if ctx.dtype == np.float16 else "fp32"
+
+
+def cast(ctx: Context, x: Operand, dtype: str) -> Operand:
+    """``x`` as ``dtype``; itself where it is that already."""
+    if name_of(ctx, x) == dtype:
+        return x
+    if isinstance(x, np.ndarray):
+        return x.astype({"bool": np.bool_, "int32": np.int32}.get(dtype, ctx.dtype))
+    return ctx.mb.cast(x=x, dtype=dtype)
+
+
+def without_bool(ctx: Context, operands: Sequence[Operand], compute: Callable[..., Result]) -> Result:
+    """``compute(*operands)``, carried out in int32 where the operands are boolean."""
+    if not ctx.is_bool(operands[0]):
+        return compute(*operands)
+    return cast(ctx, compute(*(cast(ctx, x, "int32") for x in operands)), "bool")
+
+
+def in_floats(ctx: Context, x: Operand, compute: Callable[[Operand], Result]) -> Result:
+    """``compute(x)``, carried out in float32 where ``x`` is integer or boolean."""
+    dtype = name_of(ctx, x)
+    if dtype in ("fp16", "fp32"):
+        return compute(x)
+    wide = x.astype(np.float32) if isinstance(x, np.ndarray) else ctx.mb.cast(x=x, dtype="fp32")
+    return ctx.mb.cast(x=compute(wide), dtype=dtype)
+
+
+def is_known(length: Any) -> bool:
+    """Whether a dimension is a number, not a symbol."""
+    return isinstance(length, int | np.integer)
+
+
+def known_elements(operand: Operand) -> list[Any] | None:
+    """The elements of a small integer vector: numbers, symbols where they are lengths of free dimensions; None if unknown."""
+    if isinstance(operand, np.ndarray):
+        return [int(v) for v in operand.reshape(-1)]
+    symbolic = getattr(operand, "sym_val", None)
+    if symbolic is None:
+        return None
+    return [int(v) if is_known(v) else v for v in np.asarray(symbolic).reshape(-1)]
+
+
+def axis_of(axis: int, rank: int) -> int:
+    return axis + rank if axis < 0 else axis

@@ -1,0 +1,154 @@
+"""Einsum, for any number of operands: diagonals taken, own letters summed, then pairs multiplied from left to right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
+
+_UNNAMED = "αβγδεζηθ"
+"""Letters for the axes that an ellipsis stands for; the rightmost is the last of them."""
+
+
+@lowering("Einsum")
+def einsum(ctx: Context, *inputs: Operand, equation: str) -> Result:
+    terms, result = _parse(ctx, equation, [ctx.rank(x) for x in inputs])
+    parts = [_diagonal(ctx, x, term) for x, term in zip(inputs, terms, strict=True)]
+    parts = [_without_ones(ctx, x, term, parts) for x, term in parts]
+    value, letters = parts[0]
+    for index, (other, term) in enumerate(parts[1:], start=1):
+        needed = set(result) | {c for _, later in parts[index + 1 :] for c in later}
+        value, letters = _multiply(ctx, value, letters, other, term, needed)
+    value, letters = _summed(ctx, value, letters, set(result))
+    return _ordered(ctx, value, letters, result)
+
+
+def _parse(ctx: Context, equation: str, ranks: list[int]) -> tuple[list[str], str]:
+    """The letters of each operand and of the result, ellipses spelled out."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = []
+    depth = 0
+    for term, rank in zip(left.split(","), ranks, strict=True):
+        unnamed = rank - len(term.replace("...", ""))
+        depth = max(depth, unnamed if "..." in term else 0)
+        terms.append(term.replace("...", _UNNAMED[len(_UNNAMED) - unnamed :] if unnamed else ""))
+    ellipsis = _UNNAMED[len(_UNNAMED) - depth :] if depth else ""
+    if arrow:
+        return terms, right.replace("...", ellipsis)
+    named = left.replace("...", "").replace(",", "")
+    return terms, ellipsis + "".join(sorted(c for c in set(named) if named.count(c) == 1))
+
+
+def _diagonal(ctx: Context, x: Operand, term: str) -> tuple[Operand, str]:
+    """The operand with each letter once: for a repeated one the elements at which both positions are equal."""
+    for letter in dict.fromkeys(term):
+        while term.count(letter) > 1:
+            first = term.index(letter)
+            second = term.index(letter, first + 1)
+            order = [i for i in range(len(term)) if i not in (first, second)] + [first, second]
+            moved = _transposed(ctx, x, order)
+            shape = tuple(moved.shape)
+            length = int(shape[-1])
+            flat = _reshaped(ctx, moved, [*shape[:-2], length * length])
+            places = np.arange(length, dtype=np.int32) * (length + 1)
+            x = ctx.mb.gather(x=flat, indices=places, axis=len(order) - 2)
+            term = "".join(term[i] for i in order[:-2]) + letter
+    return x, term
+
+
+def _without_ones(ctx: Context, x: Operand, term: str, parts: Sequence[tuple[Operand, str]]) -> tuple[Operand, str]:
+    """Without the axes of an ellipsis that have length 1 here and another length elsewhere: they are broadcast."""
+    longer = {c for other, own in parts for c, n in zip(own, other.shape, strict=True) if not (is_known(n) and n == 1)}
+    dropped = [i for i, c in enumerate(term) if is_known(x.shape[i]) and x.shape[i] == 1 and c in longer]
+    if not dropped:
+        return x, term
+    kept = "".join(c for i, c in enumerate(term) if i not in dropped)
+    if isinstance(x, np.ndarray):
+        return np.squeeze(x, tuple(dropped)), kept
+    return ctx.mb.squeeze(x=x, axes=dropped), kept
+
+
+def _summed(ctx: Context, x: Operand, term: str, needed: set[str]) -> tuple[Operand, str]:
+    axes = [i for i, c in enumerate(term) if c not in needed]
+    if not axes:
+        return x, term
+    return ctx.mb.reduce_sum(x=x, axes=axes, keep_dims=False), "".join(c for c in term if c in needed)
+
+
+def _multiply(ctx: Context, x: Operand, left: str, y: Operand, right: str, needed: set[str]) -> tuple[Operand, str]:
+    """The product of two operands, summed over the letters that both have and nobody else needs."""
+    x, left = _summed(ctx, x, left, needed | set(right))
+    y, right = _summed(ctx, y, right, needed | set(left))
+    batch = [c for c in left if c in right and c in needed]
+    summed = [c for c in left if c in right and c not in needed]
+    rows = [c for c in left if c not in right]
+    columns = [c for c in right if c not in left]
+    lengths: dict[str, Any] = {**dict(zip(right, y.shape, strict=True)), **dict(zip(left, x.shape, strict=True))}
+    x = _ordered(ctx, x, left, "".join([*batch, *rows, *summed]))
+    y = _ordered(ctx, y, right, "".join([*batch, *summed, *columns]))
+    letters = "".join([*batch, *rows, *columns])
+    if not summed:
+        x = _spread(ctx, x, list(range(len(batch) + len(rows), len(letters))))
+        y = _spread(ctx, y, list(range(len(batch), len(batch) + len(rows))))
+        return ctx.mb.mul(x=x, y=y), letters
+    outer = [lengths[c] for c in batch]
+    grouped_x = _reshaped(
+        ctx,
+        x,
+        [
+            *_merged(ctx, outer),
+            *_merged(ctx, [lengths[c] for c in rows], always=True),
+            *_merged(ctx, [lengths[c] for c in summed], always=True),
+        ],
+    )
+    grouped_y = _reshaped(
+        ctx,
+        y,
+        [
+            *_merged(ctx, outer),
+            *_merged(ctx, [lengths[c] for c in summed], always=True),
+            *_merged(ctx, [lengths[c] for c in columns], always=True),
+        ],
+    )
+    product = ctx.mb.matmul(x=grouped_x, y=grouped_y)
+    return _reshaped(ctx, product, [lengths[c] for c in letters]), letters
+
+
+def _merged(ctx: Context, lengths: list[Any], *, always: bool = False) -> list[Any]:
+    """Several axes as one: rows, columns and sums always, batch axes beyond the three that a rank of 5 leaves."""
+    if len(lengths) == 1 or (not always and len(lengths) <= 3):
+        return lengths
+    if sum(not is_known(n) for n in lengths) > 1:
+        raise ctx.refuse("several free lengths are merged into one", "fixed lengths", "fix the input's shape")
+    return [-1] if not all(is_known(n) for n in lengths) else [prod(int(n) for n in lengths)]
+
+
+def _spread(ctx: Context, x: Operand, axes: list[int]) -> Operand:
+    if not axes:
+        return x
+    return np.expand_dims(x, tuple(axes)) if isinstance(x, np.ndarray) else ctx.mb.expand_dims(x=x, axes=axes)
+
+
+def _ordered(ctx: Context, x: Operand, letters: str, wanted: str) -> Operand:
+    return _transposed(ctx, x, [letters.index(c) for c in wanted])
+
+
+def _transposed(ctx: Context, x: Operand, order: list[int]) -> Operand:
+    if order == sorted(order):
+        return x
+    return x.transpose(order) if isinstance(x, np.ndarray) else ctx.mb.transpose(x=x, perm=order)
+
+
+def _reshaped(ctx: Context, x: Operand, shape: Sequence[Any]) -> Operand:
+    """``x`` in that shape, in which at most one length is free."""
+    if tuple(map(str, shape)) == tuple(map(str, x.shape)):
+        return x
+    target = [int(n) if is_known(n) else -1 for n in shape]
+    if target.count(-1) > 1:
+        raise ctx.refuse(f"its shape {tuple(shape)} has several free lengths", "one free length at most")
+    return x.reshape(target) if isinstance(x, np.ndarray) else ctx.mb.reshape(x=x, shape=np.array(target, np.int32))

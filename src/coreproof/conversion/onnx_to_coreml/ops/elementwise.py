@@ -1,0 +1,234 @@
+"""Arithmetic and other functions that act on each element alone."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, Result, lowering
+
+
+@lowering("Add")
+def add(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+    return ctx.mb.add(x=a, y=b)
+
+
+@lowering("Sub")
+def sub(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+    return ctx.mb.sub(x=a, y=b)
+
+
+@lowering("Mul")
+def mul(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+    for place, other in ((1, a), (0, b)):
+        if (factors := _in_two(ctx, place)) is not None and not isinstance(other, np.ndarray):
+            return ctx.mb.mul(x=ctx.mb.mul(x=other, y=factors[0]), y=factors[1])
+    return ctx.mb.mul(x=a, y=b)
+
+
+def _in_two(ctx: Context, place: int) -> tuple[Any, Any] | None:
+    """A constant operand beyond float16 as two factors within it: clipped to 65504 it would be another number.
+
+    What is farther than that from float16 is infinite, or held at its end, with any factor.
+    """
+    known = ctx.raw[place] if ctx.dtype == np.float16 else None
+    if not isinstance(known, np.ndarray) or known.dtype.kind != "f" or known.dtype == np.float16:
+        return None
+    size = np.abs(known.astype(np.float64))
+    if not (np.isfinite(size) & (size > FP16_MAX)).any():
+        return None
+    with np.errstate(invalid="ignore"):
+        first = np.where(size > FP16_MAX, np.sqrt(size), 1.0)
+        return ctx.floats(first), ctx.floats(np.where(size > FP16_MAX, known / first, known))
+
+
+@lowering("Div")
+def div(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+    """Integers are divided towards zero: floor(|a| / |b|) with the sign of a * b."""
+    if ctx.is_float(a) and ctx.is_float(b):
+        if (factors := _in_two(ctx, 1)) is not None and not isinstance(a, np.ndarray):
+            return ctx.mb.real_div(x=ctx.mb.real_div(x=a, y=factors[0]), y=factors[1])
+        return ctx.mb.real_div(x=a, y=b)
+    quotient = ctx.mb.floor_div(x=magnitude(ctx, a), y=magnitude(ctx, b))
+    return ctx.mb.mul(x=quotient, y=ctx.mb.mul(x=sign_of(ctx, a), y=sign_of(ctx, b)))
+
+
+def magnitude(ctx: Context, x: Operand) -> Operand:
+    """|x|, of a constant or a variable."""
+    return np.abs(x) if isinstance(x, np.ndarray) else ctx.mb.abs(x=x)
+
+
+def sign_of(ctx: Context, x: Operand) -> Operand:
+    """-1 for negative integers, 1 for all others."""
+    if isinstance(x, np.ndarray):
+        return np.where(x < 0, -1, 1).astype(np.int32)
+    return ctx.mb.select(cond=ctx.mb.less(x=x, y=np.int32(0)), a=np.int32(-1), b=np.int32(1))
+
+
+@lowering("Pow")
+def pow_(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+    if isinstance(b, np.ndarray) and b.size == 1 and ctx.is_float(a):
+        exponent = float(b.reshape(-1)[0])
+        if exponent == 2.0:
+            return ctx.mb.square(x=a)
+        if exponent == 0.5:
+            return ctx.mb.sqrt(x=a)
+        b = ctx.scalar(exponent)
+    if ctx.is_float(a) != ctx.is_float(b):
+        b = b.astype(ctx.dtype if ctx.is_float(a) else np.int32) if isinstance(b, np.ndarray) else like(ctx, b, a)
+    return ctx.mb.pow(x=a, y=b)
+
+
+def like(ctx: Context, x: Operand, other: Operand) -> Operand:
+    """``x`` in the kind of numbers that ``other`` is."""
+    return ctx.mb.cast(x=x, dtype=("fp16" if ctx.dtype == np.float16 else "fp32") if ctx.is_float(other) else "int32")
+
+
+@lowering("Mod")
+def mod(ctx: Context, a: Operand, b: Operand, *, fmod: int = 0) -> Result:
+    """With ``fmod`` the result has the sign of a (C), without it that of b (Python), which MIL's mod has."""
+    if not fmod:
+        return ctx.mb.mod(x=a, y=b)
+    remainder = ctx.mb.mod(x=magnitude(ctx, a), y=magnitude(ctx, b))
+    zero = ctx.scalar(0) if ctx.is_float(a) else np.int32(0)
+    return ctx.mb.select(cond=ctx.mb.less(x=a, y=zero), a=ctx.mb.mul(x=remainder, y=negative_one(ctx, a)), b=remainder)
+
+
+def negative_one(ctx: Context, x: Operand) -> Any:
+    return ctx.scalar(-1) if ctx.is_float(x) else np.int32(-1)
+
+
+@lowering("Neg")
+def neg(ctx: Context, x: Operand) -> Result:
+    return ctx.mb.mul(x=x, y=negative_one(ctx, x))
+
+
+@lowering("Reciprocal")
+def reciprocal(ctx: Context, x: Operand) -> Result:
+    """Not MIL's inverse: that adds an epsilon."""
+    return ctx.mb.real_div(x=ctx.scalar(1), y=x)
+
+
+@lowering("Log")
+def log(ctx: Context, x: Operand) -> Result:
+    """Of a sigmoid -softplus(-x): a small sigmoid has few digits left, and in float16 none."""
+    maker = getattr(x, "op", None)
+    if maker is not None and maker.op_type == "sigmoid":
+        minus = negative_one(ctx, x)
+        return ctx.mb.mul(x=ctx.mb.softplus(x=ctx.mb.mul(x=maker.x, y=minus)), y=minus)
+    return ctx.mb.log(x=x, epsilon=ctx.epsilon(0))
+
+
+@lowering("Sign")
+def sign(ctx: Context, x: Operand) -> Result:
+    if ctx.is_float(x):
+        return ctx.mb.sign(x=x)
+    return ctx.mb.cast(x=ctx.mb.sign(x=ctx.mb.cast(x=x, dtype="fp32")), dtype="int32")
+
+
+@lowering("Sqrt")
+def sqrt(ctx: Context, x: Operand) -> Result:
+    return ctx.mb.sqrt(x=x)
+
+
+_SAME_NAME = {
+    "Abs": "abs",
+    "Acos": "acos",
+    "Asin": "asin",
+    "Atan": "atan",
+    "Atanh": "atanh",
+    "Ceil": "ceil",
+    "Cos": "cos",
+    "Cosh": "cosh",
+    "Erf": "erf",
+    "Exp": "exp",
+    "Floor": "floor",
+    "Round": "round",
+    "Sin": "sin",
+    "Sinh": "sinh",
+    "Tan": "tan",
+}
+
+
+def _register_same_name(operator: str, mil: str) -> None:
+    @lowering(operator)
+    def unary(ctx: Context, x: Operand) -> Result:
+        return getattr(ctx.mb, mil)(x=x)
+
+    unary.__name__ = mil
+
+
+for _operator, _mil in _SAME_NAME.items():
+    _register_same_name(_operator, _mil)
+
+
+@lowering("Acosh")
+def acosh(ctx: Context, x: Operand) -> Result:
+    """Below 2 as 2 atanh(sqrt((x - 1) / (x + 1))), which keeps the digits near 1; else log(x) + log(1 + sqrt(1 - 1 / x^2))."""
+    mb, one = ctx.mb, ctx.scalar(1)
+    share = mb.real_div(x=mb.sub(x=x, y=one), y=mb.add(x=x, y=one))
+    near = mb.mul(x=mb.atanh(x=mb.sqrt(x=share)), y=ctx.scalar(2))
+    return mb.select(cond=mb.less(x=x, y=ctx.scalar(2)), a=near, b=_log_of_twice(ctx, x, -1))
+
+
+@lowering("Asinh")
+def asinh(ctx: Context, x: Operand) -> Result:
+    """Below 1 as atanh(x / sqrt(x^2 + 1)), which keeps the digits near 0; else log(|x|) + log(1 + sqrt(1 + 1 / x^2)), signed."""
+    mb, one, size = ctx.mb, ctx.scalar(1), ctx.mb.abs(x=x)
+    near = mb.atanh(x=mb.real_div(x=x, y=mb.sqrt(x=mb.add(x=mb.square(x=x), y=one))))
+    far = mb.mul(x=mb.sign(x=x), y=_log_of_twice(ctx, size, 1))
+    return mb.select(cond=mb.less(x=size, y=one), a=near, b=far)
+
+
+def _log_of_twice(ctx: Context, x: Any, sign: int) -> Any:
+    """log(x + sqrt(x^2 + sign)) of x >= 1, without a square that overflows."""
+    mb, one, nothing = ctx.mb, ctx.scalar(1), ctx.epsilon(0)
+    inverse = mb.square(x=mb.real_div(x=one, y=x))
+    root = mb.sqrt(x=mb.add(x=one, y=inverse) if sign > 0 else mb.sub(x=one, y=inverse))
+    return mb.add(x=mb.log(x=x, epsilon=nothing), y=mb.log(x=mb.add(x=one, y=root), epsilon=nothing))
+
+
+@lowering("Sum")
+def sum_(ctx: Context, *operands: Operand) -> Result:
+    return reduce(lambda a, b: ctx.mb.add(x=a, y=b), operands) if len(operands) > 1 else operands[0]
+
+
+@lowering("Mean")
+def mean(ctx: Context, *operands: Operand) -> Result:
+    return ctx.mb.mul(x=sum_(ctx, *operands), y=ctx.scalar(1 / len(operands)))
+
+
+@lowering("Clip")
+def clip_attributes(ctx: Context, x: Operand, *, min: float | None = None, max: float | None = None) -> Result:
+    return clip(ctx, x, None if min is None else np.asarray(min), None if max is None else np.asarray(max))
+
+
+@lowering("Clip", since=11)
+def clip(ctx: Context, x: Operand, low: Operand = None, high: Operand = None) -> Result:
+    """Bounds that are left out do not bound. relu6 where the bounds are 0 and 6."""
+    if ctx.is_float(x) and all(b is None or isinstance(b, np.ndarray) for b in (low, high)):
+        bounds = [None if b is None else float(np.asarray(b).reshape(-1)[0]) for b in (low, high)]
+        if bounds == [0.0, 6.0]:
+            return ctx.mb.relu6(x=x)
+        if bounds == [0.0, None]:
+            return ctx.mb.relu(x=x)
+        if None not in bounds and bounds[0] <= bounds[1]:  # type: ignore[operator]
+            return ctx.mb.clip(x=x, alpha=ctx.floats(bounds[0])[()], beta=ctx.floats(bounds[1])[()])
+    if low is not None:
+        x = ctx.mb.maximum(x=x, y=low)
+    return x if high is None else ctx.mb.minimum(x=x, y=high)
+
+
+@lowering("ImageScaler")
+def image_scaler(ctx: Context, x: Operand, *, bias: tuple[float, ...] = (), scale: float = 1.0) -> Result:
+    """x * scale + bias per channel; an experimental operator that Windows ML models of 2018 carry."""
+    offset = ctx.floats(np.asarray(bias, np.float32).reshape(1, -1, 1, 1))
+    return ctx.mb.add(x=ctx.mb.mul(x=x, y=ctx.scalar(scale)), y=offset)
+
+
+@lowering("Affine")
+def affine(ctx: Context, x: Operand, *, alpha: float = 1.0, beta: float = 0.0) -> Result:
+    """alpha * x + beta; experimental, as ImageScaler."""
+    return ctx.mb.add(x=ctx.mb.mul(x=x, y=ctx.scalar(alpha)), y=ctx.scalar(beta))

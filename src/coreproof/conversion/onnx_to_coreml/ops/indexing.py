@@ -1,0 +1,290 @@
+"""Operators that pick elements by position: slices, gathers, the largest ones, triangles, and what counts positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, is_known, name_of, without_bool
+
+_FAR = 2**31 - 1
+
+
+@lowering("Slice", error="move")
+def slice_1(
+    ctx: Context, data: Operand, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None
+) -> Result:
+    chosen = list(range(len(starts))) if axes is None else [axis_of(a, ctx.rank(data)) for a in axes]
+    return _slice(ctx, data, list(starts), list(ends), chosen, [1] * len(chosen))
+
+
+@lowering("Slice", since=10)
+def slice_10(
+    ctx: Context, data: Operand, starts: Operand, ends: Operand, axes: Operand = None, steps: Operand = None
+) -> Result:
+    count = int(starts.shape[0])
+    named = range(count) if axes is None else ctx.constant(axes, "list of axes").reshape(-1).tolist()
+    chosen = [axis_of(a, ctx.rank(data)) for a in named]
+    strides = [1] * count if steps is None else ctx.constant(steps, "list of steps").reshape(-1).tolist()
+    first, last = _numbers(starts), _numbers(ends)
+    if first is None or last is None:
+        return _slice_as_told(ctx, data, starts, ends, chosen, strides)
+    return _slice(ctx, data, first, last, chosen, strides)
+
+
+def _numbers(operand: Operand) -> list[int] | None:
+    known = operand if isinstance(operand, np.ndarray) else operand.val
+    return None if known is None else np.asarray(known).reshape(-1).tolist()
+
+
+def _slice(
+    ctx: Context, data: Operand, starts: list[int], ends: list[int], axes: list[int], steps: list[int]
+) -> Result:
+    rank = ctx.rank(data)
+    begin, end, stride = [0] * rank, [0] * rank, [1] * rank
+    begin_mask, end_mask = [True] * rank, [True] * rank
+    for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
+        length = data.shape[axis]
+        if is_known(length):
+            first, last, _ = slice(start, stop, step).indices(int(length))
+            if not range(first, last, step):
+                raise ctx.refuse(f"nothing is left of axis {axis}", "at least one element")
+            whole_end = last < 0 if step < 0 else last >= length
+            begin_mask[axis] = first == (length - 1 if step < 0 else 0)
+        else:
+            first, last = start, stop
+            whole_end = abs(stop) >= _FAR
+            begin_mask[axis] = start == (-1 if step < 0 else 0) or abs(start) >= _FAR
+        begin[axis], end[axis], stride[axis] = first, 0 if whole_end else last, step
+        if begin_mask[axis]:
+            begin[axis] = 0
+        end_mask[axis] = whole_end
+    if all(begin_mask) and all(end_mask) and all(s == 1 for s in stride):
+        return data
+    arguments: dict[str, Any] = {"begin": begin, "end": end, "begin_mask": begin_mask, "end_mask": end_mask}
+    if any(s != 1 for s in stride):
+        arguments["stride"] = stride
+    return ctx.mb.slice_by_index(x=data, **arguments)
+
+
+def _slice_as_told(
+    ctx: Context, data: Operand, starts: Operand, ends: Operand, axes: list[int], steps: list[int]
+) -> Result:
+    """Bounds that are computed while the model runs; they take their places among the axes that stay whole."""
+    if any(step < 0 for step in steps):
+        raise ctx.refuse("it goes backwards between bounds that are computed while the model runs", "constant bounds")
+    rank = ctx.rank(data)
+    stride = [1] * rank
+    for axis, step in zip(axes, steps, strict=True):
+        stride[axis] = step
+    whole = [axis not in axes for axis in range(rank)]
+
+    def placed(bounds: Operand) -> Operand:
+        pieces = [np.zeros(1, np.int32)] * rank
+        for index, axis in enumerate(axes):
+            one = bounds[index : index + 1] if isinstance(bounds, np.ndarray) else None
+            pieces[axis] = ctx.mb.slice_by_index(x=bounds, begin=[index], end=[index + 1]) if one is None else one
+        return ctx.mb.concat(values=pieces, axis=0) if rank > 1 else pieces[0]
+
+    return ctx.mb.slice_by_index(
+        x=data, begin=placed(starts), end=placed(ends), stride=stride, begin_mask=whole, end_mask=whole
+    )
+
+
+def from_start(ctx: Context, indices: Operand, length: Any) -> Operand:
+    """Indices that may count from the end as ones that count from the start, which Core ML asks for from iOS 17 on."""
+    if isinstance(indices, np.ndarray) and is_known(length):
+        return np.where(indices < 0, indices + int(length), indices).astype(np.int32)
+    if not is_known(length) or (ctx.target < 17 and not isinstance(length, np.ndarray)):
+        return indices
+    mb = ctx.mb
+    return mb.select(cond=mb.less(x=indices, y=np.int32(0)), a=mb.add(x=indices, y=np.int32(length)), b=indices)
+
+
+@lowering("Gather")
+def gather(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> Result:
+    axis = axis_of(axis, ctx.rank(data))
+    places = from_start(ctx, indices, data.shape[axis])
+    if isinstance(places, np.ndarray) and places.ndim == 0 and not isinstance(data, np.ndarray) and ctx.rank(data) > 1:
+        return _one(ctx, data, axis, int(places))
+    if ctx.is_network and ctx.rank(places) == 0:
+        # A NeuralNetwork holds a single number as [1]; gathered with it, the axis would stay.
+        row = ctx.mb.gather(x=data, indices=ctx.mb.reshape(x=places, shape=[1]), axis=axis)
+        return ctx.mb.squeeze(x=row, axes=[axis])
+    return without_bool(ctx, [data], lambda x: ctx.mb.gather(x=x, indices=places, axis=axis))
+
+
+def _one(ctx: Context, data: Operand, axis: int, index: int) -> Operand:
+    """A single position of an axis: a slice is cheaper than a gather, and takes every dtype."""
+    rank = ctx.rank(data)
+    here = [i == axis for i in range(rank)]
+    others = [not h for h in here]
+    return ctx.mb.slice_by_index(
+        x=data,
+        begin=[index if h else 0 for h in here],
+        end=[index + 1 if h and index >= 0 else 0 for h in here],
+        begin_mask=others,
+        end_mask=others,
+        squeeze_mask=here,
+    )
+
+
+@lowering("GatherElements", error="move")
+def gather_elements(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> Result:
+    axis = axis_of(axis, ctx.rank(data))
+    places = from_start(ctx, indices, data.shape[axis])
+    lengths = [n for i, n in enumerate(indices.shape)]
+    if any(i != axis and str(n) != str(data.shape[i]) for i, n in enumerate(lengths)):
+        others = [i for i in range(len(lengths)) if i != axis]
+        data = _slice(ctx, data, [0] * len(others), [int(lengths[i]) for i in others], others, [1] * len(others))
+    return without_bool(ctx, [data], lambda x: ctx.mb.gather_along_axis(x=x, indices=places, axis=axis))
+
+
+@lowering("GatherND")
+def gather_nd(ctx: Context, data: Operand, indices: Operand, *, batch_dims: int = 0) -> Result:
+    depth = int(indices.shape[-1])
+    places = from_start_each(ctx, indices, tuple(data.shape)[batch_dims : batch_dims + depth])
+    if batch_dims and ctx.target >= 16:
+        how: dict[str, Any] = {"batch_dims": batch_dims}
+    else:
+        how = {}
+        places = _with_batch_positions(ctx, places, batch_dims) if batch_dims else places
+    return without_bool(ctx, [data], lambda x: ctx.mb.gather_nd(x=x, indices=places, **how))
+
+
+def from_start_each(ctx: Context, indices: Operand, lengths: Sequence[Any]) -> Operand:
+    """As ``from_start``, for indices whose last axis holds one position for each of several axes."""
+    if not all(is_known(n) for n in lengths):
+        return indices
+    limits = np.array([int(n) for n in lengths], np.int32)
+    if isinstance(indices, np.ndarray):
+        return np.where(indices < 0, indices + limits, indices).astype(np.int32)
+    if ctx.target < 17:
+        return indices
+    mb = ctx.mb
+    return mb.select(cond=mb.less(x=indices, y=np.int32(0)), a=mb.add(x=indices, y=limits), b=indices)
+
+
+def _with_batch_positions(ctx: Context, indices: Operand, batch_dims: int) -> Operand:
+    """Before iOS 16 there are no batch axes: their positions are put in front of the others."""
+    shape = ctx.shape(indices)[:-1]
+    grid = np.indices(shape, dtype=np.int32)[:batch_dims]
+    return joined(ctx, [np.moveaxis(grid, 0, -1), indices])
+
+
+def joined(ctx: Context, parts: list[Operand]) -> Operand:
+    """Positions side by side, along the last axis."""
+    if all(isinstance(p, np.ndarray) for p in parts):
+        return np.concatenate(parts, axis=-1)
+    return ctx.mb.concat(values=[np.ascontiguousarray(p) if isinstance(p, np.ndarray) else p for p in parts], axis=-1)
+
+
+@lowering("OneHot")
+def one_hot(ctx: Context, indices: Operand, depth: Operand, values: Operand, *, axis: int = -1) -> Result:
+    """Written as a comparison with the positions, which leaves no doubt about indices that are negative or too large."""
+    count = int(ctx.constant(depth, "depth").item())
+    rank = ctx.rank(indices) + 1
+    axis = axis_of(axis, rank)
+    numbers = cast(ctx, indices, "int32")
+    mb = ctx.mb
+    positive = mb.select(cond=mb.less(x=numbers, y=np.int32(0)), a=mb.add(x=numbers, y=np.int32(count)), b=numbers)
+    positions = np.arange(count, dtype=np.int32).reshape([-1 if i == axis else 1 for i in range(rank)])
+    hit = mb.equal(x=mb.expand_dims(x=positive, axes=[axis]), y=positions)
+    off, on = ctx.constant(values, "pair of values").reshape(-1)
+    if values.dtype.kind == "b":
+        return mb.logical_not(x=hit) if off and not on else mb.logical_and(x=hit, y=np.bool_(on))
+    dtype = "int32" if values.dtype.kind in "iu" else name_of(ctx, values)
+    share = mb.cast(x=hit, dtype=dtype)
+    number = np.int32 if dtype == "int32" else ctx.dtype
+    if on - off != 1:
+        share = mb.mul(x=share, y=number(on - off))
+    return mb.add(x=share, y=number(off)) if off != 0 else share
+
+
+@lowering("NonZero")
+def non_zero(ctx: Context, x: Operand) -> Result:
+    return ctx.mb.transpose(x=_positions(ctx, x), perm=[1, 0])
+
+
+def _positions(ctx: Context, x: Operand) -> Operand:
+    return ctx.mb.non_zero(x=cast(ctx, x, "int32") if ctx.is_bool(x) else x)
+
+
+@lowering("TopK")
+def top_k(ctx: Context, x: Operand, *, k: int, axis: int = -1) -> Result:
+    return ctx.mb.topk(x=x, k=k, axis=axis, ascending=False)
+
+
+@lowering("TopK", since=10)
+def top_k_10(ctx: Context, x: Operand, k: Operand, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> Result:
+    """Core ML's result is always sorted unless it is told otherwise, which serves ``sorted=0`` as well."""
+    count = int(ctx.constant(k, "k").item())
+    return ctx.mb.topk(x=x, k=count, axis=axis, ascending=not largest)
+
+
+@lowering("CumSum")
+def cum_sum(ctx: Context, x: Operand, axis: Operand, *, exclusive: int = 0, reverse: int = 0) -> Result:
+    along = axis_of(int(ctx.constant(axis, "axis").item()), ctx.rank(x))
+    return ctx.mb.cumsum(x=x, axis=along, exclusive=bool(exclusive), reverse=bool(reverse))
+
+
+@lowering("Trilu")
+def trilu(ctx: Context, x: Operand, k: Operand = None, *, upper: int = 1) -> Result:
+    if k is not None and not isinstance(k, np.ndarray):
+        return _triangle(ctx, x, _diagonals(ctx, x), k, upper)
+    diagonal = 0 if k is None else int(k.item())
+    if upper and diagonal <= 0:
+        return ctx.mb.band_part(x=x, lower=-diagonal, upper=-1)
+    if not upper and diagonal >= 0:
+        return ctx.mb.band_part(x=x, lower=-1, upper=diagonal)
+    return _triangle(ctx, x, _diagonals(ctx, x), np.int32(diagonal), upper)
+
+
+def _diagonals(ctx: Context, x: Operand) -> Array:
+    """For each element the diagonal that it lies on, above the main one positive."""
+    shape = ctx.shape(x)
+    rows, columns = np.indices(shape[-2:], dtype=np.int32)
+    return np.broadcast_to(columns - rows, shape)
+
+
+def _triangle(ctx: Context, x: Operand, diagonals: Array, k: Operand, upper: int) -> Operand:
+    """A triangle that band_part cannot cut out: beyond the main diagonal, or at one that is computed."""
+    if isinstance(k, np.integer):
+        inside = diagonals >= k if upper else diagonals <= k
+    else:
+        compare = ctx.mb.greater_equal if upper else ctx.mb.less_equal
+        inside = compare(x=np.ascontiguousarray(diagonals), y=k)
+    zero = np.zeros((), {"bool": np.bool_, "int32": np.int32}.get(name_of(ctx, x), ctx.dtype))
+    return ctx.mb.select(cond=inside, a=x, b=zero)
+
+
+@lowering("ReverseSequence")
+def reverse_sequence(
+    ctx: Context, x: Operand, sequence_lens: Operand, *, batch_axis: int = 1, time_axis: int = 0
+) -> Result:
+    return ctx.mb.reverse_sequence(x=x, lengths=sequence_lens, seq_axis=time_axis, batch_axis=batch_axis)
+
+
+@lowering("Compress")
+def compress(ctx: Context, x: Operand, condition: Operand, *, axis: int | None = None) -> Result:
+    """The positions at which the condition holds, and the elements there."""
+    if isinstance(condition, np.ndarray):
+        places: Operand = np.flatnonzero(condition).astype(np.int32)
+        if not places.size:
+            raise ctx.refuse("nothing is selected", "at least one element")
+    else:
+        places = ctx.mb.squeeze(x=_positions(ctx, condition), axes=[1])
+    source = x if axis is not None else ctx.mb.reshape(x=x, shape=[-1])
+    return without_bool(ctx, [source], lambda d: ctx.mb.gather(x=d, indices=places, axis=axis or 0))
+
+
+@lowering("Crop")
+def crop(ctx: Context, x: Operand, *, border: Sequence[int], scale: Sequence[int] | None = None) -> Result:
+    """An experimental operator of the first exporters, still met in style transfer: cuts a border off height and width."""
+    left, top, right, bottom = border
+    height, width = ctx.shape(x)[-2:]
+    ends = [height - bottom, width - right] if not scale else [top + scale[0], left + scale[1]]
+    return _slice(ctx, x, [top, left], ends, [2, 3], [1, 1])

@@ -1,0 +1,175 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+
+
+@lowering("BatchNormalization", error="norm", word="norm")
+def batch_normalization(
+    ctx: Context,
+    x: Operand,
+    scale: Operand,
+    bias: Operand,
+    mean: Operand,
+    variance: Operand,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+    spatial: int = 1,
+    training_mode: int = 0,
+    is_test: int = 1,
+) -> Result:
+    """With the stored statistics. Ranks that MIL's batch_norm does not take become scale and offset."""
+    if training_mode:
+        raise ctx.refuse("training_mode 1", "the stored statistics (evaluation mode)", "export the model in eval()")
+    known = [ctx.constant(v, n) for v, n in ((scale, "scale"), (bias, "B"), (mean, "mean"), (variance, "var"))]
+    stored = [r if isinstance(r, np.ndarray) else k for r, k in zip(ctx.raw[1:5], known, strict=True)]
+    if ctx.rank(x) in (3, 4, 5) and _is_held(ctx, stored[3], epsilon):
+        return ctx.mb.batch_norm(
+            x=x, gamma=known[0], beta=known[1], mean=known[2], variance=known[3], epsilon=ctx.epsilon(epsilon)
+        )
+    wide = [v.astype(np.float64) for v in stored]
+    factor = wide[0] / np.sqrt(wide[3] + epsilon)
+    shape = [1, -1, *[1] * (ctx.rank(x) - 2)]
+    scaled = ctx.mb.mul(x=x, y=ctx.floats(factor.reshape(shape)))
+    return ctx.mb.add(x=scaled, y=ctx.floats((wide[1] - wide[2] * factor).reshape(shape)))
+
+
+def _is_held(ctx: Context, variance: np.ndarray, epsilon: float) -> bool:
+    """Whether the compute dtype holds the variances and the epsilon well enough for their root: not so where they vanish."""
+    exact = variance.astype(np.float64) + epsilon
+    held = ctx.floats(variance).astype(np.float64) + float(ctx.epsilon(epsilon))
+    return bool((np.abs(held - exact) <= 4 * np.finfo(ctx.dtype).eps * exact).all())
+
+
+@lowering("InstanceNormalization", error="norm")
+def instance_normalization(ctx: Context, x: Operand, scale: Operand, b: Operand, *, epsilon: float = 1e-5) -> Result:
+    gamma, beta = ctx.constant(scale, "scale"), ctx.constant(b, "B")
+    if ctx.rank(x) in (3, 4):
+        return ctx.mb.instance_norm(x=x, gamma=gamma, beta=beta, epsilon=ctx.epsilon(epsilon))
+    axes = list(range(2, ctx.rank(x)))
+    shape = [1, -1, *[1] * len(axes)]
+    normal = normalize(ctx, x, axes, epsilon)
+    return ctx.mb.add(x=ctx.mb.mul(x=normal, y=gamma.reshape(shape)), y=beta.reshape(shape))
+
+
+def normalize(ctx: Context, x: Operand, axes: list[int], epsilon: float) -> Operand:
+    """(x - mean) / sqrt(variance + epsilon) over ``axes``."""
+    centred = ctx.mb.sub(x=x, y=ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True))
+    variance = ctx.mb.reduce_mean(x=ctx.mb.square(x=centred), axes=axes, keep_dims=True)
+    return ctx.mb.real_div(x=centred, y=ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon))))
+
+
+@lowering("LayerNormalization", error="norm", word="layernorm")
+def layer_normalization(
+    ctx: Context,
+    x: Operand,
+    scale: Operand,
+    b: Operand = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+) -> Result:
+    rank = ctx.rank(x)
+    axes = list(range(axis % rank, rank))
+    if len(ctx.node.outputs) > 1 and any(o.uses() or o.is_graph_output() for o in ctx.node.outputs[1:]):
+        return _with_statistics(ctx, x, scale, b, axes, epsilon)
+    lengths = [x.shape[a] for a in axes]
+    fits = isinstance(scale, np.ndarray) and (b is None or isinstance(b, np.ndarray))
+    fits = fits and all(isinstance(n, int) for n in lengths)
+    if fits:
+        gamma = np.broadcast_to(scale, lengths)
+        beta = None if b is None else np.broadcast_to(b, lengths)
+        return ctx.mb.layer_norm(
+            x=x, axes=axes, gamma=np.ascontiguousarray(gamma),
+            beta=np.zeros_like(gamma) if beta is None else np.ascontiguousarray(beta), epsilon=ctx.epsilon(epsilon),
+        )  # fmt: skip
+    scaled = ctx.mb.mul(x=normalize(ctx, x, axes, epsilon), y=scale)
+    return scaled if b is None else ctx.mb.add(x=scaled, y=b)
+
+
+def _with_statistics(ctx: Context, x: Operand, scale: Operand, b: Operand, axes: list[int], epsilon: float) -> Result:
+    """The normalised output, the mean, and the inverse of the standard deviation, where a model asks for all three."""
+    mean = ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True)
+    centred = ctx.mb.sub(x=x, y=mean)
+    variance = ctx.mb.reduce_mean(x=ctx.mb.square(x=centred), axes=axes, keep_dims=True)
+    deviation = ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon)))
+    inverse = ctx.mb.real_div(x=ctx.scalar(1.0), y=deviation)
+    scaled = ctx.mb.mul(x=ctx.mb.mul(x=centred, y=inverse), y=scale)
+    return scaled if b is None else ctx.mb.add(x=scaled, y=b), mean, inverse
+
+
+@lowering("RMSNormalization", error="norm")
+def rms_normalization(
+    ctx: Context, x: Operand, scale: Operand, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
+) -> Result:
+    """x / sqrt(mean(x^2) + epsilon) * scale"""
+    axes = list(range(axis % ctx.rank(x), ctx.rank(x)))
+    power = ctx.mb.reduce_mean(x=ctx.mb.square(x=x), axes=axes, keep_dims=True)
+    root = ctx.mb.sqrt(x=ctx.mb.add(x=power, y=ctx.epsilon(epsilon)))
+    return ctx.mb.mul(x=ctx.mb.real_div(x=x, y=root), y=scale)
+
+
+@lowering("GroupNormalization", since=18, error="norm")
+def group_normalization_by_group(
+    ctx: Context, x: Operand, scale: Operand, bias: Operand, *, num_groups: int, epsilon: float = 1e-5
+) -> Result:
+    """Opset 18 to 20: one scale and bias a group."""
+    channels = ctx.shape(x)[1]
+    repeat = channels // num_groups
+    return group_normalization(
+        ctx,
+        x,
+        np.repeat(ctx.constant(scale, "scale"), repeat),
+        np.repeat(ctx.constant(bias, "bias"), repeat),
+        num_groups=num_groups,
+        epsilon=epsilon,
+    )
+
+
+@lowering("GroupNormalization", since=21)
+def group_normalization(
+    ctx: Context,
+    x: Operand,
+    scale: Operand,
+    bias: Operand,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+) -> Result:
+    """Each group of channels is normalised as one; scale and bias are one a channel."""
+    shape = ctx.shape(x)
+    grouped = ctx.mb.reshape(x=x, shape=[shape[0], num_groups, -1])
+    normal = ctx.mb.reshape(x=normalize(ctx, grouped, [2], epsilon), shape=list(shape))
+    per_channel = [1, -1, *[1] * (len(shape) - 2)]
+    scaled = ctx.mb.mul(x=normal, y=ctx.constant(scale, "scale").reshape(per_channel))
+    return ctx.mb.add(x=scaled, y=ctx.constant(bias, "bias").reshape(per_channel))
+
+
+@lowering("LRN")
+def lrn(ctx: Context, x: Operand, *, size: int, alpha: float = 0.0001, beta: float = 0.75, bias: float = 1.0) -> Result:
+    """ONNX centres an even window one channel lower than MIL's local_response_norm may; odd sizes are the same."""
+    if size % 2 == 0:
+        raise ctx.refuse(f"an even size {size}", "an odd number of channels")
+    return ctx.mb.local_response_norm(
+        x=x, size=size, alpha=ctx.scalar(alpha), beta=ctx.scalar(beta), k=ctx.scalar(bias)
+    )
+
+
+@lowering("LpNormalization", error="norm")
+def lp_normalization(ctx: Context, x: Operand, *, axis: int = -1, p: int = 2) -> Result:
+    """x / norm, and 0 where the norm is 0."""
+    reduce = ctx.mb.reduce_l1_norm if p == 1 else ctx.mb.reduce_l2_norm
+    norm = reduce(x=x, axes=[axis], keep_dims=True)
+    return ctx.mb.real_div(x=x, y=ctx.mb.maximum(x=norm, y=ctx.epsilon(float(np.finfo(np.float32).tiny))))
+
+
+@lowering("MeanVarianceNormalization")
+def mean_variance_normalization(ctx: Context, x: Operand, *, axes: tuple[int, ...] = (0, 2, 3)) -> Result:
+    """(x - mean) / sqrt(variance), with the 1e-9 under the root that ONNX's definition has."""
+    return normalize(ctx, x, list(axes), 1e-9)

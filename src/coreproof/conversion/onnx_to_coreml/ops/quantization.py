@@ -1,0 +1,230 @@
+"""Quantised operators, computed on the numbers that the integers stand for.
+
+Core ML multiplies no bytes: a quantised tensor is an int32 tensor of the same integers, and an operator on quantised
+tensors becomes: numbers out of integers, the operator in floats, integers out of numbers. Constant weights become floats
+when the model is converted. Products of integers (MatMulInteger, ConvInteger) are computed in float32: exact below 2**24.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.ops.convolution import conv
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, float_name, is_known
+from coreproof.conversion.onnx_to_coreml.ops.matmul import matmul
+
+_LIMITS = {
+    ir.DataType.UINT8: (0, 255),
+    ir.DataType.INT8: (-128, 127),
+    ir.DataType.UINT16: (0, 65535),
+    ir.DataType.INT16: (-32768, 32767),
+    ir.DataType.UINT4: (0, 15),
+    ir.DataType.INT4: (-8, 7),
+}
+
+
+@lowering("QuantizeLinear", since=10, steps=True)
+def quantize_linear(
+    ctx: Context,
+    x: Operand,
+    y_scale: Operand,
+    y_zero_point: Operand = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    precision: int = 0,
+    saturate: int = 1,
+) -> Result:
+    scale = _along(ctx, y_scale, x, axis, block_size)
+    zero = _along(ctx, y_zero_point, x, axis, block_size)
+    dtype = ir.DataType(output_dtype) if output_dtype else dtype_of(ctx, 2)
+    return quantized(ctx, cast(ctx, x, float_name(ctx)), scale, zero, dtype)
+
+
+@lowering("DequantizeLinear", since=10)
+def dequantize_linear(
+    ctx: Context,
+    x: Operand,
+    x_scale: Operand,
+    x_zero_point: Operand = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+) -> Result:
+    if all(isinstance(o, np.ndarray | None) for o in (x, x_scale, x_zero_point)):
+        # a bias is counted in steps of 1e-7 and the like: scaled first, then rounded to what is computed in
+        x, x_scale, x_zero_point = (*ctx.raw, None)[:3]
+    scale = _along(ctx, x_scale, x, axis, block_size)
+    return dequantized(ctx, x, scale, _along(ctx, x_zero_point, x, axis, block_size))
+
+
+@lowering("DynamicQuantizeLinear", since=11)
+def dynamic_quantize_linear(ctx: Context, x: Operand) -> Result:
+    mb, axes = ctx.mb, list(range(ctx.rank(x)))
+    highest = mb.maximum(x=mb.reduce_max(x=x, axes=axes, keep_dims=False), y=ctx.scalar(0))
+    lowest = mb.minimum(x=mb.reduce_min(x=x, axes=axes, keep_dims=False), y=ctx.scalar(0))
+    width = mb.mul(x=mb.sub(x=highest, y=lowest), y=ctx.scalar(1 / 255))
+    scale = mb.select(cond=mb.equal(x=width, y=ctx.scalar(0)), a=ctx.scalar(1), b=width)
+    zero = mb.round(
+        x=mb.clip(
+            x=mb.real_div(x=mb.sub(x=ctx.scalar(0), y=lowest), y=scale), alpha=ctx.scalar(0), beta=ctx.scalar(255)
+        )
+    )
+    point = mb.cast(x=zero, dtype="int32")
+    return quantized(ctx, x, scale, point, ir.DataType.UINT8), scale, point
+
+
+@lowering("QLinearConv", since=10)
+def qlinear_conv(
+    ctx: Context,
+    x: Operand,
+    x_scale: Operand,
+    x_zero_point: Operand,
+    w: Operand,
+    w_scale: Operand,
+    w_zero_point: Operand,
+    y_scale: Operand,
+    y_zero_point: Operand,
+    b: Operand = None,
+    **attributes: Any,
+) -> Result:
+    dtype = dtype_of(ctx, 7)
+    weight_scale = _raw_along(ctx, 4, "scale of the weights", ctx.rank(w))
+    numbers = ctx.constant(w, "weight") - _raw_along(ctx, 5, "zero point of the weights", ctx.rank(w)).astype(np.int64)
+    weight = ctx.floats(numbers * weight_scale)
+    bias = None
+    if b is not None:
+        share = np.asarray(ctx.constant(ctx.raw[1], "scale"), np.float64) * weight_scale.reshape(-1)
+        bias = ctx.floats(ctx.constant(b, "bias") * share)
+    result = conv(ctx, dequantized(ctx, x, x_scale, x_zero_point), weight, bias, **attributes)
+    return quantized(ctx, result, y_scale, y_zero_point, dtype)
+
+
+@lowering("QLinearMatMul", since=10)
+def qlinear_matmul(
+    ctx: Context,
+    a: Operand,
+    a_scale: Operand,
+    a_zero_point: Operand,
+    b: Operand,
+    b_scale: Operand,
+    b_zero_point: Operand,
+    y_scale: Operand,
+    y_zero_point: Operand,
+) -> Result:
+    left = dequantized(ctx, a, _column(ctx, a_scale), _column(ctx, a_zero_point))
+    product = matmul(ctx, left, _known_numbers(ctx, 3, (b, b_scale, b_zero_point)))
+    return quantized(ctx, product, _column(ctx, y_scale), _column(ctx, y_zero_point), dtype_of(ctx, 7))
+
+
+@lowering("MatMulInteger", since=10)
+def matmul_integer(
+    ctx: Context, a: Operand, b: Operand, a_zero_point: Operand = None, b_zero_point: Operand = None
+) -> Result:
+    left, right = _single(ctx, a, _column(ctx, a_zero_point)), _single(ctx, b, b_zero_point)
+    return ctx.mb.cast(x=matmul(ctx, left, right), dtype="int32")
+
+
+@lowering("ConvInteger", since=10)
+def conv_integer(
+    ctx: Context,
+    x: Operand,
+    w: Operand,
+    x_zero_point: Operand = None,
+    w_zero_point: Operand = None,
+    **attributes: Any,
+) -> Result:
+    zero = w_zero_point
+    if isinstance(zero, np.ndarray) and zero.ndim == 1:
+        zero = zero.reshape([-1] + [1] * (ctx.rank(w) - 1))
+    return ctx.mb.cast(x=conv(ctx, _single(ctx, x, x_zero_point), _single(ctx, w, zero), **attributes), dtype="int32")
+
+
+def dtype_of(ctx: Context, index: int) -> ir.DataType:
+    """The dtype of the result is that of its zero point; without one it is uint8."""
+    value = ctx.node.inputs[index] if len(ctx.node.inputs) > index else None
+    raw = ctx.raw[index] if value is not None else None
+    if isinstance(raw, np.ndarray):
+        return ir.DataType.from_numpy(raw.dtype)
+    return value.dtype if value is not None and value.dtype is not None else ir.DataType.UINT8
+
+
+def quantized(ctx: Context, x: Operand, scale: Operand, zero: Operand, dtype: ir.DataType) -> Result:
+    """Scaled, rounded half to even, shifted, kept within the limits."""
+    if dtype not in _LIMITS:
+        raise ctx.refuse(f"it quantises to {dtype.name}", "an integer of 4, 8 or 16 bits")
+    lowest, highest = _LIMITS[dtype]
+    mb = ctx.mb
+    rounded = mb.round(x=mb.real_div(x=x, y=scale))
+    shifted = rounded if _is_zero(zero) else mb.add(x=rounded, y=cast(ctx, zero, float_name(ctx)))
+    return mb.cast(x=mb.clip(x=shifted, alpha=ctx.scalar(lowest), beta=ctx.scalar(highest)), dtype="int32")
+
+
+def dequantized(ctx: Context, x: Operand, scale: Operand, zero: Operand) -> Operand:
+    """The numbers that integers stand for."""
+    if isinstance(x, np.ndarray) and all(isinstance(o, np.ndarray | None) for o in (scale, zero)):
+        shifted = x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64))
+        return ctx.floats(shifted * np.asarray(scale, np.float64))
+    shifted = x if _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
+    return ctx.mb.mul(x=cast(ctx, shifted, float_name(ctx)), y=scale)
+
+
+def _known_numbers(ctx: Context, index: int, operands: tuple[Operand, Operand, Operand]) -> Operand:
+    """The numbers of a quantised operand: of a constant in its own precision, rounded once."""
+    raw = ctx.raw[index : index + 3]
+    return dequantized(ctx, *(raw if all(isinstance(o, np.ndarray) for o in raw) else operands))
+
+
+def _is_zero(zero: Operand) -> bool:
+    return zero is None or (isinstance(zero, np.ndarray) and not zero.any())
+
+
+def _single(ctx: Context, x: Operand, zero: Operand) -> Operand:
+    """Integers as float32, their zero point taken off."""
+    if isinstance(x, np.ndarray) and (zero is None or isinstance(zero, np.ndarray)):
+        return (x if zero is None else x - zero).astype(np.float32)
+    shifted = x if _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
+    return ctx.mb.cast(x=shifted, dtype="fp32")
+
+
+def _column(ctx: Context, parameter: Operand) -> Operand:
+    """A parameter that holds one number for each row of a matrix, so that it broadcasts along the rows."""
+    if parameter is None or ctx.rank(parameter) != 1:
+        return parameter
+    return parameter.reshape(-1, 1) if isinstance(parameter, np.ndarray) else ctx.mb.expand_dims(x=parameter, axes=[1])
+
+
+def _raw_along(ctx: Context, index: int, name: str, rank: int) -> Any:
+    """A parameter of constant weights in its own precision, one number for each output channel or one for all."""
+    raw = np.asarray(ctx.constant(ctx.raw[index], name))
+    values = raw.astype(np.float64) if raw.dtype.kind == "f" else raw.astype(np.int64)
+    return values.reshape([-1] + [1] * (rank - 1)) if values.size > 1 else values.reshape([1] * rank)
+
+
+def _along(ctx: Context, parameter: Operand, x: Operand, axis: int, block_size: int) -> Operand:
+    """A scale or zero point, shaped so that it broadcasts over ``x``: for all, for each place of an axis, or for blocks."""
+    if parameter is None or ctx.rank(parameter) == 0 or (ctx.rank(parameter) == 1 and parameter.shape[0] == 1):
+        return parameter
+    rank = ctx.rank(x)
+    axis = axis_of(axis, rank)
+    if block_size:
+        if not is_known(x.shape[axis]):
+            raise ctx.refuse(f"axis {axis}, cut into blocks, has a free length", "a fixed length")
+        return _unblocked(ctx, parameter, axis, block_size, int(x.shape[axis]))
+    shape = [-1 if i == axis else 1 for i in range(rank)]
+    if isinstance(parameter, np.ndarray):
+        return parameter.reshape(shape)
+    return ctx.mb.reshape(x=parameter, shape=np.array(shape, np.int32))
+
+
+def _unblocked(ctx: Context, parameter: Operand, axis: int, block_size: int, length: int) -> Operand:
+    places = (np.arange(length) // block_size).astype(np.int32)
+    if isinstance(parameter, np.ndarray):
+        return np.take(parameter, places, axis)
+    return ctx.mb.gather(x=parameter, indices=places, axis=axis)

@@ -1,0 +1,285 @@
+"""Resize and Upsample.
+
+Along each axis a resize is a fixed selection (nearest) or a fixed weighting (linear, cubic, antialias) of the operand's
+elements, given by the matrix [result, operand] that ``sampling.py`` works out from ONNX's formulas. Where Core ML's own resize
+layers sample by that same matrix they are used; where they don't, the selection or the matrix itself is applied, which is
+exact for every mode, every axis and every coordinate transformation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, in_floats, is_known, name_of
+from coreproof.conversion.onnx_to_coreml.ops.sampling import Sampling, coordinates, nearest_indices, weights
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one axis changes: its lengths before and after, the scale between them, the part of it that is looked at."""
+
+    index: int
+    length: int
+    target: int
+    scale: float
+    roi: tuple[float, float] = (0.0, 1.0)
+
+
+@lowering("Upsample", error="average", interpolates=True)
+def upsample(ctx: Context, x: Operand, *, scales: Sequence[float], mode: str = "nearest") -> Result:
+    """Opsets 7 and 8; the deprecated operator's "bilinear" is "linear"."""
+    sampling = Sampling("nearest" if mode == "nearest" else "linear", "asymmetric", "floor")
+    return _by_scales(ctx, x, list(range(ctx.rank(x))), list(scales), None, sampling)
+
+
+@lowering("Upsample", since=9)
+def upsample_9(ctx: Context, x: Operand, scales: Operand, *, mode: str = "nearest") -> Result:
+    return upsample(ctx, x, scales=_raw(ctx, 1, "scales").tolist(), mode=mode)
+
+
+@lowering("Resize", since=10, channelwise=True)
+def resize_10(ctx: Context, x: Operand, scales: Operand, *, mode: str = "nearest") -> Result:
+    """Opset 10 leaves open which pixel is nearest; ONNX Runtime takes the next one when it shrinks, so we do."""
+    factors = _raw(ctx, 1, "scales").tolist()
+    sampling = Sampling(mode, "asymmetric", "ceil" if any(f < 1 for f in factors) else "floor")
+    return _by_scales(ctx, x, list(range(ctx.rank(x))), factors, None, sampling)
+
+
+@lowering("Resize", since=11)
+def resize(
+    ctx: Context,
+    x: Operand,
+    roi: Operand = None,
+    scales: Operand = None,
+    sizes: Operand = None,
+    *,
+    antialias: int = 0,
+    axes: Sequence[int] | None = None,
+    coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0,
+    extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch",
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+) -> Result:
+    sampling = Sampling(
+        mode,
+        coordinate_transformation_mode,
+        nearest_mode,
+        cubic_coeff_a,
+        bool(exclude_outside),
+        bool(antialias),
+        extrapolation_value,
+    )
+    rank = ctx.rank(x)
+    chosen = list(range(rank)) if axes is None else [axis_of(a, rank) for a in axes]
+    region: Sequence[Sequence[float]] | None = None
+    if coordinate_transformation_mode == "tf_crop_and_resize":
+        region = _raw(ctx, 1, "region of interest").reshape(2, -1).T.tolist()
+    if scales is not None and 0 not in tuple(scales.shape):
+        return _by_scales(ctx, x, chosen, _raw(ctx, 2, "scales").tolist(), region, sampling)
+    lengths = _raw(ctx, 3, "sizes").tolist()
+    changed = [(a, n) for a, n in zip(chosen, lengths, strict=True) if n != x.shape[a]]
+    if not all(is_known(x.shape[a]) for a, _ in changed):
+        raise ctx.refuse(
+            "an axis that it resizes has a free length", "fixed lengths", "fix the input's height and width"
+        )
+    factors = [n / int(x.shape[a]) if is_known(x.shape[a]) else 1.0 for a, n in zip(chosen, lengths, strict=True)]
+    if keep_aspect_ratio_policy != "stretch":
+        one = min(factors) if keep_aspect_ratio_policy == "not_larger" else max(factors)
+        lengths = [int(np.floor(one * int(x.shape[a]) + 0.5)) for a in chosen]
+        factors = [one] * len(chosen)
+    regions = region or [(0.0, 1.0) for _ in chosen]
+    plans = [
+        Axis(a, int(x.shape[a]), int(n), f, (r[0], r[1]))
+        for a, n, f, r in zip(chosen, lengths, factors, regions, strict=True)
+        if is_known(x.shape[a])
+    ]
+    return _resize(ctx, x, plans, sampling)
+
+
+def _raw(ctx: Context, index: int, name: str) -> Array:
+    """The operand in its own precision: a scale rounded to float16 would be another scale."""
+    return ctx.constant(ctx.raw[index], name).reshape(-1)
+
+
+def _by_scales(
+    ctx: Context,
+    x: Operand,
+    axes: list[int],
+    scales: list[float],
+    regions: Sequence[Sequence[float]] | None,
+    sampling: Sampling,
+) -> Result:
+    scaled = [(a, s, r) for a, s, r in zip(axes, scales, regions or [(0.0, 1.0) for _ in axes], strict=True)]
+    if any(s != 1 and not is_known(x.shape[a]) for a, s, _ in scaled):
+        return _free(ctx, x, {a: s for a, s, _ in scaled if s != 1}, sampling)
+    plans = []
+    for a, s, r in scaled:
+        if is_known(x.shape[a]):
+            length = int(x.shape[a])
+            plans.append(Axis(a, length, int(np.floor(length * (r[1] - r[0]) * s)), s, (r[0], r[1])))
+    return _resize(ctx, x, plans, sampling)
+
+
+def _free(ctx: Context, x: Operand, scales: dict[int, float], sampling: Sampling) -> Result:
+    """Height and width free: Core ML's layers with factors, for whole factors and the transformations that they have."""
+    rank = ctx.rank(x)
+    spatial = set(scales) <= {rank - 2, rank - 1} and rank >= 3
+    if spatial and all(s == int(s) and s > 0 for s in scales.values()) and not sampling.antialias:
+        height, width = (int(scales.get(rank - 2, 1)), int(scales.get(rank - 1, 1)))
+        if sampling.mode == "nearest" and _repeats(sampling, max(height, width)):
+            return in_floats(
+                ctx,
+                x,
+                lambda wide: ctx.mb.upsample_nearest_neighbor(
+                    x=wide, scale_factor_height=height, scale_factor_width=width
+                ),
+            )
+        if sampling.mode == "linear" and sampling.transformation in (
+            "half_pixel",
+            "pytorch_half_pixel",
+            "align_corners",
+        ):
+            return ctx.mb.upsample_bilinear(
+                x=x,
+                scale_factor_height=height,
+                scale_factor_width=width,
+                align_corners=sampling.transformation == "align_corners",
+            )
+    raise ctx.refuse(
+        f"an axis that it resizes by {list(scales.values())} has a free length",
+        "fixed lengths",
+        "fix the height and width",
+    )
+
+
+def _repeats(sampling: Sampling, factor: int) -> bool:
+    axis = Axis(0, 8, 8 * factor, float(factor))
+    return bool(np.array_equal(_indices(axis, sampling), np.arange(8 * factor) // factor))
+
+
+def _indices(axis: Axis, sampling: Sampling) -> Array:
+    places = coordinates(axis.length, axis.target, axis.scale, axis.roi, sampling.transformation)
+    return nearest_indices(places, axis.length, sampling.nearest)
+
+
+def _resize(ctx: Context, x: Operand, plans: list[Axis], sampling: Sampling) -> Result:
+    if any(axis.target < 1 for axis in plans):
+        raise ctx.refuse("a length of its result is 0", "at least one element along each axis")
+    if sampling.mode == "nearest":
+        result = _nearest(ctx, x, plans, sampling)
+    else:
+        result = in_floats(ctx, x, lambda wide: _weighted(ctx, wide, plans, sampling))
+    return _extrapolated(ctx, result, plans, sampling)
+
+
+def _nearest(ctx: Context, x: Operand, plans: list[Axis], sampling: Sampling) -> Operand:
+    rank = ctx.rank(x)
+    chosen = {axis.index: _indices(axis, sampling) for axis in plans}
+    factors = {
+        a.index: a.target // a.length
+        for a in plans
+        if np.array_equal(chosen[a.index], np.arange(a.target) // max(a.target // a.length, 1))
+        and a.target % a.length == 0
+    }
+    spatial = [factors.get(rank - 2, 1), factors.get(rank - 1, 1)]
+    if rank >= 3 and max(spatial) > 1:
+        dtype = name_of(ctx, x)
+        wide = x if ctx.is_float(x) else cast(ctx, x, "fp32")
+        x = ctx.mb.upsample_nearest_neighbor(x=wide, scale_factor_height=spatial[0], scale_factor_width=spatial[1])
+        x = x if dtype in ("fp16", "fp32") else ctx.mb.cast(x=x, dtype=dtype)
+        chosen = {a: i for a, i in chosen.items() if not (a >= rank - 2 and a in factors)}
+    for index, indices in chosen.items():
+        if not np.array_equal(indices, np.arange(x.shape[index])):
+            x = ctx.mb.gather(x=x, indices=indices.astype(np.int32), axis=index)
+    return x
+
+
+def _weighted(ctx: Context, x: Operand, plans: list[Axis], sampling: Sampling) -> Operand:
+    rank = ctx.rank(x)
+    matrices = {a.index: _matrix(a, sampling) for a in plans}
+    last = [a for a in plans if a.index >= rank - 2 and not _is_identity(matrices[a.index])]
+    if rank >= 3 and last and is_known(x.shape[-1]) and is_known(x.shape[-2]):
+        grid = next((g for g in _GRIDS if all(_samples_like(a, matrices[a.index], g) for a in last)), None)
+        if grid is not None:
+            targets = {a.index: a.target for a in last}
+            x = _native(ctx, x, targets.get(rank - 2, int(x.shape[-2])), targets.get(rank - 1, int(x.shape[-1])), grid)
+            matrices = {a: m for a, m in matrices.items() if a not in targets}
+    for index, matrix in matrices.items():
+        if not _is_identity(matrix):
+            x = _apply(ctx, x, ctx.floats(matrix), index)
+    return x
+
+
+_GRIDS = {"half_pixel": "UNALIGN_CORNERS", "align_corners": "STRICT_ALIGN_CORNERS", "asymmetric": "DEFAULT"}
+
+
+def _matrix(axis: Axis, sampling: Sampling) -> Array:
+    places = coordinates(axis.length, axis.target, axis.scale, axis.roi, sampling.transformation)
+    return weights(places, axis.length, axis.scale, sampling)
+
+
+def _is_identity(matrix: Array) -> bool:
+    return matrix.shape[0] == matrix.shape[1] and np.allclose(matrix, np.eye(len(matrix)), atol=1e-7, rtol=0)
+
+
+def _samples_like(axis: Axis, matrix: Array, grid: str) -> bool:
+    """Whether Core ML's linear resize, which knows lengths but no scales, weights as ``matrix`` does."""
+    scale = axis.target / axis.length
+    places = coordinates(axis.length, axis.target, scale, (0.0, 1.0), grid)
+    own = weights(np.clip(places, 0, axis.length - 1), axis.length, scale, Sampling("linear", grid))
+    return bool(np.allclose(own, matrix, atol=1e-6, rtol=0))
+
+
+def _native(ctx: Context, x: Operand, height: int, width: int, grid: str) -> Operand:
+    if ctx.is_network and grid == "half_pixel":
+        # NeuralNetwork's resizeBilinear has no such grid, its upsample has, and takes the size from a factor.
+        return ctx.mb.upsample_bilinear(
+            x=x,
+            scale_factor_height=_factor(height, int(x.shape[-2])),
+            scale_factor_width=_factor(width, int(x.shape[-1])),
+            align_corners=False,
+        )
+    return ctx.mb.resize_bilinear(x=x, target_size_height=height, target_size_width=width, sampling_mode=_GRIDS[grid])
+
+
+def _factor(target: int, length: int) -> np.float32:
+    """A factor from which the layer, that rounds down in float32, gets ``target`` and no less."""
+    factor = np.float32(target / length)
+    while np.floor(np.float32(length) * factor) < target:
+        factor = np.nextafter(factor, np.float32(np.inf))
+    return factor
+
+
+def _apply(ctx: Context, x: Operand, matrix: Array, index: int) -> Operand:
+    rank = ctx.rank(x)
+    if rank == 1:
+        return ctx.mb.squeeze(x=ctx.mb.matmul(x=ctx.mb.expand_dims(x=x, axes=[0]), y=matrix.T), axes=[0])
+    if index == rank - 1:
+        return ctx.mb.matmul(x=x, y=np.ascontiguousarray(matrix.T))
+    if index == rank - 2:
+        return ctx.mb.matmul(x=matrix, y=x)
+    order = [i for i in range(rank) if i != index] + [index]
+    moved = ctx.mb.matmul(x=ctx.mb.transpose(x=x, perm=order), y=np.ascontiguousarray(matrix.T))
+    return ctx.mb.transpose(x=moved, perm=[order.index(i) for i in range(rank)])
+
+
+def _extrapolated(ctx: Context, x: Operand, plans: list[Axis], sampling: Sampling) -> Operand:
+    """tf_crop_and_resize puts a given value where it would look outside of the operand."""
+    if sampling.transformation != "tf_crop_and_resize":
+        return x
+    inside = np.ones([1] * ctx.rank(x), np.bool_)
+    for axis in plans:
+        places = coordinates(axis.length, axis.target, axis.scale, axis.roi, sampling.transformation)
+        shape = [-1 if i == axis.index else 1 for i in range(ctx.rank(x))]
+        inside = inside & ((places >= 0) & (places <= axis.length - 1)).reshape(shape)
+    if inside.all():
+        return x
+    value = np.int32(sampling.extrapolation) if not ctx.is_float(x) else ctx.scalar(sampling.extrapolation)
+    return ctx.mb.select(cond=np.broadcast_to(inside, ctx.shape(x)).copy(), a=x, b=value)

@@ -1,0 +1,258 @@
+"""Operators that change what shape a tensor has, or say it, and leave its elements as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.int_range import check_fits
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering, mil_array
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, in_floats, is_known, known_elements, name_of
+
+
+@lowering("Identity", channelwise=True)
+def identity(ctx: Context, x: Operand) -> Result:
+    return x
+
+
+@lowering("Dropout", error="move")
+def dropout(ctx: Context, data: Operand, *, ratio: float = 0.5) -> Result:
+    return _unmasked(ctx, data)
+
+
+@lowering("Dropout", since=12)
+def dropout_12(
+    ctx: Context, data: Operand, ratio: Operand = None, training_mode: Operand = None, *, seed: int = 0
+) -> Result:
+    training = training_mode is not None and bool(ctx.constant(training_mode, "training mode").item())
+    share = 0.5 if ratio is None else float(ctx.constant(ratio, "ratio").item())
+    if training and share:
+        raise ctx.refuse("it drops elements by chance (training mode)", "a model for inference", "export in eval mode")
+    return _unmasked(ctx, data)
+
+
+def _unmasked(ctx: Context, data: Operand) -> Result:
+    if len(ctx.node.outputs) < 2:
+        return data
+    return data, np.ones(ctx.shape(data), np.bool_)
+
+
+@lowering("Reshape")
+def reshape(ctx: Context, data: Operand, shape: Operand, *, allowzero: int = 0) -> Result:
+    elements = known_elements(shape)
+    if elements is None:
+        return ctx.mb.reshape(x=data, shape=shape)
+    source = tuple(data.shape)
+    wanted = [source[i] if not allowzero and is_known(n) and n == 0 else n for i, n in enumerate(elements)]
+    target = _solve(source, wanted)
+    if any(is_known(n) and n == 0 for n in target):
+        raise ctx.refuse(f"the shape {tuple(target)} has no elements", "at least one element")
+    if all(is_known(n) for n in target) and tuple(target) == source:
+        return data
+    return ctx.mb.reshape(x=data, shape=_as_target(ctx, data, target))
+
+
+def _solve(source: Sequence[Any], target: list[Any]) -> list[Any]:
+    """``target`` with its -1 replaced by the length that it stands for, where that is a number."""
+    if not any(is_known(n) and n == -1 for n in target):
+        return target
+    at = next(i for i, n in enumerate(target) if is_known(n) and n == -1)
+    free = [n for n in source if not is_known(n)]
+    kept = [n for n in target if not is_known(n)]
+    if sorted(map(str, free)) != sorted(map(str, kept)):
+        return target
+    rest = prod(int(n) for i, n in enumerate(target) if is_known(n) and i != at)
+    length = prod(int(n) for n in source if is_known(n)) // rest if rest else 0
+    return [length if i == at else n for i, n in enumerate(target)]
+
+
+def _as_target(ctx: Context, data: Operand, target: list[Any]) -> Operand:
+    """What reshape takes: numbers, with -1 for one free length; several free lengths are measured while the model runs."""
+    symbols = [i for i, n in enumerate(target) if not is_known(n)]
+    inferred = any(is_known(n) and n == -1 for n in target)
+    if len(symbols) + inferred <= 1:
+        return np.array([n if is_known(n) else -1 for n in target], np.int32)
+    source = list(map(str, data.shape))
+    if all(str(target[i]) in source for i in symbols):
+        lengths = ctx.mb.shape(x=data)
+        pieces = [
+            np.array([n], np.int32) if is_known(n) else _element(ctx, lengths, source.index(str(n))) for n in target
+        ]
+        return ctx.mb.concat(values=pieces, axis=0)
+    raise ctx.refuse(f"the shape {tuple(target)} has several free lengths", "one free length at most")
+
+
+def _element(ctx: Context, vector: Operand, index: int) -> Operand:
+    return ctx.mb.slice_by_index(x=vector, begin=[index], end=[index + 1])
+
+
+@lowering("Flatten", error="move")
+def flatten(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
+    axis = axis_of(axis, ctx.rank(x))
+    before, after = tuple(x.shape)[:axis], tuple(x.shape)[axis:]
+    if all(is_known(n) for n in after):
+        first = prod(map(int, before)) if all(is_known(n) for n in before) else -1
+        return ctx.mb.reshape(x=x, shape=np.array([first, prod(map(int, after))], np.int32))
+    if all(is_known(n) for n in before):
+        return ctx.mb.reshape(x=x, shape=np.array([prod(map(int, before)), -1], np.int32))
+    return in_floats(ctx, x, lambda wide: ctx.mb.flatten2d(x=wide, axis=axis))
+
+
+@lowering("Transpose")
+def transpose(ctx: Context, data: Operand, *, perm: Sequence[int] | None = None) -> Result:
+    order = list(perm) if perm is not None else list(range(ctx.rank(data)))[::-1]
+    if sorted(order) != list(range(ctx.rank(data))):
+        raise ctx.refuse(f"perm {order} for {ctx.rank(data)} dimensions", "each dimension once")
+    return data if order == sorted(order) else ctx.mb.transpose(x=data, perm=order)
+
+
+@lowering("Squeeze")
+def squeeze(ctx: Context, data: Operand, *, axes: Sequence[int] | None = None) -> Result:
+    if axes is None:
+        axes = [i for i, n in enumerate(data.shape) if is_known(n) and n == 1]
+    if not axes:
+        return data
+    for axis in axes:
+        if not is_known(data.shape[axis]):
+            raise ctx.refuse(f"axis {axis} is free, so it need not be 1", "a fixed length", "fix the input's shape")
+    return ctx.mb.squeeze(x=data, axes=[int(a) for a in axes])
+
+
+@lowering("Squeeze", since=13)
+def squeeze_13(ctx: Context, data: Operand, axes: Operand = None) -> Result:
+    chosen = None if axes is None else ctx.constant(axes, "list of axes").reshape(-1).tolist()
+    return squeeze(ctx, data, axes=chosen)
+
+
+@lowering("Unsqueeze", error="move", keeps_order=True)
+def unsqueeze(ctx: Context, data: Operand, *, axes: Sequence[int]) -> Result:
+    return ctx.mb.expand_dims(x=data, axes=[int(a) for a in axes]) if len(axes) else data
+
+
+@lowering("Unsqueeze", since=13)
+def unsqueeze_13(ctx: Context, data: Operand, axes: Operand) -> Result:
+    return unsqueeze(ctx, data, axes=ctx.constant(axes, "list of axes").reshape(-1).tolist())
+
+
+@lowering("Expand", error="move")
+def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
+    target = known_elements(shape)
+    if target is None:
+        dtype = name_of(ctx, x)
+        number = cast(ctx, x, "int32") if dtype == "bool" else x
+        one = np.int32(1) if dtype in ("bool", "int32") else ctx.scalar(1.0)
+        return cast(ctx, ctx.mb.mul(x=number, y=ctx.mb.fill(shape=shape, value=one)), dtype)
+    missing = len(target) - ctx.rank(x)
+    expanded = ctx.mb.expand_dims(x=x, axes=list(range(missing))) if missing > 0 else x
+    target = [1] * -missing + target
+    reps: list[Any] = []
+    for i, (length, wanted) in enumerate(zip(expanded.shape, target, strict=True)):
+        if (is_known(wanted) and wanted == 1) or str(length) == str(wanted):
+            reps.append(1)
+        elif not is_known(wanted) and is_known(length) and length == 1:
+            reps.append(_element(ctx, shape, i + min(missing, 0)))
+        elif is_known(length) and length == 1:
+            reps.append(wanted)
+        else:
+            raise ctx.refuse(f"a length of {length} would become {wanted}", "equal lengths, or 1")
+    return _repeat(ctx, expanded, reps)
+
+
+def _repeat(ctx: Context, x: Operand, reps: list[Any]) -> Operand:
+    if all(is_known(n) for n in reps):
+        return x if all(n == 1 for n in reps) else ctx.mb.tile(x=x, reps=np.array(reps, np.int32))
+    pieces = [np.array([n], np.int32) if is_known(n) else n for n in reps]
+    return ctx.mb.tile(x=x, reps=ctx.mb.concat(values=pieces, axis=0))
+
+
+@lowering("Tile", since=6)
+def tile(ctx: Context, x: Operand, repeats: Operand) -> Result:
+    reps = known_elements(repeats)
+    return ctx.mb.tile(x=x, reps=repeats) if reps is None else _repeat(ctx, x, reps)
+
+
+@lowering("Shape")
+def shape(ctx: Context, data: Operand, *, start: int = 0, end: int | None = None) -> Result:
+    rank = ctx.rank(data)
+    first = min(max(axis_of(start, rank), 0), rank)
+    last = rank if end is None else min(max(axis_of(end, rank), 0), rank)
+    lengths = tuple(data.shape)[first:last]
+    if all(is_known(n) for n in lengths):
+        return np.array(lengths, np.int32)
+    whole = ctx.mb.shape(x=data)
+    return whole if (first, last) == (0, rank) else ctx.mb.slice_by_index(x=whole, begin=[first], end=[last])
+
+
+@lowering("Size", error="move")
+def size(ctx: Context, data: Operand) -> Result:
+    if all(is_known(n) for n in data.shape):
+        return np.array(prod(map(int, data.shape)), np.int32)
+    return ctx.mb.reduce_prod(x=ctx.mb.shape(x=data), axes=[0], keep_dims=False)
+
+
+@lowering("Constant")
+def constant(
+    ctx: Context,
+    *,
+    value: Array | None = None,
+    value_float: float | None = None,
+    value_floats: Sequence[float] | None = None,
+    value_int: int | None = None,
+    value_ints: Sequence[int] | None = None,
+) -> Result:
+    for given, dtype in (
+        (value, None),
+        (value_float, np.float32),
+        (value_floats, np.float32),
+        (value_int, np.int64),
+        (value_ints, np.int64),
+    ):
+        if given is not None:
+            return mil_array(np.asarray(given, dtype), ctx.dtype)
+    raise ctx.refuse("it holds strings or a sparse tensor", "numbers in a dense tensor")
+
+
+@lowering("ConstantOfShape", error="move")
+def constant_of_shape(ctx: Context, shape: Operand, *, value: Array | None = None) -> Result:
+    given = np.zeros(1, np.float32) if value is None else np.asarray(value)
+    check_fits(given, f"node {ctx.node.name!r} (ConstantOfShape), its value")
+    filling = mil_array(given, ctx.dtype).reshape(-1)[0]
+    return ctx.mb.fill(shape=shape, value=filling)
+
+
+@lowering("Range")
+def range_1d(ctx: Context, start: Operand, limit: Operand, delta: Operand) -> Result:
+    return ctx.mb.range_1d(start=start, end=limit, step=delta)
+
+
+@lowering("DepthToSpace")
+def depth_to_space(ctx: Context, x: Operand, *, blocksize: int, mode: str = "DCR") -> Result:
+    if blocksize < 1:
+        raise ctx.refuse(f"a blocksize of {blocksize}", "at least 1")
+    if blocksize == 1:
+        return x
+    if mode == "CRD":
+        return in_floats(ctx, x, lambda wide: ctx.mb.pixel_shuffle(x=wide, upscale_factor=blocksize))
+    return in_floats(ctx, x, lambda wide: ctx.mb.depth_to_space(x=wide, block_size=blocksize))
+
+
+@lowering("SpaceToDepth")
+def space_to_depth(ctx: Context, x: Operand, *, blocksize: int, mode: str = "DCR") -> Result:
+    if blocksize == 1:
+        return x
+    blocks = in_floats(ctx, x, lambda wide: ctx.mb.space_to_depth(x=wide, block_size=blocksize))
+    return blocks if mode == "DCR" else _channels_first(ctx, blocks, blocksize * blocksize)
+
+
+def _channels_first(ctx: Context, x: Operand, blocks: int) -> Operand:
+    """[N, blocks * C, H, W] to [N, C * blocks, H, W]."""
+    batch, channels, *size = tuple(x.shape)
+    if not all(is_known(n) for n in (channels, *size)):
+        raise ctx.refuse("its height or width is free", "a fixed height and width")
+    first = int(batch) if is_known(batch) else -1
+    split = ctx.mb.reshape(x=x, shape=np.array([first, blocks, channels // blocks, *size], np.int32))
+    turned = ctx.mb.transpose(x=split, perm=[0, 2, 1, 3, 4])
+    return ctx.mb.reshape(x=turned, shape=np.array([first, channels, *size], np.int32))

@@ -1,0 +1,137 @@
+"""What is done to the ONNX graph before it is lowered: functions inlined, dead nodes dropped, BatchNorm folded into Conv."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.errors import ConversionError
+
+
+def prepare(model: ir.Model) -> ir.Model:
+    """A copy of ``model``, ready to be lowered; the weights are shared with the original, not copied."""
+    _sort(model)
+    prepared = model.clone()
+    if prepared.functions:
+        _inline(prepared)
+    common.RemoveUnusedNodesPass()(prepared)
+    for node in list(prepared.graph):
+        if node.op_type == "BatchNormalization":
+            fold_batchnorm(prepared.graph, node)
+    return prepared
+
+
+def _sort(model: ir.Model) -> None:
+    """Puts the nodes in the order that ONNX asks for, which other runtimes do without. ConversionError where there is none."""
+    for graph in (model.graph, *(f.graph for f in model.functions.values())):
+        made = {v for node in graph for v in node.outputs}
+        for node in graph:
+            if not made.isdisjoint(v for v in node.inputs if v is not None):
+                break
+            made.difference_update(node.outputs)
+        else:
+            continue
+        try:
+            graph.sort()
+        except ValueError as error:
+            raise ConversionError(
+                "the nodes of the graph read each other in a circle",
+                where=f"{model.graph.name or 'the graph'}, node {node.name or node.op_type!r}",
+                expected="nodes that can be put in an order in which each reads what was made before",
+                fix="`coreproof doctor MODEL` names the value; `coreproof edit` connects it to what it should read",
+            ) from error
+
+
+def _inline(model: ir.Model) -> None:
+    """Puts every function where it is called; the bounds of ``coreproof.model.files.nesting`` say how much that can be."""
+    inliner: Any = importlib.import_module("onnx_ir.passes.common.inliner")
+    counts: dict[str, int] = {}
+
+    def unique(name: str, callstack: object, used: set[str]) -> str:
+        """The same names as onnx-ir's own function gives, without counting from 2 again for every call."""
+        candidate, number = name, counts.get(name, 1)
+        while candidate in used:
+            number += 1
+            candidate = f"{name}_{number}"
+        counts[name] = number
+        used.add(candidate)
+        return candidate
+
+    slow = inliner._make_unique_name
+    inliner._make_unique_name = unique
+    try:
+        common.InlinePass()(model)
+    finally:
+        inliner._make_unique_name = slow
+
+
+def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:
+    """Merges a BatchNormalization into the convolution before it, where only it reads the convolution.
+
+    ::
+
+        before:  c = Conv(x, W, b)          y = BatchNormalization(c, scale, bias, mean, variance, epsilon)
+        after:   y = Conv(x, W * k, (b - mean) * k + bias)        with k = scale / sqrt(variance + epsilon)
+
+    The Core ML compiler would do the same; done here, the program is written with one layer less and the merge is
+    part of what is verified. The value ``c`` has no partner in the converted model.
+    """
+    convolution = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if convolution is None or convolution.op_type not in ("Conv", "ConvTranspose"):
+        return False
+    middle = convolution.outputs[0]
+    if len(middle.uses()) != 1 or middle.is_graph_output() or len([o for o in node.outputs if o.uses()]) > 1:
+        return False
+    weights, bias = _constant(convolution.inputs[1]), None
+    if len(convolution.inputs) > 2 and convolution.inputs[2] is not None:
+        bias = _constant(convolution.inputs[2])
+        if bias is None:
+            return False
+    parts = [_constant(v) for v in node.inputs[1:5]]
+    if weights is None or len(parts) != 4 or any(p is None for p in parts):
+        return False
+    scale, offset, mean, variance = (np.asarray(p, np.float64) for p in parts)
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    factor = scale / np.sqrt(variance + epsilon)
+    shape = [1] * weights.ndim
+    if convolution.op_type == "Conv":
+        shape[0] = -1
+        scaled = weights * factor.reshape(shape)
+    else:
+        if "group" in convolution.attributes and convolution.attributes["group"].as_int() != 1:
+            return False
+        shape[1] = -1
+        scaled = weights * factor.reshape(shape)
+    shifted = ((0.0 if bias is None else bias) - mean) * factor + offset
+    dtype = weights.dtype
+    name = node.outputs[0].name or "folded"
+    new_weights = _initializer(graph, f"{convolution.inputs[1].name}_{name}", scaled.astype(dtype))  # type: ignore[union-attr]
+    new_bias = _initializer(graph, f"{name}_bias", shifted.astype(dtype))
+    convolution.resize_inputs(3)
+    convolution.replace_input_with(1, new_weights)
+    convolution.replace_input_with(2, new_bias)
+    result = node.outputs[0]
+    middle.name, kept = f"{middle.name}_before_{name}", result.name
+    middle.shape, middle.type = result.shape, result.type
+    ir.convenience.replace_all_uses_with(result, middle, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    middle.name = kept
+    return True
+
+
+def _constant(value: ir.Value | None) -> Array | None:
+    if value is None or value.const_value is None or not value.is_initializer():
+        return None
+    return value.const_value.numpy()
+
+
+def _initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    tensor = ir.Tensor(array, name=name)
+    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=tensor.shape)
+    graph.register_initializer(value)
+    return value

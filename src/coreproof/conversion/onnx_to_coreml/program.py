@@ -1,0 +1,365 @@
+"""Builds a MIL program from an ONNX graph: walks the nodes once, folding what is known and lowering the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, SharedConstants
+from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
+from coreproof.conversion.onnx_to_coreml.half_range import RAISED_IN, HalfRange, half_range, raised
+from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
+from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, mil_array, said
+from coreproof.conversion.onnx_to_coreml.names import Names, separate
+from coreproof.conversion.onnx_to_coreml.ranks import limit_rank
+from coreproof.conversion.operators import ONNX
+from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """How one model input enters the program: shape with None for free dimensions, and per-channel factor and offset."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    factor: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    free: Mapping[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """An output of the program: the ONNX value, the identifier it has in Core ML, its dtype there."""
+
+    value: str
+    name: str
+    dtype: str
+
+
+@dataclass
+class Built:
+    """A finished program, and which ONNX value each of its values equals."""
+
+    program: Any
+    inputs: list[InputPlan]
+    outputs: list[OutputPlan]
+    provenance: dict[str, str]
+    notes: list[str]
+    names: Names
+
+
+def unsupported(graph: ir.Graph, opsets: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Every (operator, node) that no handler exists for and that is no constant."""
+    missing = []
+    for node in graph.all_nodes():
+        opset = opsets.get(node.domain, opsets.get("", 1))
+        if ONNX.find(node.op_type, opset, node.domain) is None and node.op_type not in ("Constant", "Shape"):
+            name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
+            missing.append((name, node.name or (node.outputs[0].name or "")))
+    return missing
+
+
+class ProgramBuilder:
+    """Lowers one graph. Kept as a class because a walk shares names, values, notes and the compute dtype."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        *,
+        source: str,
+        coremltools: Any,
+        target: int,
+        dtype: Any,
+        is_network: bool,
+        keep_fp32: Collection[str] = (),
+    ) -> None:
+        from coremltools.converters.mil import Builder
+        from coremltools.converters.mil.mil import types
+
+        self.graph = model.graph
+        self.opsets = dict(model.opset_imports)
+        self.source = source
+        self.coremltools = coremltools
+        self.types = types
+        self.half = half_range(model.graph) if dtype == np.float16 else HalfRange()
+        self.keep_fp32 = frozenset(keep_fp32) | self.half.wide
+        self.names = Names()
+        self.provenance: dict[str, str] = {}
+        self.values: dict[str, Operand] = {}
+        self._left: list[Any] = []
+        self._magnitudes = Magnitudes()
+        self._unrounded: dict[int, Any] = {}
+        self._named: set[int] = set()
+        self.context = Context(
+            (NetworkBuilder if is_network else SharedConstants)(Builder),
+            target,
+            dtype,
+            self.opsets.get("", 1),
+            is_network,
+        )
+        self.mil_target = getattr(coremltools.target, f"iOS{target}")
+
+    def build(self, inputs: Sequence[InputPlan], outputs: Sequence[str]) -> Built:
+        """The whole program; raises UnsupportedOperatorsError and ConversionError, each for all nodes at once."""
+        from coremltools.converters.mil.mil import Function, Program
+
+        missing = unsupported(self.graph, self.opsets)
+        mb = self.context.mb
+        placeholders = {self.names.of(p.name): self._placeholder(p) for p in inputs}
+        program = Program()
+        problems: list[CoreproofError] = []
+        with Function(placeholders, opset_version=self.mil_target) as function:
+            for plan in inputs:
+                self.values[plan.name] = self._enter(plan, function.inputs[self.names.of(plan.name)])
+            for name, value in self.graph.initializers.items():
+                if value.const_value is not None and name not in self.values:
+                    self.values[name] = value.const_value.numpy()
+            for node in self.graph:
+                self._lower(node, missing, problems)
+            self._report(missing, problems)
+            plans = [self._leave(name, mb) for name in outputs]
+            function.set_outputs([p[1] for p in plans])
+        program.add_function("main", function)
+        limit_rank(program, self.source)
+        separate(function, self.names, self._named)
+        for (leaving, _), output in zip(plans, function.outputs, strict=True):
+            output.name = output.op.name = leaving.name  # a rewrite at the very end makes a new output
+        return Built(program, list(inputs), [p[0] for p in plans], self.provenance, self.context.notes, self.names)
+
+    def _report(self, missing: list[tuple[str, str]], problems: list[CoreproofError]) -> None:
+        if missing:
+            raise UnsupportedOperatorsError(self.source, missing, "Core ML")
+        if len(problems) == 1:
+            raise problems[0]
+        if problems:
+            raise ConversionError(
+                f"{len(problems)} nodes cannot be expressed in Core ML in this form",
+                where=self.source,
+                found="; ".join(f"{p.where}: {p.found or p.problem}" for p in problems),
+            )
+
+    # inputs
+
+    def _placeholder(self, plan: InputPlan) -> Any:
+        from coremltools.converters.mil.mil import get_new_symbol, types
+
+        shape = [d if d is not None else get_new_symbol() for d in plan.shape]
+        dtype = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}[plan.dtype]
+        return self.context.mb.placeholder(shape=shape, dtype=dtype)
+
+    def _enter(self, plan: InputPlan, var: Any) -> Any:
+        """The input in the compute dtype, normalised where the model takes pictures."""
+        mb, onnx_dtype = self.context.mb, self.graph_dtype(plan.name)
+        if onnx_dtype == ir.DataType.BOOL:
+            return mb.cast(x=var, dtype="bool")
+        if not self.types.is_float(var.dtype):
+            return var
+        if plan.name in self.half.inputs and var.dtype == self.types.fp32:
+            # the mask's minimum of float32 must not be fed as minus infinity: a row of it has no softmax
+            held = mb.clip(x=var, alpha=np.float32(-FP16_MAX), beta=np.float32(FP16_MAX))
+            # infinity itself stays: models ask for it (x == -inf), and a row of it has no softmax in the source either
+            infinite = mb.equal(x=mb.abs(x=var), y=np.float32(np.inf))
+            entered = self._as_compute(mb.select(cond=infinite, a=var, b=held))
+        else:
+            entered = self._as_compute(var)
+        if entered is not var and plan.factor is None and plan.offset is None:
+            self._unrounded[id(entered)] = var
+        if plan.factor is not None:
+            entered = mb.mul(x=entered, y=self.context.floats(plan.factor))
+        if plan.offset is not None:
+            entered = mb.add(x=entered, y=self.context.floats(plan.offset))
+        if entered is not var:
+            self._name([entered], [f"{plan.name}_entered"], plan.name)
+        return entered
+
+    def graph_dtype(self, name: str) -> Any:
+        for value in (*self.graph.inputs, *self.graph.outputs):
+            if value.name == name:
+                return value.dtype
+        return None
+
+    def _as_compute(self, var: Any) -> Any:
+        wanted = self.types.fp16 if self.context.dtype == np.float16 else self.types.fp32
+        return var if var.dtype == wanted else self.context.mb.cast(x=var, dtype=self._short(self.context.dtype))
+
+    @staticmethod
+    def _short(dtype: Any) -> str:
+        return "fp16" if dtype == np.float16 else "fp32"
+
+    # nodes
+
+    def _lower(self, node: ir.Node, missing: list[tuple[str, str]], problems: list[CoreproofError]) -> None:
+        raw = [None if v is None else self.values.get(v.name or "", _MISSING) for v in node.inputs]
+        if any(o is _MISSING for o in raw):
+            return  # a producer could not be lowered; it is reported itself
+        opset = self.opsets.get(node.domain, self.context.opset)
+        try:
+            results = self._folded(node, raw, opset)
+            if results is None:
+                handler = ONNX.find(node.op_type, opset, node.domain)
+                if handler is None:
+                    return
+                lacking = _lacking(node, opset)
+                if lacking is not None:
+                    self.context.node = node
+                    raise self.context.refuse(lacking, "what the operator's definition asks for")
+                results = self._handle(handler, node, raw)
+        except ConversionError as error:
+            problems.append(error)
+            return
+        except CoreproofError:
+            raise
+        except Exception as error:  # what the node holds is foreign: operands, attributes and shapes may be anything
+            refusal = ConversionError(
+                f"{node.op_type} cannot be expressed in Core ML in this form",
+                where=f"node {node.name or (node.outputs[0].name if node.outputs else '')!r}",
+                found=said(error),
+            )
+            refusal.__cause__ = error
+            problems.append(refusal)
+            return
+        for value, result in zip(node.outputs, results, strict=False):
+            if value.name:
+                self.values[value.name] = result
+
+    def _folded(self, node: ir.Node, raw: list[Operand], opset: int) -> list[Operand] | None:
+        """The node's results where its operands are known; None where it has to be lowered."""
+        return fold(node, raw, opset, self.opsets) if is_foldable(node, raw) else None
+
+    def _handle(self, handler: Any, node: ir.Node, raw: list[Operand]) -> list[Operand]:
+        """Calls the handler; a node that is to stay in float32 is computed in it, and hands float32 to others of its kind."""
+        context, dtype = self.context, self.context.dtype
+        wide = dtype == np.float16 and any(v.name in self.keep_fp32 for v in node.outputs)
+        context.node, context.raw = node, raw
+        check_constants(node, raw, is_network=context.is_network)
+        self._magnitudes.follow(node, raw)
+        context.dtype = np.float32 if wide else dtype
+        try:
+            if self.keep_fp32:
+                # what is kept in float32 reads an input as it is fed, not as float16 took it
+                raw = [self._unrounded.get(id(o), o) if wide else o for o in raw]
+                raw = [self._as_compute(o) if self._is_float(o) else o for o in raw]
+            if context.dtype == np.float16 and node.op_type in RAISED_IN:
+                raw = context.raw = [raised(o) if isinstance(o, np.ndarray) else o for o in raw]
+            operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
+            context.masked = context.dtype == np.float16 and (node.outputs[0].name or "") in self.half.softmax
+            made = handler(context, *operands, **{name: _attribute(a) for name, a in node.attributes.items()})
+        finally:
+            context.dtype = dtype
+        results = list(made) if isinstance(made, tuple | list) else [made]
+        if dtype == np.float16 and (node.outputs[0].name or "") in self.half.bounded:
+            asked = (node.outputs[0].name or "") in self.half.asked
+            results[0] = self._bounded(results[0], operands if asked else ())
+        outputs = [v.name or "" for v in node.outputs]
+        inherited = [o for o in operands if o is not None and not isinstance(o, np.ndarray)]
+        fresh = [r if not any(r is o for o in inherited) else None for r in results]
+        self._name(fresh, outputs, outputs)
+        return results
+
+    def _bounded(self, value: Any, operands: Sequence[Operand]) -> Any:
+        """A sum of a mask's minima, held within float16 as its ONNX value is held within float32.
+
+        What one of the ``operands`` makes infinite stays so.
+        """
+        if isinstance(value, np.ndarray) or value.dtype != self.types.fp16:
+            return value
+        mb = self.context.mb
+        held = mb.clip(x=value, alpha=np.float16(-FP16_MAX), beta=np.float16(FP16_MAX))
+        for operand in operands:
+            if self._is_float(operand):
+                infinite = mb.equal(x=mb.abs(x=operand), y=np.float16(np.inf))
+            elif isinstance(operand, np.ndarray) and operand.dtype.kind == "f" and np.isinf(operand).any():
+                infinite = np.isinf(operand)
+            else:
+                continue
+            held = mb.select(cond=infinite, a=value, b=held)
+        return held
+
+    def _is_float(self, operand: Operand) -> bool:
+        return operand is not None and not isinstance(operand, np.ndarray) and bool(self.types.is_float(operand.dtype))
+
+    def _name(self, results: Sequence[Any], wanted: Sequence[str], origin: Sequence[str] | str | None) -> None:
+        """Gives results the names of the ONNX values that they equal, and notes which."""
+        for index, (result, name) in enumerate(zip(results, wanted, strict=False)):
+            if result is None or isinstance(result, np.ndarray) or not name:
+                continue
+            identifier = self.names.of(name)
+            result.name = identifier
+            self._named.add(id(result))
+            if index == 0 and result.op is not None and len(result.op.outputs) == 1:
+                result.op.name = identifier
+            if origin is not None and not isinstance(origin, str):
+                self.provenance[identifier] = origin[index]
+
+    # outputs
+
+    def _leave(self, name: str, mb: Any) -> tuple[OutputPlan, Any]:
+        """The output under its own name, as the dtype that the feature declares."""
+        if name not in self.values:
+            raise ConversionError(
+                f"nothing makes the output {name!r}",
+                where=f"output {name!r}",
+                expected="a node that gives as many outputs as it names",
+                fix="`coreproof doctor` says which node names it",
+            )
+        value = self.values[name]
+        identifier = self.names.of(name)
+        if isinstance(value, np.ndarray):
+            check_fits(value, f"output {name!r}")
+            value = mb.identity(x=np.atleast_1d(mil_array(value, np.float32)))  # a multi-array has a rank of 1 at least
+        onnx_dtype = self.graph_dtype(name)
+        wants_half = onnx_dtype == ir.DataType.FLOAT16 and self.context.target >= 16 and not self.context.is_network
+        inner = value
+        if self.types.is_float(value.dtype):
+            wanted = "fp16" if wants_half and self.context.dtype == np.float16 else "fp32"
+            dtype = "float16" if wanted == "fp16" else "float32"
+            current = "fp16" if value.dtype == self.types.fp16 else "fp32"
+            if current != wanted:
+                value = mb.cast(x=value, dtype=wanted)
+        else:
+            dtype = "int32"
+            if value.dtype != self.types.int32:
+                value = mb.cast(x=value, dtype="int32")
+        is_input = inner.op is None
+        if value is inner and (is_input or inner.name != identifier or any(value is v for v in self._left)):
+            value = mb.identity(x=value)
+        if value is not inner and not is_input and inner.name == identifier:
+            renamed = self.names.fresh(f"{identifier}_{self._short(self.context.dtype)}")
+            inner.name = renamed
+            inner.op.name = renamed if len(inner.op.outputs) == 1 else inner.op.name
+            self.provenance[renamed] = self.provenance.pop(identifier, name)
+        value.name = value.op.name = identifier
+        self._named.add(id(value))
+        self.provenance[identifier] = name
+        self._left.append(value)
+        return OutputPlan(name, identifier, dtype), value
+
+
+_MISSING = object()
+
+
+def _lacking(node: ir.Node, opset: int) -> str | None:
+    """What the standard says that this operator needs, and the node does not have; None where it has all."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return None
+    parts = [
+        f"no attribute {name!r}" for name, a in schema.attributes.items() if a.required and name not in node.attributes
+    ]
+    if len(node.inputs) < schema.min_input:
+        parts.append(f"{len(node.inputs)} inputs, where it takes {schema.min_input}")
+    return ", ".join(parts) or None
+
+
+def _attribute(attribute: ir.Attr) -> Any:
+    if attribute.type == ir.AttributeType.TENSOR:
+        return attribute.as_tensor().numpy()
+    value = attribute.value
+    return tuple(value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,1 @@
+"""PyTorch -> ONNX, by PyTorch's own exporter."""

@@ -1,0 +1,162 @@
+"""Where a PyTorch module takes a Python value out of what it is fed: an if, a loop, a number that tracing keeps as it was."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from coreproof.errors import ConversionError
+from coreproof.model.torch.model import TorchModel, import_torch, quiet
+from coreproof.model.torch.user_code import line_of, users_place
+
+FREEZE = "or keep each as the example takes it: coreproof convert --freeze-branches, freeze_branches=True"
+
+
+@dataclass
+class Branches:
+    """``places``: the user's lines, each with the values that it took of the example, in the order in which they ran.
+
+    ``open_shapes``: a tensor's length hangs on values (``nonzero``, a mask as an index), so that a branch on a shape may be
+    one on data.
+    """
+
+    places: dict[str, list[str]] = field(default_factory=dict)
+    open_shapes: bool = False
+
+    def took(self, place: str, value: object) -> None:
+        """One more value at a line."""
+        self.places.setdefault(place, []).append(str(value)[:40])
+
+    def __bool__(self) -> bool:
+        return bool(self.places)
+
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for each line, for a report."""
+        return tuple(
+            f"frozen as the example took it ({_in_words(values)}): {place}" for place, values in self.places.items()
+        )
+
+    def refusal(self, name: str) -> ConversionError:
+        """The error that a model with such lines is refused with."""
+        first, *others = self.places
+        return ConversionError(
+            "the model decides by its data which way it goes: an exported program has one way",
+            where=first or name,
+            expected="values that stay tensors, so that they are computed anew for each input",
+            found="; ".join(note.removeprefix("frozen as ") for note in self.notes()[:8])
+            + (f"; and {len(others) - 7} more" if len(others) > 7 else ""),
+            fix=f"write the if with torch.where or torch.cond, and a value without .item(), int() or .numpy(); {FREEZE}",
+        )
+
+
+def _in_words(values: Sequence[str]) -> str:
+    """``True``; ``True 3 times, then False``."""
+    runs: list[tuple[str, int]] = []
+    for value in values:
+        if runs and runs[-1][0] == value:
+            runs[-1] = (value, runs[-1][1] + 1)
+        else:
+            runs.append((value, 1))
+    told = [value if count == 1 else f"{value} {count} times" for value, count in runs[:4]]
+    return ", then ".join(told) + (", ..." if len(runs) > 4 else "")
+
+
+def branches_of(model: TorchModel) -> Branches:
+    """Runs the module once on its example inputs and finds each line that takes a Python value out of what follows from them.
+
+    What follows from an input is told operator by operator; values of weights and constants are the module's own, and shapes
+    are no data. An if within TorchScript is none of these: it stays an if. A module that does not run is left to whoever
+    runs it next: what was found up to there is given.
+    """
+    torch = import_torch()
+    found = Branches()
+    inputs = tuple(x.clone() for x in model.example_inputs)
+    with quiet(), torch.no_grad(), _watched(model, inputs, found):
+        try:
+            model.module(*inputs)
+        except Exception:  # the user's code, whose error is said where its result is needed
+            return found
+    return found
+
+
+_CONSTANT = frozenset(
+    [
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "rand_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+    ]
+)
+"""They take the shape of a tensor, and none of its values."""
+_OPEN = frozenset(
+    ["nonzero", "masked_select", "_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount", "nms"]
+)
+_ARRAYS = frozenset(("numpy", "tolist", "__array__"))
+
+
+@contextmanager
+def _watched(model: TorchModel, inputs: Sequence[Any], found: Branches) -> Iterator[None]:
+    torch = import_torch()
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 - it has no public name
+    from torch.utils.weak import WeakTensorKeyDictionary
+
+    follows: Any = WeakTensorKeyDictionary()
+    depth: list[Any] = []
+    for tensor in inputs:
+        follows[tensor] = True
+
+    def tensors(values: Any) -> list[Any]:
+        return [v for v in torch.utils._pytree.tree_leaves(values) if isinstance(v, torch.Tensor)]
+
+    class Operators(TorchDispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = func(*args, **(kwargs or {}))
+            read = tensors((args, kwargs))
+            if any(t in follows for t in read):
+                name = func.name().split("::")[-1].split(".")[0]
+                if name in ("_local_scalar_dense", "equal"):
+                    if depth:  # else TorchScript asks, and not Python
+                        found.took(users_place() or model.name, made)
+                elif name not in _CONSTANT:
+                    for tensor in tensors(made):
+                        follows[tensor] = True
+                found.open_shapes |= name in _OPEN or (name == "index" and any(t.dtype == torch.bool for t in read[1:]))
+            return made
+
+    class Methods(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            depth.append(func)
+            try:
+                made = func(*args, **(kwargs or {}))
+            finally:
+                depth.pop()
+            name = getattr(func, "__name__", "")
+            if name in _ARRAYS and args and isinstance(args[0], torch.Tensor) and args[0] in follows:
+                found.took(users_place() or model.name, f"{name} of {list(args[0].shape)}")
+            return made
+
+    with Methods(), Operators():
+        yield
+
+
+@contextmanager
+def traced_branches(found: Branches) -> Iterator[None]:
+    """Adds what PyTorch's tracer warns of while it traces a model whose shapes are open; ``quiet`` must not be within."""
+    torch = import_torch()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+    for warning in said if found.open_shapes else ():
+        if issubclass(warning.category, torch.jit.TracerWarning) and "Converting a tensor to" in str(warning.message):
+            place = line_of(warning.filename, warning.lineno)
+            if place is not None:
+                found.took(place, "a length")

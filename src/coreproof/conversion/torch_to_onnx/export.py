@@ -1,0 +1,213 @@
+"""PyTorch -> ONNX by torch.onnx.export, with the module path of every node kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import onnx_ir as ir
+
+from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, traced_branches
+from coreproof.conversion.torch_to_onnx.forms import keeping_forms
+from coreproof.errors import ConversionError
+from coreproof.model.coreml.noted_labels import note_labels, note_untrained
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
+from coreproof.model.torch.user_code import causes, said_by, users_line
+
+
+def torch_to_onnx(
+    model: TorchModel,
+    *,
+    fold_batchnorm: bool = True,
+    free: Mapping[str, Mapping[int, str]] | None = None,
+    freeze_state: bool = False,
+    freeze_branches: bool = False,
+) -> OnnxModel:
+    """Exports ``model`` with its example inputs.
+
+    ``fold_batchnorm`` merges each BatchNorm into the convolution before it (numerically a rounding-level change);
+    without it both stay separate nodes. ``free`` names the dimensions that are traced as free: input -> axis -> name, where
+    equal names are equal lengths; the others keep the lengths of the example inputs.
+
+    Buffers that the module changes while it runs cannot change in ONNX: they are refused, by name, unless ``freeze_state`` keeps
+    them at what they hold before the export.
+
+    Where the current exporter fails, the older tracing one is tried and the returned model's ``notes`` say so.
+    A model that decides by its data which way it goes is not traced, which would keep one of its ways without a word: it is
+    refused with each such line, unless ``freeze_branches`` allows it; then the notes say what was kept, and where.
+    Raises ConversionError for such a model, and when both exporters fail, with the user's line and what each said.
+    """
+    torch = import_torch()
+    held = {name: buffer.detach().clone() for name, buffer in model.module.named_buffers()}
+    names = list(model.example_outputs)
+    shapes = None
+    if free:
+        dimensions = {n: torch.export.Dim(n, min=1) for axes in free.values() for n in axes.values()}
+        shapes = tuple({axis: dimensions[n] for axis, n in free.get(name, {}).items()} for name in model.input_names)
+    try:
+        with quiet(), _small_addends_kept():
+            program = torch.onnx.export(
+                model.module,
+                model.example_inputs,
+                dynamo=True,
+                optimize=fold_batchnorm,
+                verbose=False,
+                dynamic_shapes=shapes,
+                input_names=list(model.input_names),
+                custom_translation_table=dict(keeping_forms()),
+            )
+        exported = program.model
+        if not fold_batchnorm:
+            _fold_constants(exported)
+        model.program = program.exported_program
+        notes = model.notes
+    except Exception as error:
+        branches = branches_of(model)
+        if depends_on_data(error) and not freeze_branches:
+            raise branches.refusal(model.name) if branches else export_error(error, model.name) from error
+        exported = _export_by_tracing(model, names, error, free, branches)
+        if branches and not freeze_branches:
+            raise branches.refusal(model.name) from error
+        notes = (
+            *model.notes,
+            "exported by tracing, because PyTorch's current exporter fails on this model",
+            *branches.notes(),
+        )
+        if depends_on_data(error) and not branches:
+            notes = (*notes, f"nothing that hangs on the inputs was frozen at {users_line(error) or model.name}")
+        elif not branches:
+            notes = (*notes, f"what it said: {said_by(list(causes(error))[-1])}")
+    changing = _changing_buffers(model, held)
+    if changing and not freeze_state:
+        raise ConversionError(
+            f"the module changes {len(changing)} buffer(s) while it runs, which would be frozen",
+            where=model.name,
+            expected="a module whose answers depend on what it is fed alone",
+            found=", ".join(changing),
+            fix="hand them in and out of forward, or keep them as they are: --freeze-state, freeze_state=True",
+        )
+    if changing:
+        notes = (*notes, f"frozen at what they held: {', '.join(changing)}; the module changes them while it runs")
+    if len(exported.graph.outputs) != len(names):
+        raise ConversionError(
+            "the exported model has other outputs than the module",
+            where=model.name,
+            expected=f"{len(names)}: {', '.join(names)}",
+            found=f"{len(exported.graph.outputs)}",
+            fix="return tensors alone, each computed in forward",
+        )
+    # inner values keep the traced program's own names; only the outputs get the names a reader expects
+    provenance = {v.name: v.name for n in exported.graph for v in n.outputs if v.name}
+    for value, name in zip(exported.graph.outputs, names, strict=True):
+        provenance.pop(value.name or "", None)
+        provenance[name] = value.name or name
+        value.name = name
+    exported.producer_name = "coreproof"
+    note_labels(exported.metadata_props, model.labels)
+    note_untrained(exported.metadata_props, model.untrained)
+    return OnnxModel(
+        exported, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels, provenance=provenance
+    )
+
+
+def _changing_buffers(model: TorchModel, held: dict[str, Any]) -> list[str]:
+    """The buffers that the module changes while it runs: as the traced program says, or as one more run shows.
+
+    They are put back to what they ``held`` before the export, which runs the module as well.
+    """
+    torch = import_torch()
+    found: set[str] = set()
+    if model.program is not None:
+        found.update(getattr(model.program.graph_signature, "buffers_to_mutate", {}).values())
+    elif held:
+        with torch.no_grad(), quiet():
+            model.module(*(x.clone() for x in model.example_inputs))
+    now = dict(model.module.named_buffers())
+    with torch.no_grad():
+        for name, before in held.items():
+            after = now.get(name)
+            if after is None or after.shape != before.shape:
+                found.add(name)
+            elif not torch.equal(after, before):
+                found.add(name)
+                after.copy_(before)
+    return [name for name in held if name in found] + sorted(found - set(held))
+
+
+def _fold_constants(model: ir.Model) -> None:
+    from onnxscript import optimizer
+
+    with _small_addends_kept():
+        optimizer.optimize(model)
+
+
+@contextmanager
+def _small_addends_kept() -> Iterator[None]:
+    """Lets the exporter's rewrites take nothing but zero for zero.
+
+    They compare constants with an absolute tolerance of 1e-8, and so drop ``x + 1e-12``: the epsilon of a norm that is
+    written out. The model then divides by zero where it did not.
+    """
+    from onnxscript.rewriter import _pattern_ir  # noqa: PLC2701 - it has no public name
+
+    pattern: Any = _pattern_ir.Constant
+    tolerance = "_abs_tol"
+    setattr(pattern, tolerance, property(lambda _: 0.0, lambda self, given: self.__dict__.update({tolerance: given})))
+    try:
+        yield
+    finally:
+        delattr(pattern, tolerance)
+
+
+@contextmanager
+def _no_dumped_graphs() -> Iterator[None]:
+    """Keeps the tracing exporter from writing its graph to the process's own standard output where it fails.
+
+    Its C++ part does so whatever its own switch for logging says.
+    """
+    from unittest.mock import patch
+
+    with patch.object(import_torch()._C, "_jit_onnx_log", lambda *_: None, create=True):
+        yield
+
+
+def _export_by_tracing(
+    model: TorchModel,
+    names: list[str],
+    first: Exception,
+    free: Mapping[str, Mapping[int, str]] | None,
+    branches: Branches,
+) -> ir.Model:
+    import io
+
+    import onnx
+
+    torch = import_torch()
+    written = io.BytesIO()
+    batch = next((axes[0] for axes in (free or {}).values() if 0 in axes), None)
+    axes = {name: dict(of) for name, of in (free or {}).items()} or None
+    if axes is not None and batch is not None:
+        axes.update({name: {0: batch} for name in names})
+    try:
+        with quiet(), _no_dumped_graphs(), traced_branches(branches):
+            torch.onnx.export(
+                model.module,
+                model.example_inputs,
+                written,
+                dynamo=False,
+                opset_version=18,
+                input_names=list(model.input_names),
+                output_names=names,
+                dynamic_axes=axes,
+            )
+    except Exception as second:
+        raise ConversionError(
+            "PyTorch cannot export this model to ONNX",
+            where=users_line(first) or users_line(second) or model.name,
+            found=f"torch.onnx.export(dynamo=True): {said_by(list(causes(first))[-1])}; dynamo=False: {said_by(second)}",
+            fix="write that line with torch operations that ONNX has, or take this part out of the model first; shapes that "
+            "depend on data (such as non-maximum suppression inside the model) must be taken out too",
+        ) from first
+    return ir.from_proto(onnx.load_model_from_string(written.getvalue()))

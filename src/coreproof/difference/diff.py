@@ -1,0 +1,286 @@
+"""diff: two versions of a model, layer by layer and weight by weight, and everything around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coreproof.difference.feature_change import Change, changes_around
+from coreproof.difference.layer_match import Side, pair_layers, take_apart, translate
+from coreproof.difference.weight_change import WeightChange, weight_change
+from coreproof.difference.weight_search import FoundWeight, find_weights
+from coreproof.errors import InputError
+from coreproof.model.base import Model
+from coreproof.model.graph import Node
+from coreproof.model.layer_weights import WeightRef
+from coreproof.pairing.align import canonical
+from coreproof.verification.tolerance import plain
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An attribute (or what a layer makes) before and after; None where it was not there."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """One layer that is in both versions and differs in more than nothing.
+
+    ``rewired``: (before, after) of each value that it reads from elsewhere now (of all of them, where their number is
+    another); a value that only got another name does not count. ``makes``: shapes and dtypes of its outputs that changed.
+    """
+
+    before: str
+    after: str
+    operators: tuple[str, str]
+    settings: tuple[Setting, ...] = ()
+    makes: tuple[Setting, ...] = ()
+    rewired: tuple[tuple[str | None, str | None], ...] = ()
+    weights: tuple[WeightChange, ...] = ()
+
+    @property
+    def renamed(self) -> bool:
+        return self.before != self.after
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another operation stands in the layer's place."""
+        return self.operators[0] != self.operators[1]
+
+    @property
+    def only_renamed(self) -> bool:
+        return self.renamed and not (self.replaced or self.settings or self.makes or self.rewired or self.weights)
+
+
+@dataclass(frozen=True)
+class LayerNote:
+    """A layer that only one of the versions has, as `coreproof show` would name it."""
+
+    name: str
+    operator: str
+    reads: tuple[str, ...]
+    makes: tuple[str, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What distinguishes two versions of a model. Falsy when nothing does.
+
+    ``same_format`` False: layers are not compared one by one (the formats cut operations differently); ``weights`` then
+    says which weights of one are found in the other, whatever layer holds them.
+    """
+
+    before: str
+    after: str
+    formats: tuple[str, str]
+    around: tuple[Change, ...]
+    added: tuple[LayerNote, ...] = ()
+    removed: tuple[LayerNote, ...] = ()
+    changed: tuple[LayerChange, ...] = ()
+    unchanged: int = 0
+    found: tuple[FoundWeight, ...] = ()
+    lost: tuple[str, ...] = ()
+    gained: tuple[str, ...] = ()
+
+    @property
+    def same_format(self) -> bool:
+        return self.formats[0] == self.formats[1]
+
+    @property
+    def same(self) -> bool:
+        """Whether there is nothing that differs."""
+        return not (self.around or self.added or self.removed or self.changed or self.lost or self.gained)
+
+    def __bool__(self) -> bool:
+        return not self.same
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``coreproof diff --json`` prints."""
+        document: dict[str, Any] = plain({"same": self.same, "same_format": self.same_format, **asdict(self)})
+        return document
+
+
+def diff(before: Model | str | Path, after: Model | str | Path, report: Report | None = None) -> Difference:
+    """Compares two versions of a model; of one format, or of two as far as they can be compared.
+
+    Layers are paired by content, structure and name, so that renumbering is seen as renaming. Weights are compared as
+    the numbers that they stand for (dequantised), two at a time. Raises InputError for models without layers to compare
+    when their formats differ.
+    """
+    from coreproof.model.load import load
+
+    old, new = load(before), load(after)
+    tell = report if report is not None else _silent
+    around = changes_around(old, new)
+    if old.format != new.format:
+        if "classic" in (old.format, new.format):
+            raise InputError(
+                "these two models have nothing that could be compared",
+                where=f"{old.name} and {new.name}",
+                expected="two models with layers, or two of one format",
+                found=f"{old.format} and {new.format}",
+            )
+        found, lost, gained = find_weights(old, new, tell)
+        return Difference(old.name, new.name, (old.format, new.format), around, found=found, lost=lost, gained=gained)
+    left = take_apart(old, lambda done, total: tell(f"reading {old.name}", done, total))
+    right = take_apart(new, lambda done, total: tell(f"reading {new.name}", done, total))
+    pairs = pair_layers(left, right)
+    changes = []
+    for done, (name, partner) in enumerate(pairs.items()):
+        changes.append(_layer_change(left, right, pairs, name, partner))
+        tell("comparing layers", done + 1, len(pairs))
+    partners = set(pairs.values())
+    return Difference(
+        old.name,
+        new.name,
+        (old.format, new.format),
+        around,
+        added=tuple(_note(right, name) for name in right.layers if name not in partners),
+        removed=tuple(_note(left, name) for name in left.layers if name not in pairs),
+        changed=tuple(c for c in changes if c is not None),
+        unchanged=sum(c is None for c in changes),
+    )
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Reports to nobody."""
+
+
+def _note(side: Side, name: str) -> LayerNote:
+    node = side.layers[name]
+    count = sum(weight.size for weight in side.weights.get(name, {}).values())
+    return LayerNote(name, node.operator, side.read(name), node.outputs, count)
+
+
+def _layer_change(before: Side, after: Side, pairs: Mapping[str, str], name: str, partner: str) -> LayerChange | None:
+    """How two paired layers differ; None when they do not."""
+    old, new = before.layers[name], after.layers[partner]
+    change = LayerChange(
+        name,
+        partner,
+        (_operator(old), _operator(new)),
+        settings=_settings(before, after, name, partner),
+        makes=_makes(before, after, old, new),
+        rewired=_rewired(before, after, pairs, name, partner),
+        weights=_weights(before, after, name, partner),
+    )
+    nothing = LayerChange(name, name, (_operator(old), _operator(old)))
+    return None if change == nothing else change
+
+
+def _operator(node: Node) -> str:
+    return f"{node.domain}.{node.operator}" if node.domain not in ("", "ai.onnx") else node.operator
+
+
+def _settings(before: Side, after: Side, name: str, partner: str) -> tuple[Setting, ...]:
+    """Attributes that differ, but for those that are weights, and for floats that only a narrower type rounded."""
+    old, new = before.layers[name], after.layers[partner]
+    weights = {*before.weights.get(name, {}), *after.weights.get(partner, {})}
+    narrowed = _widths(before, old) != _widths(after, new)
+    changed = []
+    for key in dict.fromkeys([*old.attributes, *new.attributes]):
+        left, right = old.attributes.get(key), new.attributes.get(key)
+        if key in weights or _same_setting(left, right, narrowed) or (key == "value" and old.operator == "Constant"):
+            continue
+        changed.append(Setting(key, left, right))
+    return tuple(changed)
+
+
+def _same_setting(left: Any, right: Any, narrowed: bool) -> bool:
+    if isinstance(left, float) and isinstance(right, float):
+        if left != left and right != right:
+            return True
+        with np.errstate(over="ignore"):
+            return left == right or (narrowed and bool(np.float16(left) == np.float16(right)))
+    if isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right):
+        return all(_same_setting(a, b, narrowed) for a, b in zip(left, right, strict=True))
+    return bool(left == right)
+
+
+def _widths(side: Side, node: Node) -> tuple[str | None, ...]:
+    values = side.model.graph.values
+    return tuple(values[o].dtype if o in values else None for o in node.outputs)
+
+
+def _makes(before: Side, after: Side, old: Node, new: Node) -> tuple[Setting, ...]:
+    """Shapes and dtypes of outputs, where both files say them and they differ; and how many there are."""
+    changed = []
+    if len(old.outputs) != len(new.outputs):
+        changed.append(Setting("outputs", ", ".join(old.outputs), ", ".join(new.outputs)))
+    for left, right in zip(old.outputs, new.outputs, strict=False):
+        a, b = before.model.graph.values.get(left), after.model.graph.values.get(right)
+        if a is None or b is None:
+            continue
+        if a.dtype and b.dtype and a.dtype != b.dtype:
+            changed.append(Setting("output dtype", a.dtype, b.dtype))
+        if a.shape is not None and b.shape is not None and a.shape != b.shape:
+            changed.append(
+                Setting(
+                    "output shape", *("x".join("?" if d is None else str(d) for d in s) for s in (a.shape, b.shape))
+                )
+            )
+    return tuple(changed)
+
+
+def _rewired(
+    before: Side, after: Side, pairs: Mapping[str, str], name: str, partner: str
+) -> tuple[tuple[str | None, str | None], ...]:
+    old, new = before.read(name), after.read(partner)
+    if len(old) != len(new):
+        return ((", ".join(old) or None, ", ".join(new) or None),)
+    return tuple(
+        (left, right) for left, right in zip(old, new, strict=True) if translate(pairs, before, after, left) != right
+    )
+
+
+def _weights(before: Side, after: Side, name: str, partner: str) -> tuple[WeightChange, ...]:
+    old, new = before.weights.get(name, {}), after.weights.get(partner, {})
+    digests = (
+        dict(zip(old, before.digests.get(name, ()), strict=True)),
+        dict(zip(new, after.digests.get(partner, ()), strict=True)),
+    )
+    changes = []
+    for left, right in _same_parameters(old, new):
+        if left is None or right is None:
+            here = new[right] if right is not None else old[left or ""]
+            sides = [("", ()) if side is None else (here.dtype, here.shape) for side in (left, right)]
+            words = "added" if left is None else "removed"
+            changes.append(WeightChange(right or left or "", sides[0], sides[1], None, None, None, words))
+            continue
+        a, b = old[left], new[right]
+        if digests[0][left] == digests[1][right]:
+            if a.dtype != b.dtype:
+                words = f"stored as {b.dtype}, the same numbers"
+                changes.append(WeightChange(right, (a.dtype, a.shape), (b.dtype, b.shape), 0.0, 0.0, 0.0, words))
+            continue
+        changes.append(weight_change(right, a.read(), b.read(), (a.dtype, b.dtype)))
+    return tuple(changes)
+
+
+def _same_parameters(
+    before: Mapping[str, WeightRef], after: Mapping[str, WeightRef]
+) -> list[tuple[str | None, str | None]]:
+    """Parameters by the same name, the rest in order (ONNX names weights freely) where as many are left on both sides."""
+    spelled = {canonical(name): name for name in after}
+    pairs: list[tuple[str | None, str | None]] = []
+    for name in before:
+        partner = name if name in after else spelled.get(canonical(name))
+        pairs.append((name, partner))
+    taken = {partner for _, partner in pairs}
+    rest = [name for name in after if name not in taken]
+    missing = [name for name, partner in pairs if partner is None]
+    if len(missing) == len(rest):
+        others = iter(rest)
+        return [(name, partner if partner is not None else next(others)) for name, partner in pairs]
+    return [*pairs, *((None, name) for name in rest)]

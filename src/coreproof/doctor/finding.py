@@ -1,0 +1,72 @@
+"""Finding: what the doctor says about a model; Suspicion and Remedy: what a rule proposes, before it is proved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from coreproof.editing.edit import Edit
+from coreproof.model.notebook_view import Shown
+from coreproof.validation.problem import Problem as Problem
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A repair that may help: what it does in words, and its edits."""
+
+    words: str
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A fault as its rule recognises it.
+
+    ``layer`` is where it shows; ``evidence`` is what was expected and found; ``cause`` is what is known to cause it. ``remedies``
+    stand in the order in which they are tried. ``needs`` says what the doctor would have to be given where the
+    model alone does not tell. ``weight`` orders findings: 90 the model cannot run, 70 its answers are wrong, 50 its values
+    are, 20 it is untidy. ``advice``: nothing is wrong, but whoever uses the model has to know it.
+    """
+
+    rule: str
+    layer: str | None
+    evidence: str
+    cause: str
+    remedies: tuple[Remedy, ...] = ()
+    needs: str | None = None
+    weight: int = 50
+    advice: bool = False
+
+
+@dataclass(frozen=True)
+class Finding(Shown):
+    """A fault, its repair, and whether the repair was carried out and proved.
+
+    ``proof`` says what was measured before and after the repair. ``edits`` carry it out. ``advice`` is no fault: a model with
+    nothing else is healthy.
+    """
+
+    rule: str
+    layer: str | None
+    evidence: str
+    cause: str
+    repair: str
+    repaired: bool = False
+    proof: str | None = None
+    edits: tuple[Edit, ...] = field(default=(), repr=False)
+    weight: int = 50
+    advice: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as ``coreproof doctor --json`` prints it."""
+        return {
+            "rule": self.rule,
+            "layer": self.layer,
+            "evidence": self.evidence,
+            "cause": self.cause,
+            "repair": self.repair,
+            "repaired": self.repaired,
+            "advice": self.advice,
+            "proof": self.proof,
+            "edits": [str(edit) for edit in self.edits],
+        }

@@ -1,0 +1,226 @@
+"""A reshape that keeps the batch of the dummy input with which a model was exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from coreproof.doctor.evidence import Patient
+from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.rules import rule
+from coreproof.doctor.trial import before, cures, explains, helps, loud, whole_numbers
+from coreproof.editing.edit import Edit
+from coreproof.model.graph import Node
+from coreproof.validation.problem import Problem
+from coreproof.verification.verify import Row
+
+RULE = "batch-baked-reshape"
+MOST_TRIED = 12
+"""Places that are tried: a large network has hundreds of reshapes, and a baked one is near to where it shows."""
+
+_CAUSE = (
+    "the model was exported with a dummy batch above 1: x.view(x.size(0), -1) became Shape, Gather, Concat, Reshape, "
+    "and the converter folded that chain to a literal target (onnx-coreml#547, pytorch/vision#1133, coremltools#1108)"
+)
+_ATTRIBUTES = {
+    "reshape": ("targetShape", "shape"),
+    "reshapeStatic": ("targetShape",),
+    "rankPreservingReshape": ("targetShape",),
+    "Reshape": (),
+}
+
+
+@dataclass(frozen=True)
+class Baked:
+    """A reshape with a literal target, and the place in it where a batch may stand."""
+
+    node: Node
+    attribute: str
+    target: tuple[int, ...]
+    place: int
+
+    @property
+    def batch(self) -> int:
+        return self.target[self.place]
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether it is the first place that is not 1: where a converter leaves the batch."""
+        return all(n == 1 for n in self.target[: self.place])
+
+    @property
+    def freed(self) -> list[int]:
+        """The target for a batch of 1."""
+        return [1 if i == self.place else n for i, n in enumerate(self.target)]
+
+
+@rule(RULE)
+def batch_baked_reshape(patient: Patient) -> Iterator[Suspicion]:
+    """Before and after, in ResNet50 exported with a batch of 32::
+
+        pooling [1, 1, 2048, 1, 1] -> reshape [32, -1, 1, 1] -> [32, 1, 64, 1, 1] -> innerProduct of 2048: refused
+        pooling [1, 1, 2048, 1, 1] ---------------------------------------------> innerProduct of 2048
+
+    Nothing else catches it where the values fill the target by chance: every shape is legal, and the layout is wrong.
+    """
+    problems = loud(patient, "shape", "rank", "declared-type")
+    if problems:
+        yield from _loud(patient, problems[0])
+    elif not loud(patient) and not patient.runs:
+        yield from _loud(patient, None)
+    for row in patient.faults:
+        yield from _silent(patient, row)
+
+
+def _loud(patient: Patient, problem: Problem | None) -> Iterator[Suspicion]:
+    near = _candidates(patient, before(patient.graph, None if problem is None else problem.layer))
+    everywhere = _candidates(patient, patient.graph.nodes[::-1])
+    for group in _groups(near, everywhere):
+        edits = _edits(patient, group)
+        if helps(patient, edits):
+            failure = str(problem) if problem is not None else str(patient.failure).splitlines()[0]
+            yield _suspicion(patient, group, f"so that {failure}", 90)
+            return
+
+
+def _silent(patient: Patient, row: Row) -> Iterator[Suspicion]:
+    """Also reshapes before the row's stretch: value by value they agree with the source, but not in their shape."""
+    layers = patient.stretch(row)[0]
+    inside = {node.name for node in layers}
+    doubtful = [
+        n
+        for n in before(patient.graph, layers[-1].name if layers else None)
+        if n.name in inside or _differs(patient, n)
+    ]
+    near = _candidates(patient, doubtful)
+    everywhere = _candidates(patient, patient.graph.nodes[::-1]) if near else []
+    for group in _groups(near, everywhere):
+        edits = _edits(patient, group)
+        alone = all(b.node.name in inside for b in group)
+        if explains(patient, edits, row) if alone else cures(patient, edits, row):
+            told = f"it runs, but {row.candidate!r} has its values in another order than the source's {row.reference!r}"
+            yield _suspicion(patient, group, told, 70)
+            return
+
+
+def _differs(patient: Patient, node: Node) -> bool:
+    """Whether a value has other lengths than the source's, ones apart."""
+    if node.operator not in _ATTRIBUTES:
+        return False
+    shape = patient.shapes.get(node.outputs[0])
+    rows = patient.verification.rows if patient.verification is not None else ()
+    row = next((r for r in rows if r.candidate == node.outputs[0]), None)
+    if shape is None or row is None:
+        return True
+    return [n for n in shape if n != 1] != [n for n in patient.reference_value(row).shape if n != 1]
+
+
+def _suspicion(patient: Patient, group: Sequence[Baked], consequence: str, weight: int) -> Suspicion:
+    order = {node.name: i for i, node in enumerate(patient.graph.nodes)}
+    group = sorted(group, key=lambda b: order[b.node.name])
+    first = group[0]
+    names = ", ".join(repr(b.node.name) for b in group)
+    given = patient.shapes.get(_data(first.node))
+    return Suspicion(
+        rule=RULE,
+        layer=first.node.name,
+        evidence=(
+            f"{first.attribute or 'the shape'} of {names} is {list(first.target)}: it keeps a batch of {first.batch}, "
+            f"and the model's is 1{'' if given is None else f' (its input is {list(given)})'}; {consequence}"
+        ),
+        cause=_CAUSE,
+        remedies=(
+            Remedy(
+                "; ".join(_words(patient, b) for b in group),
+                _edits(patient, group),
+            ),
+        ),
+        weight=weight,
+    )
+
+
+def _words(patient: Patient, baked: Baked) -> str:
+    if _is_flat_already(patient, baked):
+        return f"delete {baked.node.name!r} and read {_data(baked.node)!r} instead"
+    return f"reshape {baked.node.name!r} to {baked.freed}"
+
+
+def _edits(patient: Patient, group: Sequence[Baked]) -> tuple[Edit, ...]:
+    return tuple(_edit(patient, baked) for baked in group)
+
+
+def _edit(patient: Patient, baked: Baked) -> Edit:
+    if _is_flat_already(patient, baked):
+        return Edit("delete", {"layer": baked.node.name})
+    return Edit("set", {"layer": baked.node.name, "attribute": baked.attribute, "value": baked.freed})
+
+
+def _is_flat_already(patient: Patient, baked: Baked) -> bool:
+    """Whether the freed reshape would make [1, 1, C, 1, 1] of just that, which is no layer's work."""
+    shape = patient.shapes.get(_data(baked.node))
+    return (
+        patient.model.format == "neuralnetwork"
+        and baked.node.operator == "reshape"
+        and baked.freed in ([1, -1, 1, 1], [1, *(shape or (0,) * 5)[2:3], 1, 1])
+        and shape is not None
+        and len(shape) == 5
+        and shape[:2] == (1, 1)
+        and shape[3:] == (1, 1)
+        and baked.node.outputs[0] not in patient.graph.outputs
+    )
+
+
+def _data(node: Node) -> str:
+    return next((n for n in node.inputs if n and n not in node.parameters), "")
+
+
+def _groups(near: Sequence[Baked], everywhere: Sequence[Baked]) -> Iterator[list[Baked]]:
+    """What may have been baked together: the same number in all reshapes, in those before the fault, in one alone."""
+    seen = set()
+    for first in near[:MOST_TRIED]:
+        together = [
+            [b for b in pool if b.is_leading and b.batch == first.batch]
+            for pool in (everywhere, near)
+            if first.is_leading
+        ]
+        for group in (*together, [first]):
+            key = frozenset((b.node.name, b.place) for b in group)
+            if key not in seen:
+                seen.add(key)
+                yield group
+
+
+def _candidates(patient: Patient, nodes: Sequence[Node]) -> list[Baked]:
+    """Every place of every literal target where a batch above 1 may stand: leading places first, then near ones."""
+    found = []
+    for node in nodes:
+        literal = _literal(patient, node)
+        if literal is not None:
+            attribute, target = literal
+            found += [Baked(node, attribute, target, i) for i, n in enumerate(target) if n > 1]
+    return sorted(
+        (b for b in found if _holds(b.freed, patient.shapes.get(_data(b.node)))), key=lambda b: not b.is_leading
+    )
+
+
+def _holds(target: Sequence[int], shape: Sequence[int] | None) -> bool:
+    """Whether the target takes a value of that shape; a value of unknown shape may fit."""
+    if shape is None or 0 in target:
+        return True
+    have, wanted = prod(shape), prod(n for n in target if n != -1)
+    return have % wanted == 0 if -1 in target else have == wanted
+
+
+def _literal(patient: Patient, node: Node) -> tuple[str, tuple[int, ...]] | None:
+    """The attribute that holds a reshape's target, and the target; None for other layers and computed targets."""
+    if node.operator not in _ATTRIBUTES:
+        return None
+    for attribute in _ATTRIBUTES[node.operator]:
+        target = node.attributes.get(attribute)
+        if isinstance(target, tuple | list) and all(isinstance(n, int) for n in target):
+            return attribute, tuple(target)
+    if node.operator == "Reshape" and len(node.inputs) > 1:
+        target = whole_numbers(patient.model, node.inputs[1])
+        return None if target is None else (node.inputs[1], target)
+    return None

@@ -1,0 +1,251 @@
+"""A model whose layers take one crop or length, and that declares another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+from coreproof.doctor.evidence import Patient
+from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.rules import rule
+from coreproof.doctor.trial import helps, loud
+from coreproof.editing.edit import Edit
+from coreproof.errors import CoreproofError
+from coreproof.feeding.inputs import random_sample
+from coreproof.model.features import Feature
+from coreproof.runtime.open import session
+
+RULE = "declared-size"
+CROPS = (224, 227, 299, 256, 231, 192, 160, 128, 320, 331, 384, 416, 448, 512, 513, 112, 96, 64, 48, 32, 28)
+"""Sides of pictures that networks were trained with."""
+_MOST = 60
+"""Sizes that are tried: each costs an inspection."""
+_LARGEST = 4_000_000
+"""Elements of an input above which a declared shape is not run."""
+_ABOUT_SHAPES = ("shape", "rank", "declared-type", "label-count")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@rule(RULE, last=True)
+def declared_size(patient: Patient) -> Iterator[Suspicion]:
+    """Before and after::
+
+        input [1, 3, 224, 224], and a last layer for what is left of 227 by 227
+        input [1, 3, 227, 227]
+
+    The source says which it should be. Without one a layer may be as wrong as the declaration: what would fit is named then.
+    """
+    if patient.runs:
+        yield from _of_flexible(patient)
+        return
+    problem = next(iter(loud(patient)), None)
+    if patient.beyond_us or (problem is not None and problem.kind not in _ABOUT_SHAPES):
+        return
+    failure = str(problem or patient.failure).splitlines()[0]
+    theirs = _of_source(patient)
+    if theirs and helps(patient, edits := _reshaped(theirs)):
+        yield Suspicion(
+            rule=RULE,
+            layer=None,
+            evidence=f"{_declared(patient, theirs)}; the source takes {_told(theirs)}, and so do the layers; {failure}",
+            cause=_CAUSE,
+            remedies=(Remedy(f"declare {_told(theirs)}", edits),),
+            weight=89,
+        )
+    if patient.reference is not None:
+        return
+    fitting = next((s for s in _sizes(patient) if _runs_with(patient, s)), None)
+    if fitting is not None:
+        commands = " ".join(f"--do 'reshape {name} [{','.join(map(str, s))}]'" for name, s in fitting.items())
+        yield Suspicion(
+            rule=RULE,
+            layer=None,
+            evidence=f"{_declared(patient, fitting)}; the layers fit together with {_told(fitting)}; {failure}",
+            cause=_CAUSE,
+            needs=(
+                "the source, which says whether the size is wrong or a layer (--against SOURCE); "
+                f"or: coreproof edit MODEL OUT {commands}"
+            ),
+            weight=40,
+        )
+
+
+_CAUSE = "the size of another network's input, or of the dummy input, was declared when the model was converted"
+
+
+def _shape(feature: Feature) -> tuple[int, ...] | None:
+    """What ``reshape`` takes: [height, width] of a picture, else the fixed lengths; None where there are others."""
+    if feature.image is not None:
+        return feature.image.height, feature.image.width
+    if feature.kind != "tensor" or not feature.shape or not all(isinstance(n, int) and n > 0 for n in feature.shape):
+        return None
+    return tuple(int(n) for n in feature.shape if isinstance(n, int))
+
+
+def _reshaped(shapes: Shapes) -> tuple[Edit, ...]:
+    return tuple(Edit("reshape", {"feature": name, "shape": list(shape)}) for name, shape in shapes.items())
+
+
+def _declared(patient: Patient, shapes: Shapes) -> str:
+    inputs = [f for f in patient.model.signature.inputs if f.name in shapes]
+    return f"declared {'is' if len(inputs) == 1 else 'are'} {', '.join(map(str, inputs))}"
+
+
+def _told(shapes: Shapes) -> str:
+    return ", ".join(f"{name!r} {list(shape)}" for name, shape in shapes.items())
+
+
+def _of_source(patient: Patient) -> Shapes:
+    """The source's fixed shapes of the inputs that are declared otherwise here."""
+    if patient.reference is None:
+        return {}
+    theirs, mine = list(patient.reference.signature.inputs), list(patient.model.signature.inputs)
+    named = {f.name: f for f in theirs}
+    found = {}
+    for place, feature in enumerate(mine):
+        other = named.get(feature.name) or (theirs[place] if len(theirs) == len(mine) else None)
+        own, right = _shape(feature), None if other is None else _shape(other)
+        if own is None or right is None or feature.ranges or len(feature.enumerated) > 1:
+            continue
+        right = right[-len(own) :] if prod(right[: -len(own)]) == 1 else right
+        if len(right) == len(own) and right != own:
+            found[feature.name] = right
+    return found
+
+
+def _sizes(patient: Patient) -> Iterator[Shapes]:
+    """Other sizes for the inputs, the likeliest first: crops for pictures, lengths that the weights have for the rest."""
+    fixed = {f.name: s for f in patient.model.signature.inputs if (s := _shape(f)) is not None and not f.ranges}
+    pictures = {
+        f.name
+        for f in patient.model.signature.inputs
+        if f.name in fixed
+        and (f.image is not None or (len(fixed[f.name]) >= 3 and fixed[f.name][-2] == fixed[f.name][-1]))
+    }
+    tried = 0
+    sides = {fixed[name][-1] for name in pictures if fixed[name][-1] == fixed[name][-2]}
+    for side in sorted(sides):
+        for crop in sorted(CROPS, key=lambda c: (abs(c - side) > side // 2, CROPS.index(c))):
+            if crop != side and tried < _MOST:
+                tried += 1
+                yield {n: (*fixed[n][:-2], crop, crop) for n in pictures if fixed[n][-1] == side}
+    lengths = sorted(_stored_lengths(patient))
+    now = dict.fromkeys(n for name, s in fixed.items() if name not in pictures for n in s if n > 1)
+    for length in now:
+        for other in sorted(lengths, key=lambda n: abs(n - length)):
+            if other != length and tried < _MOST:
+                tried += 1
+                yield {
+                    name: tuple(other if n == length else n for n in s)
+                    for name, s in fixed.items()
+                    if name not in pictures and length in s
+                }
+
+
+def _stored_lengths(patient: Patient) -> set[int]:
+    """Every length above 1 of a constant or a weight, and what the shapes that are stored say."""
+    shapes: list[Sequence[object]] = [v.shape for v in patient.graph.values.values() if v.constant and v.shape]
+    for node in patient.graph.nodes:
+        shapes += [shape for _, shape in node.parameters.values()]
+        shapes += [value for value in node.attributes.values() if isinstance(value, tuple)]
+    return {n for shape in shapes for n in shape if isinstance(n, int) and not isinstance(n, bool) and n > 1}
+
+
+def _runs_with(patient: Patient, shapes: Shapes) -> bool:
+    try:
+        changed = patient.after(_reshaped(shapes))
+        return not loud(changed) and changed.runs
+    except CoreproofError:
+        return False
+
+
+# flexible inputs
+
+
+def _of_flexible(patient: Patient) -> Iterator[Suspicion]:
+    """Shapes that are declared as allowed, and that the layers do not take: all but the default one."""
+    if patient.model.format not in ("mlprogram", "neuralnetwork"):
+        return
+    flexible = [f for f in patient.model.signature.inputs if f.ranges or len(f.enumerated) > 1]
+    tried = [shapes for shapes in _allowed(flexible) if all(prod(s) <= _LARGEST for s in shapes.values())]
+    results = [(shapes, taken) for shapes in tried if (taken := _takes(patient, shapes)) is not None]
+    if not results or any(taken for _, taken in results):
+        return
+    default = {f.name: s for f in flexible if (s := _shape(f)) is not None}
+    yield Suspicion(
+        rule=RULE,
+        layer=None,
+        evidence=(
+            f"{_declared(patient, default)}, but the layers take {_told(default)} alone: "
+            f"with {_told(results[0][0])} the model does not run"
+        ),
+        cause="the size of the example was folded into the layers when the model was traced or converted",
+        needs=(
+            "the model converted anew with that dimension free; or declare what it takes: coreproof edit MODEL OUT "
+            + " ".join(f"--do 'reshape {name} [{','.join(map(str, s))}]'" for name, s in default.items())
+        ),
+        weight=45,
+    )
+
+
+def _allowed(flexible: Sequence[Feature]) -> Iterator[Shapes]:
+    """Some of the shapes that are declared as allowed, for all inputs at once; never the default ones."""
+    default = {f.name: _shape(f) for f in flexible}
+    if not flexible or None in default.values():
+        return
+    seen = [default]
+    most = max(len(f.enumerated) for f in flexible)
+    for number in range(min(most, 4)):
+        shapes = {f.name: _sized(f, f.enumerated[min(number, len(f.enumerated) - 1)]) for f in flexible if f.enumerated}
+        yield from _fresh({**default, **shapes}, seen)
+    for place in range(3):
+        shapes = {f.name: _picked(f, own, place) for f in flexible if f.ranges and (own := default[f.name]) is not None}
+        yield from _fresh({**default, **shapes}, seen)
+
+
+def _picked(feature: Feature, own: tuple[int, ...], place: int) -> tuple[int, ...]:
+    """The least lengths above 1 that a range allows (1 fits everything), twice the default ones, or one more."""
+    ranges = feature.ranges[-len(own) :]
+    return tuple(
+        n
+        if r.low == r.high
+        else (min(max(r.low, 2), r.high or 2), min(2 * n, r.high or 2 * n), min(n + 1, r.high or n + 1))[place]
+        for n, r in zip(own, ranges, strict=True)
+    )
+
+
+def _sized(feature: Feature, shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(shape[-2:]) if feature.image is not None else tuple(shape)
+
+
+def _fresh(
+    shapes: Mapping[str, tuple[int, ...] | None], seen: list[dict[str, tuple[int, ...] | None]]
+) -> Iterator[Shapes]:
+    if dict(shapes) not in seen:
+        seen.append(dict(shapes))
+        yield {name: shape for name, shape in shapes.items() if shape is not None}
+
+
+def _takes(patient: Patient, shapes: Shapes) -> bool | None:
+    """Whether the model runs with these shapes; None where nothing can be drawn for them."""
+    whole = patient.model.signature
+    signature = replace(whole, inputs=tuple(_with(f, shapes[f.name]) if f.name in shapes else f for f in whole.inputs))
+    try:
+        fed = random_sample(signature, signature, roles=patient.roles, graphs=[patient.graph])[0]
+    except CoreproofError:
+        return None
+    try:
+        with session(patient.model) as running:
+            running.run(fed)
+    except CoreproofError:
+        return False
+    return True
+
+
+def _with(feature: Feature, shape: tuple[int, ...]) -> Feature:
+    if feature.image is not None:
+        layout = replace(feature.image, height=shape[0], width=shape[1])
+        return replace(feature, image=layout, ranges=(), enumerated=())
+    return replace(feature, shape=shape, ranges=(), enumerated=())

@@ -1,0 +1,150 @@
+"""float16 that overflows, becomes NaN or vanishes: the first operation, its range, and the fewest that compute in float32.
+
+An ML Program in float16 cannot hold numbers beyond 65504, and loses those below 6e-8. Unscaled pixels, squares, masks of -1e9
+and epsilons of 1e-12 meet these limits, and the converter says nothing. The rule runs the program in its own precision
+and in float32; where the outputs part, it tries which operations have to be wider.
+
+What rounding took from the stored weights, only the source can give back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.conversion.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_SUBNORMAL
+from coreproof.doctor.evidence import Patient
+from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.rules import rule
+from coreproof.doctor.source.source_weights import is_extreme, stored_halves, weights_before
+from coreproof.editing.edit import Edit
+from coreproof.errors import CoreproofError, RunError
+from coreproof.model.base import Model
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.precision.forecast import HalfReport, half
+from coreproof.precision.ruined_outputs import stores_halves
+
+Array = npt.NDArray[np.generic]
+Weights = Mapping[tuple[str, str], Array]
+
+_CAUSE = (
+    "float16 holds numbers from 6e-8 to 65504; the program was converted without asking whether its values stay within"
+)
+_SEEN: WeakKeyDictionary[Model, tuple[bool, tuple[Suspicion, ...]]] = WeakKeyDictionary()
+"""What was found for a model, with or without its source: the doctor asks after every repair elsewhere."""
+
+
+@rule("float16")
+def float16(patient: Patient) -> Iterator[Suspicion]:
+    """An ML Program whose outputs float16 ruins."""
+    model = patient.model
+    if not isinstance(model, CoreMLModel) or not stores_halves(model) or not patient.runs:
+        return
+    known = _SEEN.get(model)
+    if known is None or known[0] != (patient.source is not None):
+        known = (patient.source is not None, tuple(_examined(patient, model)))
+        _SEEN[model] = known
+    yield from known[1]
+
+
+def _examined(patient: Patient, model: CoreMLModel) -> Iterator[Suspicion]:
+    found = patient.verification
+    if found is not None and found.agrees:
+        return
+    constants = stored_halves(model)
+    if not patient.lost and not _unlike_the_source(patient, constants):
+        return
+    weights = weights_before(constants, patient.reference) if patient.reference is not None else {}
+    try:
+        report = half(model, patient.own_feeds, measured=0, weights=weights)
+    except RunError:
+        yield from _stored_weights(constants)
+        return
+    except CoreproofError:
+        return
+    if report.agrees or not report.must_stay_fp32:
+        return
+    yield _suspicion(report, weights, constants if patient.reference is None else {})
+
+
+def _unlike_the_source(patient: Patient, constants: Weights) -> bool:
+    """Whether constants that look as if they had not fitted float16 are others in the source."""
+    if patient.reference is None:
+        return False
+    return bool(weights_before({place: a for place, a in constants.items() if is_extreme(a)}, patient.reference))
+
+
+def _suspicion(report: HalfReport, weights: Weights, constants: Weights) -> Suspicion:
+    first = report.first
+    assert first is not None
+    kept = list(report.must_stay_fp32)
+    restored = {place: array for place, array in weights.items() if place[0] in kept}
+    wrong = [o for o in report.outputs if not o.agrees]
+    edits = [Edit("widen", {"layers": kept})]
+    edits += [Edit("set", {"layer": op, "attribute": key, "value": array}) for (op, key), array in restored.items()]
+    words = f"compute {', '.join(kept)} in float32"
+    if restored:
+        words += f", with {len(restored)} weights of the source"
+    left = max((o.error for o in report.mended), default=0.0)
+    return Suspicion(
+        rule="float16",
+        layer=first.layer,
+        evidence=(
+            f"{first.problem or 'rounding to float16 is too coarse'} (in float32 it makes {first.smallest:.2g} to "
+            f"{first.largest:.2g}); the output {wrong[0].name!r} {_said(wrong[0].error)}, "
+            f"with {len(kept)} operations in float32 by {left:.2g}"
+        ),
+        cause=_CAUSE,
+        remedies=(Remedy(words, tuple(edits)),),
+        needs=_needs(kept, constants, weights),
+        weight=70,
+    )
+
+
+def _said(error: float) -> str:
+    return "holds NaN or infinity" if math.isinf(error) else f"is off by {error:.2g} of its scale"
+
+
+def _needs(kept: Sequence[str], constants: Weights, weights: Weights) -> str | None:
+    """What is missing where a weight of these operations did not fit float16 and the source is not at hand."""
+    ends = [
+        op
+        for (op, key), array in constants.items()
+        if op in kept and (op, key) not in weights and _did_not_fit(key, array)
+    ]
+    if not ends:
+        return None
+    return f"give the source (--against): constants of {', '.join(dict.fromkeys(ends))} did not fit float16 and are lost here"
+
+
+def _did_not_fit(key: str, array: Array) -> bool:
+    """Whether a constant looks like one that float16 clipped, or took to zero."""
+    size = np.abs(array)
+    ended = bool((size >= LARGEST).any())
+    return ended or (array.size == 1 and key not in ("bias", "beta") and bool(size.max() <= SMALLEST_SUBNORMAL))
+
+
+def _stored_weights(constants: Weights) -> Iterator[Suspicion]:
+    """NaN in float32 as well: constants that were stored as infinity or zero."""
+    broken = [(op, key, a) for (op, key), a in constants.items() if not np.isfinite(a).all()]
+    broken += [(op, key, a) for (op, key), a in constants.items() if key == "epsilon" and not np.any(a)]
+    if not broken:
+        return
+    op, key, array = broken[0]
+    count = int((~np.isfinite(array)).sum())
+    yield Suspicion(
+        rule="float16",
+        layer=op,
+        evidence=(
+            f"{count} of {array.size} numbers of its {key} are infinite or NaN"
+            if count
+            else f"its {key} is zero, and it divides by zero"
+        ),
+        cause="the constant did not fit float16 when the model was converted",
+        needs="give the source (--against), from which the constant can be taken, or convert again with this in float32",
+        weight=70,
+    )

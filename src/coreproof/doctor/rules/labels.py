@@ -1,0 +1,54 @@
+"""Labels in another order than the scores: shifted, permuted, or simply other ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from coreproof.doctor.evidence import Patient
+from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.rules import rule
+from coreproof.editing.edit import Edit
+
+
+@rule("class-labels")
+def class_labels(patient: Patient) -> Iterator[Suspicion]:
+    """The model's class labels against the right ones, position by position. Another number of labels is another rule."""
+    right, stored = patient.right_labels, patient.model.signature.labels
+    if right is None or stored is None or len(right) != len(stored):
+        return
+    wrong = [i for i, (a, b) in enumerate(zip(right, stored, strict=True)) if str(a) != str(b)]
+    if not wrong:
+        return
+    first = wrong[0]
+    yield Suspicion(
+        rule="class-labels",
+        layer=patient.model.signature.scores or patient.model.signature.probabilities,
+        evidence=(
+            f"{len(wrong)} of {len(right)} labels stand at another score: {how_they_differ(right, stored)}; "
+            f"score {first} is {right[first]!r} and is called {stored[first]!r}"
+        ),
+        cause="the label list was sorted, shifted by a background class, or taken from another model when it was converted",
+        remedies=(Remedy(f"give the {len(right)} labels in their right order", (relabel(right),)),),
+        weight=70,
+    )
+
+
+def relabel(labels: Sequence[str | int]) -> Edit:
+    """The edit that gives a classifier these labels."""
+    return Edit("relabel", {"labels": list(labels)})
+
+
+def how_they_differ(right: Sequence[str | int], stored: Sequence[str | int]) -> str:
+    """In words: shifted by so many, the same in another order, or other labels."""
+    a, b = [str(x) for x in right], [str(x) for x in stored]
+    count = len(a)
+    for shift in (*range(1, 8), *range(-1, -8, -1)):
+        overlap = [(a[i], b[i + shift]) for i in range(count) if 0 <= i + shift < count]
+        if 2 * len(overlap) > count and all(x == y for x, y in overlap):
+            return f"the list is shifted by {abs(shift)}"
+    if sorted(a) == sorted(b):
+        if b == sorted(a):
+            return "the same labels, sorted"
+        return "the same labels, in another order"
+    foreign = sum(x not in set(a) for x in b)
+    return f"{foreign} of them are not among the right ones at all"

@@ -1,0 +1,137 @@
+"""A picture output whose values lie in 0 to 1 (or -1 to 1): Core ML shows 0 to 255, so it comes out black."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.doctor.evidence import Patient
+from coreproof.doctor.finding import Suspicion
+from coreproof.doctor.rules import rule
+from coreproof.editing.edit import Edit
+from coreproof.errors import CoreproofError
+from coreproof.feeding.inputs import random_feeds
+from coreproof.model.features import Feature
+from coreproof.model.graph import Graph
+from coreproof.pairing.operators import family, stem
+from coreproof.runtime.open import session
+
+_SEEDS = (1, 2)
+_SLACK = 1e-3
+"""How far beyond an end rounding may bring a value."""
+_VISIBLE = 0.05
+"""The brightest value below which nothing is said: a network without training makes next to nothing, of any range."""
+_ENDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "sigmoidhard": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+"""What operators are bounded by (by ``stem``); NeuralNetwork names them among an activation's attributes."""
+_NEARLY, _MOST = 0.1, 0.9
+"""A trained mask has so many of its values so near to 0 or 1."""
+_WALKED = 8
+"""Layers that are walked back from an output: moves, resizing, a cast."""
+
+
+@rule("picture-range")
+def picture_range(patient: Patient) -> Iterator[Suspicion]:
+    """Before and after::
+
+    sigmoid -> picture output                 0..1 of 255: all black
+    sigmoid -> mul 255 -> picture output
+    """
+    pictures = [f for f in patient.model.signature.outputs if f.image is not None and f.image.colour != "GRAY_FLOAT16"]
+    if not pictures or not patient.runs:
+        return
+    for feature, (low, high) in _ranges(patient, pictures):
+        bound = _bound(patient.graph, feature.name)
+        if bound is None and not (low >= -_SLACK and _VISIBLE < high <= 1 + _SLACK):
+            continue
+        ends = (0, 1) if (bound or (0.0, 1.0))[0] >= 0 else (-1, 1)
+        steps = brightened(patient, feature.name, ends[0] < 0)
+        commands = " ".join(f"--do '{_command(step)}'" for step in steps)
+        yield Suspicion(
+            rule="picture-range",
+            layer=None if (maker := patient.graph.producer(feature.name)) is None else maker.name,
+            evidence=(
+                f"the picture output {feature.name!r} has values from {low:.3g} to {high:.3g}"
+                f"{'' if bound is None else f', and its layers make none beyond {ends[0]} to {ends[1]}'}; "
+                f"Core ML makes a pixel of 0 to 255, so that all of it is black"
+            ),
+            cause="PyTorch's pictures are 0 to 1 or -1 to 1, and an image output of Core ML has no scale of its own",
+            needs=f"bring it to 0 to 255 in front of the output: coreproof edit MODEL OUT {commands}",
+            weight=45,
+        )
+
+
+def _ranges(patient: Patient, pictures: list[Feature]) -> Iterator[tuple[Feature, tuple[float, float]]]:
+    """The least and the largest value of each over what was fed and drawn; nothing of constant, whole and infinite ones."""
+    fed = [*patient.own_feeds, *(random_feeds(patient.model, patient.model, seed)[0] for seed in _SEEDS)]
+    names = [f.name for f in pictures]
+    try:
+        with session(patient.model) as running:
+            taps = [name for name in names if name in running.tappable]
+            made = [running.run(sample, taps) for sample in fed]
+    except CoreproofError:
+        return
+    for feature in pictures:
+        if feature.name not in taps:
+            continue
+        values = np.concatenate([np.asarray(m[feature.name], np.float64).reshape(-1) for m in made])
+        if values.size and np.isfinite(values).all() and np.ptp(values) > 0 and not _is_mask(feature, values):
+            yield feature, (float(values.min()), float(values.max()))
+
+
+def _is_mask(feature: Feature, values: npt.NDArray[np.float64]) -> bool:
+    """Whether a grey picture is one of classes or of yes and no, which an app reads as such: whole numbers, or nearly all so."""
+    assert feature.image is not None
+    beside = np.abs(values - np.rint(values))
+    return not beside.any() or (feature.image.channels == 1 and float(np.mean(beside < _NEARLY)) > _MOST)
+
+
+def _bound(graph: Graph, name: str) -> tuple[float, float] | None:
+    """The ends that the operator behind an output cannot leave, looked for through layers that only move or average."""
+    for _ in range(_WALKED):
+        node = graph.producer(name)
+        if node is None:
+            return None
+        for operator in (node.operator, *node.attributes):
+            if (ends := _ENDS.get(stem(operator))) is not None:
+                return ends
+        fed = [n for n in node.inputs if n and n not in node.parameters and not _is_constant(graph, n)]
+        moves = family(node.operator) == "move" or stem(node.operator) in ("cast", "resizebilinear", "upsamplebilinear")
+        if not moves or len(fed) != 1 or stem(node.operator) in ("neg", "clip", "clamp"):
+            return None
+        name = fed[0]
+    return None
+
+
+def _is_constant(graph: Graph, name: str) -> bool:
+    value = graph.values.get(name)
+    return value is not None and value.constant
+
+
+def brightened(patient: Patient, output: str, signed: bool) -> list[Edit]:
+    """The edits that bring an output from 0..1 (``signed``: from -1..1) to 0..255."""
+    factor, shift = (127.5, 127.5) if signed else (255.0, 0.0)
+    place = {"after": output}
+    if patient.model.format == "neuralnetwork":
+        linear = {"alpha": factor, "beta": shift}
+        return [Edit("insert", {"operator": "activation", "name": "brightened", **place, "linear": linear})]
+    multiply, add, operand = ("Mul", "Add", "B") if patient.model.format == "onnx" else ("mul", "add", "y")
+    steps = [Edit("insert", {"operator": multiply, "name": "brightened", **place, operand: factor})]
+    if shift:
+        steps.append(Edit("insert", {"operator": add, "name": "shifted", **place, operand: shift}))
+    return steps
+
+
+def _command(step: Edit) -> str:
+    """The edit as ``--do`` takes it."""
+    known = ("operator", "name", "after")
+    words = [str(step.arguments[key]) for key in known]
+    rest = [f"{key}={_toml(value)}" for key, value in step.arguments.items() if key not in known]
+    return " ".join([step.verb, *words, *rest])
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}={number}" for key, number in value.items()) + "}"
+    return str(value)

@@ -1,0 +1,232 @@
+"""Preprocessing that is missing or wrong: scale, bias, mean, std, order of the channels, crop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coreproof.doctor.evidence import Patient
+from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.rules import rule
+from coreproof.doctor.source.preprocessing import (
+    PLAUSIBLE,
+    Affine,
+    own_affine,
+    own_affines,
+    picture_input,
+    remedies,
+    wanted_affine,
+)
+from coreproof.errors import InputError
+from coreproof.feeding.pictures import open_picture
+from coreproof.feeding.predict import feed, probabilities, scores
+from coreproof.model.features import Colour
+from coreproof.model.feeding import Feeding
+from coreproof.runtime.images import fit, pixels
+from coreproof.runtime.open import session
+from coreproof.runtime.session import Session
+
+_CAUSE = "scale, bias, mean, std or channel order were forgotten, or taken from another model, when it was converted"
+SCREENED = 24
+"""Photos on which every plausible preprocessing is tried; the most promising are tried on all."""
+PROMISING = 3
+LEAST_GAIN = 0.05
+"""What another preprocessing must gain on the photos, as a share of them, to be called the right one."""
+
+
+@rule("preprocessing")
+def preprocessing(patient: Patient) -> Iterator[Suspicion]:
+    """Against what the source is fed, where that is known; else by what the photos' classes say."""
+    if not patient.runs:
+        return
+    declared = list(_against_feeding(patient))
+    yield from declared
+    if declared or not patient.photos:
+        return
+    try:
+        yield from _by_accuracy(patient)
+    except InputError:
+        return  # no classifier of pictures: nothing to count
+
+
+def _against_feeding(patient: Patient) -> Iterator[Suspicion]:
+    """The model's own numbers against the feeding of its source."""
+    feature, feeding = picture_input(patient.model), patient.feeding
+    if feature is None or feature.image is None or feeding is None or patient.source is None:
+        return
+    steps = own_affines(patient.model)
+    if not steps:
+        return
+    right = wanted_affine(feeding, feature.image.channels)
+    swapped = feature.image.colour != feeding.colour and feature.image.channels == 3
+    own = steps[0]
+    if own.close_to(right) and not swapped:
+        return
+    found = patient.verification
+    if not swapped and found is not None and found.agrees and any(done.close_to(right) for done in steps):
+        return  # the steps behind are the network's own, and the source has them as well
+    what = f"the model makes {own} of a {feature.image.colour} picture; its source is fed {right}, {feeding.colour}"
+    yield Suspicion(
+        rule="preprocessing",
+        layer=feature.name,
+        evidence=what + (f" ({_in_words(own, right)})" if not own.close_to(right) else ""),
+        cause=_CAUSE,
+        remedies=remedies(patient.model, own, right, feeding.colour),
+        weight=70,
+    )
+
+
+def _in_words(own: Affine, right: Affine) -> str:
+    """What is wrong, in a word."""
+    f, o = np.asarray(own.factor), np.asarray(own.offset)
+    g, p = np.asarray(right.factor), np.asarray(right.offset)
+    if np.allclose(f[::-1], g, rtol=1e-3) and np.allclose(o[::-1], p, rtol=1e-3) and not np.allclose(o, p, rtol=1e-3):
+        return "the numbers stand at the wrong channels"
+    if np.allclose(f, 1) and np.allclose(o, 0):
+        return "no preprocessing at all"
+    if np.allclose(f, f[0]) and not np.allclose(g, g[0]) and abs(f.mean() / g.mean() - 1) < 0.05:
+        return "one scale for all channels where each has its own std"
+    if np.allclose(f, g, rtol=1e-3):
+        return "the scale is right, the bias is not" if not np.allclose(o, 0) else "the bias was left out"
+    if np.allclose(-o / np.where(f == 0, 1, f), -p / g, rtol=1e-3, atol=1e-2):
+        return "the mean is right, the std is not"
+    return "neither mean nor std fits"
+
+
+# by accuracy
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to feed the model, how many photos it gets right, and what would make the model so."""
+
+    words: str
+    feed: Callable[[Path], Mapping[str, Any]]
+    remedies: tuple[Remedy, ...] = ()
+
+
+def _by_accuracy(patient: Patient) -> Iterator[Suspicion]:
+    """Tries the plausible ways on photos whose classes are known, from labels or from the source's own answers."""
+    targets = patient.classes or _answers_of_source(patient)
+    ways = list(_ways(patient))
+    if len(targets) != len(patient.photos) or len(ways) < 2:
+        return
+    with session(patient.model) as running:
+        right = {way.words: _right(running, way, patient.photos[:SCREENED], targets) for way in ways}
+        now = ways[0]
+        better = [w for w in ways[1:] if sum(right[w.words]) >= sum(right[now.words])]
+        promising = sorted(better, key=lambda w: -sum(right[w.words]))[:PROMISING]
+        if not promising:
+            return
+        full = {w.words: _right(running, w, patient.photos, targets) for w in (now, *promising)}
+    best = max(promising, key=lambda w: sum(full[w.words]))
+    before, after = full[now.words], full[best.words]
+    if not _clearly_better(before, after):
+        return
+    shares = "; ".join(f"{w.words}: {sum(full[w.words]) / len(targets):.0%}" for w in (now, *promising))
+    judged = "their labels" if patient.classes else "the source's answers"
+    yield Suspicion(
+        rule="preprocessing",
+        layer=patient.model.signature.inputs[0].name,
+        evidence=f"right on {len(targets)} photos, by {judged}: {shares}",
+        cause=_CAUSE,
+        remedies=best.remedies,
+        needs=None if best.remedies else f"the file is as it should be: feed it {best.words}",
+        weight=70,
+    )
+
+
+def _clearly_better(before: Sequence[bool], after: Sequence[bool]) -> bool:
+    """By LEAST_GAIN at least, and more than chance explains (one-sided sign test on the photos that changed, 5%)."""
+    gained = sum(b and not a for a, b in zip(before, after, strict=True))
+    lost = sum(a and not b for a, b in zip(before, after, strict=True))
+    changed = gained + lost
+    if gained - lost < LEAST_GAIN * len(before):
+        return False
+    chance = sum(comb(changed, k) for k in range(gained, changed + 1)) / 2**changed
+    return bool(chance < 0.05)
+
+
+def _answers_of_source(patient: Patient) -> tuple[int, ...]:
+    """The classes that the source itself sees on the photos: as good as labels for finding out how it was fed."""
+    if patient.source is None or patient.feeding is None or patient.reference is None:
+        return ()
+    with session(patient.reference) as running:
+        seen = [scores(running, patient.reference, path, patient.feeding) for path in patient.photos]
+    return tuple(int(np.argmax(s)) for s in seen)
+
+
+def _right(running: Session, way: _Way, photos: Sequence[Path], targets: Sequence[int]) -> list[bool]:
+    taps = [running.signature.scores] if running.signature.scores is not None else []
+    answers = (probabilities(running, running.run(way.feed(path), taps)) for path in photos)
+    return [int(np.argmax(a)) == target for a, target in zip(answers, targets, strict=False)]
+
+
+def _ways(patient: Patient) -> Iterator[_Way]:
+    """As the model is fed now, first; then the plausible ones."""
+    feature = picture_input(patient.model)
+    if feature is None:
+        yield from _ways_of_numbers(patient)
+        return
+    own = own_affine(patient.model)
+    image = feature.image
+    if own is None or image is None or any(f == 0 for f in own.factor):
+        return
+    geometry = replace(patient.feeding or Feeding(), size=(image.width, image.height))
+
+    def fed(right: Affine, colour: Colour) -> Callable[[Path], Mapping[str, Any]]:
+        def see(path: Path) -> Mapping[str, Any]:
+            planes = pixels(fit(open_picture(path), geometry), colour)
+            factor, offset, f, o = (
+                np.asarray(n, np.float32).reshape(1, -1, 1, 1)
+                for n in (right.factor, right.offset, own.factor, own.offset)
+            )
+            return {feature.name: (planes * factor + offset - o) / f}
+
+        return see
+
+    yield _Way("as it is", fed(own, image.colour))
+    for known in PLAUSIBLE:
+        right = known.affine(image.channels)
+        colours: tuple[Colour, ...] = ("RGB", "BGR") if image.channels == 3 else (image.colour,)
+        for colour in colours:
+            if right.close_to(own, 1e-2) and colour == image.colour:
+                continue
+            numbers = right if colour == known.colour else right.reversed()
+            words = known.words + (f", {colour}" if colour != known.colour or colour != "RGB" else "")
+            yield _Way(words, fed(numbers, colour), remedies(patient.model, own, numbers, colour))
+    if image.channels == 3:
+        other: Colour = "BGR" if image.colour == "RGB" else "RGB"
+        yield _Way(f"channels in the order {other}", fed(own, other), remedies(patient.model, own, own, other))
+
+
+def _ways_of_numbers(patient: Patient) -> Iterator[_Way]:
+    """For a model that takes an array: other feedings. The model itself stays as it is."""
+    base = patient.feeding
+    inputs = patient.model.signature.inputs
+    if base is None or len(inputs) != 1:
+        return
+
+    def fed(feeding: Feeding) -> Callable[[Path], Mapping[str, Any]]:
+        return lambda path: feed(patient.model, path, feeding)
+
+    yield _Way(f"as it is fed ({base})", fed(base))
+    channels = 1 if base.colour.startswith("GRAY") else 3
+    own = wanted_affine(base, channels)
+    for known in PLAUSIBLE:
+        orders: tuple[Colour, ...] = ("RGB", "BGR") if channels == 3 else (base.colour,)
+        for colour in orders:
+            if known.affine(channels).close_to(own, 1e-2) and colour == base.colour:
+                continue
+            mean, std = (known.mean, known.std) if colour == known.colour else (known.mean[::-1], known.std[::-1])
+            feeding = replace(base, scale=known.scale, mean=mean[:channels], std=std[:channels], colour=colour)
+            yield _Way(f"{known.words}, {colour}", fed(feeding))
+    if base.resize == "crop":
+        yield _Way("stretched instead of cropped", fed(replace(base, resize="squash")))
+    else:
+        yield _Way("cropped instead of stretched", fed(replace(base, resize="crop")))

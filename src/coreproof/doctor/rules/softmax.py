@@ -1,0 +1,108 @@
+"""A softmax too few or too many at the end: scores where the source has probabilities, or the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.doctor.evidence import Patient, relative_error
+from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.rules import rule
+from coreproof.editing.edit import Edit
+from coreproof.feeding.predict import softmax as shares
+from coreproof.model.graph import Node
+from coreproof.verification.verify import Row
+
+_CLOSE = 1e-2
+"""Relative rms error below which two lists of probabilities are the same but for rounding to float16."""
+
+
+@rule("softmax")
+def softmax(patient: Patient) -> Iterator[Suspicion]:
+    """An output that equals the source's but for one softmax."""
+    found = patient.verification
+    if found is None:
+        return
+    for row in found.outputs:
+        if row.agrees:
+            continue
+        reference, value = patient.reference_value(row), patient.value(row)
+        if reference.size != value.size or reference.size < 2:
+            continue
+        a, b = (np.asarray(v, np.float64).reshape(-1) for v in (reference, value))
+        if relative_error(a, shares(b)) < _CLOSE:
+            yield _missing(patient, row, a, b)
+        elif relative_error(shares(a), b) < _CLOSE:
+            yield _surplus(patient, row, a, b)
+
+
+def _missing(patient: Patient, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Suspicion:
+    forms: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+        # softmaxND is younger; softmax works on channels
+        "neuralnetwork": (("softmaxND", {"axis": -1}), ("softmax", {})),
+        "mlprogram": (("softmax", {"axis": -1}),),
+        "onnx": (("Softmax", {"axis": -1}),),
+    }
+    place = {"name": f"{row.candidate}_softmax", "after": row.candidate}
+    remedies = tuple(
+        Remedy(
+            f"put a softmax behind {row.candidate!r}", (Edit("insert", {"operator": operator, **place, **settings}),)
+        )
+        for operator, settings in forms[patient.model.format]
+        if not (operator == "softmaxND" and patient.model.spec.specificationVersion < 4)  # type: ignore[attr-defined]
+    )
+    return Suspicion(
+        rule="softmax",
+        layer=_maker(patient, row),
+        evidence=f"the source ends in probabilities ({_range(a)}), the model in scores ({_range(b)})",
+        cause="the softmax was left out, or lost, when the model was converted",
+        remedies=remedies,
+        weight=70,
+    )
+
+
+def _surplus(patient: Patient, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Suspicion:
+    last = _last_softmax(patient, row)
+    doubled = bool(np.all(a >= 0)) and abs(float(a.sum()) - 1) < 1e-2
+    remedies = () if last is None else (Remedy(f"take {last.name!r} out", (Edit("delete", {"layer": last.name}),)),)
+    return Suspicion(
+        rule="softmax",
+        layer=last.name if last is not None else _maker(patient, row),
+        evidence=(
+            f"the model's output ({_range(b)}) is the softmax of the source's ({_range(a)})"
+            + (", which is one already" if doubled else "")
+        ),
+        cause="a softmax was added to a model that ends in one"
+        if doubled
+        else "a softmax was added to the source's scores",
+        remedies=remedies,
+        weight=70,
+    )
+
+
+def _last_softmax(patient: Patient, row: Row) -> Node | None:
+    """The softmax nearest before the output, through layers that only move data."""
+    node = patient.graph.producer(row.candidate)
+    while node is not None:
+        if node.operator.lower().startswith("softmax"):
+            return node
+        data = [n for n in node.inputs if n and n not in node.parameters]
+        if (
+            node.operator.lower() not in ("cast", "reshape", "squeeze", "identity", "flatten", "expand_dims")
+            or not data
+        ):
+            return None
+        node = patient.graph.producer(data[0])
+    return None
+
+
+def _maker(patient: Patient, row: Row) -> str:
+    node = patient.graph.producer(row.candidate)
+    return node.name if node is not None else row.candidate
+
+
+def _range(values: npt.NDArray[np.float64]) -> str:
+    return f"{values.min():.3g} to {values.max():.3g}, sum {values.sum():.3g}"

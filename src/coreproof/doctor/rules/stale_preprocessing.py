@@ -1,0 +1,39 @@
+"""Preprocessing that is stored for an input of another name: it is not carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coreproof.doctor.evidence import Patient
+from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.rules import rule
+from coreproof.editing.edit import Edit
+from coreproof.model.coreml.model import CoreMLModel
+
+
+@rule("stale-preprocessing")
+def stale_preprocessing(patient: Patient) -> Iterator[Suspicion]:
+    """Scale and bias for "data" in a model whose input was renamed to "image" (coremltools#163)."""
+    model = patient.model
+    if not isinstance(model, CoreMLModel) or model.format != "neuralnetwork":
+        return
+    inputs = [f.name for f in model.signature.inputs]
+    named = [str(step.featureName) for step in model.network.preprocessing]
+    images = [f.name for f in model.signature.inputs if f.image is not None and f.name not in named]
+    for name in dict.fromkeys(n for n in named if n and n not in inputs):
+        sure = len(images) == 1
+        yield Suspicion(
+            rule="stale-preprocessing",
+            layer=None,
+            evidence=f"scale and bias are stored for {name!r}; the inputs are {', '.join(map(repr, inputs))}",
+            cause="the input was renamed without its preprocessing (coremltools#163)",
+            remedies=(
+                Remedy(
+                    f"give the preprocessing to {images[0]!r}", (Edit("preprocess", {"input": images[0], "old": name}),)
+                ),
+            )
+            if sure
+            else (),
+            needs=None if sure else "to be told which picture is meant: edit it by hand with the verb `preprocess`",
+            weight=70,
+        )

@@ -1,0 +1,148 @@
+"""How a source and a model are fed the same thing: the source's own feeding, else the model's own preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import CoreproofError
+from coreproof.feeding.drawn import several
+from coreproof.feeding.inputs import Sample, hand_over, match_inputs, random_feeds, random_sample
+from coreproof.feeding.own_preprocessing import numbers, own_feedings
+from coreproof.feeding.pictures import open_picture
+from coreproof.model.base import Model
+from coreproof.model.features import Feature
+from coreproof.model.feeding import Feeding
+from coreproof.runtime.images import fit, pixels, to_tensor
+from coreproof.runtime.open import session
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """What each side is fed, sample by sample."""
+
+    source: tuple[Sample, ...]
+    model: tuple[Sample, ...]
+
+
+def candidates(
+    source: Model,
+    model: Model,
+    feeding: Feeding | None = None,
+    photos: Sequence[Path] = (),
+    given: Sequence[Sample] = (),
+) -> Iterator[Feeds]:
+    """The ways in which both may be meant to be fed, the likeliest first; one only where the formats leave no doubt.
+
+    A model that takes a picture and a source that takes numbers need a feeding. Where none is known, the source is fed what
+    the model's own first operations make of the picture, then less and less of them: whichever agrees best was meant.
+    ``given`` samples are handed to both as they are.
+    """
+    if given:
+        pairs = [hand_over(sample, source.signature, model.signature) for sample in given]
+        yield Feeds(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+        return
+    feeding = feeding or getattr(source, "feeding", None)
+    picture_input = _picture_for_numbers(source, model)
+    if picture_input is None:
+        yield _plain(source, model, feeding, photos)
+        return
+    theirs, mine = picture_input
+    assert mine.image is not None
+    if feeding is not None:
+        shape = replace(feeding, size=(mine.image.width, mine.image.height))
+        pictures = [open_picture(p) for p in photos] or [_random_picture(mine)]
+        seen = [fit(p, shape) for p in pictures]
+        yield Feeds(
+            tuple({theirs.name: to_tensor(p, replace(shape, resize="squash"))} for p in seen),
+            tuple({mine.name: pixels(p, mine.image.colour)} for p in seen),
+        )
+        return
+    feature = replace(Feeding(), size=(mine.image.width, mine.image.height))
+    fed = [pixels(fit(open_picture(p), feature), mine.image.colour) for p in photos] or [_random_pixels(model, mine)]
+    try:
+        with session(model) as running:
+            own = own_feedings(running, mine)
+    except CoreproofError:
+        own = (replace(feature, colour=mine.image.colour),)
+    for each in own:
+        yield Feeds(
+            tuple({theirs.name: _as(theirs, numbers(f, mine.image, each, theirs))} for f in fed),
+            tuple({mine.name: f} for f in fed),
+        )
+
+
+def _picture_for_numbers(source: Model, model: Model) -> tuple[Feature, Feature] | None:
+    """The input where the model takes a picture and the source an array; None where there is no such single input."""
+    try:
+        pairs = match_inputs(source.signature, model.signature)
+    except CoreproofError:
+        return None
+    if len(pairs) == 1 and pairs[0][0].image is None and pairs[0][1].image is not None:
+        return pairs[0]
+    return None
+
+
+def _plain(source: Model, model: Model, feeding: Feeding | None, photos: Sequence[Path]) -> Feeds:
+    inputs = source.signature.inputs
+    if photos and len(inputs) == 1 and len(model.signature.inputs) == 1:
+        image = inputs[0].image
+        if image is not None:
+            feature = Feeding(size=(image.width, image.height))
+            fed = [pixels(fit(open_picture(p), feature), image.colour) for p in photos]
+        elif feeding is not None:
+            fed = [to_tensor(open_picture(p), feeding) for p in photos]
+        else:
+            fed = []
+        if fed:
+            name = model.signature.inputs[0].name
+            return Feeds(
+                tuple({inputs[0].name: f} for f in fed), tuple({name: _as(model.signature.inputs[0], f)} for f in fed)
+            )
+    return _drawn(source, model)
+
+
+def _drawn(source: Model, model: Model) -> Feeds:
+    """What ``verify`` draws, but for what is larger than usual: at that a healthy float16 model may leave its range."""
+    with suppress(CoreproofError), session(source) as running:
+        draws = several(source, model, sessions=(running, None))
+        kept = [pair for at, pair in enumerate(draws.pairs) if at not in draws.large]
+        return Feeds(tuple(a for a, _ in kept), tuple(b for _, b in kept))
+    left, right = random_feeds(source, model)
+    return Feeds((left,), (right,))
+
+
+def _as(feature: Feature, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array in the shape and dtype that a feature declares, where only lengths of one differ."""
+    dtype = feature.dtype or "float32"
+    shape = feature.shape
+    if shape is not None and len(shape) != array.ndim:
+        fixed = [d if isinstance(d, int) and d > 0 else 1 for d in shape]
+        if int(np.prod(fixed)) == array.size:
+            array = array.reshape(fixed)
+    return array.astype(dtype)
+
+
+def _random_pixels(model: Model, feature: Feature) -> npt.NDArray[np.float32]:
+    drawn, _ = random_feeds(model, model)
+    return np.asarray(drawn[feature.name], np.float32)
+
+
+def _random_picture(feature: Feature) -> Any:
+    from PIL import Image
+
+    from coreproof.model.features import Signature
+
+    drawn, _ = random_sample(Signature((feature,), ()), Signature((feature,), ()))
+    planes = np.asarray(drawn[feature.name])[0].astype(np.uint8)
+    if feature.image is not None and feature.image.colour == "BGR":
+        planes = planes[::-1]
+    if planes.shape[0] == 1:
+        return Image.fromarray(planes[0]).convert("RGB")
+    return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))

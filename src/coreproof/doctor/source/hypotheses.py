@@ -1,0 +1,325 @@
+"""Counterpart: what a layer ought to hold, worked out from the source's own nodes, where no twin shows it layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.difference.weight_change import weight_change
+from coreproof.doctor.evidence import Patient
+from coreproof.doctor.source.twin_differences import Difference, same_weight
+from coreproof.editing.edit import Edit
+from coreproof.model.graph import Node
+from coreproof.verification.verify import Row
+
+Array = npt.NDArray[Any]
+
+LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_TAKES_BIAS = {
+    "Conv": "B", "ConvTranspose": "B", "Gemm": "C", "conv": "bias", "conv_transpose": "bias", "linear": "bias",
+    "convolution": "bias", "innerProduct": "bias", "batchedMatmul": "bias",
+}  # fmt: skip
+"""operator -> the name of its bias, in the three formats."""
+_EPSILONS = (1e-5, 1e-6, 1e-3, 1e-12, 1e-8, 1e-7, 1e-4)
+_AXES = ("axis", "axes", "dim", "dims")
+_PERMUTATIONS = ("perm", "axes", "axis")
+_MOST_WEIGHTS = 1 << 26
+"""Elements of a weight beyond which no variant of it is tried."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """An array that the source's nodes hold, or that comes from folding them; ``words`` say which it is and ``of`` what."""
+
+    array: Array
+    role: str
+    of: str
+
+    @property
+    def words(self) -> str:
+        return f"{self.role} of {self.of}"
+
+
+def hypotheses(patient: Patient, row: Row) -> Iterator[Difference]:
+    """Single changes of the stretch's layers that would undo a plausible mistake, the likeliest first.
+
+    Weights and biases are the source's own, as they are or with batch normalisation folded in; attributes are those
+    of the source's nodes in the stretch, then what is commonly confused with the value that is there.
+    """
+    mine, theirs = patient.stretch(row)
+    held = holdings(patient, theirs)
+    ours = {node.name: patient.weights(node.name) for node in mine}
+    for node in mine:
+        yield from _of_weights(node, ours[node.name], held)
+    for node in mine:
+        yield from _of_bias(node, ours[node.name], held)
+    for node in mine:
+        yield from of_attributes(patient, node, theirs)
+
+
+def holdings(patient: Patient, nodes: Sequence[Node]) -> list[Held]:
+    """The float arrays that ONNX nodes hold, each also as a converter may have folded it."""
+    held: list[Held] = []
+    for place, node in enumerate(nodes):
+        weights = _in_order(node, patient.source_weights(node.name))
+        for key, array in weights.items():
+            held.append(Held(array, key, repr(node.name)))
+        if node.operator in LINEAR and weights:
+            held.extend(_folded(patient, node, weights, nodes[place + 1 :]))
+        if node.operator == "BatchNormalization" and len(weights) == 4:
+            gamma, beta, mean, variance = weights.values()
+            factor = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+            held.append(Held(factor, "the factor", repr(node.name)))
+            held.append(Held(beta - mean * factor, "the offset", repr(node.name)))
+    return [h for h in held if h.array.dtype.kind == "f" and h.array.size <= _MOST_WEIGHTS]
+
+
+def _in_order(node: Node, weights: dict[str, Array]) -> dict[str, Array]:
+    return {key: weights[key] for key in node.inputs if key in weights} | weights
+
+
+def _folded(patient: Patient, node: Node, weights: dict[str, Array], after: Sequence[Node]) -> Iterator[Held]:
+    """A linear operator's weight and bias with what follows it folded in, step by step."""
+    arrays = list(weights.values())
+    weight = arrays[0].astype(np.float64)
+    bias = arrays[1].astype(np.float64) if len(arrays) > 1 and arrays[1].ndim <= 1 else None
+    axis = _output_axis(node)
+    made = node.outputs[0]
+    for step in after:
+        if made not in step.inputs:
+            continue
+        found = _affine(patient, step, weight.shape[axis])
+        if found is None:
+            return
+        factor, offset = found
+        shape = [1] * weight.ndim
+        shape[axis] = -1
+        weight = weight * factor.reshape(shape)
+        bias = (0.0 if bias is None else bias * factor) + offset
+        made = step.outputs[0]
+        words = f"{node.name!r} with {step.name!r} folded in"
+        yield Held(weight.astype(np.float32), "weight", words)
+        yield Held(np.asarray(bias, np.float32), "bias", words)
+
+
+def _output_axis(node: Node) -> int:
+    if node.operator == "Gemm":
+        return 0 if node.attributes.get("transB") else 1
+    return {"Conv": 0, "ConvTranspose": 1}.get(node.operator, -1)
+
+
+def _affine(patient: Patient, node: Node, channels: int) -> tuple[Array, Array] | None:
+    """The factor and offset a channel that a node applies; None where it does something else."""
+    weights = _in_order(node, patient.source_weights(node.name))
+    one, zero = np.ones(channels), np.zeros(channels)
+    if node.operator == "BatchNormalization" and len(weights) == 4:
+        gamma, beta, mean, variance = (w.astype(np.float64) for w in weights.values())
+        if gamma.size != channels:
+            return None
+        factor = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+        return factor, beta - mean * factor
+    if node.operator not in ("Add", "Mul", "Sub", "Div") or len(weights) != 1:
+        return None
+    constant = next(iter(weights.values())).astype(np.float64).reshape(-1)
+    turned = node.inputs[0] in weights and node.operator in ("Sub", "Div")
+    if constant.size not in (1, channels) or turned:
+        return None
+    constant = constant * one
+    return {
+        "Add": (one, constant),
+        "Sub": (one, -constant),
+        "Mul": (constant, zero),
+        "Div": (1.0 / np.where(constant == 0, 1.0, constant), zero),
+    }[node.operator]
+
+
+# weights
+
+
+def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[Difference]:
+    """Each weight that is none of the source's, as each of those that fit in its place; then all of them together.
+
+    A square weight of the source's may still be turned the wrong way, so it is tried the other way last.
+    """
+    unknown: list[Difference] = []
+    turned: list[Difference] = []
+    for key, array in _own_arrays(node, weights):
+        fitting = [(h, fit) for h in held if h.array.size == array.size for fit in _fits(h.array, array.shape)]
+        known = any(same_weight(array, fit) for _, fit in fitting)
+        for origin, fit in fitting:
+            if not same_weight(array, fit) and (not known or array.ndim > 1):
+                (turned if known else unknown).append(_replaced(node, key, array, origin, fit))
+    yield from unknown
+    yield from _together(node, weights, held)
+    yield from turned
+
+
+def _replaced(node: Node, key: str, array: Array, origin: Held, fit: Array) -> Difference:
+    words = f"{key} is not {origin.words} of the source: {weight_change(key, fit, array).words or 'other numbers'}"
+    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and the trial shows it
+        value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
+    kind = "weight" if array.ndim > 1 or key == "gamma" else "bias"
+    return Difference(node.name, node.operator, kind, key, words, (_set(node, key, value),))
+
+
+def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[Difference]:
+    """All weights of a layer as one node of the source, or one fold of its nodes, holds them."""
+    own = dict(_own_arrays(node, weights))
+    if len({array.size for array in own.values()}) != len(own) or len(own) < 2:
+        return
+    for of in dict.fromkeys(h.of for h in held):
+        theirs = [h for h in held if h.of == of]
+        parts = [
+            _replaced(node, key, array, h, next(_fits(h.array, array.shape)))
+            for key, array in own.items()
+            for h in theirs
+            if h.array.size == array.size
+        ]
+        if len(parts) == len(own):
+            edits = tuple(step for part in parts for step in part.edits)
+            words = "; ".join(part.words for part in parts)
+            yield Difference(node.name, node.operator, "weight", " and ".join(own), words, edits)
+
+
+def _own_arrays(node: Node, weights: dict[str, Array]) -> Iterator[tuple[str, Array]]:
+    """The layer's weights, and the short ones that are shown among its attributes."""
+    for key, array in weights.items():
+        if array.dtype.kind == "f" and array.size > 1 and not any(word in key for word in ("epsilon", "shape")):
+            yield key, array
+    for key, value in node.attributes.items():
+        if isinstance(value, tuple) and len(value) > 1 and all(isinstance(v, float) for v in value):
+            yield key, np.asarray(value, np.float32)
+
+
+def _fits(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
+    """An array of the source in a shape that the layer wants, in each order of axes that a format may store."""
+    orders = [array]
+    if array.ndim == 2:
+        orders.append(array.T)
+    if array.ndim >= 3:
+        orders.append(array.swapaxes(0, 1))
+    exact = [o for o in orders if o.shape == shape]
+    for order in exact + [o for o in orders if o.shape != shape]:
+        yield np.ascontiguousarray(order).reshape(shape)
+
+
+def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[Difference]:
+    """The source's biases, for a layer that could have one and has none."""
+    key = _TAKES_BIAS.get(node.operator)
+    if key is None or not weights or _has_bias(node, weights, key):
+        return
+    shapes = {n for array in weights.values() for n in array.shape}
+    for origin in reversed(held):
+        if origin.array.ndim == 1 and origin.array.size in shapes:
+            words = f"{key} is missing; the source has {origin.words}"
+            yield Difference(node.name, node.operator, "bias", key, words, (_set(node, key, origin.array),))
+
+
+def missing_biases(patient: Patient, row: Row) -> Iterator[Difference]:
+    """The source's biases for linear layers just before the stretch: without its bias, such a layer agrees with a bare MatMul.
+
+    They lie before what ``Patient.error_with`` runs: the whole model has to be run to judge them.
+    """
+    mine, theirs = patient.stretch(row)
+    held = holdings(patient, theirs)
+    made = {name for node in mine for name in node.outputs}
+    for name in dict.fromkeys(n for node in mine for n in node.inputs if n not in made):
+        node = patient.graph.producer(name)
+        if node is not None:
+            yield from _of_bias(node, patient.weights(node.name), held)
+
+
+def _has_bias(node: Node, weights: dict[str, Array], key: str) -> bool:
+    if node.operator in LINEAR:
+        return len(node.inputs) > 2
+    return key in weights or key in node.attributes
+
+
+# attributes
+
+
+def of_attributes(patient: Patient, node: Node, theirs: Sequence[Node]) -> Iterator[Difference]:
+    """A layer with one attribute as one of the source's nodes has it, or as what is commonly confused with its value."""
+    for key, value in node.attributes.items():
+        for fresh in _variants(patient, node, key, value, theirs):
+            if fresh != (list(value) if isinstance(value, tuple) else value):
+                words = f"{key} is {value}, and {fresh} does what the source does"
+                yield Difference(node.name, node.operator, "attribute", key, words, (_set(node, key, fresh),))
+
+
+def _variants(patient: Patient, node: Node, key: str, value: Any, theirs: Sequence[Node]) -> Iterator[Any]:
+    name = key.rsplit(".", 1)[-1]
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, float):
+        yield from _floats(name, theirs)
+    elif isinstance(value, int) and name in _AXES:
+        rank = _rank(patient, node)
+        yield from range(rank) if value >= 0 else range(-rank, 0)
+    elif isinstance(value, int) and name in ("ceil_mode", "count_include_pad"):
+        yield 1 - value
+    elif isinstance(value, tuple) and value and all(isinstance(v, int) for v in value):
+        yield from _integers(patient, node, name, list(value), theirs)
+    elif name == "borderAmounts":
+        yield from _borders(theirs)
+
+
+def _floats(name: str, theirs: Sequence[Node]) -> Iterator[float]:
+    if "eps" in name.lower():
+        yield from dict.fromkeys(
+            (*(float(n.attributes["epsilon"]) for n in theirs if "epsilon" in n.attributes), *_EPSILONS)
+        )
+        return
+    found = [v for n in theirs for v in n.attributes.values() if isinstance(v, float)]
+    yield from dict.fromkeys((*found, 1.0))
+
+
+def _integers(patient: Patient, node: Node, name: str, value: list[int], theirs: Sequence[Node]) -> Iterator[list[int]]:
+    """Pads and permutations: the source's own first, in the candidate's order."""
+    if name in ("pad", "pads"):
+        yield from ([*pads] for pads in _pads(theirs, interleaved=name == "pad") if len(pads) == len(value))
+    elif name in _PERMUTATIONS and sorted(v % len(value) for v in value) == list(range(len(value))) and len(value) > 1:
+        for other in theirs:
+            if len(perm := other.attributes.get("perm", ())) == len(value):
+                yield list(perm)
+        for a, b in combinations(range(len(value)), 2):
+            swapped = list(value)
+            swapped[a], swapped[b] = swapped[b], swapped[a]
+            yield swapped
+    elif name in _AXES:
+        rank = _rank(patient, node)
+        yield from (list(axes) for axes in combinations(range(-rank, 0), len(value)))
+    elif name in ("strides", "dilations", "stride", "dilation", "dilationFactor"):
+        for other in theirs:
+            for key in ("strides", "dilations"):
+                if len(found := other.attributes.get(key, ())) == len(value):
+                    yield list(found)
+
+
+def _pads(theirs: Sequence[Node], *, interleaved: bool) -> Iterator[list[int]]:
+    """The pads of the source's nodes; ``interleaved``: start and end of each axis side by side, as MIL has them."""
+    for node in theirs:
+        pads = list(node.attributes.get("pads", ()))
+        if not pads and node.operator in ("Conv", "AveragePool", "MaxPool"):
+            pads = [0] * 2 * len(node.attributes.get("kernel_shape", (0, 0)))
+        half = len(pads) // 2
+        if pads:
+            yield [n for pair in zip(pads[:half], pads[half:], strict=True) for n in pair] if interleaved else pads
+
+
+def _borders(theirs: Sequence[Node]) -> Iterator[list[dict[str, int]]]:
+    for pads in _pads(theirs, interleaved=True):
+        yield [{"startEdgeSize": start, "endEdgeSize": end} for start, end in zip(pads[::2], pads[1::2], strict=True)]
+
+
+def _rank(patient: Patient, node: Node) -> int:
+    return max((len(patient.shapes[n]) for n in (*node.inputs, *node.outputs) if n in patient.shapes), default=4) or 1
+
+
+def _set(node: Node, key: str, value: Any) -> Edit:
+    return Edit("set", {"layer": node.name, "attribute": key, "value": value})

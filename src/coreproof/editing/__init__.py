@@ -1,0 +1,1 @@
+"""Edits of the stored file: verbs written once, an editor a format, scripts that can be replayed."""

@@ -1,0 +1,407 @@
+"""OnnxBody: surgery on the protobuf of an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnx import AttributeProto, helper, numpy_helper
+
+from coreproof.editing.editor import Body
+from coreproof.errors import EditError
+from coreproof.model.base import Model
+from coreproof.model.files.wire import respell
+from coreproof.model.formats import onnx as message
+from coreproof.model.formats.free_name import free_name
+from coreproof.model.graph import Node
+from coreproof.model.layer_weights import layer_weights
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.onnx.read import to_ir
+from coreproof.model.onnx.shapes import inferred, light_proto
+
+
+class OnnxBody(Body):
+    """An ONNX model under surgery. External weights stay where they are; weights that are set come into the file itself."""
+
+    def __init__(self, model: Model) -> None:
+        assert isinstance(model, OnnxModel)
+        self._origin = model
+        self._bytes = model.stored()
+        self._proto = onnx.ModelProto()
+        self._proto.ParseFromString(self._bytes)
+        self._opsets = {o.domain: o.version for o in self._proto.opset_import}
+        self._view: OnnxModel | None = None
+        self._touched: set[str] = set()
+
+    @property
+    def model(self) -> OnnxModel:
+        if self._view is None:
+            self._view = self._model(None)
+        return self._view
+
+    def _model(self, stored: Callable[[], bytes] | None) -> OnnxModel:
+        origin = self._origin
+        graph = to_ir(self._proto, origin.name, origin.folder)
+        return OnnxModel(
+            graph,
+            name=origin.name,
+            notes=origin.notes,
+            feeding=origin.feeding,
+            labels=origin.labels,
+            provenance=origin.provenance,
+            stored=stored,
+            folder=origin.folder,
+        )
+
+    def close(self) -> OnnxModel:
+        self._forget_stale_types()
+        # spelled when it is asked for: most edited models are trials that are never written
+        return self._model(lambda: respell(self._bytes, self._proto))
+
+    def _changed(self, *values: str) -> None:
+        self._view = None
+        self._touched.update(values)
+
+    def _forget_stale_types(self) -> None:
+        """Types that were noted for values behind an edit go, unless inference finds them again."""
+        graph = self._proto.graph
+        behind = set(self._touched)
+        for node in graph.node:
+            if behind.intersection(node.input):
+                behind.update(node.output)
+        if not behind.intersection(v.name for v in graph.value_info):
+            return
+        inferred = {v.name: v.type for v in self._inferred().value_info}
+        for place in reversed(range(len(graph.value_info))):
+            noted = graph.value_info[place]
+            if noted.name in behind and inferred.get(noted.name) != noted.type:
+                del graph.value_info[place]
+
+    # layers
+
+    def _find(self, layer: str) -> tuple[int, Any]:
+        name = self.node(layer).name
+        for index, node in enumerate(self._proto.graph.node):
+            if message.name(node) == name:
+                return index, node
+        raise AssertionError(name)
+
+    def remove(self, layer: str) -> None:
+        index, node = self._find(layer)
+        made, read = list(node.output), list(node.input)
+        del self._proto.graph.node[index]
+        self._changed(*made)
+        self._drop_unread(read)
+
+    def set_inputs(self, layer: str, inputs: Sequence[str]) -> None:
+        _, node = self._find(layer)
+        before = list(node.input)
+        for name in inputs:
+            if name and name not in before:
+                self.require_value(name)
+        node.input[:] = list(inputs)
+        self._changed(*node.output)
+        self._drop_unread(before)
+
+    def redirect(self, value: str, to: str, readers: Sequence[Node]) -> None:
+        if readers:
+            self.require_value(to)
+        wanted = {reader.name for reader in readers}
+        for node in self._proto.graph.node:
+            if message.name(node) in wanted and value in node.input:
+                node.input[:] = [to if name == value else name for name in node.input]
+                self._changed(*node.output)
+        self._drop_unread([value])
+
+    def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:
+        _, node = self._find(layer)
+        self._changed(*node.output, *outputs)
+        node.output[:] = list(outputs)
+
+    def add(
+        self,
+        operator: str,
+        name: str,
+        inputs: Sequence[str] | Mapping[str, str],
+        outputs: Sequence[str],
+        attributes: Mapping[str, Any],
+        after: str | None,
+    ) -> None:
+        schema = self._schema(operator)
+        formal = [p.name for p in schema.inputs]
+        if isinstance(inputs, Mapping):
+            places = [formal.index(key) for key in inputs]
+            given = ["" for _ in range(max(places) + 1)]
+            for place, value in zip(places, inputs.values(), strict=True):
+                given[place] = value
+        else:
+            given = list(inputs)
+        node = onnx.NodeProto(name=name, op_type=operator, input=given, output=list(outputs))
+        index = 0 if after is None else self._find(after)[0] + 1
+        self._proto.graph.node.insert(index, node)
+        try:
+            for key, value in attributes.items():
+                self._assign(self._proto.graph.node[index], schema, key, value)
+        except EditError:
+            del self._proto.graph.node[index]
+            raise
+        self._changed(*outputs)
+
+    def set(self, layer: str, attribute: str, value: Any) -> None:
+        _, node = self._find(layer)
+        self._assign(node, self._schema(node.op_type, node.domain), attribute, value)
+        self._changed(*node.output)
+
+    def _schema(self, operator: str, domain: str = "") -> Any:
+        version = self._opsets.get(domain, 1)
+        try:
+            return onnx.defs.get_schema(operator, version, domain)
+        except onnx.defs.SchemaError:
+            raise EditError(
+                f"there is no operator {operator!r} in opset {version}{f' of {domain}' if domain else ''}",
+                fix="ONNX's operators are listed at onnx.ai/onnx/operators",
+            ) from None
+
+    def _assign(self, node: Any, schema: Any, key: str, value: Any) -> None:
+        """An attribute, or an input that holds a constant: by its formal name ("B"), or the initializer's own."""
+        if key in schema.attributes:
+            self._assign_attribute(node, schema.attributes[key], value)
+            return
+        formal = [p.name for p in schema.inputs]
+        if key in node.input:
+            place = list(node.input).index(key)
+        elif key in formal:
+            place = formal.index(key)
+        else:
+            raise EditError(
+                f"{node.op_type} has no attribute and no weight {key!r}",
+                where=f"layer {message.name(node)!r}",
+                expected=", ".join([*schema.attributes, *formal]),
+                found=key,
+            )
+        self._assign_input(node, place, key, value)
+
+    def _assign_attribute(self, node: Any, known: Any, value: Any) -> None:
+        for index, attribute in enumerate(node.attribute):
+            if attribute.name == known.name:
+                del node.attribute[index]
+                break
+        if value is None:
+            return
+        kind = AttributeProto.AttributeType.Value(known.type.name)
+        if kind == AttributeProto.TENSOR:
+            value = numpy_helper.from_array(np.asarray(value), known.name)
+        elif isinstance(value, np.ndarray):
+            value = value.tolist()
+        convert: Any = {"FLOAT": float, "INT": int, "STRING": str}.get(known.type.name)
+        try:
+            made = helper.make_attribute(known.name, convert(value) if convert else value, attr_type=kind)
+        except (TypeError, ValueError):
+            raise EditError(
+                f"{known.name!r} takes another kind of value", expected=known.type.name.lower(), found=value
+            ) from None
+        node.attribute.append(made)
+
+    def _assign_input(self, node: Any, place: int, key: str, value: Any) -> None:
+        graph = self._proto.graph
+        while len(node.input) <= place:
+            node.input.append("")
+        before = node.input[place]
+        if value is None:
+            node.input[place] = ""
+            while node.input and not node.input[-1]:
+                del node.input[-1]
+            self._drop_unread([before])
+            return
+        stored = self._constant(before)
+        array = np.asarray(value)
+        if stored is not None:
+            array = array.astype(stored.dtype)
+        elif array.dtype.kind in "iu":
+            array = array.astype(np.int64)
+        elif array.dtype == np.float64:
+            array = array.astype(np.float32)
+        readers = sum(name == before for n in message.nodes(graph.node) for name in n.input)
+        if stored is not None and readers == 1 and (owner := self._initializer(before)) is not None:
+            owner.CopyFrom(numpy_helper.from_array(array, before))
+            return
+        name = self._free(before or f"{message.name(node)}.{key}")
+        graph.initializer.append(numpy_helper.from_array(array, name))
+        node.input[place] = name
+        self._drop_unread([before])
+
+    def _initializer(self, name: str) -> Any:
+        return next((i for i in self._proto.graph.initializer if i.name == name), None)
+
+    def _constant(self, name: str) -> npt.NDArray[Any] | None:
+        """The array behind a name: an initializer, or what a Constant node holds; None for anything that is computed."""
+        if not name:
+            return None
+        value = next((v for v in self.model.ir.graph.initializers.values() if v.name == name), None)
+        if value is not None and value.const_value is not None:
+            return value.const_value.numpy()
+        for node in self._proto.graph.node:
+            if node.op_type == "Constant" and name in node.output:
+                return next((numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"), None)
+        return None
+
+    def _free(self, wish: str) -> str:
+        return free_name(wish, {i.name for i in self._proto.graph.initializer} | set(self.graph.values))
+
+    def _drop_unread(self, names: Sequence[str]) -> None:
+        """Initializers that only a changed layer read go with it."""
+        graph = self._proto.graph
+        read = {name for node in message.nodes(graph.node) for name in node.input} | {o.name for o in graph.output}
+        for index in reversed(range(len(graph.initializer))):
+            name = graph.initializer[index].name
+            if name in names and name not in read:
+                del graph.initializer[index]
+
+    def weights(self, layer: str) -> dict[str, npt.NDArray[np.generic]]:
+        return dict(layer_weights(self.model, self.node(layer).name))
+
+    # names
+
+    def rename_layer(self, old: str, new: str) -> None:
+        _, node = self._find(old)
+        node.name = new
+        self._view = None
+
+    def rename_value(self, old: str, new: str) -> None:
+        self.require_value(old)
+        self.require_free(new)
+        message.rename(self._proto.graph, {old: new})
+        self._view = None
+
+    # features
+
+    def set_output(self, value: str, instead_of: str | None = None) -> None:
+        self.require_value(value)
+        graph = self._proto.graph
+        declared = self._declared(value)
+        for index, output in enumerate(graph.output):
+            if output.name == instead_of:
+                graph.output[index].CopyFrom(declared)
+                break
+        else:
+            graph.output.append(declared)
+        self._view = None
+
+    def _declared(self, value: str) -> Any:
+        known = {
+            v.name: v for v in (*self._proto.graph.value_info, *self._proto.graph.output, *self._proto.graph.input)
+        }
+        if value not in known:
+            known.update({v.name: v for v in self._inferred().value_info})
+        return known.get(value, onnx.ValueInfoProto(name=value))
+
+    def drop_output(self, name: str) -> None:
+        self._drop(self._proto.graph.output, name, "output")
+
+    def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
+        element = int(ir.DataType.from_numpy(np.dtype(dtype)))
+        declared = helper.make_tensor_value_info(value, element, list(shape))
+        for place in self._proto.graph.input:
+            if place.name == value:
+                place.CopyFrom(declared)
+                break
+        else:
+            self._proto.graph.input.append(declared)
+        self._changed(value)
+
+    def drop_input(self, name: str) -> None:
+        self._drop(self._proto.graph.input, name, "input")
+
+    def _drop(self, features: Any, name: str, kind: str) -> None:
+        for index, feature in enumerate(features):
+            if feature.name == name:
+                del features[index]
+                self._view = None
+                return
+        raise EditError(f"there is no {kind} {name!r}", expected=", ".join(f.name for f in features), found=name)
+
+    def retype(
+        self,
+        feature: str,
+        kind: str | None = None,
+        *,
+        colour: str | None = None,
+        scale: float | None = None,
+        bias: Sequence[float] | float | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        """ONNX knows arrays only: ``dtype`` is what can be changed, by a Cast behind the input or before the output."""
+        if dtype is None or any(part is not None for part in (colour, scale, bias)) or kind not in (None, "tensor"):
+            raise EditError(
+                "an ONNX model takes and gives arrays only",
+                where=f"feature {feature!r}",
+                expected="dtype",
+                fix="convert it to Core ML with the image input: coreproof convert --image",
+            )
+        graph = self._proto.graph
+        declared = next((f for f in (*graph.input, *graph.output) if f.name == feature), None)
+        if declared is None:
+            raise EditError(f"there is no feature {feature!r}", where=self._origin.name)
+        try:
+            wanted = int(ir.DataType.from_numpy(np.dtype(dtype)))
+        except TypeError:
+            raise EditError(f"there is no dtype {dtype!r}", expected="float16, float32, int32, ...") from None
+        stored = declared.type.tensor_type.elem_type
+        if stored == wanted:
+            return
+        name, inner = self._free(f"{feature}_as_{dtype}"), self._free(f"{feature}_inner")
+        if feature in self.graph.inputs:
+            readers = list(self.graph.consumers(feature))
+            self.add("Cast", name, [feature], [inner], {"to": stored}, None)
+            self.redirect(feature, inner, readers)
+        else:
+            maker = self.node(feature)
+            for node in (maker, *self.graph.consumers(feature)):
+                _, stored_node = self._find(node.name)
+                for names in (stored_node.input, stored_node.output):
+                    names[:] = [inner if n == feature else n for n in names]
+            self._changed(feature, inner)
+            self.add("Cast", name, [inner], [feature], {"to": wanted}, maker.name)
+        declared.type.tensor_type.elem_type = wanted
+        self._view = None
+
+    def reshape(
+        self,
+        feature: str,
+        shape: Sequence[int] | None = None,
+        *,
+        enumerated: Sequence[Sequence[int]] = (),
+        ranges: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """A length that may vary becomes a free dimension: ONNX has no lists and no ranges."""
+        options = [list(s) for s in (enumerated or ([shape] if shape is not None else []))]
+        lengths: list[int | str]
+        if ranges:
+            lengths = [low if low == high else f"{feature}_{i}" for i, (low, high) in enumerate(ranges)]
+        else:
+            lengths = [d if all(o[i] == d for o in options) else f"{feature}_{i}" for i, d in enumerate(options[0])]
+        declared = next((f for f in self._proto.graph.input if f.name == feature), None)
+        if declared is None:
+            raise EditError(f"there is no input {feature!r}", expected=", ".join(self.graph.inputs), found=feature)
+        rank = len(declared.type.tensor_type.shape.dim)
+        if rank != len(lengths):
+            raise EditError(
+                f"input {feature!r} keeps its rank", expected=f"{rank} lengths", found=f"{len(lengths)}: {lengths}"
+            )
+        element = declared.type.tensor_type.elem_type
+        declared.CopyFrom(helper.make_tensor_value_info(feature, element, lengths))
+        self._changed(feature)
+        self._declare_outputs_anew()
+
+    def _declare_outputs_anew(self) -> None:
+        """Outputs get the shapes that inference finds for them from the inputs alone."""
+        for place, output in enumerate(self._inferred().output):
+            self._proto.graph.output[place].CopyFrom(output)
+
+    def _inferred(self) -> Any:
+        """The graph with the types that follow from its inputs alone; without its weights, which would be copied about."""
+        return inferred(light_proto(self.model.ir), data=False).graph

@@ -1,0 +1,168 @@
+"""The settings and weights of an ML Program's operations: given other values, added, taken away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.conversion.operators import MIL
+from coreproof.editing.editors.program_state import ProgramState
+from coreproof.editing.editors.program_types import formal_inputs
+from coreproof.editing.editors.program_weights import (
+    DEFAULT_WEIGHT_FILE,
+    as_dtype,
+    set_tensor_type,
+    text_value,
+    write_value,
+)
+from coreproof.errors import EditError
+from coreproof.model.coreml.proto import MIL_pb2
+from coreproof.model.formats import program as mil
+from coreproof.model.formats.program import MIL_DTYPES
+from coreproof.model.layer_weights import layer_weights
+
+
+class ProgramSettings(ProgramState):
+    """Constants that operations read: written in place where one operation alone reads them, else made anew for it."""
+
+    def set(self, layer: str, attribute: str, value: Any) -> None:
+        _, operation = self._find(layer)
+        known = formal_inputs(operation.type, str(self._function.opset), self._where)
+        made = [output.name for output in operation.outputs]
+        self._assign(operation, attribute, value, known)
+        self._changed(*made)
+
+    def _assign(self, operation: Any, attribute: str, value: Any, known: Mapping[str, bool]) -> None:
+        key, index = _indexed(attribute)
+        where = f"layer {mil.name(operation)!r}"
+        if key not in known and key not in operation.inputs:
+            raise EditError(
+                f"{operation.type} has no attribute and no weight {attribute!r}",
+                where=where,
+                expected=", ".join(known),
+                found=attribute,
+            )
+        if value is None:
+            self._take_away(operation, key, known)
+            return
+        if key in operation.attributes and key != "name":
+            # before iOS 18 the data of a compressed constant are its attributes
+            stored = operation.attributes[key]
+            dtype = MIL_DTYPES[stored.type.tensorType.dataType]
+            write_value(stored, as_dtype(value, dtype, f"{where}, {key!r}"), dtype, self._store, self._weight_name())
+            return
+        bound = list(operation.inputs[key].arguments) if key in operation.inputs else []
+        if (len(bound) > 1 and index is None) or (index is not None and index >= len(bound)):
+            raise EditError(
+                f"{operation.type} has {len(bound)} of {key!r}",
+                where=where,
+                expected=f"{key}[0] to {key}[{len(bound) - 1}]",
+                found=attribute,
+            )
+        binding = bound[index or 0] if bound else None
+        dtype, shape = self._setting_type(operation, key, value, binding)
+        array = as_dtype(value, dtype, f"{where}, {attribute!r}")
+        if shape is not None and not isinstance(value, np.ndarray) and len(shape) != array.ndim:
+            raise EditError(
+                f"{key!r} has another rank", where=where, expected=f"{dtype}{list(shape)}", found=f"{value!r}"
+            )
+        if binding is not None and binding.WhichOneof("binding") == "value":
+            write_value(binding.value, array, dtype, self._store, self._weight_name())
+            return
+        self._store_constant(operation, key, binding, array, dtype)
+
+    def _setting_type(
+        self, operation: Any, key: str, value: Any, binding: Any
+    ) -> tuple[str, tuple[int | None, ...] | None]:
+        """The dtype of an argument and, where it is a constant now, its shape."""
+        if binding is not None and binding.WhichOneof("binding") == "value":
+            if binding.value.type.WhichOneof("type") != "tensorType":
+                raise EditError(
+                    f"{key!r} is a list", where=f"layer {mil.name(operation)!r}", fix="use the verb relabel"
+                )
+            tensor = binding.value.type.tensorType
+            return MIL_DTYPES[tensor.dataType], tuple(int(d.constant.size) for d in tensor.dimensions)
+        if binding is not None:
+            dtype, shape = self._type(binding.name)
+            return dtype, shape if binding.name in self._constants() else None
+        given = np.asarray(value)
+        if given.dtype.kind in "USO":
+            return "str", None
+        if given.dtype.kind in "iub" and (given.dtype.kind == "b" or not _takes_floats(operation, key)):
+            return "bool" if given.dtype.kind == "b" else "int32", None
+        return "float32" if key in MIL.traits(operation.type).get("wide", ()) else self._float_of(operation), None
+
+    def _float_of(self, operation: Any) -> str:
+        """The float dtype that an operation computes in: that of the data that it reads, else of what it makes."""
+        constants = self._constants()
+        names = [name for name in mil.reads(operation) if name not in constants] + list(mil.reads(operation))
+        for name in (*names, *(o.name for o in operation.outputs)):
+            value = self.graph.values.get(name)
+            if value is not None and value.dtype in ("float16", "float32"):
+                return value.dtype
+        return "float32"
+
+    def _store_constant(self, operation: Any, key: str, binding: Any, array: npt.NDArray[Any], dtype: str) -> None:
+        """Puts the array into the constant that the argument reads, if nothing else reads it; else into a new one."""
+        constants = self._constants()
+        old = constants.get(binding.name) if binding is not None else None
+        if old is not None and old.type == "const" and self._readers(binding.name) == 1:
+            self._write(old, array, dtype)
+            self._changed(binding.name)
+            return
+        name = self._free(binding.name if old is not None else f"{mil.name(operation)}_{key}_0")
+        constant = MIL_pb2.Operation(type="const")
+        constant.attributes["name"].CopyFrom(text_value(name))
+        constant.outputs.add(name=name)
+        self._write(constant, array, dtype)
+        if binding is not None:
+            before = binding.name
+            binding.name = name
+        else:
+            before = None
+            operation.inputs[key].arguments.add(name=name)
+        self._block.operations.insert(self._index_of(operation.outputs[0].name), constant)
+        self._changed(name)
+        if before is not None:
+            self._drop_unread([before])
+
+    def _write(self, constant: Any, array: npt.NDArray[Any], dtype: str) -> None:
+        write_value(constant.attributes["val"], array, dtype, self._store, self._weight_name())
+        set_tensor_type(constant.outputs[0].type, dtype, array.shape)
+
+    def _weight_name(self) -> str:
+        """The weight file that the program reads already."""
+        first = next(mil.blobs(self._block.operations), None)
+        return DEFAULT_WEIGHT_FILE if first is None else str(first.fileName)
+
+    def _take_away(self, operation: Any, key: str, known: Mapping[str, bool]) -> None:
+        if key not in operation.inputs:
+            raise EditError(
+                f"{operation.type} has no {key!r} here",
+                where=f"layer {mil.name(operation)!r}",
+                expected=", ".join(operation.inputs),
+                found=key,
+            )
+        if not known.get(key, True):
+            raise EditError(f"{operation.type} cannot be without {key!r}", where=f"layer {mil.name(operation)!r}")
+        read = [b.name for b in operation.inputs[key].arguments if b.WhichOneof("binding") == "name"]
+        del operation.inputs[key]
+        self._drop_unread(read)
+
+    def weights(self, layer: str) -> dict[str, npt.NDArray[np.generic]]:
+        return dict(layer_weights(self._seen(), self.node(layer).name))
+
+
+def _takes_floats(operation: Any, key: str) -> bool:
+    """Whether an argument given as a whole number is a float all the same: the other operand of an arithmetic operation."""
+    return key in ("y", "x", "alpha", "beta", "epsilon", "gamma", "bias", "constant_val", "weight", "mean", "variance")
+
+
+def _indexed(attribute: str) -> tuple[str, int | None]:
+    """``values[1]`` as its argument and its place."""
+    match = re.fullmatch(r"(\w+)\[(\d+)\]", attribute)
+    return (match[1], int(match[2])) if match else (attribute, None)

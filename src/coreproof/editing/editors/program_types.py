@@ -1,0 +1,196 @@
+"""The types that an ML Program declares, made to follow from its inputs again after an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.lowering import OPSETS, Declared, handler_for
+from coreproof.conversion.coreml_to_onnx.mlprogram.block import lower_operations
+from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
+from coreproof.conversion.coreml_to_onnx.mlprogram.program import _add_input
+from coreproof.conversion.coreml_to_onnx.mlprogram.shapes import open_function, stand_in
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import known
+from coreproof.conversion.operators import MIL
+from coreproof.editing.editors.program_weights import MIL_NUMBERS, set_tensor_type
+from coreproof.errors import ConversionError, EditError
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.formats import program as mil
+
+CAST_DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
+"""What casts call the dtypes that they do not call by numpy's name."""
+
+Shape = tuple[int | None, ...]
+
+
+def formal_inputs(operator: str, opset: str, where: str) -> dict[str, bool]:
+    """The arguments of a MIL operation in their order, and whether each may be left out.
+
+    Raises EditError for an operation that does not exist in this opset; the message says which opset brings it.
+    """
+    import inspect
+
+    handler = handler_for(operator, opset)
+    if handler is None:
+        brought = min(MIL.versions(operator), default=None)
+        since = next((name for name, version in OPSETS.items() if brought is not None and version >= brought), None)
+        raise EditError(
+            f"there is no operation {operator!r} in {opset}",
+            where=where,
+            expected="an operation of MIL" if since is None else f"{since} or later",
+            found=opset if since is not None else operator,
+            fix="convert the model for a newer target" if since is not None else None,
+        )
+    parameters = list(inspect.signature(handler).parameters.values())[1:]
+    return {p.name: p.default is not p.empty for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+class TypeFollower:
+    """Walks through a function and writes anew what the operations behind ``stale`` values declare.
+
+    Dtypes stay as they were declared, except of ``retyped`` values, whose operations read another dtype now, and behind them.
+    ``changed`` are then the values that have another type than before; ``problems`` says, for values whose
+    operation does not accept its inputs, why (they keep what they declared); ``open`` are values whose lengths are not
+    known before the program runs.
+    """
+
+    def __init__(
+        self, model: CoreMLModel, function: Any, stale: Collection[str], retyped: Collection[str] = ()
+    ) -> None:
+        self.model = model
+        self.stale = set(stale)
+        self.changed = self.stale.intersection(named.name for named in function.inputs)
+        self.problems: dict[str, ConversionError] = {}
+        self.open: list[str] = []
+        self._types = {named.name: declared(named) for named in function.inputs}
+        self._retyped = set(retyped)
+        self._low = open_function(model, function)
+        features = {f.name: f for f in (*model.signature.inputs, *model.signature.states)}
+        for named in function.inputs:
+            if named.name in features:
+                _add_input(self._low, named, features)
+            else:  # a damaged description does not keep the program from being followed
+                self._low.environment[named.name] = stand_in(self._low, declared(named))
+
+    def follow(self, operations: Iterable[Any]) -> None:
+        """Goes through the operations in order."""
+        for operation in operations:
+            if operation.type == "const":
+                lower_operations(self._low, self.model, [operation])
+            elif self._is_stale(operation):
+                self._renew(operation)
+            elif self._says_enough(operation):
+                for output in operation.outputs:
+                    self._low.environment[output.name] = stand_in(self._low, declared(output))
+            else:
+                self._lower(operation)
+            for output in operation.outputs:
+                self._types[output.name] = declared(output)
+
+    def _is_stale(self, operation: Any) -> bool:
+        names = {o.name for o in operation.outputs}
+        return bool(names & self.stale) or not self.changed.isdisjoint(mil.reads(operation))
+
+    def _says_enough(self, operation: Any) -> bool:
+        """Whether what an operation declares is all that later types can follow from: no shape is computed from floats."""
+        outputs = [declared(output) for output in operation.outputs]
+        if not all("float" in o.dtype and o.shape is not None and None not in o.shape for o in outputs):
+            return False
+        return any(isinstance(self._low.environment.get(name), ir.Value) for name in mil.reads(operation))
+
+    def _lower(self, operation: Any) -> ConversionError | None:
+        """Lowers one operation; what it makes is taken as declared where that is not possible."""
+        error: ConversionError | None = None
+        missing = [name for name in mil.reads(operation) if name not in self._low.environment]
+        if not missing and handler_for(operation.type, self._low.opset) is not None:
+            try:
+                lower_operations(self._low, self.model, [operation])
+            except ConversionError as refused:
+                error = refused
+            except (onnx.checker.ValidationError, ArithmeticError, LookupError, TypeError, ValueError) as refused:
+                # a handler computes with what it is given: a wrong axis or dtype fails in numpy or in ONNX's own checks
+                found = str(refused).strip().splitlines()
+                error = ConversionError("the inputs do not fit the operation", found=found[-1] if found else None)
+        for output in map(declared, operation.outputs):
+            if output.name not in self._low.environment and output.shape is not None:
+                self._low.environment[output.name] = stand_in(self._low, output)
+        return error
+
+    def _renew(self, operation: Any) -> None:
+        blank = type(operation)()
+        blank.CopyFrom(operation)
+        for output in blank.outputs:
+            if output.type.WhichOneof("type") in ("tensorType", None):
+                output.type.tensorType.ClearField("dimensions")
+                output.type.tensorType.dimensions.add().unknown.variadic = True
+        error = self._lower(blank)
+        for output in operation.outputs:
+            if error is not None:
+                self.problems[output.name] = error
+            self._declare(operation, output)
+
+    def _declare(self, operation: Any, output: Any) -> None:
+        before = declared(output)
+        made = self._low.environment.get(output.name)
+        if made is None:
+            if before.shape is not None and output.type.WhichOneof("type") == "tensorType":
+                self._low.environment[output.name] = stand_in(self._low, before)
+            return
+        if output.type.WhichOneof("type") not in ("tensorType", None) or operation.type == "classify":
+            return
+        shape = known(made) if isinstance(made, ir.Value) else np.shape(made)
+        if shape is None:
+            self.open.append(output.name)
+            return
+        if (
+            before.shape is not None
+            and len(before.shape) == len(shape)
+            and self.changed.isdisjoint(mil.reads(operation))
+        ):
+            shape = tuple(b if n is None else n for b, n in zip(before.shape, shape, strict=True))
+        if None in shape and not _lengths_known_as_open(before.shape, shape):
+            self.open.append(output.name)
+        dtype = self._dtype(operation, before, made)
+        if dtype != before.dtype:
+            self._retyped.add(output.name)
+        if dtype != before.dtype or tuple(shape) != before.shape:
+            set_tensor_type(output.type, dtype, shape)
+            self.changed.add(output.name)
+
+    def _dtype(self, operation: Any, before: Declared, made: Any) -> str:
+        """The dtype of a result: as declared, unless the operation is new, casts, or reads what has another dtype now."""
+        if operation.type == "cast" or "output_dtype" in operation.inputs:
+            key = "dtype" if operation.type == "cast" else "output_dtype"
+            name = next((b.name for b in operation.inputs[key].arguments if b.WhichOneof("binding") == "name"), "")
+            said = str(self._low.environment.get(name, before.dtype))
+            return CAST_DTYPES.get(said, said)
+        if before.dtype in MIL_NUMBERS and self._retyped.isdisjoint([before.name, *mil.reads(operation)]):
+            return before.dtype
+        kind = _kind(made)
+        if kind == "bool":
+            return "bool"
+        order = list(formal_inputs(operation.type, self._low.opset, self.model.where))
+        read = sorted(operation.inputs.items(), key=lambda item: order.index(item[0]) if item[0] in order else 99)
+        names = [b.name for _, argument in read for b in argument.arguments if b.WhichOneof("binding") == "name"]
+        dtypes = [self._types[name].dtype for name in names if name in self._types]
+        fitting = [
+            d for d in dtypes if d in MIL_NUMBERS and ("float" in d) == (kind == "float") and d not in ("bool", "str")
+        ]
+        return fitting[0] if fitting else "float32" if kind == "float" else "int32"
+
+
+def _kind(made: Any) -> str:
+    if isinstance(made, ir.Value):
+        return "bool" if made.dtype == ir.DataType.BOOL else "float" if made.dtype == ir.DataType.FLOAT else "int"
+    return {"b": "bool", "f": "float"}.get(np.asarray(made).dtype.kind, "int")
+
+
+def _lengths_known_as_open(before: Shape | None, shape: Shape) -> bool:
+    """Whether the lengths that are open now were declared as open before."""
+    if before is None or len(before) != len(shape):
+        return False
+    return all(b is None for b, n in zip(before, shape, strict=True) if n is None)

@@ -1,0 +1,74 @@
+"""Verbs on features: retype, reshape, relabel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from coreproof.editing.editor import Body
+from coreproof.editing.verbs.registry import verb
+from coreproof.errors import EditError
+from coreproof.model.files.entries import read_json, read_text
+
+
+@verb
+def retype(
+    body: Body,
+    feature: str,
+    kind: str | None = None,
+    colour: str | None = None,
+    scale: float | None = None,
+    bias: Sequence[float] | float | None = None,
+    dtype: str | None = None,
+) -> None:
+    """Makes a feature an image or a tensor (a multi-array), or gives a multi-array another dtype (float16, float32, ...).
+
+    An image input is multiplied by ``scale``, then ``bias`` is added (one number, or one a channel in the order of
+    ``colour``: RGB, BGR or GRAY). An input that becomes a tensor is fed what the network saw behind them.
+    """
+    if kind is None and colour is None and scale is None and bias is None and dtype is None:
+        raise EditError(
+            f"retype does not say what {feature!r} is to become",
+            expected="kind (image or tensor), colour, scale, bias or dtype",
+        )
+    body.retype(feature, kind, colour=colour, scale=scale, bias=bias, dtype=dtype)
+
+
+@verb
+def reshape(
+    body: Body,
+    feature: str,
+    shape: Sequence[int] | None = None,
+    enumerated: Sequence[Sequence[int]] = (),
+    ranges: Sequence[Sequence[int]] = (),
+) -> None:
+    """Gives an input another shape; several (``enumerated``); or a range for each length (``ranges``: low, high; -1: no end).
+
+    Of an image, shapes are [height, width]. With several or ranges, ``shape`` is the one that is meant when nothing is said.
+    """
+    if shape is None and not enumerated and not ranges:
+        raise EditError(f"reshape does not say how {feature!r} is to be", expected="shape, enumerated or ranges")
+    body.reshape(feature, shape, enumerated=enumerated, ranges=ranges)
+
+
+@verb
+def relabel(body: Body, labels: Sequence[str] | Sequence[int] | str) -> None:
+    """Gives a classifier other labels, in the order of its scores: a list, or a file (one a line, or a .json list)."""
+    body.relabel(read_labels(labels) if isinstance(labels, str) else labels)
+
+
+def read_labels(path: str | Path) -> list[str] | list[int]:
+    """The labels of a file: a .json list of texts or whole numbers; any other file holds one a line. Raises EditError."""
+    path = Path(path)
+
+    def unreadable(found: str) -> EditError:
+        return EditError("the labels cannot be read", where=str(path), found=found)
+
+    if path.suffix != ".json":
+        return [line.strip() for line in read_text(path, unreadable).splitlines() if line.strip()]
+    labels = read_json(path, unreadable).value
+    if not isinstance(labels, list) or not (
+        all(isinstance(n, str) for n in labels) or all(type(n) is int and abs(n) < 2**63 for n in labels)
+    ):
+        raise EditError("the file is no list of labels", where=str(path), expected='["cat", "dog", ...]')
+    return labels

@@ -1,0 +1,269 @@
+"""What both models are fed where nothing is given: several draws, each within everything that the two models say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from coreproof.errors import CoreproofError, InputError
+from coreproof.feeding.draw import MIXED, SCALES, draw, draw_structured, one_vector, takes_zeros
+from coreproof.feeding.ends import Ends, count_elements, is_drawn_apart
+from coreproof.feeding.lengths import End, lengths
+from coreproof.feeding.matched_inputs import fitted, match_inputs, takes_shape
+from coreproof.feeding.roles.find import joint, roles_of
+from coreproof.feeding.roles.role import PLAIN, Role
+from coreproof.feeding.roles.words import in_words
+from coreproof.model.base import Model
+from coreproof.model.features import Feature, Signature
+from coreproof.model.graph import Graph
+from coreproof.model.structured import is_structured
+from coreproof.runtime.session import Session
+
+Sample: TypeAlias = Mapping[str, Any]
+Pair: TypeAlias = tuple[Sample, Sample]
+SEED = 20180607
+
+
+def random_sample(
+    reference: Signature,
+    candidate: Signature,
+    seed: int = SEED,
+    roles: Mapping[str, Role] | None = None,
+    *,
+    number: int = 0,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    graphs: Sequence[Graph] = (),
+    clean: bool = False,
+) -> tuple[Sample, Sample]:
+    """The same random values for both models: drawn for the reference's inputs, handed to the candidate's.
+
+    What is drawn, and in which shape, ``coreproof.feeding.draw`` says. Where one side takes a picture, both are fed its
+    pixels. ``roles`` say what the reference's inputs are for (``roles_for``), ``number`` counts the draws of one seed, ``shapes``
+    are other lengths than the usual ones; ``graphs`` know the keys of dictionaries. ``clean``: without zeros among the numbers.
+    """
+    rng = np.random.default_rng(seed if number == 0 else [seed, number])
+    left: dict[str, Any] = {}
+    right: dict[str, Any] = {}
+    pairs = match_inputs(reference, candidate)
+    fed = [(a if a.image is not None or b.image is None else b, a, b) for a, b in pairs]
+    structured = {a.name for drawn, a, _ in fed if drawn.holds and drawn.kind in ("dictionary", "sequence")}
+    asked = {a.name: (shapes or {}).get(a.name) or lengths(a, b) for _, a, b in fed if a.name not in structured}
+    free = {
+        dimension: length
+        for _, a, _ in fed
+        for dimension, length in zip(a.shape or (), asked.get(a.name, ()), strict=False)
+        if isinstance(dimension, str)
+    }
+    for drawn, a, b in fed:
+        if a.name in structured:
+            left[a.name] = right[b.name] = draw_structured(drawn, rng, graphs)
+            continue
+        role = (roles or {}).get(a.name, PLAIN)
+        value = draw(drawn, asked[a.name], rng, role, number, free, clean=clean)
+        left[a.name], right[b.name] = value, fitted(value, b)
+        if a.image is None and b.image is None and not takes_shape(b, right[b.name].shape):
+            raise InputError(
+                f"the two models take another shape at input {a.name!r}",
+                expected=str(a),
+                found=str(b),
+                fix="give both models the same shape (coreproof edit: reshape), or say what each is fed: feeds=",
+            )
+    return left, right
+
+
+def roles_for(
+    reference: Model, candidate: Model, sessions: tuple[Session, Session | None] | None = None
+) -> dict[str, Role]:
+    """What the reference's inputs are for, as the operators of both models say; what only one says is enough.
+
+    ``sessions``: the two models ready to run, if they are.
+    """
+    left, right = sessions or (None, None)
+    theirs = roles_of(reference, left)
+    mine = theirs if candidate is reference else roles_of(candidate, right)
+    pairs = match_inputs(reference.signature, candidate.signature)
+    return {a.name: joint(theirs.get(a.name), mine.get(b.name)) for a, b in pairs}
+
+
+def random_feeds(
+    reference: Model, candidate: Model, seed: int = SEED, sessions: tuple[Session, Session | None] | None = None
+) -> tuple[Sample, Sample]:
+    """What both models are fed once where nothing is given: random values within everything that the two models say."""
+    graphs = [reference.graph, candidate.graph]
+    roles = roles_for(reference, candidate, sessions)
+    return random_sample(reference.signature, candidate.signature, seed, roles, graphs=graphs)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Several draws for both models, in words where they came from, and what each input was taken for.
+
+    ``large`` are the numbers of the draws whose magnitude is above the usual one.
+    """
+
+    pairs: tuple[Pair, ...]
+    said: str
+    taken: Mapping[str, str]
+    large: tuple[int, ...] = ()
+
+
+def several(
+    reference: Model, candidate: Model, seed: int = SEED, sessions: tuple[Session, Session | None] | None = None
+) -> Draws:
+    """Draws of different magnitude, at both ends of declared ranges; one where only pictures are taken.
+
+    A draw on which the reference fails, or answers with what is not finite, is drawn once more without zeros; if that is no
+    better and it is not the only one, it is left out, and ``said`` says so. ``sessions``: the models ready to run, if they are.
+    """
+    drawing = _Drawing(reference, candidate, seed, sessions)
+    pairs: list[Pair] = []
+    left_out: list[str] = []
+    large: list[int] = []
+    for plan in drawing.plans():
+        pair = drawing.pair(plan)
+        if pair is None:
+            left_out.append(plan.said)
+            continue
+        if plan.large:
+            large.append(len(pairs))
+        pairs.append(pair)
+    if not pairs:  # nothing that was drawn gives a finite answer: the verdict says what that is worth
+        pairs, left_out = [drawing.drawn(_Plan(0, "usual", "as usual"), clean=False)], []
+    said = f"random, seed {seed}"
+    if left_out:
+        said += f"; left out, for want of a finite answer of the reference: {', '.join(left_out)}"
+    said += "".join(f"; {note}" for note in drawing.ends.notes)
+    return Draws(tuple(pairs), said, drawing.taken(), tuple(large))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One draw: its number, the end of the declared ranges, and how it is called."""
+
+    number: int
+    end: End
+    said: str
+    zeros: bool = False
+
+    @property
+    def large(self) -> bool:
+        return not self.zeros and (self.number == MIXED or SCALES[self.number % len(SCALES)] > 1)
+
+
+_LARGE = 1 << 22
+"""Inner values of a model, in elements, beyond which all magnitudes go into one further draw: a run of it takes long."""
+
+
+class _Drawing:
+    """Several draws under way."""
+
+    def __init__(
+        self, reference: Model, candidate: Model, seed: int, sessions: tuple[Session, Session | None] | None
+    ) -> None:
+        self.reference, self.candidate = reference, candidate
+        self.seed = seed
+        self.running = sessions[0] if sessions is not None else None
+        self.matched = match_inputs(reference.signature, candidate.signature)
+        self.roles = roles_for(reference, candidate, sessions)
+        self.graphs = [reference.graph, candidate.graph]
+        self.ends = Ends(self.matched, self.graphs, lambda: self._count(sessions))
+        self.shapes = self.ends.shapes
+
+    def _count(self, sessions: tuple[Session, Session | None] | None) -> int:
+        samples = self.drawn(_Plan(0, "usual", "as usual"), clean=False)
+        return count_elements(
+            (of, sample) for of, sample in zip(sessions or (), samples, strict=False) if of is not None
+        )
+
+    def taken(self) -> dict[str, str]:
+        """What each input of the reference was taken for, in words."""
+        return _in_words(self.matched, self.roles)
+
+    def plans(self) -> Iterator[_Plan]:
+        numbers = [a for a, b in self.matched if a.image is None and b.image is None and not is_drawn_apart(a)]
+        scaled = any(self._scales(a) for a in numbers)
+        flexible = any(self.shapes(end) != self.shapes("usual") for end in ("low", "high"))
+        ends: tuple[End, ...] = ("usual", "high", "low") if flexible else ("usual",) * 3
+        mixed = scaled and not flexible and self.ends.elements > _LARGE
+        count = 2 if mixed else 3 if flexible or scaled else 2 if numbers else 1
+        for number in range(count):
+            size = f"{SCALES[number]:g} times the magnitude" if number and scaled else ""
+            end = f"the {ends[number]} end of the declared lengths" if ends[number] != "usual" else ""
+            if mixed and number:
+                yield _Plan(MIXED, "usual", "0.1 to 10 times the magnitude, row by row")
+                continue
+            yield _Plan(number, ends[number], " at ".join(filter(None, (size, end))) or f"draw {number + 1}")
+        if any(self._zeroed(a) for a in numbers):
+            yield _Plan(count, "usual", "zeros alone", zeros=True)
+
+    def _scales(self, feature: Feature) -> bool:
+        role = self.roles.get(feature.name, PLAIN)
+        bounded = role.low > -math.inf and role.high < math.inf
+        return (feature.dtype or "float32").startswith(("float", "bfloat")) and role.kind == "number" and not bounded
+
+    def _zeroed(self, feature: Feature) -> bool:
+        role = self.roles.get(feature.name, PLAIN)
+        return takes_zeros(feature, role) and one_vector(self.shapes("usual").get(feature.name, ()))
+
+    def pair(self, plan: _Plan) -> Pair | None:
+        """What is drawn, if the reference answers it with finite numbers; without zeros among it, if not with them."""
+        for clean in (False, True):
+            pair = self.drawn(plan, clean=clean)
+            pictures = all(a.image is not None and b.image is not None for a, b in self.matched)
+            if self.running is None or pictures or any((a.image is None) != (b.image is None) for a, b in self.matched):
+                return pair
+            if self._finite(pair[0]):
+                return pair
+        return None
+
+    def drawn(self, plan: _Plan, *, clean: bool) -> Pair:
+        left, right = random_sample(
+            self.reference.signature,
+            self.candidate.signature,
+            self.seed,
+            self.roles,
+            number=plan.number,
+            shapes=self.shapes(plan.end),
+            graphs=self.graphs,
+            clean=clean,
+        )
+        if not plan.zeros:
+            return left, right
+        zeroed = {b.name: np.zeros_like(right[b.name]) for a, b in self.matched if self._zeroed(a)}
+        return {**left, **{a.name: np.zeros_like(left[a.name]) for a, b in self.matched if b.name in zeroed}}, {
+            **right,
+            **zeroed,
+        }
+
+    def _finite(self, sample: Sample) -> bool:
+        assert self.running is not None
+        try:
+            outputs = self.running.run(sample)
+        except CoreproofError:
+            return False
+        return all(_is_finite(value) for value in outputs.values())
+
+
+def taken_for(reference: Model, candidate: Model) -> dict[str, str]:
+    """What each input of the reference is taken for where inputs are drawn, in words."""
+    return _in_words(match_inputs(reference.signature, candidate.signature), roles_for(reference, candidate))
+
+
+def _in_words(matched: Sequence[tuple[Feature, Feature]], roles: Mapping[str, Role]) -> dict[str, str]:
+    return {
+        a.name: in_words(b if a.image is None and b.image is not None else a, roles.get(a.name, PLAIN))
+        for a, b in matched
+    }
+
+
+def _is_finite(value: Any) -> bool:
+    if is_structured(value) or not isinstance(value, np.ndarray) or value.dtype.kind not in "fc":
+        return True
+    return bool(np.isfinite(value).all())
+
+
+__all__ = ["SEED", "Draws", "Pair", "Sample", "random_feeds", "random_sample", "roles_for", "several", "taken_for"]

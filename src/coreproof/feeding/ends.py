@@ -1,0 +1,128 @@
+"""The lengths at the ends of what two models declare for their inputs, as far as memory allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from coreproof.errors import CoreproofError
+from coreproof.feeding.lengths import End, lengths, listed
+from coreproof.model.base import Model
+from coreproof.model.budget import memory_budget
+from coreproof.model.features import Feature, Signature
+from coreproof.model.graph import Graph
+from coreproof.runtime.session import Session
+
+Shapes = dict[str, tuple[int, ...]]
+
+_SHARE = 4
+"""The values of one run may take this part of the memory budget, where the lengths are ours to choose."""
+
+
+class Ends:
+    """The shapes to draw for pairs of inputs, by the reference's names; ``notes`` say where the high end was reduced.
+
+    ``count`` tells how many elements the inner values of a run have in all, at the usual lengths: it is asked where the graphs
+    do not state all of their shapes.
+    """
+
+    def __init__(
+        self,
+        matched: Sequence[tuple[Feature, Feature]],
+        graphs: Sequence[Graph],
+        count: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.matched, self.graphs, self.count = matched, graphs, count
+        self.notes: list[str] = []
+        self._known: dict[End, Shapes] = {}
+
+    def shapes(self, end: End) -> Shapes:
+        """The lengths of that end, the high one as far as memory allows. Raises InputError for an undeclared shape."""
+        if end not in self._known:
+            asked = {a.name: lengths(a, b, end) for a, b in self.matched if not is_drawn_apart(a)}
+            self._known[end] = self._affordable(asked) if end == "high" else asked
+        return self._known[end]
+
+    @cached_property
+    def elements(self) -> int:
+        """Elements of all inner values whose shapes are declared, of the model that has more of them."""
+        return max(
+            (
+                sum(_elements(value.shape) for value in graph.values.values() if not value.constant)
+                for graph in self.graphs
+            ),
+            default=0,
+        )
+
+    @cached_property
+    def _counted(self) -> int:
+        """Elements of all inner values at the usual lengths, where some of their shapes are not declared."""
+        values = [value for graph in self.graphs for value in graph.values.values() if not value.constant]
+        return 0 if all(_elements(value.shape) for value in values) else self.count()
+
+    def _affordable(self, high: Shapes) -> Shapes:
+        """The lengths of the high end, nearer to the usual ones where the values of a run would take too much memory."""
+        usual = self.shapes("usual")
+        if high == usual:
+            return high
+        stated = {a.name: _elements(a.shape) or _elements(b.shape) for a, b in self.matched}
+        basis = max(1, sum(stated.get(name) or math.prod(shape) for name, shape in usual.items()))
+        fed = max(1, sum(map(math.prod, usual.values())))
+        made = max(max(self.elements, basis) / basis, self._counted / fed)  # elements made of each that is fed
+
+        def bytes_of(asked: Mapping[str, tuple[int, ...]]) -> float:
+            return 4 * made * sum(map(math.prod, asked.values()))
+
+        asked, allowed, share = high, memory_budget() / _SHARE, 1.0
+        while bytes_of(asked) > allowed and asked != usual:
+            share /= 2
+            asked = {
+                a.name: _nearer(a, b, usual[a.name], high[a.name], share) for a, b in self.matched if a.name in high
+            }
+        if asked != high:
+            changed = [f"{n} {_by(asked[n])} of {_by(high[n])}" for n in high if asked[n] != high[n]]
+            self.notes.append(f"the high end of the declared lengths was reduced, for memory: {', '.join(changed)}")
+        return asked
+
+
+def count_elements(running: Iterable[tuple[Session, Mapping[str, Any]]]) -> int:
+    """Elements of all inner values when sessions are fed these samples: those of the one that has more."""
+    counts = [0]
+    for of, sample in running:
+        with suppress(CoreproofError):  # what does not run says so where it is run
+            counts.append(sum(of.sizes(sample, tuple(of.tappable)).values()))
+    return max(counts)
+
+
+def as_free_as(source: Model, made: Model) -> Signature:
+    """What the source takes: a PyTorch module is not bound to the lengths of its example where others were asked for."""
+    if source.format != "torch":
+        return source.signature
+    flexible = {f.name for f in made.signature.inputs if f.ranges or len(f.enumerated) > 1}
+    inputs = (replace(f, shape=None) if f.name in flexible else f for f in source.signature.inputs)
+    return replace(source.signature, inputs=tuple(inputs))
+
+
+def is_drawn_apart(feature: Feature) -> bool:
+    """Whether an input is a dictionary or a sequence, which has no shape."""
+    return bool(feature.holds) and feature.kind in ("dictionary", "sequence")
+
+
+def _elements(shape: Sequence[Any] | None) -> int:
+    return math.prod(shape) if shape and all(isinstance(d, int) and d > 0 for d in shape) else 0
+
+
+def _nearer(a: Feature, b: Feature, low: tuple[int, ...], high: tuple[int, ...], share: float) -> tuple[int, ...]:
+    """The shape that lies this part of the way from low to high; of enumerated shapes the largest that lies before it."""
+    if a.enumerated or b.enumerated:
+        most = math.prod(low) + (math.prod(high) - math.prod(low)) * share
+        return max((shape for shape in listed(a, b) if math.prod(shape) <= most), key=math.prod, default=low)
+    return tuple(a + int((b - a) * share) for a, b in zip(low, high, strict=True))
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

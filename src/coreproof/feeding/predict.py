@@ -1,0 +1,154 @@
+"""predict: the top classes that a model sees in a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from coreproof.errors import InputError
+from coreproof.feeding.pictures import open_picture
+from coreproof.model.base import Model
+from coreproof.model.features import Feature
+from coreproof.model.feeding import Feeding
+from coreproof.runtime.images import fit, to_tensor
+from coreproof.runtime.open import session
+from coreproof.runtime.session import Session
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class of a classifier: its index, its label (None where the model has none), its probability 0-1."""
+
+    index: int
+    label: str | int | None
+    probability: float
+
+
+def predict(
+    model: Any, picture: str | Path | Image.Image, top: int = 5, feeding: Feeding | None = None
+) -> list[Prediction]:
+    """The ``top`` classes for a picture, most probable first.
+
+    ``feeding`` None takes what the model carries; a model with an image input needs none beyond its geometry.
+    Scores that are not probabilities are passed through a softmax.
+
+    Raises InputError for a model that is no picture classifier or whose feeding is not known, PhotoError.
+    """
+    from coreproof.model.load import load
+
+    loaded = load(model)
+    with session(loaded) as running:
+        return top_classes(scores(running, loaded, picture, feeding), running.signature.labels, top)
+
+
+def scores(
+    running: Session, model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None
+) -> npt.NDArray[np.float64]:
+    """The probabilities of all classes for one picture, flat, in class order."""
+    fed = feed(model, picture, feeding)
+    scores = running.signature.scores
+    taps = (scores,) if scores is not None else ()
+    return probabilities(running, running.run(fed, taps))
+
+
+def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None) -> dict[str, Any]:
+    """What a model with one picture input is fed for a picture: what it sees of it, or numbers as the feeding says.
+
+    Raises InputError for a model that takes something else, or whose feeding is not known.
+    """
+    image = picture if isinstance(picture, Image.Image) else open_picture(picture)
+    feature, seen = seeing(model, feeding)
+    if feature.image is not None:
+        return {feature.name: fit(image, seen)}
+    value = to_tensor(image, seen)
+    shape = feature.shape
+    if shape is not None and len(shape) != value.ndim:
+        fixed = [d if isinstance(d, int) and d > 0 else 1 for d in shape]
+        if int(np.prod(fixed)) == value.size:
+            value = value.reshape(fixed)
+    return {feature.name: value}
+
+
+def seeing(model: Model, feeding: Feeding | None = None) -> tuple[Feature, Feeding]:
+    """The one input of a model of pictures, and how a picture comes to it: its geometry, and numbers where it takes those."""
+    inputs = [f for f in model.signature.inputs if not f.optional] or model.signature.inputs
+    if len(inputs) != 1:
+        raise InputError(
+            "a picture is fed to a model with one input",
+            where=model.name,
+            found="; ".join(str(f) for f in inputs),
+        )
+    feature = inputs[0]
+    feeding = feeding or getattr(model, "feeding", None)
+    if feature.image is not None:
+        geometry: dict[str, Any] = feeding.geometry if feeding is not None else {"resize_to": None}
+        seen = {"size": (feature.image.width, feature.image.height), "colour": feature.image.colour}
+        return feature, Feeding(**{**geometry, **seen})
+    if feeding is None:
+        raise InputError(
+            "how pictures are fed to this model is not known",
+            where=model.name,
+            expected="size, mean and std that it was trained with",
+            found=f"a plain tensor input, {feature}",
+            fix="give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255",
+        )
+    return feature, feeding
+
+
+def probabilities(running: Session, outputs: dict[str, Any]) -> npt.NDArray[np.float64]:
+    """A classifier's outputs as probabilities, in class order, after softmax where they are none.
+
+    The scores themselves are preferred to the dictionary of labels: classes that share a label are one entry there.
+    """
+    scores, name = running.signature.scores, running.signature.probabilities
+    if scores is not None and scores in outputs:
+        flat = np.asarray(outputs[scores], dtype=np.float64).reshape(-1)
+    elif name is not None and name in outputs:
+        flat = np.array(list(outputs[name].values()), dtype=np.float64)
+    else:
+        arrays = [v for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+        arrays = arrays or [rows for v in outputs.values() if (rows := dictionary_rows(v)) is not None]
+        if not arrays:
+            raise InputError("the model has no output of class scores", found=", ".join(outputs))
+        flat = arrays[0].astype(np.float64).reshape(-1)
+    return flat if is_distribution(flat) else softmax(flat)
+
+
+def dictionary_rows(value: Any) -> npt.NDArray[np.float64] | None:
+    """The values of a sequence of dictionaries with the same keys, [dictionaries, keys], as ZipMap makes it; None for others."""
+    if not isinstance(value, list) or not value or not all(isinstance(row, dict) and row for row in value):
+        return None
+    if any(list(row) != list(value[0]) for row in value):
+        return None
+    return np.array([list(row.values()) for row in value], dtype=np.float64)
+
+
+def is_distribution(values: npt.NDArray[np.float64]) -> bool:
+    """Whether values are probabilities already: none negative, sum 1 within the rounding of 16-bit floats."""
+    return bool(values.min() >= 0 and abs(values.sum() - 1) < 0.02)
+
+
+def softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """exp(x) / sum(exp(x)), shifted by the maximum so that it cannot overflow; NaN where infinities leave no answer."""
+    with np.errstate(invalid="ignore"):
+        exponent = np.exp(values - values.max())
+    return np.asarray(exponent / exponent.sum())
+
+
+def top_classes(
+    values: npt.NDArray[np.float64], labels: tuple[str, ...] | tuple[int, ...] | None, top: int
+) -> list[Prediction]:
+    """The ``top`` largest, most probable first; equal ones in class order. InputError for another number of labels."""
+    if labels and len(labels) != values.size:
+        raise InputError(
+            "the labels do not fit the model's classes",
+            expected=f"{values.size} labels, one a class",
+            found=f"{len(labels)} labels",
+        )
+    order = np.argsort(-values, kind="stable")[:top]
+    return [Prediction(int(i), labels[int(i)] if labels else None, float(values[i])) for i in order]

@@ -1,0 +1,111 @@
+"""What every model of a proof is fed: the same photos, the same arrays, or what is drawn for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from coreproof.errors import InputError
+from coreproof.feeding.inputs import Inputs, Sample, hand_over, random_feeds
+from coreproof.feeding.photos import Photos
+from coreproof.feeding.pictures import open_picture
+from coreproof.feeding.user_inputs import given_samples
+from coreproof.model.base import Model
+from coreproof.model.feeding import Feeding
+from coreproof.runtime.images import fit, pixels, to_tensor
+
+PROOF_PHOTOS = 8
+"""How many photos each step of a proof is verified on, value by value; all of them are compared by their predictions."""
+
+
+class ProofFeeds:
+    """Photos spread evenly over a folder, in the form that each model takes; or arrays, under each model's names; or draws.
+
+    Raises InputError where photos cannot be fed: to other than one picture, or without a known feeding; for photos beside
+    arrays; and for arrays that do not fit the source, with all that does not.
+    """
+
+    def __init__(
+        self,
+        source: Model,
+        photos: Photos | None,
+        inputs: str | Path | Inputs | None,
+        feeding: Feeding | None,
+        samples: int = PROOF_PHOTOS,
+    ) -> None:
+        if samples < 1:
+            raise InputError(
+                "a proof rests on at least one sample", expected="samples of 1 or more", found=str(samples)
+            )
+        if photos is not None and inputs is not None:
+            raise InputError("give arrays or photos, not both", where=source.name)
+        self.source = source
+        self.feeding = feeding
+        self._from = f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else "given by the caller"
+        self.given = None if inputs is None else given_samples(inputs, source.signature)
+        files = photos.files if photos is not None else ()
+        wanted = [int(at * len(files) / samples) for at in range(samples)]
+        self.files = tuple(files[at] for at in dict.fromkeys(wanted)) if files else ()
+        if photos is not None:
+            self._check_picture()
+
+    def _check_picture(self) -> None:
+        taken = self.source.signature.inputs
+        if len(taken) != 1:
+            raise InputError(
+                "photos can only be fed to a model with one input, a picture",
+                where=self.source.name,
+                found="; ".join(map(str, taken)),
+                fix="give arrays: --inputs FILE.npz, or neither, and inputs are drawn",
+            )
+        feeding, shape = self.feeding, taken[0].shape
+        if feeding is None:
+            raise InputError(
+                "how photos are fed to this model is not known",
+                where=self.source.name,
+                expected="size, mean and std that it was trained with",
+                found=f"a plain tensor input, {taken[0]}",
+                fix="give them: --size 224 --resize-to 256 --scale 1/255 --mean ... --std ...",
+            )
+        if shape is None or len(shape) != 4:
+            return
+        wanted = shape[1:3] if feeding.layout == "NHWC" else shape[2:4]
+        if any(isinstance(want, int) and want != have for have, want in zip(feeding.size[::-1], wanted, strict=True)):
+            raise InputError(
+                "the feeding's size is not the model's",
+                where=self.source.name,
+                expected=str(taken[0]),
+                found=f"pictures of {feeding.size[0]}x{feeding.size[1]}",
+                fix=f"--size {wanted[1]}x{wanted[0]}",
+            )
+
+    @property
+    def said(self) -> str:
+        """What is fed, in words."""
+        if self.given is not None:
+            return self._from
+        return f"{len(self.files)} photos, fed as {self.feeding}" if self.files else "drawn"
+
+    def of(self, model: Model) -> list[Sample]:
+        """The samples in the form that ``model`` takes: pixels for an image input, else numbers."""
+        if self.given is not None:
+            return [hand_over(sample, self.source.signature, model.signature)[1] for sample in self.given]
+        if not self.files:
+            return [random_feeds(self.source, model)[1]]
+        assert self.feeding is not None
+        feature = model.signature.inputs[0]
+        fed: list[Sample] = []
+        for path in self.files:
+            picture = open_picture(path)
+            value: Any
+            if feature.image is not None:
+                value = pixels(fit(picture, self.feeding), feature.image.colour)
+            else:
+                value = to_tensor(picture, self.feeding)
+            fed.append({feature.name: value})
+        return fed
+
+    def between(self, reference: Model, candidate: Model) -> tuple[Sequence[Sample], Sequence[Sample]] | None:
+        """What both are fed, as ``verify`` takes it; None where it draws."""
+        return (self.of(reference), self.of(candidate)) if self.files or self.given is not None else None

@@ -1,0 +1,206 @@
+"""What arithmetic asks of its operands, given what is asked of its result: intervals backwards, masks through."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from coreproof.feeding.roles.flow import Flow, Step
+from coreproof.feeding.roles.role import PLAIN, Role
+from coreproof.feeding.roles.rules import ADDITIVE, DENOMINATOR, LARGE, MASK, SCORES, Asked, domain, rule
+
+
+def _ends(flow: Flow, name: str) -> tuple[float, float] | None:
+    """The least and the greatest number of a constant."""
+    value = flow.constant(name)
+    if value is None or not value.size or value.dtype.kind not in "biuf":
+        return None
+    return float(np.min(value)), float(np.max(value))
+
+
+def _through(result: Role, factor: float, low: float, high: float) -> Role:
+    """``result`` behind ``factor * x + c``; masks, whatever they are turned into, stay masks."""
+    if result.kind in ("mask", "unsure"):
+        return replace(result, among=frozenset())
+    if result.kind == "compared":
+        return PLAIN
+    return result.affine(factor, low, high)
+
+
+@rule("Add")
+def _add(step: Step, result: Role, flow: Flow) -> Asked:
+    a, b = step.operand(0), step.operand(1)
+    for name, other in ((a, b), (b, a)):
+        if name in flow.static:
+            continue
+        if (ends := _ends(flow, other)) is not None:
+            yield name, _through(result, 1.0, *ends)
+        elif (stays := _unknown(flow, other, result)) is not None:
+            yield name, stays
+        elif result.kind in ("scores", "additive"):
+            apart = name in flow.direct and other not in flow.direct and other not in flow.static
+            yield name, ADDITIVE if apart or result.kind == "additive" else SCORES
+        elif result.kind == "index" and result.high < math.inf:
+            yield name, replace(result.moved(), low=0, high=result.high // 2, symbol=None)
+        elif result.kind == "number" and result.low == 0 and result.high == math.inf:
+            yield name, result.moved()
+        else:
+            yield name, PLAIN
+
+
+@rule("Sub")
+def _sub(step: Step, result: Role, flow: Flow) -> Asked:
+    a, b = step.operand(0), step.operand(1)
+    if a not in flow.static:
+        ends = _ends(flow, b)
+        if ends is not None:
+            yield a, _through(result, 1.0, -ends[1], -ends[0])
+        elif result.kind == "index" and result.high < math.inf:
+            yield a, replace(result.moved(), low=math.ceil(result.high / 2), symbol=None)
+        else:
+            yield a, result if result.kind == "scores" else PLAIN
+    if b not in flow.static:
+        ends = _ends(flow, a)
+        if ends is not None:
+            yield b, _through(result, -1.0, *ends)
+        elif (stays := _unknown(flow, a, result)) is not None:
+            yield b, stays
+        elif result.kind == "index" and result.high < math.inf:
+            yield b, replace(result.moved(), low=0, high=result.high // 2, symbol=None)
+        else:
+            yield b, PLAIN
+
+
+def _unknown(flow: Flow, name: str, result: Role) -> Role | None:
+    """The role behind arithmetic with numbers that are not known but do not hang on an input: masks stay masks."""
+    stays = result.kind in ("mask", "unsure", "scores", "additive")
+    return replace(result.moved(), among=frozenset()) if name in flow.static and stays else None
+
+
+def _less_one(flow: Flow, name: str) -> bool:
+    """Whether a value is something minus one."""
+    made = flow.producers.get(name)
+    if made is None or made.operator not in ("Sub", "Add"):
+        return False
+    taken = -1.0 if made.operator == "Add" else 1.0
+    return flow.number(made.operand(1)) == taken or (made.operator == "Add" and flow.number(made.operand(0)) == taken)
+
+
+@rule("Mul")
+def _mul(step: Step, result: Role, flow: Flow) -> Asked:
+    a, b = step.operand(0), step.operand(1)
+    if a == b:
+        yield a, replace(DENOMINATOR, why=result.why) if result.nonzero or result.above else PLAIN
+        return
+    for name, other in ((a, b), (b, a)):
+        if name in flow.static:
+            continue
+        factor = flow.number(other)
+        if factor is not None:
+            masked = factor <= -LARGE or (factor >= LARGE and _less_one(flow, name))
+            if name in flow.direct and (masked or (result.kind == "additive" and factor < 0)):
+                yield name, MASK
+            else:
+                yield name, _through(result, factor, 0.0, 0.0)
+        else:
+            sign = result.kind == "number" and (result.nonzero or (result.low == 0 and result.high == math.inf))
+            yield name, result.moved() if sign or result.kind == "index" else PLAIN
+
+
+@rule("Div")
+def _div(step: Step, result: Role, flow: Flow) -> Asked:
+    a, b = step.operand(0), step.operand(1)
+    if b not in flow.static:
+        yield b, DENOMINATOR
+    if a in flow.static:
+        return
+    by = flow.number(b)
+    if by is None or by == 0:
+        yield a, PLAIN
+    elif result.kind == "index":
+        yield a, replace(result.moved(), low=result.low * by, high=result.high * by + by - 1)
+    else:
+        yield a, _through(result, 1 / by, 0.0, 0.0)
+
+
+@rule("Mod")
+def _mod(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result.moved() if result.kind == "index" else PLAIN
+    yield step.operand(1), DENOMINATOR
+
+
+@rule("Neg")
+def _neg(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), _through(result, -1.0, 0.0, 0.0)
+
+
+@rule("Abs")
+def _abs(step: Step, result: Role, flow: Flow) -> Asked:
+    if result.kind in ("index", "length"):
+        yield step.operand(0), result.moved()
+    elif result.nonzero or (result.above and result.low >= 0):
+        yield step.operand(0), replace(DENOMINATOR, why=result.why)
+    elif result.kind == "number" and result.high < math.inf:
+        yield step.operand(0), domain(-result.high, result.high, result.why)
+    else:
+        yield step.operand(0), PLAIN
+
+
+@rule("Exp")
+def _exp(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), PLAIN
+
+
+@rule("Relu", "Clip", "Max", "Min")
+def _clips(step: Step, result: Role, flow: Flow) -> Asked:
+    low, high = _limits(step, flow)
+    names = step.inputs if step.operator in ("Max", "Min") else step.inputs[:1]
+    for name in names:
+        if name and name not in flow.static:
+            yield name, _within(result, low, high)
+
+
+def _limits(step: Step, flow: Flow) -> tuple[float, float]:
+    """What the result cannot leave, whatever goes in."""
+    if step.operator == "Relu":
+        return 0.0, math.inf
+    if step.operator == "Clip":
+        low = step.attributes.get("min", flow.number(step.operand(1)))
+        high = step.attributes.get("max", flow.number(step.operand(2)))
+        return -math.inf if low is None else float(low), math.inf if high is None else float(high)
+    numbers = [n for n in map(flow.number, step.inputs) if n is not None]
+    if step.operator == "Max":
+        return max(numbers, default=-math.inf), math.inf
+    return -math.inf, min(numbers, default=math.inf)
+
+
+def _within(result: Role, low: float, high: float) -> Role:
+    """What is left to ask where the result lies between ``low`` and ``high`` in any case."""
+    if result.kind != "number":
+        return result.moved()
+    if low > result.low or (low == result.low and not result.above):
+        result = replace(result, low=-math.inf, above=False, nonzero=result.nonzero and not low > 0)
+    if high < result.high or (high == result.high and not result.below):
+        result = replace(result, high=math.inf, below=False, nonzero=result.nonzero and not high < 0)
+    if result.nonzero and (low > 0 or high < 0):
+        result = replace(result, nonzero=False)
+    return result
+
+
+@rule("Pow")
+def _pow(step: Step, result: Role, flow: Flow) -> Asked:
+    base, exponent = step.operand(0), step.operand(1)
+    power = flow.number(exponent)
+    if base not in flow.static:
+        if power is None:
+            yield base, domain(0, math.inf, "base of a power", above=True)
+        elif power != int(power):
+            yield base, domain(0, math.inf, f"base of a power of {power:g}", above=power < 0 or result.nonzero)
+        elif power < 0 or result.nonzero or (result.above and power % 2 == 0):
+            yield base, replace(DENOMINATOR, why=result.why if power > 0 else "base of a negative power")
+        else:
+            yield base, PLAIN
+    if exponent not in flow.static:
+        yield exponent, domain(-3, 3, "exponent")

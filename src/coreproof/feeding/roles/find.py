@@ -1,0 +1,87 @@
+"""What each input of a model is taken for: one walk backwards through its graph, and that in words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import reduce
+
+from coreproof.errors import CoreproofError
+from coreproof.feeding.roles import arithmetic  # noqa: F401 - its rules are registered
+from coreproof.feeding.roles.flow import Flow
+from coreproof.feeding.roles.onnx import onnx_flow
+from coreproof.feeding.roles.role import PLAIN, Role, merged
+from coreproof.feeding.roles.rules import UNSURE, asked
+from coreproof.feeding.roles.torch import torch_flow
+from coreproof.model.base import Model
+from coreproof.model.features import Feature
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.torch.model import TorchModel
+from coreproof.runtime.executable import Prepared, prepare
+from coreproof.runtime.session import Session
+
+_MASK = re.compile(r"(?:^|[_.])mask(?:$|[_.\d])", re.IGNORECASE)
+"""A name by which people call a mask, where the graph does not tell."""
+
+_FORMATS = frozenset(("onnx", "torch", "mlprogram", "neuralnetwork"))
+
+
+def roles_of(model: Model, running: Session | None = None) -> dict[str, Role]:
+    """input -> what it is for. ``running``: the model ready to run, which saves lowering it once more.
+
+    Empty for models whose operators are not looked at (pipelines, classic models, saved runs) or cannot be (running them says
+    why), and for those that have nothing but pictures.
+    """
+    if model.format not in _FORMATS or all(f.image is not None for f in model.signature.inputs):
+        return {}
+    try:
+        flow = _flow_of(model, running)
+    except CoreproofError:
+        return {}
+    found = backwards(flow)
+    return {feature.name: _settled(feature, found[feature.name]) for feature in model.signature.inputs}
+
+
+def _flow_of(model: Model, running: Session | None) -> Flow:
+    if isinstance(model, TorchModel):
+        return torch_flow(model)
+    if isinstance(model, OnnxModel):
+        return onnx_flow(model.ir, model.signature, {})
+    prepared = getattr(running, "prepared", None)
+    if not isinstance(prepared, Prepared):
+        prepared = prepare(model, "fp32")
+    return onnx_flow(prepared.graph, model.signature, prepared.values)
+
+
+def backwards(flow: Flow) -> dict[str, Role]:
+    """What each input has to hold for all that read it: every operator is asked once, the last one first."""
+    roles: dict[str, Role] = dict.fromkeys(flow.outputs, PLAIN)
+    for step in reversed(flow.steps):
+        made = [roles[name] for name in step.outputs if name in roles]
+        for name, role in asked(step, reduce(merged, made, None) or PLAIN, flow):
+            if name and name not in flow.static:
+                roles[name] = merged(roles.get(name), role)
+    return {feature: roles.get(value, PLAIN) for feature, value in flow.inputs.items()}
+
+
+def _settled(feature: Feature, role: Role) -> Role:
+    """The role of an input: what was unsure is a mask only where nothing reads it as a number; a name may tell, too."""
+    if role.kind == "unsure":
+        return replace(role, kind="mask")
+    if role.kind == "additive" and (feature.dtype or "float").startswith(("int", "uint", "bool")):
+        return replace(UNSURE, kind="mask")
+    if role.plain and _MASK.search(feature.name):
+        return replace(UNSURE, kind="mask", why="a mask, by its name")
+    if role.kind in ("scores", "compared"):
+        return replace(PLAIN, among=role.among)
+    return role
+
+
+def joint(a: Role | None, b: Role | None) -> Role:
+    """What an input of two models has to hold for both."""
+    if a is None or b is None:
+        return a or b or PLAIN
+    return merged(a, b)
+
+
+__all__ = ["backwards", "joint", "roles_of"]

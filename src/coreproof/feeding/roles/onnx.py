@@ -1,0 +1,167 @@
+"""The flow of an ONNX graph: of an ONNX model, or of a Core ML model as it is lowered. Bodies stand in line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.feeding.roles.flow import Array, Flow, Step
+from coreproof.model.features import Shape, Signature
+from coreproof.model.onnx.model import numpy_dtype, value_shape
+from coreproof.model.onnx.shapes import inferred, light_proto
+
+_SMALL = 4096
+"""Elements of a constant that are looked at; of a larger one it is known that it is one."""
+
+
+_ASKS_FOR_LENGTHS = frozenset(
+    (
+        "ConstantOfShape",
+        "Expand",
+        "GRU",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Greater",
+        "GreaterOrEqual",
+        "LSTM",
+        "Less",
+        "LessOrEqual",
+        "OneHot",
+        "RNN",
+        "Reshape",
+        "Resize",
+        "ReverseSequence",
+        "Scatter",
+        "ScatterElements",
+        "ScatterND",
+        "Slice",
+        "Split",
+        "TopK",
+    )
+)
+
+
+def onnx_flow(model: ir.Model, signature: Signature, values: Mapping[str, str]) -> Flow:
+    """``values`` maps the model's own names to the graph's. Shapes that the graph does not say are inferred where they count."""
+    reading = _Reading()
+    reading.graph(model.graph)
+    graph = model.graph
+    made = [
+        name for step in reading.steps if step.operator in _ASKS_FOR_LENGTHS for name in (*step.inputs, *step.outputs)
+    ]
+    if any(name and name not in reading.shapes for name in made):
+        reading.infer(model)
+    return Flow(
+        tuple(reading.steps),
+        {f.name: values.get(f.name, f.name) for f in signature.inputs},
+        tuple(v.name or "" for v in graph.outputs),
+        reading.shapes,
+        reading.dtypes,
+        frozenset(reading.constants),
+        reading.stored,
+        {graphs: own for own, graphs in values.items()},
+    )
+
+
+class _Reading:
+    """A graph being read, with the bodies of its control flow."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.shapes: dict[str, Shape] = {}
+        self.dtypes: dict[str, str] = {}
+        self.constants: dict[str, Any] = {}
+
+    def stored(self, name: str) -> Array | None:
+        tensor = self.constants.get(name)
+        if tensor is None or tensor.size > _SMALL or tensor.dtype == ir.DataType.STRING:
+            return None
+        return np.asarray(tensor.numpy())
+
+    def infer(self, model: ir.Model) -> None:
+        """Adds the shapes and types that ONNX's own inference knows."""
+        known = inferred(light_proto(model), data=False).graph
+        for info in known.value_info:
+            tensor = info.type.tensor_type
+            if tensor.HasField("shape"):
+                lengths = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim]
+                self.shapes.setdefault(info.name, tuple(lengths))
+            if (told := numpy_dtype(ir.DataType(tensor.elem_type))) is not None:
+                self.dtypes.setdefault(info.name, told)
+
+    def graph(self, graph: ir.Graph) -> None:
+        for value in (*graph.inputs, *graph.initializers.values()):
+            self._note(value)
+        for name, value in graph.initializers.items():
+            self.constants[name] = value.const_value
+        for node in graph:
+            self._node(node)
+
+    def _note(self, value: ir.Value | None) -> None:
+        if value is None or not value.name:
+            return
+        shape, dtype = value_shape(value), value.dtype
+        if shape is not None:
+            self.shapes[value.name] = shape
+        if dtype is not None and (told := numpy_dtype(dtype)) is not None:
+            self.dtypes[value.name] = told
+
+    def _node(self, node: ir.Node) -> None:
+        for value in node.outputs:
+            self._note(value)
+        outputs = tuple(v.name or "" for v in node.outputs)
+        if node.op_type == "Constant" and len(outputs) == 1:
+            self.constants[outputs[0]] = _constant(node)
+            return
+        inputs = tuple("" if v is None else v.name or "" for v in node.inputs)
+        attributes: dict[str, Any] = {}
+        bodies: dict[str, ir.Graph] = {}
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                bodies[attribute.name] = attribute.value
+            elif attribute.type in (
+                ir.AttributeType.INT,
+                ir.AttributeType.INTS,
+                ir.AttributeType.FLOAT,
+                ir.AttributeType.STRING,
+            ):
+                attributes[attribute.name] = attribute.value
+        if bodies:
+            self._bodies(node, inputs, outputs, bodies.values())
+            return
+        self.steps.append(Step(node.op_type, inputs, outputs, attributes))
+
+    def _bodies(
+        self, node: ir.Node, inputs: tuple[str, ...], outputs: tuple[str, ...], bodies: Iterable[ir.Graph]
+    ) -> None:
+        """What a body reads it is handed from outside, and what it makes goes out: both by name, as if it ran once."""
+        self.steps.append(Step(node.op_type, inputs, ()))
+        for body in bodies:
+            own = [v.name or "" for v in body.inputs]
+            # Loop hands (trip count, condition, carried ...) to (iteration, condition, carried ...), Scan all to all
+            skip = 2 if node.op_type == "Loop" else 0
+            for name, given in zip(own[skip:], inputs[skip:], strict=False):
+                if given:
+                    self.steps.append(Step("Identity", (given,), (name,)))
+            self.graph(body)
+            made = [v.name or "" for v in body.outputs][1 if node.op_type == "Loop" else 0 :]
+            for name, out in zip(made, outputs, strict=False):
+                self.steps.append(Step("Identity", (name,), (out,)))
+
+
+def _constant(node: ir.Node) -> Any:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.TENSOR:
+            return attribute.value
+        if attribute.type in (
+            ir.AttributeType.INT,
+            ir.AttributeType.INTS,
+            ir.AttributeType.FLOAT,
+            ir.AttributeType.FLOATS,
+        ):
+            return ir.tensor(np.asarray(attribute.value))
+    return None

@@ -1,0 +1,415 @@
+"""What each operator asks of its operands, given what is asked of its result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from coreproof.feeding.roles.flow import COMPARES, LOGIC, MOVES, Flow, Step
+from coreproof.feeding.roles.role import PLAIN, Role
+
+Asked = Iterator[tuple[str, Role]]
+Rule = Callable[[Step, Role, Flow], Asked]
+
+LARGE = 1e3
+"""What a mask is multiplied with is at least so large, where it becomes an additive mask."""
+
+MASK = Role("mask", 0, 1, why="a mask")
+UNSURE = Role("unsure", 0, 1, why="a mask")
+ADDITIVE = Role("additive", why="added before a softmax")
+SCORES = Role("scores")
+
+RULES: dict[str, Rule] = {}
+
+
+def asked(step: Step, result: Role, flow: Flow) -> Asked:
+    """(operand, what it has to hold), for the operands of a step whose result has to hold ``result``."""
+    if (rule := RULES.get(step.operator)) is not None:
+        yield from rule(step, result, flow)
+        return
+    for name in step.inputs:
+        yield name, PLAIN
+
+
+def rule(*operators: str) -> Callable[[Rule], Rule]:
+    def keep(given: Rule) -> Rule:
+        RULES.update(dict.fromkeys(operators, given))
+        return given
+
+    return keep
+
+
+# what moves values about
+
+
+@rule(*sorted(MOVES - {"Cast", "Identity", "CastLike", "Expand", "Pad", "Reshape", "Slice", "Tile", "Split"}))
+def _moves(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result.moved()
+    if step.operator == "ReverseSequence":
+        axis = int(step.attributes.get("time_axis", 0))
+        yield step.operand(1), length_of(flow, step.operand(0), axis, "sequence_lens of `ReverseSequence`")
+
+
+@rule("Cast", "CastLike", "Identity")
+def _casts(step: Step, result: Role, flow: Flow) -> Asked:
+    x, out = step.operand(0), step.result
+    to_bool = flow.dtypes.get(out) == "bool" or step.attributes.get("to") == 9
+    if to_bool and flow.dtypes.get(x) != "bool":
+        yield x, MASK
+    else:
+        yield x, result
+
+
+@rule("Concat")
+def _concat(step: Step, result: Role, flow: Flow) -> Asked:
+    for name in step.inputs:
+        yield name, result.moved()
+
+
+@rule("Where")
+def _where(step: Step, result: Role, flow: Flow) -> Asked:
+    condition, x, y = (step.operand(i) for i in range(3))
+    if _wraps(flow, condition, x, y):  # negative indices counted from the end
+        yield y, result
+        return
+    yield condition, UNSURE if result.kind in ("index", "length") else MASK
+    for name in (x, y):
+        if name not in flow.fixed:
+            yield name, result.moved()
+
+
+def _wraps(flow: Flow, condition: str, x: str, y: str) -> bool:
+    """Whether this is ``where(y < 0, y + length, y)``."""
+    less, add = flow.producers.get(condition), flow.producers.get(x)
+    return (
+        less is not None
+        and add is not None
+        and less.operator == "Less"
+        and add.operator == "Add"
+        and less.operand(0) == y
+        and y in add.inputs
+        and flow.number(less.operand(1)) == 0
+    )
+
+
+@rule("Reshape", "Expand")
+def _reshape(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result.moved()
+    shape = flow.shapes.get(step.result) or flow.shapes.get(step.operand(0)) or ()
+    known = tuple(d for d in shape if isinstance(d, int) and d > 0)
+    exact = known if known and len(known) == len(shape) else None
+    yield step.operand(1), sized(1, max(known, default=1), f"shape of `{step.operator}`", exact)
+
+
+@rule("Tile")
+def _tile(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result.moved()
+    yield step.operand(1), sized(1, 3, "repeats of `Tile`")
+
+
+@rule("Slice")
+def _slice(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result.moved()
+    shape = flow.shapes.get(step.operand(0)) or ()
+    axes = flow.constant(step.operand(3)) if step.operand(3) else None
+    named = range(len(shape)) if axes is None else [int(a) for a in axes.reshape(-1)]
+    lengths = [n for a in named if isinstance(n := flow.length(step.operand(0), a), int)]
+    shortest = min(lengths, default=2)
+    yield step.operand(1), sized(0, max(0, (shortest - 1) // 2), "starts of `Slice`")
+    yield step.operand(2), sized(shortest // 2 + 1, max(shortest // 2 + 1, shortest), "ends of `Slice`")
+    yield step.operand(3), sized(0, max(0, len(shape) - 1), "axes of `Slice`", tuple(range(len(shape))))
+    yield step.operand(4), sized(1, 2, "steps of `Slice`")
+
+
+@rule("Pad")
+def _pad(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result.moved()
+    yield step.operand(1), sized(0, 2, "pads of `Pad`")
+    yield step.operand(2), PLAIN
+
+
+@rule("Shape", "Size")
+def _shape(step: Step, result: Role, flow: Flow) -> Asked:
+    yield from ()
+
+
+@rule("Split")
+def _split(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result.moved()
+    whole = flow.length(step.operand(0), step.attributes.get("axis", 0))
+    parts = len(step.outputs)
+    if isinstance(whole, int) and parts:
+        exact = (*([whole // parts] * (parts - 1)), whole - whole // parts * (parts - 1))
+        yield step.operand(1), sized(0, whole, "sizes of `Split`", exact)
+
+
+# indices
+
+
+def picks(flow: Flow, table: str, axis: int, *, distinct: bool = False) -> Role:
+    """Indices along an axis of ``table``."""
+    length = flow.length(table, axis)
+    symbol = length if isinstance(length, str) else None
+    high = length - 1 if isinstance(length, int) else math.inf if symbol else 0
+    return Role("index", 0, high, symbol=symbol, distinct=distinct, why=_of(flow, table, axis, length))
+
+
+def _of(flow: Flow, table: str, axis: int, length: int | str | None) -> str:
+    many = f"{length:,} " if isinstance(length, int) else ""
+    if table in flow.static and axis == 0:
+        return f"indices of {many}rows of `{flow.title(table)}`"
+    return f"indices of {many or 'the '}entries of `{flow.title(table)}` along axis {axis}"
+
+
+@rule("Gather", "GatherElements")
+def _gather(step: Step, result: Role, flow: Flow) -> Asked:
+    data, indices = step.operand(0), step.operand(1)
+    if data not in flow.static:
+        yield data, result.moved()
+    if flow.dtypes.get(indices) == "bool":  # PyTorch picks by truth values as well
+        yield indices, MASK
+        return
+    axis = step.attributes.get("axis", 0)
+    yield indices, picks(flow, data, axis, distinct=bool(step.attributes.get("written")))
+
+
+@rule("ScatterElements", "Scatter")
+def _scatter(step: Step, result: Role, flow: Flow) -> Asked:
+    data, indices, updates = (step.operand(i) for i in range(3))
+    yield data, result.moved()
+    yield indices, picks(flow, data, step.attributes.get("axis", 0), distinct=True)
+    yield updates, result.moved()
+
+
+@rule("GatherND", "ScatterND")
+def _gather_nd(step: Step, result: Role, flow: Flow) -> Asked:
+    data, indices = step.operand(0), step.operand(1)
+    if data not in flow.static:
+        yield data, result.moved()
+    batch = int(step.attributes.get("batch_dims", 0))
+    shape = flow.shapes.get(data) or ()
+    depth = flow.length(indices, -1)
+    picked = shape[batch : batch + depth] if isinstance(depth, int) else shape[batch:]
+    lengths = tuple(d for d in picked if isinstance(d, int) and d > 0)
+    known = lengths if lengths and len(lengths) == len(picked) else None
+    said = "x".join(map(str, lengths)) if known else "the"
+    yield (
+        indices,
+        Role(
+            "index",
+            0,
+            max(known) - 1 if known else 0,
+            columns=known,
+            distinct=step.operator == "ScatterND",
+            why=f"indices of {said} entries of `{flow.title(data)}`",
+        ),
+    )
+    yield step.operand(2), result.moved()
+
+
+@rule("OneHot")
+def _one_hot(step: Step, result: Role, flow: Flow) -> Asked:
+    depth = flow.number(step.operand(1))
+    axis = step.attributes.get("axis", -1)
+    known = flow.length(step.result, axis) if depth is None else int(depth)
+    high = known - 1 if isinstance(known, int) and known > 0 else 0
+    yield step.operand(0), Role("index", 0, high, why=f"indices of {high + 1:,} classes of `OneHot`")
+    yield step.operand(1), sized(2, 8, "depth of `OneHot`")
+    yield step.operand(2), PLAIN
+
+
+@rule("EmbeddingBag")
+def _embedding_bag(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(1), picks(flow, step.operand(0), 0)
+    count = flow.length(step.operand(1), 0)
+    yield step.operand(2), sized(0, count - 1 if isinstance(count, int) else 0, "offsets of `EmbeddingBag`", (0,))
+
+
+@rule("EmbedLayerNormalization")
+def _embed(step: Step, result: Role, flow: Flow) -> Asked:
+    for ids, table in ((0, 2), (1, 4), (8, 3)):
+        if step.operand(ids) and step.operand(table):
+            yield step.operand(ids), picks(flow, step.operand(table), 0)
+    yield step.operand(7), MASK
+
+
+# lengths
+
+
+def sized(low: float, high: float, why: str, exact: tuple[int, ...] | None = None) -> Role:
+    """Whole numbers that size something."""
+    return Role("length", low, high, exact=exact, why=why)
+
+
+def length_of(flow: Flow, value: str, axis: int, why: str) -> Role:
+    """A length within an axis."""
+    length = flow.length(value, axis)
+    symbol = length if isinstance(length, str) else None
+    return Role("length", 1, length if isinstance(length, int) else math.inf if symbol else 1, symbol=symbol, why=why)
+
+
+@rule("LSTM", "GRU", "RNN")
+def _recurrent(step: Step, result: Role, flow: Flow) -> Asked:
+    time = 1 if step.attributes.get("layout", 0) else 0
+    for at, name in enumerate(step.inputs):
+        yield name, PLAIN if at != 4 else length_of(flow, step.operand(0), time, f"sequence_lens of `{step.operator}`")
+
+
+@rule("TopK")
+def _top_k(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), PLAIN
+    yield step.operand(1), length_of(flow, step.operand(0), step.attributes.get("axis", -1), "k of `TopK`")
+
+
+@rule("Range")
+def _range(step: Step, result: Role, flow: Flow) -> Asked:
+    for at, (low, high, of) in enumerate(((0, 2, "start"), (4, 8, "limit"), (1, 2, "delta"))):
+        yield step.operand(at), sized(low, high, f"{of} of `Range`")
+
+
+@rule("ConstantOfShape", "RandomNormalLike", "EyeLike")
+def _of_shape(step: Step, result: Role, flow: Flow) -> Asked:
+    shape = flow.shapes.get(step.result) or ()
+    exact = tuple(d for d in shape if isinstance(d, int) and d > 0)
+    whole = exact if exact and len(exact) == len(shape) else None
+    yield step.operand(0), sized(1, 8, f"shape of `{step.operator}`", whole)
+
+
+@rule("Resize", "Upsample")
+def _resize(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result.moved()
+    scales = 1 if step.operator == "Upsample" or len(step.inputs) == 2 else 2
+    yield step.operand(scales), sized(1, 2, f"scales of `{step.operator}`")
+    shape = tuple(d for d in flow.shapes.get(step.operand(0)) or () if isinstance(d, int))
+    yield step.operand(3), sized(1, max(shape, default=1), f"sizes of `{step.operator}`", shape or None)
+
+
+@rule("Loop")
+def _loop(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), sized(1, 4, "trip count of `Loop`")
+    yield step.operand(1), MASK
+
+
+@rule("If")
+def _if(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), MASK
+
+
+@rule("Scan")
+def _scan(step: Step, result: Role, flow: Flow) -> Asked:
+    yield from ()
+
+
+# masks
+
+
+@rule("Softmax", "LogSoftmax")
+def _softmax(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), SCORES
+
+
+@rule("Attention")
+def _attention(step: Step, result: Role, flow: Flow) -> Asked:
+    for name in step.inputs[:3]:
+        yield name, PLAIN
+    mask = step.operand(3)
+    if mask and mask not in flow.static:
+        yield mask, MASK if flow.dtypes.get(mask) == "bool" else ADDITIVE
+
+
+@rule(*sorted(LOGIC))
+def _logic(step: Step, result: Role, flow: Flow) -> Asked:
+    for name in step.inputs:
+        yield name, result if result.kind in ("mask", "unsure") else UNSURE
+
+
+@rule(*sorted(COMPARES))
+def _compares(step: Step, result: Role, flow: Flow) -> Asked:
+    for at in (0, 1):
+        name, other = step.operand(at), step.operand(1 - at)
+        if name in flow.static:
+            continue
+        number = flow.number(other)
+        if number is not None:
+            among = frozenset((number,))
+            yield name, replace(UNSURE if number in (0.0, 0.5, 1.0) else Role("compared"), among=among)
+        elif other in flow.static and flow.dtypes.get(name, "").startswith(("int", "uint")):
+            yield name, _counted(flow, other, step.result)
+        else:
+            yield name, PLAIN
+
+
+def _counted(flow: Flow, counted: str, out: str) -> Role:
+    """What is compared with 0, 1, 2 ... is a length: ``arange(n) < lengths``."""
+    numbers = flow.constant(counted)
+    if numbers is not None and numbers.size > 1:
+        flat = numbers.reshape(-1)
+        if np.array_equal(flat, np.arange(flat.size)):
+            return sized(1, flat.size, f"lengths within {flat.size:,}")
+        return PLAIN
+    last = flow.length(out, -1)
+    return length_of(flow, out, -1, f"lengths within {last}") if last is not None else PLAIN
+
+
+# numbers of a domain
+
+
+def domain(low: float, high: float, why: str, *, above: bool = False, below: bool = False) -> Role:
+    """Numbers from ``low`` to ``high``; ``above``, ``below``: without the end."""
+    return Role("number", low, high, above, below, why=why)
+
+
+_DOMAINS: Mapping[str, Role] = {
+    "Log": domain(0, math.inf, "logarithm", above=True),
+    "Sqrt": domain(0, math.inf, "square root"),
+    "Acos": domain(-1, 1, "arc cosine"),
+    "Asin": domain(-1, 1, "arc sine"),
+    "Acosh": domain(1, math.inf, "inverse hyperbolic cosine"),
+    "Atanh": domain(-1, 1, "inverse hyperbolic tangent", above=True, below=True),
+}
+DENOMINATOR = Role("number", nonzero=True, why="denominator")
+
+
+@rule(*_DOMAINS)
+def _domains(step: Step, result: Role, flow: Flow) -> Asked:
+    role = _DOMAINS[step.operator]
+    above_zero = step.operator == "Sqrt" and (result.nonzero or (result.above and result.low >= 0))
+    yield step.operand(0), replace(role, above=True) if above_zero else role
+
+
+@rule("Reciprocal")
+def _reciprocal(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), DENOMINATOR
+
+
+@rule("BatchNormalization")
+def _batch_normalization(step: Step, result: Role, flow: Flow) -> Asked:
+    for at, name in enumerate(step.inputs):
+        yield name, PLAIN if at != 4 else domain(0, math.inf, "variance")
+
+
+@rule("ReduceSum", "ReduceL1", "ReduceL2", "ReduceMean", "ReduceMax", "ReduceMin", "GlobalAveragePool", "AveragePool")
+def _reduces(step: Step, result: Role, flow: Flow) -> Asked:
+    convex = step.operator not in ("ReduceSum", "ReduceL1", "ReduceL2")
+    positive = step.operator == "ReduceSum" and result.kind == "number" and result.low == 0
+    yield step.operand(0), result.moved() if (convex and result.kind == "number") or positive else PLAIN
+
+
+@rule("CumSum")
+def _cumsum(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), UNSURE if result.kind == "index" else PLAIN
+
+
+@rule("BitShift")
+def _bit_shift(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), PLAIN
+    yield step.operand(1), sized(0, 7, "shift of `BitShift`")
+
+
+@rule("GridSample")
+def _grid_sample(step: Step, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), PLAIN
+    yield step.operand(1), domain(-1, 1, "places of `GridSample`")

@@ -1,0 +1,379 @@
+"""What a user gives to feed two models: arrays in a .npz, or a folder of photos."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from coreproof.errors import InputError
+from coreproof.feeding.inputs import Inputs, Sample, hand_over, match_inputs, samples
+from coreproof.feeding.own_preprocessing import Taker, in_rank, in_words, likeliest, own_feedings
+from coreproof.feeding.photos import list_photos
+from coreproof.feeding.pictures import open_picture
+from coreproof.model.base import Model
+from coreproof.model.features import Feature, Signature
+from coreproof.model.feeding import Feeding
+from coreproof.model.files.arrays import read_npz
+from coreproof.model.files.paths import regular_file
+from coreproof.model.recording import is_recording, load_recording
+from coreproof.runtime.images import fit, pixels, to_tensor
+from coreproof.runtime.open import session
+from coreproof.runtime.session import is_number
+
+Array = npt.NDArray[Any]
+
+_NUMBERED = re.compile(r"(?P<name>.+)/(?P<index>\d+)$")
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What each model is fed, sample by sample, and in words what that is."""
+
+    reference: list[Sample]
+    candidate: list[Sample]
+    said: str
+
+
+def given_feeds(
+    reference: Model,
+    candidate: Model,
+    inputs: str | Path | None = None,
+    photos: str | Path | None = None,
+    limit: int = 4,
+    feedings: tuple[Feeding | None, Feeding | None] = (None, None),
+) -> Fed | None:
+    """What the user gives for both models: a .npz of arrays, or the first ``limit`` photos of a folder (or one photo).
+
+    None where neither is given. Raises InputError, PhotoError.
+    """
+    if inputs is not None and photos is not None:
+        raise InputError("give arrays or photos, not both", found=f"{inputs} and {photos}")
+    if inputs is not None:
+        given = read_samples(inputs, reference.signature, candidate.signature)
+        pairs = [hand_over(sample, reference.signature, candidate.signature) for sample in given]
+        return Fed([a for a, _ in pairs], [b for _, b in pairs], f"of {Path(inputs).name}")
+    if photos is not None:
+        path = Path(photos)
+        files = list_photos(path).files[:limit] if path.is_dir() else (path,)
+        return photo_feeds(reference, candidate, files, feedings)
+    return None
+
+
+# arrays
+
+
+def given_samples(
+    inputs: str | Path | Inputs, reference: Signature, candidate: Signature | None = None
+) -> list[Sample]:
+    """Samples given as a file (``read_samples``) or as mappings of name to array, which are looked at in the same way."""
+    if isinstance(inputs, str | Path):
+        return read_samples(inputs, reference, candidate)
+    listed = samples(inputs)
+    declared = _declared(reference, candidate)
+    problems: list[str] = []
+    for number, sample in enumerate(listed):
+        found = _unfit({name: [np.asarray(value)] for name, value in sample.items()}, declared, reference, candidate)
+        problems += [f"sample {number}: {each}" if len(listed) > 1 else each for each in found]
+    if problems:
+        raise _do_not_fit(problems, "the given inputs", reference, {n: np.asarray(v) for n, v in listed[0].items()})
+    return listed
+
+
+def read_samples(path: str | Path, reference: Signature, candidate: Signature | None = None) -> list[Sample]:
+    """The samples that a .npz holds: arrays named as the models' inputs.
+
+    Several samples are given as ``name/0``, ``name/1``, ... or as one array with a leading axis more than is declared
+    (or longer than the declared 1). A saved run serves as well: its inputs are taken. Raises InputError, which
+    names everything that does not fit at once.
+    """
+    path = Path(path)
+    if is_recording(path):
+        return list(load_recording(path).samples)
+    arrays = _read_arrays(path)
+    declared = _declared(reference, candidate)
+    lists: dict[str, list[Array]] = {}
+    problems: list[str] = []
+    unknown = []
+    for name, array in arrays.items():
+        numbered = _NUMBERED.match(name)
+        if name in declared:
+            lists.setdefault(name, []).extend(_split(array, declared[name]))
+        elif numbered and numbered["name"] in declared:
+            lists.setdefault(numbered["name"], []).append(array)
+        else:
+            unknown.append(name)
+    if unknown:
+        problems.append(f"no input is called {', '.join(unknown)}")
+    counts = {name: len(values) for name, values in lists.items()}
+    if len(set(counts.values())) > 1:
+        problems.append(
+            "the inputs have another number of samples: " + ", ".join(f"{n} {c}" for n, c in counts.items())
+        )
+    problems += _unfit(lists, declared, reference, candidate)
+    if problems:
+        raise _do_not_fit(problems, str(path), reference, arrays)
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def _unfit(
+    lists: Mapping[str, Sequence[Array]],
+    declared: Mapping[str, Feature],
+    reference: Signature,
+    candidate: Signature | None,
+) -> list[str]:
+    """Everything about the arrays that does not fit the inputs."""
+    unknown = [name for name in lists if name not in declared]
+    told = [f"no input is called {', '.join(unknown)}"] if unknown else []
+    known = {name: arrays for name, arrays in lists.items() if name in declared}
+    return [*told, *_missing(known, reference, candidate), *_ill_shaped(known, declared)]
+
+
+def _do_not_fit(problems: list[str], where: str, reference: Signature, arrays: Mapping[str, Array]) -> InputError:
+    return InputError(
+        "the arrays do not fit the inputs: " + "; ".join(problems),
+        where=where,
+        expected="; ".join(map(str, reference.inputs)),
+        found="; ".join(f"{n}: {a.dtype}[{_by(a.shape)}]" for n, a in arrays.items()) or "no arrays",
+        fix=f"numpy.savez(file, {', '.join(f'{f.name}=array' for f in reference.inputs)})"
+        if all(f.name.isidentifier() for f in reference.inputs)
+        else "numpy.savez(file, **{name: array for every input})",
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    def damaged(found: str) -> InputError:
+        return InputError(
+            "the inputs cannot be read", where=str(path), expected="a .npz file (numpy.savez)", found=found
+        )
+
+    regular_file(path, what="the inputs", error=InputError)
+    with path.open("rb") as stream:
+        alone = stream.read(6) == b"\x93NUMPY"
+    if alone:
+        raise InputError(
+            "the file holds one array without a name",
+            where=str(path),
+            expected="a .npz with an array for every input",
+            fix="numpy.savez(file, name=array)",
+        )
+    stored = read_npz(path, damaged)
+    return {name: stored[name] for name in sorted(stored, key=_natural)}
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _declared(reference: Signature, candidate: Signature | None) -> dict[str, Feature]:
+    theirs = {f.name: f for f in candidate.inputs} if candidate is not None else {}
+    return {**theirs, **{f.name: f for f in reference.inputs}}
+
+
+def _missing(given: Mapping[str, Any], reference: Signature, candidate: Signature | None) -> list[str]:
+    if candidate is None:
+        names = [(f.name, f.name) for f in reference.inputs if not f.optional]
+    else:
+        pairs = match_inputs(reference, candidate)
+        names = [(a.name, b.name) for a, b in pairs if not (a.optional and b.optional)]
+    missing = [a if a == b else f"{a} (or {b})" for a, b in names if a not in given and b not in given]
+    return [f"nothing is given for {', '.join(missing)}"] if missing else []
+
+
+def _rank(feature: Feature) -> int | None:
+    if feature.image is not None:
+        return 4
+    return None if feature.shape is None else len(feature.shape)
+
+
+def _split(array: Array, feature: Feature) -> list[Array]:
+    rank = _rank(feature)
+    if rank is not None and array.ndim == rank + 1:
+        return list(array)
+    first = 1 if feature.image is not None else feature.shape[0] if feature.shape else None
+    one_at_a_time = first == 1 and not feature.ranges and not feature.enumerated
+    if rank == array.ndim and one_at_a_time and len(array) > 1:
+        return [array[i : i + 1] for i in range(len(array))]
+    return [array]
+
+
+def _ill_shaped(lists: Mapping[str, Sequence[Array]], declared: Mapping[str, Feature]) -> list[str]:
+    problems = []
+    for name, arrays in lists.items():
+        feature = declared[name]
+        shape: tuple[Any, ...] | None = feature.shape
+        if feature.image is not None:
+            shape = (1, feature.image.channels, feature.image.height, feature.image.width)
+        other = [a for a in arrays if not _holds_texts(feature) and not is_number(a.dtype)]
+        if other:
+            problems.append(f"{name} holds {other[0].dtype}, which is no number; {feature} is declared")
+        wrong = [a for a in arrays if not _fits(a.shape, shape, feature)]
+        if wrong:
+            problems.append(f"{name} has the shape {_by(wrong[0].shape)}, {feature} is declared")
+        problems += [f"{name} {told}" for told in dict.fromkeys(filter(None, (_not_held(a, feature) for a in arrays)))]
+    return problems
+
+
+def _not_held(array: Array, feature: Feature) -> str | None:
+    """What of the numbers the declared dtype cannot hold, where it is one of whole numbers."""
+    dtype = np.dtype(feature.dtype) if feature.dtype not in (None, "str", "bfloat16") and not feature.holds else None
+    if dtype is None or dtype.kind not in "iu" or array.dtype.kind not in "iuf" or not array.size:
+        return None
+    if array.dtype.kind == "f" and not (np.isfinite(array).all() and (array == np.rint(array)).all()):
+        return f"holds numbers that are not whole; {feature} is declared"
+    held = np.iinfo(dtype)
+    low, high = array.min(), array.max()
+    outside = [int(n) for n in (low, high) if not held.min <= int(n) <= held.max]
+    return f"holds {outside[0]}, which {dtype} cannot hold" if outside else None
+
+
+def _holds_texts(feature: Feature) -> bool:
+    return feature.image is None and feature.dtype in (None, "str")
+
+
+def _fits(shape: tuple[int, ...], declared: tuple[Any, ...] | None, feature: Feature) -> bool:
+    if feature.image is None and feature.ranges and shape != declared:
+        return len(shape) == len(feature.ranges) and all(
+            r.low <= n and (r.high is None or n <= r.high) for r, n in zip(feature.ranges, shape, strict=True)
+        )
+    if feature.image is None and feature.enumerated and shape != declared:
+        return shape in feature.enumerated
+    if declared is None or feature.ranges or feature.enumerated:
+        return True
+    if feature.image is not None and len(shape) == 3:
+        shape = (1, *shape)
+    same = len(shape) == len(declared) and all(
+        not isinstance(d, int) or d <= 0 or d == n for d, n in zip(declared, shape, strict=True)
+    )
+    # the two models may declare the same values in another rank: handed over where only lengths of 1 differ
+    bare = [d for d in declared if d != 1]
+    return same or (all(isinstance(d, int) for d in bare) and [n for n in shape if n != 1] == bare)
+
+
+def _by(shape: Sequence[Any]) -> str:
+    return "x".join(map(str, shape))
+
+
+# photos
+
+
+def photo_feeds(
+    reference: Model,
+    candidate: Model,
+    photos: Sequence[str | Path | Image.Image],
+    feedings: tuple[Feeding | None, Feeding | None] = (None, None),
+) -> Fed:
+    """The same photos for both models, each as that model takes them.
+
+    An image input gets the picture's pixels; a tensor input what its feeding makes of it (``feedings``, else what the
+    model carries, else the other side's). A tensor beside a picture, when no feeding is known for either, gets what the
+    picture's model itself does to its pixels first. The geometry (crop, resize) is the same on both sides where only one
+    of them says it.
+
+    Raises InputError where a model takes other things than one picture, or its feeding is not known; PhotoError.
+    """
+    sides = (_picture_input(reference), _picture_input(candidate))
+    known = _known((reference, candidate), sides, feedings, photos[0])
+    makers = [_maker(m, f, k) for m, f, k in zip((reference, candidate), sides, known, strict=True)]
+    left: list[Sample] = []
+    right: list[Sample] = []
+    for photo in photos:
+        picture = _opened(photo)
+        left.append({sides[0].name: makers[0][0](picture)})
+        right.append({sides[1].name: makers[1][0](picture)})
+    return Fed(left, right, _said(len(left), makers[0][1], makers[1][1]))
+
+
+def _said(count: int, left: str, right: str) -> str:
+    photos = "a photo" if count == 1 else f"{count} photos"
+    if left == right:
+        return f"{photos}, fed as {left}"
+    return f"{photos}, fed to the reference as {left}, to the candidate as {right}"
+
+
+def _picture_input(model: Model) -> Feature:
+    required = [f for f in model.signature.inputs if not f.optional]
+    if len(required) != 1 or not _may_be_picture(required[0]):
+        raise InputError(
+            "photos can only be fed to a model with one input, a picture",
+            where=model.name,
+            found="; ".join(map(str, model.signature.inputs)),
+            fix="give the inputs as arrays: --inputs FILE.npz",
+        )
+    return required[0]
+
+
+def _may_be_picture(feature: Feature) -> bool:
+    if feature.image is not None:
+        return True
+    return feature.shape is not None and len(feature.shape) in (3, 4, 5) and feature.dtype != "str"
+
+
+def _maker(model: Model, feature: Feature, feeding: Feeding | None) -> tuple[Callable[[Image.Image], Array], str]:
+    """How a picture becomes the value of ``feature``, and that in words."""
+    if feature.image is not None:
+        layout = feature.image
+        size = (layout.width, layout.height)
+        geometry = replace(feeding, size=size) if feeding is not None else Feeding(size=size)
+        return lambda p: pixels(fit(p, geometry), layout.colour), f"{size[0]}x{size[1]} {layout.colour} picture"
+    if feeding is not None:
+        told = _sized(feature, feeding)
+        return lambda p: in_rank(to_tensor(p, told), feature), f"{told.size[0]}x{told.size[1]} {in_words(told)}"
+    raise InputError(
+        "how photos are fed to this model is not known",
+        where=model.name,
+        expected="size, mean and std that it was trained with",
+        found=f"a plain tensor input, {feature}",
+        fix="give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255",
+    )
+
+
+def _known(
+    models: tuple[Model, Model], sides: tuple[Feature, Feature], given: Sequence[Feeding | None], photo: Any
+) -> list[Feeding | None]:
+    """How each side is fed: what it was told, else what the other side was, else what a picture's model does itself first."""
+    own = [f or getattr(m, "feeding", None) for f, m in zip(given, models, strict=True)]
+    known = [own[0] or own[1], own[1] or own[0]]
+    pictures = [side.image is not None for side in sides]
+    if any(f is not None and not _is_geometry(f) for f in own) or pictures[0] == pictures[1]:
+        return known
+    at = pictures.index(True)
+    with session(models[at]) as shown, session(models[1 - at]) as other:
+        listed = own_feedings(shown, sides[at])
+        layout = sides[at].image
+        assert layout is not None
+        planes = pixels(fit(_opened(photo), Feeding(size=(layout.width, layout.height))), layout.colour)
+        takers = Taker(models[at], shown, sides[at]), Taker(models[1 - at], other, sides[1 - at])
+        found = likeliest(*takers, listed, planes)
+    geometry = known[0]
+    found = replace(found, **(geometry or Feeding(size=found.size)).geometry)
+    return [geometry, found] if at == 0 else [found, geometry]
+
+
+def _is_geometry(feeding: Feeding) -> bool:
+    """Whether a feeding says where to cut, and nothing about numbers."""
+    plain = feeding.scale == 1.0 and not any(feeding.mean) and all(s == 1.0 for s in feeding.std)
+    return plain and feeding.colour == "RGB"
+
+
+def _opened(photo: str | Path | Image.Image) -> Image.Image:
+    return photo if isinstance(photo, Image.Image) else open_picture(photo)
+
+
+def _sized(feature: Feature, feeding: Feeding) -> Feeding:
+    """The feeding at the size that the input declares, where it does, and in its layout."""
+    shape = feature.shape or ()
+    if len(shape) < 3:
+        return feeding
+    channels_last = shape[-1] in (1, 3) and shape[-3] not in (1, 3)
+    height, width = (shape[-3], shape[-2]) if channels_last else (shape[-2], shape[-1])
+    layout = feeding.layout if len(shape) == 4 and not channels_last else "NHWC" if channels_last else "NCHW"
+    if isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0:
+        return replace(feeding, size=(width, height), layout=layout)
+    return replace(feeding, layout=layout)

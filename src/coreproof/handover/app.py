@@ -1,0 +1,296 @@
+"""app: an iOS project around a Core ML model, with samples and what they should give, to be proved on the device."""
+
+from __future__ import annotations
+
+import json
+import plistlib
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from coreproof.errors import ConversionError, InputError, OutputExistsError
+from coreproof.feeding.photos import list_photos
+from coreproof.handover.assets import write_assets
+from coreproof.handover.plan import Samples, build_plan
+from coreproof.handover.playground import package_swift
+from coreproof.handover.samples import Report
+from coreproof.handover.screen import Kind
+from coreproof.handover.xcode import DEPLOYMENT_TARGET, Project, info_plist
+from coreproof.model.base import Model
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.feeding import Feeding
+from coreproof.model.files import outputs
+from coreproof.model.files.atomic import replacing
+from coreproof.visible import in_json, visible
+
+MOST_PHOTOS = 60
+"""Photos that go into the app, spread evenly over the folder."""
+
+Form = Literal["xcode", "swiftpm"]
+
+
+def app(
+    model: Model | str | Path,
+    photos: str | Path | None,
+    out: str | Path,
+    *,
+    inputs: Sequence[Mapping[str, Any]] | None = None,
+    form: Form = "xcode",
+    title: str | None = None,
+    identifier: str | None = None,
+    feeding: Feeding | None = None,
+    labels: Sequence[str] | None = None,
+    screen: Kind | None = None,
+    limit: int = MOST_PHOTOS,
+    replace: bool = False,
+    progress: Report | None = None,
+) -> App:
+    """Writes the project folder ``out``, whole or not at all.
+
+    ``photos`` is a folder; a model that takes no picture gets ``inputs`` instead: arrays by input name, for each sample.
+    ``form`` "xcode" is an .xcodeproj with its sources, "swiftpm" an App Playground (``out`` then ends in .swiftpm).
+    ``identifier`` is the bundle identifier (default: made from the title). ``feeding``: how a picture is cut, and for a model
+    that takes an array, its numbers. ``labels``: class names for a model that brings none. ``screen`` None: what fits the
+    model's outputs. ``replace``: what stands at ``out`` may go: an app, in which something may have been changed, or anything.
+
+    Raises ConversionError for a model that is not Core ML, InputError for one that an app cannot feed and for what does not
+    fit it; OutputExistsError where something stands at ``out``; PhotoError.
+    """
+    from coreproof.model.load import load
+
+    out = Path(out)
+    source = model.path if isinstance(model, Model) else model
+    _check_place(out, form, replace, (source, photos))
+    loaded = _core_ml(load(model))
+    shown = _title(title if title is not None else loaded.name)
+    name = _name(shown)
+    bundle = _bundle(identifier, name)
+    samples = _samples(loaded, photos, inputs, limit, feeding)
+    model_file = f"{name}{'.mlmodel' if _single_file(loaded) else '.mlpackage'}"
+    bundled = ("proof.json", "Samples", "Assets.xcassets")
+    project = Project(name, bundle, tuple(swift_sources()), model_file, bundled, _minimum(loaded))
+    try:
+        with replacing(out) as fresh:
+            inner = fresh / name if form == "xcode" else fresh
+            resources = inner if form == "xcode" else inner / "Resources"
+            resources.mkdir(parents=True)
+            document, left_out = build_plan(
+                loaded, samples, resources, feeding=feeding, labels=labels, screen=screen, progress=progress
+            )
+            plan = {"title": shown, "model": name, "modelFile": model_file, **document, "coreproof": _version()}
+            loaded.save(resources / model_file)
+            (resources / "proof.json").write_text(
+                in_json(json.dumps(plan, indent=1, ensure_ascii=False)), encoding="utf-8"
+            )
+            _write_sources(fresh, inner, project, plan, form)
+    except OSError as error:
+        raise InputError("the app cannot be written", where=str(out), found=str(error)) from None
+    return App(out, plan, tuple(left_out))
+
+
+class App:
+    """The project that was written: its folder, proof.json, and samples that were left out with the reason."""
+
+    def __init__(self, folder: Path, plan: dict[str, Any], left_out: tuple[str, ...]) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.left_out = left_out
+
+
+def swift_sources() -> dict[str, str]:
+    """The app's Swift files by name. They are the same for every model: what differs stands in proof.json."""
+    folder = files("coreproof.handover") / "swift"
+    return {
+        f.name: f.read_text(encoding="utf-8")
+        for f in sorted(folder.iterdir(), key=lambda f: f.name)
+        if f.name.endswith(".swift")
+    }
+
+
+# what is refused before anything is written
+
+
+def _check_place(out: Path, form: Form, replace: bool, inputs: Iterable[str | Path | None]) -> None:
+    if form == "swiftpm" and out.suffix != ".swiftpm":
+        raise InputError(
+            "an App Playground is a folder that ends in .swiftpm", found=str(out), fix=f"--out {out}.swiftpm"
+        )
+    outputs.check_output(out, APP, replace=replace, inputs=inputs)
+    if _is_app(out) and not replace:
+        raise OutputExistsError(
+            "there is an app already; with it, what was changed in Xcode would be lost",
+            where=str(out),
+            fix="choose another folder, or allow it: --replace (in Python: replace=True)",
+        )
+
+
+def _is_app(folder: Path) -> bool:
+    """Whether this function wrote the folder: a project file, and beside it a proof.json that names coreproof."""
+    if not (any(folder.glob("*.xcodeproj")) or (folder / "Package.swift").is_file()):
+        return False
+    for file in folder.glob("*/proof.json"):
+        try:
+            return "fingerprint" in json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+    return False
+
+
+APP = outputs.Kind("an app that coreproof wrote", _is_app)
+
+
+def _core_ml(model: Model) -> CoreMLModel:
+    if not isinstance(model, CoreMLModel):
+        source = getattr(model, "path", None)
+        named = ("MODEL", "MODEL") if source is None else (shlex.quote(str(source)), shlex.quote(source.stem))
+        raise ConversionError(
+            "an app is made around a Core ML model",
+            where=model.name if source is None else str(source),
+            expected="an .mlpackage or .mlmodel",
+            found=model.format,
+            fix=f"convert it first: coreproof convert {named[0]} {named[1]}.mlpackage --image --labels labels.txt, "
+            "with the --scale, --mean and --std that it was trained with",
+        )
+    kinds = ("image", "tensor", "double", "int64")
+    other = [f for f in model.signature.inputs if not f.optional and f.kind not in kinds]
+    if other:
+        raise InputError(
+            "an app feeds one picture, or numbers",
+            where=model.name,
+            expected="one picture, or inputs that are arrays or numbers",
+            found="; ".join(map(str, other)),
+        )
+    if model.signature.states:
+        raise InputError(
+            "the app's screens run a model once, without a state that stays",
+            where=model.name,
+            found=", ".join(f.name for f in model.signature.states),
+        )
+    return model
+
+
+def _samples(
+    model: CoreMLModel,
+    photos: str | Path | None,
+    inputs: Sequence[Mapping[str, Any]] | None,
+    limit: int,
+    feeding: Feeding | None,
+) -> Samples:
+    if photos is not None and inputs is not None:
+        raise InputError("give photos or arrays, not both", where=model.name)
+    if photos is not None:
+        _require_picture(model, feeding)
+        listed = list_photos(photos)
+        count = min(limit, len(listed.files))
+        chosen = [listed.files[i * len(listed.files) // count] for i in range(count)]
+        return {listed.name(file): file for file in chosen}
+    if any(f.image is not None for f in model.signature.inputs):
+        raise InputError("a model that takes a picture is proved on photos", where=model.name, fix="--photos FOLDER")
+    if not inputs:
+        raise InputError(
+            "there is nothing to prove the model on",
+            where=model.name,
+            expected="; ".join(map(str, model.signature.inputs)),
+            fix="--inputs FILE.npz, or --photos FOLDER with --size, --mean and --std for a model of pictures",
+        )
+    return list(inputs)[:limit]
+
+
+def _require_picture(model: CoreMLModel, feeding: Feeding | None) -> None:
+    """Refuses photos for a model that cannot see them: several inputs, or rows of numbers of which nothing was said."""
+    inputs = [f for f in model.signature.inputs if not f.optional] or model.signature.inputs
+    flat = [f for f in inputs if f.image is None and f.shape is not None and len(f.shape) < 3]
+    if len(inputs) > 1 or (flat and feeding is None):
+        raise InputError(
+            "the model takes no picture",
+            where=model.name,
+            found="; ".join(map(str, inputs)),
+            fix="leave out --photos: it is proved on random arrays, or on yours: --inputs FILE.npz",
+        )
+
+
+def _title(text: str) -> str:
+    """The title on one line, without characters that steer a terminal or turn the direction of writing."""
+    plain = "".join(" " if unicodedata.category(c) == "Cc" else c for c in text)
+    title = " ".join(re.sub("[\u202a-\u202e\u2066-\u2069]", "", plain).split())
+    if not title:
+        raise InputError("the app needs a title", found=repr(text), fix="--title 'My model'")
+    return title
+
+
+def _name(title: str) -> str:
+    """The title as a name that Xcode, a file system and the bundle identifier all take."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
+    words = re.findall(r"[A-Za-z0-9]+", plain)
+    name = "".join(word[:1].upper() + word[1:] for word in words)[:60] or "Model"
+    return name if name[0].isalpha() else f"Model{name}"
+
+
+def _bundle(identifier: str | None, name: str) -> str:
+    if identifier is None:
+        return f"org.coreproof.{name.lower()}"
+    if not re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", identifier):
+        raise InputError(
+            "a bundle identifier is words of letters, digits and hyphens with dots between",
+            expected="com.example.app",
+            found=identifier,
+        )
+    return identifier
+
+
+# what is written
+
+
+def _write_sources(fresh: Path, inner: Path, project: Project, plan: Mapping[str, Any], form: Form) -> None:
+    """Everything but the model and its samples: the Swift files, the assets, and what describes the project."""
+    for file, text in swift_sources().items():
+        (inner / file).write_text(text, encoding="utf-8")
+    write_assets(inner / "Assets.xcassets")
+    (fresh / "README.md").write_text(_readme(project.name, form, plan), encoding="utf-8")
+    title, camera = plan["title"], plan["kind"] == "classifier" and plan["picture"] is not None
+    if form == "swiftpm":
+        text = package_swift(project.name, title, project.identifier, camera=camera, minimum=project.minimum)
+        (fresh / "Package.swift").write_text(text, encoding="utf-8")
+        return
+    folder = fresh / f"{project.name}.xcodeproj"
+    folder.mkdir()
+    (folder / "project.pbxproj").write_text(project.pbxproj(), encoding="utf-8")
+    (inner / "Info.plist").write_bytes(plistlib.dumps(info_plist(title, camera)))
+
+
+def _single_file(model: CoreMLModel) -> bool:
+    return model.format != "mlprogram" and (model.path is None or model.path.suffix == ".mlmodel")
+
+
+def _minimum(model: CoreMLModel) -> str:
+    """The iOS version that the model asks for, at least what the app's own code needs."""
+    by_specification = {7: "16.0", 8: "17.0", 9: "18.0", 10: "26.0"}
+    return by_specification.get(model.spec.specificationVersion, DEPLOYMENT_TARGET)
+
+
+def _version() -> str:
+    from coreproof.version import __version__
+
+    return __version__
+
+
+def _readme(name: str, form: Form, plan: Mapping[str, Any]) -> str:
+    opened = f"{name}.xcodeproj" if form == "xcode" else "this folder"
+    count = len(plan["samples"])
+    lines = [
+        f"# {visible(plan['title'])}",
+        f"Open {opened} in Xcode, choose your team under Signing & Capabilities, and run it on an iPhone or iPad.",
+        f"The proof screen runs {count} samples on the CPU, the GPU and the Neural Engine in turn, compares with what "
+        f"{plan['engine']} answered, and exports `device.json`.",
+    ]
+    if plan["kind"] == "classifier" and plan["picture"] is not None:
+        lines += [
+            "To put the device into the agreement matrix:",
+            "    coreproof compare LINEUP.toml --photos FOLDER --import device.json --out FOLDER",
+        ]
+    lines.append(f"Made by coreproof {plan['coreproof']}. The app makes no network requests.")
+    return "\n\n".join(lines) + "\n"

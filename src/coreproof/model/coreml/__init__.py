@@ -1,0 +1,1 @@
+"""Core ML files: packages and specifications, read, checked, written."""

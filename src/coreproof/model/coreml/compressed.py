@@ -1,0 +1,116 @@
+"""Compressed weights of an ML Program (MIL's constexpr operations) as the dense arrays that they stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.coreml.weight_file import unpack_bits
+
+Array = npt.NDArray[Any]
+
+
+def affine_dequantize(quantized_data: Array, zero_point: Array, scale: Array, axis: int = 0) -> Array:
+    """(data - zero_point) * scale, one scale and zero point for all or one for each place along ``axis``."""
+    along = [-1 if a == int(axis) % quantized_data.ndim else 1 for a in range(quantized_data.ndim)]
+    factor, shift = (np.asarray(v).reshape(along) if np.ndim(v) else np.asarray(v) for v in (scale, zero_point))
+    dense: Array = ((quantized_data.astype(np.float32) - shift.astype(np.float32)) * factor).astype(factor.dtype)
+    return dense
+
+
+def cast(source_val: Array, output_dtype: str) -> Array:
+    """The values in another width."""
+    return np.asarray(source_val).astype({"fp16": np.float16, "fp32": np.float32}[output_dtype])
+
+
+def lut_to_dense(indices: Array, lut: Array, shape: Array | None = None, vector_axis: int | None = None) -> Array:
+    """A look-up. With a ``shape`` (before iOS18) the indices are packed: log2(length of the table) bits each."""
+    if shape is None:
+        return look_up(indices, lut, vector_axis)
+    lengths = [int(n) for n in shape]
+    packed = np.asarray(indices).astype(np.uint8)
+    unpacked = unpack_bits(packed, int(np.log2(lut.size)), math.prod(lengths), signed=False)
+    dense: Array = lut[unpacked].reshape(lengths)
+    return dense
+
+
+def look_up(indices: Array, lut: Array, vector_axis: int | None) -> Array:
+    """``lut`` is [tables along each dimension of the indices..., entries, vector]; vectors unfold along ``vector_axis``."""
+    tables = np.ix_(*(np.arange(n) // (n // t) for n, t in zip(indices.shape, lut.shape[:-2], strict=True)))
+    vectors = lut[(*tables, indices)]
+    if lut.shape[-1] == 1:
+        single: Array = vectors[..., 0]
+        return single
+    axis = int(vector_axis or 0) % indices.ndim
+    unfolded = np.moveaxis(vectors, -1, axis + 1)
+    lengths = list(indices.shape)
+    lengths[axis] *= lut.shape[-1]
+    return unfolded.reshape(lengths)
+
+
+def sparse_to_dense(nonzero_data: Array, mask: Array, shape: Array | None = None) -> Array:
+    """The values at the places of the mask. With a ``shape`` (before iOS18) the mask is packed: one bit an element."""
+    if shape is not None:
+        lengths = [int(n) for n in shape]
+        packed = np.asarray(mask).astype(np.uint8)
+        if math.prod(lengths) > packed.size * 8:
+            raise ValueError(f"a mask of {packed.size * 8} bits for {lengths}")
+        mask = np.unpackbits(packed, count=math.prod(lengths), bitorder="little").reshape(lengths)
+    return spread(nonzero_data, mask)
+
+
+def spread(values: Array, mask: Array) -> Array:
+    """The values at the places where the mask is set, zeros elsewhere."""
+    dense = np.zeros(mask.shape, values.dtype)
+    dense[mask != 0] = values
+    return dense
+
+
+def lut_to_sparse(
+    indices_mask: Array, indices_nonzero_data: Array, lut: Array, vector_axis: int | None = None
+) -> tuple[Array, Array]:
+    """The mask and the values of a sparse weight whose values are looked up."""
+    dense = look_up(spread(indices_nonzero_data, indices_mask), lut, vector_axis)
+    mask = indices_mask
+    if lut.shape[-1] > 1:
+        mask = np.repeat(mask, lut.shape[-1], axis=int(vector_axis or 0))
+    return mask, dense[mask != 0]
+
+
+def blockwise_shift_scale(data: Array, scale: Array, offset: Array | None = None) -> Array:
+    """scale * (data - offset) in the dtype of ``scale``, each scale and offset for a block of ``data``."""
+    scale, offset = np.asarray(scale), None if offset is None else np.asarray(offset)
+    blocks = [n // s for n, s in zip(data.shape, scale.shape, strict=True)]
+    for axis, block in enumerate(blocks):
+        if block > 1:
+            scale = np.repeat(scale, block, axis)
+            offset = None if offset is None else np.repeat(offset, block, axis)
+    dense = data.astype(scale.dtype)
+    if offset is not None:
+        dense = dense - offset
+    scaled: Array = scale * dense
+    return scaled.astype(scale.dtype, copy=False)
+
+
+def sparse_blockwise_shift_scale(
+    data_mask: Array, nonzero_data: Array, scale: Array, offset: Array | None = None
+) -> tuple[Array, Array]:
+    """The mask and the values of a sparse weight whose values are quantised."""
+    dense = blockwise_shift_scale(spread(nonzero_data, data_mask), scale, offset)
+    return data_mask, dense[data_mask != 0]
+
+
+DECOMPRESS: Mapping[str, Callable[..., Any]] = {
+    "constexpr_affine_dequantize": affine_dequantize,
+    "constexpr_cast": cast,
+    "constexpr_lut_to_dense": lut_to_dense,
+    "constexpr_sparse_to_dense": sparse_to_dense,
+    "constexpr_lut_to_sparse": lut_to_sparse,
+    "constexpr_blockwise_shift_scale": blockwise_shift_scale,
+    "constexpr_sparse_blockwise_shift_scale": sparse_blockwise_shift_scale,
+}
+"""constexpr operation -> what it stands for; called with the operation's own argument names."""

@@ -1,0 +1,124 @@
+"""Reads the constants of an ML Program: immediate values and blobs of the weight file, as numpy arrays."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import UnreadableModelError
+from coreproof.model.coreml.weight_file import WeightFile, unpack_bits
+from coreproof.model.formats.program import MIL_DTYPES
+
+
+class WithWeights(Protocol):
+    """A model whose constants may lie in weight files: as much of ``CoreMLModel`` as reading them takes."""
+
+    @property
+    def where(self) -> str:
+        """How messages name the model."""
+
+    def weight_file(self, file_name: str) -> WeightFile:
+        """The reader for a BlobFileValue's ``fileName``."""
+
+
+_SUB_BYTE = {"int4": (4, True), "uint4": (4, False), "uint3": (3, False), "uint2": (2, False), "uint1": (1, False),
+             "uint6": (6, False)}  # fmt: skip
+_NUMPY: dict[str, npt.DTypeLike] = {
+    "bfloat16": ml_dtypes.bfloat16,
+    **{name: np.int8 if signed else np.uint8 for name, (_, signed) in _SUB_BYTE.items()},
+}
+
+BITS: dict[str, int] = {
+    **{name: bits for name, (bits, _) in _SUB_BYTE.items()},
+    **dict.fromkeys(("bool", "int8", "uint8"), 8),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
+    **dict.fromkeys(("float32", "int32", "uint32"), 32),
+    **dict.fromkeys(("float64", "int64", "uint64"), 64),
+}
+"""MIL dtype -> bits an element takes where it is stored as bytes. Texts are not."""
+
+
+def tensor_type(value_type: Any) -> Any:
+    """The tensor type of a value; what a state wraps counts as its type. None for lists and dictionaries."""
+    which = value_type.WhichOneof("type")
+    if which == "stateType":
+        return tensor_type(value_type.stateType.wrappedType)
+    return value_type.tensorType if which == "tensorType" else None
+
+
+def read_literal(model: WithWeights, value: Any) -> Any:
+    """A Value message: a Python number or text for scalars, an array for tensors, a list for lists."""
+    if value.WhichOneof("value") == "immediateValue":
+        immediate = value.immediateValue
+        kind = immediate.WhichOneof("value")
+        if kind == "list":
+            return [read_literal(model, item) for item in immediate.list.values]
+        if kind == "tuple":
+            return [read_literal(model, item) for item in immediate.tuple.values]
+        if kind == "dictionary":
+            return {read_literal(model, i.key): read_literal(model, i.value) for i in immediate.dictionary.values}
+    tensor = tensor_type(value.type)
+    if tensor is None:
+        raise UnreadableModelError(
+            "a constant of an unknown kind", where=model.where, found=value.type.WhichOneof("type")
+        )
+    dtype = MIL_DTYPES.get(tensor.dataType, "?")
+    shape = tuple(int(d.constant.size) for d in tensor.dimensions)
+    count = math.prod(shape)
+    if value.WhichOneof("value") == "blobFileValue":
+        blob = value.blobFileValue
+        flat: npt.NDArray[Any] = model.weight_file(blob.fileName).read(int(blob.offset))
+    else:
+        try:
+            flat = _immediate(value.immediateValue.tensor, dtype, count)
+        except (OverflowError, TypeError, ValueError) as error:
+            raise UnreadableModelError(
+                "a constant does not hold what its type says",
+                where=model.where,
+                expected=f"{dtype}{list(shape)}",
+                found=str(error),
+                fix="the model is damaged; copy it again",
+            ) from error
+    if flat.size != count:
+        raise UnreadableModelError(
+            "a constant has another number of elements than its type says",
+            where=model.where,
+            expected=f"{dtype}{list(shape)}",
+            found=f"{flat.size} elements",
+            fix="the model or its weight file is damaged; copy it again",
+        )
+    return flat.reshape(shape) if shape else scalar(flat[0])
+
+
+def _immediate(tensor: Any, dtype: str, count: int) -> npt.NDArray[Any]:
+    which = tensor.WhichOneof("value")
+    if which is None:
+        return np.empty(0, object if dtype == "str" else _NUMPY.get(dtype, dtype))
+    values = getattr(tensor, which).values
+    if (which == "strings") != (dtype == "str") or dtype == "?":
+        raise ValueError(f"{which} for elements of type {dtype}")
+    if which == "strings":
+        return np.array(list(values), object)
+    if which != "bytes":
+        return np.array(values, _NUMPY.get(dtype, dtype))
+    if dtype in _SUB_BYTE:
+        bits, signed = _SUB_BYTE[dtype]
+        if len(values) != -(-count * bits // 8):
+            raise ValueError(f"{len(values)} bytes for {count} elements of {bits} bits")
+        return unpack_bits(np.frombuffer(values, np.uint8), bits, count, signed=signed)
+    if dtype not in BITS:
+        raise ValueError(f"bytes for elements of type {dtype}")
+    return np.frombuffer(values, np.dtype(_NUMPY.get(dtype, dtype)))
+
+
+def scalar(value: Any) -> Any:
+    """Texts, booleans and int32 as Python's own; other numbers keep their dtype."""
+    if isinstance(value, str):
+        return value
+    if value.dtype == np.bool_:
+        return bool(value)
+    return int(value) if value.dtype == np.int32 else value

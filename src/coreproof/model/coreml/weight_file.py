@@ -1,0 +1,192 @@
+"""The memory-mapped reader of an ML Program's ``weight.bin`` (MILBlob storage, version 2).
+
+Layout (coremltools, mlmodel/src/MILBlob/Blob/StorageFormat.hpp): a 64-byte header, then for each blob a 64-byte
+metadata record and its data, both on 64-byte boundaries. A ``BlobFileValue``'s offset points at the metadata.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import UnreadableModelError
+from coreproof.model.files.paths import regular_file
+
+_HEADER = struct.Struct("<II")
+_METADATA = struct.Struct("<IIQQQ")
+_RECORD_BYTES = 64
+_SENTINEL = 0xDEADBEEF
+
+_WHOLE: dict[int, np.dtype] = {
+    1: np.dtype(np.float16),
+    2: np.dtype(np.float32),
+    3: np.dtype(np.uint8),
+    4: np.dtype(np.int8),
+    5: np.dtype(ml_dtypes.bfloat16),
+    6: np.dtype(np.int16),
+    7: np.dtype(np.uint16),
+    14: np.dtype(np.int32),
+    15: np.dtype(np.uint32),
+    16: np.dtype(ml_dtypes.float8_e4m3fn),
+    17: np.dtype(ml_dtypes.float8_e5m2),
+}
+_SUB_BYTE: dict[int, tuple[int, bool]] = {
+    8: (4, True),
+    9: (1, False),
+    10: (2, False),
+    11: (4, False),
+    12: (3, False),
+    13: (6, False),
+}
+
+_NAMES: dict[int, str] = {
+    **{number: dtype.name for number, dtype in _WHOLE.items()},
+    **{number: f"{'' if signed else 'u'}int{bits}" for number, (bits, signed) in _SUB_BYTE.items()},
+}
+"""blob dtype -> MIL's name of it."""
+
+
+class WeightFile:
+    """Read access to one ``weight.bin``. Arrays come back as read-only views of the mapped file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.exists():
+            raise UnreadableModelError(
+                "the model's weight file is missing",
+                where=str(path),
+                fix="copy the .mlpackage again, as a whole folder; a single file of it is not a model",
+            )
+        regular_file(path, what="the model's weight file")
+        self._spans: dict[int, tuple[int, int]] = {}
+        size = path.stat().st_size
+        if size < _RECORD_BYTES:
+            raise self._damaged(f"at least {_RECORD_BYTES} bytes", f"{size} bytes")
+        self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
+        _, version = _HEADER.unpack(self._bytes[: _HEADER.size].tobytes())
+        if version != 2:
+            raise self._damaged("blob storage version 2", f"version {version}")
+
+    def read(self, offset: int) -> npt.NDArray[np.generic]:
+        """The flat array whose metadata record stands at ``offset`` (bytes from the start of the file).
+
+        Sub-byte integers are unpacked to one int8 or uint8 an element.
+        """
+        dtype, data, padding_bits = self._blob(offset)
+        size, start = data.size, offset + _RECORD_BYTES
+        if dtype in _WHOLE:
+            itemsize = _WHOLE[dtype].itemsize
+            if size % itemsize:
+                raise self._damaged(f"whole {_WHOLE[dtype]} elements at byte {start}", f"{size} bytes")
+            return data.view(_WHOLE[dtype])
+        if dtype in _SUB_BYTE:
+            bits, signed = _SUB_BYTE[dtype]
+            padding = padding_bits if padding_bits < 8 else 0
+            return unpack_bits(data, bits, (size * 8 - padding) // bits, signed=signed)
+        raise self._damaged("a known blob dtype", f"dtype {dtype} at byte {offset}")
+
+    def copy_blobs(self, target: Path, offsets: Iterable[int]) -> dict[int, int]:
+        """Writes a weight file that holds the blobs at ``offsets`` only; returns where each stands there."""
+        moved: dict[int, int] = {}
+        wanted = list(dict.fromkeys(offsets))
+        with target.open("wb") as out:
+            out.write(_HEADER.pack(len(wanted), 2).ljust(_RECORD_BYTES, b"\0"))
+            for offset in wanted:
+                dtype, data, padding = self._blob(offset)
+                moved[offset] = out.tell()
+                record = _METADATA.pack(_SENTINEL, dtype, data.size, out.tell() + _RECORD_BYTES, padding)
+                out.write(record.ljust(_RECORD_BYTES, b"\0"))
+                out.write(data.tobytes())
+                out.write(bytes(-data.size % _RECORD_BYTES))
+        return moved
+
+    def check(self, offset: int, dtype: str | None = None, count: int | None = None) -> None:
+        """Raises UnreadableModelError when the blob at ``offset`` is not there, or not the ``count`` elements of ``dtype``.
+
+        ``dtype`` is MIL's name of it ("float16", "uint4"); what is None is not held against what is stored.
+        """
+        number, data, padding = self._blob(offset)
+        bits = _WHOLE[number].itemsize * 8 if number in _WHOLE else _SUB_BYTE.get(number, (0, False))[0]
+        if not bits:
+            raise self._damaged("a known blob dtype", f"dtype {number} at byte {offset}")
+        stored = (data.size * 8 - (padding if number in _SUB_BYTE and padding < 8 else 0)) // bits
+        known = _NAMES.get(number)
+        if (dtype is not None and known != dtype) or (count is not None and stored != count):
+            raise self._damaged(
+                f"{'?' if count is None else count} elements of {dtype} in the blob at byte {offset}",
+                f"{stored} of {known}",
+            )
+        start = int(data.ctypes.data - self._bytes.ctypes.data) if data.size else offset + _RECORD_BYTES
+        self._spans[offset] = (start, start + data.size)
+
+    def require_separate_blobs(self) -> None:
+        """Raises UnreadableModelError when two of the blobs that were checked overlap: no writer makes such a file."""
+        ends = sorted([*((o, o + _RECORD_BYTES) for o in self._spans), *self._spans.values()])
+        for (start, end), (following, _) in pairwise(ends):
+            if following < end and start != end:
+                raise self._damaged(
+                    "blobs beside each other", f"one at byte {following} inside the one at byte {start}"
+                )
+
+    def _blob(self, offset: int) -> tuple[int, npt.NDArray[np.uint8], int]:
+        """dtype, bytes and padding bits of the blob whose record stands at ``offset``."""
+        record = self._slice(offset, _RECORD_BYTES)
+        sentinel, dtype, size, start, padding_bits = _METADATA.unpack(record[: _METADATA.size].tobytes())
+        if sentinel != _SENTINEL:
+            raise self._damaged(f"a blob record at byte {offset}", f"{sentinel:#x}")
+        return dtype, self._slice(start, size), padding_bits
+
+    def _slice(self, start: int, size: int) -> npt.NDArray[np.uint8]:
+        if start + size > self._bytes.size:
+            raise self._damaged(f"{size} bytes from byte {start}", f"the file ends at byte {self._bytes.size}")
+        return self._bytes[start : start + size]
+
+    def _damaged(self, expected: str, found: str) -> UnreadableModelError:
+        return UnreadableModelError(
+            "the model's weight file is damaged",
+            where=str(self.path),
+            expected=expected,
+            found=found,
+            fix="the file was probably cut short while it was copied or downloaded; copy it again",
+        )
+
+
+def unpack_bits(data: npt.NDArray[np.uint8], bits: int, count: int, *, signed: bool) -> npt.NDArray[np.generic]:
+    """``count`` integers of ``bits`` bits each, least significant bit first, running over byte borders.
+
+    Source: MILBlob SubByteTypes.cpp; signed values are two's complement.
+    """
+    stream = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
+    values: npt.NDArray[np.uint8] = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
+    if not signed:
+        return values
+    sign = 1 << (bits - 1)
+    return ((values ^ sign).astype(np.int16) - sign).astype(np.int8)
+
+
+def append_blob(path: Path, array: npt.NDArray[np.generic]) -> int:
+    """Puts ``array`` behind the last blob of the weight file at ``path`` (made anew when absent); the others stay as they are.
+
+    Returns where its metadata record stands. Sub-byte integers are not written.
+    """
+    number = next(n for n, dtype in _WHOLE.items() if dtype == array.dtype)
+    if not path.exists():
+        path.write_bytes(_HEADER.pack(0, 2).ljust(_RECORD_BYTES, b"\0"))
+    with path.open("r+b") as file:
+        count, version = _HEADER.unpack(file.read(_HEADER.size))
+        end = file.seek(0, 2)
+        file.write(bytes(-end % _RECORD_BYTES))
+        offset = file.tell()
+        record = _METADATA.pack(_SENTINEL, number, array.nbytes, offset + _RECORD_BYTES, 0)
+        file.write(record.ljust(_RECORD_BYTES, b"\0"))
+        file.write(np.ascontiguousarray(array).tobytes())
+        file.write(bytes(-array.nbytes % _RECORD_BYTES))
+        file.seek(0)
+        file.write(_HEADER.pack(count + 1, version))
+    return offset

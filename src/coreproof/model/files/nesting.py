@@ -1,0 +1,267 @@
+"""How deep a model file may nest, and how far it may unfold: every bound in one place, each said by the error that refuses.
+
+A kilobyte can hold a program that takes a day: graphs within graphs, pipelines within pipelines, functions that call each other
+twice, loops within loops. Files with none of that are not touched; nothing here looks at what is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from coreproof.errors import RunError, UnreadableModelError
+from coreproof.model.files.wire import records
+from coreproof.model.formats import network as network_layers
+from coreproof.model.formats import onnx as onnx_graphs
+
+MESSAGES = 100
+"""Messages within each other that protobuf reads, in every language: about 32 graphs, 33 networks, 49 pipelines."""
+
+CALLS = 100
+"""Functions that may call each other in a row; the bound of ONNX's checker and of ONNX Runtime."""
+
+UNFOLDED = 30_000
+"""Nodes that a graph may have once every function stands where it is called."""
+
+ROUNDS = 200_000
+"""Times that loops without a condition may run their innermost body."""
+
+_LOOKED_AT = 2_000_000
+"""Fields that are looked at to explain why a file does not parse."""
+
+Called = tuple[str, str, str]
+
+
+def refuse_depth(content: bytes, message: Any, where: str) -> None:
+    """Raises UnreadableModelError where ``content``, which protobuf refused, nests deeper than protobuf reads."""
+    try:
+        deepest = _deepest(memoryview(content), message)
+    except DecodeError:
+        return
+    if deepest > MESSAGES:
+        raise UnreadableModelError(
+            "the model is nested too deeply",
+            where=where,
+            expected=f"at most {MESSAGES} messages within each other: some 30 graphs or networks, or 49 pipelines",
+            found=f"{deepest}",
+            fix="write the inner parts side by side, or export the model again",
+        )
+
+
+def _deepest(content: memoryview, message: Any) -> int:
+    """How many messages stand within each other at the most, by the bytes alone and without recursion."""
+    known: dict[Any, dict[int, Any]] = {}
+    waiting: list[tuple[memoryview, Any, int]] = [(content, message, 0)]
+    deepest = seen = 0
+    while waiting:
+        data, kind, depth = waiting.pop()
+        deepest = max(deepest, depth)
+        fields = known.setdefault(kind, {}) or known[kind]
+        if not fields:
+            fields.update({f.number: f.message_type for f in kind.fields if f.message_type is not None})
+        for record in records(data):
+            seen += 1
+            if seen > _LOOKED_AT:
+                return deepest
+            inner = fields.get(record.number)
+            if inner is not None and record.wire == 2:
+                waiting.append((memoryview(record.payload), inner, depth + 1))
+    return deepest
+
+
+# ONNX
+
+
+def check_nesting(proto: onnx.ModelProto, where: str) -> None:
+    """Raises UnreadableModelError where graphs nest too deeply, or functions call themselves or unfold without end."""
+    roots = [proto.graph.node, *(function.node for function in proto.functions)]
+    deepest = max(depth for nodes in roots for depth, _ in _nodes(nodes))
+    if deepest > MESSAGES // 3:
+        raise UnreadableModelError(
+            "the graphs are nested too deeply",
+            where=where,
+            expected=f"at most {MESSAGES // 3} graphs within each other",
+            found=f"{deepest}",
+            fix="write the inner parts side by side, or export the model again",
+        )
+    if not proto.functions:
+        return
+    bodies = {(f.domain, f.name, f.overload): f.node for f in proto.functions}
+    calls = {name: [c for c in _called(nodes) if c in bodies] for name, nodes in bodies.items()}
+    order = _callees_first(calls, where)
+    levels: dict[Called, int] = {}
+    unfolded: dict[Called, int] = {}
+    for name in order:
+        levels[name] = 1 + max((levels[c] for c in calls[name]), default=0)
+        own = sum(1 for _ in _called(bodies[name])) - len(calls[name])
+        unfolded[name] = own + sum(unfolded[c] for c in calls[name])
+    deep = max(levels.values())
+    if deep > CALLS:
+        raise UnreadableModelError(
+            "the functions call each other too deeply",
+            where=where,
+            expected=f"at most {CALLS} functions that call each other in a row",
+            found=f"{deep}, from {_name(max(levels, key=lambda n: levels[n]))}",
+            fix="inline the functions when exporting",
+        )
+    in_graph = [c for c in _called(proto.graph.node) if c in bodies]
+    total = sum(unfolded[c] for c in in_graph)
+    if total > UNFOLDED:
+        most = max(in_graph, key=lambda c: unfolded[c])
+        raise UnreadableModelError(
+            "the functions unfold into too many nodes",
+            where=where,
+            expected=f"at most {UNFOLDED:,} nodes once every function stands where it is called",
+            found=f"{total:,}, of which {_name(most)} makes {unfolded[most]:,} each time",
+            fix="write such a graph in full, without functions",
+        )
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[int, onnx.NodeProto | None]]:
+    """Every node and how many graphs it stands within, without recursion; first (1, None), for graphs without nodes."""
+    yield 1, None
+    waiting = [(1, nodes)]
+    while waiting:
+        depth, inside = waiting.pop()
+        for node in inside:
+            yield depth, node
+            waiting.extend((depth + 1, graph.node) for graph in onnx_graphs.nested(node))
+
+
+def _called(nodes: Iterable[onnx.NodeProto]) -> Iterator[Called]:
+    """What each node calls, an operator or a function, those of nested graphs too."""
+    return ((node.domain, node.op_type, node.overload) for _, node in _nodes(nodes) if node is not None)
+
+
+def _callees_first(calls: Mapping[Called, list[Called]], where: str) -> list[Called]:
+    """Every function after those that it calls. UnreadableModelError names those that call themselves in the end."""
+    order: list[Called] = []
+    state: dict[Called, int] = {}
+    for root in calls:
+        path = [(root, iter(calls[root]))] if root not in state else []
+        state.setdefault(root, 1)
+        while path:
+            name, rest = path[-1]
+            following = next(rest, None)
+            if following is None:
+                state[name] = 2
+                order.append(name)
+                path.pop()
+            elif state.get(following) == 1:
+                names = [n for n, _ in path]
+                circle = [*names[names.index(following) :], following]
+                raise UnreadableModelError(
+                    "functions of the model call themselves",
+                    where=where,
+                    expected="functions that end",
+                    found=" -> ".join(map(_name, circle[:8])) + (" -> ..." if len(circle) > 8 else ""),
+                    fix="export the model again; ONNX has no recursion",
+                )
+            elif following not in state:
+                state[following] = 1
+                path.append((following, iter(calls[following])))
+    return order
+
+
+def _name(called: Called) -> str:
+    domain, name, overload = called
+    return repr("::".join(part for part in (domain, name, overload) if part))
+
+
+# loops, which only matter to who runs the model
+
+
+def require_ending(model: Any) -> None:
+    """Raises RunError where loops that nothing but their count ends run their innermost body too often, or never end.
+
+    A loop that a condition may end is left alone: how often it runs, only running says.
+    """
+    waiting: list[tuple[Any, float]] = []
+    if model.format == "onnx":
+        waiting.append((model.ir.graph, 1))
+    elif model.format == "neuralnetwork":
+        waiting.append((model.network, 1))
+    while waiting:
+        inside, rounds = waiting.pop()
+        for name, count, bodies in (_onnx_loops if model.format == "onnx" else _network_loops)(inside):
+            if rounds * count > ROUNDS:
+                raise RunError(
+                    "the loops of the model run too often",
+                    where=f"{model.name}, {name!r}",
+                    expected=f"at most {ROUNDS:,} rounds of a loop without a condition, loops around it counted in",
+                    found="no end" if math.isinf(count) else f"{int(rounds * count):,}",
+                    fix="give the loop a condition that ends it, or fewer iterations",
+                )
+            waiting.extend((body, rounds * count) for body in bodies)
+
+
+def _network_loops(network: Any) -> Iterator[tuple[str, float, list[Any]]]:
+    """Layers that hold networks: name, how often these run for certain, the networks."""
+    for layer in network.layers:
+        operator = layer.WhichOneof("layer")
+        if operator == "branch":
+            yield layer.name, 1, network_layers.nested(layer)
+        elif operator == "loop":
+            loop = layer.loop
+            ends = loop.conditionVar or loop.conditionNetwork.layers or _breaks(loop.bodyNetwork)
+            yield layer.name, 1 if ends else max(1, loop.maxLoopIterations), network_layers.nested(layer)
+
+
+def _breaks(body: Any) -> bool:
+    """Whether a loop's body may leave it."""
+    waiting = [body]
+    while waiting:
+        for layer in waiting.pop().layers:
+            if layer.WhichOneof("layer") == "loopBreak":
+                return True
+            if layer.WhichOneof("layer") == "branch":
+                waiting += network_layers.nested(layer)
+    return False
+
+
+def _onnx_loops(graph: Any) -> Iterator[tuple[str, float, list[Any]]]:
+    """Nodes that hold graphs: name, how often these run for certain, the graphs."""
+    for node in graph:
+        bodies = list(onnx_graphs.nested_ir(node))
+        if bodies:
+            certain = node.op_type == "Loop" and len(node.inputs) > 1 and not _may_end(node, bodies[0])
+            yield node.name or node.op_type, _count(_read(node, 0)) if certain else 1, bodies
+
+
+def _may_end(loop: Any, body: Any) -> bool:
+    """Whether a condition can end an ONNX Loop: not where none is fed, or true, and the body hands on what it was given."""
+    fed = _read(loop, 1)
+    if (fed is not None and _constant(fed) is None) or len(body.inputs) < 2 or not body.outputs:
+        return True
+    if fed is not None and not _constant(fed).any():
+        return True
+    handed = body.outputs[0]
+    while (maker := handed.producer()) is not None and maker.op_type == "Identity":
+        if (given := _read(maker, 0)) is None:
+            break
+        handed = given
+    known = _constant(handed)
+    return handed is not body.inputs[1] and (known is None or not known.any())
+
+
+def _read(node: Any, place: int) -> Any:
+    """What a node reads there; None where it reads nothing."""
+    return node.inputs[place] if place < len(node.inputs) else None
+
+
+def _count(value: Any) -> float:
+    if value is None:
+        return math.inf
+    known = _constant(value)
+    return 1 if known is None or known.size != 1 else max(1, int(known.reshape(-1)[0]))
+
+
+def _constant(value: Any) -> Any:
+    """A small value that the model states, as an array."""
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None or tensor.size > 1 else tensor.numpy()

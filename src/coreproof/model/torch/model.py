@@ -1,0 +1,344 @@
+"""PyTorch models: a module and inputs that it can be called with. PyTorch is imported only here and by its engine."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from coreproof.errors import (
+    ConversionError,
+    CoreproofError,
+    InputError,
+    MissingDependencyError,
+)
+from coreproof.model.base import Model
+from coreproof.model.features import Feature, Signature
+from coreproof.model.feeding import Feeding
+from coreproof.model.files.outputs import PROGRAM, Kind
+from coreproof.model.graph import Graph, Node, Value
+from coreproof.model.torch.user_code import causes, kind_of, said_by, user_code, users_line
+
+
+class TorchModel(Model):
+    """A PyTorch module in evaluation mode, with the inputs that fix its shapes.
+
+    ``program`` is the traced program whose node names are the taps of the torch engine; the exporter sets it, so that
+    taps and the exported ONNX values have the same names.
+    """
+
+    format = "torch"
+
+    def __init__(
+        self,
+        module: Any,
+        example_inputs: tuple[Any, ...],
+        *,
+        name: str,
+        path: Path | None = None,
+        notes: tuple[str, ...] = (),
+        feeding: Feeding | None = None,
+        labels: tuple[str, ...] | None = None,
+        untrained: bool = False,
+    ) -> None:
+        super().__init__(name, path, notes)
+        self.untrained = untrained
+        self.module = module
+        with contextlib.suppress(NotImplementedError):  # torch.export fixes the mode as it traces
+            module.eval()
+        # of one tensor given twice, torch.export makes one input and leaves the other unread
+        twice = [any(tensor is other for other in example_inputs[:at]) for at, tensor in enumerate(example_inputs)]
+        self.example_inputs = tuple(
+            tensor.clone() if again and hasattr(tensor, "clone") else tensor
+            for tensor, again in zip(example_inputs, twice, strict=True)
+        )
+        self.feeding = feeding
+        self.labels = labels
+        self.program: Any = None
+
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        """The parameter names of ``forward``, in order, as many as there are example inputs."""
+        parameters = [
+            name
+            for name, p in inspect.signature(self.module.forward).parameters.items()
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        named = parameters[: len(self.example_inputs)]
+        return tuple(named) + tuple(f"input_{i}" for i in range(len(named), len(self.example_inputs)))
+
+    @cached_property
+    def example_outputs(self) -> dict[str, Any]:
+        """The outputs for ``example_inputs``, by name: "output", "output_0" ..., or the keys of a dictionary."""
+        torch = import_torch()
+        with (
+            user_code(
+                "the model does not run on its example inputs",
+                where=self.name,
+                expected="inputs that fit forward, each a tensor",
+                given=described(self.example_inputs),
+                fix="correct the example inputs, or the line of the model",
+            ),
+            torch.no_grad(),
+        ):
+            outputs = self.module(*self.example_inputs)
+        return named_tensors(outputs, self.name)
+
+    @cached_property
+    def signature(self) -> Signature:
+        def feature(name: str, tensor: Any) -> Feature:
+            return Feature(name, "tensor", str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+        return Signature(
+            inputs=tuple(feature(n, t) for n, t in zip(self.input_names, self.example_inputs, strict=True)),
+            outputs=tuple(feature(n, t) for n, t in self.example_outputs.items()),
+            labels=self.labels,
+        )
+
+    def exported(self) -> Any:
+        """The program that taps read from: decomposed as the ONNX exporter does, so that a name means one value everywhere."""
+        if self.program is None:
+            self.program = self._traced(decomposed=True)
+        return self.program
+
+    def _traced(self, *, decomposed: bool = False) -> Any:
+        torch = import_torch()
+        try:
+            with quiet():
+                program = torch.export.export(self.module, self.example_inputs)
+                return _decomposed(program) if decomposed else program
+        except Exception as error:  # the exporter runs the user's code and raises what that raises
+            raise export_error(error, self.name) from error
+
+    @cached_property
+    def graph(self) -> Graph:
+        return _read_graph(self.exported())
+
+    def _kind(self, target: Path) -> Kind:
+        return PROGRAM
+
+    def write(self, fresh: Path, target: Path) -> None:
+        """Writes a .pt2 program (torch.export)."""
+        torch = import_torch()
+        with quiet():
+            torch.export.save(self._traced(), fresh)
+
+
+def _decomposed(program: Any) -> Any:
+    """``program`` in the operators that the ONNX exporter translates, under the names that it gives their values.
+
+    PyTorch's own default decompositions take other operators apart, and count the same names ("mul_2", "view_1") for other
+    values. The exporter's step has no public door; where a release moves it, the default has to do.
+    """
+    try:
+        core = importlib.import_module("torch.onnx._internal.exporter._core")
+        registration = importlib.import_module("torch.onnx._internal.exporter._registration")
+        return core._prepare_exported_program_for_export(program, registry=registration.ONNXRegistry.from_torchlib())
+    except (ImportError, AttributeError, TypeError):
+        return program.run_decompositions()
+
+
+def name_outputs(outputs: Any) -> dict[str, Any]:
+    """A module's outputs by name, None left out: tensor, tuple, list, dataclass-like or dictionary."""
+    if hasattr(outputs, "items"):
+        flat = {str(k): v for k, v in outputs.items()}
+    elif isinstance(outputs, tuple | list):
+        kept = [o for o in outputs if o is not None]
+        flat = {"output": kept[0]} if len(kept) == 1 else {f"output_{i}": o for i, o in enumerate(kept)}
+    else:
+        flat = {"output": outputs}
+    return {name: tensor for name, tensor in flat.items() if tensor is not None}
+
+
+def named_tensors(outputs: Any, where: str) -> dict[str, Any]:
+    """``name_outputs`` of what a module returned. Raises InputError where that is something else than tensors."""
+    torch = import_torch()
+    named = name_outputs(outputs)
+    wrong = [f"{name} is {kind_of(value)}" for name, value in named.items() if not isinstance(value, torch.Tensor)]
+    if wrong or not named:
+        raise InputError(
+            "the model returns something else than tensors",
+            where=where,
+            expected="a tensor, or a tuple, list or dictionary of tensors",
+            found="; ".join(wrong[:5]) or "nothing",
+            fix="wrap it in a module whose forward returns the tensors alone",
+        )
+    return named
+
+
+def described(tensors: Iterable[Any]) -> str:
+    """``float32[1, 3, 224, 224], int64[2]``."""
+    return ", ".join(f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}" for t in tensors)
+
+
+def export_error(error: BaseException, name: str) -> ConversionError:
+    """What the user's line has that PyTorch's exporter cannot follow, and what to do about it."""
+    line = users_line(error)
+    cause = list(causes(error))[-1]
+    if depends_on_data(error):
+        return ConversionError(
+            "the model decides by its data which way it goes: an exported program has one way",
+            where=line or name,
+            found=said_by(cause),
+            fix="write the if with torch.where or torch.cond, and give sizes that do not hang on values; or take this part out; "
+            "coreproof convert --freeze-branches keeps it as the example takes it",
+        )
+    return ConversionError(
+        "PyTorch cannot export this model",
+        where=line or name,
+        found=said_by(cause),
+        fix="write that line with torch operations alone, or take this part out",
+    )
+
+
+def depends_on_data(error: BaseException) -> bool:
+    """Whether the exporter stopped because a Python value hangs on what is in a tensor: an if, a size, an index."""
+    return any(
+        type(each).__name__ in ("GuardOnDataDependentSymNode", "DataDependentOutputException")
+        or "data-dependent" in str(each).lower()
+        for each in causes(error)
+    )
+
+
+# sources
+
+
+def load_program(path: Path, *, trust: bool = False) -> TorchModel:
+    """A .pt2 program written by torch.export.save; without ``trust`` only if nothing in it has to be executed."""
+    from coreproof.model.torch.archive import callable_module, damaged, read_program
+
+    torch = import_torch()
+    import_torchvision(required=False)
+    if trust:
+        try:
+            with quiet():
+                program = torch.export.load(path)
+                module = program.module()
+        except Exception as error:  # torch.export.load raises what the file makes of it
+            raise damaged(path, error) from None
+    else:
+        with quiet():
+            program = read_program(path)
+            try:
+                module = callable_module(program, path)
+            except CoreproofError:
+                raise
+            except Exception as error:  # PyTorch asserts as it puts the module together
+                raise damaged(path, error) from None
+    arguments = program.example_inputs[0] if program.example_inputs else None
+    if arguments is None:
+        raise InputError(
+            "the program holds no example inputs", where=str(path), fix="export it again with torch.export"
+        )
+    return TorchModel(module, tuple(arguments), name=path.stem, path=path)
+
+
+# imports that need care
+
+
+def import_torch() -> Any:
+    """PyTorch, or a message with the line that installs it."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        raise MissingDependencyError("PyTorch is not installed", fix="pip install 'coreproof[torch]'") from None
+
+
+def import_torchvision(*, required: bool = True) -> Any:
+    """torchvision, also where its compiled operators do not fit the installed PyTorch.
+
+    A torchvision wheel built for CUDA beside a CPU build of PyTorch stops at import, because the schemas of its
+    compiled operators are missing. Declaring them is enough for its models, which do not call them.
+    """
+    torch = import_torch()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("torchvision")
+    except ImportError:
+        if required:
+            raise MissingDependencyError("torchvision is not installed", fix="pip install 'coreproof[torch]'") from None
+        return None
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
+        del sys.modules[name]
+    schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms" + schema)
+    library.define("qnms" + schema)
+    _declared.append(library)
+    return importlib.import_module("torchvision")
+
+
+_declared: list[Any] = []  # a torch.library.Library takes its operators back when it is collected
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[io.StringIO]:
+    """Keeps the pages that torch prints while it traces and exports off the terminal; what it said is yielded."""
+    said = io.StringIO()
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            warnings.simplefilter("ignore")
+            yield said
+    finally:
+        logging.disable(level)
+
+
+# the read view
+
+
+def _read_graph(program: Any) -> Graph:
+    signature = program.graph_signature
+    parameters = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    nodes, values, inputs, outputs = [], {}, [], []
+    for node in program.graph.nodes:
+        meta = node.meta.get("val")
+        if hasattr(meta, "shape"):
+            values[node.name] = Value(
+                node.name,
+                str(meta.dtype).removeprefix("torch."),
+                tuple(d if isinstance(d, int) else str(d) for d in meta.shape),
+                constant=node.name in parameters,
+            )
+        if node.op == "placeholder" and node.name not in parameters:
+            inputs.append(node.name)
+        elif node.op == "call_function":
+            read = list(node.all_input_nodes)
+            stack = list((node.meta.get("nn_module_stack") or {}).values())
+            nodes.append(
+                Node(
+                    name=node.name,
+                    operator=_operator(node.target),
+                    inputs=tuple(n.name for n in read),
+                    outputs=(node.name,),
+                    attributes={f"argument{i}": a for i, a in enumerate(node.args) if isinstance(a, int | float | str)},
+                    parameters={
+                        parameters[n.name]: (values[n.name].dtype or "?", values[n.name].shape or ())  # type: ignore[misc]
+                        for n in read
+                        if n.name in parameters and n.name in values
+                    },
+                    source=stack[-1][0] if stack else None,
+                )
+            )
+        elif node.op == "output":
+            outputs = [n.name for n in node.all_input_nodes]
+    return Graph("forward", tuple(nodes), tuple(inputs), tuple(outputs), values)
+
+
+def _operator(target: Any) -> str:
+    """``conv2d.default`` of aten.conv2d.default; ``getitem`` of Python's own function, which takes one of many outputs."""
+    name = str(target)
+    return str(target.__name__) if name.startswith("<") else name.removeprefix("aten.")

@@ -1,0 +1,310 @@
+"""PyTorch models out of a user's own code, or of a pickle that a user trusts: called, looked at, and made a TorchModel."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import inspect
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from coreproof.errors import CoreproofError, InputError, UnreadableModelError, UnsafeModelError
+from coreproof.model.feeding import Source
+from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
+from coreproof.model.torch.user_code import importable_from_here, kind_of, said_by, user_code, users_line
+
+_RETURNS = "a module with example inputs: (module, inputs), or coreproof.Source(module, (inputs,), ...)"
+_STATE = (
+    "it holds weights and no network: load it into one with torchvision:NAME?weights=FILE, or in a function of yours "
+    "(net.load_state_dict(torch.load(FILE, weights_only=True)); return net, inputs)"
+)
+_SCRIPT = "give the module that it was made of, by module.path:callable, or export that with torch.export.save"
+
+
+def load_callable(reference: str) -> TorchModel:
+    """``module.path:callable`` or ``file.py:callable``: gives a module, (module, example_inputs) or a Source.
+
+    Raises UnreadableModelError where there is no such function, InputError for what it raises or returns; both show the
+    user's own line.
+    """
+    import_torch()
+    import_torchvision(required=False)
+    module_name, _, attribute = reference.rpartition(":") if reference.count(":") == 1 else reference.partition(":")
+    module = _imported(module_name, reference)
+    factory = vars(module).get(attribute)
+    if factory is None and attribute.isidentifier():
+        with user_code(f"{module_name!r} raises as it is asked for {attribute!r}", where=reference):
+            factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise UnreadableModelError(
+            f"{module_name!r} has no callable {attribute!r}",
+            where=reference,
+            found=", ".join(n for n in vars(module) if not n.startswith("_"))[:200],
+        )
+    name = Path(module_name).stem.rsplit(".", 1)[-1] if attribute == "model" else attribute
+    if _is_module(factory):
+        return from_object(factory, name=attribute)
+    if isinstance(factory, type):
+        raise InputError(
+            f"{attribute!r} is a class, not a function that makes a model",
+            where=reference,
+            expected=f"a function that returns {_RETURNS}",
+            found=kind_of(factory),
+            fix=f"add a function: def model(): return {attribute}(...), torch.randn(1, 3, 224, 224)",
+        )
+    return from_object(_called(factory, reference), name=name)
+
+
+def _imported(name: str, reference: str) -> Any:
+    try:
+        with user_code(f"{name!r} cannot be imported", where=reference, error=UnreadableModelError), quiet():
+            return _import_user_module(name)
+    except CoreproofError as error:
+        cause = error.__cause__
+        missing = isinstance(cause, ModuleNotFoundError) and cause.name in (name, name.partition(".")[0])
+        if missing or (isinstance(cause, ImportError) and users_line(cause) is None) or isinstance(cause, _NoFile):
+            raise UnreadableModelError(
+                f"cannot import {name!r}",
+                where=reference,
+                found=str(cause),
+                fix="run coreproof in the folder from which Python can import it, or give the path of a .py file",
+            ) from None
+        raise
+
+
+class _NoFile(Exception):
+    """There is no Python file of that name."""
+
+
+def _import_user_module(name: str) -> Any:
+    if name.endswith(".py"):
+        path = Path(name)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise _NoFile(f"no file {name}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules.setdefault(path.stem, module)
+        spec.loader.exec_module(module)
+        return module
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise _NoFile(f"{name!r} is no name of a module")
+    with importable_from_here():
+        return importlib.import_module(name)
+
+
+def _called(factory: Any, reference: str) -> Any:
+    try:
+        needed = [
+            p.name
+            for p in inspect.signature(factory).parameters.values()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        ]
+    except (TypeError, ValueError):  # some functions of native code do not say
+        needed = []
+    if needed:
+        raise InputError(
+            "the function cannot be called: it takes arguments",
+            where=reference,
+            expected="a function without arguments",
+            found=", ".join(needed),
+            fix="write one that calls it: def model(): return ...",
+        )
+    with user_code(f"{reference.rpartition(':')[2]!r} raises as it is called", where=reference), quiet():
+        made = factory()
+    if made is None or isinstance(made, type):
+        raise InputError(
+            "the function returns no model",
+            where=_defined(factory) or reference,
+            expected=_RETURNS,
+            found=kind_of(made),
+            fix="return the module and its inputs" if made is None else f"return {made.__name__}(...), inputs",
+        )
+    return made
+
+
+def _defined(factory: Any) -> str | None:
+    code = getattr(factory, "__code__", None)
+    return None if code is None else f"{code.co_filename}:{code.co_firstlineno}, {factory.__name__}"
+
+
+# objects
+
+
+def from_object(thing: Any, name: str = "model") -> TorchModel:
+    """A TorchModel from a Source, a (module, example_inputs) pair, or a module that takes [1, 3, 224, 224].
+
+    How a module is fed with pictures is known only where a Source says so.
+
+    Raises InputError for everything else, saying what it is.
+    """
+    torch = import_torch()
+    if isinstance(thing, Source):
+        more = {
+            "feeding": thing.feeding,
+            "labels": thing.labels,
+            "notes": thing.notes,
+            "untrained": thing.untrained,
+        }
+        return _model(thing.module, thing.example_inputs, name, **more)
+    if isinstance(thing, torch.export.ExportedProgram):
+        thing = (thing.module(), thing.example_inputs[0] if thing.example_inputs else ())
+    if isinstance(thing, tuple):
+        if len(thing) != 2:
+            raise InputError("this tuple is no model", where=name, expected=_RETURNS, found=f"{len(thing)} parts")
+        return _model(*thing, name)
+    _require_module(thing, name)
+    first = next((p for p in thing.parameters() if p.ndim >= 2), None)
+    if first is not None and first.ndim == 4 and first.shape[1] == 3:
+        note = "example input taken to be [1, 3, 224, 224]; for another give (module, example_inputs)"
+        return _model(thing, (torch.randn(1, 3, 224, 224),), name, notes=(note,))
+    raise InputError(
+        "the inputs of this PyTorch module are not known",
+        where=name,
+        expected="(module, example_inputs), or coreproof.Source(module, example_inputs, ...)",
+        found=type(thing).__name__,
+        fix="return example inputs together with the module",
+    )
+
+
+def _is_module(thing: Any) -> bool:
+    return isinstance(thing, import_torch().nn.Module)
+
+
+def _require_module(thing: Any, name: str) -> None:
+    """Raises InputError for what is no torch.nn.Module that can be exported, saying what it is."""
+    torch = import_torch()
+    if isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+        raise InputError("this is a TorchScript program, which PyTorch does not export", where=name, fix=_SCRIPT)
+    if isinstance(thing, Mapping):
+        weights = bool(thing) and all(isinstance(v, torch.Tensor) for v in thing.values())
+        raise InputError(
+            "this is a state dict, not a model" if weights else "this is a dictionary, not a model",
+            where=name,
+            expected=_RETURNS,
+            found=f"{len(thing)} {'tensors' if weights else 'entries'}: {', '.join(map(str, list(thing)[:4]))}",
+            fix=_STATE if weights else "if one entry is a state dict: load it into a network, and give that",
+        )
+    if not _is_module(thing):
+        fix = f"return {thing.__name__}(...), with inputs" if isinstance(thing, type) else None
+        raise InputError("this is no PyTorch model", where=name, expected=_RETURNS, found=kind_of(thing), fix=fix)
+
+
+def _model(module: Any, inputs: Any, name: str, **more: Any) -> TorchModel:
+    """A module and its inputs after a look at both; half-precision weights are widened, with a note."""
+    torch = import_torch()
+    _require_module(module, name)
+    given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    wrong = [f"input {i} is {kind_of(each)}" for i, each in enumerate(given) if not isinstance(each, torch.Tensor)]
+    if wrong or not given:
+        raise InputError(
+            "the example inputs are not tensors",
+            where=name,
+            expected="one tensor for each argument of forward",
+            found="; ".join(wrong) or "none",
+            fix="give torch tensors: torch.from_numpy(array), torch.tensor(number)",
+        )
+    held = [*module.parameters(), *module.buffers()]
+    elsewhere = sorted({str(t.device) for t in (*held, *given) if t.device.type != "cpu"})
+    if elsewhere:
+        raise InputError(
+            "the model's tensors are not in this machine's main memory",
+            where=name,
+            expected="the device cpu",
+            found=", ".join(elsewhere),
+            fix="return module.cpu() and inputs on the cpu",
+        )
+    halves = sorted({str(t.dtype).removeprefix("torch.") for t in held if t.dtype in (torch.float16, torch.bfloat16)})
+    if halves:
+        module, given = _widened(module, given, name)
+        note = (
+            f"{' and '.join(halves)} weights widened to float32: their values are the same, the arithmetic is float32"
+        )
+        more["notes"] = (*more.get("notes", ()), note)
+    return TorchModel(module, given, name=name, **more)
+
+
+def _widened(module: Any, inputs: tuple[Any, ...], name: str) -> tuple[Any, tuple[Any, ...]]:
+    """A copy with float32 in the place of half precision, which the exporter and the CPU do not compute alike."""
+    torch = import_torch()
+    halves = (torch.float16, torch.bfloat16)
+    with user_code("a copy of the half-precision model cannot be made", where=name, fix="return module.float()"):
+        wide = copy.deepcopy(module)
+        wide._apply(lambda tensor: tensor.float() if tensor.dtype in halves else tensor)
+    return wide, tuple(t.float() if t.dtype in halves else t for t in inputs)
+
+
+# pickles
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raises UnsafeModelError: a .pt or .pth file is a pickle, and loading one executes what it says.
+
+    A TorchScript program and a state dict are told apart without reading them as a pickle, because no trust helps there.
+    """
+    _refuse_other_kinds(path)
+    raise UnsafeModelError(
+        "a pickled PyTorch model is not loaded: reading it would execute code from the file",
+        where=str(path),
+        expected="a state dict through torchvision:NAME?weights=FILE, a module.path:callable, or a .pt2 program: that is "
+        "checked as it is opened, and refused if it holds pickled objects, compiled code or foreign operators",
+        fix="export it with torch.export.save; or pass --trust if you know who made it",
+    )
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    from coreproof.model.torch.pickled import DAMAGE, only_tensors_by_name
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            last = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
+            script = "constants.pkl" in last
+            weights = not script and only_tensors_by_name(archive)
+    except DAMAGE:  # whatever else it is, a pickle among others
+        return
+    if script:
+        raise UnreadableModelError(
+            "this is a TorchScript program, which PyTorch does not export", where=str(path), fix=_SCRIPT
+        )
+    if weights:
+        raise UnreadableModelError("this is a state dict, not a model", where=str(path), fix=_STATE)
+
+
+def load_pickle(path: Path) -> TorchModel:
+    """A whole pickled module, only for a user who trusts the file; its classes are imported from the current folder too."""
+    torch = import_torch()
+    import_torchvision(required=False)
+    _refuse_other_kinds(path)
+    try:
+        with importable_from_here(), quiet():
+            thing = torch.load(path, weights_only=False, map_location="cpu")
+    except KeyboardInterrupt:
+        raise
+    except (ImportError, AttributeError) as error:
+        main = "__main__" in str(error)
+        raise UnreadableModelError(
+            "the pickle needs Python code that is not here",
+            where=str(path),
+            expected="the module that defines the model's class, importable",
+            found=said_by(error),
+            fix="the model was saved by a script that defined the class itself: save it by a module that imports the class, "
+            "or save its state dict"
+            if main
+            else "run coreproof in the folder in which that module lies",
+        ) from error
+    except BaseException as error:  # a pickle runs what it likes
+        raise UnreadableModelError(
+            "the pickle cannot be read",
+            where=str(path),
+            found=said_by(error),
+            fix="save it again, as a state dict or with torch.export.save",
+        ) from error
+    try:
+        return from_object(thing, name=path.stem)
+    except InputError as error:
+        raise UnreadableModelError(
+            error.problem, where=str(path), expected=error.expected, found=error.found, fix=error.fix
+        ) from None

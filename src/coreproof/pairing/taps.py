@@ -1,0 +1,134 @@
+"""What verification needs of two sessions: which outputs are the same, what to tap, in which format values are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import InputError
+from coreproof.model.base import Model
+from coreproof.model.budget import afford
+from coreproof.model.numbers import UNIT_ROUNDOFF
+from coreproof.model.structured import is_structured
+from coreproof.pairing.align import Pair, Side, made_values
+from coreproof.pairing.structured import leaves
+from coreproof.runtime.session import Session
+
+UNKNOWN_SIZE = 1 << 22
+"""Elements that a value of unknown shape is taken to have."""
+
+
+_HELD = 4
+"""As often is a value held that is brought out and compared: in either engine, and as either engine handed it out."""
+
+
+def afford_comparing(name: str, size: int, of: Session) -> None:
+    """Raises TooLargeError where a value of ``size`` bytes is beyond the budget when it is brought out and compared."""
+    afford(f"comparing {name!r}", size=_HELD * size, where=getattr(getattr(of, "prepared", None), "name", None))
+
+
+def batched(items: Sequence[str], limit: int, size: Callable[[str], int]) -> Iterator[list[str]]:
+    """Consecutive groups whose sizes sum to at most ``limit``; an item that is larger comes alone."""
+    group: list[str] = []
+    total = 0
+    for item in items:
+        if group and total + size(item) > limit:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += size(item)
+    if group:
+        yield group
+
+
+def taps_of(of: Session, names: Any) -> list[str]:
+    """Of the names, what a run does not bring anyway; a classifier's scores may bear the name of its dictionary."""
+    declared = {f.name for f in of.signature.outputs} - {of.signature.scores}
+    return [n for n in dict.fromkeys(names) if n not in declared]
+
+
+def engine_shapes(of: Session) -> dict[str, tuple[int, ...]]:
+    """Shapes of inner values that the engine's graph knows and the model's file does not say."""
+    prepared = getattr(of, "prepared", None)
+    if prepared is None:
+        return {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for node in prepared.graph.graph:
+        for value in node.outputs:
+            if value.name and value.shape is not None and all(isinstance(d, int) for d in value.shape):
+                shapes[value.name] = tuple(int(d) for d in value.shape)
+    shapes.update({own: shapes[name] for own, name in prepared.values.items() if name in shapes})
+    return shapes
+
+
+def value_bytes(of: Session, its: Side, feeds: Sequence[Mapping[str, Any]], memory: int) -> Callable[[str], int]:
+    """How many bytes each inner value takes, in float32: as declared, else as measured, else as much as is taken to be likely.
+
+    Measuring costs a run for every shape that is fed, and is done only where ``memory`` could be too small.
+    """
+    sizes = dict(its.sizes)
+    names = made_values(its)
+    unknown = [name for name in names if name not in sizes]
+    if unknown and 4 * sum(sizes.get(name, UNKNOWN_SIZE) for name in names) > memory:
+        measured: dict[str, int] = {}
+        for feed in {repr([(n, np.shape(v)) for n, v in feed.items()]): feed for feed in feeds}.values():
+            for name, size in of.sizes(feed, unknown).items():
+                measured[name] = max(size, measured.get(name, 0))
+        sizes.update(measured)
+    for name in names:
+        afford_comparing(name, 4 * sizes.get(name, 0), of)
+    return lambda name: 4 * sizes.get(name, UNKNOWN_SIZE)
+
+
+def stored_formats(pairs: Sequence[Pair], reference: Model, candidate: Model) -> Mapping[str, str]:
+    """The coarser of the two formats in which each value of the candidate, and its partner, is stored."""
+    stored = {name: value.dtype for name, value in candidate.graph.values.items() if value.dtype}
+    stored.update({f.name: f.dtype for f in candidate.signature.outputs if f.dtype})
+    theirs = {name: value.dtype for name, value in reference.graph.values.items() if value.dtype}
+    for pair in pairs:
+        other = theirs.get(pair.reference)
+        if other and UNIT_ROUNDOFF.get(other, 0.0) > UNIT_ROUNDOFF.get(stored.get(pair.candidate, "float32"), 0.0):
+            stored[pair.candidate] = other
+    return stored
+
+
+def match_outputs(left: Session, right: Session) -> list[Pair]:
+    """Outputs that are the same: by name, else by position. A classifier counts with its scores, as a tensor."""
+    theirs, mine = _tensor_outputs(left), _tensor_outputs(right)
+    common = [n for n in mine if n in theirs]
+    rest_there, rest_here = [n for n in theirs if n not in common], [n for n in mine if n not in common]
+    pairs = [Pair(n, n, "output") for n in common]
+    if len(rest_there) == len(rest_here) or not common:
+        pairs += [Pair(a, b, "output") for a, b in zip(rest_there, rest_here, strict=False)]
+    if not pairs:
+        raise InputError("the two models have no outputs that could be compared", expected=theirs, found=mine)
+    return sorted(pairs, key=lambda p: mine.index(p.candidate))
+
+
+def lone_outputs(left: Session, right: Session, pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Outputs of either side that are compared with nothing."""
+    compared = {p.reference for p in pairs}, {p.candidate for p in pairs}
+    sides = zip((left, right), compared, strict=True)
+    return tuple(dict.fromkeys(n for side, known in sides for n in _tensor_outputs(side) if n not in known))
+
+
+def _tensor_outputs(of: Session) -> list[str]:
+    signature = of.signature
+    names = [f.name for f in signature.outputs if f.name not in (signature.predicted_label, signature.probabilities)]
+    if signature.scores is not None and signature.scores not in names:
+        names.append(signature.scores)
+    return names
+
+
+def as_array(value: Any) -> npt.NDArray[Any]:
+    """A value as a session hands it out: arrays as they are, pictures as [1, C, H, W], dictionaries as a row."""
+    if is_structured(value):
+        return leaves(value)
+    array = np.asarray(value)
+    if hasattr(value, "getbands"):
+        array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+        return array[None].astype(np.float32)
+    return array

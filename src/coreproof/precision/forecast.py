@@ -1,0 +1,295 @@
+"""half: what float16 will do to a model, before any device is at hand.
+
+The model is made an ML Program in which every operation can compute in float16 or in float32, as a run says (``Switched``). One
+run in float32 gives the ranges and the right outputs, one in float16 the outputs to expect; more runs, with some operations in
+each, say how much an operation matters and which have to stay in float32.
+
+What is not modelled: how an accelerator adds up inside one operation. Here sums are formed in float32 and rounded once, which is
+the least that any engine loses; Apple's Neural Engine may add up in float16 and lose more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from coreproof.errors import ConversionError, RunError
+from coreproof.feeding.inputs import Inputs, Sample, describe, hand_over, random_feeds, samples
+from coreproof.model.base import Model
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.graph import Graph, Node
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.precision.half_report import HalfOutput, HalfReport, HalfRow
+from coreproof.precision.minimal_set import Trials, smallest_kept
+from coreproof.precision.mixed import Given, Switched
+from coreproof.precision.ranges import Seen, look
+from coreproof.verification.tolerance import Judgement, Tolerance, judge
+
+__all__ = ["HalfOutput", "HalfReport", "HalfRow", "half"]
+
+AT_MOST = 0.05
+"""An output that is off by more than this share of its scale is wrong, also where rounding explains it."""
+
+MEASURED = 24
+"""How many operators' share of the output's error is measured, one run each: those that add most, and all suspects."""
+
+Progress = Callable[[str, int, int], None]
+
+
+def half(
+    model: Model | str | Path,
+    inputs: Inputs | None = None,
+    *,
+    at_most: float = AT_MOST,
+    measured: int = MEASURED,
+    search: bool = True,
+    weights: Given | None = None,
+    memory: int = 1 << 28,
+    progress: Progress | None = None,
+) -> HalfReport:
+    """Predicts what float16 does to ``model``: PyTorch, ONNX, NeuralNetwork, or an ML Program in float32 or float16.
+
+    ``inputs``: a mapping name -> array, or several; default seeded random values, which are a poor guess where the real ones
+    are larger: give real ones. ``at_most``: the error that an output may have, as a share of its scale, within what ``verify``
+    allows float16. ``measured``: for how many operators the error carried to the output is measured. ``search``: whether
+    the smallest set that must stay in float32 is looked for when the outputs would not agree. ``weights``: those of a
+    float16 program as they were before they were rounded, (operation, argument) -> weight. ``memory``: bytes of inner
+    values held at a time.
+
+    A float16 program is compared with itself in ideal arithmetic on the weights that it stores: what their rounding cost
+    before is not seen, unless ``weights`` tells. Raises RunError when the model gives NaN in float32 already,
+    UnsupportedOperatorsError and ConversionError when it cannot be made an ML Program.
+    """
+    from coreproof.model.load import load
+
+    given = load(model)
+    source, program = _programs(given)
+    switched = Switched(program, weights)
+    try:
+        feeds = [random_feeds(given, given)[0]] if inputs is None else samples(inputs)
+        # under the names that Core ML has: "input.1" is input_1
+        fed = [hand_over(sample, given.signature, program.signature)[1] for sample in feeds]
+        work = _Work(given, source, program, switched, fed, at_most, memory, progress or _silent)
+        return work.report(describe(feeds, inputs is not None), measured, search)
+    finally:
+        switched.close()
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Nobody listens."""
+
+
+def _programs(model: Model) -> tuple[OnnxModel | None, CoreMLModel]:
+    """The ONNX model on the way, if there is one, and the ML Program."""
+    if isinstance(model, CoreMLModel) and model.format == "mlprogram":
+        return None, model
+    if model.format not in ("onnx", "torch", "neuralnetwork"):
+        raise ConversionError(
+            f"what float16 does to a {model.format} model cannot be predicted",
+            where=model.name,
+            expected="a PyTorch, ONNX, NeuralNetwork or ML Program model",
+            fix="take a pipeline's stages one by one",
+        )
+    from coreproof.conversion.convert import convert
+    from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
+
+    source = model if isinstance(model, OnnxModel) else convert(model, "onnx")
+    assert isinstance(source, OnnxModel)
+    return source, onnx_to_coreml(source, "mlprogram", precision="fp32")
+
+
+class _Work:
+    """One prediction under way."""
+
+    def __init__(
+        self,
+        model: Model,
+        source: OnnxModel | None,
+        program: CoreMLModel,
+        switched: Switched,
+        feeds: Sequence[Sample],
+        at_most: float,
+        memory: int,
+        progress: Progress,
+    ) -> None:
+        self.at_most = at_most
+        self.model, self.source, self.program = model, source, program
+        self.switched, self.feeds, self.progress = switched, feeds, progress
+        self.unit_of = units(program, switched.order, source)
+        self.members: dict[str, list[str]] = {}
+        for name in switched.order:
+            self.members.setdefault(self.unit_of[name], []).append(name)
+        self.ideal = [switched.run(sample, ()) for sample in feeds]
+        self._require_finite()
+        self.seen: dict[str, Seen]
+        self.tolerances: list[Mapping[str, Tolerance]]
+        self.seen, self.tolerances = look(switched, feeds, self.ideal, memory, progress)
+
+    def _require_finite(self) -> None:
+        import numpy as np
+
+        for outputs in self.ideal:
+            for name, value in outputs.items():
+                if value.dtype.kind == "f" and np.isnan(value).any():
+                    raise RunError(
+                        f"the output {name!r} holds NaN in float32 already",
+                        where=self.model.name,
+                        found=f"{int(np.isnan(value).sum())} of {value.size}",
+                        fix="float16 is not to blame: look for the fault with `coreproof doctor`",
+                    )
+
+    def report(self, fed: str, measured: int, search: bool) -> HalfReport:
+        outputs = self._judged(self.switched.order)
+        agrees = all(self._good(o) for o in outputs.values())
+        kept: tuple[str, ...] = ()
+        minimal, tried = True, 0
+        if not agrees and search:
+            trials = Trials(list(self.members), self._agrees_with)
+            found, minimal = smallest_kept(trials, self._ranked)
+            kept, tried = tuple(u for u in self.members if u in found), trials.done
+        mended = self._judged(self._half_without(kept)) if kept else outputs
+        carried = self._carried(self._worth_measuring(measured, kept))
+        return HalfReport(
+            model=self.model.name,
+            stored=self.switched.stored,
+            inputs=fed,
+            rows=self._rows(kept, carried),
+            outputs=tuple(self._output(name, judgement) for name, judgement in outputs.items()),
+            mended=tuple(self._output(name, judgement) for name, judgement in mended.items()),
+            agrees=agrees,
+            must_stay_fp32=kept,
+            minimal=minimal,
+            trials=tried,
+            flushed_agrees=self._flushed(outputs) if agrees else None,
+        )
+
+    # runs
+
+    def _judged(self, in_half: Sequence[str], *, flushed: bool = False) -> dict[str, Judgement]:
+        """The worst judgement of each output over the samples, with these operations in float16."""
+        worst: dict[str, Judgement] = {}
+        for sample, ideal, tolerances in zip(self.feeds, self.ideal, self.tolerances, strict=True):
+            got = self.switched.run(sample, in_half, flushed=flushed)
+            for name in self.switched.outputs:
+                judgement = judge(ideal[name], got[name], tolerances[name])
+                if name not in worst or _error(judgement) > _error(worst[name]):
+                    worst[name] = judgement
+        return worst
+
+    def _good(self, judgement: Judgement) -> bool:
+        return judgement.agrees and (judgement.scale == 0 or judgement.rms_relative_error <= self.at_most)
+
+    def _half_without(self, kept: Sequence[str] | frozenset[str]) -> list[str]:
+        return [name for name in self.switched.order if self.unit_of[name] not in kept]
+
+    def _agrees_with(self, kept: frozenset[str]) -> bool:
+        self.progress("smallest set in float32: trials", 1, 0)
+        return all(self._good(j) for j in self._judged(self._half_without(kept)).values())
+
+    def _flushed(self, outputs: Mapping[str, Judgement]) -> bool:
+        """Whether it also agrees on hardware that takes numbers below 6.1e-5 for zero."""
+        return all(self._good(j) for j in self._judged(self.switched.order, flushed=True).values())
+
+    def _carried(self, chosen: Sequence[str]) -> dict[str, float]:
+        """The error of the worst output when this unit alone computes in float16."""
+        carried = {}
+        for done, unit in enumerate(chosen):
+            self.progress("error carried to the output", done, len(chosen))
+            carried[unit] = max(_error(j) for j in self._judged(self.members[unit]).values())
+        return carried
+
+    def _worth_measuring(self, count: int, kept: Sequence[str]) -> list[str]:
+        suspects = [u for u in self.members if u in kept or any(self._of(m).suspect for m in self.members[u])]
+        by_error = sorted(self.members, key=lambda u: -max(self._of(m).added for m in self.members[u]))
+        adding = [u for u in by_error if any(self._of(m).added for m in self.members[u])]
+        return list(dict.fromkeys([*suspects, *adding]))[:count]
+
+    def _ranked(self) -> list[str]:
+        """All units, the one whose rounding costs most first."""
+        cost = self._carried(list(self.members))
+        return sorted(self.members, key=lambda unit: -cost[unit])
+
+    def _of(self, operation: str) -> Seen:
+        return self.seen[operation]
+
+    # what is handed back
+
+    def _rows(self, kept: Sequence[str], carried: Mapping[str, float]) -> tuple[HalfRow, ...]:
+        rows = []
+        there = self.source.graph if self.source is not None else None
+        for name, seen in self.seen.items():
+            unit = self.unit_of.get(name, name)
+            rows.append(
+                HalfRow(
+                    operator=seen.operator,
+                    layer=name,
+                    unit=unit,
+                    source=_module(there, unit) or seen.source,
+                    smallest=seen.smallest,
+                    largest=seen.largest,
+                    status=seen.status,
+                    problem=seen.problem,
+                    error_added=seen.added,
+                    error_at_output=carried.get(unit),
+                    must_stay=unit in kept,
+                )
+            )
+        return tuple(rows)
+
+    def _output(self, name: str, judgement: Judgement) -> HalfOutput:
+        return HalfOutput(
+            name=name,
+            error=_error(judgement),
+            allowed=judgement.tolerance.typical,
+            agrees=self._good(judgement),
+            problem=judgement.problem
+            or (
+                ""
+                if self._good(judgement)
+                else f"off by {_error(judgement):.2g} of its scale, more than {self.at_most:g}"
+            ),
+        )
+
+
+def _error(judgement: Judgement) -> float:
+    """The root-mean-square error as a share of the scale; infinite where NaN or infinity stand instead of numbers."""
+    if judgement.misplaced or judgement.rms_relative_error != judgement.rms_relative_error:
+        return float("inf")
+    return judgement.rms_relative_error
+
+
+def _module(graph: Graph | None, value: str) -> str | None:
+    node = graph.producer(value) if graph is not None else None
+    return None if node is None else node.source
+
+
+def units(program: CoreMLModel, order: Sequence[str], source: OnnxModel | None) -> dict[str, str]:
+    """What can be kept in float32 as a whole: the ONNX value whose node became the operation, else the operation itself.
+
+    An operation that equals no ONNX value is a step on the way to the next one that does.
+    """
+    switched = set(order)
+    if source is None:
+        return {name: name for name in order}
+    unit_of: dict[str, str] = {}
+    waiting: list[str] = []
+    for node in _nodes(program.graph):
+        name = node.outputs[0] if node.outputs else ""
+        if name in switched:
+            waiting.append(name)
+        origin = next((program.provenance[o] for o in node.outputs if o in program.provenance), None)
+        if origin is not None:
+            unit_of.update(dict.fromkeys(waiting, origin))
+            waiting = []
+    unit_of.update({name: name for name in order if name not in unit_of})
+    return unit_of
+
+
+def _nodes(graph: Graph) -> list[Node]:
+    """The nodes of the graph with those of nested blocks before the node that holds them."""
+    found: list[Node] = []
+    for node in graph.nodes:
+        for block in node.blocks:
+            found.extend(_nodes(block))
+        found.append(node)
+    return found

@@ -1,0 +1,1 @@
+"""The whole chain of one model, and the proof that is kept of it."""

@@ -1,0 +1,449 @@
+"""prove: the whole chain of one model: obtain, sanity-check, convert, verify, compare, report."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from coreproof.conversion.convert import convert
+from coreproof.conversion.torch_to_onnx.kept_export import (
+    FOLDER,
+    export_digest,
+    is_kept,
+    keep_export,
+    kept_export,
+    waiting,
+)
+from coreproof.errors import CoreproofError, InputError, OutputExistsError
+from coreproof.feeding.inputs import Inputs
+from coreproof.feeding.proof_feeds import PROOF_PHOTOS, ProofFeeds
+from coreproof.model.base import Model
+from coreproof.model.feeding import Feeding
+from coreproof.model.files.atomic import replacing_together
+from coreproof.model.files.outputs import COMPARISON, PAGE, PROOF, check_output, model_kind
+from coreproof.model.files.paths import file_name
+from coreproof.model.load import load
+from coreproof.model.onnx.data_files import data_file
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.torch.model import TorchModel
+from coreproof.model.weakness import qualified
+from coreproof.pairing.taps import as_array
+from coreproof.proof.document import Proof as Proof
+from coreproof.proof.document import Step as Step
+from coreproof.runtime.open import session
+from coreproof.verification.steady import unsteady
+from coreproof.verification.verify import verify
+from coreproof.verification.weaknesses import weaknesses_alone
+
+if TYPE_CHECKING:
+    from coreproof.comparison.comparison import Comparison
+
+
+def prove(
+    source: Any,
+    photos: str | Path | None,
+    out: str | Path,
+    *,
+    inputs: str | Path | Inputs | None = None,
+    samples: int = PROOF_PHOTOS,
+    feeding: Feeding | None = None,
+    labels: Sequence[str] | None = None,
+    target: str = "iOS17",
+    witness: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+    announce: Callable[[Step], None] | None = None,
+    command: str = "",
+    replace: bool = False,
+    fresh: bool = False,
+) -> Proof:
+    """Carries a PyTorch or ONNX model to Core ML and proves every step.
+
+    Each conversion is verified value by value against the step before it, on photos; then all models predict all
+    photos and are compared. Writes index.html, proof.json, comparison.json and the converted models into ``out``: all of
+    them at the end, together, so that page and models are always of one run. Only ``out/store`` grows meanwhile.
+
+    ``samples`` is how many of the photos each step is verified on. ``inputs``, in place of photos: a .npz as ``verify``
+    takes it, or mappings of name to array; without either, inputs are drawn, and no predictions are compared.
+    ``feeding`` says how photos are fed, ``labels`` what the classes are called, also in the written models (default: what the
+    model carries). ``announce`` hears of each finished step.
+    What PyTorch's exporter made is kept in ``out/export`` and taken by the next run with the same weights and code (see
+    ``coreproof.conversion.torch_to_onnx.kept_export``), unless ``fresh``.
+    Raises OutputExistsError where something else stands in the place of one of them, unless ``replace`` allows it;
+    UnreadableModelError, PhotoError, InputError, ConversionError; a route that cannot express the model is a
+    step that says so, not an error.
+    """
+    out = Path(out)
+    for name, kind in (("index.html", PAGE), ("proof.json", PROOF), ("comparison.json", COMPARISON)):
+        check_output(out / name, kind, replace=replace)
+    packages: list[str] = []
+    loaded = load(source)
+    with replacing_together(out, packages) as stage:
+        chain = _Chain(
+            loaded,
+            photos,
+            inputs,
+            samples,
+            out,
+            stage,
+            feeding,
+            labels,
+            target,
+            progress,
+            announce,
+            replace=replace,
+            fresh=fresh,
+        )
+        chain.obtain()
+        chain.carry(witness=witness)
+        comparison = chain.compare()
+        proof = Proof(chain.source.name, tuple(chain.steps), out, comparison, command, chain.models)
+        _write(proof, stage)
+        packages += [name for name in (*chain.stored.values(), FOLDER) if (stage / name).is_dir()]
+    chain.follow()
+    return proof
+
+
+def _write(proof: Proof, stage: Path) -> None:
+    from coreproof.report.page import write_page
+
+    (stage / "proof.json").write_text(json.dumps(proof.to_json(), indent=1, default=str))
+    if proof.comparison is not None:
+        proof.comparison.save_json(stage)
+    write_page(stage, proof=proof.to_json(), comparison=proof.comparison, place=proof.folder)
+
+
+class _Chain:
+    """The models made so far, by the short names that the matrix uses, and the steps that made them."""
+
+    def __init__(
+        self,
+        source: Model,
+        photos: str | Path | None,
+        inputs: str | Path | Inputs | None,
+        samples: int,
+        out: Path,
+        stage: Path,
+        feeding: Feeding | None,
+        labels: Sequence[str] | None,
+        target: str,
+        progress: Callable[[str, int, int], None] | None,
+        announce: Callable[[Step], None] | None,
+        *,
+        replace: bool,
+        fresh: bool,
+    ) -> None:
+        from coreproof.feeding.photos import list_photos
+
+        if source.format not in ("torch", "onnx"):
+            raise InputError(
+                "prove starts from a PyTorch or ONNX model",
+                where=source.name,
+                found=source.format,
+                fix="compare a Core ML model with its source by: coreproof verify SOURCE MODEL",
+            )
+        if labels is not None:
+            source = _labelled(source, tuple(labels))
+        self.source = source
+        self.photos = None if photos is None else list_photos(photos)
+        self.out = out
+        self.stage = stage
+        self.replace = replace
+        self.fresh = fresh
+        self.stored: dict[str, str] = {}
+        self.target = target
+        self.progress = progress
+        self.announce = announce
+        self.steps: list[Step] = []
+        self.models: dict[str, Model] = {}
+        self.feeding = feeding or getattr(source, "feeding", None)
+        self.fed = ProofFeeds(source, self.photos, inputs, self.feeding, samples)
+
+    # steps
+
+    def add(self, step: Step) -> None:
+        self.steps.append(step)
+        if self.announce is not None:
+            self.announce(step)
+
+    def obtain(self) -> None:
+        """The source itself: what it is, and that it computes finite, repeatable numbers."""
+        started = time.monotonic()
+        name = "torchm" if self.source.format == "torch" else "onnxm"
+        self.models[name] = self.source
+        features = ", ".join(str(f) for f in (*self.source.signature.inputs, *self.source.signature.outputs))
+        self.add(
+            Step(
+                "Obtain",
+                "obtain",
+                f"{self.source.name} as {name}: {features}",
+                None,
+                time.monotonic() - started,
+                candidate=name,
+                notes=(
+                    *self.source.notes,
+                    f"fed {self.feeding}" if self.photos is not None else f"inputs: {self.fed.said}",
+                ),
+            )
+        )
+        started = time.monotonic()
+        with session(self.source) as running:
+            fed = self.fed.of(self.source)[0]
+            problem = unsteady(self.source, running, fed)
+            first, second = running.run(fed), running.run(fed)
+            engine = running.engine
+        for output, value in first.items():
+            if problem is None and not np.array_equal(
+                as_array(value), as_array(second[output]), equal_nan=as_array(value).dtype.kind == "f"
+            ):
+                problem = f"output {output!r} differs between two runs on the same input"
+        weak = weaknesses_alone([first])
+        text = problem or "; ".join(w.text for w in weak) or "outputs are finite, repeatable, and not constant"
+        self.add(
+            Step(
+                "Sanity",
+                "check",
+                text,
+                problem is None,
+                time.monotonic() - started,
+                candidate=name,
+                engines=(engine,),
+                weak=weak,
+            )
+        )
+
+    def carry(self, *, witness: bool) -> None:
+        """Every conversion, each verified against the step before."""
+        prefix = "t2"
+        if isinstance(self.source, TorchModel):
+            exported = self.convert_step("t2o", self.source, "onnx")
+            if exported is None:
+                return
+            self.verify_step("t2o", "torchm")
+            reference = "t2o"
+        else:
+            reference, prefix = "onnxm", "o2"
+        for name, to, precision in (
+            (f"{prefix}c", "mlprogram", "fp32"),
+            (f"{prefix}c16", "mlprogram", "fp16"),
+            (f"{prefix}nn", "neuralnetwork", "fp32"),
+        ):
+            if self.convert_step(name, self.models[reference], to, precision) is not None:
+                self.verify_step(name, reference)
+        if witness and isinstance(self.source, TorchModel):
+            self.witness_step(self.source)
+
+    def convert_step(self, name: str, source: Model, to: Any, precision: Any = None) -> Model | None:
+        started = time.monotonic()
+        label = {"onnx": "ONNX", "mlprogram": f"ML Program {precision}", "neuralnetwork": "NeuralNetwork"}[to]
+        arguments: dict[str, Any] = {}
+        if to != "onnx":
+            arguments["images"] = self._images()
+            arguments["target"] = self.target if to == "mlprogram" else None
+            arguments["precision"] = precision
+        try:
+            suffix = {"onnx": ".onnx", "mlprogram": ".mlpackage", "neuralnetwork": ".mlmodel"}[to]
+            path = self._place(name, f"{name}{suffix}")
+            if isinstance(source, TorchModel):
+                model = self._export(source, path)
+            else:
+                model = convert(source, to, **arguments)
+                model.save(path)
+            # what is verified and compared is the stored file, read back
+            stored = load(path)
+        except CoreproofError as error:
+            if to == "onnx" or isinstance(error, OutputExistsError):
+                raise
+            self.stored.pop(name, None)
+            self.add(
+                Step(
+                    f"Convert to {label}",
+                    "convert",
+                    f"not possible: {error.problem}",
+                    None,
+                    time.monotonic() - started,
+                    candidate=name,
+                    notes=tuple(str(error).splitlines()),
+                )
+            )
+            return None
+        stored.notes, stored.untrained = model.notes, self.source.untrained
+        stored.provenance = getattr(model, "provenance", {})  # type: ignore[attr-defined]
+        self.models[name] = stored
+        self.add(
+            Step(
+                f"Convert to {label}",
+                "convert",
+                f"{name}: {len(stored.graph.nodes)} layers, {_size(path)}",
+                None,
+                time.monotonic() - started,
+                candidate=name,
+                notes=model.notes,
+            )
+        )
+        return stored
+
+    def _export(self, source: TorchModel, path: Path) -> Model:
+        """The source as ONNX, stored at ``path``: what the run before kept, or what PyTorch's exporter makes now."""
+        digest, folder, before = export_digest(source), self.out / FOLDER, self.out / "models" / path.name
+        kept = None if self.fresh else kept_export(source, folder, before, digest)
+        if kept is not None:
+            for file in (before, data_file(before)):
+                if file.is_file():
+                    shutil.copyfile(file, path.with_name(file.name))
+            kept.notes = (
+                *kept.notes,
+                "exported in an earlier run from the same weights and code; --fresh exports anew",
+            )
+            return kept
+        with waiting(self.progress):
+            model = convert(source, "onnx")
+        model.save(path)
+        if is_kept(folder):
+            assert isinstance(model, OnnxModel)
+            keep_export(source, model, path, self.stage / FOLDER, digest)
+        return model
+
+    def _place(self, name: str, file: str) -> Path:
+        """Where a model is written until all are there; what stands at its own place is looked at first."""
+        check_output(self.out / "models" / file, model_kind(file), replace=self.replace)
+        self.stored[name] = f"models/{file}"
+        (self.stage / "models").mkdir(exist_ok=True)
+        return self.stage / "models" / file
+
+    def follow(self) -> None:
+        """Opens the stored models where they are now."""
+        for name, place in self.stored.items():
+            before, now = self.models[name], load(self.out / place)
+            now.name, now.notes, now.untrained = before.name, before.notes, before.untrained
+            now.provenance = getattr(before, "provenance", {})  # type: ignore[attr-defined]
+            self.models[name] = now
+
+    def verify_step(self, name: str, reference: str) -> None:
+        started = time.monotonic()
+        a, b = self.models[reference], self.models[name]
+        result = verify(a, b, feeds=self.fed.between(a, b), progress=self.progress)
+        result = dataclasses.replace(result, inputs=result.inputs.replace("given by the caller", self.fed.said))
+        engines = tuple(result.engines)
+        self.add(
+            Step(
+                f"Verify {name} against {reference}",
+                "verify",
+                result.summary().splitlines()[0],
+                result.agrees,
+                time.monotonic() - started,
+                reference=reference,
+                candidate=name,
+                engines=engines,
+                verification=result,
+            )
+        )
+
+    def witness_step(self, source: TorchModel) -> None:
+        from coreproof.conversion.coremltools_route import coremltools_route
+
+        started = time.monotonic()
+        path = self._place("ct", f"{file_name(source.name)}-coremltools-fp16.mlpackage")
+        try:
+            model = coremltools_route(source, path, target=self.target)
+        except CoreproofError as error:
+            del self.stored["ct"]
+            shutil.rmtree(path, ignore_errors=True)
+            self.add(
+                Step(
+                    "Witness: coremltools' own route",
+                    "witness",
+                    f"fails on this model: {error.found}",
+                    None,
+                    time.monotonic() - started,
+                    candidate="ct",
+                    notes=tuple(str(error).splitlines()),
+                )
+            )
+            return
+        model.untrained = source.untrained
+        self.models["ct"] = model
+        self.add(
+            Step(
+                "Witness: coremltools' own route",
+                "witness",
+                f"ct: {len(model.graph.nodes)} layers",
+                None,
+                time.monotonic() - started,
+                candidate="ct",
+                notes=model.notes,
+            )
+        )
+        self.verify_step("ct", "torchm")
+
+    def compare(self) -> Comparison | None:
+        """All models over all photos, where the model is a classifier."""
+        from coreproof.comparison.compare import compare
+        from coreproof.comparison.lineup import Entry, Lineup
+
+        if self.photos is None:
+            self.add(Step("Compare predictions", "compare", "skipped: no photos were given", None, 0.0))
+            return None
+        outputs = self.source.signature.outputs
+        shape = outputs[0].shape or ()
+        lengths = [d for d in shape if isinstance(d, int)]
+        if len(outputs) != 1 or not lengths or int(np.prod(lengths)) != max(lengths):
+            self.add(Step("Compare predictions", "compare", "skipped: the model is no classifier", None, 0.0))
+            return None
+        started = time.monotonic()
+        lineup = Lineup(
+            tuple(Entry(name, model, feeding=self.feeding) for name, model in self.models.items()),
+        )
+        comparison = compare(lineup, self.photos.folder, store=self.out / "store", progress=self.progress)
+        self.add(
+            Step(
+                "Compare predictions",
+                "compare",
+                qualified(f"{len(self.models)} models over {len(self.photos.files)} photos", comparison.weaknesses),
+                None,
+                time.monotonic() - started,
+                weak=comparison.weaknesses,
+            )
+        )
+        return comparison
+
+    def _images(self) -> dict[str, Any] | None:
+        """The input as a picture, where the source takes one and is not fed arrays."""
+        from coreproof.conversion.onnx_to_coreml.convert import ImageInput
+
+        feeding, inputs = self.feeding, self.source.signature.inputs
+        if feeding is None or self.fed.given is not None or len(inputs) != 1:
+            return None
+        if feeding.layout != "NCHW" or len(inputs[0].shape or ()) != 4:
+            return None
+        told = ImageInput(colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale)
+        return {inputs[0].name: told}
+
+
+def _labelled(source: Any, labels: tuple[str, ...]) -> Any:
+    """The same model under these labels, which go into all that is made of it. InputError where they do not fit its classes."""
+    outputs = source.signature.outputs
+    lengths = [length for length in (outputs[0].shape or ()) if isinstance(length, int)]
+    if len(outputs) == 1 and lengths and max(lengths) == int(np.prod(lengths)) != len(labels):
+        raise InputError(
+            "the labels do not fit the model's classes",
+            where=source.name,
+            expected=f"{max(lengths)} labels, one a class",
+            found=f"{len(labels)} labels",
+        )
+    renamed = copy.copy(source)
+    vars(renamed).pop("signature", None)  # cached under the old labels
+    renamed.labels = labels
+    return renamed
+
+
+def _size(path: Path) -> str:
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return f"{sum(p.stat().st_size for p in files) / 1e6:.1f} MB"

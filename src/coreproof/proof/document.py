@@ -1,0 +1,140 @@
+"""Proof: what was shown about one model, step by step; what proof.json holds and the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from coreproof.model.base import Model
+from coreproof.model.versions import versions
+from coreproof.model.weakness import Weakness, failing, qualified, together
+from coreproof.verification.verification import joint_weaknesses
+from coreproof.verification.verify import Verification
+
+if TYPE_CHECKING:
+    from coreproof.comparison.comparison import Comparison
+
+Kind = Literal["obtain", "check", "convert", "verify", "witness", "compare"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the chain and what it showed. ``ok`` None means that there was nothing to decide, or it was skipped."""
+
+    name: str
+    kind: Kind
+    text: str
+    ok: bool | None
+    seconds: float
+    reference: str = ""
+    candidate: str = ""
+    engines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    verification: Verification | None = None
+    weak: tuple[Weakness, ...] = ()
+
+    @property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """Why what agrees in this step proves little: of its verification, else as was found where there is none."""
+        return self.weak if self.verification is None else self.verification.weaknesses
+
+    def to_json(self) -> dict[str, Any]:
+        """The step as the page and proof.json hold it."""
+        document: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "from": self.reference,
+            "to": self.candidate,
+            "ok": self.ok,
+            "text": self.text,
+            "seconds": round(self.seconds, 3),
+            "engines": list(self.engines),
+            "notes": list(self.notes),
+            "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
+            "rows": [],
+            "first_divergence": None,
+        }
+        if self.verification is not None:
+            document.update(self.verification.to_json())
+        return document
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was proved about one model. Truthy when every step agrees.
+
+    Steps may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether something was proved of every output.
+    """
+
+    title: str
+    steps: tuple[Step, ...]
+    folder: Path
+    comparison: Comparison | None
+    command: str
+    models: Mapping[str, Model] = field(default_factory=dict)
+
+    @property
+    def agrees(self) -> bool:
+        return all(step.ok is not False for step in self.steps)
+
+    def __bool__(self) -> bool:
+        return self.agrees
+
+    @property
+    def verifications(self) -> tuple[Verification, ...]:
+        """What each conversion's verification found."""
+        return tuple(s.verification for s in self.steps if s.kind == "verify" and s.verification is not None)
+
+    @property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """Why all that agrees proves little, what fails first; that of several conversions is said once."""
+        # what the source answers by itself is said again of each conversion
+        apart = [step for step in self.steps if step.kind == "compare" or not self.verifications]
+        found = [*joint_weaknesses(self.verifications), *(w for step in apart for w in step.weak)]
+        if not self.verifications:
+            found.append(Weakness("unverified", "no conversion was possible", fails=True))
+        return together(found)
+
+    @property
+    def proves(self) -> bool:
+        """Whether all agrees, and every output and the comparison prove something by that; exit code 0."""
+        return self.agrees and not failing(self.weaknesses)
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "index.html"
+
+    @property
+    def text(self) -> str:
+        """The verdict in one sentence."""
+        failed = [s for s in self.steps if s.ok is False]
+        if failed:
+            first = failed[0]
+            where = ""
+            if first.verification is not None and first.verification.first_divergence is not None:
+                where = f", first at {first.verification.first_divergence.candidate!r}"
+            return f"{self.title} does not survive: {first.name} disagrees{where}."
+        count, values = len(self.verifications), sum(len(v.rows) for v in self.verifications)
+        agree = f"{count} conversion{'s agree' if count != 1 else ' agrees'} in all {values:,} values compared"
+        same = f"{self.title} is still the same model: {agree}, each within what rounding explains"
+        weaknesses = self.weaknesses
+        return qualified(f"{self.title}: {agree}" if failing(weaknesses) else same, weaknesses) + "."
+
+    def to_json(self) -> dict[str, Any]:
+        """What proof.json holds and the page shows."""
+        return {
+            "format": "coreproof proof",
+            "version": 1,
+            "title": self.title,
+            "verdict": {
+                "agrees": self.agrees,
+                "proves": self.proves,
+                "text": self.text,
+                "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
+            },
+            "steps": [step.to_json() for step in self.steps],
+            "versions": versions(),
+            "command": self.command,
+        }

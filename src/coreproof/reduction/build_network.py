@@ -1,0 +1,109 @@
+"""Cuts a NeuralNetwork: the layers that are kept, and features in the ranks that its array mapping can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from coreproof.model.base import Model
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
+from coreproof.model.formats import network
+from coreproof.reduction.submodel import Cutter, Plan, Slice, Step, bypasses
+from coreproof.validation.names import score_blob, wanted_outputs
+from coreproof.validation.validate import inspect
+
+
+class NetworkCutter(Cutter):
+    """Every blob is float32, so that a cut needs its shape only."""
+
+    _layers: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: Model) -> NetworkCutter:
+        """Reads the layers and follows the shapes once."""
+        assert isinstance(model, CoreMLModel)
+        layers: dict[str, Any] = {}
+        steps = []
+        for layer in model.network.layers:
+            name = layer.name
+            while name in layers:
+                name += "#"
+            layers[name] = layer
+            kind = layer.WhichOneof("layer") or "nothing"
+            steps.append(Step(name, kind, tuple(dict.fromkeys(network.reads(layer))), tuple(network.writes(layer))))
+        shapes, score = inspect(model).shapes, score_blob(model)
+        found = cls(
+            model,
+            tuple(steps),
+            tuple(f.name for f in model.signature.inputs),
+            tuple(dict.fromkeys([*wanted_outputs(model), *([score] if score is not None else [])])),
+            dict(shapes),
+            dict.fromkeys(shapes, "float32"),
+        )
+        found._layers = layers
+        return found
+
+    def build(self, plan: Plan) -> CoreMLModel:
+        """The sub-model; a classifier becomes a plain network once its own outputs are gone."""
+        assert isinstance(self.model, CoreMLModel)
+        cut, around = self.slice(plan), bypasses(plan)
+        whole = self.model.spec
+        spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
+        kind = self.model.kind if not plan.outputs else "neuralNetwork"
+        made = getattr(spec, kind)
+        made.SetInParent()
+        for descriptor, value in self.model.network.ListFields():
+            if descriptor.name in ("arrayInputShapeMapping", "imageInputShapeMapping"):
+                setattr(made, descriptor.name, value)
+            elif not plan.outputs and descriptor.name not in ("layers", "preprocessing", "updateParams"):
+                _copy(made, descriptor, value)
+        for step in cut.steps:
+            made.layers.add().CopyFrom(self._layers[step.name])
+            network.rename_reads(made.layers[-1], around)
+        for preprocessing in self.model.network.preprocessing:
+            if (preprocessing.featureName or whole.description.input[0].name) in cut.inputs:
+                made.preprocessing.add().CopyFrom(preprocessing)
+        self._describe(spec, plan, cut)
+        return CoreMLModel(spec, name=self.model.name)
+
+    def _describe(self, spec: Any, plan: Plan, cut: Slice) -> None:
+        assert isinstance(self.model, CoreMLModel)
+        whole = self.model.spec.description
+        given, shapes = {f.name: f for f in whole.input}, dict(plan.shapes)
+        for name in cut.inputs:
+            feature = spec.description.input.add()
+            if name in given:
+                feature.CopyFrom(given[name])
+            if name not in given or name in shapes:
+                feature.name = name
+                _declare(feature, network.feature_shape(spec, shapes.get(name) or self.shapes[name]))
+        if not plan.outputs:
+            for description in whole.output:
+                spec.description.output.add().CopyFrom(description)
+            spec.description.predictedFeatureName = whole.predictedFeatureName
+            spec.description.predictedProbabilitiesName = whole.predictedProbabilitiesName
+            return
+        declared = {f.name: f for f in whole.output if f.type.WhichOneof("Type") == "multiArrayType"}
+        for name in cut.outputs:
+            feature = spec.description.output.add(name=name)
+            if name in declared and not plan.shapes:
+                feature.CopyFrom(declared[name])
+            else:
+                feature.type.multiArrayType.dataType = FeatureTypes_pb2.ArrayFeatureType.FLOAT32
+
+
+def _declare(feature: Any, shape: Iterable[int]) -> None:
+    feature.type.Clear()
+    array = feature.type.multiArrayType
+    array.dataType = FeatureTypes_pb2.ArrayFeatureType.FLOAT32
+    array.shape.extend(shape)
+
+
+def _copy(target: Any, descriptor: Any, value: Any) -> None:
+    if descriptor.message_type is not None and not descriptor.is_repeated:
+        getattr(target, descriptor.name).CopyFrom(value)
+    elif descriptor.is_repeated:
+        getattr(target, descriptor.name).MergeFrom(value)
+    else:
+        setattr(target, descriptor.name, value)

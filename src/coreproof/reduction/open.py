@@ -1,0 +1,56 @@
+"""cutter: a model made ready to be cut, by the cutter of its format."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from coreproof.errors import CoreproofError, EditError
+from coreproof.model.base import Model
+from coreproof.reduction.submodel import Cutter
+
+_TAPPED = 64
+"""Values that are brought out at a time."""
+
+
+def cutter(model: Model) -> Cutter:
+    """Makes a model ready to be cut. Raises EditError for a format that has no layers to cut at."""
+    if model.format == "onnx":
+        from coreproof.reduction.build_onnx import OnnxCutter
+
+        return _learned(OnnxCutter.of(model))
+    if model.format == "neuralnetwork":
+        from coreproof.reduction.build_network import NetworkCutter
+
+        return NetworkCutter.of(model)
+    if model.format == "mlprogram":
+        from coreproof.reduction.build_program import ProgramCutter
+
+        return _learned(ProgramCutter.of(model))
+    raise EditError(
+        f"a {model.format} model cannot be cut",
+        where=model.name,
+        expected="an ONNX, NeuralNetwork or ML Program model",
+        found=model.format,
+        fix="convert a PyTorch model to ONNX first; split a pipeline into its stages",
+    )
+
+
+def _learned(found: Cutter) -> Cutter:
+    """With the shapes that values have when the model runs on random inputs, where nothing else says them."""
+    unknown = [name for step in found.steps for name in step.makes if not found.can_feed(name)]
+    if not unknown:
+        return found
+    from coreproof.feeding.inputs import random_feeds
+    from coreproof.runtime.open import session
+
+    # a model that does not run is cut where its shapes are declared
+    with suppress(CoreproofError), session(found.model) as running:
+        fed = random_feeds(found.model, found.model)[0]
+        taps = [name for name in unknown if name in running.tappable]
+        for start in range(0, len(taps), _TAPPED):
+            names = taps[start : start + _TAPPED]
+            made = running.run(fed, names)
+            for name in names:
+                if hasattr(made[name], "shape"):
+                    found.learn(name, tuple(made[name].shape), str(made[name].dtype))
+    return found

@@ -1,0 +1,133 @@
+"""The ONNX Runtime engine: ONNX models as they are, Core ML models as coreproof lowers them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from coreproof.errors import RunError
+from coreproof.runtime.arena import engine_error
+from coreproof.runtime.executable import Prepared
+from coreproof.runtime.session import Session, read_inputs
+from coreproof.runtime.skeleton import element_type
+from coreproof.runtime.stretches import Stretch, stretches
+from coreproof.runtime.subgraph_pool import LiveGraph
+
+
+class OnnxRuntimeSession(Session):
+    """Runs on the CPU provider, in the precision that the graph states.
+
+    A run with taps uses a session of its own, in which the taps are outputs: what the optimiser fuses away in
+    an ordinary run exists there. The last such session is kept, because verification asks for the same taps, or some of
+    them, again. Either is opened when it is first needed: only then it shows whether the engine takes the model.
+    """
+
+    concurrent = True
+
+    def __init__(self, prepared: Prepared, *, threads: int | None = None) -> None:
+        self.prepared = prepared
+        self.signature = prepared.signature
+        self.engine = prepared.engine
+        self.live = LiveGraph(prepared, threads=threads)
+        self._outputs = [v.name or "" for v in prepared.graph.graph.outputs]
+        self._inputs = {v.name or "" for v in prepared.graph.graph.inputs}
+        self._plain: Any = None
+        self._tapped: tuple[tuple[str, ...], Any] | None = None
+        self._stretch: tuple[tuple[Any, ...], Any] | None = None
+        self._opening = Lock()
+
+    @cached_property
+    def tappable(self) -> frozenset[str]:
+        graph = self.prepared.graph.graph
+        made = {v.name for node in graph for v in node.outputs if v.name}
+        named = {own for own, value in self.prepared.values.items() if value in made}
+        return frozenset(made | named)
+
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
+        arrays = read_inputs(self.signature, inputs, self.prepared.name)
+        extra = self._extra(taps)
+        with self._opening:
+            running = self._opened(extra)
+        values = self._run(running, [*self._outputs, *extra], arrays)
+        return {**self.prepared.finish(values), **self._tapped_of(taps, values, arrays)}
+
+    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        """One pass, stretch by stretch. Where the engine takes the model as a whole only, it runs as a whole for each group."""
+        if len(groups) < 2:
+            yield from super().walk(inputs, groups)
+            return
+        arrays = read_inputs(self.signature, inputs, self.prepared.name)
+        named = [[self.prepared.values.get(t, t) for t in group] for group in groups]
+        asked = [
+            [n for n in dict.fromkeys(group) if n not in self._inputs]
+            for group in (*named[:-1], named[-1] + self._outputs)
+        ]
+        plan = stretches(self.live.skeleton, asked)
+        kept: dict[str, Any] = {}
+        for at, (taps, stretch) in enumerate(zip(groups, plan, strict=True)):
+            try:
+                kept.update(self._run_stretch(stretch, {**arrays, **{name: kept[name] for name in stretch.reads}}))
+            except RunError:
+                kept.clear()
+                yield from super().walk(inputs, groups[at:])
+                return
+            made = {name: kept[name] for name in stretch.asked}
+            for name in stretch.dropped:
+                del kept[name]
+            outputs = self.prepared.finish({**arrays, **made}) if stretch is plan[-1] else {}
+            found = [{**outputs, **self._tapped_of(taps, made, arrays)}]
+            del made, outputs
+            yield found.pop()  # nothing is held here while the next stretch runs
+
+    def sizes(self, inputs: Mapping[str, Any], taps: Sequence[str]) -> Mapping[str, int]:
+        arrays = read_inputs(self.signature, inputs, self.prepared.name)
+        found = self.live.sizes(self._extra(taps), arrays)
+        return {tap: found[name] for tap in taps if (name := self.prepared.values.get(tap, tap)) in found}
+
+    def _extra(self, taps: Sequence[str]) -> tuple[str, ...]:
+        """The values of the graph that the taps stand for, without those that every run brings or is fed."""
+        wanted = dict.fromkeys(self.prepared.values.get(t, t) for t in taps)
+        return tuple(t for t in wanted if t not in self._outputs and t not in self._inputs)
+
+    def _tapped_of(self, taps: Sequence[str], values: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+        names = {tap: self.prepared.values.get(tap, tap) for tap in taps}
+        return {tap: values[name] if name in values else arrays[name] for tap, name in names.items()}
+
+    def _run(self, running: Any, names: Sequence[str], arrays: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(zip(names, running.run(names, arrays), strict=True))
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise engine_error("ONNX Runtime failed while running the model", error, self.prepared.name) from error
+
+    def _run_stretch(self, stretch: Stretch, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        if not stretch.makes:
+            return {}
+        lists = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        if lists:
+            raise RunError("sequences are not carried from one stretch to the next", found=", ".join(lists))
+        fed = {name: (element_type(array), array.shape) for name, array in arrays.items()}
+        with self._opening:
+            if self._stretch is None or self._stretch[0] != (stretch, fed):
+                self._stretch = None
+                self._stretch = ((stretch, fed), self.live.open(stretch.makes, fed))
+            running = self._stretch[1]
+        return self._run(running, stretch.makes, arrays)
+
+    def _opened(self, extra: tuple[str, ...]) -> Any:
+        if not extra:
+            if self._plain is None:
+                self._plain = self.live.open(self._outputs)
+            return self._plain
+        if self._tapped is None or not set(extra) <= set(self._tapped[0]):
+            self._tapped = (extra, self.live.open((*self._outputs, *extra)))
+        return self._tapped[1]
+
+    def close(self) -> None:
+        self._tapped = None
+        self._plain = None
+        self._stretch = None
+        self.live.close()

@@ -1,0 +1,40 @@
+"""patch_coremltools: existing scripts that call MLModel.predict run unchanged where there is no Core ML."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from coreproof.errors import InputError, RunError
+from coreproof.runtime.session import Session
+
+
+def patch_coremltools() -> None:
+    """Makes ``coremltools.models.MLModel.predict`` answer with coreproof's runtime, for this process.
+
+    Takes what Apple's takes: a dictionary, or a list of dictionaries for a batch; pictures as PIL images. Models that
+    are loaded before the call are served too. On a Mac, where Core ML itself answers, nothing is changed.
+    Calling it twice does no harm.
+    """
+    import sys
+
+    import coremltools
+
+    if sys.platform == "darwin":
+        return
+    sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
+
+    def predict(self: Any, data: Any, state: Any | None = None) -> Any:
+        if self not in sessions:
+            from coreproof.runtime.open import session
+
+            sessions[self] = session(self)
+        try:
+            if isinstance(data, list):
+                return [sessions[self].run(item) for item in data]
+            return sessions[self].run(data)
+        except InputError as error:
+            # what Core ML refuses reaches a script as a RuntimeError
+            raise RunError(error.problem, where=error.where, expected=error.expected, found=error.found) from error
+
+    coremltools.models.MLModel.predict = predict

@@ -1,0 +1,186 @@
+"""Session: one way to run a model, whatever its format, and what it takes for an input; one file an engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from coreproof.errors import InputError
+from coreproof.model.features import Feature, ImageLayout, Shape, Signature
+from coreproof.runtime.images import feature_pixels
+from coreproof.runtime.structured import read_structured
+
+Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml"]
+Precision = Literal["stored", "fp32"]
+
+
+class Session(ABC):
+    """A model made ready to run. Sessions are context managers; closing one frees the engine.
+
+    ``engine`` says in words who computes ("PyTorch", "ONNX Runtime", "coreproof's runtime (ONNX Runtime)", "Core ML"),
+    for reports. ``tappable`` are the inner values that ``run`` can bring out as well. ``concurrent`` says whether several
+    threads may call ``run`` at once.
+    """
+
+    engine: str
+    signature: Signature
+    concurrent: bool = False
+
+    @property
+    @abstractmethod
+    def tappable(self) -> frozenset[str]:
+        """Names of inner values that ``run(taps=...)`` accepts."""
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
+        """Runs the model once.
+
+        ``inputs``: arrays by feature name, cast to the declared dtype; image features also take a PIL picture.
+        Returns the model's outputs and the tapped values by name. Raises InputError or RunError.
+        """
+
+    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        """The values of each group in turn, for one sample; the model's outputs come with the last group.
+
+        ``groups`` are taps as ``run`` takes them, best in the order of the model: an engine that can does all in one pass,
+        and holds no more than a group and what later ones are computed from. Raises as ``run`` does.
+        """
+        for group in groups:
+            yield self.run(inputs, group)
+
+    def sizes(self, inputs: Mapping[str, Any], taps: Sequence[str]) -> Mapping[str, int]:
+        """How many elements these inner values have when the model is fed ``inputs``; of some nothing, where that is dear."""
+        return {}
+
+    def close(self) -> None:  # noqa: B027 - most engines hold nothing
+        """Frees what the engine holds."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_inputs(signature: Signature, inputs: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Checks names, ranks and lengths against the declared inputs and casts to the declared dtypes.
+
+    All missing and unknown names are reported at once.
+    """
+    declared = {f.name: f for f in signature.inputs}
+    missing = [f.name for f in signature.inputs if f.name not in inputs and not f.optional]
+    unknown = [name for name in inputs if name not in declared]
+    if missing or unknown:
+        raise InputError(
+            "the inputs do not fit the model",
+            where=where,
+            expected="; ".join(str(f) for f in signature.inputs),
+            found=", ".join(inputs) or "nothing",
+            fix="; ".join(
+                part
+                for part in (
+                    missing and f"give {', '.join(missing)}",
+                    unknown and f"leave out {', '.join(unknown)}",
+                )
+                if part
+            ),
+        )
+    return {name: read_input(declared[name], value, where) for name, value in inputs.items()}
+
+
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is one of real numbers or truth values; those that ml_dtypes adds are."""
+    return dtype.kind in "biuf" or dtype.isbuiltin == 2
+
+
+def _numbers(feature: Feature, value: Any, dtype: Any, where: str) -> npt.NDArray[Any]:
+    """A value as numbers of a dtype; InputError where it holds others, or none."""
+    try:
+        array = np.asarray(value)
+        if not is_number(array.dtype) and array.dtype.kind != "O":
+            raise TypeError(f"an array of {array.dtype}")
+        return array if array.dtype == dtype else array.astype(dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"what is given for input {feature.name!r} is no array of numbers",
+            where=where,
+            expected=str(feature),
+            found=str(error),
+        ) from error
+
+
+def read_input(feature: Feature, value: Any, where: str) -> Any:
+    """One input as an array of the declared dtype and rank; a dictionary or a list where the model takes that."""
+    if feature.image is not None:
+        if isinstance(value, Image.Image):
+            return feature_pixels(value, _entering(feature, feature.image, value))
+        array = _numbers(feature, value, "float32", where)
+        array = array[None] if array.ndim == 3 else array
+        if feature.ranges or len(feature.enumerated) > 1:
+            _check_flexible(feature, array.shape[-2:], (feature.image.height, feature.image.width), where)
+        return array
+    if feature.holds and feature.kind in ("dictionary", "sequence"):
+        return read_structured(feature, value, where)
+    texts = feature.dtype is None or feature.dtype == "str"
+    array = np.asarray(value) if texts else _numbers(feature, value, feature.dtype, where)
+    if feature.ranges or feature.enumerated:
+        _check_flexible(feature, array.shape, feature.shape, where)
+    elif feature.shape is not None:
+        fits = len(array.shape) == len(feature.shape) and all(
+            not isinstance(want, int) or want < 0 or want == have
+            for want, have in zip(feature.shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise InputError(
+                f"input {feature.name!r} has the wrong shape",
+                where=where,
+                expected=str(feature),
+                found=f"{array.dtype}[{'x'.join(map(str, array.shape))}]",
+            )
+    return array
+
+
+def _entering(feature: Feature, layout: ImageLayout, picture: Image.Image) -> ImageLayout:
+    """A picture of a size that the model declares enters as it is; any other is stretched to the default size."""
+    size = (picture.height, picture.width)
+    if (
+        not (feature.ranges or feature.enumerated)
+        or _why_refused(feature, size, (layout.height, layout.width)) is not None
+    ):
+        return layout
+    return replace(layout, width=picture.width, height=picture.height)
+
+
+def _check_flexible(feature: Feature, shape: tuple[int, ...], default: Shape | None, where: str) -> None:
+    """Raises InputError, in Core ML's words, for a shape that is neither the default nor among what the model declares."""
+    said = _why_refused(feature, shape, default)
+    if said is not None:
+        raise InputError(f"input {feature.name!r}: {said}", where=where, expected=str(feature), found=_crossed(shape))
+
+
+def _why_refused(feature: Feature, shape: tuple[int, ...], default: Shape | None) -> str | None:
+    if shape == default or (not feature.ranges and shape in feature.enumerated):
+        return None
+    if not feature.ranges:
+        return f"MultiArray Shape ({_crossed(shape)}) was not in enumerated set of allowed shapes"
+    if len(shape) != len(feature.ranges):
+        return f"MultiArray Shape ({_crossed(shape)}) does not have {len(feature.ranges)} dimensions"
+    outside = [
+        f"Size ({length}) of dimension ({axis}) is not in allowed range ({allowed.low}..{allowed.high or ''})"
+        for axis, (length, allowed) in enumerate(zip(shape, feature.ranges, strict=True))
+        if length < allowed.low or (allowed.high is not None and length > allowed.high)
+    ]
+    return "; ".join(outside) or None
+
+
+def _crossed(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,212 @@
+"""part: a stretch of a model run by itself, from inner values to inner values, named as the model names them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from coreproof.errors import InputError, RunError
+from coreproof.model.base import Model
+from coreproof.model.structured import is_structured
+from coreproof.runtime.arena import engine_error
+from coreproof.runtime.executable import Prepared, prepare
+from coreproof.runtime.onnxruntime import OnnxRuntimeSession
+from coreproof.runtime.session import Precision, Session
+from coreproof.runtime.skeleton import Fed, element_type, made
+from coreproof.runtime.subgraph_pool import LiveGraph
+
+Array = npt.NDArray[Any]
+
+
+def part(of: Model | Session, inputs: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Array]:
+    """What ``outputs`` are when the values ``inputs`` are given and only what lies between is run.
+
+    Any value of the model may be given or asked for, by the model's own name: a feature, an inner value, a classifier's scores
+    (``signature.scores``). What makes a value that is given is not run. Raises InputError as ``Part`` does, and RunError.
+    """
+    with Part(of, inputs, outputs) as stretch:
+        return stretch.run(inputs)
+
+
+class Part:
+    """A stretch of an ONNX or Core ML model, made ready to run; a context manager.
+
+    ``inputs`` and ``outputs`` are names as in ``part``. Of a session that runs on ONNX Runtime the weights are shared.
+    In a lowered Core ML model a value that is stored in float16 is rounded to it when it is given. With ``remake`` a
+    value that is both given and asked for is made as well, from others that are given: so one run shows of every layer
+    what it makes of the right inputs.
+
+    Raises InputError that names every value that the model does not have, and every value that is needed, but neither
+    given nor computed from what is given.
+    """
+
+    def __init__(
+        self,
+        of: Model | Session,
+        inputs: Iterable[str],
+        outputs: Sequence[str],
+        *,
+        precision: Precision = "stored",
+        threads: int | None = None,
+        remake: bool = False,
+    ) -> None:
+        self._own = not isinstance(of, OnnxRuntimeSession)
+        self._live = (
+            of.live if isinstance(of, OnnxRuntimeSession) else LiveGraph(_prepared(of, precision), threads=threads)
+        )
+        prepared = self._live.prepared
+        self.name = prepared.name
+        asked = {name: prepared.values.get(name, name) for name in outputs}
+        self._outputs = dict(asked)
+        cuts = {name: _cut(self._live, prepared.values.get(name, name)) for name in inputs}
+        self._check(cuts)
+        fed = set(cuts.values())
+        self._rounded: set[str] = set()
+        if remake:
+            self._outputs = {name: self._made(value, fed) for name, value in self._outputs.items()}
+        needed, self._computed = self._needed(fed)
+        # what nobody reads is not fed either, and goes by its own name
+        unread = {made(cut): value for value in asked.values() if (cut := _cut(self._live, value)) not in needed}
+        self._outputs = {name: unread.get(value, value) for name, value in self._outputs.items()}
+        self.inputs = tuple(name for name, cut in cuts.items() if cut in needed)
+        self._cuts = {name: cuts[name] for name in self.inputs}
+        self._session: tuple[Fed, Any] | None = None
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """The outputs by name, as arrays. Further inputs than the stretch needs are ignored."""
+        missing = [name for name in self.inputs if name not in inputs]
+        if missing:
+            raise self._lacking(missing)
+        lists = [name for name in self.inputs if is_structured(inputs[name])]
+        if lists:
+            raise RunError(
+                "a part that begins at a dictionary or a sequence is not run by itself",
+                where=self.name,
+                found=", ".join(lists),
+            )
+        arrays = {cut: self._cast(cut, np.asarray(inputs[name])) for name, cut in self._cuts.items()}
+        kinds = {cut: (element_type(array), None) for cut, array in arrays.items()}
+        wanted = list(dict.fromkeys(self._outputs.values()))
+        if self._session is None or self._session[0] != kinds:
+            self._session = (kinds, self._live.open(wanted, kinds, optimised=False))
+        try:
+            values = dict(zip(wanted, self._session[1].run(wanted, arrays), strict=True))
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise engine_error("ONNX Runtime failed while running a part of the model", error, self.name) from error
+        return {own: self._stored(own, values[name]) for own, name in self._outputs.items()}
+
+    def computes(self, name: str) -> bool:
+        """Whether the value of that name is made on the way, and not given."""
+        return self._live.prepared.values.get(name, name) in self._computed
+
+    def close(self) -> None:
+        """Frees what the engine holds, except what belongs to the session that this is a part of."""
+        self._session = None
+        if self._own:
+            self._live.close()
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _cast(self, cut: str, array: Array) -> Array:
+        """The array in the dtype in which the graph carries this value, where that is known."""
+        carried = self._live.values[cut].dtype if cut in self._live.values else None
+        if carried is None or carried == ir.DataType.STRING:
+            return array
+        return np.ascontiguousarray(array, dtype=carried.numpy())
+
+    def _check(self, cuts: Mapping[str, str]) -> None:
+        known = {*self._live.producers, *self._live.values, *self._live.initializers}
+        unknown = [own for own, name in (*cuts.items(), *self._outputs.items()) if name not in known]
+        if unknown:
+            own_names = {*self._live.prepared.values, *known}
+            near = [n for name in unknown for n in get_close_matches(name, own_names, n=2)]
+            raise InputError(
+                f"the model has no value {', '.join(map(repr, dict.fromkeys(unknown)))}",
+                where=self.name,
+                expected="names of values" + (f", such as {', '.join(near)}" if near else ""),
+                found=", ".join(unknown),
+            )
+
+    def _made(self, value: str, fed: Collection[str]) -> str:
+        """The name under which the graph makes ``value`` itself, although it, or what it is rounded from, is fed."""
+        cut = _cut(self._live, value)
+        if cut not in fed or cut not in self._live.producers:
+            return value
+        if cut != value:
+            self._rounded.add(made(cut))
+        return made(cut)
+
+    def _stored(self, own: str, array: Array) -> Array:
+        """A value that was made before its rounding, rounded as the graph would have."""
+        if self._outputs[own] not in self._rounded:
+            return array
+        with np.errstate(over="ignore"):  # beyond 65504 is infinite in float16, and so in the model
+            return array.astype(np.float16).astype(array.dtype)
+
+    def _needed(self, fed: Collection[str]) -> tuple[set[str], set[str]]:
+        """The values that have to be given, and those that are computed; InputError for those that are lacking."""
+        skeleton = self._live.skeleton
+        makers = {made(name) if name in fed else name: place for name, place in skeleton.maker.items()}
+        needed, computed = set[str](), set[str]()
+        front, seen = list(self._outputs.values()), set[str]()
+        while front:
+            name = front.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if name in makers:
+                computed.add(name)
+                front.extend(skeleton.reads[makers[name]])
+            elif name not in self._live.initializers or name in fed:
+                needed.add(name)
+        lacking = sorted(needed.difference(fed))
+        if lacking:
+            raise self._lacking(lacking)
+        return needed, computed
+
+    def _lacking(self, names: Sequence[str]) -> InputError:
+        return InputError(
+            f"nothing is given for {', '.join(map(repr, names))}, from which {', '.join(map(repr, self._outputs))} is computed",
+            where=self.name,
+            expected=f"a value for {', '.join(names)}, or for values between",
+            fix="give it among the inputs",
+        )
+
+
+def _prepared(of: Model | Session, precision: Precision) -> Prepared:
+    model = getattr(of, "prepared", None) or of
+    if isinstance(model, Prepared):
+        return model
+    if isinstance(model, Model) and model.format in ("onnx", "mlprogram", "neuralnetwork", "pipeline", "classic"):
+        return prepare(model, precision)
+    raise InputError(
+        "a part can be run of a model whose layers are known",
+        where=getattr(of, "name", None),
+        expected="an ONNX or Core ML model",
+        found=getattr(of, "format", type(of).__name__),
+        fix="convert a PyTorch model to ONNX first",
+    )
+
+
+def _cut(live: LiveGraph, name: str) -> str:
+    """Where a given value enters: in a lowered model before its rounding, which others may read around."""
+    if not live.prepared.values:
+        return name
+    back, half = live.producers.get(name), None
+    if back is not None and back.op_type == "Cast" and back.inputs[0] is not None:
+        half = live.producers.get(back.inputs[0].name or "")
+    if half is None or half.op_type != "Cast" or half.inputs[0] is None or half.outputs[0].dtype != ir.DataType.FLOAT16:
+        return name
+    return half.inputs[0].name or name

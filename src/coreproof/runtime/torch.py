@@ -1,0 +1,195 @@
+"""The PyTorch engine: the module itself for its outputs, its traced program for inner values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from ml_dtypes import bfloat16
+
+from coreproof.errors import InputError, RunError
+from coreproof.model.torch.model import TorchModel, described, import_torch, name_outputs
+from coreproof.model.torch.user_code import user_code
+from coreproof.runtime.session import Session, read_inputs
+
+
+class TorchSession(Session):
+    """Outputs come from calling the module as a user would; taps from the program that torch.export traced.
+
+    PyTorch has one number of threads for the whole process: ``threads`` holds until the session is closed.
+    """
+
+    engine = "PyTorch"
+    concurrent = True
+
+    def __init__(self, model: TorchModel, *, threads: int | None = None) -> None:
+        self.model = model
+        self.signature = model.signature
+        self._threads_before: int | None = None
+        if threads is not None:
+            torch = import_torch()
+            self._threads_before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+
+    def close(self) -> None:
+        if self._threads_before is not None:
+            import_torch().set_num_threads(self._threads_before)
+            self._threads_before = None
+
+    @cached_property
+    def tappable(self) -> frozenset[str]:
+        return frozenset(n.name for n in self.model.exported().graph.nodes if n.op == "call_function")
+
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
+        tensors = self._tensors(inputs)
+        with self._running(tensors):
+            outputs = name_outputs(self.model.module(*tensors))
+            tapped = next(self._walk(tensors, [taps])) if taps else {}
+        return _arrays({**outputs, **tapped})
+
+    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        tensors = self._tensors(inputs)
+        under_way = self._walk(tensors, groups)
+        for at in range(len(groups)):
+            with self._running(tensors):
+                outputs = name_outputs(self.model.module(*tensors)) if at == len(groups) - 1 else {}
+                found = [_arrays({**outputs, **next(under_way)})]
+            yield found.pop()
+
+    def _tensors(self, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+        arrays = read_inputs(self.signature, inputs, self.model.name)
+        return tuple(_tensor(arrays[name].copy()) for name in self.model.input_names)
+
+    @contextmanager
+    def _running(self, tensors: tuple[Any, ...]) -> Iterator[None]:
+        said, given = "PyTorch failed while running the model", described(tensors)
+        with user_code(said, where=self.model.name, error=RunError, given=given), import_torch().inference_mode():
+            yield
+
+    def _walk(self, tensors: tuple[Any, ...], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        """Interprets the traced program node by node; what a group asks for leaves as soon as all of it is there."""
+        torch = import_torch()
+        program = self.model.exported()
+        interpreter = torch.fx.Interpreter(program.graph_module)
+        interpreter.args_iter = iter(_flat_inputs(program, tensors))
+        last = {name: at for at, group in enumerate(groups) for name in group}
+        nodes = iter(program.graph_module.graph.nodes)
+        kept: dict[str, Any] = {}
+        for at, group in enumerate(groups):
+            missing = set(group).difference(kept)
+            while missing and (node := next(nodes, None)) is not None:
+                result = interpreter.run_node(node)
+                interpreter.env[node] = result
+                for unread in interpreter.user_to_last_uses.get(node, ()):
+                    del interpreter.env[unread]
+                if node.name in last:
+                    kept[node.name] = result[0] if isinstance(result, tuple | list) else result
+                    missing.discard(node.name)
+            found = [{name: kept.pop(name) if last[name] == at else kept[name] for name in group if name in kept}]
+            yield found.pop()
+
+
+def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+    torch = import_torch()
+    held = {name: value.detach() for name, value in values.items() if hasattr(value, "numpy")}
+    return {
+        name: value.view(torch.int16).numpy().view(bfloat16) if value.dtype == torch.bfloat16 else value.numpy()
+        for name, value in held.items()
+    }
+
+
+def _tensor(array: Any) -> Any:
+    """Between PyTorch and NumPy bfloat16 goes as its bits: each knows the other's kinds, and that is none of NumPy's own."""
+    torch = import_torch()
+    if array.dtype == bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+class TorchPart:
+    """A stretch of a PyTorch model's traced program, from inner values to inner values, by the program's own names.
+
+    ``inputs`` are those of the given names that the stretch needs. A value that is both given and asked for is computed as
+    well, from others that are given. Raises InputError for names that the program does not have.
+    """
+
+    def __init__(self, of: TorchSession, given: Sequence[str], asked: Sequence[str]) -> None:
+        self._model = of.model
+        self._program = of.model.exported()
+        nodes = {n.name: n for n in self._program.graph.nodes}
+        users = [s.arg.name for s in self._program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
+        self._features = dict(zip(of.model.input_names, users, strict=False))
+        ends = [v for v in self._program.graph_signature.user_outputs if isinstance(v, str)]
+        self._asked = dict(zip(asked, asked, strict=True)) | {
+            name: end for name, end in zip(of.model.example_outputs, ends, strict=False) if name in asked
+        }
+        unknown = [name for name, inner in self._asked.items() if inner not in nodes]
+        if unknown:
+            raise InputError(f"the program has no value {', '.join(map(repr, unknown))}", where=of.model.name)
+        fed = {self._features.get(name, name): name for name in given}
+        self._needed, reached = set[Any](), dict[str, str]()
+        front = [nodes[name] for name in self._asked.values()]
+        while front:
+            node = front.pop()
+            if node in self._needed:
+                continue
+            self._needed.add(node)
+            for read in node.all_input_nodes:
+                if read.name in fed:
+                    reached[fed[read.name]] = read.name
+                    self._needed.add(read)
+                else:
+                    front.append(read)
+        self._given = reached
+        self.inputs = tuple(reached)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The asked values as arrays. Raises RunError."""
+        torch = import_torch()
+        given = {own: _tensor(np.ascontiguousarray(inputs[name])) for name, own in self._given.items()}
+        asked, kept, needed = set(self._asked.values()), dict[str, Any](), self._needed
+
+        class Stretch(torch.fx.Interpreter):  # type: ignore[misc,name-defined]
+            def run_node(self, node: Any) -> Any:
+                if node.op == "output" or node not in needed:
+                    return None
+                if node.name in given and node.name not in asked:
+                    return given[node.name]
+                result = super().run_node(node)
+                if node.name in asked:
+                    kept[node.name] = result[0] if isinstance(result, tuple | list) else result
+                return given.get(node.name, result)
+
+        tensors = tuple(
+            _tensor(np.ascontiguousarray(inputs[name])) if name in inputs else example
+            for name, example in zip(self._model.input_names, self._model.example_inputs, strict=True)
+        )
+        try:
+            with torch.inference_mode():
+                Stretch(self._program.graph_module).run(*_flat_inputs(self._program, tensors))
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise RunError(
+                "PyTorch failed while running a part of the model", where=self._model.name, found=str(error)
+            ) from None
+        return _arrays({name: kept[own] for name, own in self._asked.items()})
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _flat_inputs(program: Any, tensors: tuple[Any, ...]) -> list[Any]:
+    """Placeholders in order: parameters, buffers and constants from the program, the rest from the user's tensors."""
+    signature = program.graph_signature
+    users = iter(tensors)
+    flat = []
+    for spec in signature.input_specs:
+        if spec.kind.name == "USER_INPUT":
+            flat.append(next(users))
+        elif spec.target in program.state_dict:
+            flat.append(program.state_dict[spec.target])
+        else:
+            flat.append(program.constants[spec.target])
+    return flat

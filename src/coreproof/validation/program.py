@@ -1,0 +1,197 @@
+"""The shapes of an ML Program: what each operation declares, held against what follows from its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import Any
+
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.lowering import OPSETS, Declared, Lowering, handler_for
+from coreproof.conversion.coreml_to_onnx.mlprogram.block import lower_operations
+from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
+from coreproof.conversion.coreml_to_onnx.mlprogram.program import _add_input, _function
+from coreproof.conversion.coreml_to_onnx.mlprogram.shapes import open_function, stand_in
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import known
+from coreproof.conversion.operators import MIL
+from coreproof.errors import ConversionError
+from coreproof.model.coreml.compressed import DECOMPRESS
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.formats import program as mil
+from coreproof.validation.network import MOST_DIMENSIONS
+from coreproof.validation.onnx import channels, elements
+from coreproof.validation.problem import Problem
+
+_VERSIONS = {"CoreML5": 6, "CoreML6": 7, "CoreML7": 8, "CoreML8": 9, "CoreML9": 10}
+"""MIL opset -> the specification version of the files that may use it."""
+
+
+def follow_program(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[int, ...]]]:
+    """Every operation whose inputs do not fit it or that declares another shape than it makes, and the declared shapes."""
+    chosen = model.spec.mlProgram.functions[_function(model, model.spec.mlProgram, None)]
+    body = mil.block_of(chosen)
+    problems = [*_target(model, body, str(chosen.opset))]
+    follower = _Follower(model, chosen)
+    for operation in body.operations:
+        problems += follower.follow(operation)
+    problems += _declared_outputs(model, follower.low)
+    problems += _too_many_dimensions(model)
+    shapes = _declared_shapes(model)
+    problems += _label_count(model, shapes)
+    return problems, shapes
+
+
+class _Follower:
+    """Lowers a program operation by operation; after a broken one it goes on with the shapes that are declared."""
+
+    def __init__(self, model: CoreMLModel, function: Any) -> None:
+        self.model = model
+        self.low = open_function(model, function)
+        features = {f.name: f for f in (*model.signature.inputs, *model.signature.states)}
+        for named in function.inputs:
+            _add_input(self.low, named, features)
+        self.doubtful: set[str] = set()
+
+    def follow(self, operation: Any) -> Iterator[Problem]:
+        outputs = [declared(o) for o in operation.outputs]
+        reads = {b.name for a in operation.inputs.values() for b in a.arguments if b.WhichOneof("binding") == "name"}
+        if operation.type != "const" and handler_for(operation.type, self.low.opset) is None:
+            self._stand_in(outputs)
+            return
+        if any(name not in self.low.environment for name in reads):
+            self._stand_in(outputs)
+            return
+        before = len(self.low.b.nodes)
+        name = _name(self.model, outputs[0].name if outputs else operation.type)
+        try:
+            lower_operations(self.low, self.model, [operation])
+        except ConversionError as error:
+            self._stand_in(outputs)
+            yield Problem(
+                "rank" if "rank" in error.problem else "shape",
+                name,
+                str(error.expected) if error.expected is not None else "inputs that it accepts",
+                error.problem if error.found is None else str(error.found),
+            )
+            return
+        yield from self._channels(name, before)
+        for output in outputs:
+            real = self._real(output.name)
+            if _contradicts(output.shape, real):
+                if not reads & self.doubtful:
+                    yield Problem(
+                        "declared-type", name, f"{output.name} {_told(real)}", f"declared as {_told(output.shape)}"
+                    )
+                self.doubtful.add(output.name)
+            elif reads & self.doubtful and output.shape != real:
+                self.doubtful.add(output.name)
+
+    def _channels(self, name: str, before: int) -> Iterator[Problem]:
+        for node in self.low.b.nodes[before:]:
+            shapes = {
+                v.name: shape for v in node.inputs if v is not None and v.name and (shape := known(v)) is not None
+            }
+            attributes = {k: a.value for k, a in node.attributes.items()}
+            inputs = [v.name or "" if v is not None else "" for v in node.inputs]
+            yield from channels(name, node.op_type, inputs, attributes, shapes)
+            target = node.inputs[1].const_value if node.op_type == "Reshape" and node.inputs[1] is not None else None
+            if target is not None:
+                yield from elements(name, inputs[0], shapes.get(inputs[0]), target.numpy().reshape(-1).tolist())
+
+    def _real(self, name: str) -> tuple[int | None, ...] | None:
+        value = self.low.environment.get(name)
+        return known(value) if isinstance(value, ir.Value) else None
+
+    def _stand_in(self, outputs: list[Declared]) -> None:
+        for output in outputs:
+            if output.name not in self.low.environment and output.shape is not None:
+                self.low.environment[output.name] = stand_in(self.low, output)
+
+
+def _contradicts(declared_shape: tuple[int | None, ...] | None, real: tuple[int | None, ...] | None) -> bool:
+    if declared_shape is None or real is None:
+        return False
+    if len(declared_shape) != len(real):
+        return True
+    return any(d is not None and n is not None and d != n for d, n in zip(declared_shape, real, strict=True))
+
+
+def _told(shape: tuple[int | None, ...] | None) -> str:
+    return "[" + ", ".join("?" if n is None else str(n) for n in shape or ()) + "]"
+
+
+def _name(model: CoreMLModel, output: str) -> str:
+    node = model.graph.producer(output)
+    return node.name if node is not None else output
+
+
+def _declared_shapes(model: CoreMLModel) -> dict[str, tuple[int, ...]]:
+    return {
+        name: tuple(int(d) for d in value.shape if isinstance(d, int))
+        for name, value in model.graph.values.items()
+        if value.shape is not None and all(isinstance(d, int) for d in value.shape)
+    }
+
+
+def _target(model: CoreMLModel, body: Any, opset: str) -> Iterator[Problem]:
+    version = int(model.spec.specificationVersion)
+    needed = _VERSIONS.get(opset)
+    if needed is not None and version < needed:
+        yield Problem("target", None, f"specification version {needed} for operations of {opset}", f"version {version}")
+    seen = set()
+    for operation in mil.nodes(body.operations):
+        kind = operation.type
+        if kind in seen or kind == "const" or handler_for(kind, opset) is not None or kind not in MIL:
+            continue
+        seen.add(kind)
+        since = MIL.versions(kind)[0]
+        brought = next((name for name, v in OPSETS.items() if v >= since), "a later opset")
+        layer = _name(model, operation.outputs[0].name) if operation.outputs else kind
+        yield Problem("target", layer, f"{brought} or later, which brought {kind}", opset)
+
+
+def _too_many_dimensions(model: CoreMLModel) -> Iterator[Problem]:
+    graph = model.graph
+    for node in graph.nodes:
+        for name in node.outputs:
+            value = graph.values.get(name)
+            shape = None if value is None else value.shape
+            if value is not None and value.constant and all(r.operator in DECOMPRESS for r in graph.consumers(name)):
+                continue  # a part of a compressed weight: a look-up table has two dimensions more than its weight
+            if shape is not None and len(shape) > MOST_DIMENSIONS:
+                yield Problem("rank", node.name, f"at most {MOST_DIMENSIONS} dimensions", f"{name} {list(shape)}")
+
+
+def _label_count(model: CoreMLModel, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Problem]:
+    labels = model.signature.labels
+    for node in model.graph.nodes:
+        if node.operator != "classify" or labels is None:
+            continue
+        for name in node.inputs:
+            value = model.graph.values.get(name)
+            if value is None or value.constant or name not in shapes or prod(shapes[name]) == len(labels):
+                continue
+            yield Problem(
+                "label-count",
+                node.name,
+                f"{len(labels)} scores in {name!r}, one a label",
+                f"{prod(shapes[name])} scores in {list(shapes[name])}",
+            )
+
+
+def _declared_outputs(model: CoreMLModel, low: Lowering) -> Iterator[Problem]:
+    """Outputs that the description gives another shape than the program makes."""
+    for feature in model.signature.outputs:
+        value = low.environment.get(feature.name)
+        if not isinstance(value, ir.Value) or not feature.shape or feature.ranges or feature.enumerated:
+            continue
+        stated = tuple(d if isinstance(d, int) and d > 0 else None for d in feature.shape)
+        if _contradicts(stated, known(value)):
+            yield Problem(
+                "declared-shape",
+                _name(model, feature.name),
+                f"output {feature.name!r} of shape {_told(stated)}, as declared",
+                _told(known(value)),
+                loud=False,
+            )

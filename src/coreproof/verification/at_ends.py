@@ -1,0 +1,156 @@
+"""Whether a converted model answers as its source does at both ends of its declared lengths, and if not, what is baked in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from coreproof.errors import CoreproofError
+from coreproof.feeding.drawn import Sample, random_sample
+from coreproof.feeding.ends import Ends, Shapes, count_elements
+from coreproof.feeding.lengths import ENDS
+from coreproof.feeding.matched_inputs import match_inputs
+from coreproof.feeding.roles.onnx import onnx_flow
+from coreproof.feeding.roles.role import Role
+from coreproof.model.base import Model
+from coreproof.model.features import Signature
+from coreproof.runtime.executable import Prepared
+from coreproof.runtime.session import Session
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class AtEnds:
+    """What came of it: ``problem`` says at which lengths the two differ, None where they do not; ``said`` what was run."""
+
+    problem: str | None = None
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source and what was made of it, ready to run.
+
+    ``taken`` is the source's signature, in which what was freed has no fixed length; ``differ`` tells by how much two answers
+    differ, 0 where that is nothing; ``handed`` makes of a drawn sample what the source takes.
+    """
+
+    source: Model
+    made: Model
+    reference: Session
+    candidate: Session
+    taken: Signature
+    roles: Mapping[str, Role]
+    differ: Callable[[Mapping[str, Any], Mapping[str, Any]], float]
+    handed: Callable[[Sample], Sample]
+
+    def drawn(self, shapes: Shapes) -> tuple[Sample, Sample]:
+        """One draw of these lengths for both."""
+        graphs = [self.source.graph, self.made.graph]
+        left, right = random_sample(self.taken, self.made.signature, roles=self.roles, shapes=shapes, graphs=graphs)
+        return self.handed(left), right
+
+
+def at_ends(pair: Pair) -> AtEnds:
+    """Runs both at the low and the high end of the lengths that the made model declares, where it declares any.
+
+    The high end is reduced where memory does not allow it, and ``said`` says so.
+    """
+    graphs = [pair.source.graph, pair.made.graph]
+    ends = Ends(match_inputs(pair.taken, pair.made.signature), graphs, lambda: _count(pair, ends.shapes("usual")))
+    usual = ends.shapes("usual")
+    seen = [usual]
+    for end in ENDS:
+        shapes = ends.shapes(end)
+        if shapes in seen:
+            continue
+        seen.append(shapes)
+        problem = _problem(pair, shapes)
+        if problem is not None:
+            return AtEnds(
+                f"at the {end} end of the declared lengths ({_in_words(shapes)}) {problem}{_baked(pair, shapes)}"
+            )
+    if len(seen) == 1:
+        return AtEnds()
+    said = f"; at {' and '.join(_in_words(shapes) for shapes in seen[1:])} likewise"
+    return AtEnds(None, said + "".join(f"; {note}" for note in ends.notes))
+
+
+def _count(pair: Pair, usual: Shapes) -> int:
+    return count_elements(zip((pair.reference, pair.candidate), pair.drawn(usual), strict=True))
+
+
+def _problem(pair: Pair, shapes: Shapes) -> str | None:
+    """What is wrong at these lengths; None where nothing is, or the source has no finite answer."""
+    left, right = pair.drawn(shapes)
+    try:
+        wanted = pair.reference.run(left)
+    except CoreproofError as error:
+        return f"the source itself does not run: {_first_line(error)}"
+    try:
+        got = pair.candidate.run(right)
+    except CoreproofError as error:
+        return f"the converted model does not run: {_first_line(error)}"
+    off = pair.differ(wanted, got)
+    if off <= 0:
+        return None
+    return f"the converted model does not answer as its source does: off by {off:.2g} of the scale"
+
+
+def _baked(pair: Pair, shapes: Shapes) -> str:
+    """The lengths of the example that the conversion holds fixed, one free dimension after another, with where they stand."""
+    base: Shapes = {}
+    for feature in pair.source.signature.inputs:
+        lengths = tuple(d for d in feature.shape or () if isinstance(d, int))
+        if feature.name in shapes:
+            base[feature.name] = lengths
+    if any(len(base.get(name, ())) != len(shape) for name, shape in shapes.items()):
+        return ""  # the source leaves lengths open: it has no example
+    free = {(length, shapes[n][axis]) for n, shape in base.items() for axis, length in enumerate(shape)}
+    found = []
+    for length, to in sorted(free):
+        if length == to:
+            continue
+        moved = {
+            name: tuple(to if (d, shapes[name][axis]) == (length, to) else d for axis, d in enumerate(shape))
+            for name, shape in base.items()
+        }
+        try:
+            if _problem(pair, moved) is None:
+                continue
+        except CoreproofError:
+            continue
+        places = ", ".join(f"axis {a} of {n!r}" for n, s in moved.items() for a, d in enumerate(s) if d != base[n][a])
+        found.append(f"{length} ({places}{_held(pair.candidate, length)})")
+    return f"; baked in from the example: {', '.join(found)}" if found else ""
+
+
+def _held(candidate: Session, length: int) -> str:
+    """The values that are made with this number as a constant."""
+    prepared = getattr(candidate, "prepared", None)
+    if not isinstance(prepared, Prepared) or length < 2:
+        return ""
+    flow = onnx_flow(prepared.graph, prepared.signature, prepared.values)
+    own = {step.result for step in flow.steps for name in step.inputs if _is(flow.constant(name), length)}
+    named = [name for name in dict.fromkeys(flow.titles.get(n, n) for n in own) if "/" not in name]
+    return f"; a constant of {', '.join(sorted(named)[:_NAMED])}" if named else ""
+
+
+def _first_line(error: CoreproofError) -> str:
+    return str(error.found or error.problem).splitlines()[0]
+
+
+def _is(constant: Any, length: int) -> bool:
+    if constant is None or constant.dtype.kind not in "iuf" or not 0 < constant.size <= 8:
+        return False
+    flat = np.asarray(constant, np.float64).reshape(-1)
+    return any(value == length or (value and math.isclose(1 / value, length, rel_tol=1e-3)) for value in flat)
+
+
+def _in_words(shapes: Mapping[str, Sequence[int]]) -> str:
+    return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())

@@ -1,0 +1,298 @@
+"""Where a fault really is: each diverging stretch is run by itself on the reference's values and judged alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy.typing as npt
+
+from coreproof.errors import RunError
+from coreproof.model.graph import Graph, Node
+from coreproof.pairing.structured import Leaves
+from coreproof.pairing.taps import as_array, batched
+from coreproof.runtime.onnxruntime import OnnxRuntimeSession
+from coreproof.runtime.session import read_inputs
+from coreproof.runtime.subgraph import Part
+from coreproof.verification.match_by_value import ALIKE, arrange
+from coreproof.verification.row import Row, Stretch
+from coreproof.verification.run import Comparison, severity
+from coreproof.verification.tolerance import VACUOUS, Judgement
+
+Array = npt.NDArray[Any]
+
+GUESSED = ("structure", "value")
+"""How pairs are known that may be mistaken."""
+UNRELATED = 1.0
+"""Values that have nothing to do with each other differ by about 1.4 of their scale; what a fault has changed, by less."""
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """A row judged alone (None: it agrees then), and the rows whose values of the reference it was fed."""
+
+    row: Row
+    judgement: Judgement | None
+    fed: tuple[Row, ...]
+
+
+def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], tuple[Row, ...], frozenset[str]]:
+    """The stretches of the candidate that diverge by themselves, in its order; guessed pairs that are no pairs; what is spared.
+
+    Spared are inner values that leave float16's range without harm, by the candidate's names, where a fault elsewhere hides
+    from ``spare_harmless`` that they do none.
+
+    A value may diverge because its layer is wrong, or because what it was fed was wrong already. So every diverging value
+    is computed once more, from the reference's values at the nearest pairs before it (one further run of each model, in
+    batches that the memory holds), and judged against what rounding explains within this stretch. Empty where the
+    candidate's engine cannot run parts.
+    """
+    first = next((i for i, row in enumerate(rows) if not row.agrees), None)
+    if first is None:
+        return (), (), frozenset()
+    if not isinstance(work.right, OnnxRuntimeSession):
+        return (), _contradicted(rows), frozenset()
+    # behind a divergence so much error is expected that nothing may be proved by agreeing
+    wrong = [row for row in rows[first:] if not _proves(row)]
+    found = _judge_alone(work, rows, wrong)
+    mistaken = _mistaken(work, rows, found)
+    if mistaken:
+        kept = [row for row in rows if row not in mistaken]
+        found = _judge_alone(work, kept, [row for row in wrong if row not in mistaken])
+    spared = _spared(work.candidate.graph, rows, found)
+    at_fault = (a for a in found if a.row.candidate not in spared)
+    return tuple(_stretch(work, a, a.judgement) for a in at_fault if a.judgement is not None), mistaken, spared
+
+
+def suspects(work: Comparison, rows: Sequence[Row]) -> Stretch | None:
+    """The stretch of the first diverging row, from the values before it that agree."""
+    first = next((row for row in rows if not row.agrees), None)
+    if first is None:
+        return None
+    return _stretch(work, _Alone(first, None, tuple(row for row in rows if row.agrees)), first.judgement)
+
+
+def _judge_alone(work: Comparison, rows: Sequence[Row], wrong: Sequence[Row]) -> list[_Alone]:
+    """Every row in ``wrong``, computed from the reference's values at the nearest of ``rows`` before it."""
+    pictures = {f.name for f in work.candidate.signature.outputs if f.image is not None}
+    # no value beyond float16 is fed: what follows it shows what its being clipped does
+    clipped = _clipped(rows)
+    feedable = {
+        r.candidate: r
+        for r in rows
+        if not math.isnan(r.judgement.max_error) and r.candidate not in pictures and r.candidate not in clipped
+    }
+    asked = [row for row in wrong if row.candidate not in pictures]
+    by_name = {row.candidate: row for row in asked}
+    groups = [[by_name[name] for name in names] for names in batched(list(by_name), work.memory // 2, work.size)]
+    return _judge_groups(work, feedable, groups)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A group of rows to be judged alone: the part that computes them, what it is fed, and what it makes on the way."""
+
+    group: Sequence[Row]
+    part: Part
+    fed: Mapping[str, Row]
+    inner: Sequence[str]
+
+    @property
+    def references(self) -> list[str]:
+        """The values of the reference that are fed or compared."""
+        return sorted({row.reference for row in (*self.fed.values(), *self.group)})
+
+
+def _task(work: Comparison, feedable: Mapping[str, Row], group: Sequence[Row]) -> _Task:
+    given = [*feedable, *(f.name for f in work.candidate.signature.inputs if f.name not in feedable)]
+    asked = [row.candidate for row in group]
+    part = Part(work.right, given, asked, remake=True)
+    inner = [name for name in work.alone if part.computes(name)]
+    part = Part(work.right, given, [*asked, *inner], remake=True)
+    return _Task(group, part, {name: feedable[name] for name in part.inputs if name in feedable}, inner)
+
+
+def _judge_groups(work: Comparison, feedable: Mapping[str, Row], groups: Sequence[Sequence[Row]]) -> list[_Alone]:
+    """Each group of rows judged alone in one run, with one pass over the reference; where the engine refuses one, in two."""
+    tasks = [_task(work, feedable, group) for group in groups]
+    walks = [work.reference_values(sample, [task.references for task in tasks]) for sample in range(len(work.feeds))]
+    found: list[_Alone] = []
+    for task in tasks:
+        judged = _run_alone(work, task, walks)
+        if judged is not None:
+            fed = tuple(task.fed.values())
+            found.extend(_Alone(row, judged.get(row.candidate), fed) for row in task.group)
+        elif len(task.group) > 1:
+            half = len(task.group) // 2
+            found.extend(_judge_groups(work, feedable, [task.group[:half], task.group[half:]]))
+    return found
+
+
+def _run_alone(
+    work: Comparison, task: _Task, walks: Sequence[Iterator[dict[str, Array]]]
+) -> dict[str, Judgement] | None:
+    """The worst judgement over all samples of each row of the group that diverges; None where the engine refuses."""
+    worst: dict[str, Judgement] = {}
+    refused = False
+    asked = {row.candidate: row for row in task.group}
+    pairs = {pair.candidate: pair for pair in work.pairs}
+    visited = sorted({*task.fed, *asked}, key=lambda name: work.order.get(name, math.inf))
+    for sample, ((_, fed_right), walk) in enumerate(zip(work.feeds, walks, strict=True)):
+        there = next(walk)
+        if refused:
+            continue
+        right = {
+            row.candidate: arrange(there[row.reference], pairs[row.candidate].axes)
+            for row in (*task.fed.values(), *task.group)
+        }
+        entered = read_inputs(work.candidate.signature, fed_right, work.candidate.name)
+        given = {name: _shaped(right[name], row.shape) for name, row in task.fed.items()}
+        try:
+            if any(isinstance(array, Leaves) for array in given.values()):
+                raise RunError("a part that begins at a dictionary or a sequence is not run by itself")
+            values = {name: as_array(value) for name, value in task.part.run({**entered, **given}).items()}
+        except RunError:
+            refused = True
+            continue
+        prediction = work.prediction(sample)
+        for name, array in entered.items():
+            prediction.enter(name, as_array(array))
+        for name in task.inner:
+            prediction.observe(name, values[name])
+        for name in visited:
+            if name in asked:
+                judgement = work.judge_fault(pairs[name], right[name], values[name], prediction)
+                if judgement is not None and (name not in worst or severity(judgement) > severity(worst[name])):
+                    worst[name] = judgement
+            if name in task.fed:
+                prediction.enter(name, right[name])
+    task.part.close()
+    return None if refused else worst
+
+
+def _shaped(array: Array, shape: tuple[int, ...]) -> Array:
+    return array.reshape(shape) if array.size == math.prod(shape) else array
+
+
+def _proves(row: Row) -> bool:
+    """Whether the row agrees, and more closely than by half of its value."""
+    return row.agrees and (row.tolerance.typical or 0.0) < VACUOUS
+
+
+def _may_be_mistaken(row: Row) -> bool:
+    """A guess may be; a name too, where what it names is not alike: exporters count names, and two traces count apart."""
+    unlike = not row.judgement.rms_relative_error < ALIKE
+    return row.how in GUESSED or (row.how == "name" and unlike)
+
+
+def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
+    """Guessed pairs that diverge and do not hold: what follows is right all the same, or wrong even from the partner's value.
+
+    Nor does one of which no output is made: nothing rests on it, and nothing can say that the guess was right.
+
+    A real fault is the other way round: what follows is wrong, and right when fed what the reference has here.
+    """
+    known = {row.candidate: row for row in rows}
+    wrong = {a.row.candidate for a in found if a.judgement is not None}
+    graph = work.candidate.graph
+    ends = {*known, *graph.outputs}
+    mistaken = {
+        row.candidate: row
+        for row in rows
+        if row.how in GUESSED
+        and not row.agrees
+        and row.candidate not in graph.outputs
+        and not readers(graph, row.candidate, ends)
+    }
+    for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
+        name = row.candidate
+        following = [n for n in readers(work.candidate.graph, name, known) if n not in mistaken]
+        if name in wrong and any((n in wrong and row.how in GUESSED) or _proves(known[n]) for n in following):
+            mistaken[name] = row
+        elif row.judgement.rms_relative_error >= UNRELATED:
+            # a value taken apart into several steps is mistaken at each of them: what follows them all is right
+            behind = readers(work.candidate.graph, name, known.keys() - mistaken.keys())
+            if any(_proves(known[n]) for n in behind):
+                mistaken[name] = row
+    return tuple(mistaken.values())
+
+
+def spare_harmless(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, inner values that leave float16's range marked as harmless where all outputs, and all made from them, agree."""
+    outputs = [row for row in rows if row.how == "output"]
+    clipped = _clipped(rows)
+    if not clipped or not outputs or not all(row.agrees for row in outputs):
+        return tuple(rows)
+    known = {row.candidate: row for row in rows}
+    spared: set[str] = set()
+    for name in reversed(list(clipped)):
+        following = readers(graph, name, known)
+        if following and all(known[n].agrees or n in spared for n in following):
+            spared.add(name)
+    return tuple(replace(row, harmless=True) if row.candidate in spared else row for row in rows)
+
+
+def _clipped(rows: Sequence[Row]) -> dict[str, Row]:
+    """The inner values that leave float16's range and diverge, by the candidate's names."""
+    return {row.candidate: row for row in rows if row.judgement.clipped and not row.agrees and row.how != "output"}
+
+
+def _spared(graph: Graph, rows: Sequence[Row], found: Sequence[_Alone]) -> frozenset[str]:
+    """The clipped values behind which everything is right by itself, where a fault in another place is left to be named.
+
+    What is infinite on one side alone is no proof, however much rounding explains of it.
+    """
+    known = {row.candidate: row for row in rows}
+    alone = {a.row.candidate: a.judgement for a in found}
+    spared: set[str] = set()
+    for name in reversed(list(_clipped(rows))):
+        following = readers(graph, name, known)
+        if following and all(n in spared or _right(known[n], alone) for n in following):
+            spared.add(name)
+    left = any(judgement is not None and name not in spared for name, judgement in alone.items())
+    return frozenset(spared) if left else frozenset()
+
+
+def _right(row: Row, alone: Mapping[str, Judgement | None]) -> bool:
+    """Whether a row is right by itself, with as many infinities as the reference has."""
+    here, there = row.judgement.infinite
+    return here == there and (alone[row.candidate] is None if row.candidate in alone else row.agrees)
+
+
+def _contradicted(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Guessed pairs that diverge while all outputs agree, where the engine runs no parts that could tell: no evidence."""
+    outputs = [row for row in rows if row.how == "output"]
+    if not outputs or not all(row.agrees for row in outputs):
+        return ()
+    return tuple(row for row in rows if row.how in GUESSED and not row.agrees)
+
+
+def readers(graph: Graph, name: str, stops: Collection[str]) -> list[str]:
+    """The nearest values among ``stops`` that are computed from ``name``."""
+    front, seen = [name], {name}
+    reached: list[str] = []
+    while front:
+        for node in graph.consumers(front.pop()):
+            for output in node.outputs:
+                if output in seen:
+                    continue
+                seen.add(output)
+                (reached if output in stops else front).append(output)
+    return reached
+
+
+def _stretch(work: Comparison, alone: _Alone, judgement: Judgement) -> Stretch:
+    return Stretch(
+        row=alone.row,
+        judgement=judgement,
+        layers=_computed(work.candidate.graph, alone.row.candidate, {row.candidate for row in alone.fed}),
+        nodes=_computed(work.reference.graph, alone.row.reference, {row.reference for row in alone.fed}),
+    )
+
+
+def _computed(graph: Graph, end: str, starts: Collection[str]) -> tuple[Node, ...]:
+    """The nodes that compute ``end`` from ``starts``; those that make constants apart."""
+    constants = {name for name, value in graph.values.items() if value.constant}
+    return graph.between(constants.union(starts), [end]) if end not in constants else ()

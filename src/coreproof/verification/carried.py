@@ -1,0 +1,236 @@
+"""What merely follows: a value that is off because of what arrived, computed by both sides alike from the same values.
+
+An operator may make much of a little: a tangent near its pole, a floor at an integer, a quantisation at the edge of a step,
+the choice of a largest among equals. What arrives there differs by no more than rounding explains, and was accepted; what leaves
+is far off. No bound from scales tells this from a fault. Running the stretch does: the reference computes it once more,
+from the candidate's own values at the nearest accepted pairs before it. When it then says what the candidate says, within
+what rounding explains in this stretch alone, the candidate computes what it should, and the difference came in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.errors import InputError, RunError
+from coreproof.model.graph import Graph
+from coreproof.pairing.align import Pair
+from coreproof.pairing.taps import as_array, batched, taps_of
+from coreproof.runtime.onnxruntime import OnnxRuntimeSession
+from coreproof.runtime.session import read_inputs
+from coreproof.runtime.subgraph import Part
+from coreproof.runtime.torch import TorchPart, TorchSession
+from coreproof.verification.bisect import readers
+from coreproof.verification.folded import both_right, folded_values
+from coreproof.verification.match_by_value import arrange, arrange_back
+from coreproof.verification.row import Row
+from coreproof.verification.run import Comparison, severity
+from coreproof.verification.tolerance import Judgement
+
+Array = npt.NDArray[Any]
+
+
+class _Stretch(Protocol):
+    """A part of the reference, from inner values to inner values."""
+
+    inputs: tuple[str, ...]
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]: ...
+
+    def close(self) -> None: ...
+
+
+def settle_carried(work: Comparison, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, those that merely follow from accepted ones marked with how they agree on the same inputs (``Row.carried``).
+
+    A bound that the caller gave is the caller's: nothing is excused then. A row stays as it is where something it is made from
+    is itself out of tolerance, where a number is infinite on one side only (the logarithm of what rounding made zero) and
+    anything made from that disagrees, where one is NaN on one side only, and where the reference's engine cannot run a part.
+    """
+    open_rows = [row for row in rows if _is_open(row)]
+    if not open_rows or work.given is not None or not isinstance(work.left, OnnxRuntimeSession | TorchSession):
+        return tuple(rows)
+    trial = _Trial(work, rows)
+    # first those that stand right behind accepted ones: where none of them is cleared, neither is what follows
+    first = [row for row in open_rows if trial.made_from_accepted(row)]
+    if trial.settle(first):
+        trial.settle([row for row in open_rows if row not in first])
+    found = trial.settled
+    settled = [replace(row, carried=found[row.candidate]) if row.candidate in found else row for row in rows]
+    return _dropped(work.candidate.graph, settled)
+
+
+def _is_open(row: Row) -> bool:
+    """Whether the row is out of tolerance in a way that rounding can cause."""
+    judgement = row.judgement
+    if row.agrees or math.isnan(judgement.max_error):
+        return False
+    return not judgement.misplaced or (row.how != "output" and judgement.nan[0] == judgement.nan[1])
+
+
+def _dropped(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, those with an infinity on one side only excused where all that is made from them agrees by itself."""
+    found = {row.candidate: row for row in rows}
+    for row in reversed(rows):
+        if row.carried is not None and row.judgement.misplaced:
+            following = readers(graph, row.candidate, found)
+            if not following or not all(found[name].agrees for name in following):
+                found[row.candidate] = replace(row, carried=None)
+    return tuple(found.values())
+
+
+class _Trial:
+    """The rows of one comparison, and those that were settled so far: the next may follow from these."""
+
+    def __init__(self, work: Comparison, rows: Sequence[Row]) -> None:
+        self._work = work
+        self._paired = {row.candidate for row in rows}
+        self._accepted = {row.candidate for row in rows if row.agrees}
+        pictures = {f.name for f in (*work.candidate.signature.outputs, *work.reference.signature.outputs) if f.image}
+        self._feedable = {
+            row.reference: row
+            for row in rows
+            if not math.isnan(row.judgement.max_error) and not {row.candidate, row.reference} & pictures
+        }
+        self._pairs: dict[str, Pair] = {pair.candidate: pair for pair in work.pairs}
+        self._constants = self._folded()
+        self.settled: dict[str, Judgement] = {}
+
+    def made_from_accepted(self, row: Row) -> bool:
+        """Whether all of the nearest paired values that the row's is made from are accepted."""
+        graph = self._work.candidate.graph
+        front, seen = [row.candidate], {row.candidate}
+        while front:
+            node = graph.producer(front.pop())
+            for read in () if node is None else node.inputs:
+                if read in self._paired and read not in self._accepted:
+                    return False
+                if read not in seen and read not in self._paired:
+                    seen.add(read)
+                    front.append(read)
+        return True
+
+    def settle(self, rows: Sequence[Row]) -> bool:
+        """Tries the rows, in the candidate's order; whether any was settled."""
+        by_name = {row.candidate: row for row in rows}
+        groups = batched(list(by_name), self._work.memory // 2, self._work.size)
+        before = len(self.settled)
+        judged = self._judge_groups([[by_name[name] for name in group] for group in groups])
+        for row in rows:
+            judgement = judged.get(row.candidate)
+            if judgement is not None and judgement.agrees and self.made_from_accepted(row):
+                self.settled[row.candidate] = judgement
+                self._accepted.add(row.candidate)
+        return len(self.settled) > before
+
+    def _part(self, given: Sequence[str], asked: Sequence[str]) -> _Stretch:
+        """The reference's stretch from ``given`` to ``asked``. Raises InputError for a value that no name leads to."""
+        if isinstance(self._work.left, TorchSession):
+            return TorchPart(self._work.left, given, asked)
+        assert isinstance(self._work.left, OnnxRuntimeSession)
+        return Part(self._work.left, given, asked, remake=True)
+
+    def _folded(self) -> dict[str, Array]:
+        """What a converter has folded, where the engine, asked for it, is as right."""
+        known = folded_values(self._work.reference)
+        if not known:
+            return {}
+        try:
+            stretch = self._part([], list(known))
+            engine = stretch.run({})
+        except (InputError, RunError):
+            return {}
+        stretch.close()
+        return {name: made for name, (made, exact) in known.items() if both_right(made, exact, engine[name])}
+
+    def _judge_groups(self, groups: Sequence[Sequence[Row]]) -> dict[str, Judgement]:
+        """The worst judgement over all samples of each row, both sides being fed the candidate's values; in one pass over it."""
+        inputs = [f.name for f in self._work.reference.signature.inputs if f.name not in self._feedable]
+        tasks: list[tuple[Sequence[Row], _Stretch, dict[str, Row]]] = []
+        for group in groups:
+            try:
+                stretch = self._part([*self._feedable, *inputs, *self._constants], [row.reference for row in group])
+            except InputError:
+                continue
+            tasks.append((group, stretch, {n: self._feedable[n] for n in stretch.inputs if n in self._feedable}))
+        taps = [
+            taps_of(self._work.right, [row.candidate for row in (*fed.values(), *group)]) for group, _, fed in tasks
+        ]
+        walks = [self._work.right.walk(fed_right, taps) for _, fed_right in self._work.feeds]
+        worst: dict[str, Judgement] = {}
+        refused: list[Sequence[Row]] = []
+        for group, stretch, fed in tasks:
+            try:
+                for sample, walk in enumerate(walks):
+                    here = {name: as_array(value) for name, value in next(walk).items()}
+                    self._judge(sample, stretch, fed, group, here, worst)
+            except RunError:
+                refused.append(group)
+                break  # the walks are out of step
+            finally:
+                stretch.close()
+        if refused and len(refused[0]) > 1:
+            at = next(i for i, group in enumerate(groups) if group is refused[0])
+            half = len(refused[0]) // 2
+            rest = [refused[0][:half], refused[0][half:], *groups[at + 1 :]]
+            return worst | self._judge_groups(rest)
+        return worst
+
+    def _judge(
+        self,
+        sample: int,
+        stretch: _Stretch,
+        fed: Mapping[str, Row],
+        group: Sequence[Row],
+        here: Mapping[str, Array],
+        worst: dict[str, Judgement],
+    ) -> None:
+        """One sample of one group."""
+        work, (fed_left, fed_right) = self._work, self._work.feeds[sample]
+        entered = read_inputs(work.reference.signature, fed_left, work.reference.name)
+        given: dict[str, Any] = {**self._constants, **_as_stored(work, entered, fed_right)}
+        for name, row in fed.items():
+            shape, dtype = work.kinds[sample][row.reference]
+            back = arrange_back(here[row.candidate], self._pairs[row.candidate].axes, shape)
+            given[name] = back.astype(dtype, copy=False)
+        there = stretch.run(given)
+        prediction = work.prediction(sample)
+        for name, value in fed_right.items():
+            prediction.enter(name, np.asarray(value))
+        asked = {row.candidate for row in group}
+        visited = {row.candidate: row for row in (*fed.values(), *group)}
+        for row in sorted(visited.values(), key=lambda row: work.order.get(row.candidate, math.inf)):
+            name = row.candidate
+            if name in asked:
+                # what is itself a constant is compared as the converter folds it
+                again = arrange(self._constants.get(row.reference, there[row.reference]), self._pairs[name].axes)
+                judgement = work.judge(self._pairs[name], again, here[name], prediction)
+                if name not in worst or severity(judgement) > severity(worst[name]):
+                    worst[name] = judgement
+            if row.reference in fed:
+                prediction.enter(name, here[name], exact=True)
+
+
+def _as_stored(work: Comparison, entered: Mapping[str, Array], fed: Mapping[str, Any]) -> dict[str, Array]:
+    """What the reference is fed, rounded where the candidate rounds what it is fed before anything else."""
+    stored = dict(entered)
+    if len(entered) != len(fed):
+        return stored
+    names = (
+        dict(zip(entered, entered, strict=True))
+        if fed.keys() == entered.keys()
+        else dict(zip(entered, fed, strict=True))
+    )
+    for name, own in names.items():
+        readers = work.candidate.graph.consumers(own)
+        narrow = [work.candidate.graph.values.get(r.outputs[0]) for r in readers if r.operator == "cast" and r.outputs]
+        halves = len(narrow) == len(readers) > 0 and all(v is not None and v.dtype == "float16" for v in narrow)
+        if halves and stored[name].dtype == np.float32:
+            with np.errstate(over="ignore"):
+                stored[name] = stored[name].astype(np.float16).astype(np.float32)
+    return stored

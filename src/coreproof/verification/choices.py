@@ -1,0 +1,142 @@
+"""Index results (argmax, top-k, sorting) and comparisons, judged by the margin of what they choose between.
+
+Two equal numbers have no order: each engine names the one that it meets first. And numbers that are apart by less than rounding
+explains change places. So where two indices differ, the numbers that they name are compared: the candidate's own values at both
+places must not be further apart than the errors that were found there make them. So it is with ``a > b`` where both are all but
+equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.conversion.operators import meaning
+from coreproof.errors import CoreproofError
+from coreproof.model.graph import Graph, Node
+from coreproof.model.numbers import UNIT_ROUNDOFF
+from coreproof.pairing.taps import as_array, taps_of
+from coreproof.verification.match_by_value import arrange
+from coreproof.verification.row import Row
+from coreproof.verification.run import Comparison
+
+Array = npt.NDArray[Any]
+
+_FIRST_AXIS = ("ArgMax", "ArgMin")
+"""Operators whose axis is the first where none is said; everywhere else it is the last."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """An index row, the values among which it chooses, and along which axis; of a comparison both values, and no axis."""
+
+    row: Row
+    data: tuple[str, ...]
+    axis: int | None
+
+
+def settle_choices(work: Comparison, rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows, those whose indices differ only between numbers that rounding cannot tell apart counted (``Row.switched``).
+
+    A tolerance that the caller gave is the caller's: nothing is excused then.
+    """
+    found = [choice for row in rows if not row.agrees and (choice := _choice(work.candidate.graph, row)) is not None]
+    if not found or work.given is not None:
+        return tuple(rows)
+    by_name = {row.candidate: row for row in rows}
+    settled: dict[str, int] = {}
+    for choice in found:
+        try:
+            switched = [_switched(work, choice, sample, by_name) for sample in range(len(work.feeds))]
+        except CoreproofError:  # a value that the engine cannot bring out: what is not known excuses nothing
+            continue
+        if all(count is not None for count in switched):
+            settled[choice.row.candidate] = sum(count or 0 for count in switched)
+    return tuple(replace(row, switched=settled.get(row.candidate, 0)) for row in rows)
+
+
+def _choice(graph: Graph, row: Row) -> _Choice | None:
+    """What the row's indices choose among; None for a row that holds none."""
+    name, node = row.candidate, graph.producer(row.candidate)
+    while node is not None and meaning(node.operator).get("keeps_order", False) and node.inputs:
+        name = node.inputs[0]
+        node = graph.producer(name)
+    if node is None or not node.inputs:
+        return None
+    if meaning(node.operator).get("compares", False) and len(node.inputs) == 2:
+        return _Choice(row, tuple(node.inputs), None)
+    place = meaning(node.operator).get("indices")
+    if place is None or place >= len(node.outputs) or node.outputs[place] != name:
+        return None
+    return _Choice(row, (node.inputs[0],), _axis(node))
+
+
+def _axis(node: Node) -> int:
+    said = node.attributes.get("axis", 0 if node.operator in _FIRST_AXIS else -1)
+    return said if isinstance(said, int) else int(np.asarray(said).reshape(-1)[0])
+
+
+def _switched(work: Comparison, choice: _Choice, sample: int, rows: Mapping[str, Row]) -> int | None:
+    """How many indices differ in this sample, between numbers that rounding cannot tell apart; None where it can."""
+    row = choice.row
+    (there,) = work.reference_values(sample, [[row.reference]])
+    pair = next(p for p in work.pairs if p.candidate == row.candidate)
+    fed = work.feeds[sample][1]
+    made = work.right.run(fed, taps_of(work.right, [row.candidate, *(name for name in choice.data if name not in fed)]))
+    data = [as_array(fed[name] if name in fed else made[name]) for name in choice.data]
+    mine, theirs = as_array(made[row.candidate]), arrange(there[row.reference], pair.axes)
+    apart = max(_apart(work, name, values, rows) for name, values in zip(choice.data, data, strict=True))
+    if choice.axis is None:
+        return _between_near(theirs, mine, data[0], data[1], apart)
+    return _between_equals(theirs, mine, data[0], choice.axis, apart)
+
+
+def _apart(work: Comparison, name: str, data: Array, rows: Mapping[str, Row]) -> float:
+    """How far two of these numbers may be apart and still change places.
+
+    Twice the largest error that was found among them: who is first on one side is not further behind on the other. Where they
+    have no partner, twice what storing them rounds; nothing where rounding may change half of the value.
+    """
+    known = rows.get(name)
+    if known is not None:
+        return 2 * known.judgement.max_error if known.agrees and known.weakness is None else 0.0
+    value = work.candidate.graph.values.get(name)
+    stored = (value.dtype if value is not None else None) or str(data.dtype)
+    return 2 * UNIT_ROUNDOFF.get(stored, 0.0) * float(np.max(np.abs(data), initial=0.0))
+
+
+def _between_near(theirs: Array, mine: Array, a: Array, b: Array, apart: float) -> int | None:
+    if theirs.size != mine.size or a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
+        return None
+    gap = np.abs(a.astype(np.float64) - b.astype(np.float64)).reshape(-1)
+    other = theirs.reshape(-1).astype(np.float64) != mine.reshape(-1).astype(np.float64)
+    if gap.size != other.size or not np.all(gap[other] <= apart):
+        return None
+    return int(np.count_nonzero(other))
+
+
+def _between_equals(theirs: Array, mine: Array, data: Array, axis: int, apart: float) -> int | None:
+    if theirs.size != mine.size or data.ndim == 0 or not data.size or data.dtype.kind not in "fiu":
+        return None
+    axis %= data.ndim
+    length = data.shape[axis]
+    count = mine.size * length // data.size
+    shape = (*data.shape[:axis], count, *data.shape[axis + 1 :])
+    if math.prod(shape) != mine.size:
+        return None
+    a, b = (indices.reshape(shape).astype(np.int64) for indices in (theirs, mine))
+    if min(a.min(), b.min()) < 0 or max(a.max(), b.max()) >= length or _repeats(b, axis) != _repeats(a, axis):
+        return None
+    values = data.astype(np.float64)
+    gap = np.abs(np.take_along_axis(values, a, axis) - np.take_along_axis(values, b, axis))
+    return int(np.count_nonzero(a != b)) if np.all(gap <= apart) else None
+
+
+def _repeats(indices: Array, axis: int) -> bool:
+    """Whether an index stands twice along the axis: no choice of several does that."""
+    return bool(np.any(np.diff(np.sort(indices, axis), axis=axis) == 0))

@@ -1,0 +1,107 @@
+"""Content: what a compared value held in all samples together, and whether agreeing in it proves anything."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.weakness import Kind
+from coreproof.verification.tolerance import VACUOUS, Judgement
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the reference held at one value, over all samples.
+
+    ``elements`` counts those of all samples, ``nan`` and ``infinite`` those of them that are no finite numbers. ``low`` and
+    ``high`` are the ends of the finite ones (NaN where there are none, and for texts). ``with_nan`` counts samples that hold
+    NaN. ``unmoved``: the value is the same in every one of several samples, though they are fed differently.
+    """
+
+    samples: int
+    elements: int
+    nan: int
+    infinite: int
+    with_nan: int
+    low: float
+    high: float
+    unmoved: bool = False
+
+    @classmethod
+    def of(cls, judgement: Judgement) -> Content:
+        """What one sample held."""
+        nan, infinite = judgement.nan[0], judgement.infinite[0]
+        return cls(1, judgement.elements, nan, infinite, int(nan > 0), judgement.low, judgement.high)
+
+    def joined(self, other: Content) -> Content:
+        """The content of these samples and of further ones."""
+        return Content(
+            self.samples + other.samples,
+            self.elements + other.elements,
+            self.nan + other.nan,
+            self.infinite + other.infinite,
+            self.with_nan + other.with_nan,
+            _end(min, self.low, other.low),
+            _end(max, self.high, other.high),
+        )
+
+    @property
+    def finite(self) -> int:
+        """How many elements are finite numbers."""
+        return self.elements - self.nan - self.infinite
+
+    @property
+    def kind(self) -> Kind | None:
+        """In what way nothing is proved by agreeing in it; None where something is.
+
+        NaN in every sample, or NaN and infinity for half of the elements; no elements; or one number wherever one looks, which
+        takes at least two elements a sample: a single number may be what it is by chance.
+        """
+        if not self.elements:
+            return "empty"
+        if self.with_nan == self.samples or (self.nan + self.infinite) >= VACUOUS * self.elements:
+            return "not-finite"
+        if self.elements > self.samples and self.finite > 1 and self.low == self.high:
+            return "zero" if self.low == 0 else "constant"
+        return None
+
+
+def _end(choose: Any, a: float, b: float) -> float:
+    return b if math.isnan(a) else a if math.isnan(b) else float(choose(a, b))
+
+
+class Contents:
+    """What the values of a comparison held, added up sample by sample; ``moving``: the samples are not all alike."""
+
+    def __init__(self, moving: bool) -> None:
+        self._found: dict[str, Content] = {}
+        self._moving = moving
+        self._digests: dict[str, set[bytes]] = {}
+
+    def add(self, name: str, judgement: Judgement, value: npt.NDArray[Any] | None = None) -> None:
+        """One more sample of a value; ``value`` of an output, of which is told whether it moves at all."""
+        seen = Content.of(judgement)
+        before = self._found.get(name)
+        self._found[name] = seen if before is None else before.joined(seen)
+        if value is not None and self._moving:
+            self._digests.setdefault(name, set()).add(digest(value))
+
+    def of(self, name: str) -> Content | None:
+        """All samples of a value together."""
+        found = self._found.get(name)
+        if found is None or found.samples < 2 or name not in self._digests:
+            return found
+        return replace(found, unmoved=len(self._digests[name]) == 1)
+
+
+def digest(value: Any) -> bytes:
+    """What tells one array's numbers from another's."""
+    array = np.asarray(value)
+    about = f"{array.dtype.kind}{array.shape}".encode()
+    held = repr(array.tolist()).encode() if array.dtype.kind in "OSU" else np.ascontiguousarray(array).tobytes()
+    return hashlib.blake2b(about + held, digest_size=16).digest()

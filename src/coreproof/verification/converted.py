@@ -1,0 +1,266 @@
+"""convert, as users call it: what was made runs once on drawn input and is held against its source before it is handed out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.conversion.convert import Target
+from coreproof.conversion.convert import convert as translate
+from coreproof.conversion.coreml_to_onnx.convert import lowered_once
+from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX
+from coreproof.errors import ConversionError, CoreproofError, InputError
+from coreproof.model.base import Model
+from coreproof.verification.error_stats import BLOCK
+
+_CLOSE = {True: 2e-2, False: 1e-3}
+"""Differences of outputs, as a share of their scale, that need no closer look: of a float16 program, and of others."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of it: true where nothing speaks against the conversion. ``said`` is one line for a report."""
+
+    agrees: bool
+    said: str
+
+    def __bool__(self) -> bool:
+        return self.agrees
+
+
+@lowered_once()
+def convert(
+    model: Model | str | Path | Any,
+    to: Target,
+    *,
+    precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
+    target: str | None = None,
+    images: Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
+    shapes: Mapping[str, Any] | None = None,
+    fold_batchnorm: bool = True,
+    keep_fp32: Collection[str] = (),
+    freeze_state: bool = False,
+    freeze_branches: bool = False,
+    check: bool = True,
+) -> Model:
+    """Converts a model; the result is in memory, ``save`` writes it.
+
+    ``to`` "onnx" takes PyTorch and Core ML models; "mlprogram" and "neuralnetwork" take ONNX and PyTorch models
+    (through ONNX). ``precision`` is the arithmetic of an ML Program (default "fp16"; a NeuralNetwork is always "fp32");
+    "float16" and "float32" are other names of the two.
+    ``target`` is the deployment target ("iOS17"). ``images`` makes inputs into pictures: name -> ImageInput.
+    ``keep_fp32`` names ONNX values whose operators stay in float32 in a float16 program, as ``verify MODEL --half`` finds them.
+    ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> a shape with ranges beside an int,
+    [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
+    [(1, 64), (1, 128)].
+    ``freeze_state`` keeps buffers that a PyTorch module changes while it runs as they are; without it they are refused.
+    ``freeze_branches`` keeps each if on data (and each number taken out of a tensor) as the example inputs take it, where
+    PyTorch cannot export it otherwise; without it such a module is refused with every line.
+    ``check`` runs the result once on drawn input and holds its outputs against the source's; what came of it is the last of
+    the model's ``notes``. It is no verification of every value: that is ``verify``.
+
+    Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once), and
+    ConversionError, also where the result does not run or its outputs differ from the source's.
+    """
+    from coreproof.model.load import load
+
+    source = load(model)
+    made = translate(
+        source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes,
+        fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32, freeze_state=freeze_state,
+        freeze_branches=freeze_branches,
+    )  # fmt: skip
+    if check:
+        found = check_conversion(source, made, images, frozen=freeze_state)
+        if not found:
+            raise ConversionError(
+                found.said,
+                where=made.name,
+                fix="`coreproof verify` names the layer; check=False hands the model out all the same",
+            )
+        made.notes = (*made.notes, found.said)
+    return made
+
+
+def check_conversion(
+    source: Model, made: Model, images: Mapping[str, Any] | None = None, *, frozen: bool = False
+) -> Check:
+    """Runs a converted model once on drawn input beside its source.
+
+    Raises ConversionError where the converted model does not run on what its source runs on. A source that does not run on
+    drawn input, or draws at random itself, leaves nothing to hold against: the check says so. A PyTorch module that answers
+    differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked.
+    """
+    from coreproof.feeding.ends import as_free_as
+    from coreproof.feeding.inputs import random_sample, roles_for
+    from coreproof.pairing.taps import match_outputs
+    from coreproof.runtime.open import session
+    from coreproof.verification.at_ends import Pair, at_ends
+    from coreproof.verification.steady import unsteady
+
+    try:
+        signature = as_free_as(source, made)
+        roles = roles_for(source, source)  # the source says what the inputs are for
+        left, right = random_sample(signature, made.signature, roles=roles, graphs=[source.graph, made.graph])
+        left = {name: _numbers(value, (images or {}).get(name)) for name, value in left.items()}
+        reference = session(source)
+        reference.signature = signature
+    except CoreproofError as error:
+        return Check(True, f"not checked: {_first_line(error)}")
+    with reference:
+        try:
+            reference.run(left)
+            changing = unsteady(source, reference, left)
+        except CoreproofError as error:
+            return Check(True, f"not checked: the source does not run on drawn input ({_first_line(error)})")
+        if changing is not None:
+            said = f"the module answers differently when it is called twice in a row: {changing}"
+            return Check(frozen, f"not checked: its state was frozen as asked, and {said}" if frozen else said)
+        half = _is_half(made)
+        try:
+            with session(made) as candidate:
+                pairs = match_outputs(reference, candidate)
+                theirs, mine = ([getattr(p, side) for p in pairs] for side in ("reference", "candidate"))
+                got = candidate.run(right, _taps(candidate, mine))
+                taps = _taps(reference, theirs)
+                wanted = reference.run(left, taps)
+                if not all(_is_finite(wanted[name]) for name in theirs):
+                    return Check(True, "not checked: the source's own answer to drawn input is NaN or infinite")
+                worst = _worst(wanted, got, pairs, half)
+                if worst > _CLOSE[half]:
+                    again = reference.run(left, taps)
+                    if any(_difference(wanted[a], again[a], False) > 0 for a in theirs):
+                        said = "the source answers differently from one call to another"
+                        # what a module keeps and looks at later is as frozen as what shows in its first two calls
+                        module = source.format == "torch" and not frozen
+                        return Check(not module, said if module else f"not checked: {said}")
+                ends = at_ends(
+                    Pair(
+                        source,
+                        made,
+                        reference,
+                        candidate,
+                        signature,
+                        roles,
+                        differ=lambda a, b: _beyond(_worst(a, b, pairs, half), half),
+                        handed=lambda sample: {n: _numbers(v, (images or {}).get(n)) for n, v in sample.items()},
+                    )
+                )
+        except InputError as error:
+            return Check(True, f"not checked: {_first_line(error)}")
+        except CoreproofError as error:
+            raise ConversionError(
+                "what was made does not run, so that it is not handed out",
+                where=error.where or made.name,
+                expected=error.expected,
+                found=error.problem,
+                fix="please report it with the model: `coreproof shrink` makes a small one of it",
+            ) from error
+    if ends.problem is not None:
+        return Check(False, ends.problem)
+    if worst <= _CLOSE[half]:
+        return Check(
+            True,
+            f"checked: ran once on drawn input; outputs differ from the source's by {worst:.1g} of their scale{ends.said}",
+        )
+    if signature is not source.signature and signature != source.signature:
+        # a layer-by-layer look is traced at the example's lengths, which these are not
+        fed = ", ".join(f"{name} of shape {list(np.shape(value))}" for name, value in left.items())
+        return Check(
+            False, f"the converted model does not answer as its source does for {fed}: off by {worst:.2g} of the scale"
+        )
+    return _looked_at_closely(source, made, left, right)
+
+
+def _looked_at_closely(source: Model, made: Model, left: Mapping[str, Any], right: Mapping[str, Any]) -> Check:
+    """Whether rounding explains what the outputs differ by, layer by layer."""
+    from coreproof.verification.verify import verify
+
+    found = verify(source, made, feeds=(left, right))
+    failing = [row for row in found.outputs if not row.agrees]
+    if not failing:
+        return Check(
+            True, "checked: ran once on drawn input; outputs differ from the source's by what rounding explains"
+        )
+    said = "; ".join(f"output {row.candidate!r}: {row.judgement.problem}" for row in failing)
+    return Check(False, f"the converted model does not answer as its source does: {said}")
+
+
+def _taps(of: Any, names: Sequence[str]) -> tuple[str, ...]:
+    outputs = {f.name for f in of.signature.outputs}
+    return tuple(
+        n for n in names if n not in outputs or n in (of.signature.predicted_label, of.signature.probabilities)
+    )
+
+
+def _numbers(value: Any, image: Any) -> Any:
+    """What a source that takes numbers is fed where the converted model takes their picture."""
+    if image is None:
+        return value
+    factor, offset = image.affine(value.shape[1])
+    scaled = value if factor is None else value * factor
+    return scaled if offset is None else scaled + offset
+
+
+def _is_half(made: Model) -> bool:
+    return made.format == "mlprogram" and any(v.dtype == "float16" for v in made.graph.values.values())
+
+
+def _is_finite(value: Any) -> bool:
+    from coreproof.pairing.taps import as_array
+
+    array = as_array(value)
+    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+
+
+def _worst(wanted: Mapping[str, Any], got: Mapping[str, Any], pairs: Sequence[Any], half: bool) -> float:
+    """The largest difference of an output that both brought, where the source's is finite."""
+    both = [(wanted[p.reference], got[p.candidate]) for p in pairs if p.reference in wanted and p.candidate in got]
+    return max((_difference(a, b, half) for a, b in both if _is_finite(a)), default=0.0)
+
+
+def _beyond(difference: float, half: bool) -> float:
+    """A difference, 0 where it is one of those that need no closer look."""
+    return difference if difference > _CLOSE[half] else 0.0
+
+
+def _difference(wanted: Any, got: Any, half: bool) -> float:
+    """The root-mean-square difference as a share of the scale; infinite where shapes, or what is not finite, differ.
+
+    ``half``: a number beyond float16's range that the program holds at the range's end (the minimum of a mask) keeps its meaning.
+    """
+    from coreproof.pairing.taps import as_array
+
+    a, b = as_array(wanted), as_array(got)
+    if a.size != b.size or a.dtype.kind in "OSU":
+        return 0.0 if a.dtype.kind in "OSU" else np.inf
+    a, b = a.reshape(-1), b.reshape(-1)
+    squares = errors = 0.0
+    count = 0
+    for start in range(0, a.size, BLOCK):
+        x, y = (v[start : start + BLOCK].astype(np.float64) for v in (a, b))
+        whole: npt.NDArray[np.bool_] = np.isfinite(x)
+        if not np.array_equal(whole, np.isfinite(y)):
+            return float(np.inf)
+        if half:
+            held = whole & (np.abs(y) == FP16_MAX) & (np.abs(x) > FP16_MAX) & (np.sign(x) == np.sign(y))
+            x = np.where(held, y, x)
+        x, y = x[whole], y[whole]
+        count += x.size
+        squares += float(x @ x)
+        errors += float(np.sum((x - y) ** 2))
+    if not count:
+        return 0.0
+    scale, error = math.sqrt(squares / count), math.sqrt(errors / count)
+    return error / scale if scale > 0 else (0.0 if error < 1e-6 else float(np.inf))
+
+
+def _first_line(error: CoreproofError) -> str:
+    return error.problem.splitlines()[0]

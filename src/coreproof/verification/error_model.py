@@ -1,0 +1,479 @@
+"""Predicts the error of each value of a graph, by the rules that tolerance.py states, from the scales that are measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.graph import Graph, Node
+from coreproof.model.numbers import UNIT_ROUNDOFF
+from coreproof.pairing.operators import family, interpolates, makes_steps, stem, terms
+from coreproof.verification.channels import Profile
+from coreproof.verification.error_stats import BLOCK
+from coreproof.verification.tolerance import EXACT, SMALLEST, TYPICAL, U32, VACUOUS, WORST, Tolerance
+
+FEW_TERMS = 64
+"""A sum of fewer terms (depthwise convolutions) does not average over channels."""
+
+LAST_BITS = 4 * U32
+"""By how much a constant that a converter computed may differ from what an engine computes: both are correct roundings."""
+
+
+PER_PLACE = 3.0
+"""Roundings of a place at which is read, as they reach the result: a quotient and a product round it (1.4 times the place), and
+neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
+
+
+class Spread(NamedTuple):
+    """What is known of one value: predicted error (absolute, root mean square), scale, standard deviation.
+
+    ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element,
+    both in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of
+    ``error``; ``own`` is the part that the operator itself adds. ``step``: it is rounded to multiples of this (0: it is not).
+    """
+
+    error: float
+    scale: float
+    deviation: float
+    elements: int | None = None
+    loudest: float = 1.0
+    peak: float = 1.0
+    uneven: float = 1.0
+    own: float = 0.0
+    step: float = 0.0
+
+
+class Prediction:
+    """Predicts the error of every value of a graph, in its order, from the scales that the caller measures.
+
+    ``stored`` gives the format in which a value is stored (the coarser of the two sides). A value without a partner
+    on the other side counts with the scale that ``observe`` was told. ``measures`` keeps what was measured of the
+    reference's values, for another prediction over the same ones. ``fused``: by what share values are off that a converter makes
+    by another operator (``fused_scales``).
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        stored: Mapping[str, str],
+        profiles: Mapping[str, Profile] | None = None,
+        measures: dict[str, Spread] | None = None,
+        fused: Mapping[str, float] | None = None,
+    ) -> None:
+        self._graph = graph
+        self._stored = stored
+        self._profiles = profiles or {}
+        self._measures = {} if measures is None else measures
+        self._fused = fused or {}
+        self._spreads: dict[str, Spread] = {}
+        self._observed: dict[str, Spread] = {}
+        self._entered: set[str] = set()
+        self._next = 0
+
+    def enter(self, name: str, array: npt.NDArray[Any], *, exact: bool = False) -> None:
+        """A value that is fed: the same on both sides, save for rounding where one stores it in fewer bits.
+
+        Inputs of the model before anything else; an inner value after it was judged, if it is, and before what follows.
+        ``exact``: the value comes from the side that stores it in fewer bits, so that nothing is rounded.
+        """
+        self._entered.add(name)
+        measured, unit = self._measured(name, array), self._unit(name)
+        self._spreads[name] = measured._replace(error=0.0 if exact or unit <= U32 else unit * measured.scale)
+
+    def observe(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
+        self._observed[name] = measure(array)
+
+    def tolerance(self, name: str, reference: npt.NDArray[Any]) -> Tolerance:
+        """The tolerance for the value ``name``, of which ``reference`` is the right answer."""
+        if reference.dtype.kind in "bOSU":
+            return EXACT
+        measured = self._measured(name, reference)
+        self._advance(name, measured)
+        known = self._spreads.get(name)
+        unit = self._unit(name)
+        scale = measured.scale
+        step = known.step if known is not None else 0.0
+        if reference.dtype.kind in "iu" and not step:
+            return EXACT
+        error = known.error if known is not None else unit * scale
+        theirs = UNIT_ROUNDOFF.get(str(reference.dtype), 0.0)
+        if theirs > unit:  # the reference itself is rounded to fewer bits than what it is compared with
+            unit, error = theirs, math.hypot(error, theirs * scale)
+        if scale == 0:
+            return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit), step=step)
+        share = error / scale
+        if step:
+            crossed = _most_crossed(error / step, measured.elements or 1)
+            return Tolerance(0.0, 0.0, min(crossed * step / scale, VACUOUS), why=_why_steps(error, step), step=step)
+        uneven = known.uneven if known is not None else 1.0
+        most = VACUOUS / TYPICAL
+        return Tolerance(WORST * min(share * uneven, most), 0.0, TYPICAL * min(share, most), why=_why(share, unit))
+
+    def settle(self, name: str, error: float) -> None:
+        """Notes the root-mean-square error that was found at ``name`` and accepted: what follows starts from it.
+
+        So each operator answers for what it adds itself, however deep it stands. Not less than the operator's own error
+        counts: in another run, with other values brought out, the engine may have computed it in another order.
+        """
+        known = self._spreads.get(name)
+        if known is not None:
+            self._spreads[name] = known._replace(error=max(error, known.own))
+
+    def _measured(self, name: str, reference: npt.NDArray[Any]) -> Spread:
+        if name not in self._measures:
+            self._measures[name] = measure(reference)
+        return self._measures[name]
+
+    def _advance(self, name: str, measured: Spread) -> None:
+        """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
+        if name in self._spreads:
+            return
+        nodes = self._graph.nodes
+        while self._next < len(nodes):
+            node = nodes[self._next]
+            self._next += 1
+            made = name in node.outputs
+            for output in node.outputs:
+                if output in self._entered or self._is_constant(output):
+                    continue  # a compressed weight is a weight, and no value that errs
+                self._spreads[output] = self._after(node, output, measured if output == name else None)
+            if made:
+                return
+
+    def _after(self, node: Node, output: str, known: Spread | None) -> Spread:
+        read = [s for s in (self._spreads.get(n) for n in node.inputs) if s is not None]
+        arriving = max((s.scale for s in read), default=0.0)
+        if known is not None:
+            measured = known
+        elif output in self._observed:
+            measured = self._observed[output]
+        else:
+            # neither side can bring it out: taken to be as large as what it was made from
+            measured = Spread(0.0, arriving, max((s.deviation for s in read), default=0.0))
+        scale = measured.scale
+        # terms that cancel in the result leave their errors behind: the size that counts is that before cancelling
+        gain = self._gain(output)
+        summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
+        own = math.hypot(self._own(node, output, read, measured.elements) * summands, self._floor(node, output))
+        carried = _carried(node, read, measured)
+        if len(read) == 1 and read[0].scale and self._is_scaled(node):
+            carried = read[0].error * scale / read[0].scale
+        if gain is not None and read:
+            carried = max(carried, gain * read[0].error)
+        error, step = math.hypot(carried, own), _step(node, read)
+        if self._dtype(output) == "bool":
+            return measured._replace(
+                error=0.0, own=0.0, step=0.0
+            )  # booleans have to be equal, and choose without error
+        truncates = (
+            stem(node.operator) == "cast"
+            and self._dtype(output).startswith(("int", "uint"))
+            and self._dtype(next(iter(node.inputs), "")) != "bool"
+        )
+        if (makes_steps(node.operator) or truncates) and not step:
+            step = 1.0
+            error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
+        return measured._replace(error=error, uneven=_uneven(node, read, measured), own=own, step=step)
+
+    def _dtype(self, name: str) -> str:
+        value = self._graph.values.get(name)
+        return (value.dtype or "") if value is not None else ""
+
+    def _gain(self, output: str) -> float | None:
+        profile = self._profiles.get(output)
+        return None if profile is None else profile.gain
+
+    def _own(self, node: Node, output: str, read: Sequence[Spread], elements: int | None) -> float:
+        """The error that this operator adds, as a share of the result's scale."""
+        kind = family(node.operator)
+        unit = self._unit(output)
+        if kind == "move":
+            # an untyped copy rounds where it is stored in fewer bits than what it copies
+            coarser = unit > max((self._unit(n) for n in node.inputs if n in self._spreads), default=unit)
+            if any(self._is_constant(name) for name in node.inputs) or _holds_numbers(node):
+                return max(unit, LAST_BITS)
+            return unit if coarser else 0.0
+        summed = terms(node, tuple(s.elements for s in read), elements)
+        squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
+        if kind == "linear":
+            squares.append(self._weight_error(node) ** 2)
+        if interpolates(node.operator):
+            squares.append((PER_PLACE * U32 * self._longest(node, read)) ** 2)
+        squares.append(self._fused.get(output, 0.0) ** 2)
+        return math.sqrt(sum(squares))
+
+    def _longest(self, node: Node, read: Sequence[Spread]) -> float:
+        """The largest place at which an interpolation reads: the longest axis behind batch and channels."""
+        value = self._graph.values.get(node.inputs[0]) if node.inputs else None
+        lengths = [n for n in (value.shape or ())[2:] if isinstance(n, int) and n > 0] if value is not None else []
+        return max(lengths) if lengths else math.sqrt(read[0].elements or 1) if read else 1.0
+
+    def _is_scaled(self, node: Node) -> bool:
+        """Whether the operator multiplies or divides one value by a number that is stored as an array of one."""
+        if stem(node.operator) not in ("mul", "realdiv"):
+            return False
+        sizes = [math.prod(shape) for _, shape in node.parameters.values()]
+        for name in node.inputs:
+            value = self._graph.values.get(name)
+            if name not in self._spreads and name not in node.parameters and value is not None and value.constant:
+                sizes.append(math.prod(n if isinstance(n, int) else 0 for n in value.shape or (0,)))
+        return bool(sizes) and all(size == 1 for size in sizes) and node.inputs[0] in self._spreads
+
+    def _is_constant(self, name: str) -> bool:
+        value = self._graph.values.get(name)
+        return value is not None and value.constant
+
+    def _floor(self, node: Node, output: str) -> float:
+        """The absolute error of storing a number too small for the format's full precision."""
+        return 0.0 if family(node.operator) == "move" else SMALLEST.get(self._stored.get(output, "float32"), 0.0) / 2
+
+    def _weight_error(self, node: Node) -> float:
+        """The coarsest format in which this node's weights are stored, also where other nodes unpack them."""
+        dtypes = [dtype for dtype, _ in node.parameters.values()]
+        waiting, seen = list(node.inputs), set[str]()
+        while waiting:
+            name = waiting.pop()
+            producer = self._graph.producer(name)
+            if name not in seen and producer is not None and producer.operator.startswith("constexpr_"):
+                # a mask says where weights are, and rounds none of them
+                dtypes.extend(dtype for key, (dtype, _) in producer.parameters.items() if "mask" not in key)
+                waiting += producer.inputs
+            seen.add(name)
+        return max((_stored_error(d) for d in dtypes), default=0.0)
+
+    def _unit(self, name: str) -> float:
+        return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
+
+
+def _step(node: Node, read: Sequence[Spread]) -> float:
+    """The step of which the result stays a multiple: moving and casting keep it, and so does adding what is known."""
+    kind = family(node.operator)
+    kept = kind == "move" or stem(node.operator) == "cast" or (kind == "add" and len(read) == 1)
+    return max((s.step for s in read), default=0.0) if kept else 0.0
+
+
+def _holds_numbers(node: Node) -> bool:
+    """Whether a constant of several numbers stands in the node itself."""
+    return any(dtype.startswith("float") and math.prod(shape) > 1 for dtype, shape in node.parameters.values())
+
+
+def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
+    """What the errors of the operands become in the result."""
+    kind, scale = family(node.operator), result.scale
+    if not read:
+        return 0.0
+    if kind == "move":
+        return max(s.error * _louder(s, result) for s in read)
+    if kind == "add":
+        return math.hypot(*(s.error for s in read))
+    if kind == "bounded":
+        return max(s.error for s in read) / 4
+    if stem(node.operator) == "log":
+        # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
+        return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
+    if kind == "exponential":
+        return scale * math.hypot(*(s.error for s in read))
+    base = [s.deviation if kind == "norm" else s.scale for s in read]
+    each = [s.error / b for s, b in zip(read, base, strict=True) if b > 0]
+    # factors are often made from one value (x * sigmoid(x)), and then their errors have one sign
+    shares = sum(each) if kind == "elementwise" else math.hypot(*each)
+    if kind == "average":
+        # independent errors shrink with the root of the count, errors of the weights keep their share
+        count = max(1.0, (read[0].elements or 1) / (result.elements or read[0].elements or 1))
+        return math.hypot(scale * shares, read[0].error / math.sqrt(count))
+    if kind == "elementwise" and len(read) == 1:
+        if (factor := _factor(node)) is not None:
+            return factor * read[0].error
+        # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
+        return max(scale * shares, read[0].error)
+    return scale * shares
+
+
+def _factor(node: Node) -> float | None:
+    """By how much a product with one known number scales what it reads, as in dequantisation; None for everything else."""
+    word = stem(node.operator)
+    numbers = [node.attributes.get(key) for key in _NUMBERS.get(word, ())]
+    known = [abs(float(n)) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
+    if len(known) != 1 or known[0] == 0 or not math.isfinite(known[0]) or len(numbers) < len(node.attributes):
+        return None
+    return 1 / known[0] if word == "realdiv" else known[0]
+
+
+_NUMBERS = {"mul": ("x", "y", "alpha"), "realdiv": ("y",), "activation": ("linear.alpha",)}
+"""Operators (by ``stem``) that scale, and the attributes that hold the number."""
+
+
+def _louder(source: Spread, chosen: Spread) -> float:
+    """How much more a choice among values errs than all of them: errors follow sizes, and max pooling takes the largest.
+
+    Never more than if all of the error stood where the choice is made.
+    """
+    if not source.elements or not chosen.elements or source.scale == 0:
+        return 1.0
+    return max(1.0, min(chosen.scale / source.scale, math.sqrt(source.elements / chosen.elements)))
+
+
+def _stored_error(dtype: str) -> float:
+    if dtype in UNIT_ROUNDOFF:
+        return UNIT_ROUNDOFF[dtype]
+    digits = "".join(c for c in dtype if c.isdigit())
+    if not dtype.startswith(("int", "uint")) or not digits or int(digits) > 16:
+        return 0.0
+    return 8 / math.sqrt(12) / (2.0 ** int(digits) - 1)
+
+
+def _uneven(node: Node, read: Sequence[Spread], result: Spread) -> float:
+    """How much larger the typical error is where it is largest: errors of a sum follow the sizes of its terms.
+
+    A sum over many terms averages over the channels at its place; one over few follows single elements.
+    """
+    if not read:
+        return 1.0
+    if family(node.operator) == "linear":
+        summed = terms(node, tuple(s.elements for s in read), result.elements)
+        return max(read[0].uneven, read[0].loudest if summed > FEW_TERMS else read[0].peak)
+    return max(s.uneven for s in read)
+
+
+def measure(array: npt.NDArray[Any]) -> Spread:
+    """A value's scale, deviation and how unevenly it is spread, over its finite elements."""
+    if array.dtype.kind in "OSU" or not array.size:
+        return Spread(0.0, 0.0, 0.0)
+    small = array.ndim > 2 or array.size <= _SMALL
+    quick = _measure_finite(array) if array.dtype == np.float32 and small else None
+    if quick is not None:
+        return quick
+    return _measure_blocks(array)
+
+
+def _measure_blocks(array: npt.NDArray[Any]) -> Spread:
+    """The same for any values, block by block: in float64 all at once, a large value would take ten times its own memory."""
+    if array.ndim == 4:
+        arranged = array.reshape(array.shape[0], array.shape[1], -1)
+    else:
+        features = array.shape[-1] if array.ndim > 2 else array.size
+        arranged = array.reshape(-1, features, 1)
+    largest, count = 0.0, 0
+    for block in _flat_blocks(arranged):
+        finite = np.isfinite(block)
+        count += int(np.count_nonzero(finite))
+        largest = max(largest, float(np.abs(block[finite]).max(initial=0.0)))
+    if largest == 0.0:
+        return Spread(0.0, 0.0, 0.0, int(array.size))
+    squares = total = loudest = 0.0
+    for place in _places(arranged):
+        power: Any = 0.0
+        for part in place:
+            units = _finite(part) / largest
+            power = power + np.square(units).sum(axis=1)
+            total += float(units.sum())
+        squares += float(np.sum(power))
+        loudest = max(loudest, float(np.max(power)))
+    mean = total / array.size
+    apart = sum(float(np.square(_finite(block) / largest - mean).sum()) for block in _flat_blocks(arranged))
+    share = math.sqrt(squares / count)  # the scale, as a share of the largest
+    places = loudest / arranged.shape[1]
+    return Spread(
+        error=0.0,
+        scale=largest * share,
+        deviation=largest * math.sqrt(apart / array.size),
+        elements=int(array.size),
+        loudest=max(1.0, math.sqrt(places) / share),
+        peak=max(1.0, 1.0 / share),
+    )
+
+
+def _finite(block: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    values = block.astype(np.float64)
+    return np.where(np.isfinite(values), values, 0.0)
+
+
+def _flat_blocks(arranged: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.float64]]:
+    for place in _places(arranged):
+        for part in place:
+            yield part.astype(np.float64)
+
+
+def _places(arranged: npt.NDArray[Any]) -> Iterator[Iterator[npt.NDArray[Any]]]:
+    """[outer, features, inner] in blocks: each item holds all features of the same places, in parts along the features."""
+    outer, features, inner = arranged.shape
+    if features * inner <= BLOCK:
+        step = BLOCK // (features * inner)
+        yield from (iter((arranged[start : start + step],)) for start in range(0, outer, step))
+        return
+    step = max(1, BLOCK // features)
+    for at in range(outer):
+        for start in range(0, inner, step):
+            places = arranged[at : at + 1, :, start : start + step]
+            yield (places[:, first : first + BLOCK] for first in range(0, features, BLOCK))
+
+
+_SMALL = 1 << 13
+"""As many numbers of a vector or matrix are summed in float32 without a loss that matters."""
+
+
+def _measure_finite(array: npt.NDArray[np.float32]) -> Spread | None:
+    """The same in few passes, for pictures and sequences and for small vectors.
+
+    None where squares overflow, vanish, or the mean hides the rest.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if array.ndim <= 2:  # one place, whose features are all of the value
+            flat = array.reshape(-1)
+            places = np.asarray(flat @ flat)
+        else:
+            places = np.einsum("nchw,nchw->nhw" if array.ndim == 4 else "...c,...c->...", array, array)
+        total = float(places.sum(dtype=np.float64))
+        mean = float(array.sum()) / array.size
+    scale = math.sqrt(total / array.size) if math.isfinite(total) else 0.0
+    deviation = scale * scale - mean * mean
+    if not (scale > 1e-15 and deviation > 1e-3 * scale * scale):
+        return None
+    peak = max(float(array.max()), -float(array.min()))
+    loudest = math.sqrt(float(places.max()) * places.size / array.size)
+    elements = int(array.size)
+    return Spread(0.0, scale, math.sqrt(deviation), elements, max(1.0, loudest / scale), max(1.0, peak / scale))
+
+
+def _most_crossed(error: float, elements: int) -> float:
+    """The root-mean-square error, in steps, of as many crossed edges as chance lets be where ``error`` is expected.
+
+    The count is one of rare events, so that a few of many elements may be off where less than one is expected: the largest
+    count that a Poisson distribution of ``TYPICAL ** 2`` times the expected mean exceeds once in ``1 / _CHANCE`` values.
+    """
+    mean = (TYPICAL * error) ** 2 * elements
+    if mean > _MANY:
+        count = mean + _DEVIATIONS * math.sqrt(mean)
+    else:
+        term = math.exp(-mean)
+        count, beyond = 0, 1.0 - term
+        while beyond > _CHANCE:
+            count += 1
+            term *= mean / count
+            beyond -= term
+    return math.sqrt(max(count, mean) / elements)
+
+
+_CHANCE, _DEVIATIONS, _MANY = 1e-6, 4.75, 100.0
+"""How rarely chance alone may call a value wrong, as a share, in deviations of the normal distribution, and where that serves."""
+
+
+def _why_steps(error: float, step: float) -> str:
+    off = (error / step) ** 2
+    return (
+        f"rounded to steps of {step:g}; what arrives explains that {off:.1e} of the elements lie at an edge and come out one "
+        f"step off; {TYPICAL**2:g} times as many are allowed, and what chance adds to a small count"
+    )
+
+
+def _why(share: float, unit: float) -> str:
+    bits = round(-math.log2(unit))
+    return (
+        f"stored with {bits} significant bits; rounding up to here explains an error of {share:.1e} of the scale; "
+        f"{TYPICAL:g} times that is allowed typically, {WORST:g} times at a single element"
+    )

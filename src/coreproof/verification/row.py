@@ -1,0 +1,134 @@
+"""Row: one value as both models have it, and whether it agrees; Stretch: the layers that lie before it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from coreproof.model.graph import Node
+from coreproof.model.weakness import Kind
+from coreproof.verification.content import Content
+from coreproof.verification.tolerance import VACUOUS, Judgement, Tolerance, plain
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value on both sides. With several samples, ``judgement`` is the worst of them.
+
+    ``source`` is the module or layer that the value comes from, where either model says so. ``how`` says how the two
+    are known to be the same value: "output", "provenance", "name", "value" or "structure". ``carried``: the two are further
+    apart than bounds explain, but that came in: from the candidate's own values before it, both sides compute this alike.
+    ``harmless``: an inner value that leaves float16's range, while all that is made from it agrees. ``switched``: how many
+    indices differ between numbers that rounding cannot tell apart, where nothing else differs. ``content`` is what the
+    reference held there in all samples together, ``needed`` the least tolerance (relative, typical) that lets all of them pass.
+    """
+
+    reference: str
+    candidate: str
+    operator: str
+    source: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    how: str
+    judgement: Judgement
+    carried: Judgement | None = None
+    harmless: bool = False
+    switched: int = 0
+    content: Content | None = None
+    needed: tuple[float, float] | None = None
+
+    @property
+    def tolerance(self) -> Tolerance:
+        return self.judgement.tolerance
+
+    @property
+    def agrees(self) -> bool:
+        return self.judgement.agrees or self.carried is not None or self.harmless or self.switched > 0
+
+    @property
+    def weakness(self) -> Kind | None:
+        """Why agreeing here proves nothing: NaN on both sides, one number everywhere, rounding may change half; or None."""
+        return weakness_of(self)
+
+    @property
+    def passing(self) -> Tolerance:
+        """The least tolerance with which the row would have agreed; infinite where none would have done."""
+        relative, typical = most(self.needed, needs(self.judgement))
+        why = "no tolerance lets this pass" if math.isinf(relative) else "the least that would have passed"
+        return Tolerance(relative, self.tolerance.absolute, typical, why=why)
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as proof.json and the page hold it."""
+        passing = self.passing
+        return {
+            "name": self.candidate,
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "operator": self.operator,
+            "source": self.source,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "how": self.how,
+            "passing": {"relative": plain(passing.relative), "typical": plain(passing.typical)},
+            **self.judgement.to_json(),
+            "agrees": self.agrees,
+            "harmless": self.harmless,
+            "switched": self.switched,
+            "weakness": self.weakness,
+            "carried": None if self.carried is None else self.carried.to_json(),
+        }
+
+
+def needs(found: Judgement) -> tuple[float, float]:
+    """The least tolerance, relative and typical, with which a value would have agreed; infinite where none would have done."""
+    if found.misplaced or math.isnan(found.max_error):
+        return math.inf, math.inf
+    typical = max(0.0, found.rms_error - found.tolerance.absolute) / found.scale if found.scale > 0 else 0.0
+    return found.required_relative, typical
+
+
+def most(one: tuple[float, float] | None, other: tuple[float, float]) -> tuple[float, float]:
+    """What lets both pass."""
+    return other if one is None else (max(one[0], other[0]), max(one[1], other[1]))
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What lies between a diverging row and the values before it that agree, or were set to the reference's.
+
+    ``layers`` are the candidate's, ``nodes`` the reference's that should do the same. ``judgement`` is that of the row's
+    value when the stretch is fed with the reference's values.
+    """
+
+    row: Row
+    judgement: Judgement
+    layers: tuple[Node, ...]
+    nodes: tuple[Node, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Names and figures, as JSON."""
+        return {
+            "name": self.row.candidate,
+            "source": self.row.source,
+            "layers": [node.name for node in self.layers],
+            "nodes": [node.name for node in self.nodes],
+            "alone": self.judgement.to_json(),
+        }
+
+
+def weakness_of(row: Row) -> Kind | None:
+    """Why a row that agrees proves nothing; None where it proves something, or does not agree.
+
+    An inner value that holds one number counts only where it is of floating-point numbers: masks, shapes and indices are
+    what they are.
+    """
+    if not row.agrees:
+        return None
+    kind = None if row.content is None else row.content.kind
+    if kind is not None and (row.how == "output" or kind == "not-finite" or "float" in row.dtype):
+        return kind
+    drowned = row.carried is not None and row.judgement.rms_relative_error >= VACUOUS
+    if (row.tolerance.typical or 0.0) >= VACUOUS or drowned:
+        return "rounding"
+    return "tolerance" if row.tolerance.typical is None and row.tolerance.relative >= VACUOUS else None

@@ -1,0 +1,241 @@
+"""Comparison: one comparison of two models under way: which values are the same, run in batches, judged one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.feeding.inputs import Sample
+from coreproof.model.base import Model
+from coreproof.pairing.align import Pair, align, made_values, side
+from coreproof.pairing.taps import (
+    afford_comparing,
+    as_array,
+    batched,
+    engine_shapes,
+    lone_outputs,
+    match_outputs,
+    stored_formats,
+    taps_of,
+    value_bytes,
+)
+from coreproof.runtime.session import Session
+from coreproof.verification.channels import profiles_of
+from coreproof.verification.content import Contents, digest
+from coreproof.verification.error_model import Prediction, Spread
+from coreproof.verification.fused import fused_scales
+from coreproof.verification.match_by_value import arrange, pair_by_value, sketched
+from coreproof.verification.row import Row, most, needs
+from coreproof.verification.tolerance import Judgement, Tolerance, judge, judge_range, passes
+
+Progress = Callable[[str, int, int], None]
+Array = npt.NDArray[Any]
+
+
+class Comparison:
+    """Two models, how they run, what they are fed, and per sample the predicted error of what was seen so far.
+
+    ``inner`` are the pairs of inner values in the candidate's order, ``outputs`` those of outputs; ``alone`` are inner values
+    of the candidate without partner; with ``outputs_only`` all of them. ``memory`` bounds the bytes of inner values held at a
+    time, on each side.
+    """
+
+    def __init__(
+        self,
+        reference: Model,
+        candidate: Model,
+        left: Session,
+        right: Session,
+        feeds: list[tuple[Sample, Sample]],
+        tolerance: Tolerance | None,
+        memory: int,
+        *,
+        outputs_only: bool = False,
+    ) -> None:
+        self.reference, self.candidate = reference, candidate
+        self.left, self.right = left, right
+        self.feeds = feeds
+        self.memory = memory
+        self.given = tolerance
+        self.there = side(reference, left.tappable, engine_shapes(left))
+        self.here = side(candidate, right.tappable, engine_shapes(right))
+        self.outputs = match_outputs(left, right)
+        self.lone = lone_outputs(left, right, self.outputs)
+        ends = {p.candidate for p in self.outputs}
+        self.inner = [] if outputs_only else [p for p in self._aligned() if p.candidate not in ends]
+        paired = {p.candidate for p in self.pairs}
+        self.order = {name: i for i, name in enumerate(made_values(self.here))}
+        self.alone = [name for name in self.order if name not in paired]
+        self.stored = stored_formats(self.pairs, reference, candidate)
+        self.profiles = profiles_of(right)
+        self._fused = fused_scales(candidate)
+        self.size = value_bytes(right, self.here, [fed for _, fed in feeds], memory)
+        self._kept: tuple[int, dict[str, Array]] = (-1, {})
+        self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype[Any]]]] = [{} for _ in feeds]
+        """Shape and dtype of the reference's compared values, as they were seen in each sample: lengths may be another's."""
+        self._measures: list[dict[str, Spread]] = [{} for _ in feeds]
+        fed = {tuple(digest(as_array(value)) for value in sample.values()) for sample, _ in feeds}
+        self._contents = Contents(moving=len(fed) > 1)
+
+    def _aligned(self) -> list[Pair]:
+        """The pairs of inner values; by what is in them where the two sides have few names in common."""
+        found = align(self.there, self.here)
+        named = [p for p in found if p.how in ("provenance", "name")]
+        if 2 * len(named) >= min(len(made_values(self.there)), len(made_values(self.here))):
+            return found
+        left = sketched(self.left, self.there, self.feeds[0][0], self.memory)
+        right = sketched(self.right, self.here, self.feeds[0][1], self.memory)
+        self.there = replace(self.there, sizes={**self.there.sizes, **left.sizes})
+        self.here = replace(self.here, sizes={**self.here.sizes, **right.sizes})
+        alike = pair_by_value(self.there, self.here, left.sketches, right.sketches, [*named, *self.outputs])
+        return align(self.there, self.here, alike)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [*self.inner, *self.outputs]
+
+    def prediction(self, sample: int) -> Prediction:
+        """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
+        return Prediction(self.candidate.graph, self.stored, self.profiles, self._measures[sample], self._fused)
+
+    def feed(self, pairs: list[tuple[Sample, Sample]]) -> None:
+        """Other samples from now on; what the values held in those before still counts."""
+        self.feeds = pairs
+        self._measures = [{} for _ in pairs]
+        self.kinds = [{} for _ in pairs]
+        self._kept = (-1, {})
+
+    def compare(self, progress: Progress) -> tuple[Row, ...]:
+        """Every pair judged, in the candidate's order, the outputs last."""
+        what = f"{self.candidate.name} against {self.reference.name}"
+        predictions = [self.prediction(i) for i in range(len(self.feeds))]
+        for prediction, (_, fed) in zip(predictions, self.feeds, strict=True):
+            for name, value in fed.items():
+                prediction.enter(name, as_array(value))
+        rows: list[Row] = []
+        groups = list(self._groups())
+        asked = [[pair.reference for pair in pairs] for pairs, _ in groups]
+        there = [self.reference_values(sample, asked) for sample in range(len(self.feeds))]
+        taps = [taps_of(self.right, (*(p.candidate for p in pairs), *alone)) for pairs, alone in groups]
+        here = [self.right.walk(fed, taps) for _, fed in self.feeds]
+        for group, alone in groups:
+            rows.extend(self._batch(predictions, group, alone, there, here))
+            progress(what, len(rows), len(self.pairs))
+        return tuple(rows)
+
+    def _groups(self) -> Iterator[tuple[list[Pair], list[str]]]:
+        """As many values of the candidate at a time as the memory holds, in its order: pairs, and values without partner.
+
+        The outputs come last, with the last group: they are brought out anyway.
+        """
+        pairs = {p.candidate: p for p in self.inner}
+        names_in_order = sorted([*pairs, *self.alone], key=lambda n: self.order.get(n, 0))
+        groups = list(batched(names_in_order, self.memory, self.size)) or [[]]
+        for names in groups:
+            last = self.outputs if names is groups[-1] else []
+            yield [*(pairs[n] for n in names if n in pairs), *last], [n for n in names if n not in pairs]
+
+    def _batch(
+        self,
+        predictions: Sequence[Prediction],
+        group: Sequence[Pair],
+        alone: Sequence[str],
+        there: Sequence[Iterator[dict[str, Array]]],
+        here: Sequence[Iterator[dict[str, Any]]],
+    ) -> list[Row]:
+        """Takes every sample on to this group's values, one sample at a time; only this sample's are held."""
+        worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
+        needed: dict[Pair, tuple[float, float]] = {}
+        for kinds, prediction, before, after in zip(self.kinds, predictions, there, here, strict=True):
+            left = next(before)
+            for pair in group:  # of an unknown shape: before the other side makes it too
+                afford_comparing(pair.reference, left[pair.reference].nbytes, self.left)
+            right = next(after)
+            for name in alone:
+                prediction.observe(name, as_array(right.pop(name)))
+            for pair in group:
+                kinds[pair.reference] = left[pair.reference].shape, left[pair.reference].dtype
+                found = self._judged(pair, left[pair.reference], as_array(right[pair.candidate]), prediction)
+                needed[pair] = most(needed.get(pair), needs(found[0]))
+                if pair not in worst or severity(found[0]) > severity(worst[pair][0]):
+                    worst[pair] = found
+            del left, right
+        return [self._row(pair, needed[pair], *worst[pair]) for pair in group]
+
+    def _judged(
+        self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction
+    ) -> tuple[Judgement, tuple[int, ...], str]:
+        """One sample's values of a pair: the judgement, and shape and dtype of the candidate's."""
+        expected = arrange(reference, pair.axes)
+        judgement = self.judge(pair, expected, candidate, prediction)
+        self._contents.add(pair.candidate, judgement, expected if pair.how == "output" else None)
+        if judgement.agrees:
+            prediction.settle(pair.candidate, judgement.rms_error)
+        return judgement, candidate.shape, str(candidate.dtype)
+
+    def reference_values(self, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:
+        """What the reference has at these values, group by group in one pass; the last ones are kept for who asks again."""
+        wanted = [list(dict.fromkeys(names)) for names in groups]
+        if self._kept[0] == sample and all(self._kept[1].keys() >= set(names) for names in wanted):
+            kept = self._kept[1]
+            yield from ({name: kept[name] for name in names} for names in wanted)
+            return
+        self._kept = (-1, {})
+        walk = self.left.walk(self.feeds[sample][0], [taps_of(self.left, names) for names in wanted])
+        for at, names in enumerate(wanted):
+            outcome = next(walk)
+            if at < len(wanted) - 1 and any(name not in outcome for name in names):  # outputs come with the last group
+                outcome = {**self.left.run(self.feeds[sample][0]), **outcome}
+            self._kept = (sample, {name: as_array(outcome.pop(name)) for name in names})
+            del outcome
+            yield self._kept[1]
+            self._kept = (-1, {})  # before the next ones are computed
+
+    def judge(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement:
+        """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
+        tolerance = self.given or prediction.tolerance(pair.candidate, reference)
+        profile = self.profiles.get(pair.candidate)
+        judgement = judge(reference, candidate, tolerance, profile)
+        half = self.stored.get(pair.candidate) == "float16"
+        return judge_range(reference, candidate, judgement, profile) if half else judgement
+
+    def judge_fault(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement | None:
+        """As ``judge``, but None where they agree."""
+        tolerance = self.given or prediction.tolerance(pair.candidate, reference)
+        if passes(reference, candidate, tolerance):
+            return None
+        judgement = judge(reference, candidate, tolerance, self.profiles.get(pair.candidate))
+        return None if judgement.agrees else judgement
+
+    def _row(
+        self, pair: Pair, needed: tuple[float, float], judgement: Judgement, shape: tuple[int, ...], dtype: str
+    ) -> Row:
+        here = self.candidate.graph.producer(pair.candidate)
+        there = self.reference.graph.producer(pair.reference)
+        made = here or there
+        source = (there.source if there is not None else None) or (here.source if here is not None else None)
+        return Row(
+            reference=pair.reference,
+            candidate=pair.candidate,
+            operator=made.operator if made is not None else "input",
+            source=source,
+            shape=shape,
+            dtype=self.stored.get(pair.candidate) or dtype,
+            how=pair.how,
+            judgement=judgement,
+            content=self._contents.of(pair.candidate),
+            needed=needed,
+        )
+
+
+def severity(judgement: Judgement) -> tuple[bool, float]:
+    """Disagreement first; then how far out, as a share of what was allowed."""
+    if math.isnan(judgement.max_error):
+        return True, math.inf
+    allowed = judgement.tolerance.relative
+    return not judgement.agrees, judgement.required_relative / allowed if allowed else judgement.max_error

@@ -1,0 +1,99 @@
+"""Whether a PyTorch module answers the same when it is called twice in a row, and if not, what changed in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from coreproof.errors import InputError
+from coreproof.model.base import Model
+from coreproof.model.torch.model import TorchModel
+from coreproof.runtime.session import Session
+
+_SAME = 1e-6
+"""Difference of two answers, as a share of their scale, that threads may make by summing in another order."""
+
+_TOLD = 4
+
+
+def unsteady(model: Model, running: Session, sample: Mapping[str, Any]) -> str | None:
+    """What differed between two calls of the module with one sample, in words; None where nothing did.
+
+    An exported program (.pt2) has no module of its own, and other models have nothing to call: None. Raises RunError.
+    """
+    if not isinstance(model, TorchModel) or (model.path is not None and model.path.suffix == ".pt2"):
+        return None
+    before = _buffers(model)
+    first = running.run(sample)
+    between = _buffers(model)
+    second = running.run(sample)
+    differing = [told for name in first if (told := _difference(name, first[name], second[name])) is not None]
+    if not differing:
+        return None
+    said = [f"call one and call two differ in {_listed(differing)}"]
+    changed = [
+        _changed(name, between[name], value)
+        for name, value in _buffers(model).items()
+        if _moved(between.get(name), value)
+    ] or [_changed(name, before[name], value) for name, value in between.items() if _moved(before.get(name), value)]
+    if changed:
+        said.append(f"the call changes {_listed(changed)}")
+    training = [
+        f"{name or 'the module'} ({type(m).__name__})" for name, m in model.module.named_modules() if m.training
+    ]
+    if training:
+        said.append(f"in training mode: {_listed(training)}")
+    if not changed and not training:
+        said.append("no buffer changes: it draws at random, or keeps numbers in attributes")
+    return "; ".join(said)
+
+
+def refuse_unsteady(model: Model, running: Session, sample: Mapping[str, Any]) -> None:
+    """Raises InputError for a module that answers differently when it is called twice in a row."""
+    if (said := unsteady(model, running, sample)) is not None:
+        raise InputError(
+            "the module answers differently when it is called twice in a row with the same input",
+            where=model.name,
+            expected="the same answer each time: a converted model has no memory and no chance",
+            found=said,
+            fix="put it into evaluation mode, draw nothing at random, and hand what it remembers in and out of forward",
+        )
+
+
+def _buffers(model: TorchModel) -> dict[str, np.ndarray]:
+    return {name: np.array(buffer.detach().cpu().float().numpy()) for name, buffer in model.module.named_buffers()}
+
+
+def _moved(before: np.ndarray | None, after: np.ndarray) -> bool:
+    return before is None or before.shape != after.shape or not np.array_equal(before, after, equal_nan=True)
+
+
+def _changed(name: str, before: np.ndarray | None, after: np.ndarray) -> str:
+    if before is not None and before.size == after.size == 1:
+        return f"buffer {name!r} ({before.item():g} to {after.item():g})"
+    return f"buffer {name!r}"
+
+
+def _difference(name: str, first: Any, second: Any) -> str | None:
+    """In what an output differs, if it does."""
+    a, b = np.asarray(first), np.asarray(second)
+    if a.shape != b.shape:
+        return f"output {name!r}: its shape is {list(a.shape)}, then {list(b.shape)}"
+    if np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
+        return None
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    known = np.isfinite(a) & np.isfinite(b)
+    scale = float(np.sqrt(np.mean(a[known] ** 2))) if known.any() else 0.0
+    most = float(np.abs(a - b)[known].max()) if known.any() else 0.0
+    if known.all() and most <= _SAME * scale:
+        return None
+    share = f"by {most / scale:.2g} of its scale" if scale > 0 else f"by {most:.2g}"
+    at = np.unravel_index(int(np.argmax(np.where(known, np.abs(a - b), np.inf))), a.shape)
+    return f"output {name!r} {share} (first {a[at]:.4g}, then {b[at]:.4g})"
+
+
+def _listed(words: list[str]) -> str:
+    more = len(words) - _TOLD
+    return ", ".join(words[:_TOLD]) + (f" and {more} more" if more > 0 else "")

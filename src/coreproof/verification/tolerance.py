@@ -1,0 +1,386 @@
+"""Tolerances: how far two honest computations of the same value may lie apart, and the judge that applies it.
+
+Two engines that compute the same network never give the same bits: they add in another order, and one of them may
+store every result in half precision. How far apart that can bring them follows from arithmetic, and is written down
+here and nowhere else.
+
+1. Rounding. Storing a number in a format with p significant bits changes it by at most u = 2^-p of itself: float32
+   2^-24, float16 2^-11, bfloat16 2^-8. Weights stored in b bits change by about q = 8 / sqrt(12) / (2^b - 1) of their
+   standard deviation (a range of eight deviations cut into 2^b - 1 even steps).
+2. One operator. A sum of K terms rounded K times in random directions is off by about u * sqrt(K / 2) of its size; two
+   engines that add in different orders differ by sqrt(2) times that: own = u32 * sqrt(K). A result that is then stored
+   adds u once, and so do weights that were stored with u: own^2 = (u32 * sqrt(K))^2 + u^2 + w^2.
+   Operators that only move values (reshape, relu, max pooling) add nothing; one that chooses among values errs like
+   what it chose, which max pooling takes from where values and errors are large.
+3. Depth. What arrives at an operator is passed on: sums add the absolute errors of their operands (so a small
+   difference of large numbers gets the error of the large ones); products add the relative ones; normalisation
+   divides by the deviation of what it centres; exp and softmax turn an absolute error into a relative one, log a
+   relative one into an absolute one. Errors of different origin are independent and add as squares:
+   e(v)^2 = sum of e(inputs)^2 + own^2. The scales needed for this are those of the reference's own values, measured
+   while it runs.
+   Known weights say more: white noise grows by their root sum of squares, and what arrives passes like the signal or like
+   noise, whichever is larger. Where a value was compared and accepted, the error found there takes the place of the
+   predicted one, so that every operator answers for what it adds itself and nothing is excused by depth.
+4. Channels. A channel whose weights are large amplifies what arrives more than its neighbours: channel o of W x errs in
+   proportion to sqrt(sum_i W[o, i]^2 p[i]^2), where p says the same of the input's channels (channels.py). The error of
+   a single element is held against its channel's share of e(v), where that is larger than the whole's.
+   A value that is rounded to steps (floor, round, quantisation) is off by a whole step where what arrived lies within its error
+   e of an edge: a share 2 e of the elements, so that the root mean square is sqrt(2 e) steps, and no element more than one.
+   How many these are is a count of rare events, and scatters like one (Poisson). A product with a known number scales steps.
+   Errors of a sum also follow the sizes of its terms: a place in a picture that is louder than the rest errs more, by
+   as much as it is louder.
+5. The verdict. e(v) predicts the root-mean-square error as a share of the scale of the value (the root mean square of
+   the reference tensor; not its single elements, which may lie near zero by chance while the error of the sum that
+   made them does not). A value agrees when its root-mean-square error is within TYPICAL * e(v), which catches small
+   faults that touch everything, and every single element is within WORST * e(v) times the larger of its own size and
+   the scale (times its channel's and its place's share), which catches faults that touch little. Integers, booleans
+   and strings have to be equal. NaN and infinity have to stand at the same places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.model.budget import afford
+from coreproof.model.numbers import UNIT_ROUNDOFF, rms
+from coreproof.pairing.structured import unlike
+from coreproof.verification.channels import Profile
+from coreproof.verification.error_stats import Share, errors, excess, figures
+
+Array = npt.NDArray[Any]
+
+_SPARSE_BYTES = 80
+"""Bytes that an element takes while two values are compared that are not finite everywhere: ten doubles."""
+
+SMALLEST: Mapping[str, float] = {"float16": 2.0**-24, "float32": 2.0**-126, "bfloat16": 2.0**-126, "float64": 2.0**-126}
+"""Below this, a format stores numbers with an absolute error, not a relative one."""
+
+TYPICAL = 2.0
+"""How many predicted errors the root-mean-square error may reach: what the prediction leaves out (how strongly a
+particular layer amplifies what comes in) stays within a small factor. Measured on EfficientNet-Lite0 with trained
+weights: at most 1.1 of the prediction at each of 94 values, against PyTorch and in float16."""
+
+WORST = 5.3 * TYPICAL
+"""How many predicted errors a single element may reach: the largest of 10^7 normally distributed errors is 5.3 of
+them, and each of them may be TYPICAL times the predicted one."""
+
+VACUOUS = 0.5
+"""The most that rounding may excuse, as a share of a value's scale: what is off by half of it is not the same value, even where
+the arithmetic alone could have done that. A value of which so much would have to be allowed proves nothing."""
+
+U32 = UNIT_ROUNDOFF["float32"]
+
+HALF_MAX = 65504.0
+"""The largest number of float16."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """``relative`` to the larger of an element's size and the tensor's scale, plus ``absolute``, bounds each element.
+
+    ``typical`` bounds the root-mean-square error relative to the scale; None leaves it unjudged. ``step``: the value is rounded
+    to multiples of it, and an element at the edge between two may come out as either; ``typical`` says how many may. ``why``
+    says in words where the numbers come from.
+    """
+
+    relative: float = 0.0
+    absolute: float = 0.0
+    typical: float | None = None
+    why: str = "given by the caller"
+    step: float = 0.0
+
+    @property
+    def single(self) -> float:
+        """What a single element may be off by, whatever its size."""
+        return self.absolute + self.step
+
+    def __str__(self) -> str:
+        if self == EXACT:
+            return "equal"
+        parts = [f"{self.relative:.1e} of scale" if not self.step else f"one step of {self.step:g}"]
+        if self.typical is not None:
+            parts.append(f"{self.typical:.1e} typical")
+        return ", ".join(parts)
+
+
+def explain(tolerance: Tolerance) -> str:
+    """What ``tolerance`` allows and where that comes from, as a page can print it."""
+    if tolerance.relative == tolerance.single == 0:
+        return f"Both have to be equal ({tolerance.why})."
+    parts = []
+    if tolerance.relative:
+        parts.append(f"{tolerance.relative:.2g} of the larger of its size and the tensor's scale")
+    if tolerance.absolute:
+        parts.append(f"{tolerance.absolute:.2g}")
+    if tolerance.step:
+        parts.append(f"one step of {tolerance.step:g}")
+    text = f"A single element may be off by {' plus '.join(parts)}"
+    if tolerance.typical is not None:
+        text += f", the root mean square of all by {tolerance.typical:.2g} of the scale"
+    return f"{text} ({tolerance.why})."
+
+
+EXACT = Tolerance(why="integers, booleans and strings have to be equal")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Two tensors compared. Truthy when they agree within ``tolerance``.
+
+    Errors are taken over the elements that are finite on both sides. ``max_relative_error``, ``rms_relative_error`` are
+    shares of ``scale``, the root mean square of the reference. ``required_absolute`` and ``required_relative`` are the least
+    values of that part of the tolerance, the other part as it is, with which every element would have passed. ``worst``
+    is the index of the element that is furthest off. ``misplaced`` counts elements that are NaN or infinite on one side only (or
+    infinities of another sign). ``problem`` says in words why the two do not agree; empty when they do. ``clipped`` counts
+    elements beyond float16's range that the candidate holds at its end or as infinite, where nothing else is wrong. ``low`` and
+    ``high`` are the ends of the reference's finite elements; NaN where there are none, and of texts.
+    """
+
+    agrees: bool
+    tolerance: Tolerance
+    max_error: float
+    mean_error: float
+    rms_error: float
+    max_relative_error: float
+    rms_relative_error: float
+    cosine: float
+    psnr: float
+    scale: float
+    required_absolute: float
+    required_relative: float
+    worst: tuple[int, ...]
+    nan: tuple[int, int]
+    infinite: tuple[int, int]
+    misplaced: int
+    elements: int
+    problem: str
+    clipped: int = 0
+    low: float = math.nan
+    high: float = math.nan
+
+    def __bool__(self) -> bool:
+        return self.agrees
+
+    @property
+    def used(self) -> float:
+        """The error as a share of what is allowed, by the stricter of the two rules: above 1 it disagrees."""
+        if self.misplaced or math.isnan(self.max_error):
+            return math.inf
+        relative, absolute, typical = self.tolerance.relative, self.tolerance.absolute, self.tolerance.typical
+        single = _share(self.required_relative, relative) if relative else _share(self.max_error, self.tolerance.single)
+        if typical is None:
+            return single
+        return max(single, _share(self.rms_error, typical * self.scale + absolute))
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON can hold them: what is not finite becomes a word."""
+        return {k: plain(v) for k, v in asdict(self).items()}
+
+
+def plain(value: Any) -> Any:
+    """A figure as JSON can hold it: what is not finite becomes a word."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "infinity" if value > 0 else "-infinity"
+    return value
+
+
+def judge(reference: Any, candidate: Any, tolerance: Tolerance, profile: Profile | None = None) -> Judgement:
+    """Compares two tensors element by element, after bringing ``candidate`` to the reference's shape.
+
+    ``profile`` says how unevenly errors spread over the channels; None: evenly. Shapes may differ where the number of
+    elements is the same (a squeezed batch, a NeuralNetwork's rank 5).
+    """
+    a, b = np.asarray(reference), np.asarray(candidate)
+    if built := unlike(reference, candidate):
+        return _unlike(a, tolerance, built)
+    if a.size != b.size:
+        return _unlike(a, tolerance, f"shapes differ: {_shape(a)} and {_shape(b)}")
+    if _is_text(a) or _is_text(b):
+        different = int(np.sum(a.astype(str).ravel() != b.astype(str).ravel()))
+        return _unlike(a, tolerance, f"{different} of {a.size} differ") if different else _equal(a, tolerance)
+    b = b.reshape(a.shape)
+    if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
+        return _equal(a, tolerance)
+    share = None if profile is None else profile.over(a.shape)
+    return _judge_numbers(a, b, tolerance, share)
+
+
+def judge_range(reference: Array, candidate: Array, judgement: Judgement, profile: Profile | None = None) -> Judgement:
+    """A disagreement of a value that is stored in float16, with ``clipped`` noted where its range alone is to blame.
+
+    What lies beyond the range counts as clipped also where something small was added to the end of it since: a score to a mask.
+    So does what is infinite on the candidate's side alone: the logarithm of what left the range before it.
+    """
+    if judgement.agrees or reference.dtype.kind != "f" or reference.size != candidate.size:
+        return judgement
+    b = candidate.reshape(reference.shape)
+    with np.errstate(invalid="ignore"):
+        beyond = (np.abs(reference) > HALF_MAX) & (np.abs(b) >= HALF_MAX / 2) & (np.signbit(reference) == np.signbit(b))
+        clipped = np.isfinite(reference) & (beyond | np.isinf(b))
+    if not clipped.any() or not judge(reference, np.where(clipped, reference, b), judgement.tolerance, profile).agrees:
+        return judgement
+    return replace(judgement, clipped=int(clipped.sum()))
+
+
+def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
+    """Whether the two agree for certain, by their largest and their typical error alone; cheaper than ``judge``."""
+    if unlike(reference, candidate) or reference.size != candidate.size or _is_text(reference) or _is_text(candidate):
+        return False
+    known = errors(reference.reshape(-1), candidate.reshape(-1))
+    if known is None:
+        return False
+    largest, typical, scale = known
+    beyond = largest > tolerance.relative * scale + tolerance.single
+    return not _problem(0, int(beyond), reference.size, typical, tolerance, scale)
+
+
+def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, share: Share | None = None) -> Judgement:
+    known = figures(a.reshape(-1), b.reshape(-1))
+    if known is None:
+        afford("comparing a value that is not finite everywhere", a.shape, _SPARSE_BYTES)
+        return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, share)
+    scale, rms_error = known.scale, known.rms_error
+    beyond = excess(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.single, share)
+    problem = _problem(0, beyond.over, a.size, rms_error, tolerance, scale)
+    return Judgement(
+        agrees=not problem,
+        tolerance=tolerance,
+        max_error=known.error,
+        mean_error=known.error_sum / known.elements,
+        rms_error=rms_error,
+        max_relative_error=_share(known.error, scale),
+        rms_relative_error=_share(rms_error, scale),
+        cosine=known.cosine,
+        psnr=_psnr(known.high - known.low, rms_error),
+        scale=scale,
+        required_absolute=beyond.required_absolute,
+        required_relative=beyond.required_relative,
+        worst=tuple(int(i) for i in np.unravel_index(beyond.worst, a.shape)),
+        nan=(0, 0),
+        infinite=(0, 0),
+        misplaced=0,
+        elements=known.elements,
+        problem=problem,
+        low=known.low,
+        high=known.high,
+    )
+
+
+def _problem(misplaced: int, over: int, elements: int, rms_error: float, tolerance: Tolerance, scale: float) -> str:
+    if misplaced:
+        return f"{misplaced} of {elements} elements are NaN or infinite on one side only"
+    if over:
+        return f"{over} of {elements} elements are out of tolerance"
+    allowed = math.inf if tolerance.typical is None else tolerance.typical * scale + tolerance.absolute
+    if rms_error <= allowed:
+        return ""
+    if not allowed:
+        return "some elements are a step off, and rounding explains none of that"
+    return f"the typical error is {rms_error / allowed:.3g} times what rounding explains"
+
+
+def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, share: Share | None) -> Judgement:
+    """Tensors of which some elements are not finite, or so large that their squares are not."""
+    both = np.isfinite(a) & np.isfinite(b)
+    alike = (np.isnan(a) & np.isnan(b)) | (np.isinf(a) & (a == b))
+    misplaced = int(np.sum(~both & ~alike))
+    x, y = a[both], b[both]
+    error = np.abs(x - y)
+    scale = rms(x)
+    size = np.maximum(np.abs(x), scale)
+    if share is not None:
+        size = size * share.of(0, a.size).reshape(a.shape)[both]
+    beyond = error - (tolerance.single + tolerance.relative * size)
+    max_error = float(error.max(initial=0.0))
+    rms_error = rms(error)
+    problem = _problem(misplaced, int(np.sum(beyond > 0)), a.size, rms_error, tolerance, scale)
+    return Judgement(
+        agrees=not problem,
+        tolerance=tolerance,
+        max_error=max_error,
+        mean_error=float(error.mean()) if error.size else 0.0,
+        rms_error=rms_error,
+        max_relative_error=_share(max_error, scale),
+        rms_relative_error=_share(rms_error, scale),
+        cosine=_cosine(x, y),
+        psnr=_psnr(float(np.ptp(x)) if x.size else 0.0, rms_error),
+        scale=scale,
+        required_absolute=max(0.0, float((error - tolerance.relative * size).max(initial=0.0))),
+        required_relative=_required_relative(error - tolerance.single, size),
+        worst=_worst(a, both, beyond, misplaced, ~both & ~alike),
+        nan=(int(np.isnan(a).sum()), int(np.isnan(b).sum())),
+        infinite=(int(np.isinf(a).sum()), int(np.isinf(b).sum())),
+        misplaced=misplaced,
+        elements=int(a.size),
+        problem=problem,
+        low=float(x.min()) if x.size else math.nan,
+        high=float(x.max()) if x.size else math.nan,
+    )
+
+
+def _worst(a: Array, both: Array, excess: Array, misplaced: int, wrong: Array) -> tuple[int, ...]:
+    if misplaced:
+        flat = int(np.flatnonzero(wrong)[0])
+    elif excess.size:
+        flat = int(np.flatnonzero(both)[int(np.argmax(excess))])
+    else:
+        return ()
+    return tuple(int(i) for i in np.unravel_index(flat, a.shape))
+
+
+def _required_relative(excess: Array, size: Array) -> float:
+    over = excess > 0
+    if not over.any():
+        return 0.0
+    with np.errstate(divide="ignore"):
+        return float((excess[over] / size[over]).max())
+
+
+def _share(error: float, scale: float) -> float:
+    return error / scale if scale > 0 else (0.0 if error == 0 else math.inf)
+
+
+def _cosine(x: Array, y: Array) -> float:
+    a, b = rms(x), rms(y)
+    if a == 0 or b == 0:
+        return 1.0 if a == b else 0.0
+    return min(1.0, max(-1.0, float(np.mean((x / a) * (y / b)))))
+
+
+def _psnr(peak: float, rms_error: float) -> float:
+    """Peak signal (the reference's range) to noise ratio in decibels; infinite where there is no error."""
+    if rms_error == 0:
+        return math.inf
+    return 20 * math.log10(peak / rms_error) if peak > 0 else -math.inf
+
+
+def _equal(a: Array, tolerance: Tolerance) -> Judgement:
+    if _is_text(a):
+        alike = np.zeros(a.shape)
+        return replace(_judge_numbers(alike, alike, tolerance), low=math.nan, high=math.nan)
+    return _judge_numbers(a, a, tolerance)
+
+
+def _unlike(a: Array, tolerance: Tolerance, problem: str) -> Judgement:
+    nan = math.nan
+    return Judgement(
+        False, tolerance, nan, nan, nan, nan, nan, nan, nan, nan, nan, nan, (), (0, 0), (0, 0), 0, int(a.size), problem
+    )
+
+
+def _is_text(a: Array) -> bool:
+    return a.dtype.kind in "OSU"
+
+
+def _shape(a: Array) -> str:
+    return "[" + "x".join(map(str, a.shape)) + "]"

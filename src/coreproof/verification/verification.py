@@ -1,0 +1,197 @@
+"""Verification: what a comparison of two models found, row by row, and what it says about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from coreproof.model.graph import Node
+from coreproof.model.notebook_view import Shown
+from coreproof.model.weakness import Weakness, failing, qualified, together
+from coreproof.verification.row import Row, Stretch
+from coreproof.verification.weaknesses import weaknesses_of
+from coreproof.visible import visible
+
+
+@dataclass(frozen=True)
+class Verification(Shown):
+    """Two models compared. Truthy when every compared value agrees; ``rows`` stand in the candidate's order.
+
+    Values may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether every output proves something.
+    ``samples`` is how many were fed, ``taken`` for what each drawn input of the reference was taken, ``untrained`` whether the
+    weights are random ones. ``unpaired`` counts inner values of the candidate that have no partner (fused away on one side),
+    ``lone`` are outputs of either side that have none. ``dismissed`` are those that were paired by guess and contradicted by
+    what follows: not the same value, so no evidence. ``stretches`` are those that diverge by themselves, also when fed with
+    the reference's values: several independent faults are all among them. ``suspects`` is the stretch of the first divergence.
+    """
+
+    reference: str
+    candidate: str
+    rows: tuple[Row, ...]
+    inputs: str
+    engines: tuple[str, str]
+    unpaired: int = 0
+    dismissed: tuple[Row, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
+    suspects: Stretch | None = None
+    samples: int = 1
+    untrained: bool = False
+    taken: Mapping[str, str] = field(default_factory=dict)
+    lone: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        return bool(self.rows) and all(row.agrees for row in self.rows)
+
+    def __bool__(self) -> bool:
+        return self.agrees
+
+    @property
+    def first_divergence(self) -> Row | None:
+        """The first row in topological order that is out of tolerance."""
+        return next((row for row in self.rows if not row.agrees), None)
+
+    @property
+    def faults(self) -> tuple[Row, ...]:
+        """The rows that go wrong by themselves, first one first; what merely follows from wrong inputs is left out.
+
+        Empty where all agrees, and where the candidate's engine cannot run a part of it.
+        """
+        return tuple(stretch.row for stretch in self.stretches)
+
+    @property
+    def outputs(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.how == "output")
+
+    @property
+    def carried(self) -> tuple[Row, ...]:
+        """Rows that are off only because of what arrived there: both sides compute them alike from the same values."""
+        return tuple(row for row in self.rows if row.carried is not None and not row.judgement.agrees)
+
+    @property
+    def weak(self) -> tuple[Row, ...]:
+        """Rows that agree and prove nothing: NaN on both sides, all zero, constant, or rounding alone may change half of them.
+
+        The last is what float16 does to a network whose values shrink below its smallest number (6e-8).
+        """
+        return tuple(row for row in self.rows if row.weakness is not None)
+
+    @cached_property
+    def weaknesses(self) -> tuple[Weakness, ...]:
+        """Why the agreement proves little, the outputs that prove nothing first; empty where the two diverge."""
+        return weaknesses_of(self.rows, self.samples, self.untrained, self.lone) if self.agrees else ()
+
+    @property
+    def proves(self) -> bool:
+        """Whether all agrees, and every output proves something by that; the command line's exit code 0."""
+        return self.agrees and not failing(self.weaknesses)
+
+    def summary(self) -> str:
+        """The verdict first, then what it rests on; one line each."""
+        failing = [row for row in self.rows if not row.agrees]
+        if not failing:
+            worst = max((r.judgement.max_relative_error for r in self.outputs if not r.switched), default=0.0)
+            agreement = f"{len(self.rows)} of {len(self.rows)} values agree"
+            measured = f"outputs differ by at most {worst:.2g} of their scale"
+            lines = [qualified(agreement, self.weaknesses, measured)]
+        else:
+            first = failing[0]
+            came_from = f" in {first.source}" if first.source else ""
+            lines = [
+                f"{len(failing)} of {len(self.rows)} values diverge, first {first.candidate!r} "
+                f"({first.operator}{came_from}): {first.judgement.problem}"
+            ]
+            lines.extend(self._where(first))
+        lines.append(f"{self.reference} ran on {self.engines[0]}, {self.candidate} on {self.engines[1]}")
+        lines.append(f"inputs: {self.inputs}")
+        lines.extend(f"  {name}: {taken}" for name, taken in self.taken.items())
+        if self.unpaired:
+            lines.append(f"not compared, for want of a partner: {self.unpaired} of {self.candidate}'s inner values")
+        if self.carried:
+            most = max(self.carried, key=lambda row: row.judgement.max_relative_error)
+            off = f"{most.candidate!r}, {most.operator}: {most.judgement.max_relative_error:.2g} of its scale"
+            are = "value is" if len(self.carried) == 1 else "values are"
+            lines.append(
+                f"{len(self.carried)} {are} off because of what arrived, and computed alike from the same values (most {off})"
+            )
+        if harmless := [row for row in self.rows if row.harmless]:
+            are = "value leaves" if len(harmless) == 1 else "values leave"
+            lines.append(
+                f"{len(harmless)} {are} float16's range without harm: what is made from it agrees (first "
+                f"{harmless[0].candidate!r}, {harmless[0].judgement.clipped} of {harmless[0].judgement.elements} elements)"
+            )
+        if switched := [row for row in self.rows if row.switched]:
+            results = "index result differs" if len(switched) == 1 else "index results differ"
+            lines.append(
+                f"{len(switched)} {results} only between numbers that rounding cannot tell apart (first "
+                f"{switched[0].candidate!r}, {switched[0].operator}: {switched[0].switched} indices)"
+            )
+        if self.dismissed:
+            names = ", ".join(row.candidate for row in self.dismissed[:3])
+            lines.append(f"{len(self.dismissed)} pairs found by structure alone are not the same value ({names})")
+        return "\n".join(visible(line) for line in lines)
+
+    def _where(self, first: Row) -> list[str]:
+        """What is to blame for the first divergence, and the tolerance with which it would have passed."""
+        lines = []
+        passing = first.passing
+        if math.isfinite(passing.relative):
+            lines.append(
+                f"it would have passed with a tolerance of {passing.relative:.2g} of its scale, {passing.typical:.2g} typical "
+                f"(rounding explains {first.tolerance.relative:.2g}, {first.tolerance.typical or 0.0:.2g} typical)"
+            )
+        if self.suspects is not None:
+            lines.append(
+                f"in question: {_named(self.suspects.layers)}; in {self.reference}: {_named(self.suspects.nodes)}"
+            )
+        if self.faults:
+            names = ", ".join(
+                repr(row.candidate) + (f" ({row.source})" if row.source else "") for row in self.faults[:5]
+            )
+            more = f" and {len(self.faults) - 5} more" if len(self.faults) > 5 else ""
+            lines.append(f"wrong by themselves, when fed what {self.reference} has before them: {names}{more}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole verification as JSON."""
+        first = self.first_divergence
+        return {
+            "agrees": self.agrees,
+            "proves": self.proves,
+            "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
+            "summary": self.summary(),
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "engines": list(self.engines),
+            "inputs": self.inputs,
+            "taken_for": dict(self.taken),
+            "samples": self.samples,
+            "outputs_without_partner": list(self.lone),
+            "unpaired": self.unpaired,
+            "first_divergence": None if first is None else first.to_json(),
+            "suspects": None if self.suspects is None else self.suspects.to_json(),
+            "faults": [stretch.to_json() for stretch in self.stretches],
+            "rows": [row.to_json() for row in self.rows],
+            "dismissed": [row.to_json() for row in self.dismissed],
+        }
+
+
+def _named(nodes: tuple[Node, ...], limit: int = 4) -> str:
+    """The nodes' names and operators, the last ones where there are many."""
+    words = [f"{node.name} ({node.operator})" for node in nodes[-limit:]]
+    return ", ".join([f"{len(nodes) - limit} layers", *words] if len(nodes) > limit else words) or "nothing"
+
+
+def joint_weaknesses(verifications: Sequence[Verification]) -> tuple[Weakness, ...]:
+    """Those of several verifications that agree, as of one: inner values are counted over all, an output's name is said once."""
+    agreeing = [found for found in verifications if found.agrees]
+    outputs = together(w for found in agreeing for w in found.weaknesses if w.fails)
+    rows = [row for found in agreeing for row in found.rows if row.how != "output"]
+    rest = weaknesses_of(rows, max((f.samples for f in agreeing), default=0), any(f.untrained for f in agreeing))
+    others = together(
+        w for f in agreeing for w in f.weaknesses if w.kind in ("unmoved", "uncompared", "tolerance") and not w.fails
+    )
+    return (*outputs, *others, *rest)

@@ -1,0 +1,254 @@
+"""verify: two models value by value, the first value that diverges, and which stretches diverge by themselves."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from coreproof.conversion.coreml_to_onnx.convert import lowered_once
+from coreproof.errors import CoreproofError
+from coreproof.feeding.draw import SCALES
+from coreproof.feeding.drawn import random_sample, roles_for
+from coreproof.feeding.ends import Ends, as_free_as, count_elements
+from coreproof.feeding.inputs import SEED, Feeds, Inputs, Sample, describe, feeds_of
+from coreproof.feeding.lengths import ENDS
+from coreproof.feeding.matched_inputs import match_inputs
+from coreproof.model.base import Model
+from coreproof.model.load import load
+from coreproof.pairing.taps import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
+from coreproof.runtime.open import session
+from coreproof.runtime.session import Engine
+from coreproof.verification.bisect import bisect, spare_harmless, suspects
+from coreproof.verification.carried import settle_carried
+from coreproof.verification.choices import settle_choices
+from coreproof.verification.collector import only_what_is_new
+from coreproof.verification.row import Row, Stretch, most, needs
+from coreproof.verification.run import Comparison, Progress, severity
+from coreproof.verification.steady import refuse_unsteady
+from coreproof.verification.tolerance import Tolerance
+from coreproof.verification.verification import Verification
+
+__all__ = [
+    "UNKNOWN_SIZE",
+    "Row",
+    "Stretch",
+    "Verification",
+    "as_array",
+    "batched",
+    "engine_shapes",
+    "match_outputs",
+    "taps_of",
+    "verify",
+]
+
+
+@only_what_is_new()
+@lowered_once()
+def verify(
+    reference: Model | str | Path,
+    candidate: Model | str | Path,
+    inputs: Inputs | None = None,
+    tolerance: Tolerance | None = None,
+    *,
+    feeds: tuple[Inputs, Inputs] | None = None,
+    reference_engine: Engine = "auto",
+    candidate_engine: Engine = "auto",
+    seed: int = SEED,
+    memory: int = 1 << 28,
+    progress: Progress | None = None,
+    fresh: bool = False,
+) -> Verification:
+    """Runs both models on the same inputs and compares every value that both have.
+
+    ``reference`` or ``candidate`` may be a saved run (``load("run.npz")``): its values are compared instead.
+
+    ``inputs``: a mapping name -> array, or several; default what a saved run was fed, else several draws from
+    ``seed``, within what the models declare and what they make of their inputs: the result's ``taken`` says for what each
+    was taken. ``feeds``: what each side is
+    fed, where they take the same thing in different form (pixels here, normalised numbers there). ``tolerance``: one for all
+    values; default what rounding explains at each value (see ``coreproof.verification.tolerance``). ``memory``: how many bytes
+    of inner values are held at a time, on each side (one value at least). ``progress`` hears (what, done, total).
+
+    A PyTorch module is exported once, which is what takes long; where the other model stands in an output folder of
+    ``prove``, what that kept of the export is taken, unless ``fresh``.
+    A PyTorch module is called twice in a row first: what it answers has to be the same, or frozen state would go unseen.
+
+    Raises InputError, also for a module that answers differently; RunError, and UnsupportedOperatorsError of a model that
+    cannot be run here.
+    """
+    reference, candidate = load(reference), load(candidate)
+    for model, other in ((reference, candidate), (candidate, reference)):
+        _export(model, other, progress, fresh=fresh)
+    with session(reference, reference_engine) as left, session(candidate, candidate_engine) as right:
+        fed = feeds_of(reference, candidate, inputs, feeds, seed, (left, right))
+        for model, running, at in ((reference, left, 0), (candidate, right, 1)):
+            refuse_unsteady(model, running, fed.pairs[0][at])
+        work = Comparison(reference, candidate, left, right, fed.pairs, tolerance, memory)
+        found = _in_stages(work, fed, progress or _silent)
+        return _at_both_ends(work, found, seed, progress or _silent) if fed.taken and found.agrees else found
+
+
+def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
+    """Has a PyTorch model's program there before anything is compared. One that cannot be exported says so where it is needed."""
+    if model.format != "torch":
+        return
+    from coreproof.conversion.torch_to_onnx.kept_export import FOLDER, export_digest, kept_program, waiting
+    from coreproof.model.torch.model import TorchModel
+
+    assert isinstance(model, TorchModel)
+    beside = None if other.path is None or fresh else other.path.resolve().parent.parent / FOLDER
+    with suppress(CoreproofError):
+        if model.program is not None or (
+            beside is not None and beside.is_dir() and kept_program(model, beside, export_digest(model))
+        ):
+            return
+        with waiting(progress):
+            model.exported()
+
+
+def _in_stages(work: Comparison, fed: Feeds, progress: Progress) -> Verification:
+    """One draw after another, as long as they agree; what is given, all at once.
+
+    A divergence that the first draw shows is located on it alone. At the large draws a float16 model may leave its range, which
+    no usual input does to it: that is told, and is no divergence.
+    """
+    numbers = range(len(fed.pairs))
+    usual = [at for at in numbers if at and at not in fed.large]
+    stages = [[0], usual, list(fed.large)] if fed.taken else [list(numbers)]
+    found: Verification | None = None
+    said, used = fed.said, list[int]()
+    for stage in filter(None, stages):
+        work.feed([fed.pairs[at] for at in stage])
+        now = _compared(work, progress, () if found is None else found.dismissed)
+        first = now.first_divergence
+        if found is not None and stage == stages[-1] and first is not None and _leaves_range(first):
+            said += f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
+            continue
+        found, used = now if found is None else _together(found, now), used + stage
+        if not found.agrees:
+            found = _measured_on(work, found, [fed.pairs[at] for at in numbers if at not in used], progress)
+            break
+    assert found is not None
+    inputs = describe([fed.pairs[at][0] for at in used], said)
+    return replace(found, inputs=inputs, samples=len(used), taken=fed.taken)
+
+
+def _at_both_ends(work: Comparison, found: Verification, seed: int, progress: Progress) -> Verification:
+    """With the outputs at both ends of the lengths that the candidate declares, where the reference is a module of fixed example.
+
+    Its traced program, which has the inner values, takes the example's lengths alone; the module itself is not bound to them.
+    """
+    reference, candidate = work.reference, work.candidate
+    signature = as_free_as(reference, candidate)
+    program = reference.path is not None and reference.path.suffix == ".pt2"
+    if reference.format != "torch" or program or signature == reference.signature:
+        return found
+    ends = Ends(
+        match_inputs(signature, candidate.signature),
+        [reference.graph, candidate.graph],
+        lambda: count_elements([(work.right, work.feeds[0][1])]),
+    )
+    example = {f.name: f.shape for f in reference.signature.inputs}
+    asked = [shapes for end in ENDS if (shapes := ends.shapes(end)) != example]
+    roles = roles_for(reference, candidate, (work.left, work.right))
+    graphs = [reference.graph, candidate.graph]
+    pairs = [
+        random_sample(signature, candidate.signature, seed, roles, number=number, shapes=shapes, graphs=graphs)
+        for number, shapes in enumerate(asked)
+    ]
+    if not pairs:
+        return found
+    work.left.signature = signature
+    outer = Comparison(reference, candidate, work.left, work.right, pairs, work.given, work.memory, outputs_only=True)
+    now = {row.candidate: row for row in outer.compare(progress)}
+    rows = tuple(_worse(row, now[row.candidate]) if row.candidate in now else row for row in found.rows)
+    lengths = " and ".join(", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()) for shapes in asked)
+    said = "".join(f"; {note}" for note in (f"outputs also at {lengths}", *ends.notes))
+    return replace(found, rows=rows, inputs=found.inputs + said, samples=found.samples + len(pairs))
+
+
+def _compared(work: Comparison, progress: Progress, dismissed: tuple[Row, ...]) -> Verification:
+    """Every value that both have, judged on the samples that the comparison is fed, and what is at fault."""
+    gone = {row.candidate for row in dismissed}
+    judged = tuple(row for row in work.compare(progress) if row.candidate not in gone)
+    rows = settle_choices(work, settle_carried(work, judged))
+    if any(row.switched for row in rows):
+        rows = settle_carried(work, rows)  # what is made from those follows from them
+    rows = spare_harmless(work.candidate.graph, rows)
+    stretches, contradicted, spared = bisect(work, rows)
+    rows = tuple(
+        replace(row, harmless=row.harmless or row.candidate in spared) for row in rows if row not in contradicted
+    )
+    return Verification(
+        reference=work.reference.name,
+        candidate=work.candidate.name,
+        rows=rows,
+        inputs="",
+        engines=(work.left.engine, work.right.engine),
+        unpaired=len(work.alone) + len(contradicted) + len(gone),
+        dismissed=(*dismissed, *contradicted),
+        stretches=stretches,
+        suspects=_first(stretches, rows) or suspects(work, rows),
+        samples=len(work.feeds),
+        untrained=work.reference.untrained or work.candidate.untrained,
+        lone=work.lone,
+    )
+
+
+def _together(before: Verification, now: Verification) -> Verification:
+    """The verification of further samples, with the rows that stood worse in those before."""
+    known = {row.candidate: row for row in before.rows}
+    return replace(now, rows=tuple(_worse(known[row.candidate], row) for row in now.rows))
+
+
+def _measured_on(
+    work: Comparison, found: Verification, pairs: list[tuple[Sample, Sample]], progress: Progress
+) -> Verification:
+    """A divergence with its size on further samples as well: a tolerance that would have passed has to pass on them."""
+    if not pairs:
+        return found
+    work.feed(pairs)
+    seen = {row.candidate: row for row in work.compare(progress)}
+    rows = {
+        row.candidate: row
+        if row.agrees or math.isinf(seen[row.candidate].passing.relative)
+        else _worse(row, seen[row.candidate])
+        for row in found.rows
+    }
+
+    def placed(stretch: Stretch) -> Stretch:
+        return replace(stretch, row=rows.get(stretch.row.candidate, stretch.row))
+
+    stretches = tuple(map(placed, found.stretches))
+    suspected = found.suspects
+    if suspected is not None:
+        suspected = next((s for s in stretches if s.row.candidate == suspected.row.candidate), placed(suspected))
+    return replace(found, rows=tuple(rows.values()), stretches=stretches, suspects=suspected)
+
+
+def _worse(before: Row, now: Row) -> Row:
+    """The row of the sample that stands worse; what it held, and the tolerance that lets it pass, of all samples."""
+    worse = (
+        now if (not now.agrees, severity(now.judgement)) > (not before.agrees, severity(before.judgement)) else before
+    )
+    return replace(worse, content=now.content, needed=most(before.needed, now.needed or needs(now.judgement)))
+
+
+def _leaves_range(first: Row) -> bool:
+    """Whether a divergence is a value that leaves float16's range, where the reference's stays finite."""
+    judgement = first.judgement
+    return (
+        bool(judgement.clipped) or judgement.infinite[1] > judgement.infinite[0] or judgement.nan[1] > judgement.nan[0]
+    )
+
+
+def _first(stretches: tuple[Stretch, ...], rows: tuple[Row, ...]) -> Stretch | None:
+    """The stretch of the first diverging row, when it diverges by itself."""
+    first = next((row for row in rows if not row.agrees), None)
+    return next((stretch for stretch in stretches if stretch.row is first), None)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Nobody listens."""

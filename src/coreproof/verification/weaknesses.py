@@ -1,0 +1,97 @@
+"""Why the agreement of two models proves little: what their outputs held, counted and said in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from coreproof.model.weakness import Kind, Weakness, listed
+from coreproof.pairing.taps import as_array
+from coreproof.verification.content import Content, Contents
+from coreproof.verification.row import Row
+from coreproof.verification.tolerance import EXACT, judge
+
+_INNER: dict[Kind, str] = {
+    "not-finite": "NaN or infinite",
+    "empty": "empty",
+    "zero": "all zero",
+    "constant": "constant",
+    "rounding": "of which rounding may change half",
+    "tolerance": "of which half is tolerated",
+}
+
+
+def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool, lone: Sequence[str] = ()) -> tuple[Weakness, ...]:
+    """Why the agreement of these rows proves little: outputs one by one, inner values counted."""
+    outputs = [row for row in rows if row.how == "output" and row.agrees]
+    found = []
+    for row in outputs:
+        reason = row.weakness
+        if reason is not None:
+            found.append(Weakness(reason, _said(row, reason), (row.candidate,), fails=reason != "tolerance"))
+    unmoved = [row for row in outputs if row.weakness is None and row.content is not None and row.content.unmoved]
+    if unmoved:
+        # beside an output that moves, one that does not was still compared number by number: anchors, a class's name
+        every = len(unmoved) + sum(w.fails for w in found) == len(outputs)
+        names = [row.candidate for row in unmoved]
+        is_ = "is" if len(names) == 1 else "are"
+        text = f"{_outputs(names)} {is_} the same in all {samples} samples"
+        found.append(Weakness("unmoved", text, tuple(names), fails=every))
+    if lone:
+        found.append(Weakness("uncompared", f"{_outputs(lone)} compared with nothing", tuple(lone)))
+    for kind, words in _INNER.items():
+        names = [row.candidate for row in rows if row.how != "output" and row.weakness == kind]
+        if names:
+            many = "value" if len(names) == 1 else "values"
+            found.append(Weakness(kind, f"{len(names)} inner {many} {words}", tuple(names)))
+    if untrained:
+        found.append(Weakness("untrained", "untrained weights"))
+    if samples == 1:
+        found.append(Weakness("few-samples", "one sample"))
+    return tuple(sorted(found, key=lambda weakness: not weakness.fails))
+
+
+def _outputs(names: Sequence[str]) -> str:
+    return f"output{'s' if len(names) > 1 else ''} {listed(names)}"
+
+
+def _said(row: Row, kind: Kind) -> str:
+    """What is wrong with an output, in words."""
+    name = f"output {row.candidate!r}"
+    if kind == "rounding" and row.carried is not None:
+        off = row.judgement.rms_relative_error
+        return f"rounding before it changes {name} by {off:.2g} of its scale, though it is computed alike"
+    if kind == "rounding":
+        return f"rounding to {row.dtype} may change half of {name} (scale {row.judgement.scale:.1e})"
+    if kind == "tolerance":
+        return f"half of {name} is tolerated"
+    assert row.content is not None
+    return f"{name} {_held(row.content, kind, ' on both sides')}"
+
+
+def _held(content: Content, kind: Kind, sides: str) -> str:
+    """What an output is or has, in words."""
+    if kind == "empty":
+        return "has no elements"
+    if kind == "zero":
+        return f"is all zero{sides}"
+    if kind == "constant":
+        return f"is {content.low:.4g} everywhere"
+    what = "NaN" if not content.infinite else "infinite" if not content.nan else "NaN or infinite"
+    part = f" in {content.nan + content.infinite:,} of {content.elements:,} elements" if content.finite else ""
+    return f"is {what}{sides}{part}"
+
+
+def weaknesses_alone(answers: Sequence[Mapping[str, Any]]) -> tuple[Weakness, ...]:
+    """What one model's own answers, sample by sample, would prove nothing of if another model gave the same."""
+    contents = Contents(moving=False)
+    for answer in answers:
+        for name, value in answer.items():
+            array = as_array(value)
+            contents.add(name, judge(array, array, EXACT))
+    found = []
+    for name in answers[0]:
+        content = contents.of(name)
+        if content is not None and (kind := content.kind) is not None:
+            found.append(Weakness(kind, f"output {name!r} {_held(content, kind, '')}", (name,), fails=True))
+    return tuple(found)

@@ -1,0 +1,183 @@
+"""Slices, gathers, scatters and other picking by position, against numpy and PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from coreproof.errors import ConversionError
+from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node, node_model
+
+X = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+FREE: dict[str, Any] = {"free": {"x": [0]}, "shapes": {"x": [(1, 8), 5, 6]}}
+
+
+def ints(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "axes", "steps", "picked"),
+    [
+        ((1,), (3,), (0,), (1,), np.s_[1:3]),
+        ((0, 1), (9, -1), (2, 1), (2, 1), np.s_[:, 1:-1, ::2]),
+        ((-1,), (-(2**62),), (1,), (-1,), np.s_[:, ::-1]),
+        ((-2, 99), (0, 1), (1, 2), (-1, -2), np.s_[:, -2:0:-1, 99:1:-2]),
+        ((-99,), (2**62,), (-1,), (3,), np.s_[:, :, ::3]),
+        ((0,), (5,), (1,), (1,), np.s_[:]),
+    ],
+)
+@pytest.mark.parametrize("described", [{}, FREE])
+def test_slice(starts: Any, ends: Any, axes: Any, steps: Any, picked: Any, described: dict[str, Any]) -> None:
+    given = {"starts": ints(*starts), "ends": ints(*ends), "axes": ints(*axes), "steps": ints(*steps)}
+    check_node("Slice", {"x": X}, X[picked], given, **described)
+
+
+def test_slice_of_early_opsets_and_of_computed_bounds() -> None:
+    check_node("Slice", {"x": X}, X[:, 1:3, 2:], opset=9, starts=[1, 2], ends=[3, 100], axes=[1, 2])
+    check_node("Slice", {"x": X}, X[1:3, 2:], opset=9, starts=[1, 2], ends=[3, 100])
+    check_node(
+        "Slice",
+        {"x": X, "starts": ints(1, 0), "ends": ints(4, 3)},
+        X[:, 0:3, 1:4:2],
+        {"axes": ints(2, 1), "steps": ints(2, 1)},
+        targets=[("mlprogram", "iOS17")],
+    )
+
+
+def test_an_empty_slice_is_refused() -> None:
+    model = node_model("Slice", {"x": X}, {"starts": ints(3), "ends": ints(3)})
+    with pytest.raises(ConversionError, match="nothing is left of axis 0"):
+        convert_node(model, "mlprogram", None)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("indices", [ints(0, -1, 2), np.array([[1, -2], [0, 0]])])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_gather_counts_from_either_end(axis: int, indices: np.ndarray, constant: bool) -> None:
+    inputs, constants = ({"x": X}, {"i": indices}) if constant else ({"x": X, "i": indices}, {})
+    check_node("Gather", inputs, np.take(X, indices, axis), constants, axis=axis)
+
+
+@pytest.mark.parametrize("index", [2, -1])
+def test_gather_of_one_position_drops_the_axis(index: int) -> None:
+    check_node("Gather", {"x": X}, X[:, index], {"i": np.array(index)}, axis=1)
+    check_node("Gather", {"x": X}, X[index], {"i": np.array(index)}, axis=0)
+    check_node("Gather", {"x": X > 0}, (X > 0)[:, index], {"i": np.array(index)}, axis=1)
+    check_node("Gather", {"x": X}, X[:, index], {"i": np.array(index)}, axis=1, **FREE)
+
+
+@pytest.mark.parametrize("rows", [4, 2])
+def test_gather_elements(rows: int) -> None:
+    indices = np.random.default_rng(1).integers(-5, 5, size=(rows, 3, 6))
+    expected = np.take_along_axis(X[:rows], indices, 1)
+    check_node("GatherElements", {"x": X, "i": indices}, expected, axis=1)
+    check_node("GatherElements", {"x": X}, expected, {"i": indices}, axis=1)
+
+
+def test_gather_nd_with_and_without_batch() -> None:
+    pairs = np.array([[0, 1], [-1, -2], [3, 0]])
+    expected = X[pairs[:, 0], pairs[:, 1]]
+    check_node("GatherND", {"x": X, "i": pairs}, expected)
+    check_node("GatherND", {"x": X}, expected, {"i": pairs})
+    each = np.array([[2], [0], [-1], [1]])
+    batched = np.stack([X[b, each[b, 0]] for b in range(4)])
+    check_node("GatherND", {"x": X, "i": each}, batched, batch_dims=1)
+
+
+REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+
+
+@pytest.mark.parametrize("reduction", ["none", *REDUCTIONS])
+@pytest.mark.parametrize("rows", [4, 2])
+def test_scatter_elements(reduction: str, rows: int) -> None:
+    rng = np.random.default_rng(2)
+    indices = np.stack([rng.permutation(5)[:2] for _ in range(rows * 6)]).reshape(rows, 6, 2).transpose(0, 2, 1)
+    updates = rng.normal(size=indices.shape).astype(np.float32)
+    x, i, u = (torch.from_numpy(np.ascontiguousarray(a)) for a in (X, indices, updates))
+    expected = x.scatter(1, i, u) if reduction == "none" else x.scatter_reduce(1, i, u, REDUCTIONS[reduction])
+    signed = np.where(indices > 2, indices - 5, indices)
+    for inputs, constants in (({"x": X, "u": updates}, {"i": signed}), ({"x": X, "i": signed, "u": updates}, {})):
+        check_node(
+            "ScatterElements",
+            inputs,
+            expected.numpy(),
+            constants,
+            order=["x", "i", "u"],
+            opset=18,
+            axis=1,
+            reduction=reduction,
+        )
+
+
+def test_scatter_is_the_older_name() -> None:
+    indices, updates = np.zeros((1, 5, 6), np.int64), np.ones((1, 5, 6), np.float32)
+    expected = X.copy()
+    expected[0] = 1
+    check_node("Scatter", {"x": X, "u": updates}, expected, {"i": indices}, order=["x", "i", "u"], opset=9)
+
+
+@pytest.mark.parametrize("reduction", ["none", *REDUCTIONS])
+def test_scatter_nd(reduction: str) -> None:
+    places = np.array([[0, 1], [-1, -2], [3, 0]])
+    updates = np.random.default_rng(3).normal(size=(3, 6)).astype(np.float32)
+    expected = X.copy()
+    combine: dict[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+    for (a, b), row in zip(places, updates, strict=True):
+        expected[a, b] = row if reduction == "none" else combine[reduction](expected[a, b], row)
+    for inputs, constants in (({"x": X, "u": updates}, {"i": places}), ({"x": X, "i": places, "u": updates}, {})):
+        check_node("ScatterND", inputs, expected, constants, order=["x", "i", "u"], opset=18, reduction=reduction)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_one_hot_counts_from_the_end_and_ignores_what_is_too_large(axis: int) -> None:
+    indices = np.array([[0, -1, 2], [3, 4, -5]])
+    hit = np.where(indices < 0, indices + 4, indices)[..., None] == np.arange(4)
+    expected = np.moveaxis(np.where(hit, 3.0, -1.0).astype(np.float32), -1, axis)
+    given = {"depth": np.array(4), "values": np.array([-1, 3], np.float32)}
+    check_node("OneHot", {"i": indices}, expected, given, axis=axis)
+
+
+def test_non_zero_and_compress() -> None:
+    x = np.array([[0, 2, 0], [3, 0, 4]], np.float32)
+    check_node("NonZero", {"x": x}, np.array(np.nonzero(x)))
+    keep = np.array([False, True, True])
+    check_node("Compress", {"x": x}, x[:, keep], {"keep": keep}, axis=1)
+    check_node("Compress", {"x": x, "keep": keep}, x[:, keep], axis=1)
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+def test_top_k(largest: int) -> None:
+    values, places = torch.topk(torch.from_numpy(X), 3, dim=1, largest=bool(largest))
+    expected: list[Any] = [values.numpy(), places.numpy()]
+    check_node("TopK", {"x": X}, expected, {"k": ints(3)}, opset=11, axis=1, largest=largest)
+    if largest:
+        check_node("TopK", {"x": X}, expected, opset=9, k=3, axis=1)
+
+
+@pytest.mark.parametrize("exclusive", [0, 1])
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_cumulative_sum(exclusive: int, reverse: int) -> None:
+    x = X[:, ::-1] if reverse else X
+    total = np.cumsum(x, axis=1) - (x if exclusive else 0)
+    expected = total[:, ::-1] if reverse else total
+    check_node("CumSum", {"x": X}, expected, {"axis": np.array(-2)}, exclusive=exclusive, reverse=reverse)
+
+
+@pytest.mark.parametrize("k", [-2, -1, 0, 1, 2])
+@pytest.mark.parametrize("upper", [0, 1])
+def test_triangles(k: int, upper: int) -> None:
+    cut = np.triu if upper else np.tril
+    check_node("Trilu", {"x": X}, cut(X, k), {"k": np.array(k)}, upper=upper)
+    check_node("Trilu", {"x": X > 0}, cut(X > 0, k), {"k": np.array(k)}, upper=upper)
+
+
+def test_reverse_sequence() -> None:
+    lengths = ints(1, 3, 4, 2, 4)
+    expected = X.copy()
+    for column, n in enumerate(lengths):
+        expected[:n, column] = X[:n, column][::-1]
+    check_node("ReverseSequence", {"x": X}, expected, {"lengths": lengths}, time_axis=0, batch_axis=1)

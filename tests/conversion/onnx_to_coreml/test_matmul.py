@@ -1,0 +1,123 @@
+"""MatMul, Gemm and Einsum against numpy and PyTorch: every rank, transposition and kind of equation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from coreproof.model.coreml.graph import read_graph
+from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node, node_model
+
+RNG = np.random.default_rng(0)
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((4,), (4,)),
+        ((4,), (4, 5)),
+        ((3, 4), (4,)),
+        ((3, 4), (4, 5)),
+        ((2, 3, 4), (4, 5)),
+        ((2, 3, 4), (2, 4, 5)),
+        ((4,), (2, 4, 5)),
+        ((2, 1, 3, 4), (3, 4, 5)),
+    ],
+)
+@pytest.mark.parametrize("constant", [False, True])
+def test_matmul_of_all_ranks(left: tuple[int, ...], right: tuple[int, ...], constant: bool) -> None:
+    a, b = numbers(*left), numbers(*right)
+    inputs, constants = ({"a": a}, {"b": b}) if constant else ({"a": a, "b": b}, {})
+    check_node("MatMul", inputs, np.matmul(a, b), constants)
+
+
+@pytest.mark.parametrize("transposed", [(0, 0), (1, 0), (0, 1), (1, 1)])
+@pytest.mark.parametrize("bias", [None, (), (1,), (5,), (1, 5), (3, 1), (3, 5)])
+@pytest.mark.parametrize("constant", [False, True])
+def test_gemm(transposed: tuple[int, int], bias: tuple[int, ...] | None, constant: bool) -> None:
+    a, b = numbers(3, 4), numbers(4, 5)
+    expected = 0.5 * (a @ b)
+    given = {"b": b.T.copy() if transposed[1] else b}
+    if bias is not None:
+        given["c"] = np.asarray(numbers(*bias), np.float32)
+        expected = expected + 0.25 * given["c"]
+    inputs: dict[str, Any] = {"a": a.T.copy() if transposed[0] else a}
+    if not constant and "c" not in given:
+        inputs, given = {**inputs, **given}, {}
+    check_node(
+        "Gemm",
+        inputs,
+        expected.astype(np.float32),
+        given,
+        targets=[("mlprogram", "iOS15"), ("neuralnetwork", None)],
+        transA=transposed[0],
+        transB=transposed[1],
+        alpha=0.5,
+        beta=0.25,
+    )
+
+
+def test_gemm_with_a_bias_that_is_computed() -> None:
+    a, b, c = numbers(3, 4), numbers(4, 5), numbers(3, 5)
+    check_node("Gemm", {"a": a, "c": c}, a @ b + 2 * c, {"b": b}, order=["a", "b", "c"], beta=2.0)
+
+
+def test_a_constant_matrix_becomes_one_linear_layer() -> None:
+    model = node_model("Gemm", {"a": numbers(3, 4)}, {"b": numbers(4, 5), "c": numbers(5)})
+    graph = read_graph(convert_node(model, "mlprogram", "iOS15").spec)
+    assert [node.operator for node in graph.nodes if node.operator != "const"] == ["linear"]
+
+
+def test_the_batch_may_be_free() -> None:
+    a, b = numbers(3, 7, 4), numbers(4, 5)
+    check_node("MatMul", {"a": a}, a @ b, {"b": b}, free={"a": [0]}, shapes={"a": [(1, 8), 7, 4]})
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("ij->ji", [(3, 4)]),
+        ("ij->", [(3, 4)]),
+        ("ii->i", [(4, 4)]),
+        ("ii", [(4, 4)]),
+        ("bijj->bi", [(2, 3, 4, 4)]),
+        ("i,i->", [(4,), (4,)]),
+        ("i,j->ij", [(3,), (4,)]),
+        ("ij,jk", [(3, 4), (4, 5)]),
+        ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)]),
+        ("bhwc,hkc->bhwk", [(2, 3, 4, 5), (3, 6, 5)]),
+        ("bhwc,wkc->bhwk", [(2, 3, 4, 5), (4, 6, 5)]),
+        ("nchw,nwhu->nchu", [(2, 3, 4, 5), (2, 5, 4, 6)]),
+        ("abcd,cdef->abef", [(2, 3, 4, 5), (4, 5, 6, 2)]),
+        ("...ij,...jk->...ik", [(2, 3, 4), (4, 5)]),
+        ("...ij,...jk", [(2, 1, 3, 4), (5, 4, 3)]),
+        ("b...,b...->b...", [(2, 3, 4), (2, 3, 4)]),
+        ("ij,ik,il->jkl", [(2, 3), (2, 4), (2, 5)]),
+        ("ija,j->ia", [(2, 3, 4), (3,)]),
+        ("ijk,ljk->il", [(2, 3, 4), (5, 3, 4)]),
+    ],
+)
+def test_einsum(equation: str, shapes: list[tuple[int, ...]]) -> None:
+    operands = {f"x{i}": numbers(*shape) for i, shape in enumerate(shapes)}
+    expected = torch.einsum(equation, *(torch.from_numpy(x) for x in operands.values())).numpy()
+    check_node("Einsum", operands, expected, equation=equation)
+
+
+def test_einsum_with_a_free_batch_and_a_constant_operand() -> None:
+    x, w = numbers(2, 3, 4), numbers(5, 4)
+    check_node(
+        "Einsum",
+        {"x": x},
+        np.einsum("bij,kj->bik", x, w),
+        {"w": w},
+        equation="bij,kj->bik",
+        free={"x": [0]},
+        shapes={"x": [(1, 8), 3, 4]},
+    )

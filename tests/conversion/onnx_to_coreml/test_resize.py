@@ -1,0 +1,186 @@
+"""Resize and Upsample against PyTorch's interpolate, in every mode that it has, and by hand where it has none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from coreproof.errors import ConversionError
+from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node, node_model
+
+PICTURE = np.random.default_rng(0).normal(size=(2, 3, 6, 5)).astype(np.float32)
+NOTHING = np.zeros(0, np.float32)
+
+
+def interpolated(x: np.ndarray, size: tuple[int, ...], mode: str, **how: Any) -> np.ndarray:
+    return functional.interpolate(torch.from_numpy(x), size=size, mode=mode, **how).numpy()
+
+
+def sizes_of(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    return np.array([*x.shape[: x.ndim - len(size)], *size], np.int64)
+
+
+@pytest.mark.parametrize("size", [(12, 10), (9, 13), (3, 2)])
+@pytest.mark.parametrize(
+    ("mode", "transformation", "how"),
+    [
+        ("bilinear", "half_pixel", {"align_corners": False}),
+        ("bilinear", "pytorch_half_pixel", {"align_corners": False}),
+        ("bilinear", "align_corners", {"align_corners": True}),
+        ("bicubic", "half_pixel", {"align_corners": False}),
+        ("bicubic", "align_corners", {"align_corners": True}),
+    ],
+)
+def test_weighted_modes_are_those_of_pytorch(mode: str, transformation: str, how: Any, size: tuple[int, int]) -> None:
+    check_node(
+        "Resize",
+        {"x": PICTURE},
+        interpolated(PICTURE, size, mode, **how),
+        {"sizes": sizes_of(PICTURE, size)},
+        order=["x", "", "", "sizes"],
+        mode="linear" if mode == "bilinear" else "cubic",
+        coordinate_transformation_mode=transformation,
+    )
+
+
+@pytest.mark.parametrize(("opset", "size"), [(11, (12, 10)), (13, (9, 13)), (18, (3, 2)), (19, (3, 10))])
+def test_nearest_of_pytorch_is_asymmetric_and_floor(size: tuple[int, int], opset: int) -> None:
+    check_node(
+        "Resize",
+        {"x": PICTURE},
+        interpolated(PICTURE, size, "nearest"),
+        {"roi": NOTHING, "scales": NOTHING, "sizes": sizes_of(PICTURE, size)},
+        opset=opset,
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+def test_nearest_exact_is_half_pixel() -> None:
+    check_node(
+        "Resize",
+        {"x": PICTURE},
+        interpolated(PICTURE, (9, 13), "nearest-exact"),
+        {"sizes": sizes_of(PICTURE, (9, 13))},
+        order=["x", "", "", "sizes"],
+        mode="nearest",
+        nearest_mode="round_prefer_ceil",
+    )
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_antialias_weights_all_that_a_small_picture_covers(mode: str) -> None:
+    large = np.random.default_rng(1).normal(size=(1, 2, 17, 23)).astype(np.float32)
+    check_node(
+        "Resize",
+        {"x": large},
+        interpolated(large, (7, 5), mode, antialias=True),
+        {"sizes": np.array([7, 5], np.int64)},
+        order=["x", "", "", "sizes"],
+        opset=18,
+        axes=[2, 3],
+        mode="linear" if mode == "bilinear" else "cubic",
+        antialias=1,
+        exclude_outside=1,
+        cubic_coeff_a=-0.5,
+    )
+
+
+def test_three_axes_are_resized_as_trilinear() -> None:
+    volume = np.random.default_rng(2).normal(size=(1, 2, 4, 3, 5)).astype(np.float32)
+    check_node(
+        "Resize",
+        {"x": volume},
+        interpolated(volume, (7, 6, 4), "trilinear", align_corners=False),
+        {"sizes": sizes_of(volume, (7, 6, 4))},
+        order=["x", "", "", "sizes"],
+        mode="linear",
+    )
+
+
+def test_one_axis_of_a_sequence() -> None:
+    sequence = np.random.default_rng(3).normal(size=(2, 3, 8)).astype(np.float32)
+    check_node(
+        "Resize",
+        {"x": sequence},
+        interpolated(sequence, (13,), "linear", align_corners=False),
+        {"sizes": sizes_of(sequence, (13,))},
+        order=["x", "", "", "sizes"],
+        mode="linear",
+    )
+
+
+def test_scales_are_kept_where_the_length_is_rounded_down() -> None:
+    expected = functional.interpolate(torch.from_numpy(PICTURE), scale_factor=(1.3, 1.7), mode="bilinear").numpy()
+    check_node(
+        "Resize",
+        {"x": PICTURE},
+        expected,
+        {"scales": np.array([1, 1, 1.3, 1.7], np.float32)},
+        order=["x", "", "scales"],
+        mode="linear",
+    )
+
+
+@pytest.mark.parametrize(("policy", "asked"), [("not_larger", (12, 11)), ("not_smaller", (12, 9))])
+def test_the_aspect_ratio_is_kept(policy: str, asked: tuple[int, int]) -> None:
+    check_node(
+        "Resize",
+        {"x": PICTURE},
+        interpolated(PICTURE, (12, 10), "bilinear", align_corners=False),
+        {"sizes": np.array(asked, np.int64)},
+        order=["x", "", "", "sizes"],
+        opset=19,
+        axes=[2, 3],
+        mode="linear",
+        keep_aspect_ratio_policy=policy,
+    )
+
+
+@pytest.mark.parametrize(("opset", "operator"), [(9, "Upsample"), (10, "Resize")])
+def test_early_forms_take_scales(opset: int, operator: str) -> None:
+    check_node(
+        operator,
+        {"x": PICTURE},
+        PICTURE.repeat(2, axis=2).repeat(3, axis=3),
+        {"scales": np.array([1, 1, 2, 3], np.float32)},
+        opset=opset,
+        mode="nearest",
+    )
+
+
+def test_upsample_7_has_its_scales_as_an_attribute() -> None:
+    check_node("Upsample", {"x": PICTURE}, PICTURE.repeat(2, axis=2), opset=7, scales=[1.0, 1.0, 2.0, 1.0])
+
+
+@pytest.mark.parametrize(("mode", "torch_mode"), [("nearest", "nearest"), ("linear", "bilinear")])
+def test_height_and_width_may_be_free_for_whole_scales(mode: str, torch_mode: str) -> None:
+    how: dict[str, Any] = {} if mode == "nearest" else {"align_corners": False}
+    check_node(
+        "Resize",
+        {"x": PICTURE},
+        interpolated(PICTURE, (12, 10), torch_mode, **how),
+        {"scales": np.array([1, 1, 2, 2], np.float32)},
+        order=["x", "", "scales"],
+        mode=mode,
+        free={"x": [2, 3]},
+        shapes={"x": [2, 3, (2, 16), (2, 16)]},
+    )
+
+
+def test_a_free_length_and_a_size_are_refused_with_the_node() -> None:
+    model = node_model(
+        "Resize",
+        {"x": PICTURE},
+        {"sizes": sizes_of(PICTURE, (9, 9))},
+        order=["x", "", "", "sizes"],
+        mode="linear",
+        free={"x": [2]},
+    )
+    with pytest.raises(ConversionError, match="free length"):
+        convert_node(model, "mlprogram", None, shapes={"x": [2, 3, (2, 16), 5]})

@@ -1,0 +1,192 @@
+"""Operators on shapes, casts, joins and paddings, against numpy; each form that an opset gave them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from coreproof.errors import ConversionError
+from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node, node_model
+
+X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+FREE: dict[str, Any] = {"free": {"x": [0]}, "shapes": {"x": [(1, 8), 3, 4]}}
+
+
+def ints(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (2, -1), (0, -1), (4, 0, -1), (1, 2, 3, 4), (24,)])
+def test_reshape(shape: tuple[int, ...]) -> None:
+    target = [X.shape[i] if n == 0 else n for i, n in enumerate(shape)]
+    check_node("Reshape", {"x": X}, X.reshape(target), {"shape": ints(*shape)})
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((0, -1), (2, 12)), ((-1, 12), (2, 12)), ((0, 4, 3), (2, 4, 3))])
+def test_reshape_with_a_free_batch(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    check_node("Reshape", {"x": X}, X.reshape(expected), {"shape": ints(*shape)}, **FREE)
+
+
+def test_reshape_by_a_shape_that_is_computed() -> None:
+    check_node("Reshape", {"x": X, "shape": ints(4, 6)}, X.reshape(4, 6), targets=[("mlprogram", "iOS17")])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1])
+def test_flatten(axis: int) -> None:
+    shape = (int(np.prod(X.shape[: axis if axis >= 0 else axis + 3])), -1)
+    check_node("Flatten", {"x": X}, X.reshape(shape if axis else (1, -1)), axis=axis)
+
+
+def test_flatten_with_a_free_batch() -> None:
+    check_node("Flatten", {"x": X}, X.reshape(2, 12), axis=1, **FREE)
+    check_node("Flatten", {"x": X}, X.reshape(6, 4), axis=2, **FREE)
+
+
+def test_transpose() -> None:
+    check_node("Transpose", {"x": X}, X.transpose(2, 0, 1), perm=[2, 0, 1])
+    check_node("Transpose", {"x": X}, X.T)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_squeeze_and_unsqueeze_in_both_forms(dtype: Any) -> None:
+    x = np.arange(6).reshape(1, 3, 1, 2).astype(dtype)
+    check_node("Squeeze", {"x": x}, x.reshape(3, 1, 2), opset=11, axes=[0])
+    check_node("Squeeze", {"x": x}, x.reshape(1, 3, 2), {"axes": ints(-2)}, opset=13)
+    check_node("Squeeze", {"x": x}, x.reshape(3, 2), opset=13)
+    check_node("Unsqueeze", {"x": x[0, :, 0]}, x, opset=11, axes=[0, 2])
+    check_node("Unsqueeze", {"x": x[0, :, 0]}, x[0, :, 0, :, None], {"axes": ints(-1)}, opset=13)
+
+
+def test_concat() -> None:
+    y = X[:, :1] * 2
+    check_node("Concat", {"x": X, "y": y}, np.concatenate([X, y], 1), axis=1)
+    check_node("Concat", {"x": X}, np.concatenate([X, y], 1), {"y": y}, axis=-2)
+    check_node("Concat", {"x": X}, X, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("opset", "sizes", "described"),
+    [
+        (11, [1, 3], {"split": [1, 3]}),
+        (11, [2, 2], {}),
+        (13, [3, 1], {"constants": {"split": ints(3, 1)}}),
+        (18, [2, 2], {"num_outputs": 2}),
+        (18, [2, 1], {"num_outputs": 2, "axis": 1}),
+    ],
+)
+def test_split(opset: int, sizes: list[int], described: dict[str, Any]) -> None:
+    axis = described.get("axis", 2)
+    expected = np.split(X, [sizes[0]], axis=axis)
+    check_node("Split", {"x": X}, list(expected), opset=opset, **{"axis": 2, **described})
+
+
+def test_expand_and_tile() -> None:
+    row = X[:1, :, :1]
+    check_node("Expand", {"x": row}, np.broadcast_to(row, (2, 3, 4)), {"shape": ints(2, 1, 4)})
+    check_node("Expand", {"x": row}, np.broadcast_to(row, (5, 1, 3, 4)), {"shape": ints(5, 1, 1, 4)})
+    check_node("Expand", {"x": row[0]}, np.broadcast_to(row, (2, 3, 1)), {"shape": ints(2, 1, 1)})
+    check_node("Expand", {"x": row > 0}, np.broadcast_to(row > 0, (2, 3, 4)), {"shape": ints(2, 3, 4)})
+    check_node("Tile", {"x": X}, np.tile(X, (1, 2, 3)), {"repeats": ints(1, 2, 3)})
+
+
+def test_identity_and_dropout_change_nothing() -> None:
+    check_node("Identity", {"x": X}, X)
+    check_node("Dropout", {"x": X}, X, opset=10, ratio=0.3)
+    check_node("Dropout", {"x": X}, [X, np.ones(X.shape, np.bool_)], {"ratio": np.float32(0.3)}, opset=13)
+
+
+def test_dropout_of_training_is_refused() -> None:
+    model = node_model("Dropout", {"x": X}, {"ratio": np.float32(0.3), "training": np.bool_(True)}, opset=13)
+    with pytest.raises(ConversionError, match="training mode"):
+        convert_node(model, "mlprogram", None)
+
+
+def test_shape_and_size_of_a_free_batch() -> None:
+    check_node("Shape", {"x": X}, ints(2, 3, 4), **FREE)
+    check_node("Shape", {"x": X}, ints(2, 3), start=0, end=-1, **FREE)
+    check_node("Size", {"x": X}, np.int64(24), **FREE)
+
+
+def test_constant_of_shape_and_range_that_are_computed() -> None:
+    check_node(
+        "ConstantOfShape",
+        {"shape": ints(2, 3)},
+        np.full((2, 3), 7, np.int64),
+        value=_tensor(np.array([7], np.int64)),
+        targets=[("mlprogram", "iOS17")],
+    )
+
+
+def _tensor(array: np.ndarray) -> Any:
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(array)
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_depth_to_space_and_back(mode: str) -> None:
+    x = np.random.default_rng(1).normal(size=(2, 8, 3, 2)).astype(np.float32)
+    blocks = x.reshape(2, 2, 2, 2, 3, 2)
+    order = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
+    wide = blocks.transpose(order).reshape(2, 2, 6, 4)
+    check_node("DepthToSpace", {"x": x}, wide, blocksize=2, mode=mode)
+    if mode == "CRD":
+        np.testing.assert_array_equal(wide, torch.pixel_shuffle(torch.from_numpy(x), 2).numpy())
+    else:
+        check_node("SpaceToDepth", {"x": wide}, x, blocksize=2)
+
+
+@pytest.mark.parametrize(("mode", "numpy_mode"), [("constant", "constant"), ("reflect", "reflect"), ("edge", "edge")])
+@pytest.mark.parametrize(
+    "amounts", [((0, 0), (0, 0), (1, 2)), ((0, 0), (1, 0), (2, 1)), ((1, 1), (0, 2), (0, 0)), ((0, 1), (2, 2), (3, 3))]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_pad_on_any_axis(mode: str, numpy_mode: Any, amounts: tuple[tuple[int, int], ...], dtype: Any) -> None:
+    x = (X * 9).astype(dtype)
+    pads = ints(*(a[0] for a in amounts), *(a[1] for a in amounts))
+    how = {"constant_values": 5} if mode == "constant" else {}
+    given: dict[str, Any] = {"pads": pads, "value": np.array(5, dtype)} if mode == "constant" else {"pads": pads}
+    check_node("Pad", {"x": x}, np.pad(x, amounts, mode=numpy_mode, **how), given, opset=13, mode=mode)
+
+
+def test_pad_wraps_crops_and_knows_its_early_form() -> None:
+    check_node(
+        "Pad", {"x": X}, np.pad(X, [(0, 0), (1, 2), (0, 0)], mode="wrap"), {"pads": ints(0, 1, 0, 0, 2, 0)},
+        opset=19, mode="wrap",
+    )  # fmt: skip
+    cropped = np.pad(X[:, 1:, :-1], [(0, 0), (0, 1), (2, 0)])
+    check_node("Pad", {"x": X}, cropped, {"pads": ints(0, -1, 2, 0, 1, -1)})
+    check_node("Pad", {"x": X}, np.pad(X, [(0, 0), (0, 0), (1, 1)]), opset=10, pads=[0, 0, 1, 0, 0, 1])
+    check_node(
+        "Pad", {"x": X}, np.pad(X, [(0, 0), (2, 1), (0, 0)]), {"pads": ints(2, 1), "axes": ints(-2)},
+        order=["x", "pads", "", "axes"], opset=18,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("to", [np.float32, np.float64, np.int32, np.int64, np.bool_])
+def test_cast(to: Any) -> None:
+    from onnx import helper
+
+    x = np.array([-2.7, -0.5, 0.0, 0.4, 3.9], np.float32)
+    code = helper.np_dtype_to_tensor_dtype(np.dtype(to))
+    check_node("Cast", {"x": x}, x.astype(to), opset=13, to=code)
+
+
+def test_cast_rounds_to_float16_and_wraps_to_bytes() -> None:
+    from onnx import TensorProto
+
+    x = np.array([0.1, 1 / 3, 2049.0], np.float32)
+    targets = [("mlprogram", "iOS15"), ("mlprogram", "iOS17")]
+    check_node("Cast", {"x": x}, x.astype(np.float16), targets=targets, to=TensorProto.FLOAT16, rtol=0, atol=0)
+    n = ints(-300, -129, -1, 0, 127, 128, 255, 256)
+    check_node("Cast", {"x": n}, n.astype(np.int8), to=TensorProto.INT8)
+    check_node("Cast", {"x": n}, n.astype(np.uint8), to=TensorProto.UINT8)
+
+
+def test_cast_like() -> None:
+    x = np.array([0.0, 1.5], np.float32)
+    check_node("CastLike", {"x": x}, x.astype(np.int64), {"like": ints(0)})
+    check_node("CastLike", {"x": x}, x.astype(np.bool_), {"like": np.array([True])})

@@ -1,0 +1,59 @@
+"""The shapes that are asked for: one grammar for Python and the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coreproof.conversion.shapes import read_shape, read_shapes
+from coreproof.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("asked", "means"),
+    [
+        ((1, 3, 8), [[(1, 1), (3, 3), (8, 8)]]),
+        ("1x3x8", [[(1, 1), (3, 3), (8, 8)]]),
+        ([1, (4, 32)], [[(1, 1), (4, 32)]]),
+        ([(1, None), 3], [[(1, -1), (3, 3)]]),
+        ([(1, float("inf")), 3], [[(1, -1), (3, 3)]]),
+        (["1..4", "1..16"], [[(1, 4), (1, 16)]]),
+        (["1..", 16], [[(1, -1), (16, 16)]]),
+        ("1x4..32", [[(1, 1), (4, 32)]]),
+        ("1x4..", [[(1, 1), (4, -1)]]),
+        ([(1, 12), (8, 12)], [[(1, 1), (12, 12)], [(8, 8), (12, 12)]]),
+        ([[1, 12], [8, 12]], [[(1, 1), (12, 12)], [(8, 8), (12, 12)]]),
+        (["1x12", "8x12"], [[(1, 1), (12, 12)], [(8, 8), (12, 12)]]),
+        ("1x12|8x12", [[(1, 1), (12, 12)], [(8, 8), (12, 12)]]),
+        ([(1, 3, 4)], [[(1, 1), (3, 3), (4, 4)]]),
+        ([(5,), (7,)], [[(5, 5)], [(7, 7)]]),
+        (["2..7"], [[(2, 7)]]),
+        ("5|7", [[(5, 5)], [(7, 7)]]),
+    ],
+)
+def test_what_is_asked_is_read(asked: Any, means: Any) -> None:
+    assert [list(shape) for shape in read_shape("x", asked)] == means
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [7, None, "1xtwo", (1, "n"), [1, (4, 32, 64)], [1, (32, 4)], (0, 3), (1, -3), [(1, (2, 3)), (1, 4)], "1x2..3|1x5", "",
+     (1.5, 2), []],
+)  # fmt: skip
+def test_what_is_no_shape_is_refused_with_the_grammar(asked: Any) -> None:
+    with pytest.raises(InputError, match="input 'x'") as caught:
+        read_shape("x", asked)
+    assert "[(1, 64), (1, 128)]" in str(caught.value.expected)
+
+
+def test_shapes_of_different_rank_are_refused() -> None:
+    with pytest.raises(InputError, match="differ in rank"):
+        read_shape("x", [(1, 2), (1, 2, 3)])
+
+
+def test_the_command_lines_shapes_belong_to_inputs() -> None:
+    assert read_shapes(["x=1x3", "a=b=1|2"]) == {"x": "1x3", "a=b": "1|2"}
+    for wrong in (["1x3"], ["x="], ["=1x3"], ["x=1x3", "x=1x4"], ["x=1xn"]):
+        with pytest.raises(InputError):
+            read_shapes(wrong)

@@ -1,0 +1,111 @@
+"""A module that decides by its data is refused with each of its lines, unless those may stay as the example took them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.errors import ConversionError
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+
+class If(torch.nn.Module):  # type: ignore[misc,name-defined]
+    def forward(self, x: Any) -> Any:
+        if x.sum() > 0:
+            return x + 1
+        return x - 1
+
+
+class Times(torch.nn.Module):  # type: ignore[misc,name-defined]
+    def forward(self, x: Any, n: Any) -> Any:
+        for _ in range(int(n)):
+            x = x * 2
+        return x
+
+
+class While(torch.nn.Module):  # type: ignore[misc,name-defined]
+    def forward(self, x: Any) -> Any:
+        while x.max() > 0.3:
+            x = x / 2
+        return x * x.max().item()
+
+
+class Array(torch.nn.Module):  # type: ignore[misc,name-defined]
+    def forward(self, x: Any) -> Any:
+        return x * float(x.detach().numpy().max())
+
+
+class Found(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """How many are found hangs on values; the array keeps PyTorch's current exporter from following."""
+
+    def forward(self, x: Any) -> Any:
+        count = torch.nonzero(x > 0)
+        if count.numel() > 2:
+            return x + float(torch.ones(3).numpy().sum())
+        return x
+
+
+ONES = torch.ones(1, 4)
+CASES = {
+    "if": (If(), (ONES,), ["if x.sum() > 0:", "(True)"]),
+    "range": (Times(), (ONES, torch.tensor(3)), ["in range(int(n)):", "(3)"]),
+    "while": (While(), (ONES,), ["while x.max() > 0.3:", "True 2 times, then False", "x.max().item()", "(0.25)"]),
+    "numpy": (Array(), (ONES,), ["x.detach().numpy().max()"]),
+    "length": (Found(), (ONES,), ["if count.numel() > 2:"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_refused_with_each_line_and_what_the_example_took(case: str) -> None:
+    module, inputs, said = CASES[case]
+    with pytest.raises(ConversionError) as raised:
+        cp.convert((module, inputs), "onnx")
+    told = str(raised.value)
+    assert "decides by its data" in told
+    assert "--freeze-branches" in told
+    assert "test_torch_branches.py:" in told
+    for words in said:
+        assert words in told
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_kept_as_the_example_took_it_where_that_is_wanted(case: str) -> None:
+    module, inputs, said = CASES[case]
+    made = cp.convert((module, inputs), "onnx", freeze_branches=True)
+    notes = "\n".join(note for note in made.notes if note.startswith("frozen as the example took it"))
+    for words in said:
+        assert words in notes
+    with torch.no_grad():
+        expected = module(*inputs).numpy()
+    fed = {f.name: x.numpy() for f, x in zip(made.signature.inputs, inputs, strict=False)}
+    [got] = cp.session(made).run(fed).values()
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+class Own(torch.nn.Module):  # type: ignore[misc,name-defined]
+    """Python values of its own weights, constants and shapes, which no input changes; the array keeps the exporter out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.tensor(2))
+        self.register_buffer("table", torch.tensor([1.0, 2.0]))
+
+    def forward(self, x: Any) -> Any:
+        for _ in range(int(self.count)):
+            x = x + torch.zeros_like(x).sum().item() + float(self.table.numpy()[1])
+        if x.shape[1] > 3 and bool((torch.arange(3) > 1).any()):
+            x = x * 2
+        return x
+
+
+def test_values_of_the_modules_own_are_no_branches_on_data() -> None:
+    from coreproof.conversion.torch_to_onnx.branches import branches_of
+    from coreproof.model.load import load
+
+    assert branches_of(load((Own().eval(), (ONES,)))).places == {}  # type: ignore[arg-type]
+    made = cp.convert((Own(), (ONES,)), "onnx", freeze_branches=True)
+    assert not [note for note in made.notes if "frozen as" in note]

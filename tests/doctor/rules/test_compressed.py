@@ -1,0 +1,260 @@
+"""Compressed and stateful programs: no fault of theirs, in whatever form and of whatever iOS version."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.errors import UnsupportedModelError
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.validation.validate import inspect
+from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
+from tests.doctor.rules.patients import assert_healthy
+
+RNG = np.random.default_rng(0)
+VALUES = RNG.standard_normal((4, 6)).astype(np.float32)
+BYTES = RNG.integers(-90, 90, (4, 6)).astype(np.int8)
+MASK = (np.arange(24).reshape(4, 6) % 3 == 0).astype(np.uint8)
+SCALES = np.full((4, 1), 0.02, np.float32)
+
+
+def affine(mb: Any) -> Any:
+    return mb.constexpr_affine_dequantize(
+        quantized_data=BYTES, zero_point=np.int8(3), scale=np.full(4, 0.02, np.float32), axis=0
+    )
+
+
+def cast(mb: Any) -> Any:
+    return mb.constexpr_cast(source_val=VALUES.astype(np.float16), output_dtype="fp32")
+
+
+def packed_table(mb: Any) -> Any:
+    return mb.constexpr_lut_to_dense(
+        indices=RNG.integers(0, 255, 6).astype(np.uint8),
+        lut=np.linspace(-1, 1, 4, dtype=np.float32),
+        shape=np.array([4, 6], np.uint32),
+    )
+
+
+def packed_mask(mb: Any) -> Any:
+    return mb.constexpr_sparse_to_dense(
+        nonzero_data=VALUES[MASK != 0],
+        mask=np.packbits(MASK, bitorder="little"),
+        shape=np.array([4, 6], np.uint32),
+    )
+
+
+def blocks(mb: Any) -> Any:
+    return mb.constexpr_blockwise_shift_scale(
+        data=BYTES, scale=np.repeat(SCALES, 2, 1), offset=np.ones((4, 2), np.int8)
+    )
+
+
+def indices(mb: Any, entries: int = 4) -> Any:
+    from coremltools.converters.mil.mil import types
+
+    dtype = types.nptype_from_builtin(types.string_to_builtin(f"uint{int(np.log2(entries))}"))
+    return RNG.integers(0, entries, (4, 6)).astype(dtype)
+
+
+def table(mb: Any) -> Any:
+    lut = RNG.standard_normal((4, 1, 4, 1)).astype(np.float32)
+    return mb.constexpr_lut_to_dense(indices=indices(mb), lut=lut)
+
+
+def mask(mb: Any) -> Any:
+    from coremltools.converters.mil.mil import types
+
+    bit = types.nptype_from_builtin(types.string_to_builtin("uint1"))
+    return mb.constexpr_sparse_to_dense(nonzero_data=VALUES[MASK != 0], mask=MASK.astype(bit))
+
+
+def sparse_table(mb: Any) -> Any:
+    from coremltools.converters.mil.mil import types
+
+    bit, pair = (types.nptype_from_builtin(types.string_to_builtin(n)) for n in ("uint1", "uint2"))
+    held = RNG.integers(0, 4, int(MASK.sum())).astype(pair)
+    lut = np.linspace(-1, 1, 4, dtype=np.float32).reshape(1, 1, 4, 1)
+    made = mb.constexpr_lut_to_sparse(indices_mask=MASK.astype(bit), indices_nonzero_data=held, lut=lut)
+    return mb.constexpr_sparse_to_dense(nonzero_data=made[1], mask=made[0])
+
+
+def sparse_blocks(mb: Any) -> Any:
+    from coremltools.converters.mil.mil import types
+
+    bit = types.nptype_from_builtin(types.string_to_builtin("uint1"))
+    made = mb.constexpr_sparse_blockwise_shift_scale(
+        data_mask=MASK.astype(bit), nonzero_data=BYTES[MASK != 0], scale=SCALES
+    )
+    return mb.constexpr_sparse_to_dense(nonzero_data=made[1], mask=made[0])
+
+
+def quantised_table(mb: Any) -> Any:
+    entries = RNG.integers(-90, 90, (1, 1, 4, 1)).astype(np.int8)
+    lut = mb.constexpr_blockwise_shift_scale(data=entries, scale=np.full((1, 1, 1, 1), 0.02, np.float32))
+    return mb.constexpr_lut_to_dense(indices=indices(mb), lut=lut)
+
+
+def scaled_table(mb: Any) -> Any:
+    lut = RNG.standard_normal((1, 1, 4, 1)).astype(np.float32)
+    return mb.constexpr_blockwise_shift_scale(
+        data=mb.constexpr_lut_to_dense(indices=indices(mb), lut=lut), scale=SCALES
+    )
+
+
+FORMS = [
+    *((form, "iOS16") for form in (affine, cast, packed_table, packed_mask)),
+    *((form, "iOS17") for form in (affine, cast, packed_table, packed_mask)),
+    *((form, "iOS18") for form in (blocks, table, mask, sparse_table, sparse_blocks, quantised_table, scaled_table)),
+]
+
+
+@pytest.mark.parametrize(("form", "target"), FORMS)
+def test_a_compressed_weight_is_made_once(form: Callable[[Any], Any], target: str, tmp_path: Path) -> None:
+    model = mil(tmp_path, lambda mb, x: mb.linear(x=x, weight=form(mb), name="y"), (1, 6), target=target)
+    assert any(node.operator.startswith("constexpr_") for node in model.graph.nodes)
+    assert_healthy(model)
+    assert cp.diagnose(model).before == "runs"
+
+
+def test_a_look_up_table_may_have_two_dimensions_more_than_its_weight(tmp_path: Path) -> None:
+    def build(mb: Any, x: Any) -> Any:
+        from coremltools.converters.mil.mil import types
+
+        nibble = types.nptype_from_builtin(types.string_to_builtin("uint4"))
+        held = RNG.integers(0, 16, (4, 3, 3, 3)).astype(nibble)
+        lut = RNG.standard_normal((2, 1, 1, 1, 16, 1)).astype(np.float32)
+        scales = np.full((4, 1, 1, 1), 0.5, np.float32)
+        dense = mb.constexpr_lut_to_dense(
+            indices=held,
+            lut=mb.constexpr_blockwise_shift_scale(data=lut.astype(np.int8), scale=np.ones_like(lut[..., :1, :])),
+        )
+        return mb.conv(x=x, weight=mb.constexpr_blockwise_shift_scale(data=dense, scale=scales), name="y")
+
+    assert_healthy(mil(tmp_path, build, (1, 3, 5, 5), target="iOS18"))
+
+
+def test_two_compressed_weights_of_one_name_are_told(tmp_path: Path) -> None:
+    model = mil(
+        tmp_path,
+        lambda mb, x: mb.add(x=mb.linear(x=x, weight=affine(mb)), y=mb.linear(x=x, weight=affine(mb)), name="y"),
+        (1, 6),
+        target="iOS16",
+    )
+    spec = type(model.spec)()
+    spec.CopyFrom(model.spec)
+    body = next(iter(spec.mlProgram.functions.values())).block_specializations
+    weights = [o for o in next(iter(body.values())).operations if o.type.startswith("constexpr_")]
+    assert len(weights) == 2
+    weights[1].outputs[0].name = weights[0].outputs[0].name
+    problems = inspect(model.with_spec(spec)).problems
+    assert "duplicate-output" in {p.kind for p in problems}
+
+
+# states
+
+
+@pytest.fixture
+def counter(tmp_path: Path) -> CoreMLModel:
+    """y = 2 * total, after total += x."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import coremltools as ct
+        from coremltools.converters.mil import Builder as mb
+        from coremltools.converters.mil.mil import types
+
+        specs = [mb.StateTensorSpec((1, 4), dtype=types.fp16), mb.TensorSpec((1, 4), dtype=types.fp16)]
+
+        @mb.program(input_specs=specs, opset_version=ct.target.iOS18)
+        def program(total: Any, x: Any) -> Any:
+            after = mb.coreml_update_state(state=total, value=mb.add(x=mb.read_state(input=total), y=x))
+            return mb.add(x=after, y=after, name="y")
+
+        model = ct.convert(program, minimum_deployment_target=ct.target.iOS18, skip_model_load=True)
+        model.save(str(tmp_path / "counter.mlpackage"))
+    loaded = cp.load(tmp_path / "counter.mlpackage")
+    assert isinstance(loaded, CoreMLModel)
+    return loaded
+
+
+def test_a_model_with_states_is_refused_by_name(counter: CoreMLModel) -> None:
+    with pytest.raises(UnsupportedModelError, match="does not run such a model yet") as caught:
+        cp.session(counter)
+    assert "states total" in str(caught.value)
+
+
+def test_a_model_with_states_is_inspected_and_not_called_ill(counter: CoreMLModel) -> None:
+    diagnosis = cp.diagnose(counter)
+    assert list(diagnosis) == []
+    assert diagnosis.healthy is None
+    assert "states total" in str(diagnosis.not_run)
+    assert diagnosis.before.startswith("inspected, not run")
+    assert diagnosis.to_json()["healthy"] is None
+    assert diagnosis.to_json()["reason"] == diagnosis.not_run
+
+
+# against the source
+
+
+def program(folder: Path, weight: Callable[[Any], Any] | np.ndarray) -> CoreMLModel:
+    folder.mkdir(exist_ok=True)
+
+    def build(mb: Any, x: Any) -> Any:
+        made = weight if isinstance(weight, np.ndarray) else weight(mb)
+        return mb.relu(x=mb.linear(x=x, weight=made, name="fc"), name="y")
+
+    return mil(folder, build, (1, 48), target="iOS18")
+
+
+DENSE = RNG.standard_normal((32, 48)).astype(np.float32)
+MOST = np.abs(DENSE).max(1, keepdims=True) / 127
+
+
+def in_eight_bits(factor: float | np.ndarray = 1.0) -> Callable[[Any], Any]:
+    """The dense weight in 8 bits with a scale a channel; ``factor``: how the scale is off."""
+    data = np.rint(DENSE / MOST).astype(np.int8)
+    scale = (MOST * factor).astype(np.float32)
+    return lambda mb: mb.constexpr_blockwise_shift_scale(data=data, scale=scale)
+
+
+def pruned_and_in_a_table(mb: Any) -> Any:
+    from coremltools.converters.mil.mil import types
+
+    bit, nibble = (types.nptype_from_builtin(types.string_to_builtin(n)) for n in ("uint1", "uint4"))
+    kept = (np.abs(DENSE) > 0.6).astype(np.uint8)
+    table = np.linspace(DENSE.min(), DENSE.max(), 16, dtype=np.float32)
+    nearest = np.abs(DENSE[kept != 0][:, None] - table).argmin(1)
+    made = mb.constexpr_lut_to_sparse(
+        indices_mask=kept.astype(bit), indices_nonzero_data=nearest.astype(nibble), lut=table.reshape(1, 1, 16, 1)
+    )
+    return mb.constexpr_sparse_to_dense(nonzero_data=made[1], mask=made[0])
+
+
+@pytest.mark.parametrize("form", [in_eight_bits(), pruned_and_in_a_table])
+def test_what_compression_costs_is_no_fault_that_is_repaired(form: Callable[[Any], Any], tmp_path: Path) -> None:
+    diagnosis = cp.diagnose(program(tmp_path / "a", form), program(tmp_path / "b", DENSE))
+    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("compression", "fc", False)]
+    assert "nothing is broken" in diagnosis[0].repair
+
+
+@pytest.mark.parametrize("factor", [127.0, 0.02, np.geomspace(0.2, 5, 32)[:, None]])
+def test_a_compressed_weight_whose_scale_got_lost(factor: Any, tmp_path: Path) -> None:
+    source = program(tmp_path / "b", DENSE)
+    diagnosis = cp.diagnose(program(tmp_path / "a", in_eight_bits(factor)), source)
+    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("scale", "fc", True)]
+    assert "scaled by" in diagnosis[0].evidence
+    assert diagnosis.cured is not None
+    assert cp.verify(source, diagnosis.cured).agrees
+
+
+def test_a_weight_scaled_by_a_constant(tmp_path: Path) -> None:
+    source = program(tmp_path / "b", DENSE)
+    diagnosis = cp.diagnose(program(tmp_path / "a", DENSE * np.float32(0.25)), source)
+    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("weight", "fc", True)]
+    assert "scaled by 0.25" in diagnosis[0].evidence

@@ -1,0 +1,244 @@
+"""Layers that are other than the source's: weights, biases, epsilons, axes, pads; with a twin and without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.doctor.diagnose import diagnose
+from coreproof.doctor.evidence import Patient
+from coreproof.doctor.rules.other_than_source import rule_name
+from coreproof.doctor.source.hypotheses import holdings
+from coreproof.doctor.source.twin_differences import Difference
+from coreproof.editing.edit import Edit, edit
+from coreproof.model.base import Model
+from coreproof.model.onnx.model import OnnxModel
+from tests.doctor.rules.patients import assert_cured, assert_healthy, onnx_model, outputs, sample, weights
+
+FORMATS = ("onnx", "mlprogram", "neuralnetwork")
+
+
+@pytest.fixture(scope="module")
+def source() -> OnnxModel:
+    """A classifier with most of what is got wrong in it."""
+    variance = np.abs(weights(4, seed=4)) + 0.5
+    return onnx_model(
+        [
+            ("Conv", "x w b", "c", {"pads": [1, 1, 1, 1]}),
+            ("BatchNormalization", "c gamma beta mean variance", "n", {"epsilon": 1e-3}),
+            ("LeakyRelu", "n", "r", {"alpha": 0.2}),
+            ("Conv", "r w2 b2", "d", {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
+            ("Relu", "d", "e", {}),
+            ("AveragePool", "e", "p", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
+            ("ReduceMean", "p", "g", {"axes": [2, 3], "keepdims": 0}),
+            ("Gemm", "g v q", "l", {"transB": 1}),
+            ("Softmax", "l", "y", {"axis": 1}),
+        ],
+        {"x": [1, 3, 8, 8]},
+        {"y": None},
+        w=weights(4, 3, 3, 3),
+        b=weights(4, seed=1),
+        gamma=weights(4, seed=2) + 2,
+        beta=weights(4, seed=3),
+        mean=weights(4, seed=5),
+        variance=variance,
+        w2=weights(4, 4, 3, 3, seed=6),
+        b2=weights(4, seed=7),
+        v=weights(4, 4, seed=8),
+        q=weights(4, seed=9),
+    )
+
+
+@pytest.fixture(scope="module")
+def healthy(source: OnnxModel) -> dict[str, Model]:
+    return {
+        "onnx": source,
+        "mlprogram": cp.convert(source, "mlprogram", precision="fp32"),
+        "neuralnetwork": cp.convert(source, "neuralnetwork"),
+    }
+
+
+OPERATORS = {
+    "conv": {"onnx": "Conv", "mlprogram": "conv", "neuralnetwork": "convolution"},
+    "linear": {"onnx": "Gemm", "mlprogram": "linear", "neuralnetwork": "innerProduct"},
+    "leaky": {"onnx": "LeakyRelu", "mlprogram": "leaky_relu", "neuralnetwork": "activation"},
+    "pool": {"onnx": "AveragePool", "mlprogram": "avg_pool", "neuralnetwork": "pooling"},
+    "softmax": {"onnx": "Softmax", "mlprogram": "softmax", "neuralnetwork": "softmaxND"},
+}
+
+
+def place(model: Model, kind: str, number: int = 0) -> Any:
+    return [n for n in model.graph.nodes if n.operator == OPERATORS[kind][model.format]][number]
+
+
+def changed(model: Model, layer: str, attribute: str, value: Any) -> Model:
+    step = Edit("set", {"layer": layer, "attribute": attribute, "value": value})
+    return edit(model, [step], check=False).model
+
+
+def weight_of(model: Model, node: Any) -> tuple[str, np.ndarray]:
+    """The largest weight of a layer, by its stored name."""
+    held = Patient(model).weights(node.name)
+    return max(held.items(), key=lambda item: item[1].size)
+
+
+def bias_key(model: Model, node: Any) -> str:
+    return node.inputs[2] if model.format == "onnx" else "bias"
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_the_healthy_models_stay_untouched(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
+    assert_healthy(healthy[style], source)
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_output_channels_in_another_order(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
+    node = place(healthy[style], "conv")
+    key, weight = weight_of(healthy[style], node)
+    broken = changed(healthy[style], node.name, key, weight[::-1].copy())
+    diagnosis = assert_cured(broken, healthy[style], "weight", node.name, source)
+    assert "output channels reversed" in diagnosis[0].evidence
+    assert "values agree with the source" in diagnosis.after
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_square_weight_transposed(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
+    node = place(healthy[style], "linear")
+    key, weight = weight_of(healthy[style], node)
+    broken = changed(healthy[style], node.name, key, weight.T.copy())
+    assert_cured(broken, healthy[style], "weight", node.name, source)
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_bias_dropped(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
+    node = place(healthy[style], "conv", 1)
+    broken = changed(healthy[style], node.name, bias_key(healthy[style], node), None)
+    diagnosis = assert_cured(broken, healthy[style], "bias", node.name, source)
+    assert "missing" in diagnosis[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("style", "kind", "attribute", "value", "rule"),
+    [
+        ("onnx", "softmax", "axis", 0, "axis"),
+        ("mlprogram", "softmax", "axis", 0, "axis"),
+        ("neuralnetwork", "softmax", "axis", 0, "axis"),
+        ("onnx", "conv", "pads", [0, 0, 2, 2], "padding"),
+        ("mlprogram", "conv", "pad", [0, 2, 0, 2], "padding"),
+        ("onnx", "pool", "count_include_pad", 0, "padding"),
+        ("mlprogram", "pool", "exclude_padding_from_average", True, "padding"),
+        ("neuralnetwork", "pool", "avgPoolExcludePadding", True, "padding"),
+        ("onnx", "leaky", "alpha", 0.01, "attribute"),
+        ("mlprogram", "leaky", "alpha", 0.01, "attribute"),
+        ("neuralnetwork", "leaky", "leakyReLU.alpha", 0.01, "attribute"),
+    ],
+)
+def test_an_attribute(
+    healthy: dict[str, Model], source: OnnxModel, style: str, kind: str, attribute: str, value: Any, rule: str
+) -> None:
+    node = place(healthy[style], kind)
+    broken = changed(healthy[style], node.name, attribute, value)
+    assert_cured(broken, healthy[style], rule, node.name, source)
+
+
+def test_an_epsilon(source: OnnxModel) -> None:
+    broken = changed(source, "to_n", "epsilon", 0.5)
+    diagnosis = assert_cured(broken, source, "epsilon", "to_n", source)
+    assert "epsilon is 0.5, and 0.001 in the source" in diagnosis[0].evidence
+
+
+@pytest.mark.parametrize("style", ["mlprogram", "onnx"])
+def test_an_axis_with_which_nothing_runs(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
+    node = place(healthy[style], "softmax")
+    broken = changed(healthy[style], node.name, "axis", 3)
+    assert not Patient(broken).runs
+    assert_cured(broken, healthy[style], "axis", node.name, source)
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_scale_moved_into_the_layer_before(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
+    """Either repair alone makes the answers worse: both are carried out."""
+    first, second = place(healthy[style], "conv"), place(healthy[style], "conv", 1)
+    (key, weight), (key2, weight2) = weight_of(healthy[style], first), weight_of(healthy[style], second)
+    broken = changed(healthy[style], first.name, key, weight * 512)
+    broken = changed(broken, second.name, key2, weight2 / 512)
+    diagnosis = diagnose(broken, source)
+    assert diagnosis.cured is not None
+    assert {f.rule for f in diagnosis if f.repaired} == {"weight"}
+    fed = sample(source)
+    np.testing.assert_allclose(outputs(diagnosis.cured, fed)[0], outputs(source, fed)[0], rtol=1e-4, atol=1e-5)
+
+
+# without a twin, from the source's own nodes
+
+
+@pytest.fixture
+def no_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a file of another converter, whose layers are cut otherwise."""
+    monkeypatch.setattr("coreproof.doctor.source.reference_conversion.twin_of", lambda source, model: None)
+
+
+@pytest.mark.usefixtures("no_twin")
+@pytest.mark.parametrize("style", ["mlprogram", "neuralnetwork"])
+def test_a_folded_weight_is_worked_out(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
+    node = place(healthy[style], "conv")
+    key, weight = weight_of(healthy[style], node)
+    broken = changed(healthy[style], node.name, key, weight[[2, 0, 3, 1]].copy())
+    diagnosis = assert_cured(broken, healthy[style], "weight", node.name, source)
+    assert "with 'to_n' folded in" in diagnosis[0].evidence
+
+
+@pytest.mark.usefixtures("no_twin")
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_turned_square_weight_is_worked_out(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
+    node = place(healthy[style], "linear")
+    key, weight = weight_of(healthy[style], node)
+    broken = changed(healthy[style], node.name, key, weight.T.copy())
+    assert_cured(broken, healthy[style], "weight", node.name, source)
+
+
+@pytest.mark.usefixtures("no_twin")
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_missing_bias_is_worked_out(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
+    node = place(healthy[style], "conv", 1)
+    broken = changed(healthy[style], node.name, bias_key(healthy[style], node), None)
+    assert_cured(broken, healthy[style], "bias", node.name, source)
+
+
+@pytest.mark.usefixtures("no_twin")
+def test_an_axis_is_worked_out_though_nothing_runs(healthy: dict[str, Model], source: OnnxModel) -> None:
+    node = place(healthy["mlprogram"], "softmax")
+    broken = changed(healthy["mlprogram"], node.name, "axis", 3)
+    assert_cured(broken, healthy["mlprogram"], "axis", node.name, source)
+
+
+def test_what_folding_makes(source: OnnxModel) -> None:
+    patient = Patient(source, source)
+    nodes = [n for n in source.graph.nodes if n.name in ("to_c", "to_n")]
+    held = {h.words: h.array for h in holdings(patient, nodes)}
+    stored = {k: v for name in ("to_c", "to_n") for k, v in patient.weights(name).items()}
+    factor = stored["gamma"] / np.sqrt(stored["variance"] + 1e-3)
+    folded = "'to_c' with 'to_n' folded in"
+    np.testing.assert_allclose(held[f"weight of {folded}"], stored["w"] * factor[:, None, None, None], rtol=1e-6)
+    np.testing.assert_allclose(
+        held[f"bias of {folded}"], (stored["b"] - stored["mean"]) * factor + stored["beta"], rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "rule"),
+    [
+        ("attribute", "epsilon", "epsilon"),
+        ("attribute", "valid.paddingAmounts.borderAmounts", "padding"),
+        ("attribute", "perm", "axis"),
+        ("attribute", "mode", "attribute"),
+        ("attribute", "bias", "bias"),
+        ("weight", "weight", "weight"),
+        ("operator", "operator", "layer"),
+    ],
+)
+def test_faults_are_called_by_what_differs(kind: str, subject: str, rule: str) -> None:
+    assert rule_name(Difference("a", "conv", kind, subject, "", ())) == rule

@@ -1,0 +1,268 @@
+"""What an input is for is found backwards through the graph, in every format."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from coreproof.conversion.convert import convert
+from coreproof.feeding.inputs import random_feeds, random_sample, roles_for
+from coreproof.feeding.roles.find import roles_of
+from coreproof.feeding.roles.role import PLAIN, Role, merged
+from coreproof.feeding.roles.words import in_words
+from coreproof.model.onnx.model import OnnxModel, from_message
+from coreproof.model.torch.model import TorchModel
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+
+def model(text: str, opset: int = 18, **weights: np.ndarray) -> OnnxModel:
+    """An ONNX model of the parser's text, with weights by name."""
+    graph = onnx.parser.parse_graph(text)
+    graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
+    return from_message(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
+
+
+def roles(text: str, **weights: np.ndarray) -> dict[str, Role]:
+    return roles_of(model(text, **weights))
+
+
+TABLE = np.zeros((40_000, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("body", "low", "high"),
+    [
+        ("y = Gather(table, i)", 0, 39_999),
+        ("y = Gather<axis=1>(table, i)", 0, 3),
+        ("j = Cast<to=6>(i)  k = Reshape(j, shape)  y = Gather(table, k)", 0, 39_999),
+        ("j = Add(i, two)  y = Gather(table, j)", -2, 39_997),
+        ("j = Sub(i, two)  y = Gather(table, j)", 2, 40_001),
+        ("j = Sub(two, i)  y = Gather(table, j)", -39_997, 2),
+        ("j = Mul(i, two)  y = Gather(table, j)", 0, 19_999.5),
+        ("j = Div(i, two)  y = Gather(table, j)", 0, 79_999),
+        ("j = Neg(i)  y = Gather(table, j)", -39_999, 0),
+        ("j = Clip(i, zero, many)  y = Gather(table, j)", 0, 39_999),
+        ("j = Slice(i, starts, ends)  y = Gather(table, j)", 0, 39_999),
+        ("j = Concat<axis=0>(i, starts)  y = Gather(table, j)", 0, 39_999),
+        ("c = Less(i, zero)  j = Where(c, two, i)  y = Gather(table, j)", 0, 39_999),
+        ("c = Less(i, zero)  w = Add(i, many)  j = Where(c, w, i)  y = Gather(table, j)", 0, 39_999),
+        ("j = Unsqueeze(i, last)  y = GatherND(table, j)", 0, 39_999),
+        ("j = Reshape(i, column)  y = GatherElements(table, j)", 0, 39_999),
+        ("j = Reshape(i, column)  u = CastLike(j, table)  y = ScatterElements(table, j, u)", 0, 39_999),
+        ("j = Unsqueeze(i, last)  u = Gather(table, starts)  y = ScatterND(table, j, u)", 0, 39_999),
+        ("y = OneHot(i, many, values)", 0, 8),
+    ],
+)
+def test_indices_are_followed_back_to_the_axis_that_they_pick_from(body: str, low: float, high: float) -> None:
+    text = f"g (int64[6] i) => (float y) {{ {body} }}"
+    if "OneHot" in body:
+        constants = {"many": np.array(9), "values": np.array([0.0, 1.0], np.float32)}
+    else:
+        constants = {
+            "table": TABLE,
+            "two": np.array(2),
+            "zero": np.array(0),
+            "many": np.array(40_000),
+            "shape": np.array([2, 3]),
+            "column": np.array([6, 1]),
+            "last": np.array([-1]),
+            "starts": np.array([0]),
+            "ends": np.array([3]),
+        }
+    found = roles(text, **constants)["i"]
+    assert (found.kind, found.low, found.high) == ("index", low, high)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "f = Cast<to=1>(m)  r = Sub(one, f)  a = Mul(r, big)  s = Add(x, a)  y = Softmax(s)",
+        "f = Cast<to=1>(m)  r = Sub(f, one)  a = Mul(r, plus)  s = Add(x, a)  y = Softmax(s)",
+        "b = Cast<to=9>(m)  s = Where(b, x, big)  y = Softmax(s)",
+        "b = Equal(m, none)  s = Where(b, big, x)  y = Softmax(s)",
+        "b = Greater(m, none)  n = Not(b)  s = Where(n, big, x)  y = Softmax(s)",
+        "u = Unsqueeze(m, first)  f = Cast<to=1>(u)  r = Sub(one, f)  a = Mul(r, big)  s = Add(x, a)  y = Softmax(s)",
+        "f = Cast<to=1>(m)  n = ReduceSum(f)  r = Sub(one, f)  a = Mul(r, big)  t = Add(x, a)  s = Softmax(t)  y = Div(s, n)",
+    ],
+)
+def test_masks_are_masks(body: str) -> None:
+    text = f"g (int64[6] m, float[6] x) => (float y) {{ {body} }}"
+    found = roles(
+        text,
+        one=np.array(1, np.float32),
+        big=np.array(-1e9, np.float32),
+        plus=np.array(1e9, np.float32),
+        none=np.array(0),
+        first=np.array([0]),
+    )
+    assert (found["m"].kind, found["m"].low, found["m"].high) == ("mask", 0, 1)
+    assert found["x"].kind == "number"
+
+
+def test_an_additive_mask_is_one_and_what_a_softmax_reads_directly_is_not() -> None:
+    found = roles(
+        "g (float[2,6] q, float[6,6] m) => (float y) { k = Transpose(q)  s = MatMul(k, q)  h = Mul(m, two)"
+        "  t = Add(s, h)  y = Softmax(t) }",
+        two=np.array(2, np.float32),
+    )
+    assert (found["m"].kind, found["q"].kind) == ("additive", "number")
+    alone = roles("g (float[6] x, float[6] y) => (float z) { s = Add(x, y)  z = Softmax(s) }")
+    assert {role.kind for role in alone.values()} == {"number"}
+    biased = roles("g (float[6] x) => (float z) { s = Add(x, c)  z = Softmax(s) }", c=np.ones(6, np.float32))
+    assert biased["x"].kind == "number"
+
+
+def test_a_number_that_is_compared_as_well_stays_a_number_and_the_comparison_is_drawn() -> None:
+    found = roles(
+        "g (float[64] x) => (float y) { b = Greater(x, c)  t = Mul(x, d)  y = Where(b, x, t) }",
+        c=np.array(0.5, np.float32),
+        d=np.array(0.1, np.float32),
+    )
+    assert found["x"].kind == "number"
+    net = model("g (int64[64] i) => (float y) { b = Equal(i, c)  y = Cast<to=1>(b) }", c=np.array(151_643))
+    assert 151_643 in random_feeds(net, net)[0]["i"]
+
+
+@pytest.mark.parametrize(
+    ("body", "low", "high", "above", "nonzero"),
+    [
+        ("y = Log(x)", 0, math.inf, True, False),
+        ("a = Add(x, small)  y = Log(a)", -0.5, math.inf, True, False),
+        ("a = Neg(x)  y = Log(a)", -math.inf, 0, False, False),
+        ("a = Relu(x)  y = Log(a)", 0, math.inf, True, False),
+        ("a = Relu(x)  y = Sqrt(a)", -math.inf, math.inf, False, False),
+        ("a = Clip(x, small, one)  y = Log(a)", -math.inf, math.inf, False, False),
+        ("y = Sqrt(x)", 0, math.inf, False, False),
+        ("a = Sqrt(x)  y = Reciprocal(a)", 0, math.inf, True, False),
+        ("y = Div(one, x)", -math.inf, math.inf, False, True),
+        ("a = Reshape(x, shape)  y = Acos(a)", -1, 1, False, False),
+        ("y = Asin(x)", -1, 1, False, False),
+        ("a = Mul(x, small)  y = Acosh(a)", 2, math.inf, False, False),
+        ("y = Atanh(x)", -1, 1, True, False),
+        ("y = Pow(x, small)", 0, math.inf, False, False),
+        ("y = Pow(x, minus)", -math.inf, math.inf, False, True),
+        ("a = ReduceMean(x)  y = Sqrt(a)", 0, math.inf, False, False),
+        ("a = MatMul(x, x)  y = Sqrt(a)", -math.inf, math.inf, False, False),
+    ],
+)
+def test_numbers_stay_within_the_domain_of_what_is_made_of_them(
+    body: str, low: float, high: float, above: bool, nonzero: bool
+) -> None:
+    net = model(
+        f"g (float[8] x) => (float y) {{ {body} }}",
+        small=np.array(0.5, np.float32),
+        one=np.array(1, np.float32),
+        minus=np.array(-2, np.float32),
+        shape=np.array([2, 4]),
+    )
+    found = roles_of(net)["x"]
+    assert (found.low, found.high, found.above, found.nonzero) == (low, high, above, nonzero)
+    if "MatMul" in body:
+        return
+    for number in range(3):
+        value = random_sample(net.signature, net.signature, 1, {"x": found}, number=number)[0]["x"]
+        assert (value > low).all() if above else (value >= low).all()
+        assert (value <= high).all()
+        assert value.all() or not nonzero
+
+
+def test_lengths_lie_within_what_they_size() -> None:
+    found = roles(
+        "g (float[5,2,3] x, int32[2] n, int64[1] k) => (float y, float z, int64 w)"
+        " { y, h = GRU<hidden_size=4>(x, W, R, , n)  z, w = TopK(x, k) }",
+        W=np.zeros((1, 12, 3), np.float32),
+        R=np.zeros((1, 12, 4), np.float32),
+    )
+    assert [(found[name].kind, found[name].low, found[name].high) for name in "nk"] == [
+        ("length", 1, 5),
+        ("length", 1, 3),
+    ]
+    shaped = roles("g (float[2,6] x, int64[2] s) => (float[3,4] y) { y = Reshape(x, s) }")
+    assert shaped["s"].exact == (3, 4)
+    counted = roles("g (int64[2] n) => (float y) { u = Unsqueeze(n, a)  b = Less(c, u)  y = Cast<to=1>(b) }",
+                    a=np.array([1]), c=np.arange(7)[None])  # fmt: skip
+    assert (counted["n"].kind, counted["n"].high) == ("length", 7)
+
+
+def test_what_a_body_reads_from_outside_is_followed() -> None:
+    found = roles(
+        "g (bool c, int64[3] i) => (float y)"
+        " { y = If(c) <then_branch = t () => (float a) { a = Gather(table, i) },"
+        " else_branch = e () => (float b) { j = Add(i, one)  b = Gather(table, j) }> }",
+        table=TABLE,
+        one=np.array(1),
+    )
+    assert (found["i"].kind, found["i"].low, found["i"].high) == ("index", 0, 39_998)
+
+
+class Attention(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = torch.nn.Embedding(40_000, 8)
+        self.places = torch.nn.Embedding(50, 8)
+
+    def forward(self, ids: Any, places: Any, mask: Any, bias: Any, scale: Any) -> Any:
+        x = self.words(ids) + self.places(places + 2)
+        scores = (x @ x.transpose(1, 2))[:, None] + (1 - mask[:, None, None, :].float()) * -1e9 + bias
+        scores = scores.masked_fill(ids[:, None, None] == 3, -1e9)
+        return torch.softmax(scores, -1) @ x[:, None] / torch.sqrt(scale)
+
+
+def attention() -> TorchModel:
+    torch.manual_seed(0)
+    ids = torch.zeros(1, 6, dtype=torch.long)
+    examples = (ids, ids, torch.ones(1, 6, dtype=torch.long), torch.zeros(1, 1, 6, 6), torch.ones(8))
+    return TorchModel(Attention(), examples, name="attention")
+
+
+@pytest.mark.parametrize("to", ["torch", "onnx", "mlprogram", "neuralnetwork"])
+def test_every_format_tells_the_same(to: Any) -> None:
+    source = attention()
+    looked_at = source if to == "torch" else convert(source, to)
+    names = [f.name for f in looked_at.signature.inputs]
+    found = dict(zip(["ids", "places", "mask", "bias", "scale"], map(roles_of(looked_at).get, names), strict=True))
+    assert all(found.values())
+    ids, places, mask, bias, scale = (role or PLAIN for role in found.values())
+    assert (ids.kind, ids.low, ids.high) == ("index", 0, 39_999)
+    assert (places.kind, places.low, places.high) == ("index", -2, 47)
+    assert (mask.kind, bias.kind) == ("mask", "additive")
+    assert (scale.kind, scale.low, scale.above) == ("number", 0, True)
+
+
+def test_the_report_names_the_table() -> None:
+    source = attention()
+    said = {f.name: in_words(f, roles_of(source)[f.name]) for f in source.signature.inputs}
+    assert said["ids"] == "indices of 40,000 rows of `words.weight`"
+    assert said["places"] == "indices of 50 rows of `places.weight`, -2 to 47"
+    assert said["mask"] == "a mask: 0 or 1"
+
+
+def test_what_two_models_ask_for_is_drawn_for_both() -> None:
+    small = model("g (int64[6] i) => (float y) { y = Gather(table, i) }", table=TABLE[:30])
+    large = model("g (int64[6] i) => (float y) { y = Gather(table, i) }", table=TABLE)
+    assert roles_for(large, small)["i"].high == 29
+    assert random_feeds(large, small)[0]["i"].max() == 29
+
+
+def test_merging_keeps_the_stronger_reading_within_what_both_allow() -> None:
+    index, mask = Role("index", 0, 9), Role("mask", 0, 1)
+    assert merged(PLAIN, mask) == mask
+    assert merged(mask, index) == merged(index, mask) == index
+    assert merged(Role("number", 0, 5), Role("number", -1, 3)).high == 3
+
+
+def test_one_tensor_given_twice_stays_two_inputs() -> None:
+    class Both(torch.nn.Module):
+        def forward(self, a: Any, b: Any) -> Any:
+            return a + 2 * b
+
+    same = torch.zeros(3)
+    made = convert(TorchModel(Both(), (same, same), name="both"), "onnx")
+    read = {name for node in made.graph.nodes for name in node.inputs}
+    assert {"a", "b"} <= read

@@ -1,0 +1,91 @@
+"""A converted model answers as its source at both ends of its declared lengths; what is baked in is named."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+import coreproof as cp
+from coreproof.errors import ConversionError
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+
+class Baked(torch.nn.Module):
+    """Right up to 16 rows: longer ones are cut at the length that the export saw."""
+
+    def forward(self, x: Any) -> Any:
+        return x.sum(1) / 16
+
+
+class Honest(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.sum(1) / x.shape[1]
+
+
+class Limited(torch.nn.Module):
+    """Has places for 16 rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = torch.nn.Embedding(16, 4)
+
+    def forward(self, x: Any) -> Any:
+        return x + self.places(torch.arange(x.shape[1]))
+
+
+def converted(module: Any, shapes: Any, **more: Any) -> Any:
+    torch.manual_seed(0)
+    return cp.convert((module.eval(), (torch.ones(1, 16, 4),)), "mlprogram", precision="fp32", shapes=shapes, **more)
+
+
+def test_both_ends_are_run_and_told() -> None:
+    made = converted(Honest(), {"x": [1, (4, 32), 4]})
+    assert "at x 1x32x4 likewise" in made.notes[-1]
+
+
+def test_a_high_end_that_the_source_does_not_take_is_refused() -> None:
+    with pytest.raises(
+        ConversionError, match=r"at the high end of the declared lengths \(x 1x64x4\) the source itself"
+    ):
+        converted(Limited(), {"x": [1, (4, 64), 4]})
+    assert converted(Limited(), {"x": [1, (4, 16), 4]})
+
+
+def test_a_length_that_is_baked_in_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from coreproof.conversion.convert import convert as translate
+
+    def baked(source: Any, *arguments: Any, **more: Any) -> Any:
+        """What an exporter would make that takes the example's length for a number."""
+        from coreproof.model.torch.model import TorchModel
+
+        return translate(TorchModel(Baked(), source.example_inputs, name="net"), *arguments, **more)
+
+    monkeypatch.setattr(import_module("coreproof.verification.converted"), "translate", baked)
+    with pytest.raises(ConversionError) as told:
+        converted(Honest(), {"x": [1, (16, 64), 4]})
+    assert "at the high end of the declared lengths (x 1x64x4)" in str(told.value)
+    assert "baked in from the example: 16 (axis 1 of 'x'; a constant of" in str(told.value)
+
+
+def test_a_high_end_beyond_the_memory_budget_is_reduced_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "8MB")
+    made = converted(Honest(), {"x": [1, (4, 4_000_000), 4]})
+    assert "the high end of the declared lengths was reduced, for memory" in made.notes[-1]
+
+
+def test_verify_holds_the_module_against_both_ends() -> None:
+    from coreproof.model.torch.model import TorchModel
+
+    def source(module: Any) -> TorchModel:
+        return TorchModel(module.eval(), (torch.ones(1, 16, 4),), name="net")
+
+    made = converted(Honest(), {"x": [1, (4, 32), 4]})
+    found = cp.verify(source(Honest()), made)
+    assert found, found.summary()
+    assert "outputs also at x 1x4x4 and x 1x32x4" in found.inputs
+    wrong = cp.verify(source(Baked()), made)
+    assert not wrong
+    assert [row.how for row in wrong.rows if not row.agrees] == ["output"]

@@ -1,0 +1,124 @@
+"""bisect: which rows go wrong by themselves, which only follow, and which layers stand between."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+import coreproof as cp
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.verification.verify import verify
+from tests.verification.nets import as_half, residual_net
+
+FAULTS = {
+    "swapped channel": ["conv2"],
+    "no bias": ["conv2", "norm2"],  # the net's running mean is made from the bias, and changes with it
+    "wrong pad": ["conv2"],
+    "epsilon": ["norm2"],
+}
+
+
+def changed(model: OnnxModel, *weights: str, by: float = 1.3) -> OnnxModel:
+    """A copy in which these weights are larger."""
+    copy = ir.from_proto(ir.to_proto(model.ir))
+    for name in weights:
+        value = copy.graph.initializers[name]
+        array = value.const_value.numpy()
+        value.const_value = ir.Tensor((array * by).astype(array.dtype), name=name)
+    return type(model)(copy, name=model.name)
+
+
+def renamed(model: OnnxModel) -> OnnxModel:
+    """A copy in which no inner value bears its name."""
+    copy = ir.from_proto(ir.to_proto(model.ir))
+    ends = {v.name for v in (*copy.graph.inputs, *copy.graph.outputs)}
+    for i, node in enumerate(copy.graph):
+        node.name = f"n{i}"
+        for j, value in enumerate(node.outputs):
+            if value.name not in ends:
+                value.name = f"v{i}_{j}"
+    return type(model)(copy, name="renamed")
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_follows_a_fault_is_not_a_fault_itself(fault: str, half: bool) -> None:
+    wrong = residual_net(half=half, fault=fault)
+    found = verify(residual_net(), as_half(wrong) if half else wrong)
+    assert len([r for r in found.rows if not r.agrees]) > 3
+    assert [r.candidate for r in found.faults] == FAULTS[fault]
+    assert found.faults[0] is found.first_divergence
+    assert found.suspects is found.stretches[0]
+    assert [n.outputs[0] for n in found.suspects.nodes] == FAULTS[fault][:1]
+    assert not found.suspects.judgement.agrees
+
+
+@pytest.mark.parametrize("memory", [1 << 28, 4 * 4 << 22], ids=["at once", "in batches"])
+def test_several_independent_faults_are_all_found(memory: int) -> None:
+    right = residual_net(blocks=8)
+    found = verify(right, changed(right, "w1", "w4", "wy"), memory=memory)
+    assert [r.candidate for r in found.faults] == ["conv1", "conv4", "y"]
+    assert [s.row for s in found.stretches] == list(found.faults)
+
+
+@pytest.mark.parametrize(("to", "precision"), [("mlprogram", "fp16"), ("neuralnetwork", "fp32")])
+def test_faults_are_found_in_what_the_converter_fused(to: str, precision: str) -> None:
+    """Convolution and batch normalisation are one layer there: the pair is the normalisation's, the suspects name both."""
+    right = residual_net(blocks=6)
+    wrong: Any = cp.convert(changed(right, "w1", "scale4"), to, precision=precision)
+    found = verify(right, wrong)
+    assert [r.reference for r in found.faults] == ["norm1", "norm4"]
+    assert [n.outputs[0] for n in found.stretches[0].nodes] == ["conv1", "norm1"]
+    assert len(found.stretches[0].layers) == 1
+    json.dumps(found.to_json(), allow_nan=False)
+    assert found.to_json()["faults"][0]["nodes"] == ["node_conv1", "node_norm1"]
+    assert "node_conv1 (Conv), node_norm1 (BatchNormalization)" in found.summary()
+
+
+def test_several_samples_are_judged_alone_with_their_worst() -> None:
+    """A bias that only counts where the sum is above zero shows in the second sample alone."""
+    right = residual_net()
+    wrong = changed(right, "b1")
+    rng = np.random.default_rng(3)
+    samples = [{"x": np.zeros((1, 16, 12, 12), np.float32)}, {"x": rng.normal(size=(1, 16, 12, 12)).astype(np.float32)}]
+    found = verify(right, wrong, samples)
+    assert [r.candidate for r in found.faults] == ["conv1"]
+
+
+def test_what_agrees_has_no_faults_and_no_suspects() -> None:
+    found = verify(residual_net(), residual_net(half=True))
+    assert found.faults == ()
+    assert verify(residual_net(), residual_net()).suspects is None
+
+
+def test_the_tolerance_that_would_have_passed_does_pass() -> None:
+    right, wrong = residual_net(), residual_net(fault="epsilon")
+    first = verify(right, wrong).first_divergence
+    assert first is not None
+    assert first.to_json()["passing"]["relative"] >= first.judgement.required_relative
+    assert f"would have passed with a tolerance of {first.passing.relative:.2g}" in verify(right, wrong).summary()
+    given = verify(right, wrong, tolerance=first.passing)
+    assert next(r for r in given.rows if r.candidate == first.candidate).agrees
+    tighter = replace(first.passing, relative=first.passing.relative * 0.999)
+    assert not next(r for r in verify(right, wrong, tolerance=tighter).rows if r.candidate == first.candidate).agrees
+
+
+def test_a_transpose_taken_apart_into_several_steps_accuses_none_of_them() -> None:
+    """Attention over windows: six dimensions, which Core ML has not; each step is paired with the whole by structure alone."""
+    from tests.models import onnx_model
+
+    model = onnx_model(
+        '<ir_version: 8, opset_import: ["": 17]> net (float[1,8,8,8] x) => (float[16,4,8] y)'
+        " { a = Relu(x) r = Reshape(a, six) t = Transpose<perm=[0,2,4,3,5,1]>(r) w = Reshape(t, three) m = MatMul(w, k)"
+        " s = Softmax<axis=-1>(m) y = Mul(s, w) }",
+        six=np.array([1, 8, 4, 2, 4, 2]),
+        three=np.array([16, 4, 8]),
+        k=np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32),
+    )
+    found = verify(model, cp.convert(model, "mlprogram", precision="fp32"))
+    assert found, found.summary()

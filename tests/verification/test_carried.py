@@ -1,0 +1,200 @@
+"""What merely follows is told from what is wrong: both sides compute it once more from the same values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
+from coreproof.model.load import load
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.verification.tolerance import Tolerance
+from coreproof.verification.verify import verify
+
+FLOAT = TensorProto.FLOAT
+
+
+def net(
+    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray] | None = None, shape: tuple[int, ...] = (4, 64)
+) -> OnnxModel:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", FLOAT, shape)],
+        [helper.make_tensor_value_info("y", FLOAT, None)],
+        [numpy_helper.from_array(v, n) for n, v in (weights or {}).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return OnnxModel(ir.from_proto(onnx.shape_inference.infer_shapes(model)), name="g")
+
+
+def rows_of(
+    nodes: list[onnx.NodeProto], x: np.ndarray, weights: dict[str, np.ndarray] | None = None
+) -> tuple[bool, list[str]]:
+    """Whether the float16 ML Program agrees, and the operators of the rows that merely follow."""
+    source = net(nodes, weights, x.shape)
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), {"x": x})
+    return found.agrees, [row.operator for row in found.carried]
+
+
+STEEP = np.linspace(-1.56, 1.56, 256, dtype=np.float32).reshape(4, 64)
+
+
+@pytest.mark.parametrize(
+    ("operator", "edge"), [("Floor", 3 - 1e-4), ("Ceil", 3 + 1e-4), ("Round", 2.5001), ("Sign", 1e-9)]
+)
+def test_a_step_that_rounding_crosses_is_no_fault(operator: str, edge: float) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    x[:, :8] = edge  # float16 puts it on the other side
+    nodes = [helper.make_node("Mul", ["x", "one"], ["m"]), helper.make_node(operator, ["m"], ["y"])]
+    agrees, carried = rows_of(nodes, x, {"one": np.float32(1.0)})
+    assert agrees
+    assert carried
+
+
+def test_a_tangent_near_its_pole_makes_much_of_a_rounding() -> None:
+    nodes = [helper.make_node("Mul", ["x", "one"], ["m"]), helper.make_node("Tan", ["m"], ["y"])]
+    agrees, carried = rows_of(nodes, STEEP, {"one": np.float32(1.0001)})
+    assert agrees
+    assert "tan" in carried
+
+
+def test_the_largest_among_equals_may_stand_elsewhere() -> None:
+    x = np.full((4, 64), 0.1, np.float32)
+    x[:, 5], x[:, 9] = 0.20000, 0.20001
+    nodes = [helper.make_node("Mul", ["x", "c"], ["m"]), helper.make_node("ArgMax", ["m"], ["k"], axis=1, keepdims=0)]
+    nodes.append(helper.make_node("Cast", ["k"], ["y"], to=FLOAT))
+    agrees, carried = rows_of(nodes, x, {"c": np.float32(1.0)})
+    assert agrees
+    assert carried
+
+
+def test_what_is_wrong_itself_is_not_excused_by_what_arrived() -> None:
+    """The step is crossed, and the operator behind it computes something else besides."""
+    x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    nodes = [helper.make_node("Mul", ["x", "c"], ["m"]), helper.make_node("Tan", ["m"], ["t"])]
+    nodes.append(helper.make_node("Mul", ["t", "d"], ["y"]))
+    source = net(nodes, {"c": np.float32(1.5), "d": np.float32(1.0)})
+    other = net(nodes, {"c": np.float32(1.5), "d": np.float32(1.01)})
+    found = verify(source, onnx_to_coreml(other, "mlprogram", precision="fp16"), {"x": x})
+    assert not found.agrees
+    assert found.first_divergence is not None
+    assert found.first_divergence.operator == "mul"
+    assert "y" in found.first_divergence.reference
+
+
+def test_what_follows_from_a_fault_is_not_excused() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    nodes = [helper.make_node("Mul", ["x", "d"], ["m"]), helper.make_node("Relu", ["m"], ["r"])]
+    nodes.append(helper.make_node("Neg", ["r"], ["y"]))
+    found = verify(net(nodes, {"d": np.float32(1.0)}), net(nodes, {"d": np.float32(1.05)}), {"x": x})
+    assert [row.candidate for row in found.rows if not row.agrees] == ["m", "r", "y"]
+    assert not found.carried
+
+
+def test_numbers_that_are_missing_on_one_side_are_never_excused() -> None:
+    """log(1e-9) is -20.7; what float16 makes of 1e-9 is 0, and its logarithm is minus infinity."""
+    x = np.full((4, 64), 1e-9, np.float32)
+    nodes = [helper.make_node("Mul", ["x", "c"], ["m"]), helper.make_node("Log", ["m"], ["y"])]
+    agrees, _ = rows_of(nodes, x, {"c": np.float32(0.5)})
+    assert not agrees
+
+
+def test_a_bound_that_the_caller_gave_is_kept() -> None:
+    nodes = [helper.make_node("Mul", ["x", "one"], ["m"]), helper.make_node("Tan", ["m"], ["y"])]
+    source = net(nodes, {"one": np.float32(1.0001)})
+    program = onnx_to_coreml(source, "mlprogram", precision="fp16")
+    assert verify(source, program, {"x": STEEP})
+    assert not verify(source, program, {"x": STEEP}, Tolerance(relative=1e-3))
+
+
+def test_constants_that_a_converter_computed_may_differ_in_the_last_bits() -> None:
+    weights = {"w": np.random.default_rng(1).uniform(-4, 4, (4, 64)).astype(np.float32)}
+    nodes = [helper.make_node("Tan", ["w"], ["t"]), helper.make_node("Erf", ["t"], ["e"])]
+    nodes.append(helper.make_node("Concat", ["x", "e", "t"], ["y"], axis=0))
+    source = net(nodes, weights)
+    for precision in ("fp32", "fp16"):
+        assert verify(source, onnx_to_coreml(source, "mlprogram", precision=precision))
+
+
+def test_the_verdict_says_what_arrived(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Mul", ["x", "one"], ["m"]), helper.make_node("Tan", ["m"], ["y"])]
+    source = net(nodes, {"one": np.float32(1.0001)})
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), {"x": STEEP})
+    assert "off because of what arrived" in found.summary()
+    row = next(r for r in found.to_json()["rows"] if r["carried"] is not None)
+    assert row["agrees"]
+    assert row["carried"]["agrees"]
+
+
+def test_a_pytorch_module_computes_its_part_too() -> None:
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+    class Steep(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, x: object) -> object:
+            return torch.floor(torch.tan(x * 1.0001) * 3)
+
+    module = load((Steep().eval(), (torch.from_numpy(STEEP),)))
+    from coreproof.conversion.torch_to_onnx.export import torch_to_onnx
+
+    program = onnx_to_coreml(torch_to_onnx(module), "mlprogram", precision="fp16")
+    found = verify(module, program, {"x": STEEP})
+    assert found.agrees
+    assert found.carried
+
+
+def test_what_follows_is_fed_in_the_lengths_of_its_own_sample() -> None:
+    """Declared lengths are drawn at both ends: each sample has its own."""
+    from coreproof.conversion.convert import convert
+
+    declared = helper.make_tensor_value_info("x", FLOAT, [1, "n"]), helper.make_tensor_value_info("y", FLOAT, [1, "n"])
+    nodes = [helper.make_node("Mul", ["x", "c"], ["m"]), helper.make_node("Tan", ["m"], ["y"])]
+    graph = helper.make_graph(nodes, "g", declared[:1], declared[1:], [numpy_helper.from_array(np.float32(7), "c")])
+    source = OnnxModel(ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])), name="tan")
+    found = verify(source, convert(source, "mlprogram", precision="fp16", shapes={"x": [1, (64, 2048)]}))
+    assert found, found.summary()
+    assert found.carried
+
+
+def test_a_share_of_what_arrives_is_absolute_in_its_logarithm() -> None:
+    """log(1 + x) near zero: what adding 1 rounds off is much of the answer, and no fault of either side."""
+    x = np.random.default_rng(0).uniform(-0.05, 0.05, (4, 64)).astype(np.float32)
+    numbers = {"one": np.float32(1.0), "two": np.float32(2.0)}
+    short = [helper.make_node("Add", ["x", "one"], ["a"]), helper.make_node("Log", ["a"], ["y"])]
+    exact = [
+        helper.make_node("Add", ["x", "two"], ["b"]),
+        helper.make_node("Div", ["x", "b"], ["c"]),
+        helper.make_node("Atanh", ["c"], ["d"]),
+        helper.make_node("Mul", ["d", "two"], ["y"]),
+    ]
+    for to, options in (("mlprogram", {"precision": "fp16"}), ("mlprogram", {}), ("neuralnetwork", {})):
+        candidate = onnx_to_coreml(net(short, {"one": numbers["one"]}), to, **options)  # type: ignore[arg-type]
+        found = verify(net(exact, {"two": numbers["two"]}), candidate, {"x": x})
+        assert found, f"{to} {options}: {found.summary()}"
+
+
+def guarded(end: list[onnx.NodeProto]) -> tuple[OnnxModel, dict[str, np.ndarray]]:
+    """log(1 - x) where x is near 1: float16 makes infinity of it."""
+    x = np.linspace(0, 0.9, 256, dtype=np.float32).reshape(4, 64)
+    x[:, :4] = 1 - 2.0**-14
+    nodes = [helper.make_node("Sub", ["one", "x"], ["a"]), helper.make_node("Log", ["a"], ["b"]), *end]
+    return net(nodes, {"one": np.float32(1.0), "least": np.float32(-4.0)}), {"x": x}
+
+
+def test_an_infinity_that_rounding_makes_and_nothing_keeps_is_no_fault() -> None:
+    source, fed = guarded([helper.make_node("Max", ["b", "least"], ["y"])])
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), fed)
+    assert found, found.summary()
+    assert [row.candidate for row in found.carried] == ["b"]
+
+
+def test_an_infinity_that_rounding_makes_and_an_output_keeps_is_a_fault() -> None:
+    source, fed = guarded([helper.make_node("Neg", ["b"], ["n"]), helper.make_node("Mul", ["n", "least"], ["y"])])
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), fed)
+    assert not found
+    assert not any(row.agrees for row in found.rows if row.candidate in ("b", "n", "y"))

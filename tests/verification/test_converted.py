@@ -1,0 +1,96 @@
+"""convert runs what it made beside its source, and hands out nothing that does not run or that answers otherwise."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.conversion.onnx_to_coreml.convert import ImageInput
+from coreproof.errors import ConversionError
+from coreproof.verification.converted import check_conversion
+from tests.cli.conftest import Ran
+from tests.cli.conftest import coreproof as coreproof
+from tests.models import conv_relu_onnx, onnx_model
+
+FORMATS: list[dict[str, Any]] = [
+    {"to": "mlprogram", "precision": "fp16"}, {"to": "mlprogram", "precision": "fp32"}, {"to": "neuralnetwork"}
+]  # fmt: skip
+
+
+def broken(model: Any) -> Any:
+    """A conversion whose last layer reads a blob that nothing makes."""
+    made: Any = cp.convert(model, "neuralnetwork", check=False)
+    made.spec.neuralNetwork.layers[-1].input[0] = "nothing"
+    return made.with_spec(made.spec)
+
+
+def wrong(model: Any) -> Any:
+    """A conversion of which one weight is another than the source's."""
+    made: Any = cp.convert(model, "neuralnetwork", check=False)
+    made.spec.neuralNetwork.layers[0].convolution.weights.floatValue[3] += 3
+    return made.with_spec(made.spec)
+
+
+@pytest.mark.parametrize("how", FORMATS)
+@pytest.mark.parametrize("images", [None, {"x": ImageInput(scale=1 / 255, mean=(0.5, 0.4, 0.3), std=(0.2,))}])
+def test_what_was_made_ran_once(how: dict[str, Any], images: Any) -> None:
+    made = cp.convert(conv_relu_onnx(), images=images, labels=[str(i) for i in range(256)], **how)
+    assert made.notes[-1].startswith("checked: ran once on drawn input; outputs differ from the source's by")
+    assert not cp.convert(conv_relu_onnx(), check=False, **how).notes
+
+
+def test_a_model_that_does_not_run_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = broken(conv_relu_onnx())
+    monkeypatch.setattr(sys.modules["coreproof.verification.converted"], "translate", lambda *_, **__: made)
+    with pytest.raises(ConversionError, match="what was made does not run"):
+        cp.convert(conv_relu_onnx(), "neuralnetwork")
+
+
+def test_a_model_that_answers_otherwise_is_not_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = wrong(conv_relu_onnx())
+    monkeypatch.setattr(sys.modules["coreproof.verification.converted"], "translate", lambda *_, **__: made)
+    with pytest.raises(ConversionError, match="does not answer as its source does: output 'y'"):
+        cp.convert(conv_relu_onnx(), "neuralnetwork")
+    assert cp.convert(conv_relu_onnx(), "neuralnetwork", check=False) is made
+
+
+def test_float16_that_overflows_is_not_handed_out() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[2,3] x) => (float[2,3] y) { a = Mul(x, k) y = Mul(a, k) }"""
+    with pytest.raises(ConversionError, match="NaN or infinite on one side only"):
+        cp.convert(onnx_model(text, k=np.float32(1000)), "mlprogram")
+
+
+def test_a_source_that_does_not_run_on_drawn_input_leaves_the_check_out() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[2,3] x, int64[1] i) => (float[1,3] y) { k = Mul(i, i) j = Add(k, hundred) y = Gather(x, j) }"""
+    made = cp.convert(onnx_model(text, hundred=np.array([100])), "mlprogram")
+    assert made.notes[-1].startswith("not checked: the source does not run on drawn input")
+
+
+def test_what_rounding_explains_is_no_difference() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    net (float[2,3] x) => (float[2,3] y) { a = Add(x, k) y = Sub(a, k) }"""
+    source = onnx_model(text, k=np.float32(100))
+    found = check_conversion(source, cp.convert(source, "mlprogram", check=False))
+    assert found
+    assert "rounding explains" in found.said
+
+
+@pytest.mark.parametrize(("damage", "code", "kept"), [(broken, 2, False), (wrong, 1, True)])
+def test_the_command_line_says_it_first(
+    coreproof: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: Any, code: int, kept: bool
+) -> None:
+    net = cp.load(conv_relu_onnx()).save(tmp_path / "net.onnx")
+    made, out = damage(net), tmp_path / "net.mlmodel"
+    monkeypatch.setattr(sys.modules["coreproof.conversion.convert"], "convert", lambda *_, **__: made)
+    ran: Ran = coreproof("convert", net, out)
+    assert (ran.code, out.exists()) == (code, kept), ran.err
+    first = (ran.out + ran.err).splitlines()[0]
+    assert ("does not answer as its source does" if kept else "what was made does not run") in first
+    assert coreproof("convert", net, out, "--no-check").code == 0

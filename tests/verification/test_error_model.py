@@ -1,0 +1,49 @@
+"""How errors are predicted to travel, against errors that are drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coreproof.model.graph import Node
+from coreproof.verification.error_model import _carried, _most_crossed, measure
+
+POOL = Node("MaxPool", "pool", ("x",), ("y",))
+
+
+def pooled(values: np.ndarray) -> np.ndarray:
+    """The largest of each four."""
+    return values.reshape(-1, 4).max(axis=1)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5, 1.5])
+def test_max_pooling_errs_as_the_loud_values_do(sigma: float) -> None:
+    # a sum's error follows the sizes of its terms: as loud a place, as large the error
+    rng = np.random.default_rng(0)
+    exact = np.exp(sigma * rng.normal(size=40_000)) * np.abs(rng.normal(size=40_000))
+    wrong = exact + 1e-5 * np.abs(exact) * rng.normal(size=exact.size)
+    read = measure(exact)._replace(error=float(np.sqrt(np.mean((wrong - exact) ** 2))))
+    result = measure(pooled(exact))
+    found = float(np.sqrt(np.mean((pooled(wrong) - pooled(exact)) ** 2)))
+    predicted = _carried(POOL, [read], result)
+    assert 0.8 * predicted < found < 1.2 * predicted
+
+
+def test_a_choice_never_errs_more_than_if_all_the_error_were_chosen() -> None:
+    exact = np.zeros(4_000)
+    exact[::4] = 1.0
+    read = measure(exact)._replace(error=1e-3)
+    assert _carried(POOL, [read], measure(pooled(exact))) == pytest.approx(2e-3)
+    assert _carried(POOL, [read], measure(exact)) == 1e-3
+    assert _carried(POOL, [read], measure(exact[1::4])) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("expected", "elements", "least", "most"),
+    [(0.18, 47040, 4, 9), (1e-9, 1000, 0, 0), (0.0, 10, 0, 0), (400.0, 10**6, 1600, 1900)],
+)
+def test_so_many_edges_may_be_crossed(expected: float, elements: int, least: int, most: int) -> None:
+    """Less than one expected element does not say that none may be off; a thousand expected ones say it well."""
+    error = (expected / elements) ** 0.5
+    count = _most_crossed(error, elements) ** 2 * elements
+    assert least - 0.01 <= count <= most + 0.01

@@ -1,0 +1,96 @@
+"""figures: block by block, the same numbers as the plain formulas give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coreproof.verification import error_stats as module
+from coreproof.verification.channels import Profile
+from coreproof.verification.error_stats import excess, figures
+from coreproof.verification.tolerance import Tolerance, judge, passes
+
+
+@pytest.fixture(params=[1 << 17, 64], ids=["one block", "many blocks"])
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(module, "BLOCK", request.param)
+    monkeypatch.setattr(module, "_ROW", 16)
+    return request.param
+
+
+def plain(a: np.ndarray, b: np.ndarray, relative: float, absolute: float, factors: np.ndarray) -> tuple[Any, ...]:
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    error, scale = np.abs(x - y), np.sqrt(np.mean(x * x))
+    size = np.maximum(np.abs(x), scale) * factors
+    left = error - (absolute + relative * size)
+    required = np.where(error > absolute, (error - absolute) / size, 0.0).max()
+    return int((left > 0).sum()), max(0.0, float((error - relative * size).max())), float(required), float(left.max())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_figures_are_those_of_the_plain_formulas(seed: int, block: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (2, 5, int(rng.integers(3, 30)), 7)
+    a = (rng.normal(size=shape) * rng.uniform(0.1, 3, (1, 5, 1, 1))).astype(np.float32)
+    b = (a + 0.01 * rng.normal(size=shape) * (rng.random(shape) < 0.3)).astype(np.float32)
+    relative, absolute = float(rng.choice([0.0, 0.005, 0.05])), float(rng.choice([0.0, 0.003]))
+    profile = Profile(rng.uniform(0.5, 2, 5), 1)
+    share = profile.over(shape)
+    assert share is not None
+    factors = np.maximum(profile.shares, 1.0).reshape(1, 5, 1, 1)
+    over, absolute_needed, relative_needed, furthest = plain(a, b, relative, absolute, factors)
+    known = figures(a.reshape(-1), b.reshape(-1))
+    assert known is not None
+    found = excess(a.reshape(-1), b.reshape(-1), known, relative, absolute, share)
+    assert found.over == over
+    assert found.required_absolute == pytest.approx(absolute_needed, rel=1e-5, abs=1e-15)
+    assert found.required_relative == pytest.approx(relative_needed, rel=1e-5)
+    x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
+    size = np.maximum(np.abs(x), known.scale) * np.broadcast_to(factors, shape).reshape(-1)
+    assert abs(x - y)[found.worst] - absolute - relative * size[found.worst] == pytest.approx(furthest, rel=1e-6)
+    assert known.error == pytest.approx(np.abs(x - y).max(), rel=1e-6)
+    assert known.error_sum / known.elements == pytest.approx(np.abs(x - y).mean(), rel=1e-5)
+    assert known.rms_error == pytest.approx(np.sqrt(np.mean((x - y) ** 2)), rel=1e-5)
+    assert known.cosine == pytest.approx(x @ y / np.sqrt((x @ x) * (y @ y)))
+    assert (known.low, known.high) == (x.min(), x.max())
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1.0, 1e15, 1e30])
+def test_float32_of_any_size_keeps_its_figures(size: float, block: int) -> None:
+    rng = np.random.default_rng(4)
+    a = (size * rng.normal(size=500)).astype(np.float32)
+    b = (a * (1 + 1e-5 * rng.normal(size=500))).astype(np.float32)
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    for known in (figures(a, b), figures(x, y)):
+        assert known is not None
+        assert known.rms_error == pytest.approx(np.sqrt(np.mean((x - y) ** 2)), rel=1e-4)
+        assert known.scale == pytest.approx(np.sqrt(np.mean(x * x)), rel=1e-5)
+        assert known.cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_what_is_not_finite_or_too_large_has_no_quick_figures(block: int) -> None:
+    ones = np.ones(100)
+    for strange in (np.nan, np.inf, 1e200):
+        other = ones.copy()
+        other[70] = strange
+        assert figures(ones, other) is None
+        assert figures(other, ones) is None
+        assert not passes(ones, other, Tolerance(1e3))
+    assert figures(np.ones(0), np.ones(0)) is None
+    assert judge(np.full(3, 1e200), np.full(3, 1e200), Tolerance()).agrees
+
+
+def test_passing_for_certain_is_never_more_than_agreeing(block: int) -> None:
+    rng = np.random.default_rng(1)
+    a = rng.normal(size=(3, 50)).astype(np.float32)
+    answers = []
+    for step in np.geomspace(1e-4, 1, 30):
+        b = (a + step * rng.normal(size=a.shape)).astype(np.float32)
+        tolerance = Tolerance(0.1, 0.0, 0.03)
+        quick, full = passes(a, b, tolerance), judge(a, b, tolerance).agrees
+        assert full or not quick
+        answers.append(quick)
+    assert answers[0]
+    assert not answers[-1]

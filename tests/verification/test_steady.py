@@ -1,0 +1,104 @@
+"""A module that answers differently when it is called twice in a row is told, with what changed in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import coreproof as cp
+from coreproof.errors import ConversionError, InputError
+from coreproof.model.torch.model import TorchModel
+from coreproof.verification.verify import verify
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+
+class Attribute(torch.nn.Module):
+    """Counts in a Python attribute, which an export freezes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return x * self.calls
+
+
+class Buffer(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return x + self.calls
+
+
+class Careless(torch.nn.Module):
+    """Stays in training mode whatever it is told, and so drops values at random."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = torch.nn.Dropout(0.5)
+
+    def train(self, mode: bool = True) -> Any:
+        return super().train(True)
+
+    def forward(self, x: Any) -> Any:
+        return self.drop(x)
+
+
+class Late(Attribute):
+    """Counts too, and changes its answer only now and then."""
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return x * (1 + self.calls // 3)
+
+
+class Still(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        return torch.tanh(x)
+
+
+def source(module: Any) -> TorchModel:
+    return TorchModel(module, (torch.ones(1, 8),), name=type(module).__name__)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Attribute, "keeps numbers in attributes"),
+        (Buffer, "buffer 'calls'"),
+        (Careless, "in training mode: the module (Careless), drop (Dropout)"),
+    ],
+)
+def test_what_differed_between_two_calls_is_named(module: Any, words: str) -> None:
+    still = cp.convert(source(Still()), "onnx")
+    with pytest.raises(InputError, match="called twice in a row") as told:
+        verify(source(module()), still)
+    assert words in str(told.value)
+    assert "call one and call two differ in output 'output' by" in str(told.value)
+
+
+def test_a_counter_kept_in_an_attribute_is_not_converted_without_a_word() -> None:
+    with pytest.raises(ConversionError, match="called twice in a row"):
+        cp.convert(source(Attribute()), "onnx")
+
+
+def test_state_that_was_frozen_as_asked_is_no_error() -> None:
+    made = cp.convert(source(Buffer()), "onnx", freeze_state=True)
+    assert "frozen as asked" in made.notes[-1]
+
+
+def test_a_module_without_state_agrees_with_itself() -> None:
+    model = source(Still())
+    assert verify(model, cp.convert(model, "mlprogram"))
+
+
+def test_a_module_that_changes_later_than_its_second_call_is_not_handed_out() -> None:
+    with pytest.raises(ConversionError, match="differently"):
+        cp.convert(source(Late()), "mlprogram")
+    assert cp.convert(source(Late()), "mlprogram", freeze_state=True).graph.nodes

@@ -1,0 +1,122 @@
+"""verify: honest twins agree, planted faults are found where they are, memory stays bounded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coreproof.errors import InputError
+from coreproof.feeding.inputs import random_feeds
+from coreproof.runtime.onnxruntime import OnnxRuntimeSession
+from coreproof.verification.tolerance import Tolerance
+from coreproof.verification.verify import verify
+from tests.verification.nets import as_half, residual_net
+
+FAULTS = {"swapped channel": "conv2", "no bias": "conv2", "wrong pad": "conv2", "epsilon": "norm2"}
+
+
+def test_a_model_agrees_with_itself_in_every_value() -> None:
+    found = verify(residual_net(), residual_net())
+    assert found
+    assert found.first_divergence is None
+    assert [r.candidate for r in found.rows][:4] == ["conv0", "norm0", "relu0", "sum0"]
+    assert found.rows[-1].how == "output"
+    assert all(r.judgement.max_error == 0 for r in found.rows)
+    assert found.engines == ("ONNX Runtime", "ONNX Runtime")
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_files_are_verified_by_their_paths(tmp_path: Path) -> None:
+    path = residual_net().save(tmp_path / "net.onnx")
+    found = verify(str(path), path)
+    assert found, found.summary()
+    assert found.reference == "net"
+
+
+@pytest.mark.parametrize("blocks", [4, 24])
+def test_honest_float16_agrees_at_any_depth_and_not_by_a_mile(blocks: int) -> None:
+    exact, half = residual_net(blocks=blocks), as_half(residual_net(half=True, blocks=blocks))
+    for found in (verify(exact, half), verify(half, exact)):
+        assert found, found.summary()
+        assert not found.weak
+        used = [r.judgement.rms_relative_error / r.tolerance.typical for r in found.rows if r.tolerance.typical]
+        assert max(used) > 0.05, "a tolerance that is never used up by a twentieth proves little"
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_at_its_layer_from_both_sides(fault: str, half: bool) -> None:
+    right, wrong = residual_net(), residual_net(half=half, fault=fault)
+    wrong = as_half(wrong) if half else wrong
+    for found in (verify(right, wrong), verify(wrong, right)):
+        assert not found
+        assert found.first_divergence is not None
+        assert found.first_divergence.candidate == FAULTS[fault]
+        assert FAULTS[fault] in found.summary().splitlines()[0]
+
+
+def test_float16_weights_do_not_pass_in_a_float32_model() -> None:
+    first = verify(residual_net(), residual_net(fault="float16 weights")).first_divergence
+    assert first is not None
+    assert first.candidate == "conv2"
+
+
+def test_taps_come_in_batches_and_each_value_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[str]] = []
+    walk = OnnxRuntimeSession.walk
+
+    def counting(self: Any, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+        asked.extend(groups)
+        return walk(self, inputs, groups)
+
+    monkeypatch.setattr(OnnxRuntimeSession, "walk", counting)
+    heard: list[tuple[str, int, int]] = []
+    three_values = 3 * 4 * 16 * 12 * 12
+    once = random_feeds(residual_net(), residual_net())[0]
+    found = verify(residual_net(), residual_net(), once, memory=three_values, progress=lambda *a: heard.append(a))
+    assert max(map(len, asked)) == 3
+    assert sum(map(len, asked)) == 2 * (len(found.rows) - 1)
+    assert heard[-1][1:] == (len(found.rows), len(found.rows))
+
+
+def test_several_samples_count_with_their_worst() -> None:
+    rng = np.random.default_rng(3)
+    good, bad = (rng.normal(size=(1, 16, 12, 12)).astype(np.float32) for _ in range(2))
+    net = residual_net()
+    found = verify(net, net, feeds=([{"x": good}, {"x": bad}], [{"x": good}, {"x": good}]))
+    assert not found
+    assert found.inputs.startswith("2 samples of x float32[1x16x12x12]")
+    assert verify(net, net, [{"x": good}, {"x": bad}])
+
+
+def test_a_tolerance_of_the_caller_holds_for_every_value() -> None:
+    found = verify(residual_net(), residual_net(half=True), tolerance=Tolerance(relative=0.05))
+    assert found
+    assert {r.tolerance.relative for r in found.rows} == {0.05}
+
+
+def test_wrong_feeding_is_said() -> None:
+    net = residual_net()
+    x = np.zeros((1, 16, 12, 12), np.float32)
+    with pytest.raises(InputError, match="neither model has"):
+        verify(net, net, {"x": x, "z": x})
+    with pytest.raises(InputError, match="nothing is given for input 'x'"):
+        verify(net, net, {})
+    with pytest.raises(InputError, match="another number of samples"):
+        verify(net, net, feeds=([{"x": x}], [{"x": x}, {"x": x}]))
+
+
+def test_nothing_is_excused_by_depth() -> None:
+    """A small fault in the last block is found there, although rounding errors of all blocks before it arrive too."""
+    from tests.verification.nets import residual_net
+
+    deep = residual_net(half=True, blocks=24)
+    found = verify(residual_net(blocks=24), deep)
+    assert found.agrees
+    assert not found.weak
+    assert max(row.tolerance.typical for row in found.rows) < 0.05

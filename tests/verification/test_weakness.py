@@ -1,0 +1,177 @@
+"""Agreement that proves little is called that: NaN on both sides, zeros, constants, values that rounding may change by half."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import coreproof as cp
+from coreproof.model.weakness import Weakness, qualified
+from coreproof.verification.tolerance import Tolerance
+from coreproof.verification.verify import verify
+
+Nodes = list[onnx.NodeProto]
+
+
+def net(nodes: Nodes, outputs: list[str], shape: tuple[int, ...] = (1, 6), **weights: np.ndarray) -> onnx.ModelProto:
+    """x, float32 of ``shape``, through ``nodes`` to ``outputs``."""
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    return onnx.shape_inference.infer_shapes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    )
+
+
+def chain(*operators: tuple[str, ...], **weights: float) -> onnx.ModelProto:
+    """Operators one after the other, each with the names of its further operands."""
+    names = ["x", *(f"v{k}" for k in range(1, len(operators))), "y"]
+    nodes = [
+        helper.make_node(operator, [names[k], *more], [names[k + 1]]) for k, (operator, *more) in enumerate(operators)
+    ]
+    return net(nodes, ["y"], **{name: np.float32(value) for name, value in weights.items()})
+
+
+VACUOUS: dict[str, tuple[Callable[[], onnx.ModelProto], str, str]] = {
+    "NaN": (lambda: chain(("Sub", "big"), ("Log",), big=1e9), "not-finite", "NaN on both sides"),
+    "infinity": (lambda: chain(("Exp",), ("Div", "none"), none=0), "not-finite", "infinite on both sides"),
+    "zero": (lambda: chain(("Sub", "big"), ("Relu",), big=1e4), "zero", "all zero on both sides"),
+    "constant": (lambda: chain(("Clip", "low", "high"), low=1e6, high=2e6), "constant", "1e+06 everywhere"),
+    "rounding": (lambda: chain(("Add", "big"), ("Sub", "big"), big=1.2e7), "rounding", "may change half of output 'y'"),
+}
+"""What an output may be of which agreement proves nothing: the model, the kind of weakness, words of the verdict."""
+
+
+@pytest.mark.parametrize("fault", VACUOUS)
+def test_an_output_that_proves_nothing_is_said_first_and_fails(fault: str, tmp_path: Path) -> None:
+    make, kind, words = VACUOUS[fault]
+    path = tmp_path / "net.onnx"
+    onnx.save(make(), path)
+    cp.convert(path, "mlprogram", precision="fp32").save(tmp_path / "net.mlpackage")
+    found = verify(path, tmp_path / "net.mlpackage")
+    first = found.summary().splitlines()[0]
+    assert found.agrees, first
+    assert not found.proves
+    assert "proves little" in first
+    assert words in first
+    assert [w.kind for w in found.weaknesses if w.fails] == [kind]
+    assert found.weaknesses[0].values == (found.outputs[0].candidate,)
+    document = json.loads(json.dumps(found.to_json()))
+    assert (document["agrees"], document["proves"]) == (True, False)
+    assert document["weaknesses"][0]["kind"] == kind
+    assert document["rows"][-1]["weakness"] == kind
+
+
+def test_a_model_that_diverges_is_not_called_weak(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.onnx", tmp_path / "other.onnx"
+    onnx.save(net([helper.make_node("Mul", ["x", "w"], ["y"])], ["y"], w=np.float32(1)), one)
+    onnx.save(net([helper.make_node("Mul", ["x", "w"], ["y"])], ["y"], w=np.float32(0)), other)
+    found = verify(one, other)
+    assert not found.agrees
+    assert not found.weaknesses
+
+
+def test_single_inner_values_are_counted_and_fail_nothing() -> None:
+    nodes = [
+        helper.make_node("Sub", ["x", "big"], ["low"]),
+        helper.make_node("Relu", ["low"], ["dead"]),
+        helper.make_node("Add", ["x", "dead"], ["y"]),
+    ]
+    model = cp.load(net(nodes, ["y"], big=np.float32(1e4)))
+    found = verify(model, model)
+    assert found.proves
+    assert [row.candidate for row in found.weak] == ["dead"]
+    dead = next(w for w in found.weaknesses if w.kind == "zero")
+    assert (dead.values, dead.fails) == (("dead",), False)
+    assert "1 inner value all zero" in found.summary().splitlines()[0]
+
+
+def test_a_scalar_in_one_sample_is_no_constant() -> None:
+    model = cp.load(net([helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)], ["y"]))
+    found = verify(model, model, {"x": np.ones((1, 6), np.float32)})
+    assert found.proves
+    assert [w.kind for w in found.weaknesses] == ["few-samples"]
+
+
+def test_the_only_output_that_never_moves_proves_nothing_and_beside_another_it_is_counted() -> None:
+    fixed = np.arange(6, dtype=np.float32)
+    nodes = [helper.make_node("Mul", ["x", "none"], ["still"]), helper.make_node("Add", ["still", "fixed"], ["y"])]
+    fed = [{"x": np.full((1, 6), k, np.float32)} for k in range(3)]
+    frozen = cp.load(net(nodes, ["y"], none=np.float32(0), fixed=fixed))
+    found = verify(frozen, frozen, fed)
+    assert not found.proves
+    assert "output 'y' is the same in all 3 samples" in found.summary().splitlines()[0]
+    beside = cp.load(
+        net([*nodes, helper.make_node("Add", ["x", "fixed"], ["z"])], ["y", "z"], none=np.float32(0), fixed=fixed)
+    )
+    found = verify(beside, beside, fed)
+    assert found.proves
+    assert next(w for w in found.weaknesses if w.kind == "unmoved").values == ("y",)
+    same = [fed[1], fed[1]]
+    assert verify(frozen, frozen, same).proves, "samples that are all alike tell nothing of what moves"
+
+
+def test_what_only_some_samples_show_does_not_fail() -> None:
+    model = cp.load(net([helper.make_node("Log", ["x"], ["y"])], ["y"]))
+    good, bad = np.linspace(1, 2, 6, dtype=np.float32)[None], np.full((1, 6), -1, np.float32)
+    assert verify(model, model, [{"x": good}, {"x": good + 1}, {"x": bad}]).proves
+    assert not verify(model, model, [{"x": good}, {"x": bad}, {"x": bad}]).proves
+    half = good.copy()
+    half[0, :1] = -1
+    assert not verify(model, model, {"x": half}).proves, "NaN in every sample"
+
+
+def test_an_output_without_elements_proves_nothing() -> None:
+    nodes = [
+        helper.make_node("NonZero", ["none"], ["where"]),
+        helper.make_node("Gather", ["x", "where"], ["y"], axis=1),
+    ]
+    model = cp.load(net(nodes, ["y"], none=np.zeros(3, np.float32)))
+    found = verify(model, model)
+    assert not found.proves
+    assert "output 'y' has no elements" in found.summary().splitlines()[0]
+
+
+def test_random_weights_are_said_and_do_not_weaken_values() -> None:
+    model = cp.load(net([helper.make_node("Tanh", ["x"], ["y"])], ["y"]))
+    model.untrained = True
+    found = verify(model, cp.load(net([helper.make_node("Tanh", ["x"], ["y"])], ["y"])))
+    assert found.proves
+    assert "untrained weights" in found.summary().splitlines()[0]
+    assert found.to_json()["proves"]
+
+
+def test_a_tolerance_that_allows_half_is_said() -> None:
+    model = cp.load(net([helper.make_node("Tanh", ["x"], ["y"])], ["y"]))
+    found = verify(model, model, tolerance=Tolerance(relative=0.5))
+    assert found.proves
+    assert "half of output 'y' is tolerated" in found.summary().splitlines()[0]
+
+
+def test_the_sentence_names_what_fails_before_what_is_counted() -> None:
+    some, fatal = Weakness("few-samples", "one sample"), Weakness("zero", "output 'y' is all zero", ("y",), fails=True)
+    assert qualified("all agree", []) == "all agree"
+    assert qualified("all agree", [], "apart by 1") == "all agree; apart by 1"
+    assert qualified("all agree", [some], "apart by 1") == "all agree; apart by 1 (one sample)"
+    assert qualified("all agree", [fatal, some], "apart by 1") == (
+        "all agree, but that proves little: output 'y' is all zero (one sample)"
+    )
+
+
+def test_an_output_that_only_one_side_has_is_named() -> None:
+    nodes = [helper.make_node("Tanh", ["x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])]
+    for one, other in ((["y", "z"], ["y"]), (["y"], ["y", "z"])):
+        found = verify(cp.load(net(nodes, one)), cp.load(net(nodes, other)))
+        assert found.lone == ("z",)
+        assert "output 'z' compared with nothing" in found.summary().splitlines()[0]
+        assert found.to_json()["outputs_without_partner"] == ["z"]
