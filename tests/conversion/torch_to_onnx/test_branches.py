@@ -67,7 +67,7 @@ def test_it_is_refused_with_each_line_and_what_the_example_took(case: str) -> No
     told = str(raised.value)
     assert "decides by its data" in told
     assert "--freeze-branches" in told
-    assert "test_torch_branches.py:" in told
+    assert "test_branches.py:" in told
     for words in said:
         assert words in told
 

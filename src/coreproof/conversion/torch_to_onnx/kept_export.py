@@ -308,7 +308,7 @@ def _version(name: str) -> str:
 @functools.cache
 def _own_code() -> str:
     """Changes with coreproof's own code that exports and reads."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     digest = hashlib.blake2b(digest_size=12)
     for file in sorted(p for room in ("conversion", "model") for p in (root / room).rglob("*.py")):
         digest.update(file.read_bytes())

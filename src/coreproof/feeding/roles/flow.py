@@ -128,7 +128,7 @@ class Flow:
         """Values that are an input moved about, compared, or put through arithmetic with constants."""
         found = set(self.inputs.values())
         for step in self.steps:
-            if step.operator not in MOVES | COMPARES | LOGIC | ARITHMETIC | {"Where", "Concat"}:
+            if step.operator not in MOVES | COMPARES | LOGIC | ARITHMETIC | {"Where", "Concat", "Abs"}:
                 continue
             read = [n for n in step.inputs if n and n not in self.static]
             if read and all(name in found for name in read):

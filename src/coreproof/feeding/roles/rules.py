@@ -75,10 +75,22 @@ def _where(step: Step, result: Role, flow: Flow) -> Asked:
     if _wraps(flow, condition, x, y):  # negative indices counted from the end
         yield y, result
         return
+    if _keeps_infinity(flow, condition, x):  # a float16 program lets infinity by, and clips all other numbers
+        yield x, result
+        return
     yield condition, UNSURE if result.kind in ("index", "length") else MASK
     for name in (x, y):
         if name not in flow.fixed:
             yield name, result.moved()
+
+
+def _keeps_infinity(flow: Flow, condition: str, x: str) -> bool:
+    """Whether the condition is ``abs(x) == infinity``."""
+    equal = flow.producers.get(condition)
+    if equal is None or equal.operator != "Equal" or flow.number(equal.operand(1)) != math.inf:
+        return False
+    size = flow.producers.get(equal.operand(0))
+    return size is not None and size.operator == "Abs" and size.operand(0) == x
 
 
 def _wraps(flow: Flow, condition: str, x: str, y: str) -> bool:

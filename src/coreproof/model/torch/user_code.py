@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from coreproof.errors import CoreproofError, InputError
 
-_OURS = str(Path(__file__).resolve().parent.parent)
+_OURS = str(Path(__file__).resolve().parents[2])
 _PYTHON = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 _ENGINES = ("torch", "torchvision", "onnxscript", "onnx_ir", "onnx", "onnxruntime", "sympy", "numpy")
 """Packages whose lines are never the user's."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, Result, lowering
+from coreproof.conversion.operators import ONNX
 
 
 @lowering("Add")
@@ -100,7 +101,7 @@ def negative_one(ctx: Context, x: Operand) -> Any:
     return ctx.scalar(-1) if ctx.is_float(x) else np.int32(-1)
 
 
-@lowering("Neg")
+@lowering("Neg", error="move", channelwise=True)
 def neg(ctx: Context, x: Operand) -> Result:
     return ctx.mb.mul(x=x, y=negative_one(ctx, x))
 
@@ -160,6 +161,8 @@ def _register_same_name(operator: str, mil: str) -> None:
     unary.__name__ = mil
 
 
+ONNX.describe("Erf", "Exp", channelwise=True)
+
 for _operator, _mil in _SAME_NAME.items():
     _register_same_name(_operator, _mil)
 
@@ -190,17 +193,17 @@ def _log_of_twice(ctx: Context, x: Any, sign: int) -> Any:
     return mb.add(x=mb.log(x=x, epsilon=nothing), y=mb.log(x=mb.add(x=one, y=root), epsilon=nothing))
 
 
-@lowering("Sum")
+@lowering("Sum", error="average")
 def sum_(ctx: Context, *operands: Operand) -> Result:
     return reduce(lambda a, b: ctx.mb.add(x=a, y=b), operands) if len(operands) > 1 else operands[0]
 
 
-@lowering("Mean")
+@lowering("Mean", error="average")
 def mean(ctx: Context, *operands: Operand) -> Result:
     return ctx.mb.mul(x=sum_(ctx, *operands), y=ctx.scalar(1 / len(operands)))
 
 
-@lowering("Clip")
+@lowering("Clip", channelwise=True)
 def clip_attributes(ctx: Context, x: Operand, *, min: float | None = None, max: float | None = None) -> Result:
     return clip(ctx, x, None if min is None else np.asarray(min), None if max is None else np.asarray(max))
 
