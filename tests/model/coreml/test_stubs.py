@@ -11,7 +11,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescripto
 
 from coreproof.model.coreml.proto import Model_pb2
 
-STUBS = Path(__file__).resolve().parents[2] / "typings" / "coremltools" / "proto"
+STUBS = Path(__file__).resolve().parents[3] / "typings" / "coremltools" / "proto"
 
 
 def _files(file: FileDescriptor) -> dict[str, FileDescriptor]:
