@@ -301,7 +301,7 @@ if {single}:
 else:
     t.write_new_set(folder)
 """
-    return subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode
+    return subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode
 
 
 def content(folder: Path) -> dict[str, str]:
