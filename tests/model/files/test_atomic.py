@@ -288,7 +288,7 @@ def die_at(folder: Path, call: int, *, single: bool, swap: bool) -> int:
     code = f"""
 import os, signal
 from pathlib import Path
-from tests.model import test_atomic as t
+from tests.model.files import test_atomic as t
 if not {swap}:
     t.atomic.exchange = lambda first, second: False
 class Patched:
