@@ -47,7 +47,7 @@ def net() -> Model:
         ("batch", {"input": np.ones(3)}, r"'input' is an array, float64\[3\]"),
         ("divide", {"value": "c", "layer": "conv"}, "'new' is missing"),
         ("delete", {"layer": "c", "colour": "red"}, "there is no 'colour'"),
-        ("delete", {"layer": "c", "body": 3}, "there is no 'body'"),
+        ("delete", {"layer": "c", "editor": 3}, "there is no 'editor'"),
         ("retype", {"feature": "x", "scale": "much"}, "'scale' is a text: 'much'"),
         ("relabel", {"labels": {"a": 1}}, "'labels' is a table"),
         ("banana", {}, "there is no verb 'banana'"),

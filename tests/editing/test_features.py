@@ -165,13 +165,13 @@ def test_what_cannot_be_is_refused(arguments: dict[str, Any], said: str) -> None
 
 
 def test_a_refused_change_leaves_nothing_behind() -> None:
-    from coreproof.editing.open import open_body
+    from coreproof.editing.open import open_editor
 
-    body = open_body(net())
-    before = body.model.spec.SerializeToString(deterministic=True)  # type: ignore[attr-defined]
+    editor = open_editor(net())
+    before = editor.model.spec.SerializeToString(deterministic=True)  # type: ignore[attr-defined]
     with pytest.raises(EditError):
-        body.retype("x", "image", scale=2.0, bias=[1, 2])
-    assert body.model.spec.SerializeToString(deterministic=True) == before  # type: ignore[attr-defined]
+        editor.retype("x", "image", scale=2.0, bias=[1, 2])
+    assert editor.model.spec.SerializeToString(deterministic=True) == before  # type: ignore[attr-defined]
 
 
 def test_a_batch_or_another_size_and_the_outputs_follow() -> None:

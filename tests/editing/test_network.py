@@ -13,9 +13,9 @@ from PIL import Image
 
 import coreproof as cp
 from coreproof.editing.edit import Edit, edit
-from coreproof.editing.editor import Body
-from coreproof.editing.editors.network import NetworkBody
-from coreproof.editing.open import open_body
+from coreproof.editing.editor import Editor
+from coreproof.editing.editors.network import NetworkEditor
+from coreproof.editing.open import open_editor
 from coreproof.editing.verbs import description, layers
 from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
@@ -23,37 +23,37 @@ from coreproof.model.coreml.model import CoreMLModel, package_spec
 from coreproof.model.coreml.proto import Model_pb2
 from coreproof.model.files.wire import records
 
-Apply = Callable[[Body, dict[str, Any]], None]
+Apply = Callable[[Editor, dict[str, Any]], None]
 
 
 # the repairs that are known for real broken files
 
 
-def bilinear_by_deconvolution(body: Body, op: dict[str, Any]) -> None:
+def bilinear_by_deconvolution(editor: Editor, op: dict[str, Any]) -> None:
     """Each pixel of the doubled picture as the source's half-pixel grid weighs it, in layers that the oldest systems have."""
     channels, layer = op["channels"], op["layer"]
     kernel = np.outer([0.25, 0.75, 0.75, 0.25], [0.25, 0.75, 0.75, 0.25]).astype(np.float32)
-    (source,) = body.node(layer).inputs
+    (source,) = editor.node(layer).inputs
     edges = {"paddingAmounts": {"borderAmounts": [{"startEdgeSize": 1, "endEdgeSize": 1}] * 2}}
     crop = {"cropAmounts": {"borderAmounts": [{"startEdgeSize": 3, "endEdgeSize": 3}] * 2}}
-    before = body.graph.nodes[[n.name for n in body.graph.nodes].index(layer) - 1].name
-    body.remove(layer)
-    body.add("padding", "p", [source], ["padded"], {"replication": True, **edges}, before)
+    before = editor.graph.nodes[[n.name for n in editor.graph.nodes].index(layer) - 1].name
+    editor.remove(layer)
+    editor.add("padding", "p", [source], ["padded"], {"replication": True, **edges}, before)
     settings = {
         "outputChannels": channels, "kernelChannels": channels, "nGroups": channels, "isDeconvolution": True,
         "kernelSize": [4, 4], "stride": [2, 2], "valid": True, "weights": np.stack([kernel[None]] * channels),
     }  # fmt: skip
-    body.add("convolution", "d", ["padded"], ["doubled"], settings, "p")
-    body.add("crop", layer, ["doubled"], [layer], crop, "d")
+    editor.add("convolution", "d", ["padded"], ["doubled"], settings, "p")
+    editor.add("crop", layer, ["doubled"], [layer], crop, "d")
 
 
 OPERATIONS: dict[str, Apply] = {
-    "delete_layer": lambda body, op: body.remove(op["layer"]),
-    "set_inputs": lambda body, op: body.set_inputs(op["layer"], op["inputs"]),
-    "set_field": lambda body, op: body.set(op["layer"], op["field"], op["value"]),
-    "set_classifier": lambda body, op: description.scores(body, op["value"]),
-    "truncate_class_labels": lambda body, op: body.relabel((body.model.signature.labels or ())[: op["count"]]),
-    "replace_with_flatten": lambda body, op: layers.replace(body, op["layer"], "flatten", mode="CHANNEL_FIRST"),
+    "delete_layer": lambda editor, op: editor.remove(op["layer"]),
+    "set_inputs": lambda editor, op: editor.set_inputs(op["layer"], op["inputs"]),
+    "set_field": lambda editor, op: editor.set(op["layer"], op["field"], op["value"]),
+    "set_classifier": lambda editor, op: description.scores(editor, op["value"]),
+    "truncate_class_labels": lambda editor, op: editor.relabel((editor.model.signature.labels or ())[: op["count"]]),
+    "replace_with_flatten": lambda editor, op: layers.replace(editor, op["layer"], "flatten", mode="CHANNEL_FIRST"),
     "replace_bilinear2x_by_deconv": bilinear_by_deconvolution,
 }
 
@@ -81,10 +81,10 @@ def test_the_known_repairs_give_what_torch_gave(shared_data: Path, tmp_path: Pat
         case = json.loads(file.read_text())
         if case["repair"] is None:
             continue
-        body = open_body(cp.load(file.parent / "broken.mlmodel"))
+        editor = open_editor(cp.load(file.parent / "broken.mlmodel"))
         for op in case["repair"]["ops"]:
-            OPERATIONS[op["op"]](body, op)
-        model = cp.load(body.close().save(tmp_path / f"{file.parent.name}.mlmodel"))
+            OPERATIONS[op["op"]](editor, op)
+        model = cp.load(editor.close().save(tmp_path / f"{file.parent.name}.mlmodel"))
         found, expected = output_of(model, case, file.parent)
         error = np.abs(found - expected).max() / np.abs(expected).max()
         assert error < case["expected"]["tolerance_rel_max"], f"{file.parent.name}: {error}"
@@ -157,9 +157,9 @@ def test_an_edit_leaves_the_rest_of_every_file(shared_data: Path, tmp_path: Path
         place = len(model.graph.nodes) // 2
         step = Edit("rename", {"old": model.graph.nodes[place].name, "new": "another name"})
         if model.graph.nodes[place].name in model.graph.nodes[place].outputs:
-            body = open_body(model)
-            body.rename_layer(model.graph.nodes[place].name, "another name")
-            edited: Model = body.close()
+            editor = open_editor(model)
+            editor.rename_layer(model.graph.nodes[place].name, "another name")
+            edited: Model = editor.close()
         else:
             edited = edit(model, [step], check=False).model
         before, after = layer_bytes(file), layer_bytes(edited.save(tmp_path / file.name))
@@ -250,11 +250,11 @@ def test_one_of_several_messages_is_chosen_by_its_name() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(attribute: str, value: Any, said: str) -> None:
-    body = NetworkBody(network(conv(), relu()))
-    before = body.model.spec.SerializeToString(deterministic=True)
+    editor = NetworkEditor(network(conv(), relu()))
+    before = editor.model.spec.SerializeToString(deterministic=True)
     with pytest.raises(EditError, match=said.replace("[", r"\[")):
-        body.set("conv", attribute, value)
-    assert body.model.spec.SerializeToString(deterministic=True) == before
+        editor.set("conv", attribute, value)
+    assert editor.model.spec.SerializeToString(deterministic=True) == before
 
 
 def test_weights_keep_how_they_were_stored() -> None:
@@ -312,9 +312,9 @@ def branching() -> CoreMLModel:
 @pytest.mark.parametrize("name", ["x", "v", "go", "y"])
 def test_a_value_is_renamed_wherever_it_is_named(name: str) -> None:
     model = branching()
-    body = NetworkBody(model)
-    body.rename_value(name, "another")
-    text, before = str(body.close().spec), str(model.spec)
+    editor = NetworkEditor(model)
+    editor.rename_value(name, "another")
+    text, before = str(editor.close().spec), str(model.spec)
     assert f'"{name}"' not in text
     assert text == before.replace(f'"{name}"', '"another"')
 
@@ -328,9 +328,9 @@ def test_where_a_value_came_from_is_known_after_a_rename() -> None:
 
 
 def test_a_layer_inside_a_branch_is_renamed() -> None:
-    body = NetworkBody(branching())
-    body.rename_layer("inside", "within")
-    assert '"inside"' not in str(body.close().spec)
+    editor = NetworkEditor(branching())
+    editor.rename_layer("inside", "within")
+    assert '"inside"' not in str(editor.close().spec)
 
 
 def test_preprocessing_and_classifier_follow_a_rename() -> None:
@@ -354,51 +354,51 @@ def test_preprocessing_and_classifier_follow_a_rename() -> None:
 
 
 def test_names_that_are_taken_are_refused() -> None:
-    body = NetworkBody(network(conv(), relu()))
+    editor = NetworkEditor(network(conv(), relu()))
     for old, new in (("x", "c"), ("c", "y")):
         with pytest.raises(EditError, match="taken"):
-            body.rename_value(old, new)
+            editor.rename_value(old, new)
     with pytest.raises(EditError, match="already"):
-        body.rename_layer("conv", "act")
+        editor.rename_layer("conv", "act")
     with pytest.raises(EditError, match="no value"):
-        body.rename_value("nothing", "anything")
+        editor.rename_value("nothing", "anything")
 
 
 def test_an_output_is_declared_with_the_shape_that_it_has() -> None:
-    body = NetworkBody(network(conv(), relu()))
-    body.set_output("c")
-    body.add("pooling", "mean", ["y"], ["m"], {"type": "AVERAGE", "globalPooling": True, "valid": True}, "act")
-    body.set_output("m", instead_of="y")
-    features = {f.name: f for f in body.close().signature.outputs}
+    editor = NetworkEditor(network(conv(), relu()))
+    editor.set_output("c")
+    editor.add("pooling", "mean", ["y"], ["m"], {"type": "AVERAGE", "globalPooling": True, "valid": True}, "act")
+    editor.set_output("m", instead_of="y")
+    features = {f.name: f for f in editor.close().signature.outputs}
     assert list(features) == ["m", "c"]
     assert features["c"].shape == (4, 4, 4)
     assert features["m"].shape == (4,)
     assert features["m"].dtype == "float32"
     with pytest.raises(EditError, match="no output"):
-        body.set_output("c", instead_of="nothing")
+        editor.set_output("c", instead_of="nothing")
 
 
 def test_inputs_are_declared_and_taken_away() -> None:
-    body = NetworkBody(network(conv(), relu()))
-    body.set_input("z", [3, 8, 8], "float16")
-    assert body.model.signature.input("z").dtype == "float16"
-    assert body.model.spec.specificationVersion == 7
-    body.set_input("z", [3], "int32")
-    assert (body.model.signature.input("z").shape, body.model.signature.input("z").dtype) == ((3,), "int32")
-    body.drop_input("z")
-    assert body.graph.inputs == ("x",)
+    editor = NetworkEditor(network(conv(), relu()))
+    editor.set_input("z", [3, 8, 8], "float16")
+    assert editor.model.signature.input("z").dtype == "float16"
+    assert editor.model.spec.specificationVersion == 7
+    editor.set_input("z", [3], "int32")
+    assert (editor.model.signature.input("z").shape, editor.model.signature.input("z").dtype) == ((3,), "int32")
+    editor.drop_input("z")
+    assert editor.graph.inputs == ("x",)
     with pytest.raises(EditError, match="cannot read"):
-        body.set_input("z", [1, 3, 8, 8], "float32")
+        editor.set_input("z", [1, 3, 8, 8], "float32")
     with pytest.raises(EditError, match="only output"):
-        body.drop_output("y")
+        editor.drop_output("y")
 
 
 def test_an_unknown_layer_type_is_answered_with_near_ones() -> None:
-    body = NetworkBody(network(conv(), relu()))
+    editor = NetworkEditor(network(conv(), relu()))
     with pytest.raises(EditError, match="innerProduct"):
-        body.add("innerproduct", "fc", ["y"], ["z"], {}, None)
+        editor.add("innerproduct", "fc", ["y"], ["z"], {}, None)
 
 
 def test_the_weights_are_those_that_the_layer_has() -> None:
-    weights = NetworkBody(network(conv(), relu())).weights("conv")
+    weights = NetworkEditor(network(conv(), relu())).weights("conv")
     np.testing.assert_array_equal(weights["weights"], np.arange(12, dtype=np.float32).reshape(4, 3, 1, 1))

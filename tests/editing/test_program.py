@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import coreproof
 from coreproof.editing.edit import Edit, edit
-from coreproof.editing.open import open_body
+from coreproof.editing.open import open_editor
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
@@ -171,11 +171,11 @@ def test_replaced_and_inserted_operations(program: CoreMLModel, half: CoreMLMode
 
 
 def test_an_operation_of_several_outputs_and_inputs(program: CoreMLModel, tmp_path: Path) -> None:
-    body = open_body(program)
-    body.add("split", "halves", ["f"], ["low", "high"], {"axis": 1, "num_splits": 2}, body.node("f").name)
-    body.add("concat", "swapped", ["high", "low"], ["s"], {"axis": 1, "interleave": False}, "halves")
-    body.set_inputs(layer(program, "linear"), ["s"])
-    model = body.close()
+    editor = open_editor(program)
+    editor.add("split", "halves", ["f"], ["low", "high"], {"axis": 1, "num_splits": 2}, editor.node("f").name)
+    editor.add("concat", "swapped", ["high", "low"], ["s"], {"axis": 1, "interleave": False}, "halves")
+    editor.set_inputs(layer(program, "linear"), ["s"])
+    model = editor.close()
     assert model.graph.values["low"].shape == (1, 4)
     pooled = np.asarray(run(program, ("f",))["f"])
     check(model, tmp_path, np.roll(pooled, 4, axis=1) @ DENSE.T)
@@ -211,17 +211,17 @@ def test_outputs_follow_what_makes_them_now(program: CoreMLModel, half: CoreMLMo
 
 
 def test_operations_stand_behind_what_they_read(program: CoreMLModel, tmp_path: Path) -> None:
-    body = open_body(program)
-    body.add("sigmoid", "early", ["x"], ["e"], {}, None)
-    body.set_inputs("early", ["c"])
-    body.set_inputs(body.node("p").name, ["e"])
-    model = body.close()
+    editor = open_editor(program)
+    editor.add("sigmoid", "early", ["x"], ["e"], {}, None)
+    editor.set_inputs("early", ["c"])
+    editor.set_inputs(editor.node("p").name, ["e"])
+    model = editor.close()
     names = [n.name for n in model.graph.nodes]
     assert names.index("early") > names.index(layer(model, "conv"))
     want = 1 / (1 + np.exp(-np.asarray(run(program, ("c",))["c"])))
     check(model, tmp_path, want.mean((2, 3)) @ DENSE.T)
     with pytest.raises(EditError, match="in a circle"):
-        open_body(program).set_inputs(layer(program, "conv"), ["r"])
+        open_editor(program).set_inputs(layer(program, "conv"), ["r"])
 
 
 def test_names(program: CoreMLModel, tmp_path: Path) -> None:
@@ -237,16 +237,16 @@ def test_names(program: CoreMLModel, tmp_path: Path) -> None:
 
 
 def test_features(program: CoreMLModel, half: CoreMLModel, tmp_path: Path) -> None:
-    body = open_body(program)
-    body.set_output("f")
-    body.drop_output("y")
-    body.remove(layer(program, "linear"))
+    editor = open_editor(program)
+    editor.set_output("f")
+    editor.drop_output("y")
+    editor.remove(layer(program, "linear"))
     pooled = np.asarray(run(program, ("f",))["f"])
-    model = check(body.close(), tmp_path, pooled, "f")
+    model = check(editor.close(), tmp_path, pooled, "f")
     assert [str(f) for f in model.signature.outputs] == ["f: float32[1x8]"]
-    body = open_body(half)
-    body.set_output("f", instead_of="y")
-    model = check(body.close(), tmp_path, np.asarray(run(half, ("f",))["f"]), "f")
+    editor = open_editor(half)
+    editor.set_output("f", instead_of="y")
+    model = check(editor.close(), tmp_path, np.asarray(run(half, ("f",))["f"]), "f")
     # iOS 15 has no float16 features: the value is cast for the outside
     assert [str(f) for f in model.signature.outputs] == ["f: float32[1x8]"]
     assert model.spec.specificationVersion == half.spec.specificationVersion == 6
@@ -254,22 +254,22 @@ def test_features(program: CoreMLModel, half: CoreMLModel, tmp_path: Path) -> No
 
 def test_an_inner_value_becomes_an_input(half: CoreMLModel, tmp_path: Path) -> None:
     values = np.asarray(run(half, ("r",))["r"])
-    body = open_body(half)
-    body.set_input("r", [1, 8, 8, 8], "float16")
+    editor = open_editor(half)
+    editor.set_input("r", [1, 8, 8, 8], "float16")
     for name in [n.name for n in half.graph.nodes if n.operator in ("conv", "cast") and "y" not in n.outputs]:
-        body.remove(name)
-    body.drop_input("x")
-    model = check(body.close(), tmp_path, np.asarray(run(half)["y"]), r=values)
+        editor.remove(name)
+    editor.drop_input("x")
+    model = check(editor.close(), tmp_path, np.asarray(run(half)["y"]), r=values)
     assert [str(f) for f in model.signature.inputs] == ["r: float32[1x8x8x8]"]
 
 
 def test_a_batch_goes_through_all_types(program: CoreMLModel, tmp_path: Path) -> None:
-    body = open_body(program)
-    body.set_input("x", [4, 3, 8, 8], "float32")
-    body.set(layer(program, "reshape"), "shape", [4, -1])
+    editor = open_editor(program)
+    editor.set_input("x", [4, 3, 8, 8], "float32")
+    editor.set(layer(program, "reshape"), "shape", [4, -1])
     photos = RNG.standard_normal((4, 3, 8, 8)).astype(np.float32)
     want = np.concatenate([np.asarray(run(program, x=photo[None])["y"]) for photo in photos])
-    model = check(body.close(), tmp_path, want, x=photos)
+    model = check(editor.close(), tmp_path, want, x=photos)
     assert model.signature.output("y").shape == (4, 10)
 
 
@@ -284,11 +284,11 @@ def test_a_batch_goes_through_all_types(program: CoreMLModel, tmp_path: Path) ->
     ],
 )
 def test_settings_that_do_not_fit(program: CoreMLModel, arguments: dict[str, Any], words: str) -> None:
-    body = open_body(program)
-    before = body.model.spec.SerializeToString(deterministic=True)
+    editor = open_editor(program)
+    before = editor.model.spec.SerializeToString(deterministic=True)
     with pytest.raises(EditError, match=words):
-        body.set(layer(program, "conv"), **arguments)
-    assert body.model.spec.SerializeToString(deterministic=True) == before
+        editor.set(layer(program, "conv"), **arguments)
+    assert editor.model.spec.SerializeToString(deterministic=True) == before
 
 
 @pytest.mark.parametrize(
@@ -306,11 +306,11 @@ def test_settings_that_do_not_fit(program: CoreMLModel, arguments: dict[str, Any
 def test_operations_that_do_not_fit(
     program: CoreMLModel, operator: str, inputs: list[str], attributes: dict[str, Any], words: str
 ) -> None:
-    body = open_body(program)
-    before = body.model.spec.SerializeToString(deterministic=True)
+    editor = open_editor(program)
+    before = editor.model.spec.SerializeToString(deterministic=True)
     with pytest.raises(EditError, match=words):
-        body.add(operator, "new", inputs, ["new"], attributes, body.node("f").name)
-    assert body.model.spec.SerializeToString(deterministic=True) == before
+        editor.add(operator, "new", inputs, ["new"], attributes, editor.node("f").name)
+    assert editor.model.spec.SerializeToString(deterministic=True) == before
 
 
 @pytest.mark.parametrize(
@@ -343,6 +343,6 @@ def digests(package: Path) -> dict[str, str]:
 def test_types_that_follow_are_those_that_apple_wrote(shared_data: Path, package: str) -> None:
     """Every operation typed anew in packages that coremltools made: loops, lists, flexible lengths and a classifier too."""
     model = coreproof.load(shared_data / "coreml" / f"{package}.mlpackage")
-    body = open_body(model)
-    body._changed(*(o for node in model.graph.nodes for o in node.outputs))  # type: ignore[attr-defined]
-    assert body.model.graph.values == model.graph.values
+    editor = open_editor(model)
+    editor._changed(*(o for node in model.graph.nodes for o in node.outputs))  # type: ignore[attr-defined]
+    assert editor.model.graph.values == model.graph.values

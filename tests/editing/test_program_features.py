@@ -14,7 +14,7 @@ from PIL import Image
 import coreproof
 from coreproof.conversion.onnx_to_coreml.features import ImageInput
 from coreproof.editing.edit import Edit, edit
-from coreproof.editing.open import open_body
+from coreproof.editing.open import open_editor
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.onnx.model import OnnxModel
@@ -131,36 +131,38 @@ def test_features_in_float16_and_back(half: Model, single: Model, tmp_path: Path
 
 
 def test_values_that_no_feature_can_be_are_carried_by_one_that_can(single: Model, tmp_path: Path) -> None:
-    body = open_body(single)
-    body.add("reduce_max", "most", ["y"], ["most"], {"axes": [0, 1], "keep_dims": False}, body.node("y").name)
-    body.add("greater", "positive", ["y", "most"], ["positive"], {}, "most")
-    body.set_output("most")
-    body.set_output("positive", instead_of="y")
-    model = stored(body.close(), tmp_path)
+    editor = open_editor(single)
+    editor.add("reduce_max", "most", ["y"], ["most"], {"axes": [0, 1], "keep_dims": False}, editor.node("y").name)
+    editor.add("greater", "positive", ["y", "most"], ["positive"], {}, "most")
+    editor.set_output("most")
+    editor.set_output("positive", instead_of="y")
+    model = stored(editor.close(), tmp_path)
     assert [str(f) for f in model.signature.outputs] == ["positive: int32[1x4]", "most: float32[1]"]
     with coreproof.session(model) as session:
         made = session.run({"x": PHOTO})
     assert made["most"] == np.max(run(single, PHOTO))
     assert not made["positive"].any()
     with pytest.raises(EditError, match="cannot be an output"):
-        body.set_output("x")
-    body.drop_output("most")
+        editor.set_output("x")
+    editor.drop_output("most")
     with pytest.raises(EditError, match="the only output"):
-        body.drop_output("positive")
+        editor.drop_output("positive")
 
 
 def test_an_output_becomes_a_picture(single: Model, tmp_path: Path) -> None:
-    body = open_body(single)
-    body.add("slice_by_size", "three", ["r"], ["p"], {"begin": [0, 0, 0, 0], "size": [1, 3, 6, 8]}, body.node("r").name)
-    body.set_output("p")
-    body.retype("p", "image")
-    model = stored(body.close(), tmp_path)
+    editor = open_editor(single)
+    editor.add(
+        "slice_by_size", "three", ["r"], ["p"], {"begin": [0, 0, 0, 0], "size": [1, 3, 6, 8]}, editor.node("r").name
+    )
+    editor.set_output("p")
+    editor.retype("p", "image")
+    model = stored(editor.close(), tmp_path)
     with coreproof.session(model) as session:
         made = session.run({"x": PHOTO}, taps=["r"])
     want = np.clip(made["r"][0, :3].transpose(1, 2, 0), 0, 255)
     assert np.abs(np.asarray(made["p"].convert("RGB")).astype(np.float32) - want).max() <= 1
     with pytest.raises(EditError, match="the shape of one picture"):
-        body.retype("y", "image")
+        editor.retype("y", "image")
 
 
 @pytest.mark.parametrize(
@@ -173,9 +175,9 @@ def test_an_output_becomes_a_picture(single: Model, tmp_path: Path) -> None:
 )
 def test_shapes(single: Model, half: Model, shape: Any, flexible: dict[str, Any], tmp_path: Path) -> None:
     large = RNG.standard_normal((1, 3, 12, 10)).astype(np.float32)
-    body = open_body(single)
-    body.set_input("x", [1, 3, 12, 10], "float32")
-    want = run(body.close(), large)
+    editor = open_editor(single)
+    editor.set_input("x", [1, 3, 12, 10], "float32")
+    want = run(editor.close(), large)
     for model, tolerance in ((single, 1e-5), (half, 5e-3)):
         again = stored(one(model, "reshape", feature="x", shape=shape, **flexible), tmp_path)
         assert close(run(again, large), want, tolerance)
@@ -240,11 +242,11 @@ def test_labels_of_a_real_classifier(shared_data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_changes_nothing(single: Model, verb: str, arguments: dict[str, Any], words: str) -> None:
-    body = open_body(single)
-    before = body.model.spec.SerializeToString(deterministic=True)
+    editor = open_editor(single)
+    before = editor.model.spec.SerializeToString(deterministic=True)
     with pytest.raises(EditError, match=words):
-        getattr(body, verb)(*([arguments.pop("labels")] if verb == "relabel" else []), **arguments)
-    assert body.model.spec.SerializeToString(deterministic=True) == before
+        getattr(editor, verb)(*([arguments.pop("labels")] if verb == "relabel" else []), **arguments)
+    assert editor.model.spec.SerializeToString(deterministic=True) == before
 
 
 def test_float16_features_need_ios_16() -> None:

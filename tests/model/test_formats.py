@@ -9,8 +9,8 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 from coreproof.model.formats import network, onnx, program
 from coreproof.model.formats.free_name import free_name
-from coreproof.reduction.open import cutter
-from coreproof.reduction.submodel import Plan
+from coreproof.reduction.open import submodel_builder
+from coreproof.reduction.submodel import Submodel
 
 
 def counting_network() -> Model_pb2.Model:
@@ -41,7 +41,7 @@ def test_a_loop_of_a_network_reads_what_it_goes_on_from_and_its_condition() -> N
 
 def test_what_a_blob_is_before_a_loop_stays_in_the_part_that_ends_behind_it() -> None:
     model = CoreMLModel(counting_network(), name="counting")
-    kept = [step.name for step in cutter(model).slice(Plan()).steps]
+    kept = [layer.name for layer in submodel_builder(model).select(Submodel()).layers]
     assert kept == ["set_sum", "set_go", "repeat", "end"]
 
 

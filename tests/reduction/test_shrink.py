@@ -15,9 +15,9 @@ from coreproof.doctor.divergence import Divergence, clashing, loud_problem
 from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
 from coreproof.model.load import load
-from coreproof.reduction.open import cutter
+from coreproof.reduction.open import submodel_builder
 from coreproof.reduction.shrink import Search, shrink
-from coreproof.reduction.submodel import Plan
+from coreproof.reduction.submodel import Submodel
 from coreproof.runtime.open import session
 from coreproof.validation.validate import inspect
 from tests.difference.test_diff import chain
@@ -53,10 +53,10 @@ def test_a_fault_of_two_layers_far_apart_leaves_those_two() -> None:
 
 
 def test_where_no_layer_may_be_skipped_the_model_falls_into_parts() -> None:
-    search = Search(cutter(chain("cr t cr s cr")), holding("Tanh", "Sigmoid"), skip=False)
+    search = Search(submodel_builder(chain("cr t cr s cr")), holding("Tanh", "Sigmoid"), skip=False)
     small = search.run()
     assert operators(small) == ["Tanh", "Sigmoid"]
-    assert search.plan.bypassed == ()
+    assert search.submodel.bypassed == ()
     assert len(small.signature.inputs) == len(small.signature.outputs) == 2
 
 
@@ -70,9 +70,9 @@ def test_a_part_runs_and_what_is_not_wrong_with_the_whole_is_not_wrong_with_it()
 
 
 def test_the_same_answer_each_time() -> None:
-    searches = [Search(cutter(chain("cr t crs cr")), holding("Tanh", "Sigmoid")) for _ in range(2)]
+    searches = [Search(submodel_builder(chain("cr t crs cr")), holding("Tanh", "Sigmoid")) for _ in range(2)]
     assert operators(searches[0].run()) == operators(searches[1].run())
-    assert searches[0].plan == searches[1].plan
+    assert searches[0].submodel == searches[1].submodel
     assert searches[0].tests == searches[1].tests
 
 
@@ -91,7 +91,7 @@ def test_a_candidate_that_does_not_run_shows_another_fault() -> None:
 
 
 def test_a_search_that_was_stopped_goes_on_where_it_was() -> None:
-    kept: list[Plan] = []
+    kept: list[Submodel] = []
     budget = 4
 
     def impatient(model: Model) -> bool:
@@ -102,13 +102,15 @@ def test_a_search_that_was_stopped_goes_on_where_it_was() -> None:
         return "Tanh" in operators(model)
 
     model = chain(LONG + "t" + LONG)
-    first = Search(cutter(model), impatient, keep=lambda _, plan: kept.append(plan))
+    first = Search(submodel_builder(model), impatient, keep=lambda _, submodel: kept.append(submodel))
     with pytest.raises(KeyboardInterrupt):
         first.run()
     assert kept
-    second = Search(cutter(model), holding("Tanh"), plan=kept[-1], tried=dict(first.tried), known_faulty=True)
+    second = Search(
+        submodel_builder(model), holding("Tanh"), submodel=kept[-1], tried=dict(first.tried), known_faulty=True
+    )
     assert operators(second.run()) == ["Tanh"]
-    assert second.tests < Search(cutter(model), holding("Tanh")).tests + 25
+    assert second.tests < Search(submodel_builder(model), holding("Tanh")).tests + 25
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_what_keeps_a_model_from_running_is_what_is_left(shared_data: Path, case
     model = load(shared_data / "legacy" / case / "broken.mlmodel")
     problem = loud_problem(model)
     assert problem is not None
-    whole = cutter(model)
+    whole = submodel_builder(model)
     clash = clashing(whole, problem)
     search = Search(whole, lambda _: True, feedable=lambda name: name not in clash, problem=problem, known_faulty=True)
     assert [node.name for node in search.run().graph.nodes] == left
@@ -157,7 +159,7 @@ def test_a_divergence_is_cut_out_and_still_one(shared_data: Path, case: str, lef
 
 
 def shrunk(model: Model, divergence: Divergence) -> Model:
-    whole = cutter(model)
+    whole = submodel_builder(model)
     return Search(
         whole,
         divergence.still_faulty,

@@ -14,8 +14,8 @@ from coreproof.feeding.inputs import random_sample
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.load import load
-from coreproof.reduction.open import cutter
-from coreproof.reduction.submodel import Cutter, Plan
+from coreproof.reduction.open import submodel_builder
+from coreproof.reduction.submodel import Submodel, SubmodelBuilder
 from coreproof.runtime.open import session
 from coreproof.validation.validate import inspect
 from tests.difference.test_diff import chain
@@ -26,11 +26,11 @@ def ran(model: Model, fed: Any, taps: Sequence[str] = ()) -> dict[str, Any]:
         return running.run(fed, taps)
 
 
-def second_half(whole: Cutter, share: float) -> Plan:
+def second_half(whole: SubmodelBuilder, share: float) -> Submodel:
     """From a place in the middle to the end."""
-    count = int(len(whole.steps) * share)
-    made = {name for step in whole.steps[:count] for name in step.makes}
-    return Plan(inputs=frozenset(n for step in whole.steps[count:] for n in step.reads if n in made))
+    count = int(len(whole.layers) * share)
+    made = {name for layer in whole.layers[:count] for name in layer.makes}
+    return Submodel(inputs=frozenset(n for layer in whole.layers[count:] for n in layer.reads if n in made))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
@@ -50,13 +50,13 @@ def second_half(whole: Cutter, share: float) -> Plan:
 )
 def test_the_end_of_a_model_computes_the_same(shared_data: Path, name: str, share: float) -> None:
     model = load(shared_data / name)
-    whole = cutter(model)
-    plan = second_half(whole, share)
-    assert plan.inputs
-    assert all(map(whole.can_feed, plan.inputs))
+    whole = submodel_builder(model)
+    submodel = second_half(whole, share)
+    assert submodel.inputs
+    assert all(map(whole.can_feed, submodel.inputs))
     fed = random_sample(model.signature, model.signature)[0]
-    expected = ran(model, fed, sorted(plan.inputs))
-    part = whole.build(plan)
+    expected = ran(model, fed, sorted(submodel.inputs))
+    part = whole.build(submodel)
     assert inspect(part).problems == ()
     inner = {
         f.name: fed[f.name] if f.name in fed else np.asarray(expected[f.name]).reshape(f.shape)
@@ -70,9 +70,9 @@ def test_the_end_of_a_model_computes_the_same(shared_data: Path, name: str, shar
 
 def test_the_beginning_of_a_model_makes_an_inner_value(shared_data: Path) -> None:
     model = load(shared_data / "coreml" / "packt_small_unet.mlmodel")
-    whole = cutter(model)
-    value = whole.steps[9].makes[0]
-    part = whole.build(Plan(outputs=(value,)))
+    whole = submodel_builder(model)
+    value = whole.layers[9].makes[0]
+    part = whole.build(Submodel(outputs=(value,)))
     fed = random_sample(model.signature, model.signature)[0]
     assert [f.name for f in part.signature.outputs] == [value]
     np.testing.assert_array_equal(np.squeeze(ran(part, fed)[value]), np.squeeze(ran(model, fed, [value])[value]))
@@ -80,7 +80,7 @@ def test_the_beginning_of_a_model_makes_an_inner_value(shared_data: Path) -> Non
 
 def test_the_weight_file_of_a_part_holds_what_it_reads(shared_data: Path, tmp_path: Path) -> None:
     model = load(shared_data / "coreml" / "AK6576_SileroVAD.mlpackage")
-    whole = cutter(model)
+    whole = submodel_builder(model)
     part = whole.build(second_half(whole, 0.9))
     assert isinstance(part, CoreMLModel)
     assert isinstance(model, CoreMLModel)
@@ -96,21 +96,21 @@ def test_the_weight_file_of_a_part_holds_what_it_reads(shared_data: Path, tmp_pa
 
 def test_a_layer_that_is_skipped_hands_its_input_on() -> None:
     model = chain("cr s cr")
-    part = cutter(model).build(Plan(bypassed=(("v2", "v1"),)))
+    part = submodel_builder(model).build(Submodel(bypassed=(("v2", "v1"),)))
     assert [n.operator for n in part.graph.nodes] == ["Conv", "Relu", "Conv", "Relu"]
     assert part.graph.node("layer3").inputs[0] == "v1"
 
 
 def test_another_input_shape_is_declared() -> None:
-    part = cutter(chain("cr cr")).build(Plan(inputs=frozenset({"v1"}), shapes=(("v1", (1, 6, 2, 2)),)))
+    part = submodel_builder(chain("cr cr")).build(Submodel(inputs=frozenset({"v1"}), shapes=(("v1", (1, 6, 2, 2)),)))
     assert [f.shape for f in (*part.signature.inputs, *part.signature.outputs)] == [(1, 6, 2, 2), (1, 6, 2, 2)]
 
 
 def test_a_plan_survives_its_file() -> None:
-    plan = Plan(("a",), frozenset({"b", "c"}), (("d", "e"),), (("b", (1, 2)),))
-    assert Plan.from_json(plan.to_json()) == plan
+    submodel = Submodel(("a",), frozenset({"b", "c"}), (("d", "e"),), (("b", (1, 2)),))
+    assert Submodel.from_json(submodel.to_json()) == submodel
 
 
 def test_trees_cannot_be_cut(shared_data: Path) -> None:
     with pytest.raises(EditError, match="classic model cannot be cut"):
-        cutter(load(shared_data / "coreml" / "likedan_PlotCVPredict.mlmodel"))
+        submodel_builder(load(shared_data / "coreml" / "likedan_PlotCVPredict.mlmodel"))

@@ -28,7 +28,7 @@ from coreproof.model.files.scratch import TemporaryFolder
 if TYPE_CHECKING:
     from coreproof.model.base import Model
     from coreproof.reduction.shrink import Search
-    from coreproof.reduction.submodel import Plan
+    from coreproof.reduction.submodel import Submodel
 
 _SUFFIXES = {"onnx": ".onnx", "neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}
 
@@ -69,7 +69,7 @@ def command(
     from coreproof.model.files.outputs import ARRAYS, check_output, model_kind
     from coreproof.model.files.paths import file_name
     from coreproof.model.load import load
-    from coreproof.reduction.open import cutter
+    from coreproof.reduction.open import submodel_builder
     from coreproof.reduction.shrink import Search
 
     if not math.isfinite(timeout):
@@ -86,11 +86,13 @@ def command(
         check_output(_values(target), ARRAYS, replace=overwrite)
     with contextlib.ExitStack() as stack, progress() as report:
         log = _Log(target, f"{test or against or 'inspection'}\n{_digest(whole)}\n{only_cut}", overwrite)
-        search = Search(cutter(whole), lambda _: True, report=report, tried=log.tried, keep=log.keep, known_faulty=True)
+        search = Search(
+            submodel_builder(whole), lambda _: True, report=report, tried=log.tried, keep=log.keep, known_faulty=True
+        )
         stack.callback(log.store)
         said = stack.enter_context(_fault(search, whole, test, against, suffix, timeout, trust, log, overwrite))
         search.skip = search.skip and not only_cut
-        search.plan = log.plan(search.plan)
+        search.submodel = log.plan(search.submodel)
         small = search.run()
         extra = said(small)
     written = small.save(target, replace=overwrite)
@@ -131,7 +133,7 @@ def _fault(
         return
     problem = loud_problem(whole)
     if problem is not None:
-        search.problem, clash = problem, clashing(search.cutter, problem)
+        search.problem, clash = problem, clashing(search.builder, problem)
         search.feedable = lambda name: name not in clash
         yield lambda small: {"fault": str(problem)}
         return
@@ -144,7 +146,7 @@ def _fault(
     with Divergence(whole, load(against, trust=trust)) as divergence:
         search.still_faulty = divergence.still_faulty
         search.feedable, search.observable = divergence.feedable, divergence.observable
-        search.starts = divergence.starts(search.cutter)
+        search.starts = divergence.starts(search.builder)
         search.skip = search.resize = False
         yield lambda small: _evidence(divergence, small, log.target, overwrite)
 
@@ -232,10 +234,10 @@ def _quoted(path: str) -> str:
 
 
 def _plan(stored: Entry) -> dict[str, Any]:
-    from coreproof.reduction.submodel import Plan
+    from coreproof.reduction.submodel import Submodel
 
     try:
-        return Plan.from_json(stored.table() and stored.value).to_json()
+        return Submodel.from_json(stored.table() and stored.value).to_json()
     except (KeyError, TypeError, ValueError) as error:
         raise stored.refuse("a plan", str(error)) from None
 
@@ -256,13 +258,13 @@ class _Log:
                 tried = {plan: answer.flag() for plan, answer in stored["tried"].table().items()}
                 self._best, self.tried = stored["best"].optional(_plan), tried
 
-    def plan(self, otherwise: Plan) -> Plan:
+    def plan(self, otherwise: Submodel) -> Submodel:
         """Where a search goes on."""
-        from coreproof.reduction.submodel import Plan
+        from coreproof.reduction.submodel import Submodel
 
-        return otherwise if self._best is None else Plan.from_json(self._best)
+        return otherwise if self._best is None else Submodel.from_json(self._best)
 
-    def keep(self, model: Model, plan: Plan) -> None:
+    def keep(self, model: Model, plan: Submodel) -> None:
         """Writes a better part to the output, and the plan beside it."""
         model.save(self.target, replace=self._overwrite)
         self._best = plan.to_json()
@@ -298,15 +300,15 @@ def _digest(model: Model) -> str:
 
 
 def _document(search: Search, written: Path, extra: dict[str, Any]) -> dict[str, Any]:
-    cut = search.slice
+    cut = search.selection
     return {
         "model": str(written),
-        "layers": len(cut.steps),
-        "of": len(search.cutter.steps),
+        "layers": len(cut.layers),
+        "of": len(search.builder.layers),
         "tests": search.tests,
         "inputs": list(cut.inputs),
         "outputs": list(cut.outputs),
-        "left": [{"layer": s.name, "operator": s.operator, "reads": s.reads, "makes": s.makes} for s in cut.steps],
+        "left": [{"layer": s.name, "operator": s.operator, "reads": s.reads, "makes": s.makes} for s in cut.layers],
         **extra,
     }
 
@@ -317,10 +319,13 @@ def _lines(search: Search, document: dict[str, Any], test: str | None) -> list[s
     head = f"{document['model']}: {document['layers']} of {document['of']} layers, after {tests}"
     lines = [
         head,
-        *(f"  {s.name}  {s.operator}  {', '.join(s.reads)} -> {', '.join(s.makes)}" for s in search.slice.steps[:12]),
+        *(
+            f"  {s.name}  {s.operator}  {', '.join(s.reads)} -> {', '.join(s.makes)}"
+            for s in search.selection.layers[:12]
+        ),
     ]
-    if len(search.slice.steps) > 12:
-        lines.append(f"  and {len(search.slice.steps) - 12} more: coreproof show {document['model']}")
+    if len(search.selection.layers) > 12:
+        lines.append(f"  and {len(search.selection.layers) - 12} more: coreproof show {document['model']}")
     if "fault" in document:
         lines.append(f"fault: {document['fault']}")
     if "values" in document:

@@ -14,7 +14,7 @@ from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.pairing.taps import as_array
-from coreproof.reduction.submodel import Cutter, Plan
+from coreproof.reduction.submodel import Submodel, SubmodelBuilder
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 from coreproof.validation.problem import Problem
@@ -80,15 +80,15 @@ class Divergence:
     ) -> None:
         self._reference.close()
 
-    def starts(self, cutter: Cutter) -> list[Plan]:
-        """The stretches that verify found to diverge by themselves, as plans."""
-        plans = []
+    def starts(self, builder: SubmodelBuilder) -> list[Submodel]:
+        """The stretches that verify found to diverge by themselves, as submodels."""
+        submodels = []
         for stretch in self.verification.stretches:
             made = {name for node in stretch.layers for name in node.outputs}
             read = {name for node in stretch.layers for name in node.inputs} - made
-            fed = frozenset(n for n in read if self.feedable(n) and cutter.can_feed(n))
-            plans.append(Plan(outputs=(stretch.row.candidate,), inputs=fed))
-        return plans
+            fed = frozenset(n for n in read if self.feedable(n) and builder.can_feed(n))
+            submodels.append(Submodel(outputs=(stretch.row.candidate,), inputs=fed))
+        return submodels
 
     def still_faulty(self, model: Model) -> bool:
         """Whether some output of this part differs from the source's."""
@@ -153,8 +153,8 @@ def loud_problem(model: Model) -> Problem | None:
     return next((p for p in inspect(model).problems if p.loud), None)
 
 
-def clashing(cutter: Cutter, problem: Problem) -> frozenset[str]:
+def clashing(builder: SubmodelBuilder, problem: Problem) -> frozenset[str]:
     """The values whose shapes clash in the problem's layer: fed from outside, nothing would show where they come from."""
     if problem.kind not in ("shape", "rank"):
         return frozenset()
-    return frozenset(n for step in cutter.steps if step.name == problem.layer for n in step.reads)
+    return frozenset(n for layer in builder.layers if layer.name == problem.layer for n in layer.reads)

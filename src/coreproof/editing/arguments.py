@@ -56,7 +56,7 @@ def _problems(verb: str, function: Callable[..., None], arguments: Mapping[str, 
             wanted = _hints(function)[name]
             if not _fits(wanted, value):
                 found.append((f"{verb}: {name!r} is {_told(value)}", f"{name}: {_words(wanted)}"))
-        elif not free or name == "body":
+        elif not free or name == "editor":
             found.append((f"{verb} does not take these arguments: there is no {name!r}", takes))
     return found
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from coreproof.conversion.coreml_to_onnx.boundary import FOREIGN
 from coreproof.editing.arguments import require_arguments
-from coreproof.editing.editor import Body
-from coreproof.editing.open import open_body
+from coreproof.editing.editor import Editor
+from coreproof.editing.open import open_editor
 from coreproof.editing.verbs.registry import VERBS
 from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
@@ -68,13 +68,13 @@ def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True
     edits = list(edits)
     require_arguments(VERBS, [(step.verb, step.arguments) for step in edits])
     whole = load(model)
-    body = open_body(whole)
+    editor = open_editor(whole)
     known = set(_loud(whole)) if check else set()
     changes = []
     for number, step in enumerate(edits, start=1):
-        before, features = {node.name: node for node in body.graph.nodes}, _features(body.model)
+        before, features = {node.name: node for node in editor.graph.nodes}, _features(editor.model)
         try:
-            _apply(body, step)
+            _apply(editor, step)
         except EditError as error:
             raise EditError(
                 error.problem,
@@ -83,20 +83,20 @@ def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True
                 found=error.found,
                 fix=error.fix,
             ) from None
-        after, fresh = {node.name: node for node in body.graph.nodes}, _features(body.model)
+        after, fresh = {node.name: node for node in editor.graph.nodes}, _features(editor.model)
         changes.append(
             Change(
                 step,
                 tuple(node for name, node in before.items() if after.get(name) != node),
                 tuple(node for name, node in after.items() if before.get(name) != node),
-                tuple(p for p in _loud(body.model) if p not in known) if check else (),
+                tuple(p for p in _loud(editor.model) if p not in known) if check else (),
                 tuple(line for line in features if line not in fresh),
                 tuple(line for line in fresh if line not in features),
             )
         )
     if changes and changes[-1].problems:
         raise _left_broken(changes)
-    return Edited(body.close(), tuple(changes))
+    return Edited(editor.close(), tuple(changes))
 
 
 def _features(model: Model) -> list[str]:
@@ -127,9 +127,9 @@ def _left_broken(changes: list[Change]) -> EditError:
     )
 
 
-def _apply(body: Body, step: Edit) -> None:
+def _apply(editor: Editor, step: Edit) -> None:
     try:
-        VERBS[step.verb](body, **step.arguments)
+        VERBS[step.verb](editor, **step.arguments)
     except CoreproofError:
         raise
     except FOREIGN as error:

@@ -1,4 +1,4 @@
-"""Body: a model opened for surgery. The verbs are written once on its primitives; each format has its own body."""
+"""Editor: a model opened for edits. The verbs are written once on its primitives; each format has its own editor."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 
 
-class Body(ABC):
+class Editor(ABC):
     """A private copy of a model that is changed in place, then closed into a new model.
 
     Layers and values are named as in ``graph``. A primitive changes what its name says and nothing else; it raises EditError
-    for a name, an attribute or a value that does not fit, and leaves the body unchanged then.
+    for a name, an attribute or a value that does not fit, and leaves the model unchanged then.
     """
 
     @property
     @abstractmethod
     def model(self) -> Model:
-        """The body as it is now, as a model that can be looked at and run (not a copy: it changes with the body)."""
+        """The model as it is now, to be looked at and run (not a copy: it changes with the edits)."""
 
     @property
     def graph(self) -> Graph:

@@ -1,26 +1,26 @@
-"""open_body: a model opened for surgery, by the body of its format."""
+"""open_editor: a model opened for edits, by the editor of its format."""
 
 from __future__ import annotations
 
-from coreproof.editing.editor import Body
+from coreproof.editing.editor import Editor
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 
 
-def open_body(model: Model) -> Body:
-    """Opens a model for surgery; EditError for a format that cannot be operated on."""
+def open_editor(model: Model) -> Editor:
+    """Opens a model for edits; EditError for a format that cannot be edited."""
     if model.format == "onnx":
-        from coreproof.editing.editors.onnx import OnnxBody
+        from coreproof.editing.editors.onnx import OnnxEditor
 
-        return OnnxBody(model)
+        return OnnxEditor(model)
     if model.format == "neuralnetwork":
-        from coreproof.editing.editors.network import NetworkBody
+        from coreproof.editing.editors.network import NetworkEditor
 
-        return NetworkBody(model)
+        return NetworkEditor(model)
     if model.format == "mlprogram":
-        from coreproof.editing.editors.program import ProgramBody
+        from coreproof.editing.editors.program import ProgramEditor
 
-        return ProgramBody(model)
+        return ProgramEditor(model)
     raise EditError(
         f"surgery on a {model.format} model is not possible",
         where=model.name,

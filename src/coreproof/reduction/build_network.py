@@ -9,68 +9,70 @@ from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
 from coreproof.model.formats import network
-from coreproof.reduction.submodel import Cutter, Plan, Slice, Step, bypasses
+from coreproof.reduction.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
 from coreproof.validation.names import score_blob, wanted_outputs
 from coreproof.validation.validate import inspect
 
 
-class NetworkCutter(Cutter):
+class NetworkSubmodelBuilder(SubmodelBuilder):
     """Every blob is float32, so that a cut needs its shape only."""
 
-    _layers: dict[str, Any]
+    _messages: dict[str, Any]
 
     @classmethod
-    def of(cls, model: Model) -> NetworkCutter:
+    def of(cls, model: Model) -> NetworkSubmodelBuilder:
         """Reads the layers and follows the shapes once."""
         assert isinstance(model, CoreMLModel)
-        layers: dict[str, Any] = {}
-        steps = []
-        for layer in model.network.layers:
-            name = layer.name
-            while name in layers:
+        messages: dict[str, Any] = {}
+        layers = []
+        for message in model.network.layers:
+            name = message.name
+            while name in messages:
                 name += "#"
-            layers[name] = layer
-            kind = layer.WhichOneof("layer") or "nothing"
-            steps.append(Step(name, kind, tuple(dict.fromkeys(network.reads(layer))), tuple(network.writes(layer))))
+            messages[name] = message
+            kind = message.WhichOneof("layer") or "nothing"
+            layers.append(
+                Layer(name, kind, tuple(dict.fromkeys(network.reads(message))), tuple(network.writes(message)))
+            )
         shapes, score = inspect(model).shapes, score_blob(model)
         found = cls(
             model,
-            tuple(steps),
+            tuple(layers),
             tuple(f.name for f in model.signature.inputs),
             tuple(dict.fromkeys([*wanted_outputs(model), *([score] if score is not None else [])])),
             dict(shapes),
             dict.fromkeys(shapes, "float32"),
         )
-        found._layers = layers
+        found._messages = messages
         return found
 
-    def build(self, plan: Plan) -> CoreMLModel:
+    def build(self, submodel: Submodel) -> CoreMLModel:
         """The sub-model; a classifier becomes a plain network once its own outputs are gone."""
         assert isinstance(self.model, CoreMLModel)
-        cut, around = self.slice(plan), bypasses(plan)
+        cut, around = self.select(submodel), bypasses(submodel)
         whole = self.model.spec
         spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
-        kind = self.model.kind if not plan.outputs else "neuralNetwork"
+        kind = self.model.kind if not submodel.outputs else "neuralNetwork"
         made = getattr(spec, kind)
         made.SetInParent()
         for descriptor, value in self.model.network.ListFields():
             if descriptor.name in ("arrayInputShapeMapping", "imageInputShapeMapping"):
                 setattr(made, descriptor.name, value)
-            elif not plan.outputs and descriptor.name not in ("layers", "preprocessing", "updateParams"):
+            elif not submodel.outputs and descriptor.name not in ("layers", "preprocessing", "updateParams"):
                 _copy(made, descriptor, value)
-        for step in cut.steps:
-            made.layers.add().CopyFrom(self._layers[step.name])
+        for layer in cut.layers:
+            made.layers.add().CopyFrom(self._messages[layer.name])
             network.rename_reads(made.layers[-1], around)
         for preprocessing in self.model.network.preprocessing:
             if (preprocessing.featureName or whole.description.input[0].name) in cut.inputs:
                 made.preprocessing.add().CopyFrom(preprocessing)
-        self._describe(spec, plan, cut)
+        self._describe(spec, submodel, cut)
         return CoreMLModel(spec, name=self.model.name)
 
-    def _describe(self, spec: Any, plan: Plan, cut: Slice) -> None:
+    def _describe(self, spec: Any, submodel: Submodel, cut: Selection) -> None:
         assert isinstance(self.model, CoreMLModel)
         whole = self.model.spec.description
-        given, shapes = {f.name: f for f in whole.input}, dict(plan.shapes)
+        given, shapes = {f.name: f for f in whole.input}, dict(submodel.shapes)
         for name in cut.inputs:
             feature = spec.description.input.add()
             if name in given:
@@ -78,7 +80,7 @@ class NetworkCutter(Cutter):
             if name not in given or name in shapes:
                 feature.name = name
                 _declare(feature, network.feature_shape(spec, shapes.get(name) or self.shapes[name]))
-        if not plan.outputs:
+        if not submodel.outputs:
             for description in whole.output:
                 spec.description.output.add().CopyFrom(description)
             spec.description.predictedFeatureName = whole.predictedFeatureName
@@ -87,7 +89,7 @@ class NetworkCutter(Cutter):
         declared = {f.name: f for f in whole.output if f.type.WhichOneof("Type") == "multiArrayType"}
         for name in cut.outputs:
             feature = spec.description.output.add(name=name)
-            if name in declared and not plan.shapes:
+            if name in declared and not submodel.shapes:
                 feature.CopyFrom(declared[name])
             else:
                 feature.type.multiArrayType.dataType = FeatureTypes_pb2.ArrayFeatureType.FLOAT32

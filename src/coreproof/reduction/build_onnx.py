@@ -14,10 +14,10 @@ from coreproof.model.formats import onnx as stored
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.onnx.read import to_ir
 from coreproof.model.onnx.shapes import inferred, light_proto
-from coreproof.reduction.submodel import Cutter, Plan, Step, bypasses
+from coreproof.reduction.submodel import Layer, Submodel, SubmodelBuilder, bypasses
 
 
-class OnnxCutter(Cutter):
+class OnnxSubmodelBuilder(SubmodelBuilder):
     """Works on protobufs of single nodes and weights, so that a cut costs what is kept."""
 
     _nodes: dict[str, Any]
@@ -25,26 +25,26 @@ class OnnxCutter(Cutter):
     _shell: Any
 
     @classmethod
-    def of(cls, model: Model) -> OnnxCutter:
+    def of(cls, model: Model) -> OnnxSubmodelBuilder:
         """Reads the nodes and infers the types of values once."""
         assert isinstance(model, OnnxModel)
         light = light_proto(model.ir)
         types = _types(light)
         graph = model.ir.graph
         constants = set(graph.initializers)
-        nodes, steps = {}, []
+        nodes, layers = {}, []
         for node, proto in zip(graph, light.graph.node, strict=True):
             name = stored.name_ir(node)
             while name in nodes:
                 name += "#"
             nodes[name] = proto
             reads = tuple(dict.fromkeys(n for n in stored.reads(proto) if n not in constants))
-            steps.append(Step(name, proto.op_type, reads, tuple(stored.writes(proto))))
+            layers.append(Layer(name, proto.op_type, reads, tuple(stored.writes(proto))))
         dtypes = helper.get_all_tensor_dtypes()
         known = {n: t for n, t in types.items() if t.HasField("tensor_type") and t.tensor_type.elem_type in dtypes}
         found = cls(
             model,
-            tuple(steps),
+            tuple(layers),
             tuple(v.name or "" for v in graph.inputs if v.name not in constants),
             tuple(v.name or "" for v in graph.outputs),
             {name: shape for name, t in known.items() if (shape := _shape(t)) is not None},
@@ -62,16 +62,16 @@ class OnnxCutter(Cutter):
         element = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtypes[name]))
         self._types[name] = helper.make_tensor_type_proto(element, shape)
 
-    def build(self, plan: Plan) -> OnnxModel:
+    def build(self, submodel: Submodel) -> OnnxModel:
         """The sub-model with the weights that it reads, and no others."""
         assert isinstance(self.model, OnnxModel)
-        cut, around = self.slice(plan), bypasses(plan)
+        cut, around = self.select(submodel), bypasses(submodel)
         proto = onnx.ModelProto(ir_version=self._shell.ir_version)
         proto.opset_import.extend(self._shell.opset_import)
         proto.functions.extend(self._shell.functions)
         graph = proto.graph
         graph.name = self._shell.graph.name
-        graph.node.extend(self._nodes[step.name] for step in cut.steps)
+        graph.node.extend(self._nodes[layer.name] for layer in cut.layers)
         for node in graph.node:
             stored.rename_reads(node, around)
         weights = self.model.ir.graph.initializers
@@ -81,10 +81,10 @@ class OnnxCutter(Cutter):
             if tensor is not None:
                 graph.initializer.append(_stored(tensor, name))
         for name in cut.inputs:
-            graph.input.append(self._value(name, dict(plan.shapes).get(name)))
+            graph.input.append(self._value(name, dict(submodel.shapes).get(name)))
         for name in cut.outputs:
-            graph.output.append(onnx.ValueInfoProto(name=name) if plan.shapes else self._value(name, None))
-        if plan.shapes:
+            graph.output.append(onnx.ValueInfoProto(name=name) if submodel.shapes else self._value(name, None))
+        if submodel.shapes:
             known = {v.name: v for v in inferred(proto, data=False).graph.output}
             for output in graph.output:
                 output.CopyFrom(known[output.name])

@@ -13,10 +13,10 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.formats import classic, program
-from coreproof.reduction.submodel import Cutter, Plan, Slice, Step, bypasses
+from coreproof.reduction.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
 
 
-class ProgramCutter(Cutter):
+class ProgramSubmodelBuilder(SubmodelBuilder):
     """Operations declare the types of what they make, so that a cut needs no inference."""
 
     _operations: dict[str, Any]
@@ -25,14 +25,14 @@ class ProgramCutter(Cutter):
     _function: str
 
     @classmethod
-    def of(cls, model: Model) -> ProgramCutter:
+    def of(cls, model: Model) -> ProgramSubmodelBuilder:
         """Reads the operations of the main function."""
         assert isinstance(model, CoreMLModel)
         chosen = program.main_name(model.spec)
         function = model.spec.mlProgram.functions[chosen]
         block = program.block_of(function)
         types = {named.name: named.type for named in function.inputs}
-        constants, operations, steps = dict[str, Any](), dict[str, Any](), []
+        constants, operations, layers = dict[str, Any](), dict[str, Any](), []
         for operation in block.operations:
             types.update({output.name: output.type for output in operation.outputs})
             makes = tuple(program.writes(operation))
@@ -44,10 +44,10 @@ class ProgramCutter(Cutter):
                 name += "#"
             operations[name] = operation
             reads = tuple(dict.fromkeys(n for n in program.reads(operation) if n not in constants))
-            steps.append(Step(name, operation.type, reads, makes))
+            layers.append(Layer(name, operation.type, reads, makes))
         found = cls(
             model,
-            tuple(steps),
+            tuple(layers),
             tuple(named.name for named in function.inputs),
             tuple(block.outputs),
             {name: shape for name, t in types.items() if (shape := _fixed(t)) is not None},
@@ -68,12 +68,12 @@ class ProgramCutter(Cutter):
             fixed.tensorType.dimensions.add().constant.size = length
         self._types[name] = fixed
 
-    def build(self, plan: Plan) -> CoreMLModel:
+    def build(self, submodel: Submodel) -> CoreMLModel:
         """The sub-model in a folder of its own, whose weight file holds what it reads."""
         assert isinstance(self.model, CoreMLModel)
-        if plan.shapes:
+        if submodel.shapes:
             raise EditError("the operations of an ML Program declare their shapes; inputs cannot be made smaller")
-        cut, around = self.slice(plan), bypasses(plan)
+        cut, around = self.select(submodel), bypasses(submodel)
         whole = self.model.spec
         spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
         spec.mlProgram.version = whole.mlProgram.version
@@ -81,16 +81,16 @@ class ProgramCutter(Cutter):
         function = spec.mlProgram.functions[self._function]
         function.opset = opset
         block = function.block_specializations[opset]
-        kept = [self._operations[step.name] for step in cut.steps]
+        kept = [self._operations[layer.name] for layer in cut.layers]
         for constant in self._read_constants([*kept, *(o for o in cut.outputs if o in self._constants)]):
             block.operations.add().CopyFrom(constant)
         for operation in kept:
             block.operations.add().CopyFrom(operation)
             program.rename_reads(block.operations[-1], around)
-        block.outputs.extend(cut.outputs if plan.outputs else self.whole_outputs)
+        block.outputs.extend(cut.outputs if submodel.outputs else self.whole_outputs)
         for name in cut.inputs:
             function.inputs.add(name=name).type.CopyFrom(self._types[name])
-        self._describe(spec, plan, cut)
+        self._describe(spec, submodel, cut)
         return self._with_weights(spec, block)
 
     def _read_constants(self, readers: Iterable[Any]) -> list[Any]:
@@ -109,7 +109,7 @@ class ProgramCutter(Cutter):
                 visit(name)
         return list(found.values())
 
-    def _describe(self, spec: Any, plan: Plan, cut: Slice) -> None:
+    def _describe(self, spec: Any, submodel: Submodel, cut: Selection) -> None:
         assert isinstance(self.model, CoreMLModel)
         whole = self.model.spec.description
         given = {f.name: f for f in (*whole.input, *whole.output, *whole.state)}
@@ -117,11 +117,11 @@ class ProgramCutter(Cutter):
         for name in cut.inputs:
             owner = spec.description.state if name in states else spec.description.input
             owner.add().CopyFrom(given[name] if name in self.inputs and name in given else self._feature(name))
-        if not plan.outputs:
+        if not submodel.outputs:
             spec.description.output.extend(whole.output)
             spec.description.predictedFeatureName = whole.predictedFeatureName
             spec.description.predictedProbabilitiesName = whole.predictedProbabilitiesName
-        for name in cut.outputs if plan.outputs else ():
+        for name in cut.outputs if submodel.outputs else ():
             spec.description.output.add().CopyFrom(given[name] if name in given else self._feature(name))
         features = (*spec.description.input, *spec.description.output)
         if any(f.type.multiArrayType.dataType == FeatureTypes_pb2.ArrayFeatureType.FLOAT16 for f in features):

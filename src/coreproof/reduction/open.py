@@ -1,4 +1,4 @@
-"""cutter: a model made ready to be cut, by the cutter of its format."""
+"""submodel_builder: a model made ready to be cut, by the builder of its format."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from contextlib import suppress
 
 from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
-from coreproof.reduction.submodel import Cutter
+from coreproof.reduction.submodel import SubmodelBuilder
 
 _TAPPED = 64
 """Values that are brought out at a time."""
 
 
-def cutter(model: Model) -> Cutter:
+def submodel_builder(model: Model) -> SubmodelBuilder:
     """Makes a model ready to be cut. Raises EditError for a format that has no layers to cut at."""
     if model.format == "onnx":
-        from coreproof.reduction.build_onnx import OnnxCutter
+        from coreproof.reduction.build_onnx import OnnxSubmodelBuilder
 
-        return _learned(OnnxCutter.of(model))
+        return _learned(OnnxSubmodelBuilder.of(model))
     if model.format == "neuralnetwork":
-        from coreproof.reduction.build_network import NetworkCutter
+        from coreproof.reduction.build_network import NetworkSubmodelBuilder
 
-        return NetworkCutter.of(model)
+        return NetworkSubmodelBuilder.of(model)
     if model.format == "mlprogram":
-        from coreproof.reduction.build_program import ProgramCutter
+        from coreproof.reduction.build_program import ProgramSubmodelBuilder
 
-        return _learned(ProgramCutter.of(model))
+        return _learned(ProgramSubmodelBuilder.of(model))
     raise EditError(
         f"a {model.format} model cannot be cut",
         where=model.name,
@@ -35,9 +35,9 @@ def cutter(model: Model) -> Cutter:
     )
 
 
-def _learned(found: Cutter) -> Cutter:
+def _learned(found: SubmodelBuilder) -> SubmodelBuilder:
     """With the shapes that values have when the model runs on random inputs, where nothing else says them."""
-    unknown = [name for step in found.steps for name in step.makes if not found.can_feed(name)]
+    unknown = [name for layer in found.layers for name in layer.makes if not found.can_feed(name)]
     if not unknown:
         return found
     from coreproof.feeding.inputs import random_feeds

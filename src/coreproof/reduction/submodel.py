@@ -1,4 +1,4 @@
-"""Cutting: sub-models described by a plan (where they begin, where they end, what is skipped) and built from it."""
+"""Sub-models: described by where they begin, where they end and what is skipped, and built from that."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coreproof.model.base import Model
 
 
 @dataclass(frozen=True)
-class Plan:
+class Submodel:
     """A sub-model. ``outputs`` empty: the model's own outputs, whatever they are made into (labels, dictionaries).
 
     ``inputs`` are inner values that are fed from outside instead of being made; the model's own inputs stay where they are
@@ -25,7 +25,7 @@ class Plan:
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as the file that a search goes on from holds it."""
+        """The submodel as the file that a search goes on from holds it."""
         return {
             "outputs": list(self.outputs),
             "inputs": sorted(self.inputs),
@@ -34,8 +34,8 @@ class Plan:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Plan:
-        """The plan that ``to_json`` wrote."""
+    def from_json(cls, document: Mapping[str, Any]) -> Submodel:
+        """The submodel that ``to_json`` wrote."""
         return cls(
             tuple(document["outputs"]),
             frozenset(document["inputs"]),
@@ -45,7 +45,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Step:
+class Layer:
     """One layer as cutting sees it: the values that it reads (constants left out) and makes."""
 
     name: str
@@ -55,28 +55,28 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Slice:
-    """What a plan leaves: its layers in order, the inputs and the outputs that they have."""
+class Selection:
+    """What a submodel leaves: its layers in order, the inputs and the outputs that they have."""
 
-    steps: tuple[Step, ...]
+    layers: tuple[Layer, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
     @property
     def size(self) -> tuple[int, int, int]:
         """What the smaller of two slices is smaller in."""
-        return len(self.steps), len(self.inputs), len(self.outputs)
+        return len(self.layers), len(self.inputs), len(self.outputs)
 
 
 @dataclass
-class Cutter(ABC):
+class SubmodelBuilder(ABC):
     """A model that can be cut. ``shapes`` and ``dtypes`` are those of its values, as far as they are known.
 
     ``whole_outputs`` are the values that its own outputs are made from.
     """
 
     model: Model
-    steps: tuple[Step, ...]
+    layers: tuple[Layer, ...]
     inputs: tuple[str, ...]
     whole_outputs: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
@@ -85,28 +85,28 @@ class Cutter(ABC):
 
     def __post_init__(self) -> None:
         self._makers = {}
-        for place, step in enumerate(self.steps):
-            for name in step.makes:
+        for place, layer in enumerate(self.layers):
+            for name in layer.makes:
                 self._makers.setdefault(name, []).append(place)
 
-    def slice(self, plan: Plan) -> Slice:
-        """The layers that the plan's outputs need, and which inputs those read."""
-        around = dict(plan.bypassed)
-        outputs = plan.outputs or self.whole_outputs
+    def select(self, submodel: Submodel) -> Selection:
+        """The layers that the submodel's outputs need, and which inputs those read."""
+        around = dict(submodel.bypassed)
+        outputs = submodel.outputs or self.whole_outputs
         wanted, kept, inputs = [resolve(around, name) for name in outputs], set[int](), dict[str, None]()
         while wanted:
             name = wanted.pop()
-            if name in plan.inputs or name in self.inputs:
+            if name in submodel.inputs or name in self.inputs:
                 inputs[name] = None
                 continue
             # a network may write a blob several times: before a loop and within it
             for index in self._makers.get(name, ()):
                 if index not in kept:
                     kept.add(index)
-                    wanted += [resolve(around, read) for read in self.steps[index].reads]
+                    wanted += [resolve(around, read) for read in self.layers[index].reads]
         order = [*self.inputs, *self._makers]
-        return Slice(
-            tuple(_reading(self.steps[i], around) for i in sorted(kept)),
+        return Selection(
+            tuple(_reading(self.layers[i], around) for i in sorted(kept)),
             tuple(sorted(inputs, key=order.index)),
             tuple(dict.fromkeys(resolve(around, name) for name in outputs)),
         )
@@ -125,23 +125,23 @@ class Cutter(ABC):
         shape = self.shapes.get(one)
         return shape is not None and shape == self.shapes.get(other) and self.dtypes.get(one) == self.dtypes.get(other)
 
-    def leaving(self, steps: Collection[Step], rest: Collection[Step], outputs: Sequence[str]) -> list[str]:
-        """The values that ``steps`` make for the ``rest`` or for the outputs."""
-        read = {name for step in rest for name in step.reads} | set(outputs)
-        return [name for step in steps for name in step.makes if name in read]
+    def leaving(self, layers: Collection[Layer], rest: Collection[Layer], outputs: Sequence[str]) -> list[str]:
+        """The values that ``layers`` make for the ``rest`` or for the outputs."""
+        read = {name for layer in rest for name in layer.reads} | set(outputs)
+        return [name for layer in layers for name in layer.makes if name in read]
 
     @abstractmethod
-    def build(self, plan: Plan) -> Model:
+    def build(self, submodel: Submodel) -> Model:
         """The sub-model. Raises EditError where the format cannot hold it."""
 
-    def shape_of(self, plan: Plan, name: str) -> tuple[int, ...]:
+    def shape_of(self, submodel: Submodel, name: str) -> tuple[int, ...]:
         """The shape in which an input is declared."""
-        return dict(plan.shapes).get(name) or self.shapes[name]
+        return dict(submodel.shapes).get(name) or self.shapes[name]
 
 
-def _reading(step: Step, around: Mapping[str, str]) -> Step:
+def _reading(layer: Layer, around: Mapping[str, str]) -> Layer:
     """The layer with what it reads where layers before it are skipped."""
-    return replace(step, reads=tuple(dict.fromkeys(resolve(around, name) for name in step.reads)))
+    return replace(layer, reads=tuple(dict.fromkeys(resolve(around, name) for name in layer.reads)))
 
 
 def resolve(around: Mapping[str, str], name: str) -> str:
@@ -153,7 +153,7 @@ def resolve(around: Mapping[str, str], name: str) -> str:
     return name
 
 
-def bypasses(plan: Plan) -> dict[str, str]:
+def bypasses(submodel: Submodel) -> dict[str, str]:
     """For each value of a layer that is skipped, which one is read in its place in the end."""
-    around = dict(plan.bypassed)
+    around = dict(submodel.bypassed)
     return {name: resolve(around, name) for name in around}

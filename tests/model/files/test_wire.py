@@ -1,4 +1,4 @@
-"""respell: what was not changed keeps its bytes, for every real file and for every way in which a writer may spell a field."""
+"""reserialise: what was not changed keeps its bytes, for every real file and every way in which a writer may spell a field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from coreproof.model.coreml.model import package_spec
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
-from coreproof.model.files.wire import records, respell, rewrite
+from coreproof.model.files.wire import records, reserialise, rewrite
 
 
 def spec_files(folder: Path) -> list[Path]:
@@ -27,12 +27,12 @@ def test_unchanged_files_are_the_same_bytes(shared_data: Path) -> None:
     for path in spec_files(shared_data):
         original = path.read_bytes()
         spec = Model_pb2.Model.FromString(original)
-        assert respell(original, spec) == original, path
+        assert reserialise(original, spec) == original, path
         assert rewrite(original, spec) == original, path
     for path in sorted(shared_data.glob("onnx/*.onnx")):
         original = path.read_bytes()
         model = onnx.ModelProto.FromString(original)
-        assert respell(original, model) == original, path
+        assert reserialise(original, model) == original, path
         assert rewrite(original, model) == original, path
 
 
@@ -56,7 +56,7 @@ def test_one_edit_leaves_the_bytes_of_all_other_layers(shared_data: Path) -> Non
         place = len(layers) // 2
         layers[place].name += "_edited"
         number = spec.DESCRIPTOR.fields_by_name[kind].number
-        edited = respell(original, spec)
+        edited = reserialise(original, spec)
         before, after = parts(original, number, 1), parts(edited, number, 1)
         assert Model_pb2.Model.FromString(edited) == spec
         assert [b for i, b in enumerate(before) if i != place] == [a for i, a in enumerate(after) if i != place], path
@@ -71,7 +71,7 @@ def test_one_edit_of_an_onnx_file_leaves_the_bytes_of_its_nodes_and_weights(shar
         model = onnx.ModelProto.FromString(original)
         del model.graph.node[0]
         model.graph.node[-1].name = "renamed"
-        edited = respell(original, model)
+        edited = reserialise(original, model)
         before, after = parts(original, 7, 1), parts(edited, 7, 1)
         assert after[:-1] == before[1:-1], path
         assert after[-1] != before[-1]
@@ -89,7 +89,7 @@ def test_one_edit_of_a_program_leaves_its_other_operations(shared_data: Path) ->
         block = function.block_specializations[function.opset]
         place = len(block.operations) // 2
         block.operations[place].outputs[0].name = "renamed"
-        edited = respell(original, spec)
+        edited = reserialise(original, spec)
         path = (502, 2, 2, 3, 2, 3)  # mlProgram, functions, value, block_specializations, value, operations
         before, after = parts(original, *path), parts(edited, *path)
         assert len(before) == len(block.operations)
@@ -131,7 +131,7 @@ def layer(spelled: bytes) -> Any:
 def test_order_unknown_fields_and_redundant_defaults_stay() -> None:
     edited = layer(ODD)
     edited.name = "new"
-    assert respell(ODD, edited) == ODD.replace(text(1, b"old name"), text(1, b"new"))
+    assert reserialise(ODD, edited) == ODD.replace(text(1, b"old name"), text(1, b"new"))
 
 
 @pytest.mark.parametrize(
@@ -152,27 +152,27 @@ def test_order_unknown_fields_and_redundant_defaults_stay() -> None:
 def test_each_change_is_made_in_its_place(change: Callable[[Any], object], expected: bytes) -> None:
     edited = layer(ODD)
     change(edited)
-    assert respell(ODD, edited) == expected
+    assert reserialise(ODD, edited) == expected
 
 
 def test_numbers_one_by_one_stay_one_by_one() -> None:
     edited = layer(UNPACKED)
     assert list(edited.pooling.kernelSize) == [3, 5]
     edited.pooling.kernelSize[1] = 300
-    assert respell(UNPACKED, edited) == text(120, field(10, 0, b"\x03") + field(10, 0, b"\xac\x02"))
+    assert reserialise(UNPACKED, edited) == text(120, field(10, 0, b"\x03") + field(10, 0, b"\xac\x02"))
 
 
 def test_packed_numbers_stay_packed_where_the_schema_says_otherwise() -> None:
     spelled = text(1, b"\x02\x03")  # TensorProto.dims is not packed by its definition
     tensor = onnx.TensorProto.FromString(spelled)
     tensor.dims.append(4)
-    assert respell(spelled, tensor) == text(1, b"\x02\x03\x04")
+    assert reserialise(spelled, tensor) == text(1, b"\x02\x03\x04")
 
 
 def test_another_member_of_a_oneof_takes_the_place_of_the_first() -> None:
     edited = layer(ODD)
     edited.softmax.SetInParent()
-    spelled = respell(ODD, edited)
+    spelled = reserialise(ODD, edited)
     assert layer(spelled).WhichOneof("layer") == "softmax"
     assert b"from the future" in spelled
     assert parts(spelled, 120) == []
@@ -181,10 +181,10 @@ def test_another_member_of_a_oneof_takes_the_place_of_the_first() -> None:
 def test_a_message_in_two_pieces_is_written_as_one_when_it_changes() -> None:
     spelled = text(120, POOLING) + text(1, b"name") + text(120, field(50, 0, b"\x01"))
     edited = layer(spelled)
-    assert respell(spelled, edited) == spelled
+    assert reserialise(spelled, edited) == spelled
     edited.pooling.globalPooling = True
-    assert layer(respell(spelled, edited)) == edited
-    assert len(parts(respell(spelled, edited), 120)) == 1
+    assert layer(reserialise(spelled, edited)) == edited
+    assert len(parts(reserialise(spelled, edited), 120)) == 1
 
 
 def test_map_entries_keep_their_order_and_their_spelling() -> None:
@@ -194,13 +194,13 @@ def test_map_entries_keep_their_order_and_their_spelling() -> None:
     function = text(1, text(1, b"x"))
     spelled = entry(b"z", function) + field(1, 0, b"\x01") + entry(b"a", function) + entry(b"m", function)
     program = MIL_pb2.Program.FromString(spelled)
-    assert respell(spelled, program) == spelled
+    assert reserialise(spelled, program) == spelled
     del program.functions["a"]
     program.functions["m"].opset = "CoreML7"
     program.functions["new"].opset = "CoreML8"
     changed = entry(b"m", function + text(2, b"CoreML7"))
     added = text(2, text(1, b"new") + text(2, text(2, b"CoreML8")))
-    assert respell(spelled, program) == entry(b"z", function) + field(1, 0, b"\x01") + changed + added
+    assert reserialise(spelled, program) == entry(b"z", function) + field(1, 0, b"\x01") + changed + added
 
 
 def network(*names: str) -> bytes:
@@ -217,7 +217,7 @@ def network(*names: str) -> bytes:
 def test_layers_that_move_keep_their_bytes(names: tuple[str, ...]) -> None:
     original = network("a", "b", "c")
     edited = NeuralNetwork_pb2.NeuralNetwork.FromString(network(*names))
-    assert respell(original, edited) == network(*names)
+    assert reserialise(original, edited) == network(*names)
 
 
 def test_new_layers_come_where_they_belong() -> None:
@@ -227,15 +227,15 @@ def test_new_layers_come_where_they_belong() -> None:
         edited.layers.insert(place, NeuralNetwork_pb2.NeuralNetworkLayer(name=name))
     new = {name: text(1, text(1, name.encode())) for name in ("first", "between", "last")}
     expected = new["first"] + network("a") + new["between"] + network("b") + new["last"]
-    assert respell(original, edited) == expected
+    assert reserialise(original, edited) == expected
 
 
 def test_minus_zero_and_nan_are_values_like_any_other() -> None:
     weights = NeuralNetwork_pb2.WeightParams(floatValue=[0.0, float("nan")])
     original = weights.SerializeToString()
-    assert respell(original, weights) == original
+    assert reserialise(original, weights) == original
     weights.floatValue[0] = -0.0
-    assert respell(original, weights) == weights.SerializeToString() != original
+    assert reserialise(original, weights) == weights.SerializeToString() != original
 
 
 # seeded random edits
@@ -300,7 +300,7 @@ def test_random_edits_are_spelled_right(shared_data: Path) -> None:
 def test_whatever_lies_in_the_file_the_message_is_written(tmp_path: Path) -> None:
     edited = layer(ODD)
     for garbage in (b"", b"\xff\xff", ODD[:-1], bytes(range(256)), b"no model at all"):
-        assert layer(respell(garbage, edited)) == edited
+        assert layer(reserialise(garbage, edited)) == edited
 
 
 def test_groups_nested_deeper_than_any_stack_are_read_and_cut_ones_refused() -> None:

@@ -1,1 +1,1 @@
-"""The bodies: surgery on the stored form of each format."""
+"""The editors, one a format: each changes the model in its stored form."""

@@ -1,4 +1,4 @@
-"""NetworkBody: surgery on the protobuf of a NeuralNetwork, plain, classifier or regressor."""
+"""NetworkEditor: edits the protobuf of a NeuralNetwork, plain, classifier or regressor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.editing.editor import Body
+from coreproof.editing.editor import Editor
 from coreproof.editing.editors import network_features as features
 from coreproof.editing.editors import network_reshape, network_retype
 from coreproof.editing.editors.layer_fields import set_field
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from coreproof.model.coreml.model import Network
 
 
-class NetworkBody(Body):
-    """A NeuralNetwork under surgery. Layers may note the ranks of what they read and make; edited layers forget them."""
+class NetworkEditor(Editor):
+    """A NeuralNetwork being edited. Layers may note the ranks of what they read and make; edited layers forget them."""
 
     def __init__(self, model: Model) -> None:
         assert isinstance(model, CoreMLModel)
@@ -219,7 +219,7 @@ class NetworkBody(Body):
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[CoreMLModel]:
-        """The body as a model that may be changed outside its layers; a change that fails half way is undone."""
+        """The model as one that may be changed outside its layers; a change that fails half way is undone."""
         kept = self._outline()
         try:
             yield self.model

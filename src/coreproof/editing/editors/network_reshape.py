@@ -23,7 +23,7 @@ def reshape(
     enumerated: Sequence[Sequence[int]],
     ranges: Sequence[Sequence[int]],
 ) -> None:
-    """See ``Body.reshape``."""
+    """See ``Editor.reshape``."""
     feature, is_input = find(model, name)
     if not is_input:
         raise EditError(
@@ -111,7 +111,7 @@ def _declared(feature: Any) -> list[int]:
 
 
 def _follow(model: CoreMLModel, names: Sequence[str]) -> None:
-    """Declares outputs as large as they now are; the body has to have forgotten its view of the old ones."""
+    """Declares outputs as large as they now are; the editor must have forgotten its view of the old ones."""
     fresh = blob_shapes(model.with_spec(model.spec))
     for feature in model.spec.description.output:
         if feature.name not in names or feature.name not in fresh:

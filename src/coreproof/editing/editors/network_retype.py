@@ -33,7 +33,7 @@ def retype(
     bias: Sequence[float] | float | None,
     dtype: str | None,
 ) -> None:
-    """See ``Body.retype``."""
+    """See ``Editor.retype``."""
     feature, is_input = find(model, name)
     is_image = feature.type.WhichOneof("Type") == "imageType"
     wanted = kind or ("image" if is_image else "tensor")
@@ -264,7 +264,7 @@ def require_version(model: CoreMLModel, version: int) -> None:
 
 
 def relabel(model: CoreMLModel, labels: Sequence[str] | Sequence[int]) -> None:
-    """See ``Body.relabel``."""
+    """See ``Editor.relabel``."""
     if relabel_noted(model.spec, labels, model.name):
         return
     if model.kind != "neuralNetworkClassifier":

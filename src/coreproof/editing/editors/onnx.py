@@ -1,4 +1,4 @@
-"""OnnxBody: surgery on the protobuf of an ONNX model."""
+"""OnnxEditor: edits the protobuf of an ONNX model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import onnx
 import onnx_ir as ir
 from onnx import AttributeProto, helper, numpy_helper
 
-from coreproof.editing.editor import Body
+from coreproof.editing.editor import Editor
 from coreproof.errors import EditError
 from coreproof.model.base import Model
-from coreproof.model.files.wire import respell
+from coreproof.model.files.wire import reserialise
 from coreproof.model.formats import onnx as message
 from coreproof.model.formats.free_name import free_name
 from coreproof.model.graph import Node
@@ -24,8 +24,8 @@ from coreproof.model.onnx.read import to_ir
 from coreproof.model.onnx.shapes import inferred, light_proto
 
 
-class OnnxBody(Body):
-    """An ONNX model under surgery. External weights stay where they are; weights that are set come into the file itself."""
+class OnnxEditor(Editor):
+    """An ONNX model being edited. External weights stay where they are; weights that are set come into the file itself."""
 
     def __init__(self, model: Model) -> None:
         assert isinstance(model, OnnxModel)
@@ -60,7 +60,7 @@ class OnnxBody(Body):
     def close(self) -> OnnxModel:
         self._forget_stale_types()
         # spelled when it is asked for: most edited models are trials that are never written
-        return self._model(lambda: respell(self._bytes, self._proto))
+        return self._model(lambda: reserialise(self._bytes, self._proto))
 
     def _changed(self, *values: str) -> None:
         self._view = None

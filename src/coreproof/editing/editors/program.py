@@ -1,4 +1,4 @@
-"""ProgramBody: surgery on the operations of an ML Program."""
+"""ProgramEditor: edits the operations of an ML Program."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from coreproof.model.formats import program as mil
 from coreproof.model.graph import Node
 
 
-class ProgramBody(ProgramSettings, ProgramRetype, ProgramLabels):
-    """An ML Program under surgery: the operations of its main function, its constants, its weight file, its features."""
+class ProgramEditor(ProgramSettings, ProgramRetype, ProgramLabels):
+    """An ML Program being edited: the operations of its main function, its constants, its weight file, its features."""
 
     # layers
 

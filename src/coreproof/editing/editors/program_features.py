@@ -1,4 +1,4 @@
-"""The features of an ML Program under surgery: what its description and its function say about inputs and outputs."""
+"""The features of an ML Program being edited: what its description and its function say about inputs and outputs."""
 
 from __future__ import annotations
 

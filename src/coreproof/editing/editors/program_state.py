@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from coreproof.editing.editor import Body
+from coreproof.editing.editor import Editor
 from coreproof.editing.editors.program_features import ARRAY_DTYPES, carried_dtype, declare_array, description_of
 from coreproof.editing.editors.program_operations import copied, ordered
 from coreproof.editing.editors.program_types import TypeFollower
@@ -24,7 +24,7 @@ from coreproof.model.graph import Graph
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class ProgramState(Body):
+class ProgramState(Editor):
     """The main function of an ML Program, its constants, its weight file and its description, and what all primitives need."""
 
     def __init__(self, model: Model) -> None:

@@ -1,4 +1,4 @@
-"""What surgery writes into an ML Program: types, constants in the program itself, and blobs behind those of its weight file."""
+"""What edits write into an ML Program: types, constants in the program itself, and blobs behind those of its weight file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _NUMPY: dict[str, npt.DTypeLike] = {"bfloat16": ml_dtypes.bfloat16, "str": objec
 
 
 class WeightStore:
-    """The weight folder of a model under surgery: the original's, until the first blob is added to a copy of it."""
+    """The weight folder of a model being edited: the original's, until the first blob is added to a copy of it."""
 
     def __init__(self, origin: CoreMLModel) -> None:
         self.origin = origin

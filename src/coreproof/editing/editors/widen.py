@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.editing.editors.program import ProgramBody
+from coreproof.editing.editors.program import ProgramEditor
 from coreproof.editing.editors.program_weights import DEFAULT_WEIGHT_FILE, WeightStore, text_value, write_value
 from coreproof.errors import EditError
 from coreproof.model.coreml.literals import read_literal
@@ -67,7 +67,7 @@ class _Widening:
             self.taken.update((*(o.name for o in operation.outputs), mil.name(operation)))
         self.wide: dict[str, str] = {}
         self.constants: dict[str, str] = {}
-        self.words: dict[str, str] = {}
+        self.dtype_constants: dict[str, str] = {}
         self.fresh: list[Any] = []
 
     def rewritten(self) -> list[Any]:
@@ -80,7 +80,7 @@ class _Widening:
                 self._widen(changed)
                 continue
             if operation.type == "cast":
-                self._read_wide(changed)
+                self._drop_redundant_cast(changed)
             self.fresh.append(changed)
         return self._without_unread()
 
@@ -99,7 +99,7 @@ class _Widening:
         for value in outputs:
             # the operation keeps its name, its result does not: the cast makes that for those who read float16
             cast = self._cast(self.wide[value], value, "fp16", MIL_pb2.FLOAT16)
-            _call(cast, self._free(f"{value}_fp16"))
+            _set_name(cast, self._free(f"{value}_fp16"))
             self.fresh.append(cast)
 
     def _widen_binding(self, binding: Any) -> None:
@@ -135,7 +135,7 @@ class _Widening:
             constant.outputs[0].name = name
             _retype(constant.outputs[0].type, MIL_pb2.FLOAT32)
             constant.attributes["val"].CopyFrom(self._wide_literal(producer.attributes["val"]))
-            _call(constant, name)
+            _set_name(constant, name)
             self.fresh.append(constant)
         return self.constants[value]
 
@@ -143,7 +143,7 @@ class _Widening:
         stored = np.asarray(read_literal(self.model, value))
         return self.literal(stored.astype(np.float32))
 
-    def _read_wide(self, cast: Any) -> None:
+    def _drop_redundant_cast(self, cast: Any) -> None:
         """A cast to float32 of what is float32 already would round it on the way."""
         value = _argument(cast, "x")
         if value in self.wide and _dtype(cast.outputs[0].type) == MIL_pb2.FLOAT32:
@@ -154,23 +154,23 @@ class _Widening:
     def _cast(self, value: str, name: str, word: str, dtype: int, like: str | None = None) -> Any:
         cast = MIL_pb2.Operation(type="cast")
         cast.inputs["x"].arguments.add().name = value
-        cast.inputs["dtype"].arguments.add().name = self._word(word)
+        cast.inputs["dtype"].arguments.add().name = self._dtype_constant(word)
         output = cast.outputs.add(name=name)
         output.type.CopyFrom(self.types[like or name])
         _retype(output.type, dtype)
-        _call(cast, name)
+        _set_name(cast, name)
         return cast
 
-    def _word(self, text: str) -> str:
-        if text not in self.words:
+    def _dtype_constant(self, text: str) -> str:
+        if text not in self.dtype_constants:
             name = self._free(f"cast_to_{text}")
             constant = MIL_pb2.Operation(type="const")
             constant.outputs.add(name=name).type.tensorType.dataType = MIL_pb2.STRING
             constant.attributes["val"].CopyFrom(text_value(text))
-            _call(constant, name)
+            _set_name(constant, name)
             self.fresh.append(constant)
-            self.words[text] = name
-        return self.words[text]
+            self.dtype_constants[text] = name
+        return self.dtype_constants[text]
 
     def _free(self, wanted: str) -> str:
         name = free_name(wanted, self.taken)
@@ -182,7 +182,7 @@ class _Widening:
         known = {id(op) for op in self.fresh}
         assert len(known) == len(self.fresh)
         originals = {o.outputs[0].name for o in self.block.operations if o.outputs}
-        touched = {*self.wide, *self.wide.values(), *self.constants.values(), *self.words.values()}
+        touched = {*self.wide, *self.wide.values(), *self.constants.values(), *self.dtype_constants.values()}
         touched |= set(self.constants) | (originals & set(self.wide))
         wanted = set(self.block.outputs)
         kept = []
@@ -214,15 +214,15 @@ def _retype(value_type: Any, dtype: int) -> None:
     value_type.tensorType.dataType = dtype
 
 
-def _call(operation: Any, name: str) -> None:
+def _set_name(operation: Any, name: str) -> None:
     """Gives the operation this name."""
     operation.attributes["name"].CopyFrom(text_value(name))
 
 
-def widen_body(body: ProgramBody, operations: Collection[str]) -> None:
-    """Widens ``operations`` of a program under surgery. Raises EditError, the body unchanged."""
-    widen_block(body.model, body._block, body._function.inputs, operations, partial(_stored, body._store))
-    body._changed()
+def widen_operations(editor: ProgramEditor, operations: Collection[str]) -> None:
+    """Widens ``operations`` of an open program. Raises EditError, the model unchanged."""
+    widen_block(editor.model, editor._block, editor._function.inputs, operations, partial(_stored, editor._store))
+    editor._changed()
 
 
 def _stored(store: WeightStore, array: npt.NDArray[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The verbs of surgery, written once for all formats on a body's primitives; every file here registers its own."""
+"""The verbs of editing, written once for all formats on an editor's primitives; every file here registers its own."""
 
 from coreproof.editing.verbs import description, extracting, features, layers, precision
 

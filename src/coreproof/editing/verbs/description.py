@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from coreproof.editing.editor import Body
+from coreproof.editing.editor import Editor
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 from coreproof.model.coreml.model import NEWEST_SPECIFICATION, CoreMLModel
 
 
 @verb
-def scores(body: Body, value: str) -> None:
+def scores(editor: Editor, value: str) -> None:
     """Makes a NeuralNetwork classifier take the scores of its labels from this value."""
-    model = _network(body)
+    model = _network(editor)
     if model.kind != "neuralNetworkClassifier":
         raise EditError("the model is no classifier", where=model.where, expected="a classifier", found=model.kind)
-    body.require_value(value)
+    editor.require_value(value)
     model.spec.neuralNetworkClassifier.labelProbabilityLayerName = value
 
 
 @verb
-def preprocess(body: Body, input: str, old: str) -> None:
+def preprocess(editor: Editor, input: str, old: str) -> None:
     """Gives the preprocessing that is stored for the input ``old`` to ``input``."""
-    model = _network(body)
+    model = _network(editor)
     inputs = [f.name for f in model.signature.inputs]
     steps = [s for s in model.network.preprocessing if s.featureName == old]
     if input not in inputs or not steps:
@@ -38,25 +38,25 @@ def preprocess(body: Body, input: str, old: str) -> None:
 
 
 @verb
-def respecify(body: Body, version: int) -> None:
+def respecify(editor: Editor, version: int) -> None:
     """Declares another specification version of a NeuralNetwork: which systems will read it."""
-    model = _network(body)
+    model = _network(editor)
     if not 1 <= version <= NEWEST_SPECIFICATION:
         raise EditError("there is no such version", expected=f"1 to {NEWEST_SPECIFICATION}", found=version)
     model.spec.specificationVersion = version
 
 
 @verb
-def declare(body: Body, output: str) -> None:
+def declare(editor: Editor, output: str) -> None:
     """Declares an output anew, with the shape that its layers give it."""
-    body.set_output(output, instead_of=output)
+    editor.set_output(output, instead_of=output)
 
 
 @verb
-def produce(body: Body, output: str, value: str) -> None:
+def produce(editor: Editor, output: str, value: str) -> None:
     """Gives a value the name of a declared output that no layer makes, where it is made and wherever it is read."""
-    graph = body.graph
-    declared = [f.name for f in body.model.signature.outputs]
+    graph = editor.graph
+    declared = [f.name for f in editor.model.signature.outputs]
     if output not in declared or graph.producer(output) is not None or output in graph.inputs:
         raise EditError(
             f"{output!r} is no output that lacks a layer",
@@ -71,23 +71,23 @@ def produce(body: Body, output: str, value: str) -> None:
             expected="a value that a layer makes, and no other output",
             found=value,
         )
-    body.name_output(value, output)
+    editor.name_output(value, output)
 
 
 @verb
-def copy(body: Body, input: str, new: str) -> None:
+def copy(editor: Editor, input: str, new: str) -> None:
     """Declares a copy of an input, under the name ``new``, in the place of the input itself, which is declared as an output."""
-    if input not in body.graph.inputs or input not in [f.name for f in body.model.signature.outputs]:
+    if input not in editor.graph.inputs or input not in [f.name for f in editor.model.signature.outputs]:
         raise EditError(
             f"{input!r} is not both an input and an output",
-            where=body.graph.name,
+            where=editor.graph.name,
             expected="an input that is declared as an output",
             found=input,
         )
-    operator, attributes = _COPY.get(body.model.format, ("Identity", {}))
-    body.require_new_layer(new)
-    body.add(operator, new, [input], [body.require_free(new)], attributes, None)
-    body.set_output(new, instead_of=input)
+    operator, attributes = _COPY.get(editor.model.format, ("Identity", {}))
+    editor.require_new_layer(new)
+    editor.add(operator, new, [input], [editor.require_free(new)], attributes, None)
+    editor.set_output(new, instead_of=input)
 
 
 _COPY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -98,45 +98,45 @@ _COPY: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @verb
-def batch(body: Body, input: str, length: int = 1) -> None:
+def batch(editor: Editor, input: str, length: int = 1) -> None:
     """Gives an input another batch: the first of its dimensions."""
-    feature = next((f for f in body.model.signature.inputs if f.name == input), None)
+    feature = next((f for f in editor.model.signature.inputs if f.name == input), None)
     if feature is None or not feature.shape or feature.dtype is None:
         raise EditError(
             f"there is no input {input!r} with a shape",
-            expected=[f.name for f in body.model.signature.inputs],
+            expected=[f.name for f in editor.model.signature.inputs],
             found=input,
         )
     rest = [int(n) for n in feature.shape[1:] if isinstance(n, int)]
-    body.set_input(input, [length, *rest], feature.dtype)
+    editor.set_input(input, [length, *rest], feature.dtype)
 
 
 @verb
-def constant(body: Body, name: str, operator: str, **attributes: Any) -> None:
+def constant(editor: Editor, name: str, operator: str, **attributes: Any) -> None:
     """Puts a constant layer (``operator``, in the format's own words) of that name in front."""
-    body.require_new_layer(name)
-    body.add(operator, name, [], [name], attributes, None)
+    editor.require_new_layer(name)
+    editor.add(operator, name, [], [name], attributes, None)
 
 
 @verb
-def divide(body: Body, value: str, layer: str, new: str) -> None:
+def divide(editor: Editor, value: str, layer: str, new: str) -> None:
     """For a name that several layers write: calls it ``new`` where ``layer`` makes it and up to the next that does."""
-    nodes = list(body.graph.nodes)
+    nodes = list(editor.graph.nodes)
     place = next((i for i, n in enumerate(nodes) if n.name == layer and value in n.outputs), None)
     if place is None:
-        raise EditError(f"layer {layer!r} does not make {value!r}", where=body.graph.name)
-    body.require_free(new)
+        raise EditError(f"layer {layer!r} does not make {value!r}", where=editor.graph.name)
+    editor.require_free(new)
     following = [i for i, n in enumerate(nodes) if i > place and value in n.outputs]
     last = following[0] if following else len(nodes) - 1
     readers = [n for n in nodes[place + 1 : last + 1] if value in n.inputs]
-    body.set_outputs(layer, [new if n == value else n for n in nodes[place].outputs])
-    body.redirect(value, new, readers)
-    if not following and value in body.graph.outputs:
-        body.set_output(new, instead_of=value)
+    editor.set_outputs(layer, [new if n == value else n for n in nodes[place].outputs])
+    editor.redirect(value, new, readers)
+    if not following and value in editor.graph.outputs:
+        editor.set_output(new, instead_of=value)
 
 
-def _network(body: Body) -> CoreMLModel:
-    model = body.model
+def _network(editor: Editor) -> CoreMLModel:
+    model = editor.model
     if not isinstance(model, CoreMLModel) or model.format != "neuralnetwork":
         raise EditError(
             "this verb is for NeuralNetwork models", where=model.name, expected="neuralnetwork", found=model.format

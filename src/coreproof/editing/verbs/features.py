@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from coreproof.editing.editor import Body
+from coreproof.editing.editor import Editor
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 from coreproof.model.files.entries import read_json, read_text
@@ -13,7 +13,7 @@ from coreproof.model.files.entries import read_json, read_text
 
 @verb
 def retype(
-    body: Body,
+    editor: Editor,
     feature: str,
     kind: str | None = None,
     colour: str | None = None,
@@ -31,12 +31,12 @@ def retype(
             f"retype does not say what {feature!r} is to become",
             expected="kind (image or tensor), colour, scale, bias or dtype",
         )
-    body.retype(feature, kind, colour=colour, scale=scale, bias=bias, dtype=dtype)
+    editor.retype(feature, kind, colour=colour, scale=scale, bias=bias, dtype=dtype)
 
 
 @verb
 def reshape(
-    body: Body,
+    editor: Editor,
     feature: str,
     shape: Sequence[int] | None = None,
     enumerated: Sequence[Sequence[int]] = (),
@@ -48,13 +48,13 @@ def reshape(
     """
     if shape is None and not enumerated and not ranges:
         raise EditError(f"reshape does not say how {feature!r} is to be", expected="shape, enumerated or ranges")
-    body.reshape(feature, shape, enumerated=enumerated, ranges=ranges)
+    editor.reshape(feature, shape, enumerated=enumerated, ranges=ranges)
 
 
 @verb
-def relabel(body: Body, labels: Sequence[str] | Sequence[int] | str) -> None:
+def relabel(editor: Editor, labels: Sequence[str] | Sequence[int] | str) -> None:
     """Gives a classifier other labels, in the order of its scores: a list, or a file (one a line, or a .json list)."""
-    body.relabel(read_labels(labels) if isinstance(labels, str) else labels)
+    editor.relabel(read_labels(labels) if isinstance(labels, str) else labels)
 
 
 def read_labels(path: str | Path) -> list[str] | list[int]:

@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coreproof.editing.editor import Body
+from coreproof.editing.editor import Editor
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 from coreproof.model.graph import Node
 
 
 @verb
-def delete(body: Body, layer: str, reconnect: bool = True) -> None:
+def delete(editor: Editor, layer: str, reconnect: bool = True) -> None:
     """Takes a layer out. ``reconnect``: whoever read its output reads its (first) input from then on; else they are cut."""
-    node = body.node(layer)
+    node = editor.node(layer)
     if not reconnect:
-        body.remove(node.name)
+        editor.remove(node.name)
         return
-    source = _passes_on(body, node)
-    if node.outputs[0] in body.graph.outputs:
-        _end_at(body, node, source)
+    source = _passes_on(editor, node)
+    if node.outputs[0] in editor.graph.outputs:
+        _end_at(editor, node, source)
         return
-    body.redirect(node.outputs[0], source, body.graph.consumers(node.outputs[0]))
-    body.remove(node.name)
+    editor.redirect(node.outputs[0], source, editor.graph.consumers(node.outputs[0]))
+    editor.remove(node.name)
 
 
-def _passes_on(body: Body, node: Node) -> str:
+def _passes_on(editor: Editor, node: Node) -> str:
     """The value that stands in for the output of ``node`` when it is gone: the one that is not a constant."""
-    graph = body.graph
-    fed = [n for n in node.inputs if n and n not in node.parameters and not body.is_constant(n)]
+    graph = editor.graph
+    fed = [n for n in node.inputs if n and n not in node.parameters and not editor.is_constant(n)]
     if not fed or len(node.outputs) != 1:
         raise EditError(
             f"layer {node.name!r} cannot be bridged",
@@ -41,9 +41,9 @@ def _passes_on(body: Body, node: Node) -> str:
     return fed[0]
 
 
-def _end_at(body: Body, node: Node, source: str) -> None:
+def _end_at(editor: Editor, node: Node, source: str) -> None:
     """Takes out a layer that makes an output: the layer before it makes that output, under the same name."""
-    graph = body.graph
+    graph = editor.graph
     before = graph.producer(source)
     if before is None or source in graph.outputs:
         raise EditError(
@@ -51,22 +51,22 @@ def _end_at(body: Body, node: Node, source: str) -> None:
             fix="declare another output first",
         )
     output = node.outputs[0]
-    body.remove(node.name)
-    body.redirect(source, output, [reader for reader in graph.consumers(source) if reader.name != node.name])
-    body.set_outputs(before.name, [output if name == source else name for name in before.outputs])
+    editor.remove(node.name)
+    editor.redirect(source, output, [reader for reader in graph.consumers(source) if reader.name != node.name])
+    editor.set_outputs(before.name, [output if name == source else name for name in before.outputs])
 
 
 @verb
-def connect(body: Body, source: str, to: str, input: int | str | None = None) -> None:
+def connect(editor: Editor, source: str, to: str, input: int | str | None = None) -> None:
     """Makes the layer ``to`` read ``source`` (a value, or the first output of the layer of that name).
 
     ``input`` says which of its inputs, by position or by the value that it reads now; it may be left out where there is one.
     """
-    graph = body.graph
-    node = body.node(to)
-    value = source if _is_value(body, source) else body.node(source).outputs[0]
+    graph = editor.graph
+    node = editor.node(to)
+    value = source if _is_value(editor, source) else editor.node(source).outputs[0]
     fed = list(node.inputs)
-    dynamic = [i for i, n in enumerate(fed) if n not in node.parameters and not body.is_constant(n)]
+    dynamic = [i for i, n in enumerate(fed) if n not in node.parameters and not editor.is_constant(n)]
     if isinstance(input, str | int) and str(input) in fed:
         place = fed.index(str(input))  # names of values may be numbers: they come before positions
     elif isinstance(input, str) and not input.isdigit():
@@ -88,17 +88,17 @@ def connect(body: Body, source: str, to: str, input: int | str | None = None) ->
             fix="say input = 0, or the value that is replaced",
         )
     fed[place] = value
-    body.set_inputs(node.name, fed)
+    editor.set_inputs(node.name, fed)
 
 
-def _is_value(body: Body, name: str) -> bool:
-    graph = body.graph
+def _is_value(editor: Editor, name: str) -> bool:
+    graph = editor.graph
     return name in graph.inputs or name in graph.values or graph.producer(name) is not None
 
 
 @verb
 def insert(
-    body: Body,
+    editor: Editor,
     operator: str,
     name: str,
     after: str,
@@ -111,64 +111,64 @@ def insert(
 
     ``operator`` and ``attributes`` are the format's own names; arrays are weights. ``inputs``: what it reads, default ``after``.
     """
-    value = after if _is_value(body, after) else body.node(after).outputs[0]
+    value = after if _is_value(editor, after) else editor.node(after).outputs[0]
     made = output or name
-    body.require_new_layer(name)
-    body.require_free(made)
+    editor.require_new_layer(name)
+    editor.require_free(made)
     only = [before] if isinstance(before, str) else list(before) if before is not None else None
-    graph, read = body.graph, value
+    graph, read = editor.graph, value
     readers = [n for n in graph.consumers(value) if only is None or n.name in only]
     producer = graph.producer(value)
     if only is None and value in graph.outputs and producer is not None:
         # the output keeps its name: the new layer makes it, from what was the output under another name
-        inner, made = body.require_free(f"{value}_before_{name}"), value
-        body.set_outputs(producer.name, [inner if n == value else n for n in producer.outputs])
+        inner, made = editor.require_free(f"{value}_before_{name}"), value
+        editor.set_outputs(producer.name, [inner if n == value else n for n in producer.outputs])
         inputs, value = [inner if n == value else n for n in inputs or [value]], inner
-    body.add(operator, name, inputs or [value], [made], attributes, producer.name if producer is not None else None)
-    body.redirect(read, made, readers)
+    editor.add(operator, name, inputs or [value], [made], attributes, producer.name if producer is not None else None)
+    editor.redirect(read, made, readers)
 
 
 @verb
-def replace(body: Body, layer: str, operator: str, inputs: Sequence[str] | None = None, **attributes: Any) -> None:
+def replace(editor: Editor, layer: str, operator: str, inputs: Sequence[str] | None = None, **attributes: Any) -> None:
     """Puts another operator in the place of a layer, under the same name, with the same inputs (the data) and outputs."""
-    node = body.node(layer)
-    graph = body.graph
+    node = editor.node(layer)
+    graph = editor.graph
     index = graph.nodes.index(node)
     before = graph.nodes[index - 1].name if index else None
-    fed = list(inputs) if inputs is not None else [n for n in node.inputs if n and not body.is_constant(n)]
+    fed = list(inputs) if inputs is not None else [n for n in node.inputs if n and not editor.is_constant(n)]
     outputs, spare = list(node.outputs), [f"{name}__replaced" for name in node.outputs]
     # the old layer steps aside under other names, so that it is still whole when the new one is refused
     # (renamed first: an ONNX node without a name is called after what it makes)
     name = node.name if node.name not in outputs else outputs[0]
-    body.rename_layer(node.name, f"{node.name}__replaced")
-    body.set_outputs(f"{node.name}__replaced", spare)
+    editor.rename_layer(node.name, f"{node.name}__replaced")
+    editor.set_outputs(f"{node.name}__replaced", spare)
     try:
-        body.add(operator, name, fed, outputs, attributes, before)
+        editor.add(operator, name, fed, outputs, attributes, before)
     except EditError:
-        body.rename_layer(f"{node.name}__replaced", node.name)
-        body.set_outputs(node.name, outputs)
+        editor.rename_layer(f"{node.name}__replaced", node.name)
+        editor.set_outputs(node.name, outputs)
         raise
-    body.remove(f"{node.name}__replaced")
+    editor.remove(f"{node.name}__replaced")
 
 
 @verb
-def set_(body: Body, layer: str, attribute: str, value: Any = None) -> None:
+def set_(editor: Editor, layer: str, attribute: str, value: Any = None) -> None:
     """Gives an attribute or a weight of a layer another value; no value (None) takes it away."""
-    body.set(body.node(layer).name, attribute, value)
+    editor.set(editor.node(layer).name, attribute, value)
 
 
 @verb
-def rename(body: Body, old: str, new: str) -> None:
+def rename(editor: Editor, old: str, new: str) -> None:
     """Renames a feature, a value or a layer, or both where they share the name, everywhere they are named.
 
     Nested blocks, preprocessing and the classifier are included.
     """
-    is_layer = any(node.name == old for node in body.graph.nodes)
-    is_value = _is_value(body, old) or old in body.graph.outputs
+    is_layer = any(node.name == old for node in editor.graph.nodes)
+    is_value = _is_value(editor, old) or old in editor.graph.outputs
     if not is_layer and not is_value:
-        body.node(old)
+        editor.node(old)
     if is_layer:
-        body.require_new_layer(new)
-        body.rename_layer(old, new)
+        editor.require_new_layer(new)
+        editor.rename_layer(old, new)
     if is_value:
-        body.rename_value(old, new)
+        editor.rename_value(old, new)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coreproof.editing.editor import Body
+from coreproof.editing.editor import Editor
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 
 
 @verb
-def widen(body: Body, layers: Sequence[str] | str) -> None:
+def widen(editor: Editor, layers: Sequence[str] | str) -> None:
     """Makes operations of a float16 ML Program compute in float32, with casts where they meet float16.
 
     The layers keep their names. Their weights are widened as they are stored; ``set`` gives them what they were before.
     """
-    from coreproof.editing.editors.program import ProgramBody
-    from coreproof.editing.editors.widen import widen_body
+    from coreproof.editing.editors.program import ProgramEditor
+    from coreproof.editing.editors.widen import widen_operations
 
-    if not isinstance(body, ProgramBody):
+    if not isinstance(editor, ProgramEditor):
         raise EditError(
             "only an ML Program has operations in float16",
-            where=body.model.name,
+            where=editor.model.name,
             expected="an ML Program",
-            found=body.model.format,
+            found=editor.model.format,
         )
     names = [layers] if isinstance(layers, str) else list(layers)
-    widen_body(body, [body.node(name).outputs[0] for name in names])
+    widen_operations(editor, [editor.node(name).outputs[0] for name in names])

@@ -130,16 +130,16 @@ def identifier(name: str) -> str:
 
 def _finished(made: CoreMLModel, model: CoreMLModel, signature: Signature) -> CoreMLModel:
     """The program with the features under their own names, and with the documentation of the network."""
-    from coreproof.editing.open import open_body
+    from coreproof.editing.open import open_editor
 
-    body = open_body(made)
+    editor = open_editor(made)
     if signature.predicted_label is not None and signature.labels is not None:
         dictionary = f"{identifier(signature.predicted_label)}_probs"
         if signature.probabilities is None:
-            body.drop_output(dictionary)
+            editor.drop_output(dictionary)
         elif identifier(signature.probabilities) != dictionary:
-            body.rename_value(dictionary, identifier(signature.probabilities))
-    finished = body.close()
+            editor.rename_value(dictionary, identifier(signature.probabilities))
+    finished = editor.close()
     assert isinstance(finished, CoreMLModel)
     description, theirs = finished.spec.description, model.spec.description
     description.metadata.MergeFrom(theirs.metadata)

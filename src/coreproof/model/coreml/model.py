@@ -27,7 +27,7 @@ from coreproof.model.files.nesting import refuse_depth
 from coreproof.model.files.outputs import MLMODEL, PACKAGE, Kind
 from coreproof.model.files.paths import inside, regular_file
 from coreproof.model.files.scratch import TemporaryFolder
-from coreproof.model.files.wire import respell
+from coreproof.model.files.wire import reserialise
 from coreproof.model.graph import Graph
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class CoreMLModel(Model):
         if file is not None:
             original = file.read_bytes()
         if original is not None:
-            return respell(original, self.spec)
+            return reserialise(original, self.spec)
         return bytes(self.spec.SerializeToString(deterministic=True))
 
     def _source(self) -> Path | None:

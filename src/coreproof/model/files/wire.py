@@ -1,7 +1,7 @@
 """Protobuf bytes that change only where the message did: the rest of an edited file stays byte for byte as it was.
 
 Serialising a parsed message loses how its writer spelled it: the order of fields and map entries, numbers packed or one by one,
-default values written out, lengths with spare bytes. ``respell`` walks the original bytes beside the edited message instead.
+default values written out, lengths with spare bytes. ``reserialise`` walks the original bytes beside the edited message instead.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _VARINT, _FIXED64, _BYTES, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _STRINGS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 
-def respell(original: bytes, edited: Message) -> bytes:
+def reserialise(original: bytes, edited: Message) -> bytes:
     """The bytes of ``edited``, in which every part that it shares with ``original`` keeps the bytes that it had there.
 
     Messages inside that are equal keep theirs whole, changed ones are gone into; repeated ones are aligned, entries of maps go by
     their keys; new fields come last. Parsing the result gives ``edited``, whatever ``original`` is.
     """
     try:
-        spelled = rewrite(original, edited)
+        reserialised = rewrite(original, edited)
         check = type(edited)()
-        check.ParseFromString(spelled)
+        check.ParseFromString(reserialised)
     except DecodeError:
         return _plain(edited)
-    return spelled if _equal(check, edited) else _plain(edited)
+    return reserialised if _equal(check, edited) else _plain(edited)
 
 
 def _plain(message: Message) -> bytes:
@@ -74,7 +74,7 @@ def _unknown(message: Message) -> list[Any]:
 
 @dataclass(frozen=True)
 class Record:
-    """One field as it is spelled: ``data`` from its tag to its end, the content from ``content`` on."""
+    """One field as it is reserialised: ``data`` from its tag to its end, the content from ``content`` on."""
 
     number: int
     wire: int
@@ -132,12 +132,12 @@ def _varint(data: Bytes, position: int) -> tuple[int, int]:
 
 
 def _varint_bytes(value: int) -> bytes:
-    spelled = bytearray()
+    reserialised = bytearray()
     while value > 0x7F:
-        spelled.append(value & 0x7F | 0x80)
+        reserialised.append(value & 0x7F | 0x80)
         value >>= 7
-    spelled.append(value)
-    return bytes(spelled)
+    reserialised.append(value)
+    return bytes(reserialised)
 
 
 def field_bytes(number: int, content: Bytes) -> bytes:
@@ -154,9 +154,9 @@ def rewrite(original: Bytes, new: Message) -> bytes:
     places: dict[int, list[int]] = {}
     for place, record in enumerate(slots):
         places.setdefault(record.number, []).append(place)
-    spelled: list[Bytes] = [record.data for record in slots]
+    reserialised: list[Bytes] = [record.data for record in slots]
     added: list[bytes] = []
-    chosen = _settle_oneofs(new, slots, spelled)
+    chosen = _settle_oneofs(new, slots, reserialised)
     known: dict[int, Any] = {f.number: f for f, _ in new.ListFields()}
     known.update({n: f for n in places if (f := new.DESCRIPTOR.fields_by_number.get(n)) is not None})
     for number in sorted(known):
@@ -167,13 +167,13 @@ def rewrite(original: Bytes, new: Message) -> bytes:
         if not mine:
             added.append(_spell(field, new))
             continue
-        chunks = _respell_field(field, new, [slots[p] for p in mine], slots)
+        chunks = _reserialise_field(field, new, [slots[p] for p in mine], slots)
         for place, chunk in zip(mine, chunks, strict=True):
-            spelled[place] = chunk
-    return b"".join([*spelled, *added])
+            reserialised[place] = chunk
+    return b"".join([*reserialised, *added])
 
 
-def _settle_oneofs(new: Message, slots: Sequence[Record], spelled: list[Bytes]) -> Mapping[str, int | None]:
+def _settle_oneofs(new: Message, slots: Sequence[Record], reserialised: list[Bytes]) -> Mapping[str, int | None]:
     """oneof -> the number of its field that is set now; where it was another one, all that was written for others goes."""
     chosen: dict[str, int | None] = {}
     for oneof in new.DESCRIPTOR.oneofs:
@@ -184,7 +184,7 @@ def _settle_oneofs(new: Message, slots: Sequence[Record], spelled: list[Bytes]) 
         if written and slots[written[-1]].number != now:
             for place in written:
                 if slots[place].number != now:
-                    spelled[place] = b""
+                    reserialised[place] = b""
         chosen[oneof.name] = now
     return chosen
 
@@ -232,31 +232,31 @@ def _spell(field: FieldDescriptor, message: Message) -> bytes:
     return _plain(only)
 
 
-def _respell_field(
+def _reserialise_field(
     field: FieldDescriptor, new: Message, mine: Sequence[Record], slots: Sequence[Record]
 ) -> Sequence[Bytes]:
     """What comes in the places where the original has this field."""
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         if _is_map(field):
-            return _respell_map(field, new, mine)
+            return _reserialise_map(field, new, mine)
         if field.is_repeated:
-            return _respell_messages(field, getattr(new, field.name), mine)
+            return _reserialise_messages(field, getattr(new, field.name), mine)
         if len(mine) == 1 and new.HasField(field.name):
             inner = rewrite(mine[0].payload, getattr(new, field.name))
             return [mine[0].data if _same_bytes(inner, mine[0].payload) else field_bytes(field.number, inner)]
     elif field.is_repeated and field.type in _STRINGS:
-        return _respell_strings(field, getattr(new, field.name), mine)
+        return _reserialise_strings(field, getattr(new, field.name), mine)
     rivals = [f.number for f in field.containing_oneof.fields] if field.containing_oneof is not None else [field.number]
     old = type(new)()
     old.ParseFromString(b"".join(r.data for r in slots if r.number in rivals))
     if _spell(field, old) == _spell(field, new):
         return [record.data for record in mine]
     if field.is_repeated:
-        return [_respell_numbers(field, new, mine[0]), *(b"" for _ in mine[1:])]
+        return [_reserialise_numbers(field, new, mine[0]), *(b"" for _ in mine[1:])]
     return [*(b"" for _ in mine[1:]), _spell(field, new)]
 
 
-def _respell_numbers(field: FieldDescriptor, new: Message, first: Record) -> bytes:
+def _reserialise_numbers(field: FieldDescriptor, new: Message, first: Record) -> bytes:
     """A list of numbers, packed or one by one as it was."""
     natural = list(records(_spell(field, new)))
     if not natural:
@@ -267,15 +267,15 @@ def _respell_numbers(field: FieldDescriptor, new: Message, first: Record) -> byt
     if was_packed:
         return field_bytes(field.number, b"".join(r.payload for r in natural))
     tag = _varint_bytes(field.number << 3 | _wire_type(field))
-    content, position, spelled = natural[0].payload, 0, bytearray()
+    content, position, reserialised = natural[0].payload, 0, bytearray()
     while position < len(content):
         end = _extent(content, _wire_type(field), position)[1]
-        spelled += tag + content[position:end]
+        reserialised += tag + content[position:end]
         position = end
-    return bytes(spelled)
+    return bytes(reserialised)
 
 
-def _respell_map(field: FieldDescriptor, new: Message, entries: Sequence[Record]) -> list[Bytes]:
+def _reserialise_map(field: FieldDescriptor, new: Message, entries: Sequence[Record]) -> list[Bytes]:
     """Entries in their places, by key; new ones behind the last."""
     kind = _class(field.message_type)
     wanted = {}
@@ -312,7 +312,7 @@ def _key(kind: Any, entry: Record) -> Any:
     return kind.FromString(b"".join(r.data for r in records(entry.payload) if r.number == 1)).key
 
 
-def _respell_strings(field: FieldDescriptor, values: Sequence[str | bytes], mine: Sequence[Record]) -> list[Bytes]:
+def _reserialise_strings(field: FieldDescriptor, values: Sequence[str | bytes], mine: Sequence[Record]) -> list[Bytes]:
     before = [bytes(record.payload) for record in mine]
     after = [v.encode() if isinstance(v, str) else v for v in values]
     chunks: list[list[Bytes]] = [[] for _ in mine]
@@ -323,7 +323,7 @@ def _respell_strings(field: FieldDescriptor, values: Sequence[str | bytes], mine
     return [parts[0] if len(parts) == 1 else b"".join(parts) for parts in chunks]
 
 
-def _respell_messages(field: FieldDescriptor, messages: Sequence[Any], mine: Sequence[Record]) -> list[Bytes]:
+def _reserialise_messages(field: FieldDescriptor, messages: Sequence[Any], mine: Sequence[Record]) -> list[Bytes]:
     """Equal messages keep their bytes, also where they moved; changed ones are gone into."""
     kind = _class(field.message_type)
 
