@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from onnx import TensorProto, helper
 
+from coreproof.editing.submodels.open import submodel_builder
+from coreproof.editing.submodels.submodel import Submodel
 from coreproof.model.coreml.graph import read_graph
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 from coreproof.model.formats import network, onnx, program
 from coreproof.model.formats.free_name import free_name
-from coreproof.reduction.open import submodel_builder
-from coreproof.reduction.submodel import Submodel
 
 
 def counting_network() -> Model_pb2.Model:

@@ -12,12 +12,12 @@ import pytest
 
 import coreproof as cp
 from coreproof.doctor.divergence import Divergence, clashing, loud_problem
+from coreproof.editing.submodels.open import submodel_builder
+from coreproof.editing.submodels.submodel import Submodel
 from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
 from coreproof.model.load import load
-from coreproof.reduction.open import submodel_builder
 from coreproof.reduction.shrink import Search, shrink
-from coreproof.reduction.submodel import Submodel
 from coreproof.runtime.open import session
 from coreproof.validation.validate import inspect
 from tests.difference.test_diff import chain

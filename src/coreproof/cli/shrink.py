@@ -26,9 +26,9 @@ from coreproof.model.files.entries import Entry, read_json
 from coreproof.model.files.scratch import TemporaryFolder
 
 if TYPE_CHECKING:
+    from coreproof.editing.submodels.submodel import Submodel
     from coreproof.model.base import Model
     from coreproof.reduction.shrink import Search
-    from coreproof.reduction.submodel import Submodel
 
 _SUFFIXES = {"onnx": ".onnx", "neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}
 
@@ -66,10 +66,10 @@ def command(
       coreproof shrink net.onnx --while "coreproof show {} | grep -q HardSwish"
       coreproof shrink net.mlpackage --while "! python run_it.py {}"
     """
+    from coreproof.editing.submodels.open import submodel_builder
     from coreproof.model.files.outputs import ARRAYS, check_output, model_kind
     from coreproof.model.files.paths import file_name
     from coreproof.model.load import load
-    from coreproof.reduction.open import submodel_builder
     from coreproof.reduction.shrink import Search
 
     if not math.isfinite(timeout):
@@ -234,7 +234,7 @@ def _quoted(path: str) -> str:
 
 
 def _plan(stored: Entry) -> dict[str, Any]:
-    from coreproof.reduction.submodel import Submodel
+    from coreproof.editing.submodels.submodel import Submodel
 
     try:
         return Submodel.from_json(stored.table() and stored.value).to_json()
@@ -260,7 +260,7 @@ class _Log:
 
     def plan(self, otherwise: Submodel) -> Submodel:
         """Where a search goes on."""
-        from coreproof.reduction.submodel import Submodel
+        from coreproof.editing.submodels.submodel import Submodel
 
         return otherwise if self._best is None else Submodel.from_json(self._best)
 

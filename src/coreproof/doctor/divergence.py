@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.doctor.evidence import Patient
+from coreproof.editing.submodels.submodel import Submodel, SubmodelBuilder
 from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.pairing.taps import as_array
-from coreproof.reduction.submodel import Submodel, SubmodelBuilder
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 from coreproof.validation.problem import Problem

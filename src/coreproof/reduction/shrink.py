@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from coreproof.editing.submodels.open import submodel_builder
+from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder
 from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
-from coreproof.reduction.open import submodel_builder
-from coreproof.reduction.submodel import Layer, Selection, Submodel, SubmodelBuilder
 from coreproof.validation.problem import Problem
 from coreproof.validation.validate import inspect
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from coreproof.editing.submodels.submodel import SubmodelBuilder
 from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
-from coreproof.reduction.submodel import SubmodelBuilder
 
 _TAPPED = 64
 """Values that are brought out at a time."""
@@ -15,15 +15,15 @@ _TAPPED = 64
 def submodel_builder(model: Model) -> SubmodelBuilder:
     """Makes a model ready to be cut. Raises EditError for a format that has no layers to cut at."""
     if model.format == "onnx":
-        from coreproof.reduction.build_onnx import OnnxSubmodelBuilder
+        from coreproof.editing.submodels.onnx import OnnxSubmodelBuilder
 
         return _learned(OnnxSubmodelBuilder.of(model))
     if model.format == "neuralnetwork":
-        from coreproof.reduction.build_network import NetworkSubmodelBuilder
+        from coreproof.editing.submodels.network import NetworkSubmodelBuilder
 
         return NetworkSubmodelBuilder.of(model)
     if model.format == "mlprogram":
-        from coreproof.reduction.build_program import ProgramSubmodelBuilder
+        from coreproof.editing.submodels.program import ProgramSubmodelBuilder
 
         return _learned(ProgramSubmodelBuilder.of(model))
     raise EditError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
 from coreproof.model.formats import network
-from coreproof.reduction.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
 from coreproof.validation.names import score_blob, wanted_outputs
 from coreproof.validation.validate import inspect
 

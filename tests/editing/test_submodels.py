@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coreproof.editing.submodels.open import submodel_builder
+from coreproof.editing.submodels.submodel import Submodel, SubmodelBuilder
 from coreproof.errors import EditError
 from coreproof.feeding.inputs import random_sample
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.load import load
-from coreproof.reduction.open import submodel_builder
-from coreproof.reduction.submodel import Submodel, SubmodelBuilder
 from coreproof.runtime.open import session
 from coreproof.validation.validate import inspect
 from tests.difference.test_diff import chain

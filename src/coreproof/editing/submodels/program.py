@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from coreproof.editing.editors.program_features import ARRAY_DTYPES, array_feature
+from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.formats import classic, program
-from coreproof.reduction.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
 
 
 class ProgramSubmodelBuilder(SubmodelBuilder):

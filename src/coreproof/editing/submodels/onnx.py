@@ -9,12 +9,12 @@ import onnx
 import onnx_ir as ir
 from onnx import helper
 
+from coreproof.editing.submodels.submodel import Layer, Submodel, SubmodelBuilder, bypasses
 from coreproof.model.base import Model
 from coreproof.model.formats import onnx as stored
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.onnx.read import to_ir
 from coreproof.model.onnx.shapes import inferred, light_proto
-from coreproof.reduction.submodel import Layer, Submodel, SubmodelBuilder, bypasses
 
 
 class OnnxSubmodelBuilder(SubmodelBuilder):
