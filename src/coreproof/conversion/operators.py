@@ -14,10 +14,10 @@ _HERE = "coreproof.conversion"
 ONNX = Registry("ONNX", f"{_HERE}.onnx_to_coreml.ops")
 """``handler(context, *operands, **attributes)`` makes MIL of an ONNX node; versions are opsets."""
 
-MIL = Registry("ML Program", f"{_HERE}.coreml_to_onnx.mlprogram", first=15)
+MIL = Registry("ML Program", f"{_HERE}.coreml_to_onnx.mlprogram.ops", first=15)
 """``handler(lowering, **inputs)`` makes ONNX of a MIL operation; versions are those of iOS."""
 
-LAYERS = Registry("NeuralNetwork", f"{_HERE}.coreml_to_onnx.neuralnetwork")
+LAYERS = Registry("NeuralNetwork", f"{_HERE}.coreml_to_onnx.neuralnetwork.ops")
 """``handler(layer, *blobs, **fields)`` makes ONNX of a NeuralNetwork layer."""
 
 PYTORCH = Registry("PyTorch")

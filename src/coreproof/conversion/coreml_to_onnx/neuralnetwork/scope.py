@@ -10,7 +10,7 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.boundary import understood
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import MANY, arity, fields, plain
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import MANY, arity, fields, plain
 from coreproof.conversion.operators import LAYERS
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
-from coreproof.conversion.coreml_to_onnx.mlprogram.linear import transposed
+from coreproof.conversion.coreml_to_onnx.mlprogram.ops.linear import transposed
 
 
 @lowers("scaled_dot_product_attention", since="iOS18", error="linear")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 
 _AXES = {"CHW": [-3, -2, -1], "HW": [-2, -1], "C": [-3], "H": [-2], "W": [-1]}
 _MODES = {

@@ -8,8 +8,8 @@ from typing import Any
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, known
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.padding import borders, same_pads, split_total
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_weights
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
-from coreproof.conversion.coreml_to_onnx.mlprogram.gathering import refuse_negative
+from coreproof.conversion.coreml_to_onnx.mlprogram.ops.gathering import refuse_negative
 
 _REDUCTIONS = {"update": "none", "add": "add", "sub": "add", "mul": "mul", "div": "mul", "max": "max", "min": "min"}
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
-from coreproof.conversion.coreml_to_onnx.mlprogram.convolution import explicit_pads, padding
+from coreproof.conversion.coreml_to_onnx.mlprogram.ops.convolution import explicit_pads, padding
 from coreproof.conversion.coreml_to_onnx.windows import reach_beyond
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, int8_weights, read_weights
 
 

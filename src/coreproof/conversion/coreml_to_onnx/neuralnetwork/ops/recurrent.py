@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64, known
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.lstm_steps import GATE_LIMIT, Activation, stepped_lstm
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, read_weights
 
 _ACTIVATIONS = {

@@ -10,9 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.reshaping import with_rank
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.slicing import shape_of, shaped_like
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.ops.reshaping import with_rank
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.ops.slicing import shape_of, shaped_like
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_weights
 from coreproof.model.budget import afford
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.padding import borders
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
 
 _END = int(np.iinfo(np.int64).max)
 _BEFORE_START = int(np.iinfo(np.int64).min)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64, known
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 
 
 def check_fits(layer: Layer, shape: Sequence[int | None], target: Sequence[int]) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.convolution import same_padding
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.ops.convolution import same_padding
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.padding import borders
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
 from coreproof.conversion.coreml_to_onnx.windows import reach_beyond
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 
 _REDUCTIONS = {
     "SCATTER_UPDATE": "none",

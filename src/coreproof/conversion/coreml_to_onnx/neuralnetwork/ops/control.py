@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.registry import lowers
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope, exact_value
 from coreproof.model.formats import network
 

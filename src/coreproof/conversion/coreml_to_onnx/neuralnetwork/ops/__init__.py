@@ -1,0 +1,1 @@
+"""The operator families, one file each; ``operators.LAYERS`` imports them when it is asked."""
