@@ -26,12 +26,12 @@ State = MutableMapping[str, npt.NDArray[Any]]
 class _Loaded:
     """A lowered model with its engine."""
 
-    prepared: Any
+    executable: Any
     states: Mapping[str, str]
     engine: Any
 
     def run(self, feeds: dict[str, npt.NDArray[Any]], state: State | None) -> dict[str, Any]:
-        for feature in self.prepared.signature.states:
+        for feature in self.executable.signature.states:
             stored = None if state is None else state.get(feature.name)
             shape = [d for d in feature.shape or () if isinstance(d, int)]
             feeds[feature.name] = (
@@ -43,12 +43,12 @@ class _Loaded:
         except Exception as error:  # onnxruntime's exceptions share no base class
             # Scripts recognise a failed prediction by Core ML's own words.
             raise RunError(
-                "Unable to compute the prediction using ML Program", where=self.prepared.name, found=str(error)
+                "Unable to compute the prediction using ML Program", where=self.executable.name, found=str(error)
             ) from None
         if state is not None:
             for name, output in self.states.items():
                 state[name] = values[output]
-        finished: dict[str, Any] = self.prepared.finish(values)
+        finished: dict[str, Any] = self.executable.decode_outputs(values)
         return finished
 
 
@@ -58,7 +58,7 @@ _loaded: dict[tuple[str, str], _Loaded] = {}
 def predict(path: str, function_name: str, inputs: Mapping[str, Any], state: State | None = None) -> dict[str, Any]:
     """The outputs of the model file at ``path`` for these inputs; ``state`` is read and updated in place."""
     model = _load(str(path), function_name)
-    return model.run(_feeds(model.prepared.signature.inputs, inputs), state)
+    return model.run(_feeds(model.executable.signature.inputs, inputs), state)
 
 
 def release(path: str) -> None:
@@ -78,7 +78,7 @@ def _load(path: str, function: str) -> _Loaded:
 
     from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml.model import load_coreml
-    from coreproof.runtime.executable import Prepared
+    from coreproof.runtime.executable import Executable
 
     model = load_coreml(Path(path))
     try:
@@ -95,8 +95,8 @@ def _load(path: str, function: str) -> _Loaded:
         engine = ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise RunError("ONNX Runtime refuses the lowered model", where=path, found=str(error)) from None
-    prepared = Prepared(lowered.model, lowered.signature, lowered.values, model.name, "ONNX Runtime")
-    _loaded[key] = _Loaded(prepared, lowered.states, engine)
+    executable = Executable(lowered.model, lowered.signature, lowered.values, model.name, "ONNX Runtime")
+    _loaded[key] = _Loaded(executable, lowered.states, engine)
     return _loaded[key]
 
 

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import coreproof as cp
+from coreproof.runtime.executable import compile_model
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 from coreproof.runtime.stretches import stretches
@@ -119,7 +120,7 @@ def test_a_value_that_cannot_be_carried_on_makes_whole_runs() -> None:
 
 
 def test_what_is_carried_is_let_go_after_its_last_reader() -> None:
-    skeleton = LiveGraph(session(cp.load(skipping())).prepared).skeleton  # type: ignore[attr-defined]
+    skeleton = LiveGraph(compile_model(cp.load(skipping()), "stored")).skeleton
     plan = stretches(skeleton, [["a"], ["n"], ["late"], ["y"]])
     assert [set(s.makes) for s in plan] == [{"a"}, {"n", "right"}, {"late"}, {"y"}]
     assert [set(s.reads) for s in plan] == [set(), {"a"}, {"n", "right"}, {"late", "a"}]

@@ -22,7 +22,7 @@ from coreproof.model.numbers import rms
 from coreproof.model.onnx.constants import constant_of
 from coreproof.pairing.align import Pair, align, side
 from coreproof.pairing.taps import as_array, engine_shapes, match_outputs, taps_of
-from coreproof.runtime.executable import Prepared, prepare
+from coreproof.runtime.executable import Executable, compile_model
 from coreproof.runtime.session import Session
 
 Array = npt.NDArray[Any]
@@ -83,14 +83,14 @@ def own_feedings(running: Session, feature: Feature) -> tuple[Feeding, ...]:
     assert feature.image is not None
     layout = feature.image
     bare = Feeding(size=(layout.width, layout.height), resize="squash", colour=layout.colour)
-    recording = getattr(running, "recording", None)
+    recording = running.recording
     if recording is not None:
         return recording.feedings.get(feature.name, ()) or (bare,)
-    prepared = getattr(running, "prepared", None) or _lowered(getattr(running, "model", None))
-    if prepared is None:
+    executable = running.executable or _lowered(running.model)
+    if executable is None:
         return (bare,)
-    name = prepared.values.get(feature.name, feature.name)
-    value = next((v for v in prepared.graph.graph.inputs if v.name == name), None)
+    name = executable.values.get(feature.name, feature.name)
+    value = next((v for v in executable.graph.graph.inputs if v.name == name), None)
     found: dict[tuple[tuple[float, ...], tuple[float, ...]], None] = {}
     for factor, bias in _steps(value, layout.channels):
         std = 1.0 / factor
@@ -99,12 +99,12 @@ def own_feedings(running: Session, feature: Feature) -> tuple[Feeding, ...]:
     return (*feedings, bare)
 
 
-def _lowered(model: Model | None) -> Prepared | None:
+def _lowered(model: Model | None) -> Executable | None:
     """The graph of a model that another engine runs, Apple's own; None where it cannot be lowered."""
     if model is None or model.format not in ("neuralnetwork", "mlprogram", "pipeline"):
         return None
     try:
-        return prepare(model, "stored")
+        return compile_model(model, "stored")
     except CoreproofError:
         return None
 

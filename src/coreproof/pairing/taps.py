@@ -27,7 +27,7 @@ _HELD = 4
 
 def afford_comparing(name: str, size: int, of: Session) -> None:
     """Raises TooLargeError where a value of ``size`` bytes is beyond the budget when it is brought out and compared."""
-    afford(f"comparing {name!r}", size=_HELD * size, where=getattr(getattr(of, "prepared", None), "name", None))
+    afford(f"comparing {name!r}", size=_HELD * size, where=of.executable.name if of.executable else None)
 
 
 def batched(items: Sequence[str], limit: int, size: Callable[[str], int]) -> Iterator[list[str]]:
@@ -52,15 +52,15 @@ def taps_of(of: Session, names: Any) -> list[str]:
 
 def engine_shapes(of: Session) -> dict[str, tuple[int, ...]]:
     """Shapes of inner values that the engine's graph knows and the model's file does not say."""
-    prepared = getattr(of, "prepared", None)
-    if prepared is None:
+    executable = of.executable
+    if executable is None:
         return {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for node in prepared.graph.graph:
+    for node in executable.graph.graph:
         for value in node.outputs:
-            if value.name and value.shape is not None and all(isinstance(d, int) for d in value.shape):
-                shapes[value.name] = tuple(int(d) for d in value.shape)
-    shapes.update({own: shapes[name] for own, name in prepared.values.items() if name in shapes})
+            if value.name and value.shape is not None and value.shape.is_static():
+                shapes[value.name] = value.shape.numpy()
+    shapes.update({own: shapes[name] for own, name in executable.values.items() if name in shapes})
     return shapes
 
 

@@ -14,7 +14,7 @@ from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SWITCHES, Nar
 from coreproof.feeding.inputs import Sample
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.features import Feature
-from coreproof.runtime.executable import Prepared
+from coreproof.runtime.executable import Executable
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
@@ -106,8 +106,8 @@ class Switched:
         lowered = lower_program(self.program, switches=switches)
         extra = Feature(SWITCHES, "tensor", "bool", (len(switches.order),))
         signature = replace(lowered.signature, inputs=(*lowered.signature.inputs, extra))
-        prepared = Prepared(lowered.model, signature, lowered.values, self.program.name, "coreproof's runtime")
-        self._sessions[kept, flushed] = OnnxRuntimeSession(prepared)
+        executable = Executable(lowered.model, signature, lowered.values, self.program.name, "coreproof's runtime")
+        self._sessions[kept, flushed] = OnnxRuntimeSession(executable)
         return switches
 
     @property

@@ -22,6 +22,7 @@ class CoreMLSession(Session):
     """Runs the stored model with Core ML on the CPU, so that results can be compared with the other engines."""
 
     engine = "Core ML"
+    model: CoreMLModel
 
     def __init__(self, model: CoreMLModel) -> None:
         import coremltools

@@ -17,8 +17,11 @@ from coreproof.runtime.images import to_picture
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """An ONNX graph that computes ``signature``; ``values`` maps the model's own value names to the graph's."""
+class Executable:
+    """An ONNX graph that computes ``signature``; ``values`` maps the model's own value names to the graph's.
+
+    ``name`` is the model's, for messages; ``engine`` says who computes, for reports.
+    """
 
     graph: ir.Model
     signature: Signature
@@ -26,7 +29,7 @@ class Prepared:
     name: str
     engine: str
 
-    def finish(self, outputs: dict[str, Any]) -> dict[str, Any]:
+    def decode_outputs(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """The graph's outputs as the model's features: pictures, a classifier's label and dictionary, arrays."""
         finished: dict[str, Any] = {}
         for feature in self.signature.outputs:
@@ -58,13 +61,15 @@ class Prepared:
         return result
 
 
-def prepare(model: Model, precision: Literal["stored", "fp32"]) -> Prepared:
+def compile_model(model: Model, precision: Literal["stored", "fp32"]) -> Executable:
     """The ONNX graph of an ONNX or Core ML model."""
     if isinstance(model, OnnxModel):
-        return Prepared(model.ir, model.signature, {}, model.name, "ONNX Runtime")
+        return Executable(model.ir, model.signature, {}, model.name, "ONNX Runtime")
     from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml.model import CoreMLModel
 
     assert isinstance(model, CoreMLModel)
     lowered = coreml_to_onnx(model, precision=precision)
-    return Prepared(lowered.model, lowered.signature, lowered.values, model.name, "coreproof's runtime (ONNX Runtime)")
+    return Executable(
+        lowered.model, lowered.signature, lowered.values, model.name, "coreproof's runtime (ONNX Runtime)"
+    )

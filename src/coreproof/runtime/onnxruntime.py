@@ -11,7 +11,7 @@ import numpy as np
 
 from coreproof.errors import RunError
 from coreproof.runtime.arena import engine_error
-from coreproof.runtime.executable import Prepared
+from coreproof.runtime.executable import Executable
 from coreproof.runtime.session import Session, read_inputs
 from coreproof.runtime.skeleton import element_type
 from coreproof.runtime.stretches import Stretch, stretches
@@ -27,14 +27,15 @@ class OnnxRuntimeSession(Session):
     """
 
     concurrent = True
+    executable: Executable
 
-    def __init__(self, prepared: Prepared, *, threads: int | None = None) -> None:
-        self.prepared = prepared
-        self.signature = prepared.signature
-        self.engine = prepared.engine
-        self.live = LiveGraph(prepared, threads=threads)
-        self._outputs = [v.name or "" for v in prepared.graph.graph.outputs]
-        self._inputs = {v.name or "" for v in prepared.graph.graph.inputs}
+    def __init__(self, executable: Executable, *, threads: int | None = None) -> None:
+        self.executable = executable
+        self.signature = executable.signature
+        self.engine = executable.engine
+        self.live = LiveGraph(executable, threads=threads)
+        self._outputs = [v.name or "" for v in executable.graph.graph.outputs]
+        self._inputs = {v.name or "" for v in executable.graph.graph.inputs}
         self._plain: Any = None
         self._tapped: tuple[tuple[str, ...], Any] | None = None
         self._stretch: tuple[tuple[Any, ...], Any] | None = None
@@ -42,26 +43,26 @@ class OnnxRuntimeSession(Session):
 
     @cached_property
     def tappable(self) -> frozenset[str]:
-        graph = self.prepared.graph.graph
+        graph = self.executable.graph.graph
         made = {v.name for node in graph for v in node.outputs if v.name}
-        named = {own for own, value in self.prepared.values.items() if value in made}
+        named = {own for own, value in self.executable.values.items() if value in made}
         return frozenset(made | named)
 
     def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
-        arrays = read_inputs(self.signature, inputs, self.prepared.name)
+        arrays = read_inputs(self.signature, inputs, self.executable.name)
         extra = self._extra(taps)
         with self._opening:
             running = self._opened(extra)
         values = self._run(running, [*self._outputs, *extra], arrays)
-        return {**self.prepared.finish(values), **self._tapped_of(taps, values, arrays)}
+        return {**self.executable.decode_outputs(values), **self._tapped_of(taps, values, arrays)}
 
     def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
         """One pass, stretch by stretch. Where the engine takes the model as a whole only, it runs as a whole for each group."""
         if len(groups) < 2:
             yield from super().walk(inputs, groups)
             return
-        arrays = read_inputs(self.signature, inputs, self.prepared.name)
-        named = [[self.prepared.values.get(t, t) for t in group] for group in groups]
+        arrays = read_inputs(self.signature, inputs, self.executable.name)
+        named = [[self.executable.values.get(t, t) for t in group] for group in groups]
         asked = [
             [n for n in dict.fromkeys(group) if n not in self._inputs]
             for group in (*named[:-1], named[-1] + self._outputs)
@@ -78,30 +79,30 @@ class OnnxRuntimeSession(Session):
             made = {name: kept[name] for name in stretch.asked}
             for name in stretch.dropped:
                 del kept[name]
-            outputs = self.prepared.finish({**arrays, **made}) if stretch is plan[-1] else {}
+            outputs = self.executable.decode_outputs({**arrays, **made}) if stretch is plan[-1] else {}
             found = [{**outputs, **self._tapped_of(taps, made, arrays)}]
             del made, outputs
             yield found.pop()  # nothing is held here while the next stretch runs
 
     def sizes(self, inputs: Mapping[str, Any], taps: Sequence[str]) -> Mapping[str, int]:
-        arrays = read_inputs(self.signature, inputs, self.prepared.name)
+        arrays = read_inputs(self.signature, inputs, self.executable.name)
         found = self.live.sizes(self._extra(taps), arrays)
-        return {tap: found[name] for tap in taps if (name := self.prepared.values.get(tap, tap)) in found}
+        return {tap: found[name] for tap in taps if (name := self.executable.values.get(tap, tap)) in found}
 
     def _extra(self, taps: Sequence[str]) -> tuple[str, ...]:
         """The values of the graph that the taps stand for, without those that every run brings or is fed."""
-        wanted = dict.fromkeys(self.prepared.values.get(t, t) for t in taps)
+        wanted = dict.fromkeys(self.executable.values.get(t, t) for t in taps)
         return tuple(t for t in wanted if t not in self._outputs and t not in self._inputs)
 
     def _tapped_of(self, taps: Sequence[str], values: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
-        names = {tap: self.prepared.values.get(tap, tap) for tap in taps}
+        names = {tap: self.executable.values.get(tap, tap) for tap in taps}
         return {tap: values[name] if name in values else arrays[name] for tap, name in names.items()}
 
     def _run(self, running: Any, names: Sequence[str], arrays: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return dict(zip(names, running.run(names, arrays), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise engine_error("ONNX Runtime failed while running the model", error, self.prepared.name) from error
+            raise engine_error("ONNX Runtime failed while running the model", error, self.executable.name) from error
 
     def _run_stretch(self, stretch: Stretch, arrays: Mapping[str, Any]) -> dict[str, Any]:
         if not stretch.makes:

@@ -58,18 +58,18 @@ def session(
         return CoreMLSession(_of_format(model, ("mlprogram", "neuralnetwork", "pipeline", "classic"), engine))
     _of_format(model, ("onnx", "mlprogram", "neuralnetwork", "pipeline", "classic"), engine)
     from coreproof.model.files.nesting import require_ending
-    from coreproof.runtime.executable import prepare
+    from coreproof.runtime.executable import compile_model
 
     require_ending(model)
     _require_no_states(model)
-    prepared = prepare(model, precision)
+    executable = compile_model(model, precision)
     if engine == "openvino":
         from coreproof.runtime.openvino import OpenVinoSession
 
-        return OpenVinoSession(prepared, threads=threads)
+        return OpenVinoSession(executable, threads=threads)
     from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 
-    return OnnxRuntimeSession(prepared, threads=threads)
+    return OnnxRuntimeSession(executable, threads=threads)
 
 
 def _require_no_states(model: Model) -> None:

@@ -10,21 +10,23 @@ import onnx_ir as ir
 
 from coreproof.errors import MissingDependencyError, RunError
 from coreproof.model.onnx.read import in_memory
-from coreproof.runtime.executable import Prepared
+from coreproof.runtime.executable import Executable
 from coreproof.runtime.session import Session, read_inputs
 
 
 class OpenVinoSession(Session):
     """Runs on the CPU. Its default bfloat16 arithmetic is switched off: results are meant to be compared."""
 
-    def __init__(self, prepared: Prepared, *, threads: int | None = None) -> None:
+    executable: Executable
+
+    def __init__(self, executable: Executable, *, threads: int | None = None) -> None:
         try:
             import openvino
         except ImportError:
             raise MissingDependencyError("OpenVINO is not installed", fix="pip install 'coreproof[openvino]'") from None
-        self.prepared = prepared
-        self.signature = prepared.signature
-        self.engine = prepared.engine.replace("ONNX Runtime", "OpenVINO")
+        self.executable = executable
+        self.signature = executable.signature
+        self.engine = executable.engine.replace("ONNX Runtime", "OpenVINO")
         self._core = openvino.Core()
         self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
@@ -34,27 +36,27 @@ class OpenVinoSession(Session):
 
     @property
     def tappable(self) -> frozenset[str]:
-        return frozenset(v.name for node in self.prepared.graph.graph for v in node.outputs if v.name)
+        return frozenset(v.name for node in self.executable.graph.graph for v in node.outputs if v.name)
 
     def _open(self, taps: tuple[str, ...]) -> Any:
         if taps not in self._compiled:
-            proto = ir.to_proto(in_memory(self.prepared.graph, initializers=True))
+            proto = ir.to_proto(in_memory(self.executable.graph, initializers=True))
             proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
             try:
                 model = self._core.read_model(proto.SerializeToString())
                 self._compiled[taps] = self._core.compile_model(model, "CPU", self._options)
             except RuntimeError as error:
                 raise RunError(
-                    "OpenVINO refuses the model", where=self.prepared.name, found=str(error).splitlines()[0]
+                    "OpenVINO refuses the model", where=self.executable.name, found=str(error).splitlines()[0]
                 ) from None
         return self._compiled[taps]
 
     def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
-        arrays = read_inputs(self.signature, inputs, self.prepared.name)
-        declared = [v.name or "" for v in self.prepared.graph.graph.outputs]
-        extra = tuple(dict.fromkeys(n for t in taps if (n := self.prepared.values.get(t, t)) not in declared))
+        arrays = read_inputs(self.signature, inputs, self.executable.name)
+        declared = [v.name or "" for v in self.executable.graph.graph.outputs]
+        extra = tuple(dict.fromkeys(n for t in taps if (n := self.executable.values.get(t, t)) not in declared))
         results = self._open(extra)(arrays)
         values = dict(zip([*declared, *extra], (results[i] for i in range(len(declared) + len(extra))), strict=True))
-        finished = self.prepared.finish(values)
-        finished.update({tap: values[self.prepared.values.get(tap, tap)] for tap in taps})
+        finished = self.executable.decode_outputs(values)
+        finished.update({tap: values[self.executable.values.get(tap, tap)] for tap in taps})
         return finished

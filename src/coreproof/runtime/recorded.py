@@ -13,6 +13,8 @@ from coreproof.runtime.session import Session, read_inputs
 class RecordedSession(Session):
     """Reads from the file what ``run`` asks for; nothing is computed."""
 
+    recording: Recording
+
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.signature = recording.signature

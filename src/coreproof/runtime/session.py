@@ -13,7 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError
+from coreproof.model.base import Model
 from coreproof.model.features import Feature, ImageLayout, Shape, Signature
+from coreproof.model.recording import Recording
+from coreproof.runtime.executable import Executable
 from coreproof.runtime.images import feature_pixels
 from coreproof.runtime.structured import read_structured
 
@@ -26,12 +29,16 @@ class Session(ABC):
 
     ``engine`` says in words who computes ("PyTorch", "ONNX Runtime", "coreproof's runtime (ONNX Runtime)", "Core ML"),
     for reports. ``tappable`` are the inner values that ``run`` can bring out as well. ``concurrent`` says whether several
-    threads may call ``run`` at once.
+    threads may call ``run`` at once. What an engine computes from can be read where it is known: ``executable`` is the
+    graph that it runs, ``model`` what it runs as it is stored, ``recording`` the saved run that answers.
     """
 
     engine: str
     signature: Signature
     concurrent: bool = False
+    executable: Executable | None = None
+    model: Model | None = None
+    recording: Recording | None = None
 
     @property
     @abstractmethod

@@ -15,7 +15,7 @@ from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
 from coreproof.model.structured import is_structured
 from coreproof.runtime.arena import engine_error
-from coreproof.runtime.executable import Prepared, prepare
+from coreproof.runtime.executable import Executable, compile_model
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.session import Precision, Session
 from coreproof.runtime.skeleton import Fed, element_type, made
@@ -58,13 +58,13 @@ class Part:
     ) -> None:
         self._own = not isinstance(of, OnnxRuntimeSession)
         self._live = (
-            of.live if isinstance(of, OnnxRuntimeSession) else LiveGraph(_prepared(of, precision), threads=threads)
+            of.live if isinstance(of, OnnxRuntimeSession) else LiveGraph(_executable(of, precision), threads=threads)
         )
-        prepared = self._live.prepared
-        self.name = prepared.name
-        asked = {name: prepared.values.get(name, name) for name in outputs}
+        executable = self._live.executable
+        self.name = executable.name
+        asked = {name: executable.values.get(name, name) for name in outputs}
         self._outputs = dict(asked)
-        cuts = {name: _cut(self._live, prepared.values.get(name, name)) for name in inputs}
+        cuts = {name: _cut(self._live, executable.values.get(name, name)) for name in inputs}
         self._check(cuts)
         fed = set(cuts.values())
         self._rounded: set[str] = set()
@@ -103,7 +103,7 @@ class Part:
 
     def computes(self, name: str) -> bool:
         """Whether the value of that name is made on the way, and not given."""
-        return self._live.prepared.values.get(name, name) in self._computed
+        return self._live.executable.values.get(name, name) in self._computed
 
     def close(self) -> None:
         """Frees what the engine holds, except what belongs to the session that this is a part of."""
@@ -130,7 +130,7 @@ class Part:
         known = {*self._live.producers, *self._live.values, *self._live.initializers}
         unknown = [own for own, name in (*cuts.items(), *self._outputs.items()) if name not in known]
         if unknown:
-            own_names = {*self._live.prepared.values, *known}
+            own_names = {*self._live.executable.values, *known}
             near = [n for name in unknown for n in get_close_matches(name, own_names, n=2)]
             raise InputError(
                 f"the model has no value {', '.join(map(repr, dict.fromkeys(unknown)))}",
@@ -185,12 +185,11 @@ class Part:
         )
 
 
-def _prepared(of: Model | Session, precision: Precision) -> Prepared:
-    model = getattr(of, "prepared", None) or of
-    if isinstance(model, Prepared):
-        return model
-    if isinstance(model, Model) and model.format in ("onnx", "mlprogram", "neuralnetwork", "pipeline", "classic"):
-        return prepare(model, precision)
+def _executable(of: Model | Session, precision: Precision) -> Executable:
+    if isinstance(of, Session) and of.executable is not None:
+        return of.executable
+    if isinstance(of, Model) and of.format in ("onnx", "mlprogram", "neuralnetwork", "pipeline", "classic"):
+        return compile_model(of, precision)
     raise InputError(
         "a part can be run of a model whose layers are known",
         where=getattr(of, "name", None),
@@ -202,7 +201,7 @@ def _prepared(of: Model | Session, precision: Precision) -> Prepared:
 
 def _cut(live: LiveGraph, name: str) -> str:
     """Where a given value enters: in a lowered model before its rounding, which others may read around."""
-    if not live.prepared.values:
+    if not live.executable.values:
         return name
     back, half = live.producers.get(name), None
     if back is not None and back.op_type == "Cast" and back.inputs[0] is not None:

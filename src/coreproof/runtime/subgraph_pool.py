@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from coreproof.model.onnx.read import in_memory, stored_tensors
 from coreproof.runtime.arena import engine_error, open_within_budget
-from coreproof.runtime.executable import Prepared
+from coreproof.runtime.executable import Executable
 from coreproof.runtime.skeleton import Fed, Skeleton
 
 _INLINE = 1024
@@ -20,10 +20,10 @@ _INLINE = 1024
 
 
 class LiveGraph:
-    """``prepared``'s graph. Its weights are held once, in memory or mapped from their file, and shared by all sessions."""
+    """``executable``'s graph. Its weights are held once, in memory or mapped from their file, and shared by all sessions."""
 
-    def __init__(self, prepared: Prepared, *, threads: int | None = None) -> None:
-        self.prepared = prepared
+    def __init__(self, executable: Executable, *, threads: int | None = None) -> None:
+        self.executable = executable
         self._threads = threads
         self._weights: dict[str, Any] = {}
         self._small: dict[str, onnx.TensorProto] = {}
@@ -32,19 +32,19 @@ class LiveGraph:
     @cached_property
     def producers(self) -> dict[str, ir.Node]:
         """The node that makes each value of the graph."""
-        return {v.name: node for node in self.prepared.graph.graph for v in node.outputs if v.name}
+        return {v.name: node for node in self.executable.graph.graph for v in node.outputs if v.name}
 
     @cached_property
     def values(self) -> dict[str, ir.Value]:
         """The values that are fed, computed or stored, by name; those of nested graphs apart."""
-        graph = self.prepared.graph.graph
+        graph = self.executable.graph.graph
         made = (v for node in graph for v in node.outputs)
         return {v.name: v for v in (*graph.initializers.values(), *graph.inputs, *made) if v.name}
 
     @property
     def initializers(self) -> Collection[str]:
         """The values that the graph stores."""
-        return self.prepared.graph.graph.initializers.keys()
+        return self.executable.graph.graph.initializers.keys()
 
     def open(self, outputs: Sequence[str], fed: Fed | None = None, *, optimised: bool = True) -> Any:
         """An ONNX Runtime session that computes ``outputs`` and nothing else. RunError where the engine refuses.
@@ -85,7 +85,7 @@ class LiveGraph:
         try:
             return open_within_budget(part.SerializeToString(), options, self._weight_bytes)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise engine_error("ONNX Runtime refuses the model", error, self.prepared.name) from error
+            raise engine_error("ONNX Runtime refuses the model", error, self.executable.name) from error
 
     def close(self) -> None:
         """Lets go of the weights."""
@@ -96,14 +96,14 @@ class LiveGraph:
     @cached_property
     def _weight_bytes(self) -> int:
         """The bytes that the graph and its nodes store, text left out."""
-        tensors = stored_tensors(self.prepared.graph)
+        tensors = stored_tensors(self.executable.graph)
         return sum(t.nbytes for t in tensors if t.dtype != ir.DataType.STRING)
 
     @property
     def skeleton(self) -> Skeleton:
         """The graph as a message in which initializers are names alone."""
         if self._skeleton is None:
-            model = in_memory(self.prepared.graph, initializers=False)
+            model = in_memory(self.executable.graph, initializers=False)
             message = onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name or "")
             for domain, version in model.opset_imports.items():
                 message.opset_import.add(domain=domain, version=version)
@@ -123,7 +123,7 @@ class LiveGraph:
 
         shared = {}
         for place in part.graph.initializer:
-            tensor = self.prepared.graph.graph.initializers[place.name].const_value
+            tensor = self.executable.graph.graph.initializers[place.name].const_value
             assert tensor is not None
             if not _shareable(tensor):
                 if place.name not in self._small:

@@ -24,6 +24,7 @@ class TorchSession(Session):
 
     engine = "PyTorch"
     concurrent = True
+    model: TorchModel
 
     def __init__(self, model: TorchModel, *, threads: int | None = None) -> None:
         self.model = model

@@ -18,7 +18,6 @@ from coreproof.feeding.roles.onnx import onnx_flow
 from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
 from coreproof.model.features import Signature
-from coreproof.runtime.executable import Prepared
 from coreproof.runtime.session import Session
 
 _NAMED = 3
@@ -132,10 +131,10 @@ def _baked(pair: Pair, shapes: Shapes) -> str:
 
 def _held(candidate: Session, length: int) -> str:
     """The values that are made with this number as a constant."""
-    prepared = getattr(candidate, "prepared", None)
-    if not isinstance(prepared, Prepared) or length < 2:
+    executable = candidate.executable
+    if executable is None or length < 2:
         return ""
-    flow = onnx_flow(prepared.graph, prepared.signature, prepared.values)
+    flow = onnx_flow(executable.graph, executable.signature, executable.values)
     own = {step.result for step in flow.steps for name in step.inputs if _is(flow.constant(name), length)}
     named = [name for name in dict.fromkeys(flow.titles.get(n, n) for n in own) if "/" not in name]
     return f"; a constant of {', '.join(sorted(named)[:_NAMED])}" if named else ""

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from coreproof.conversion.operators import meaning
 from coreproof.errors import UnreadableModelError
 from coreproof.model.onnx.constants import constant_of, stored_constant
+from coreproof.runtime.session import Session
 from coreproof.verification.error_stats import Share
 
 Array = npt.NDArray[np.float64]
@@ -201,19 +202,19 @@ def _shares(array: npt.NDArray[Any], name: str, where: Any) -> Array:
     return array.astype(np.float64)
 
 
-def profiles_of(session: Any) -> dict[str, Profile]:
+def profiles_of(session: Session) -> dict[str, Profile]:
     """The profiles of a session's values by the model's own names; none where the engine has no graph to read.
 
     A saved run holds those of the session that it was recorded from.
     """
-    recording = getattr(session, "recording", None)
+    recording = session.recording
     if recording is not None:
         return {
             name: Profile(_shares(recording.array(entry), name, recording.path), axis, gain)
             for name, (axis, gain, entry) in recording.gains.items()
         }
-    prepared = getattr(session, "prepared", None)
-    if prepared is None:
+    executable = session.executable
+    if executable is None:
         return {}
-    found = profiles(prepared.graph.graph)
-    return {**found, **{own: found[name] for own, name in prepared.values.items() if name in found}}
+    found = profiles(executable.graph.graph)
+    return {**found, **{own: found[name] for own, name in executable.values.items() if name in found}}

@@ -17,7 +17,7 @@ from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel
-from coreproof.runtime.executable import Prepared, prepare
+from coreproof.runtime.executable import compile_model
 from coreproof.runtime.session import Session
 
 _MASK = re.compile(r"(?:^|[_.])mask(?:$|[_.\d])", re.IGNORECASE)
@@ -47,10 +47,10 @@ def _flow_of(model: Model, running: Session | None) -> Flow:
         return torch_flow(model)
     if isinstance(model, OnnxModel):
         return onnx_flow(model.ir, model.signature, {})
-    prepared = getattr(running, "prepared", None)
-    if not isinstance(prepared, Prepared):
-        prepared = prepare(model, "fp32")
-    return onnx_flow(prepared.graph, model.signature, prepared.values)
+    executable = running.executable if running is not None else None
+    if executable is None:
+        executable = compile_model(model, "fp32")
+    return onnx_flow(executable.graph, model.signature, executable.values)
 
 
 def backwards(flow: Flow) -> dict[str, Role]:
