@@ -392,3 +392,28 @@ def test_a_compressed_weight_without_its_parts_is_told(package: Path, inputs: di
 def test_a_mask_of_fewer_bits_than_its_shape_says_is_refused() -> None:
     with pytest.raises(ValueError, match="a mask of 8 bits"):
         sparse_to_dense(np.ones(3), np.zeros(1, np.uint8), np.array([2**20, 2**20]))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (
+            lambda array: array.shapeRange.sizeRanges.add(lowerBound=1, upperBound=4),
+            "has 3 lengths and ranges for 1 of them",
+        ),
+        (
+            lambda array: [array.shapeRange.sizeRanges.add(lowerBound=5, upperBound=n) for n in (9, 2, -1)],
+            "has a length from 5 to 2",
+        ),
+        (lambda array: array.enumeratedShapes.shapes.add(shape=[3]), "has 3 lengths, and 1 in one of its shapes"),
+    ],
+)
+def test_shapes_that_an_input_may_have_fit_its_rank(damage: Callable[[Any], Any], told: str, tmp_path: Path) -> None:
+    spec = network([layer("activation", "x", "y", ReLU={})], {"x": [1, 2, 3]}, {"y": None}).spec
+    array = spec.description.input[0].type.multiArrayType
+    array.shape[:] = [1, 2, 3]
+    damage(array)
+    path = tmp_path / "net.mlmodel"
+    path.write_bytes(spec.SerializeToString())
+    with pytest.raises(UnreadableModelError, match=told):
+        cp.load(path)

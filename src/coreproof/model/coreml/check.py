@@ -80,6 +80,21 @@ def _features(spec: Any, place: str) -> Iterator[str]:
                 size = feature.type.imageType
                 if feature.type.WhichOneof("Type") == "imageType" and (size.width < 1 or size.height < 1):
                     yield f"{place}{of}{role} {feature.name!r} is a picture of {size.width}x{size.height} pixels"
+                for problem in _flexible(feature.type.multiArrayType):
+                    yield f"{place}{of}{role} {feature.name!r} {problem}"
+
+
+def _flexible(array: Any) -> Iterator[str]:
+    """More ranges than lengths are well: an old network's input of rank 3 may say them for all five of its axes."""
+    rank, ranges = len(array.shape), array.shapeRange.sizeRanges
+    if 0 < len(ranges) < rank:
+        yield f"has {rank} lengths and ranges for {len(ranges)} of them"
+    for one in ranges:
+        if 0 <= one.upperBound < one.lowerBound:
+            yield f"has a length from {one.lowerBound} to {one.upperBound}"
+    for one in array.enumeratedShapes.shapes:
+        if len(one.shape) < rank:
+            yield f"has {rank} lengths, and {len(one.shape)} in one of its shapes"
 
 
 def _named(features: Iterable[Any], place: str, role: str) -> Iterator[str]:
