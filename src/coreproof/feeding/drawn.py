@@ -118,26 +118,22 @@ def several(
 
     A draw on which the reference fails, or answers with what is not finite, is drawn once more without zeros; if that is no
     better and it is not the only one, it is left out, and ``said`` says so. ``sessions``: the models ready to run, if they are.
+    Whoever runs the draws anyway takes ``Draft`` instead, and need not run them twice.
     """
-    drawing = _Drawing(reference, candidate, seed, sessions)
-    pairs: list[Pair] = []
-    left_out: list[str] = []
-    large: list[int] = []
-    for plan in drawing.plans():
-        pair = drawing.pair(plan)
-        if pair is None:
-            left_out.append(plan.said)
-            continue
-        if plan.large:
-            large.append(len(pairs))
-        pairs.append(pair)
-    if not pairs:  # nothing that was drawn gives a finite answer: the verdict says what that is worth
-        pairs, left_out = [drawing.drawn(_Plan(0, "usual", "as usual"), clean=False)], []
-    said = f"random, seed {seed}"
-    if left_out:
-        said += f"; left out, for want of a finite answer of the reference: {', '.join(left_out)}"
-    said += "".join(f"; {note}" for note in drawing.ends.notes)
-    return Draws(tuple(pairs), said, drawing.taken(), tuple(large))
+    draft = Draft(reference, candidate, seed, sessions)
+    if sessions is None or not draft.may_redraw:
+        return Draws(tuple(draft.pairs), draft.said(), draft.taken, draft.large)
+    kept: dict[int, Pair] = {}
+    for number, drawn in enumerate(draft.pairs):
+        for pair in (drawn, draft.again(number)):
+            if _answers(sessions[0], pair[0]):
+                kept[number] = pair
+                break
+    if not kept:  # nothing that was drawn gives a finite answer: the verdict says what that is worth
+        return Draws((draft.pairs[0],), draft.said(), draft.taken)
+    large = tuple(at for at, number in enumerate(kept) if number in draft.large)
+    left_out = [number for number in range(len(draft.pairs)) if number not in kept]
+    return Draws(tuple(kept.values()), draft.said(left_out), draft.taken, large)
 
 
 @dataclass(frozen=True)
@@ -158,32 +154,52 @@ _LARGE = 1 << 22
 """Inner values of a model, in elements, beyond which all magnitudes go into one further draw: a run of it takes long."""
 
 
-class _Drawing:
-    """Several draws under way."""
+class Draft:
+    """Several draws of which nobody knows yet whether the reference has a finite answer to each.
+
+    ``pairs`` are the draws, ``large`` the numbers of those of more than the usual magnitude; ``taken`` says what each input of
+    the reference was taken for. ``may_redraw``: whether zeros may be why an answer is not finite, and ``again`` helps.
+    """
 
     def __init__(
-        self, reference: Model, candidate: Model, seed: int, sessions: tuple[Session, Session | None] | None
+        self,
+        reference: Model,
+        candidate: Model,
+        seed: int = SEED,
+        sessions: tuple[Session, Session | None] | None = None,
     ) -> None:
         self.reference, self.candidate = reference, candidate
         self.seed = seed
-        self.running = sessions[0] if sessions is not None else None
         self.matched = match_inputs(reference.signature, candidate.signature)
         self.roles = roles_for(reference, candidate, sessions)
         self.graphs = [reference.graph, candidate.graph]
         self.ends = Ends(self.matched, self.graphs, lambda: self._count(sessions))
         self.shapes = self.ends.shapes
+        self._plans = list(self._planned())
+        self.pairs = [self._drawn(plan, clean=False) for plan in self._plans]
+        self.large = tuple(number for number, plan in enumerate(self._plans) if plan.large)
+        self.taken = _in_words(self.matched, self.roles)
+        self.may_redraw = all(a.image is None and b.image is None for a, b in self.matched)
+
+    def again(self, number: int) -> Pair:
+        """The draw of that number without zeros among it."""
+        return self._drawn(self._plans[number], clean=True)
+
+    def said(self, left_out: Sequence[int] = ()) -> str:
+        """Where the draws came from, in words, and which of them were left out."""
+        said = f"random, seed {self.seed}"
+        if left_out:
+            names = ", ".join(self._plans[number].said for number in left_out)
+            said += f"; left out, for want of a finite answer of the reference: {names}"
+        return said + "".join(f"; {note}" for note in self.ends.notes)
 
     def _count(self, sessions: tuple[Session, Session | None] | None) -> int:
-        samples = self.drawn(_Plan(0, "usual", "as usual"), clean=False)
+        samples = self._drawn(_Plan(0, "usual", "as usual"), clean=False)
         return count_elements(
             (of, sample) for of, sample in zip(sessions or (), samples, strict=False) if of is not None
         )
 
-    def taken(self) -> dict[str, str]:
-        """What each input of the reference was taken for, in words."""
-        return _in_words(self.matched, self.roles)
-
-    def plans(self) -> Iterator[_Plan]:
+    def _planned(self) -> Iterator[_Plan]:
         numbers = [a for a, b in self.matched if a.image is None and b.image is None and not is_drawn_apart(a)]
         scaled = any(self._scales(a) for a in numbers)
         flexible = any(self.shapes(end) != self.shapes("usual") for end in ("low", "high"))
@@ -209,18 +225,7 @@ class _Drawing:
         role = self.roles.get(feature.name, PLAIN)
         return takes_zeros(feature, role) and one_vector(self.shapes("usual").get(feature.name, ()))
 
-    def pair(self, plan: _Plan) -> Pair | None:
-        """What is drawn, if the reference answers it with finite numbers; without zeros among it, if not with them."""
-        for clean in (False, True):
-            pair = self.drawn(plan, clean=clean)
-            pictures = all(a.image is not None and b.image is not None for a, b in self.matched)
-            if self.running is None or pictures or any((a.image is None) != (b.image is None) for a, b in self.matched):
-                return pair
-            if self._finite(pair[0]):
-                return pair
-        return None
-
-    def drawn(self, plan: _Plan, *, clean: bool) -> Pair:
+    def _drawn(self, plan: _Plan, *, clean: bool) -> Pair:
         left, right = random_sample(
             self.reference.signature,
             self.candidate.signature,
@@ -239,13 +244,21 @@ class _Drawing:
             **zeroed,
         }
 
-    def _finite(self, sample: Sample) -> bool:
-        assert self.running is not None
-        try:
-            outputs = self.running.run(sample)
-        except CoreproofError:
-            return False
-        return all(_is_finite(value) for value in outputs.values())
+
+def is_finite(value: Any) -> bool:
+    """Whether a value of a run is finite throughout; what holds no floating-point numbers is."""
+    if is_structured(value) or not isinstance(value, np.ndarray) or value.dtype.kind not in "fc":
+        return True
+    return bool(np.isfinite(value).all())
+
+
+def _answers(running: Session, sample: Sample) -> bool:
+    """Whether the model runs on a sample, and all that it answers is finite."""
+    try:
+        outputs = running.run(sample)
+    except CoreproofError:
+        return False
+    return all(is_finite(value) for value in outputs.values())
 
 
 def taken_for(reference: Model, candidate: Model) -> dict[str, str]:
@@ -260,10 +273,16 @@ def _in_words(matched: Sequence[tuple[Feature, Feature]], roles: Mapping[str, Ro
     }
 
 
-def _is_finite(value: Any) -> bool:
-    if is_structured(value) or not isinstance(value, np.ndarray) or value.dtype.kind not in "fc":
-        return True
-    return bool(np.isfinite(value).all())
-
-
-__all__ = ["SEED", "Draws", "Pair", "Sample", "random_feeds", "random_sample", "roles_for", "several", "taken_for"]
+__all__ = [
+    "SEED",
+    "Draft",
+    "Draws",
+    "Pair",
+    "Sample",
+    "is_finite",
+    "random_feeds",
+    "random_sample",
+    "roles_for",
+    "several",
+    "taken_for",
+]

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from coreproof.errors import InputError
-from coreproof.feeding.drawn import SEED, Sample, random_feeds, random_sample, roles_for, several
+from coreproof.feeding.drawn import SEED, Draft, Sample, random_feeds, random_sample, roles_for, several
 from coreproof.feeding.matched_inputs import fitted, match_inputs, takes_shape
 from coreproof.feeding.own_preprocessing import Taker, in_words, likeliest, numbers, own_feedings, pixels_of
 from coreproof.model.base import Model
@@ -58,13 +58,14 @@ class Feeds:
     """What two models are fed, sample by sample, and in words where that came from.
 
     Of what was drawn, ``taken`` says what each input of the reference was taken for, and ``large`` which samples are of more
-    than the usual magnitude.
+    than the usual magnitude. ``draft``: they were drawn and not tried yet; it draws each of them again, without zeros.
     """
 
     pairs: list[tuple[Sample, Sample]]
     said: str
     taken: Mapping[str, str] = field(default_factory=dict)
     large: tuple[int, ...] = ()
+    draft: Draft | None = None
 
 
 def feeds_of(
@@ -74,12 +75,15 @@ def feeds_of(
     feeds: tuple[Inputs, Inputs] | None = None,
     seed: int = SEED,
     sessions: tuple[Session, Session] | None = None,
+    *,
+    tried: bool = True,
 ) -> Feeds:
     """What each side is fed, sample by sample, and in words where that came from.
 
     ``feeds`` as they are; ``inputs`` handed to both; else the inputs of a saved run; else random values. In the last two
     cases a picture on one side becomes on the other, where that takes numbers, what its feeding makes of it, or what
-    the picture's model itself does first. ``sessions``: the two models ready to run, if they are.
+    the picture's model itself does first. ``sessions``: the two models ready to run, if they are. Draws are then tried on the
+    reference; with ``tried=False`` whoever runs them sees to that, with the result's ``draft``.
     """
     if feeds is not None:
         if inputs is not None:
@@ -92,6 +96,10 @@ def feeds_of(
         given = [hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)]
         return Feeds(given, "given by the caller")
     saved = next((m for m in (reference, candidate) if isinstance(m, Recording)), None)
+    if saved is None and not tried:
+        draft = Draft(reference, candidate, seed, sessions)
+        pairs, said = translated(reference, candidate, draft.pairs, draft.said(), sessions)
+        return Feeds(pairs, said, draft.taken, draft.large, draft if draft.may_redraw else None)
     if saved is None:
         draws = several(reference, candidate, seed, sessions)
         pairs, said = translated(reference, candidate, draws.pairs, draws.said, sessions)

@@ -91,6 +91,13 @@ class Contents:
         if value is not None and self._moving:
             self._digests.setdefault(name, set()).add(digest(value))
 
+    def copied(self) -> Contents:
+        """The same, which what is added to this one does not reach."""
+        other = Contents(self._moving)
+        other._found = dict(self._found)
+        other._digests = {name: set(digests) for name, digests in self._digests.items()}
+        return other
+
     def of(self, name: str) -> Content | None:
         """All samples of a value together."""
         found = self._found.get(name)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.feeding.drawn import is_finite
 from coreproof.feeding.inputs import Sample
 from coreproof.model.graph import Graph
 from coreproof.pairing.align import Pair, Side, made_values
@@ -74,10 +75,14 @@ def distance(a: Sketch, b: Sketch) -> tuple[float, tuple[int, ...] | None]:
 
 @dataclass(frozen=True)
 class Sketched:
-    """A side's inner values: how many elements each has, and the sketches of those that say something."""
+    """A side's inner values: how many elements each has, and the sketches of those that say something.
+
+    ``finite``: whether all outputs of that run are.
+    """
 
     sizes: Mapping[str, int]
     sketches: Mapping[str, Sketch]
+    finite: bool = True
 
 
 def sketched(of: Session, its: Side, feed: Sample, memory: int) -> Sketched:
@@ -85,7 +90,10 @@ def sketched(of: Session, its: Side, feed: Sample, memory: int) -> Sketched:
     sizes: dict[str, int] = {}
     sketches: dict[str, Sketch] = {}
     groups = list(batched(made_values(its), memory, value_bytes(of, its, [feed], memory)))
+    outputs = [feature.name for feature in of.signature.outputs]
+    finite = True
     for group, values in zip(groups, of.walk(feed, [taps_of(of, group) for group in groups]), strict=True):
+        finite = finite and all(is_finite(values[name]) for name in outputs if name in values)
         for name in group:
             if name not in values:  # no tensor: a length, or nothing at all
                 continue
@@ -93,7 +101,7 @@ def sketched(of: Session, its: Side, feed: Sample, memory: int) -> Sketched:
             sizes[name], known = array.size, sketch(array)
             if known is not None:
                 sketches[name] = known
-    return Sketched(sizes, sketches)
+    return Sketched(sizes, sketches, finite)
 
 
 def pair_by_value(

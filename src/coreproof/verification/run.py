@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.errors import CoreproofError
+from coreproof.feeding.drawn import is_finite
 from coreproof.feeding.inputs import Sample
 from coreproof.model.base import Model
 from coreproof.pairing.align import Pair, align, made_values, side
@@ -42,7 +45,8 @@ class Comparison:
 
     ``inner`` are the pairs of inner values in the candidate's order, ``outputs`` those of outputs; ``alone`` are inner values
     of the candidate without partner; with ``outputs_only`` all of them. ``memory`` bounds the bytes of inner values held at a
-    time, on each side.
+    time, on each side. ``unanswered`` are the numbers of the samples on which the reference failed, or gave an output that is not
+    finite, when they were last run.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Comparison:
         self.feeds = feeds
         self.memory = memory
         self.given = tolerance
+        self.unanswered: set[int] = set()
         self.there = side(reference, left.tappable, engine_shapes(left))
         self.here = side(candidate, right.tappable, engine_shapes(right))
         self.outputs = match_outputs(left, right)
@@ -88,7 +93,10 @@ class Comparison:
         named = [p for p in found if p.how in ("provenance", "name")]
         if 2 * len(named) >= min(len(made_values(self.there)), len(made_values(self.here))):
             return found
-        left = sketched(self.left, self.there, self.feeds[0][0], self.memory)
+        with self._noting(0):
+            left = sketched(self.left, self.there, self.feeds[0][0], self.memory)
+        if not left.finite:
+            self.unanswered.add(0)
         right = sketched(self.right, self.here, self.feeds[0][1], self.memory)
         self.there = replace(self.there, sizes={**self.there.sizes, **left.sizes})
         self.here = replace(self.here, sizes={**self.here.sizes, **right.sizes})
@@ -109,6 +117,24 @@ class Comparison:
         self._measures = [{} for _ in pairs]
         self.kinds = [{} for _ in pairs]
         self._kept = (-1, {})
+        self.unanswered = set()
+
+    def remembered(self) -> Contents:
+        """What the values held so far, to be given to ``forget_since``."""
+        return self._contents.copied()
+
+    def forget_since(self, remembered: Contents) -> None:
+        """What the values held in samples compared since then counts no more."""
+        self._contents = remembered.copied()
+
+    @contextmanager
+    def _noting(self, sample: int) -> Iterator[None]:
+        """Notes a sample on which the reference fails."""
+        try:
+            yield
+        except CoreproofError:
+            self.unanswered.add(sample)
+            raise
 
     def compare(self, progress: Progress) -> tuple[Row, ...]:
         """Every pair judged, in the candidate's order, the outputs last."""
@@ -151,8 +177,12 @@ class Comparison:
         """Takes every sample on to this group's values, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
         needed: dict[Pair, tuple[float, float]] = {}
-        for kinds, prediction, before, after in zip(self.kinds, predictions, there, here, strict=True):
-            left = next(before)
+        each = zip(self.kinds, predictions, there, here, strict=True)
+        for sample, (kinds, prediction, before, after) in enumerate(each):
+            with self._noting(sample):
+                left = next(before)
+            if not all(is_finite(left[pair.reference]) for pair in group if pair.how == "output"):
+                self.unanswered.add(sample)
             for pair in group:  # of an unknown shape: before the other side makes it too
                 afford_comparing(pair.reference, left[pair.reference].nbytes, self.left)
             right = next(after)

@@ -12,7 +12,7 @@ from coreproof.errors import CoreproofError
 from coreproof.feeding.draw import SCALES
 from coreproof.feeding.drawn import random_sample, roles_for
 from coreproof.feeding.ends import Ends, as_free_as, count_elements
-from coreproof.feeding.inputs import SEED, Feeds, Inputs, Sample, describe, feeds_of
+from coreproof.feeding.inputs import SEED, Inputs, describe, feeds_of
 from coreproof.feeding.lengths import ENDS
 from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.model.base import Model
@@ -26,6 +26,7 @@ from coreproof.verification.choices import settle_choices
 from coreproof.verification.collector import only_what_is_new
 from coreproof.verification.row import Row, Stretch, most, needs
 from coreproof.verification.run import Comparison, Progress, severity
+from coreproof.verification.samples import Samples
 from coreproof.verification.steady import refuse_unsteady
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verification import Verification
@@ -82,11 +83,16 @@ def verify(
     for model, other in ((reference, candidate), (candidate, reference)):
         _export(model, other, progress, fresh=fresh)
     with session(reference, reference_engine) as left, session(candidate, candidate_engine) as right:
-        fed = feeds_of(reference, candidate, inputs, feeds, seed, (left, right))
-        for model, running, at in ((reference, left, 0), (candidate, right, 1)):
-            refuse_unsteady(model, running, fed.pairs[0][at])
-        work = Comparison(reference, candidate, left, right, fed.pairs, tolerance, memory)
-        found = _in_stages(work, fed, progress or _silent)
+        fed = feeds_of(reference, candidate, inputs, feeds, seed, (left, right), tried=False)
+        samples = Samples(fed)
+
+        def prepared() -> Comparison:
+            for model, running, at in ((reference, left, 0), (candidate, right, 1)):
+                refuse_unsteady(model, running, samples.pairs[0][at])
+            return Comparison(reference, candidate, left, right, samples.pairs, tolerance, memory)
+
+        work = samples.first(prepared)
+        found = _in_stages(work, samples, progress or _silent)
         return _at_both_ends(work, found, seed, progress or _silent) if fed.taken and found.agrees else found
 
 
@@ -108,30 +114,37 @@ def _export(model: Model, other: Model, progress: Progress | None, *, fresh: boo
             model.exported()
 
 
-def _in_stages(work: Comparison, fed: Feeds, progress: Progress) -> Verification:
+def _in_stages(work: Comparison, samples: Samples, progress: Progress) -> Verification:
     """One draw after another, as long as they agree; what is given, all at once.
 
     A divergence that the first draw shows is located on it alone. At the large draws a float16 model may leave its range, which
     no usual input does to it: that is told, and is no divergence.
     """
+    fed = samples.fed
     numbers = range(len(fed.pairs))
     usual = [at for at in numbers if at and at not in fed.large]
     stages = [[0], usual, list(fed.large)] if fed.taken else [list(numbers)]
     found: Verification | None = None
-    said, used = fed.said, list[int]()
-    for stage in filter(None, stages):
-        work.feed([fed.pairs[at] for at in stage])
-        now = _compared(work, progress, () if found is None else found.dismissed)
-        first = now.first_divergence
-        if found is not None and stage == stages[-1] and first is not None and _leaves_range(first):
-            said += f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
+    told, used = "", list[int]()
+    for stage in [*filter(None, stages), None]:
+        if stage is None and found is not None:
+            break
+        # nothing that was drawn has a finite answer: the verdict says what that is worth
+        answered, judged = samples.judged(work, stage, progress) if stage else samples.judged_as_it_is(work, progress)
+        if not answered:
             continue
-        found, used = now if found is None else _together(found, now), used + stage
+        now = _concluded(work, judged, () if found is None else found.dismissed)
+        first = now.first_divergence
+        if found is not None and stage == list(fed.large) and first is not None and _leaves_range(first):
+            told = f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
+            continue
+        found, used = now if found is None else _together(found, now), used + answered
         if not found.agrees:
-            found = _measured_on(work, found, [fed.pairs[at] for at in numbers if at not in used], progress)
+            rest = [at for at in numbers if at not in used and at not in samples.left_out]
+            found = _measured_on(work, found, samples, rest, progress)
             break
     assert found is not None
-    inputs = describe([fed.pairs[at][0] for at in used], said)
+    inputs = describe([samples.pairs[at][0] for at in used], samples.said + told)
     return replace(found, inputs=inputs, samples=len(used), taken=fed.taken)
 
 
@@ -169,11 +182,10 @@ def _at_both_ends(work: Comparison, found: Verification, seed: int, progress: Pr
     return replace(found, rows=rows, inputs=found.inputs + said, samples=found.samples + len(pairs))
 
 
-def _compared(work: Comparison, progress: Progress, dismissed: tuple[Row, ...]) -> Verification:
-    """Every value that both have, judged on the samples that the comparison is fed, and what is at fault."""
+def _concluded(work: Comparison, judged: tuple[Row, ...], dismissed: tuple[Row, ...]) -> Verification:
+    """Every value that both have, as judged on the samples that the comparison is fed, and what is at fault."""
     gone = {row.candidate for row in dismissed}
-    judged = tuple(row for row in work.compare(progress) if row.candidate not in gone)
-    rows = settle_choices(work, settle_carried(work, judged))
+    rows = settle_choices(work, settle_carried(work, tuple(row for row in judged if row.candidate not in gone)))
     if any(row.switched for row in rows):
         rows = settle_carried(work, rows)  # what is made from those follows from them
     rows = spare_harmless(work.candidate.graph, rows)
@@ -204,13 +216,13 @@ def _together(before: Verification, now: Verification) -> Verification:
 
 
 def _measured_on(
-    work: Comparison, found: Verification, pairs: list[tuple[Sample, Sample]], progress: Progress
+    work: Comparison, found: Verification, samples: Samples, numbers: list[int], progress: Progress
 ) -> Verification:
     """A divergence with its size on further samples as well: a tolerance that would have passed has to pass on them."""
-    if not pairs:
+    answered, judged = samples.judged(work, numbers, progress)
+    if not answered:
         return found
-    work.feed(pairs)
-    seen = {row.candidate: row for row in work.compare(progress)}
+    seen = {row.candidate: row for row in judged}
     rows = {
         row.candidate: row
         if row.agrees or math.isinf(seen[row.candidate].passing.relative)

@@ -1,0 +1,83 @@
+"""The samples of a comparison; a draw to which the reference has no finite answer is drawn anew, or left out, as it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from coreproof.errors import CoreproofError
+from coreproof.feeding.inputs import Feeds
+from coreproof.verification.row import Row
+from coreproof.verification.run import Comparison, Progress
+
+
+class Samples:
+    """What two models are fed, and what became of each draw.
+
+    A draw may hold what the reference has no finite answer to: a zero that it divides by. The run that is compared shows it, so
+    that no draw is run twice to find out: it is then drawn again without zeros, and left out if that is no better. What was not
+    drawn stays as it is.
+    """
+
+    def __init__(self, fed: Feeds) -> None:
+        self.fed = fed
+        self.pairs = list(fed.pairs)
+        self.left_out: list[int] = []
+        self._redrawn: set[int] = set()
+
+    @property
+    def said(self) -> str:
+        """In words, where the samples came from."""
+        draft = self.fed.draft
+        return self.fed.said if draft is None or not self.left_out else draft.said(sorted(self.left_out))
+
+    def first(self, prepare: Callable[[], Comparison]) -> Comparison:
+        """The comparison made ready, which may run the first sample: on one that the reference has a finite answer to, if any."""
+        try:
+            work = prepare()
+        except CoreproofError:
+            if self.fed.draft is None:
+                raise
+        else:
+            if not work.unanswered or self.fed.draft is None:
+                return work
+        self._redraw(0)
+        return prepare()
+
+    def judged(self, work: Comparison, numbers: list[int], progress: Progress) -> tuple[list[int], tuple[Row, ...]]:
+        """The samples of these numbers that the reference answers, and every pair of values judged on them."""
+        numbers = [number for number in numbers if number not in self.left_out]
+        while numbers:
+            work.feed([self.pairs[number] for number in numbers])
+            before = work.remembered()
+            try:
+                rows = work.compare(progress)
+            except CoreproofError:
+                if self.fed.draft is None or not work.unanswered:
+                    raise
+            else:
+                if self.fed.draft is None or not work.unanswered:
+                    return numbers, rows
+            work.forget_since(before)
+            for number in [numbers[at] for at in sorted(work.unanswered)]:
+                if not self._redraw(number):
+                    self.left_out.append(number)
+                    numbers.remove(number)
+        return [], ()
+
+    def judged_as_it_is(self, work: Comparison, progress: Progress) -> tuple[list[int], tuple[Row, ...]]:
+        """The first draw as it was drawn, whatever the reference answers."""
+        self.left_out.clear()
+        self.pairs[0] = self.fed.pairs[0]
+        work.feed(self.pairs[:1])
+        return [0], work.compare(progress)
+
+    def _redraw(self, number: int) -> bool:
+        """Draws a sample again without zeros; False where that was done already."""
+        if self.fed.draft is None or number in self._redrawn:
+            return False
+        self._redrawn.add(number)
+        self.pairs[number] = self.fed.draft.again(number)
+        return True
+
+
+__all__ = ["Samples"]
