@@ -199,7 +199,7 @@ def examine(case: Case, planted: Planted, file: Path) -> dict[str, Any]:
     seconds = time.monotonic() - started
     named = {f.layer for f in found}
     near = _near(cp.load(file), planted.layers)
-    error = math.inf if found.cured is None else case.distance(found.cured)
+    error = math.inf if found.repaired is None else case.distance(found.repaired)
     good = error <= 2 * case.error + 1e-3
     said = any(f.repaired for f in found)
     return {

@@ -19,7 +19,7 @@ from coreproof.feeding.predict import scores
 from coreproof.model.feeding import TORCHVISION_FEEDING
 from coreproof.runtime.open import session
 from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.patients import named, pool
+from tests.doctor.rules.cases import named, pool
 
 CLASSES = 10
 SIDE = 224

@@ -64,7 +64,7 @@ def assert_expected(model: Model, folder: Path, told: dict[str, Any]) -> None:
 
 def assert_one_repaired(diagnosis: Diagnosis, rule: str, layer: str) -> None:
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [(rule, layer, True)]
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     assert diagnosis[0].proof
 
 
@@ -74,8 +74,8 @@ def test_what_the_model_alone_tells(case: str, with_source: bool, shared_data: P
     model, source, told = the(case, shared_data)
     diagnosis = diagnose(model, source if with_source else None)
     assert_one_repaired(diagnosis, *BY_ITSELF[case])
-    assert diagnosis.cured is not None
-    written = load(diagnosis.cured.save(tmp_path / "repaired.mlmodel"))
+    assert diagnosis.repaired is not None
+    written = load(diagnosis.repaired.save(tmp_path / "repaired.mlmodel"))
     assert_expected(written, model.parent, told)
     assert diagnose(written).healthy
 
@@ -85,8 +85,8 @@ def test_what_only_the_source_tells(case: str, shared_data: Path) -> None:
     model, source, told = the(case, shared_data)
     diagnosis = diagnose(model, source)
     assert_one_repaired(diagnosis, *WITH_SOURCE[case])
-    assert diagnosis.cured is not None
-    assert_expected(diagnosis.cured, model.parent, told)
+    assert diagnosis.repaired is not None
+    assert_expected(diagnosis.repaired, model.parent, told)
 
 
 def test_a_lost_constant_is_not_guessed(shared_data: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_lost_constant_is_not_guessed(shared_data: Path) -> None:
     diagnosis = diagnose(model)
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("dangling-input", "8", False)]
     assert "--against" in diagnosis[0].repair
-    assert diagnosis.cured is None
+    assert diagnosis.repaired is None
 
 
 def test_labels_are_not_guessed_but_taken(shared_data: Path) -> None:
@@ -107,9 +107,9 @@ def test_labels_are_not_guessed_but_taken(shared_data: Path) -> None:
     right = [f"class {i}" for i in range(100)]
     diagnosis = diagnose(model, labels=right)
     assert_one_repaired(diagnosis, "class-label-count", "198")
-    assert diagnosis.cured is not None
-    assert diagnosis.cured.signature.labels == tuple(right)
-    assert_expected(diagnosis.cured, model.parent, told)
+    assert diagnosis.repaired is not None
+    assert diagnosis.repaired.signature.labels == tuple(right)
+    assert_expected(diagnosis.repaired, model.parent, told)
 
 
 @pytest.mark.parametrize("with_source", [False, True])
@@ -119,5 +119,5 @@ def test_healthy_controls_are_left_alone(case: str, with_source: bool, shared_da
     before = model.read_bytes()
     diagnosis = diagnose(model, source if with_source else None)
     assert list(diagnosis) == []
-    assert diagnosis.cured is None
+    assert diagnosis.repaired is None
     assert model.read_bytes() == before

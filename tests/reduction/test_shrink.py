@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 import coreproof as cp
-from coreproof.doctor.divergence import Divergence, clashing, loud_problem
+from coreproof.doctor.divergence import Divergence, clashing, fatal_problem
 from coreproof.editing.submodels.open import submodel_builder
 from coreproof.editing.submodels.submodel import Submodel
 from coreproof.errors import InputError, RunError
@@ -125,7 +125,7 @@ def test_a_search_that_was_stopped_goes_on_where_it_was() -> None:
 )
 def test_what_keeps_a_model_from_running_is_what_is_left(shared_data: Path, case: str, left: list[str]) -> None:
     model = load(shared_data / "legacy" / case / "broken.mlmodel")
-    problem = loud_problem(model)
+    problem = fatal_problem(model)
     assert problem is not None
     whole = submodel_builder(model)
     clash = clashing(whole, problem)

@@ -51,7 +51,7 @@ def relu(name: str, reads: str, makes: str) -> Any:
 def test_loud_faults_are_named_with_their_layer(case: str, shared_data: Path) -> None:
     found = inspect(load(shared_data / "legacy" / case / "broken.mlmodel"))
     assert kinds(found) == [LEGACY[case]]
-    assert found.problems[0].loud
+    assert found.problems[0].fatal
 
 
 @pytest.mark.parametrize("folder", ["coreml", "onnx", "legacy"])
@@ -112,7 +112,7 @@ def test_preprocessing_of_another_input() -> None:
     model = network([relu("first", "image", "y")], {"image": "RGB 4x4"}, {"y": None}, preprocessing=[scaler])
     found = inspect(model)
     assert kinds(found) == [("stale-preprocessing", None)]
-    assert not found.problems[0].loud
+    assert not found.problems[0].fatal
 
 
 def test_independent_faults_are_all_named_and_what_follows_is_not() -> None:
@@ -140,7 +140,7 @@ def test_a_declared_output_is_held_against_the_real_one_but_for_ones() -> None:
     assert inspect(network(layers, {"x": (3, 4, 4)}, {"y": (1, 3, 4, 4)})).problems == ()
     found = inspect(network(layers, {"x": (3, 4, 4)}, {"y": (3, 4, 5)}))
     assert kinds(found) == [("declared-shape", "first")]
-    assert not found.problems[0].loud
+    assert not found.problems[0].fatal
 
 
 def test_layers_that_are_newer_than_the_declared_version() -> None:

@@ -65,21 +65,21 @@ def command(
         check_output(fix, model_kind(fix), replace=overwrite, inputs=(model, against, photos, inputs, labels))
         check_output(_script(fix), SCRIPT, replace=overwrite)
     source = None if against is None else load(against, trust=trust)
-    patient = load(model, trust=trust)
+    examined = load(model, trust=trust)
     pictures, classes = find_photos(photos)
     with progress() as report:
         diagnosis = diagnose(
-            patient,
+            examined,
             source,
             labels=read_labels(labels),
             photos=pictures,
             classes=classes,
             inputs=inputs,
-            feeding=feeding.of(source, patient),
+            feeding=feeding.of(source, examined),
             progress=lambda what: report(what, 0, 0),
         )
     document: dict[str, Any] = diagnosis.to_json()
-    if fix is not None and diagnosis.cured is not None:
+    if fix is not None and diagnosis.repaired is not None:
         _write(diagnosis, model, fix, overwrite)
         document["written"] = str(fix)
     if as_json:
@@ -97,7 +97,7 @@ def _write(diagnosis: Diagnosis, model: str, out: Path, overwrite: bool) -> None
     from coreproof.model.files.atomic import replacing_together
     from coreproof.model.files.outputs import ARRAYS, SCRIPT, check_output
 
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     repaired = [finding for finding in diagnosis if finding.repaired]
     lines = [
         f"what `coreproof doctor {named(model)}` changed; replay: coreproof edit {named(model)} {_script(out).name} OUT"
@@ -105,12 +105,12 @@ def _write(diagnosis: Diagnosis, model: str, out: Path, overwrite: bool) -> None
     for finding in repaired:
         place = f" at {finding.layer}" if finding.layer else ""
         lines += [f"{finding.rule}{place}: {finding.evidence}", f"  {finding.repair}", f"  {finding.proof}"]
-    cured, edits = diagnosis.cured, [step for finding in repaired for step in finding.edits]
-    cured.check_place(out, replace=overwrite)
+    repaired_model, edits = diagnosis.repaired, [step for finding in repaired for step in finding.edits]
+    repaired_model.check_place(out, replace=overwrite)
     check_output(_script(out), SCRIPT, replace=overwrite)
     check_output(_script(out).with_suffix(".npz"), ARRAYS, replace=overwrite)
     with replacing_together(out.parent, (out.name,)) as stage:  # or a killed run would leave the edits of another model
-        cured.write(stage / out.name, out)
+        repaired_model.write(stage / out.name, out)
         write_script(edits, stage / _script(out).name, "\n".join(lines))
 
 
@@ -136,7 +136,7 @@ def _print(diagnosis: Diagnosis, out: Path | None) -> None:
     _print_findings(console, diagnosis)
     _say(console, Line("before  ", style="dim") + Line(diagnosis.before), 8)
     _print_inputs(console, diagnosis)
-    if diagnosis.cured is None:
+    if diagnosis.repaired is None:
         console.print("nothing could be repaired; see above for what is needed")
         return
     _say(console, Line("after   ", style="dim") + Line(diagnosis.after), 8)

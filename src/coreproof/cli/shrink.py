@@ -121,7 +121,7 @@ def _fault(
     overwrite: bool,
 ) -> Iterator[Evidence]:
     """Gives the search its test, and how the fault is told of the part that is left."""
-    from coreproof.doctor.divergence import Divergence, clashing, loud_problem
+    from coreproof.doctor.divergence import Divergence, clashing, fatal_problem
     from coreproof.model.load import load
 
     if test is not None:
@@ -131,7 +131,7 @@ def _fault(
             search.still_faulty = runner
             yield lambda small: {"command": test}
         return
-    problem = loud_problem(whole)
+    problem = fatal_problem(whole)
     if problem is not None:
         search.problem, clash = problem, clashing(search.builder, problem)
         search.feedable = lambda name: name not in clash

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from coreproof.difference.feature_change import Change, changes_around
-from coreproof.difference.layer_match import Side, pair_layers, take_apart, translate
+from coreproof.difference.layer_match import LayerIndex, index_layers, pair_layers, translate
 from coreproof.difference.weight_change import WeightChange, weight_change
 from coreproof.difference.weight_search import FoundWeight, find_weights
 from coreproof.errors import InputError
@@ -133,8 +133,8 @@ def diff(before: Model | str | Path, after: Model | str | Path, report: Report |
             )
         found, lost, gained = find_weights(old, new, tell)
         return Difference(old.name, new.name, (old.format, new.format), around, found=found, lost=lost, gained=gained)
-    left = take_apart(old, lambda done, total: tell(f"reading {old.name}", done, total))
-    right = take_apart(new, lambda done, total: tell(f"reading {new.name}", done, total))
+    left = index_layers(old, lambda done, total: tell(f"reading {old.name}", done, total))
+    right = index_layers(new, lambda done, total: tell(f"reading {new.name}", done, total))
     pairs = pair_layers(left, right)
     changes = []
     for done, (name, partner) in enumerate(pairs.items()):
@@ -157,13 +157,15 @@ def _silent(what: str, done: int, total: int) -> None:
     """Reports to nobody."""
 
 
-def _note(side: Side, name: str) -> LayerNote:
+def _note(side: LayerIndex, name: str) -> LayerNote:
     node = side.layers[name]
     count = sum(weight.size for weight in side.weights.get(name, {}).values())
     return LayerNote(name, node.operator, side.read(name), node.outputs, count)
 
 
-def _layer_change(before: Side, after: Side, pairs: Mapping[str, str], name: str, partner: str) -> LayerChange | None:
+def _layer_change(
+    before: LayerIndex, after: LayerIndex, pairs: Mapping[str, str], name: str, partner: str
+) -> LayerChange | None:
     """How two paired layers differ; None when they do not."""
     old, new = before.layers[name], after.layers[partner]
     change = LayerChange(
@@ -183,7 +185,7 @@ def _operator(node: Node) -> str:
     return f"{node.domain}.{node.operator}" if node.domain not in ("", "ai.onnx") else node.operator
 
 
-def _settings(before: Side, after: Side, name: str, partner: str) -> tuple[Setting, ...]:
+def _settings(before: LayerIndex, after: LayerIndex, name: str, partner: str) -> tuple[Setting, ...]:
     """Attributes that differ, but for those that are weights, and for floats that only a narrower type rounded."""
     old, new = before.layers[name], after.layers[partner]
     weights = {*before.weights.get(name, {}), *after.weights.get(partner, {})}
@@ -208,12 +210,12 @@ def _same_setting(left: Any, right: Any, narrowed: bool) -> bool:
     return bool(left == right)
 
 
-def _widths(side: Side, node: Node) -> tuple[str | None, ...]:
+def _widths(side: LayerIndex, node: Node) -> tuple[str | None, ...]:
     values = side.model.graph.values
     return tuple(values[o].dtype if o in values else None for o in node.outputs)
 
 
-def _makes(before: Side, after: Side, old: Node, new: Node) -> tuple[Setting, ...]:
+def _makes(before: LayerIndex, after: LayerIndex, old: Node, new: Node) -> tuple[Setting, ...]:
     """Shapes and dtypes of outputs, where both files say them and they differ; and how many there are."""
     changed = []
     if len(old.outputs) != len(new.outputs):
@@ -234,7 +236,7 @@ def _makes(before: Side, after: Side, old: Node, new: Node) -> tuple[Setting, ..
 
 
 def _rewired(
-    before: Side, after: Side, pairs: Mapping[str, str], name: str, partner: str
+    before: LayerIndex, after: LayerIndex, pairs: Mapping[str, str], name: str, partner: str
 ) -> tuple[tuple[str | None, str | None], ...]:
     old, new = before.read(name), after.read(partner)
     if len(old) != len(new):
@@ -244,7 +246,7 @@ def _rewired(
     )
 
 
-def _weights(before: Side, after: Side, name: str, partner: str) -> tuple[WeightChange, ...]:
+def _weights(before: LayerIndex, after: LayerIndex, name: str, partner: str) -> tuple[WeightChange, ...]:
     old, new = before.weights.get(name, {}), after.weights.get(partner, {})
     digests = (
         dict(zip(old, before.digests.get(name, ()), strict=True)),

@@ -25,7 +25,7 @@ _TRANSPARENT = {"cast", "identity", "copy", "tocopy", "dropout"}
 
 
 @dataclass(frozen=True)
-class Side:
+class LayerIndex:
     """One model taken apart: every layer, nested ones too, by a name that only one bears."""
 
     model: Model
@@ -54,7 +54,7 @@ class Side:
         )
 
 
-def take_apart(model: Model, report: Callable[[int, int], None] | None = None) -> Side:
+def index_layers(model: Model, report: Callable[[int, int], None] | None = None) -> LayerIndex:
     """The layers of a model and digests of their weights, read one weight at a time."""
     layers = {name: node for name, node in flat_layers(model.graph) if not only_holds(node)}
     weights = {name: held for name, held in all_weights(model).items() if name in layers}
@@ -67,7 +67,7 @@ def take_apart(model: Model, report: Callable[[int, int], None] | None = None) -
     for name, node in layers.items():
         for index, output in enumerate(node.outputs):
             makers.setdefault(output, (name, index))
-    return Side(model, layers, weights, digests, makers, model.graph.inputs, model.graph.outputs)
+    return LayerIndex(model, layers, weights, digests, makers, model.graph.inputs, model.graph.outputs)
 
 
 def only_holds(node: Node) -> bool:
@@ -106,7 +106,7 @@ def _digest(array: np.ndarray[Any, Any]) -> str:
 # pairing
 
 
-def pair_layers(before: Side, after: Side) -> dict[str, str]:
+def pair_layers(before: LayerIndex, after: LayerIndex) -> dict[str, str]:
     """layer of ``before`` -> the same layer of ``after``; what has no partner was removed or added.
 
     Layers are paired by what they compute from the inputs on (with all weights), by what is computed from them to the
@@ -124,7 +124,12 @@ def pair_layers(before: Side, after: Side) -> dict[str, str]:
 
 
 def _pair_by(
-    pairs: dict[str, str], before: Side, after: Side, left: Mapping[str, str], right: Mapping[str, str], exact: bool
+    pairs: dict[str, str],
+    before: LayerIndex,
+    after: LayerIndex,
+    left: Mapping[str, str],
+    right: Mapping[str, str],
+    exact: bool,
 ) -> None:
     """Pairs what bears the same key; where several do, the same names first, then in order."""
     taken = set(pairs.values())
@@ -147,7 +152,7 @@ def _pair_by(
             pairs.update(zip(mine, theirs, strict=False))
 
 
-def _own(side: Side, name: str, exact: bool) -> str:
+def _own(side: LayerIndex, name: str, exact: bool) -> str:
     """What a layer is by itself: with every number, or only its operation and the shapes of its weights."""
     node = side.layers[name]
     if exact:
@@ -168,7 +173,7 @@ def _hashed(*parts: object) -> str:
     return blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
-def _upstream(side: Side, exact: bool) -> dict[str, str]:
+def _upstream(side: LayerIndex, exact: bool) -> dict[str, str]:
     """layer -> a digest of all that is computed before it and in it."""
     found: dict[str, str] = {}
     of_value = {name: f"input {i}" for i, name in enumerate(side.inputs)}
@@ -182,7 +187,7 @@ def _upstream(side: Side, exact: bool) -> dict[str, str]:
     return found
 
 
-def _downstream(side: Side, exact: bool) -> dict[str, str]:
+def _downstream(side: LayerIndex, exact: bool) -> dict[str, str]:
     """layer -> a digest of it and of all that is computed from it."""
     found: dict[str, str] = {}
     of_value: dict[str, list[str]] = {name: [f"output {i}"] for i, name in enumerate(side.outputs)}
@@ -199,7 +204,7 @@ def _downstream(side: Side, exact: bool) -> dict[str, str]:
     return found
 
 
-def _unique_weights(side: Side) -> dict[str, str]:
+def _unique_weights(side: LayerIndex) -> dict[str, str]:
     """The layers whose weights no other layer of the model has."""
     keys = {
         name: repr((side.layers[name].operator, digests))
@@ -212,7 +217,7 @@ def _unique_weights(side: Side) -> dict[str, str]:
     return {name: key for name, key in keys.items() if count[key] == 1}
 
 
-def _pair_by_name(pairs: dict[str, str], before: Side, after: Side) -> None:
+def _pair_by_name(pairs: dict[str, str], before: LayerIndex, after: LayerIndex) -> None:
     """The same name (or the same but for spelling and storage), with the same operation and as many dimensions of weights."""
     taken = set(pairs.values())
     free = {canonical(name): name for name in after.layers if name not in taken}
@@ -226,14 +231,14 @@ def _pair_by_name(pairs: dict[str, str], before: Side, after: Side) -> None:
             pairs[name] = partner
 
 
-def _alike(pairs: Mapping[str, str], before: Side, after: Side, name: str, partner: str) -> bool:
+def _alike(pairs: Mapping[str, str], before: LayerIndex, after: LayerIndex, name: str, partner: str) -> bool:
     """Whether layers without weights have the same attributes, or read the same values: a name that was counted says nothing."""
     if dict(before.layers[name].attributes) == dict(after.layers[partner].attributes):
         return True
     return [translate(pairs, before, after, v) for v in before.read(name)] == list(after.read(partner))
 
 
-def _pair_by_place(pairs: dict[str, str], before: Side, after: Side) -> None:
+def _pair_by_place(pairs: dict[str, str], before: LayerIndex, after: LayerIndex) -> None:
     """Between two layers that are paired: the same operations in the same order, then one layer in the place of another."""
     order = {name: i for i, name in enumerate(after.layers)}
     taken = set(pairs.values())
@@ -272,7 +277,7 @@ def _rising(places: list[tuple[str, int]]) -> dict[str, int]:
     return dict(reversed(kept))
 
 
-def _pair_run(pairs: dict[str, str], before: Side, after: Side, mine: list[str], theirs: list[str]) -> None:
+def _pair_run(pairs: dict[str, str], before: LayerIndex, after: LayerIndex, mine: list[str], theirs: list[str]) -> None:
     left = [_own(before, n, False) for n in mine]
     right = [_own(after, n, False) for n in theirs]
     for block in SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks():
@@ -289,7 +294,7 @@ def _pair_run(pairs: dict[str, str], before: Side, after: Side, mine: list[str],
                 break
 
 
-def _same_place(pairs: Mapping[str, str], before: Side, after: Side, name: str, partner: str) -> bool:
+def _same_place(pairs: Mapping[str, str], before: LayerIndex, after: LayerIndex, name: str, partner: str) -> bool:
     """Whether both read from partners, or both bear one name, and hand on to the same place."""
     left, right = before.layers[name], after.layers[partner]
     if canonical(name) == canonical(partner) and len(before.read(name)) == len(after.read(partner)):
@@ -302,7 +307,7 @@ def _same_place(pairs: Mapping[str, str], before: Side, after: Side, name: str, 
     return readers == others
 
 
-def translate(pairs: Mapping[str, str], before: Side, after: Side, value: str) -> str | None:
+def translate(pairs: Mapping[str, str], before: LayerIndex, after: LayerIndex, value: str) -> str | None:
     """The value of ``after`` that a value of ``before`` became; None where it has no counterpart."""
     made = before.makers.get(value)
     if made is not None:

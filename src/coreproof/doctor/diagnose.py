@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Finding, Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Finding, Hypothesis, Repair
 from coreproof.doctor.rules import is_last, rules
 from coreproof.editing.edit import Edited, edit
 from coreproof.errors import CoreproofError, InputError
@@ -29,7 +29,7 @@ MOST_REPAIRS = 50
 class Diagnosis(Shown, Sequence[Finding]):
     """The findings in order of weight, and the model after every repair that was proved.
 
-    ``before`` and ``after`` say in a line how the model stood. ``cured`` is None where nothing could be repaired.
+    ``before`` and ``after`` say in a line how the model stood. ``repaired`` is None where nothing could be repaired.
     ``not_run`` says why a model that may be sound could not be run here, None where it was run or is ill.
     ``inputs`` says what it was tried on, ``taken`` for what each drawn input was taken. ``verification`` is how the model, after
     every repair, compares with the source: what ``coreproof.verify`` would find; None without a source.
@@ -37,7 +37,7 @@ class Diagnosis(Shown, Sequence[Finding]):
 
     model: Model
     findings: tuple[Finding, ...]
-    cured: Model | None
+    repaired: Model | None
     before: str
     after: str
     not_run: str | None = None
@@ -122,7 +122,7 @@ def diagnose(
         if photos:
             raise InputError("give arrays or photos, not both", where=model.name)
         given = given_samples(inputs, (source or model).signature, model.signature)
-    patient = Patient(
+    case = Case(
         model,
         source,
         given=given,
@@ -131,7 +131,7 @@ def diagnose(
         classes=classes,
         feeding=feeding,
     )
-    return _Treatment(patient, progress or (lambda _: None)).carry_out()
+    return RepairLoop(case, progress or (lambda _: None)).carry_out()
 
 
 def repair(model: Model | str | Path, findings: Sequence[Finding] | None = None, **known: Any) -> Edited:
@@ -141,118 +141,137 @@ def repair(model: Model | str | Path, findings: Sequence[Finding] | None = None,
     return edit(model, [step for finding in findings if finding.repaired for step in finding.edits])
 
 
-Standing = tuple[int, int, int, int, int, int, float]
+class Score(NamedTuple):
+    """How badly a model stands: smaller is better, the first number that differs decides.
+
+    Of a model that does not run ``behind_first`` counts the layers from the first problem on, for a repair brings to light what
+    is wrong behind it. ``error`` is the sum of the relative errors at the outputs.
+    """
+
+    does_not_run: int = 0
+    behind_first: int = 0
+    fatal_problems: int = 0
+    wrong_labels: int = 0
+    wrong_outputs: int = 0
+    wrong_values: int = 0
+    missed_photos: int = 0
+    error: float = 0.0
+
+    @property
+    def nothing_left(self) -> bool:
+        """Whether neither a problem nor a wrong value remains; photos and rounding may speak for still better repairs."""
+        return not any(self[:6])
 
 
-class _Treatment:
-    def __init__(self, patient: Patient, progress: Callable[[str], None]) -> None:
-        self.first = self.patient = patient
+class RepairLoop:
+    def __init__(self, case: Case, progress: Callable[[str], None]) -> None:
+        self.first = self.case = case
         self.progress = progress
         self.repaired: list[Finding] = []
 
     def carry_out(self) -> Diagnosis:
         self.progress("examining")
-        before = _describe(self.patient)
+        before = _describe(self.case)
         while len(self.repaired) < MOST_REPAIRS and self._repair_one():
             pass
         findings = sorted([*self.repaired, *self._left()], key=lambda f: -f.weight)
-        patient = self.patient
+        case = self.case
         return Diagnosis(
             self.first.model,
             tuple(findings),
-            patient.model if self.repaired else None,
+            case.model if self.repaired else None,
             before,
-            _describe(patient),
-            _reason(patient) if patient.beyond_us else None,
-            *(patient.fed if patient.runs else ("", {})),
-            verification=patient.verification if patient.runs else None,
+            _describe(case),
+            _reason(case) if case.evidence.unsupported_here else None,
+            *(case.evidence.fed if case.evidence.runs else ("", {})),
+            verification=case.evidence.verification if case.evidence.runs else None,
         )
 
-    def _suspicions(self, last: bool | None = None) -> list[Suspicion]:
+    def _hypotheses(self, last: bool | None = None) -> list[Hypothesis]:
         """What the rules see now (all, the last ones, or the others), the heaviest first, then in the order of the layers."""
-        place = {node.name: i for i, node in enumerate(self.patient.graph.nodes)}
+        place = {node.name: i for i, node in enumerate(self.case.graph.nodes)}
         asked = [rule for name, rule in rules().items() if last is None or is_last(name) == last]
-        found = [s for rule in asked for s in rule(self.patient)]
+        found = [s for rule in asked for s in rule(self.case)]
         return sorted(found, key=lambda s: (-s.weight, place.get(s.layer or "", len(place))))
 
     def _repair_one(self) -> bool:
-        return self._repair_one_of(self._suspicions(last=False)) or self._repair_one_of(self._suspicions(last=True))
+        return self._repair_one_of(self._hypotheses(last=False)) or self._repair_one_of(self._hypotheses(last=True))
 
-    def _repair_one_of(self, suspicions: Sequence[Suspicion]) -> bool:
-        for suspicion in suspicions:
-            self.progress(f"{suspicion.rule} at {suspicion.layer}" if suspicion.layer else suspicion.rule)
-            tried = self._best(suspicion)
+    def _repair_one_of(self, hypotheses: Sequence[Hypothesis]) -> bool:
+        for hypothesis in hypotheses:
+            self.progress(f"{hypothesis.rule} at {hypothesis.layer}" if hypothesis.layer else hypothesis.rule)
+            tried = self._best(hypothesis)
             if tried is None:
                 continue
-            remedy, patient = tried
+            repair, case = tried
             self.repaired.append(
                 Finding(
-                    rule=suspicion.rule,
-                    layer=suspicion.layer,
-                    evidence=suspicion.evidence,
-                    cause=suspicion.cause,
-                    repair=remedy.words,
+                    rule=hypothesis.rule,
+                    layer=hypothesis.layer,
+                    evidence=hypothesis.evidence,
+                    cause=hypothesis.cause,
+                    repair=repair.words,
                     repaired=True,
-                    proof=f"before: {_describe(self.patient)}; after: {_describe(patient)}",
-                    edits=remedy.edits,
-                    weight=suspicion.weight,
+                    proof=f"before: {_describe(self.case)}; after: {_describe(case)}",
+                    edits=repair.edits,
+                    weight=hypothesis.weight,
                 )
             )
-            self.patient = patient
+            self.case = case
             return True
         return False
 
-    def _best(self, suspicion: Suspicion) -> tuple[Remedy, Patient] | None:
-        """The remedy after which the model stands best, if better than now; the first one that leaves nothing to do wins."""
-        best: tuple[Standing, Remedy, Patient] | None = None
-        now = _standing(self.patient)
-        for remedy in suspicion.remedies:
+    def _best(self, hypothesis: Hypothesis) -> tuple[Repair, Case] | None:
+        """The repair after which the model stands best, if better than now; the first one that leaves nothing to do wins."""
+        best: tuple[Score, Repair, Case] | None = None
+        now = _score(self.case)
+        for repair in hypothesis.repairs:
             try:
-                patient = self.patient.after(remedy.edits)
-                then = _standing(patient)
+                case = self.case.after(repair.edits)
+                then = _score(case)
             except CoreproofError:
                 continue
             if then < now and (best is None or then < best[0]):
-                best = (then, remedy, patient)
-                if not any(then[:5]):
+                best = (then, repair, case)
+                if then.nothing_left:
                     break
         return None if best is None else (best[1], best[2])
 
     def _left(self) -> Iterator[Finding]:
-        """Faults that remain: suspicions that need something, and whatever is wrong that no rule explains."""
+        """Faults that remain: hypotheses that need something, and whatever is wrong that no rule explains."""
         explained: set[str | None] = set()
         treated = {(f.rule, f.layer) for f in self.repaired}
-        for suspicion in self._suspicions():
-            if suspicion.remedies and suspicion.needs is None and suspicion.weight < 70:
+        for hypothesis in self._hypotheses():
+            if hypothesis.repairs and hypothesis.needs is None and hypothesis.weight < 70:
                 continue  # a guess that was tried and did not help
-            if (suspicion.rule, suspicion.layer) in treated:
+            if (hypothesis.rule, hypothesis.layer) in treated:
                 continue
-            explained.add(suspicion.layer)
+            explained.add(hypothesis.layer)
             yield Finding(
-                rule=suspicion.rule,
-                layer=suspicion.layer,
-                evidence=suspicion.evidence,
-                cause=suspicion.cause,
-                repair=suspicion.needs or "no repair that was tried made the model better",
-                weight=suspicion.weight,
-                advice=suspicion.advice,
+                rule=hypothesis.rule,
+                layer=hypothesis.layer,
+                evidence=hypothesis.evidence,
+                cause=hypothesis.cause,
+                repair=hypothesis.needs or "no repair that was tried made the model better",
+                weight=hypothesis.weight,
+                advice=hypothesis.advice,
             )
         yield from self._unexplained(explained)
 
     def _unexplained(self, explained: set[str | None]) -> Iterator[Finding]:
-        patient = self.patient
-        loud = [p for p in patient.problems if p.loud]
-        for problem in loud:
+        case = self.case
+        fatal = [p for p in case.evidence.problems if p.fatal]
+        for problem in fatal:
             if problem.layer not in explained and not explained:
                 yield Finding(
                     problem.kind, problem.layer, str(problem), "no rule knows this fault", _BY_HAND, weight=90
                 )
-        if not loud and not explained and not patient.runs and not patient.beyond_us:
-            error = patient.failure
+        if not fatal and not explained and not case.evidence.runs and not case.evidence.unsupported_here:
+            error = case.evidence.failure
             yield Finding("does-not-run", None, str(error), "no rule knows this fault", _BY_HAND, weight=90)
-        for row in patient.faults[:1]:
+        for row in case.evidence.faults[:1]:
             if not explained:
-                node = patient.graph.producer(row.candidate)
+                node = case.graph.producer(row.candidate)
                 yield Finding(
                     "diverges",
                     node.name if node is not None else row.candidate,
@@ -266,64 +285,62 @@ class _Treatment:
 _BY_HAND = "look at the layer with `coreproof show`, and operate on it with `coreproof edit`"
 
 
-def _standing(patient: Patient) -> Standing:
-    """How badly the model stands, as numbers in order of weight: smaller is better.
-
-    Does not run; problems that keep it from running; wrong labels; outputs that diverge; values that diverge; photos
-    that are classified wrongly; the error at the outputs. Of a model that does not run: how many layers stand behind
-    the first problem, for a repair brings to light what is wrong behind it; then how many problems there are.
-    """
-    loud = [p for p in patient.problems if p.loud]
-    order = {node.name: i for i, node in enumerate(patient.graph.nodes)}
-    if not patient.runs:
-        first = min((order.get(p.layer or "", len(order)) for p in loud), default=len(order))
-        return (1, len(order) - first, len(loud), 0, 0, 0, 0.0)
-    wrong_labels, missed = _wrong_labels(patient), patient.misclassified or 0
-    found = patient.verification
-    if found is None:
-        lost = patient.lost
-        ruin = sum(min(error, 1e3) for error in lost.values())
-        return (0, len(loud), wrong_labels, len(lost), len(patient.problems), missed, ruin)
-    wrong = [row for row in found.rows if not row.agrees]
-    outputs = sum(row.how == "output" for row in wrong)
-    error = sum(min(row.judgement.rms_relative_error, 1e3) for row in found.outputs)
-    return (0, len(loud), wrong_labels, outputs, len(wrong) + len(patient.problems), missed, error)
+def _score(case: Case) -> Score:
+    seen = case.evidence
+    fatal = [p for p in seen.problems if p.fatal]
+    order = {node.name: i for i, node in enumerate(case.graph.nodes)}
+    if not seen.runs:
+        first = min((order.get(p.layer or "", len(order)) for p in fatal), default=len(order))
+        return Score(does_not_run=1, behind_first=len(order) - first, fatal_problems=len(fatal))
+    found = seen.verification
+    rows = () if found is None else found.rows
+    wrong = [row for row in rows if not row.agrees]
+    # without a source, what float16 ruins is all that is known to be wrong with an output
+    errors = seen.lost.values() if found is None else [row.judgement.rms_relative_error for row in found.outputs]
+    return Score(
+        fatal_problems=len(fatal),
+        wrong_labels=_wrong_labels(case),
+        wrong_outputs=len(seen.lost) if found is None else sum(row.how == "output" for row in wrong),
+        wrong_values=len(wrong) + len(seen.problems),
+        missed_photos=seen.misclassified or 0,
+        error=sum(min(error, 1e3) for error in errors),  # or an infinite one would hide what became of the others
+    )
 
 
-def _wrong_labels(patient: Patient) -> int:
-    right, stored = patient.right_labels, patient.model.signature.labels
+def _wrong_labels(case: Case) -> int:
+    right, stored = case.right_labels, case.model.signature.labels
     if right is None or stored is None:
         return 0
     return abs(len(right) - len(stored)) + sum(str(a) != str(b) for a, b in zip(right, stored, strict=False))
 
 
-def _describe(patient: Patient) -> str:
-    if not patient.runs:
-        loud = [p for p in patient.problems if p.loud]
-        if not loud and patient.beyond_us:
-            return f"inspected, not run: {_reason(patient)}"
-        return f"does not run ({loud[0]})" if loud else f"does not run ({_first_line(patient.failure)})"
-    found = patient.verification
+def _describe(case: Case) -> str:
+    if not case.evidence.runs:
+        fatal = [p for p in case.evidence.problems if p.fatal]
+        if not fatal and case.evidence.unsupported_here:
+            return f"inspected, not run: {_reason(case)}"
+        return f"does not run ({fatal[0]})" if fatal else f"does not run ({_first_line(case.evidence.failure)})"
+    found = case.evidence.verification
     if found is None:
-        count = len(patient.problems)
-        ruined = f", float16 ruins {', '.join(map(repr, patient.lost))}" if patient.lost else ""
+        count = len(case.evidence.problems)
+        ruined = f", float16 ruins {', '.join(map(repr, case.evidence.lost))}" if case.evidence.lost else ""
         problems = f", {count} problem{'s' if count > 1 else ''}" if count else ""
-        return f"runs{ruined}{problems}{_accuracy(patient)}"
+        return f"runs{ruined}{problems}{_accuracy(case)}"
     wrong = sum(not row.agrees for row in found.rows)
     if not wrong:
         agree = qualified(f"all {len(found.rows)} compared values agree with the source", found.weaknesses)
-        return f"{agree}{_accuracy(patient)}"
+        return f"{agree}{_accuracy(case)}"
     return f"{wrong} of {len(found.rows)} compared values diverge from the source"
 
 
-def _accuracy(patient: Patient) -> str:
-    missed, photos = patient.misclassified, len(patient.photos)
+def _accuracy(case: Case) -> str:
+    missed, photos = case.evidence.misclassified, len(case.photos)
     return "" if missed is None else f", {photos - missed} of {photos} photos right"
 
 
-def _reason(patient: Patient) -> str:
+def _reason(case: Case) -> str:
     """Why coreproof could not run a model that may be sound, in a line."""
-    error = patient.failure
+    error = case.evidence.failure
     assert error is not None
     named = f" ({error.found})" if error.found is not None and "\n" not in str(error.found) else ""
     return f"{_first_line(error)}{named}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.doctor.evidence import Patient
+from coreproof.doctor.case import Case
 from coreproof.editing.submodels.submodel import Submodel, SubmodelBuilder
 from coreproof.errors import InputError
 from coreproof.model.base import Model
@@ -37,13 +37,13 @@ class Divergence:
     """
 
     def __init__(self, model: Model, source: Model) -> None:
-        self._patient = Patient(model, source)
-        found = self._patient.verification
+        self._case = Case(model, source)
+        found = self._case.evidence.verification
         if found is None:
             raise InputError(
                 "the model does not run, so nothing can be compared",
                 where=model.name,
-                found=str(self._patient.failure),
+                found=str(self._case.evidence.failure),
                 fix="say what is wrong with it: --while COMMAND",
             )
         if found.agrees:
@@ -55,9 +55,9 @@ class Divergence:
             )
         self.verification: Verification = found
         self._rows: dict[str, Row] = {row.candidate: row for row in found.rows}
-        self._inputs = self._patient.feeds.model[0]
-        assert self._patient.reference is not None
-        self._reference: Session = session(self._patient.reference)
+        self._inputs = self._case.evidence.feeds.model[0]
+        assert self._case.evidence.reference is not None
+        self._reference: Session = session(self._case.evidence.reference)
         self._held: dict[str, Array] = {}
 
     def observable(self, name: str) -> bool:
@@ -92,7 +92,7 @@ class Divergence:
 
     def still_faulty(self, model: Model) -> bool:
         """Whether some output of this part differs from the source's."""
-        if model is self._patient.model:
+        if model is self._case.model:
             return True
         return any(not row.agrees for row in self._judged(model))
 
@@ -132,7 +132,7 @@ class Divergence:
         missing = [n for n in dict.fromkeys(names) if n not in self._held]
         if missing:
             taps = [n for n in missing if n in self._reference.tappable]
-            made = self._reference.run(self._patient.feeds.source[0], taps)
+            made = self._reference.run(self._case.evidence.feeds.source[0], taps)
             if sum(a.nbytes for a in self._held.values()) > _HELD:
                 self._held = {n: a for n, a in self._held.items() if n in names}
             self._held.update({n: as_array(made[n]) for n in missing})
@@ -148,9 +148,9 @@ def _shaped(value: Array, feature: Feature) -> Array:
     return value.reshape(wanted) if int(np.prod(wanted)) == value.size else value
 
 
-def loud_problem(model: Model) -> Problem | None:
+def fatal_problem(model: Model) -> Problem | None:
     """The first thing that keeps a model from running; None where inspection finds none."""
-    return next((p for p in inspect(model).problems if p.loud), None)
+    return next((p for p in inspect(model).problems if p.fatal), None)
 
 
 def clashing(builder: SubmodelBuilder, problem: Problem) -> frozenset[str]:

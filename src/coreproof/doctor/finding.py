@@ -1,4 +1,4 @@
-"""Finding: what the doctor says about a model; Suspicion and Remedy: what a rule proposes, before it is proved."""
+"""Finding: what the doctor says about a model; Hypothesis and Repair: what a rule proposes, before it is proved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coreproof.validation.problem import Problem as Problem
 
 
 @dataclass(frozen=True)
-class Remedy:
+class Repair:
     """A repair that may help: what it does in words, and its edits."""
 
     words: str
@@ -19,10 +19,10 @@ class Remedy:
 
 
 @dataclass(frozen=True)
-class Suspicion:
+class Hypothesis:
     """A fault as its rule recognises it.
 
-    ``layer`` is where it shows; ``evidence`` is what was expected and found; ``cause`` is what is known to cause it. ``remedies``
+    ``layer`` is where it shows; ``evidence`` is what was expected and found; ``cause`` is what is known to cause it. ``repairs``
     stand in the order in which they are tried. ``needs`` says what the doctor would have to be given where the
     model alone does not tell. ``weight`` orders findings: 90 the model cannot run, 70 its answers are wrong, 50 its values
     are, 20 it is untidy. ``advice``: nothing is wrong, but whoever uses the model has to know it.
@@ -32,7 +32,7 @@ class Suspicion:
     layer: str | None
     evidence: str
     cause: str
-    remedies: tuple[Remedy, ...] = ()
+    repairs: tuple[Repair, ...] = ()
     needs: str | None = None
     weight: int = 50
     advice: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from coreproof.doctor.evidence import Patient
+from coreproof.doctor.case import Case
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
@@ -18,9 +18,9 @@ MUCH_BETTER = 0.1
 """The share of its error that a value may keep for an edit to count as the explanation of that error."""
 
 
-def loud(patient: Patient, *kinds: str) -> list[Problem]:
+def fatal_problems(case: Case, *kinds: str) -> list[Problem]:
     """The problems that keep the model from running, of these kinds (of any kind when none is named)."""
-    return [p for p in patient.problems if p.loud and (not kinds or p.kind in kinds)]
+    return [p for p in case.evidence.problems if p.fatal and (not kinds or p.kind in kinds)]
 
 
 def before(graph: Graph, layer: str | None) -> list[Node]:
@@ -33,50 +33,50 @@ def before(graph: Graph, layer: str | None) -> list[Node]:
     return [nodes[start], *(node for node in reversed(nodes[:start]) if id(node) in behind)]
 
 
-def helps(patient: Patient, edits: Sequence[Edit]) -> bool:
+def makes_progress(case: Case, edits: Sequence[Edit]) -> bool:
     """Whether the model comes further after these edits: fewer problems that keep it from running, or later ones.
 
     Where no problem can be named, whether the model runs after them and did not before.
     """
     try:
-        after = patient.after(edits)
-        if loud(patient):
-            return _progress(after) < _progress(patient)
-        return not loud(after) and not patient.runs and after.runs
+        after = case.after(edits)
+        if fatal_problems(case):
+            return _progress(after) < _progress(case)
+        return not fatal_problems(after) and not case.evidence.runs and after.evidence.runs
     except CoreproofError:
         return False
 
 
-def _progress(patient: Patient) -> tuple[bool, int, int]:
+def _progress(case: Case) -> tuple[bool, int, int]:
     """Smaller is better: broken at all, how many layers stand behind the first problem, how many problems there are."""
-    problems = loud(patient)
-    names = [node.name for node in patient.graph.nodes]
+    problems = fatal_problems(case)
+    names = [node.name for node in case.graph.nodes]
     place = {name: len(names) - i for i, name in enumerate(names)}
     return bool(problems), max((place.get(p.layer or "", 0) for p in problems), default=0), len(problems)
 
 
-def explains(patient: Patient, edits: Sequence[Edit], row: Row) -> bool:
+def explains_row(case: Case, edits: Sequence[Edit], row: Row) -> bool:
     """Whether these edits take nearly all of the row's error away."""
-    error = patient.error_with(edits, row)
+    error = case.evidence.error_with(edits, row)
     if not math.isfinite(error):
         return False
-    now = patient.error_with([], row)
+    now = case.evidence.error_with([], row)
     return error < MUCH_BETTER * now if math.isfinite(now) else error < MUCH_BETTER
 
 
-def cures(patient: Patient, edits: Sequence[Edit], row: Row) -> bool:
+def fixes_row(case: Case, edits: Sequence[Edit], row: Row) -> bool:
     """Whether the row agrees with the source after these edits, the whole model run: for edits before the row's stretch."""
     try:
-        found = patient.after(edits).verification
+        found = case.after(edits).evidence.verification
     except CoreproofError:
         return False
     return found is not None and any(r.agrees for r in found.rows if r.candidate == row.candidate)
 
 
-def stretch_nodes(patient: Patient, *operators: str) -> Iterator[tuple[Row, Node]]:
+def stretch_nodes(case: Case, *operators: str) -> Iterator[tuple[Row, Node]]:
     """The layers of these operators between the last values that agree with the source and the first that diverges."""
-    for row in patient.faults:
-        for node in patient.stretch(row)[0]:
+    for row in case.evidence.faults:
+        for node in case.evidence.stretch(row)[0]:
             if node.operator in operators:
                 yield row, node
 

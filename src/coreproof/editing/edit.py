@@ -111,7 +111,7 @@ def _features(model: Model) -> list[str]:
 def _loud(model: Model) -> list[Problem]:
     from coreproof.validation.validate import inspect
 
-    return [problem for problem in inspect(model).problems if problem.loud]
+    return [problem for problem in inspect(model).problems if problem.fatal]
 
 
 def _left_broken(changes: list[Change]) -> EditError:

@@ -69,7 +69,7 @@ class Search:
     def run(self) -> Model:
         """The smallest sub-model found."""
         whole = inspect(self.builder.model).problems
-        self._allowed = {(p.kind, p.layer) for p in whole if p.loud}
+        self._allowed = {(p.kind, p.layer) for p in whole if p.fatal}
         self._check_whole()
         for start in self.starts:
             if self._smaller(start):
@@ -121,7 +121,7 @@ class Search:
             inspection = inspect(model)
             if submodel.shapes and not _whole(inspection.shapes, self.builder.select(submodel)):
                 return False
-            found = {(p.kind, p.layer) for p in inspection.problems if p.loud}
+            found = {(p.kind, p.layer) for p in inspection.problems if p.fatal}
             wanted = {(self.problem.kind, self.problem.layer)} if self.problem is not None else set()
             if found - self._allowed or wanted - found:
                 return False

@@ -150,7 +150,7 @@ def _preprocessing(model: CoreMLModel) -> Iterator[Problem]:
                 None,
                 f"preprocessing for an input ({', '.join(inputs)})",
                 f"preprocessing for {step.featureName!r}, which is none",
-                loud=False,
+                fatal=False,
             )
 
 
@@ -181,7 +181,7 @@ def dead_layers(model: Model) -> Iterator[Problem]:
                 node.name,
                 "a way from every layer to an output",
                 f"no way from {', '.join(node.outputs)}",
-                loud=False,
+                fatal=False,
             )
 
 

@@ -120,7 +120,7 @@ def _declared(model: CoreMLModel, scope: Scope) -> list[Problem]:
                     producer.name if producer is not None else None,
                     f"output {feature.name!r} of shape {_told(feature)}, as declared",
                     f"{list(shape)}",
-                    loud=False,
+                    fatal=False,
                 )
             )
     return problems

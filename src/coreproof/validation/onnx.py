@@ -170,7 +170,7 @@ def _declared(model: OnnxModel, inferred: Known) -> list[Problem]:
                     producer.name if producer is not None else None,
                     f"output {feature.name!r} of shape {list(feature.shape)}, as declared",
                     _told(real),
-                    loud=False,
+                    fatal=False,
                 )
             )
     return problems

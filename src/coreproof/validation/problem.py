@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Problem:
     """Something in the model that cannot be right, or cannot run, whatever the model is for.
 
-    ``kind`` is one word for the rules ("dangling-input", "shape", "rank", "labels", ...); ``loud`` says that the model does
+    ``kind`` is one word for the rules ("dangling-input", "shape", "rank", "labels", ...); ``fatal`` says that the model does
     not run because of it.
     """
 
@@ -17,7 +17,7 @@ class Problem:
     layer: str | None
     expected: str
     found: str
-    loud: bool = True
+    fatal: bool = True
 
     def __str__(self) -> str:
         place = f"layer {self.layer!r}: " if self.layer is not None else ""

@@ -193,5 +193,5 @@ def _declared_outputs(model: CoreMLModel, low: Lowering) -> Iterator[Problem]:
                 _name(model, feature.name),
                 f"output {feature.name!r} of shape {_told(stated)}, as declared",
                 _told(known(value)),
-                loud=False,
+                fatal=False,
             )

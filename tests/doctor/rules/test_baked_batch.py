@@ -11,9 +11,9 @@ from coreproof.doctor.diagnose import diagnose
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.patients import (
-    assert_cured,
+from tests.doctor.rules.cases import (
     assert_healthy,
+    assert_repaired,
     convolution,
     inner_product,
     named,
@@ -59,7 +59,7 @@ def unpooled(batch: int, exact: bool) -> CoreMLModel:
 
 @pytest.mark.parametrize("batch", [2, 4, 7, 8, 10, 64])
 def test_a_view_behind_a_pooling(batch: int) -> None:
-    found = assert_cured(pooled(batch), pooled(1), RULE, "view")
+    found = assert_repaired(pooled(batch), pooled(1), RULE, "view")
     assert found[0].repair.startswith("delete 'view'")
     assert str([batch, -1, 1, 1]) in found[0].evidence
 
@@ -67,7 +67,7 @@ def test_a_view_behind_a_pooling(batch: int) -> None:
 @pytest.mark.parametrize("batch", [3, 5, 32])
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_view_of_maps_keeps_their_order(batch: int, exact: bool) -> None:
-    assert_cured(unpooled(batch, exact), unpooled(1, exact), RULE, "view")
+    assert_repaired(unpooled(batch, exact), unpooled(1, exact), RULE, "view")
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -95,7 +95,7 @@ def several(batch: int) -> CoreMLModel:
 
 @pytest.mark.parametrize("batch", [2, 3, 4])
 def test_several_views_are_put_right_together(batch: int) -> None:
-    found = assert_cured(several(batch), several(1), RULE, "view a")
+    found = assert_repaired(several(batch), several(1), RULE, "view a")
     assert "'view m'" in found[0].evidence
 
 
@@ -144,11 +144,11 @@ def heads_source() -> OnnxModel:
 def test_a_silent_one_is_seen_with_the_source(batch: int) -> None:
     source = heads_source()
     assert diagnose(heads(batch)).healthy, "every shape is legal: the model alone does not tell"
-    found = assert_cured(heads(batch), heads(1), RULE, "view 1", source=source)
+    found = assert_repaired(heads(batch), heads(1), RULE, "view 1", source=source)
     fed = sample(source)
-    assert found.cured is not None
+    assert found.repaired is not None
     np.testing.assert_allclose(
-        outputs(found.cured, {"image": fed["image"][0]})[0], outputs(source, fed)[0], rtol=1e-4, atol=1e-5
+        outputs(found.repaired, {"image": fed["image"][0]})[0], outputs(source, fed)[0], rtol=1e-4, atol=1e-5
     )
     assert_healthy(heads(1), source)
 
@@ -171,7 +171,7 @@ def onnx_net(shape: list[int], batch: Any = 1) -> OnnxModel:
 @pytest.mark.parametrize("shape", [[4, -1], [5, -1], [3, 8 * 36]])
 @pytest.mark.parametrize("batch", [1, "batch"])
 def test_onnx(shape: list[int], batch: Any) -> None:
-    assert_cured(onnx_net(shape, batch), onnx_net([1, -1], batch), RULE, "to_v")
+    assert_repaired(onnx_net(shape, batch), onnx_net([1, -1], batch), RULE, "to_v")
     assert_healthy(onnx_net([1, -1], batch))
 
 
@@ -220,12 +220,12 @@ def gated(batch: int, exact: bool) -> CoreMLModel:
 @pytest.mark.parametrize("batch", [2, 8, 10])
 @pytest.mark.parametrize("exact", [False, True])
 def test_views_there_and_back(batch: int, exact: bool) -> None:
-    assert_cured(gated(batch, exact), gated(1, exact), RULE, "view")
+    assert_repaired(gated(batch, exact), gated(1, exact), RULE, "view")
 
 
 @pytest.mark.parametrize("batch", [3, 7])
 def test_heads_whose_values_cannot_fill_the_target(batch: int) -> None:
-    assert_cured(heads(batch), heads(1), RULE, "view 1")
+    assert_repaired(heads(batch), heads(1), RULE, "view 1")
 
 
 def exact_heads(batch: int) -> CoreMLModel:
@@ -249,7 +249,7 @@ def exact_heads(batch: int) -> CoreMLModel:
 @pytest.mark.parametrize("batch", [2, 4])
 def test_a_silent_one_in_a_network_of_any_rank(batch: int) -> None:
     assert diagnose(exact_heads(batch)).healthy
-    assert_cured(exact_heads(batch), exact_heads(1), RULE, "view 1", source=heads_source())
+    assert_repaired(exact_heads(batch), exact_heads(1), RULE, "view 1", source=heads_source())
     assert_healthy(exact_heads(1), heads_source())
 
 
@@ -287,5 +287,5 @@ def test_a_source_that_was_exported_for_the_same_batch() -> None:
             exact=True,
         )
 
-    assert_cured(net(4), net(1), RULE, "view 1", source=dynamic)
+    assert_repaired(net(4), net(1), RULE, "view 1", source=dynamic)
     assert_healthy(net(1), dynamic)

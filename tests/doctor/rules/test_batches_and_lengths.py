@@ -12,7 +12,7 @@ from coreproof.doctor.diagnose import diagnose
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
-from tests.doctor.rules.patients import assert_healthy, onnx_model, weights
+from tests.doctor.rules.cases import assert_healthy, onnx_model, weights
 
 
 def classifier(batch: int | str) -> Model:
@@ -101,9 +101,9 @@ CASES = [(crop(35, 35), [1, 3, 32, 32]), (crop(32, 32), [1, 3, 28, 28]), (positi
 def test_what_the_source_takes_is_declared(to: Any, source: Model, shape: list[int]) -> None:
     diagnosis = diagnose(declared(source, to, shape), source)
     assert [(f.rule, f.repaired) for f in diagnosis] == [("declared-size", True)]
-    assert diagnosis.cured is not None
-    assert diagnosis.cured.signature.inputs[0].shape == source.signature.inputs[0].shape
-    assert cp.verify(source, diagnosis.cured).agrees
+    assert diagnosis.repaired is not None
+    assert diagnosis.repaired.signature.inputs[0].shape == source.signature.inputs[0].shape
+    assert cp.verify(source, diagnosis.repaired).agrees
 
 
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])

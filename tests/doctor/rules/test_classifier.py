@@ -10,7 +10,7 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.load import load
 from coreproof.runtime.open import session
 from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.patients import inner_product, named, pool, weights
+from tests.doctor.rules.cases import inner_product, named, pool, weights
 
 
 def classifier(labels: int, scores: str = "", probabilities: str = "main") -> CoreMLModel:
@@ -43,10 +43,10 @@ def test_the_value_that_has_as_many_scores_as_there_are_labels(wrong: str, proba
     diagnosis = diagnose(classifier(10, wrong, probabilities))
     assert [(f.rule, f.repaired) for f in diagnosis] == [("classifier-wrong-blob", True)]
     assert "'main'" in diagnosis[0].repair
-    cured = diagnosis.cured
-    assert isinstance(cured, CoreMLModel)
-    assert cured.network.labelProbabilityLayerName == "main"
-    np.testing.assert_array_equal(scores(cured), scores(classifier(10, "main")))
+    repaired = diagnosis.repaired
+    assert isinstance(repaired, CoreMLModel)
+    assert repaired.network.labelProbabilityLayerName == "main"
+    np.testing.assert_array_equal(scores(repaired), scores(classifier(10, "main")))
     assert list(diagnose(classifier(10, "main", probabilities))) == []
 
 
@@ -64,16 +64,16 @@ def test_the_right_labels_are_put_in(count: int) -> None:
     right = [f"right {i}" for i in range(10)]
     diagnosis = diagnose(classifier(count, "main"), labels=right)
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("class-label-count", "fc", True)]
-    assert diagnosis.cured is not None
-    assert diagnosis.cured.signature.labels == tuple(right)
+    assert diagnosis.repaired is not None
+    assert diagnosis.repaired.signature.labels == tuple(right)
 
 
 def test_labels_of_a_source_are_the_right_ones() -> None:
     source = classifier(10, "main")
     diagnosis = diagnose(classifier(11, "main"), source)
     assert [(f.rule, f.repaired) for f in diagnosis] == [("class-label-count", True)]
-    assert diagnosis.cured is not None
-    assert diagnosis.cured.signature.labels == source.signature.labels
+    assert diagnosis.repaired is not None
+    assert diagnosis.repaired.signature.labels == source.signature.labels
 
 
 def test_labels_that_do_not_fit_either_are_not_taken() -> None:
@@ -85,15 +85,15 @@ def test_labels_that_do_not_fit_either_are_not_taken() -> None:
 def test_a_repaired_classifier_is_stored_and_read_again(tmp_path: object) -> None:
     from pathlib import Path
 
-    cured = diagnose(classifier(10, "other")).cured
-    assert cured is not None
-    assert list(diagnose(load(cured.save(Path(str(tmp_path)) / "net.mlmodel")))) == []
+    repaired = diagnose(classifier(10, "other")).repaired
+    assert repaired is not None
+    assert list(diagnose(load(repaired.save(Path(str(tmp_path)) / "net.mlmodel")))) == []
 
 
 @pytest.mark.parametrize("count", [9, 11])
 def test_a_program_with_labels_of_another_number(count: int) -> None:
     from coreproof.conversion.convert import convert
-    from tests.doctor.rules.patients import onnx_model
+    from tests.doctor.rules.cases import onnx_model
 
     source = onnx_model(
         [

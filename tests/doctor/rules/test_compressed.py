@@ -15,7 +15,7 @@ from coreproof.errors import UnsupportedModelError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.validation.validate import inspect
 from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
-from tests.doctor.rules.patients import assert_healthy
+from tests.doctor.rules.cases import assert_healthy
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.standard_normal((4, 6)).astype(np.float32)
@@ -249,8 +249,8 @@ def test_a_compressed_weight_whose_scale_got_lost(factor: Any, tmp_path: Path) -
     diagnosis = cp.diagnose(program(tmp_path / "a", in_eight_bits(factor)), source)
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("scale", "fc", True)]
     assert "scaled by" in diagnosis[0].evidence
-    assert diagnosis.cured is not None
-    assert cp.verify(source, diagnosis.cured).agrees
+    assert diagnosis.repaired is not None
+    assert cp.verify(source, diagnosis.repaired).agrees
 
 
 def test_a_weight_scaled_by_a_constant(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from coreproof.doctor.diagnose import diagnose
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.patients import assert_cured, assert_healthy, convolution, named, onnx_model, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired, convolution, named, onnx_model, weights
 
 RULE = "constantpad-order"
 
@@ -33,7 +33,7 @@ def padded(*amounts: int, channels: int = 3) -> CoreMLModel:
     [((0, 0, 1, 1, 0, 0, 1, 1), (0, 0, 0, 0, 1, 1, 1, 1)), ((0, 0, 2, 1, 0, 0, 3, 4), (0, 0, 0, 0, 2, 3, 1, 4))],
 )
 def test_both_pads_are_put_right(wrong: tuple[int, ...], right: tuple[int, ...]) -> None:
-    found = assert_cured(padded(*wrong), padded(*right), RULE, "first pad")
+    found = assert_repaired(padded(*wrong), padded(*right), RULE, "first pad")
     assert "'second pad'" in found[0].evidence
     assert_healthy(padded(*right))
 
@@ -65,7 +65,7 @@ def test_a_silent_one_is_seen_with_the_source() -> None:
     broken, right = quiet(0, 0, 0, 0, 1, 3, 1, 3), quiet(0, 0, 0, 0, 3, 1, 3, 1)
     source = quiet_source(0, 0, 3, 3, 0, 0, 1, 1)
     assert diagnose(broken).healthy
-    assert_cured(broken, right, RULE, "pad", source=source)
+    assert_repaired(broken, right, RULE, "pad", source=source)
     assert_healthy(right, source)
 
 
@@ -73,10 +73,10 @@ def test_a_silent_one_of_other_sizes() -> None:
     """ONNX's [0, 0, 0, 0, 0, 0, 1, 2], read as pairs: both amounts fall on the width."""
     source = quiet_source(0, 0, 0, 0, 0, 0, 1, 2)
     broken, right = quiet(0, 0, 0, 0, 0, 0, 1, 2), quiet(0, 0, 0, 0, 0, 1, 0, 2)
-    assert_cured(broken, right, RULE, "pad", source=source)
+    assert_repaired(broken, right, RULE, "pad", source=source)
     assert_healthy(right, source)
 
 
 def test_amounts_that_follow_no_order_are_taken_from_the_source() -> None:
     source = quiet_source(0, 0, 1, 2, 0, 0, 3, 4)
-    assert_cured(quiet(0, 0, 0, 0, 5, 0, 0, 1), quiet(0, 0, 0, 0, 1, 3, 2, 4), RULE, "pad", source=source)
+    assert_repaired(quiet(0, 0, 0, 0, 5, 0, 0, 1), quiet(0, 0, 0, 0, 1, 3, 2, 4), RULE, "pad", source=source)

@@ -9,8 +9,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from coreproof.doctor.case import Case
 from coreproof.doctor.diagnose import Diagnosis, diagnose
-from coreproof.doctor.evidence import Patient
 from coreproof.doctor.rules.float16 import float16
 from coreproof.doctor.source.source_weights import weights_before
 from coreproof.editing.edit import Edit, edit
@@ -60,60 +60,60 @@ def _converted(kind: str, **arguments: Any) -> Converted:
     return Converted(net, example)
 
 
-def _cured(found: Diagnosis) -> Any:
+def _repaired(found: Diagnosis) -> Any:
     assert [f.rule for f in found.findings] == ["float16"]
     (finding,) = found.findings
     assert finding.repaired, finding
-    assert found.cured is not None
-    return found.cured
+    assert found.repaired is not None
+    return found.repaired
 
 
 def test_weights_scaled_up_and_down_again_with_the_source() -> None:
     case = _converted("Scaled")
     assert case.error(case.program) == np.inf
     found = diagnose(case.program, case.source)
-    cured = _cured(found)
+    repaired = _repaired(found)
     assert found.findings[0].layer == "conv2d_1"
     assert "65504" in found.findings[0].evidence
-    assert case.error(cured) < 1e-3
-    assert case.error(cured, _random(1, 3, 16, 16, seed=9)) < 1e-3
-    wide = {n.outputs[0] for n in cured.graph.nodes if cured.graph.values[n.outputs[0]].dtype == "float32"}
+    assert case.error(repaired) < 1e-3
+    assert case.error(repaired, _random(1, 3, 16, 16, seed=9)) < 1e-3
+    wide = {n.outputs[0] for n in repaired.graph.nodes if repaired.graph.values[n.outputs[0]].dtype == "float32"}
     assert wide == {"relu_fp32", "conv2d_1_fp32", "relu_1_fp32", "conv2d_2_fp32", "output"}
 
 
 def test_weights_scaled_up_and_down_again_without_the_source() -> None:
     case = _converted("Scaled")
-    cured = _cured(diagnose(case.program))
+    repaired = _repaired(diagnose(case.program))
     # the weights that were divided by 1e5 lost digits when they were stored, which nothing here can know
-    assert 1e-3 < case.error(cured) < 2e-2
+    assert 1e-3 < case.error(repaired) < 2e-2
 
 
 def test_weights_that_were_clipped_come_from_the_source() -> None:
     case = _converted("Scaled", factor=1e7)
-    cured = _cured(diagnose(case.program, case.source))
-    assert case.error(cured) < 1e-3
-    (suspicion,) = float16(Patient(case.program))
-    assert suspicion.needs is not None
-    assert "source" in suspicion.needs
-    assert "conv2d_1" in suspicion.needs
+    repaired = _repaired(diagnose(case.program, case.source))
+    assert case.error(repaired) < 1e-3
+    (hypothesis,) = float16(Case(case.program))
+    assert hypothesis.needs is not None
+    assert "source" in hypothesis.needs
+    assert "conv2d_1" in hypothesis.needs
 
 
 @pytest.mark.parametrize("kind", ["Epsilon", "Variance"])
 def test_a_vanished_epsilon_comes_from_the_source(kind: str) -> None:
     case = _converted(kind)
     assert case.error(case.program) > 0.3
-    (suspicion,) = float16(Patient(case.program, case.source))
-    assert suspicion.needs is None
-    (remedy,) = suspicion.remedies
-    assert [step.verb for step in remedy.edits] == ["widen", "set"]
-    assert case.error(edit(case.program, remedy.edits).model) < 1e-3
+    (hypothesis,) = float16(Case(case.program, case.source))
+    assert hypothesis.needs is None
+    (repair,) = hypothesis.repairs
+    assert [step.verb for step in repair.edits] == ["widen", "set"]
+    assert case.error(edit(case.program, repair.edits).model) < 1e-3
 
 
 def test_a_vanished_epsilon_is_missed_without_the_source_or_asked_for() -> None:
-    assert not list(float16(Patient(_converted("Epsilon").program)))
-    (suspicion,) = float16(Patient(_converted("Variance").program))
-    assert suspicion.needs is not None
-    assert "source" in suspicion.needs
+    assert not list(float16(Case(_converted("Epsilon").program)))
+    (hypothesis,) = float16(Case(_converted("Variance").program))
+    assert hypothesis.needs is not None
+    assert "source" in hypothesis.needs
 
 
 def test_pixels_without_a_scale() -> None:
@@ -122,11 +122,11 @@ def test_pixels_without_a_scale() -> None:
     case = _converted("Squares")
     program = onnx_to_coreml(case.source, precision="fp16", images={"x": ImageInput()})
     found = diagnose(program)
-    cured = _cured(found)
+    repaired = _repaired(found)
     assert found.findings[0].layer in ("mul", "sum_1")
     pixels = torch.randint(0, 256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(1)).float()
     assert case.error(program, pixels) > 0.5
-    assert case.error(cured, pixels) < 1e-3
+    assert case.error(repaired, pixels) < 1e-3
 
 
 def test_healthy_models_are_left_alone() -> None:
@@ -134,9 +134,9 @@ def test_healthy_models_are_left_alone() -> None:
 
     case = _converted("Healthy")
     for source in (None, case.source):
-        assert not list(float16(Patient(case.program, source)))
-    assert not list(float16(Patient(onnx_to_coreml(_converted("Scaled").source, precision="fp32"))))
-    assert not list(float16(Patient(case.source)))
+        assert not list(float16(Case(case.program, source)))
+    assert not list(float16(Case(onnx_to_coreml(_converted("Scaled").source, precision="fp32"))))
+    assert not list(float16(Case(case.source)))
 
 
 def test_real_programs_are_left_alone(shared_data: Any) -> None:
@@ -147,7 +147,7 @@ def test_real_programs_are_left_alone(shared_data: Any) -> None:
     for path in sorted((shared_data / "coreml").glob("*.mlpackage")):
         model = load(path)
         seen += stores_halves(model)
-        assert not list(float16(Patient(model))), path.name
+        assert not list(float16(Case(model))), path.name
     assert seen >= 2
 
 

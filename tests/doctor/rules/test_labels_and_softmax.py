@@ -52,9 +52,9 @@ def test_labels_are_put_right(to: Any, stored: list[str], words: str) -> None:
     diagnosis = diagnose(model, source(), labels=LABELS)
     assert [(f.rule, f.repaired) for f in diagnosis] == [("class-labels", True)], diagnosis.to_json()
     assert words in diagnosis.findings[0].evidence
-    assert diagnosis.cured is not None
-    assert list(diagnosis.cured.signature.labels or ()) == LABELS
-    assert diagnose(diagnosis.cured, source(), labels=LABELS).healthy
+    assert diagnosis.repaired is not None
+    assert list(diagnosis.repaired.signature.labels or ()) == LABELS
+    assert diagnose(diagnosis.repaired, source(), labels=LABELS).healthy
 
 
 def test_the_sources_own_labels_are_the_right_ones() -> None:
@@ -87,8 +87,8 @@ def test_a_doubled_softmax_is_called_one() -> None:
     diagnosis = diagnose(model, source(softmax=True))
     assert [(f.rule, f.repaired) for f in diagnosis] == [("softmax", True)], diagnosis.to_json()
     assert "which is one already" in diagnosis.findings[0].evidence
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     x = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
-    with session(diagnosis.cured) as repaired, session(source(softmax=True)) as right:
+    with session(diagnosis.repaired) as repaired, session(source(softmax=True)) as right:
         scores = repaired.run({"x": x}, [repaired.signature.scores or ""])[repaired.signature.scores or ""]
         np.testing.assert_allclose(np.ravel(scores), np.ravel(right.run({"x": x})["soft"]), rtol=1e-5)

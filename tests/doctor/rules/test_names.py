@@ -13,9 +13,9 @@ from coreproof.errors import EditError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.patients import (
-    assert_cured,
+from tests.doctor.rules.cases import (
     assert_healthy,
+    assert_repaired,
     convolution,
     named,
     onnx_model,
@@ -64,8 +64,8 @@ def test_a_number_that_got_lost(kind: str, operator: str, number: float, node: b
     found = diagnose(broken)
     assert [(f.rule, f.layer, f.repaired) for f in found] == [("dangling-input", "mix", False)]
     source = source_of(operator, np.array(number, np.float32), node)
-    cured = assert_cured(broken, combined(kind, "c", None, alpha=number), "dangling-input", "mix", source=source)
-    assert f"alpha = {number:g}" in cured[0].repair
+    repaired = assert_repaired(broken, combined(kind, "c", None, alpha=number), "dangling-input", "mix", source=source)
+    assert f"alpha = {number:g}" in repaired[0].repair
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -74,7 +74,7 @@ def test_a_constant_of_several_numbers_that_got_lost(exact: bool) -> None:
     stored = constant if exact else constant[0]
     kind = "addBroadcastable" if exact else "add"
     broken, healthy = combined(kind, "k c", None, exact), combined(kind, "k c", stored, exact)
-    assert_cured(broken, healthy, "dangling-input", "mix", source=source_of("Add", constant, True))
+    assert_repaired(broken, healthy, "dangling-input", "mix", source=source_of("Add", constant, True))
     assert_healthy(healthy, source_of("Add", constant, True))
 
 
@@ -82,7 +82,7 @@ def test_an_input_that_was_renamed_at_one_end() -> None:
     def net(reads: str) -> CoreMLModel:
         return network([relu("first", reads, "a"), relu("second", "a", "y")], {"x": (3, 4, 4)}, {"y": None})
 
-    assert_cured(net("data"), net("x"), "dangling-input", "first")
+    assert_repaired(net("data"), net("x"), "dangling-input", "first")
 
 
 def test_a_lost_onnx_initializer() -> None:
@@ -97,7 +97,7 @@ def test_a_lost_onnx_initializer() -> None:
         )
 
     assert [(f.rule, f.repaired) for f in diagnose(net(False))] == [("dangling-input", False)]
-    assert_cured(net(False), net(True), "dangling-input", "to_y", source=net(True))
+    assert_repaired(net(False), net(True), "dangling-input", "to_y", source=net(True))
 
 
 # duplicates
@@ -115,7 +115,7 @@ def test_two_layers_that_write_one_value() -> None:
             {"y": None},
         )
 
-    assert_cured(net("y"), net("a"), "duplicate-blob", "two")
+    assert_repaired(net("y"), net("a"), "duplicate-blob", "two")
 
 
 # declarations
@@ -132,9 +132,9 @@ def test_preprocessing_follows_a_renamed_input() -> None:
 
     diagnosis = diagnose(net("data"))
     assert [(f.rule, f.repaired) for f in diagnosis] == [("stale-preprocessing", True)]
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     fed = sample(net("image"))
-    np.testing.assert_array_equal(outputs(diagnosis.cured, fed)[0], outputs(net("image"), fed)[0])
+    np.testing.assert_array_equal(outputs(diagnosis.repaired, fed)[0], outputs(net("image"), fed)[0])
     assert_healthy(net("image"))
     assert_healthy(net(""))
 
@@ -143,9 +143,9 @@ def test_a_declared_output_shape_is_put_right() -> None:
     def net(shape: tuple[int, ...] | None) -> CoreMLModel:
         return network([convolution("conv", "x", "y", weights(4, 3, 3, 3))], {"x": (3, 6, 6)}, {"y": shape})
 
-    diagnosis = assert_cured(net((10, 4, 6, 6)), net(None), "declared-shape", "conv")
-    assert diagnosis.cured is not None
-    assert diagnosis.cured.signature.outputs[0].shape == (4, 6, 6)
+    diagnosis = assert_repaired(net((10, 4, 6, 6)), net(None), "declared-shape", "conv")
+    assert diagnosis.repaired is not None
+    assert diagnosis.repaired.signature.outputs[0].shape == (4, 6, 6)
     assert_healthy(net((4, 6, 6)))
     assert_healthy(net((1, 4, 6, 6)))
 
@@ -161,8 +161,8 @@ def test_a_declared_batch_that_the_layers_contradict() -> None:
 
     diagnosis = diagnose(net(4))
     assert [(f.rule, f.repaired) for f in diagnosis] == [("declared-batch", True)]
-    assert diagnosis.cured is not None
-    assert diagnosis.cured.signature.inputs[0].shape == (1, 3, 6, 6)
+    assert diagnosis.repaired is not None
+    assert diagnosis.repaired.signature.inputs[0].shape == (1, 3, 6, 6)
     batched = network([relu("only", "x", "y")], {"x": (4, 3, 6, 6)}, {"y": None}, exact=True)
     assert_healthy(batched)
 
@@ -173,10 +173,10 @@ def test_a_target_too_old_for_its_layers() -> None:
         model.spec.specificationVersion = version
         return model
 
-    diagnosis = assert_cured(net(1), net(4), "old-target", "gelu")
-    cured = diagnosis.cured
-    assert isinstance(cured, CoreMLModel)
-    assert cured.spec.specificationVersion == 4
+    diagnosis = assert_repaired(net(1), net(4), "old-target", "gelu")
+    repaired = diagnosis.repaired
+    assert isinstance(repaired, CoreMLModel)
+    assert repaired.spec.specificationVersion == 4
 
 
 # dead layers
@@ -237,7 +237,7 @@ def test_two_constants_that_got_lost() -> None:
         ("dangling-input", "one", True),
         ("dangling-input", "two", True),
     ]
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     healthy = net({"alpha": 1.0}, {"alpha": 0.25}, ("c", "d"))
     fed = sample(healthy)
-    np.testing.assert_allclose(outputs(diagnosis.cured, fed)[0], outputs(healthy, fed)[0], rtol=1e-5)
+    np.testing.assert_allclose(outputs(diagnosis.repaired, fed)[0], outputs(healthy, fed)[0], rtol=1e-5)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import coreproof as cp
+from coreproof.doctor.case import Case
 from coreproof.doctor.diagnose import diagnose
-from coreproof.doctor.evidence import Patient
 from coreproof.doctor.rules.other_than_source import rule_name
-from coreproof.doctor.source.hypotheses import holdings
+from coreproof.doctor.source.single_changes import holdings
 from coreproof.doctor.source.twin_differences import Difference
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.base import Model
 from coreproof.model.onnx.model import OnnxModel
-from tests.doctor.rules.patients import assert_cured, assert_healthy, onnx_model, outputs, sample, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired, onnx_model, outputs, sample, weights
 
 FORMATS = ("onnx", "mlprogram", "neuralnetwork")
 
@@ -81,7 +81,7 @@ def changed(model: Model, layer: str, attribute: str, value: Any) -> Model:
 
 def weight_of(model: Model, node: Any) -> tuple[str, np.ndarray]:
     """The largest weight of a layer, by its stored name."""
-    held = Patient(model).weights(node.name)
+    held = Case(model).weights(node.name)
     return max(held.items(), key=lambda item: item[1].size)
 
 
@@ -99,7 +99,7 @@ def test_output_channels_in_another_order(healthy: dict[str, Model], source: Onn
     node = place(healthy[style], "conv")
     key, weight = weight_of(healthy[style], node)
     broken = changed(healthy[style], node.name, key, weight[::-1].copy())
-    diagnosis = assert_cured(broken, healthy[style], "weight", node.name, source)
+    diagnosis = assert_repaired(broken, healthy[style], "weight", node.name, source)
     assert "output channels reversed" in diagnosis[0].evidence
     assert "values agree with the source" in diagnosis.after
 
@@ -109,14 +109,14 @@ def test_a_square_weight_transposed(healthy: dict[str, Model], source: OnnxModel
     node = place(healthy[style], "linear")
     key, weight = weight_of(healthy[style], node)
     broken = changed(healthy[style], node.name, key, weight.T.copy())
-    assert_cured(broken, healthy[style], "weight", node.name, source)
+    assert_repaired(broken, healthy[style], "weight", node.name, source)
 
 
 @pytest.mark.parametrize("style", FORMATS)
 def test_a_bias_dropped(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
     node = place(healthy[style], "conv", 1)
     broken = changed(healthy[style], node.name, bias_key(healthy[style], node), None)
-    diagnosis = assert_cured(broken, healthy[style], "bias", node.name, source)
+    diagnosis = assert_repaired(broken, healthy[style], "bias", node.name, source)
     assert "missing" in diagnosis[0].evidence
 
 
@@ -141,12 +141,12 @@ def test_an_attribute(
 ) -> None:
     node = place(healthy[style], kind)
     broken = changed(healthy[style], node.name, attribute, value)
-    assert_cured(broken, healthy[style], rule, node.name, source)
+    assert_repaired(broken, healthy[style], rule, node.name, source)
 
 
 def test_an_epsilon(source: OnnxModel) -> None:
     broken = changed(source, "to_n", "epsilon", 0.5)
-    diagnosis = assert_cured(broken, source, "epsilon", "to_n", source)
+    diagnosis = assert_repaired(broken, source, "epsilon", "to_n", source)
     assert "epsilon is 0.5, and 0.001 in the source" in diagnosis[0].evidence
 
 
@@ -154,8 +154,8 @@ def test_an_epsilon(source: OnnxModel) -> None:
 def test_an_axis_with_which_nothing_runs(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
     node = place(healthy[style], "softmax")
     broken = changed(healthy[style], node.name, "axis", 3)
-    assert not Patient(broken).runs
-    assert_cured(broken, healthy[style], "axis", node.name, source)
+    assert not Case(broken).evidence.runs
+    assert_repaired(broken, healthy[style], "axis", node.name, source)
 
 
 @pytest.mark.parametrize("style", FORMATS)
@@ -166,10 +166,10 @@ def test_a_scale_moved_into_the_layer_before(healthy: dict[str, Model], source: 
     broken = changed(healthy[style], first.name, key, weight * 512)
     broken = changed(broken, second.name, key2, weight2 / 512)
     diagnosis = diagnose(broken, source)
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     assert {f.rule for f in diagnosis if f.repaired} == {"weight"}
     fed = sample(source)
-    np.testing.assert_allclose(outputs(diagnosis.cured, fed)[0], outputs(source, fed)[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs(diagnosis.repaired, fed)[0], outputs(source, fed)[0], rtol=1e-4, atol=1e-5)
 
 
 # without a twin, from the source's own nodes
@@ -178,7 +178,7 @@ def test_a_scale_moved_into_the_layer_before(healthy: dict[str, Model], source: 
 @pytest.fixture
 def no_twin(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a file of another converter, whose layers are cut otherwise."""
-    monkeypatch.setattr("coreproof.doctor.source.reference_conversion.twin_of", lambda source, model: None)
+    monkeypatch.setattr("coreproof.doctor.source.reference_conversion.convert_reference", lambda source, model: None)
 
 
 @pytest.mark.usefixtures("no_twin")
@@ -187,7 +187,7 @@ def test_a_folded_weight_is_worked_out(healthy: dict[str, Model], source: OnnxMo
     node = place(healthy[style], "conv")
     key, weight = weight_of(healthy[style], node)
     broken = changed(healthy[style], node.name, key, weight[[2, 0, 3, 1]].copy())
-    diagnosis = assert_cured(broken, healthy[style], "weight", node.name, source)
+    diagnosis = assert_repaired(broken, healthy[style], "weight", node.name, source)
     assert "with 'to_n' folded in" in diagnosis[0].evidence
 
 
@@ -197,7 +197,7 @@ def test_a_turned_square_weight_is_worked_out(healthy: dict[str, Model], source:
     node = place(healthy[style], "linear")
     key, weight = weight_of(healthy[style], node)
     broken = changed(healthy[style], node.name, key, weight.T.copy())
-    assert_cured(broken, healthy[style], "weight", node.name, source)
+    assert_repaired(broken, healthy[style], "weight", node.name, source)
 
 
 @pytest.mark.usefixtures("no_twin")
@@ -205,21 +205,21 @@ def test_a_turned_square_weight_is_worked_out(healthy: dict[str, Model], source:
 def test_a_missing_bias_is_worked_out(healthy: dict[str, Model], source: OnnxModel, style: str) -> None:
     node = place(healthy[style], "conv", 1)
     broken = changed(healthy[style], node.name, bias_key(healthy[style], node), None)
-    assert_cured(broken, healthy[style], "bias", node.name, source)
+    assert_repaired(broken, healthy[style], "bias", node.name, source)
 
 
 @pytest.mark.usefixtures("no_twin")
 def test_an_axis_is_worked_out_though_nothing_runs(healthy: dict[str, Model], source: OnnxModel) -> None:
     node = place(healthy["mlprogram"], "softmax")
     broken = changed(healthy["mlprogram"], node.name, "axis", 3)
-    assert_cured(broken, healthy["mlprogram"], "axis", node.name, source)
+    assert_repaired(broken, healthy["mlprogram"], "axis", node.name, source)
 
 
 def test_what_folding_makes(source: OnnxModel) -> None:
-    patient = Patient(source, source)
+    case = Case(source, source)
     nodes = [n for n in source.graph.nodes if n.name in ("to_c", "to_n")]
-    held = {h.words: h.array for h in holdings(patient, nodes)}
-    stored = {k: v for name in ("to_c", "to_n") for k, v in patient.weights(name).items()}
+    held = {h.words: h.array for h in holdings(case, nodes)}
+    stored = {k: v for name in ("to_c", "to_n") for k, v in case.weights(name).items()}
     factor = stored["gamma"] / np.sqrt(stored["variance"] + 1e-3)
     folded = "'to_c' with 'to_n' folded in"
     np.testing.assert_allclose(held[f"weight of {folded}"], stored["w"] * factor[:, None, None, None], rtol=1e-6)

@@ -16,9 +16,9 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.runtime.open import session
 from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
 from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.patients import (
-    assert_cured,
+from tests.doctor.rules.cases import (
     assert_healthy,
+    assert_repaired,
     convolution,
     inner_product,
     named,
@@ -65,22 +65,22 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> CoreMLModel:
 
 
 def test_a_network_output_renamed_in_the_description_alone() -> None:
-    assert_cured(heads("scores"), heads("a"), "missing-output", None)
+    assert_repaired(heads("scores"), heads("a"), "missing-output", None)
 
 
 def test_an_onnx_output_that_no_node_makes() -> None:
-    assert_cured(onnx_head("scores"), onnx_head("b"), "missing-output", None)
+    assert_repaired(onnx_head("scores"), onnx_head("b"), "missing-output", None)
 
 
 def test_a_program_output_renamed_in_the_description_alone(program: CoreMLModel) -> None:
-    assert_cured(renamed(program, {"p": "scores"}), program, "missing-output", None)
+    assert_repaired(renamed(program, {"p": "scores"}), program, "missing-output", None)
 
 
 def test_two_program_outputs_are_told_apart_by_their_shapes(program: CoreMLModel) -> None:
     diagnosis = diagnose(renamed(program, {"p": "scores", "z": "boxes"}))
     assert [(f.rule, f.repaired) for f in diagnosis] == [("missing-output", True)] * 2
-    assert diagnosis.cured is not None
-    assert diagnose(diagnosis.cured, program).healthy
+    assert diagnosis.repaired is not None
+    assert diagnose(diagnosis.repaired, program).healthy
 
 
 def test_of_two_values_that_fit_the_source_says_which_is_meant() -> None:
@@ -94,15 +94,15 @@ def test_of_two_values_that_fit_the_source_says_which_is_meant() -> None:
         "produce output first, value a",
         "produce output second, value b",
     ]
-    assert diagnosis.cured is not None
-    assert diagnose(diagnosis.cured, healthy).healthy
+    assert diagnosis.repaired is not None
+    assert diagnose(diagnosis.repaired, healthy).healthy
 
 
 def test_without_a_value_that_fits_nothing_is_guessed(program: CoreMLModel) -> None:
     broken = edit(renamed(program, {"p": "scores"}), [Edit("delete", {"layer": "p", "reconnect": False})], check=False)
     diagnosis = diagnose(edit(broken.model, [Edit("delete", {"layer": "y", "reconnect": False})], check=False).model)
     assert "missing-output" in [f.rule for f in diagnosis]
-    assert diagnosis.cured is None
+    assert diagnosis.repaired is None
 
 
 def test_produce_is_for_outputs_that_lack_a_layer(program: CoreMLModel) -> None:
@@ -113,9 +113,9 @@ def test_produce_is_for_outputs_that_lack_a_layer(program: CoreMLModel) -> None:
 
 
 def test_the_repaired_file_is_what_is_written(program: CoreMLModel, tmp_path: Path) -> None:
-    cured = diagnose(renamed(program, {"p": "scores"})).cured
-    assert cured is not None
-    assert diagnose(cured.save(tmp_path / "cured.mlpackage"), program).healthy
+    repaired = diagnose(renamed(program, {"p": "scores"})).repaired
+    assert repaired is not None
+    assert diagnose(repaired.save(tmp_path / "repaired.mlpackage"), program).healthy
 
 
 # outputs that are inputs
@@ -136,11 +136,11 @@ def handed_through(program: CoreMLModel, name: str) -> CoreMLModel:
 def test_a_program_that_hands_an_input_through(program: CoreMLModel) -> None:
     diagnosis = diagnose(handed_through(program, program.graph.inputs[0]))
     assert [(f.rule, f.repaired) for f in diagnosis] == [("output-is-input", True)]
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     name = f"{program.graph.inputs[0]}_out"
-    assert [f.name for f in diagnosis.cured.signature.outputs] == ["p", name]
-    fed = sample(diagnosis.cured)
-    with session(diagnosis.cured) as running:
+    assert [f.name for f in diagnosis.repaired.signature.outputs] == ["p", name]
+    fed = sample(diagnosis.repaired)
+    with session(diagnosis.repaired) as running:
         made = running.run(fed)
     np.testing.assert_array_equal(made[name], next(iter(fed.values())))
 
@@ -149,9 +149,9 @@ def test_a_network_that_hands_an_input_through() -> None:
     layers = [convolution("conv", "x", "y", weights(4, 3, 3, 3))]
     diagnosis = diagnose(network(layers, {"x": (3, 6, 6)}, {"y": None, "x": (3, 6, 6)}))
     assert [(f.rule, f.repaired) for f in diagnosis] == [("output-is-input", True)]
-    assert diagnosis.cured is not None
-    fed = sample(diagnosis.cured)
-    with session(diagnosis.cured) as running:
+    assert diagnosis.repaired is not None
+    fed = sample(diagnosis.repaired)
+    with session(diagnosis.repaired) as running:
         np.testing.assert_array_equal(running.run(fed)["x_out"].reshape(-1), next(iter(fed.values())).reshape(-1))
 
 

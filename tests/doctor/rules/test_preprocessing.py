@@ -76,9 +76,9 @@ def test_against_the_sources_feeding(to: str, fault: str) -> None:
     diagnosis = diagnose(model, source())
     assert [f.rule for f in diagnosis] == ["preprocessing"], diagnosis.to_json()
     assert diagnosis.findings[0].repaired, diagnosis.to_json()
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     picture = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    with session(diagnosis.cured) as repaired, session(converted(to, RIGHT)) as right:
+    with session(diagnosis.repaired) as repaired, session(converted(to, RIGHT)) as right:
         a, b = (
             list(r.run({"x": Image.fromarray(picture)})[r.signature.probabilities or ""].values())
             for r in (repaired, right)
@@ -113,7 +113,7 @@ def test_a_model_of_numbers_is_told_how_it_should_be_fed(photos: tuple[list[Path
     diagnosis = diagnose(bare, photos=files, classes=classes, feeding=wrong)
     assert [f.rule for f in diagnosis] == ["preprocessing"]
     assert not diagnosis.findings[0].repaired
-    assert diagnosis.cured is None
+    assert diagnosis.repaired is None
     assert "100%" in diagnosis.findings[0].evidence
     assert "torchvision's mean and std, RGB" in diagnosis.findings[0].repair
     assert diagnose(bare, photos=files, classes=classes, feeding=FEEDING).healthy

@@ -11,7 +11,7 @@ from coreproof.doctor.diagnose import diagnose
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.coreml.model import CoreMLModel
 from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
-from tests.doctor.rules.patients import assert_cured, assert_healthy, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired, weights
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +56,18 @@ def test_healthy_programs(tail: CoreMLModel, picture: CoreMLModel) -> None:
 
 @pytest.mark.parametrize("batch", [4, 10])
 def test_a_baked_batch(tail: CoreMLModel, batch: int) -> None:
-    assert_cured(planted(tail, "flat", "shape", [batch, -1]), tail, "batch-baked-reshape", "flat")
+    assert_repaired(planted(tail, "flat", "shape", [batch, -1]), tail, "batch-baked-reshape", "flat")
 
 
 def test_begins_and_ends_mixed_up(picture: CoreMLModel) -> None:
     broken = planted(picture, "padded", "pad", [0, 0, 1, 3, 0, 0, 2, 4])
-    assert_cured(broken, picture, "constantpad-order", "padded")
+    assert_repaired(broken, picture, "constantpad-order", "padded")
 
 
 def test_begins_and_ends_exchanged(picture: CoreMLModel) -> None:
     broken = planted(picture, "padded", "pad", [0, 0, 0, 0, 2, 1, 4, 3])
     assert diagnose(broken).healthy
-    assert_cured(broken, picture, "constantpad-order", "padded", source=picture)
+    assert_repaired(broken, picture, "constantpad-order", "padded", source=picture)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_begins_and_ends_exchanged(picture: CoreMLModel) -> None:
 def test_another_grid(picture: CoreMLModel, layer: str, attribute: str, value: Any) -> None:
     broken = planted(picture, layer, attribute, value)
     assert diagnose(broken).healthy
-    assert_cured(broken, picture, "bilinear-grid", layer, source=picture)
+    assert_repaired(broken, picture, "bilinear-grid", layer, source=picture)
 
 
 def test_a_broken_program_is_read_from_its_file(tail: CoreMLModel, tmp_path: Path) -> None:

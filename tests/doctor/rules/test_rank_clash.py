@@ -9,7 +9,7 @@ import numpy as np
 import coreproof as cp
 from coreproof.model.coreml.model import CoreMLModel
 from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.patients import assert_cured, assert_healthy, named, onnx_model, pool, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired, named, onnx_model, pool, weights
 
 
 def tail(widened: bool) -> CoreMLModel:
@@ -40,7 +40,7 @@ def tail(widened: bool) -> CoreMLModel:
 
 
 def test_a_dimension_too_many_in_a_computed_shape() -> None:
-    found = assert_cured(tail(True), tail(False), "dynamic-reshape-rank", "cat")
+    found = assert_repaired(tail(True), tail(False), "dynamic-reshape-rank", "cat")
     assert "[1, 1]" in found[0].evidence
     assert_healthy(tail(False))
 
@@ -55,7 +55,7 @@ def test_a_dimension_too_few() -> None:
             exact=True,
         )
 
-    assert_cured(joined(False), joined(True), "rank-clash", "cat")
+    assert_repaired(joined(False), joined(True), "rank-clash", "cat")
 
 
 def test_onnx() -> None:
@@ -67,11 +67,11 @@ def test_onnx() -> None:
         stored = {"axes": np.array([0])} if widened else {}
         return onnx_model(nodes, {"x": [2, 3, 4]}, {"y": None}, i=np.array([0]), rest=np.array([-1]), **stored)
 
-    assert_cured(net(True), net(False), "dynamic-reshape-rank", "to_t")
+    assert_repaired(net(True), net(False), "dynamic-reshape-rank", "to_t")
     assert_healthy(net(False))
 
 
 def test_a_layer_that_widens_nothing_has_no_remedy_by_its_input() -> None:
     layers = [named("widen", "expandDims", "", "w", axes=[0]), named("cat", "concatND", "a w", "y", axis=0)]
     model = network(layers, {"a": (2, 4)}, {"y": None}, exact=True)
-    assert all(finding.cured is None for finding in [cp.diagnose(model)])
+    assert all(finding.repaired is None for finding in [cp.diagnose(model)])

@@ -16,9 +16,9 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.patients import (
-    assert_cured,
+from tests.doctor.rules.cases import (
     assert_healthy,
+    assert_repaired,
     convolution,
     named,
     onnx_model,
@@ -62,11 +62,11 @@ def test_half_pixels_in_a_network_that_has_no_word_for_them(factor: int) -> None
     source = resized("half_pixel", factor)
     diagnosis = diagnose(upsampled(1, factor), source)
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [(RULE, "up", True)]
-    cured = diagnosis.cured
-    assert isinstance(cured, CoreMLModel)
-    assert cured.spec.specificationVersion == 1, "every version knows the layers that stand in"
-    assert_like(cured, source)
-    assert list(diagnose(cured, source)) == []
+    repaired = diagnosis.repaired
+    assert isinstance(repaired, CoreMLModel)
+    assert repaired.spec.specificationVersion == 1, "every version knows the layers that stand in"
+    assert_like(repaired, source)
+    assert list(diagnose(repaired, source)) == []
 
 
 @pytest.mark.parametrize("grid", ["half_pixel", "align_corners"])
@@ -75,14 +75,14 @@ def test_a_newer_network_says_its_grid(grid: str) -> None:
     diagnosis = diagnose(upsampled(5), source)
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [(RULE, "up", True)]
     assert "linearUpsampleMode" in diagnosis[0].repair
-    assert_like(diagnosis.cured, source)  # type: ignore[arg-type]
+    assert_like(diagnosis.repaired, source)  # type: ignore[arg-type]
 
 
 def test_aligned_corners_in_an_older_network() -> None:
     source = resized("align_corners")
     diagnosis = diagnose(upsampled(1), source)
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [(RULE, "up", True)]
-    assert_like(diagnosis.cured, source)  # type: ignore[arg-type]
+    assert_like(diagnosis.repaired, source)  # type: ignore[arg-type]
 
 
 def test_the_right_grid_is_left_alone() -> None:
@@ -96,13 +96,13 @@ def test_onnx(wrong: str, right: str) -> None:
     if wrong == right:
         assert_healthy(resized(wrong), resized(right))
     else:
-        assert_cured(resized(wrong), resized(right), RULE, "to_y", source=resized(right))
+        assert_repaired(resized(wrong), resized(right), RULE, "to_y", source=resized(right))
 
 
 def test_nearest_pixels_of_another_rounding() -> None:
     right = resized("half_pixel", 3, "nearest", nearest_mode="round_prefer_floor")
     wrong = resized("half_pixel", 3, "nearest", nearest_mode="ceil")
-    assert_cured(wrong, right, RULE, "to_y", source=right)
+    assert_repaired(wrong, right, RULE, "to_y", source=right)
 
 
 # what PyTorch's Upsample means

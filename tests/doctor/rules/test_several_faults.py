@@ -9,7 +9,7 @@ import numpy as np
 from coreproof.doctor.diagnose import diagnose
 from coreproof.model.coreml.model import CoreMLModel
 from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.patients import assert_healthy, convolution, named, onnx_model, outputs, pool, sample, weights
+from tests.doctor.rules.cases import assert_healthy, convolution, named, onnx_model, outputs, pool, sample, weights
 
 
 def classifier(pads: list[int], view: list[int], labels: int) -> CoreMLModel:
@@ -40,9 +40,9 @@ def test_three_loud_faults() -> None:
         ("batch-baked-reshape", "view", True),
         ("class-label-count", "fc", True),
     }
-    assert diagnosis.cured is not None
-    assert_healthy(diagnosis.cured, labels=right)
-    assert diagnosis.cured.graph == classifier([0, 0, 0, 0, 1, 1, 1, 1], [1, -1], 5).graph
+    assert diagnosis.repaired is not None
+    assert_healthy(diagnosis.repaired, labels=right)
+    assert diagnosis.repaired.graph == classifier([0, 0, 0, 0, 1, 1, 1, 1], [1, -1], 5).graph
 
 
 def test_what_can_be_repaired_is_repaired_and_the_rest_is_asked_for() -> None:
@@ -84,15 +84,15 @@ def test_loud_and_silent_faults_with_the_source() -> None:
         ("batch-baked-reshape", "view", True),
         ("bilinear-grid", "up", True),
     }
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     fed = sample(source)
     np.testing.assert_allclose(
-        outputs(diagnosis.cured, {"x": fed["x"][0]})[0], outputs(source, fed)[0], rtol=1e-4, atol=1e-5
+        outputs(diagnosis.repaired, {"x": fed["x"][0]})[0], outputs(source, fed)[0], rtol=1e-4, atol=1e-5
     )
 
 
 def test_an_error_beside_infinities_is_infinite_and_says_nothing() -> None:
-    from coreproof.doctor.evidence import relative_error
+    from coreproof.doctor.case import relative_error
 
     numbers = np.ones(3)
     for odd in (np.nan, np.inf):

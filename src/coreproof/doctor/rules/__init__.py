@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from coreproof.doctor.finding import Suspicion
+from coreproof.doctor.finding import Hypothesis
 
 if TYPE_CHECKING:
-    from coreproof.doctor.evidence import Patient
+    from coreproof.doctor.case import Case
 
-Rule = Callable[["Patient"], Iterable[Suspicion]]
+Rule = Callable[["Case"], Iterable[Hypothesis]]
 _RULES: dict[str, Rule] = {}
 _LAST: set[str] = set()
 
 
 def rule(name: str, *, last: bool = False) -> Callable[[Rule], Rule]:
-    """Registers a rule: a function of the patient that yields what it suspects, and nothing where it sees no fault.
+    """Registers a rule: a function of the case that yields what it suspects, and nothing where it sees no fault.
 
     ``last``: it tries so much that it is asked only when no other rule could repair anything.
     """

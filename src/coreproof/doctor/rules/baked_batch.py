@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import before, cures, explains, helps, loud, whole_numbers
+from coreproof.doctor.trial import before, explains_row, fatal_problems, fixes_row, makes_progress, whole_numbers
 from coreproof.editing.edit import Edit
 from coreproof.model.graph import Node
 from coreproof.validation.problem import Problem
@@ -56,7 +56,7 @@ class Baked:
 
 
 @rule(RULE)
-def batch_baked_reshape(patient: Patient) -> Iterator[Suspicion]:
+def batch_baked_reshape(case: Case) -> Iterator[Hypothesis]:
     """Before and after, in ResNet50 exported with a batch of 32::
 
         pooling [1, 1, 2048, 1, 1] -> reshape [32, -1, 1, 1] -> [32, 1, 64, 1, 1] -> innerProduct of 2048: refused
@@ -64,65 +64,63 @@ def batch_baked_reshape(patient: Patient) -> Iterator[Suspicion]:
 
     Nothing else catches it where the values fill the target by chance: every shape is legal, and the layout is wrong.
     """
-    problems = loud(patient, "shape", "rank", "declared-type")
+    problems = fatal_problems(case, "shape", "rank", "declared-type")
     if problems:
-        yield from _loud(patient, problems[0])
-    elif not loud(patient) and not patient.runs:
-        yield from _loud(patient, None)
-    for row in patient.faults:
-        yield from _silent(patient, row)
+        yield from _fatal(case, problems[0])
+    elif not fatal_problems(case) and not case.evidence.runs:
+        yield from _fatal(case, None)
+    for row in case.evidence.faults:
+        yield from _silent(case, row)
 
 
-def _loud(patient: Patient, problem: Problem | None) -> Iterator[Suspicion]:
-    near = _candidates(patient, before(patient.graph, None if problem is None else problem.layer))
-    everywhere = _candidates(patient, patient.graph.nodes[::-1])
+def _fatal(case: Case, problem: Problem | None) -> Iterator[Hypothesis]:
+    near = _candidates(case, before(case.graph, None if problem is None else problem.layer))
+    everywhere = _candidates(case, case.graph.nodes[::-1])
     for group in _groups(near, everywhere):
-        edits = _edits(patient, group)
-        if helps(patient, edits):
-            failure = str(problem) if problem is not None else str(patient.failure).splitlines()[0]
-            yield _suspicion(patient, group, f"so that {failure}", 90)
+        edits = _edits(case, group)
+        if makes_progress(case, edits):
+            failure = str(problem) if problem is not None else str(case.evidence.failure).splitlines()[0]
+            yield _hypothesis(case, group, f"so that {failure}", 90)
             return
 
 
-def _silent(patient: Patient, row: Row) -> Iterator[Suspicion]:
+def _silent(case: Case, row: Row) -> Iterator[Hypothesis]:
     """Also reshapes before the row's stretch: value by value they agree with the source, but not in their shape."""
-    layers = patient.stretch(row)[0]
+    layers = case.evidence.stretch(row)[0]
     inside = {node.name for node in layers}
     doubtful = [
-        n
-        for n in before(patient.graph, layers[-1].name if layers else None)
-        if n.name in inside or _differs(patient, n)
+        n for n in before(case.graph, layers[-1].name if layers else None) if n.name in inside or _differs(case, n)
     ]
-    near = _candidates(patient, doubtful)
-    everywhere = _candidates(patient, patient.graph.nodes[::-1]) if near else []
+    near = _candidates(case, doubtful)
+    everywhere = _candidates(case, case.graph.nodes[::-1]) if near else []
     for group in _groups(near, everywhere):
-        edits = _edits(patient, group)
+        edits = _edits(case, group)
         alone = all(b.node.name in inside for b in group)
-        if explains(patient, edits, row) if alone else cures(patient, edits, row):
+        if explains_row(case, edits, row) if alone else fixes_row(case, edits, row):
             told = f"it runs, but {row.candidate!r} has its values in another order than the source's {row.reference!r}"
-            yield _suspicion(patient, group, told, 70)
+            yield _hypothesis(case, group, told, 70)
             return
 
 
-def _differs(patient: Patient, node: Node) -> bool:
+def _differs(case: Case, node: Node) -> bool:
     """Whether a value has other lengths than the source's, ones apart."""
     if node.operator not in _ATTRIBUTES:
         return False
-    shape = patient.shapes.get(node.outputs[0])
-    rows = patient.verification.rows if patient.verification is not None else ()
+    shape = case.evidence.shapes.get(node.outputs[0])
+    rows = case.evidence.verification.rows if case.evidence.verification is not None else ()
     row = next((r for r in rows if r.candidate == node.outputs[0]), None)
     if shape is None or row is None:
         return True
-    return [n for n in shape if n != 1] != [n for n in patient.reference_value(row).shape if n != 1]
+    return [n for n in shape if n != 1] != [n for n in case.evidence.reference_value(row).shape if n != 1]
 
 
-def _suspicion(patient: Patient, group: Sequence[Baked], consequence: str, weight: int) -> Suspicion:
-    order = {node.name: i for i, node in enumerate(patient.graph.nodes)}
+def _hypothesis(case: Case, group: Sequence[Baked], consequence: str, weight: int) -> Hypothesis:
+    order = {node.name: i for i, node in enumerate(case.graph.nodes)}
     group = sorted(group, key=lambda b: order[b.node.name])
     first = group[0]
     names = ", ".join(repr(b.node.name) for b in group)
-    given = patient.shapes.get(_data(first.node))
-    return Suspicion(
+    given = case.evidence.shapes.get(_data(first.node))
+    return Hypothesis(
         rule=RULE,
         layer=first.node.name,
         evidence=(
@@ -130,44 +128,44 @@ def _suspicion(patient: Patient, group: Sequence[Baked], consequence: str, weigh
             f"and the model's is 1{'' if given is None else f' (its input is {list(given)})'}; {consequence}"
         ),
         cause=_CAUSE,
-        remedies=(
-            Remedy(
-                "; ".join(_words(patient, b) for b in group),
-                _edits(patient, group),
+        repairs=(
+            Repair(
+                "; ".join(_words(case, b) for b in group),
+                _edits(case, group),
             ),
         ),
         weight=weight,
     )
 
 
-def _words(patient: Patient, baked: Baked) -> str:
-    if _is_flat_already(patient, baked):
+def _words(case: Case, baked: Baked) -> str:
+    if _is_flat_already(case, baked):
         return f"delete {baked.node.name!r} and read {_data(baked.node)!r} instead"
     return f"reshape {baked.node.name!r} to {baked.freed}"
 
 
-def _edits(patient: Patient, group: Sequence[Baked]) -> tuple[Edit, ...]:
-    return tuple(_edit(patient, baked) for baked in group)
+def _edits(case: Case, group: Sequence[Baked]) -> tuple[Edit, ...]:
+    return tuple(_edit(case, baked) for baked in group)
 
 
-def _edit(patient: Patient, baked: Baked) -> Edit:
-    if _is_flat_already(patient, baked):
+def _edit(case: Case, baked: Baked) -> Edit:
+    if _is_flat_already(case, baked):
         return Edit("delete", {"layer": baked.node.name})
     return Edit("set", {"layer": baked.node.name, "attribute": baked.attribute, "value": baked.freed})
 
 
-def _is_flat_already(patient: Patient, baked: Baked) -> bool:
+def _is_flat_already(case: Case, baked: Baked) -> bool:
     """Whether the freed reshape would make [1, 1, C, 1, 1] of just that, which is no layer's work."""
-    shape = patient.shapes.get(_data(baked.node))
+    shape = case.evidence.shapes.get(_data(baked.node))
     return (
-        patient.model.format == "neuralnetwork"
+        case.model.format == "neuralnetwork"
         and baked.node.operator == "reshape"
         and baked.freed in ([1, -1, 1, 1], [1, *(shape or (0,) * 5)[2:3], 1, 1])
         and shape is not None
         and len(shape) == 5
         and shape[:2] == (1, 1)
         and shape[3:] == (1, 1)
-        and baked.node.outputs[0] not in patient.graph.outputs
+        and baked.node.outputs[0] not in case.graph.outputs
     )
 
 
@@ -191,16 +189,16 @@ def _groups(near: Sequence[Baked], everywhere: Sequence[Baked]) -> Iterator[list
                 yield group
 
 
-def _candidates(patient: Patient, nodes: Sequence[Node]) -> list[Baked]:
+def _candidates(case: Case, nodes: Sequence[Node]) -> list[Baked]:
     """Every place of every literal target where a batch above 1 may stand: leading places first, then near ones."""
     found = []
     for node in nodes:
-        literal = _literal(patient, node)
+        literal = _literal(case, node)
         if literal is not None:
             attribute, target = literal
             found += [Baked(node, attribute, target, i) for i, n in enumerate(target) if n > 1]
     return sorted(
-        (b for b in found if _holds(b.freed, patient.shapes.get(_data(b.node)))), key=lambda b: not b.is_leading
+        (b for b in found if _holds(b.freed, case.evidence.shapes.get(_data(b.node)))), key=lambda b: not b.is_leading
     )
 
 
@@ -212,7 +210,7 @@ def _holds(target: Sequence[int], shape: Sequence[int] | None) -> bool:
     return have % wanted == 0 if -1 in target else have == wanted
 
 
-def _literal(patient: Patient, node: Node) -> tuple[str, tuple[int, ...]] | None:
+def _literal(case: Case, node: Node) -> tuple[str, tuple[int, ...]] | None:
     """The attribute that holds a reshape's target, and the target; None for other layers and computed targets."""
     if node.operator not in _ATTRIBUTES:
         return None
@@ -221,6 +219,6 @@ def _literal(patient: Patient, node: Node) -> tuple[str, tuple[int, ...]] | None
         if isinstance(target, tuple | list) and all(isinstance(n, int) for n in target):
             return attribute, tuple(target)
     if node.operator == "Reshape" and len(node.inputs) > 1:
-        target = whole_numbers(patient.model, node.inputs[1])
+        target = whole_numbers(case.model, node.inputs[1])
         return None if target is None else (node.inputs[1], target)
     return None

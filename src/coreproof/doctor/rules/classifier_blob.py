@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import loud
+from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.validation.names import score_blob
@@ -17,36 +17,30 @@ RULE = "classifier-wrong-blob"
 
 
 @rule(RULE)
-def classifier_wrong_blob(patient: Patient) -> Iterator[Suspicion]:
+def classifier_wrong_blob(case: Case) -> Iterator[Hypothesis]:
     """Before and after, in a network with two heads, converted as a classifier of ten classes::
 
     labels (10) <- 19 (2 values, the head that was converted last)
     labels (10) <- 18 (10 values)
     """
-    problems = loud(patient, "label-count", "classifier-blob")
-    labels = patient.model.signature.labels
+    problems = fatal_problems(case, "label-count", "classifier-blob")
+    labels = case.model.signature.labels
     if not problems or labels is None:
         return
-    wrong = scores(patient)
-    fitting = values_of(patient, len(labels))
-    if (
-        wrong is None
-        or not fitting
-        or (problems[0].kind == "label-count" and _counts_are_doubtful(patient, len(labels)))
-    ):
+    wrong = scores(case)
+    fitting = values_of(case, len(labels))
+    if wrong is None or not fitting or (problems[0].kind == "label-count" and _counts_are_doubtful(case, len(labels))):
         return
-    sure = len(fitting) == 1 or fitting[0] == patient.model.signature.probabilities
-    yield Suspicion(
+    sure = len(fitting) == 1 or fitting[0] == case.model.signature.probabilities
+    yield Hypothesis(
         rule=RULE,
         layer=problems[0].layer,
         evidence=(
             f"the {len(labels)} labels are given to {wrong!r}: {problems[0].found}; {fitting[0]!r} has {len(labels)} values"
-            + (", and is declared as the probabilities" if fitting[0] == patient.model.signature.probabilities else "")
+            + (", and is declared as the probabilities" if fitting[0] == case.model.signature.probabilities else "")
         ),
         cause="a model with several outputs was converted as a classifier: the converter took its last output for the scores",
-        remedies=tuple(
-            Remedy(f"take the probabilities from {name!r}", (_take(patient, name, wrong),)) for name in fitting
-        )
+        repairs=tuple(Repair(f"take the probabilities from {name!r}", (_take(case, name, wrong),)) for name in fitting)
         if sure
         else (),
         needs=None
@@ -56,49 +50,49 @@ def classifier_wrong_blob(patient: Patient) -> Iterator[Suspicion]:
     )
 
 
-def _counts_are_doubtful(patient: Patient, count: int) -> bool:
+def _counts_are_doubtful(case: Case, count: int) -> bool:
     """Whether the labels that are known to be right are of another number: then the list is wrong, not the value."""
-    right = patient.right_labels
+    right = case.right_labels
     return right is not None and len(right) != count
 
 
-def scores(patient: Patient) -> str | None:
+def scores(case: Case) -> str | None:
     """The value that a classifier's labels are given to."""
-    model = patient.model
+    model = case.model
     if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
         return score_blob(model)
-    for node in patient.graph.nodes:
+    for node in case.graph.nodes:
         if node.operator == "classify":
-            return next((n for n in node.inputs if n not in node.parameters and not _is_constant(patient, n)), None)
+            return next((n for n in node.inputs if n not in node.parameters and not _is_constant(case, n)), None)
     return None
 
 
-def _is_constant(patient: Patient, name: str) -> bool:
-    value = patient.graph.values.get(name)
+def _is_constant(case: Case, name: str) -> bool:
+    value = case.graph.values.get(name)
     return value is not None and value.constant
 
 
-def values_of(patient: Patient, count: int) -> list[str]:
+def values_of(case: Case, count: int) -> list[str]:
     """The values that may hold so many scores: the declared probabilities, then what ends the network, the last first.
 
     Inner values of the same length are none: a hidden layer may have as many units as there are labels by chance.
     """
-    graph = patient.graph
+    graph = case.graph
     fitting = [
         name
         for node in reversed(graph.nodes)
         for name in node.outputs
-        if prod(patient.shapes.get(name, (0,))) == count and node.operator not in ("const", "classify")
+        if prod(case.evidence.shapes.get(name, (0,))) == count and node.operator not in ("const", "classify")
     ]
     ends = [n for n in fitting if not [r for r in graph.consumers(n) if r.operator != "classify"] or n in graph.outputs]
-    declared = patient.model.signature.probabilities
+    declared = case.model.signature.probabilities
     if declared in fitting:
         return [declared, *(n for n in ends if n != declared)]
     return ends
 
 
-def _take(patient: Patient, name: str, wrong: str) -> Edit:
-    if patient.model.format == "neuralnetwork":
+def _take(case: Case, name: str, wrong: str) -> Edit:
+    if case.model.format == "neuralnetwork":
         return Edit("scores", {"value": name})
-    layer = next(n.name for n in patient.graph.nodes if n.operator == "classify")
+    layer = next(n.name for n in case.graph.nodes if n.operator == "classify")
     return Edit("connect", {"source": name, "to": layer, "input": wrong})

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import before, explains, helps, loud, whole_numbers
+from coreproof.doctor.trial import before, explains_row, fatal_problems, makes_progress, whole_numbers
 from coreproof.editing.edit import Edit
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
@@ -37,37 +37,37 @@ _ORDERS: dict[str, Callable[[Numbers], Numbers]] = {
 
 
 @rule(RULE)
-def constantpad_order(patient: Patient) -> Iterator[Suspicion]:
+def constantpad_order(case: Case) -> Iterator[Hypothesis]:
     """Before and after, for an image that is padded by one pixel on every side::
 
     [1, 3, 16, 16] -> constantPad [0, 0, 1, 1, 0, 0, 1, 1] -> [1, 5, 16, 18] -> convolution of 3 channels: refused
     [1, 3, 16, 16] -> constantPad [0, 0, 0, 0, 1, 1, 1, 1] -> [1, 3, 18, 18] -> convolution of 3 channels
     """
-    problems = loud(patient, "shape", "rank", "declared-type")
+    problems = fatal_problems(case, "shape", "rank", "declared-type")
     if problems:
-        near = _pads(patient, before(patient.graph, problems[0].layer))
-        for words, edits, group in _trials(patient, near):
-            if helps(patient, edits):
-                yield _suspicion(patient, words, edits, group, f"so that {problems[0]}", 90)
+        near = _pads(case, before(case.graph, problems[0].layer))
+        for words, edits, group in _trials(case, near):
+            if makes_progress(case, edits):
+                yield _hypothesis(case, words, edits, group, f"so that {problems[0]}", 90)
                 break
-    for row in patient.faults:
-        yield from _silent(patient, row)
+    for row in case.evidence.faults:
+        yield from _silent(case, row)
 
 
-def _silent(patient: Patient, row: Row) -> Iterator[Suspicion]:
-    near = _pads(patient, patient.stretch(row)[0][::-1])
-    for words, edits, group in (*_trials(patient, near), *_as_the_source(patient, row, near)):
-        if explains(patient, edits, row):
-            yield _suspicion(patient, words, edits, group, f"so that {row.candidate!r} differs from the source", 70)
+def _silent(case: Case, row: Row) -> Iterator[Hypothesis]:
+    near = _pads(case, case.evidence.stretch(row)[0][::-1])
+    for words, edits, group in (*_trials(case, near), *_as_the_source(case, row, near)):
+        if explains_row(case, edits, row):
+            yield _hypothesis(case, words, edits, group, f"so that {row.candidate!r} differs from the source", 70)
             return
 
 
 def _as_the_source(
-    patient: Patient, row: Row, near: Sequence[Amounts]
+    case: Case, row: Row, near: Sequence[Amounts]
 ) -> Iterator[tuple[str, tuple[Edit, ...], list[Amounts]]]:
     """The amounts of the source's own pad in this stretch, in the model's order."""
-    for theirs in patient.stretch(row)[1]:
-        stored = _amounts(theirs, patient.reference) if patient.reference is not None else None
+    for theirs in case.evidence.stretch(row)[1]:
+        stored = _amounts(theirs, case.evidence.reference) if case.evidence.reference is not None else None
         for node, attribute, amounts in near if stored is not None else ():
             assert stored is not None
             pairs = _pairs(theirs, np.asarray(stored[1]))
@@ -86,8 +86,8 @@ def _pairs(node: Node, amounts: Numbers) -> Numbers:
     return pairs
 
 
-def _pads(patient: Patient, nodes: Sequence[Node]) -> list[Amounts]:
-    found = ((node, _amounts(node, patient.model)) for node in nodes)
+def _pads(case: Case, nodes: Sequence[Node]) -> list[Amounts]:
+    found = ((node, _amounts(node, case.model)) for node in nodes)
     return [(node, *amounts) for node, amounts in found if amounts is not None]
 
 
@@ -103,9 +103,9 @@ def _amounts(node: Node, model: Model) -> tuple[str, tuple[int, ...]] | None:
     return None
 
 
-def _trials(patient: Patient, near: Sequence[Amounts]) -> Iterator[tuple[str, tuple[Edit, ...], list[Amounts]]]:
+def _trials(case: Case, near: Sequence[Amounts]) -> Iterator[tuple[str, tuple[Edit, ...], list[Amounts]]]:
     """Each order for all pads of the model at once, then for those before the fault, then for each alone."""
-    everywhere = _pads(patient, patient.graph.nodes) if near else []
+    everywhere = _pads(case, case.graph.nodes) if near else []
     groups = [everywhere, list(near), *([pad] for pad in near)]
     seen = set()
     for words, order in _ORDERS.items():
@@ -121,23 +121,23 @@ def _trials(patient: Patient, near: Sequence[Amounts]) -> Iterator[tuple[str, tu
                 yield words, tuple(edits), group
 
 
-def _suspicion(
-    patient: Patient, words: str, edits: tuple[Edit, ...], group: Sequence[Amounts], consequence: str, weight: int
-) -> Suspicion:
+def _hypothesis(
+    case: Case, words: str, edits: tuple[Edit, ...], group: Sequence[Amounts], consequence: str, weight: int
+) -> Hypothesis:
     changed = {str(e.arguments["layer"]) for e in edits}
-    order = {node.name: i for i, node in enumerate(patient.graph.nodes)}
+    order = {node.name: i for i, node in enumerate(case.graph.nodes)}
     pads = sorted((p for p in group if p[0].name in changed), key=lambda p: order[p[0].name])
     node, attribute, amounts = pads[0]
-    shape = patient.shapes.get(node.inputs[0])
-    made = patient.shapes.get(node.outputs[0])
+    shape = case.evidence.shapes.get(node.inputs[0])
+    made = case.evidence.shapes.get(node.outputs[0])
     sizes = f" and make {list(made)} of {list(shape)}" if shape is not None and made is not None else ""
-    return Suspicion(
+    return Hypothesis(
         rule=RULE,
         layer=node.name,
         evidence=f"{attribute} of {', '.join(repr(p[0].name) for p in pads)} are {list(amounts)}{sizes}: {words}; {consequence}",
         cause=_CAUSE,
-        remedies=(
-            Remedy(
+        repairs=(
+            Repair(
                 "; ".join(f"give {e.arguments['layer']!r} the amounts {e.arguments['value']}" for e in edits), edits
             ),
         ),

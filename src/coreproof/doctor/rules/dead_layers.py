@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis
 from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import loud
+from coreproof.doctor.trial import fatal_problems
 from coreproof.validation.names import dead_layers as lead_nowhere
 
 
 @rule("dead-layers")
-def dead_layers(patient: Patient) -> Iterator[Suspicion]:
+def dead_layers(case: Case) -> Iterator[Hypothesis]:
     """Layers from which no way leads to an output, beside a name that nothing makes.
 
     Many a healthy model that was published carries dead layers: by themselves they are no fault. Beside a broken name one
     of them may be what was meant, so they are named, and left for the eye.
     """
-    if not loud(patient, "dangling-input", "missing-output", "used-before-made"):
+    if not fatal_problems(case, "dangling-input", "missing-output", "used-before-made"):
         return
-    names = [p.layer for p in lead_nowhere(patient.model) if p.layer is not None]
+    names = [p.layer for p in lead_nowhere(case.model) if p.layer is not None]
     if names:
-        yield Suspicion(
+        yield Hypothesis(
             rule="dead-layers",
             layer=names[0],
             evidence=f"{len(names)} layers lead to no output: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}",

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import helps, loud
+from coreproof.doctor.trial import fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.model.features import Feature
 
 
 @rule("declared-batch")
-def declared_batch(patient: Patient) -> Iterator[Suspicion]:
+def declared_batch(case: Case) -> Iterator[Hypothesis]:
     """The dummy's batch in the input's declared shape.
 
     A batch by itself is no fault: it is one where the layers behind contradict it, or where the source takes one picture.
     """
-    if patient.model.format not in ("mlprogram", "neuralnetwork"):
+    if case.model.format not in ("mlprogram", "neuralnetwork"):
         return
-    for feature in patient.model.signature.inputs:
+    for feature in case.model.signature.inputs:
         batch = _batch(feature)
         if batch is None:
             continue
         assert feature.shape is not None
         shape = [1, *feature.shape[1:]]
         step = Edit("batch", {"input": feature.name, "length": 1})
-        contradicted = bool(loud(patient)) and helps(patient, (step,))
-        if not contradicted and not _source_takes_one(patient, feature):
+        contradicted = bool(fatal_problems(case)) and makes_progress(case, (step,))
+        if not contradicted and not _source_takes_one(case, feature):
             continue
-        yield Suspicion(
+        yield Hypothesis(
             rule="declared-batch",
             layer=None,
             evidence=(
@@ -38,7 +38,7 @@ def declared_batch(patient: Patient) -> Iterator[Suspicion]:
                 + ("the layers behind fit a batch of 1" if contradicted else "the source takes one at a time")
             ),
             cause="the shape of the dummy input with which the model was exported became the declared one",
-            remedies=(Remedy(f"declare {feature.name!r} as {shape}", (step,)),),
+            repairs=(Repair(f"declare {feature.name!r} as {shape}", (step,)),),
             weight=90 if contradicted else 50,
         )
 
@@ -53,11 +53,11 @@ def _batch(feature: Feature) -> int | None:
     return first if isinstance(first, int) and first > 1 else None
 
 
-def _source_takes_one(patient: Patient, feature: Feature) -> bool:
-    if patient.reference is None:
+def _source_takes_one(case: Case, feature: Feature) -> bool:
+    if case.evidence.reference is None:
         return False
-    theirs = [f.shape for f in patient.reference.signature.inputs if f.name == feature.name]
-    if not theirs and len(patient.reference.signature.inputs) == 1:
-        theirs = [patient.reference.signature.inputs[0].shape]
+    theirs = [f.shape for f in case.evidence.reference.signature.inputs if f.name == feature.name]
+    if not theirs and len(case.evidence.reference.signature.inputs) == 1:
+        theirs = [case.evidence.reference.signature.inputs[0].shape]
     assert feature.shape is not None
     return any(s is not None and len(s) == 4 and s[0] == 1 and s[1:] == feature.shape[1:] for s in theirs)

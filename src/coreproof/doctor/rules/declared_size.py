@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import helps, loud
+from coreproof.doctor.trial import fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.feeding.inputs import random_sample
@@ -29,7 +29,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @rule(RULE, last=True)
-def declared_size(patient: Patient) -> Iterator[Suspicion]:
+def declared_size(case: Case) -> Iterator[Hypothesis]:
     """Before and after::
 
         input [1, 3, 224, 224], and a last layer for what is left of 227 by 227
@@ -37,32 +37,32 @@ def declared_size(patient: Patient) -> Iterator[Suspicion]:
 
     The source says which it should be. Without one a layer may be as wrong as the declaration: what would fit is named then.
     """
-    if patient.runs:
-        yield from _of_flexible(patient)
+    if case.evidence.runs:
+        yield from _of_flexible(case)
         return
-    problem = next(iter(loud(patient)), None)
-    if patient.beyond_us or (problem is not None and problem.kind not in _ABOUT_SHAPES):
+    problem = next(iter(fatal_problems(case)), None)
+    if case.evidence.unsupported_here or (problem is not None and problem.kind not in _ABOUT_SHAPES):
         return
-    failure = str(problem or patient.failure).splitlines()[0]
-    theirs = _of_source(patient)
-    if theirs and helps(patient, edits := _reshaped(theirs)):
-        yield Suspicion(
+    failure = str(problem or case.evidence.failure).splitlines()[0]
+    theirs = _of_source(case)
+    if theirs and makes_progress(case, edits := _reshaped(theirs)):
+        yield Hypothesis(
             rule=RULE,
             layer=None,
-            evidence=f"{_declared(patient, theirs)}; the source takes {_told(theirs)}, and so do the layers; {failure}",
+            evidence=f"{_declared(case, theirs)}; the source takes {_told(theirs)}, and so do the layers; {failure}",
             cause=_CAUSE,
-            remedies=(Remedy(f"declare {_told(theirs)}", edits),),
+            repairs=(Repair(f"declare {_told(theirs)}", edits),),
             weight=89,
         )
-    if patient.reference is not None:
+    if case.evidence.reference is not None:
         return
-    fitting = next((s for s in _sizes(patient) if _runs_with(patient, s)), None)
+    fitting = next((s for s in _sizes(case) if _runs_with(case, s)), None)
     if fitting is not None:
         commands = " ".join(f"--do 'reshape {name} [{','.join(map(str, s))}]'" for name, s in fitting.items())
-        yield Suspicion(
+        yield Hypothesis(
             rule=RULE,
             layer=None,
-            evidence=f"{_declared(patient, fitting)}; the layers fit together with {_told(fitting)}; {failure}",
+            evidence=f"{_declared(case, fitting)}; the layers fit together with {_told(fitting)}; {failure}",
             cause=_CAUSE,
             needs=(
                 "the source, which says whether the size is wrong or a layer (--against SOURCE); "
@@ -88,8 +88,8 @@ def _reshaped(shapes: Shapes) -> tuple[Edit, ...]:
     return tuple(Edit("reshape", {"feature": name, "shape": list(shape)}) for name, shape in shapes.items())
 
 
-def _declared(patient: Patient, shapes: Shapes) -> str:
-    inputs = [f for f in patient.model.signature.inputs if f.name in shapes]
+def _declared(case: Case, shapes: Shapes) -> str:
+    inputs = [f for f in case.model.signature.inputs if f.name in shapes]
     return f"declared {'is' if len(inputs) == 1 else 'are'} {', '.join(map(str, inputs))}"
 
 
@@ -97,11 +97,11 @@ def _told(shapes: Shapes) -> str:
     return ", ".join(f"{name!r} {list(shape)}" for name, shape in shapes.items())
 
 
-def _of_source(patient: Patient) -> Shapes:
+def _of_source(case: Case) -> Shapes:
     """The source's fixed shapes of the inputs that are declared otherwise here."""
-    if patient.reference is None:
+    if case.evidence.reference is None:
         return {}
-    theirs, mine = list(patient.reference.signature.inputs), list(patient.model.signature.inputs)
+    theirs, mine = list(case.evidence.reference.signature.inputs), list(case.model.signature.inputs)
     named = {f.name: f for f in theirs}
     found = {}
     for place, feature in enumerate(mine):
@@ -115,12 +115,12 @@ def _of_source(patient: Patient) -> Shapes:
     return found
 
 
-def _sizes(patient: Patient) -> Iterator[Shapes]:
+def _sizes(case: Case) -> Iterator[Shapes]:
     """Other sizes for the inputs, the likeliest first: crops for pictures, lengths that the weights have for the rest."""
-    fixed = {f.name: s for f in patient.model.signature.inputs if (s := _shape(f)) is not None and not f.ranges}
+    fixed = {f.name: s for f in case.model.signature.inputs if (s := _shape(f)) is not None and not f.ranges}
     pictures = {
         f.name
-        for f in patient.model.signature.inputs
+        for f in case.model.signature.inputs
         if f.name in fixed
         and (f.image is not None or (len(fixed[f.name]) >= 3 and fixed[f.name][-2] == fixed[f.name][-1]))
     }
@@ -131,7 +131,7 @@ def _sizes(patient: Patient) -> Iterator[Shapes]:
             if crop != side and tried < _MOST:
                 tried += 1
                 yield {n: (*fixed[n][:-2], crop, crop) for n in pictures if fixed[n][-1] == side}
-    lengths = sorted(_stored_lengths(patient))
+    lengths = sorted(_stored_lengths(case))
     now = dict.fromkeys(n for name, s in fixed.items() if name not in pictures for n in s if n > 1)
     for length in now:
         for other in sorted(lengths, key=lambda n: abs(n - length)):
@@ -144,19 +144,19 @@ def _sizes(patient: Patient) -> Iterator[Shapes]:
                 }
 
 
-def _stored_lengths(patient: Patient) -> set[int]:
+def _stored_lengths(case: Case) -> set[int]:
     """Every length above 1 of a constant or a weight, and what the shapes that are stored say."""
-    shapes: list[Sequence[object]] = [v.shape for v in patient.graph.values.values() if v.constant and v.shape]
-    for node in patient.graph.nodes:
+    shapes: list[Sequence[object]] = [v.shape for v in case.graph.values.values() if v.constant and v.shape]
+    for node in case.graph.nodes:
         shapes += [shape for _, shape in node.parameters.values()]
         shapes += [value for value in node.attributes.values() if isinstance(value, tuple)]
     return {n for shape in shapes for n in shape if isinstance(n, int) and not isinstance(n, bool) and n > 1}
 
 
-def _runs_with(patient: Patient, shapes: Shapes) -> bool:
+def _runs_with(case: Case, shapes: Shapes) -> bool:
     try:
-        changed = patient.after(_reshaped(shapes))
-        return not loud(changed) and changed.runs
+        changed = case.after(_reshaped(shapes))
+        return not fatal_problems(changed) and changed.evidence.runs
     except CoreproofError:
         return False
 
@@ -164,21 +164,21 @@ def _runs_with(patient: Patient, shapes: Shapes) -> bool:
 # flexible inputs
 
 
-def _of_flexible(patient: Patient) -> Iterator[Suspicion]:
+def _of_flexible(case: Case) -> Iterator[Hypothesis]:
     """Shapes that are declared as allowed, and that the layers do not take: all but the default one."""
-    if patient.model.format not in ("mlprogram", "neuralnetwork"):
+    if case.model.format not in ("mlprogram", "neuralnetwork"):
         return
-    flexible = [f for f in patient.model.signature.inputs if f.ranges or len(f.enumerated) > 1]
+    flexible = [f for f in case.model.signature.inputs if f.ranges or len(f.enumerated) > 1]
     tried = [shapes for shapes in _allowed(flexible) if all(prod(s) <= _LARGEST for s in shapes.values())]
-    results = [(shapes, taken) for shapes in tried if (taken := _takes(patient, shapes)) is not None]
+    results = [(shapes, taken) for shapes in tried if (taken := _takes(case, shapes)) is not None]
     if not results or any(taken for _, taken in results):
         return
     default = {f.name: s for f in flexible if (s := _shape(f)) is not None}
-    yield Suspicion(
+    yield Hypothesis(
         rule=RULE,
         layer=None,
         evidence=(
-            f"{_declared(patient, default)}, but the layers take {_told(default)} alone: "
+            f"{_declared(case, default)}, but the layers take {_told(default)} alone: "
             f"with {_told(results[0][0])} the model does not run"
         ),
         cause="the size of the example was folded into the layers when the model was traced or converted",
@@ -228,16 +228,16 @@ def _fresh(
         yield {name: shape for name, shape in shapes.items() if shape is not None}
 
 
-def _takes(patient: Patient, shapes: Shapes) -> bool | None:
+def _takes(case: Case, shapes: Shapes) -> bool | None:
     """Whether the model runs with these shapes; None where nothing can be drawn for them."""
-    whole = patient.model.signature
+    whole = case.model.signature
     signature = replace(whole, inputs=tuple(_with(f, shapes[f.name]) if f.name in shapes else f for f in whole.inputs))
     try:
-        fed = random_sample(signature, signature, roles=patient.roles, graphs=[patient.graph])[0]
+        fed = random_sample(signature, signature, roles=case.evidence.roles, graphs=[case.graph])[0]
     except CoreproofError:
         return None
     try:
-        with session(patient.model) as running:
+        with session(case.model) as running:
             running.run(fed)
     except CoreproofError:
         return False

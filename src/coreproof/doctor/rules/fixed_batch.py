@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis
 from coreproof.doctor.rules import rule
 from coreproof.errors import CoreproofError
 from coreproof.model.features import Feature
@@ -22,19 +22,23 @@ _SAME = 1e-2
 
 
 @rule("fixed-batch")
-def fixed_batch(patient: Patient) -> Iterator[Suspicion]:
+def fixed_batch(case: Case) -> Iterator[Hypothesis]:
     """Inputs [4, 3, 224, 224] here and in the source: a prediction takes four pictures, no less and no more.
 
     That the first length is a batch is seen by running: the samples in another order give the same answers in that order.
     """
-    if patient.model.format not in ("mlprogram", "neuralnetwork") or patient.reference is None or not patient.runs:
+    if (
+        case.model.format not in ("mlprogram", "neuralnetwork")
+        or case.evidence.reference is None
+        or not case.evidence.runs
+    ):
         return
-    found = [(f, b) for f in patient.model.signature.inputs if (b := _first(f)) > 1 and _in_source(patient, f, b)]
-    if not found or len({b for _, b in found}) > 1 or not _is_batch(patient, {f.name for f, _ in found}, found[0][1]):
+    found = [(f, b) for f in case.model.signature.inputs if (b := _first(f)) > 1 and _in_source(case, f, b)]
+    if not found or len({b for _, b in found}) > 1 or not _is_batch(case, {f.name for f, _ in found}, found[0][1]):
         return
     length = found[0][1]
     named = ", ".join(str(f) for f, _ in found)
-    yield Suspicion(
+    yield Hypothesis(
         rule="fixed-batch",
         layer=None,
         evidence=f"{named}, as in the source: every prediction takes exactly {length} samples",
@@ -56,19 +60,19 @@ def _first(feature: Feature) -> int:
     return shape[0] if isinstance(shape[0], int) else 1
 
 
-def _in_source(patient: Patient, feature: Feature, batch: int) -> bool:
-    assert patient.reference is not None
-    theirs = patient.reference.signature.inputs
+def _in_source(case: Case, feature: Feature, batch: int) -> bool:
+    assert case.evidence.reference is not None
+    theirs = case.evidence.reference.signature.inputs
     named = [f for f in theirs if f.name == feature.name] or (list(theirs) if len(theirs) == 1 else [])
     return any(_first(f) == batch for f in named)
 
 
-def _is_batch(patient: Patient, names: set[str], length: int) -> bool:
+def _is_batch(case: Case, names: set[str], length: int) -> bool:
     """Whether all outputs have that first length too, and follow their samples to other places of it."""
-    fed = patient.feeds.model[0]
+    fed = case.evidence.feeds.model[0]
     turned = {name: np.roll(np.asarray(value), 1, axis=0) if name in names else value for name, value in fed.items()}
     try:
-        with session(patient.model) as running:
+        with session(case.model) as running:
             straight, moved = _arrays(running.run(fed)), _arrays(running.run(turned))
     except CoreproofError:
         return False

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_SUBNORMAL
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
 from coreproof.doctor.source.source_weights import is_extreme, stored_halves, weights_before
 from coreproof.editing.edit import Edit
@@ -34,33 +34,33 @@ Weights = Mapping[tuple[str, str], Array]
 _CAUSE = (
     "float16 holds numbers from 6e-8 to 65504; the program was converted without asking whether its values stay within"
 )
-_SEEN: WeakKeyDictionary[Model, tuple[bool, tuple[Suspicion, ...]]] = WeakKeyDictionary()
+_SEEN: WeakKeyDictionary[Model, tuple[bool, tuple[Hypothesis, ...]]] = WeakKeyDictionary()
 """What was found for a model, with or without its source: the doctor asks after every repair elsewhere."""
 
 
 @rule("float16")
-def float16(patient: Patient) -> Iterator[Suspicion]:
+def float16(case: Case) -> Iterator[Hypothesis]:
     """An ML Program whose outputs float16 ruins."""
-    model = patient.model
-    if not isinstance(model, CoreMLModel) or not stores_halves(model) or not patient.runs:
+    model = case.model
+    if not isinstance(model, CoreMLModel) or not stores_halves(model) or not case.evidence.runs:
         return
     known = _SEEN.get(model)
-    if known is None or known[0] != (patient.source is not None):
-        known = (patient.source is not None, tuple(_examined(patient, model)))
+    if known is None or known[0] != (case.source is not None):
+        known = (case.source is not None, tuple(_examined(case, model)))
         _SEEN[model] = known
     yield from known[1]
 
 
-def _examined(patient: Patient, model: CoreMLModel) -> Iterator[Suspicion]:
-    found = patient.verification
+def _examined(case: Case, model: CoreMLModel) -> Iterator[Hypothesis]:
+    found = case.evidence.verification
     if found is not None and found.agrees:
         return
     constants = stored_halves(model)
-    if not patient.lost and not _unlike_the_source(patient, constants):
+    if not case.evidence.lost and not _unlike_the_source(case, constants):
         return
-    weights = weights_before(constants, patient.reference) if patient.reference is not None else {}
+    weights = weights_before(constants, case.evidence.reference) if case.evidence.reference is not None else {}
     try:
-        report = half(model, patient.own_feeds, measured=0, weights=weights)
+        report = half(model, case.evidence.own_feeds, measured=0, weights=weights)
     except RunError:
         yield from _stored_weights(constants)
         return
@@ -68,17 +68,17 @@ def _examined(patient: Patient, model: CoreMLModel) -> Iterator[Suspicion]:
         return
     if report.agrees or not report.must_stay_fp32:
         return
-    yield _suspicion(report, weights, constants if patient.reference is None else {})
+    yield _hypothesis(report, weights, constants if case.evidence.reference is None else {})
 
 
-def _unlike_the_source(patient: Patient, constants: Weights) -> bool:
+def _unlike_the_source(case: Case, constants: Weights) -> bool:
     """Whether constants that look as if they had not fitted float16 are others in the source."""
-    if patient.reference is None:
+    if case.evidence.reference is None:
         return False
-    return bool(weights_before({place: a for place, a in constants.items() if is_extreme(a)}, patient.reference))
+    return bool(weights_before({place: a for place, a in constants.items() if is_extreme(a)}, case.evidence.reference))
 
 
-def _suspicion(report: HalfReport, weights: Weights, constants: Weights) -> Suspicion:
+def _hypothesis(report: HalfReport, weights: Weights, constants: Weights) -> Hypothesis:
     first = report.first
     assert first is not None
     kept = list(report.must_stay_fp32)
@@ -90,7 +90,7 @@ def _suspicion(report: HalfReport, weights: Weights, constants: Weights) -> Susp
     if restored:
         words += f", with {len(restored)} weights of the source"
     left = max((o.error for o in report.mended), default=0.0)
-    return Suspicion(
+    return Hypothesis(
         rule="float16",
         layer=first.layer,
         evidence=(
@@ -99,7 +99,7 @@ def _suspicion(report: HalfReport, weights: Weights, constants: Weights) -> Susp
             f"with {len(kept)} operations in float32 by {left:.2g}"
         ),
         cause=_CAUSE,
-        remedies=(Remedy(words, tuple(edits)),),
+        repairs=(Repair(words, tuple(edits)),),
         needs=_needs(kept, constants, weights),
         weight=70,
     )
@@ -128,7 +128,7 @@ def _did_not_fit(key: str, array: Array) -> bool:
     return ended or (array.size == 1 and key not in ("bias", "beta") and bool(size.max() <= SMALLEST_SUBNORMAL))
 
 
-def _stored_weights(constants: Weights) -> Iterator[Suspicion]:
+def _stored_weights(constants: Weights) -> Iterator[Hypothesis]:
     """NaN in float32 as well: constants that were stored as infinity or zero."""
     broken = [(op, key, a) for (op, key), a in constants.items() if not np.isfinite(a).all()]
     broken += [(op, key, a) for (op, key), a in constants.items() if key == "epsilon" and not np.any(a)]
@@ -136,7 +136,7 @@ def _stored_weights(constants: Weights) -> Iterator[Suspicion]:
         return
     op, key, array = broken[0]
     count = int((~np.isfinite(array)).sum())
-    yield Suspicion(
+    yield Hypothesis(
         rule="float16",
         layer=op,
         evidence=(

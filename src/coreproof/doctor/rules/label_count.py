@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
 from coreproof.doctor.rules.classifier_blob import scores, values_of
 from coreproof.doctor.rules.labels import relabel
-from coreproof.doctor.trial import loud
+from coreproof.doctor.trial import fatal_problems
 
 RULE = "class-label-count"
 
 
 @rule(RULE)
-def class_label_count(patient: Patient) -> Iterator[Suspicion]:
+def class_label_count(case: Case) -> Iterator[Hypothesis]:
     """A label list of another length than the scores. Which labels are right the model cannot tell: they are asked for."""
-    problems = loud(patient, "label-count")
-    stored, value = patient.model.signature.labels, scores(patient)
-    if not problems or stored is None or value is None or value not in patient.shapes:
+    problems = fatal_problems(case, "label-count")
+    stored, value = case.model.signature.labels, scores(case)
+    if not problems or stored is None or value is None or value not in case.evidence.shapes:
         return
-    count, right = prod(patient.shapes[value]), patient.right_labels
+    count, right = prod(case.evidence.shapes[value]), case.right_labels
     known = right is not None and len(right) == count
-    if not known and values_of(patient, len(stored)):
+    if not known and values_of(case, len(stored)):
         return  # another value fits the labels: the classifier takes the wrong one
     if right is None:
         needs = f"the right labels: {count} of them, in the order of the scores (--labels FILE, one a line)"
     else:
         needs = f"the right labels: {count} of them; {len(right)} were given"
-    yield Suspicion(
+    yield Hypothesis(
         rule=RULE,
         layer=problems[0].layer,
         evidence=f"{len(stored)} labels, {stored[0]!r} to {stored[-1]!r}, for {count} scores in {value!r}",
         cause="the label list of another data set, or one with a background class, was given when the model was converted",
-        remedies=(Remedy(f"give it the {count} right labels", (relabel(right),)),)
+        repairs=(Repair(f"give it the {count} right labels", (relabel(right),)),)
         if known and right is not None
         else (),
         needs=None if known else needs,

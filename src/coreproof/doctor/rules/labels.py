@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
 from coreproof.editing.edit import Edit
 
 
 @rule("class-labels")
-def class_labels(patient: Patient) -> Iterator[Suspicion]:
+def class_labels(case: Case) -> Iterator[Hypothesis]:
     """The model's class labels against the right ones, position by position. Another number of labels is another rule."""
-    right, stored = patient.right_labels, patient.model.signature.labels
+    right, stored = case.right_labels, case.model.signature.labels
     if right is None or stored is None or len(right) != len(stored):
         return
     wrong = [i for i, (a, b) in enumerate(zip(right, stored, strict=True)) if str(a) != str(b)]
     if not wrong:
         return
     first = wrong[0]
-    yield Suspicion(
+    yield Hypothesis(
         rule="class-labels",
-        layer=patient.model.signature.scores or patient.model.signature.probabilities,
+        layer=case.model.signature.scores or case.model.signature.probabilities,
         evidence=(
             f"{len(wrong)} of {len(right)} labels stand at another score: {how_they_differ(right, stored)}; "
             f"score {first} is {right[first]!r} and is called {stored[first]!r}"
         ),
         cause="the label list was sorted, shifted by a background class, or taken from another model when it was converted",
-        remedies=(Remedy(f"give the {len(right)} labels in their right order", (relabel(right),)),),
+        repairs=(Repair(f"give the {len(right)} labels in their right order", (relabel(right),)),),
         weight=70,
     )
 

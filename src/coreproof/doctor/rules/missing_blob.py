@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import helps, loud
+from coreproof.doctor.trial import fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.model.graph import Graph, Node
 
@@ -22,22 +22,22 @@ _SCALARS = {"add": "alpha", "multiply": "alpha", "max": None, "min": None}
 
 
 @rule(RULE)
-def dangling_input(patient: Patient) -> Iterator[Suspicion]:
+def dangling_input(case: Case) -> Iterator[Hypothesis]:
     """Before and after, for ``1 - x``, whose 1 was a constant that onnx-coreml dropped::
 
     add [7, 6_neg]            and nothing makes 7
     add [6_neg], alpha = 1
     """
-    for problem in loud(patient, "dangling-input"):
-        node = next((n for n in patient.graph.nodes if n.name == problem.layer), None)
-        for name in [] if node is None else _missing(patient.graph, node):
+    for problem in fatal_problems(case, "dangling-input"):
+        node = next((n for n in case.graph.nodes if n.name == problem.layer), None)
+        for name in [] if node is None else _missing(case.graph, node):
             assert node is not None
-            yield _suspicion(patient, node, name)
+            yield _hypothesis(case, node, name)
 
 
-def _suspicion(patient: Patient, node: Node, name: str) -> Suspicion:
-    remedies = [*_from_source(patient, node, name), *_unread(patient, node, name)]
-    return Suspicion(
+def _hypothesis(case: Case, node: Node, name: str) -> Hypothesis:
+    repairs = [*_from_source(case, node, name), *_unread(case, node, name)]
+    return Hypothesis(
         rule=RULE,
         layer=node.name,
         evidence=f"{node.operator} {node.name!r} reads {name!r}, and no layer, input or constant makes it",
@@ -45,8 +45,8 @@ def _suspicion(patient: Patient, node: Node, name: str) -> Suspicion:
             "a constant of the source was dropped when it was converted (onnx-coreml and `1 - x`), "
             "or a value was renamed where it is made and not where it is read"
         ),
-        remedies=tuple(remedies),
-        needs=None if remedies else f"the source: it says what {name!r} was (--against SOURCE)",
+        repairs=tuple(repairs),
+        needs=None if repairs else f"the source: it says what {name!r} was (--against SOURCE)",
         weight=90,
     )
 
@@ -60,46 +60,46 @@ def _missing(graph: Graph, node: Node) -> list[str]:
 # with the source at hand
 
 
-def _from_source(patient: Patient, node: Node, name: str) -> Iterator[Remedy]:
-    theirs = patient.source_graph
+def _from_source(case: Case, node: Node, name: str) -> Iterator[Repair]:
+    theirs = case.evidence.source_graph
     if theirs is None:
         return
-    wanted = _meant(patient, theirs, node, name)
+    wanted = _meant(case, theirs, node, name)
     if wanted is None:
         return
-    constant = _constant(patient, theirs, wanted)
+    constant = _constant(case, theirs, wanted)
     if constant is not None:
-        yield from _with_constant(patient, node, name, constant)
+        yield from _with_constant(case, node, name, constant)
         return
-    stand_in = _passed_on(patient, theirs, wanted)
+    stand_in = _passed_on(case, theirs, wanted)
     if stand_in is not None:
         edit = Edit("connect", {"source": stand_in, "to": node.name, "input": name})
-        yield Remedy(f"let {node.name!r} read {stand_in!r}, which the source's {wanted!r} passes on", (edit,))
+        yield Repair(f"let {node.name!r} read {stand_in!r}, which the source's {wanted!r} passes on", (edit,))
 
 
-def _meant(patient: Patient, theirs: Graph, node: Node, name: str) -> str | None:
+def _meant(case: Case, theirs: Graph, node: Node, name: str) -> str | None:
     """The source's value of that name; else what the source's node reads that makes the same value as this layer."""
     everything = {*theirs.values, *(o for n in theirs.nodes for o in n.outputs), *theirs.inputs}
     if name in everything:
         return name
     maker = theirs.producer(node.outputs[0]) if node.outputs else None
-    mine = {*patient.graph.values, *patient.graph.inputs}
+    mine = {*case.graph.values, *case.graph.inputs}
     lost = [n for n in (maker.inputs if maker is not None else ()) if n and n not in mine]
     return lost[0] if len(lost) == 1 else None
 
 
-def _constant(patient: Patient, theirs: Graph, name: str) -> npt.NDArray[Any] | None:
+def _constant(case: Case, theirs: Graph, name: str) -> npt.NDArray[Any] | None:
     """What the source stores under that name: an initializer, or a Constant node's value."""
     maker = theirs.producer(name)
     owner = maker if maker is not None else next(iter(theirs.consumers(name)), None)
     if owner is None or (maker is not None and any(maker.inputs)):
         return None
-    return patient.source_weights(owner.name).get(name)
+    return case.evidence.source_weights(owner.name).get(name)
 
 
-def _passed_on(patient: Patient, theirs: Graph, name: str) -> str | None:
+def _passed_on(case: Case, theirs: Graph, name: str) -> str | None:
     """The value of the model that the source's value is a copy of."""
-    made = {*patient.graph.inputs, *(o for n in patient.graph.nodes for o in n.outputs)}
+    made = {*case.graph.inputs, *(o for n in case.graph.nodes for o in n.outputs)}
     seen = set()
     while name not in made and name not in seen:
         seen.add(name)
@@ -110,27 +110,27 @@ def _passed_on(patient: Patient, theirs: Graph, name: str) -> str | None:
     return name if name in made else None
 
 
-def _with_constant(patient: Patient, node: Node, name: str, constant: npt.NDArray[Any]) -> Iterator[Remedy]:
+def _with_constant(case: Case, node: Node, name: str, constant: npt.NDArray[Any]) -> Iterator[Repair]:
     rest = [n for n in node.inputs if n != name]
-    form = patient.model.format
+    form = case.model.format
     attribute = _SCALARS.get(node.operator)
     if form == "neuralnetwork" and constant.size == 1 and attribute is not None and len(rest) == 1:
         number = float(constant.reshape(-1)[0])
         edit = Edit("replace", {"layer": node.name, "operator": node.operator, "inputs": rest, attribute: number})
-        yield Remedy(f"let {node.name!r} read {rest[0]!r} alone, with {attribute} = {number:g}", (edit,))
-    layer = _constant_layer(patient, name, constant)
+        yield Repair(f"let {node.name!r} read {rest[0]!r} alone, with {attribute} = {number:g}", (edit,))
+    layer = _constant_layer(case, name, constant)
     if layer is not None:
-        yield Remedy(f"put the source's constant {name!r} ({_told(constant)}) back", (layer,))
+        yield Repair(f"put the source's constant {name!r} ({_told(constant)}) back", (layer,))
 
 
-def _constant_layer(patient: Patient, name: str, constant: npt.NDArray[Any]) -> Edit | None:
-    form = patient.model.format
+def _constant_layer(case: Case, name: str, constant: npt.NDArray[Any]) -> Edit | None:
+    form = case.model.format
     values = np.asarray(constant, np.float32)
     if form == "onnx":
         return Edit("constant", {"name": name, "operator": "Constant", "value": constant})
     if form == "mlprogram":
         return Edit("constant", {"name": name, "operator": "const", "val": constant})
-    if _version(patient) >= 4:
+    if _version(case) >= 4:
         shape = list(values.shape) or [1]
         return Edit("constant", {"name": name, "operator": "loadConstantND", "shape": shape, "data": values})
     whole = [n for n in values.shape if n != 1]
@@ -140,8 +140,8 @@ def _constant_layer(patient: Patient, name: str, constant: npt.NDArray[Any]) -> 
     return Edit("constant", {"name": name, "operator": "loadConstant", "shape": shape, "data": values})
 
 
-def _version(patient: Patient) -> int:
-    return int(getattr(patient.model, "spec").specificationVersion)  # noqa: B009 - Core ML models have one
+def _version(case: Case) -> int:
+    return int(getattr(case.model, "spec").specificationVersion)  # noqa: B009 - Core ML models have one
 
 
 def _told(constant: npt.NDArray[Any]) -> str:
@@ -151,10 +151,10 @@ def _told(constant: npt.NDArray[Any]) -> str:
 # from the model alone
 
 
-def _unread(patient: Patient, node: Node, name: str) -> Iterator[Remedy]:
+def _unread(case: Case, node: Node, name: str) -> Iterator[Repair]:
     """The one input, or else the one inner value, that nothing reads: most likely what was meant, if it fits."""
-    graph = patient.graph
-    outputs = {*graph.outputs, patient.model.signature.scores, patient.model.signature.probabilities}
+    graph = case.graph
+    outputs = {*graph.outputs, case.model.signature.scores, case.model.signature.probabilities}
     read = {n for reader in graph.nodes for n in reader.inputs}
     missing = {m for reader in graph.nodes for m in _missing(graph, reader)}
     if len(missing) != 1:
@@ -166,5 +166,5 @@ def _unread(patient: Patient, node: Node, name: str) -> Iterator[Remedy]:
             continue
         readers = [n.name for n in graph.nodes if name in n.inputs]
         edits = tuple(Edit("connect", {"source": group[0], "to": r, "input": name}) for r in readers)
-        if helps(patient, edits):
-            yield Remedy(f"let {', '.join(map(repr, readers))} read {group[0]!r}, which nothing reads", edits)
+        if makes_progress(case, edits):
+            yield Repair(f"let {', '.join(map(repr, readers))} read {group[0]!r}, which nothing reads", edits)

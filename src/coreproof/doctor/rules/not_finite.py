@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis
 from coreproof.doctor.rules import rule
 from coreproof.pairing.taps import as_array, taps_of
 from coreproof.runtime.open import session
@@ -20,20 +20,20 @@ _AT_ONCE = 16
 
 
 @rule("not-finite")
-def not_finite(patient: Patient) -> Iterator[Suspicion]:
+def not_finite(case: Case) -> Iterator[Hypothesis]:
     """An output that is NaN or infinite in every sample. What float16 alone ruins is the rule float16's."""
-    if patient.source is not None or not patient.runs:
+    if case.source is not None or not case.evidence.runs:
         return
-    with session(patient.model) as running:
-        found = weaknesses_alone([running.run(fed) for fed in patient.own_feeds])
+    with session(case.model) as running:
+        found = weaknesses_alone([running.run(fed) for fed in case.evidence.own_feeds])
         for weakness in found:
             (output,) = weakness.values
-            if weakness.kind != "not-finite" or output in patient.lost:
+            if weakness.kind != "not-finite" or output in case.evidence.lost:
                 continue
-            first = _first(patient, running, patient.own_feeds[0])
-            layer = None if first is None else patient.graph.producer(first)
+            first = _first(case, running, case.evidence.own_feeds[0])
+            layer = None if first is None else case.graph.producer(first)
             began = "" if layer is None else f"; the first such value is {first!r}, of {layer.operator}"
-            yield Suspicion(
+            yield Hypothesis(
                 rule="not-finite",
                 layer=None if layer is None else layer.name,
                 evidence=f"{weakness.text}{began}",
@@ -43,9 +43,9 @@ def not_finite(patient: Patient) -> Iterator[Suspicion]:
             )
 
 
-def _first(patient: Patient, running: Session, fed: Mapping[str, Any]) -> str | None:
+def _first(case: Case, running: Session, fed: Mapping[str, Any]) -> str | None:
     """The first inner value, in the stored order, with an element that is NaN or infinite."""
-    names = [o for node in patient.graph.nodes for o in node.outputs if o in running.tappable]
+    names = [o for node in case.graph.nodes for o in node.outputs if o in running.tappable]
     groups = [names[at : at + _AT_ONCE] for at in range(0, len(names), _AT_ONCE)]
     for group, made in zip(groups, running.walk(fed, [taps_of(running, g) for g in groups]), strict=False):
         for name in group:

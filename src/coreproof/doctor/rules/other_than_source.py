@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
-from coreproof.doctor.source.hypotheses import hypotheses, missing_biases
+from coreproof.doctor.source.single_changes import hypotheses, missing_biases
 from coreproof.doctor.source.twin_differences import Difference, differences
 from coreproof.doctor.trial import MUCH_BETTER
 from coreproof.editing.edit import Edit
@@ -56,9 +56,9 @@ CAUSES = {
 
 
 @rule("other-than-source")
-def other_than_source(patient: Patient) -> Iterator[Suspicion]:
+def other_than_source(case: Case) -> Iterator[Hypothesis]:
     """Each layer at fault against its twin: the source carried to the same format anew."""
-    found = [s for row in patient.faults if (s := _of_row(patient, row)) is not None]
+    found = [s for row in case.evidence.faults if (s := _of_row(case, row)) is not None]
     costs = [s for s in found if s.rule == COMPRESSION]
     if costs:
         yield _of_compression(costs)
@@ -68,57 +68,59 @@ def other_than_source(patient: Patient) -> Iterator[Suspicion]:
         yield _together(seen)
 
 
-def _of_row(patient: Patient, row: Row) -> Suspicion | None:
+def _of_row(case: Case, row: Row) -> Hypothesis | None:
     """What explains the error of a row: a difference from the twin, else what the source's nodes tell.
 
     A change that merely makes it smaller is no explanation, and none is given then.
     """
-    before = patient.error_with((), row)
-    found = [] if patient.twin is None else differences(patient, patient.twin, row)
-    if found and (suspicion := _judged(patient, row, found, before)) is not None:
-        named = [d for d in found if d.kind in ("weight", "bias") and d.layer == suspicion.layer]
+    before = case.evidence.error_with((), row)
+    found = (
+        [] if case.evidence.reference_conversion is None else differences(case, case.evidence.reference_conversion, row)
+    )
+    if found and (hypothesis := _judged(case, row, found, before)) is not None:
+        named = [d for d in found if d.kind in ("weight", "bias") and d.layer == hypothesis.layer]
         if (
-            suspicion.rule not in ("weight", "bias")
-            or not suspicion.layer
-            or not is_compressed(patient, suspicion.layer)
+            hypothesis.rule not in ("weight", "bias")
+            or not hypothesis.layer
+            or not is_compressed(case, hypothesis.layer)
         ):
-            return suspicion
+            return hypothesis
         if any("scaled by" in d.words for d in named):
-            return replace(suspicion, rule="scale", cause=CAUSES["scale"])
-        return replace(suspicion, rule=COMPRESSION, remedies=()) if all(map(_costs, named)) else suspicion
-    if patient.reference is None or patient.reference.format != "onnx":
+            return replace(hypothesis, rule="scale", cause=CAUSES["scale"])
+        return replace(hypothesis, rule=COMPRESSION, repairs=()) if all(map(_costs, named)) else hypothesis
+    if case.evidence.reference is None or case.evidence.reference.format != "onnx":
         return None
-    for difference in islice(hypotheses(patient, row), _MOST):
-        error = patient.error_with(difference.edits, row)
+    for difference in islice(hypotheses(case, row), _MOST):
+        error = case.evidence.error_with(difference.edits, row)
         if _explained(error, before, row):
-            return _suspicion(row, [difference], difference.edits, before, error)
-    for difference in missing_biases(patient, row):
-        if math.isfinite(error := _in_whole(patient, difference.edits, row)):
-            return _suspicion(row, [difference], difference.edits, before, error)
+            return _hypothesis(row, [difference], difference.edits, before, error)
+    for difference in missing_biases(case, row):
+        if math.isfinite(error := _in_whole(case, difference.edits, row)):
+            return _hypothesis(row, [difference], difference.edits, before, error)
     return None
 
 
-def _in_whole(patient: Patient, edits: Sequence[Edit], row: Row) -> float:
+def _in_whole(case: Case, edits: Sequence[Edit], row: Row) -> float:
     """The row's error when the whole edited model is run; infinite where the row does not agree then."""
     try:
-        found = patient.after(edits).verification
+        found = case.after(edits).evidence.verification
     except CoreproofError:
         return math.inf
     rows = [] if found is None else [r for r in found.rows if r.candidate == row.candidate and r.agrees]
     return rows[0].judgement.rms_relative_error if rows else math.inf
 
 
-def _judged(patient: Patient, row: Row, found: Sequence[Difference], before: float) -> Suspicion | None:
+def _judged(case: Case, row: Row, found: Sequence[Difference], before: float) -> Hypothesis | None:
     """The single difference that explains the row, else all of them together; None where they do not."""
-    judged = sorted(((patient.error_with(d.edits, row), i, d) for i, d in enumerate(found)), key=lambda j: j[:2])
+    judged = sorted(((case.evidence.error_with(d.edits, row), i, d) for i, d in enumerate(found)), key=lambda j: j[:2])
     error, _, best = judged[0]
     if _explained(error, before, row):
-        return _suspicion(row, [best], best.edits, before, error)
+        return _hypothesis(row, [best], best.edits, before, error)
     weights = [d for d in found if d.kind in ("weight", "bias")]
     for several in (weights, found):
         edits = tuple(step for d in several for step in d.edits)
-        if len(several) > 1 and _explained(whole := patient.error_with(edits, row), before, row):
-            return _suspicion(row, several, edits, before, whole)
+        if len(several) > 1 and _explained(whole := case.evidence.error_with(edits, row), before, row):
+            return _hypothesis(row, several, edits, before, whole)
     return None
 
 
@@ -134,19 +136,19 @@ def _costs(difference: Difference) -> bool:
     return difference.words.rpartition(": ")[2].startswith(("quantised", "slightly changed", "changed"))
 
 
-def is_compressed(patient: Patient, layer: str) -> bool:
+def is_compressed(case: Case, layer: str) -> bool:
     """Whether a layer reads a weight that is stored in few bits or as a table, with zeros left out, or scaled."""
-    node = next(n for n in patient.graph.nodes if n.name == layer)
-    if patient.model.format == "neuralnetwork":
+    node = next(n for n in case.graph.nodes if n.name == layer)
+    if case.model.format == "neuralnetwork":
         return any("float" not in dtype for dtype, _ in node.parameters.values())
-    makers = (patient.graph.producer(name) for name in node.inputs)
+    makers = (case.graph.producer(name) for name in node.inputs)
     return any(maker is not None and maker.operator in DECOMPRESS for maker in makers)
 
 
-def _of_compression(costs: Sequence[Suspicion]) -> Suspicion:
+def _of_compression(costs: Sequence[Hypothesis]) -> Hypothesis:
     """All compressed weights in one finding: they differ from the source's as they were meant to."""
     layers = [s.layer for s in costs]
-    return Suspicion(
+    return Hypothesis(
         rule=COMPRESSION,
         layer=layers[0],
         evidence=f"{len(layers)} layers whose weights are compressed are not the source's any more: {costs[0].evidence}"
@@ -157,26 +159,26 @@ def _of_compression(costs: Sequence[Suspicion]) -> Suspicion:
     )
 
 
-def _together(seen: Sequence[Suspicion]) -> Suspicion:
+def _together(seen: Sequence[Hypothesis]) -> Hypothesis:
     """All of them at once: a layer scaled up and the next one scaled down are both wrong, and either repair alone is worse."""
     first = seen[0]
-    edits = tuple(step for s in seen for remedy in s.remedies for step in remedy.edits)
-    return Suspicion(
+    edits = tuple(step for s in seen for repair in s.repairs for step in repair.edits)
+    return Hypothesis(
         rule=first.rule,
         layer=first.layer,
         evidence="; ".join(s.evidence for s in seen),
         cause=first.cause,
-        remedies=(Remedy("; ".join(r.words for s in seen for r in s.remedies), edits),),
+        repairs=(Repair("; ".join(r.words for s in seen for r in s.repairs), edits),),
         weight=first.weight - 1,
     )
 
 
-def _suspicion(
+def _hypothesis(
     row: Row, found: Sequence[Difference], edits: tuple[Edit, ...], before: float, after: float
-) -> Suspicion:
+) -> Hypothesis:
     first = next((d for d in found if d.kind == "weight"), found[0])
     name = rule_name(first)
-    return Suspicion(
+    return Hypothesis(
         rule=name,
         layer=first.layer,
         evidence=(
@@ -184,7 +186,7 @@ def _suspicion(
             f"(relative error at {row.candidate!r}: {before:.2g}, with the source's: {after:.2g})"
         ),
         cause=CAUSES[name],
-        remedies=(Remedy("; ".join(f"make {d.subject} of {d.layer!r} the source's" for d in found), edits),),
+        repairs=(Repair("; ".join(f"make {d.subject} of {d.layer!r} the source's" for d in found), edits),),
         weight=60,
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import loud
+from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.validation.names import wanted_outputs
 
@@ -15,23 +15,23 @@ RULE = "output-is-input"
 
 
 @rule(RULE)
-def output_is_input(patient: Patient) -> Iterator[Suspicion]:
+def output_is_input(case: Case) -> Iterator[Hypothesis]:
     """Before and after; ONNX and PyTorch allow the first, Core ML compiles the second only::
 
     input x, output x
     input x, identity x -> x_out, output x_out
     """
-    if not loud(patient, RULE):
+    if not fatal_problems(case, RULE):
         return
-    for name in (n for n in wanted_outputs(patient.model) if n in patient.graph.inputs):
-        fresh = _free(patient, f"{name}_out")
-        yield Suspicion(
+    for name in (n for n in wanted_outputs(case.model) if n in case.graph.inputs):
+        fresh = _free(case, f"{name}_out")
+        yield Hypothesis(
             rule=RULE,
             layer=None,
             evidence=f"{name!r} is declared as an input and as an output, and no layer lies between",
             cause="the model hands an input through, which PyTorch and ONNX allow; Core ML does not compile such a model",
-            remedies=(
-                Remedy(
+            repairs=(
+                Repair(
                     f"hand out a copy of {name!r} as {fresh!r}: the app has to ask for that name",
                     (Edit("copy", {"input": name, "new": fresh}),),
                 ),
@@ -40,9 +40,9 @@ def output_is_input(patient: Patient) -> Iterator[Suspicion]:
         )
 
 
-def _free(patient: Patient, name: str) -> str:
-    taken = {*patient.graph.values, *(n.name for n in patient.graph.nodes)}
-    taken |= {f.name for f in patient.model.signature.outputs}
+def _free(case: Case, name: str) -> str:
+    taken = {*case.graph.values, *(n.name for n in case.graph.nodes)}
+    taken |= {f.name for f in case.model.signature.outputs}
     number, fresh = 2, name
     while fresh in taken:
         fresh, number = f"{name}_{number}", number + 1

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis
 from coreproof.doctor.rules import rule
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
@@ -32,25 +32,25 @@ _WALKED = 8
 
 
 @rule("picture-range")
-def picture_range(patient: Patient) -> Iterator[Suspicion]:
+def picture_range(case: Case) -> Iterator[Hypothesis]:
     """Before and after::
 
     sigmoid -> picture output                 0..1 of 255: all black
     sigmoid -> mul 255 -> picture output
     """
-    pictures = [f for f in patient.model.signature.outputs if f.image is not None and f.image.colour != "GRAY_FLOAT16"]
-    if not pictures or not patient.runs:
+    pictures = [f for f in case.model.signature.outputs if f.image is not None and f.image.colour != "GRAY_FLOAT16"]
+    if not pictures or not case.evidence.runs:
         return
-    for feature, (low, high) in _ranges(patient, pictures):
-        bound = _bound(patient.graph, feature.name)
+    for feature, (low, high) in _ranges(case, pictures):
+        bound = _bound(case.graph, feature.name)
         if bound is None and not (low >= -_SLACK and _VISIBLE < high <= 1 + _SLACK):
             continue
         ends = (0, 1) if (bound or (0.0, 1.0))[0] >= 0 else (-1, 1)
-        steps = brightened(patient, feature.name, ends[0] < 0)
+        steps = brightened(case, feature.name, ends[0] < 0)
         commands = " ".join(f"--do '{_command(step)}'" for step in steps)
-        yield Suspicion(
+        yield Hypothesis(
             rule="picture-range",
-            layer=None if (maker := patient.graph.producer(feature.name)) is None else maker.name,
+            layer=None if (maker := case.graph.producer(feature.name)) is None else maker.name,
             evidence=(
                 f"the picture output {feature.name!r} has values from {low:.3g} to {high:.3g}"
                 f"{'' if bound is None else f', and its layers make none beyond {ends[0]} to {ends[1]}'}; "
@@ -62,12 +62,12 @@ def picture_range(patient: Patient) -> Iterator[Suspicion]:
         )
 
 
-def _ranges(patient: Patient, pictures: list[Feature]) -> Iterator[tuple[Feature, tuple[float, float]]]:
+def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tuple[float, float]]]:
     """The least and the largest value of each over what was fed and drawn; nothing of constant, whole and infinite ones."""
-    fed = [*patient.own_feeds, *(random_feeds(patient.model, patient.model, seed)[0] for seed in _SEEDS)]
+    fed = [*case.evidence.own_feeds, *(random_feeds(case.model, case.model, seed)[0] for seed in _SEEDS)]
     names = [f.name for f in pictures]
     try:
-        with session(patient.model) as running:
+        with session(case.model) as running:
             taps = [name for name in names if name in running.tappable]
             made = [running.run(sample, taps) for sample in fed]
     except CoreproofError:
@@ -109,14 +109,14 @@ def _is_constant(graph: Graph, name: str) -> bool:
     return value is not None and value.constant
 
 
-def brightened(patient: Patient, output: str, signed: bool) -> list[Edit]:
+def brightened(case: Case, output: str, signed: bool) -> list[Edit]:
     """The edits that bring an output from 0..1 (``signed``: from -1..1) to 0..255."""
     factor, shift = (127.5, 127.5) if signed else (255.0, 0.0)
     place = {"after": output}
-    if patient.model.format == "neuralnetwork":
+    if case.model.format == "neuralnetwork":
         linear = {"alpha": factor, "beta": shift}
         return [Edit("insert", {"operator": "activation", "name": "brightened", **place, "linear": linear})]
-    multiply, add, operand = ("Mul", "Add", "B") if patient.model.format == "onnx" else ("mul", "add", "y")
+    multiply, add, operand = ("Mul", "Add", "B") if case.model.format == "onnx" else ("mul", "add", "y")
     steps = [Edit("insert", {"operator": multiply, "name": "brightened", **place, operand: factor})]
     if shift:
         steps.append(Edit("insert", {"operator": add, "name": "shifted", **place, operand: shift}))

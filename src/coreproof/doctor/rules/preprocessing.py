@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
 from coreproof.doctor.source.preprocessing import (
     PLAUSIBLE,
@@ -19,7 +19,7 @@ from coreproof.doctor.source.preprocessing import (
     own_affine,
     own_affines,
     picture_input,
-    remedies,
+    repairs,
     wanted_affine,
 )
 from coreproof.errors import InputError
@@ -40,26 +40,26 @@ LEAST_GAIN = 0.05
 
 
 @rule("preprocessing")
-def preprocessing(patient: Patient) -> Iterator[Suspicion]:
+def preprocessing(case: Case) -> Iterator[Hypothesis]:
     """Against what the source is fed, where that is known; else by what the photos' classes say."""
-    if not patient.runs:
+    if not case.evidence.runs:
         return
-    declared = list(_against_feeding(patient))
+    declared = list(_against_feeding(case))
     yield from declared
-    if declared or not patient.photos:
+    if declared or not case.photos:
         return
     try:
-        yield from _by_accuracy(patient)
+        yield from _by_accuracy(case)
     except InputError:
         return  # no classifier of pictures: nothing to count
 
 
-def _against_feeding(patient: Patient) -> Iterator[Suspicion]:
+def _against_feeding(case: Case) -> Iterator[Hypothesis]:
     """The model's own numbers against the feeding of its source."""
-    feature, feeding = picture_input(patient.model), patient.feeding
-    if feature is None or feature.image is None or feeding is None or patient.source is None:
+    feature, feeding = picture_input(case.model), case.feeding
+    if feature is None or feature.image is None or feeding is None or case.source is None:
         return
-    steps = own_affines(patient.model)
+    steps = own_affines(case.model)
     if not steps:
         return
     right = wanted_affine(feeding, feature.image.channels)
@@ -67,16 +67,16 @@ def _against_feeding(patient: Patient) -> Iterator[Suspicion]:
     own = steps[0]
     if own.close_to(right) and not swapped:
         return
-    found = patient.verification
+    found = case.evidence.verification
     if not swapped and found is not None and found.agrees and any(done.close_to(right) for done in steps):
         return  # the steps behind are the network's own, and the source has them as well
     what = f"the model makes {own} of a {feature.image.colour} picture; its source is fed {right}, {feeding.colour}"
-    yield Suspicion(
+    yield Hypothesis(
         rule="preprocessing",
         layer=feature.name,
         evidence=what + (f" ({_in_words(own, right)})" if not own.close_to(right) else ""),
         cause=_CAUSE,
-        remedies=remedies(patient.model, own, right, feeding.colour),
+        repairs=repairs(case.model, own, right, feeding.colour),
         weight=70,
     )
 
@@ -107,36 +107,36 @@ class _Way:
 
     words: str
     feed: Callable[[Path], Mapping[str, Any]]
-    remedies: tuple[Remedy, ...] = ()
+    repairs: tuple[Repair, ...] = ()
 
 
-def _by_accuracy(patient: Patient) -> Iterator[Suspicion]:
+def _by_accuracy(case: Case) -> Iterator[Hypothesis]:
     """Tries the plausible ways on photos whose classes are known, from labels or from the source's own answers."""
-    targets = patient.classes or _answers_of_source(patient)
-    ways = list(_ways(patient))
-    if len(targets) != len(patient.photos) or len(ways) < 2:
+    targets = case.classes or _answers_of_source(case)
+    ways = list(_ways(case))
+    if len(targets) != len(case.photos) or len(ways) < 2:
         return
-    with session(patient.model) as running:
-        right = {way.words: _right(running, way, patient.photos[:SCREENED], targets) for way in ways}
+    with session(case.model) as running:
+        right = {way.words: _right(running, way, case.photos[:SCREENED], targets) for way in ways}
         now = ways[0]
         better = [w for w in ways[1:] if sum(right[w.words]) >= sum(right[now.words])]
         promising = sorted(better, key=lambda w: -sum(right[w.words]))[:PROMISING]
         if not promising:
             return
-        full = {w.words: _right(running, w, patient.photos, targets) for w in (now, *promising)}
+        full = {w.words: _right(running, w, case.photos, targets) for w in (now, *promising)}
     best = max(promising, key=lambda w: sum(full[w.words]))
     before, after = full[now.words], full[best.words]
     if not _clearly_better(before, after):
         return
     shares = "; ".join(f"{w.words}: {sum(full[w.words]) / len(targets):.0%}" for w in (now, *promising))
-    judged = "their labels" if patient.classes else "the source's answers"
-    yield Suspicion(
+    judged = "their labels" if case.classes else "the source's answers"
+    yield Hypothesis(
         rule="preprocessing",
-        layer=patient.model.signature.inputs[0].name,
+        layer=case.model.signature.inputs[0].name,
         evidence=f"right on {len(targets)} photos, by {judged}: {shares}",
         cause=_CAUSE,
-        remedies=best.remedies,
-        needs=None if best.remedies else f"the file is as it should be: feed it {best.words}",
+        repairs=best.repairs,
+        needs=None if best.repairs else f"the file is as it should be: feed it {best.words}",
         weight=70,
     )
 
@@ -152,12 +152,12 @@ def _clearly_better(before: Sequence[bool], after: Sequence[bool]) -> bool:
     return bool(chance < 0.05)
 
 
-def _answers_of_source(patient: Patient) -> tuple[int, ...]:
+def _answers_of_source(case: Case) -> tuple[int, ...]:
     """The classes that the source itself sees on the photos: as good as labels for finding out how it was fed."""
-    if patient.source is None or patient.feeding is None or patient.reference is None:
+    if case.source is None or case.feeding is None or case.evidence.reference is None:
         return ()
-    with session(patient.reference) as running:
-        seen = [scores(running, patient.reference, path, patient.feeding) for path in patient.photos]
+    with session(case.evidence.reference) as running:
+        seen = [scores(running, case.evidence.reference, path, case.feeding) for path in case.photos]
     return tuple(int(np.argmax(s)) for s in seen)
 
 
@@ -167,17 +167,17 @@ def _right(running: Session, way: _Way, photos: Sequence[Path], targets: Sequenc
     return [int(np.argmax(a)) == target for a, target in zip(answers, targets, strict=False)]
 
 
-def _ways(patient: Patient) -> Iterator[_Way]:
+def _ways(case: Case) -> Iterator[_Way]:
     """As the model is fed now, first; then the plausible ones."""
-    feature = picture_input(patient.model)
+    feature = picture_input(case.model)
     if feature is None:
-        yield from _ways_of_numbers(patient)
+        yield from _ways_of_numbers(case)
         return
-    own = own_affine(patient.model)
+    own = own_affine(case.model)
     image = feature.image
     if own is None or image is None or any(f == 0 for f in own.factor):
         return
-    geometry = replace(patient.feeding or Feeding(), size=(image.width, image.height))
+    geometry = replace(case.feeding or Feeding(), size=(image.width, image.height))
 
     def fed(right: Affine, colour: Colour) -> Callable[[Path], Mapping[str, Any]]:
         def see(path: Path) -> Mapping[str, Any]:
@@ -199,21 +199,21 @@ def _ways(patient: Patient) -> Iterator[_Way]:
                 continue
             numbers = right if colour == known.colour else right.reversed()
             words = known.words + (f", {colour}" if colour != known.colour or colour != "RGB" else "")
-            yield _Way(words, fed(numbers, colour), remedies(patient.model, own, numbers, colour))
+            yield _Way(words, fed(numbers, colour), repairs(case.model, own, numbers, colour))
     if image.channels == 3:
         other: Colour = "BGR" if image.colour == "RGB" else "RGB"
-        yield _Way(f"channels in the order {other}", fed(own, other), remedies(patient.model, own, own, other))
+        yield _Way(f"channels in the order {other}", fed(own, other), repairs(case.model, own, own, other))
 
 
-def _ways_of_numbers(patient: Patient) -> Iterator[_Way]:
+def _ways_of_numbers(case: Case) -> Iterator[_Way]:
     """For a model that takes an array: other feedings. The model itself stays as it is."""
-    base = patient.feeding
-    inputs = patient.model.signature.inputs
+    base = case.feeding
+    inputs = case.model.signature.inputs
     if base is None or len(inputs) != 1:
         return
 
     def fed(feeding: Feeding) -> Callable[[Path], Mapping[str, Any]]:
-        return lambda path: feed(patient.model, path, feeding)
+        return lambda path: feed(case.model, path, feeding)
 
     yield _Way(f"as it is fed ({base})", fed(base))
     channels = 1 if base.colour.startswith("GRAY") else 3

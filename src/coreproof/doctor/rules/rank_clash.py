@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import helps, loud
+from coreproof.doctor.trial import fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.model.graph import Graph, Node
 from coreproof.validation.problem import Problem
@@ -20,36 +20,36 @@ _SHAPED_BY = ("reshapeDynamic", "Reshape", "reshape", "fillDynamic", "broadcastT
 
 
 @rule(RULE)
-def rank_clash(patient: Patient) -> Iterator[Suspicion]:
+def rank_clash(case: Case) -> Iterator[Hypothesis]:
     """Before and after, in a tail that computes its own shape when it runs::
 
     gather -> [1] -> expandDims -> [1, 1] + [-1] of rank 1 -> concatND: refused
     gather -> [1] -----------------------+ [-1] of rank 1 -> concatND -> reshapeDynamic
     """
-    for problem in loud(patient, "rank", "shape", "declared-type"):
-        node = next((n for n in patient.graph.nodes if n.name == problem.layer), None)
+    for problem in fatal_problems(case, "rank", "shape", "declared-type"):
+        node = next((n for n in case.graph.nodes if n.name == problem.layer), None)
         if node is None or node.operator not in _OF_ONE_RANK:
             continue
-        shapes = {n: patient.shapes[n] for n in _joined(patient, node) if n in patient.shapes}
+        shapes = {n: case.evidence.shapes[n] for n in _joined(case, node) if n in case.evidence.shapes}
         if len({len(s) for s in shapes.values()}) < 2:
             continue
-        remedies = tuple(r for r in _remedies(patient, node, shapes) if helps(patient, r.edits))
-        if remedies:
-            yield _suspicion(patient, problem, node, shapes, remedies)
+        repairs = tuple(r for r in _repairs(case, node, shapes) if makes_progress(case, r.edits))
+        if repairs:
+            yield _hypothesis(case, problem, node, shapes, repairs)
 
 
-def _joined(patient: Patient, node: Node) -> list[str]:
+def _joined(case: Case, node: Node) -> list[str]:
     """The values that are put together: in an ML Program constants among the inputs are settings."""
-    settings = patient.model.format == "mlprogram"
-    return [n for n in node.inputs if not (settings and (v := patient.graph.values.get(n)) is not None and v.constant)]
+    settings = case.model.format == "mlprogram"
+    return [n for n in node.inputs if not (settings and (v := case.graph.values.get(n)) is not None and v.constant)]
 
 
-def _suspicion(
-    patient: Patient, problem: Problem, node: Node, shapes: dict[str, tuple[int, ...]], remedies: tuple[Remedy, ...]
-) -> Suspicion:
+def _hypothesis(
+    case: Case, problem: Problem, node: Node, shapes: dict[str, tuple[int, ...]], repairs: tuple[Repair, ...]
+) -> Hypothesis:
     told = " and ".join(f"{name!r} {list(shape)}" for name, shape in shapes.items())
-    is_shape = _becomes_a_shape(patient.graph, node)
-    return Suspicion(
+    is_shape = _becomes_a_shape(case.graph, node)
+    return Hypothesis(
         rule=RULE if is_shape else "rank-clash",
         layer=node.name,
         evidence=f"{node.operator} {node.name!r} takes inputs of one rank, and they are {told}",
@@ -59,14 +59,14 @@ def _suspicion(
             if is_shape
             else "a converter added a dimension that was there already, or left one out"
         ),
-        remedies=remedies,
+        repairs=repairs,
         weight=90,
     )
 
 
-def _remedies(patient: Patient, node: Node, shapes: dict[str, tuple[int, ...]]) -> Iterator[Remedy]:
+def _repairs(case: Case, node: Node, shapes: dict[str, tuple[int, ...]]) -> Iterator[Repair]:
     """Take away what made the ranks differ; failing that, add what makes them equal."""
-    graph, form = patient.graph, patient.model.format
+    graph, form = case.graph, case.model.format
     highest, lowest = max(map(len, shapes.values())), min(map(len, shapes.values()))
     for name, shape in shapes.items():
         maker = graph.producer(name)
@@ -79,29 +79,29 @@ def _remedies(patient: Patient, node: Node, shapes: dict[str, tuple[int, ...]]) 
             yield _around(graph, maker, node, source)
     for name, shape in shapes.items():
         if len(shape) < highest:
-            yield _insert(patient, _WIDEN[form], name, node, highest - len(shape))
+            yield _insert(case, _WIDEN[form], name, node, highest - len(shape))
     for name, shape in shapes.items():
         if len(shape) > lowest and all(n == 1 for n in shape[: len(shape) - lowest]):
-            yield _insert(patient, _NARROW[form], name, node, len(shape) - lowest)
+            yield _insert(case, _NARROW[form], name, node, len(shape) - lowest)
 
 
-def _around(graph: Graph, maker: Node, reader: Node, source: str) -> Remedy:
+def _around(graph: Graph, maker: Node, reader: Node, source: str) -> Repair:
     alone = [n.name for n in graph.consumers(maker.outputs[0])] == [reader.name]
     if alone and maker.outputs[0] not in graph.outputs:
-        return Remedy(
+        return Repair(
             f"delete {maker.name!r}: {reader.name!r} reads {source!r}", (Edit("delete", {"layer": maker.name}),)
         )
     edit = Edit("connect", {"source": source, "to": reader.name, "input": maker.outputs[0]})
-    return Remedy(f"let {reader.name!r} read {source!r} instead of {maker.outputs[0]!r}", (edit,))
+    return Repair(f"let {reader.name!r} read {source!r} instead of {maker.outputs[0]!r}", (edit,))
 
 
-def _insert(patient: Patient, operator: str, value: str, reader: Node, count: int) -> Remedy:
+def _insert(case: Case, operator: str, value: str, reader: Node, count: int) -> Repair:
     name = f"{value}_{operator.lower()}_for_{reader.name}"
     step = Edit(
         "insert",
         {"operator": operator, "name": name, "after": value, "before": reader.name, "axes": list(range(count))},
     )
-    return Remedy(f"put {operator} between {value!r} and {reader.name!r}", (step,))
+    return Repair(f"put {operator} between {value!r} and {reader.name!r}", (step,))
 
 
 def _becomes_a_shape(graph: Graph, node: Node) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
 from coreproof.doctor.source.source_grid import bilinear_kernel, unsaid_grids
 from coreproof.doctor.trial import MUCH_BETTER, stretch_nodes
@@ -35,7 +35,7 @@ Trial = tuple[str, tuple[Edit, ...]]
 
 
 @rule(RULE)
-def bilinear_grid(patient: Patient) -> Iterator[Suspicion]:
+def bilinear_grid(case: Case) -> Iterator[Hypothesis]:
     """Before and after, for interpolate(scale_factor=2, mode="bilinear", align_corners=False) in a version 1 network::
 
         upsample BILINEAR                                        samples 0, 1/2, 1, 3/2, ...
@@ -44,33 +44,33 @@ def bilinear_grid(patient: Patient) -> Iterator[Suspicion]:
     Nothing else catches it: it runs, every shape is right, and the values are those of a picture that is slightly moved.
     """
     seen = set()
-    for row, node in stretch_nodes(patient, *_OPERATORS):
+    for row, node in stretch_nodes(case, *_OPERATORS):
         if node.name in seen:
             continue
         seen.add(node.name)
-        suspicion = _suspicion(patient, row, node)
-        if suspicion is not None:
-            yield suspicion
+        hypothesis = _hypothesis(case, row, node)
+        if hypothesis is not None:
+            yield hypothesis
 
 
-def _suspicion(patient: Patient, row: Row, node: Node) -> Suspicion | None:
-    now = patient.error_with([], row)
-    measured = [(patient.error_with(edits, row), words, edits) for words, edits in _trials(patient, node)]
+def _hypothesis(case: Case, row: Row, node: Node) -> Hypothesis | None:
+    now = case.evidence.error_with([], row)
+    measured = [(case.evidence.error_with(edits, row), words, edits) for words, edits in _trials(case, node)]
     better = [m for m in measured if m[0] < min(now, 1.0) * MUCH_BETTER]
     if not better:
         return None
     # a repair in place goes before one that needs a newer version, unless it is much worse
     bar = 100 * min(error for error, _, _ in better) + 1e-4
     better.sort(key=lambda m: m[0] > bar)
-    return Suspicion(
+    return Hypothesis(
         rule=RULE,
         layer=node.name,
         evidence=(
             f"{node.operator} {node.name!r} samples on the grid {_grid(node)}: relative error {now:.2g} at {row.candidate!r}; "
             f"on another grid {better[0][0]:.2g}"
         ),
-        cause=f"{_CAUSE}{_MEANT if patient.source is not None and unsaid_grids(patient.source) else ''}",
-        remedies=tuple(Remedy(words, edits) for _, words, edits in better),
+        cause=f"{_CAUSE}{_MEANT if case.source is not None and unsaid_grids(case.source) else ''}",
+        repairs=tuple(Repair(words, edits) for _, words, edits in better),
         weight=70,
     )
 
@@ -84,11 +84,11 @@ def _grid(node: Node) -> str:
     return ", ".join(told) or "that it has by default"
 
 
-def _trials(patient: Patient, node: Node) -> Iterator[Trial]:
+def _trials(case: Case, node: Node) -> Iterator[Trial]:
     """Every other grid that the layer, or one that can stand in its place, knows; the least change first."""
     operator = node.operator
     if operator == "Resize":
-        yield from _onnx(patient, node)
+        yield from _onnx(case, node)
     elif operator == "upsample_bilinear":
         for align, half in ((False, True), (True, False), (False, False)):
             yield _set(
@@ -103,12 +103,12 @@ def _trials(patient: Patient, node: Node) -> Iterator[Trial]:
             if node.attributes.get("sampling_mode", "DEFAULT") != mode:
                 yield _set(node, f"sampling_mode = {mode}", sampling_mode=mode)
     elif operator == "upsample" and node.attributes.get("mode") == "BILINEAR":
-        yield from _upsample(patient, node)
+        yield from _upsample(case, node)
     elif operator == "resizeBilinear":
         for method in _METHODS:
             if node.attributes.get("mode.samplingMethod") != method:
                 yield _set(node, f"sample by {method}", **{"mode.samplingMethod": method})
-        yield from _half_pixels(patient, node)
+        yield from _half_pixels(case, node)
 
 
 def _set(node: Node, words: str, **values: Any) -> Trial:
@@ -116,7 +116,7 @@ def _set(node: Node, words: str, **values: Any) -> Trial:
     return f"give {node.name!r} {words}", edits
 
 
-def _onnx(patient: Patient, node: Node) -> Iterator[Trial]:
+def _onnx(case: Case, node: Node) -> Iterator[Trial]:
     now = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     if node.attributes.get("mode", "nearest") == "nearest":
         for transform in _TRANSFORMS:
@@ -136,10 +136,10 @@ def _onnx(patient: Patient, node: Node) -> Iterator[Trial]:
 # NeuralNetwork
 
 
-def _upsample(patient: Patient, node: Node) -> Iterator[Trial]:
-    version = int(getattr(patient.model, "spec").specificationVersion)  # noqa: B009 - Core ML models have one
-    shape = patient.shapes.get(node.inputs[0])
-    made = patient.shapes.get(node.outputs[0])
+def _upsample(case: Case, node: Node) -> Iterator[Trial]:
+    version = int(getattr(case.model, "spec").specificationVersion)  # noqa: B009 - Core ML models have one
+    shape = case.evidence.shapes.get(node.inputs[0])
+    made = case.evidence.shapes.get(node.outputs[0])
     modes = [m for m in ("ALIGN_CORNERS_FALSE", "ALIGN_CORNERS_TRUE", "DEFAULT") if m != _mode(node)]
     if version >= 5:
         for mode in modes:
@@ -167,9 +167,9 @@ def _upsample(patient: Patient, node: Node) -> Iterator[Trial]:
             )
 
 
-def _half_pixels(patient: Patient, node: Node) -> Iterator[Trial]:
+def _half_pixels(case: Case, node: Node) -> Iterator[Trial]:
     """A grid that resizeBilinear does not know, where it enlarges by whole factors."""
-    shape, made = patient.shapes.get(node.inputs[0]), patient.shapes.get(node.outputs[0])
+    shape, made = case.evidence.shapes.get(node.inputs[0]), case.evidence.shapes.get(node.outputs[0])
     if shape is None or made is None or len(shape) < 3:
         return
     factors = [m // n for m, n in zip(made[-2:], shape[-2:], strict=True)]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.doctor.evidence import Patient, relative_error
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case, relative_error
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
 from coreproof.editing.edit import Edit
 from coreproof.feeding.predict import softmax as shares
@@ -21,25 +21,25 @@ _CLOSE = 1e-2
 
 
 @rule("softmax")
-def softmax(patient: Patient) -> Iterator[Suspicion]:
+def softmax(case: Case) -> Iterator[Hypothesis]:
     """An output that equals the source's but for one softmax."""
-    found = patient.verification
+    found = case.evidence.verification
     if found is None:
         return
     for row in found.outputs:
         if row.agrees:
             continue
-        reference, value = patient.reference_value(row), patient.value(row)
+        reference, value = case.evidence.reference_value(row), case.evidence.value(row)
         if reference.size != value.size or reference.size < 2:
             continue
         a, b = (np.asarray(v, np.float64).reshape(-1) for v in (reference, value))
         if relative_error(a, shares(b)) < _CLOSE:
-            yield _missing(patient, row, a, b)
+            yield _missing(case, row, a, b)
         elif relative_error(shares(a), b) < _CLOSE:
-            yield _surplus(patient, row, a, b)
+            yield _surplus(case, row, a, b)
 
 
-def _missing(patient: Patient, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Suspicion:
+def _missing(case: Case, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Hypothesis:
     forms: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
         # softmaxND is younger; softmax works on channels
         "neuralnetwork": (("softmaxND", {"axis": -1}), ("softmax", {})),
@@ -47,30 +47,30 @@ def _missing(patient: Patient, row: Row, a: npt.NDArray[np.float64], b: npt.NDAr
         "onnx": (("Softmax", {"axis": -1}),),
     }
     place = {"name": f"{row.candidate}_softmax", "after": row.candidate}
-    remedies = tuple(
-        Remedy(
+    repairs = tuple(
+        Repair(
             f"put a softmax behind {row.candidate!r}", (Edit("insert", {"operator": operator, **place, **settings}),)
         )
-        for operator, settings in forms[patient.model.format]
-        if not (operator == "softmaxND" and patient.model.spec.specificationVersion < 4)  # type: ignore[attr-defined]
+        for operator, settings in forms[case.model.format]
+        if not (operator == "softmaxND" and case.model.spec.specificationVersion < 4)  # type: ignore[attr-defined]
     )
-    return Suspicion(
+    return Hypothesis(
         rule="softmax",
-        layer=_maker(patient, row),
+        layer=_maker(case, row),
         evidence=f"the source ends in probabilities ({_range(a)}), the model in scores ({_range(b)})",
         cause="the softmax was left out, or lost, when the model was converted",
-        remedies=remedies,
+        repairs=repairs,
         weight=70,
     )
 
 
-def _surplus(patient: Patient, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Suspicion:
-    last = _last_softmax(patient, row)
+def _surplus(case: Case, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Hypothesis:
+    last = _last_softmax(case, row)
     doubled = bool(np.all(a >= 0)) and abs(float(a.sum()) - 1) < 1e-2
-    remedies = () if last is None else (Remedy(f"take {last.name!r} out", (Edit("delete", {"layer": last.name}),)),)
-    return Suspicion(
+    repairs = () if last is None else (Repair(f"take {last.name!r} out", (Edit("delete", {"layer": last.name}),)),)
+    return Hypothesis(
         rule="softmax",
-        layer=last.name if last is not None else _maker(patient, row),
+        layer=last.name if last is not None else _maker(case, row),
         evidence=(
             f"the model's output ({_range(b)}) is the softmax of the source's ({_range(a)})"
             + (", which is one already" if doubled else "")
@@ -78,14 +78,14 @@ def _surplus(patient: Patient, row: Row, a: npt.NDArray[np.float64], b: npt.NDAr
         cause="a softmax was added to a model that ends in one"
         if doubled
         else "a softmax was added to the source's scores",
-        remedies=remedies,
+        repairs=repairs,
         weight=70,
     )
 
 
-def _last_softmax(patient: Patient, row: Row) -> Node | None:
+def _last_softmax(case: Case, row: Row) -> Node | None:
     """The softmax nearest before the output, through layers that only move data."""
-    node = patient.graph.producer(row.candidate)
+    node = case.graph.producer(row.candidate)
     while node is not None:
         if node.operator.lower().startswith("softmax"):
             return node
@@ -95,12 +95,12 @@ def _last_softmax(patient: Patient, row: Row) -> Node | None:
             or not data
         ):
             return None
-        node = patient.graph.producer(data[0])
+        node = case.graph.producer(data[0])
     return None
 
 
-def _maker(patient: Patient, row: Row) -> str:
-    node = patient.graph.producer(row.candidate)
+def _maker(case: Case, row: Row) -> str:
+    node = case.graph.producer(row.candidate)
     return node.name if node is not None else row.candidate
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coreproof.doctor.evidence import Patient
-from coreproof.doctor.finding import Remedy, Suspicion
+from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.rules import rule
 from coreproof.editing.edit import Edit
 from coreproof.model.coreml.model import CoreMLModel
 
 
 @rule("stale-preprocessing")
-def stale_preprocessing(patient: Patient) -> Iterator[Suspicion]:
+def stale_preprocessing(case: Case) -> Iterator[Hypothesis]:
     """Scale and bias for "data" in a model whose input was renamed to "image" (coremltools#163)."""
-    model = patient.model
+    model = case.model
     if not isinstance(model, CoreMLModel) or model.format != "neuralnetwork":
         return
     inputs = [f.name for f in model.signature.inputs]
@@ -22,13 +22,13 @@ def stale_preprocessing(patient: Patient) -> Iterator[Suspicion]:
     images = [f.name for f in model.signature.inputs if f.image is not None and f.name not in named]
     for name in dict.fromkeys(n for n in named if n and n not in inputs):
         sure = len(images) == 1
-        yield Suspicion(
+        yield Hypothesis(
             rule="stale-preprocessing",
             layer=None,
             evidence=f"scale and bias are stored for {name!r}; the inputs are {', '.join(map(repr, inputs))}",
             cause="the input was renamed without its preprocessing (coremltools#163)",
-            remedies=(
-                Remedy(
+            repairs=(
+                Repair(
                     f"give the preprocessing to {images[0]!r}", (Edit("preprocess", {"input": images[0], "old": name}),)
                 ),
             )

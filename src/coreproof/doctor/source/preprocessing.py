@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.doctor.finding import Remedy
+from coreproof.doctor.finding import Repair
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.feeding.own_preprocessing import own_feedings
@@ -123,7 +123,7 @@ def wanted_affine(feeding: Feeding, channels: int) -> Affine:
     return Affine(tuple(feeding.scale / s for s in std), tuple(-m / s for m, s in zip(mean, std, strict=True)))
 
 
-def remedies(model: Model, own: Affine, right: Affine, colour: Colour) -> tuple[Remedy, ...]:
+def repairs(model: Model, own: Affine, right: Affine, colour: Colour) -> tuple[Repair, ...]:
     """Ways to make the model do ``right`` to its pixels (channels in the order ``colour``) in place of ``own``."""
     feature = picture_input(model)
     assert feature is not None
@@ -134,7 +134,7 @@ def remedies(model: Model, own: Affine, right: Affine, colour: Colour) -> tuple[
         before = (Edit("retype", {"feature": feature.name, "kind": "image", "colour": colour}),)
         words = f"{words}, {colour}"
     if own.close_to(right):
-        return (Remedy(words, before),) if before else ()
+        return (Repair(words, before),) if before else ()
     found = []
     if model.format == "neuralnetwork" and np.ptp(right.factor) <= 1e-6 * max(map(abs, right.factor)):
         step = Edit(
@@ -147,9 +147,9 @@ def remedies(model: Model, own: Affine, right: Affine, colour: Colour) -> tuple[
                 **({"colour": colour} if before else {}),
             },
         )
-        found.append(Remedy(words, (step,)))
-    found.extend(Remedy(words, (*before, *steps)) for steps in _stored_numbers(model, feature, right))
-    found.append(Remedy(words, (*before, *_correction(model, feature, own, right))))
+        found.append(Repair(words, (step,)))
+    found.extend(Repair(words, (*before, *steps)) for steps in _stored_numbers(model, feature, right))
+    found.append(Repair(words, (*before, *_correction(model, feature, own, right))))
     return tuple(found)
 
 

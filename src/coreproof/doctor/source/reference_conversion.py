@@ -6,7 +6,7 @@ from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 
 
-def twin_of(source: Model | None, model: Model) -> Model | None:
+def convert_reference(source: Model | None, model: Model) -> Model | None:
     """The source in the model's format and precision; the source itself for ONNX; None where it cannot be carried over."""
     if source is None or source.format != "onnx":
         return source if source is not None and source.format == model.format else None

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.difference.weight_change import weight_change
-from coreproof.doctor.evidence import Patient
+from coreproof.doctor.case import Case
 from coreproof.editing.edit import Edit
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
@@ -44,21 +44,21 @@ class Difference:
     edits: tuple[Edit, ...]
 
 
-def differences(patient: Patient, twin: Model, row: Row) -> list[Difference]:
+def differences(case: Case, twin: Model, row: Row) -> list[Difference]:
     """In what the layers of a row's stretch are other than those of the twin; empty where the stretches cannot be compared."""
-    theirs = _stretch_of_twin(patient, twin, row)
-    mine = _behind_preprocessing(patient, twin, patient.stretch(row)[0])
-    return _aligned(patient, twin, mine, theirs) if mine and theirs else []
+    theirs = _stretch_of_twin(case, twin, row)
+    mine = _behind_preprocessing(case, twin, case.evidence.stretch(row)[0])
+    return _aligned(case, twin, mine, theirs) if mine and theirs else []
 
 
-def _behind_preprocessing(patient: Patient, twin: Model, mine: tuple[Node, ...]) -> tuple[Node, ...]:
+def _behind_preprocessing(case: Case, twin: Model, mine: tuple[Node, ...]) -> tuple[Node, ...]:
     """The layers without those that make numbers of a picture, where the source is fed these numbers."""
-    pictures = {f.name for f in patient.model.signature.inputs if f.image is not None}
+    pictures = {f.name for f in case.model.signature.inputs if f.image is not None}
     if any(f.image is not None for f in twin.signature.inputs) or _leading(
         twin, set(twin.graph.inputs), twin.graph.nodes
     ):
         return mine
-    leading = _leading(patient.model, pictures, patient.graph.nodes)
+    leading = _leading(case.model, pictures, case.graph.nodes)
     return tuple(node for node in mine if node.name not in leading)
 
 
@@ -79,18 +79,18 @@ def _is_constant(model: Model, name: str) -> bool:
     return not name or (model.graph.producer(name) is None and (value is None or value.constant))
 
 
-def all_differences(patient: Patient, twin: Model) -> list[Difference]:
+def all_differences(case: Case, twin: Model) -> list[Difference]:
     """In what the whole model is other than its twin: for a model that does not run, of which no stretch can be judged."""
-    return _aligned(patient, twin, patient.graph.nodes, twin.graph.nodes)
+    return _aligned(case, twin, case.graph.nodes, twin.graph.nodes)
 
 
-def _aligned(patient: Patient, twin: Model, mine: Sequence[Node], theirs: Sequence[Node]) -> list[Difference]:
+def _aligned(case: Case, twin: Model, mine: Sequence[Node], theirs: Sequence[Node]) -> list[Difference]:
     found: list[Difference] = []
     matcher = SequenceMatcher(None, [n.operator for n in mine], [n.operator for n in theirs], autojunk=False)
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
         if tag == "equal":
             for own, other in zip(mine[i1:i2], theirs[j1:j2], strict=True):
-                found.extend(_of_layer(patient, twin, own, other))
+                found.extend(_of_layer(case, twin, own, other))
         elif tag == "delete":
             found.extend(_surplus(node) for node in mine[i1:i2])
         elif tag == "replace" and i2 - i1 == j2 - j1:
@@ -100,31 +100,31 @@ def _aligned(patient: Patient, twin: Model, mine: Sequence[Node], theirs: Sequen
     return found
 
 
-def _stretch_of_twin(patient: Patient, twin: Model, row: Row) -> tuple[Node, ...]:
+def _stretch_of_twin(case: Case, twin: Model, row: Row) -> tuple[Node, ...]:
     """The twin's layers that make what the row's reference is, from what the row's stretch starts from."""
     origin: Mapping[str, str] = getattr(twin, "provenance", None) or {}
     named = {n: origin.get(n, n) for node in twin.graph.nodes for n in node.outputs}
     ends = [n for n, source in named.items() if source == row.reference]
-    end = ends[-1] if ends else _output_like(twin, patient, row)
+    end = ends[-1] if ends else _output_like(twin, case, row)
     if end is None:
         return ()
-    assert patient.verification is not None
-    read = {name for node in patient.stretch(row)[0] for name in node.inputs}
-    starts = {r.reference for r in patient.verification.rows if r.candidate in read and r is not row}
+    assert case.evidence.verification is not None
+    read = {name for node in case.evidence.stretch(row)[0] for name in node.inputs}
+    starts = {r.reference for r in case.evidence.verification.rows if r.candidate in read and r is not row}
     good = {n for n, source in named.items() if source in starts and n != end} | set(twin.graph.inputs)
     return twin.graph.between(good, [end])
 
 
-def _output_like(twin: Model, patient: Patient, row: Row) -> str | None:
+def _output_like(twin: Model, case: Case, row: Row) -> str | None:
     """The twin's output at the place that the row's reference has among the source's."""
-    graph = patient.source_graph
+    graph = case.evidence.source_graph
     if graph is None or row.reference not in graph.outputs:
         return None
     place = graph.outputs.index(row.reference)
     return twin.graph.outputs[place] if place < len(twin.graph.outputs) else None
 
 
-def _of_layer(patient: Patient, twin: Model, own: Node, other: Node) -> Iterator[Difference]:
+def _of_layer(case: Case, twin: Model, own: Node, other: Node) -> Iterator[Difference]:
     for key in dict.fromkeys((*other.attributes, *own.attributes)):
         if key in _FOLLOWING:
             continue
@@ -132,8 +132,8 @@ def _of_layer(patient: Patient, twin: Model, own: Node, other: Node) -> Iterator
         if not _same_setting(a, b) and key not in own.parameters and key not in other.parameters:
             words = f"{key} is {_say(a)}, and {_say(b)} in the source"
             yield Difference(own.name, own.operator, "attribute", key, words, (_set(own, key, _plain(b)),))
-    weights, right = patient.weights(own.name), layer_weights(twin, other.name)
-    if patient.model.format == "onnx":
+    weights, right = case.weights(own.name), layer_weights(twin, other.name)
+    if case.model.format == "onnx":
         right = {_name_at(own, other, key): weight for key, weight in right.items()}
     for key in dict.fromkeys((*right, *weights)):
         if key not in right:

@@ -81,21 +81,21 @@ def outputs(model: Model, fed: Mapping[str, Any]) -> list[np.ndarray]:
     return [np.asarray(made[f.name]).reshape(-1) for f in model.signature.outputs if f.kind == "tensor"]
 
 
-def assert_cured(
+def assert_repaired(
     broken: Model, healthy: Model, rule: str, layer_name: str | None, source: Model | None = None, **known: Any
 ) -> Diagnosis:
     """The doctor finds this one fault at this layer, repairs it, and the model then computes what the healthy one does."""
     diagnosis = diagnose(broken, source, **known)
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [(rule, layer_name, True)]
-    assert diagnosis.cured is not None
+    assert diagnosis.repaired is not None
     fed = sample(healthy)
-    for made, wanted in zip(outputs(diagnosis.cured, fed), outputs(healthy, fed), strict=True):
+    for made, wanted in zip(outputs(diagnosis.repaired, fed), outputs(healthy, fed), strict=True):
         np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
-    assert diagnose(diagnosis.cured, source, **known).healthy
+    assert diagnose(diagnosis.repaired, source, **known).healthy
     return diagnosis
 
 
 def assert_healthy(model: Model, source: Model | None = None, **known: Any) -> None:
     diagnosis = diagnose(model, source, **known)
     assert list(diagnosis) == []
-    assert diagnosis.cured is None
+    assert diagnosis.repaired is None

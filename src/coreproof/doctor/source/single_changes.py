@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.difference.weight_change import weight_change
-from coreproof.doctor.evidence import Patient
+from coreproof.doctor.case import Case
 from coreproof.doctor.source.twin_differences import Difference, same_weight
 from coreproof.editing.edit import Edit
 from coreproof.model.graph import Node
@@ -45,32 +45,32 @@ class Held:
         return f"{self.role} of {self.of}"
 
 
-def hypotheses(patient: Patient, row: Row) -> Iterator[Difference]:
+def hypotheses(case: Case, row: Row) -> Iterator[Difference]:
     """Single changes of the stretch's layers that would undo a plausible mistake, the likeliest first.
 
     Weights and biases are the source's own, as they are or with batch normalisation folded in; attributes are those
     of the source's nodes in the stretch, then what is commonly confused with the value that is there.
     """
-    mine, theirs = patient.stretch(row)
-    held = holdings(patient, theirs)
-    ours = {node.name: patient.weights(node.name) for node in mine}
+    mine, theirs = case.evidence.stretch(row)
+    held = holdings(case, theirs)
+    ours = {node.name: case.weights(node.name) for node in mine}
     for node in mine:
         yield from _of_weights(node, ours[node.name], held)
     for node in mine:
         yield from _of_bias(node, ours[node.name], held)
     for node in mine:
-        yield from of_attributes(patient, node, theirs)
+        yield from of_attributes(case, node, theirs)
 
 
-def holdings(patient: Patient, nodes: Sequence[Node]) -> list[Held]:
+def holdings(case: Case, nodes: Sequence[Node]) -> list[Held]:
     """The float arrays that ONNX nodes hold, each also as a converter may have folded it."""
     held: list[Held] = []
     for place, node in enumerate(nodes):
-        weights = _in_order(node, patient.source_weights(node.name))
+        weights = _in_order(node, case.evidence.source_weights(node.name))
         for key, array in weights.items():
             held.append(Held(array, key, repr(node.name)))
         if node.operator in LINEAR and weights:
-            held.extend(_folded(patient, node, weights, nodes[place + 1 :]))
+            held.extend(_folded(case, node, weights, nodes[place + 1 :]))
         if node.operator == "BatchNormalization" and len(weights) == 4:
             gamma, beta, mean, variance = weights.values()
             factor = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
@@ -83,7 +83,7 @@ def _in_order(node: Node, weights: dict[str, Array]) -> dict[str, Array]:
     return {key: weights[key] for key in node.inputs if key in weights} | weights
 
 
-def _folded(patient: Patient, node: Node, weights: dict[str, Array], after: Sequence[Node]) -> Iterator[Held]:
+def _folded(case: Case, node: Node, weights: dict[str, Array], after: Sequence[Node]) -> Iterator[Held]:
     """A linear operator's weight and bias with what follows it folded in, step by step."""
     arrays = list(weights.values())
     weight = arrays[0].astype(np.float64)
@@ -93,7 +93,7 @@ def _folded(patient: Patient, node: Node, weights: dict[str, Array], after: Sequ
     for step in after:
         if made not in step.inputs:
             continue
-        found = _affine(patient, step, weight.shape[axis])
+        found = _affine(case, step, weight.shape[axis])
         if found is None:
             return
         factor, offset = found
@@ -113,9 +113,9 @@ def _output_axis(node: Node) -> int:
     return {"Conv": 0, "ConvTranspose": 1}.get(node.operator, -1)
 
 
-def _affine(patient: Patient, node: Node, channels: int) -> tuple[Array, Array] | None:
+def _affine(case: Case, node: Node, channels: int) -> tuple[Array, Array] | None:
     """The factor and offset a channel that a node applies; None where it does something else."""
-    weights = _in_order(node, patient.source_weights(node.name))
+    weights = _in_order(node, case.evidence.source_weights(node.name))
     one, zero = np.ones(channels), np.zeros(channels)
     if node.operator == "BatchNormalization" and len(weights) == 4:
         gamma, beta, mean, variance = (w.astype(np.float64) for w in weights.values())
@@ -220,18 +220,18 @@ def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Ite
             yield Difference(node.name, node.operator, "bias", key, words, (_set(node, key, origin.array),))
 
 
-def missing_biases(patient: Patient, row: Row) -> Iterator[Difference]:
+def missing_biases(case: Case, row: Row) -> Iterator[Difference]:
     """The source's biases for linear layers just before the stretch: without its bias, such a layer agrees with a bare MatMul.
 
-    They lie before what ``Patient.error_with`` runs: the whole model has to be run to judge them.
+    They lie before what ``Case.error_with`` runs: the whole model has to be run to judge them.
     """
-    mine, theirs = patient.stretch(row)
-    held = holdings(patient, theirs)
+    mine, theirs = case.evidence.stretch(row)
+    held = holdings(case, theirs)
     made = {name for node in mine for name in node.outputs}
     for name in dict.fromkeys(n for node in mine for n in node.inputs if n not in made):
-        node = patient.graph.producer(name)
+        node = case.graph.producer(name)
         if node is not None:
-            yield from _of_bias(node, patient.weights(node.name), held)
+            yield from _of_bias(node, case.weights(node.name), held)
 
 
 def _has_bias(node: Node, weights: dict[str, Array], key: str) -> bool:
@@ -243,28 +243,28 @@ def _has_bias(node: Node, weights: dict[str, Array], key: str) -> bool:
 # attributes
 
 
-def of_attributes(patient: Patient, node: Node, theirs: Sequence[Node]) -> Iterator[Difference]:
+def of_attributes(case: Case, node: Node, theirs: Sequence[Node]) -> Iterator[Difference]:
     """A layer with one attribute as one of the source's nodes has it, or as what is commonly confused with its value."""
     for key, value in node.attributes.items():
-        for fresh in _variants(patient, node, key, value, theirs):
+        for fresh in _variants(case, node, key, value, theirs):
             if fresh != (list(value) if isinstance(value, tuple) else value):
                 words = f"{key} is {value}, and {fresh} does what the source does"
                 yield Difference(node.name, node.operator, "attribute", key, words, (_set(node, key, fresh),))
 
 
-def _variants(patient: Patient, node: Node, key: str, value: Any, theirs: Sequence[Node]) -> Iterator[Any]:
+def _variants(case: Case, node: Node, key: str, value: Any, theirs: Sequence[Node]) -> Iterator[Any]:
     name = key.rsplit(".", 1)[-1]
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, float):
         yield from _floats(name, theirs)
     elif isinstance(value, int) and name in _AXES:
-        rank = _rank(patient, node)
+        rank = _rank(case, node)
         yield from range(rank) if value >= 0 else range(-rank, 0)
     elif isinstance(value, int) and name in ("ceil_mode", "count_include_pad"):
         yield 1 - value
     elif isinstance(value, tuple) and value and all(isinstance(v, int) for v in value):
-        yield from _integers(patient, node, name, list(value), theirs)
+        yield from _integers(case, node, name, list(value), theirs)
     elif name == "borderAmounts":
         yield from _borders(theirs)
 
@@ -279,7 +279,7 @@ def _floats(name: str, theirs: Sequence[Node]) -> Iterator[float]:
     yield from dict.fromkeys((*found, 1.0))
 
 
-def _integers(patient: Patient, node: Node, name: str, value: list[int], theirs: Sequence[Node]) -> Iterator[list[int]]:
+def _integers(case: Case, node: Node, name: str, value: list[int], theirs: Sequence[Node]) -> Iterator[list[int]]:
     """Pads and permutations: the source's own first, in the candidate's order."""
     if name in ("pad", "pads"):
         yield from ([*pads] for pads in _pads(theirs, interleaved=name == "pad") if len(pads) == len(value))
@@ -292,7 +292,7 @@ def _integers(patient: Patient, node: Node, name: str, value: list[int], theirs:
             swapped[a], swapped[b] = swapped[b], swapped[a]
             yield swapped
     elif name in _AXES:
-        rank = _rank(patient, node)
+        rank = _rank(case, node)
         yield from (list(axes) for axes in combinations(range(-rank, 0), len(value)))
     elif name in ("strides", "dilations", "stride", "dilation", "dilationFactor"):
         for other in theirs:
@@ -317,8 +317,14 @@ def _borders(theirs: Sequence[Node]) -> Iterator[list[dict[str, int]]]:
         yield [{"startEdgeSize": start, "endEdgeSize": end} for start, end in zip(pads[::2], pads[1::2], strict=True)]
 
 
-def _rank(patient: Patient, node: Node) -> int:
-    return max((len(patient.shapes[n]) for n in (*node.inputs, *node.outputs) if n in patient.shapes), default=4) or 1
+def _rank(case: Case, node: Node) -> int:
+    return (
+        max(
+            (len(case.evidence.shapes[n]) for n in (*node.inputs, *node.outputs) if n in case.evidence.shapes),
+            default=4,
+        )
+        or 1
+    )
 
 
 def _set(node: Node, key: str, value: Any) -> Edit:

@@ -1,4 +1,4 @@
-"""Patient: what the rules are given: a model, what it should equal, and everything that was found out about both."""
+"""Case: a model to examine and what it is examined with; Evidence: everything that is found out about both."""
 
 from __future__ import annotations
 
@@ -36,16 +36,18 @@ from coreproof.validation.problem import Problem
 from coreproof.validation.validate import Inspection, inspect
 from coreproof.verification.verify import Row, Verification, as_array, verify
 
+Array = npt.NDArray[Any]
+
 _OUR_LIMITS = (UnsupportedOperatorsError, UnsupportedModelError, TooLargeError, MissingDependencyError, InputError)
 """Errors that say what coreproof cannot run, hold or feed, and nothing against the model."""
 
 
-class Patient:
-    """A model under examination. Everything is found out when it is first asked for.
+class Case:
+    """A model under examination, and what was given to examine it with.
 
     ``source`` is the model that it should equal, ``labels`` the right class labels, ``photos`` pictures to try it on,
     ``classes`` the right class index of each photo, ``feeding`` how the source is fed, ``given`` arrays by input name to feed
-    both; all may be unknown (None, empty).
+    both; all may be unknown (None, empty). ``evidence`` is what is found out about it.
     """
 
     def __init__(
@@ -57,8 +59,8 @@ class Patient:
         photos: Sequence[Path] = (),
         classes: Sequence[int] = (),
         feeding: Feeding | None = None,
-        feeds: Feeds | None = None,
         given: Sequence[Sample] = (),
+        before: Evidence | None = None,
     ) -> None:
         self.model = model
         self.source = source
@@ -66,38 +68,88 @@ class Patient:
         self.photos = tuple(photos)
         self.classes = tuple(classes)
         self.feeding = feeding or getattr(source, "feeding", None)
-        self._feeds = feeds
         self.given = tuple(given)
-        self._values: dict[str, npt.NDArray[Any]] = {}
-        self._reference: dict[str, npt.NDArray[Any]] = {}
+        self.evidence = Evidence(self) if before is None else before.of_edited(self)
 
-    def after(self, edits: Sequence[Edit]) -> Patient:
-        """The patient after an operation, as a new patient; EditError where the edits cannot be carried out."""
-        changed = edit(self.model, edits, check=False).model
-        same_inputs = changed.signature.inputs == self.model.signature.inputs
-        operated = Patient(
-            changed,
+    @property
+    def graph(self) -> Graph:
+        return self.model.graph
+
+    @property
+    def right_labels(self) -> tuple[str | int, ...] | None:
+        """The class labels as they should be: given by the user, else the source's own."""
+        if self.labels is not None:
+            return self.labels
+        return None if self.source is None else self.source.signature.labels
+
+    def weights(self, layer: str) -> dict[str, Array]:
+        """The weights of a layer, real values by name."""
+        from coreproof.model.layer_weights import layer_weights
+
+        return layer_weights(self.model, layer)
+
+    def after(self, edits: Sequence[Edit]) -> Case:
+        """The same case with an edited model; EditError where the edits cannot be carried out."""
+        return Case(
+            edit(self.model, edits, check=False).model,
             self.source,
             labels=self.labels,
             photos=self.photos,
             classes=self.classes,
             feeding=self.feeding,
-            feeds=self._feeds if same_inputs else None,
             given=self.given,
+            before=self.evidence,
         )
-        # what was found out about the source holds for it still
-        for known in ("reference", "twin"):
-            if known in self.__dict__:
-                operated.__dict__[known] = self.__dict__[known]
-        if operated._feeds is not None:
-            operated._reference = self._reference
-        return operated
+
+
+class SourceEvidence:
+    """What is found out about the source of a case; no edit of the model changes it."""
+
+    def __init__(self, source: Model | None, model: Model) -> None:
+        self._source = source
+        self._model = model
+
+    @cached_property
+    def reference(self) -> Model | None:
+        """The source as an ONNX or Core ML model, as it was meant: one sample at a time, on the exporter's own grid."""
+        if self._source is not None and self._source.format == "torch":
+            from coreproof.conversion.convert import convert
+
+            return convert(self._source, "onnx")
+        return None if self._source is None else with_meant_grid(one_at_a_time(self._source, self._model))
+
+    @cached_property
+    def conversion(self) -> Model | None:
+        """The source carried to the model's own format anew, where it can be."""
+        from coreproof.doctor.source.reference_conversion import convert_reference
+
+        return convert_reference(self.reference, self._model)
+
+
+class Evidence:
+    """What is found out about a case, each fact when it is first asked for."""
+
+    def __init__(
+        self,
+        case: Case,
+        of_source: SourceEvidence | None = None,
+        feeds: Feeds | None = None,
+        reference_values: dict[str, Array] | None = None,
+    ) -> None:
+        self.case = case
+        self.model = case.model
+        self._of_source = of_source or SourceEvidence(case.source, case.model)
+        self._feeds = feeds
+        self._values: dict[str, Array] = {}
+        self._reference_values = {} if reference_values is None else reference_values
+
+    def of_edited(self, case: Case) -> Evidence:
+        """The evidence of the same case with an edited model: what is known of the source, fed the same, holds for it still."""
+        if self._feeds is None or case.model.signature.inputs != self.model.signature.inputs:
+            return Evidence(case, self._of_source)
+        return Evidence(case, self._of_source, self._feeds, self._reference_values)
 
     # the model alone
-
-    @property
-    def graph(self) -> Graph:
-        return self.model.graph
 
     @cached_property
     def inspection(self) -> Inspection:
@@ -116,7 +168,7 @@ class Patient:
     @cached_property
     def failure(self) -> CoreproofError | None:
         """Why the model does not run; None when it runs. One with a problem that keeps it from running is not tried."""
-        first = next((p for p in self.problems if p.loud), None)
+        first = next((p for p in self.problems if p.fatal), None)
         if first is not None:
             return RunError("the model cannot run", where=self.model.name, expected=first.expected, found=first.found)
         try:
@@ -131,16 +183,10 @@ class Patient:
         return self.failure is None
 
     @property
-    def beyond_us(self) -> bool:
+    def unsupported_here(self) -> bool:
         """Whether the model may be sound, and it is coreproof or its engine that cannot run this kind of model or operator."""
         error = self.failure
         return isinstance(error, _OUR_LIMITS) or (error is not None and "NOT_IMPLEMENTED" in str(error.found))
-
-    def weights(self, layer: str) -> dict[str, npt.NDArray[Any]]:
-        """The weights of a layer, real values by name."""
-        from coreproof.model.layer_weights import layer_weights
-
-        return layer_weights(self.model, layer)
 
     @cached_property
     def lost(self) -> Mapping[str, float]:
@@ -167,55 +213,51 @@ class Patient:
         if self._feeds is not None or self.reference is not None:
             return self.feeds.model
         takes_pictures = any(f.image is not None for f in self.model.signature.inputs)
-        if self.photos and (takes_pictures or self.feeding is not None):
-            return photo_feeds(self.model, self.model, self.photos[:2], (self.feeding, self.feeding)).candidate
+        if self.case.photos and (takes_pictures or self.case.feeding is not None):
+            return photo_feeds(
+                self.model, self.model, self.case.photos[:2], (self.case.feeding, self.case.feeding)
+            ).candidate
         return self._alone
 
     @property
     def _alone(self) -> Sequence[Mapping[str, Any]]:
         """What is given for the model, else drawn for it."""
-        if self.given:
-            known = self.source or self.model
-            return [hand_over(sample, known.signature, self.model.signature)[1] for sample in self.given]
+        if self.case.given:
+            known = self.case.source or self.model
+            return [hand_over(sample, known.signature, self.model.signature)[1] for sample in self.case.given]
         return [random_feeds(self.model, self.model)[1]]
 
     @property
     def fed(self) -> tuple[str, Mapping[str, str]]:
         """What the model is tried on, in words, and for what each drawn input was taken."""
-        if self.given:
+        if self.case.given:
             return describe(self._alone, True), {}
-        if self.photos and len(self.model.signature.inputs) == 1:
-            return f"{len(self.photos)} photos", {}
+        if self.case.photos and len(self.model.signature.inputs) == 1:
+            return f"{len(self.case.photos)} photos", {}
         with suppress(CoreproofError):
             return describe(self._alone, False), taken_for(self.reference or self.model, self.model)
         return "", {}
 
-    @property
-    def right_labels(self) -> tuple[str | int, ...] | None:
-        """The class labels as they should be: given by the user, else the source's own."""
-        if self.labels is not None:
-            return self.labels
-        return None if self.source is None else self.source.signature.labels
-
     @cached_property
     def misclassified(self) -> int | None:
         """On how many of the photos the best score is not at the right class; None where that cannot be said."""
-        if not (self.classes and self.photos and self.runs):
+        if not (self.case.classes and self.case.photos and self.runs):
             return None
         from coreproof.doctor.source.accuracy import misclassified
 
-        return misclassified(self.model, self.photos, self.classes, self.feeding)
+        return misclassified(self.model, self.case.photos, self.case.classes, self.case.feeding)
 
     # against the source
 
-    @cached_property
+    @property
     def reference(self) -> Model | None:
-        """The source as an ONNX or Core ML model, as it was meant: one sample at a time, on the exporter's own grid."""
-        if self.source is not None and self.source.format == "torch":
-            from coreproof.conversion.convert import convert
+        """The source as an ONNX or Core ML model, as it was meant; None where there is no source."""
+        return self._of_source.reference
 
-            return convert(self.source, "onnx")
-        return None if self.source is None else with_meant_grid(one_at_a_time(self.source, self.model))
+    @property
+    def reference_conversion(self) -> Model | None:
+        """The source carried to the model's own format anew; None where it cannot be."""
+        return self._of_source.conversion
 
     @property
     def feeds(self) -> Feeds:
@@ -243,7 +285,7 @@ class Patient:
         if self.reference is None:
             raise InputError("there is no source to feed", fix="give the model that this one should equal")
         best: tuple[int, Feeds, Verification] | None = None
-        for fed in candidates(self.reference, self.model, self.feeding, self.photos[:2], self.given):
+        for fed in candidates(self.reference, self.model, self.case.feeding, self.case.photos[:2], self.case.given):
             if not self.runs:
                 self._feeds = fed
                 return None
@@ -266,18 +308,11 @@ class Patient:
         first = found.first_divergence
         return found.faults or (() if first is None else (first,))
 
-    @cached_property
-    def twin(self) -> Model | None:
-        """The source carried to the model's own format anew, where it can be."""
-        from coreproof.doctor.source.reference_conversion import twin_of
-
-        return twin_of(self.reference, self.model)
-
     @property
     def source_graph(self) -> Graph | None:
         return None if self.reference is None else self.reference.graph
 
-    def source_weights(self, node: str) -> dict[str, npt.NDArray[Any]]:
+    def source_weights(self, node: str) -> dict[str, Array]:
         """The weights of a node of the source (its ONNX form, where it is a PyTorch model)."""
         from coreproof.model.layer_weights import layer_weights
 
@@ -296,19 +331,19 @@ class Patient:
             if known.row == row:
                 return known.layers, known.nodes
         good = [r for r in found.rows if r.agrees]
-        mine = self.graph.between({r.candidate for r in good}, [row.candidate])
+        mine = self.case.graph.between({r.candidate for r in good}, [row.candidate])
         theirs = self.source_graph.between({r.reference for r in good}, [row.reference])
         return mine, theirs
 
-    def reference_value(self, row: Row) -> npt.NDArray[Any]:
+    def reference_value(self, row: Row) -> Array:
         """What the source has at this row."""
-        if row.reference not in self._reference:
+        if row.reference not in self._reference_values:
             assert self.reference is not None
             with session(self.reference) as running:
-                self._reference[row.reference] = _tapped(running, self.feeds.source[0], row.reference)
-        return self._reference[row.reference]
+                self._reference_values[row.reference] = _tapped(running, self.feeds.source[0], row.reference)
+        return self._reference_values[row.reference]
 
-    def value(self, row: Row) -> npt.NDArray[Any]:
+    def value(self, row: Row) -> Array:
         """What the model has at this row."""
         return self._own_value(row.candidate)
 
@@ -324,21 +359,21 @@ class Patient:
             return math.inf
         return relative_error(self.reference_value(row), value)
 
-    def _value_of(self, changed: Model, row: Row) -> npt.NDArray[Any]:
+    def _value_of(self, changed: Model, row: Row) -> Array:
         from coreproof.runtime.subgraph import part
 
         fed = self._frontier(row)
         return np.asarray(part(changed, fed, [row.candidate])[row.candidate])
 
-    def _frontier(self, row: Row) -> dict[str, npt.NDArray[Any]]:
+    def _frontier(self, row: Row) -> dict[str, Array]:
         """What the row's stretch is fed: the source's values where they are compared, the model's own elsewhere."""
         layers = self.stretch(row)[0]
         made = {output for node in layers for output in node.outputs}
         read = [
             name
             for node in layers
-            for name in self.graph.reads(node)
-            if name not in made and not _is_constant(self.graph, name) and name not in node.parameters
+            for name in self.case.graph.reads(node)
+            if name not in made and not _is_constant(self.case.graph, name) and name not in node.parameters
         ]
         assert self.verification is not None
         rows = {r.candidate: r for r in self.verification.rows}
@@ -354,7 +389,7 @@ class Patient:
                 )
         return fed
 
-    def _own_value(self, name: str) -> npt.NDArray[Any]:
+    def _own_value(self, name: str) -> Array:
         if name not in self._values:
             inputs = self.feeds.model[0]
             with session(self.model) as running:
@@ -362,7 +397,7 @@ class Patient:
         return self._values[name]
 
 
-def relative_error(reference: npt.NDArray[Any], value: npt.NDArray[Any]) -> float:
+def relative_error(reference: Array, value: Array) -> float:
     """rms of the difference as a share of the reference's rms; infinite where the sizes differ or a value is not finite."""
     a, b = np.asarray(reference), np.asarray(value)
     if a.size != b.size or [d for d in a.shape if d != 1] != [d for d in b.shape if d != 1]:
@@ -380,7 +415,7 @@ def _is_constant(graph: Graph, name: str) -> bool:
     return value is not None and value.constant
 
 
-def _tapped(running: Any, fed: Mapping[str, Any], name: str) -> npt.NDArray[Any]:
+def _tapped(running: Any, fed: Mapping[str, Any], name: str) -> Array:
     outcome = running.run(fed, [name] if name in running.tappable else [])
     if name not in outcome:
         raise RunError(f"the value {name!r} cannot be brought out")
