@@ -35,11 +35,11 @@ def _fan(readers: int, folder: Path) -> Model:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """One entry for every time that a stored graph is read anew."""
     from coreproof.editing.editors import onnx as onnx_editor
-    from coreproof.editing.editors import program_state
+    from coreproof.editing.editors import program_document
     from coreproof.model.coreml import model as coreml
 
     seen: list[str] = []
-    for module in (coreml, coreml_graph, onnx_editor, onnx_read, program_state):
+    for module in (coreml, coreml_graph, onnx_editor, onnx_read, program_document):
         for name in ("read_graph", "program_graph", "to_ir"):
             real = getattr(module, name, None)
             if real is not None:

@@ -344,5 +344,5 @@ def test_types_that_follow_are_those_that_apple_wrote(shared_data: Path, package
     """Every operation typed anew in packages that coremltools made: loops, lists, flexible lengths and a classifier too."""
     model = coreproof.load(shared_data / "coreml" / f"{package}.mlpackage")
     editor = open_editor(model)
-    editor._changed(*(o for node in model.graph.nodes for o in node.outputs))  # type: ignore[attr-defined]
+    editor._types.changed(*(o for node in model.graph.nodes for o in node.outputs))  # type: ignore[attr-defined]
     assert editor.model.graph.values == model.graph.values

@@ -1,139 +1,350 @@
-"""The inputs and outputs of an ML Program: declared, taken away, cast where a feature cannot have the dtype of its value."""
+"""What an ML Program's features rest on inside: the function's inputs, the block's outputs, casts, scale and bias, labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from math import prod
+from typing import Any
 
-from coreproof.editing.editors.program_features import array_feature, carried_dtype, declare_array, place_of
-from coreproof.editing.editors.program_operations import keep_name
-from coreproof.editing.editors.program_state import ProgramState
-from coreproof.editing.editors.program_weights import set_tensor_type
+import numpy as np
+import numpy.typing as npt
+
+from coreproof.editing.editors.coreml_interface import CoreMLInterface, Feature, Lengths
+from coreproof.editing.editors.program_document import ProgramDocument, keep_name
+from coreproof.editing.editors.program_types import PROGRAM_ARRAY_DTYPES, ProgramTypes, carried_dtype
+from coreproof.editing.editors.program_weights import DEFAULT_WEIGHT_FILE, set_tensor_type, tensor_type, write_value
 from coreproof.errors import EditError
+from coreproof.model.coreml.literals import read_literal
+from coreproof.model.coreml.proto import MIL_pb2
+from coreproof.model.formats import classic
 from coreproof.model.formats import program as mil
 
 
-class ProgramInterface(ProgramState):
-    """What enters and leaves: the description's features, the function's inputs and the block's outputs, kept alike."""
+class ProgramInterface(CoreMLInterface):
+    """A feature is declared three times, in the description, as input or output of the function, and as a type; they stay alike.
 
-    def set_output(self, value: str, instead_of: str | None = None) -> None:
-        self.require_value(value)
-        self._renew_types()
-        outputs = self._description.output
-        if value in self.graph.inputs or (self.is_constant(value) and self.graph.producer(value) is None):
+    What a description cannot say of a program is said by operations: a picture's scale and bias, casts at both ends.
+    """
+
+    array_dtypes = PROGRAM_ARRAY_DTYPES
+    keeps_rank = True
+    scaling_layer = "mul"
+
+    def __init__(self, document: ProgramDocument, types: ProgramTypes) -> None:
+        self._document, self._types = document, types
+
+    @property
+    def description(self) -> Any:
+        return self._document.description
+
+    def description_of_model(self) -> Any:
+        return self._document.spec.description
+
+    @property
+    def where(self) -> str:
+        return self._document.where
+
+    def all_or_nothing(self) -> AbstractContextManager[None]:
+        return self._types.all_or_nothing()
+
+    def changed(self) -> None:
+        self._document.changed()
+
+    # outputs
+
+    def shape_of(self, value: str) -> Lengths:
+        document = self._document
+        self._types.renew()
+        is_made = document.graph.producer(value) is not None
+        if value in document.graph.inputs or (document.graph.values[value].constant and not is_made):
             raise EditError(
                 f"{value!r} cannot be an output: it is an input or a constant",
-                where=self._where,
+                where=self.where,
                 fix="insert an identity behind it",
             )
-        place = place_of(outputs, instead_of)
-        if instead_of is not None and place is None:
-            raise EditError(f"there is no output {instead_of!r}", expected=", ".join(f.name for f in outputs))
-        if value != instead_of and place_of(outputs, value) is not None:
-            raise EditError(f"{value!r} is an output already", where=self._where)
-        dtype, shape = self._type(value)
-        if place is not None and value == instead_of and outputs[place].type.WhichOneof("Type") == "imageType":
-            outputs[place].type.imageType.height, outputs[place].type.imageType.width = (n or 0 for n in shape[-2:])
-            self._changed()
-            return
-        carried = carried_dtype(dtype, self._spec.specificationVersion)
+        return document.type_of(value)[1]
+
+    def bring_out(self, value: str) -> tuple[str, Lengths]:
+        document = self._document
+        dtype, shape = document.type_of(value)
+        carried = self.carried_dtype(dtype)
         if not shape:
-            self._lift_output(value)
-            shape = (1,)
+            # a multi-array has a dimension at least: a number by itself gets one of length 1 for the outside
+            inner, shape = document.call_inside(value, "scalar"), (1,)
+            axes = MIL_pb2.Value()
+            write_value(axes, np.zeros(1, np.int32), "int32", document.store, DEFAULT_WEIGHT_FILE)
+            name, place = document.free(f"{value}_lifted"), document.place_of(inner) + 1
+            document.insert(place, "expand_dims", name, value, inner, ("axes", axes), tensor_type(dtype, shape))
         if carried != dtype:
-            self._cast_output(value, carried)
-        feature = array_feature(value, carried, shape)
-        if place is None:
-            outputs.append(feature)
-            self._block.outputs.append(value)
-        else:
-            self._forget(str(instead_of))
-            if value == instead_of:
-                feature.shortDescription = outputs[place].shortDescription
-            outputs[place].CopyFrom(feature)
-            self._block.outputs[list(self._block.outputs).index(str(instead_of))] = value
-        self._changed()
+            document.cast_output(value, carried)
+        return carried, shape
 
-    def _lift_output(self, value: str) -> None:
-        """A multi-array has a dimension at least: a number by itself gets one of length 1 for the outside."""
-        inner = self._inside(value, "scalar")
-        after = self.graph.producer(inner)
-        assert after is not None
-        self.add("expand_dims", self._free(f"{value}_lifted"), [inner], [value], {"axes": [0]}, after.name)
+    def output_replaced(self, old: str | None, new: str | None) -> None:
+        outputs = list(self._document.block.outputs)
+        fresh = [] if new is None else [new]
+        place = outputs.index(old) if old in outputs else len(outputs)
+        self._document.block.outputs[:] = [*outputs[:place], *fresh, *outputs[place + 1 :]]
 
-    def drop_output(self, name: str) -> None:
-        outputs = self._description.output
-        place = place_of(outputs, name)
-        if place is None:
-            raise EditError(f"there is no output {name!r}", expected=", ".join(f.name for f in outputs), found=name)
-        if len(outputs) == 1:
-            raise EditError(f"{name!r} is the only output", where=self._where, fix="declare another output first")
-        del outputs[place]
-        if name in self._block.outputs:
-            self._block.outputs.remove(name)
-        self._forget(name)
-        self._changed()
+    # inputs
 
-    def _forget(self, name: str) -> None:
-        """A feature that goes is no classifier's any more."""
-        if self._description.predictedFeatureName == name:
-            self._description.predictedFeatureName = ""
-        if self._description.predictedProbabilitiesName == name:
-            self._description.predictedProbabilitiesName = ""
+    def carried_dtype(self, dtype: str) -> str:
+        return carried_dtype(dtype, self._document.spec.specificationVersion)
 
-    def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
-        carried = carried_dtype(dtype, self._spec.specificationVersion)
-        lengths = [int(n) for n in shape]
+    def check_array(self, name: str, lengths: Sequence[int]) -> None:
         if not lengths:
             raise EditError(
-                f"{value!r} is a number by itself", expected="an input of one dimension at least", found=lengths
+                f"{name!r} is a number by itself", expected="an input of one dimension at least", found=list(lengths)
             )
-        place = place_of(self._description.input, value)
-        if place is not None:
-            declare_array(self._description.input[place], carried, lengths)
-            named = next(n for n in self._function.inputs if n.name == value)
-            if self._dtypes([value]) != [carried]:
-                self._retyped.update(self._read_from(value))
+
+    def feed(self, value: str, lengths: Sequence[int], dtype: str, carried: str) -> None:
+        document, types = self._document, self._types
+        named = next((n for n in document.function.inputs if n.name == value), None)
+        if named is not None:
+            if types.dtypes([value]) != [carried]:
+                types.retyped.update(document.made_from(value))
             set_tensor_type(named.type, carried, lengths)
-            self._changed(value)
+            types.changed(value)
             return
-        self._identifier(value)
+        document.identifier(value)
         self._step_aside(value)
-        self._description.input.append(array_feature(value, carried, lengths))
-        named = self._function.inputs.add(name=value)
-        set_tensor_type(named.type, carried, lengths)
-        self._graph = self._view = None
+        set_tensor_type(document.function.inputs.add(name=value).type, carried, lengths)
+        document.changed()
         if carried != dtype:
-            inner = self._free(f"{value}_to_{dtype}")
-            for operation in self._block.operations:
+            inner = document.free(f"{value}_to_{dtype}")
+            for operation in document.block.operations:
                 mil.rename_reads(operation, {value: inner})
-            self._add_cast(value, inner, dtype, 0)
-        self._changed(*self._read_from(value))
+            document.insert_cast(value, inner, dtype, 0)
+        types.changed(*document.made_from(value))
 
     def _step_aside(self, value: str) -> None:
         """What makes ``value`` so far goes, or calls it by another name where it makes other values as well."""
-        maker = next((op for op in self._block.operations if any(o.name == value for o in op.outputs)), None)
+        maker = next((op for op in self._document.block.operations if value in mil.writes(op)), None)
         if maker is None:
             return
-        if len(maker.outputs) > 1:
-            keep_name(maker)
-            for output in maker.outputs:
-                if output.name == value:
-                    output.name = self._free(f"{value}_unread")
+        if len(maker.outputs) == 1:
+            self._document.remove(value)
             return
-        read = list(mil.reads(maker))
-        del self._block.operations[self._index_of(value)]
-        self._drop_unread(read)
+        keep_name(maker)
+        for output in maker.outputs:
+            if output.name == value:
+                output.name = self._document.free(f"{value}_unread")
 
-    def drop_input(self, name: str) -> None:
-        owner = next(
-            (o for o in (self._description.input, self._description.state) if place_of(o, name) is not None), None
-        )
-        if owner is None:
-            known = ", ".join(f.name for f in self._description.input)
-            raise EditError(f"there is no input {name!r}", expected=known, found=name)
-        del owner[place_of(owner, name)]
-        for index, named in enumerate(self._function.inputs):
-            if named.name == name:
-                del self._function.inputs[index]
-                break
-        self._changed()
+    def input_gone(self, name: str) -> None:
+        inputs = self._document.function.inputs
+        for index in reversed(range(len(inputs))):
+            if inputs[index].name == name:
+                del inputs[index]
+
+    # pictures
+
+    def picture_of(self, feature: Feature) -> tuple[int, int, int]:
+        shape = self._document.type_of(feature.name)[1]
+        is_image = feature.type.WhichOneof("Type") == "imageType"
+        channels = shape[1] if len(shape) == 4 else None
+        if shape[:1] != (1,) or channels not in (1, 3) or (not is_image and None in shape):
+            raise EditError(
+                f"{feature.name!r} does not have the shape of one picture",
+                where=self.where,
+                expected="[1, 3, height, width] or [1, 1, height, width]",
+                found=list(shape),
+            )
+        return channels or 0, shape[2] or 0, shape[3] or 0
+
+    def become_picture(self, name: str, is_input: bool, before: str | None, colour: str) -> None:
+        self.become_dtype(name, is_input, "float16" if colour == "GRAY_FLOAT16" else "float32")
+
+    def become_array(self, name: str, is_input: bool) -> tuple[str, Lengths]:
+        for operation in self._preprocessing(name) if is_input else ():
+            self._bypass(operation)
+        dtype, shape = self._document.type_of(name)
+        return self.carried_dtype(dtype), shape
+
+    def preprocess(self, name: str, colour: str, scale: float | None, bias: Sequence[float] | float | None) -> None:
+        """One multiplication and one addition behind the picture, in the place of those that it has."""
+        _, shape = self._document.type_of(name)
+        channels = shape[1] or 1
+        factor, offset = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+        for operation in self._preprocessing(name):
+            number = np.broadcast_to(self._number(operation).reshape(-1), channels)
+            if operation.type in ("mul", "real_div"):
+                factor = factor * number if operation.type == "mul" else factor / number
+            else:
+                offset = offset + number if operation.type == "add" else offset - number
+            self._bypass(operation)
+        if scale is not None:
+            factor = np.full(channels, scale, np.float32)
+        if bias is not None:
+            given = np.atleast_1d(np.asarray(bias, np.float32))
+            if given.size not in (1, channels):
+                raise EditError("there is one bias for each channel", expected=channels, found=given.size)
+            offset = np.broadcast_to(given, channels)
+        # each is put directly behind the picture, so that the last one comes first
+        if np.any(offset != 0):
+            self._put_behind(name, "add", f"{name}__biased__", offset)
+        if np.any(factor != 1):
+            self._put_behind(name, "mul", f"{name}__scaled__", factor)
+
+    def _preprocessing(self, name: str) -> list[Any]:
+        """The operations behind a picture that scale it and then shift it, casts left out."""
+        document = self._document
+        found: list[Any] = []
+        constants, value = document.constants(), name
+        stages = [("mul", "real_div"), ("add", "sub")]
+        while True:
+            readers = [op for op in document.block.operations if value in mil.reads(op)]
+            if len(readers) != 1 or document.readers(value) != 1:
+                return found
+            operation = readers[0]
+            bound = {key: binding.name for key, binding in mil.bindings(operation)}
+            if operation.type != "cast":
+                while stages and operation.type not in stages[0]:
+                    stages.pop(0)
+                other = next((n for n in bound.values() if n != value), None)
+                data_first = bound.get("x") == value or operation.type in ("mul", "add")
+                if not stages or other not in constants or not data_first or constants[other].type != "const":
+                    return found
+                _, shape = document.type_of(value)
+                stored = np.shape(self._number(operation))
+                if prod(stored) not in (1, shape[1]) or (prod(stored) > 1 and stored[-3:] != (shape[1], 1, 1)):
+                    return found
+                stages.pop(0)
+                found.append(operation)
+            value = operation.outputs[0].name
+
+    def _number(self, operation: Any) -> npt.NDArray[np.float32]:
+        """The constant that one operand of an arithmetic operation is."""
+        constants = self._document.constants()
+        name = next(b.name for _, b in mil.bindings(operation) if b.name in constants)
+        return np.asarray(read_literal(self._document.model, constants[name].attributes["val"]), np.float32)
+
+    def _bypass(self, operation: Any) -> None:
+        data = self._document.bypass(operation)
+        self._types.changed(*self._document.made_from(data))
+
+    def _put_behind(self, name: str, operator: str, wish: str, numbers: npt.NDArray[np.float32]) -> None:
+        """A new operation between a feature and all that read it."""
+        document = self._document
+        made = document.free(wish)
+        dtype, shape = document.type_of(name)
+        for reader in document.block.operations:
+            mil.rename_reads(reader, {name: made})
+        array = numbers[:1].reshape(()) if np.all(numbers == numbers[0]) else numbers.reshape(1, -1, 1, 1)
+        value = MIL_pb2.Value()
+        write_value(value, array.astype(dtype), dtype, document.store, DEFAULT_WEIGHT_FILE)
+        document.insert(0, operator, made, made, name, ("y", value), tensor_type(dtype, shape))
+
+    # dtypes
+
+    def become_dtype(self, name: str, is_input: bool, dtype: str) -> None:
+        """Within, all is as it was, with casts where they are needed."""
+        version = self._document.spec.specificationVersion
+        if dtype == "float16" and version < classic.FLOAT16_FEATURES_SINCE:
+            raise EditError(
+                "float16 features came with iOS 16",
+                where=self.where,
+                expected=f"specification version {classic.FLOAT16_FEATURES_SINCE} or later",
+                found=version,
+                fix="convert the model for iOS 16 or later",
+            )
+        if self._document.type_of(name)[0] != dtype:
+            (self._enter_as if is_input else self._leave_as)(name, dtype)
+
+    def _enter_as(self, name: str, dtype: str) -> None:
+        document = self._document
+        before, shape = document.type_of(name)
+        named = next(n for n in document.function.inputs if n.name == name)
+        set_tensor_type(named.type, dtype, shape)
+        document.changed()
+        readers = [op for op in document.block.operations if name in mil.reads(op)]
+        casts = [op.outputs[0].name for op in readers if op.type == "cast"]
+        inner = document.free(f"{name}_to_{before}")
+        for reader in readers:
+            if reader.type != "cast":
+                mil.rename_reads(reader, {name: inner})
+        if len(casts) < len(readers):
+            document.insert_cast(name, inner, before, 0)
+        for made in casts:
+            if document.type_of(made)[0] == dtype and made not in document.block.outputs:
+                document.bypass(document.block.operations[document.place_of(made)])
+
+    def _leave_as(self, name: str, dtype: str) -> None:
+        document = self._document
+        maker = document.block.operations[document.place_of(name)]
+        if maker.type == "cast" and document.readers(name) == 1:
+            source = next(b.name for key, b in mil.bindings(maker) if key == "x")
+            free = source not in document.block.outputs and source not in document.graph.inputs
+            if free and document.type_of(source)[0] == dtype:
+                document.remove(name)
+                mil.rename(document.block, {source: name})
+                document.changed()
+                return
+        document.cast_output(name, dtype)
+
+    # shapes
+
+    @contextmanager
+    def resized(self, name: str, lengths: Lengths, *, flexible: bool) -> Iterator[None]:
+        """A picture's batch and channels stay; a length that varies is unknown to the program."""
+        yield
+        dtype, before = self._document.type_of(name)
+        is_image = self.find(name)[0].type.WhichOneof("Type") == "imageType"
+        named = next(n for n in self._document.function.inputs if n.name == name)
+        set_tensor_type(named.type, dtype, [*before[:2], *lengths] if is_image else lengths)
+        self._types.changed(name)
+        self._types.renew()
+
+    # labels
+
+    def _classify(self) -> Any:
+        return next((op for op in self._document.block.operations if op.type == "classify"), None)
+
+    def scores(self) -> tuple[str, int | None] | None:
+        operation = self._classify()
+        if operation is None:
+            return None
+        _, shape = self._document.type_of(operation.inputs["probabilities"].arguments[0].name)
+        return f"layer {mil.name(operation)!r}", None if None in shape else prod(n or 1 for n in shape)
+
+    def write_labels(self, labels: Sequence[str] | Sequence[int], *, whole: bool) -> bool:
+        """Written as they were stored: as a list or a tensor, among the arguments or in a constant."""
+        operation = self._classify()
+        binding = operation.inputs["classes"].arguments[0]
+        constant = self._document.constants()[binding.name] if binding.WhichOneof("binding") == "name" else None
+        stored = binding.value if constant is None else constant.attributes["val"]
+        kind = stored.type.listType.type if stored.type.WhichOneof("type") == "listType" else stored.type
+        whole = whole and kind.tensorType.dataType != MIL_pb2.STRING
+        _write_labels(stored, labels, whole=whole)
+        if constant is not None:
+            constant.outputs[0].type.CopyFrom(stored.type)
+        number = MIL_pb2.INT64 if whole else MIL_pb2.STRING
+        for output in operation.outputs:
+            if output.type.WhichOneof("type") == "dictionaryType":
+                output.type.dictionaryType.keyType.tensorType.dataType = number
+            else:
+                output.type.tensorType.dataType = number
+        return whole
+
+
+def _write_labels(stored: Any, labels: Sequence[str | int], *, whole: bool) -> None:
+    dtype = "int64" if whole else "str"
+    if stored.type.WhichOneof("type") != "listType":
+        set_tensor_type(stored.type, dtype, [len(labels)])
+        stored.immediateValue.tensor.Clear()
+        _extend(stored.immediateValue.tensor, labels, whole=whole)
+        return
+    set_tensor_type(stored.type.listType.type, dtype, ())
+    stored.type.listType.length.constant.size = len(labels)
+    values = stored.immediateValue.list.values
+    del values[:]
+    for label in labels:
+        item = values.add()
+        set_tensor_type(item.type, dtype, ())
+        _extend(item.immediateValue.tensor, [label], whole=whole)
+
+
+def _extend(tensor: Any, labels: Sequence[str | int], *, whole: bool) -> None:
+    if whole:
+        tensor.longInts.values.extend(int(label) for label in labels)
+    else:
+        tensor.strings.values.extend(str(label) for label in labels)

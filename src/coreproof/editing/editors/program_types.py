@@ -1,8 +1,9 @@
-"""The types that an ML Program declares, made to follow from its inputs again after an edit."""
+"""ProgramTypes: the types that an ML Program declares, made to follow from its inputs again after an edit."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,111 @@ from coreproof.conversion.coreml_to_onnx.mlprogram.program import _add_input
 from coreproof.conversion.coreml_to_onnx.mlprogram.shapes import open_function, stand_in
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.conversion.operators import MIL
+from coreproof.editing.editors.coreml_interface import declare_array
+from coreproof.editing.editors.program_document import ProgramDocument
 from coreproof.editing.editors.program_weights import MIL_NUMBERS, set_tensor_type
 from coreproof.errors import ConversionError, EditError
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import Model_pb2
+from coreproof.model.formats import classic
 from coreproof.model.formats import program as mil
 
 CAST_DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
 """What casts call the dtypes that they do not call by numpy's name."""
 
 Shape = tuple[int | None, ...]
+
+PROGRAM_ARRAY_DTYPES = {dtype: number for dtype, number in classic.ARRAY_DTYPES.items() if dtype != "float64"}
+"""The dtypes that a multi-array of an ML Program can have."""
+
+
+def carried_dtype(dtype: str, specification: int) -> str:
+    """The dtype of the multi-array that carries a value of ``dtype`` in or out, where a feature cannot have it itself."""
+    if dtype == "float16":
+        return "float16" if specification >= classic.FLOAT16_FEATURES_SINCE else "float32"
+    if dtype in PROGRAM_ARRAY_DTYPES:
+        return dtype
+    if dtype in ("float64", "bfloat16"):
+        return "float32"
+    if dtype in ("bool", "int8", "uint8", "int16", "uint16"):
+        return "int32"
+    raise EditError(
+        f"a value of dtype {dtype} cannot be a feature", expected=", ".join(PROGRAM_ARRAY_DTYPES), found=dtype
+    )
+
+
+class ProgramTypes:
+    """Which values may have another type since the last look, and what all of them are declared as.
+
+    ``retyped`` are values whose operations read another dtype than before: theirs follows from that, others keep their own.
+    """
+
+    def __init__(self, document: ProgramDocument) -> None:
+        self._document = document
+        self.stale: set[str] = set()
+        self.retyped: set[str] = set()
+
+    def changed(self, *values: str) -> None:
+        """The program is another one; what makes ``values`` may make another type of them."""
+        self._document.changed()
+        self.stale.update(values)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """A change that fails half way is undone."""
+        kept = Model_pb2.Model()
+        kept.CopyFrom(self._document.spec)
+        stale, retyped = set(self.stale), set(self.retyped)
+        try:
+            yield
+        except EditError:
+            self._document.restore(kept)
+            self.stale, self.retyped = stale, retyped
+            raise
+        finally:
+            self._document.changed()
+
+    def dtypes(self, values: Iterable[str]) -> list[str | None]:
+        """What the values are declared as now, None for those that nothing makes."""
+        known = self._document.graph.values
+        return [known[name].dtype if name in known else None for name in values]
+
+    def known(self, values: Iterable[str]) -> list[Any] | None:
+        """The declared types of values; None where they do not say all: behind an edit, where lengths are open."""
+        if self.stale:
+            return None
+        found = [self._document.graph.values.get(name) for name in values]
+        if any(v is None or v.shape is None or None in v.shape for v in found):
+            return None
+        return [(v.dtype, v.shape, v.name if v.constant else None) for v in found if v is not None]
+
+    def renew(self) -> TypeFollower | None:
+        """Makes the declared types behind the edits follow again, those of the outputs' features included."""
+        if not self.stale:
+            return None
+        document = self._document
+        follower = TypeFollower(document.model, document.function, self.stale, self.retyped)
+        follower.follow(document.block.operations)
+        touched = self.stale | follower.changed
+        self.stale, self.retyped = set(), set()
+        document.changed()
+        for feature in list(document.description.output):
+            if feature.name in touched and feature.type.WhichOneof("Type") == "multiArrayType":
+                self._redeclare(feature)
+        return follower
+
+    def _redeclare(self, feature: Any) -> None:
+        """A described output follows its value; one that cannot have the value's dtype gets it cast."""
+        value = self._document.graph.values.get(feature.name)
+        if value is None or value.shape is None or value.dtype is None:
+            return
+        dtype, shape = self._document.type_of(feature.name)
+        array, carried = feature.type.multiArrayType, carried_dtype(dtype, self._document.spec.specificationVersion)
+        if carried != dtype:
+            self._document.cast_output(feature.name, carried)
+        array.dataType = PROGRAM_ARRAY_DTYPES[carried]
+        if array.shape and tuple(array.shape) != shape:
+            declare_array(feature, carried, shape)
 
 
 def formal_inputs(operator: str, opset: str, where: str) -> dict[str, bool]:

@@ -11,14 +11,12 @@ reads it as it was before. Values keep their names for everyone who reads them i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.editing.editors.program import ProgramEditor
-from coreproof.editing.editors.program_weights import DEFAULT_WEIGHT_FILE, WeightStore, text_value, write_value
+from coreproof.editing.editors.program_weights import text_value
 from coreproof.errors import EditError
 from coreproof.model.coreml.literals import read_literal
 from coreproof.model.coreml.model import CoreMLModel
@@ -217,15 +215,3 @@ def _retype(value_type: Any, dtype: int) -> None:
 def _set_name(operation: Any, name: str) -> None:
     """Gives the operation this name."""
     operation.attributes["name"].CopyFrom(text_value(name))
-
-
-def widen_operations(editor: ProgramEditor, operations: Collection[str]) -> None:
-    """Widens ``operations`` of an open program. Raises EditError, the model unchanged."""
-    widen_block(editor.model, editor._block, editor._function.inputs, operations, partial(_stored, editor._store))
-    editor._changed()
-
-
-def _stored(store: WeightStore, array: npt.NDArray[Any]) -> Any:
-    value = MIL_pb2.Value()
-    write_value(value, array, "float32", store, DEFAULT_WEIGHT_FILE)
-    return value

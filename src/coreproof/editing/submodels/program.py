@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from coreproof.editing.editors.program_features import ARRAY_DTYPES, array_feature
+from coreproof.editing.editors.coreml_interface import declare_array
+from coreproof.editing.editors.program_types import PROGRAM_ARRAY_DTYPES
 from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
 from coreproof.errors import EditError
 from coreproof.model.base import Model
@@ -51,14 +52,14 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
             tuple(named.name for named in function.inputs),
             tuple(block.outputs),
             {name: shape for name, t in types.items() if (shape := _fixed(t)) is not None},
-            {name: dtype for name, t in types.items() if (dtype := program.dtype_of(t)) in ARRAY_DTYPES},
+            {name: dtype for name, t in types.items() if (dtype := program.dtype_of(t)) in PROGRAM_ARRAY_DTYPES},
         )
         found._operations, found._constants, found._types, found._function = operations, constants, types, chosen
         return found
 
     def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         stored = program.dtype_of(self._types[name])
-        if stored not in ARRAY_DTYPES or not shape:
+        if stored not in PROGRAM_ARRAY_DTYPES or not shape:
             return
         super().learn(name, shape, stored)
         fixed = MIL_pb2.ValueType()
@@ -133,10 +134,12 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
             raise EditError(
                 f"the value {name!r} cannot be a feature",
                 where=self.model.name,
-                expected=" or ".join(ARRAY_DTYPES),
+                expected=" or ".join(PROGRAM_ARRAY_DTYPES),
                 found=program.dtype_of(self._types[name]) if name in self._types else "a value that nothing makes",
             )
-        return array_feature(name, dtype, self.shapes.get(name, ()))
+        feature = Model_pb2.FeatureDescription(name=name)
+        declare_array(feature, dtype, self.shapes.get(name, ()))
+        return feature
 
     def _with_weights(self, spec: Any, block: Any) -> CoreMLModel:
         """The model with the blobs that it reads copied to a fresh weight file, each where its constant now says."""

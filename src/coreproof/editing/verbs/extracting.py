@@ -82,9 +82,9 @@ def _types(editor: Editor, names: Sequence[str]) -> Types:
     """dtype and shape of values, as an input declares them: from the graph where it says so, else from one run."""
     model = editor.model
     if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
-        from coreproof.editing.editors.network_features import blob_shapes
+        from coreproof.validation.validate import inspect
 
-        blobs = blob_shapes(model) if names else {}
+        blobs = inspect(model).shapes if names else {}
         known: dict[str, tuple[str, tuple[int, ...]]] = {
             name: ("float32", tuple(layered.feature_shape(model.spec, blobs[name]))) for name in names if name in blobs
         }

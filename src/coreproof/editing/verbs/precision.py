@@ -16,7 +16,6 @@ def widen(editor: Editor, layers: Sequence[str] | str) -> None:
     The layers keep their names. Their weights are widened as they are stored; ``set`` gives them what they were before.
     """
     from coreproof.editing.editors.program import ProgramEditor
-    from coreproof.editing.editors.widen import widen_operations
 
     if not isinstance(editor, ProgramEditor):
         raise EditError(
@@ -26,4 +25,4 @@ def widen(editor: Editor, layers: Sequence[str] | str) -> None:
             found=editor.model.format,
         )
     names = [layers] if isinstance(layers, str) else list(layers)
-    widen_operations(editor, [editor.node(name).outputs[0] for name in names])
+    editor.widen([editor.node(name).outputs[0] for name in names])

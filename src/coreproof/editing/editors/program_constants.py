@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.conversion.operators import MIL
-from coreproof.editing.editors.program_state import ProgramState
-from coreproof.editing.editors.program_types import formal_inputs
+from coreproof.editing.editors.program_document import ProgramDocument
+from coreproof.editing.editors.program_types import ProgramTypes
 from coreproof.editing.editors.program_weights import (
     DEFAULT_WEIGHT_FILE,
     as_dtype,
@@ -23,20 +23,16 @@ from coreproof.errors import EditError
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats import program as mil
 from coreproof.model.formats.program import MIL_DTYPES
-from coreproof.model.layer_weights import layer_weights
 
 
-class ProgramSettings(ProgramState):
+class ProgramConstants:
     """Constants that operations read: written in place where one operation alone reads them, else made anew for it."""
 
-    def set(self, layer: str, attribute: str, value: Any) -> None:
-        _, operation = self._find(layer)
-        known = formal_inputs(operation.type, str(self._function.opset), self._where)
-        made = [output.name for output in operation.outputs]
-        self._assign(operation, attribute, value, known)
-        self._changed(*made)
+    def __init__(self, document: ProgramDocument, types: ProgramTypes) -> None:
+        self._document, self._types = document, types
 
-    def _assign(self, operation: Any, attribute: str, value: Any, known: Mapping[str, bool]) -> None:
+    def assign(self, operation: Any, attribute: str, value: Any, known: Mapping[str, bool]) -> None:
+        """Gives an argument of an operation (``known``: its formal ones) another value; None takes it away."""
         key, index = _indexed(attribute)
         where = f"layer {mil.name(operation)!r}"
         if key not in known and key not in operation.inputs:
@@ -53,7 +49,9 @@ class ProgramSettings(ProgramState):
             # before iOS 18 the data of a compressed constant are its attributes
             stored = operation.attributes[key]
             dtype = MIL_DTYPES[stored.type.tensorType.dataType]
-            write_value(stored, as_dtype(value, dtype, f"{where}, {key!r}"), dtype, self._store, self._weight_name())
+            write_value(
+                stored, as_dtype(value, dtype, f"{where}, {key!r}"), dtype, self._document.store, self._weight_name()
+            )
             return
         bound = list(operation.inputs[key].arguments) if key in operation.inputs else []
         if (len(bound) > 1 and index is None) or (index is not None and index >= len(bound)):
@@ -71,7 +69,7 @@ class ProgramSettings(ProgramState):
                 f"{key!r} has another rank", where=where, expected=f"{dtype}{list(shape)}", found=f"{value!r}"
             )
         if binding is not None and binding.WhichOneof("binding") == "value":
-            write_value(binding.value, array, dtype, self._store, self._weight_name())
+            write_value(binding.value, array, dtype, self._document.store, self._weight_name())
             return
         self._store_constant(operation, key, binding, array, dtype)
 
@@ -87,8 +85,8 @@ class ProgramSettings(ProgramState):
             tensor = binding.value.type.tensorType
             return MIL_DTYPES[tensor.dataType], tuple(int(d.constant.size) for d in tensor.dimensions)
         if binding is not None:
-            dtype, shape = self._type(binding.name)
-            return dtype, shape if binding.name in self._constants() else None
+            dtype, shape = self._document.type_of(binding.name)
+            return dtype, shape if binding.name in self._document.constants() else None
         given = np.asarray(value)
         if given.dtype.kind in "USO":
             return "str", None
@@ -98,23 +96,23 @@ class ProgramSettings(ProgramState):
 
     def _float_of(self, operation: Any) -> str:
         """The float dtype that an operation computes in: that of the data that it reads, else of what it makes."""
-        constants = self._constants()
+        constants = self._document.constants()
         names = [name for name in mil.reads(operation) if name not in constants] + list(mil.reads(operation))
         for name in (*names, *(o.name for o in operation.outputs)):
-            value = self.graph.values.get(name)
+            value = self._document.graph.values.get(name)
             if value is not None and value.dtype in ("float16", "float32"):
                 return value.dtype
         return "float32"
 
     def _store_constant(self, operation: Any, key: str, binding: Any, array: npt.NDArray[Any], dtype: str) -> None:
         """Puts the array into the constant that the argument reads, if nothing else reads it; else into a new one."""
-        constants = self._constants()
+        constants = self._document.constants()
         old = constants.get(binding.name) if binding is not None else None
-        if old is not None and old.type == "const" and self._readers(binding.name) == 1:
+        if old is not None and old.type == "const" and self._document.readers(binding.name) == 1:
             self._write(old, array, dtype)
-            self._changed(binding.name)
+            self._types.changed(binding.name)
             return
-        name = self._free(binding.name if old is not None else f"{mil.name(operation)}_{key}_0")
+        name = self._document.free(binding.name if old is not None else f"{mil.name(operation)}_{key}_0")
         constant = MIL_pb2.Operation(type="const")
         constant.attributes["name"].CopyFrom(text_value(name))
         constant.outputs.add(name=name)
@@ -125,18 +123,18 @@ class ProgramSettings(ProgramState):
         else:
             before = None
             operation.inputs[key].arguments.add(name=name)
-        self._block.operations.insert(self._index_of(operation.outputs[0].name), constant)
-        self._changed(name)
+        self._document.block.operations.insert(self._document.place_of(operation.outputs[0].name), constant)
+        self._types.changed(name)
         if before is not None:
-            self._drop_unread([before])
+            self._document.drop_unread([before])
 
     def _write(self, constant: Any, array: npt.NDArray[Any], dtype: str) -> None:
-        write_value(constant.attributes["val"], array, dtype, self._store, self._weight_name())
+        write_value(constant.attributes["val"], array, dtype, self._document.store, self._weight_name())
         set_tensor_type(constant.outputs[0].type, dtype, array.shape)
 
     def _weight_name(self) -> str:
         """The weight file that the program reads already."""
-        first = next(mil.blobs(self._block.operations), None)
+        first = next(mil.blobs(self._document.block.operations), None)
         return DEFAULT_WEIGHT_FILE if first is None else str(first.fileName)
 
     def _take_away(self, operation: Any, key: str, known: Mapping[str, bool]) -> None:
@@ -151,10 +149,7 @@ class ProgramSettings(ProgramState):
             raise EditError(f"{operation.type} cannot be without {key!r}", where=f"layer {mil.name(operation)!r}")
         read = [b.name for b in operation.inputs[key].arguments if b.WhichOneof("binding") == "name"]
         del operation.inputs[key]
-        self._drop_unread(read)
-
-    def weights(self, layer: str) -> dict[str, npt.NDArray[np.generic]]:
-        return dict(layer_weights(self._seen(), self.node(layer).name))
+        self._document.drop_unread(read)
 
 
 def _takes_floats(operation: Any, key: str) -> bool:

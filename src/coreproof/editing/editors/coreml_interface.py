@@ -1,0 +1,478 @@
+"""What a Core ML model declares of its inputs and outputs, changed in one way for NeuralNetwork and ML Program.
+
+A description says kind, shape and dtype. What it cannot say stands inside the model, where each format has its own means:
+preprocessing and the mapping of arrays in a NeuralNetwork, operations in an ML Program. ``CoreMLInterface`` changes the
+description; its subclasses answer what is inside, and make it follow.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from coreproof.editing.editor import Editor
+from coreproof.errors import EditError
+from coreproof.model.coreml.noted_labels import note_labels, noted_labels
+from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
+from coreproof.model.formats import classic
+
+COLOURS = {
+    "RGB": FeatureTypes_pb2.ImageFeatureType.RGB,
+    "BGR": FeatureTypes_pb2.ImageFeatureType.BGR,
+    "GRAY": FeatureTypes_pb2.ImageFeatureType.GRAYSCALE,
+    "GRAY_FLOAT16": FeatureTypes_pb2.ImageFeatureType.GRAYSCALE_FLOAT16,
+}
+BIASES = {"RGB": ("redBias", "greenBias", "blueBias"), "BGR": ("blueBias", "greenBias", "redBias")}
+"""The fields of a scaler, in the order in which a picture of that layout has its channels."""
+
+Feature = Model_pb2.FeatureDescription
+Lengths = Sequence[int | None]
+
+
+class CoreMLInterface(ABC):
+    """The features of an open Core ML model. Every change that fails leaves the model as it was."""
+
+    array_dtypes: Collection[str] = classic.ARRAY_DTYPES
+    """The dtypes that a multi-array of this format can have."""
+    keeps_rank: bool
+    """Whether an input has as many dimensions after ``reshape`` as before."""
+    scaling_layer: str
+    """What multiplies the numbers of an output picture, which no description scales."""
+
+    # what is inside
+
+    @property
+    @abstractmethod
+    def description(self) -> Any:
+        """The description that the features stand in: the model's, or one function's."""
+
+    @property
+    @abstractmethod
+    def where(self) -> str:
+        """How messages name the model."""
+
+    @abstractmethod
+    def all_or_nothing(self) -> AbstractContextManager[None]:
+        """A change that fails half way is undone."""
+
+    @abstractmethod
+    def changed(self) -> None:
+        """The model is another one from now on."""
+
+    @abstractmethod
+    def shape_of(self, value: str) -> Lengths:
+        """The shape that the layers give a value, () where it is not known."""
+
+    @abstractmethod
+    def bring_out(self, value: str) -> tuple[str, Lengths]:
+        """Lets a value leave; the dtype and the shape in which it does."""
+
+    @abstractmethod
+    def carried_dtype(self, dtype: str) -> str:
+        """The dtype of the multi-array that carries numbers of ``dtype`` in."""
+
+    @abstractmethod
+    def check_array(self, name: str, lengths: Sequence[int]) -> None:
+        """Raises EditError where the layers cannot read a multi-array of this shape."""
+
+    @abstractmethod
+    def feed(self, value: str, lengths: Sequence[int], dtype: str, carried: str) -> None:
+        """Makes the layers read ``value`` from outside."""
+
+    @abstractmethod
+    def picture_of(self, feature: Feature) -> tuple[int, int, int]:
+        """[channels, height, width] of a feature that is a picture or can be one; EditError where it cannot."""
+
+    @abstractmethod
+    def become_picture(self, name: str, is_input: bool, before: str | None, colour: str) -> None:
+        """Makes the layers read, or make, a picture of this layout; ``before``: the layout of the picture that it was."""
+
+    @abstractmethod
+    def preprocess(self, name: str, colour: str, scale: float | None, bias: Sequence[float] | float | None) -> None:
+        """Another scale or bias behind a picture; what is not said is kept."""
+
+    @abstractmethod
+    def become_array(self, name: str, is_input: bool) -> tuple[str, Lengths]:
+        """Takes a picture's preprocessing away; dtype and shape of what the layers read or make."""
+
+    @abstractmethod
+    def become_dtype(self, name: str, is_input: bool, dtype: str) -> None:
+        """Lets a multi-array be of ``dtype`` outside."""
+
+    @abstractmethod
+    def resized(self, name: str, lengths: Lengths, *, flexible: bool) -> AbstractContextManager[None]:
+        """While an input gets other lengths (None: one that varies); the declared outputs follow."""
+
+    @abstractmethod
+    def scores(self) -> tuple[str, int | None] | None:
+        """Where a classifier takes its scores from, and how many there are; None for another model."""
+
+    @abstractmethod
+    def write_labels(self, labels: Sequence[str] | Sequence[int], *, whole: bool) -> bool:
+        """Stores a classifier's labels, as whole numbers if all are and those before were; whether it did so."""
+
+    def output_replaced(self, old: str | None, new: str | None) -> None:  # noqa: B027 - layers name what they make
+        """An output was declared (``old`` None), took the place of another, or went (``new`` None)."""
+
+    def input_gone(self, name: str) -> None:  # noqa: B027 - see above
+        """An input was taken away."""
+
+    def require_no_label(self, name: str) -> None:  # noqa: B027 - an ML Program may lose its label
+        """Raises EditError for an output that a classifier cannot be without."""
+
+    # outputs
+
+    def set_output(self, value: str, instead_of: str | None = None) -> None:
+        """See ``Editor.set_output``; the same output declared anew keeps its kind."""
+        outputs = self.description.output
+        feature = outputs[self._place(outputs, instead_of, "output")] if instead_of is not None else None
+        if value != instead_of and any(f.name == value for f in outputs):
+            raise EditError(f"{value!r} is an output already", where=self.where)
+        if feature is not None and value != instead_of:
+            self.require_no_label(feature.name)
+        shape = self.shape_of(value)
+        if feature is not None and value == instead_of and feature.type.WhichOneof("Type") == "imageType":
+            if len(shape) >= 2:
+                feature.type.imageType.height, feature.type.imageType.width = (n or 0 for n in shape[-2:])
+            self.changed()
+            return
+        dtype, shape = self.bring_out(value)
+        if feature is None:
+            feature = outputs.add(name=value)
+        elif value != instead_of:
+            self._forget(feature.name)
+            feature.ClearField("shortDescription")
+            feature.name = value
+        declare_array(feature, dtype, shape)
+        self.output_replaced(instead_of, value)
+        self.changed()
+
+    def drop_output(self, name: str) -> None:
+        """See ``Editor.drop_output``."""
+        outputs = self.description.output
+        place = self._place(outputs, name, "output")
+        self.require_no_label(name)
+        if len(outputs) == 1:
+            raise EditError(f"{name!r} is the only output", where=self.where, fix="declare another output first")
+        del outputs[place]
+        self._forget(name)
+        self.output_replaced(name, None)
+        self.changed()
+
+    def _forget(self, name: str) -> None:
+        """A feature that goes is no classifier's any more."""
+        for field in ("predictedFeatureName", "predictedProbabilitiesName"):
+            if getattr(self.description, field) == name:
+                setattr(self.description, field, "")
+
+    def _place(self, features: Any, name: str, role: str) -> int:
+        place = next((i for i, f in enumerate(features) if f.name == name), None)
+        if place is None:
+            known = ", ".join(f.name for f in features)
+            raise EditError(f"there is no {role} {name!r}", where=self.where, expected=known, found=name)
+        return place
+
+    # inputs
+
+    def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
+        """See ``Editor.set_input``."""
+        carried, lengths = self.carried_dtype(dtype), [int(n) for n in shape]
+        self.check_array(value, lengths)
+        self.feed(value, lengths, dtype, carried)
+        inputs = self.description.input
+        feature = next((f for f in inputs if f.name == value), None)
+        declare_array(inputs.add(name=value) if feature is None else feature, carried, lengths)
+        self.changed()
+
+    def drop_input(self, name: str) -> None:
+        """See ``Editor.drop_input``; a state is an input here."""
+        states = self.description.state
+        owner = states if any(f.name == name for f in states) else self.description.input
+        del owner[self._place(owner, name, "input")]
+        self.input_gone(name)
+        self.changed()
+
+    # kinds
+
+    def find(self, name: str) -> tuple[Feature, bool]:
+        """The description of a feature that is a picture or a multi-array, and whether it is an input."""
+        for features, is_input in ((self.description.input, True), (self.description.output, False)):
+            for feature in features:
+                if feature.name == name:
+                    kind = feature.type.WhichOneof("Type")
+                    if kind not in ("imageType", "multiArrayType"):
+                        raise EditError(
+                            f"{name!r} is neither a picture nor a multi-array", where=self.where, found=kind
+                        )
+                    return feature, is_input
+        known = [f.name for f in (*self.description.input, *self.description.output)]
+        raise EditError(f"there is no feature {name!r}", where=self.where, expected=", ".join(known), found=name)
+
+    def retype(
+        self,
+        name: str,
+        kind: str | None,
+        colour: str | None,
+        scale: float | None,
+        bias: Sequence[float] | float | None,
+        dtype: str | None,
+    ) -> None:
+        """See ``Editor.retype``."""
+        feature, is_input = self.find(name)
+        is_image = feature.type.WhichOneof("Type") == "imageType"
+        wanted = kind or ("image" if is_image else "tensor")
+        if wanted not in ("image", "tensor"):
+            raise EditError("there is no such kind of feature", expected="image or tensor", found=kind)
+        if wanted == "image" and dtype is not None:
+            raise EditError("a picture has no dtype of its own", expected="kind = tensor with a dtype", found=dtype)
+        if wanted == "tensor" and (colour is not None or scale is not None or bias is not None):
+            raise EditError("colour, scale and bias belong to pictures", expected='kind = "image"', found=wanted)
+        if not is_input and (scale is not None or bias is not None):
+            raise EditError(
+                f"the numbers of an output picture ({name!r}) cannot be scaled by the description",
+                fix=f"insert a {self.scaling_layer} in front of it",
+            )
+        with self.all_or_nothing():
+            if wanted == "image":
+                colour = self._to_picture(name, colour)
+                if scale is not None or bias is not None:
+                    self.preprocess(name, colour, scale, bias)
+                return
+            if is_image:
+                self._to_array(name)
+            if dtype is not None:
+                self._to_dtype(name, dtype)
+
+    def _to_picture(self, name: str, colour: str | None) -> str:
+        if colour is not None and colour not in COLOURS:
+            raise EditError("there is no such colour layout", expected=", ".join(COLOURS), found=colour)
+        feature, is_input = self.find(name)
+        before = colour_of(feature) if feature.type.WhichOneof("Type") == "imageType" else None
+        channels, height, width = self.picture_of(feature)
+        colour = colour or before or ("RGB" if channels == 3 else "GRAY")
+        needed = 3 if colour in BIASES else 1
+        if needed != channels:
+            raise EditError(
+                f"{name!r} has {channels} channels",
+                where=self.where,
+                expected=f"{needed} channels for a {colour} picture",
+                found=channels,
+            )
+        self.become_picture(name, is_input, before, colour)
+        feature, _ = self.find(name)
+        if before is None:
+            optional = feature.type.isOptional
+            feature.type.Clear()
+            feature.type.isOptional = optional
+            feature.type.imageType.height, feature.type.imageType.width = height, width
+        feature.type.imageType.colorSpace = COLOURS[colour]
+        return colour
+
+    def _to_array(self, name: str) -> None:
+        """The numbers that the layers read (or make), without the preprocessing of the picture."""
+        feature, is_input = self.find(name)
+        if feature.type.imageType.WhichOneof("SizeFlexibility") is not None:
+            raise EditError(
+                f"{name!r} has a flexible size", fix="reshape it to one size first, and again when it is an array"
+            )
+        dtype, shape = self.become_array(name, is_input)
+        declare_array(self.find(name)[0], dtype, shape)
+
+    def _to_dtype(self, name: str, dtype: str) -> None:
+        if dtype not in self.array_dtypes:
+            raise EditError(f"a multi-array cannot be {dtype}", expected=", ".join(self.array_dtypes), found=dtype)
+        self.become_dtype(name, self.find(name)[1], dtype)
+        self.find(name)[0].type.multiArrayType.dataType = classic.ARRAY_DTYPES[dtype]
+
+    # shapes
+
+    def reshape(
+        self,
+        name: str,
+        shape: Sequence[int] | None,
+        enumerated: Sequence[Sequence[int]],
+        ranges: Sequence[Sequence[int]],
+    ) -> None:
+        """See ``Editor.reshape``."""
+        feature, is_input = self.find(name)
+        if not is_input:
+            raise EditError(
+                f"{name!r} is an output: its shape follows from the layers",
+                fix="reshape an input; or declare the output anew",
+            )
+        if enumerated and ranges:
+            raise EditError("a shape is enumerated or ranged, not both", found=f"{list(enumerated)} and {list(ranges)}")
+        image, array = feature.type.imageType, feature.type.multiArrayType
+        is_image = feature.type.WhichOneof("Type") == "imageType"
+        now = [int(image.height), int(image.width)] if is_image else [int(n) for n in array.shape]
+        default = list(shape or (enumerated[0] if enumerated else now))
+        self._check_lengths(name, len(now) if is_image or self.keeps_rank else None, default, enumerated, ranges)
+        if not is_image:
+            self.check_array(name, default)
+        varies = [len({one[i] for one in (default, *enumerated)}) > 1 for i in range(len(default))]
+        if ranges:
+            default = [_within(n, one) for n, one in zip(default, ranges, strict=True)]
+            varies = [low != high for low, high in ranges]
+        lengths = [None if free else n for n, free in zip(default, varies, strict=True)]
+        with self.all_or_nothing(), self.resized(name, lengths, flexible=bool(enumerated or ranges)):
+            (_resize_image if is_image else _resize_array)(self.find(name)[0], default, enumerated, ranges)
+
+    def _check_lengths(
+        self,
+        name: str,
+        rank: int | None,
+        default: Sequence[int],
+        enumerated: Sequence[Sequence[int]],
+        ranges: Sequence[Sequence[int]],
+    ) -> None:
+        for one in ranges:
+            if len(one) != 2 or one[0] < 1 or 0 <= one[1] < one[0]:
+                raise EditError(
+                    "a range is its lowest and its highest length",
+                    expected="[low, high] with 1 <= low <= high; high -1: no end",
+                    found=list(one),
+                )
+        wanted = len(default) if rank is None else rank
+        for one in (default, *enumerated, [low for low, _ in ranges] or default):
+            if len(one) != wanted or any(n < 1 for n in one):
+                raise EditError(
+                    f"the shapes of {name!r} do not go together",
+                    where=self.where,
+                    expected=f"{wanted} lengths, 1 or more each",
+                    found=list(one),
+                )
+
+    # labels
+
+    def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
+        """See ``Editor.relabel``: those of a classifier, else those that the metadata of another model notes."""
+        scores = self.scores()
+        noted = self.description_of_model().metadata.userDefined
+        before = noted_labels(noted) if scores is None else None
+        if scores is None and before is None:
+            raise EditError("the model has no labels", where=self.where, expected="a classifier", found="no labels")
+        place, count = (scores or ("its metadata", None)) if before is None else ("its metadata", len(before))
+        if not labels:
+            raise EditError("there are no labels in the list", expected="one label a score", found="none")
+        if count is not None and count != len(labels):
+            raise EditError(
+                "the labels do not fit the scores" if scores else "the labels do not fit those that the model notes",
+                where=f"{self.where}, {place}",
+                expected=f"{count} labels, one a score",
+                found=f"{len(labels)} labels",
+            )
+        if before is not None:
+            note_labels(noted, labels)
+        else:
+            whole = all(isinstance(n, int) or n.removeprefix("-").isdigit() for n in labels)
+            self._type_labels(whole=self.write_labels(labels, whole=whole))
+        self.changed()
+
+    @abstractmethod
+    def description_of_model(self) -> Any:
+        """The description that holds the metadata."""
+
+    def _type_labels(self, *, whole: bool) -> None:
+        """The label and the keys of the dictionary are described as texts or as whole numbers."""
+        for feature in self.description.output:
+            if feature.name == self.description.predictedFeatureName:
+                getattr(feature.type, "int64Type" if whole else "stringType").SetInParent()
+            elif feature.name == self.description.predictedProbabilitiesName:
+                kind = feature.type.dictionaryType
+                getattr(kind, "int64KeyType" if whole else "stringKeyType").SetInParent()
+
+
+class CoreMLEditor(Editor):
+    """What the editors of both formats share: their features are their interface's."""
+
+    interface: CoreMLInterface
+
+    def set_output(self, value: str, instead_of: str | None = None) -> None:
+        self.require_value(value)
+        self.interface.set_output(value, instead_of)
+
+    def drop_output(self, name: str) -> None:
+        self.interface.drop_output(name)
+
+    def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
+        self.interface.set_input(value, shape, dtype)
+
+    def drop_input(self, name: str) -> None:
+        self.interface.drop_input(name)
+
+    def retype(
+        self,
+        feature: str,
+        kind: str | None = None,
+        *,
+        colour: str | None = None,
+        scale: float | None = None,
+        bias: Sequence[float] | float | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        self.interface.retype(feature, kind, colour, scale, bias, dtype)
+
+    def reshape(
+        self,
+        feature: str,
+        shape: Sequence[int] | None = None,
+        *,
+        enumerated: Sequence[Sequence[int]] = (),
+        ranges: Sequence[Sequence[int]] = (),
+    ) -> None:
+        self.interface.reshape(feature, shape, enumerated, ranges)
+
+    def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
+        self.interface.relabel(labels)
+
+
+def colour_of(feature: Feature) -> str:
+    """The layout of a picture."""
+    return next(name for name, number in COLOURS.items() if number == feature.type.imageType.colorSpace)
+
+
+def declare_array(feature: Feature, dtype: str, shape: Lengths) -> None:
+    """Makes a feature a multi-array; its words stay, the shapes that it could also have go.
+
+    Without a shape where some lengths are known only when the model runs: a description has no word for that.
+    """
+    optional = feature.type.isOptional
+    feature.type.Clear()
+    feature.type.isOptional = optional
+    feature.type.multiArrayType.dataType = classic.ARRAY_DTYPES[dtype]
+    if None not in shape:
+        feature.type.multiArrayType.shape.extend(n for n in shape if n is not None)
+
+
+def _within(length: int, limits: Sequence[int]) -> int:
+    low, high = limits
+    return low if length < low or 0 <= high < length else length
+
+
+def _resize_image(
+    feature: Feature, default: Sequence[int], enumerated: Sequence[Sequence[int]], ranges: Sequence[Sequence[int]]
+) -> None:
+    image = feature.type.imageType
+    image.height, image.width = default
+    image.ClearField("enumeratedSizes")
+    image.ClearField("imageSizeRange")
+    for height, width in enumerated:
+        image.enumeratedSizes.sizes.add(height=height, width=width)
+    for side, (low, high) in zip(("heightRange", "widthRange"), ranges, strict=False):
+        limits = getattr(image.imageSizeRange, side)
+        limits.lowerBound, limits.upperBound = low, high
+
+
+def _resize_array(
+    feature: Feature, default: Sequence[int], enumerated: Sequence[Sequence[int]], ranges: Sequence[Sequence[int]]
+) -> None:
+    array = feature.type.multiArrayType
+    array.shape[:] = default
+    array.ClearField("enumeratedShapes")
+    array.ClearField("shapeRange")
+    for one in enumerated:
+        array.enumeratedShapes.shapes.add(shape=one)
+    for low, high in ranges:
+        array.shapeRange.sizeRanges.add(lowerBound=low, upperBound=high)

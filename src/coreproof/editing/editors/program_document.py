@@ -1,0 +1,252 @@
+"""ProgramDocument: a private copy of an ML Program, its main function laid open, and the operations that edits put into it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from coreproof.editing.editors.program_weights import WeightStore, tensor_type, text_value
+from coreproof.errors import EditError
+from coreproof.model.coreml.graph import program_graph
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
+from coreproof.model.formats import program as mil
+from coreproof.model.formats.free_name import free_name
+from coreproof.model.graph import Graph
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ProgramDocument:
+    """``function``, ``block`` and ``description`` are those of the main function; ``store`` holds its weights.
+
+    A method that changes operations ends in ``changed``; which types follow is ``ProgramTypes``' business.
+    """
+
+    def __init__(self, model: CoreMLModel) -> None:
+        self.origin = model
+        self.spec = Model_pb2.Model()
+        self.spec.CopyFrom(model.spec)
+        self.store = WeightStore(model)
+        self._view: CoreMLModel | None = None
+        self._graph: Graph | None = None
+        self._lay_open()
+
+    def _lay_open(self) -> None:
+        self._name = mil.main_name(self.spec)
+        self.function = self.spec.mlProgram.functions[self._name]
+        self.block = mil.block_of(self.function)
+        # where there are several functions, each describes its own features
+        own = [f for f in self.spec.description.functions if f.name == self._name]
+        self.description: Any = own[0] if own else self.spec.description
+        self.changed()
+
+    @property
+    def where(self) -> str:
+        """How messages name the model."""
+        return self.origin.where
+
+    @property
+    def model(self) -> CoreMLModel:
+        """The program as it is now; it changes with the edits."""
+        if self._view is None:
+            self._view = self.as_model()
+        return self._view
+
+    def as_model(self) -> CoreMLModel:
+        """A model that keeps the weights as long as it lives."""
+        made = self.origin.with_spec(self.spec, self.store.folder)
+        self.store.lend(made)
+        return made
+
+    @property
+    def graph(self) -> Graph:
+        if self._graph is None:
+            self._graph = program_graph(self.spec.mlProgram, self._name)
+        return self._graph
+
+    def changed(self) -> None:
+        """The program is another one: graph and model are read anew."""
+        self._view = self._graph = None
+
+    def restore(self, kept: Model_pb2.Model) -> None:
+        """Makes the program what it was when ``kept`` was copied from it."""
+        self.spec.CopyFrom(kept)
+        self._lay_open()
+
+    # looking up
+
+    def find(self, layer: str) -> tuple[int, Any]:
+        """The place of the operation that the graph calls so, and the operation."""
+        for index, operation in enumerate(self.block.operations):
+            if operation.type != "const" and mil.name(operation) == layer:
+                return index, operation
+        raise AssertionError(layer)
+
+    def constants(self) -> dict[str, Any]:
+        """The operations that make constants, by what they make."""
+        return {o.name: op for op in self.block.operations if mil.is_constant(op) for o in op.outputs}
+
+    def place_of(self, value: str) -> int:
+        """The place of the operation that makes ``value``."""
+        return next(i for i, op in enumerate(self.block.operations) if any(o.name == value for o in op.outputs))
+
+    def type_of(self, value: str) -> tuple[str, tuple[int | None, ...]]:
+        """dtype and shape as declared; EditError where the value is no tensor."""
+        known = self.graph.values[value]
+        if known.shape is None or known.dtype is None:
+            raise EditError(f"the value {value!r} is no tensor", where=self.where, found=known.dtype)
+        return known.dtype, tuple(d if isinstance(d, int) else None for d in known.shape)
+
+    def made_from(self, value: str) -> list[str]:
+        """What the operations make that read ``value``."""
+        return [o.name for op in self.block.operations if value in mil.reads(op) for o in op.outputs]
+
+    def readers(self, value: str) -> int:
+        """How many places name the value: arguments, in nested blocks too, and outputs."""
+        places = [b.name for op in mil.nodes(self.block.operations) for _, b in mil.bindings(op)]
+        nested = [name for op in mil.nodes(self.block.operations) for block in op.blocks for name in block.outputs]
+        return [*places, *nested, *self.block.outputs].count(value)
+
+    # names
+
+    def free(self, wish: str) -> str:
+        """A name that nothing bears, as near to ``wish`` as MIL allows."""
+        taken = {n for op in mil.nodes(self.block.operations) for n in (*(o.name for o in op.outputs), mil.name(op))}
+        taken.update(named.name for named in self.function.inputs)
+        return free_name(re.sub(r"[^A-Za-z0-9_]", "_", wish), taken)
+
+    @staticmethod
+    def identifier(name: str) -> str:
+        """``name``, where MIL allows it; EditError otherwise."""
+        if not _IDENTIFIER.fullmatch(name):
+            safe = re.sub(r"[^A-Za-z0-9_]", "_", name)
+            raise EditError(
+                f"{name!r} cannot be a name in an ML Program",
+                expected="letters, digits and underscores, not a digit first",
+                found=name,
+                fix=f"call it {safe if not safe[:1].isdigit() else '_' + safe}",
+            )
+        return name
+
+    def call_inside(self, value: str, mark: str) -> str:
+        """The name that a value has within from now on; outside it keeps its own."""
+        inner = self.free(f"{value}_{mark}")
+        outside = list(self.block.outputs)
+        mil.rename(self.block, {value: inner})
+        self.block.outputs[:] = outside
+        self.changed()
+        return inner
+
+    # operations
+
+    def insert(
+        self, place: int, operator: str, name: str, made: str, data: str, setting: tuple[str, Any], made_type: Any
+    ) -> None:
+        """An operation with one datum and one setting (its key and its Value message), which a constant in front of it holds."""
+        key, value = setting
+        constant = MIL_pb2.Operation(type="const")
+        held = self.free(f"{made}_{key}_0")
+        constant.attributes["name"].CopyFrom(text_value(held))
+        constant.attributes["val"].CopyFrom(value)
+        constant.outputs.add(name=held).type.CopyFrom(value.type)
+        operation = MIL_pb2.Operation(type=operator)
+        operation.attributes["name"].CopyFrom(text_value(name))
+        operation.inputs["x"].arguments.add(name=data)
+        operation.inputs[key].arguments.add(name=held)
+        operation.outputs.add(name=made).type.CopyFrom(made_type)
+        self.block.operations.insert(place, constant)
+        self.block.operations.insert(place + 1, operation)
+        self.changed()
+
+    def insert_cast(self, source: str, made: str, dtype: str, place: int) -> None:
+        """Makes ``made`` of ``source`` in another dtype."""
+        word = text_value({"float16": "fp16", "float32": "fp32"}.get(dtype, dtype))
+        made_type = tensor_type(dtype, self.type_of(source)[1])
+        self.insert(place, "cast", self.free(made + "_cast"), made, source, ("dtype", word), made_type)
+
+    def cast_output(self, value: str, carried: str) -> None:
+        """Lets ``value`` name what is cast for the outside; within it is called by another name from now on."""
+        inner = self.call_inside(value, "uncast")
+        self.insert_cast(inner, value, carried, self.place_of(inner) + 1)
+
+    def bypass(self, operation: Any) -> str:
+        """Takes out an operation of one datum, which it returns; what read the operation reads that."""
+        constants, made = self.constants(), operation.outputs[0].name
+        data = next(str(b.name) for _, b in mil.bindings(operation) if b.name not in constants)
+        for reader in self.block.operations:
+            mil.rename_reads(reader, {made: data})
+        self.remove(made)
+        return data
+
+    def remove(self, value: str) -> None:
+        """Takes out the operation that makes ``value``, and constants that only it read."""
+        place = self.place_of(value)
+        read = list(mil.reads(self.block.operations[place]))
+        del self.block.operations[place]
+        self.drop_unread(read)
+
+    def drop_unread(self, names: Iterable[str]) -> None:
+        """Constants that only a changed layer read go with it, and what those were made from."""
+        for name in dict.fromkeys(names):
+            operation = self.constants().get(name)  # looked up anew: an operation with two outputs goes once
+            if operation is not None and not any(self.readers(o.name) for o in operation.outputs):
+                self.remove(name)
+        self.changed()
+
+    def sort(self) -> None:
+        """Moves operations behind what they read, where they do not stand there; EditError where they read in a circle."""
+        operations = list(self.block.operations)
+        made: set[str] = {named.name for named in self.function.inputs}
+        makers = {o.name: i for i, op in enumerate(operations) for o in op.outputs}
+        late = False
+        for operation in operations:
+            late = late or any(name in makers and name not in made for name in mil.reads(operation))
+            made.update(o.name for o in operation.outputs)
+        if not late:
+            return
+        copies = [copied(operations[index]) for index in _ordered(operations, makers)]
+        del self.block.operations[:]
+        self.block.operations.extend(copies)
+
+
+def copied(operation: Any) -> Any:
+    """A copy of its own: protobuf's lists hand out their own messages."""
+    copy = MIL_pb2.Operation()
+    copy.CopyFrom(operation)
+    return copy
+
+
+def keep_name(operation: Any) -> None:
+    """An operation without a name of its own is named by its output: before that changes it gets one."""
+    if "name" not in operation.attributes:
+        operation.attributes["name"].CopyFrom(text_value(mil.name(operation)))
+
+
+def _ordered(operations: Sequence[Any], makers: Mapping[str, int]) -> list[int]:
+    """The operations in an order in which each follows what it reads, as near to the given one as that allows."""
+    order: list[int] = []
+    done: set[int] = set()
+    for start in range(len(operations)):
+        stack, open_ones = [start], set[int]()
+        while stack:
+            index = stack[-1]
+            if index in done:
+                stack.pop()
+                continue
+            waiting = [makers[n] for n in mil.reads(operations[index]) if n in makers and makers[n] not in done]
+            if index in open_ones and waiting:
+                raise EditError(
+                    "the layers would read from each other in a circle",
+                    expected="a layer that reads what is made before it",
+                    found=mil.name(operations[index]),
+                )
+            open_ones.add(index)
+            if waiting:
+                stack += reversed(waiting)
+            else:
+                done.add(index)
+                order.append(index)
+                stack.pop()
+    return order
