@@ -20,6 +20,10 @@ _REPACKED = 3
 _AS_ASKED = 1
 """The arena grows by what is asked for; left to itself it doubles, which halves what a large value finds there."""
 
+_NOT_AS_STORED = ["ConvMulFusion"]
+"""Optimisations that compute something else than the file says: weights times a factor, rounded anew. A convolution of whole
+numbers is exact; with weights that are none it lands a step beside where its sum lies at an edge."""
+
 _opening = Lock()
 _REFUSED = re.compile(
     r"requested bytes of (\d+)|requested buffer of size (\d+)|require more than (\d+) bytes|(?:std::)?bad_?alloc", re.I
@@ -36,7 +40,9 @@ def open_within_budget(message: bytes, options: Any, weights: int) -> Any:
     kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     with _opening:
         ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": _AS_ASKED}))
-        return ort.InferenceSession(message, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            message, options, providers=["CPUExecutionProvider"], disabled_optimizers=_NOT_AS_STORED
+        )
 
 
 def engine_error(problem: str, error: Exception, where: str) -> Exception:

@@ -204,7 +204,12 @@ def _guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
 
 
 def _fine_steps(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
-    """The results of quantised operators whose steps are too fine for float16, or too many: scales below it, 16 bits and more."""
+    """The results of quantised operators whose steps are too fine for float16, or too many: scales below it, 16 bits and more.
+
+    What is fed is counted in float32 as well: it comes in float32, and is an integer behind this. In float16 it would lie at
+    another step already where the network begins, and each layer makes more of it.
+    """
+    fed = {v.name for v in graph.inputs}
     narrow = (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT4, ir.DataType.INT4)
     for node in graph:
         if node.op_type not in _STEPPED and not node.op_type.startswith("QLinear"):
@@ -213,7 +218,8 @@ def _fine_steps(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str
         fine = any((v.name or "") in constants and _is_lost(constants[v.name or ""]) for v in given)
         counted = [given[0], *given[2:]] if node.op_type in _STEPPED else []
         many = any(v.dtype is not None and v.dtype.is_integer() and v.dtype not in narrow for v in counted)
-        if fine or many:
+        enters = node.op_type == "QuantizeLinear" and given[0].name in fed
+        if fine or many or enters:
             yield from (o.name or "" for o in node.outputs)
 
 

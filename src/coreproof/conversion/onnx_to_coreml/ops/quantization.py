@@ -1,8 +1,12 @@
-"""Quantised operators, computed on the numbers that the integers stand for.
+"""Quantised operators, computed on the integers themselves where that can be, else on the numbers they stand for.
 
-Core ML multiplies no bytes: a quantised tensor is an int32 tensor of the same integers, and an operator on quantised
-tensors becomes: numbers out of integers, the operator in floats, integers out of numbers. Constant weights become floats
-when the model is converted. Products of integers (MatMulInteger, ConvInteger) are computed in float32: exact below 2**24.
+Core ML multiplies no bytes: a quantised tensor is an int32 tensor of the same integers. A product of quantised tensors is counted
+in steps of its result, as ONNX Runtime does: its steps are the products of the integers times one known factor, which is that of
+the scales. In float32 the integers are multiplied as they are (exact below 2**24) and the factor comes last, so that nothing is
+rounded but once: the result is the integer of the definition. In float16 such sums leave the range; there the factor goes into
+the weights. The factors are never rounded each for itself: one scale in float16 is up to an eighth of a step off at 255 steps.
+Other operators become: numbers out of integers, the operator in floats, integers out of numbers. Products of integers
+(MatMulInteger, ConvInteger) are computed in float32.
 """
 
 from __future__ import annotations
@@ -95,15 +99,24 @@ def qlinear_conv(
     **attributes: Any,
 ) -> Result:
     dtype = dtype_of(ctx, 7)
-    weight_scale = _raw_along(ctx, 4, "scale of the weights", ctx.rank(w))
-    numbers = ctx.constant(w, "weight") - _raw_along(ctx, 5, "zero point of the weights", ctx.rank(w)).astype(np.int64)
-    weight = ctx.floats(numbers * weight_scale)
-    bias = None
-    if b is not None:
-        share = np.asarray(ctx.constant(ctx.raw[1], "scale"), np.float64) * weight_scale.reshape(-1)
-        bias = ctx.floats(ctx.constant(b, "bias") * share)
-    result = conv(ctx, dequantized(ctx, x, x_scale, x_zero_point), weight, bias, **attributes)
-    return quantized(ctx, result, y_scale, y_zero_point, dtype)
+    count = ctx.rank(w)
+    weight_scale = _raw_along(ctx, 4, "scale of the weights", count)
+    numbers = ctx.constant(w, "weight") - _raw_along(ctx, 5, "zero point of the weights", count).astype(np.int64)
+    terms = None if b is None else ctx.constant(b, "bias").astype(np.int64)
+    steps = factor(ctx, 1, 4, 6)
+    if steps is None:
+        weight = ctx.floats(numbers * weight_scale)
+        share = None if b is None else np.asarray(ctx.constant(ctx.raw[1], "scale"), np.float64)
+        bias = None if share is None else ctx.floats(terms * (share * weight_scale).reshape(-1))
+        result = conv(ctx, dequantized(ctx, x, x_scale, x_zero_point), weight, bias, **attributes)
+        return quantized(ctx, result, y_scale, y_zero_point, dtype)
+    within, behind = (steps, None) if ctx.dtype == np.float16 else (np.float64(1), steps)
+    weight = ctx.floats(numbers * within.reshape([-1] + [1] * (count - 1)))
+    bias = None if terms is None else ctx.floats(terms * within)
+    result = conv(ctx, centred(ctx, x, x_zero_point), weight, bias, **attributes)
+    if behind is not None:
+        result = ctx.mb.mul(x=result, y=ctx.floats(behind.reshape([1, -1] + [1] * (count - 2))))
+    return in_steps(ctx, result, y_zero_point, dtype)
 
 
 @lowering("QLinearMatMul", since=10)
@@ -118,9 +131,18 @@ def qlinear_matmul(
     y_scale: Operand,
     y_zero_point: Operand,
 ) -> Result:
-    left = dequantized(ctx, a, _column(ctx, a_scale), _column(ctx, a_zero_point))
-    product = matmul(ctx, left, _known_numbers(ctx, 3, (b, b_scale, b_zero_point)))
-    return quantized(ctx, product, _column(ctx, y_scale), _column(ctx, y_zero_point), dtype_of(ctx, 7))
+    dtype, steps = dtype_of(ctx, 7), factor(ctx, 1, 4, 6)
+    known = all(isinstance(o, np.ndarray) for o in (b, b_zero_point))
+    if steps is None or (ctx.dtype == np.float16 and not known):
+        left = dequantized(ctx, a, _column(ctx, a_scale), _column(ctx, a_zero_point))
+        product = matmul(ctx, left, _known_numbers(ctx, 3, (b, b_scale, b_zero_point)))
+        return quantized(ctx, product, _column(ctx, y_scale), _column(ctx, y_zero_point), dtype)
+    left = centred(ctx, a, _column(ctx, a_zero_point))
+    if ctx.dtype == np.float16:
+        whole = np.asarray(ctx.raw[3]).astype(np.int64) - np.asarray(ctx.raw[5]).astype(np.int64)
+        return in_steps(ctx, matmul(ctx, left, ctx.floats(whole * steps)), _column(ctx, y_zero_point), dtype)
+    product = ctx.mb.mul(x=matmul(ctx, left, centred(ctx, b, b_zero_point)), y=ctx.floats(steps))
+    return in_steps(ctx, product, _column(ctx, y_zero_point), dtype)
 
 
 @lowering("MatMulInteger", since=10)
@@ -157,11 +179,16 @@ def dtype_of(ctx: Context, index: int) -> ir.DataType:
 
 def quantized(ctx: Context, x: Operand, scale: Operand, zero: Operand, dtype: ir.DataType) -> Result:
     """Scaled, rounded half to even, shifted, kept within the limits."""
+    return in_steps(ctx, ctx.mb.real_div(x=x, y=scale), zero, dtype)
+
+
+def in_steps(ctx: Context, x: Operand, zero: Operand, dtype: ir.DataType) -> Result:
+    """What is counted in steps already: rounded half to even, shifted, kept within the limits."""
     if dtype not in _LIMITS:
         raise ctx.refuse(f"it quantises to {dtype.name}", "an integer of 4, 8 or 16 bits")
     lowest, highest = _LIMITS[dtype]
     mb = ctx.mb
-    rounded = mb.round(x=mb.real_div(x=x, y=scale))
+    rounded = mb.round(x=x)
     shifted = rounded if _is_zero(zero) else mb.add(x=rounded, y=cast(ctx, zero, float_name(ctx)))
     return mb.cast(x=mb.clip(x=shifted, alpha=ctx.scalar(lowest), beta=ctx.scalar(highest)), dtype="int32")
 
@@ -173,6 +200,33 @@ def dequantized(ctx: Context, x: Operand, scale: Operand, zero: Operand) -> Oper
         return ctx.floats(shifted * np.asarray(scale, np.float64))
     shifted = x if _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
     return ctx.mb.mul(x=cast(ctx, shifted, float_name(ctx)), y=scale)
+
+
+def centred(ctx: Context, x: Operand, zero: Operand) -> Operand:
+    """Integers as floats, their zero point taken off, in no unit but their own steps."""
+    if isinstance(x, np.ndarray) and isinstance(zero, np.ndarray | None):
+        return ctx.floats(np.asarray(x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64)), np.float64))
+    shifted = x if _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
+    return cast(ctx, shifted, float_name(ctx))
+
+
+def factor(ctx: Context, *scales: int) -> Any:
+    """How many steps of the result one step of the operand is, or one product of two operands' steps.
+
+    In float32: one number for all, or for each channel. ``scales``: where among the operands the scales stand, that of the result
+    last. They are multiplied, then divided, each in float32, as ONNX Runtime does it. None where one is computed while the model
+    runs, or differs from row to row, or the factor is no usual number.
+    """
+    raw: list[Any] = [ctx.raw[at] if at < len(ctx.raw) else None for at in scales]
+    if not all(isinstance(scale, np.ndarray) for scale in raw):
+        return None
+    first, *rest, made = (np.asarray(scale, np.float32).reshape(-1) for scale in raw)
+    if first.size != 1 or made.size != 1 or any(np.ndim(scale) > 1 for scale in raw):
+        return None
+    with np.errstate(all="ignore"):
+        found = (first * rest[0] if rest else first) / made
+    usual = (np.abs(found) >= np.finfo(np.float32).tiny) & np.isfinite(found)
+    return found if usual.all() else None
 
 
 def _known_numbers(ctx: Context, index: int, operands: tuple[Operand, Operand, Operand]) -> Operand:

@@ -13,9 +13,17 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
 from coreproof.conversion.onnx_to_coreml.ops.activation import leaky_relu, sigmoid, softmax, softmax_flattening
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
 from coreproof.conversion.onnx_to_coreml.ops.joining import concat
 from coreproof.conversion.onnx_to_coreml.ops.pooling import average_pool
-from coreproof.conversion.onnx_to_coreml.ops.quantization import dequantized, dtype_of, quantized
+from coreproof.conversion.onnx_to_coreml.ops.quantization import (
+    centred,
+    dequantized,
+    dtype_of,
+    factor,
+    in_steps,
+    quantized,
+)
 
 MICROSOFT = "com.microsoft"
 
@@ -32,8 +40,13 @@ def qlinear_add(
     c_scale: Operand,
     c_zero_point: Operand = None,
 ) -> Result:
-    left, right = dequantized(ctx, a, a_scale, a_zero_point), dequantized(ctx, b, b_scale, b_zero_point)
-    return quantized(ctx, ctx.mb.add(x=left, y=right), c_scale, c_zero_point, dtype_of(ctx, 7))
+    shares = factor(ctx, 1, 6), factor(ctx, 4, 6)
+    if shares[0] is None or shares[1] is None:
+        left, right = dequantized(ctx, a, a_scale, a_zero_point), dequantized(ctx, b, b_scale, b_zero_point)
+        return quantized(ctx, ctx.mb.add(x=left, y=right), c_scale, c_zero_point, dtype_of(ctx, 7))
+    left, right = centred(ctx, a, a_zero_point), centred(ctx, b, b_zero_point)
+    steps = [ctx.mb.mul(x=each, y=ctx.floats(share)) for each, share in zip((left, right), shares, strict=True)]
+    return in_steps(ctx, ctx.mb.add(x=steps[0], y=steps[1]), c_zero_point, dtype_of(ctx, 7))
 
 
 @lowering("QLinearMul", domain=MICROSOFT)
@@ -63,6 +76,14 @@ def qlinear_concat(ctx: Context, y_scale: Operand, y_zero_point: Operand, *parts
 def qlinear_global_average_pool(ctx: Context, *operands: Operand, channels_last: int = 0) -> Result:
     rank = ctx.rank(operands[0])
     axes = list(range(1, rank - 1)) if channels_last else list(range(2, rank))
+    share, lengths = factor(ctx, 1, 3), [operands[0].shape[axis] for axis in axes]
+    if share is not None and ctx.dtype == np.float32 and all(is_known(length) for length in lengths):
+        total = ctx.mb.reduce_sum(x=centred(ctx, operands[0], operands[2]), axes=axes, keep_dims=True)
+        made = ctx.mb.mul(x=total, y=ctx.floats(share / np.float32(np.prod(lengths))))
+        return in_steps(ctx, made, (*operands, None)[4], dtype_of(ctx, 4))
+    if share is not None:
+        mean = ctx.mb.reduce_mean(x=centred(ctx, operands[0], operands[2]), axes=axes, keep_dims=True)
+        return in_steps(ctx, ctx.mb.mul(x=mean, y=ctx.floats(share)), (*operands, None)[4], dtype_of(ctx, 4))
     return _each(ctx, operands, lambda v: ctx.mb.reduce_mean(x=v, axes=axes, keep_dims=True))
 
 
@@ -109,20 +130,33 @@ def qgemm(
     transB: int = 0,
 ) -> Result:
     """alpha * A B + C; C counts in steps of alpha times both scales. Without ``y_scale`` the result is floats."""
-    left = dequantized(ctx, a, a_scale, a_zero_point)
-    share, weight_scale = (np.asarray(ctx.constant(ctx.raw[at], "scale"), np.float64).reshape(-1) for at in (1, 4))
+    weight_scale = np.asarray(ctx.constant(ctx.raw[4], "scale of the weights"), np.float64).reshape(-1)
     zero = np.asarray(ctx.constant(ctx.raw[5], "zero point of the weights")).astype(np.int64).reshape(-1)
     whole = np.asarray(ctx.constant(ctx.raw[3], "weight")).astype(np.int64)
-    weight = alpha * ((whole if not transB else whole.T) - zero) * weight_scale
+    whole = (whole if not transB else whole.T) - zero
+    steps = None if y_scale is None else factor(ctx, 1, 4, 7)
+    if steps is not None:
+        steps = np.float32(alpha) * steps
+        left, scaled = centred(ctx, a, a_zero_point), steps
+    else:
+        share = np.asarray(ctx.constant(ctx.raw[1], "scale"), np.float64).reshape(-1)
+        left, scaled = dequantized(ctx, a, a_scale, a_zero_point), alpha * weight_scale
+    behind = steps if steps is not None and ctx.dtype == np.float32 else None
+    weight = whole * (1.0 if behind is not None else scaled)
     if transA:
         left = ctx.mb.transpose(x=left, perm=[1, 0])
     term = {}
     if c is not None:
-        bias = np.asarray(ctx.constant(ctx.raw[6], "bias"), np.float64) * (alpha * share * weight_scale)
+        unit = 1.0 if behind is not None else steps if steps is not None else alpha * share * weight_scale
+        bias = np.asarray(ctx.constant(ctx.raw[6], "bias"), np.float64) * unit
         if bias.size not in (1, weight.shape[1]):
             raise ctx.refuse(f"its bias has the shape {bias.shape}", "one number for each column")
         term = {"bias": ctx.floats(np.broadcast_to(bias.reshape(-1), (weight.shape[1],)))}
     product = ctx.mb.linear(x=left, weight=ctx.floats(np.ascontiguousarray(weight.T)), **term)
+    if behind is not None:
+        product = ctx.mb.mul(x=product, y=ctx.floats(behind))
+    if steps is not None:
+        return in_steps(ctx, product, y_zero_point, dtype_of(ctx, 8))
     return product if y_scale is None else quantized(ctx, product, y_scale, y_zero_point, dtype_of(ctx, 8))
 
 
