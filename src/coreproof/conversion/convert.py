@@ -15,14 +15,14 @@ TARGETS = ("onnx", "mlprogram", "neuralnetwork")
 
 
 def convert(
-    model: Model | str | Path | Any,
+    model: Model | str | Path | object,
     to: Target,
     *,
     precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     target: str | None = None,
     images: Mapping[str, Any] | None = None,
     labels: Sequence[str] | None = None,
-    shapes: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, object] | None = None,
     fold_batchnorm: bool = True,
     keep_fp32: Collection[str] = (),
     freeze_state: bool = False,
@@ -71,7 +71,7 @@ def convert(
     )
 
 
-def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, Any] | None = None, **frozen: bool) -> Model:
+def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, object] | None = None, **frozen: bool) -> Model:
     if source.format == "onnx":
         return source
     if source.format == "torch":
@@ -96,7 +96,7 @@ def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, Any] | No
     return OnnxModel(lowered.model, name=source.name, labels=source.signature.labels)
 
 
-def _free_dimensions(source: Any, shapes: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+def _free_dimensions(source: Any, shapes: Mapping[str, object]) -> dict[str, dict[int, str]]:
     """The dimensions that a PyTorch model has to be traced with as free: those asked for as a range, or as another length.
 
     Dimensions of one axis that have one length and are asked for alike are one: the lengths of ids and of their mask.

@@ -27,7 +27,7 @@ _GRAMMAR = (
 )
 
 
-def read_shape(name: str, asked: Any) -> list[tuple[Range, ...]]:
+def read_shape(name: str, asked: object) -> list[tuple[Range, ...]]:
     """The shapes asked for input ``name``: one, whose lengths may be ranges, or several fixed ones.
 
     Raises InputError, with the grammar, for anything else.
@@ -58,7 +58,7 @@ def read_shapes(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def check_names(shapes: Mapping[str, Any], inputs: Sequence[str]) -> None:
+def check_names(shapes: Mapping[str, object], inputs: Sequence[str]) -> None:
     """Raises InputError for shapes of inputs that the model does not have."""
     unknown = [name for name in shapes if name not in inputs]
     if unknown:
@@ -69,16 +69,16 @@ def check_names(shapes: Mapping[str, Any], inputs: Sequence[str]) -> None:
         )
 
 
-def _is_whole(option: Any) -> bool:
+def _is_whole(option: object) -> bool:
     """Whether one element is a shape of its own and not a length."""
     return (isinstance(option, Sequence) and not isinstance(option, str)) or (isinstance(option, str) and "x" in option)
 
 
-def _split(text: str) -> list[Any]:
+def _split(text: str) -> list[object]:
     return [part.strip() for part in text.lower().replace("×", "x").split("x")]
 
 
-def _options(name: str, asked: Any, options: list[list[Any]]) -> list[tuple[Range, ...]]:
+def _options(name: str, asked: object, options: list[Sequence[object]]) -> list[tuple[Range, ...]]:
     found = [tuple(_length(name, asked, length) for length in option) for option in options]
     if len({len(shape) for shape in found}) > 1:
         raise InputError(f"the shapes of input {name!r} differ in rank", found=_told(asked))
@@ -87,7 +87,7 @@ def _options(name: str, asked: Any, options: list[list[Any]]) -> list[tuple[Rang
     return list(dict.fromkeys(found))
 
 
-def _length(name: str, asked: Any, length: Any) -> Range:
+def _length(name: str, asked: object, length: object) -> Range:
     low: Any
     high: Any
     if isinstance(length, str) and ".." in length:
@@ -112,11 +112,11 @@ def _length(name: str, asked: Any, length: Any) -> Range:
     return first, last
 
 
-def _wrong(name: str, asked: Any, why: str) -> InputError:
+def _wrong(name: str, asked: object, why: str) -> InputError:
     return InputError(
         f"the shape asked for input {name!r} cannot be read: {why}", expected=_GRAMMAR, found=_told(asked)
     )
 
 
-def _told(asked: Any) -> str:
+def _told(asked: object) -> str:
     return asked if isinstance(asked, str) else repr(asked)

@@ -12,7 +12,7 @@ OTHER_NAMES = {"float16": "fp16", "float32": "fp32"}
 """What others call the two arithmetics; taken beside ours wherever one is named."""
 
 
-def one_of(value: Any, allowed: Sequence[str], argument: str, other_names: Mapping[str, str] = OTHER_NAMES) -> Any:
+def one_of(value: object, allowed: Sequence[str], argument: str, other_names: Mapping[str, str] = OTHER_NAMES) -> Any:
     """``value`` as one of ``allowed``, which it may also be called by another name.
 
     Raises InputError, which names the argument and the whole list.

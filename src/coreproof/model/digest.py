@@ -66,11 +66,11 @@ def module_content(module: Any) -> Iterator[bytes]:
     yield from (_code(kind) for kind in classes if kind.__module__.split(".")[0] not in ("torch", "builtins"))
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: object) -> bool:
     return isinstance(value, import_torch().Tensor)
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)

@@ -50,7 +50,7 @@ class Feeding:
         check_numbers("a feeding's", self.colour, scale=self.scale, mean=self.mean, std=self.std)
 
     @property
-    def geometry(self) -> dict[str, Any]:
+    def geometry(self) -> dict[str, object]:
         """The part that decides which pixels are seen."""
         return {
             "size": self.size,
@@ -91,7 +91,7 @@ def check_numbers(whose: str, colour: str, *, scale: Any, mean: Any, std: Any) -
         raise InputError(f"{told}std divides: none of it can be 0", found=_short(std))
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and 0 < int(value) < 2**24
 
 

@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.errors import CoreproofError, InputError, UnreadableModelError
 from coreproof.model.base import Model
+from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
 from coreproof.model.coreml.weight_params import (
     WeightsError,
     network_weights,
@@ -27,10 +27,11 @@ from coreproof.model.graph import Node
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch.export import ExportedProgram
 
     from coreproof.model.coreml.model import CoreMLModel
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def _layers(model: Model) -> Iterator[tuple[str, _Lazy]]:
             yield node.name, partial(_torch_weights, exported, node)
 
 
-def _coreml_layers(model: CoreMLModel, spec: Any, prefix: str) -> Iterator[tuple[str, _Lazy]]:
-    kind = spec.WhichOneof("Type")
+def _coreml_layers(model: CoreMLModel, spec: Model_pb2.Model, prefix: str) -> Iterator[tuple[str, _Lazy]]:
+    kind = str(spec.WhichOneof("Type"))
     if kind == "mlProgram":
         yield from _program_layers(model, program.main(spec), {}, prefix)
     elif kind.startswith("neuralNetwork"):
@@ -104,7 +105,7 @@ def _coreml_layers(model: CoreMLModel, spec: Any, prefix: str) -> Iterator[tuple
 # NeuralNetwork
 
 
-def _network_weights(model: CoreMLModel, layer: Any) -> dict[str, WeightRef]:
+def _network_weights(model: CoreMLModel, layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> dict[str, WeightRef]:
     operator = layer.WhichOneof("layer")
     if operator is None:
         return {}
@@ -114,7 +115,14 @@ def _network_weights(model: CoreMLModel, layer: Any) -> dict[str, WeightRef]:
     }
 
 
-def _network_weight(model: CoreMLModel, layer: Any, operator: str, fields: Any, name: str, params: Any) -> WeightRef:
+def _network_weight(
+    model: CoreMLModel,
+    layer: NeuralNetwork_pb2.NeuralNetworkLayer,
+    operator: str,
+    fields: object,
+    name: str,
+    params: NeuralNetwork_pb2.WeightParams,
+) -> WeightRef:
     known = shape_of(operator, fields, name)
     count = stored_count(params)
 
@@ -132,7 +140,7 @@ def _network_weight(model: CoreMLModel, layer: Any, operator: str, fields: Any, 
     return WeightRef(_stored_dtype(params), (count,) if known is None else known[0], read)
 
 
-def _stored_dtype(params: Any) -> str:
+def _stored_dtype(params: NeuralNetwork_pb2.WeightParams) -> str:
     if params.floatValue:
         return "float32"
     if params.float16Value:
@@ -144,7 +152,7 @@ def _stored_dtype(params: Any) -> str:
 
 
 def _program_layers(
-    model: CoreMLModel, block: Any, outside: Mapping[str, Any], prefix: str
+    model: CoreMLModel, block: MIL_pb2.Block, outside: Mapping[str, object], prefix: str
 ) -> Iterator[tuple[str, _Lazy]]:
     """Operations with what constants they read; ``outside`` holds the constant operations of the blocks around."""
     constants = dict(outside)
@@ -158,7 +166,9 @@ def _program_layers(
             yield from _program_layers(model, nested, constants, prefix)
 
 
-def _operation_weights(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> dict[str, WeightRef]:
+def _operation_weights(
+    model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, object]
+) -> dict[str, WeightRef]:
     """Float constants of rank 1 and more, integers of more than 16 elements (shorter ones are settings)."""
     weights = {}
     for key, argument in ordered_arguments(operation):
@@ -181,7 +191,7 @@ def _is_weight(reference: WeightRef) -> bool:
     return "float" in reference.dtype or reference.size > 16
 
 
-def _operand(model: CoreMLModel, binding: Any, constants: Mapping[str, Any]) -> WeightRef | None:
+def _operand(model: CoreMLModel, binding: MIL_pb2.Argument.Binding, constants: Mapping[str, Any]) -> WeightRef | None:
     """The constant that an argument is bound to; None for what is made when the program runs."""
     if binding.WhichOneof("binding") == "value":
         return _literal(model, binding.value)
@@ -200,7 +210,9 @@ def _operand(model: CoreMLModel, binding: Any, constants: Mapping[str, Any]) -> 
     )
 
 
-def _compressed_data(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> Iterator[WeightRef]:
+def _compressed_data(
+    model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, Any]
+) -> Iterator[WeightRef]:
     """The integers (or the table's indices) that a compressed weight is stored as."""
     for key in ("quantized_data", "indices", "data", "indices_nonzero_data", "nonzero_data", "source_val"):
         if key in operation.attributes:
@@ -213,7 +225,7 @@ def _compressed_data(model: CoreMLModel, operation: Any, constants: Mapping[str,
             yield found
 
 
-def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> tuple[Any, ...]:
+def _decompressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, Any]) -> tuple[object, ...]:
     from coreproof.model.coreml.compressed import DECOMPRESS
 
     if operation.type not in DECOMPRESS:
@@ -237,7 +249,7 @@ def _decompressed(model: CoreMLModel, operation: Any, constants: Mapping[str, An
     return dense if isinstance(dense, tuple) else (dense,)
 
 
-def _compressed(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]) -> dict[str, Any]:
+def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, Any]) -> dict[str, object]:
     """The arguments of an operation that decompresses: attributes before iOS18, inputs since."""
     from coreproof.model.coreml.literals import read_literal
 
@@ -256,7 +268,7 @@ def _compressed(model: CoreMLModel, operation: Any, constants: Mapping[str, Any]
     return arguments
 
 
-def _before(constants: Mapping[str, Any], operation: Any) -> Mapping[str, Any]:
+def _before(constants: Mapping[str, object], operation: MIL_pb2.Operation) -> Mapping[str, object]:
     """The constants without those of an operation: nothing is made from itself."""
     return {name: maker for name, maker in constants.items() if maker is not operation}
 
@@ -274,7 +286,7 @@ def _literal(model: CoreMLModel, value: Any) -> WeightRef | None:
 # PyTorch
 
 
-def _torch_weights(program: Any, node: Node) -> dict[str, WeightRef]:
+def _torch_weights(program: ExportedProgram, node: Node) -> dict[str, WeightRef]:
     """Parameters and buffers by their names in the module ("layer1.0.conv1.weight")."""
     held = {**program.state_dict, **program.constants}
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from coreproof.model.coreml.model import CoreMLModel
 
 
-def load(source: Any, *, trust: bool = False, folder: str | Path | None = None, stored: bool = False) -> Model:
+def load(source: object, *, trust: bool = False, folder: str | Path | None = None, stored: bool = False) -> Model:
     """Loads a model.
 
     ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2", a saved run "a.npz"), "torchvision:NAME[?weights=...]",

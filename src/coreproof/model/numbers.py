@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 UNIT_ROUNDOFF: Mapping[str, float] = {
     "float64": 2.0**-53,
@@ -20,7 +18,7 @@ UNIT_ROUNDOFF: Mapping[str, float] = {
 """Largest relative change that storing a number in a format makes."""
 
 
-def rms(values: npt.NDArray[Any]) -> float:
+def rms(values: np.ndarray) -> float:
     """Root mean square, without overflow for values whose squares are too large."""
     largest = float(np.abs(values).max(initial=0.0))
     if largest == 0.0 or not math.isfinite(largest):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 _LONGEST = 2**40
 
 
-def signature_to(signature: Signature) -> dict[str, Any]:
+def signature_to(signature: Signature) -> dict[str, object]:
     """A signature as JSON holds it."""
     return {
         "inputs": [_feature_to(f) for f in signature.inputs],
@@ -52,7 +52,7 @@ def _labels(stored: Entry) -> tuple[str, ...] | tuple[int, ...]:
     return tuple(label.text() for label in listed)
 
 
-def _feature_to(feature: Feature) -> dict[str, Any]:
+def _feature_to(feature: Feature) -> dict[str, object]:
     stored = dict(vars(feature))
     stored["image"] = None if feature.image is None else dict(vars(feature.image))
     stored["ranges"] = [[r.low, r.high] for r in feature.ranges]
@@ -125,7 +125,7 @@ def _each(stored: Entry, read: Callable[[Entry], _T]) -> tuple[_T, ...]:
 
 def feeding_from(stored: Entry, base: Feeding | None = None) -> Feeding:
     """A feeding whose fields were written as JSON or TOML; what is not said is as in ``base``."""
-    readers: Mapping[str, Callable[[Entry], Any]] = {
+    readers: Mapping[str, Callable[[Entry], object]] = {
         "size": lambda e: tuple(n.whole(1, 2**24) for n in e.each(2)),
         "resize": lambda e: e.one_of(("squash", "crop")),
         "resize_to": lambda e: e.optional(lambda n: n.whole(1, 2**24)),
@@ -157,7 +157,7 @@ def _not_zero(stored: Entry) -> float:
     return number
 
 
-def graph_to(graph: Graph) -> dict[str, Any]:
+def graph_to(graph: Graph) -> dict[str, object]:
     """A graph as JSON holds it; of the attributes those that are plain and short, of the weights dtype and shape."""
     return {
         "name": graph.name,
@@ -184,7 +184,7 @@ def _value(name: str, stored: Entry) -> Value:
     return Value(name, dtype.optional(Entry.text), shape.optional(_shape), constant.flag())
 
 
-def _node_to(node: Node) -> dict[str, Any]:
+def _node_to(node: Node) -> dict[str, object]:
     return {
         "name": node.name,
         "operator": node.operator,
@@ -212,7 +212,7 @@ def _node_from(stored: Entry) -> Node:
     )
 
 
-def _attribute(stored: Entry) -> Any:
+def _attribute(stored: Entry) -> object:
     value = tuple(stored.value) if isinstance(stored.value, list) else stored.value
     if not _is_plain(value):
         raise stored.refuse("a number, a text, or a short list of them")
@@ -224,7 +224,7 @@ def _parameter(stored: Entry) -> tuple[str, tuple[int, ...]]:
     return dtype.text(), _each(shape, lambda e: e.whole(0, _LONGEST))
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         return len(value) <= 16 and all(isinstance(v, int | float | str) for v in value)
     return value is None or isinstance(value, int | float | str)

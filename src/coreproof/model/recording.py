@@ -92,7 +92,7 @@ class Recording(Model):
         return {entry for sample in self._samples for part in sample.values() for entry in part.values()}
 
     @cached_property
-    def samples(self) -> tuple[Mapping[str, Any], ...]:
+    def samples(self) -> tuple[Mapping[str, object], ...]:
         """The inputs that were fed, sample by sample."""
         return tuple(self._part(index, "inputs", sample["inputs"]) for index, sample in enumerate(self._samples))
 
@@ -124,7 +124,7 @@ class Recording(Model):
         assert self.path is not None
         shutil.copyfile(self.path, fresh)
 
-    def _part(self, sample: int, part: str, entries: Mapping[str, str]) -> dict[str, Any]:
+    def _part(self, sample: int, part: str, entries: Mapping[str, str]) -> dict[str, object]:
         """Inputs or values of a sample as the model took or made them."""
         built = self._built[sample].get(part, {})
         found: dict[str, Any] = {}

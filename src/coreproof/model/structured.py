@@ -12,11 +12,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.model.files.entries import Entry
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 Layout = tuple[Any, ...]
 """("dictionary", keys, layouts), ("sequence", layouts), ("array", shape) or ("nothing",)."""
 
@@ -25,12 +24,12 @@ _DEEPEST = 16
 _MOST_AXES = 64
 
 
-def is_structured(value: Any) -> bool:
+def is_structured(value: object) -> bool:
     """Whether a session hands out a dictionary, a sequence, or nothing (an optional value that is left out)."""
     return value is None or isinstance(value, Mapping | list | tuple)
 
 
-def taken_apart(value: Any) -> tuple[Layout, Array]:
+def taken_apart(value: object) -> tuple[Layout, Array]:
     """How a dictionary or a sequence, nested in any way, is built, and the row of its numbers (or texts)."""
     rows: list[Array] = []
     layout = _walk(value, rows)
@@ -40,7 +39,7 @@ def taken_apart(value: Any) -> tuple[Layout, Array]:
     return layout, np.concatenate(filled) if filled else np.zeros(0, np.float32)
 
 
-def _walk(value: Any, rows: list[Array]) -> Layout:
+def _walk(value: object, rows: list[Array]) -> Layout:
     if value is None:
         return ("nothing",)
     if isinstance(value, Mapping):
@@ -53,7 +52,7 @@ def _walk(value: Any, rows: list[Array]) -> Layout:
     return ("array", array.shape)
 
 
-def put_together(layout: Layout, row: Array) -> Any:
+def put_together(layout: Layout, row: Array) -> object:
     """What ``taken_apart`` made ``layout`` and ``row`` of. Raises ValueError where the row is not as long as the layout says."""
     if (wanted := _elements(layout)) != row.size:
         raise ValueError(f"{row.size} values for the {wanted} that it is built of")
@@ -66,7 +65,7 @@ def _elements(layout: Layout) -> int:
     return sum(_elements(part) for part in layout[-1]) if layout[0] != "nothing" else 0
 
 
-def _built(layout: Layout, values: Iterator[Any], dtype: np.dtype[Any]) -> Any:
+def _built(layout: Layout, values: Iterator[Any], dtype: np.dtype) -> object:
     if layout[0] == "nothing":
         return None
     if layout[0] == "dictionary":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Kind = Literal[
     "not-finite",
@@ -37,7 +37,7 @@ class Weakness:
     values: tuple[str, ...] = ()
     fails: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The reason as every JSON of coreproof holds it."""
         return {"kind": self.kind, "text": self.text, "values": list(self.values), "fails": self.fails}
 

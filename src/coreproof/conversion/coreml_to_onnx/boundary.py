@@ -46,7 +46,7 @@ class Refuse(Protocol):
 
 
 @contextmanager
-def understood(refuse: Refuse, given: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+def understood(refuse: Refuse, given: Callable[[], Mapping[str, object]]) -> Iterator[None]:
     """What is thrown inside becomes the error of ``refuse``, with the parameters that ``given`` tells, by name."""
     try:
         yield
@@ -72,7 +72,7 @@ def understood(refuse: Refuse, given: Callable[[], Mapping[str, Any]]) -> Iterat
         ) from error
 
 
-def told(value: Any) -> str:
+def told(value: object) -> str:
     """A parameter in a few words: dtype and shape of what is large or not known yet, the numbers of what is small."""
     if isinstance(value, ir.Value):
         dtype = value.dtype.name.lower() if value.dtype is not None else "?"
@@ -91,12 +91,12 @@ signature_of = cache(inspect.signature)
 """What a handler takes; asked for every operation, of which there may be thousands."""
 
 
-def settled(handler: Callable[..., Any], arguments: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
+def settled(handler: Callable[..., object], arguments: Mapping[str, object], refuse: Refuse) -> dict[str, Any]:
     """The arguments, each of the type that the handler's signature gives it; ``refuse`` names those that are not, all at once.
 
     An int, a bool or a str has to be one constant; what is declared as an operand may be anything.
     """
-    wrong: list[tuple[str, str, Any]] = []
+    wrong: list[tuple[str, str, object]] = []
     ready = dict(arguments)
     for name, kind in _plain_parameters(handler).items():
         value = ready.get(name)
@@ -120,12 +120,12 @@ _WORDS = {"int": "one whole number, a constant", "bool": "true or false, a const
 
 
 @cache
-def _plain_parameters(handler: Callable[..., Any]) -> dict[str, str]:
+def _plain_parameters(handler: Callable[..., object]) -> dict[str, str]:
     kinds = {name: str(p.annotation) for name, p in signature_of(handler).parameters.items()}
     return {name: kind for name, kind in kinds.items() if kind.removesuffix(" | None") in _WORDS}
 
 
-def _as_plain(kind: str, value: Any) -> tuple[bool, Any]:
+def _as_plain(kind: str, value: object) -> tuple[bool, object]:
     if kind == "str":
         return isinstance(value, str), value
     if isinstance(value, np.ndarray) and value.size == 1:

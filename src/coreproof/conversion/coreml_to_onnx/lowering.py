@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
@@ -15,7 +14,7 @@ from coreproof.conversion.operators import MIL
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
 
-Constant: TypeAlias = npt.NDArray[Any] | np.generic | int | float | bool | str
+Constant: TypeAlias = np.ndarray | np.generic | int | float | bool | str
 Operand: TypeAlias = Any
 """What a handler receives for an input: a constant known now (Python number, text, array) or an ``ir.Value``.
 
@@ -72,7 +71,7 @@ class Lowering:
         value: ir.Value = self.b.op(operator, *(self.operand(i) for i in inputs), **attributes)
         return value
 
-    def ops(self, operator: str, *inputs: Operand, outputs: int, **attributes: Any) -> tuple[ir.Value, ...]:
+    def ops(self, operator: str, *inputs: Operand, outputs: int, **attributes: object) -> tuple[ir.Value, ...]:
         """Appends an ONNX node with several outputs."""
         values: tuple[ir.Value, ...] = self.b.op(
             operator, *(self.operand(i) for i in inputs), outputs=outputs, **attributes
@@ -117,7 +116,7 @@ class Lowering:
             return operand.dtype == ir.DataType.BOOL
         return np.asarray(operand).dtype.kind == "b"
 
-    def constant(self, operand: Operand, name: str) -> npt.NDArray[Any]:
+    def constant(self, operand: Operand, name: str) -> np.ndarray:
         """The operand as an array; refuses what is known at run time only."""
         if operand is None or isinstance(operand, ir.Value):
             raise self.refuse(f"its input {name!r} has to be a constant")
@@ -194,7 +193,7 @@ class Shared:
         self.scores_name: str | None = None
         self._claimed: set[ir.Value] = set()
         self._given: set[str] = set()
-        self._initializers: dict[int, tuple[Any, ir.Value]] = {}
+        self._initializers: dict[int, tuple[object, ir.Value]] = {}
 
     def claim(self, value: ir.Value) -> bool:
         """True the first time: a value that a node made and that bears no MIL name yet may be given one."""
@@ -236,7 +235,7 @@ class Shared:
         return value
 
 
-def to_carrier(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def to_carrier(array: np.ndarray) -> np.ndarray:
     """Floats as float32, integers as int32 (int64 is ONNX's own and stays)."""
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16" or array.dtype.name.startswith("float8"):
         return array.astype(np.float32, copy=False)

@@ -19,7 +19,7 @@ class SharedConstants:
         self._builder = builder
         self._made = {} if made is None else made
 
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
+    def __getattr__(self, operation: str) -> Callable[..., object]:
         make: Callable[..., Any] = getattr(self._builder, operation)
         if operation in _AS_THEY_ARE:
             return make
@@ -30,7 +30,7 @@ class SharedConstants:
         setattr(self, operation, call)
         return call
 
-    def _shared(self, parameter: str, value: Any) -> Any:
+    def _shared(self, parameter: str, value: Any) -> object:
         key = _identity(value)
         if key is None:
             return value
@@ -50,7 +50,7 @@ class NetworkBuilder(SharedConstants):
         super().__init__(builder)
         self._plain = SharedConstants(builder, self._made)
 
-    def expand_dims(self, *, x: Any, axes: Any, **named: Any) -> Any:
+    def expand_dims(self, *, x: Any, axes: Any, **named: Any) -> object:
         """expand_dims, or for a single number a reshape, which says the whole shape."""
         if not isinstance(x, np.ndarray) and len(x.shape) == 0:
             return self.reshape(x=x, shape=np.ones(len(axes), np.int32), **named)

@@ -130,7 +130,7 @@ def _class_axis(shape: Any) -> int:
     return longer[0] if len(longer) == 1 else len(shape) - 1
 
 
-def _check_labels(shape: Any, labels: tuple[Any, ...], output: str) -> None:
+def _check_labels(shape: Any, labels: tuple[object, ...], output: str) -> None:
     count = 1
     for length in shape:
         count *= int(length) if isinstance(length, int) else 1
@@ -217,7 +217,7 @@ def _refuse_inexpressible(program: Any) -> None:
         )
 
 
-def _network_classifier(spec: Any, built: Built, classifier: Classifier) -> Any:
+def _network_classifier(spec: Any, built: Built, classifier: Classifier) -> object:
     """The NeuralNetwork as a NeuralNetworkClassifier over its first output."""
     labels, name, softmax = classifier
     output = built.outputs[0].name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -93,7 +93,7 @@ class FlexibleShape:
         return tuple(i for i, (low, high) in enumerate(self.ranges) if low != high)
 
 
-def flexible_shape(name: str, declared: Sequence[Any], asked: Any) -> tuple[FlexibleShape, list[str]]:
+def flexible_shape(name: str, declared: Sequence[object], asked: object) -> tuple[FlexibleShape, list[str]]:
     """The shape that an input gets, and notes on what was decided.
 
     ``asked`` None takes the ONNX shape, with symbolic first dimensions fixed to 1; else what ``convert.shapes`` reads.

@@ -21,7 +21,7 @@ _SHAPES = 1024
 """Operands of up to this many elements may be shapes, whose values say how large the result is."""
 
 
-def is_foldable(node: ir.Node, operands: Sequence[Any]) -> bool:
+def is_foldable(node: ir.Node, operands: Sequence[object]) -> bool:
     """Whether every operand is known and the result does not depend on chance or on nested graphs."""
     nested = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
     if nested or meaning(node.op_type).get("random", False):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log2
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -43,7 +42,7 @@ _PICKS = {
 """Operands that are positions, lengths or shapes."""
 
 
-def check_constants(node: ir.Node, operands: Sequence[Any], *, is_network: bool) -> None:
+def check_constants(node: ir.Node, operands: Sequence[object], *, is_network: bool) -> None:
     """Raises ConversionError for an integer constant that the program cannot hold where this node reads it."""
     for place, (operand, value) in enumerate(zip(operands, node.inputs, strict=True)):
         if not isinstance(operand, np.ndarray) or operand.dtype.kind not in "iu" or not operand.size:
@@ -94,7 +93,7 @@ class Magnitudes:
         self._known: dict[str, float] = {}
         self._dtypes: dict[str, ir.DataType | None] = {}
 
-    def follow(self, node: ir.Node, operands: Sequence[Any]) -> None:
+    def follow(self, node: ir.Node, operands: Sequence[object]) -> None:
         """Notes a node's results. Raises ConversionError for a product that 32 bits may not hold."""
         sizes = [self._size(o, v) for o, v in zip(operands, node.inputs, strict=True)]
         found = self._result(node, sizes)
@@ -126,7 +125,7 @@ class Magnitudes:
         read = [v for v in (node.inputs[1:] if node.op_type == "Where" else node.inputs[:1]) if v is not None]
         return next((d for v in read if (d := v.dtype or self._dtypes.get(v.name or "")) is not None), None)
 
-    def _size(self, operand: Any, value: ir.Value | None) -> float:
+    def _size(self, operand: object, value: ir.Value | None) -> float:
         if isinstance(operand, np.ndarray):
             whole = operand.dtype.kind in "iub" and operand.size
             return float(np.abs(operand.astype(np.float64)).max()) if whole else 0.0

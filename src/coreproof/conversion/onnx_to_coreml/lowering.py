@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
 from coreproof.conversion.operators import ONNX
 from coreproof.errors import ConversionError
 
-Array: TypeAlias = npt.NDArray[Any]
+Array: TypeAlias = np.ndarray
 Operand: TypeAlias = Any
 """A MIL Var, a numpy array, or None."""
 Result: TypeAlias = Any
@@ -142,7 +141,7 @@ def cast_floats(array: Array, dtype: Any) -> Array:
     return narrowed
 
 
-def mil_array(array: Array, dtype: Any) -> Array:
+def mil_array(array: Array, dtype: object) -> Array:
     """A constant as MIL takes it: floats in the compute dtype, integers as int32 (clipped), booleans as they are."""
     if array.dtype.kind in "iu" and array.dtype != np.int32:
         limits = np.iinfo(np.int32)

@@ -34,7 +34,7 @@ class _Kept(np.ndarray):
 
     kept: list[np.ndarray]
 
-    def __array_finalize__(self, source: Any) -> None:
+    def __array_finalize__(self, source: object) -> None:
         self.kept = getattr(source, "kept", [])
 
     def flatten(self, order: Any = "C") -> Any:

@@ -92,9 +92,9 @@ class ProgramBuilder:
         self.names = Names()
         self.provenance: dict[str, str] = {}
         self.values: dict[str, Operand] = {}
-        self._left: list[Any] = []
+        self._left: list[object] = []
         self._magnitudes = Magnitudes()
-        self._unrounded: dict[int, Any] = {}
+        self._unrounded: dict[int, object] = {}
         self._named: set[int] = set()
         self.context = Context(
             (NetworkBuilder if is_network else SharedConstants)(Builder),
@@ -146,14 +146,14 @@ class ProgramBuilder:
 
     # inputs
 
-    def _placeholder(self, plan: InputPlan) -> Any:
+    def _placeholder(self, plan: InputPlan) -> object:
         from coremltools.converters.mil.mil import get_new_symbol, types
 
         shape = [d if d is not None else get_new_symbol() for d in plan.shape]
         dtype = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}[plan.dtype]
         return self.context.mb.placeholder(shape=shape, dtype=dtype)
 
-    def _enter(self, plan: InputPlan, var: Any) -> Any:
+    def _enter(self, plan: InputPlan, var: Any) -> object:
         """The input in the compute dtype, normalised where the model takes pictures."""
         mb, onnx_dtype = self.context.mb, self.graph_dtype(plan.name)
         if onnx_dtype == ir.DataType.BOOL:
@@ -178,18 +178,18 @@ class ProgramBuilder:
             self._name([entered], [f"{plan.name}_entered"], plan.name)
         return entered
 
-    def graph_dtype(self, name: str) -> Any:
+    def graph_dtype(self, name: str) -> object:
         for value in (*self.graph.inputs, *self.graph.outputs):
             if value.name == name:
                 return value.dtype
         return None
 
-    def _as_compute(self, var: Any) -> Any:
+    def _as_compute(self, var: Any) -> object:
         wanted = self.types.fp16 if self.context.dtype == np.float16 else self.types.fp32
         return var if var.dtype == wanted else self.context.mb.cast(x=var, dtype=self._short(self.context.dtype))
 
     @staticmethod
-    def _short(dtype: Any) -> str:
+    def _short(dtype: object) -> str:
         return "fp16" if dtype == np.float16 else "fp32"
 
     # nodes
@@ -262,7 +262,7 @@ class ProgramBuilder:
         self._name(fresh, outputs, outputs)
         return results
 
-    def _bounded(self, value: Any, operands: Sequence[Operand]) -> Any:
+    def _bounded(self, value: Any, operands: Sequence[Operand]) -> object:
         """A sum of a mask's minima, held within float16 as its ONNX value is held within float32.
 
         What one of the ``operands`` makes infinite stays so.
@@ -299,7 +299,7 @@ class ProgramBuilder:
 
     # outputs
 
-    def _leave(self, name: str, mb: Any) -> tuple[OutputPlan, Any]:
+    def _leave(self, name: str, mb: Any) -> tuple[OutputPlan, object]:
         """The output under its own name, as the dtype that the feature declares."""
         if name not in self.values:
             raise ConversionError(
@@ -358,7 +358,7 @@ def _lacking(node: ir.Node, opset: int) -> str | None:
     return ", ".join(parts) or None
 
 
-def _attribute(attribute: ir.Attr) -> Any:
+def _attribute(attribute: ir.Attr) -> object:
     if attribute.type == ir.AttributeType.TENSOR:
         return attribute.as_tensor().numpy()
     value = attribute.value

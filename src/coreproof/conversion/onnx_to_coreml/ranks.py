@@ -9,7 +9,7 @@ from coreproof.errors import ConversionError
 HIGHEST_RANK = 5
 
 
-def limit_rank(program: Any, source: str) -> None:
+def limit_rank(program: object, source: str) -> None:
     """Folds reshape -> transpose -> reshape chains of higher rank into ones that Core ML takes.
 
     ::

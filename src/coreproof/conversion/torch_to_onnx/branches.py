@@ -103,22 +103,22 @@ _ARRAYS = frozenset(("numpy", "tolist", "__array__"))
 
 
 @contextmanager
-def _watched(model: TorchModel, inputs: Sequence[Any], found: Branches) -> Iterator[None]:
+def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> Iterator[None]:
     torch = import_torch()
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode  # noqa: PLC2701 - it has no public name
     from torch.utils.weak import WeakTensorKeyDictionary
 
-    follows: Any = WeakTensorKeyDictionary()
-    depth: list[Any] = []
+    follows = WeakTensorKeyDictionary()
+    depth: list[object] = []
     for tensor in inputs:
         follows[tensor] = True
 
-    def tensors(values: Any) -> list[Any]:
+    def tensors(values: object) -> list[Any]:
         return [v for v in torch.utils._pytree.tree_leaves(values) if isinstance(v, torch.Tensor)]
 
     class Operators(TorchDispatchMode):  # type: ignore[misc]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
             made = func(*args, **(kwargs or {}))
             read = tensors((args, kwargs))
             if any(t in follows for t in read):
@@ -133,7 +133,7 @@ def _watched(model: TorchModel, inputs: Sequence[Any], found: Branches) -> Itera
             return made
 
     class Methods(TorchFunctionMode):  # type: ignore[misc]
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
             depth.append(func)
             try:
                 made = func(*args, **(kwargs or {}))

@@ -152,7 +152,7 @@ def _small_addends_kept() -> Iterator[None]:
     """
     from onnxscript.rewriter import _pattern_ir  # noqa: PLC2701 - it has no public name
 
-    pattern: Any = _pattern_ir.Constant
+    pattern = _pattern_ir.Constant
     tolerance = "_abs_tol"
     setattr(pattern, tolerance, property(lambda _: 0.0, lambda self, given: self.__dict__.update({tolerance: given})))
     try:

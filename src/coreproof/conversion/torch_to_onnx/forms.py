@@ -27,7 +27,7 @@ _ERFCX = (
 """log(erfcx(x) / t) as a polynomial of t = 1 / (1 + x / 2), for x >= 0; off by less than 1.2e-7 (Numerical Recipes, erfcc)."""
 
 
-def keeping_forms() -> Mapping[Callable[..., Any], Callable[..., Any]]:
+def keeping_forms() -> Mapping[Callable[..., object], Callable[..., object]]:
     """PyTorch operator -> how it is written in ONNX, as ``torch.onnx.export`` takes them."""
     aten = import_torch().ops.aten
     return {
@@ -43,12 +43,12 @@ def keeping_forms() -> Mapping[Callable[..., Any], Callable[..., Any]]:
     }
 
 
-def log1p(x: Any) -> Any:
+def log1p(x: Any) -> object:
     """log(1 + x); below a half 2 atanh(x / (x + 2)). In float64, for which ONNX Runtime has no atanh, Kahan's form."""
     return _log1p(x, x.dtype)
 
 
-def _log1p(x: Any, dtype: Any) -> Any:
+def _log1p(x: object, dtype: object) -> Any:
     import onnx_ir as ir
 
     op, number = _writer(dtype)
@@ -113,7 +113,7 @@ def logaddexp2(x: Any, y: Any) -> Any:
     return op.Where(op.Equal(x, y), op.Add(x, number(1)), op.Add(op.Max(x, y), apart))
 
 
-def _softplus(x: Any, dtype: Any) -> Any:
+def _softplus(x: object, dtype: object) -> Any:
     """log(1 + exp(x)), of float64 too, for which ONNX Runtime has no softplus."""
     import onnx_ir as ir
 

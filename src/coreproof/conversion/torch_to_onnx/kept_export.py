@@ -180,7 +180,7 @@ def waiting(progress: Callable[[str, int, int], None] | None) -> Iterator[None]:
 # the digest
 
 
-def export_digest(model: TorchModel, **settings: Any) -> str | None:
+def export_digest(model: TorchModel, **settings: object) -> str | None:
     """Changes with everything that an export depends on; None where that cannot be told (an object without a known content).
 
     To be asked after the module ran once: what it imports as it runs is then there.
@@ -248,7 +248,7 @@ def _origin(kind: type) -> Iterator[bytes]:
         yield f"{top} {getattr(sys.modules.get(top), '__version__', '') or _version(top)}".encode()
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str | bytes)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml.literals import BITS, WithWeights, tensor_type
-from coreproof.model.coreml.proto import MIL_pb2
+from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
 from coreproof.model.coreml.weight_file import WeightFile
 from coreproof.model.coreml.weight_params import network_weights, shape_of, shortfall
 from coreproof.model.formats import classic, network, program
@@ -32,7 +32,7 @@ _TOLD = 8
 """Problems that one error names."""
 
 
-def require_sound(model: Loaded, spec: Any) -> None:
+def require_sound(model: Loaded, spec: Model_pb2.Model) -> None:
     """Raises UnreadableModelError, which names what makes no sense, or what the weight file does not hold."""
     found = list(islice(_model(model, spec, ""), 1000))
     if found:
@@ -47,7 +47,7 @@ def require_sound(model: Loaded, spec: Any) -> None:
         file.require_separate_blobs()
 
 
-def _model(model: Loaded, spec: Any, place: str) -> Iterator[str]:
+def _model(model: Loaded, spec: Model_pb2.Model, place: str) -> Iterator[str]:
     kind = spec.WhichOneof("Type")
     if kind is None:
         yield f"{place or 'the model'} is of no type"
@@ -64,9 +64,9 @@ def _model(model: Loaded, spec: Any, place: str) -> Iterator[str]:
 # the description
 
 
-def _features(spec: Any, place: str) -> Iterator[str]:
+def _features(spec: Model_pb2.Model, place: str) -> Iterator[str]:
     description = spec.description
-    described: list[tuple[str, Any]] = [("", description)]
+    described: list[tuple[str, object]] = [("", description)]
     if description.functions:
         described = [(f"function {f.name!r}: ", f) for f in description.functions]
         default = description.defaultFunctionName
@@ -97,7 +97,7 @@ def _flexible(array: Any) -> Iterator[str]:
             yield f"has {rank} lengths, and {len(one.shape)} in one of its shapes"
 
 
-def _named(features: Iterable[Any], place: str, role: str) -> Iterator[str]:
+def _named(features: Iterable[Model_pb2.FeatureDescription], place: str, role: str) -> Iterator[str]:
     seen: set[str] = set()
     for index, feature in enumerate(features):
         if not feature.name:
@@ -110,7 +110,7 @@ def _named(features: Iterable[Any], place: str, role: str) -> Iterator[str]:
 # NeuralNetwork
 
 
-def _layers(layers: Iterable[Any], place: str) -> Iterator[str]:
+def _layers(layers: Iterable[NeuralNetwork_pb2.NeuralNetworkLayer], place: str) -> Iterator[str]:
     for layer in network.nodes(layers):
         operator = layer.WhichOneof("layer")
         if operator is None:
@@ -137,7 +137,7 @@ def _program(model: Loaded, stored: Any, place: str) -> Iterator[str]:
             yield from _block(model, block, of)
 
 
-def _block(model: Loaded, block: Any, place: str) -> Iterator[str]:
+def _block(model: Loaded, block: MIL_pb2.Block, place: str) -> Iterator[str]:
     for index, operation in enumerate(block.operations):
         called = operation.outputs[0].name if operation.outputs else f"number {index}"
         of = f"{place}operation {called!r} ({operation.type or 'of no type'})"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.model.coreml.weight_file import unpack_bits
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 
 def affine_dequantize(quantized_data: Array, zero_point: Array, scale: Array, axis: int = 0) -> Array:
@@ -104,7 +102,7 @@ def sparse_blockwise_shift_scale(
     return data_mask, dense[data_mask != 0]
 
 
-DECOMPRESS: Mapping[str, Callable[..., Any]] = {
+DECOMPRESS: Mapping[str, Callable[..., object]] = {
     "constexpr_affine_dequantize": affine_dequantize,
     "constexpr_cast": cast,
     "constexpr_lut_to_dense": lut_to_dense,

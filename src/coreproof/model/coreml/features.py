@@ -132,7 +132,7 @@ def label_lists(spec: Model_pb2.Model) -> list[Any]:
     return [] if which is None else [getattr(holder, which).vector]
 
 
-def _program_labels(program: MIL_pb2.Program) -> list[Any]:
+def _program_labels(program: MIL_pb2.Program) -> list[object]:
     for function in program.functions.values():
         for block in function.block_specializations.values():
             constants = {}
@@ -144,7 +144,7 @@ def _program_labels(program: MIL_pb2.Program) -> list[Any]:
     return []
 
 
-def _class_values(classify: MIL_pb2.Operation, constants: dict[str, MIL_pb2.Value]) -> list[Any]:
+def _class_values(classify: MIL_pb2.Operation, constants: dict[str, MIL_pb2.Value]) -> list[object]:
     """The ``classes`` argument: a tensor or a list, of strings or of integers; nothing when it is not immediate."""
     bindings = list(classify.inputs["classes"].arguments) if "classes" in classify.inputs else []
     if len(bindings) != 1:

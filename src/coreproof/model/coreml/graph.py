@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
 from coreproof.model.formats import classic
 from coreproof.model.formats import program as mil
 from coreproof.model.formats.program import immediate, ordered_arguments
 from coreproof.model.graph import Graph, Node, Value
 
 
-def read_graph(spec: Any) -> Graph:
+def read_graph(spec: Model_pb2.Model) -> Graph:
     """The layers of a Core ML ``Model`` message; pipelines show a node a stage with the stage as its block."""
-    kind = spec.WhichOneof("Type")
+    kind = str(spec.WhichOneof("Type"))
     inputs, outputs = tuple(classic.reads(spec)), tuple(classic.writes(spec))
     if kind == "mlProgram":
         return program_graph(spec.mlProgram, mil.main_name(spec))
@@ -33,7 +34,7 @@ def _named_only(nodes: Iterable[Node], inputs: Iterable[str]) -> dict[str, Value
     return {name: Value(name) for name in names}
 
 
-def _stage_node(index: int, stage: Any) -> Node:
+def _stage_node(index: int, stage: Model_pb2.Model) -> Node:
     return Node(
         name=f"stage{index}",
         operator=classic.name(stage),
@@ -46,7 +47,7 @@ def _stage_node(index: int, stage: Any) -> Node:
 # NeuralNetwork
 
 
-def layer_node(layer: Any) -> Node:
+def layer_node(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> Node:
     """One NeuralNetworkLayer message; weights become parameters, everything else an attribute."""
     operator = layer.WhichOneof("layer") or "nothing"
     params = getattr(layer, operator) if operator != "nothing" else None
@@ -77,7 +78,7 @@ def layer_node(layer: Any) -> Node:
 def _read_fields(
     message: Any,
     prefix: str,
-    attributes: dict[str, Any],
+    attributes: dict[str, object],
     parameters: dict[str, tuple[str, tuple[int, ...]]],
     blocks: list[Graph],
 ) -> None:
@@ -109,7 +110,7 @@ def _read_fields(
             attributes[name] = value
 
 
-def _is_repeated(value: Any) -> bool:
+def _is_repeated(value: object) -> bool:
     return hasattr(value, "__len__") and not isinstance(value, str | bytes)
 
 
@@ -128,17 +129,17 @@ def weight_shape(weights: Any) -> tuple[str, tuple[int, ...]]:
 # ML Program
 
 
-def program_graph(program: Any, function: str) -> Graph:
+def program_graph(program: MIL_pb2.Program, function: str) -> Graph:
     """The graph of one function of an ML Program; ``const`` operations become constants, not nodes."""
     chosen = program.functions[function]
     inputs = {i.name: _value(i.name, i.type) for i in chosen.inputs}
     return block_graph(mil.block_of(chosen), function, inputs)
 
 
-def block_graph(block: Any, name: str, inputs: Mapping[str, Value]) -> Graph:
+def block_graph(block: MIL_pb2.Block, name: str, inputs: Mapping[str, Value]) -> Graph:
     """One MIL block. Values of enclosing blocks that it reads are not repeated in its ``values``."""
     values: dict[str, Value] = dict(inputs)
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     nodes: list[Node] = []
     for operation in block.operations:
         for output in operation.outputs:
@@ -150,11 +151,11 @@ def block_graph(block: Any, name: str, inputs: Mapping[str, Value]) -> Graph:
     return Graph(name, tuple(nodes), tuple(inputs), tuple(block.outputs), values)
 
 
-def _is_short(setting: Any) -> bool:
+def _is_short(setting: object) -> bool:
     return not isinstance(setting, tuple) or len(setting) <= 16
 
 
-def _operation_node(operation: Any, values: Mapping[str, Value], settings: Mapping[str, Any]) -> Node:
+def _operation_node(operation: MIL_pb2.Operation, values: Mapping[str, Value], settings: Mapping[str, object]) -> Node:
     """Short constants (strides, pads, axes, ...) are shown as what they are, attributes; long ones as parameters."""
     inputs: list[str] = []
     attributes: dict[str, Any] = {}
@@ -186,5 +187,5 @@ def _operation_node(operation: Any, values: Mapping[str, Value], settings: Mappi
     )
 
 
-def _value(name: str, value_type: Any, *, constant: bool = False) -> Value:
+def _value(name: str, value_type: MIL_pb2.ValueType, *, constant: bool = False) -> Value:
     return Value(name, mil.dtype_of(value_type), mil.shape_of(value_type), constant)

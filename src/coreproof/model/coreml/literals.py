@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.errors import UnreadableModelError
+from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.coreml.weight_file import WeightFile, unpack_bits
 from coreproof.model.formats.program import MIL_DTYPES
 
@@ -42,7 +43,7 @@ BITS: dict[str, int] = {
 """MIL dtype -> bits an element takes where it is stored as bytes. Texts are not."""
 
 
-def tensor_type(value_type: Any) -> Any:
+def tensor_type(value_type: MIL_pb2.ValueType) -> Any:
     """The tensor type of a value; what a state wraps counts as its type. None for lists and dictionaries."""
     which = value_type.WhichOneof("type")
     if which == "stateType":
@@ -71,7 +72,7 @@ def read_literal(model: WithWeights, value: Any) -> Any:
     count = math.prod(shape)
     if value.WhichOneof("value") == "blobFileValue":
         blob = value.blobFileValue
-        flat: npt.NDArray[Any] = model.weight_file(blob.fileName).read(int(blob.offset))
+        flat: np.ndarray = model.weight_file(blob.fileName).read(int(blob.offset))
     else:
         try:
             flat = _immediate(value.immediateValue.tensor, dtype, count)
@@ -94,7 +95,7 @@ def read_literal(model: WithWeights, value: Any) -> Any:
     return flat.reshape(shape) if shape else scalar(flat[0])
 
 
-def _immediate(tensor: Any, dtype: str, count: int) -> npt.NDArray[Any]:
+def _immediate(tensor: Any, dtype: str, count: int) -> np.ndarray:
     which = tensor.WhichOneof("value")
     if which is None:
         return np.empty(0, object if dtype == "str" else _NUMPY.get(dtype, dtype))

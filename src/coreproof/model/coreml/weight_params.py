@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import Message
+
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 Array = npt.NDArray[np.float32]
 
@@ -29,16 +32,19 @@ _MOST_DIMENSIONS = 64
 """NumPy's own bound."""
 
 
-def read_weights(params: Any, shape: Sequence[int], what: str = "weights", channel_axis: int = 0) -> Array:
+def read_weights(
+    params: NeuralNetwork_pb2.WeightParams | None, shape: Sequence[int], what: str = "weights", channel_axis: int = 0
+) -> Array:
     """The weights in ``shape``; per-channel scales of quantised ones run along ``channel_axis``. Raises WeightsError."""
     count = math.prod(shape)
     if len(shape) > _MOST_DIMENSIONS:
         raise WeightsError(
             f"its {what} have a shape that no array has", f"at most {_MOST_DIMENSIONS} dimensions", f"{len(shape)}"
         )
-    flat = _flat(_there(params, what))
+    present = _there(params, what)
+    flat = _flat(present)
     if flat is None:
-        flat = _dequantised(params, count, shape, what, channel_axis)
+        flat = _dequantised(present, count, shape, what, channel_axis)
     if flat.size != count:
         raise WeightsError(
             f"its {what} do not have the size that its fields say",
@@ -48,19 +54,21 @@ def read_weights(params: Any, shape: Sequence[int], what: str = "weights", chann
     return flat.reshape(shape)
 
 
-def read_vector(params: Any, what: str = "weights") -> Array:
+def read_vector(params: NeuralNetwork_pb2.WeightParams | None, what: str = "weights") -> Array:
     """Weights that are a list of any length. Raises WeightsError."""
-    flat = _flat(_there(params, what))
+    present = _there(params, what)
+    flat = _flat(present)
     if flat is None:
-        count = stored_count(params)
-        flat = _dequantised(params, count, (count,), what, 0)
+        count = stored_count(present)
+        flat = _dequantised(present, count, (count,), what, 0)
     return flat.reshape(-1)
 
 
-def int8_weights(params: Any, shape: Sequence[int]) -> tuple[Array, float]:
+def int8_weights(params: NeuralNetwork_pb2.WeightParams | None, shape: Sequence[int]) -> tuple[Array, float]:
     """``int8RawValue`` as whole float32 numbers, and their one scale. Raises WeightsError."""
-    flat = np.frombuffer(_there(params, "int8 weights").int8RawValue, np.int8).astype(np.float32)
-    scales = params.quantization.linearQuantization.scale
+    present = _there(params, "int8 weights")
+    flat = np.frombuffer(present.int8RawValue, np.int8).astype(np.float32)
+    scales = present.quantization.linearQuantization.scale
     if flat.size != math.prod(shape) or len(scales) != 1:
         raise WeightsError(
             "its int8 weights are incomplete",
@@ -70,7 +78,7 @@ def int8_weights(params: Any, shape: Sequence[int]) -> tuple[Array, float]:
     return flat.reshape(shape), float(scales[0])
 
 
-def stored_count(params: Any) -> int:
+def stored_count(params: NeuralNetwork_pb2.WeightParams) -> int:
     """How many values a WeightParams message holds, without reading them."""
     if len(params.floatValue):
         return len(params.floatValue)
@@ -81,7 +89,7 @@ def stored_count(params: Any) -> int:
     return len(params.rawValue) * 8 // max(int(params.quantization.numberOfBits), 1)
 
 
-def shortfall(params: Any, shape: Sequence[int]) -> str | None:
+def shortfall(params: NeuralNetwork_pb2.WeightParams, shape: Sequence[int]) -> str | None:
     """How the stored bytes differ from the declared ``shape``, in words; None where they fit, or nothing is stored."""
     count, bits = math.prod(shape), int(params.quantization.numberOfBits)
     packed = params.rawValue and not (len(params.floatValue) or params.float16Value or params.int8RawValue)
@@ -93,7 +101,7 @@ def shortfall(params: Any, shape: Sequence[int]) -> str | None:
     return None if found in (0, count) else f"need {count} values for {list(shape)}, and have {found}"
 
 
-def network_weights(message: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def network_weights(message: Message, path: str = "") -> Iterator[tuple[str, NeuralNetwork_pb2.WeightParams]]:
     """The WeightParams of a layer's fields, each under its path ("weightParams[0].inputGateWeightMatrix")."""
     for descriptor, value in message.ListFields():
         kind = descriptor.message_type.name if descriptor.message_type is not None else None
@@ -108,13 +116,13 @@ def network_weights(message: Any, path: str = "") -> Iterator[tuple[str, Any]]:
                 yield from network_weights(part, f"{name}.")
 
 
-def _there(params: Any, what: str) -> Any:
+def _there(params: NeuralNetwork_pb2.WeightParams | None, what: str) -> NeuralNetwork_pb2.WeightParams:
     if params is None:
         raise WeightsError(f"its {what} are missing", "weights", "none")
     return params
 
 
-def _flat(params: Any) -> Array | None:
+def _flat(params: NeuralNetwork_pb2.WeightParams) -> Array | None:
     if len(params.floatValue):
         return _packed_floats(params)
     if params.float16Value:
@@ -126,7 +134,7 @@ def _flat(params: Any) -> Array | None:
     return None
 
 
-def _packed_floats(params: Any) -> Array:
+def _packed_floats(params: NeuralNetwork_pb2.WeightParams) -> Array:
     """``floatValue`` without a Python object a number: the serialised message holds them as one packed run of bytes."""
     only = type(params)()
     only.floatValue.MergeFrom(params.floatValue)
@@ -137,10 +145,12 @@ def _packed_floats(params: Any) -> Array:
     return np.frombuffer(data, np.dtype("<f4"), offset=position + 1)
 
 
-def _dequantised(params: Any, count: int, shape: Sequence[int], what: str, channel_axis: int) -> Array:
+def _dequantised(
+    params: NeuralNetwork_pb2.WeightParams, count: int, shape: Sequence[int], what: str, channel_axis: int
+) -> Array:
     quantization = params.quantization
     if params.int8RawValue:
-        integers: npt.NDArray[np.integer[Any]] = np.frombuffer(params.int8RawValue, np.int8)
+        integers: npt.NDArray[np.integer] = np.frombuffer(params.int8RawValue, np.int8)
     else:
         bits = int(quantization.numberOfBits)
         if not 1 <= bits <= 8:
@@ -197,6 +207,14 @@ _Shape = tuple[tuple[int, ...], int]
 """The shape of a weight, and the axis along which per-channel scales of its quantisation run."""
 
 
+_Recurrent: TypeAlias = (
+    NeuralNetwork_pb2.SimpleRecurrentLayerParams
+    | NeuralNetwork_pb2.GRULayerParams
+    | NeuralNetwork_pb2.UniDirectionalLSTMLayerParams
+    | NeuralNetwork_pb2.BiDirectionalLSTMLayerParams
+)
+
+
 def shape_of(operator: str, fields: Any, parameter: str) -> _Shape | None:
     """The shape that the layer's ``fields`` give its weight ``parameter`` (its path of fields, "weightParams.inputGate...").
 
@@ -211,7 +229,7 @@ def shape_of(operator: str, fields: Any, parameter: str) -> _Shape | None:
     return None
 
 
-def _recurrent(fields: Any, name: str) -> _Shape | None:
+def _recurrent(fields: _Recurrent, name: str) -> _Shape | None:
     size = int(fields.outputVectorSize)
     if name.lower().endswith("weightmatrix"):
         return (size, int(fields.inputVectorSize)), 0
@@ -220,7 +238,7 @@ def _recurrent(fields: Any, name: str) -> _Shape | None:
     return ((size,), 0) if name.lower().endswith("vector") else None
 
 
-def _convolution(fields: Any, name: str) -> _Shape:
+def _convolution(fields: NeuralNetwork_pb2.ConvolutionLayerParams, name: str) -> _Shape:
     out, kernel = int(fields.outputChannels), tuple(int(k) for k in fields.kernelSize) or (3, 3)
     if name == "bias":
         return (out,), 0
@@ -229,7 +247,7 @@ def _convolution(fields: Any, name: str) -> _Shape:
     return (out, int(fields.kernelChannels), *kernel), 0
 
 
-def _convolution3d(fields: Any, name: str) -> _Shape:
+def _convolution3d(fields: NeuralNetwork_pb2.Convolution3DLayerParams, name: str) -> _Shape:
     out, groups = int(fields.outputChannels), max(int(fields.nGroups), 1)
     kernel = (int(fields.kernelDepth), int(fields.kernelHeight), int(fields.kernelWidth))
     if name == "bias":
@@ -239,26 +257,26 @@ def _convolution3d(fields: Any, name: str) -> _Shape:
     return (out, int(fields.inputChannels) // groups, *kernel), 0
 
 
-def _matrix(columns: str, rows: str) -> Callable[[Any, str], _Shape]:
+def _matrix(columns: str, rows: str) -> Callable[[Message, str], _Shape]:
     """[columns, rows] weights with a bias a column."""
 
-    def shape(fields: Any, name: str) -> _Shape:
+    def shape(fields: Message, name: str) -> _Shape:
         out = int(getattr(fields, columns))
         return ((out,) if name == "bias" else (out, int(getattr(fields, rows)))), 0
 
     return shape
 
 
-def _listed(**fields_of: str) -> Callable[[Any, str], _Shape]:
+def _listed(**fields_of: str) -> Callable[[Message, str], _Shape]:
     """Weights whose shape a repeated field lists; an empty one means one value."""
 
-    def shape(fields: Any, name: str) -> _Shape:
+    def shape(fields: Message, name: str) -> _Shape:
         return tuple(int(n) for n in getattr(fields, fields_of[name])) or (1,), 0
 
     return shape
 
 
-_SHAPES: Mapping[str, Callable[[Any, str], _Shape]] = {
+_SHAPES: Mapping[str, Callable[..., _Shape]] = {
     "convolution": _convolution,
     "convolution3d": _convolution3d,
     "innerProduct": _matrix("outputChannels", "inputChannels"),

@@ -22,7 +22,7 @@ from coreproof.model.budget import afford
 from coreproof.model.files.entries import LARGEST, Fail
 from coreproof.model.files.paths import regular_file
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
 """What reading a damaged archive may raise; RuntimeError where it seems encrypted or compressed in another way."""

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 _CURRENT_FOLDER = -100
 _EXCHANGE = 2
@@ -37,11 +36,11 @@ def _system_call() -> Callable[[bytes, bytes], int] | None:
     if sys.platform == "win32":
         return None
     library = ctypes.CDLL(None, use_errno=True)
-    swap: Any = getattr(library, "renamex_np", None)
+    swap = getattr(library, "renamex_np", None)
     if swap is not None:
         swap.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint)
         return lambda first, second: int(swap(first, second, _EXCHANGE))
-    rename: Any = getattr(library, "renameat2", None)
+    rename = getattr(library, "renameat2", None)
     if rename is None:
         return None
     rename.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)

@@ -37,7 +37,7 @@ _LOOKED_AT = 2_000_000
 Called = tuple[str, str, str]
 
 
-def refuse_depth(content: bytes, message: Any, where: str) -> None:
+def refuse_depth(content: bytes, message: object, where: str) -> None:
     """Raises UnreadableModelError where ``content``, which protobuf refused, nests deeper than protobuf reads."""
     try:
         deepest = _deepest(memoryview(content), message)
@@ -233,7 +233,7 @@ def _onnx_loops(graph: Any) -> Iterator[tuple[str, float, list[Any]]]:
             yield node.name or node.op_type, _count(_read(node, 0)) if certain else 1, bodies
 
 
-def _may_end(loop: Any, body: Any) -> bool:
+def _may_end(loop: object, body: Any) -> bool:
     """Whether a condition can end an ONNX Loop: not where none is fed, or true, and the body hands on what it was given."""
     fed = _read(loop, 1)
     if (fed is not None and _constant(fed) is None) or len(body.inputs) < 2 or not body.outputs:
@@ -254,7 +254,7 @@ def _read(node: Any, place: int) -> Any:
     return node.inputs[place] if place < len(node.inputs) else None
 
 
-def _count(value: Any) -> float:
+def _count(value: object) -> float:
     if value is None:
         return math.inf
     known = _constant(value)

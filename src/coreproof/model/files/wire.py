@@ -60,7 +60,7 @@ def _equal(a: Message, b: Message) -> bool:
     return True
 
 
-def _unknown(message: Message) -> list[Any]:
+def _unknown(message: Message) -> list[object]:
     """The fields that this version of the format does not know, which == overlooks."""
 
     def told(fields: Any) -> list[Any]:
@@ -307,7 +307,7 @@ def _class(descriptor: Descriptor | None) -> Any:
     return GetMessageClass(descriptor)
 
 
-def _key(kind: Any, entry: Record) -> Any:
+def _key(kind: Any, entry: Record) -> object:
     """The key of a map's entry, without parsing its value."""
     return kind.FromString(b"".join(r.data for r in records(entry.payload) if r.number == 1)).key
 
@@ -364,6 +364,6 @@ def _digest(message: Message) -> bytes:
     return blake2b(_plain(message), digest_size=16).digest()
 
 
-def _name(message: Any) -> str:
+def _name(message: object) -> str:
     name = getattr(message, "name", "")
     return name if isinstance(name, str) else ""

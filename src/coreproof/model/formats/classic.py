@@ -6,9 +6,8 @@ The node here is a ``Model`` message, so that weights and layers of every stage 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
-from coreproof.model.coreml.proto import FeatureTypes_pb2
+from coreproof.model.coreml.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from coreproof.model.formats import program
 
 ARRAY_DTYPES = {
@@ -22,45 +21,46 @@ FLOAT16_FEATURES_SINCE = 7
 """The first specification version (iOS 16) that has float16 features."""
 
 
-def is_pipeline(spec: Any) -> bool:
+def is_pipeline(spec: Model_pb2.Model) -> bool:
     """Whether the model is made of others: a plain pipeline, a classifier or a regressor."""
     return str(spec.WhichOneof("Type") or "").startswith("pipeline")
 
 
-def pipeline_of(spec: Any) -> Any:
+def pipeline_of(spec: Model_pb2.Model) -> Model_pb2.Pipeline:
     """The Pipeline message, which classifiers and regressors wrap."""
-    kind = spec.WhichOneof("Type")
-    return spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
+    kind = str(spec.WhichOneof("Type"))
+    pipeline: Model_pb2.Pipeline = spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
+    return pipeline
 
 
-def nested(spec: Any) -> list[Any]:
+def nested(spec: Model_pb2.Model) -> list[Model_pb2.Model]:
     """The stages of a pipeline; none of any other model."""
     return list(pipeline_of(spec).models) if is_pipeline(spec) else []
 
 
-def nodes(specs: Iterable[Any]) -> Iterator[Any]:
+def nodes(specs: Iterable[Model_pb2.Model]) -> Iterator[Model_pb2.Model]:
     """The models with the stages of pipelines, and those of pipelines in them."""
     for spec in specs:
         yield spec
         yield from nodes(nested(spec))
 
 
-def name(spec: Any) -> str:
+def name(spec: Model_pb2.Model) -> str:
     """How the read view names a model that is one node: by its type."""
     return str(spec.WhichOneof("Type") or "nothing")
 
 
-def reads(spec: Any) -> list[str]:
+def reads(spec: Model_pb2.Model) -> list[str]:
     """The features that a model takes."""
     return [feature.name for feature in spec.description.input]
 
 
-def writes(spec: Any) -> list[str]:
+def writes(spec: Model_pb2.Model) -> list[str]:
     """The features that a model makes."""
     return [feature.name for feature in spec.description.output]
 
 
-def blobs(specs: Iterable[Any]) -> Iterator[Any]:
+def blobs(specs: Iterable[Model_pb2.Model]) -> Iterator[MIL_pb2.Value.BlobFileValue]:
     """The BlobFileValue messages of the models, stages and nested blocks included."""
     for spec in nodes(specs):
         if spec.WhichOneof("Type") == "mlProgram":
@@ -71,14 +71,14 @@ def blobs(specs: Iterable[Any]) -> Iterator[Any]:
 # features
 
 
-def described(spec: Any) -> Iterator[Any]:
+def described(spec: Model_pb2.Model) -> Iterator[Model_pb2.FeatureDescription]:
     """Every FeatureDescription of a model, those of its further functions apart."""
     description = spec.description
     for features in (description.input, description.output, description.state, description.trainingInput):
         yield from features
 
 
-def rename(description: Any, names: Mapping[str, str]) -> None:
+def rename(description: Model_pb2.ModelDescription, names: Mapping[str, str]) -> None:
     """Renames features wherever a model's, or a function's, description says them."""
     for role in ("input", "output", "state", "trainingInput"):
         for feature in getattr(description, role, ()):

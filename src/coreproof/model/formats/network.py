@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
+
+from google.protobuf.message import Message
+
+from coreproof.model.coreml.proto import Model_pb2, NeuralNetwork_pb2
+
+Network: TypeAlias = (
+    NeuralNetwork_pb2.NeuralNetwork
+    | NeuralNetwork_pb2.NeuralNetworkClassifier
+    | NeuralNetwork_pb2.NeuralNetworkRegressor
+)
 
 _EXACT = 1
 """``arrayInputShapeMapping``: arrays keep their rank; else they become [Seq, Batch, C, H, W]."""
 
 
-def main(spec: Any) -> Any:
+def main(spec: Model_pb2.Model) -> Network:
     """The NeuralNetwork message (plain, classifier or regressor: all three hold layers and preprocessing)."""
-    return getattr(spec, spec.WhichOneof("Type"))
+    network: Network = getattr(spec, str(spec.WhichOneof("Type")))
+    return network
 
 
-def nested(layer: Any) -> list[Any]:
+def nested(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> list[NeuralNetwork_pb2.NeuralNetwork]:
     """The networks inside a branch or loop layer, in the order in which they first run."""
     kind = layer.WhichOneof("layer")
     if kind == "branch":
@@ -24,7 +35,7 @@ def nested(layer: Any) -> list[Any]:
     return []
 
 
-def nodes(layers: Iterable[Any]) -> Iterator[Any]:
+def nodes(layers: Iterable[NeuralNetwork_pb2.NeuralNetworkLayer]) -> Iterator[NeuralNetwork_pb2.NeuralNetworkLayer]:
     """The layers with those of all nested networks."""
     for layer in layers:
         yield layer
@@ -32,7 +43,7 @@ def nodes(layers: Iterable[Any]) -> Iterator[Any]:
             yield from nodes(network.layers)
 
 
-def reads(layer: Any) -> Iterator[str]:
+def reads(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> Iterator[str]:
     """The blobs that a layer reads, those that its nested networks read before they write them included.
 
     A body that reads what it writes later goes on from what stands there when its loop begins.
@@ -48,21 +59,21 @@ def reads(layer: Any) -> Iterator[str]:
         yield from {layer.loop.conditionVar} - judged
 
 
-def writes(layer: Any) -> list[str]:
+def writes(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> list[str]:
     """The blobs that a layer writes: branches and loops share the names of the network around them."""
     return list(dict.fromkeys(written for inner in nodes([layer]) for written in inner.output))
 
 
-def rename(network: Any, names: Mapping[str, str]) -> None:
+def rename(network: Network, names: Mapping[str, str]) -> None:
     """Renames blobs and features wherever a network says them: layers, nested ones, preprocessing, classifier, losses."""
     for layer in nodes(network.layers):
-        for field in (layer.input, layer.output):
-            field[:] = [names.get(blob, blob) for blob in field]
+        for blobs in (layer.input, layer.output):
+            blobs[:] = [names.get(blob, blob) for blob in blobs]
     for message, field in _single_names(network):
         setattr(message, field, names.get(getattr(message, field), getattr(message, field)))
 
 
-def _single_names(network: Any) -> Iterator[tuple[Any, str]]:
+def _single_names(network: Network) -> Iterator[tuple[Message, str]]:
     """Every field that holds one name of a blob or a feature."""
     for layer in nodes(network.layers):
         if layer.WhichOneof("layer") == "loop":
@@ -79,7 +90,7 @@ def _single_names(network: Any) -> Iterator[tuple[Any, str]]:
                 yield getattr(loss, kind), "target"
 
 
-def rename_reads(layer: Any, names: Mapping[str, str]) -> None:
+def rename_reads(layer: NeuralNetwork_pb2.NeuralNetworkLayer, names: Mapping[str, str]) -> None:
     """Makes a layer, and those nested in it, read other blobs; what they write keeps its name."""
     for inner in nodes([layer]):
         inner.input[:] = [names.get(blob, blob) for blob in inner.input]
@@ -88,12 +99,12 @@ def rename_reads(layer: Any, names: Mapping[str, str]) -> None:
 # types
 
 
-def keeps_rank(spec: Any) -> bool:
+def keeps_rank(spec: Model_pb2.Model) -> bool:
     """Whether arrays enter the network in the rank that they are declared in."""
     return bool(spec.specificationVersion >= 4 and main(spec).arrayInputShapeMapping == _EXACT)
 
 
-def feature_shape(spec: Any, blob: Sequence[int]) -> tuple[int, ...]:
+def feature_shape(spec: Model_pb2.Model, blob: Sequence[int]) -> tuple[int, ...]:
     """How a blob's shape is declared: older networks leave out sequence and batch, and height and width where all are 1."""
     if keeps_rank(spec) or len(blob) != 5 or tuple(blob[:2]) != (1, 1):
         return tuple(blob)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
 
 
-def nested(node: Any) -> list[Any]:
+def nested(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The graphs in the attributes of a node message."""
     graphs = []
     for attribute in node.attribute:
@@ -16,7 +20,7 @@ def nested(node: Any) -> list[Any]:
     return graphs
 
 
-def nodes(stored: Iterable[Any]) -> Iterator[Any]:
+def nodes(stored: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """The nodes with those of graphs within them."""
     for node in stored:
         yield node
@@ -24,7 +28,7 @@ def nodes(stored: Iterable[Any]) -> Iterator[Any]:
             yield from nodes(graph.node)
 
 
-def graphs(graph: Any) -> Iterator[Any]:
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph message and all graphs within its nodes."""
     yield graph
     for node in graph.node:
@@ -32,28 +36,28 @@ def graphs(graph: Any) -> Iterator[Any]:
             yield from graphs(inner)
 
 
-def name(node: Any) -> str:
+def name(node: onnx.NodeProto) -> str:
     """How the read view names a node: by its name, or by operator and first output where it has none."""
     return str(node.name) or f"{node.op_type}:{node.output[0] if node.output else ''}"
 
 
-def reads(node: Any) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """The values that a node reads, those that graphs within it read from outside included."""
     yield from (read for read in node.input if read)
     for graph in nested(node):
-        own = {held.name for held in (*graph.input, *graph.initializer)}
+        own = {held.name for held in graph.input} | {held.name for held in graph.initializer}
         for inner in graph.node:
             yield from (read for read in reads(inner) if read not in own)
             own.update(inner.output)
         yield from (output.name for output in graph.output if output.name not in own)
 
 
-def writes(node: Any) -> list[str]:
+def writes(node: onnx.NodeProto) -> list[str]:
     """The values that a node makes; those of graphs within it stay inside them."""
     return [made for made in node.output if made]
 
 
-def rename(graph: Any, names: Mapping[str, str]) -> None:
+def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """Renames values in a graph and in those within its nodes: where they are made, read, declared and stored."""
     for node in graph.node:
         for field in (node.input, node.output):
@@ -65,7 +69,7 @@ def rename(graph: Any, names: Mapping[str, str]) -> None:
             held.name = names.get(held.name, held.name)
 
 
-def rename_reads(node: Any, names: Mapping[str, str]) -> None:
+def rename_reads(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
     """Makes a node, and those within it, read other values; what they make keeps its name."""
     node.input[:] = [names.get(value, value) for value in node.input]
     for graph in nested(node):
@@ -78,7 +82,7 @@ def rename_reads(node: Any, names: Mapping[str, str]) -> None:
 # onnx-ir holds the same graph as objects
 
 
-def nested_ir(node: Any) -> Iterator[Any]:
+def nested_ir(node: ir.Node) -> Iterator[ir.Graph]:
     """The graphs in the attributes of an onnx-ir node; a function's references to its own attributes hold none."""
     for attribute in node.attributes.values():
         if attribute.is_ref():
@@ -89,7 +93,7 @@ def nested_ir(node: Any) -> Iterator[Any]:
             yield from attribute.as_graphs()
 
 
-def name_ir(node: Any) -> str:
+def name_ir(node: ir.Node) -> str:
     """How the read view names an onnx-ir node."""
     made = [output.name for output in node.outputs if output.name]
     return node.name or f"{node.op_type}:{made[0] if made else ''}"

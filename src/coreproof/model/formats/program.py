@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
-from coreproof.model.coreml.proto import MIL_pb2
+from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 
 MIL_DTYPES: Mapping[int, str] = {
     MIL_pb2.BOOL: "bool",
@@ -36,30 +35,30 @@ MIL_DTYPES: Mapping[int, str] = {
 # walking
 
 
-def main_name(spec: Any) -> str:
+def main_name(spec: Model_pb2.Model) -> str:
     """The function that runs where none is asked for: the described default, else ``main``, else the first one."""
     functions = spec.mlProgram.functions
     wanted = spec.description.defaultFunctionName or "main"
     return str(wanted if wanted in functions else next(iter(functions)))
 
 
-def main(spec: Any) -> Any:
+def main(spec: Model_pb2.Model) -> MIL_pb2.Block:
     """The block of the main function of a Core ML ``Model`` message, in the version that its opset names."""
     return block_of(spec.mlProgram.functions[main_name(spec)])
 
 
-def block_of(function: Any) -> Any:
+def block_of(function: MIL_pb2.Function) -> MIL_pb2.Block:
     """The block that a function runs: the one of its own opset."""
     return function.block_specializations[function.opset]
 
 
-def blocks(program: Any) -> Iterator[Any]:
+def blocks(program: MIL_pb2.Program) -> Iterator[MIL_pb2.Block]:
     """Every block of every function, those for other opsets too."""
     for function in program.functions.values():
         yield from function.block_specializations.values()
 
 
-def nodes(operations: Iterable[Any]) -> Iterator[Any]:
+def nodes(operations: Iterable[MIL_pb2.Operation]) -> Iterator[MIL_pb2.Operation]:
     """The operations with those of nested blocks."""
     for operation in operations:
         yield operation
@@ -67,13 +66,13 @@ def nodes(operations: Iterable[Any]) -> Iterator[Any]:
             yield from nodes(block.operations)
 
 
-def name(operation: Any) -> str:
+def name(operation: MIL_pb2.Operation) -> str:
     """How the read view names an operation: by its name, or by its first output."""
     called = operation.outputs[0].name if operation.outputs else operation.type
     return str((immediate(operation.attributes["name"]) or called) if "name" in operation.attributes else called)
 
 
-def is_constant(operation: Any) -> bool:
+def is_constant(operation: MIL_pb2.Operation) -> bool:
     """Whether what an operation makes is known before the program runs."""
     return bool(operation.type == "const" or operation.type.startswith("constexpr_"))
 
@@ -84,7 +83,7 @@ def is_constant(operation: Any) -> bool:
 _DATA = ("x", "input", "values", "data", "query", "cond", "y")
 
 
-def ordered_arguments(operation: Any) -> list[tuple[str, Any]]:
+def ordered_arguments(operation: MIL_pb2.Operation) -> list[tuple[str, MIL_pb2.Argument]]:
     """The arguments of an operation, data first, then by name: a file keeps them in no order."""
     return sorted(operation.inputs.items(), key=lambda item: (item[0] not in _DATA, _place(item[0]), item[0]))
 
@@ -93,7 +92,7 @@ def _place(key: str) -> int:
     return _DATA.index(key) if key in _DATA else 0
 
 
-def bindings(operation: Any) -> list[tuple[str, Any]]:
+def bindings(operation: MIL_pb2.Operation) -> list[tuple[str, MIL_pb2.Argument.Binding]]:
     """(argument, binding) for every value that an operation names itself, in the order of the read view."""
     return [
         (key, binding)
@@ -103,7 +102,7 @@ def bindings(operation: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def reads(operation: Any) -> Iterator[str]:
+def reads(operation: MIL_pb2.Operation) -> Iterator[str]:
     """The values that an operation reads, those that its nested blocks read from outside included."""
     for argument in operation.inputs.values():
         for binding in argument.arguments:
@@ -117,12 +116,12 @@ def reads(operation: Any) -> Iterator[str]:
         yield from (read for read in block.outputs if read not in own)
 
 
-def writes(operation: Any) -> list[str]:
+def writes(operation: MIL_pb2.Operation) -> list[str]:
     """The values that an operation makes; those of its blocks stay inside them."""
     return [output.name for output in operation.outputs]
 
 
-def rename(block: Any, names: Mapping[str, str]) -> None:
+def rename(block: MIL_pb2.Block, names: Mapping[str, str]) -> None:
     """Renames values in a block and in those nested in it: where they are made, read, and handed out."""
     for named in block.inputs:
         named.name = names.get(named.name, named.name)
@@ -136,7 +135,7 @@ def rename(block: Any, names: Mapping[str, str]) -> None:
             rename(inner, names)
 
 
-def rename_reads(operation: Any, names: Mapping[str, str]) -> None:
+def rename_reads(operation: MIL_pb2.Operation, names: Mapping[str, str]) -> None:
     """Makes an operation, and those nested in it, read other values; what they make keeps its name."""
     for _, binding in bindings(operation):
         binding.name = names.get(binding.name, binding.name)
@@ -149,7 +148,7 @@ def rename_reads(operation: Any, names: Mapping[str, str]) -> None:
 # constants
 
 
-def literals(operation: Any) -> Iterator[tuple[str, Any]]:
+def literals(operation: MIL_pb2.Operation) -> Iterator[tuple[str, MIL_pb2.Value]]:
     """(key, Value message) of what an operation holds itself: its attributes, and arguments that are bound to a literal."""
     yield from operation.attributes.items()
     for key, argument in operation.inputs.items():
@@ -158,7 +157,7 @@ def literals(operation: Any) -> Iterator[tuple[str, Any]]:
                 yield key, binding.value
 
 
-def blobs(operations: Iterable[Any]) -> Iterator[Any]:
+def blobs(operations: Iterable[MIL_pb2.Operation]) -> Iterator[MIL_pb2.Value.BlobFileValue]:
     """The BlobFileValue messages of operations and of those nested in them."""
     for operation in nodes(operations):
         for _, literal in literals(operation):
@@ -167,7 +166,7 @@ def blobs(operations: Iterable[Any]) -> Iterator[Any]:
                     yield value.blobFileValue
 
 
-def items(value: Any) -> Iterator[Any]:
+def items(value: MIL_pb2.Value) -> Iterator[MIL_pb2.Value]:
     """The Value messages that a list, a tuple or a dictionary holds, to any depth; the value itself where it is none."""
     kind = value.immediateValue.WhichOneof("value") if value.WhichOneof("value") == "immediateValue" else None
     if kind in ("list", "tuple"):
@@ -181,7 +180,7 @@ def items(value: Any) -> Iterator[Any]:
         yield value
 
 
-def immediate(value: Any) -> Any:
+def immediate(value: MIL_pb2.Value) -> object:
     """A MIL immediate value for reading: a scalar, a tuple, or None where it is bytes or lies in a file."""
     if value.WhichOneof("value") != "immediateValue" or value.immediateValue.WhichOneof("value") != "tensor":
         return None
@@ -204,7 +203,7 @@ def _half(data: bytes, dtype: int) -> float | None:
 # types
 
 
-def dtype_of(value_type: Any) -> str | None:
+def dtype_of(value_type: MIL_pb2.ValueType) -> str | None:
     """The dtype of a tensor's ValueType, None where MIL has none of that number; of another value, its kind."""
     kind: str | None = value_type.WhichOneof("type")
     if kind != "tensorType":
@@ -212,7 +211,7 @@ def dtype_of(value_type: Any) -> str | None:
     return MIL_DTYPES.get(value_type.tensorType.dataType)
 
 
-def shape_of(value_type: Any) -> tuple[int | None, ...] | None:
+def shape_of(value_type: MIL_pb2.ValueType) -> tuple[int | None, ...] | None:
     """The declared lengths of a tensor, None for those that are known when the program runs; None for any other value."""
     if value_type.WhichOneof("type") != "tensorType":
         return None

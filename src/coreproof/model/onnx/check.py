@@ -443,7 +443,7 @@ class _Check:
             self._report(place, "indices of type INT64", f"data type {sparse.indices.data_type}")
 
 
-_READERS: dict[str, Callable[[_Check, Any, str], None]] = {
+_READERS: dict[str, Callable[[_Check, object, str], None]] = {
     "TENSOR": _Check._one_tensor,
     "TENSORS": _Check._tensors,
     "GRAPH": _Check._one_graph,

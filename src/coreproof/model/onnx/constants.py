@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -15,7 +13,7 @@ def constant_of(value: ir.Value | None) -> npt.NDArray[np.float64] | None:
     return None if stored is None else stored.astype(np.float64)
 
 
-def stored_constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
+def stored_constant(value: ir.Value | None) -> np.ndarray | None:
     """The same as it is stored."""
     if value is None:
         return None

@@ -259,7 +259,7 @@ def _is_graph(attribute: ir.Attr) -> bool:
     return bool(attribute.type == ir.AttributeType.GRAPH)
 
 
-def _attribute(attribute: ir.Attr) -> Any:
+def _attribute(attribute: ir.Attr) -> object:
     if attribute.type == ir.AttributeType.TENSOR:
         tensor = attribute.as_tensor()
         return tensor.numpy().tolist() if tensor.size <= 8 else f"{numpy_dtype(tensor.dtype)}{list(tensor.shape)}"

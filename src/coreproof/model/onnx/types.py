@@ -37,7 +37,7 @@ class MapType:
         return f"Map({self.key!r}, {self.elem_type!r})"
 
 
-def is_tensor(kind: Any) -> bool:
+def is_tensor(kind: object) -> bool:
     """Whether a type is an array's; what is not said is taken for one."""
     return kind is None or isinstance(kind, ir.TensorType | ir.SparseTensorType)
 
@@ -61,8 +61,8 @@ def _element(dtype: ir.DataType) -> str:
 
 def _teach_maps() -> None:
     """Replaces onnx-ir's readers and writer of types by ones that know maps and hand everything else on."""
-    read_type: Callable[..., Any] = serde.deserialize_type_proto_for_type
-    read_shape: Callable[..., Any] = serde.deserialize_type_proto_for_shape
+    read_type: Callable[..., object] = serde.deserialize_type_proto_for_type
+    read_shape: Callable[..., object] = serde.deserialize_type_proto_for_shape
     write_type: Callable[..., None] = serde.serialize_type_into
 
     def type_of(proto: onnx.TypeProto) -> Any:
@@ -75,7 +75,7 @@ def _teach_maps() -> None:
     def shape_of(proto: onnx.TypeProto) -> Any:
         return None if proto.HasField("map_type") else read_shape(proto)
 
-    def write(type_proto: onnx.TypeProto, from_: Any) -> None:
+    def write(type_proto: onnx.TypeProto, from_: object) -> None:
         if not isinstance(from_, MapType):
             write_type(type_proto, from_)
             return

@@ -81,7 +81,7 @@ def damaged(path: Path, error: BaseException) -> UnreadableModelError:
     )
 
 
-def callable_module(program: Any, where: Path) -> Any:
+def callable_module(program: Any, where: Path) -> object:
     """The program as a module. The guards, which PyTorch would write as Python source and run, are left out.
 
     Raises TooLargeError for a value that it would compute beyond the memory budget.
@@ -102,7 +102,7 @@ def _afford_values(program: Any, where: Path) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC2701 - it has no public name
 
     class Following(torch.fx.Interpreter):  # type: ignore[misc]
-        def run_node(self, node: Any) -> Any:
+        def run_node(self, node: Any) -> object:
             result = super().run_node(node)
             for value in result if isinstance(result, tuple | list) else (result,):
                 if isinstance(value, torch.Tensor):
@@ -180,7 +180,7 @@ class _Members:
             )
         return found
 
-    def document(self, name: str) -> dict[str, Any]:
+    def document(self, name: str) -> dict[str, object]:
         """A JSON table that was judged."""
         try:
             document = json.loads(self.read(name, _JSON))
@@ -221,7 +221,7 @@ def _refusal(path: Path, found: str, expected: str) -> UnsafeModelError:
 # since PyTorch 2.7
 
 
-def _current(members: _Members) -> Any:
+def _current(members: _Members) -> object:
     folders = {name.split("/")[0] for name in members.names}
     top = next(iter(folders)) if len(folders) == 1 else ""
     inner = {name.removeprefix(f"{top}/"): name for name in members.names} if top else {n: n for n in members.names}
@@ -339,7 +339,7 @@ def _tensor(
 def _layout(meta: Any, where: str) -> tuple[list[int], list[int], list[int], Any]:
     import torch
 
-    def numbers(values: Any) -> list[int]:
+    def numbers(values: object) -> list[int]:
         listed = values if isinstance(values, list) else [values]
         held = [v.get("as_int") if isinstance(v, dict) else v for v in listed]
         found = [v for v in held if isinstance(v, int) and 0 <= v < 2**62]
@@ -373,7 +373,7 @@ def _named(tensors: Any, path: Path) -> dict[str, Any]:
 # before PyTorch 2.7
 
 
-def _older(members: _Members) -> Any:
+def _older(members: _Members) -> object:
     def pickled(start: str) -> str:
         return next((f"{start}{end}" for end in (".pt", ".json") if f"{start}{end}" in members.names), f"{start}.pt")
 
@@ -393,7 +393,7 @@ def _older(members: _Members) -> Any:
 # PyTorch's deserialiser
 
 
-def _deserialized(path: Path, document: Any, weights: Any, constants: Any, inputs: Any) -> Any:
+def _deserialized(path: Path, document: object, weights: object, constants: object, inputs: object) -> object:
     """The program, by PyTorch's own deserialiser: it is given tables and tensors, so that it has nothing to unpickle."""
     if inputs and not (isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[0], tuple)):
         raise UnreadableModelError(

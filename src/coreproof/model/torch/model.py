@@ -76,7 +76,7 @@ class TorchModel(Model):
         return tuple(named) + tuple(f"input_{i}" for i in range(len(named), len(self.example_inputs)))
 
     @cached_property
-    def example_outputs(self) -> dict[str, Any]:
+    def example_outputs(self) -> dict[str, object]:
         """The outputs for ``example_inputs``, by name: "output", "output_0" ..., or the keys of a dictionary."""
         torch = import_torch()
         with (
@@ -132,7 +132,7 @@ class TorchModel(Model):
             torch.export.save(self._traced(), fresh)
 
 
-def _decomposed(program: Any) -> Any:
+def _decomposed(program: Any) -> object:
     """``program`` in the operators that the ONNX exporter translates, under the names that it gives their values.
 
     PyTorch's own default decompositions take other operators apart, and count the same names ("mul_2", "view_1") for other
@@ -146,7 +146,7 @@ def _decomposed(program: Any) -> Any:
         return program.run_decompositions()
 
 
-def name_outputs(outputs: Any) -> dict[str, Any]:
+def name_outputs(outputs: object) -> dict[str, object]:
     """A module's outputs by name, None left out: tensor, tuple, list, dataclass-like or dictionary."""
     if hasattr(outputs, "items"):
         flat = {str(k): v for k, v in outputs.items()}
@@ -158,7 +158,7 @@ def name_outputs(outputs: Any) -> dict[str, Any]:
     return {name: tensor for name, tensor in flat.items() if tensor is not None}
 
 
-def named_tensors(outputs: Any, where: str) -> dict[str, Any]:
+def named_tensors(outputs: object, where: str) -> dict[str, object]:
     """``name_outputs`` of what a module returned. Raises InputError where that is something else than tensors."""
     torch = import_torch()
     named = name_outputs(outputs)

@@ -189,7 +189,7 @@ def _globals(pickled: bytes) -> set[str]:
     return found
 
 
-def _tensors(thing: Any, what: str, where: str) -> Iterator[Any]:
+def _tensors(thing: object, what: str, where: str) -> Iterator[Any]:
     import torch
 
     places, waiting = 0, [thing]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from coreproof.model.torch.expression import ExpressionError, check_expression
@@ -66,7 +66,7 @@ class TooMany(str):
     """What is wrong with a program that asks for nothing but data, and for more of it than is read from strangers."""
 
 
-def judge(document: Any) -> Iterator[str]:
+def judge(document: object) -> Iterator[str]:
     """What in a program (or in the list of its weights) is not accepted, in words; the document is made safe in place.
 
     Nothing comes out for a program as ``torch.export.save`` writes it. What only informs is taken out of ``document``.
@@ -74,7 +74,7 @@ def judge(document: Any) -> Iterator[str]:
     expressions: dict[str, str | None] = {}
     counted = 0
     yield from _growing(document, 64, _NESTED)
-    waiting: list[Any] = [document]
+    waiting: list[object] = [document]
     while waiting:
         each = waiting.pop()
         if isinstance(each, list):
@@ -94,7 +94,7 @@ def judge(document: Any) -> Iterator[str]:
             yield "a whole number of more than 64 bits"
 
 
-def _table(table: dict[str, Any], expressions: dict[str, str | None]) -> Iterator[str]:
+def _table(table: dict[str, object], expressions: dict[str, str | None]) -> Iterator[str]:
     if isinstance(table.get("target"), str):
         yield from _node(table)
     for key in list(table):
@@ -109,7 +109,7 @@ def _table(table: dict[str, Any], expressions: dict[str, str | None]) -> Iterato
                     yield str(expressions[text])
 
 
-def _why_not(expression: Any) -> str | None:
+def _why_not(expression: object) -> str | None:
     try:
         check_expression(expression)
     except ExpressionError as error:
@@ -117,7 +117,7 @@ def _why_not(expression: Any) -> str | None:
     return None
 
 
-def _node(node: dict[str, Any]) -> Iterator[str]:
+def _node(node: dict[str, object]) -> Iterator[str]:
     target = node["target"]
     yield from operator_problems(target)
     notes = node.get("metadata")
@@ -181,7 +181,7 @@ def _growing(thing: Any, unknown: int, depth: int) -> Iterator[str]:
                     bits[argument["as_name"]] = long
 
 
-def _result_bits(target: str, arguments: list[dict[str, Any]], taken: list[int]) -> int:
+def _result_bits(target: str, arguments: list[dict[str, object]], taken: list[int]) -> int:
     if target == "_operator.mul":
         return sum(taken)
     if target == "_operator.pow":
@@ -190,19 +190,19 @@ def _result_bits(target: str, arguments: list[dict[str, Any]], taken: list[int])
     return max(taken, default=0) + 1
 
 
-def _arguments(node: dict[str, Any]) -> list[dict[str, Any]]:
+def _arguments(node: dict[str, object]) -> list[dict[str, Any]]:
     given = [entry.get("arg") for entry in _list(node.get("inputs")) if isinstance(entry, dict)]
     return [argument for argument in given if isinstance(argument, dict)]
 
 
-def _bits(argument: dict[str, Any], known: dict[str, int], unknown: int) -> int:
+def _bits(argument: dict[str, object], known: dict[str, int], unknown: int) -> int:
     """Of a number, or of the longest of several."""
     named = [given for each in argument.values() for given in (each if isinstance(each, list) else [each])]
     names = [given["as_name"] for given in named if isinstance(given, dict) and isinstance(given.get("as_name"), str)]
     return max((known.get(name, unknown) for name in names), default=64)
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
@@ -214,16 +214,16 @@ def _printable(text: str) -> str:
 # one judge a key
 
 
-def _identifier(table: dict[str, Any], key: str) -> Iterator[str]:
+def _identifier(table: Mapping[str, object], key: str) -> Iterator[str]:
     if not _is_name(table[key]):
         yield f"the name {str(table[key])[:80]!r}"
 
 
-def _is_name(value: Any) -> bool:
+def _is_name(value: object) -> bool:
     return value in (None, "") or (isinstance(value, str) and value.isidentifier() and len(value) <= _NAMED)
 
 
-def _values(table: dict[str, Any], key: str) -> Iterator[str]:
+def _values(table: Mapping[str, object], key: str) -> Iterator[str]:
     """Their names are keys, and no key of the schema: the walk goes on with a list of what they name."""
     values = table[key]
     if not isinstance(values, dict):
@@ -232,7 +232,7 @@ def _values(table: dict[str, Any], key: str) -> Iterator[str]:
     yield from (f"the name {name[:80]!r}" for name in values if not _is_name(name))
 
 
-def _path(table: dict[str, Any], key: str) -> Iterator[str]:
+def _path(table: Mapping[str, object], key: str) -> Iterator[str]:
     if not is_attribute_path(table[key]):
         yield f"the path {str(table[key])[:80]!r}"
 
@@ -247,13 +247,13 @@ def is_attribute_path(value: object) -> bool:
     )
 
 
-def _argument_names(table: dict[str, Any], key: str) -> Iterator[str]:
+def _argument_names(table: Mapping[str, object], key: str) -> Iterator[str]:
     names = table[key]
     if names is not None and not (isinstance(names, list) and all(_is_name(n) and n for n in names)):
         yield f"argument names {str(names)[:80]}"
 
 
-def _operator_argument(table: dict[str, Any], key: str) -> Iterator[str]:
+def _operator_argument(table: Mapping[str, object], key: str) -> Iterator[str]:
     yield from operator_problems(table[key])
 
 
@@ -282,7 +282,7 @@ def _container(table: dict[str, Any], key: str) -> Iterator[str]:
         waiting += [(child, depth + 1) for child in children]
 
 
-def _plain_keys(context: Any) -> bool:
+def _plain_keys(context: object) -> bool:
     try:
         keys = json.loads(context) if isinstance(context, str) else context
     except (ValueError, RecursionError):
@@ -300,7 +300,7 @@ def _ranges(table: dict[str, Any], key: str) -> Iterator[str]:
             yield f"the symbol {symbol[:80]!r}"
 
 
-def _script_object(table: dict[str, Any], key: str) -> Iterator[str]:
+def _script_object(table: Mapping[str, object], key: str) -> Iterator[str]:
     if table[key]:
         yield "a script object, which is restored by code"
 
@@ -309,23 +309,23 @@ def _string_keys(table: dict[str, Any], key: str) -> Iterator[str]:
     yield from (f"the name {n[:80]!r}" for n in (table[key] or {}) if not is_attribute_path(n))
 
 
-def _drop_list(table: dict[str, Any], key: str) -> Iterator[str]:
+def _drop_list(table: dict[str, object], key: str) -> Iterator[str]:
     table[key] = []
     yield from ()
 
 
-def _drop_table(table: dict[str, Any], key: str) -> Iterator[str]:
+def _drop_table(table: dict[str, object], key: str) -> Iterator[str]:
     table[key] = {}
     yield from ()
 
 
-def _drop_notes(table: dict[str, Any], key: str) -> Iterator[str]:
+def _drop_notes(table: dict[str, object], key: str) -> Iterator[str]:
     if "target" not in table:
         table[key] = {}
     yield from ()
 
 
-def _known_verifiers(table: dict[str, Any], key: str) -> Iterator[str]:
+def _known_verifiers(table: dict[str, object], key: str) -> Iterator[str]:
     table[key] = [v for v in _list(table[key]) if v in ("ATEN", "TRAINING")]
     yield from ()
 

@@ -107,7 +107,7 @@ def _published(name: str, member: Any, where: str, classes: int | None) -> Torch
     return _of_member(name, member, _downloaded(name, member), f"weights: {member}, as torchvision publishes them")
 
 
-def _of_member(name: str, member: Any, state: Any, *notes: str) -> TorchModel:
+def _of_member(name: str, member: Any, state: object, *notes: str) -> TorchModel:
     """The network as torchvision builds it for these weights: some take larger pictures, or change what they are fed."""
     models = import_torchvision().models
     extra = {"quantize": True} if name.startswith("quantized_") and "unquantized" in member.meta else {}
@@ -134,7 +134,7 @@ def _handed(member: Any, state: Any) -> Iterator[None]:
         del member.get_state_dict
 
 
-def _member(name: str, chosen: str, where: str) -> Any:
+def _member(name: str, chosen: str, where: str) -> object:
     """One of the sets of weights that torchvision publishes for a network; DEFAULT is the best."""
     kinds = import_torchvision().models.get_model_weights(name)
     names = [each for each in kinds.__members__ if each != "DEFAULT"]
@@ -152,7 +152,7 @@ def _member(name: str, chosen: str, where: str) -> Any:
     return member if plain is None else plain
 
 
-def _downloaded(name: str, member: Any) -> Any:
+def _downloaded(name: str, member: Any) -> object:
     """The state dict of published weights, from where torchvision keeps it or from the network."""
     torch = import_torch()
     kept = Path(torch.hub.get_dir()) / "checkpoints" / member.url.rsplit("/", 1)[-1]
@@ -225,7 +225,7 @@ def _from_file(name: str, path: Path, classes: int | None) -> TorchModel:
     return TorchModel(module, (), name=name, notes=(note,))
 
 
-def _published_as(name: str, path: Path) -> Any:
+def _published_as(name: str, path: Path) -> object:
     """Which published weights a file holds, None for others. Their addresses end with the first digits of their SHA-256."""
     kinds = import_torchvision().models.get_model_weights(name)
     with path.open("rb") as file:
@@ -237,7 +237,7 @@ def _published_as(name: str, path: Path) -> Any:
     return None
 
 
-def _fill(module: Any, state: Any, path: Path, name: str) -> None:
+def _fill(module: Any, state: object, path: Path, name: str) -> None:
     """Loads a state dict. Raises UnreadableModelError with every weight that is missing, too many or of another shape."""
     own = module.state_dict()
     given = state if isinstance(state, dict) else {}
@@ -263,7 +263,7 @@ def _fill(module: Any, state: Any, path: Path, name: str) -> None:
     module.load_state_dict(given, strict=False)
 
 
-def _load_state_dict(path: Path) -> Any:
+def _load_state_dict(path: Path) -> object:
     from coreproof.model.torch.pickled import require_stored
 
     torch = import_torch()
@@ -309,7 +309,7 @@ def _random(name: str, seed: int, classes: int | None) -> TorchModel:
 
 def _bare(name: str, classes: int | None) -> dict[str, Any]:
     """What a network is built with before its weights are there."""
-    arguments: dict[str, Any] = {"weights": None}
+    arguments: dict[str, object] = {"weights": None}
     if classes is not None:
         arguments["num_classes"] = classes
     builder = import_torchvision().models.get_model_builder(name)
@@ -318,7 +318,7 @@ def _bare(name: str, classes: int | None) -> dict[str, Any]:
     return arguments
 
 
-def _example(name: str, feeding: Feeding | None) -> tuple[Any, ...]:
+def _example(name: str, feeding: Feeding | None) -> tuple[object, ...]:
     """Noise of the shape that a network takes: one picture, unless it is made for videos or for pairs of pictures."""
     torch = import_torch()
     member = next(iter(import_torchvision().models.get_model_weights(name)), None)

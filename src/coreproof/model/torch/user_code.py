@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from coreproof.errors import CoreproofError, InputError
 
@@ -178,7 +178,7 @@ def importable_from_here() -> Iterator[None]:
     yield
 
 
-def kind_of(thing: Any) -> str:
+def kind_of(thing: object) -> str:
     """How a user would call an object: its type, or what it holds."""
     if isinstance(thing, type):
         return f"the class {thing.__name__}"

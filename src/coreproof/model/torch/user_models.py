@@ -59,7 +59,7 @@ def load_callable(reference: str) -> TorchModel:
     return from_object(_called(factory, reference), name=name)
 
 
-def _imported(name: str, reference: str) -> Any:
+def _imported(name: str, reference: str) -> object:
     try:
         with user_code(f"{name!r} cannot be imported", where=reference, error=UnreadableModelError), quiet():
             return _import_user_module(name)
@@ -80,7 +80,7 @@ class _NoFile(Exception):
     """There is no Python file of that name."""
 
 
-def _import_user_module(name: str) -> Any:
+def _import_user_module(name: str) -> object:
     if name.endswith(".py"):
         path = Path(name)
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -96,7 +96,7 @@ def _import_user_module(name: str) -> Any:
         return importlib.import_module(name)
 
 
-def _called(factory: Any, reference: str) -> Any:
+def _called(factory: Any, reference: str) -> object:
     try:
         needed = [
             p.name
@@ -170,11 +170,11 @@ def from_object(thing: Any, name: str = "model") -> TorchModel:
     )
 
 
-def _is_module(thing: Any) -> bool:
+def _is_module(thing: object) -> bool:
     return isinstance(thing, import_torch().nn.Module)
 
 
-def _require_module(thing: Any, name: str) -> None:
+def _require_module(thing: object, name: str) -> None:
     """Raises InputError for what is no torch.nn.Module that can be exported, saying what it is."""
     torch = import_torch()
     if isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
@@ -193,7 +193,7 @@ def _require_module(thing: Any, name: str) -> None:
         raise InputError("this is no PyTorch model", where=name, expected=_RETURNS, found=kind_of(thing), fix=fix)
 
 
-def _model(module: Any, inputs: Any, name: str, **more: Any) -> TorchModel:
+def _model(module: Any, inputs: object, name: str, **more: Any) -> TorchModel:
     """A module and its inputs after a look at both; half-precision weights are widened, with a note."""
     torch = import_torch()
     _require_module(module, name)
@@ -227,7 +227,7 @@ def _model(module: Any, inputs: Any, name: str, **more: Any) -> TorchModel:
     return TorchModel(module, given, name=name, **more)
 
 
-def _widened(module: Any, inputs: tuple[Any, ...], name: str) -> tuple[Any, tuple[Any, ...]]:
+def _widened(module: Any, inputs: tuple[Any, ...], name: str) -> tuple[object, tuple[object, ...]]:
     """A copy with float32 in the place of half precision, which the exporter and the CPU do not compute alike."""
     torch = import_torch()
     halves = (torch.float16, torch.bfloat16)

@@ -16,9 +16,10 @@ from coreproof.conversion.coreml_to_onnx.rounding import commutes, rounds
 from coreproof.conversion.operators import several
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import MIL_pb2
 
 
-def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any]) -> None:
+def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[MIL_pb2.Operation]) -> None:
     """Lowers ``operations`` in order; their outputs enter ``low.environment``."""
     for operation in operations:
         low.operation = operation.type
@@ -28,12 +29,14 @@ def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[Any
             _lower_operation(low, model, operation, arguments)
 
 
-def _refuse(low: Lowering, operation: Any, problem: str, **said: Any) -> ConversionError:
+def _refuse(low: Lowering, operation: MIL_pb2.Operation, problem: str, **said: Any) -> ConversionError:
     low.operation, low.name = operation.type, operation.outputs[0].name if operation.outputs else operation.type
     return low.refuse(problem, **said)
 
 
-def _lower_operation(low: Lowering, model: CoreMLModel, operation: Any, arguments: dict[str, Operand]) -> None:
+def _lower_operation(
+    low: Lowering, model: CoreMLModel, operation: MIL_pb2.Operation, arguments: dict[str, Operand]
+) -> None:
     """Lowers one operation; ``arguments`` is filled with what it is given, for those who tell what went wrong."""
     low.outputs = tuple(declared(o) for o in operation.outputs)
     low.blocks = operation.blocks
@@ -95,7 +98,7 @@ def lookup(low: Lowering, name: str) -> Operand:
     )
 
 
-def _argument(low: Lowering, model: CoreMLModel, key: str, argument: Any, is_tuple: bool) -> Operand:
+def _argument(low: Lowering, model: CoreMLModel, key: str, argument: MIL_pb2.Argument, is_tuple: bool) -> Operand:
     values = [
         lookup(low, binding.name) if binding.WhichOneof("binding") == "name" else read_literal(model, binding.value)
         for binding in argument.arguments
@@ -149,7 +152,7 @@ def _declare(value: ir.Value, output: Declared) -> None:
     )
 
 
-def inner(low: Lowering, block: Any, inputs: Sequence[ir.Value]) -> tuple[Lowering, list[ir.Value]]:
+def inner(low: Lowering, block: MIL_pb2.Block, inputs: Sequence[ir.Value]) -> tuple[Lowering, list[ir.Value]]:
     """Lowers a nested block into a graph of its own with these inputs; returns it and its outputs."""
     child = Lowering(
         b=inputs_builder(low, inputs),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from coreproof.conversion.coreml_to_onnx.lowering import Declared
 from coreproof.model.coreml.literals import read_literal as read_literal
 from coreproof.model.coreml.literals import tensor_type
+from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats.program import MIL_DTYPES
 
 
-def declared(named: Any) -> Declared:
+def declared(named: MIL_pb2.NamedValueType) -> Declared:
     """A NamedValueType message: the name, dtype and shape of an output or of a function's input."""
     tensor = tensor_type(named.type)
     if tensor is None:

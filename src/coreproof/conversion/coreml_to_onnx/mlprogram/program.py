@@ -16,6 +16,7 @@ from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.budget import afford
 from coreproof.model.coreml.features import read_signature
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.features import Feature, Signature
 from coreproof.model.formats import program as mil
 
@@ -73,7 +74,7 @@ def lower_program(
     return LoweredModel(b.model(list(outputs.values())), signature, values, states)
 
 
-def _function(model: CoreMLModel, program: Any, wanted: str | None) -> str:
+def _function(model: CoreMLModel, program: MIL_pb2.Program, wanted: str | None) -> str:
     name = wanted or model.spec.description.defaultFunctionName or "main"
     if name not in program.functions and wanted is None and len(program.functions) == 1:
         return str(next(iter(program.functions)))
@@ -106,7 +107,7 @@ def _onnx_dtype(feature: Feature) -> ir.DataType:
     )
 
 
-def _add_input(low: Lowering, named: Any, features: dict[str, Feature]) -> None:
+def _add_input(low: Lowering, named: MIL_pb2.NamedValueType, features: dict[str, Feature]) -> None:
     """The ONNX input of a function's input in the dtype that the model's description declares, widened to its carrier."""
     own = declared(named)
     feature = features.get(own.name)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.rounding import rounds
@@ -80,8 +79,8 @@ class Switches:
         *,
         flushed: bool = False,
         of: Literal["float32", "float16"] = "float32",
-        given: Mapping[tuple[str, str], npt.NDArray[Any]] | None = None,
-        known: dict[Any, tuple[npt.NDArray[Any], Narrowed]] | None = None,
+        given: Mapping[tuple[str, str], np.ndarray] | None = None,
+        known: dict[Any, tuple[np.ndarray, Narrowed]] | None = None,
     ) -> None:
         self.order: list[str] = []
         self.fixed: set[str] = set()
@@ -184,7 +183,7 @@ class Switches:
             return constant if constant.dtype == wide.dtype else wide if wide.ndim else np.float32(wide[()])
         return half if half.ndim else np.float32(half[()])
 
-    def _narrow(self, operation: str, key: str, wide: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Narrowed]:
+    def _narrow(self, operation: str, key: str, wide: np.ndarray) -> tuple[np.ndarray, Narrowed]:
         if wide.size < _WORTH_KEEPING:
             return narrow(wide, operation, key, flushed=self._flushed)
         # weights are mapped from one file, where they lie at the same place for every variant
@@ -194,7 +193,7 @@ class Switches:
         return self._known[place]
 
 
-def narrow(wide: npt.NDArray[Any], operation: str, key: str, *, flushed: bool) -> tuple[npt.NDArray[Any], Narrowed]:
+def narrow(wide: np.ndarray, operation: str, key: str, *, flushed: bool) -> tuple[np.ndarray, Narrowed]:
     """``wide`` in float16 as the converter stores it, and what that loses.
 
     Finite numbers beyond the largest become the largest; an epsilon is not rounded to zero.

@@ -71,9 +71,7 @@ class FoldingBuilder(OnnxBuilder):
                 value.const_value.name = name
         value.name = name
 
-    def _fold(
-        self, operator: str, operands: list[ir.Value | None], attributes: dict[str, Any]
-    ) -> np.ndarray[Any, Any] | None:
+    def _fold(self, operator: str, operands: list[ir.Value | None], attributes: dict[str, object]) -> np.ndarray | None:
         constants = [None if o is None else o.const_value for o in operands]
         if meaning(operator).get("random", False) or not operands or attributes.get("domain"):
             return None
@@ -93,7 +91,9 @@ class FoldingBuilder(OnnxBuilder):
             return None
         try:
             with np.errstate(all="ignore"):
-                result: Any = next(iter(ReferenceEvaluator(one_node_model(node, feeds, {"": OPSET})).run(None, feeds)))
+                result: object = next(
+                    iter(ReferenceEvaluator(one_node_model(node, feeds, {"": OPSET})).run(None, feeds))
+                )
         except Exception as error:
             if self.parent is not None:  # a way that may never be taken
                 return None
@@ -152,7 +152,7 @@ _GROW = {"ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Resi
 """Operators whose result may be of any size, however small their inputs are."""
 
 
-def _stays_small(node: onnx.NodeProto, feeds: dict[str, np.ndarray[Any, Any]]) -> bool:
+def _stays_small(node: onnx.NodeProto, feeds: dict[str, np.ndarray]) -> bool:
     """Whether an operator on these constants makes a small constant, judged before it is computed."""
     types = {
         name: onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)

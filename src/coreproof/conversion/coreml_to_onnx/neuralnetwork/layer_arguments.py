@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Layer
 from coreproof.conversion.operators import LAYERS
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 lowers = LAYERS.lowers
 
@@ -25,7 +27,7 @@ def arity(kind: str) -> tuple[int, int]:
     return (max(least, 1), MANY) if takes_any else (least, len(blobs))
 
 
-def fields(layer: Layer, params: Any) -> dict[str, Any]:
+def fields(layer: Layer, params: NeuralNetwork_pb2.WeightParams) -> dict[str, object]:
     """The fields of a layer's parameters that are set; enumerations as their names, lists as tuples.
 
     Fields at 0 count as not set in this format, and the handlers' defaults are the documented ones for that case.
@@ -45,6 +47,6 @@ def fields(layer: Layer, params: Any) -> dict[str, Any]:
     return found
 
 
-def plain(settings: dict[str, Any]) -> dict[str, Any]:
+def plain(settings: Mapping[str, object]) -> dict[str, object]:
     """The numbers, texts and lists among a layer's fields: what can be told in a line."""
     return {name: value for name, value in settings.items() if isinstance(value, int | float | str | tuple)}

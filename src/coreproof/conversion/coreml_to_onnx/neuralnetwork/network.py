@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -15,6 +15,7 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope
 from coreproof.conversion.operators import LAYERS
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.features import Dimension, Feature, Signature
 from coreproof.model.formats import network as layered
 
@@ -70,7 +71,7 @@ def open_scope(model: CoreMLModel, shapes: Mapping[str, Sequence[int]] | None = 
     return scope
 
 
-def _refuse_unsupported(model: CoreMLModel, layers: Iterable[Any]) -> None:
+def _refuse_unsupported(model: CoreMLModel, layers: Iterable[NeuralNetwork_pb2.NeuralNetworkLayer]) -> None:
     missing = []
     for layer in layered.nodes(layers):
         kind = layer.WhichOneof("layer")
@@ -228,7 +229,7 @@ def _named(scope: Scope, name: str, value: ir.Value) -> ir.Value:
 # classifiers
 
 
-def _probability_blob(model: CoreMLModel, layers: list[Any]) -> str | None:
+def _probability_blob(model: CoreMLModel, layers: list[NeuralNetwork_pb2.NeuralNetworkLayer]) -> str | None:
     if model.kind != "neuralNetworkClassifier":
         return None
     named = str(model.spec.neuralNetworkClassifier.labelProbabilityLayerName)

@@ -12,6 +12,7 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import MANY, arity, fields, plain
 from coreproof.conversion.operators import LAYERS
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 
 class Scope:
@@ -40,7 +41,7 @@ class Scope:
         self.taken[wanted] = value
         self.blobs[name] = Blob(value, blob.hidden)
 
-    def lower(self, layers: Iterable[Any]) -> None:
+    def lower(self, layers: Iterable[NeuralNetwork_pb2.NeuralNetworkLayer]) -> None:
         """Lowers layers in their order."""
         for message in layers:
             self._lower_layer(message)
@@ -59,7 +60,7 @@ class Scope:
                         expected="names that no input and no earlier layer has",
                         found=name,
                     )
-        settings: dict[str, Any] = {}
+        settings: dict[str, object] = {}
 
         def given() -> dict[str, Any]:
             return {**{name: blob.value for name, blob in zip(layer.inputs, inputs, strict=True)}, **plain(settings)}

@@ -6,7 +6,6 @@ MIL's data movement takes floats and int32 everywhere, booleans only here and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -49,12 +48,12 @@ def in_floats(ctx: Context, x: Operand, compute: Callable[[Operand], Result]) ->
     return ctx.mb.cast(x=compute(wide), dtype=dtype)
 
 
-def is_known(length: Any) -> bool:
+def is_known(length: object) -> bool:
     """Whether a dimension is a number, not a symbol."""
     return isinstance(length, int | np.integer)
 
 
-def known_elements(operand: Operand) -> list[Any] | None:
+def known_elements(operand: Operand) -> list[object] | None:
     """The elements of a small integer vector: numbers, symbols where they are lengths of free dimensions; None if unknown."""
     if isinstance(operand, np.ndarray):
         return [int(v) for v in operand.reshape(-1)]

@@ -119,7 +119,7 @@ def _multiply(ctx: Context, x: Operand, left: str, y: Operand, right: str, neede
     return _reshaped(ctx, product, [lengths[c] for c in letters]), letters
 
 
-def _merged(ctx: Context, lengths: list[Any], *, always: bool = False) -> list[Any]:
+def _merged(ctx: Context, lengths: list[Any], *, always: bool = False) -> list[object]:
     """Several axes as one: rows, columns and sums always, batch axes beyond the three that a rank of 5 leaves."""
     if len(lengths) == 1 or (not always and len(lengths) <= 3):
         return lengths

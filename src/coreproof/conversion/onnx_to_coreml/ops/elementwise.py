@@ -29,7 +29,7 @@ def mul(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
     return ctx.mb.mul(x=a, y=b)
 
 
-def _in_two(ctx: Context, place: int) -> tuple[Any, Any] | None:
+def _in_two(ctx: Context, place: int) -> tuple[object, object] | None:
     """A constant operand beyond float16 as two factors within it: clipped to 65504 it would be another number.
 
     What is farther than that from float16 is infinite, or held at its end, with any factor.
@@ -97,7 +97,7 @@ def mod(ctx: Context, a: Operand, b: Operand, *, fmod: int = 0) -> Result:
     return ctx.mb.select(cond=ctx.mb.less(x=a, y=zero), a=ctx.mb.mul(x=remainder, y=negative_one(ctx, a)), b=remainder)
 
 
-def negative_one(ctx: Context, x: Operand) -> Any:
+def negative_one(ctx: Context, x: Operand) -> object:
     return ctx.scalar(-1) if ctx.is_float(x) else np.int32(-1)
 
 
@@ -185,7 +185,7 @@ def asinh(ctx: Context, x: Operand) -> Result:
     return mb.select(cond=mb.less(x=size, y=one), a=near, b=far)
 
 
-def _log_of_twice(ctx: Context, x: Any, sign: int) -> Any:
+def _log_of_twice(ctx: Context, x: Any, sign: int) -> object:
     """log(x + sqrt(x^2 + sign)) of x >= 1, without a square that overflows."""
     mb, one, nothing = ctx.mb, ctx.scalar(1), ctx.epsilon(0)
     inverse = mb.square(x=mb.real_div(x=one, y=x))

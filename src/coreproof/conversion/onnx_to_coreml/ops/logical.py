@@ -69,7 +69,7 @@ def where(ctx: Context, condition: Operand, x: Operand, y: Operand) -> Result:
     return ctx.mb.select(cond=condition, a=x, b=y)
 
 
-def _widest(lengths: tuple[Any, ...]) -> Any:
+def _widest(lengths: tuple[object, ...]) -> object:
     return next((length for length in lengths if not (is_known(length) and length == 1)), 1)
 
 

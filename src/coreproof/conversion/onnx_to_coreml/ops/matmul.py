@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering
@@ -77,7 +75,7 @@ def _plus(ctx: Context, product: Operand, c: Operand, beta: float) -> Result:
     return ctx.mb.add(x=product, y=term)
 
 
-def _factor(ctx: Context, x: Operand, factor: float) -> Any:
+def _factor(ctx: Context, x: Operand, factor: float) -> object:
     if ctx.is_float(x):
         return ctx.scalar(factor)
     if factor != int(factor):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -148,6 +147,6 @@ def global_max_pool(ctx: Context, x: Operand) -> Result:
 
 @lowering("GlobalLpPool")
 def global_lp_pool(ctx: Context, x: Operand, *, p: int = 2) -> Result:
-    powered: Any = ctx.mb.pow(x=ctx.mb.abs(x=x), y=ctx.scalar(p))
+    powered: object = ctx.mb.pow(x=ctx.mb.abs(x=x), y=ctx.scalar(p))
     total = ctx.mb.reduce_sum(x=powered, axes=_spatial(ctx, x), keep_dims=True)
     return ctx.mb.pow(x=total, y=ctx.scalar(1 / np.float64(p)))

@@ -27,11 +27,11 @@ def _axes(ctx: Context, axes: Operand) -> list[int] | None:
     return None if axes is None else [int(a) for a in ctx.constant(axes, "list of axes").reshape(-1)]
 
 
-def _floating(ctx: Context, reduce: Callable[..., Any]) -> Callable[..., Any]:
+def _floating(ctx: Context, reduce: Callable[..., object]) -> Callable[..., object]:
     return lambda x, **how: in_floats(ctx, x, lambda wide: reduce(x=wide, **how))
 
 
-def _counting(ctx: Context, reduce: Callable[..., Any]) -> Callable[..., Any]:
+def _counting(ctx: Context, reduce: Callable[..., object]) -> Callable[..., object]:
     return lambda x, **how: without_bool(ctx, [x], lambda number: reduce(x=number, **how))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.model.budget import afford
@@ -50,12 +51,13 @@ def coordinates(length: int, target: int, scale: float, roi: tuple[float, float]
 
 def nearest_indices(places: Array, length: int, nearest_mode: str) -> Array:
     rounded = {
-        "round_prefer_floor": lambda: np.ceil(places - 0.5),
-        "round_prefer_ceil": lambda: np.floor(places + 0.5),
-        "floor": lambda: np.floor(places),
-        "ceil": lambda: np.ceil(places),
-    }[nearest_mode]()
-    return np.clip(rounded, 0, length - 1).astype(np.int64)
+        "round_prefer_floor": np.ceil(places - 0.5),
+        "round_prefer_ceil": np.floor(places + 0.5),
+        "floor": np.floor(places),
+        "ceil": np.ceil(places),
+    }[nearest_mode]
+    indices: npt.NDArray[np.int64] = np.clip(rounded, 0, length - 1).astype(np.int64)
+    return indices
 
 
 def weights(places: Array, length: int, scale: float, sampling: Sampling) -> Array:

@@ -55,7 +55,7 @@ def reshape(ctx: Context, data: Operand, shape: Operand, *, allowzero: int = 0) 
     return ctx.mb.reshape(x=data, shape=_as_target(ctx, data, target))
 
 
-def _solve(source: Sequence[Any], target: list[Any]) -> list[Any]:
+def _solve(source: Sequence[Any], target: list[Any]) -> list[object]:
     """``target`` with its -1 replaced by the length that it stands for, where that is a number."""
     if not any(is_known(n) and n == -1 for n in target):
         return target
@@ -69,7 +69,7 @@ def _solve(source: Sequence[Any], target: list[Any]) -> list[Any]:
     return [length if i == at else n for i, n in enumerate(target)]
 
 
-def _as_target(ctx: Context, data: Operand, target: list[Any]) -> Operand:
+def _as_target(ctx: Context, data: Operand, target: list[object]) -> Operand:
     """What reshape takes: numbers, with -1 for one free length; several free lengths are measured while the model runs."""
     symbols = [i for i, n in enumerate(target) if not is_known(n)]
     inferred = any(is_known(n) and n == -1 for n in target)
@@ -161,7 +161,7 @@ def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
     return _repeat(ctx, expanded, reps)
 
 
-def _repeat(ctx: Context, x: Operand, reps: list[Any]) -> Operand:
+def _repeat(ctx: Context, x: Operand, reps: list[object]) -> Operand:
     if all(is_known(n) for n in reps):
         return x if all(n == 1 for n in reps) else ctx.mb.tile(x=x, reps=np.array(reps, np.int32))
     pieces = [np.array([n], np.int32) if is_known(n) else n for n in reps]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
 from coreproof.model.coreml import compressed
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 
 @lowers("constexpr_affine_dequantize", since="iOS16", exact=True, passes_on=True)

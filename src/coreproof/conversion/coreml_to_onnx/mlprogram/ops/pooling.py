@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
@@ -31,7 +30,7 @@ class _Window:
 
     def attributes(self) -> dict[str, Any]:
         """For an ONNX pool; what lies beyond becomes padding, so that ceil_mode is not needed."""
-        geometry: dict[str, Any] = {"kernel_shape": self.kernel, "strides": self.strides}
+        geometry: dict[str, object] = {"kernel_shape": self.kernel, "strides": self.strides}
         if self.pads is None:
             return {**geometry, **padding(None, self.pad_type), "ceil_mode": int(self.ceil)}
         extended = [(before, after + more) for (before, after), more in zip(self.pads, self.beyond, strict=True)]
@@ -121,7 +120,7 @@ def avg_pool(
     return low.op("Mul", mean, (area / counts).astype(np.float32))
 
 
-def _counts(lengths: Sequence[int | None], window: _Window, exclude_padding: bool) -> npt.NDArray[Any] | None:
+def _counts(lengths: Sequence[int | None], window: _Window, exclude_padding: bool) -> np.ndarray | None:
     """How many elements each window averages over; None where one plain ONNX pool does the same.
 
     What lies beyond the declared padding never counts; the padding itself counts unless it is excluded.

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 _ACTIVATIONS: dict[str, tuple[str, float | None, float | None]] = {
     "sigmoid": ("Sigmoid", None, None),
@@ -145,7 +143,7 @@ def _biases(biases: Sequence[Operand], weight_hh: Operand, count: int, order: Se
     return np.stack([np.concatenate([b, zeros]) for b in own])
 
 
-def _activations(low: Lowering, names: Sequence[str]) -> dict[str, Any]:
+def _activations(low: Lowering, names: Sequence[str]) -> dict[str, object]:
     unknown = [n for n in names if n not in _ACTIVATIONS]
     if unknown:
         raise low.refuse("this activation is not known", expected=sorted(_ACTIVATIONS), found=unknown)

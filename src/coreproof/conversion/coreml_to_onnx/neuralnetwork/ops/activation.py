@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from google.protobuf.message import Message
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_vector
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 
 @lowers("activation")
@@ -19,19 +21,19 @@ def activation(
     layer: Layer,
     x: Blob,
     *,
-    linear: Any = None,
-    ReLU: Any = None,
-    leakyReLU: Any = None,
-    thresholdedReLU: Any = None,
-    PReLU: Any = None,
-    tanh: Any = None,
-    scaledTanh: Any = None,
-    sigmoid: Any = None,
-    sigmoidHard: Any = None,
-    ELU: Any = None,
-    softsign: Any = None,
-    softplus: Any = None,
-    parametricSoftplus: Any = None,
+    linear: NeuralNetwork_pb2.ActivationLinear | None = None,
+    ReLU: NeuralNetwork_pb2.ActivationReLU | None = None,
+    leakyReLU: NeuralNetwork_pb2.ActivationLeakyReLU | None = None,
+    thresholdedReLU: NeuralNetwork_pb2.ActivationThresholdedReLU | None = None,
+    PReLU: NeuralNetwork_pb2.ActivationPReLU | None = None,
+    tanh: NeuralNetwork_pb2.ActivationTanh | None = None,
+    scaledTanh: NeuralNetwork_pb2.ActivationScaledTanh | None = None,
+    sigmoid: NeuralNetwork_pb2.ActivationSigmoid | None = None,
+    sigmoidHard: NeuralNetwork_pb2.ActivationSigmoidHard | None = None,
+    ELU: NeuralNetwork_pb2.ActivationELU | None = None,
+    softsign: NeuralNetwork_pb2.ActivationSoftsign | None = None,
+    softplus: NeuralNetwork_pb2.ActivationSoftplus | None = None,
+    parametricSoftplus: NeuralNetwork_pb2.ActivationParametricSoftplus | None = None,
 ) -> Blob:
     given = {name: params for name, params in locals().items() if name not in ("layer", "x") and params is not None}
     if not given:
@@ -41,14 +43,14 @@ def activation(
 
 
 def _plain(operator: str) -> Callable[[Layer, Blob, Any], ir.Value]:
-    def lowering(layer: Layer, x: Blob, params: Any) -> ir.Value:
+    def lowering(layer: Layer, x: Blob, params: Message) -> ir.Value:
         result: ir.Value = layer.b.op(operator, x.value)
         return result
 
     return lowering
 
 
-def _linear(layer: Layer, x: Blob, params: Any) -> ir.Value:
+def _linear(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationLinear) -> ir.Value:
     value = x.value
     if params.alpha != 1:
         value = layer.b.op("Mul", value, f32(params.alpha))
@@ -57,32 +59,32 @@ def _linear(layer: Layer, x: Blob, params: Any) -> ir.Value:
     return value
 
 
-def _thresholded(layer: Layer, x: Blob, params: Any) -> ir.Value:
+def _thresholded(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationThresholdedReLU) -> ir.Value:
     # ONNX's ThresholdedRelu drops x == alpha, Core ML keeps it
     above = layer.b.op("GreaterOrEqual", x.value, f32(params.alpha))
     result: ir.Value = layer.b.op("Where", above, x.value, f32(0))
     return result
 
 
-def _prelu(layer: Layer, x: Blob, params: Any) -> ir.Value:
+def _prelu(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationPReLU) -> ir.Value:
     result: ir.Value = layer.b.op("PRelu", x.value, channelwise(layer, x, read_vector(layer, params.alpha, "alpha")))
     return result
 
 
-def _scaled_tanh(layer: Layer, x: Blob, params: Any) -> ir.Value:
+def _scaled_tanh(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationScaledTanh) -> ir.Value:
     inner = layer.b.op("Tanh", layer.b.op("Mul", x.value, f32(params.beta)))
     result: ir.Value = layer.b.op("Mul", inner, f32(params.alpha))
     return result
 
 
-def _parametric_softplus(layer: Layer, x: Blob, params: Any) -> ir.Value:
+def _parametric_softplus(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationParametricSoftplus) -> ir.Value:
     alpha = channelwise(layer, x, read_vector(layer, params.alpha, "alpha"))
     beta = channelwise(layer, x, read_vector(layer, params.beta, "beta"))
     result: ir.Value = layer.b.op("Mul", layer.b.op("Softplus", layer.b.op("Mul", x.value, beta)), alpha)
     return result
 
 
-def channelwise(layer: Layer, x: Blob, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def channelwise(layer: Layer, x: Blob, values: np.ndarray) -> np.ndarray:
     """A value a channel (axis -3), or one for all, ready to broadcast."""
     if values.size == 1:
         return values.reshape(1)

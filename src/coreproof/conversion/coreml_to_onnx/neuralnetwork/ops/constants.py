@@ -15,16 +15,21 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.ops.reshaping import with
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.ops.slicing import shape_of, shaped_like
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_weights
 from coreproof.model.budget import afford
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 
 @lowers("loadConstant")
-def load_constant(layer: Layer, *, shape: Sequence[int] = (), data: Any = None) -> Blob:
+def load_constant(
+    layer: Layer, *, shape: Sequence[int] = (), data: NeuralNetwork_pb2.WeightParams | None = None
+) -> Blob:
     """A [C, H, W] constant, seen as [1, 1, C, H, W]."""
     return Blob(layer.b.constant(read_weights(layer, data, (1, *shape), "data")), 1)
 
 
 @lowers("loadConstantND")
-def load_constant_nd(layer: Layer, *, shape: Sequence[int] = (), data: Any = None) -> Blob:
+def load_constant_nd(
+    layer: Layer, *, shape: Sequence[int] = (), data: NeuralNetwork_pb2.WeightParams | None = None
+) -> Blob:
     return Blob(layer.b.constant(read_weights(layer, data, tuple(shape), "data")))
 
 

@@ -12,6 +12,7 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer,
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope, exact_value
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.formats import network
 
 _BROKEN = "loop has been left"
@@ -63,22 +64,22 @@ def _found(layer: Layer, scope: Scope, name: str) -> Blob:
     return blob
 
 
-def _written(layers: Sequence[Any]) -> list[str]:
+def _written(layers: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer]) -> list[str]:
     breaks = any(inner.WhichOneof("layer") == "loopBreak" for inner in _same_loop(layers))
     return [*_named(layers), *([_BROKEN] if breaks else [])]
 
 
-def _named(layers: Iterable[Any]) -> list[str]:
+def _named(layers: Iterable[NeuralNetwork_pb2.NeuralNetworkLayer]) -> list[str]:
     """The blobs that layers (and those nested in them) write, each once, in order."""
     return list(dict.fromkeys(name for layer in layers for name in network.writes(layer)))
 
 
-def _read(layers: Iterable[Any]) -> set[str]:
+def _read(layers: Iterable[NeuralNetwork_pb2.NeuralNetworkLayer]) -> set[str]:
     """The blobs that layers, and those nested in them, read: what they made themselves included."""
     return {name for layer in network.nodes(layers) for name in network.reads(layer)}
 
 
-def _same_loop(layers: Sequence[Any]) -> list[Any]:
+def _same_loop(layers: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer]) -> list[Any]:
     """The layers and those of nested branches, not those of nested loops."""
     found: list[Any] = []
     for layer in layers:
@@ -213,7 +214,7 @@ def _plain(b: FoldingBuilder, array: Any) -> ir.Value:
 def _check_jumps(layer: Layer, body: Sequence[Any]) -> None:
     """A break or continue is lowered where nothing of the iteration comes after it."""
 
-    def check(layers: Sequence[Any], *, last: bool) -> None:
+    def check(layers: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer], *, last: bool) -> None:
         for position, inner in enumerate(layers):
             at_end = last and position == len(layers) - 1
             kind = inner.WhichOneof("layer")

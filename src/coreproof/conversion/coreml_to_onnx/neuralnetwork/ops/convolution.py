@@ -11,6 +11,7 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer,
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.padding import borders, same_pads, split_total
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_weights
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 
 @lowers("convolution", error="linear", word="conv")
@@ -29,14 +30,14 @@ def convolution(
     same: Any = None,
     isDeconvolution: bool = False,
     hasBias: bool = False,
-    weights: Any = None,
-    bias: Any = None,
+    weights: NeuralNetwork_pb2.WeightParams | None = None,
+    bias: NeuralNetwork_pb2.WeightParams | None = None,
     outputShape: Sequence[int] = (),
 ) -> Blob:
     layer.at_least(x, 4)
     value, restore = layer.batched(x)
     _check_channels(layer, x, value, kernelChannels if isDeconvolution else kernelChannels * nGroups)
-    w: Any
+    w: object
     if kernel is not None:
         w = layer.batched(kernel)[0]
     elif isDeconvolution:
@@ -75,8 +76,8 @@ def convolution3d(
     dilationHeight: int = 1,
     dilationWidth: int = 1,
     hasBias: bool = False,
-    weights: Any = None,
-    bias: Any = None,
+    weights: NeuralNetwork_pb2.WeightParams | None = None,
+    bias: NeuralNetwork_pb2.WeightParams | None = None,
     paddingType: str = "CUSTOM",
     customPaddingFront: int = 0,
     customPaddingBack: int = 0,
@@ -111,7 +112,7 @@ def convolution3d(
     return Blob(layer.b.op("ConvTranspose", value, w, b, **amounts, **common))
 
 
-def same_padding(value: ir.Value, kernel: Sequence[int], stride: Sequence[int], heavy: bool) -> dict[str, Any]:
+def same_padding(value: ir.Value, kernel: Sequence[int], stride: Sequence[int], heavy: bool) -> dict[str, object]:
     """``pads`` where the size is known, else ONNX's own name for the same rule."""
     sizes = (known(value) or ())[-len(kernel) :]
     whole = [n for n in sizes if n is not None]
@@ -139,7 +140,7 @@ def _deconvolution_pads(
     pads: Sequence[int] | None,
     heavy: bool,
     output_shape: Sequence[int],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The pads (and what must be added at the end) that give the output length that the fields ask for.
 
     ``pads`` None means ``same``: output = input * stride. An explicit ``output_shape`` wins over both, except that

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +10,7 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, read_weights
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 _SAME_NAMED = {
     "ceil": "Ceil", "floor": "Floor", "sign": "Sign", "round": "Round", "erf": "Erf",
@@ -81,10 +81,10 @@ def scale(
     x: Blob,
     *,
     shapeScale: Sequence[int] = (1,),
-    scale: Any = None,
+    scale: NeuralNetwork_pb2.WeightParams | None = None,
     hasBias: bool = False,
     shapeBias: Sequence[int] = (1,),
-    bias: Any = None,
+    bias: NeuralNetwork_pb2.WeightParams | None = None,
 ) -> Blob:
     value = layer.b.op("Mul", x.value, _spread(layer, x, read_weights(layer, scale, shapeScale, "scale")))
     if hasBias:
@@ -93,7 +93,9 @@ def scale(
 
 
 @lowers("bias", error="add")
-def bias(layer: Layer, x: Blob, *, shape: Sequence[int] = (1,), bias: Any = None) -> Blob:
+def bias(
+    layer: Layer, x: Blob, *, shape: Sequence[int] = (1,), bias: NeuralNetwork_pb2.WeightParams | None = None
+) -> Blob:
     added = _spread(layer, x, read_weights(layer, bias, shape, "bias"))
     return Blob(layer.b.op("Add", x.value, added), x.hidden)
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, int8_weights, read_weights
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 
 @lowers("innerProduct", error="linear", word="linear")
@@ -20,8 +21,8 @@ def inner_product(
     inputChannels: int = 0,
     outputChannels: int = 0,
     hasBias: bool = False,
-    weights: Any = None,
-    bias: Any = None,
+    weights: NeuralNetwork_pb2.WeightParams | None = None,
+    bias: NeuralNetwork_pb2.WeightParams | None = None,
     int8DynamicQuantize: bool = False,
 ) -> Blob:
     """A dense layer: ranks 1 to 3 multiply the last dimension, ranks 4 and 5 the last three together."""
@@ -95,8 +96,8 @@ def batched_matmul(
     weightMatrixFirstDimension: int = 0,
     weightMatrixSecondDimension: int = 0,
     hasBias: bool = False,
-    weights: Any = None,
-    bias: Any = None,
+    weights: NeuralNetwork_pb2.WeightParams | None = None,
+    bias: NeuralNetwork_pb2.WeightParams | None = None,
     int8DynamicQuantize: bool = False,
 ) -> Blob:
     left = layer.exact(x)
@@ -153,8 +154,8 @@ def embedding(
     inputDim: int = 0,
     outputChannels: int = 0,
     hasBias: bool = False,
-    weights: Any = None,
-    bias: Any = None,
+    weights: NeuralNetwork_pb2.WeightParams | None = None,
+    bias: NeuralNetwork_pb2.WeightParams | None = None,
 ) -> Blob:
     """[..., 1, 1, 1] indices to [..., outputChannels, 1, 1]."""
     layer.at_least(x, 4)
@@ -177,8 +178,8 @@ def embedding_nd(
     vocabSize: int = 0,
     embeddingSize: int = 0,
     hasBias: bool = False,
-    weights: Any = None,
-    bias: Any = None,
+    weights: NeuralNetwork_pb2.WeightParams | None = None,
+    bias: NeuralNetwork_pb2.WeightParams | None = None,
 ) -> Blob:
     """[..., 1] indices to [..., embeddingSize]."""
     layer.at_least(x, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,6 +10,7 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_weights
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 
 @lowers("batchnorm")
@@ -22,10 +22,10 @@ def batchnorm(
     computeMeanVar: bool = False,
     instanceNormalization: bool = False,
     epsilon: float = 1e-5,
-    gamma: Any = None,
-    beta: Any = None,
-    mean: Any = None,
-    variance: Any = None,
+    gamma: NeuralNetwork_pb2.WeightParams | None = None,
+    beta: NeuralNetwork_pb2.WeightParams | None = None,
+    mean: NeuralNetwork_pb2.WeightParams | None = None,
+    variance: NeuralNetwork_pb2.WeightParams | None = None,
 ) -> Blob:
     layer.at_least(x, 3)
     found = layer.shape(x)[-3]
@@ -111,7 +111,13 @@ def softmax_nd(layer: Layer, x: Blob, *, axis: int = 0) -> Blob:
 
 @lowers("layerNormalization")
 def layer_normalization(
-    layer: Layer, x: Blob, *, normalizedShape: Sequence[int] = (), eps: float = 0.0, gamma: Any = None, beta: Any = None
+    layer: Layer,
+    x: Blob,
+    *,
+    normalizedShape: Sequence[int] = (),
+    eps: float = 0.0,
+    gamma: NeuralNetwork_pb2.WeightParams | None = None,
+    beta: NeuralNetwork_pb2.WeightParams | None = None,
 ) -> Blob:
     value = layer.exact(x)
     shape = tuple(normalizedShape)

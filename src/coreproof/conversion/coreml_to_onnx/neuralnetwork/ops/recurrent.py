@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +11,7 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer,
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.lstm_steps import GATE_LIMIT, Activation, stepped_lstm
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, read_weights
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 _ACTIVATIONS = {
     "linear": "Affine",
@@ -30,11 +30,11 @@ _NEVER_REACHED = 500.0
 """coremltools writes this cell clip for "none"."""
 
 
-def _read_activations(layer: Layer, messages: Sequence[Any]) -> list[Activation]:
-    read = []
+def _read_activations(layer: Layer, messages: Sequence[NeuralNetwork_pb2.ActivationParams | None]) -> list[Activation]:
+    read: list[Activation] = []
     for message in messages:
-        kind = message.WhichOneof("NonlinearityType")
-        if kind not in _ACTIVATIONS:
+        kind = None if message is None else message.WhichOneof("NonlinearityType")
+        if message is None or kind not in _ACTIVATIONS:
             raise layer.refuse("recurrent layers do not have this activation", expected=list(_ACTIVATIONS), found=kind)
         alpha, beta = _STANDARD_PARAMETERS.get(kind, (0.0, 0.0))
         if kind in _STANDARD_PARAMETERS:
@@ -45,7 +45,7 @@ def _read_activations(layer: Layer, messages: Sequence[Any]) -> list[Activation]
     return read
 
 
-def _attributes(activations: Sequence[Activation]) -> dict[str, Any]:
+def _attributes(activations: Sequence[Activation]) -> dict[str, list[str] | list[float] | float | None]:
     """The activations as ONNX's attributes, with Core ML's limit on what goes into unbounded ones."""
     parameters = [(alpha, beta) for kind, alpha, beta in activations if kind in _STANDARD_PARAMETERS]
     return {
@@ -95,6 +95,10 @@ def _outputs(
     return [Blob(y), *(Blob(b.op("Unsqueeze", s, i64([3, 4]))) for s in states)][: len(layer.outputs)]
 
 
+_UNSAID = NeuralNetwork_pb2.LSTMParams()
+"""A message that is not set holds each field's default (Protocol Buffers, version 3)."""
+
+
 @lowers("simpleRecurrent", error="linear")
 def simple_recurrent(
     layer: Layer,
@@ -103,12 +107,12 @@ def simple_recurrent(
     *,
     inputVectorSize: int = 0,
     outputVectorSize: int = 0,
-    activation: Any = None,
+    activation: NeuralNetwork_pb2.ActivationParams | None = None,
     sequenceOutput: bool = False,
     hasBiasVector: bool = False,
-    weightMatrix: Any = None,
-    recursionMatrix: Any = None,
-    biasVector: Any = None,
+    weightMatrix: NeuralNetwork_pb2.WeightParams | None = None,
+    recursionMatrix: NeuralNetwork_pb2.WeightParams | None = None,
+    biasVector: NeuralNetwork_pb2.WeightParams | None = None,
     reverseInput: bool = False,
 ) -> list[Blob]:
     size = outputVectorSize
@@ -137,11 +141,11 @@ def gru(
     *,
     inputVectorSize: int = 0,
     outputVectorSize: int = 0,
-    activations: Sequence[Any] = (),
+    activations: Sequence[NeuralNetwork_pb2.ActivationParams] = (),
     sequenceOutput: bool = False,
     hasBiasVectors: bool = False,
     reverseInput: bool = False,
-    **matrices: Any,
+    **matrices: NeuralNetwork_pb2.WeightParams,
 ) -> list[Blob]:
     size = outputVectorSize
     gates = ("updateGate", "resetGate", "outputGate")
@@ -163,11 +167,18 @@ def gru(
     return _outputs(layer, y, [h], whole=sequenceOutput, last=h, reverse=reverseInput)
 
 
-def _stacked(layer: Layer, messages: Any, gates: Sequence[str], what: str, shape: tuple[int, ...]) -> Array:
+def _stacked(
+    layer: Layer,
+    messages: Mapping[str, NeuralNetwork_pb2.WeightParams] | NeuralNetwork_pb2.LSTMWeightParams | None,
+    gates: Sequence[str],
+    what: str,
+    shape: tuple[int, ...],
+) -> Array:
     """The gates' weights below each other; ``messages`` holds them by name (fields or a mapping)."""
 
-    def message(name: str) -> Any:
-        found = messages.get(name) if isinstance(messages, dict) else getattr(messages, name)
+    def message(name: str) -> NeuralNetwork_pb2.WeightParams:
+        found: NeuralNetwork_pb2.WeightParams | None
+        found = messages.get(name) if isinstance(messages, Mapping) else getattr(messages, name)
         if found is None:
             raise layer.refuse("a weight of it is missing", expected=name)
         return found
@@ -182,9 +193,9 @@ def uni_directional_lstm(
     *initial: Blob,
     inputVectorSize: int = 0,
     outputVectorSize: int = 0,
-    activations: Sequence[Any] = (),
-    params: Any = None,
-    weightParams: Any = None,
+    activations: Sequence[NeuralNetwork_pb2.ActivationParams] = (),
+    params: NeuralNetwork_pb2.LSTMParams = _UNSAID,
+    weightParams: NeuralNetwork_pb2.LSTMWeightParams | None = None,
     reverseInput: bool = False,
 ) -> list[Blob]:
     states = [_state(layer, s, outputVectorSize) for s in initial] + [None] * (2 - len(initial))
@@ -202,10 +213,10 @@ def bi_directional_lstm(
     *initial: Blob,
     inputVectorSize: int = 0,
     outputVectorSize: int = 0,
-    activationsForwardLSTM: Sequence[Any] = (),
-    activationsBackwardLSTM: Sequence[Any] = (),
-    params: Any = None,
-    weightParams: Sequence[Any] = (),
+    activationsForwardLSTM: Sequence[NeuralNetwork_pb2.ActivationParams] = (),
+    activationsBackwardLSTM: Sequence[NeuralNetwork_pb2.ActivationParams] = (),
+    params: NeuralNetwork_pb2.LSTMParams = _UNSAID,
+    weightParams: Sequence[NeuralNetwork_pb2.LSTMWeightParams] = (),
 ) -> list[Blob]:
     """States come and go in the order h, c, h reverse, c reverse."""
     b = layer.b
@@ -229,9 +240,9 @@ def _lstm(
     layer: Layer,
     x: Blob,
     states: Sequence[ir.Value | None],
-    weights: Sequence[Any],
-    activations: Sequence[Any],
-    params: Any,
+    weights: Sequence[NeuralNetwork_pb2.LSTMWeightParams | None],
+    activations: Sequence[NeuralNetwork_pb2.ActivationParams],
+    params: NeuralNetwork_pb2.LSTMParams,
     input_size: int,
     size: int,
     direction: str,
@@ -298,7 +309,7 @@ def _stepped(
     biases: Sequence[Array],
     peepholes: Sequence[Array],
     activations: Sequence[Activation],
-    params: Any,
+    params: NeuralNetwork_pb2.LSTMParams,
     threshold: float,
     direction: str,
 ) -> tuple[ir.Value, ir.Value, ir.Value]:

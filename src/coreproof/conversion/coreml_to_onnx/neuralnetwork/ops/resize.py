@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
@@ -41,7 +42,7 @@ def upsample(
 
 
 @lowers("resizeBilinear")
-def resize_bilinear(layer: Layer, x: Blob, *, targetSize: Sequence[int] = (1, 1), mode: Any = None) -> Blob:
+def resize_bilinear(layer: Layer, x: Blob, *, targetSize: Sequence[int] = (1, 1), mode: object = None) -> Blob:
     value, restore = layer.batched(x)
     method = _method(mode)
     shape = known(value) or ()
@@ -65,7 +66,7 @@ def _method(mode: Any) -> str:
     return str(type(mode).Method.Name(mode.samplingMethod))
 
 
-def grid_points(method: str, length: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def grid_points(method: str, length: int, count: int) -> npt.NDArray[np.float64]:
     """Where ``count`` points lie on [0, length - 1]: the four rules of SamplingMode."""
     start, end = _ends(method, float(length), count)
     return np.minimum(length - 1, np.linspace(start, end, count))
@@ -82,10 +83,10 @@ def _ends(method: str, length: float, count: int) -> tuple[float, float]:
     return 0.5 * spacing, 0.5 * spacing + (count - 1) * spacing
 
 
-def _interpolation(points: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _interpolation(points: np.ndarray, length: int) -> npt.NDArray[np.float32]:
     """[points, length] weights: each point is shared by its two neighbours."""
     distance = np.abs(points[:, None] - np.arange(length)[None, :])
-    weights: np.ndarray[Any, np.dtype[np.float32]] = np.maximum(0.0, 1.0 - distance).astype(np.float32)
+    weights: npt.NDArray[np.float32] = np.maximum(0.0, 1.0 - distance).astype(np.float32)
     return weights
 
 
@@ -97,7 +98,7 @@ def crop_resize(
     *,
     targetSize: Sequence[int] = (1, 1),
     normalizedCoordinates: bool = False,
-    mode: Any = None,
+    mode: object = None,
     boxIndicesMode: Any = None,
     spatialScale: float = 1.0,
 ) -> Blob:

@@ -31,7 +31,7 @@ def slice_(
 
 @lowers("crop")
 def crop(
-    layer: Layer, x: Blob, like: Blob | None = None, *, cropAmounts: Any = None, offset: Sequence[int] = (0, 0)
+    layer: Layer, x: Blob, like: Blob | None = None, *, cropAmounts: object = None, offset: Sequence[int] = (0, 0)
 ) -> Blob:
     if like is None:
         top, left, bottom, right = borders(layer, cropAmounts)
@@ -52,9 +52,9 @@ def padding(
     x: Blob,
     *,
     constant: Any = None,
-    reflection: Any = None,
-    replication: Any = None,
-    paddingAmounts: Any = None,
+    reflection: object = None,
+    replication: object = None,
+    paddingAmounts: object = None,
 ) -> Blob:
     layer.at_least(x, 2)
     top, left, bottom, right = borders(layer, paddingAmounts)
@@ -200,8 +200,8 @@ def slice_dynamic(
     rank = layer.rank(x)
     inputs = [layer.integers(g) for g in given] + [None] * (6 - len(given))
     begins = inputs[0]
-    ends: Any = inputs[1] if inputs[1] is not None else i64(list(endIds)[:rank])
-    steps: Any = inputs[2] if inputs[2] is not None else i64(list(strides or [1] * rank)[:rank])
+    ends = inputs[1] if inputs[1] is not None else i64(list(endIds)[:rank])
+    steps = inputs[2] if inputs[2] is not None else i64(list(strides or [1] * rank)[:rank])
     begin_masks = _mask(layer, inputs[3], beginMasks, rank)
     end_masks = _mask(layer, inputs[4], endMasks, rank)
     squeezed = squeezeMasks
@@ -303,7 +303,7 @@ def sliding_windows(layer: Layer, x: Blob, *, axis: int = 0, windowSize: int = 1
     b = layer.b
     within = i64(range(windowSize)).reshape(1, -1)
     if length is not None:
-        starts: Any = i64(range(0, length - windowSize + 1, step)).reshape(-1, 1)
+        starts = i64(range(0, length - windowSize + 1, step)).reshape(-1, 1)
         indices: Any = starts + within
     else:
         shape = b.op("Shape", layer.exact(x))

@@ -32,9 +32,9 @@ def non_maximum_suppression(
     batch = layer.shape(boxes)[0]
     if batch is None:
         raise layer.refuse("its batch size is only known when the model runs", found=list(layer.shape(boxes)))
-    overlap: Any = f32([iouThreshold]) if iou is None else b.op("Reshape", layer.exact(iou), i64([1]))
-    threshold: Any = f32([scoreThreshold]) if least is None else b.op("Reshape", layer.exact(least), i64([1]))
-    limit: Any = i64([maxBoxes]) if most is None else b.op("Reshape", layer.integers(most), i64([1]))
+    overlap: object = f32([iouThreshold]) if iou is None else b.op("Reshape", layer.exact(iou), i64([1]))
+    threshold: object = f32([scoreThreshold]) if least is None else b.op("Reshape", layer.exact(least), i64([1]))
+    limit: object = i64([maxBoxes]) if most is None else b.op("Reshape", layer.integers(most), i64([1]))
     parts: list[tuple[ir.Value, ...]] = []
     for entry in range(batch):
         these, marks = (
