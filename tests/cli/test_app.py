@@ -16,7 +16,7 @@ from PIL import Image
 import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 from coreproof.model.onnx.model import OnnxModel
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 from .conftest import Ran
 

@@ -17,8 +17,8 @@ from coreproof.cli.options import FeedingOptions
 from coreproof.conversion.onnx_to_coreml.features import ImageInput
 from coreproof.errors import InputError
 from coreproof.model.onnx.model import OnnxModel
+from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
-from tests.models import conv_relu_onnx
 
 Run = Callable[..., Ran]
 

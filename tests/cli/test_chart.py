@@ -11,7 +11,7 @@ from rich.console import Console
 from coreproof.cli.chart import error_chart
 from coreproof.verification.verification import Verification
 from coreproof.verification.verify import verify
-from tests.verification.nets import residual_net
+from tests.build import residual_net
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 
 from coreproof.model.onnx.model import OnnxModel
+from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
-from tests.models import conv_relu_onnx
 
 Run = Callable[..., Ran]
 

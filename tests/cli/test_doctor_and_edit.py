@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import coreproof as cp
+from tests.build import layer, network
 from tests.cli.conftest import Ran
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import layer, network
 
 RNG = np.random.default_rng(4)
 

@@ -20,9 +20,9 @@ import pytest
 from coreproof.cli import fault, show
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
+from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
 from tests.forked import commands
-from tests.models import conv_relu_onnx
 
 Run = Callable[..., Ran]
 HERE = Path(__file__).resolve().parents[2]

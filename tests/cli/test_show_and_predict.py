@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from coreproof.model.onnx.model import OnnxModel
+from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
-from tests.models import conv_relu_onnx
 
 Run = Callable[..., Ran]
 

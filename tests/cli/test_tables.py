@@ -11,7 +11,7 @@ from coreproof.cli.prove import step_line
 from coreproof.cli.tables import verification_table
 from coreproof.proof.chain import Step
 from coreproof.verification.verify import Verification, verify
-from tests.verification.nets import residual_net
+from tests.build import residual_net
 
 
 def printed(found: Verification, limit: int | None = None) -> list[str]:

@@ -13,10 +13,9 @@ from PIL import Image
 from coreproof.conversion.convert import convert
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 from coreproof.model.onnx.model import OnnxModel
+from tests.build import conv_relu_onnx, residual_net
 from tests.cli.conftest import Ran
 from tests.doctor.rules.test_resize_grid import torch_upsample, upsampled
-from tests.models import conv_relu_onnx
-from tests.verification.nets import residual_net
 
 Run = Callable[..., Ran]
 

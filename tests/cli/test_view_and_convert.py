@@ -16,9 +16,8 @@ import pytest
 from coreproof.cli import view
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
+from tests.build import conv_relu_onnx, onnx_model, residual_net
 from tests.cli.conftest import Ran
-from tests.models import conv_relu_onnx, onnx_model
-from tests.verification.nets import residual_net
 
 Run = Callable[..., Ran]
 

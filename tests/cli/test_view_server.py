@@ -15,8 +15,8 @@ import pytest
 from coreproof.cli.netron_at import Served, pages, serve
 from coreproof.cli.view import model_files
 from coreproof.model.onnx.model import OnnxModel
+from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
-from tests.models import conv_relu_onnx
 
 Ask = Callable[[bytes], bytes]
 NAME = 'ne\u202et "&<.onnx'

@@ -15,7 +15,7 @@ import pytest
 from coreproof.comparison import cluster
 from coreproof.comparison.compare import compare
 from coreproof.errors import LineupError, RunError, UnsupportedOperatorsError
-from tests.comparison.conftest import FEEDING, classifier
+from tests.build import FEEDING, classifier
 from tests.comparison.test_compare import files
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")

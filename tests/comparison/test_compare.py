@@ -25,8 +25,7 @@ from coreproof.model.onnx.model import OnnxModel
 from coreproof.report.page import page
 from coreproof.runtime.images import to_tensor
 from coreproof.runtime.open import session
-from tests.comparison.conftest import FEEDING, classifier
-from tests.models import conv_relu_onnx
+from tests.build import FEEDING, classifier, conv_relu_onnx
 
 
 def test_a_question_that_is_no_sql_is_bad_input(photos: Path) -> None:

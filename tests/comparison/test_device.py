@@ -15,7 +15,7 @@ from coreproof.feeding.predict import scores
 from coreproof.handover.app import swift_sources
 from coreproof.handover.samples import encode
 from coreproof.runtime.open import session
-from tests.comparison.conftest import FEEDING, classifier
+from tests.build import FEEDING, classifier
 
 PROCESSORS = ("CPU", "CPU and Neural Engine")
 

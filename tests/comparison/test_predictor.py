@@ -16,7 +16,7 @@ from coreproof.feeding.pictures import open_picture
 from coreproof.feeding.predict import softmax
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.images import to_tensor
-from tests.comparison.conftest import FEEDING, classifier
+from tests.build import FEEDING, classifier
 
 
 def free_batch(*, baked: bool) -> OnnxModel:
@@ -97,7 +97,7 @@ def test_torch_gives_its_threads_back() -> None:
 
 
 def test_models_that_are_no_classifiers_are_refused() -> None:
-    from tests.models import conv_relu_onnx
+    from tests.build import conv_relu_onnx
 
     model = OnnxModel(conv_relu_onnx(), name="net")
     shape = tuple(d if isinstance(d, int) else 1 for d in model.signature.inputs[0].shape or ())

@@ -22,7 +22,7 @@ from coreproof.comparison.store import Store
 from coreproof.errors import CoreproofError, RunError, StoreError
 from coreproof.feeding.photos import list_photos
 from coreproof.report.page import page
-from tests.comparison.conftest import FEEDING, classifier
+from tests.build import FEEDING, classifier
 
 TWO = {"a": classifier(0), "b": classifier(1)}
 

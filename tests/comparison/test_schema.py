@@ -18,7 +18,7 @@ from coreproof.comparison.schema import SHARD, SLICE
 from coreproof.comparison.source import FolderPhotos
 from coreproof.comparison.store import Member, Shard, Store
 from coreproof.errors import CoreproofError, PhotoError, StoreError, TooLargeError
-from tests.comparison.conftest import FEEDING, classifier
+from tests.build import FEEDING, classifier
 
 MEMBERS = [Member(f"p{k}.png", k, f"v{k}", f"c{k}") for k in range(3)]
 

@@ -17,7 +17,7 @@ from coreproof.comparison.compare import compare
 from coreproof.comparison.source import FolderPhotos, Listed, ListedPhotos, RemotePhotos, photo_source
 from coreproof.errors import MissingDependencyError, PhotoError
 from coreproof.feeding.photos import list_photos
-from tests.comparison.conftest import classifier
+from tests.build import classifier
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
 

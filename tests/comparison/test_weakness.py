@@ -18,7 +18,7 @@ from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.weakness import failing
 from coreproof.report.data import comparison_verdict
 from coreproof.report.page import page
-from tests.comparison.conftest import FEEDING, classifier
+from tests.build import FEEDING, classifier
 
 
 def biased(seed: int, favourite: int = 2) -> OnnxModel:

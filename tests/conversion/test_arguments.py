@@ -8,7 +8,7 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import InputError
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 from coreproof.feeding.predict import scores
 from coreproof.model.feeding import TORCHVISION_FEEDING
 from coreproof.runtime.open import session
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.cases import named, pool
+from tests.build import named, network, pool
 
 CLASSES = 10
 SIDE = 224

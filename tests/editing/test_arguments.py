@@ -18,8 +18,7 @@ from coreproof.editing.verbs.registry import VERBS
 from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
 from coreproof.model.onnx.model import OnnxModel
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import layer, network
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx, layer, network
 
 
 def onnx() -> Model:

@@ -14,7 +14,7 @@ from coreproof.feeding.lengths import lengths
 from coreproof.model.features import Feature, ImageLayout, ShapeRange, Signature
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.verify import verify
-from tests.verification.nets import Net
+from tests.build import Net
 
 ANY = Feature("x")
 

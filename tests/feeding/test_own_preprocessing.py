@@ -22,7 +22,7 @@ from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 from coreproof.verification.recording import record
 from coreproof.verification.verify import verify
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 Target = Literal["mlprogram", "neuralnetwork"]
 FEEDING = Feeding(size=(8, 8), scale=1 / 255, mean=(0.5, 0.4, 0.3), std=(0.25, 0.25, 0.25), colour="BGR")

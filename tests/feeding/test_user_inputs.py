@@ -22,8 +22,7 @@ from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.images import to_tensor
 from coreproof.verification.recording import record
 from coreproof.verification.verify import verify
-from tests.models import conv_relu_onnx
-from tests.verification.nets import residual_net
+from tests.build import conv_relu_onnx, residual_net
 
 TWO = Signature((Feature("a", dtype="float32", shape=(1, 3)), Feature("b", dtype="int32", shape=(2,))), ())
 ROW, PAIR = np.ones((1, 3), np.float32), np.zeros(2, np.int32)

@@ -21,7 +21,7 @@ from coreproof.handover.app import app, swift_sources
 from coreproof.handover.playground import package_swift, swift_string
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 
 def project(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -21,8 +21,8 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.images import pixels
+from tests.build import conv_relu_onnx
 from tests.handover.conftest import LABELS, value, written
-from tests.models import conv_relu_onnx
 
 
 def inside(made: Any) -> Path:

@@ -28,8 +28,8 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.images import to_tensor
+from tests.build import conv_relu_onnx
 from tests.handover.conftest import HERE, compiled, stand_ins, write_sources
-from tests.models import conv_relu_onnx
 
 FRAMEWORKS = ("CoreGraphics", "CoreML", "UIKit", "SwiftUI")
 SCREENLESS = ("Plan", "Numbers", "Geometry", "Resample", "Boxes", "Export", "Arrays", "Picture", "Predictor", "Proof")

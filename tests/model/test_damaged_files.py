@@ -15,7 +15,7 @@ import coreproof as cp
 from coreproof.errors import UnreadableModelError, UnsafeModelError
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 from coreproof.model.onnx.model import OnnxModel
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 
 @pytest.fixture

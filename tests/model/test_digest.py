@@ -19,7 +19,7 @@ from coreproof.model.digest import model_digest
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 
 def branches(folder: Path, value: float) -> Path:

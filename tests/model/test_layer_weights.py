@@ -18,7 +18,7 @@ from coreproof.model.coreml.proto import Model_pb2
 from coreproof.model.layer_weights import all_weights, layer_weights
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 RNG = np.random.default_rng(0)
 

@@ -15,8 +15,7 @@ from coreproof.comparison.compare import compare
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.report.matrix_plot import agreement_plot
-from tests.comparison.conftest import classifier
-from tests.models import conv_relu_onnx
+from tests.build import classifier, conv_relu_onnx
 
 VOID = {"img", "br"}
 

@@ -22,7 +22,7 @@ from coreproof.report import page as page_
 from coreproof.report.data import comparison_verdict, step_data
 from coreproof.report.page import page as page_of
 from coreproof.report.page import write_page
-from tests.comparison.conftest import classifier
+from tests.build import classifier
 from tests.report.conftest import proof, row
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}

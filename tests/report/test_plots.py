@@ -13,7 +13,7 @@ from coreproof.errors import InputError, MissingDependencyError
 from coreproof.report.plots import error_plot, save_plot
 from coreproof.verification.verification import Verification
 from coreproof.verification.verify import verify
-from tests.verification.nets import as_half, residual_net
+from tests.build import as_half, residual_net
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'coreproof[notebook]'")
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import coreproof as cp
 from coreproof.errors import InputError
-from tests.models import onnx_model
+from tests.build import onnx_model
 
 TEXT = '<ir_version: 8, opset_import: ["": 17]> net (float[n,c,h,w] x) => (float[n,c,h,w] y) { y = Relu(x) }'
 

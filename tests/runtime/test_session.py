@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import coreproof as cp
-from coreproof.errors import InputError, RunError
-from tests.models import conv_relu_onnx
+from coreproof.errors import ConversionError, InputError, RunError, UnsupportedModelError
+from coreproof.runtime.executable import compile_model
+from coreproof.runtime.onnxruntime import OnnxRuntimeSession
+from tests.build import conv_relu_onnx, counter, layer, network, two_functions
 
 X = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
 
@@ -82,3 +85,42 @@ def test_what_is_no_array_of_numbers_is_told(given: object, told: str) -> None:
     with cp.session(conv_relu_onnx()) as running, pytest.raises(InputError, match="input 'x' is no array") as caught:
         running.run({"x": given})
     assert re.search(told, str(caught.value))
+
+
+# functions and states
+
+
+def test_a_function_of_several_is_run_by_its_name(tmp_path: Path) -> None:
+    model = two_functions(tmp_path / "both.mlpackage")
+    fed = {"x": np.array([1.0, 2.0], np.float32)}
+    for function, wanted in ((None, [1.0, 2.0]), ("once", [1.0, 2.0]), ("thrice", [3.0, 6.0])):
+        with cp.session(model, function=function) as running:
+            assert running.run(fed)["y"].tolist() == wanted
+    with pytest.raises(ConversionError, match=r"once or thrice\n  found: twice"):
+        cp.session(model, function="twice")
+
+
+def test_no_function_can_be_chosen_where_there_is_one() -> None:
+    for model in (conv_relu_onnx(), network([layer("softmax", "x", "y")], {"x": (3,)}, {"y": (3,)})):
+        with pytest.raises(UnsupportedModelError, match="a function can be chosen of an ML Program"):
+            cp.session(model, function="main")
+
+
+def test_a_state_is_carried_by_the_executable_that_has_it(tmp_path: Path) -> None:
+    executable = compile_model(counter(tmp_path / "counter.mlpackage"), "stored")
+    one, state = np.ones((1, 4), np.float16), {}  # type: ignore[var-annotated]
+    with OnnxRuntimeSession(executable) as running:
+        assert [running.run({"x": one}, state=state)["y"][0, 0] for _ in range(2)] == [2.0, 4.0]
+        assert running.run({"x": one})["y"][0, 0] == 2.0
+        with pytest.raises(InputError, match=r"expected: total\n  found: tally"):
+            running.run({"x": one}, state={"tally": one})
+    assert state["total"].tolist() == [[2.0] * 4]
+
+
+def test_a_state_is_refused_where_there_is_none_and_by_engines_that_carry_none() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    with cp.session(conv_relu_onnx()) as running, pytest.raises(InputError, match="no such states"):
+        running.run({"x": X}, state={"total": X})
+    module = cp.load((torch.nn.ReLU(), (torch.from_numpy(X),)))
+    with cp.session(module) as running, pytest.raises(UnsupportedModelError, match="PyTorch carries no state"):
+        running.run({module.signature.inputs[0].name: X}, state={})

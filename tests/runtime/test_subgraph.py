@@ -13,7 +13,7 @@ from coreproof.errors import InputError
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 from coreproof.runtime.subgraph import Part, part
-from tests.verification.nets import FLOAT, Net, residual_net
+from tests.build import FLOAT, Net, residual_net
 
 FORMATS = {
     "onnx": {},

@@ -15,8 +15,7 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.validation.validate import Inspection, inspect
-from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import layer, network
+from tests.build import layer, mil, network
 
 LEGACY = {
     "catvec_b4_torch110_oc040": ("shape", "26"),

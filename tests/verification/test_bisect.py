@@ -13,7 +13,7 @@ import pytest
 import coreproof as cp
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.verify import verify
-from tests.verification.nets import as_half, residual_net
+from tests.build import as_half, residual_net
 
 FAULTS = {
     "swapped channel": ["conv2"],
@@ -110,7 +110,7 @@ def test_the_tolerance_that_would_have_passed_does_pass() -> None:
 
 def test_a_transpose_taken_apart_into_several_steps_accuses_none_of_them() -> None:
     """Attention over windows: six dimensions, which Core ML has not; each step is paired with the whole by structure alone."""
-    from tests.models import onnx_model
+    from tests.build import onnx_model
 
     model = onnx_model(
         '<ir_version: 8, opset_import: ["": 17]> net (float[1,8,8,8] x) => (float[16,4,8] y)'

@@ -10,7 +10,7 @@ import pytest
 import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.verification.verify import verify
-from tests.models import onnx_model
+from tests.build import onnx_model
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
 

@@ -10,7 +10,7 @@ import pytest
 
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.verification.verify import verify
-from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
+from tests.build import mil
 
 WEIGHT = np.random.default_rng(0).standard_normal((32, 48)).astype(np.float32)
 MASK = (np.arange(WEIGHT.size).reshape(WEIGHT.shape) % 2).astype(np.uint8)

@@ -13,9 +13,9 @@ import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 from coreproof.errors import ConversionError
 from coreproof.verification.converted import check_conversion
+from tests.build import conv_relu_onnx, onnx_model
 from tests.cli.conftest import Ran
 from tests.cli.conftest import coreproof as coreproof
-from tests.models import conv_relu_onnx, onnx_model
 
 FORMATS: list[dict[str, Any]] = [
     {"to": "mlprogram", "precision": "fp16"}, {"to": "mlprogram", "precision": "fp32"}, {"to": "neuralnetwork"}

@@ -11,7 +11,7 @@ import pytest
 import coreproof as cp
 from coreproof.verification.match_by_value import arrange, arrange_back, distance, sketch
 from coreproof.verification.verify import verify
-from tests.verification.nets import FLOAT, Net, as_half, residual_net
+from tests.build import FLOAT, Net, as_half, residual_net
 from tests.verification.test_bisect import changed, renamed
 
 

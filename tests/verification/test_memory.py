@@ -14,7 +14,7 @@ from coreproof.errors import TooLargeError
 from coreproof.model.budget import set_memory_budget
 from coreproof.verification.channels import profiles
 from coreproof.verification.error_model import Spread, measure
-from tests.models import onnx_model
+from tests.build import onnx_model
 
 
 def doubled(times: int) -> Any:

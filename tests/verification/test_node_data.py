@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coreproof.verification.node_data import NOT_A_NUMBER, node_data, write_node_data
 from coreproof.verification.verify import verify
-from tests.verification.nets import as_half, residual_net
+from tests.build import as_half, residual_net
 
 
 def test_nodes_and_values_of_both_models_are_coloured(tmp_path: Path) -> None:

@@ -30,8 +30,7 @@ from coreproof.verification import recording as writing
 from coreproof.verification.recording import record
 from coreproof.verification.tolerance import TYPICAL
 from coreproof.verification.verify import verify
-from tests.models import conv_relu_onnx
-from tests.verification.nets import as_half, residual_net
+from tests.build import as_half, conv_relu_onnx, residual_net
 
 
 @pytest.fixture(scope="module")

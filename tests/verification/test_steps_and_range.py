@@ -12,7 +12,7 @@ from onnx import helper
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.verify import verify
-from tests.models import onnx_model
+from tests.build import onnx_model
 from tests.verification.test_carried import net
 
 IMAGE = np.random.default_rng(0).standard_normal((1, 3, 24, 24)).astype(np.float32)

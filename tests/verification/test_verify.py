@@ -15,7 +15,7 @@ from coreproof.feeding.inputs import random_feeds
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
-from tests.verification.nets import as_half, residual_net
+from tests.build import as_half, residual_net
 
 FAULTS = {"swapped channel": "conv2", "no bias": "conv2", "wrong pad": "conv2", "epsilon": "norm2"}
 
@@ -113,7 +113,7 @@ def test_wrong_feeding_is_said() -> None:
 
 def test_nothing_is_excused_by_depth() -> None:
     """A small fault in the last block is found there, although rounding errors of all blocks before it arrive too."""
-    from tests.verification.nets import residual_net
+    from tests.build import residual_net
 
     deep = residual_net(half=True, blocks=24)
     found = verify(residual_net(blocks=24), deep)

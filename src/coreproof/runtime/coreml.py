@@ -15,7 +15,7 @@ from coreproof.model.coreml.features import label_lists
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.runtime.images import to_picture
-from coreproof.runtime.session import Session, read_inputs
+from coreproof.runtime.session import Session, State, read_inputs
 
 
 class CoreMLSession(Session):
@@ -43,7 +43,8 @@ class CoreMLSession(Session):
         scores = self.signature.scores
         return frozenset() if scores is None or self.signature.probabilities is None else frozenset((scores,))
 
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+        self._refuse_state(state)
         if not self.tappable.issuperset(taps):
             raise RunError(
                 "Core ML does not show inner values of a model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,8 @@ from coreproof.runtime.images import to_picture
 class Executable:
     """An ONNX graph that computes ``signature``; ``values`` maps the model's own value names to the graph's.
 
-    ``name`` is the model's, for messages; ``engine`` says who computes, for reports.
+    ``name`` is the model's, for messages; ``engine`` says who computes, for reports. ``states`` maps each state, an input
+    of the graph, to the output that holds it after the run.
     """
 
     graph: ir.Model
@@ -28,6 +29,7 @@ class Executable:
     values: Mapping[str, str]
     name: str
     engine: str
+    states: Mapping[str, str] = field(default_factory=dict)
 
     def decode_outputs(self, outputs: dict[str, Any]) -> dict[str, Any]:
         """The graph's outputs as the model's features: pictures, a classifier's label and dictionary, arrays."""
@@ -61,15 +63,14 @@ class Executable:
         return result
 
 
-def compile_model(model: Model, precision: Literal["stored", "fp32"]) -> Executable:
-    """The ONNX graph of an ONNX or Core ML model."""
+def compile_model(model: Model, precision: Literal["stored", "fp32"], function: str | None = None) -> Executable:
+    """The ONNX graph of an ONNX or Core ML model; ``function`` picks one of a multi-function ML Program."""
     if isinstance(model, OnnxModel):
         return Executable(model.ir, model.signature, {}, model.name, "ONNX Runtime")
     from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml.model import CoreMLModel
 
     assert isinstance(model, CoreMLModel)
-    lowered = coreml_to_onnx(model, precision=precision)
-    return Executable(
-        lowered.model, lowered.signature, lowered.values, model.name, "coreproof's runtime (ONNX Runtime)"
-    )
+    lowered = coreml_to_onnx(model, precision=precision, function=function)
+    engine = "coreproof's runtime (ONNX Runtime)"
+    return Executable(lowered.model, lowered.signature, lowered.values, model.name, engine, lowered.states)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.errors import RunError
+from coreproof.errors import InputError, RunError
 from coreproof.runtime.arena import engine_error
 from coreproof.runtime.executable import Executable
-from coreproof.runtime.session import Session, read_inputs
+from coreproof.runtime.session import Session, State, read_inputs
 from coreproof.runtime.skeleton import element_type
 from coreproof.runtime.stretches import Stretch, stretches
 from coreproof.runtime.subgraph_pool import LiveGraph
@@ -48,12 +48,14 @@ class OnnxRuntimeSession(Session):
         named = {own for own, value in self.executable.values.items() if value in made}
         return frozenset(made | named)
 
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
-        arrays = read_inputs(self.signature, inputs, self.executable.name)
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+        arrays = {**read_inputs(self.signature, inputs, self.executable.name), **self._remembered(state or {})}
         extra = self._extra(taps)
         with self._opening:
             running = self._opened(extra)
         values = self._run(running, [*self._outputs, *extra], arrays)
+        if state is not None:
+            state.update({name: values[after] for name, after in self.executable.states.items()})
         return {**self.executable.decode_outputs(values), **self._tapped_of(taps, values, arrays)}
 
     def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
@@ -88,6 +90,23 @@ class OnnxRuntimeSession(Session):
         arrays = read_inputs(self.signature, inputs, self.executable.name)
         found = self.live.sizes(self._extra(taps), arrays)
         return {tap: found[name] for tap in taps if (name := self.executable.values.get(tap, tap)) in found}
+
+    def _remembered(self, state: State) -> dict[str, Any]:
+        """What each state holds before the run, cast to its dtype."""
+        declared = {feature.name: feature for feature in self.signature.states}
+        if unknown := [name for name in state if name not in declared]:
+            raise InputError(
+                "the model has no such states",
+                where=self.executable.name,
+                expected=", ".join(declared) or "no state",
+                found=", ".join(unknown),
+            )
+        return {
+            name: np.asarray(state[name], feature.dtype)
+            if name in state
+            else np.zeros([d for d in feature.shape or () if isinstance(d, int)], feature.dtype)
+            for name, feature in declared.items()
+        }
 
     def _extra(self, taps: Sequence[str]) -> tuple[str, ...]:
         """The values of the graph that the taps stand for, without those that every run brings or is fed."""

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from coreproof.errors import RunError, UnsupportedModelError
 from coreproof.model.arguments import one_of
-from coreproof.model.base import Model
+from coreproof.model.base import Format, Model
+from coreproof.model.features import Signature
 from coreproof.runtime.session import Engine, Precision, Session
 
 ENGINES = ("auto", "onnxruntime", "torch", "openvino", "coreml")
+_COREML: tuple[Format, ...] = ("mlprogram", "neuralnetwork", "pipeline", "classic")
+_RUNS: Mapping[Engine, tuple[Format, ...]] = {
+    "torch": ("torch",),
+    "coreml": _COREML,
+    "onnxruntime": ("onnx", *_COREML),
+    "openvino": ("onnx", *_COREML),
+}
+"""Engine -> the formats that it runs. A saved run answers whatever the engine."""
 
 
 def session(
@@ -20,49 +28,64 @@ def session(
     engine: Engine = "auto",
     precision: Precision = "stored",
     threads: int | None = None,
+    function: str | None = None,
 ) -> Session:
     """Makes a model ready to run. A saved run answers with what was recorded, whatever the engine.
 
     ``engine`` "auto" is PyTorch for PyTorch models, ONNX Runtime for ONNX models, and coreproof's runtime (Core ML
     lowered to ONNX) for Core ML models. "coreml" is Apple's own engine, on a Mac. ``precision`` "stored" rounds every
     result of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves
-    the number to the engine.
+    the number to the engine. ``function`` is one of an ML Program that has several; None is its default one.
 
     Raises InputError for an engine or a precision that there is not, UnsupportedOperatorsError when a Core ML model holds
-    operators that coreproof cannot lower (all are named), UnsupportedModelError for one with states.
+    operators that coreproof cannot lower (all are named), ConversionError for a function that it does not have, and
+    UnsupportedModelError for one with states, or where no function can be chosen.
     """
+    from coreproof.model.coreml.model import CoreMLModel
     from coreproof.model.load import load
+    from coreproof.model.recording import Recording
+    from coreproof.model.torch.model import TorchModel
 
     engine = one_of(engine, ENGINES, "engine")
     precision = one_of(precision, ("stored", "fp32"), "precision")
     model = load(model)
-    if model.format == "recording":
-        from coreproof.runtime.recorded import RecordedSession
-
-        return RecordedSession(_of_format(model, ("recording",), engine))
     if engine == "auto":
         engine = "torch" if model.format == "torch" else "onnxruntime"
-    if engine == "torch":
+    if function is not None:
+        _require_functions(model, engine)
+    if isinstance(model, Recording):
+        from coreproof.runtime.recorded import RecordedSession
+
+        return RecordedSession(model)
+    if engine == "coreml" and sys.platform != "darwin":
+        raise RunError(
+            "Apple's Core ML runs on a Mac only",
+            where=model.name,
+            fix='use engine="auto", coreproof\'s own runtime',
+        )
+    if model.format not in _RUNS[engine]:
+        raise RunError(
+            f"the {engine} engine does not run {model.format} models",
+            where=model.name,
+            expected=" or ".join(_RUNS[engine]),
+            found=model.format,
+            fix="convert the model first, or leave the engine at auto",
+        )
+    if isinstance(model, TorchModel):
         from coreproof.runtime.torch import TorchSession
 
-        return TorchSession(_of_format(model, ("torch",), engine), threads=threads)
-    if engine == "coreml":
-        if sys.platform != "darwin":
-            raise RunError(
-                "Apple's Core ML runs on a Mac only",
-                where=model.name,
-                fix='use engine="auto", coreproof\'s own runtime',
-            )
+        return TorchSession(model, threads=threads)
+    if engine == "coreml" and isinstance(model, CoreMLModel):
         from coreproof.runtime.coreml import CoreMLSession
 
-        return CoreMLSession(_of_format(model, ("mlprogram", "neuralnetwork", "pipeline", "classic"), engine))
-    _of_format(model, ("onnx", "mlprogram", "neuralnetwork", "pipeline", "classic"), engine)
+        return CoreMLSession(model)
     from coreproof.model.files.nesting import require_ending
     from coreproof.runtime.executable import compile_model
 
     require_ending(model)
-    _require_no_states(model)
-    executable = compile_model(model, precision)
+    _require_no_states(model.signature, model.name)
+    executable = compile_model(model, precision, function)
+    _require_no_states(executable.signature, model.name)  # of another function than the default one
     if engine == "openvino":
         from coreproof.runtime.openvino import OpenVinoSession
 
@@ -72,26 +95,23 @@ def session(
     return OnnxRuntimeSession(executable, threads=threads)
 
 
-def _require_no_states(model: Model) -> None:
+def _require_functions(model: Model, engine: Engine) -> None:
+    if model.format != "mlprogram" or engine == "coreml":
+        raise UnsupportedModelError(
+            "a function can be chosen of an ML Program, on coreproof's runtime",
+            where=model.name,
+            found=f"a model of format {model.format}, on the {engine} engine",
+            fix="leave the function out",
+        )
+
+
+def _require_no_states(signature: Signature, name: str) -> None:
     """Raises UnsupportedModelError for a model that remembers: each of its answers would be that of a first prediction."""
-    states = model.signature.states
-    if states:
+    if signature.states:
         raise UnsupportedModelError(
             "the model has states, and coreproof's runtime does not run such a model yet",
-            where=model.name,
+            where=name,
             expected="a model whose answers depend on what it is fed alone",
-            found=f"states {', '.join(state.name for state in states)}",
+            found=f"states {', '.join(state.name for state in signature.states)}",
             fix="convert it to ONNX, where each state is an input and an output, and run that",
         )
-
-
-def _of_format(model: Model, formats: Sequence[str], engine: str) -> Any:
-    if model.format not in formats:
-        raise RunError(
-            f"the {engine} engine does not run {model.format} models",
-            where=model.name,
-            expected=" or ".join(formats),
-            found=model.format,
-            fix="convert the model first, or leave the engine at auto",
-        )
-    return model

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from coreproof.errors import MissingDependencyError, RunError
 from coreproof.model.onnx.read import in_memory
 from coreproof.runtime.executable import Executable
-from coreproof.runtime.session import Session, read_inputs
+from coreproof.runtime.session import Session, State, read_inputs
 
 
 class OpenVinoSession(Session):
@@ -51,7 +51,8 @@ class OpenVinoSession(Session):
                 ) from None
         return self._compiled[taps]
 
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+        self._refuse_state(state)
         arrays = read_inputs(self.signature, inputs, self.executable.name)
         declared = [v.name or "" for v in self.executable.graph.graph.outputs]
         extra = tuple(dict.fromkeys(n for t in taps if (n := self.executable.values.get(t, t)) not in declared))

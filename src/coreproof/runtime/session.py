@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from coreproof.errors import InputError
+from coreproof.errors import InputError, UnsupportedModelError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, ImageLayout, Shape, Signature
 from coreproof.model.recording import Recording
@@ -22,6 +22,7 @@ from coreproof.runtime.structured import read_structured
 
 Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml"]
 Precision = Literal["stored", "fp32"]
+State = MutableMapping[str, npt.NDArray[Any]]
 
 
 class Session(ABC):
@@ -46,11 +47,13 @@ class Session(ABC):
         """Names of inner values that ``run(taps=...)`` accepts."""
 
     @abstractmethod
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
         """Runs the model once.
 
-        ``inputs``: arrays by feature name, cast to the declared dtype; image features also take a PIL picture.
-        Returns the model's outputs and the tapped values by name. Raises InputError or RunError.
+        ``inputs``: arrays by feature name, cast to the declared dtype; image features also take a PIL picture. ``state``:
+        what the model remembers, arrays by the name of each state, read and renewed in place; what it does not hold
+        begins with zeros. Returns the model's outputs and the tapped values by name. Raises InputError or RunError, and
+        UnsupportedModelError for a ``state`` where the engine carries none.
         """
 
     def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
@@ -65,6 +68,14 @@ class Session(ABC):
     def sizes(self, inputs: Mapping[str, Any], taps: Sequence[str]) -> Mapping[str, int]:
         """How many elements these inner values have when the model is fed ``inputs``; of some nothing, where that is dear."""
         return {}
+
+    def _refuse_state(self, state: State | None) -> None:
+        if state is not None:
+            raise UnsupportedModelError(
+                f"{self.engine} carries no state from one run to the next here",
+                found=f"states {', '.join(state)}" if state else "an empty state",
+                fix="leave the state out",
+            )
 
     def close(self) -> None:  # noqa: B027 - most engines hold nothing
         """Frees what the engine holds."""

@@ -13,7 +13,7 @@ from ml_dtypes import bfloat16
 from coreproof.errors import InputError, RunError
 from coreproof.model.torch.model import TorchModel, described, import_torch, name_outputs
 from coreproof.model.torch.user_code import user_code
-from coreproof.runtime.session import Session, read_inputs
+from coreproof.runtime.session import Session, State, read_inputs
 
 
 class TorchSession(Session):
@@ -44,7 +44,8 @@ class TorchSession(Session):
     def tappable(self) -> frozenset[str]:
         return frozenset(n.name for n in self.model.exported().graph.nodes if n.op == "call_function")
 
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = ()) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+        self._refuse_state(state)
         tensors = self._tensors(inputs)
         with self._running(tensors):
             outputs = name_outputs(self.model.module(*tensors))

@@ -13,8 +13,7 @@ from coreproof.conversion.coreml_to_onnx.boundary import settled, told, understo
 from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
 from coreproof.errors import ConversionError, CoreproofError, TooLargeError
 from coreproof.model.coreml.model import CoreMLModel
-from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import layer, network
+from tests.build import layer, mil, network
 
 
 @pytest.fixture(scope="module")

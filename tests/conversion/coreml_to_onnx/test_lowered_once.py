@@ -13,7 +13,7 @@ import pytest
 import coreproof as cp
 from coreproof.conversion.coreml_to_onnx import convert as lowering
 from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx, lowered_once
-from tests.models import onnx_model
+from tests.build import onnx_model
 
 TEXT = '<ir_version: 8, opset_import: ["": 17]> net (float[1,4] x) => (float[1,4] y) { h = Relu(x) y = Sigmoid(h) }'
 

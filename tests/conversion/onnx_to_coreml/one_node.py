@@ -9,56 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx_ir as ir
-from onnx import helper, numpy_helper
 
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
+from tests.build import node_model
 
 TARGETS: tuple[tuple[str, str | None], ...] = (("mlprogram", "iOS15"), ("mlprogram", "iOS17"), ("neuralnetwork", None))
-
-
-def node_model(
-    operator: str,
-    inputs: Mapping[str, Any],
-    constants: Mapping[str, Any] | None = None,
-    *,
-    opset: int = 17,
-    outputs: Sequence[Any] = (np.float32,),
-    order: Sequence[str] | None = None,
-    free: Mapping[str, Sequence[int]] | None = None,
-    **attributes: Any,
-) -> OnnxModel:
-    """A model of one node. ``order`` names its operands ("" for one left out); by default inputs, then constants.
-
-    ``outputs`` are their dtypes; ``free`` names the axes of inputs whose length is left open.
-    """
-    constants = dict(constants or {})
-    names = list(order) if order is not None else [*inputs, *constants]
-    results = [f"y{i}" for i in range(len(outputs))]
-    open_axes = dict(free or {})
-    graph = helper.make_graph(
-        [helper.make_node(operator, names, results, name="node", **attributes)],
-        "one",
-        [
-            helper.make_tensor_value_info(
-                name,
-                helper.np_dtype_to_tensor_dtype(array.dtype),
-                [f"{name}{i}" if i in open_axes.get(name, ()) else n for i, n in enumerate(array.shape)],
-            )
-            for name, array in inputs.items()
-        ],
-        [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), None)
-            for name, dtype in zip(results, outputs, strict=True)
-        ],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    return OnnxModel(ir.from_proto(onnx.shape_inference.infer_shapes(proto)), name=operator)
 
 
 def convert_node(model: OnnxModel, to: str, target: str | None, **options: Any) -> CoreMLModel:

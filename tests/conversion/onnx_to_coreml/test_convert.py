@@ -16,7 +16,7 @@ from coreproof.errors import ConversionError, InputError, UnsupportedOperatorsEr
 from coreproof.model.coreml.model import load_coreml
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
-from tests.models import conv_relu_onnx, onnx_model
+from tests.build import conv_relu_onnx, onnx_model
 
 FORMS = [("mlprogram", "fp32"), ("mlprogram", "fp16"), ("neuralnetwork", "fp32")]
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3}

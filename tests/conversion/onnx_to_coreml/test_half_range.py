@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 import coreproof as cp
-from tests.models import onnx_model
+from tests.build import onnx_model
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
 LOW = float(np.finfo(np.float32).min)

@@ -10,7 +10,7 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import ConversionError
-from tests.models import onnx_model
+from tests.build import onnx_model
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
 FORMATS: tuple[Literal["mlprogram", "neuralnetwork"], ...] = ("mlprogram", "neuralnetwork")

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from coreproof.model.coreml.graph import read_graph
-from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node, node_model
+from tests.build import node_model
+from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import coreproof as cp
-from tests.models import onnx_model
+from tests.build import onnx_model
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
 X = np.array([[1e-5, 3e-5, 0, 2e-5], [1e-5, 4e-5, 0, 7e-5]], np.float32) + np.float32(1e-6)

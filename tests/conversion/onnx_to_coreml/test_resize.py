@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from coreproof.errors import ConversionError
-from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node, node_model
+from tests.build import node_model
+from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
 
 PICTURE = np.random.default_rng(0).normal(size=(2, 3, 6, 5)).astype(np.float32)
 NOTHING = np.zeros(0, np.float32)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from coreproof.errors import ConversionError
-from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node, node_model
+from tests.build import node_model
+from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
 FREE: dict[str, Any] = {"free": {"x": [0]}, "shapes": {"x": [(1, 8), 3, 4]}}

@@ -10,19 +10,8 @@ import pytest
 from coreproof.doctor.diagnose import diagnose
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.cases import (
-    assert_healthy,
-    assert_repaired,
-    convolution,
-    inner_product,
-    named,
-    onnx_model,
-    outputs,
-    pool,
-    sample,
-    weights,
-)
+from tests.build import convolution, inner_product, named, network, onnx_net, pool, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired, outputs, sample
 
 RULE = "batch-baked-reshape"
 
@@ -130,7 +119,7 @@ def heads_source() -> OnnxModel:
             ("Transpose", f"c{name}", f"p{name}", {"perm": [0, 2, 3, 1]}),
             ("Reshape", f"p{name} s", f"v{name}", {}),
         ]
-    return onnx_model(
+    return onnx_net(
         [*nodes, ("Concat", "v1 v2", "y", {"axis": 1})],
         {"image": [1, 3, 8, 8]},
         {"y": [1, 160, 5]},
@@ -153,8 +142,8 @@ def test_a_silent_one_is_seen_with_the_source(batch: int) -> None:
     assert_healthy(heads(1), source)
 
 
-def onnx_net(shape: list[int], batch: Any = 1) -> OnnxModel:
-    return onnx_model(
+def flattened(shape: list[int], batch: Any = 1) -> OnnxModel:
+    return onnx_net(
         [
             ("Conv", "x c", "a", {}),
             ("Reshape", "a s", "v", {}),
@@ -171,13 +160,13 @@ def onnx_net(shape: list[int], batch: Any = 1) -> OnnxModel:
 @pytest.mark.parametrize("shape", [[4, -1], [5, -1], [3, 8 * 36]])
 @pytest.mark.parametrize("batch", [1, "batch"])
 def test_onnx(shape: list[int], batch: Any) -> None:
-    assert_repaired(onnx_net(shape, batch), onnx_net([1, -1], batch), RULE, "to_v")
-    assert_healthy(onnx_net([1, -1], batch))
+    assert_repaired(flattened(shape, batch), flattened([1, -1], batch), RULE, "to_v")
+    assert_healthy(flattened([1, -1], batch))
 
 
 def test_another_fault_is_not_taken_for_one() -> None:
-    broken = onnx_net([1, -1])
-    wrong = onnx_model(
+    broken = flattened([1, -1])
+    wrong = onnx_net(
         [("Conv", "x c", "a", {}), ("Reshape", "a s", "v", {}), ("Gemm", "v w", "y", {})],
         {"x": [1, 3, 8, 8]},
         {"y": None},
@@ -254,7 +243,7 @@ def test_a_silent_one_in_a_network_of_any_rank(batch: int) -> None:
 
 
 def test_a_source_that_was_exported_for_the_same_batch() -> None:
-    dynamic = onnx_model(
+    dynamic = onnx_net(
         [
             ("Conv", "image w", "c", {"pads": [1, 1, 1, 1]}),
             ("Transpose", "c", "p1", {"perm": [0, 2, 3, 1]}),

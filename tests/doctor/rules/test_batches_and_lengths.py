@@ -11,8 +11,8 @@ import coreproof as cp
 from coreproof.doctor.diagnose import diagnose
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
-from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
-from tests.doctor.rules.cases import assert_healthy, onnx_model, weights
+from tests.build import mil, onnx_net, weights
+from tests.doctor.rules.cases import assert_healthy
 
 
 def classifier(batch: int | str) -> Model:
@@ -23,12 +23,12 @@ def classifier(batch: int | str) -> Model:
         ("Flatten", "p", "f", {}),
         ("Gemm", "f v", "y", {}),
     ]
-    return onnx_model(nodes, {"x": [batch, 3, 6, 6]}, {"y": None}, w=weights(4, 3, 3, 3), v=weights(4, 5))
+    return onnx_net(nodes, {"x": [batch, 3, 6, 6]}, {"y": None}, w=weights(4, 3, 3, 3), v=weights(4, 5))
 
 
 def dense(batch: int) -> Model:
     """x [batch, 7] -> y [batch, 5]."""
-    return onnx_model([("Gemm", "x v", "y", {})], {"x": [batch, 7]}, {"y": None}, v=weights(7, 5))
+    return onnx_net([("Gemm", "x v", "y", {})], {"x": [batch, 7]}, {"y": None}, v=weights(7, 5))
 
 
 @pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
@@ -51,7 +51,7 @@ def test_a_batch_of_one_and_an_unknown_source_are_no_fault(to: Any) -> None:
 
 def test_a_first_length_that_is_no_batch_is_none() -> None:
     """Rows of a sequence that are mixed with each other are one sample."""
-    mixing = onnx_model(
+    mixing = onnx_net(
         [("MatMul", "w x", "m", {}), ("Gemm", "m v", "y", {})],
         {"x": [6, 7]},
         {"y": None},
@@ -68,15 +68,13 @@ def crop(side: int, takes: int) -> Model:
     """Pictures of side by side, for layers that take pictures of another side: a last layer for what they leave."""
     left = (takes - 3) // 2 + 1
     nodes = [("Conv", "x w", "c", {"strides": [2, 2]}), ("Flatten", "c", "f", {}), ("Gemm", "f v", "y", {})]
-    return onnx_model(
-        nodes, {"x": [1, 3, side, side]}, {"y": None}, w=weights(4, 3, 3, 3), v=weights(4 * left * left, 5)
-    )
+    return onnx_net(nodes, {"x": [1, 3, side, side]}, {"y": None}, w=weights(4, 3, 3, 3), v=weights(4 * left * left, 5))
 
 
 def positions(length: int, takes: int) -> Model:
     """Rows and what is added to each place of them."""
     nodes = [("MatMul", "x w", "m", {}), ("Add", "m p", "y", {})]
-    return onnx_model(nodes, {"x": [1, length, 8]}, {"y": None}, w=weights(8, 6), p=weights(1, takes, 6))
+    return onnx_net(nodes, {"x": [1, length, 8]}, {"y": None}, w=weights(8, 6), p=weights(1, takes, 6))
 
 
 def declared(model: Model, to: Any, shape: list[int]) -> Model:

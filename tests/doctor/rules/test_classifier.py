@@ -9,8 +9,7 @@ from coreproof.doctor.diagnose import diagnose
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.load import load
 from coreproof.runtime.open import session
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.cases import inner_product, named, pool, weights
+from tests.build import inner_product, named, network, pool, weights
 
 
 def classifier(labels: int, scores: str = "", probabilities: str = "main") -> CoreMLModel:
@@ -93,9 +92,9 @@ def test_a_repaired_classifier_is_stored_and_read_again(tmp_path: object) -> Non
 @pytest.mark.parametrize("count", [9, 11])
 def test_a_program_with_labels_of_another_number(count: int) -> None:
     from coreproof.conversion.convert import convert
-    from tests.doctor.rules.cases import onnx_model
+    from tests.build import onnx_net
 
-    source = onnx_model(
+    source = onnx_net(
         [
             ("GlobalAveragePool", "x", "p", {}),
             ("Flatten", "p", "f", {}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import coreproof as cp
 from coreproof.errors import UnsupportedModelError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.validation.validate import inspect
-from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
+from tests import build
+from tests.build import mil
 from tests.doctor.rules.cases import assert_healthy
 
 RNG = np.random.default_rng(0)
@@ -162,25 +162,7 @@ def test_two_compressed_weights_of_one_name_are_told(tmp_path: Path) -> None:
 
 @pytest.fixture
 def counter(tmp_path: Path) -> CoreMLModel:
-    """y = 2 * total, after total += x."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import coremltools as ct
-        from coremltools.converters.mil import Builder as mb
-        from coremltools.converters.mil.mil import types
-
-        specs = [mb.StateTensorSpec((1, 4), dtype=types.fp16), mb.TensorSpec((1, 4), dtype=types.fp16)]
-
-        @mb.program(input_specs=specs, opset_version=ct.target.iOS18)
-        def program(total: Any, x: Any) -> Any:
-            after = mb.coreml_update_state(state=total, value=mb.add(x=mb.read_state(input=total), y=x))
-            return mb.add(x=after, y=after, name="y")
-
-        model = ct.convert(program, minimum_deployment_target=ct.target.iOS18, skip_model_load=True)
-        model.save(str(tmp_path / "counter.mlpackage"))
-    loaded = cp.load(tmp_path / "counter.mlpackage")
-    assert isinstance(loaded, CoreMLModel)
-    return loaded
+    return build.counter(tmp_path / "counter.mlpackage")
 
 
 def test_a_model_with_states_is_refused_by_name(counter: CoreMLModel) -> None:

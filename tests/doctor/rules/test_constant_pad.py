@@ -8,8 +8,8 @@ import pytest
 from coreproof.doctor.diagnose import diagnose
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.cases import assert_healthy, assert_repaired, convolution, named, onnx_model, weights
+from tests.build import convolution, named, network, onnx_net, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired
 
 RULE = "constantpad-order"
 
@@ -51,7 +51,7 @@ def quiet(*amounts: int) -> CoreMLModel:
 
 
 def quiet_source(*pads: int) -> OnnxModel:
-    return onnx_model(
+    return onnx_net(
         [("Pad", "x n", "p", {}), ("Conv", "p w", "y", {"pads": [1, 1, 1, 1]})],
         {"x": [1, 3, 8, 8]},
         {"y": None},

@@ -14,7 +14,7 @@ from coreproof.doctor.diagnose import diagnose
 from coreproof.doctor.rules.labels import how_they_differ
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 LABELS = ["ape", "bee", "cat", "dog"]
 

@@ -12,17 +12,8 @@ from coreproof.editing.edit import Edit, edit
 from coreproof.errors import EditError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.cases import (
-    assert_healthy,
-    assert_repaired,
-    convolution,
-    named,
-    onnx_model,
-    outputs,
-    sample,
-    weights,
-)
+from tests.build import convolution, named, network, onnx_net, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired, outputs, sample
 
 
 def relu(name: str, reads: str, makes: str) -> Any:
@@ -53,7 +44,7 @@ def source_of(operator: str, constant: np.ndarray, node: bool) -> OnnxModel:
     held = [("Constant", "", "k", {"value": numpy_helper.from_array(constant)})] if node else []
     nodes = [*held, ("Conv", "x w", "c", {"pads": [1, 1, 1, 1]}), (operator, "k c", "y", {})]
     stored = {} if node else {"k": constant}
-    return onnx_model(nodes, {"x": [1, 3, 6, 6]}, {"y": None}, w=weights(4, 3, 3, 3), **stored)
+    return onnx_net(nodes, {"x": [1, 3, 6, 6]}, {"y": None}, w=weights(4, 3, 3, 3), **stored)
 
 
 @pytest.mark.parametrize("node", [False, True])
@@ -88,7 +79,7 @@ def test_an_input_that_was_renamed_at_one_end() -> None:
 def test_a_lost_onnx_initializer() -> None:
     def net(stored: bool) -> OnnxModel:
         more = {"k": np.array(3, np.float32)} if stored else {}
-        return onnx_model(
+        return onnx_net(
             [("Conv", "x w", "c", {}), ("Sub", "k c", "y", {})],
             {"x": [1, 3, 6, 6]},
             {"y": None},
@@ -224,7 +215,7 @@ def test_two_constants_that_got_lost() -> None:
             {"y": None},
         )
 
-    source = onnx_model(
+    source = onnx_net(
         [("Conv", "x w", "c", {"pads": [1, 1, 1, 1]}), ("Add", "k c", "d", {}), ("Mul", "d m", "y", {})],
         {"x": [1, 3, 6, 6]},
         {"y": None},

@@ -16,7 +16,8 @@ from coreproof.doctor.source.twin_differences import Difference
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.base import Model
 from coreproof.model.onnx.model import OnnxModel
-from tests.doctor.rules.cases import assert_healthy, assert_repaired, onnx_model, outputs, sample, weights
+from tests.build import onnx_net, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired, outputs, sample
 
 FORMATS = ("onnx", "mlprogram", "neuralnetwork")
 
@@ -25,7 +26,7 @@ FORMATS = ("onnx", "mlprogram", "neuralnetwork")
 def source() -> OnnxModel:
     """A classifier with most of what is got wrong in it."""
     variance = np.abs(weights(4, seed=4)) + 0.5
-    return onnx_model(
+    return onnx_net(
         [
             ("Conv", "x w b", "c", {"pads": [1, 1, 1, 1]}),
             ("BatchNormalization", "c gamma beta mean variance", "n", {"epsilon": 1e-3}),

@@ -14,18 +14,8 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.runtime.open import session
-from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.cases import (
-    assert_healthy,
-    assert_repaired,
-    convolution,
-    inner_product,
-    named,
-    onnx_model,
-    sample,
-    weights,
-)
+from tests.build import convolution, inner_product, mil, named, network, onnx_net, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired, sample
 
 
 def heads(output: str, *others: str) -> CoreMLModel:
@@ -43,7 +33,7 @@ def heads(output: str, *others: str) -> CoreMLModel:
 
 def onnx_head(output: str) -> Model:
     nodes = [("Relu", "x", "r", {}), ("Gemm", "r w", "a", {}), ("Softmax", "a", "b", {})]
-    return onnx_model(nodes, {"x": [1, 4]}, {output: [1, 5]}, w=weights(4, 5))
+    return onnx_net(nodes, {"x": [1, 4]}, {output: [1, 5]}, w=weights(4, 5))
 
 
 def renamed(model: CoreMLModel, names: dict[str, str]) -> CoreMLModel:
@@ -156,12 +146,12 @@ def test_a_network_that_hands_an_input_through() -> None:
 
 
 def test_an_onnx_model_may_hand_an_input_through() -> None:
-    assert_healthy(onnx_model([("Relu", "x", "y", {})], {"x": [1, 3]}, {"x": [1, 3], "y": [1, 3]}))
+    assert_healthy(onnx_net([("Relu", "x", "y", {})], {"x": [1, 3]}, {"x": [1, 3], "y": [1, 3]}))
 
 
 def test_an_output_that_is_no_number_whatever_is_fed_is_found_without_a_source() -> None:
     nodes = [("Abs", "x", "a", {}), ("Neg", "a", "b", {}), ("Sub", "b one", "c", {}), ("Log", "c", "l", {})]
-    model = onnx_model([*nodes, ("Relu", "l", "y", {})], {"x": [1, 4]}, {"y": [1, 4]}, one=np.float32(1))
+    model = onnx_net([*nodes, ("Relu", "l", "y", {})], {"x": [1, 4]}, {"y": [1, 4]}, one=np.float32(1))
     diagnosis = diagnose(model)
     (finding,) = diagnosis
     assert (finding.rule, finding.layer, diagnosis.healthy) == ("not-finite", "to_l", False)
@@ -170,5 +160,5 @@ def test_an_output_that_is_no_number_whatever_is_fed_is_found_without_a_source()
 
 
 def test_an_output_with_numbers_beside_infinities_is_no_finding() -> None:
-    model = onnx_model([("Max", "x low", "y", {})], {"x": [1, 4]}, {"y": [1, 4]}, low=np.float32([-np.inf, 0, 0, 0]))
+    model = onnx_net([("Max", "x low", "y", {})], {"x": [1, 4]}, {"y": [1, 4]}, low=np.float32([-np.inf, 0, 0, 0]))
     assert_healthy(model)

@@ -13,9 +13,8 @@ from coreproof.doctor.diagnose import diagnose
 from coreproof.editing.edit import edit
 from coreproof.editing.script import parse
 from coreproof.model.coreml.model import CoreMLModel
-from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import layer, network
-from tests.doctor.rules.cases import assert_healthy, weights
+from tests.build import layer, mil, network, weights
+from tests.doctor.rules.cases import assert_healthy
 
 
 def as_picture(model: CoreMLModel, name: str, colour: int = 20) -> CoreMLModel:

@@ -18,7 +18,7 @@ from coreproof.model.base import Model
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 FEEDING = replace(TORCHVISION_FEEDING, size=(8, 8), resize="squash", resize_to=None)
 RIGHT = ImageInput(mean=FEEDING.mean, std=FEEDING.std, scale=FEEDING.scale)

@@ -10,8 +10,8 @@ import pytest
 from coreproof.doctor.diagnose import diagnose
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.coreml.model import CoreMLModel
-from tests.conversion.coreml_to_onnx.mlprogram.programs import mil
-from tests.doctor.rules.cases import assert_healthy, assert_repaired, weights
+from tests.build import mil, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired
 
 
 @pytest.fixture(scope="module")

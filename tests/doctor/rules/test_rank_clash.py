@@ -8,8 +8,8 @@ import numpy as np
 
 import coreproof as cp
 from coreproof.model.coreml.model import CoreMLModel
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.cases import assert_healthy, assert_repaired, named, onnx_model, pool, weights
+from tests.build import named, network, onnx_net, pool, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired
 
 
 def tail(widened: bool) -> CoreMLModel:
@@ -65,7 +65,7 @@ def test_onnx() -> None:
             nodes += [("Unsqueeze", "n axes", "u", {})]
         nodes += [("Concat", f"{'u' if widened else 'n'} rest", "t", {"axis": 0}), ("Reshape", "x t", "y", {})]
         stored = {"axes": np.array([0])} if widened else {}
-        return onnx_model(nodes, {"x": [2, 3, 4]}, {"y": None}, i=np.array([0]), rest=np.array([-1]), **stored)
+        return onnx_net(nodes, {"x": [2, 3, 4]}, {"y": None}, i=np.array([0]), rest=np.array([-1]), **stored)
 
     assert_repaired(net(True), net(False), "dynamic-reshape-rank", "to_t")
     assert_healthy(net(False))

@@ -15,23 +15,14 @@ from coreproof.doctor.source.source_grid import bilinear_kernel, with_meant_grid
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.cases import (
-    assert_healthy,
-    assert_repaired,
-    convolution,
-    named,
-    onnx_model,
-    outputs,
-    sample,
-    weights,
-)
+from tests.build import convolution, named, network, onnx_net, weights
+from tests.doctor.rules.cases import assert_healthy, assert_repaired, outputs, sample
 
 RULE = "bilinear-grid"
 
 
 def resized(grid: str, factor: int = 2, mode: str = "linear", **more: Any) -> OnnxModel:
-    return onnx_model(
+    return onnx_net(
         [
             ("Conv", "x w", "c", {"pads": [1, 1, 1, 1]}),
             ("Resize", "c  s", "y", {"mode": mode, "coordinate_transformation_mode": grid, **more}),

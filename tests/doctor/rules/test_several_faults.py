@@ -8,8 +8,8 @@ import numpy as np
 
 from coreproof.doctor.diagnose import diagnose
 from coreproof.model.coreml.model import CoreMLModel
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import network
-from tests.doctor.rules.cases import assert_healthy, convolution, named, onnx_model, outputs, pool, sample, weights
+from tests.build import convolution, named, network, onnx_net, pool, weights
+from tests.doctor.rules.cases import assert_healthy, outputs, sample
 
 
 def classifier(pads: list[int], view: list[int], labels: int) -> CoreMLModel:
@@ -66,7 +66,7 @@ def gated(views: int, lost: bool, mode: str) -> CoreMLModel:
 
 
 def test_loud_and_silent_faults_with_the_source() -> None:
-    source = onnx_model(
+    source = onnx_net(
         [
             ("Conv", "x w", "c", {"pads": [1, 1, 1, 1]}),
             ("Add", "k c", "m", {}),

@@ -20,7 +20,7 @@ from coreproof.model.coreml.features import read_labels, read_signature
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 from coreproof.model.coreml.weight_params import WeightsError, read_weights, unpack
 from coreproof.model.layer_weights import layer_weights
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import layer, network
+from tests.build import layer, network
 
 # packages
 

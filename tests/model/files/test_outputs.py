@@ -29,7 +29,7 @@ from coreproof.model.files.outputs import (
     check_output,
 )
 from coreproof.model.onnx.model import OnnxModel
-from tests.models import conv_relu_onnx
+from tests.build import conv_relu_onnx
 
 KINDS = [value for value in vars(outputs).values() if isinstance(value, Kind)]
 

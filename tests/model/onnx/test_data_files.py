@@ -11,8 +11,8 @@ import pytest
 import coreproof as cp
 from coreproof.editing.edit import Edit, edit
 from coreproof.errors import OutputExistsError, UnsafeModelError
+from tests.build import conv_relu_onnx
 from tests.model.onnx.test_check import FLOATS, external
-from tests.models import conv_relu_onnx
 
 
 def edited(path: Path) -> cp.Model:

@@ -6,16 +6,17 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
+from importlib import import_module
+from typing import Literal, Protocol
 
 from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
 from coreproof.errors import UnsupportedOperatorsError
 from coreproof.model.coreml.model import CoreMLModel
 
+Precision = Literal["stored", "fp32"]
 
-def coreml_to_onnx(
-    model: CoreMLModel, *, precision: Literal["stored", "fp32"] = "stored", function: str | None = None
-) -> LoweredModel:
+
+def coreml_to_onnx(model: CoreMLModel, *, precision: Precision = "stored", function: str | None = None) -> LoweredModel:
     """Lowers ``model``; ``function`` picks one of a multi-function ML Program.
 
     ``precision`` "stored" rounds each float16 result to float16, "fp32" does not. Raises UnsupportedOperatorsError, which
@@ -54,13 +55,24 @@ _Key = tuple[int, str, str | None]
 _kept: ContextVar[OrderedDict[_Key, tuple[CoreMLModel, LoweredModel]] | None] = ContextVar("_kept", default=None)
 
 
-def _lowered(model: CoreMLModel, precision: Literal["stored", "fp32"], function: str | None) -> LoweredModel:
-    if model.format == "neuralnetwork":
-        from coreproof.conversion.coreml_to_onnx.neuralnetwork.network import lower_network
+class Lowerer(Protocol):
+    """What lowers the models of one kind; of a kind whose models have one function, it asks for no ``function``."""
 
-        return lower_network(model, precision)
-    if model.format == "mlprogram":
-        from coreproof.conversion.coreml_to_onnx.mlprogram.program import lower_program
+    def __call__(self, model: CoreMLModel, precision: Precision, *, function: str | None) -> LoweredModel: ...
 
-        return lower_program(model, precision, function)
-    raise UnsupportedOperatorsError(model.where, [(model.kind, model.name)], "ONNX")
+
+LOWERERS = {
+    "mlProgram": "mlprogram.program:lower_program",
+    "neuralNetwork": "neuralnetwork.network:lower_network",
+    "neuralNetworkClassifier": "neuralnetwork.network:lower_network",
+    "neuralNetworkRegressor": "neuralnetwork.network:lower_network",
+}
+"""Kind of Core ML model, by the name of its message -> the module beside this one, and the Lowerer in it."""
+
+
+def _lowered(model: CoreMLModel, precision: Precision, function: str | None) -> LoweredModel:
+    if model.kind not in LOWERERS:
+        raise UnsupportedOperatorsError(model.where, [(model.kind, model.name)], "ONNX", supported=LOWERERS)
+    module, name = LOWERERS[model.kind].split(":")
+    lower: Lowerer = getattr(import_module(f"{__package__}.{module}"), name)
+    return lower(model, precision, function=function)

@@ -13,7 +13,8 @@ from coreproof.conversion.coreml_to_onnx.lowering import handler_for
 from coreproof.conversion.operators import MIL
 from coreproof.errors import ConversionError, UnreadableModelError, UnsupportedOperatorsError
 from coreproof.model.coreml.model import load_coreml
-from tests.conversion.coreml_to_onnx.mlprogram.programs import mil, run
+from tests.build import mil
+from tests.conversion.coreml_to_onnx.lowered import only, run
 
 RNG = np.random.default_rng(0)
 
@@ -37,18 +38,18 @@ def test_convolution_pads_as_pytorch_does_with_the_same_numbers(tmp_path: Path, 
     )  # fmt: skip
     padded = torch.nn.functional.pad(torch.from_numpy(x), pads)
     expected = torch.nn.functional.conv2d(padded, torch.from_numpy(weight), torch.from_numpy(bias), stride=2, groups=2)
-    np.testing.assert_allclose(run(model, {"a": x})[0], expected.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(only(run(model, a=x)), expected.numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_float16_results_are_rounded_as_the_program_stores_them(tmp_path: Path) -> None:
     """40000 + 40000 overflows float16; halving it afterwards cannot bring it back. Ideal arithmetic gives 40000."""
     model = mil(tmp_path, lambda mb, a: mb.mul(x=mb.add(x=a, y=a), y=np.float16(0.5)), (1,), half=True)
     large = np.array([40000], np.float16)
-    assert np.isinf(run(model, {"a": large})[0]).all()
-    assert run(model, {"a": large}, "fp32")[0] == 40000
+    assert np.isinf(only(run(model, a=large))).all()
+    assert only(run(model, "fp32", a=large)) == 40000
     tenth = np.array([0.1], np.float16)
     by_hand = np.float16(np.float16(tenth[0] + tenth[0]) * np.float16(0.5))
-    assert run(model, {"a": tenth})[0] == by_hand
+    assert only(run(model, a=tenth)) == by_hand
 
 
 def test_rounding_follows_numpy_step_by_step(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_rounding_follows_numpy_step_by_step(tmp_path: Path) -> None:
         return mb.sub(x=mb.add(x=product, y=a), y=b)  # type: ignore[attr-defined]
 
     model = mil(tmp_path, build, (64,), (64,), half=True)
-    assert run(model, {"a": x, "b": y})[0].tolist() == (((x * y).astype(np.float16) + x) - y).tolist()
+    assert only(run(model, a=x, b=y)).tolist() == (((x * y).astype(np.float16) + x) - y).tolist()
 
 
 def test_only_operations_that_round_get_a_pair_of_casts(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_values_keep_their_names(tmp_path: Path) -> None:
 def test_slices(tmp_path: Path, begin: list[int], end: list[int], stride: list[int], expected: object) -> None:
     x = normal(4, 4)
     model = mil(tmp_path, lambda mb, a: mb.slice_by_index(x=a, begin=begin, end=end, stride=stride), x.shape)
-    np.testing.assert_array_equal(run(model, {"a": x})[0], x[expected])
+    np.testing.assert_array_equal(only(run(model, a=x)), x[expected])
 
 
 def test_slice_masks_and_squeeze(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_slice_masks_and_squeeze(tmp_path: Path) -> None:
         ),
         x.shape,
     )  # fmt: skip
-    np.testing.assert_array_equal(run(model, {"a": x})[0], x[1, 2:, ::-1])
+    np.testing.assert_array_equal(only(run(model, a=x)), x[1, 2:, ::-1])
 
 
 def test_average_pooling_in_ceil_mode_agrees_with_pytorch(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_average_pooling_in_ceil_mode_agrees_with_pytorch(tmp_path: Path) -> Non
         x.shape,
     )
     expected = torch.nn.functional.avg_pool2d(torch.from_numpy(x), 3, 2, 1, ceil_mode=True)
-    np.testing.assert_allclose(run(model, {"a": x})[0], expected.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(only(run(model, a=x)), expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_loops_and_branches(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_loops_and_branches(tmp_path: Path) -> None:
         return mb.add(x=power, y=np.float32(0))  # type: ignore[attr-defined]
 
     model = mil(tmp_path, build, (2,), target="iOS16")
-    np.testing.assert_array_equal(run(model, {"a": np.array([1, 3], np.float32)})[0], [64, 192])
+    np.testing.assert_array_equal(only(run(model, a=np.array([1, 3], np.float32))), [64, 192])
 
 
 def test_sub_byte_weights(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_sub_byte_weights(tmp_path: Path) -> None:
 
     model = mil(tmp_path, build, (2, 16), target="iOS18")
     x = normal(2, 16)
-    np.testing.assert_allclose(run(model, {"a": x})[0], x @ table[indices].T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(only(run(model, a=x)), x @ table[indices].T, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_cut_short_are_named(tmp_path: Path) -> None:

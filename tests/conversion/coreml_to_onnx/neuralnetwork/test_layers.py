@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import layer, network, run, run_layer
+from tests.build import layer, network
+from tests.conversion.coreml_to_onnx.lowered import run, run_layer
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 F = torch.nn.functional

@@ -12,7 +12,7 @@ import pytest
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.network import lower_network
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import load_coreml
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import run_lowered
+from tests.conversion.coreml_to_onnx.lowered import run_lowered
 
 LOUD = {
     "catvec_b4_torch110_oc040": r"'26'[\s\S]*8 input channels[\s\S]*2 in a blob of shape \[4, 1, 2, 1, 1\]",

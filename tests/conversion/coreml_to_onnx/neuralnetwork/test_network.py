@@ -8,7 +8,8 @@ import pytest
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.network import lower_network
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.coreml.model import CoreMLModel
-from tests.conversion.coreml_to_onnx.neuralnetwork.networks import layer, network, run, run_lowered
+from tests.build import layer, network
+from tests.conversion.coreml_to_onnx.lowered import run, run_lowered
 
 RELU = {"ReLU": {}}
 IDENTITY = {"linear": {"alpha": 1.0}}

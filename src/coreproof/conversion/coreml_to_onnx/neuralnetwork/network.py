@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 
 
 def lower_network(
-    model: CoreMLModel, precision: str, shapes: Mapping[str, Sequence[int]] | None = None
+    model: CoreMLModel,
+    precision: str,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    *,
+    function: str | None = None,
 ) -> LoweredModel:
-    """The ONNX model of a NeuralNetwork. Networks compute in float32 whatever ``precision`` says.
+    """The ONNX model of a NeuralNetwork. Networks compute in float32 whatever ``precision`` says, and have one function.
 
     ``shapes`` are the lengths that inputs will have, where those are not the declared ones: a rank 5 network that
     declares [C, H, W] also takes [Seq, Batch, C, H, W].
