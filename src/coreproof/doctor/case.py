@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from coreproof.validation.problem import Problem
 from coreproof.validation.validate import Inspection, inspect
 from coreproof.verification.verify import Row, Verification, as_array, verify
 
+T = TypeVar("T")
 Array = npt.NDArray[Any]
 
 _OUR_LIMITS = (UnsupportedOperatorsError, UnsupportedModelError, TooLargeError, MissingDependencyError, InputError)
@@ -141,6 +142,7 @@ class Evidence:
         self._of_source = of_source or SourceEvidence(case.source, case.model)
         self._feeds = feeds
         self._values: dict[str, Array] = {}
+        self._found: dict[Callable[[Case], Any], Any] = {}
         self._reference_values = {} if reference_values is None else reference_values
 
     def of_edited(self, case: Case) -> Evidence:
@@ -148,6 +150,13 @@ class Evidence:
         if self._feeds is None or case.model.signature.inputs != self.model.signature.inputs:
             return Evidence(case, self._of_source)
         return Evidence(case, self._of_source, self._feeds, self._reference_values)
+
+    def once(self, find: Callable[[Case], T]) -> T:
+        """What ``find`` makes of this case: worked out when it is first asked for, and kept."""
+        if find not in self._found:
+            self._found[find] = find(self.case)
+        found: T = self._found[find]
+        return found
 
     # the model alone
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Finding, Hypothesis, Repair
-from coreproof.doctor.rules import is_last, rules
+from coreproof.doctor.rules import rules
 from coreproof.editing.edit import Edited, edit
 from coreproof.errors import CoreproofError, InputError
 from coreproof.feeding.inputs import Inputs, Sample
@@ -164,10 +164,13 @@ class Score(NamedTuple):
 
 
 class RepairLoop:
+    """Asks the rules, tries what they offer, keeps what makes the model better, until nothing does."""
+
     def __init__(self, case: Case, progress: Callable[[str], None]) -> None:
         self.first = self.case = case
         self.progress = progress
         self.repaired: list[Finding] = []
+        self._known: dict[tuple[str, bool], list[Hypothesis]] = {}
 
     def carry_out(self) -> Diagnosis:
         self.progress("examining")
@@ -175,49 +178,45 @@ class RepairLoop:
         while len(self.repaired) < MOST_REPAIRS and self._repair_one():
             pass
         findings = sorted([*self.repaired, *self._left()], key=lambda f: -f.weight)
-        case = self.case
+        seen = self.case.evidence
         return Diagnosis(
             self.first.model,
             tuple(findings),
-            case.model if self.repaired else None,
+            self.case.model if self.repaired else None,
             before,
-            _describe(case),
-            _reason(case) if case.evidence.unsupported_here else None,
-            *(case.evidence.fed if case.evidence.runs else ("", {})),
-            verification=case.evidence.verification if case.evidence.runs else None,
+            _describe(self.case),
+            _reason(self.case) if seen.unsupported_here else None,
+            *(seen.fed if seen.runs else ("", {})),
+            verification=seen.verification if seen.runs else None,
         )
 
-    def _hypotheses(self, last: bool | None = None) -> list[Hypothesis]:
-        """What the rules see now (all, the last ones, or the others), the heaviest first, then in the order of the layers."""
+    def _supposed(self, *rounds: bool) -> list[tuple[str, Hypothesis]]:
+        """What the rules suppose now (False), and as their last resort (True): the heaviest first, then in the layers' order."""
         place = {node.name: i for i, node in enumerate(self.case.graph.nodes)}
-        asked = [rule for name, rule in rules().items() if last is None or is_last(name) == last]
-        found = [s for rule in asked for s in rule(self.case)]
-        return sorted(found, key=lambda s: (-s.weight, place.get(s.layer or "", len(place))))
+        found = []
+        for last in rounds:
+            for rule in rules():
+                if (rule.id, last) not in self._known:
+                    self._known[rule.id, last] = rule.of(self.case, last=last)
+                found += [(rule.id, hypothesis) for hypothesis in self._known[rule.id, last]]
+        return sorted(found, key=lambda each: (-each[1].weight, place.get(each[1].layer or "", len(place))))
 
     def _repair_one(self) -> bool:
-        return self._repair_one_of(self._hypotheses(last=False)) or self._repair_one_of(self._hypotheses(last=True))
+        return self._repair_one_of(self._supposed(False)) or self._repair_one_of(self._supposed(True))
 
-    def _repair_one_of(self, hypotheses: Sequence[Hypothesis]) -> bool:
-        for hypothesis in hypotheses:
-            self.progress(f"{hypothesis.rule} at {hypothesis.layer}" if hypothesis.layer else hypothesis.rule)
+    def _repair_one_of(self, supposed: Sequence[tuple[str, Hypothesis]]) -> bool:
+        for rule, hypothesis in supposed:
+            self.progress(f"{rule} at {hypothesis.layer}" if hypothesis.layer else rule)
             tried = self._best(hypothesis)
             if tried is None:
                 continue
             repair, case = tried
+            proof = f"before: {_describe(self.case)}; after: {_describe(case)}"
             self.repaired.append(
-                Finding(
-                    rule=hypothesis.rule,
-                    layer=hypothesis.layer,
-                    evidence=hypothesis.evidence,
-                    cause=hypothesis.cause,
-                    repair=repair.words,
-                    repaired=True,
-                    proof=f"before: {_describe(self.case)}; after: {_describe(case)}",
-                    edits=repair.edits,
-                    weight=hypothesis.weight,
-                )
+                Finding.of(rule, hypothesis, repair.words, repaired=True, proof=proof, edits=repair.edits)
             )
             self.case = case
+            self._known = {}
             return True
         return False
 
@@ -238,24 +237,16 @@ class RepairLoop:
         return None if best is None else (best[1], best[2])
 
     def _left(self) -> Iterator[Finding]:
-        """Faults that remain: hypotheses that need something, and whatever is wrong that no rule explains."""
+        """Faults that remain: what needs something to be repaired, and whatever is wrong that no rule explains."""
         explained: set[str | None] = set()
         treated = {(f.rule, f.layer) for f in self.repaired}
-        for hypothesis in self._hypotheses():
+        for rule, hypothesis in self._supposed(False, True):
             if hypothesis.repairs and hypothesis.needs is None and hypothesis.weight < 70:
                 continue  # a guess that was tried and did not help
-            if (hypothesis.rule, hypothesis.layer) in treated:
+            if (rule, hypothesis.layer) in treated:
                 continue
             explained.add(hypothesis.layer)
-            yield Finding(
-                rule=hypothesis.rule,
-                layer=hypothesis.layer,
-                evidence=hypothesis.evidence,
-                cause=hypothesis.cause,
-                repair=hypothesis.needs or "no repair that was tried made the model better",
-                weight=hypothesis.weight,
-                advice=hypothesis.advice,
-            )
+            yield Finding.of(rule, hypothesis, hypothesis.needs or "no repair that was tried made the model better")
         yield from self._unexplained(explained)
 
     def _unexplained(self, explained: set[str | None]) -> Iterator[Finding]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coreproof.editing.edit import Edit
+from coreproof.errors import CoreproofError
 from coreproof.model.notebook_view import Shown
-from coreproof.validation.problem import Problem as Problem
+from coreproof.validation.problem import Problem
+from coreproof.verification.row import Row
 
 
 @dataclass(frozen=True)
@@ -20,15 +22,18 @@ class Repair:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A fault as its rule recognises it.
+    """A fault as its rule supposes it.
 
     ``layer`` is where it shows; ``evidence`` is what was expected and found; ``cause`` is what is known to cause it. ``repairs``
     stand in the order in which they are tried. ``needs`` says what the doctor would have to be given where the
     model alone does not tell. ``weight`` orders findings: 90 the model cannot run, 70 its answers are wrong, 50 its values
     are, 20 it is untidy. ``advice``: nothing is wrong, but whoever uses the model has to know it.
+
+    ``about`` is what the first repair must take away for the hypothesis to hold: a problem, the reason why the model does not
+    run, or the error of a row; None where the rule is sure. Of several about one thing the first that holds counts. A row is
+    judged on its stretch of layers alone, but where a repair reaches ``beyond`` the stretch.
     """
 
-    rule: str
     layer: str | None
     evidence: str
     cause: str
@@ -36,6 +41,8 @@ class Hypothesis:
     needs: str | None = None
     weight: int = 50
     advice: bool = False
+    about: Problem | CoreproofError | Row | None = None
+    beyond: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,12 @@ class Finding(Shown):
     edits: tuple[Edit, ...] = field(default=(), repr=False)
     weight: int = 50
     advice: bool = False
+
+    @classmethod
+    def of(cls, rule: str, supposed: Hypothesis, repair: str, **proved: Any) -> Finding:
+        """What a rule's hypothesis became."""
+        known = {key: getattr(supposed, key) for key in ("layer", "evidence", "cause", "weight", "advice")}
+        return cls(rule=rule, repair=repair, **known, **proved)
 
     def to_json(self) -> dict[str, Any]:
         """The finding as ``coreproof doctor --json`` prints it."""

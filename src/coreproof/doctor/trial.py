@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from coreproof.doctor.case import Case
+from coreproof.doctor.finding import Hypothesis
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
@@ -21,6 +22,24 @@ MUCH_BETTER = 0.1
 def fatal_problems(case: Case, *kinds: str) -> list[Problem]:
     """The problems that keep the model from running, of these kinds (of any kind when none is named)."""
     return [p for p in case.evidence.problems if p.fatal and (not kinds or p.kind in kinds)]
+
+
+def holding(case: Case, supposed: Iterable[Hypothesis]) -> Iterator[Hypothesis]:
+    """What is left of hypotheses when those that can be tried are: of all about one problem or row, the first that holds."""
+    settled: list[object] = []
+    for hypothesis in supposed:
+        if hypothesis.about is None:
+            yield hypothesis
+        elif hypothesis.about not in settled and _holds(case, hypothesis):
+            settled.append(hypothesis.about)
+            yield hypothesis
+
+
+def _holds(case: Case, hypothesis: Hypothesis) -> bool:
+    edits, about = hypothesis.repairs[0].edits, hypothesis.about
+    if not isinstance(about, Row):
+        return makes_progress(case, edits)
+    return fixes_row(case, edits, about) if hypothesis.beyond else explains_row(case, edits, about)
 
 
 def before(graph: Graph, layer: str | None) -> list[Node]:

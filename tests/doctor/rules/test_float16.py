@@ -11,13 +11,15 @@ import pytest
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.diagnose import Diagnosis, diagnose
-from coreproof.doctor.rules.float16 import float16
+from coreproof.doctor.rules import rules
 from coreproof.doctor.source.source_weights import weights_before
 from coreproof.editing.edit import Edit, edit
 from coreproof.errors import EditError
 from coreproof.runtime.open import session
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
+
+(FLOAT16,) = [rule for rule in rules() if rule.id == "float16"]
 
 
 class Converted:
@@ -92,7 +94,7 @@ def test_weights_that_were_clipped_come_from_the_source() -> None:
     case = _converted("Scaled", factor=1e7)
     repaired = _repaired(diagnose(case.program, case.source))
     assert case.error(repaired) < 1e-3
-    (hypothesis,) = float16(Case(case.program))
+    (hypothesis,) = FLOAT16.of(Case(case.program))
     assert hypothesis.needs is not None
     assert "source" in hypothesis.needs
     assert "conv2d_1" in hypothesis.needs
@@ -102,7 +104,7 @@ def test_weights_that_were_clipped_come_from_the_source() -> None:
 def test_a_vanished_epsilon_comes_from_the_source(kind: str) -> None:
     case = _converted(kind)
     assert case.error(case.program) > 0.3
-    (hypothesis,) = float16(Case(case.program, case.source))
+    (hypothesis,) = FLOAT16.of(Case(case.program, case.source))
     assert hypothesis.needs is None
     (repair,) = hypothesis.repairs
     assert [step.verb for step in repair.edits] == ["widen", "set"]
@@ -110,8 +112,8 @@ def test_a_vanished_epsilon_comes_from_the_source(kind: str) -> None:
 
 
 def test_a_vanished_epsilon_is_missed_without_the_source_or_asked_for() -> None:
-    assert not list(float16(Case(_converted("Epsilon").program)))
-    (hypothesis,) = float16(Case(_converted("Variance").program))
+    assert not FLOAT16.of(Case(_converted("Epsilon").program))
+    (hypothesis,) = FLOAT16.of(Case(_converted("Variance").program))
     assert hypothesis.needs is not None
     assert "source" in hypothesis.needs
 
@@ -134,9 +136,9 @@ def test_healthy_models_are_left_alone() -> None:
 
     case = _converted("Healthy")
     for source in (None, case.source):
-        assert not list(float16(Case(case.program, source)))
-    assert not list(float16(Case(onnx_to_coreml(_converted("Scaled").source, precision="fp32"))))
-    assert not list(float16(Case(case.source)))
+        assert not FLOAT16.of(Case(case.program, source))
+    assert not FLOAT16.of(Case(onnx_to_coreml(_converted("Scaled").source, precision="fp32")))
+    assert not FLOAT16.of(Case(case.source))
 
 
 def test_real_programs_are_left_alone(shared_data: Any) -> None:
@@ -147,7 +149,7 @@ def test_real_programs_are_left_alone(shared_data: Any) -> None:
     for path in sorted((shared_data / "coreml").glob("*.mlpackage")):
         model = load(path)
         seen += stores_halves(model)
-        assert not list(float16(Case(model))), path.name
+        assert not FLOAT16.of(Case(model)), path.name
     assert seen >= 2
 
 

@@ -11,7 +11,7 @@ import pytest
 import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput, onnx_to_coreml
 from coreproof.doctor.diagnose import diagnose
-from coreproof.doctor.rules.labels import how_they_differ
+from coreproof.doctor.rules.class_labels import how_they_differ
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 from tests.build import conv_relu_onnx

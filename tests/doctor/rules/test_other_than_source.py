@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import coreproof as cp
 from coreproof.doctor.case import Case
 from coreproof.doctor.diagnose import diagnose
-from coreproof.doctor.rules.other_than_source import rule_name
+from coreproof.doctor.finding import Hypothesis
+from coreproof.doctor.rules import rules
+from coreproof.doctor.source.layer_faults import LayerFault, kind_of
 from coreproof.doctor.source.single_changes import holdings
 from coreproof.doctor.source.twin_differences import Difference
 from coreproof.editing.edit import Edit, edit
@@ -242,4 +245,7 @@ def test_what_folding_makes(source: OnnxModel) -> None:
     ],
 )
 def test_faults_are_called_by_what_differs(kind: str, subject: str, rule: str) -> None:
-    assert rule_name(Difference("a", "conv", kind, subject, "", ())) == rule
+    fault = LayerFault(*kind_of(Difference("a", "conv", kind, subject, "", ())), Hypothesis("a", "", ""))
+    case = SimpleNamespace(evidence=SimpleNamespace(once=lambda find: [fault]))
+    of_layers = [r for r in rules() if r.hypotheses.__module__.endswith("layer_faults")]
+    assert [r.id for r in of_layers if list(r.hypotheses(case))] == [rule]  # type: ignore[arg-type]

@@ -1,46 +1,52 @@
-"""The rules of the doctor, one file a fault: how it is recognised, explained, repaired."""
+"""The rules of the doctor, one file a fault: how it is recognised, explained, repaired.
+
+A rule is a file of this folder, and its id is the file's name, with hyphens. ``applies(case)`` says quickly whether there is
+anything to look at, ``hypotheses(case)`` yields what the rule supposes. A rule that has to try a lot yields that from
+``last_resort(case)`` instead, which is asked only when no hypothesis of any rule could be repaired.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from coreproof.doctor.finding import Hypothesis
+from coreproof.doctor.trial import holding
 
 if TYPE_CHECKING:
     from coreproof.doctor.case import Case
 
-Rule = Callable[["Case"], Iterable[Hypothesis]]
-_RULES: dict[str, Rule] = {}
-_LAST: set[str] = set()
 
+@dataclass(frozen=True)
+class Rule:
+    """One fault: its id, whether there is anything to look at, and what is supposed."""
 
-def rule(name: str, *, last: bool = False) -> Callable[[Rule], Rule]:
-    """Registers a rule: a function of the case that yields what it suspects, and nothing where it sees no fault.
+    id: str
+    applies: Callable[[Case], bool]
+    hypotheses: Callable[[Case], Iterable[Hypothesis]]
+    last_resort: Callable[[Case], Iterable[Hypothesis]]
 
-    ``last``: it tries so much that it is asked only when no other rule could repair anything.
-    """
-
-    def register(function: Rule) -> Rule:
-        _RULES[name] = function
-        if last:
-            _LAST.add(name)
-        return function
-
-    return register
+    def of(self, case: Case, *, last: bool = False) -> list[Hypothesis]:
+        """What this rule supposes of a case, without what trying has refuted; ``last``: only what it tries as the last resort."""
+        if not self.applies(case):
+            return []
+        return list(holding(case, self.last_resort(case) if last else self.hypotheses(case)))
 
 
 @cache
-def rules() -> dict[str, Rule]:
-    """All rules by name; imports every file of this folder."""
-    for module in sorted(m.name for m in pkgutil.iter_modules(__path__)):
-        importlib.import_module(f"{__name__}.{module}")
-    return {name: _RULES[name] for name in sorted(_RULES, key=lambda name: name in _LAST)}
+def rules() -> tuple[Rule, ...]:
+    """All rules; imports every file of this folder."""
+    found = []
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        file = importlib.import_module(f"{__name__}.{name}")
+        asked = (getattr(file, function, _nothing) for function in ("hypotheses", "last_resort"))
+        found.append(Rule(name.replace("_", "-"), file.applies, *asked))
+    return tuple(found)
 
 
-def is_last(name: str) -> bool:
-    """Whether a rule is asked only when no other one could repair anything."""
-    return name in _LAST
+def _nothing(case: Case) -> Iterable[Hypothesis]:
+    return ()

@@ -1,4 +1,4 @@
-"""A batch above 1 declared at the input of a Core ML model that is given one picture at a time."""
+"""declared-batch: a batch above 1 declared at the input of a Core ML model that is given one picture at a time."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.trial import fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.model.features import Feature
 
 
-@rule("declared-batch")
-def declared_batch(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return case.model.format in ("mlprogram", "neuralnetwork")
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """The dummy's batch in the input's declared shape.
 
     A batch by itself is no fault: it is one where the layers behind contradict it, or where the source takes one picture.
     """
-    if case.model.format not in ("mlprogram", "neuralnetwork"):
-        return
     for feature in case.model.signature.inputs:
         batch = _batch(feature)
         if batch is None:
@@ -31,7 +31,6 @@ def declared_batch(case: Case) -> Iterator[Hypothesis]:
         if not contradicted and not _source_takes_one(case, feature):
             continue
         yield Hypothesis(
-            rule="declared-batch",
             layer=None,
             evidence=(
                 f"input {feature.name!r} is declared as {list(feature.shape)}, a batch of {batch}; "

@@ -1,4 +1,4 @@
-"""A model whose layers take one crop or length, and that declares another."""
+"""declared-size: a model whose layers take one crop or length, and that declares another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from math import prod
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.trial import fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
@@ -16,7 +15,6 @@ from coreproof.feeding.inputs import random_sample
 from coreproof.model.features import Feature
 from coreproof.runtime.open import session
 
-RULE = "declared-size"
 CROPS = (224, 227, 299, 256, 231, 192, 160, 128, 320, 331, 384, 416, 448, 512, 513, 112, 96, 64, 48, 32, 28)
 """Sides of pictures that networks were trained with."""
 _MOST = 60
@@ -28,8 +26,11 @@ _ABOUT_SHAPES = ("shape", "rank", "declared-type", "label-count")
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-@rule(RULE, last=True)
-def declared_size(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return any(_shape(feature) is not None for feature in case.model.signature.inputs)
+
+
+def last_resort(case: Case) -> Iterator[Hypothesis]:
     """Before and after::
 
         input [1, 3, 224, 224], and a last layer for what is left of 227 by 227
@@ -47,7 +48,6 @@ def declared_size(case: Case) -> Iterator[Hypothesis]:
     theirs = _of_source(case)
     if theirs and makes_progress(case, edits := _reshaped(theirs)):
         yield Hypothesis(
-            rule=RULE,
             layer=None,
             evidence=f"{_declared(case, theirs)}; the source takes {_told(theirs)}, and so do the layers; {failure}",
             cause=_CAUSE,
@@ -60,7 +60,6 @@ def declared_size(case: Case) -> Iterator[Hypothesis]:
     if fitting is not None:
         commands = " ".join(f"--do 'reshape {name} [{','.join(map(str, s))}]'" for name, s in fitting.items())
         yield Hypothesis(
-            rule=RULE,
             layer=None,
             evidence=f"{_declared(case, fitting)}; the layers fit together with {_told(fitting)}; {failure}",
             cause=_CAUSE,
@@ -175,7 +174,6 @@ def _of_flexible(case: Case) -> Iterator[Hypothesis]:
         return
     default = {f.name: s for f in flexible if (s := _shape(f)) is not None}
     yield Hypothesis(
-        rule=RULE,
         layer=None,
         evidence=(
             f"{_declared(case, default)}, but the layers take {_told(default)} alone: "

@@ -1,4 +1,4 @@
-"""Two layers that call what they make by one name: which of them a reader means, only the order tells."""
+"""duplicate-blob: two layers that call what they make by one name: which of them a reader means, only the order tells."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Iterator
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.model.formats.free_name import free_name
 from coreproof.validation.problem import Problem
 
 
-@rule("duplicate-blob")
-def duplicate_blob(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return bool(fatal_problems(case, "duplicate-output"))
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Before and after; a layer's readers are those behind it, as in a network that is run layer by layer::
 
     a -> x, b reads x -> x, c reads x
@@ -38,7 +40,6 @@ def _hypothesis(case: Case, problem: Problem, name: str) -> Hypothesis:
     fresh = free_name(name, case.graph.values, 2)
     step = Edit("divide", {"value": name, "layer": layer, "new": fresh})
     return Hypothesis(
-        rule="duplicate-blob",
         layer=problem.layer,
         evidence=f"{name!r} is made by {' and by '.join(map(repr, makers if len(makers) > 1 else ['the input', *makers]))}",
         cause="a converter wrote a result in place, or layers of two models were put together without renaming",

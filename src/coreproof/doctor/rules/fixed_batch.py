@@ -1,4 +1,4 @@
-"""A batch above 1 that model and source fix alike: nothing is wrong, and the app has to know it."""
+"""fixed-batch: a batch above 1 that model and source fix alike: nothing is wrong, and the app has to know it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis
-from coreproof.doctor.rules import rule
 from coreproof.errors import CoreproofError
 from coreproof.model.features import Feature
 from coreproof.runtime.open import session
@@ -21,8 +20,15 @@ _SAME = 1e-2
 """The share of an output's scale by which float16 may move a sample when it stands at another place of the batch."""
 
 
-@rule("fixed-batch")
-def fixed_batch(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return (
+        case.model.format in ("mlprogram", "neuralnetwork")
+        and case.evidence.reference is not None
+        and case.evidence.runs
+    )
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Inputs [4, 3, 224, 224] here and in the source: a prediction takes four pictures, no less and no more.
 
     That the first length is a batch is seen by running: the samples in another order give the same answers in that order.
@@ -39,7 +45,6 @@ def fixed_batch(case: Case) -> Iterator[Hypothesis]:
     length = found[0][1]
     named = ", ".join(str(f) for f, _ in found)
     yield Hypothesis(
-        rule="fixed-batch",
         layer=None,
         evidence=f"{named}, as in the source: every prediction takes exactly {length} samples",
         cause=f"both were made with a dummy input of {length} samples, and none of the dimensions was left free",

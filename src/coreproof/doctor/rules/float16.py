@@ -1,4 +1,4 @@
-"""float16 that overflows, becomes NaN or vanishes: the first operation, its range, and the fewest that compute in float32.
+"""float16: values that overflow, become NaN or vanish: the first operation, its range, and the fewest that compute in float32.
 
 An ML Program in float16 cannot hold numbers beyond 65504, and loses those below 6e-8. Unscaled pixels, squares, masks of -1e9
 and epsilons of 1e-12 meet these limits, and the converter says nothing. The rule runs the program in its own precision
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +18,9 @@ import numpy.typing as npt
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_SUBNORMAL
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.source.source_weights import is_extreme, stored_halves, weights_before
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError, RunError
-from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.precision.forecast import HalfReport, half
 from coreproof.precision.ruined_outputs import stores_halves
@@ -34,24 +31,16 @@ Weights = Mapping[tuple[str, str], Array]
 _CAUSE = (
     "float16 holds numbers from 6e-8 to 65504; the program was converted without asking whether its values stay within"
 )
-_SEEN: WeakKeyDictionary[Model, tuple[bool, tuple[Hypothesis, ...]]] = WeakKeyDictionary()
-"""What was found for a model, with or without its source: the doctor asks after every repair elsewhere."""
 
 
-@rule("float16")
-def float16(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return stores_halves(case.model) and case.evidence.runs
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """An ML Program whose outputs float16 ruins."""
     model = case.model
-    if not isinstance(model, CoreMLModel) or not stores_halves(model) or not case.evidence.runs:
-        return
-    known = _SEEN.get(model)
-    if known is None or known[0] != (case.source is not None):
-        known = (case.source is not None, tuple(_examined(case, model)))
-        _SEEN[model] = known
-    yield from known[1]
-
-
-def _examined(case: Case, model: CoreMLModel) -> Iterator[Hypothesis]:
+    assert isinstance(model, CoreMLModel)
     found = case.evidence.verification
     if found is not None and found.agrees:
         return
@@ -91,7 +80,6 @@ def _hypothesis(report: HalfReport, weights: Weights, constants: Weights) -> Hyp
         words += f", with {len(restored)} weights of the source"
     left = max((o.error for o in report.mended), default=0.0)
     return Hypothesis(
-        rule="float16",
         layer=first.layer,
         evidence=(
             f"{first.problem or 'rounding to float16 is too coarse'} (in float32 it makes {first.smallest:.2g} to "
@@ -137,7 +125,6 @@ def _stored_weights(constants: Weights) -> Iterator[Hypothesis]:
     op, key, array = broken[0]
     count = int((~np.isfinite(array)).sum())
     yield Hypothesis(
-        rule="float16",
         layer=op,
         evidence=(
             f"{count} of {array.size} numbers of its {key} are infinite or NaN"

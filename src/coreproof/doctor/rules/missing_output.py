@@ -1,4 +1,4 @@
-"""An output that no layer makes: a feature that was renamed in the description and not where it is made."""
+"""missing-output: an output that no layer makes: a feature that was renamed in the description and not where it is made."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from itertools import permutations
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.model.features import Feature
 from coreproof.validation.names import wanted_outputs
 
-RULE = "missing-output"
 MOST_ORDERS = 24
 """Ways in which several values are tried as several outputs: four of each."""
 _NOT_TENSORS = {"dictionary": "dictionaryType", "string": "str", "int64": "int64"}
 
 
-@rule(RULE)
-def missing_output(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return bool(fatal_problems(case, "missing-output"))
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Before and after ``rename_feature(spec, "var_21", "scores", rename_inputs=False)``::
 
         output scores, innerProduct -> var_21     and nothing reads var_21
@@ -29,8 +30,6 @@ def missing_output(case: Case) -> Iterator[Hypothesis]:
 
     Without a source the value has to be the only one that fits; with one, the answers tell which it is.
     """
-    if not fatal_problems(case, RULE):
-        return
     missing = _missing(case)
     fitting = {output.name: [v for v in _unread(case) if _fits(case, v, output)] for output in missing}
     for output in missing:
@@ -41,7 +40,6 @@ def missing_output(case: Case) -> Iterator[Hypothesis]:
         else:
             repairs = tuple(_by_answers(case, missing, fitting))
         yield Hypothesis(
-            rule=RULE,
             layer=None,
             evidence=f"output {output.name!r} is declared, and no layer makes it; {_told(case, values)}",
             cause=(

@@ -1,4 +1,4 @@
-"""An output without numbers: NaN or infinity whatever is fed, seen without a source."""
+"""not-finite: an output without numbers: NaN or infinity whatever is fed, seen without a source."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis
-from coreproof.doctor.rules import rule
 from coreproof.pairing.taps import as_array, taps_of
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
@@ -19,11 +18,12 @@ _AT_ONCE = 16
 """How many inner values are brought out at a time while the first one without numbers is looked for."""
 
 
-@rule("not-finite")
-def not_finite(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return case.source is None and case.evidence.runs
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """An output that is NaN or infinite in every sample. What float16 alone ruins is the rule float16's."""
-    if case.source is not None or not case.evidence.runs:
-        return
     with session(case.model) as running:
         found = weaknesses_alone([running.run(fed) for fed in case.evidence.own_feeds])
         for weakness in found:
@@ -34,7 +34,6 @@ def not_finite(case: Case) -> Iterator[Hypothesis]:
             layer = None if first is None else case.graph.producer(first)
             began = "" if layer is None else f"; the first such value is {first!r}, of {layer.operator}"
             yield Hypothesis(
-                rule="not-finite",
                 layer=None if layer is None else layer.name,
                 evidence=f"{weakness.text}{began}",
                 cause="a division by zero, a logarithm or a root of what is not positive, or a weight that is no number",

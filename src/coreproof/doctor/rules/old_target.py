@@ -1,4 +1,4 @@
-"""Layers that are newer than the specification version which the model declares."""
+"""old-target: layers that are newer than the specification version which the model declares."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Iterator
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.validation.target import SYSTEMS, needed_version
 
 
-@rule("old-target")
-def old_target(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return bool(fatal_problems(case, "target"))
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """A declared version that does not know a layer: Core ML refuses the file, whatever system it runs on."""
     problems = fatal_problems(case, "target")
     model = case.model
@@ -26,7 +28,6 @@ def old_target(case: Case) -> Iterator[Hypothesis]:
         step = Edit("respecify", {"version": version})
         repairs = (Repair(f"declare specification version {version} ({SYSTEMS[version]})", (step,)),)
     yield Hypothesis(
-        rule="old-target",
         layer=problems[0].layer,
         evidence="; ".join(str(p) for p in problems),
         cause="the version was lowered by hand to reach older systems, or layers were put in without raising it",

@@ -1,4 +1,4 @@
-"""An output that is an input: Core ML wants a layer behind every output, and no two features of one name."""
+"""output-is-input: an output that is an input: Core ML wants a layer behind every output, and no two features of one name."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ from collections.abc import Iterator
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.validation.names import wanted_outputs
 
-RULE = "output-is-input"
+
+def applies(case: Case) -> bool:
+    return bool(fatal_problems(case, "output-is-input"))
 
 
-@rule(RULE)
-def output_is_input(case: Case) -> Iterator[Hypothesis]:
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Before and after; ONNX and PyTorch allow the first, Core ML compiles the second only::
 
     input x, output x
     input x, identity x -> x_out, output x_out
     """
-    if not fatal_problems(case, RULE):
-        return
     for name in (n for n in wanted_outputs(case.model) if n in case.graph.inputs):
         fresh = _free(case, f"{name}_out")
         yield Hypothesis(
-            rule=RULE,
             layer=None,
             evidence=f"{name!r} is declared as an input and as an output, and no layer lies between",
             cause="the model hands an input through, which PyTorch and ONNX allow; Core ML does not compile such a model",

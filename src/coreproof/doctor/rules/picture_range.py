@@ -1,4 +1,4 @@
-"""A picture output whose values lie in 0 to 1 (or -1 to 1): Core ML shows 0 to 255, so it comes out black."""
+"""picture-range: a picture output whose values lie in 0 to 1 (or -1 to 1): Core ML shows 0 to 255, so it comes out black."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis
-from coreproof.doctor.rules import rule
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.feeding.inputs import random_feeds
@@ -31,8 +30,11 @@ _WALKED = 8
 """Layers that are walked back from an output: moves, resizing, a cast."""
 
 
-@rule("picture-range")
-def picture_range(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return case.evidence.runs
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Before and after::
 
     sigmoid -> picture output                 0..1 of 255: all black
@@ -49,7 +51,6 @@ def picture_range(case: Case) -> Iterator[Hypothesis]:
         steps = brightened(case, feature.name, ends[0] < 0)
         commands = " ".join(f"--do '{_command(step)}'" for step in steps)
         yield Hypothesis(
-            rule="picture-range",
             layer=None if (maker := case.graph.producer(feature.name)) is None else maker.name,
             evidence=(
                 f"the picture output {feature.name!r} has values from {low:.3g} to {high:.3g}"

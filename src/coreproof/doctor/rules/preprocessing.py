@@ -1,4 +1,4 @@
-"""Preprocessing that is missing or wrong: scale, bias, mean, std, order of the channels, crop."""
+"""preprocessing: preprocessing that is missing or wrong: scale, bias, mean, std, order of the channels, crop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.source.preprocessing import (
     PLAUSIBLE,
     Affine,
@@ -39,11 +38,12 @@ LEAST_GAIN = 0.05
 """What another preprocessing must gain on the photos, as a share of them, to be called the right one."""
 
 
-@rule("preprocessing")
-def preprocessing(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return case.evidence.runs
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Against what the source is fed, where that is known; else by what the photos' classes say."""
-    if not case.evidence.runs:
-        return
     declared = list(_against_feeding(case))
     yield from declared
     if declared or not case.photos:
@@ -72,7 +72,6 @@ def _against_feeding(case: Case) -> Iterator[Hypothesis]:
         return  # the steps behind are the network's own, and the source has them as well
     what = f"the model makes {own} of a {feature.image.colour} picture; its source is fed {right}, {feeding.colour}"
     yield Hypothesis(
-        rule="preprocessing",
         layer=feature.name,
         evidence=what + (f" ({_in_words(own, right)})" if not own.close_to(right) else ""),
         cause=_CAUSE,
@@ -131,7 +130,6 @@ def _by_accuracy(case: Case) -> Iterator[Hypothesis]:
     shares = "; ".join(f"{w.words}: {sum(full[w.words]) / len(targets):.0%}" for w in (now, *promising))
     judged = "their labels" if case.classes else "the source's answers"
     yield Hypothesis(
-        rule="preprocessing",
         layer=case.model.signature.inputs[0].name,
         evidence=f"right on {len(targets)} photos, by {judged}: {shares}",
         cause=_CAUSE,

@@ -1,113 +1,20 @@
-"""Inputs of one layer that differ in rank: a dimension added where the value had it already, or one that is lacking."""
+"""rank-clash: inputs of one layer that differ in rank: a dimension that was there already, or one that is lacking."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from coreproof.doctor.case import Case
-from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import fatal_problems, makes_progress
-from coreproof.editing.edit import Edit
-from coreproof.model.graph import Graph, Node
-from coreproof.validation.problem import Problem
-
-RULE = "dynamic-reshape-rank"
-_WIDEN = {"neuralnetwork": "expandDims", "mlprogram": "expand_dims", "onnx": "Unsqueeze"}
-_NARROW = {"neuralnetwork": "squeeze", "mlprogram": "squeeze", "onnx": "Squeeze"}
-_OF_ONE_RANK = ("concatND", "concat", "stack", "Concat")
-_SHAPED_BY = ("reshapeDynamic", "Reshape", "reshape", "fillDynamic", "broadcastToDynamic", "Expand", "tile", "Tile")
+from coreproof.doctor.finding import Hypothesis
+from coreproof.doctor.joined_ranks import rank_clashes
+from coreproof.doctor.trial import fatal_problems
 
 
-@rule(RULE)
-def rank_clash(case: Case) -> Iterator[Hypothesis]:
-    """Before and after, in a tail that computes its own shape when it runs::
-
-    gather -> [1] -> expandDims -> [1, 1] + [-1] of rank 1 -> concatND: refused
-    gather -> [1] -----------------------+ [-1] of rank 1 -> concatND -> reshapeDynamic
-    """
-    for problem in fatal_problems(case, "rank", "shape", "declared-type"):
-        node = next((n for n in case.graph.nodes if n.name == problem.layer), None)
-        if node is None or node.operator not in _OF_ONE_RANK:
-            continue
-        shapes = {n: case.evidence.shapes[n] for n in _joined(case, node) if n in case.evidence.shapes}
-        if len({len(s) for s in shapes.values()}) < 2:
-            continue
-        repairs = tuple(r for r in _repairs(case, node, shapes) if makes_progress(case, r.edits))
-        if repairs:
-            yield _hypothesis(case, problem, node, shapes, repairs)
+def applies(case: Case) -> bool:
+    return bool(fatal_problems(case, "rank", "shape", "declared-type"))
 
 
-def _joined(case: Case, node: Node) -> list[str]:
-    """The values that are put together: in an ML Program constants among the inputs are settings."""
-    settings = case.model.format == "mlprogram"
-    return [n for n in node.inputs if not (settings and (v := case.graph.values.get(n)) is not None and v.constant)]
-
-
-def _hypothesis(
-    case: Case, problem: Problem, node: Node, shapes: dict[str, tuple[int, ...]], repairs: tuple[Repair, ...]
-) -> Hypothesis:
-    told = " and ".join(f"{name!r} {list(shape)}" for name, shape in shapes.items())
-    is_shape = _becomes_a_shape(case.graph, node)
-    return Hypothesis(
-        rule=RULE if is_shape else "rank-clash",
-        layer=node.name,
-        evidence=f"{node.operator} {node.name!r} takes inputs of one rank, and they are {told}",
-        cause=(
-            "the shape of a view was computed when the model runs (Shape, Gather, Unsqueeze, Concat, Reshape); a scalar index "
-            "was stored as [1], so that the dimension that Unsqueeze adds is one too many (pytorch/vision#1133, onnx-coreml#347)"
-            if is_shape
-            else "a converter added a dimension that was there already, or left one out"
-        ),
-        repairs=repairs,
-        weight=90,
-    )
-
-
-def _repairs(case: Case, node: Node, shapes: dict[str, tuple[int, ...]]) -> Iterator[Repair]:
-    """Take away what made the ranks differ; failing that, add what makes them equal."""
-    graph, form = case.graph, case.model.format
-    highest, lowest = max(map(len, shapes.values())), min(map(len, shapes.values()))
-    for name, shape in shapes.items():
-        maker = graph.producer(name)
-        if maker is None:
-            continue
-        widened = maker.operator == _WIDEN[form] and len(shape) > lowest
-        narrowed = maker.operator == _NARROW[form] and len(shape) < highest
-        source = next((n for n in maker.inputs if n and n not in maker.parameters), None)
-        if source is not None and (widened or narrowed):
-            yield _around(graph, maker, node, source)
-    for name, shape in shapes.items():
-        if len(shape) < highest:
-            yield _insert(case, _WIDEN[form], name, node, highest - len(shape))
-    for name, shape in shapes.items():
-        if len(shape) > lowest and all(n == 1 for n in shape[: len(shape) - lowest]):
-            yield _insert(case, _NARROW[form], name, node, len(shape) - lowest)
-
-
-def _around(graph: Graph, maker: Node, reader: Node, source: str) -> Repair:
-    alone = [n.name for n in graph.consumers(maker.outputs[0])] == [reader.name]
-    if alone and maker.outputs[0] not in graph.outputs:
-        return Repair(
-            f"delete {maker.name!r}: {reader.name!r} reads {source!r}", (Edit("delete", {"layer": maker.name}),)
-        )
-    edit = Edit("connect", {"source": source, "to": reader.name, "input": maker.outputs[0]})
-    return Repair(f"let {reader.name!r} read {source!r} instead of {maker.outputs[0]!r}", (edit,))
-
-
-def _insert(case: Case, operator: str, value: str, reader: Node, count: int) -> Repair:
-    name = f"{value}_{operator.lower()}_for_{reader.name}"
-    step = Edit(
-        "insert",
-        {"operator": operator, "name": name, "after": value, "before": reader.name, "axes": list(range(count))},
-    )
-    return Repair(f"put {operator} between {value!r} and {reader.name!r}", (step,))
-
-
-def _becomes_a_shape(graph: Graph, node: Node) -> bool:
-    """Whether what the layer makes tells another layer its shape."""
-    return any(
-        reader.operator in _SHAPED_BY and output in reader.inputs[1:]
-        for output in node.outputs
-        for reader in graph.consumers(output)
-    )
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
+    """Values that are put together; what becomes another layer's shape is the rule dynamic-reshape-rank."""
+    cause = "a converter added a dimension that was there already, or left one out"
+    return rank_clashes(case, cause, shapes=False)

@@ -1,4 +1,4 @@
-"""A softmax too few or too many at the end: scores where the source has probabilities, or the other way round."""
+"""softmax: a softmax too few or too many at the end: scores where the source has probabilities, or the other way round."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from coreproof.doctor.case import Case, relative_error
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.editing.edit import Edit
 from coreproof.feeding.predict import softmax as shares
 from coreproof.model.graph import Node
@@ -20,8 +19,11 @@ _CLOSE = 1e-2
 """Relative rms error below which two lists of probabilities are the same but for rounding to float16."""
 
 
-@rule("softmax")
-def softmax(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return case.evidence.verification is not None
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """An output that equals the source's but for one softmax."""
     found = case.evidence.verification
     if found is None:
@@ -55,7 +57,6 @@ def _missing(case: Case, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np
         if not (operator == "softmaxND" and case.model.spec.specificationVersion < 4)  # type: ignore[attr-defined]
     )
     return Hypothesis(
-        rule="softmax",
         layer=_maker(case, row),
         evidence=f"the source ends in probabilities ({_range(a)}), the model in scores ({_range(b)})",
         cause="the softmax was left out, or lost, when the model was converted",
@@ -69,7 +70,6 @@ def _surplus(case: Case, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np
     doubled = bool(np.all(a >= 0)) and abs(float(a.sum()) - 1) < 1e-2
     repairs = () if last is None else (Repair(f"take {last.name!r} out", (Edit("delete", {"layer": last.name}),)),)
     return Hypothesis(
-        rule="softmax",
         layer=last.name if last is not None else _maker(case, row),
         evidence=(
             f"the model's output ({_range(b)}) is the softmax of the source's ({_range(a)})"

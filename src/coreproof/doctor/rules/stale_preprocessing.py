@@ -1,4 +1,4 @@
-"""Preprocessing that is stored for an input of another name: it is not carried out."""
+"""stale-preprocessing: preprocessing that is stored for an input of another name: it is not carried out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Iterator
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.editing.edit import Edit
 from coreproof.model.coreml.model import CoreMLModel
 
 
-@rule("stale-preprocessing")
-def stale_preprocessing(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return case.model.format == "neuralnetwork"
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Scale and bias for "data" in a model whose input was renamed to "image" (coremltools#163)."""
     model = case.model
     if not isinstance(model, CoreMLModel) or model.format != "neuralnetwork":
@@ -23,7 +25,6 @@ def stale_preprocessing(case: Case) -> Iterator[Hypothesis]:
     for name in dict.fromkeys(n for n in named if n and n not in inputs):
         sure = len(images) == 1
         yield Hypothesis(
-            rule="stale-preprocessing",
             layer=None,
             evidence=f"scale and bias are stored for {name!r}; the inputs are {', '.join(map(repr, inputs))}",
             cause="the input was renamed without its preprocessing (coremltools#163)",

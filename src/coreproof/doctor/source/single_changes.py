@@ -1,4 +1,4 @@
-"""Counterpart: what a layer ought to hold, worked out from the source's own nodes, where no twin shows it layer by layer."""
+"""Single changes: what a layer ought to hold, worked out from the source's own nodes, where no twin shows it layer by layer."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Held:
         return f"{self.role} of {self.of}"
 
 
-def hypotheses(case: Case, row: Row) -> Iterator[Difference]:
+def single_changes(case: Case, row: Row) -> Iterator[Difference]:
     """Single changes of the stretch's layers that would undo a plausible mistake, the likeliest first.
 
     Weights and biases are the source's own, as they are or with batch normalisation folded in; attributes are those

@@ -1,4 +1,4 @@
-"""Too many labels, or too few, for the scores of a classifier."""
+"""class-label-count: too many labels, or too few, for the scores of a classifier."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from math import prod
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
-from coreproof.doctor.rules.classifier_blob import scores, values_of
-from coreproof.doctor.rules.labels import relabel
+from coreproof.doctor.rules.class_labels import relabel
+from coreproof.doctor.rules.classifier_wrong_blob import scores, values_of
 from coreproof.doctor.trial import fatal_problems
 
-RULE = "class-label-count"
+
+def applies(case: Case) -> bool:
+    return bool(fatal_problems(case, "label-count"))
 
 
-@rule(RULE)
-def class_label_count(case: Case) -> Iterator[Hypothesis]:
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """A label list of another length than the scores. Which labels are right the model cannot tell: they are asked for."""
     problems = fatal_problems(case, "label-count")
     stored, value = case.model.signature.labels, scores(case)
@@ -31,7 +31,6 @@ def class_label_count(case: Case) -> Iterator[Hypothesis]:
     else:
         needs = f"the right labels: {count} of them; {len(right)} were given"
     yield Hypothesis(
-        rule=RULE,
         layer=problems[0].layer,
         evidence=f"{len(stored)} labels, {stored[0]!r} to {stored[-1]!r}, for {count} scores in {value!r}",
         cause="the label list of another data set, or one with a background class, was given when the model was converted",

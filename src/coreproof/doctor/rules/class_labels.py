@@ -1,4 +1,4 @@
-"""Labels in another order than the scores: shifted, permuted, or simply other ones."""
+"""class-labels: labels in another order than the scores: shifted, permuted, or simply other ones."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.editing.edit import Edit
 
 
-@rule("class-labels")
-def class_labels(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return case.right_labels is not None
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """The model's class labels against the right ones, position by position. Another number of labels is another rule."""
     right, stored = case.right_labels, case.model.signature.labels
     if right is None or stored is None or len(right) != len(stored):
@@ -21,7 +23,6 @@ def class_labels(case: Case) -> Iterator[Hypothesis]:
         return
     first = wrong[0]
     yield Hypothesis(
-        rule="class-labels",
         layer=case.model.signature.scores or case.model.signature.probabilities,
         evidence=(
             f"{len(wrong)} of {len(right)} labels stand at another score: {how_they_differ(right, stored)}; "

@@ -1,4 +1,4 @@
-"""Pad amounts in the order of another format: begins and ends of the axes mixed up."""
+"""constantpad-order: pad amounts in the order of another format: begins and ends of the axes mixed up."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import numpy.typing as npt
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import before, explains_row, fatal_problems, makes_progress, whole_numbers
+from coreproof.doctor.trial import before, fatal_problems, whole_numbers
 from coreproof.editing.edit import Edit
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
+from coreproof.validation.problem import Problem
 from coreproof.verification.verify import Row
 
 Numbers = npt.NDArray[np.int64]
 Amounts = tuple[Node, str, tuple[int, ...]]
 """A pad layer, the attribute that holds its amounts, and these."""
 
-RULE = "constantpad-order"
 _CAUSE = (
     "ONNX lists all begins, then all ends ([b0, b1, ..., e0, e1, ...]); Core ML pairs them axis by axis "
     "([b0, e0, b1, e1, ...]); PyTorch pairs them from the last axis backwards. The amounts were copied as they stood"
@@ -36,8 +35,11 @@ _ORDERS: dict[str, Callable[[Numbers], Numbers]] = {
 """What was mistaken for what -> the amounts put right."""
 
 
-@rule(RULE)
-def constantpad_order(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return not case.evidence.runs or bool(case.evidence.faults)
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Before and after, for an image that is padded by one pixel on every side::
 
     [1, 3, 16, 16] -> constantPad [0, 0, 1, 1, 0, 0, 1, 1] -> [1, 5, 16, 18] -> convolution of 3 channels: refused
@@ -47,19 +49,12 @@ def constantpad_order(case: Case) -> Iterator[Hypothesis]:
     if problems:
         near = _pads(case, before(case.graph, problems[0].layer))
         for words, edits, group in _trials(case, near):
-            if makes_progress(case, edits):
-                yield _hypothesis(case, words, edits, group, f"so that {problems[0]}", 90)
-                break
+            yield _mixed_up(case, words, edits, group, problems[0], f"so that {problems[0]}")
     for row in case.evidence.faults:
-        yield from _silent(case, row)
-
-
-def _silent(case: Case, row: Row) -> Iterator[Hypothesis]:
-    near = _pads(case, case.evidence.stretch(row)[0][::-1])
-    for words, edits, group in (*_trials(case, near), *_as_the_source(case, row, near)):
-        if explains_row(case, edits, row):
-            yield _hypothesis(case, words, edits, group, f"so that {row.candidate!r} differs from the source", 70)
-            return
+        near = _pads(case, case.evidence.stretch(row)[0][::-1])
+        for words, edits, group in (*_trials(case, near), *_as_the_source(case, row, near)):
+            told = f"so that {row.candidate!r} differs from the source"
+            yield _mixed_up(case, words, edits, group, row, told)
 
 
 def _as_the_source(
@@ -121,8 +116,8 @@ def _trials(case: Case, near: Sequence[Amounts]) -> Iterator[tuple[str, tuple[Ed
                 yield words, tuple(edits), group
 
 
-def _hypothesis(
-    case: Case, words: str, edits: tuple[Edit, ...], group: Sequence[Amounts], consequence: str, weight: int
+def _mixed_up(
+    case: Case, words: str, edits: tuple[Edit, ...], group: Sequence[Amounts], about: Problem | Row, consequence: str
 ) -> Hypothesis:
     changed = {str(e.arguments["layer"]) for e in edits}
     order = {node.name: i for i, node in enumerate(case.graph.nodes)}
@@ -132,7 +127,6 @@ def _hypothesis(
     made = case.evidence.shapes.get(node.outputs[0])
     sizes = f" and make {list(made)} of {list(shape)}" if shape is not None and made is not None else ""
     return Hypothesis(
-        rule=RULE,
         layer=node.name,
         evidence=f"{attribute} of {', '.join(repr(p[0].name) for p in pads)} are {list(amounts)}{sizes}: {words}; {consequence}",
         cause=_CAUSE,
@@ -141,5 +135,6 @@ def _hypothesis(
                 "; ".join(f"give {e.arguments['layer']!r} the amounts {e.arguments['value']}" for e in edits), edits
             ),
         ),
-        weight=weight,
+        weight=70 if isinstance(about, Row) else 90,
+        about=about,
     )

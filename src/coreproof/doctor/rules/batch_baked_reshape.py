@@ -1,4 +1,4 @@
-"""A reshape that keeps the batch of the dummy input with which a model was exported."""
+"""batch-baked-reshape: a reshape that keeps the batch of the dummy input with which a model was exported."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from math import prod
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
-from coreproof.doctor.trial import before, explains_row, fatal_problems, fixes_row, makes_progress, whole_numbers
+from coreproof.doctor.source.layer_faults import claimed
+from coreproof.doctor.trial import before, fatal_problems, whole_numbers
 from coreproof.editing.edit import Edit
+from coreproof.errors import CoreproofError
 from coreproof.model.graph import Node
 from coreproof.validation.problem import Problem
 from coreproof.verification.verify import Row
 
-RULE = "batch-baked-reshape"
 MOST_TRIED = 12
 """Places that are tried: a large network has hundreds of reshapes, and a baked one is near to where it shows."""
 
@@ -55,8 +55,17 @@ class Baked:
         return [1 if i == self.place else n for i, n in enumerate(self.target)]
 
 
-@rule(RULE)
-def batch_baked_reshape(case: Case) -> Iterator[Hypothesis]:
+SHAPES = ("shape", "targetShape")
+"""Attributes of a layer other than the source's that this rule answers for."""
+
+_, _not_the_sources, last_resort = claimed("the batch of the dummy input was folded into the shape", attributes=SHAPES)
+
+
+def applies(case: Case) -> bool:
+    return not case.evidence.runs or bool(case.evidence.faults)
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Before and after, in ResNet50 exported with a batch of 32::
 
         pooling [1, 1, 2048, 1, 1] -> reshape [32, -1, 1, 1] -> [32, 1, 64, 1, 1] -> innerProduct of 2048: refused
@@ -66,40 +75,25 @@ def batch_baked_reshape(case: Case) -> Iterator[Hypothesis]:
     """
     problems = fatal_problems(case, "shape", "rank", "declared-type")
     if problems:
-        yield from _fatal(case, problems[0])
-    elif not fatal_problems(case) and not case.evidence.runs:
-        yield from _fatal(case, None)
+        near = before(case.graph, problems[0].layer)
+        yield from (_keeps_a_batch(case, g, problems[0], f"so that {problems[0]}") for g in _groups(case, near))
+    elif not fatal_problems(case) and (failure := case.evidence.failure) is not None:
+        told = f"so that {str(failure).splitlines()[0]}"
+        yield from (_keeps_a_batch(case, g, failure, told) for g in _groups(case, before(case.graph, None)))
     for row in case.evidence.faults:
         yield from _silent(case, row)
-
-
-def _fatal(case: Case, problem: Problem | None) -> Iterator[Hypothesis]:
-    near = _candidates(case, before(case.graph, None if problem is None else problem.layer))
-    everywhere = _candidates(case, case.graph.nodes[::-1])
-    for group in _groups(near, everywhere):
-        edits = _edits(case, group)
-        if makes_progress(case, edits):
-            failure = str(problem) if problem is not None else str(case.evidence.failure).splitlines()[0]
-            yield _hypothesis(case, group, f"so that {failure}", 90)
-            return
+    yield from _not_the_sources(case)
 
 
 def _silent(case: Case, row: Row) -> Iterator[Hypothesis]:
     """Also reshapes before the row's stretch: value by value they agree with the source, but not in their shape."""
     layers = case.evidence.stretch(row)[0]
     inside = {node.name for node in layers}
-    doubtful = [
-        n for n in before(case.graph, layers[-1].name if layers else None) if n.name in inside or _differs(case, n)
-    ]
-    near = _candidates(case, doubtful)
-    everywhere = _candidates(case, case.graph.nodes[::-1]) if near else []
-    for group in _groups(near, everywhere):
-        edits = _edits(case, group)
-        alone = all(b.node.name in inside for b in group)
-        if explains_row(case, edits, row) if alone else fixes_row(case, edits, row):
-            told = f"it runs, but {row.candidate!r} has its values in another order than the source's {row.reference!r}"
-            yield _hypothesis(case, group, told, 70)
-            return
+    near = before(case.graph, layers[-1].name if layers else None)
+    doubtful = [n for n in near if n.name in inside or _differs(case, n)]
+    told = f"it runs, but {row.candidate!r} has its values in another order than the source's {row.reference!r}"
+    for group in _groups(case, doubtful):
+        yield _keeps_a_batch(case, group, row, told, beyond=any(b.node.name not in inside for b in group))
 
 
 def _differs(case: Case, node: Node) -> bool:
@@ -114,27 +108,25 @@ def _differs(case: Case, node: Node) -> bool:
     return [n for n in shape if n != 1] != [n for n in case.evidence.reference_value(row).shape if n != 1]
 
 
-def _hypothesis(case: Case, group: Sequence[Baked], consequence: str, weight: int) -> Hypothesis:
+def _keeps_a_batch(
+    case: Case, group: Sequence[Baked], about: Problem | CoreproofError | Row, consequence: str, *, beyond: bool = False
+) -> Hypothesis:
     order = {node.name: i for i, node in enumerate(case.graph.nodes)}
     group = sorted(group, key=lambda b: order[b.node.name])
     first = group[0]
     names = ", ".join(repr(b.node.name) for b in group)
     given = case.evidence.shapes.get(_data(first.node))
     return Hypothesis(
-        rule=RULE,
         layer=first.node.name,
         evidence=(
             f"{first.attribute or 'the shape'} of {names} is {list(first.target)}: it keeps a batch of {first.batch}, "
             f"and the model's is 1{'' if given is None else f' (its input is {list(given)})'}; {consequence}"
         ),
         cause=_CAUSE,
-        repairs=(
-            Repair(
-                "; ".join(_words(case, b) for b in group),
-                _edits(case, group),
-            ),
-        ),
-        weight=weight,
+        repairs=(Repair("; ".join(_words(case, b) for b in group), tuple(_edit(case, b) for b in group)),),
+        weight=70 if isinstance(about, Row) else 90,
+        about=about,
+        beyond=beyond,
     )
 
 
@@ -142,10 +134,6 @@ def _words(case: Case, baked: Baked) -> str:
     if _is_flat_already(case, baked):
         return f"delete {baked.node.name!r} and read {_data(baked.node)!r} instead"
     return f"reshape {baked.node.name!r} to {baked.freed}"
-
-
-def _edits(case: Case, group: Sequence[Baked]) -> tuple[Edit, ...]:
-    return tuple(_edit(case, baked) for baked in group)
 
 
 def _edit(case: Case, baked: Baked) -> Edit:
@@ -173,8 +161,10 @@ def _data(node: Node) -> str:
     return next((n for n in node.inputs if n and n not in node.parameters), "")
 
 
-def _groups(near: Sequence[Baked], everywhere: Sequence[Baked]) -> Iterator[list[Baked]]:
+def _groups(case: Case, nodes: Sequence[Node]) -> Iterator[list[Baked]]:
     """What may have been baked together: the same number in all reshapes, in those before the fault, in one alone."""
+    near = _candidates(case, nodes)
+    everywhere = _candidates(case, case.graph.nodes[::-1]) if near else []
     seen = set()
     for first in near[:MOST_TRIED]:
         together = [

@@ -1,4 +1,4 @@
-"""A classifier that takes its probabilities from the wrong value: its labels do not fit them."""
+"""classifier-wrong-blob: a classifier that takes its probabilities from the wrong value: its labels do not fit them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from math import prod
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.validation.names import score_blob
 
-RULE = "classifier-wrong-blob"
+
+def applies(case: Case) -> bool:
+    return bool(fatal_problems(case, "label-count", "classifier-blob"))
 
 
-@rule(RULE)
-def classifier_wrong_blob(case: Case) -> Iterator[Hypothesis]:
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Before and after, in a network with two heads, converted as a classifier of ten classes::
 
     labels (10) <- 19 (2 values, the head that was converted last)
@@ -33,7 +33,6 @@ def classifier_wrong_blob(case: Case) -> Iterator[Hypothesis]:
         return
     sure = len(fitting) == 1 or fitting[0] == case.model.signature.probabilities
     yield Hypothesis(
-        rule=RULE,
         layer=problems[0].layer,
         evidence=(
             f"the {len(labels)} labels are given to {wrong!r}: {problems[0].found}; {fitting[0]!r} has {len(labels)} values"

@@ -1,4 +1,4 @@
-"""A picture enlarged or reduced on another grid than the source's: corners aligned or not, half a pixel off."""
+"""bilinear-grid: a picture enlarged or reduced on another grid than the source's: corners aligned or not, half a pixel off."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Any
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.source.source_grid import bilinear_kernel, unsaid_grids
 from coreproof.doctor.trial import MUCH_BETTER, stretch_nodes
 from coreproof.editing.edit import Edit
 from coreproof.model.graph import Node
 from coreproof.verification.verify import Row
 
-RULE = "bilinear-grid"
 _CAUSE = (
     "exporters and formats mean different grids by the same word: align_corners, half a pixel, or the plain product "
     "(onnx-coreml#463, #556); Core ML's upsample knew one grid only before specification version 5"
@@ -34,8 +32,11 @@ _METHODS = ("STRICT_ALIGN_ENDPOINTS_MODE", "ALIGN_ENDPOINTS_MODE", "UPSAMPLE_MOD
 Trial = tuple[str, tuple[Edit, ...]]
 
 
-@rule(RULE)
-def bilinear_grid(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return bool(case.evidence.faults)
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Before and after, for interpolate(scale_factor=2, mode="bilinear", align_corners=False) in a version 1 network::
 
         upsample BILINEAR                                        samples 0, 1/2, 1, 3/2, ...
@@ -63,7 +64,6 @@ def _hypothesis(case: Case, row: Row, node: Node) -> Hypothesis | None:
     bar = 100 * min(error for error, _, _ in better) + 1e-4
     better.sort(key=lambda m: m[0] > bar)
     return Hypothesis(
-        rule=RULE,
         layer=node.name,
         evidence=(
             f"{node.operator} {node.name!r} samples on the grid {_grid(node)}: relative error {now:.2g} at {row.candidate!r}; "

@@ -1,4 +1,4 @@
-"""A layer that reads a value which nothing makes: a constant that got lost, or a name that was changed at one end."""
+"""dangling-input: a layer that reads a value which nothing makes: a lost constant, or a name changed at one end only."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy.typing as npt
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.rules import rule
 from coreproof.doctor.trial import fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.model.graph import Graph, Node
 
-RULE = "dangling-input"
 _PASS_ON = ("Identity", "Dropout", "Cast", "identity", "cast")
 _SCALARS = {"add": "alpha", "multiply": "alpha", "max": None, "min": None}
 """NeuralNetwork layers that take one number instead of a second input."""
 
 
-@rule(RULE)
-def dangling_input(case: Case) -> Iterator[Hypothesis]:
+def applies(case: Case) -> bool:
+    return bool(fatal_problems(case, "dangling-input"))
+
+
+def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Before and after, for ``1 - x``, whose 1 was a constant that onnx-coreml dropped::
 
     add [7, 6_neg]            and nothing makes 7
@@ -38,7 +39,6 @@ def dangling_input(case: Case) -> Iterator[Hypothesis]:
 def _hypothesis(case: Case, node: Node, name: str) -> Hypothesis:
     repairs = [*_from_source(case, node, name), *_unread(case, node, name)]
     return Hypothesis(
-        rule=RULE,
         layer=node.name,
         evidence=f"{node.operator} {node.name!r} reads {name!r}, and no layer, input or constant makes it",
         cause=(
