@@ -111,7 +111,7 @@ def lineup(options: argparse.Namespace) -> Any:
     import onnx
     from onnx import TensorProto, helper
 
-    from coreproof.comparison.lineup import Entry, Lineup
+    from coreproof.comparison.lineup import Lineup, LineupEntry
     from coreproof.model.feeding import Feeding
     from coreproof.model.load import load
 
@@ -129,23 +129,23 @@ def lineup(options: argparse.Namespace) -> Any:
             ]
             graph = helper.make_graph(nodes, "g", [x], [y], [onnx.numpy_helper.from_array(weights, "w")])
             onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-        entries.append(Entry(f"model{number}", load(path), feeding=Feeding(size=(8, 8))))
+        entries.append(LineupEntry(f"model{number}", load(path), feeding=Feeding(size=(8, 8))))
     return Lineup(tuple(entries), title="A simulation")
 
 
 def fill(options: argparse.Namespace, count: int) -> dict[str, Any]:
     """Draws what every model says about every photo, as the workers would store it."""
     from coreproof.comparison.plan import Slice, make_plan
-    from coreproof.comparison.predictor import Settled
+    from coreproof.comparison.predictor import Calibration
     from coreproof.comparison.store import Shard, Store
-    from coreproof.comparison.variants import Workshop
+    from coreproof.comparison.variants import ModelFactory
 
     models = lineup(options)
-    workshop, store = Workshop(models), Store(options.folder / "store")
-    keys = {model: workshop.key(model) for model in models.names}
+    factory, store = ModelFactory(models), Store(options.folder / "store")
+    keys = {model: factory.key(model) for model in models.names}
     started = time.perf_counter()
     for model, key in keys.items():
-        about = Settled(model, "onnx", "drawn", "nobody", (), (), CLASSES, True, 1)
+        about = Calibration(model, "onnx", "drawn", "nobody", (), (), CLASSES, True, 1)
         store.write_model(key, about.to_json())
     with (options.folder / "labels.csv").open("w") as labels:
         labels.write("file,class_index\n")

@@ -123,18 +123,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def alone(options: argparse.Namespace) -> dict[str, Any]:
     """The engines alone, as many at once as there are workers, over as many photos."""
     from coreproof.comparison.predictor import Predictor
-    from coreproof.comparison.variants import Workshop
+    from coreproof.comparison.variants import ModelFactory
     from coreproof.feeding.pictures import open_picture
 
     models = lineup(options)
-    workshop = Workshop(models)
+    factory = ModelFactory(models)
     pictures = [open_picture(file) for file in sorted(options.photos.iterdir())[:READY]]
-    predictors = [
-        Predictor(entry, workshop.model(entry.name), workshop.feeding(entry.name)) for entry in models.entries
-    ]
+    predictors = [Predictor(entry, factory.model(entry.name), factory.feeding(entry.name)) for entry in models.entries]
     ready = [[predictor.prepare(picture) for picture in pictures] for predictor in predictors]
     for predictor, tensors in zip(predictors, ready, strict=True):
-        predictor.settle(tensors[0])
+        predictor.calibrate(tensors[0])
     count = len(list(options.photos.iterdir()))
 
     def work(share: int) -> None:

@@ -32,9 +32,9 @@ from conformance.trial import first_line
 from coreproof.feeding.inputs import feeds_of, random_feeds
 from coreproof.model.files.atomic import replacing
 from coreproof.model.onnx.model import OnnxModel
-from coreproof.pairing.align import made_values, side
+from coreproof.pairing.align import made_values, value_index
 from coreproof.runtime.open import session
-from coreproof.runtime.subgraph import part
+from coreproof.runtime.subgraph import run_subgraph
 from coreproof.verification.verify import Verification
 
 RESULTS = Path(__file__).parent / "results" / "planted_errors.json"
@@ -97,7 +97,7 @@ def _plant(source: OnnxModel, place: int, right: dict[str, Any], rng: np.random.
     value = node.outputs[0].name or ""
     planted = OnnxModel(model, name=source.name)
     given = {v.name: right[v.name] for v in node.inputs if v is not None and v.name in right}
-    wrong = part(planted, given, [value])[value]
+    wrong = run_subgraph(planted, given, [value])[value]
     if wrong.shape != right[value].shape:
         return None
     difference = wrong.astype(np.float64) - right[value]
@@ -129,7 +129,7 @@ def run_once(reference: Any, candidate: Any) -> None:
     pairs = feeds_of(reference, candidate).pairs
     for at, model in enumerate((reference, candidate)):
         with session(model) as running:
-            taps = made_values(side(model, running.tappable))
+            taps = made_values(value_index(model, running.tappable))
             for pair in pairs:
                 running.run(pair[at], taps)
 

@@ -49,7 +49,7 @@ def test_dir_lists_the_verbs() -> None:
 def test_the_front_door_hands_the_views_down_and_below_it_a_result_is_shown_as_text() -> None:
     program = (
         "from coreproof.model import notebook_view as shown\n"
-        "class Result(shown.Shown): __repr__ = lambda self: '<b>'\n"
+        "class Result(shown.NotebookView): __repr__ = lambda self: '<b>'\n"
         "assert '&lt;b&gt;' in Result()._repr_html_() and 'class=\"cp\"' in Result()._repr_html_()\n"
         "shown.view = shown.plain\n"
         "assert Result()._repr_html_() == '<pre>&lt;b&gt;</pre>'"

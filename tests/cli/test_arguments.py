@@ -79,7 +79,7 @@ def test_a_geometry_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> Non
 )
 def test_the_options_say_the_same(options: dict[str, str], said: str) -> None:
     with pytest.raises(InputError) as error:
-        FeedingOptions(**options).of(None)
+        FeedingOptions(**options).resolve(None)
     assert said in str(error.value)
 
 

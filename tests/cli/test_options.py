@@ -42,13 +42,13 @@ def test_a_command_is_handed_what_was_said_and_the_rest_as_it_is() -> None:
 
 def test_what_is_said_changes_what_the_model_carries() -> None:
     model = SimpleNamespace(feeding=TORCHVISION_FEEDING)
-    assert AS_CARRIED.of(model) == TORCHVISION_FEEDING
-    assert AS_CARRIED.of(SimpleNamespace()) is None
-    changed = FeedingOptions(size="96", squash=True, colour="bgr", scale="1/255", mean="1,2,3").of(model)
+    assert AS_CARRIED.resolve(model) == TORCHVISION_FEEDING
+    assert AS_CARRIED.resolve(SimpleNamespace()) is None
+    changed = FeedingOptions(size="96", squash=True, colour="bgr", scale="1/255", mean="1,2,3").resolve(model)
     assert changed is not None
     assert (changed.size, changed.resize, changed.colour, changed.scale) == ((96, 96), "squash", "BGR", 1 / 255)
     assert (changed.mean, changed.std, changed.resize_to) == ((1.0, 2.0, 3.0), TORCHVISION_FEEDING.std, 256)
-    assert FeedingOptions(size="320x240").of(None) == Feeding(size=(320, 240))
+    assert FeedingOptions(size="320x240").resolve(None) == Feeding(size=(320, 240))
 
 
 def test_whether_the_numbers_are_changed_or_only_the_cut() -> None:
@@ -73,7 +73,7 @@ def test_whether_the_numbers_are_changed_or_only_the_cut() -> None:
 )
 def test_a_mistake_is_said(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        FeedingOptions(**wrong).of(None)
+        FeedingOptions(**wrong).resolve(None)
 
 
 def test_labels_have_to_be_text(tmp_path: Any) -> None:

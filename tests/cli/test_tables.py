@@ -9,7 +9,7 @@ from rich.console import Console
 
 from coreproof.cli.prove import step_line
 from coreproof.cli.tables import verification_table
-from coreproof.proof.chain import Step
+from coreproof.proof.chain import ProofStep
 from coreproof.verification.verify import Verification, verify
 from tests.build import residual_net
 
@@ -50,5 +50,5 @@ def test_agreement_that_proves_little_is_no_tick() -> None:
 
 
 def test_square_brackets_of_a_step_are_letters() -> None:
-    said = step_line(Step("Obtain", "convert", "net [v2]: x: float32[batchx784]", None, 0.1))
+    said = step_line(ProofStep("Obtain", "convert", "net [v2]: x: float32[batchx784]", None, 0.1))
     assert "net [v2]: x: float32[batchx784]" in said.plain

@@ -83,7 +83,7 @@ def test_a_worker_with_another_model_file_is_refused(photos: Path, tmp_path: Pat
     from coreproof.comparison.worker import Task
 
     lineup = lineup_of({"a": str(models(tmp_path)["a"])}, FEEDING)
-    worker = cluster.Answering(lineup, FolderPhotos(photos), {}, {"a": "another"}, cluster.made_by())
+    worker = cluster.ClusterWorker(lineup, FolderPhotos(photos), {}, {"a": "another"}, cluster.made_by())
     answer = worker({"task": [Task(Slice("s", False, ()), ("a",))]})["done"][0]
     assert isinstance(answer, RunError)
     assert "another file of a model" in str(answer)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from coreproof.comparison import plan
 from coreproof.comparison.compare import compare
-from coreproof.comparison.lineup import Attribution, Entry, Lineup
+from coreproof.comparison.lineup import Attribution, Lineup, LineupEntry
 from coreproof.comparison.predictor import Predictor
 from coreproof.comparison.variants import with_input_shape, with_partial_windows, with_weights_of
 from coreproof.errors import InputError, LineupError, PhotoError
@@ -163,13 +163,13 @@ def test_a_model_that_fails_the_first_photo_is_judged_by_the_next(photos: Path, 
 
 
 def test_a_model_that_fails_every_photo_is_shown_a_few(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settle, shown = Predictor.settle, []
+    settle, shown = Predictor.calibrate, []
 
     def counted(self: Predictor, photo: np.ndarray) -> object:
         shown.append(photo)
         return settle(self, photo)
 
-    monkeypatch.setattr(Predictor, "settle", counted)
+    monkeypatch.setattr(Predictor, "calibrate", counted)
     monkeypatch.setattr(sys.modules["coreproof.comparison.compare"], "_SHOWN", 3)
     assert compare({"a": classifier(0, np.nan)}, photos).count == 12
     assert len(shown) == 3
@@ -196,27 +196,27 @@ def test_a_truth_that_no_model_knows_is_not_judged(photos: Path) -> None:
 @pytest.mark.parametrize("image", [False, True])
 def test_what_is_made_from_a_model_is_fed_like_it(photos: Path, image: bool) -> None:
     """The line-up says nothing of a feeding: the model itself does."""
-    made = Entry("made", base="own", convert="mlprogram", precision="fp32", image=image)
-    comparison = compare(Lineup((Entry("own", classifier(0)), made)), photos)
+    made = LineupEntry("made", base="own", convert="mlprogram", precision="fp32", image=image)
+    comparison = compare(Lineup((LineupEntry("own", classifier(0)), made)), photos)
     assert comparison.pair("own", "made").count == 12
 
 
 def test_labels_of_an_entry_are_not_remembered(photos: Path, tmp_path: Path) -> None:
     (photos / "labels.csv").unlink()
     model = classifier(0)
-    named = compare(Lineup((Entry("a", model, labels=tuple("klmnop")),)), photos, tmp_path / "store")
+    named = compare(Lineup((LineupEntry("a", model, labels=tuple("klmnop")),)), photos, tmp_path / "store")
     assert named.class_name(0) == "k"
-    assert compare(Lineup((Entry("a", model),)), photos, tmp_path / "store").class_name(0) == "class 0"
+    assert compare(Lineup((LineupEntry("a", model),)), photos, tmp_path / "store").class_name(0) == "class 0"
 
 
 def test_models_that_explain_each_other_are_compared_all_the_same(photos: Path, tmp_path: Path) -> None:
-    entries = tuple(Entry(name, classifier(seed)) for seed, name in enumerate("abc"))
+    entries = tuple(LineupEntry(name, classifier(seed)) for seed, name in enumerate("abc"))
     why = tuple(Attribution(between, {"why": cause}) for between, cause in ((("a", "b"), "c"), (("b", "c"), "a")))
     assert page(compare(Lineup(entries, attributions=why), photos), tmp_path).is_file()
 
 
 def test_causes_are_measured(photos: Path) -> None:
-    entries = tuple(Entry(n, m) for n, m in (("a", classifier(0)), ("b", classifier(1)), ("half", classifier(1))))
+    entries = tuple(LineupEntry(n, m) for n, m in (("a", classifier(0)), ("b", classifier(1)), ("half", classifier(1))))
     lineup = Lineup(entries, attributions=(Attribution(("a", "b"), {"everything": "half"}),))
     found = compare(lineup, photos).explanations[0]
     assert found.differ > 0

@@ -10,8 +10,8 @@ import pytest
 
 import coreproof as cp
 from coreproof.cli.main import main
-from coreproof.comparison.lineup import Entry, Lineup, lineup_of, load_lineup
-from coreproof.comparison.variants import Workshop
+from coreproof.comparison.lineup import Lineup, LineupEntry, lineup_of, load_lineup
+from coreproof.comparison.variants import ModelFactory
 from coreproof.errors import LineupError, UnsafeModelError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "squeezenet.toml"
@@ -147,7 +147,7 @@ def test_a_lineup_file_does_not_name_code_pickles_or_files_elsewhere(evil: Path,
     with pytest.raises(
         UnsafeModelError
     ):  # the door behind: what loads the models of a line-up that got past the reader
-        Workshop(Lineup((Entry("bad", source),), folder=evil, stored=True)).source("bad")
+        ModelFactory(Lineup((LineupEntry("bad", source),), folder=evil, stored=True)).source("bad")
     assert not (evil / "EXECUTED").exists()
 
 
@@ -166,9 +166,9 @@ def test_with_trust_a_lineup_names_what_it_likes(evil: Path) -> None:
     )
     path = write(evil / "below", "[models.b]\nsource = 'evil.py:model'\n[models.c]\nsource = '../below/a.onnx'\n")
     lineup = load_lineup(path, trust=True)
-    assert Workshop(lineup).source("b").format == "torch"
+    assert ModelFactory(lineup).source("b").format == "torch"
     copy = pickle.loads(pickle.dumps(lineup))  # as a worker of a cluster gets it
-    assert Workshop(copy).source("b").format == "torch"
+    assert ModelFactory(copy).source("b").format == "torch"
 
 
 @pytest.mark.parametrize("trust", [False, True])
@@ -180,9 +180,9 @@ def test_names_that_name_nothing_are_refused_whatever_is_trusted(tmp_path: Path,
 
 def test_a_callable_that_a_user_gives_in_python_needs_no_trust_and_a_pickle_does(evil: Path) -> None:
     (evil / "own.py").write_text("def model():\n    import torch\n    return torch.nn.Linear(2, 2), torch.ones(1, 2)\n")
-    assert Workshop(lineup_of({"a": "own.py:model"})).source("a").format == "torch"
+    assert ModelFactory(lineup_of({"a": "own.py:model"})).source("a").format == "torch"
     with pytest.raises(UnsafeModelError, match="pickled"):
-        Workshop(lineup_of({"a": "a.pt"})).source("a")
+        ModelFactory(lineup_of({"a": "a.pt"})).source("a")
 
 
 def test_the_command_line_takes_trust_for_lineups(

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from coreproof.comparison.lineup import Entry
-from coreproof.comparison.predictor import BATCH, Predictor, Settled
+from coreproof.comparison.lineup import LineupEntry
+from coreproof.comparison.predictor import BATCH, Calibration, Predictor
 from coreproof.errors import InputError
 from coreproof.feeding.pictures import open_picture
 from coreproof.feeding.predict import softmax
@@ -44,8 +44,8 @@ def tensors(count: int) -> list[np.ndarray]:
 @pytest.mark.parametrize(("model", "batch"), [(classifier(0), 1), (free_batch(baked=False), BATCH)])
 def test_photos_are_answered_in_batches_as_they_are_alone(model: OnnxModel, batch: int) -> None:
     photos = tensors(11)
-    with Predictor(Entry("a", model), model, FEEDING) as predictor:
-        assert predictor.settle(photos[0]).batch == batch
+    with Predictor(LineupEntry("a", model), model, FEEDING) as predictor:
+        assert predictor.calibrate(photos[0]).batch == batch
         together, seconds = predictor.probabilities(photos)
         alone = np.concatenate([predictor.probabilities([photo])[0] for photo in photos])
     assert together.shape == (11, 6)
@@ -56,25 +56,25 @@ def test_photos_are_answered_in_batches_as_they_are_alone(model: OnnxModel, batc
 def test_a_batch_that_is_symbolic_and_does_not_work_is_not_used() -> None:
     model = free_batch(baked=True)
     photos = tensors(3)
-    with Predictor(Entry("a", model), model, FEEDING) as predictor:
-        settled = predictor.settle(photos[0])
-        assert (settled.batch, settled.classes, settled.softmax) == (1, 6, True)
+    with Predictor(LineupEntry("a", model), model, FEEDING) as predictor:
+        calibration = predictor.calibrate(photos[0])
+        assert (calibration.batch, calibration.classes, calibration.softmax) == (1, 6, True)
         assert predictor.probabilities(photos)[0].shape == (3, 6)
 
 
 def test_what_was_settled_is_kept_as_it_is(photos: Path) -> None:
     model = classifier(0, labels=tuple("abcdef"))
-    with Predictor(Entry("a", model), model, FEEDING) as predictor:
-        settled = predictor.settle(to_tensor(open_picture(photos / "p00.png"), FEEDING))
-    assert Settled.from_json(settled.to_json()) == settled
-    assert Settled.from_json({**settled.to_json(), "another": 1}) is None
-    assert Settled.from_json({"model": "a"}) is None
+    with Predictor(LineupEntry("a", model), model, FEEDING) as predictor:
+        calibration = predictor.calibrate(to_tensor(open_picture(photos / "p00.png"), FEEDING))
+    assert Calibration.from_json(calibration.to_json()) == calibration
+    assert Calibration.from_json({**calibration.to_json(), "another": 1}) is None
+    assert Calibration.from_json({"model": "a"}) is None
 
 
 def test_threads_share_a_session() -> None:
     model, photos = classifier(0), tensors(64)
-    with Predictor(Entry("a", model), model, FEEDING) as predictor:
-        predictor.settle(photos[0])
+    with Predictor(LineupEntry("a", model), model, FEEDING) as predictor:
+        predictor.calibrate(photos[0])
         with ThreadPoolExecutor(4) as pool:
             rows = list(pool.map(lambda photo: predictor.probabilities([photo])[0][0], photos))
         weights = np.asarray(model.ir.graph.initializers["w"].const_value.numpy())  # type: ignore[union-attr]
@@ -90,9 +90,9 @@ def test_torch_gives_its_threads_back() -> None:
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 6)).eval()
     model = load(Source(module, (torch.zeros(1, 3, 8, 8),), FEEDING))
     before = torch.get_num_threads()
-    with Predictor(Entry("a", model), model, FEEDING, threads=before + 1) as predictor:
+    with Predictor(LineupEntry("a", model), model, FEEDING, threads=before + 1) as predictor:
         assert torch.get_num_threads() == before + 1
-        assert predictor.settle(tensors(1)[0]).batch == 1
+        assert predictor.calibrate(tensors(1)[0]).batch == 1
     assert torch.get_num_threads() == before
 
 
@@ -101,5 +101,8 @@ def test_models_that_are_no_classifiers_are_refused() -> None:
 
     model = OnnxModel(conv_relu_onnx(), name="net")
     shape = tuple(d if isinstance(d, int) else 1 for d in model.signature.inputs[0].shape or ())
-    with Predictor(Entry("a", model), model, FEEDING) as predictor, pytest.raises(InputError, match="no classifier"):
-        predictor.settle(np.zeros(shape, np.float32))
+    with (
+        Predictor(LineupEntry("a", model), model, FEEDING) as predictor,
+        pytest.raises(InputError, match="no classifier"),
+    ):
+        predictor.calibrate(np.zeros(shape, np.float32))

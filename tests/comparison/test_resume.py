@@ -16,7 +16,7 @@ from coreproof.cli.compare import command
 from coreproof.comparison import part, plan, variants
 from coreproof.comparison.compare import compare
 from coreproof.comparison.comparison import Comparison
-from coreproof.comparison.lineup import Entry, Lineup, lineup_of
+from coreproof.comparison.lineup import Lineup, LineupEntry, lineup_of
 from coreproof.comparison.predictor import Predictor
 from coreproof.comparison.store import Store
 from coreproof.errors import CoreproofError, RunError, StoreError
@@ -168,7 +168,7 @@ def test_another_engine_code_or_feeding_is_noticed(
     with monkeypatch.context() as patched:
         patched.setattr(variants, "code_digest", lambda *_: "other code")
         assert shown(seen, TWO, photos, store)[1] == {"a": 12, "b": 12}
-    made = Lineup((Entry("a", TWO["a"]), Entry("b", base="a", convert="onnx")))
+    made = Lineup((LineupEntry("a", TWO["a"]), LineupEntry("b", base="a", convert="onnx")))
     shown(seen, made, photos, store)
     with monkeypatch.context() as patched:
         patched.setattr(variants, "_TOOLS", ("pytest",))

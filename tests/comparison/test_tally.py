@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from coreproof.comparison.comparison import Compared, Comparison
+from coreproof.comparison.comparison import Comparison, ModelInfo
 from coreproof.comparison.part import Part, joined
 from coreproof.comparison.tally import LISTED, NAMED, Tally
 
@@ -62,7 +62,7 @@ def tallied(parts: list[Part]) -> Tally:
 def compared(whole: Part, parts: list[Part]) -> Comparison:
     table: Any = SimpleNamespace(read=lambda: whole)
     source: Any = SimpleNamespace(where="nowhere")
-    return Comparison("drawn", tuple(Compared(n) for n in NAMES), source, {1: "one"}, tallied(parts), table)
+    return Comparison("drawn", tuple(ModelInfo(n) for n in NAMES), source, {1: "one"}, tallied(parts), table)
 
 
 def ordered(whole: Part, values: npt.NDArray[Any], rows: npt.NDArray[Any]) -> list[tuple[str, float]]:

@@ -18,13 +18,13 @@ from coreproof.conversion import registry
 from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand
 from coreproof.conversion.coreml_to_onnx.rounding import commutes, rounds
-from coreproof.conversion.operators import LAYERS, MIL, ONNX, PYTORCH, several, word
+from coreproof.conversion.operators import LAYERS, MIL, ONNX, PYTORCH, canonical_op, error_class, several
 from coreproof.conversion.registry import Registry
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.formats.program import MIL_DTYPES
 from coreproof.model.onnx.model import OnnxModel
-from coreproof.pairing.operators import family, makes_steps
+from coreproof.pairing.operators import makes_steps
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_new_mil_operation_is_known_everywhere_by_its_handler_alone(tmp_path: 
     # rounding and verification
     assert not rounds("round_up_all")
     assert not commutes("round_up_all")
-    assert family("round_up_all") == "move"
+    assert error_class("round_up_all") == "move"
     assert makes_steps("roundUpAll"), "however it is spelled"
     assert several("round_up_all") == ("values",)
     # documentation
@@ -134,11 +134,13 @@ def test_a_newer_form_of_an_operator_keeps_what_was_said_of_the_first() -> None:
 def test_a_word_leads_to_itself(known: Registry) -> None:
     """An operator that is called by another's word has that one's word, not a third."""
     for operator in [*known, *known._traits]:
-        assert word(word(operator)) == word(operator)
+        assert canonical_op(canonical_op(operator)) == canonical_op(operator)
 
 
 def test_verification_asks_without_coremltools_and_pytorch() -> None:
-    code = "import sys\nfrom coreproof.pairing.operators import family\nassert family('conv') == 'linear'\n"
+    code = (
+        "import sys\nfrom coreproof.conversion.operators import error_class\nassert error_class('conv') == 'linear'\n"
+    )
     code += "print([m for m in ('torch', 'coremltools', 'onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"

@@ -26,7 +26,7 @@ from coreproof.handover.samples import decode, encode
 from coreproof.handover.screen import Boxes
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import fit, to_tensor
+from coreproof.runtime.images import resize_and_crop, to_tensor
 from tests.handover.conftest import HERE, compiled, stand_ins, write_sources
 
 FRAMEWORKS = ("CoreGraphics", "CoreML", "UIKit", "AVFoundation", "SwiftUI", "PhotosUI")
@@ -122,7 +122,7 @@ def test_orientation(ask: Ask, exif: int) -> None:
     stored, feeding = random_photo(41, 29), Feeding(size=(16, 12), resize_to=20)
     picture = Image.fromarray(stored[..., :3])
     picture.getexif()[0x0112] = exif
-    expected = np.asarray(fit(ImageOps.exif_transpose(picture), feeding))
+    expected = np.asarray(resize_and_crop(ImageOps.exif_transpose(picture), feeding))
     np.testing.assert_array_equal(seen_by(ask(question(stored, feeding, exif))[0], feeding), expected)
 
 
@@ -138,7 +138,7 @@ def test_crop_and_scale(ask: Ask, interpolation: Any, resize_to: int | None) -> 
     pairs = [(stored, feeding) for stored in photos for feeding in feedings]
     answers = ask(*(question(stored, feeding) for stored, feeding in pairs))
     for (stored, feeding), answer in zip(pairs, answers, strict=True):
-        expected = np.asarray(fit(Image.fromarray(stored[..., :3]), feeding))
+        expected = np.asarray(resize_and_crop(Image.fromarray(stored[..., :3]), feeding))
         np.testing.assert_array_equal(seen_by(answer, feeding), expected, err_msg=f"{stored.shape} {feeding}")
 
 
@@ -156,7 +156,7 @@ def test_numbers(ask: Ask, colour: Any, layout: Any) -> None:
 
 def test_a_gray_photo(ask: Ask) -> None:
     stored, feeding = random_photo(40, 30, 1), Feeding(size=(16, 12))
-    expected = np.asarray(fit(Image.fromarray(stored[..., 0]).convert("RGB"), feeding))
+    expected = np.asarray(resize_and_crop(Image.fromarray(stored[..., 0]).convert("RGB"), feeding))
     np.testing.assert_array_equal(seen_by(ask(question(stored, feeding))[0], feeding), expected)
 
 

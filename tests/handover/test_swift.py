@@ -20,7 +20,7 @@ from coreproof.handover.samples import encode
 from coreproof.handover.screen import Boxes
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import fit
+from coreproof.runtime.images import resize_and_crop
 
 SOURCES = swift_sources()
 
@@ -147,7 +147,7 @@ def found(pattern: str) -> str:
 
 
 def lengths(w: int, h: int, width: int, height: int, short: int | None) -> tuple[int, int, int, int]:
-    """The size to which ``fit`` of Geometry.swift scales a photo, and where it begins to cut."""
+    """The size to which ``resize_and_crop`` of Geometry.swift scales a photo, and where it begins to cut."""
     if short is not None:
         long = swift(found(r"let long = ([^\n]+)"), w=w, h=h, short=short)
         scaled = (short, long) if w <= h else (long, short)
@@ -168,7 +168,7 @@ def test_a_photo_is_cut_as_in_the_verification(size: tuple[int, int], short: int
     feeding = Feeding(size=(16, 12), resize_to=short)
     wide, high, left, top = lengths(*size, *feeding.size, short)
     own = Image.fromarray(resample(np.asarray(picture), (wide, high))).crop((left, top, left + 16, top + 12))
-    np.testing.assert_array_equal(np.asarray(own), np.asarray(fit(picture, feeding)))
+    np.testing.assert_array_equal(np.asarray(own), np.asarray(resize_and_crop(picture, feeding)))
 
 
 def resample(array: np.ndarray[Any, Any], size: tuple[int, int]) -> np.ndarray[Any, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from coreproof.model.graph import Graph, Node, Value
-from coreproof.pairing.align import Pair, Side, align, canonical
+from coreproof.pairing.align import Pair, ValueIndex, align, canonical
 
 ELEMENTS = 8
 
 
-def chain(*steps: tuple[str, str], origin: dict[str, str] | None = None, sizes: dict[str, int] | None = None) -> Side:
+def chain(
+    *steps: tuple[str, str], origin: dict[str, str] | None = None, sizes: dict[str, int] | None = None
+) -> ValueIndex:
     """x -> operator -> operator ...; ``steps`` are (operator, name of its result)."""
     nodes, before = [], "x"
     for operator, name in steps:
@@ -19,7 +21,7 @@ def chain(*steps: tuple[str, str], origin: dict[str, str] | None = None, sizes: 
     names = [name for _, name in steps]
     values = {name: Value(name, "float32", (ELEMENTS,)) for name in names}
     graph = Graph("chain", tuple(nodes), ("x",), (before,), values)
-    return Side(graph, frozenset(names), dict.fromkeys(names, ELEMENTS) | (sizes or {}), origin or {})
+    return ValueIndex(graph, frozenset(names), dict.fromkeys(names, ELEMENTS) | (sizes or {}), origin or {})
 
 
 @pytest.mark.parametrize(
@@ -106,5 +108,5 @@ def test_numbers_that_two_tracings_counted_apart_pair_nothing() -> None:
                  ("Abs", "getitem_6"))  # fmt: skip
     wanted = [("conv", "conv"), ("getitem", "getitem"), ("getitem_3", "pool"), ("r", "r"), ("getitem_5", "getitem_3")]
     assert [(p.reference, p.candidate) for p in align(there, here)] == wanted
-    noted = Side(here.graph, here.tappable, here.sizes, {"getitem_3": "getitem_3", "getitem_6": "getitem_6"})
+    noted = ValueIndex(here.graph, here.tappable, here.sizes, {"getitem_3": "getitem_3", "getitem_6": "getitem_6"})
     assert [(p.reference, p.candidate) for p in align(there, noted)] == wanted

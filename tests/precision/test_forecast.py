@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from coreproof.errors import ConversionError, RunError
-from coreproof.precision.forecast import HalfReport, half
-from coreproof.precision.minimal_set import Trials, smallest_kept
+from coreproof.precision.forecast import Float16Report, forecast
+from coreproof.precision.minimal_set import Trials, minimal_set
 from coreproof.runtime.open import session
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
@@ -69,7 +69,7 @@ def _padded() -> Case:
     return Case("Masked", *_sequences(padded=True))
 
 
-def _check_repair(case: Case, report: HalfReport) -> None:
+def _check_repair(case: Case, report: Float16Report) -> None:
     """The set mends the real conversion, and no smaller one, by one, does."""
     assert report.must_stay_fp32
     assert report.minimal
@@ -84,7 +84,7 @@ def _check_repair(case: Case, report: HalfReport) -> None:
 
 def test_weights_scaled_up_and_down_again() -> None:
     case = _scaled()
-    report = half(case.exported, case.feed)
+    report = forecast(case.exported, case.feed)
     assert not report
     assert not report.agrees
     assert report.predicted_output_error == np.inf
@@ -99,7 +99,7 @@ def test_weights_scaled_up_and_down_again() -> None:
 
 def test_squares_and_an_epsilon_that_become_zero() -> None:
     case = Case("Variance", _vectors())
-    report = half(case.exported, case.feed)
+    report = forecast(case.exported, case.feed)
     statuses = {r.operator: r.status for r in report.rows if r.must_stay}
     assert "underflow" in statuses.values() or "constant" in statuses.values()
     _check_repair(case, report)
@@ -107,7 +107,7 @@ def test_squares_and_an_epsilon_that_become_zero() -> None:
 
 def test_the_epsilon_of_a_normalisation() -> None:
     case = Case("Epsilon", _vectors())
-    report = half(case.exported, case.feed)
+    report = forecast(case.exported, case.feed)
     assert [(r.operator, r.source, r.status) for r in report.suspects] == [("layer_norm", "norm", "constant")]
     assert "1e-12" in report.suspects[0].problem
     assert not report.overflows
@@ -116,7 +116,7 @@ def test_the_epsilon_of_a_normalisation() -> None:
 
 def test_a_mask_that_becomes_infinite_is_harmless_until_a_row_sees_nothing() -> None:
     harmless = Case("Masked", *_sequences(padded=False))
-    report = half(harmless.exported, harmless.feed)
+    report = forecast(harmless.exported, harmless.feed)
     assert report.agrees
     assert report.overflows
     assert not report, "something overflows, which a user should know"
@@ -124,7 +124,7 @@ def test_a_mask_that_becomes_infinite_is_harmless_until_a_row_sees_nothing() -> 
     assert harmless.error(()) == pytest.approx(report.predicted_output_error, rel=0.2)
 
     padded = _padded()
-    broken = half(padded.exported, padded.feed)
+    broken = forecast(padded.exported, padded.feed)
     assert "nan" in {r.status for r in broken.rows if r.operator == "softmax"}
     _check_repair(padded, broken)
 
@@ -132,17 +132,17 @@ def test_a_mask_that_becomes_infinite_is_harmless_until_a_row_sees_nothing() -> 
 @pytest.mark.parametrize("factor", [80.0, 1e6])
 def test_pictures_fed_without_scale(factor: float) -> None:
     case = Case("Squares", _picture(factor))
-    report = half(case.exported, case.feed)
+    report = forecast(case.exported, case.feed)
     first = report.first
     assert first is not None
     assert (first.operator, first.status) == ("mul", "overflow")
     _check_repair(case, report)
-    assert half(case.exported, {"x": case.feed["x"] / factor / 10})
+    assert forecast(case.exported, {"x": case.feed["x"] / factor / 10})
 
 
 def test_an_ordinary_network_raises_no_alarm() -> None:
     case = Case("Healthy", _picture())
-    report = half(case.exported, case.feed)
+    report = forecast(case.exported, case.feed)
     assert report
     assert not report.suspects
     assert report.first is None
@@ -158,22 +158,22 @@ def test_a_stored_program_is_judged_as_it_is() -> None:
     from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 
     case = _padded()
-    report = half(onnx_to_coreml(case.exported, precision="fp16"), case.feed)
+    report = forecast(onnx_to_coreml(case.exported, precision="fp16"), case.feed)
     assert report.stored == "float16"
     assert not report.agrees
     assert [r.operator for r in report.rows if r.must_stay] == ["mul", "add", "softmax"]
-    wide = half(onnx_to_coreml(case.exported, precision="fp32"), case.feed)
+    wide = forecast(onnx_to_coreml(case.exported, precision="fp32"), case.feed)
     assert wide.stored == "float32"
     assert [r.operator for r in wide.rows if r.must_stay] == ["mul", "add", "softmax"]
     mixed = onnx_to_coreml(case.exported, precision="fp16", keep_fp32=wide.must_stay_fp32)
-    assert half(mixed, case.feed)
+    assert forecast(mixed, case.feed)
 
 
 def test_the_report_as_json_holds_no_infinity() -> None:
     import json
 
     case = _scaled()
-    found = half(case.exported, case.feed).to_json()
+    found = forecast(case.exported, case.feed).to_json()
     assert json.loads(json.dumps(found, allow_nan=False))["rows"][2]["status"] == "overflow"
     assert found["predicted_output_error"] == "infinity"
 
@@ -181,7 +181,7 @@ def test_the_report_as_json_holds_no_infinity() -> None:
 def test_nan_without_float16_is_not_blamed_on_it() -> None:
     case = _padded()
     with pytest.raises(RunError, match="float32 already"):
-        half(case.exported, {**case.feed, "x": np.full((2, 6, 16), np.nan, np.float32)})
+        forecast(case.exported, {**case.feed, "x": np.full((2, 6, 16), np.nan, np.float32)})
 
 
 def test_a_pipeline_is_refused() -> None:
@@ -191,7 +191,7 @@ def test_a_pipeline_is_refused() -> None:
     spec = Model_pb2.Model(specificationVersion=4)
     spec.pipeline.models.add()
     with pytest.raises(ConversionError, match="pipeline"):
-        half(CoreMLModel(spec, name="two stages"))
+        forecast(CoreMLModel(spec, name="two stages"))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -206,7 +206,7 @@ def test_the_smallest_set_is_found_where_harm_is_alone_and_where_it_adds_up(seed
         return sum(h for u, h in harm.items() if u not in kept) < 0.3
 
     trials = Trials(units, agrees)
-    kept, minimal = smallest_kept(trials, lambda: sorted(units, key=lambda u: -harm[u]))
+    kept, minimal = minimal_set(trials, lambda: sorted(units, key=lambda u: -harm[u]))
     assert minimal
     assert guilty < kept
     assert agrees(kept)

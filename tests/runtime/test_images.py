@@ -13,7 +13,7 @@ from coreproof.errors import InputError, PhotoError
 from coreproof.feeding.pictures import open_picture
 from coreproof.model.features import ImageLayout
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import fit, pixels, to_picture, to_tensor
+from coreproof.runtime.images import pixels, resize_and_crop, to_picture, to_tensor
 
 
 def gradient(mode: str = "RGB") -> Image.Image:
@@ -74,13 +74,13 @@ def test_a_strip_is_cropped_without_scaling_all_of_it(
 ) -> None:
     noise = np.random.default_rng(0).integers(80, 175, (size[1], size[0], 3), dtype=np.uint8)
     feeding = Feeding(size=(20, 20), resize_to=23, interpolation=interpolation)  # type: ignore[arg-type]
-    whole = np.asarray(fit(Image.fromarray(noise), feeding), np.int16)
+    whole = np.asarray(resize_and_crop(Image.fromarray(noise), feeding), np.int16)
     monkeypatch.setattr("coreproof.runtime.images._LARGEST", 0)
-    np.testing.assert_allclose(np.asarray(fit(Image.fromarray(noise), feeding), np.int16), whole, atol=1)
+    np.testing.assert_allclose(np.asarray(resize_and_crop(Image.fromarray(noise), feeding), np.int16), whole, atol=1)
 
 
 def test_a_strip_takes_no_more_memory_than_its_crop() -> None:
-    assert fit(Image.new("RGB", (65_000, 1)), Feeding(resize_to=256)).size == (224, 224)
+    assert resize_and_crop(Image.new("RGB", (65_000, 1)), Feeding(resize_to=256)).size == (224, 224)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", None])
@@ -95,7 +95,7 @@ def test_a_broken_picture_is_named(tmp_path: Path, content: bytes | None) -> Non
 def test_crop_is_centred() -> None:
     picture = Image.new("RGB", (300, 200), "black")
     picture.paste("white", (100, 50, 200, 150))
-    seen = fit(picture, Feeding(size=(100, 100), resize_to=200))
+    seen = resize_and_crop(picture, Feeding(size=(100, 100), resize_to=200))
     assert seen.size == (100, 100)
     assert np.asarray(seen).min() == 255
 
@@ -110,14 +110,14 @@ def test_crops_as_torchvision_does(size: tuple[int, int]) -> None:
 
     picture = gradient().resize(size)
     expected = functional.center_crop(functional.resize(picture, 28), [24, 24])
-    seen = fit(picture, Feeding(size=(24, 24), resize_to=28))
+    seen = resize_and_crop(picture, Feeding(size=(24, 24), resize_to=28))
     np.testing.assert_array_equal(np.asarray(seen), np.asarray(expected))
 
 
 def test_squash_keeps_nothing_out() -> None:
     picture = Image.new("RGB", (300, 200), "black")
     picture.paste("white", (0, 0, 30, 200))
-    seen = np.asarray(fit(picture, Feeding(size=(100, 100), resize="squash", interpolation="nearest")))
+    seen = np.asarray(resize_and_crop(picture, Feeding(size=(100, 100), resize="squash", interpolation="nearest")))
     assert (seen[:, :10] == 255).all()
     assert (seen[:, 10:] == 0).all()
 

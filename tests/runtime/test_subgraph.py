@@ -12,7 +12,7 @@ import coreproof as cp
 from coreproof.errors import InputError
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
-from coreproof.runtime.subgraph import Part, part
+from coreproof.runtime.subgraph import Subgraph, run_subgraph
 from tests.build import FLOAT, Net, residual_net
 
 FORMATS = {
@@ -39,7 +39,7 @@ def test_a_stretch_computes_what_the_whole_model_computes(model: Any, x: np.ndar
         assert {"sum0", "sum1", "sum2"} <= set(inner)
         values = whole.run({"x": x}, inner)
         for of in (model, whole):
-            made = part(of, {"sum0": values["sum0"]}, ["sum1", "sum2", "y"])
+            made = run_subgraph(of, {"sum0": values["sum0"]}, ["sum1", "sum2", "y"])
             assert set(made) == {"sum1", "sum2", "y"}
             for name, value in made.items():
                 np.testing.assert_allclose(value, values[name], rtol=2e-3, atol=2e-3 * np.abs(values[name]).max())
@@ -47,15 +47,15 @@ def test_a_stretch_computes_what_the_whole_model_computes(model: Any, x: np.ndar
 
 def test_what_makes_a_given_value_is_not_run(model: Any, x: np.ndarray) -> None:
     zero = np.zeros((1, 16, 12, 12), np.float32)
-    changed = part(model, {"sum1": zero}, ["sum2"])["sum2"]
+    changed = run_subgraph(model, {"sum1": zero}, ["sum2"])["sum2"]
     with session(model) as whole:
         ordinary = whole.run({"x": x}, ["sum2"])["sum2"]
     assert np.abs(changed - ordinary).max() > 0.1
-    assert np.array_equal(part(model, {"sum1": zero, "x": x}, ["sum1"])["sum1"], zero)
+    assert np.array_equal(run_subgraph(model, {"sum1": zero, "x": x}, ["sum1"])["sum1"], zero)
 
 
 def test_one_part_runs_with_many_inputs_of_any_length(model: Any) -> None:
-    with session(model) as whole, Part(whole, ["sum0", "x"], ["sum1"]) as stretch:
+    with session(model) as whole, Subgraph(whole, ["sum0", "x"], ["sum1"]) as stretch:
         assert stretch.inputs == ("sum0",)
         one, two = (stretch.run({"sum0": np.full((1, 16, 12, 12), v, np.float64)})["sum1"] for v in (0.0, 1.0))
     assert one.dtype == np.float32
@@ -64,17 +64,17 @@ def test_one_part_runs_with_many_inputs_of_any_length(model: Any) -> None:
 
 def test_what_is_neither_given_nor_computable_is_named(model: Any) -> None:
     with pytest.raises(InputError, match="nothing is given for 'x', from which 'sum2'"):
-        Part(model, [], ["sum2"])
+        Subgraph(model, [], ["sum2"])
     with pytest.raises(InputError, match="no value 'sum9', 'nowhere'"):
-        Part(model, ["sum9"], ["nowhere"])
-    with Part(model, ["sum0"], ["sum1"]) as stretch, pytest.raises(InputError, match="'sum0'"):
+        Subgraph(model, ["sum9"], ["nowhere"])
+    with Subgraph(model, ["sum0"], ["sum1"]) as stretch, pytest.raises(InputError, match="'sum0'"):
         stretch.run({})
 
 
 def test_pytorch_models_are_refused_with_a_way_out() -> None:
     torch = pytest.importorskip("torch", reason="needs the torch extra")
     with pytest.raises(InputError, match="convert a PyTorch model to ONNX first"):
-        Part(cp.load((torch.nn.Linear(2, 2), (torch.zeros(1, 2),))), ["x"], ["y"])
+        Subgraph(cp.load((torch.nn.Linear(2, 2), (torch.zeros(1, 2),))), ["x"], ["y"])
 
 
 def test_a_float16_value_that_others_read_before_rounding_is_given_to_all() -> None:
@@ -84,7 +84,7 @@ def test_a_float16_value_that_others_read_before_rounding_is_given_to_all() -> N
     relu = next(n for n in net.graph.nodes if n.operator == "relu").outputs[0]
     given = np.linspace(-2, 2, 16 * 144, dtype=np.float32).reshape(1, 16, 12, 12)
     expected = np.maximum(given.astype(np.float16).astype(np.float32), 0)
-    np.testing.assert_array_equal(part(net, {norm: given}, [relu])[relu], expected)
+    np.testing.assert_array_equal(run_subgraph(net, {norm: given}, [relu])[relu], expected)
 
 
 def test_a_branch_reads_the_given_value_from_outside() -> None:
@@ -103,10 +103,10 @@ def test_a_branch_reads_the_given_value_from_outside() -> None:
     y = net.add("If", "y", big, then_branch=branches[0], else_branch=branches[1])
     model: OnnxModel = net.model(x, y)
     given = np.array([1.0, -2.0], np.float32)
-    np.testing.assert_allclose(part(model, {"h": given}, ["y"])["y"], np.exp(given), rtol=1e-6)
-    np.testing.assert_allclose(part(model, {"h": given, "big": np.array(False)}, ["y"])["y"], np.abs(given))
+    np.testing.assert_allclose(run_subgraph(model, {"h": given}, ["y"])["y"], np.exp(given), rtol=1e-6)
+    np.testing.assert_allclose(run_subgraph(model, {"h": given, "big": np.array(False)}, ["y"])["y"], np.abs(given))
     with pytest.raises(InputError, match="nothing is given for 'x'"):
-        Part(model, ["big"], ["y"])
+        Subgraph(model, ["big"], ["y"])
 
 
 def test_a_classifier_is_cut_at_its_scores() -> None:
@@ -114,5 +114,5 @@ def test_a_classifier_is_cut_at_its_scores() -> None:
     with session(model) as whole:
         scores = whole.signature.scores
     assert scores is not None
-    made = part(model, {"sum3": np.ones((1, 16, 12, 12), np.float32)}, [scores])[scores]
+    made = run_subgraph(model, {"sum3": np.ones((1, 16, 12, 12), np.float32)}, [scores])[scores]
     assert made.size == 10

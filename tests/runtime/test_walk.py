@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 import coreproof as cp
 from coreproof.runtime.executable import compile_model
 from coreproof.runtime.open import session
+from coreproof.runtime.segments import segments
 from coreproof.runtime.session import Session
-from coreproof.runtime.stretches import stretches
-from coreproof.runtime.subgraph_pool import LiveGraph
+from coreproof.runtime.subgraph_pool import SubgraphPool
 
 FED = {"x": np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)}
 
@@ -59,13 +59,13 @@ def skipping() -> onnx.ModelProto:
 def runs_of(proto: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> tuple[Session, list[int]]:
     """A session, and how many nodes each graph has that it opens."""
     opened: list[int] = []
-    make = LiveGraph._session
+    make = SubgraphPool._session
 
-    def counting(self: LiveGraph, part: onnx.ModelProto, *, optimised: bool) -> Any:
+    def counting(self: SubgraphPool, part: onnx.ModelProto, *, optimised: bool) -> Any:
         opened.append(len(part.graph.node))
         return make(self, part, optimised=optimised)
 
-    monkeypatch.setattr(LiveGraph, "_session", counting)
+    monkeypatch.setattr(SubgraphPool, "_session", counting)
     return session(cp.load(proto)), opened
 
 
@@ -120,8 +120,8 @@ def test_a_value_that_cannot_be_carried_on_makes_whole_runs() -> None:
 
 
 def test_what_is_carried_is_let_go_after_its_last_reader() -> None:
-    skeleton = LiveGraph(compile_model(cp.load(skipping()), "stored")).skeleton
-    plan = stretches(skeleton, [["a"], ["n"], ["late"], ["y"]])
+    skeleton = SubgraphPool(compile_model(cp.load(skipping()), "stored")).skeleton
+    plan = segments(skeleton, [["a"], ["n"], ["late"], ["y"]])
     assert [set(s.makes) for s in plan] == [{"a"}, {"n", "right"}, {"late"}, {"y"}]
     assert [set(s.reads) for s in plan] == [set(), {"a"}, {"n", "right"}, {"late", "a"}]
     assert [set(s.dropped) for s in plan] == [set(), set(), {"n", "right"}, {"late", "a", "y"}]

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 import coreproof as cp
 from coreproof.feeding.inputs import random_feeds
-from coreproof.runtime.subgraph_pool import LiveGraph
+from coreproof.runtime.subgraph_pool import SubgraphPool
 from coreproof.verification.verify import verify
 
 NEGATED = 40
@@ -33,13 +33,13 @@ def chain_of(kinds: list[str]) -> onnx.ModelProto:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many nodes each graph has that ONNX Runtime opens."""
     sizes: list[int] = []
-    make = LiveGraph._session
+    make = SubgraphPool._session
 
-    def counting(self: LiveGraph, part: onnx.ModelProto, *, optimised: bool) -> Any:
+    def counting(self: SubgraphPool, part: onnx.ModelProto, *, optimised: bool) -> Any:
         sizes.append(len(part.graph.node))
         return make(self, part, optimised=optimised)
 
-    monkeypatch.setattr(LiveGraph, "_session", counting)
+    monkeypatch.setattr(SubgraphPool, "_session", counting)
     return sizes
 
 

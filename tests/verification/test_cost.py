@@ -13,7 +13,7 @@ import pytest
 from coreproof.conversion.convert import convert
 from coreproof.model.onnx.model import OnnxModel, from_message
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
-from coreproof.runtime.subgraph_pool import LiveGraph
+from coreproof.runtime.subgraph_pool import SubgraphPool
 from coreproof.verification.verify import verify
 
 
@@ -22,9 +22,9 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.opened = self.ran = 0
-        opening, running = LiveGraph.open, OnnxRuntimeSession._run
+        opening, running = SubgraphPool.open, OnnxRuntimeSession._run
 
-        def open_counted(graph: LiveGraph, *arguments: Any, **named: Any) -> Any:
+        def open_counted(graph: SubgraphPool, *arguments: Any, **named: Any) -> Any:
             self.opened += 1
             return opening(graph, *arguments, **named)
 
@@ -32,7 +32,7 @@ class Counted:
             self.ran += 1
             return running(session, running_in, names, arrays)
 
-        monkeypatch.setattr(LiveGraph, "open", open_counted)
+        monkeypatch.setattr(SubgraphPool, "open", open_counted)
         monkeypatch.setattr(OnnxRuntimeSession, "_run", run_counted)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from coreproof.verification import error_stats as module
 from coreproof.verification.channels import Profile
-from coreproof.verification.error_stats import excess, figures
+from coreproof.verification.error_stats import error_stats, exceedance
 from coreproof.verification.tolerance import Tolerance, judge, passes
 
 
@@ -41,9 +41,9 @@ def test_the_figures_are_those_of_the_plain_formulas(seed: int, block: int) -> N
     assert share is not None
     factors = np.maximum(profile.shares, 1.0).reshape(1, 5, 1, 1)
     over, absolute_needed, relative_needed, furthest = plain(a, b, relative, absolute, factors)
-    known = figures(a.reshape(-1), b.reshape(-1))
+    known = error_stats(a.reshape(-1), b.reshape(-1))
     assert known is not None
-    found = excess(a.reshape(-1), b.reshape(-1), known, relative, absolute, share)
+    found = exceedance(a.reshape(-1), b.reshape(-1), known, relative, absolute, share)
     assert found.over == over
     assert found.required_absolute == pytest.approx(absolute_needed, rel=1e-5, abs=1e-15)
     assert found.required_relative == pytest.approx(relative_needed, rel=1e-5)
@@ -63,7 +63,7 @@ def test_float32_of_any_size_keeps_its_figures(size: float, block: int) -> None:
     a = (size * rng.normal(size=500)).astype(np.float32)
     b = (a * (1 + 1e-5 * rng.normal(size=500))).astype(np.float32)
     x, y = a.astype(np.float64), b.astype(np.float64)
-    for known in (figures(a, b), figures(x, y)):
+    for known in (error_stats(a, b), error_stats(x, y)):
         assert known is not None
         assert known.rms_error == pytest.approx(np.sqrt(np.mean((x - y) ** 2)), rel=1e-4)
         assert known.scale == pytest.approx(np.sqrt(np.mean(x * x)), rel=1e-5)
@@ -75,10 +75,10 @@ def test_what_is_not_finite_or_too_large_has_no_quick_figures(block: int) -> Non
     for strange in (np.nan, np.inf, 1e200):
         other = ones.copy()
         other[70] = strange
-        assert figures(ones, other) is None
-        assert figures(other, ones) is None
+        assert error_stats(ones, other) is None
+        assert error_stats(other, ones) is None
         assert not passes(ones, other, Tolerance(1e3))
-    assert figures(np.ones(0), np.ones(0)) is None
+    assert error_stats(np.ones(0), np.ones(0)) is None
     assert judge(np.full(3, 1e200), np.full(3, 1e200), Tolerance()).agrees
 
 

@@ -13,7 +13,7 @@ import coreproof as cp
 from coreproof.errors import TooLargeError
 from coreproof.model.budget import set_memory_budget
 from coreproof.verification.channels import profiles
-from coreproof.verification.error_model import Spread, measure
+from coreproof.verification.error_model import ErrorState, measure
 from tests.build import onnx_model
 
 
@@ -87,7 +87,7 @@ def test_what_is_measured_in_blocks_is_what_the_definition_says(
     size = np.sqrt(np.mean(zeroed[finite] ** 2))
     shares = (zeroed / size) ** 2
     places = shares.mean(axis=1 if values.ndim == 4 else -1) if values.ndim > 2 else shares.mean()
-    expected = Spread(
+    expected = ErrorState(
         0.0,
         size * scale,
         zeroed.std() * scale,

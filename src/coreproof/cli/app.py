@@ -67,7 +67,7 @@ def command(
             form=form.value,
             title=title,
             identifier=identifier,
-            feeding=feeding.of(loaded),
+            feeding=feeding.resolve(loaded),
             labels=read_labels(labels),
             screen=None if screen is None else screen.value,
             limit=limit,

@@ -100,7 +100,7 @@ def command(
             picture = _picture_input(loaded)
             if not feeding.pixels and getattr(loaded, "feeding", None) is None:
                 raise unsaid_pixels(loaded)
-            fed = _coloured(feeding, picture).of(loaded)
+            fed = _coloured(feeding, picture).resolve(loaded)
             assert fed is not None
             inputs[picture.name] = _sized(picture, fed if feeding.size is not None else None)
             arguments["images"] = {picture.name: image_input(fed)}

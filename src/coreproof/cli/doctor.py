@@ -75,7 +75,7 @@ def command(
             photos=pictures,
             classes=classes,
             inputs=inputs,
-            feeding=feeding.of(source, examined),
+            feeding=feeding.resolve(source, examined),
             progress=lambda what: report(what, 0, 0),
         )
     document: dict[str, Any] = diagnosis.to_json()

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from coreproof.model.base import Model
-    from coreproof.precision.half_report import HalfReport, HalfRow
+    from coreproof.precision.float16_report import Float16Report, Float16Row
 
 _STYLE = {"ok": "", "overflow": "bold red", "nan": "bold red", "spread": "red"}
 
 
-def print_half(
+def print_forecast(
     model: Model, inputs: Any = None, *, said: str | None = None, rows: int = 24, as_json: bool = False
 ) -> int:
     """Predicts, prints, and gives the exit code: 0 float16 is safe, 1 something overflows or the outputs would be wrong.
@@ -27,24 +27,24 @@ def print_half(
     """
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import Line, console, lines
-    from coreproof.precision.forecast import half
+    from coreproof.precision.forecast import forecast
 
     with progress() as report:
-        found = half(model, inputs, progress=report)
+        found = forecast(model, inputs, progress=report)
     if said is not None:
         found = replace(found, inputs=found.inputs.replace("given by the caller", said))
     if as_json:
         say_json(found.to_json())
     else:
         shown = console()
-        shown.print(half_table(found, rows))
+        shown.print(forecast_table(found, rows))
         shown.print(lines(found.summary().split("\n")))
         if found.must_stay_fp32 and model.format in ("onnx", "torch"):
             shown.print(Line(f"convert with: --keep-fp32 {','.join(found.must_stay_fp32)}"), soft_wrap=True)
     return 0 if found else 1
 
 
-def half_table(report: HalfReport, limit: int = 24) -> Table:
+def forecast_table(report: Float16Report, limit: int = 24) -> Table:
     """One line an operator in the program's order. ▶ stays in float32; errors are shares of the scale."""
     from rich.table import Table
 
@@ -88,7 +88,7 @@ def half_table(report: HalfReport, limit: int = 24) -> Table:
     return table
 
 
-def _chosen(rows: tuple[HalfRow, ...], limit: int) -> list[HalfRow]:
+def _chosen(rows: tuple[Float16Row, ...], limit: int) -> list[Float16Row]:
     """What stays in float32, where something happens, then what adds most; in the program's order."""
     if not limit or len(rows) <= limit:
         return list(rows)
@@ -99,7 +99,7 @@ def _chosen(rows: tuple[HalfRow, ...], limit: int) -> list[HalfRow]:
     return [r for r in rows if id(r) in kept]
 
 
-def _range(row: HalfRow) -> str:
+def _range(row: Float16Row) -> str:
     if row.largest == 0.0:
         return "0"
     return f"{row.smallest:.0e} {row.largest:.0e}" if math.isfinite(row.smallest) else f"{row.largest:.0e}"

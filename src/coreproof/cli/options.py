@@ -74,7 +74,7 @@ class FeedingOptions:
     mean: Annotated[str | None, _fed("One number, or one a channel: 0.485,0.456,0.406.")] = None
     std: Annotated[str | None, _fed("One number, or one a channel: 0.229,0.224,0.225.")] = None
 
-    def of(self, model: object, *beside: object) -> Feeding | None:
+    def resolve(self, model: object, *beside: object) -> Feeding | None:
         """The model's own feeding, changed by what was said; None when there is neither.
 
         Raises InputError where only the size of pictures is known, and the model takes numbers: what becomes of the pixels is not

@@ -27,7 +27,7 @@ def command(
     from coreproof.runtime.open import session
 
     loaded = load(model, trust=trust)
-    fed = feeding.of(loaded)
+    fed = feeding.resolve(loaded)
     names = read_labels(labels)
     unread = []
     with session(loaded) as running:

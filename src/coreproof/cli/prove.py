@@ -23,7 +23,7 @@ from coreproof.cli.options import (
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from coreproof.proof.chain import Step
+    from coreproof.proof.chain import ProofStep
 
 
 @with_feeding()
@@ -77,7 +77,7 @@ def command(
             out,
             inputs=inputs,
             samples=samples,
-            feeding=feeding.of(loaded),
+            feeding=feeding.resolve(loaded),
             labels=read_labels(labels),
             target=target,
             witness=witness,
@@ -96,7 +96,7 @@ def command(
     raise typer.Exit(0 if proof.proves or (allow_weak and proof.agrees) else 1)
 
 
-def step_line(step: Step) -> Text:
+def step_line(step: ProofStep) -> Text:
     """One line on the terminal: what was done, whether it holds, in how many seconds."""
     from coreproof.cli.terminal import Line
     from coreproof.model.weakness import failing

@@ -88,7 +88,7 @@ def command(
     Exit code 0: they agree (with --half: float16 is safe), 1: they do not, or an output proves nothing by agreeing (NaN on both
     sides, all zero, constant, rounding may change half of it), 2: they cannot be compared.
     """
-    from coreproof.cli.half import print_half
+    from coreproof.cli.half import print_forecast
     from coreproof.cli.progress import progress
     from coreproof.cli.terminal import console
     from coreproof.feeding.inputs import SEED, feeds_of
@@ -118,11 +118,11 @@ def command(
             check_output(target, kind, replace=overwrite, inputs=(inputs, photos))
     left = load(first, trust=trust)
     right = left if second is None else load(second, trust=trust)
-    left_feeding, right_feeding = feeding.of(left, right), feeding.of(right, left)
+    left_feeding, right_feeding = feeding.resolve(left, right), feeding.resolve(right, left)
     fed = given_feeds(left, right, inputs, photos, limit, (left_feeding, right_feeding))
     if half:
         given, said = (None, None) if fed is None else (fed.reference, fed.said)
-        raise typer.Exit(print_half(left, given, said=said, rows=rows, as_json=as_json))
+        raise typer.Exit(print_forecast(left, given, said=said, rows=rows, as_json=as_json))
     if fed is None and feeding.numbers:
         _carry(left, left_feeding)
         _carry(right, right_feeding)

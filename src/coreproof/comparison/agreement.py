@@ -83,7 +83,7 @@ class Distributions:
     entropies: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, probabilities: Floats) -> Distributions:
+    def from_probabilities(cls, probabilities: Floats) -> Distributions:
         """Rows are scaled to sum 1: 16-bit probabilities do not, and the difference would count as divergence."""
         p = np.array(probabilities, dtype=np.float64)
         p /= p.sum(axis=-1, keepdims=True)
@@ -102,7 +102,7 @@ def _blocks(rows: int) -> list[slice]:
 
 def jensen_shannon(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
     """Jensen-Shannon divergence of each pair of rows, base 2."""
-    return Distributions.of(a).divergence(Distributions.of(b))
+    return Distributions.from_probabilities(a).divergence(Distributions.from_probabilities(b))
 
 
 def truth_rank(probabilities: Floats, truth: Integers) -> npt.NDArray[np.int32]:

@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Any
 
 from coreproof.comparison.lineup import Lineup
-from coreproof.comparison.predictor import Predictor, Settled
+from coreproof.comparison.predictor import Calibration, Predictor
 from coreproof.comparison.source import PhotoSource
-from coreproof.comparison.variants import Workshop, made_by
+from coreproof.comparison.variants import ModelFactory, made_by
 from coreproof.comparison.worker import Done, Task, Worker
 from coreproof.comparison.workers import decoders, processors
 from coreproof.errors import CoreproofError, LineupError, MissingDependencyError, RunError
@@ -30,7 +30,7 @@ def on_cluster(
     address: str,
     lineup: Lineup,
     source: PhotoSource,
-    settled: Mapping[str, Settled],
+    calibrations: Mapping[str, Calibration],
     keys: Mapping[str, str],
     tasks: Iterable[Task],
     workers: int | None,
@@ -52,11 +52,11 @@ def on_cluster(
     with _connected(ray, address, workers):
         actors = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         same = {"keys": dict(keys), "made_by": made_by()}
-        made = {"lineup": lineup, "source": source, "settled": dict(settled), **same}
+        made = {"lineup": lineup, "source": source, "calibrations": dict(calibrations), **same}
         waiting = iter(tasks)
         while window := list(islice(waiting, _WINDOW)):
             answered = ray.data.from_items([{"task": task} for task in window]).map_batches(
-                Answering,
+                ClusterWorker,
                 fn_constructor_kwargs=made,
                 batch_size=1,
                 num_cpus=1,
@@ -70,21 +70,21 @@ def on_cluster(
                 yield done
 
 
-class Answering:
+class ClusterWorker:
     """A worker as Ray keeps it: its models are made once, when it first hears of one."""
 
     def __init__(
         self,
         lineup: Lineup,
         source: PhotoSource,
-        settled: Mapping[str, Settled],
+        calibrations: Mapping[str, Calibration],
         keys: Mapping[str, str],
         made_by: Mapping[str, Any],
     ) -> None:
         self.keys = keys
         self.made_by = made_by
-        self.workshop = Workshop(lineup)
-        self.settled = settled
+        self.factory = ModelFactory(lineup)
+        self.calibrations = calibrations
         self.worker = Worker({}, source, decoders(1))
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Done | CoreproofError]]:
@@ -98,13 +98,13 @@ class Answering:
         if made_by() != self.made_by:
             raise RunError("a worker has another coreproof or engine", expected=self.made_by, found=made_by())
         for name in {name for task in tasks for name in task.models} - set(self.worker.predictors):
-            if self.workshop.comes_from_files(name) and self.workshop.key(name) != self.keys[name]:
+            if self.factory.comes_from_files(name) and self.factory.key(name) != self.keys[name]:
                 raise RunError(
                     "a worker has another file of a model", where=name, fix="give every machine the same model files"
                 )
-            entry = self.workshop.lineup.entry(name)
-            predictor = Predictor(entry, self.workshop.model(name), self.workshop.feeding(name))
-            predictor.settled = self.settled[name]
+            entry = self.factory.lineup.entry(name)
+            predictor = Predictor(entry, self.factory.model(name), self.factory.feeding(name))
+            predictor.calibration = self.calibrations[name]
             self.worker.predictors = {**self.worker.predictors, name: predictor}
         return self.worker.run(tasks)
 

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from coreproof.comparison.classes import ClassOrder, match_classes
-from coreproof.comparison.comparison import Compared, Comparison
+from coreproof.comparison.comparison import Comparison, ModelInfo
 from coreproof.comparison.device import DeviceRun, SeenByDevices, read_device
 from coreproof.comparison.lineup import Lineup, explaining, lineup_of, load_lineup, trusted, with_devices
 from coreproof.comparison.part import Agreement, Part
 from coreproof.comparison.plan import Plan, Slice, is_back, make_plan
-from coreproof.comparison.predictor import Predictor, Settled
+from coreproof.comparison.predictor import Calibration, Predictor
 from coreproof.comparison.source import FolderPhotos, PhotoSource, RemotePhotos, photo_source
 from coreproof.comparison.store import Shard, Store, TemporaryStore
 from coreproof.comparison.table import Table
 from coreproof.comparison.tally import Tally
-from coreproof.comparison.variants import Workshop
+from coreproof.comparison.variants import ModelFactory
 from coreproof.comparison.worker import GONE, Done, Task, Worker
 from coreproof.comparison.workers import decoders, on_this_machine, processors
 from coreproof.errors import LineupError, PhotoError, StoreError
@@ -72,7 +72,7 @@ def compare(
     if runs:
         lineup, source = with_devices(lineup, runs), SeenByDevices(source, runs)
     kept = TemporaryStore() if store is None else Store(store)
-    run = _Run(lineup, source, truth, kept, workers or processors(), progress)
+    run = _Job(lineup, source, truth, kept, workers or processors(), progress)
     try:
         run.predict(cluster, workers)
         return run.comparison()
@@ -105,7 +105,7 @@ def _truth(photos: Any, source: PhotoSource, labels: str | Path | None) -> _Trut
     return _Truth(tuple) if labels is None else _Truth(lambda: truth_lines(labels))
 
 
-class _Run:
+class _Job:
     """One comparison: first every slice through the models that have not seen it, then statistics, slice by slice."""
 
     def __init__(
@@ -117,9 +117,9 @@ class _Run:
         self.truth = truth
         self.workers = workers
         self.progress = progress or (lambda what, done, total: None)
-        self.workshop = Workshop(lineup)
-        self.keys = {name: self.workshop.key(name) for name in lineup.names}
-        self.settled = {name: about for name in lineup.names if (about := self._kept(name)) is not None}
+        self.factory = ModelFactory(lineup)
+        self.keys = {name: self.factory.key(name) for name in lineup.names}
+        self.calibrations = {name: about for name in lineup.names if (about := self._kept(name)) is not None}
         self.plan: Plan = make_plan(source, store, truth)
 
     # predictions
@@ -127,14 +127,14 @@ class _Run:
     def predict(self, cluster: str | None, workers: int | None) -> None:
         """Lets every model see the slices that it has not seen: here, or on a cluster with so many workers."""
         unseen, photos = self._unseen()
-        new = [name for name in self._models if name not in self.settled]
+        new = [name for name in self._models if name not in self.calibrations]
         waiting = new if cluster is not None else [name for name in self._models if name in unseen or name in new]
         if waiting:
             with ExitStack() as stack:
                 predictors = {name: stack.enter_context(self._predictor(name, waiting)) for name in waiting}
                 pool = stack.enter_context(decoders(self.workers))
                 worker = Worker(predictors, self.source, pool)
-                self._settle(worker)
+                self._calibrate(worker)
                 if cluster is None:
                     seen = self._counter(self.plan.photos - photos)
                     self._keep(on_this_machine(worker, self._tasks(), self.workers, seen))
@@ -147,14 +147,14 @@ class _Run:
     def _models(self) -> tuple[str, ...]:
         return tuple(name for name in self.lineup.names if self.lineup.entry(name).device is None)
 
-    def _kept(self, name: str) -> Settled | None:
+    def _kept(self, name: str) -> Calibration | None:
         document = self.store.read_model(self.keys[name])
-        return None if document is None else Settled.from_json(document)
+        return None if document is None else Calibration.from_json(document)
 
     def _predictor(self, name: str, waiting: Sequence[str]) -> Predictor:
-        predictor = Predictor(self.lineup.entry(name), self.workshop.model(name), self.workshop.feeding(name))
-        predictor.settled = self.settled.get(name)
-        self.workshop.forget(name, tuple(waiting[waiting.index(name) + 1 :]))
+        predictor = Predictor(self.lineup.entry(name), self.factory.model(name), self.factory.feeding(name))
+        predictor.calibration = self.calibrations.get(name)
+        self.factory.forget(name, tuple(waiting[waiting.index(name) + 1 :]))
         return predictor
 
     def _tasks(self) -> Iterator[Task]:
@@ -189,9 +189,9 @@ class _Run:
 
         return seen
 
-    def _settle(self, worker: Worker) -> None:
+    def _calibrate(self, worker: Worker) -> None:
         """Shows the first photo that can be read to the models that never saw one, and further ones to those that fail it."""
-        new = {name: predictor for name, predictor in worker.predictors.items() if predictor.settled is None}
+        new = {name: predictor for name, predictor in worker.predictors.items() if predictor.calibration is None}
         if not new:
             return
         unreadable: list[str] = []
@@ -202,9 +202,9 @@ class _Run:
                 unreadable = [*unreadable, f"{photo.member.photo}: {decoded.skipped}"][:5]
                 continue
             for name, predictor in tuple(new.items()):
-                self.settled[name] = predictor.settle(decoded.tensors[predictor.preparation])
+                self.calibrations[name] = predictor.calibrate(decoded.tensors[predictor.preparation])
                 if not predictor.doubtful:
-                    self.store.write_model(self.keys[name], self.settled[name].to_json())
+                    self.store.write_model(self.keys[name], self.calibrations[name].to_json())
                     del new[name]
             shown += 1
             if not new or shown == _SHOWN:
@@ -235,7 +235,7 @@ class _Run:
         from coreproof.comparison.cluster import on_cluster
 
         tasks, seen = self._tasks(), self._counter(done)
-        return on_cluster(address, self.lineup, self.source, self.settled, self.keys, tasks, workers, seen)
+        return on_cluster(address, self.lineup, self.source, self.calibrations, self.keys, tasks, workers, seen)
 
     def _answer_for_device(self, name: str) -> None:
         run = self.lineup.entry(name).device
@@ -243,7 +243,7 @@ class _Run:
         for piece in self.plan.slices():
             if not self.store.has_shard(self.keys[name], piece.key):
                 self.store.write_shard(self.keys[name], piece.key, _answered(run, piece))
-        self.settled[name] = _device_settled(run)
+        self.calibrations[name] = _device_calibration(run)
 
     # statistics
 
@@ -298,9 +298,9 @@ class _Run:
         while waiting:
             refused: list[str] = []
             for name in waiting:
-                labels = self.lineup.entry(name).labels or self.settled[name].labels or None
+                labels = self.lineup.entry(name).labels or self.calibrations[name].labels or None
                 try:
-                    orders[name] = match_classes(name, labels, self.settled[name].classes, names)
+                    orders[name] = match_classes(name, labels, self.calibrations[name].classes, names)
                 except LineupError:
                     if len(refused) + 1 == len(waiting):
                         raise
@@ -312,11 +312,11 @@ class _Run:
         ordered = {name: orders[name] for name in self.lineup.names}
         return ordered, {i: text.split(",")[0].strip() for i, text in names.items()}
 
-    def _described(self, name: str, order: ClassOrder) -> Compared:
-        entry, about = self.lineup.entry(name), self.settled[name]
+    def _described(self, name: str, order: ClassOrder) -> ModelInfo:
+        entry, about = self.lineup.entry(name), self.calibrations[name]
         made = "" if entry.base is None else f"made from {entry.base}"
         device, seconds = entry.device, self.store.seconds_per_photo(self.keys[name])
-        return Compared(
+        return ModelInfo(
             name=name,
             description=about.model,
             format=about.format,
@@ -345,8 +345,8 @@ def _answered(run: DeviceRun, piece: Slice) -> Shard:
     )
 
 
-def _device_settled(run: DeviceRun) -> Settled:
-    return Settled(
+def _device_calibration(run: DeviceRun) -> Calibration:
+    return Calibration(
         model=run.model,
         format="Core ML",
         feeding="as its app feeds it",

@@ -18,11 +18,11 @@ from coreproof.comparison.lineup import Attribution
 from coreproof.comparison.part import Part
 from coreproof.comparison.source import PhotoSource
 from coreproof.comparison.table import Table
-from coreproof.comparison.tally import Extremes, Seen, Tally
+from coreproof.comparison.tally import Extremes, PhotoRow, Tally
 from coreproof.comparison.weakness import weaknesses_of
 from coreproof.model.files.atomic import replacing
 from coreproof.model.files.outputs import COMPARISON
-from coreproof.model.notebook_view import Shown
+from coreproof.model.notebook_view import NotebookView
 from coreproof.model.weakness import Weakness
 from coreproof.visible import in_json, visible
 
@@ -33,7 +33,7 @@ _WRITTEN_OUT = 2000
 
 
 @dataclass(frozen=True)
-class Compared:
+class ModelInfo:
     """One model of a comparison: what it is, how it was fed, who computed it, and how long that took a photo."""
 
     name: str
@@ -50,7 +50,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelPair:
     """How far two models agree. ``low`` and ``high``: Wilson's 95% interval of the share, all crops of a picture taken as one.
 
     ``kappa`` is NaN where it is not defined; ``undefined`` says why.
@@ -115,7 +115,7 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Photographs(Shown):
+class Photographs(NotebookView):
     """Some photos of a comparison with what some models see on them; a notebook shows the pictures."""
 
     comparison: Comparison
@@ -133,7 +133,7 @@ class Photographs(Shown):
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison(Shown):
+class Comparison(NotebookView):
     """What models say about photos.
 
     The statistics are in memory and do not grow with the photos; each photo's answers are in files, which ``everything``,
@@ -142,7 +142,7 @@ class Comparison(Shown):
     """
 
     title: str
-    models: tuple[Compared, ...]
+    models: tuple[ModelInfo, ...]
     source: PhotoSource
     class_names: Mapping[int, str]
     tally: Tally
@@ -216,17 +216,17 @@ class Comparison(Shown):
         }
 
     @cached_property
-    def pairs(self) -> dict[tuple[str, str], Pair]:
+    def pairs(self) -> dict[tuple[str, str], ModelPair]:
         """Every two models in line-up order, with all statistics."""
         return {pair: self._pair(*pair) for pair in self.tally.pairs}
 
-    def pair(self, a: str, b: str) -> Pair:
+    def pair(self, a: str, b: str) -> ModelPair:
         """The statistics of two models, in either order."""
         return self.pairs[(a, b)] if self.index(a) < self.index(b) else self.pairs[(b, a)]
 
-    def _pair(self, a: str, b: str) -> Pair:
+    def _pair(self, a: str, b: str) -> ModelPair:
         found, photos = self.tally.pairs[a, b], self.count
-        return Pair(
+        return ModelPair(
             a,
             b,
             found.count,
@@ -325,16 +325,16 @@ class Comparison(Shown):
         seen = self._found(photo)
         return None if seen is None or seen.truth < 0 else seen.truth
 
-    def _found(self, photo: str) -> Seen | None:
+    def _found(self, photo: str) -> PhotoRow | None:
         if photo in self._kept:
             return self._kept[photo]
         if photo not in self._position:
             return None
         k, every = self._position[photo], self.everything
-        return Seen(photo, int(every.truth[k]), every.top[k], every.top_values[k])
+        return PhotoRow(photo, int(every.truth[k]), every.top[k], every.top_values[k])
 
     @cached_property
-    def _kept(self) -> Mapping[str, Seen]:
+    def _kept(self) -> Mapping[str, PhotoRow]:
         return self.tally.kept()
 
     @cached_property

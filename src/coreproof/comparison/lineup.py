@@ -21,7 +21,7 @@ _MODEL_FILES = (".onnx", ".mlmodel", ".mlpackage", ".pt2", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
-class Entry:
+class LineupEntry:
     """One model of a line-up.
 
     ``source`` is what ``load`` takes; instead of it, ``base`` names another entry that this one is made from:
@@ -78,7 +78,7 @@ class Lineup:
     ``stored``: the sources stand in a file, and nobody typed them; ``trust``: they may name Python code and pickles.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[LineupEntry, ...]
     folder: Path | None = None
     labels: Path | None = None
     title: str = ""
@@ -101,7 +101,7 @@ class Lineup:
     def names(self) -> tuple[str, ...]:
         return tuple(entry.name for entry in self.entries)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> LineupEntry:
         """The entry of that name."""
         return next(entry for entry in self.entries if entry.name == name)
 
@@ -116,7 +116,7 @@ class Lineup:
 def with_devices(lineup: Lineup, runs: Sequence[DeviceRun]) -> Lineup:
     """The line-up with what phones answered as further models, behind the others."""
     entries = tuple(
-        Entry(name, labels=run.labels or None, note=f"{run.model} as the device ran it", device=run)
+        LineupEntry(name, labels=run.labels or None, note=f"{run.model} as the device ran it", device=run)
         for name, run in zip(_device_names(runs), runs, strict=True)
     )
     return replace(lineup, entries=(*lineup.entries, *entries))
@@ -143,7 +143,7 @@ def _device_names(runs: Sequence[DeviceRun]) -> list[str]:
 def lineup_of(models: Mapping[str, Any], feeding: Feeding | Mapping[str, Feeding] | None = None) -> Lineup:
     """A line-up of models by name; ``feeding`` one for all, or by name."""
     by_name = feeding if isinstance(feeding, Mapping) else dict.fromkeys(models, feeding)
-    return Lineup(tuple(Entry(name, model, feeding=by_name.get(name)) for name, model in models.items()))
+    return Lineup(tuple(LineupEntry(name, model, feeding=by_name.get(name)) for name, model in models.items()))
 
 
 def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool = False) -> Lineup:
@@ -245,14 +245,14 @@ def _files_of(source: str | Path) -> list[str]:
     return [text] if Path(text).suffix.lower() in _MODEL_FILES and ":" not in text else []
 
 
-def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Path) -> Entry:
+def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Path) -> LineupEntry:
     where = f"models.{name}"
     table = dict(_table(path, where, table))
     known = (
         "source",
         "from",
         "feed",
-        *(f.name for f in fields(Entry) if f.name not in ("name", "base", "feeding", "device")),
+        *(f.name for f in fields(LineupEntry) if f.name not in ("name", "base", "feeding", "device")),
     )
     if set(table) - set(known):
         raise _unknown(path, where, set(table) - set(known), known)
@@ -274,7 +274,7 @@ def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Pa
     for key, allowed in _CHOICES.items():
         if table.get(key) is not None and table[key] not in allowed:
             raise LineupError(f"{where}.{key} is not known", where=str(path), expected=_or(allowed), found=table[key])
-    return Entry(name, base=base, feeding=feeding, **table)
+    return LineupEntry(name, base=base, feeding=feeding, **table)
 
 
 def _all(kind: type, value: Any) -> bool:

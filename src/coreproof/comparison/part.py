@@ -106,7 +106,7 @@ class Agreement:
             for position, (name, shard) in enumerate(shards.items())
         ]
         tops = [top_k(probabilities, min(TOP, self.classes)) for probabilities in answers]
-        distributions = [Distributions.of(probabilities) for probabilities in answers]
+        distributions = [Distributions.from_probabilities(probabilities) for probabilities in answers]
         pairs = [a.divergence(b) for a, b in combinations(distributions, 2)]
         live = {p.member.photo for p in piece.photos if p.live}
         return Part(

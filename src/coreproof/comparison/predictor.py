@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from coreproof.comparison.lineup import Entry
+from coreproof.comparison.lineup import LineupEntry
 from coreproof.errors import InputError, RunError, StoreError
 from coreproof.feeding.predict import dictionary_rows, is_distribution, softmax
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.entries import Entry as Document
-from coreproof.runtime.images import feature_pixels, fit, to_tensor
+from coreproof.runtime.images import feature_pixels, resize_and_crop, to_tensor
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 
@@ -35,7 +35,7 @@ Tensor = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Settled:
+class Calibration:
     """What is known of a model once it has seen a photo; stored, so that a resumed run goes on in the same way.
 
     ``softmax``: its scores go through one. ``batch``: how many photos it is given at a time. ``untrained``: random weights.
@@ -57,7 +57,7 @@ class Settled:
         return {**asdict(self), "labels": list(self.labels), "notes": list(self.notes)}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Settled | None:
+    def from_json(cls, document: Mapping[str, Any]) -> Calibration | None:
         """None for what another version kept, or makes no sense."""
         if set(document) != {field.name for field in fields(cls)}:
             return None
@@ -87,11 +87,11 @@ class Predictor:
     Raises InputError for a model that is no classifier of pictures or whose feeding is not known.
     """
 
-    def __init__(self, entry: Entry, model: Model, feeding: Feeding | None, *, threads: int | None = 1) -> None:
+    def __init__(self, entry: LineupEntry, model: Model, feeding: Feeding | None, *, threads: int | None = 1) -> None:
         self.entry = entry
         self.model = model
         self.running: Session = session(model, entry.engine, entry.arithmetic, threads)
-        self.settled: Settled | None = None
+        self.calibration: Calibration | None = None
         self.doubtful = False
         self.preparation, self.feeding_text, self.prepare = _preparation(self.running, model, feeding)
         self._feature = self.running.signature.inputs[0]
@@ -105,13 +105,13 @@ class Predictor:
     ) -> None:
         self.running.close()
 
-    def settle(self, photo: Tensor) -> Settled:
+    def calibrate(self, photo: Tensor) -> Calibration:
         """Looks at a first photo: how many classes there are, whether scores need a softmax, whether batches work."""
         scores = self._scores(photo)
         self.doubtful = self.entry.softmax is None and not (np.isfinite(scores).all() and scores.any())
         needs_softmax = self.entry.softmax if self.entry.softmax is not None else not is_distribution(scores[0])
         labels = self.running.signature.labels or ()  # not the entry's, which may be others in the next run
-        self.settled = Settled(
+        self.calibration = Calibration(
             model=self.model.name,
             format=self.model.format,
             feeding=self.feeding_text,
@@ -124,20 +124,20 @@ class Predictor:
             untrained=self.model.untrained,
         )
         if _takes_several(self._feature) and self._answers_the_same_among_others(photo):
-            self.settled = Settled(**{**asdict(self.settled), "batch": BATCH})
-        return self.settled
+            self.calibration = Calibration(**{**asdict(self.calibration), "batch": BATCH})
+        return self.calibration
 
     def probabilities(self, photos: Sequence[Tensor]) -> tuple[Tensor, float]:
         """[photos, classes] float32 probabilities, and the seconds that the engine took for them."""
-        assert self.settled is not None
+        assert self.calibration is not None
         rows, seconds = [], 0.0
-        for start in range(0, len(photos), self.settled.batch):
-            piece = photos[start : start + self.settled.batch]
+        for start in range(0, len(photos), self.calibration.batch):
+            piece = photos[start : start + self.calibration.batch]
             batch = piece[0] if len(piece) == 1 else np.concatenate(piece)
             started = time.perf_counter()
             scores = self._scores(batch)
             seconds += time.perf_counter() - started
-            rows += [softmax(row) for row in scores] if self.settled.softmax else list(scores)
+            rows += [softmax(row) for row in scores] if self.calibration.softmax else list(scores)
         return np.asarray(rows, np.float32), seconds
 
     def _answers_the_same_among_others(self, photo: Tensor) -> bool:
@@ -196,7 +196,7 @@ def _preparation(
         geometry: dict[str, Any] = feeding.geometry if feeding is not None else {}
         seen = Feeding(**{**geometry, "size": (layout.width, layout.height), "colour": layout.colour})
         text = f"picture: {seen}; what else is done to it is inside the model"
-        return repr((seen, layout)), text, lambda picture: feature_pixels(fit(picture, seen), layout)
+        return repr((seen, layout)), text, lambda picture: feature_pixels(resize_and_crop(picture, seen), layout)
     if feeding is None:
         raise InputError(
             "how photos are fed to this model is not known",

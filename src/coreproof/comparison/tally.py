@@ -20,7 +20,7 @@ NAMED = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class PhotoRow:
     """One photo and what each model sees on it: ``top`` and ``top_values`` [models, 5]; ``truth`` -1 where not known."""
 
     photo: str
@@ -34,7 +34,7 @@ class Extremes:
 
     def __init__(self, largest: bool) -> None:
         self._sign = -1.0 if largest else 1.0
-        self._kept: list[tuple[float, int, Seen]] = []
+        self._kept: list[tuple[float, int, PhotoRow]] = []
 
     def add(self, values: npt.NDArray[Any], positions: npt.NDArray[np.intp], photos: _Photos) -> None:
         """Takes in ``values[k]`` of the photos at ``positions`` in a part."""
@@ -46,7 +46,7 @@ class Extremes:
         fresh = [(float(keys[k]), photos.first + int(positions[k]), photos.seen(int(positions[k]))) for k in best]
         self._kept = sorted([*self._kept, *fresh], key=lambda kept: kept[:2])[:LISTED]
 
-    def list(self) -> list[tuple[Seen, float]]:
+    def list(self) -> list[tuple[PhotoRow, float]]:
         """The photos with their values, the most extreme first."""
         return [(seen, self._sign * key) for key, _, seen in self._kept]
 
@@ -60,14 +60,14 @@ class _Photos:
     def __init__(self, part: Part, first: int) -> None:
         self.part = part
         self.first = first
-        self._seen: dict[int, Seen] = {}
+        self._seen: dict[int, PhotoRow] = {}
 
-    def seen(self, position: int) -> Seen:
+    def seen(self, position: int) -> PhotoRow:
         """What is kept of the photo at a position; copied, so that not the whole part is kept with it."""
         if position not in self._seen:
             part = self.part
             top, values = part.top[position].copy(), part.top_values[position].copy()
-            self._seen[position] = Seen(part.photos[position], int(part.truth[position]), top, values)
+            self._seen[position] = PhotoRow(part.photos[position], int(part.truth[position]), top, values)
         return self._seen[position]
 
 
@@ -171,7 +171,7 @@ class Tally:
         self.photos += len(part.photos)
         self.pictures += float(part.weights.sum())
 
-    def kept(self) -> Mapping[str, Seen]:
+    def kept(self) -> Mapping[str, PhotoRow]:
         """Every photo that some list keeps, by name."""
         lists: Iterable[Extremes] = (
             *(listed for pair in self.pairs.values() for listed in (pair.differing, pair.most, pair.least)),

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from coreproof.comparison.lineup import Entry, Lineup
+from coreproof.comparison.lineup import Lineup, LineupEntry
 from coreproof.errors import LineupError
 from coreproof.model.base import Model
 from coreproof.model.digest import model_digest
@@ -23,7 +23,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.onnx.model import OnnxModel
 
 
-class Workshop:
+class ModelFactory:
     """Makes the models of one line-up, each at most once while it is needed."""
 
     def __init__(self, lineup: Lineup) -> None:
@@ -69,7 +69,7 @@ class Workshop:
         parents = self.lineup.entry(name).depends_on
         return {a for parent in parents for a in (parent, *self._ancestors(parent))}
 
-    def _make(self, entry: Entry) -> Model:
+    def _make(self, entry: LineupEntry) -> Model:
         model = self.source(entry.name) if entry.base is None else self.model(entry.base)
         if entry.shape is not None:
             model = with_input_shape(_onnx(model, entry.name, "shape"), entry.shape)
@@ -81,7 +81,7 @@ class Workshop:
             model = self._convert(entry, model)
         return model
 
-    def _convert(self, entry: Entry, model: Model) -> Model:
+    def _convert(self, entry: LineupEntry, model: Model) -> Model:
         from coreproof.conversion.convert import convert
 
         assert entry.convert is not None

@@ -126,8 +126,8 @@ class Worker:
             if stopped():
                 return
             predictor = self.predictors[name]
-            assert predictor.settled is not None
-            rows = np.zeros((len(decoded), predictor.settled.classes), np.float32)
+            assert predictor.calibration is not None
+            rows = np.zeros((len(decoded), predictor.calibration.classes), np.float32)
             if seen:
                 tensors = [decoded[k].tensors[predictor.preparation] for k in seen]
                 rows[seen], seconds = predictor.probabilities(tensors)

@@ -7,7 +7,7 @@ coremltools nor PyTorch before they run.
 from __future__ import annotations
 
 from coreproof.conversion import registry
-from coreproof.conversion.registry import ErrorBehaviour, Meaning, Registry
+from coreproof.conversion.registry import ErrorClass, Meaning, Registry
 
 _HERE = "coreproof.conversion"
 
@@ -31,14 +31,14 @@ def meaning(operator: str) -> Meaning:
     return registry.meaning(operator)
 
 
-def error_behaviour(operator: str) -> ErrorBehaviour:
+def error_class(operator: str) -> ErrorClass:
     """How this operator passes an error on; "elementwise" where it is not known."""
     return meaning(operator).get("error", "elementwise")
 
 
-def word(operator: str) -> str:
+def canonical_op(operator: str) -> str:
     """One word for the same operation in every format ("conv", "linear", "norm", ...)."""
-    return meaning(operator).get("word") or registry.plain(operator)
+    return meaning(operator).get("word") or registry.normalise_op_name(operator)
 
 
 def several(operation: str) -> tuple[str, ...]:

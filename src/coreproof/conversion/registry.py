@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
-ErrorBehaviour = Literal["move", "linear", "average", "norm", "add", "bounded", "exponential", "elementwise"]
+ErrorClass = Literal["move", "linear", "average", "norm", "add", "bounded", "exponential", "elementwise"]
 """How an operator passes an error on.
 
 - "move": values are moved or chosen among, nothing is computed (reshape, concat, relu, max pooling);
@@ -37,7 +37,7 @@ ErrorBehaviour = Literal["move", "linear", "average", "norm", "add", "bounded", 
 class Meaning(TypedDict, total=False):
     """What is true of an operation in whatever format it is spelled: said once, at the handler of one of them."""
 
-    error: ErrorBehaviour
+    error: ErrorClass
     """How it passes an error on; "elementwise" where nothing is said."""
     word: str
     """The one word for the same operation in every format ("conv", "linear"); its own name where nothing is said."""
@@ -86,7 +86,7 @@ _MEANINGS: dict[str, Meaning] = {}
 
 
 @lru_cache(4096)
-def plain(operator: str) -> str:
+def normalise_op_name(operator: str) -> str:
     """``aten.batch_norm.default``, ``BatchNormalization`` and ``batch_norm`` without their house's spelling."""
     base = operator.removeprefix("aten.").split(".", 1)[0]
     name = re.sub(r"[^a-z0-9]", "", base.lower()).removesuffix("layer")
@@ -95,7 +95,7 @@ def plain(operator: str) -> str:
 
 def meaning(operator: str) -> Meaning:
     """What has been said so far of the operation of this name, in any format (``operators.meaning`` asks all of them)."""
-    return _MEANINGS.get(plain(operator), Meaning())
+    return _MEANINGS.get(normalise_op_name(operator), Meaning())
 
 
 Handler: TypeAlias = Callable[..., Any]
@@ -148,7 +148,7 @@ class Registry:
         """Says what is true of these operators, which need not have a handler."""
         for operator in operators:
             own = self._traits.setdefault(operator, Traits())
-            shared = _MEANINGS.setdefault(plain(operator.rpartition(":")[2]), Meaning())
+            shared = _MEANINGS.setdefault(normalise_op_name(operator.rpartition(":")[2]), Meaning())
             for name, value in traits.items():
                 said = shared if name in Meaning.__annotations__ else own
                 if said.setdefault(name, value) != value:  # type: ignore[misc]

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.model.layer_weights import WeightRef, all_weights
 from coreproof.pairing.align import canonical
-from coreproof.pairing.operators import stem
 
 _TRANSPARENT = {"cast", "identity", "copy", "tocopy", "dropout"}
 """Operators that pass a value on; structure is compared as if they were not there."""
@@ -162,11 +162,11 @@ def _own(side: LayerIndex, name: str, exact: bool) -> str:
         nested = [inner.operator for block in node.blocks for _, inner in _walk(block, "")]
         return repr((node.operator, node.domain, settings, side.digests.get(name, ()), nested))
     shapes = [w.shape for w in side.weights.get(name, {}).values() if w.shape]
-    return repr((stem(node.operator), sorted(shapes)))
+    return repr((canonical_op(node.operator), sorted(shapes)))
 
 
 def _transparent(node: Node, exact: bool) -> bool:
-    return not exact and stem(node.operator) in _TRANSPARENT
+    return not exact and canonical_op(node.operator) in _TRANSPARENT
 
 
 def _hashed(*parts: object) -> str:
@@ -225,7 +225,7 @@ def _pair_by_name(pairs: dict[str, str], before: LayerIndex, after: LayerIndex) 
         partner = free.get(canonical(name))
         if name in pairs or partner is None or partner in pairs.values():
             continue
-        if stem(before.layers[name].operator) != stem(after.layers[partner].operator):
+        if canonical_op(before.layers[name].operator) != canonical_op(after.layers[partner].operator):
             continue
         if before.weights.get(name) or _alike(pairs, before, after, name, partner):
             pairs[name] = partner

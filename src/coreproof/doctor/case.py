@@ -203,11 +203,11 @@ class Evidence:
 
         The model's own inputs are asked for: photos where there are any, else random values.
         """
-        from coreproof.precision.ruined_outputs import lost_outputs, stores_halves
+        from coreproof.precision.ruined_outputs import computes_in_float16, ruined_outputs
 
-        if not (stores_halves(self.model) and self.runs):
+        if not (computes_in_float16(self.model) and self.runs):
             return {}
-        return lost_outputs(self.model, self.own_feeds)
+        return ruined_outputs(self.model, self.own_feeds)
 
     @cached_property
     def roles(self) -> Mapping[str, Role]:
@@ -369,10 +369,10 @@ class Evidence:
         return relative_error(self.reference_value(row), value)
 
     def _value_of(self, changed: Model, row: Row) -> Array:
-        from coreproof.runtime.subgraph import part
+        from coreproof.runtime.subgraph import run_subgraph
 
         fed = self._frontier(row)
-        return np.asarray(part(changed, fed, [row.candidate])[row.candidate])
+        return np.asarray(run_subgraph(changed, fed, [row.candidate])[row.candidate])
 
     def _frontier(self, row: Row) -> dict[str, Array]:
         """What the row's stretch is fed: the source's values where they are compared, the model's own elsewhere."""

@@ -17,7 +17,7 @@ from coreproof.feeding.inputs import Inputs, Sample
 from coreproof.feeding.user_inputs import given_samples
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
-from coreproof.model.notebook_view import Shown
+from coreproof.model.notebook_view import NotebookView
 from coreproof.model.weakness import Weakness, failing, qualified
 from coreproof.verification.verification import Verification
 
@@ -26,7 +26,7 @@ MOST_REPAIRS = 50
 
 
 @dataclass(frozen=True)
-class Diagnosis(Shown, Sequence[Finding]):
+class Diagnosis(NotebookView, Sequence[Finding]):
     """The findings in order of weight, and the model after every repair that was proved.
 
     ``before`` and ``after`` say in a line how the model stood. ``repaired`` is None where nothing could be repaired.

@@ -7,7 +7,7 @@ from typing import Any
 
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
-from coreproof.model.notebook_view import Shown
+from coreproof.model.notebook_view import NotebookView
 from coreproof.validation.problem import Problem
 from coreproof.verification.row import Row
 
@@ -46,7 +46,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Finding(Shown):
+class Finding(NotebookView):
     """A fault, its repair, and whether the repair was carried out and proved.
 
     ``proof`` says what was measured before and after the repair. ``edits`` carry it out. ``advice`` is no fault: a model with

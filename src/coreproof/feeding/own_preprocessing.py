@@ -20,7 +20,7 @@ from coreproof.model.features import Feature, ImageLayout
 from coreproof.model.feeding import Feeding
 from coreproof.model.numbers import rms
 from coreproof.model.onnx.constants import constant_of
-from coreproof.pairing.align import Pair, align, side
+from coreproof.pairing.align import Pair, align, value_index
 from coreproof.pairing.taps import as_array, engine_shapes, match_outputs, taps_of
 from coreproof.runtime.executable import Executable, compile_model
 from coreproof.runtime.session import Session
@@ -210,7 +210,7 @@ COMPARED = 8
 
 def _shared(picture: Taker, other: Taker) -> list[Pair]:
     """The first inner values that both have, and the outputs; "reference" is the side that takes the picture."""
-    there, here = (side(t.model, t.running.tappable, engine_shapes(t.running)) for t in (picture, other))
+    there, here = (value_index(t.model, t.running.tappable, engine_shapes(t.running)) for t in (picture, other))
     outputs = match_outputs(picture.running, other.running)
     ends = {p.candidate for p in outputs}
     inner = [p for p in align(there, here) if p.candidate not in ends]

@@ -15,7 +15,7 @@ from coreproof.feeding.pictures import open_picture
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import fit, to_tensor
+from coreproof.runtime.images import resize_and_crop, to_tensor
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 
@@ -62,9 +62,9 @@ def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | Non
     Raises InputError for a model that takes something else, or whose feeding is not known.
     """
     image = picture if isinstance(picture, Image.Image) else open_picture(picture)
-    feature, seen = seeing(model, feeding)
+    feature, seen = picture_input(model, feeding)
     if feature.image is not None:
-        return {feature.name: fit(image, seen)}
+        return {feature.name: resize_and_crop(image, seen)}
     value = to_tensor(image, seen)
     shape = feature.shape
     if shape is not None and len(shape) != value.ndim:
@@ -74,7 +74,7 @@ def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | Non
     return {feature.name: value}
 
 
-def seeing(model: Model, feeding: Feeding | None = None) -> tuple[Feature, Feeding]:
+def picture_input(model: Model, feeding: Feeding | None = None) -> tuple[Feature, Feeding]:
     """The one input of a model of pictures, and how a picture comes to it: its geometry, and numbers where it takes those."""
     inputs = [f for f in model.signature.inputs if not f.optional] or model.signature.inputs
     if len(inputs) != 1:

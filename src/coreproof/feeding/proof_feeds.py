@@ -13,7 +13,7 @@ from coreproof.feeding.pictures import open_picture
 from coreproof.feeding.user_inputs import given_samples
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import fit, pixels, to_tensor
+from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 
 PROOF_PHOTOS = 8
 """How many photos each step of a proof is verified on, value by value; all of them are compared by their predictions."""
@@ -87,7 +87,7 @@ class ProofFeeds:
             return self._from
         return f"{len(self.files)} photos, fed as {self.feeding}" if self.files else "drawn"
 
-    def of(self, model: Model) -> list[Sample]:
+    def samples_for(self, model: Model) -> list[Sample]:
         """The samples in the form that ``model`` takes: pixels for an image input, else numbers."""
         if self.given is not None:
             return [hand_over(sample, self.source.signature, model.signature)[1] for sample in self.given]
@@ -100,7 +100,7 @@ class ProofFeeds:
             picture = open_picture(path)
             value: Any
             if feature.image is not None:
-                value = pixels(fit(picture, self.feeding), feature.image.colour)
+                value = pixels(resize_and_crop(picture, self.feeding), feature.image.colour)
             else:
                 value = to_tensor(picture, self.feeding)
             fed.append({feature.name: value})
@@ -108,4 +108,6 @@ class ProofFeeds:
 
     def between(self, reference: Model, candidate: Model) -> tuple[Sequence[Sample], Sequence[Sample]] | None:
         """What both are fed, as ``verify`` takes it; None where it draws."""
-        return (self.of(reference), self.of(candidate)) if self.files or self.given is not None else None
+        return (
+            (self.samples_for(reference), self.samples_for(candidate)) if self.files or self.given is not None else None
+        )

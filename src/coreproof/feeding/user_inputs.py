@@ -23,7 +23,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.files.arrays import read_npz
 from coreproof.model.files.paths import regular_file
 from coreproof.model.recording import is_recording, load_recording
-from coreproof.runtime.images import fit, pixels, to_tensor
+from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 from coreproof.runtime.open import session
 from coreproof.runtime.session import is_number
 
@@ -321,7 +321,9 @@ def _maker(model: Model, feature: Feature, feeding: Feeding | None) -> tuple[Cal
         layout = feature.image
         size = (layout.width, layout.height)
         geometry = replace(feeding, size=size) if feeding is not None else Feeding(size=size)
-        return lambda p: pixels(fit(p, geometry), layout.colour), f"{size[0]}x{size[1]} {layout.colour} picture"
+        return lambda p: pixels(
+            resize_and_crop(p, geometry), layout.colour
+        ), f"{size[0]}x{size[1]} {layout.colour} picture"
     if feeding is not None:
         told = _sized(feature, feeding)
         return lambda p: in_rank(to_tensor(p, told), feature), f"{told.size[0]}x{told.size[1]} {in_words(told)}"
@@ -348,7 +350,7 @@ def _known(
         listed = own_feedings(shown, sides[at])
         layout = sides[at].image
         assert layout is not None
-        planes = pixels(fit(_opened(photo), Feeding(size=(layout.width, layout.height))), layout.colour)
+        planes = pixels(resize_and_crop(_opened(photo), Feeding(size=(layout.width, layout.height))), layout.colour)
         takers = Taker(models[at], shown, sides[at]), Taker(models[1 - at], other, sides[1 - at])
         found = likeliest(*takers, listed, planes)
     geometry = known[0]

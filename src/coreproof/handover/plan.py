@@ -13,7 +13,7 @@ import PIL
 from PIL import Image
 
 from coreproof.errors import InputError, PhotoError
-from coreproof.feeding.predict import feed, is_distribution, probabilities, seeing
+from coreproof.feeding.predict import feed, is_distribution, picture_input, probabilities
 from coreproof.handover.samples import Answered, Report, answer, array_samples, photo_samples, with_scores
 from coreproof.handover.screen import Kind, reading_of, screen_for
 from coreproof.model.coreml.model import CoreMLModel
@@ -46,7 +46,7 @@ def build_plan(
     photos = isinstance(samples, Mapping)
     with session(model) as running:
         if isinstance(samples, Mapping):
-            feature, seen = seeing(model, feeding)
+            feature, seen = picture_input(model, feeding)
             given = photo_samples(model, samples, seen, feeding, known.left_out)
         else:
             given = array_samples(samples)

@@ -17,7 +17,7 @@ from coreproof.feeding.pictures import open_picture
 from coreproof.feeding.predict import feed, probabilities
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import fit
+from coreproof.runtime.images import resize_and_crop
 from coreproof.runtime.session import Session
 
 MOST_BYTES = 150_000_000
@@ -55,7 +55,7 @@ def photo_samples(
         except PhotoError as error:
             left_out.append(f"{name}: {error.found or error.problem}")
             continue
-        yield Given(name, feed(model, picture, feeding), file, fit(picture, seen))
+        yield Given(name, feed(model, picture, feeding), file, resize_and_crop(picture, seen))
 
 
 def array_samples(samples: Sequence[Mapping[str, Any]]) -> Iterator[Given]:

@@ -10,12 +10,12 @@ from coreproof.model.features import Signature
 from coreproof.model.files.atomic import replacing_together
 from coreproof.model.files.outputs import Kind, check_output
 from coreproof.model.graph import Graph
-from coreproof.model.notebook_view import Shown
+from coreproof.model.notebook_view import NotebookView
 
 Format = Literal["torch", "onnx", "mlprogram", "neuralnetwork", "pipeline", "classic", "recording"]
 
 
-class Model(Shown, ABC):
+class Model(NotebookView, ABC):
     """A loaded model: its name, its format, its features, and a read view of its graph.
 
     ``path`` is the file or package that it was read from, None for a model that was made in memory and not saved yet.

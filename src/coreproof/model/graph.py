@@ -9,7 +9,7 @@ from typing import Any
 
 from coreproof.errors import InputError
 from coreproof.model.features import Shape
-from coreproof.model.notebook_view import Shown
+from coreproof.model.notebook_view import NotebookView
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Graph(Shown):
+class Graph(NotebookView):
     """The nodes of a model in stored order, and its values by name."""
 
     name: str

@@ -1,4 +1,4 @@
-"""Shown: what a result can do in a notebook: show itself. The views are the report's; the front door hands them down."""
+"""NotebookView: what a result can do in a notebook: show itself. The views are the report's; the front door hands them down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ view: Callable[[object], str] = plain
 """How a result looks. ``coreproof/__init__.py``, which may name every room, puts the report's views here."""
 
 
-class Shown:
+class NotebookView:
     """A mixin for results that notebooks show as HTML."""
 
     def _repr_html_(self) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Literal
 
+from coreproof.conversion.operators import canonical_op
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
-from coreproof.pairing.operators import stem
 
 How = Literal["output", "provenance", "name", "value", "structure"]
 
@@ -34,7 +35,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Side:
+class ValueIndex:
     """One model as alignment sees it: its graph, the values that can be brought out, and where they came from."""
 
     graph: Graph
@@ -42,8 +43,12 @@ class Side:
     sizes: Mapping[str, int]
     origin: Mapping[str, str]
 
+    def with_sizes(self, sizes: Mapping[str, int]) -> ValueIndex:
+        """The same, with the numbers of elements that were seen at work."""
+        return replace(self, sizes={**self.sizes, **sizes})
+
     @cached_property
-    def made(self) -> tuple[str, ...]:
+    def inner_values(self) -> tuple[str, ...]:
         """The inner values that can be brought out, in topological order."""
         return tuple(
             output
@@ -53,16 +58,18 @@ class Side:
         )
 
 
-def side(model: Model, tappable: Collection[str], shapes: Mapping[str, tuple[int, ...]] | None = None) -> Side:
+def value_index(
+    model: Model, tappable: Collection[str], shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> ValueIndex:
     """``shapes``: what the engine knows beyond what the file declares."""
-    sizes = {name: _elements(shape) for name, shape in (shapes or {}).items()}
+    sizes = {name: math.prod(shape) for name, shape in (shapes or {}).items()}
     for name, value in model.graph.values.items():
         if value.shape is not None and all(isinstance(d, int) for d in value.shape):
-            sizes[name] = _elements(tuple(d for d in value.shape if isinstance(d, int)))
-    return Side(model.graph, tappable, sizes, getattr(model, "provenance", None) or {})
+            sizes[name] = math.prod(d for d in value.shape if isinstance(d, int))
+    return ValueIndex(model.graph, tappable, sizes, getattr(model, "provenance", None) or {})
 
 
-def align(reference: Side, candidate: Side, values: Iterable[Pair] = ()) -> list[Pair]:
+def align(reference: ValueIndex, candidate: ValueIndex, values: Iterable[Pair] = ()) -> list[Pair]:
     """Pairs of inner values, in the candidate's order; each value is in one pair at most.
 
     What a fusion swallowed has no partner and is left out. Values are paired
@@ -75,38 +82,35 @@ def align(reference: Side, candidate: Side, values: Iterable[Pair] = ()) -> list
     A pair by name or structure needs as many elements on both sides, where both numbers are known.
     """
     meaningless = _counted_apart(reference, candidate)
-    by_origin = {m: (t, how) for m, t, how in _by_origin(reference, candidate) if t not in meaningless}
-    pairs = {mine: theirs for mine, (theirs, _) in by_origin.items()}
+    by_origin = {
+        own: (partner, how) for own, partner, how in _by_origin(reference, candidate) if partner not in meaningless
+    }
+    pairs = {own: partner for own, (partner, _) in by_origin.items()}
     taken = set(pairs.values())
-    for mine, theirs in _by_name(reference, candidate):
-        if mine not in pairs and theirs not in taken and theirs not in meaningless:
-            pairs[mine] = theirs
-            taken.add(theirs)
+    for own, partner in _by_name(reference, candidate):
+        if own not in pairs and partner not in taken and partner not in meaningless:
+            pairs[own] = partner
+            taken.add(partner)
     known: dict[str, How] = dict.fromkeys(pairs, "name")
-    known |= {mine: how for mine, (_, how) in by_origin.items()}
+    known |= {own: how for own, (_, how) in by_origin.items()}
     axes: dict[str, tuple[int, ...] | None] = {}
     for pair in values:
         if pair.candidate not in pairs and pair.reference not in taken:
             pairs[pair.candidate], axes[pair.candidate] = pair.reference, pair.axes
             known[pair.candidate] = "value"
             taken.add(pair.reference)
-    for mine, theirs in _by_structure(reference, candidate, pairs):
-        pairs[mine] = theirs
-        known[mine] = "structure"
+    for own, partner in _by_structure(reference, candidate, pairs):
+        pairs[own] = partner
+        known[own] = "structure"
     order = _order(candidate)
     return [
-        Pair(theirs, mine, known[mine], axes.get(mine))
-        for mine, theirs in sorted(pairs.items(), key=lambda p: order.get(p[0], len(order)))
+        Pair(partner, own, known[own], axes.get(own))
+        for own, partner in sorted(pairs.items(), key=lambda p: order.get(p[0], len(order)))
     ]
 
 
-def _order(of: Side) -> dict[str, int]:
+def _order(of: ValueIndex) -> dict[str, int]:
     return {output: i for i, node in enumerate(of.graph.nodes) for output in node.outputs}
-
-
-def made_values(of: Side) -> list[str]:
-    """The inner values that can be brought out, in topological order."""
-    return list(of.made)
 
 
 def _is_constant(graph: Graph, name: str) -> bool:
@@ -114,26 +118,26 @@ def _is_constant(graph: Graph, name: str) -> bool:
     return value is not None and value.constant
 
 
-def _fits(reference: Side, candidate: Side, theirs: str, mine: str) -> bool:
-    left, right = reference.sizes.get(theirs), candidate.sizes.get(mine)
-    return left is None or right is None or left == right
+def _fits(reference: ValueIndex, candidate: ValueIndex, partner: str, own: str) -> bool:
+    wanted, found = reference.sizes.get(partner), candidate.sizes.get(own)
+    return wanted is None or found is None or wanted == found
 
 
-def _by_origin(reference: Side, candidate: Side) -> Iterable[tuple[str, str, How]]:
+def _by_origin(reference: ValueIndex, candidate: ValueIndex) -> Iterable[tuple[str, str, How]]:
     """(candidate value, reference value, how that is known) that converters noted.
 
     What only the reference's converter noted is a name: the candidate may be what the reference was made from, or be made by
     another tool that counts its values alike ("transpose_7").
     """
-    values = made_values(reference)
-    there = set(values)
+    values = reference.inner_values
+    known = set(values)
     of_reference = {reference.origin[name]: name for name in values if name in reference.origin}
     seen: set[str] = set()
-    for name in made_values(candidate):
+    for name in candidate.inner_values:
         origin = candidate.origin.get(name)
         partner: str | None = None
         how: How = "provenance"
-        if origin is not None and origin in there:
+        if origin is not None and origin in known:
             partner = origin
         elif origin is not None and origin in of_reference:
             partner = of_reference[origin]
@@ -144,15 +148,15 @@ def _by_origin(reference: Side, candidate: Side) -> Iterable[tuple[str, str, How
             yield name, partner, how
 
 
-def _counted_apart(reference: Side, candidate: Side) -> frozenset[str]:
+def _counted_apart(reference: ValueIndex, candidate: ValueIndex) -> frozenset[str]:
     """The reference's counter names ("getitem_6"), where the two models were traced and numbered apart.
 
     PyTorch numbers the results of operators that have several by a counter that depends on how far a program was
     decomposed: the same name is then another value. It shows in that each side has numbers which the other has not.
     """
-    theirs = {n for n in made_values(reference) if _COUNTED.match(n)}
-    mine = {o for n in made_values(candidate) if _COUNTED.match(o := candidate.origin.get(n, canonical(n)))}
-    return frozenset(theirs) if theirs - mine and mine - theirs else frozenset()
+    numbered = {n for n in reference.inner_values if _COUNTED.match(n)}
+    own = {o for n in candidate.inner_values if _COUNTED.match(o := candidate.origin.get(n, canonical(n)))}
+    return frozenset(numbered) if numbered - own and own - numbered else frozenset()
 
 
 def canonical(name: str) -> str:
@@ -166,15 +170,15 @@ def canonical(name: str) -> str:
     return re.sub(r"^var_(?=\d)", "", re.sub(r"[^A-Za-z0-9_]", "_", bare))
 
 
-def _by_name(reference: Side, candidate: Side) -> Iterable[tuple[str, str]]:
-    theirs = made_values(reference)
-    mine = made_values(candidate)
-    exact = set(theirs)
-    for name in mine:
+def _by_name(reference: ValueIndex, candidate: ValueIndex) -> Iterable[tuple[str, str]]:
+    partners = reference.inner_values
+    own = candidate.inner_values
+    exact = set(partners)
+    for name in own:
         if name in exact and _fits(reference, candidate, name, name):
             yield name, name
-    spelled = _unique(theirs)
-    for key, name in _unique(mine).items():
+    spelled = _unique(partners)
+    for key, name in _unique(own).items():
         if key in spelled and _fits(reference, candidate, spelled[key], name):
             yield name, spelled[key]
 
@@ -190,40 +194,42 @@ def _unique(names: Iterable[str]) -> dict[str, str]:
 # structure
 
 
-def _by_structure(reference: Side, candidate: Side, found: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+def _by_structure(reference: ValueIndex, candidate: ValueIndex, found: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     """Aligns the operations that have no partner yet, segment by segment between pairs that are known.
 
     Only operations of which the number of elements is known on both sides are paired this way.
     """
-    theirs, mine = _tails(reference), _tails(candidate)
-    place_there = {value: i for i, (value, _) in enumerate(theirs)}
+    reference_tails, candidate_tails = _tails(reference), _tails(candidate)
+    places = {value: i for i, (value, _) in enumerate(reference_tails)}
     anchors = [
-        (i, place_there[found[value]])
-        for i, (value, _) in enumerate(mine)
-        if value in found and found[value] in place_there
+        (i, places[found[value]])
+        for i, (value, _) in enumerate(candidate_tails)
+        if value in found and found[value] in places
     ]
-    start_mine = start_there = 0
+    candidate_start = reference_start = 0
     partnered = set(found.values())
-    for end_mine, end_there in [*_increasing(anchors), (len(mine), len(theirs))]:
-        left = [t for t in theirs[start_there:end_there] if t[0] not in partnered]
-        right = [m for m in mine[start_mine:end_mine] if m[0] not in found]
-        matcher = SequenceMatcher(None, [t[1] for t in left], [m[1] for m in right], autojunk=False)
+    for candidate_end, reference_end in [*_increasing(anchors), (len(candidate_tails), len(reference_tails))]:
+        unpaired_reference = [t for t in reference_tails[reference_start:reference_end] if t[0] not in partnered]
+        unpaired_candidate = [m for m in candidate_tails[candidate_start:candidate_end] if m[0] not in found]
+        matcher = SequenceMatcher(
+            None, [t[1] for t in unpaired_reference], [m[1] for m in unpaired_candidate], autojunk=False
+        )
         for block in matcher.get_matching_blocks():
             for k in range(block.size):
-                yield right[block.b + k][0], left[block.a + k][0]
-        start_mine, start_there = end_mine + 1, end_there + 1
+                yield unpaired_candidate[block.b + k][0], unpaired_reference[block.a + k][0]
+        candidate_start, reference_start = candidate_end + 1, reference_end + 1
 
 
 def _increasing(anchors: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The anchors that do not cross an earlier one."""
     kept: list[tuple[int, int]] = []
-    for mine, there in anchors:
-        if not kept or there > kept[-1][1]:
-            kept.append((mine, there))
+    for own, partner in anchors:
+        if not kept or partner > kept[-1][1]:
+            kept.append((own, partner))
     return kept
 
 
-def _tails(of: Side) -> list[tuple[str, tuple[str, int]]]:
+def _tails(of: ValueIndex) -> list[tuple[str, tuple[str, int]]]:
     """(value, (operation, elements)) of each group that fusions make one of: the value at its end.
 
     Convolution or matrix product, then bias, then batch normalisation count as one operation, because a
@@ -234,7 +240,7 @@ def _tails(of: Side) -> list[tuple[str, tuple[str, int]]]:
     for node in graph.nodes:
         if not node.outputs or node.outputs[0] in swallowed:
             continue
-        last, word = node, stem(node.operator)
+        last, word = node, canonical_op(node.operator)
         if word in ("conv", "linear"):
             while (following := _folds_into(graph, last)) is not None:
                 swallowed.update(following.outputs)
@@ -251,16 +257,9 @@ def _folds_into(graph: Graph, node: Node) -> Node | None:
     if len(consumers) != 1 or node.outputs[0] in graph.outputs:
         return None
     following = consumers[0]
-    word = stem(following.operator)
+    word = canonical_op(following.operator)
     if word in ("norm", "getitem", "builtinfunctiongetitem"):
         return following
     others = [n for n in following.inputs if n != node.outputs[0]]
     constant = all(_is_constant(graph, n) or n in following.parameters for n in others)
     return following if word in ("add", "bias") and others and constant else None
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    total = 1
-    for length in shape:
-        total *= length
-    return total

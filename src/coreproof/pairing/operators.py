@@ -1,15 +1,11 @@
-"""What operators of all formats have in common for verification: how each passes an error on, and which fuse."""
+"""What an operator of any format does to an error, beyond its class: steps, interpolation, and how many terms it sums."""
 
 from __future__ import annotations
 
-from coreproof.conversion.operators import error_behaviour as family
-from coreproof.conversion.operators import meaning
-from coreproof.conversion.operators import word as stem
-from coreproof.conversion.registry import ErrorBehaviour as Family
-from coreproof.conversion.registry import plain
-from coreproof.model.graph import Node
+import math
 
-__all__ = ["Family", "family", "interpolates", "makes_steps", "plain", "stem", "terms"]
+from coreproof.conversion.operators import error_class, meaning
+from coreproof.model.graph import Node
 
 _INTERPOLATION = 10
 """Roundings in a number interpolated along two axes: along each two weights, two products and their sum."""
@@ -25,20 +21,20 @@ def interpolates(operator: str) -> bool:
     return meaning(operator).get("interpolates", False)
 
 
-def terms(node: Node, inputs: tuple[int | None, ...], output: int | None) -> int:
+def summand_count(node: Node, inputs: tuple[int | None, ...], output: int | None) -> int:
     """How many products or values one result of ``node`` sums up; 1 where it sums nothing.
 
     ``inputs`` and ``output`` are element counts where known.
     """
-    kind = family(node.operator)
+    kind = error_class(node.operator)
     shapes = [shape for _, shape in node.parameters.values() if shape]
     if kind == "linear":
         if shapes:
-            largest = max(shapes, key=_count)
+            largest = max(shapes, key=math.prod)
             if len(largest) >= 3:
-                return max(1, _count(largest) // max(1, largest[0]))
+                return max(1, math.prod(largest) // max(1, largest[0]))
             if len(largest) == 1:
-                return max(1, _count(largest) // max(1, int(node.attributes.get("outputChannels", 1) or 1)))
+                return max(1, math.prod(largest) // max(1, int(node.attributes.get("outputChannels", 1) or 1)))
             return max(largest)
         return 256
     if interpolates(node.operator):
@@ -48,10 +44,3 @@ def terms(node: Node, inputs: tuple[int | None, ...], output: int | None) -> int
         if known and output:
             return max(1, known[0] // output)
     return 1
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    total = 1
-    for length in shape:
-        total *= length
-    return total

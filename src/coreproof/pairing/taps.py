@@ -13,7 +13,7 @@ from coreproof.model.base import Model
 from coreproof.model.budget import afford
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.model.structured import is_structured
-from coreproof.pairing.align import Pair, Side, made_values
+from coreproof.pairing.align import Pair, ValueIndex
 from coreproof.pairing.structured import leaves
 from coreproof.runtime.session import Session
 
@@ -64,13 +64,13 @@ def engine_shapes(of: Session) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def value_bytes(of: Session, its: Side, feeds: Sequence[Mapping[str, Any]], memory: int) -> Callable[[str], int]:
+def value_bytes(of: Session, its: ValueIndex, feeds: Sequence[Mapping[str, Any]], memory: int) -> Callable[[str], int]:
     """How many bytes each inner value takes, in float32: as declared, else as measured, else as much as is taken to be likely.
 
     Measuring costs a run for every shape that is fed, and is done only where ``memory`` could be too small.
     """
     sizes = dict(its.sizes)
-    names = made_values(its)
+    names = its.inner_values
     unknown = [name for name in names if name not in sizes]
     if unknown and 4 * sum(sizes.get(name, UNKNOWN_SIZE) for name in names) > memory:
         measured: dict[str, int] = {}
@@ -87,31 +87,31 @@ def stored_formats(pairs: Sequence[Pair], reference: Model, candidate: Model) ->
     """The coarser of the two formats in which each value of the candidate, and its partner, is stored."""
     stored = {name: value.dtype for name, value in candidate.graph.values.items() if value.dtype}
     stored.update({f.name: f.dtype for f in candidate.signature.outputs if f.dtype})
-    theirs = {name: value.dtype for name, value in reference.graph.values.items() if value.dtype}
+    partners = {name: value.dtype for name, value in reference.graph.values.items() if value.dtype}
     for pair in pairs:
-        other = theirs.get(pair.reference)
+        other = partners.get(pair.reference)
         if other and UNIT_ROUNDOFF.get(other, 0.0) > UNIT_ROUNDOFF.get(stored.get(pair.candidate, "float32"), 0.0):
             stored[pair.candidate] = other
     return stored
 
 
-def match_outputs(left: Session, right: Session) -> list[Pair]:
+def match_outputs(reference: Session, candidate: Session) -> list[Pair]:
     """Outputs that are the same: by name, else by position. A classifier counts with its scores, as a tensor."""
-    theirs, mine = _tensor_outputs(left), _tensor_outputs(right)
-    common = [n for n in mine if n in theirs]
-    rest_there, rest_here = [n for n in theirs if n not in common], [n for n in mine if n not in common]
+    partners, own = _tensor_outputs(reference), _tensor_outputs(candidate)
+    common = [n for n in own if n in partners]
+    rest_of_reference, rest_of_candidate = [n for n in partners if n not in common], [n for n in own if n not in common]
     pairs = [Pair(n, n, "output") for n in common]
-    if len(rest_there) == len(rest_here) or not common:
-        pairs += [Pair(a, b, "output") for a, b in zip(rest_there, rest_here, strict=False)]
+    if len(rest_of_reference) == len(rest_of_candidate) or not common:
+        pairs += [Pair(a, b, "output") for a, b in zip(rest_of_reference, rest_of_candidate, strict=False)]
     if not pairs:
-        raise InputError("the two models have no outputs that could be compared", expected=theirs, found=mine)
-    return sorted(pairs, key=lambda p: mine.index(p.candidate))
+        raise InputError("the two models have no outputs that could be compared", expected=partners, found=own)
+    return sorted(pairs, key=lambda p: own.index(p.candidate))
 
 
-def lone_outputs(left: Session, right: Session, pairs: Sequence[Pair]) -> tuple[str, ...]:
+def lone_outputs(reference: Session, candidate: Session, pairs: Sequence[Pair]) -> tuple[str, ...]:
     """Outputs of either side that are compared with nothing."""
     compared = {p.reference for p in pairs}, {p.candidate for p in pairs}
-    sides = zip((left, right), compared, strict=True)
+    sides = zip((reference, candidate), compared, strict=True)
     return tuple(dict.fromkeys(n for side, known in sides for n in _tensor_outputs(side) if n not in known))
 
 

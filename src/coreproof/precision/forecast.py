@@ -1,8 +1,8 @@
-"""half: what float16 will do to a model, before any device is at hand.
+"""forecast: what float16 will do to a model, before any device is at hand.
 
-The model is made an ML Program in which every operation can compute in float16 or in float32, as a run says (``Switched``). One
-run in float32 gives the ranges and the right outputs, one in float16 the outputs to expect; more runs, with some operations in
-each, say how much an operation matters and which have to stay in float32.
+The model is made an ML Program in which every operation can compute in float16 or in float32, as a run says
+(``MixedProgram``). One run in float32 gives the ranges and the right outputs, one in float16 the outputs to expect; more
+runs, with some operations in each, say how much an operation matters and which have to stay in float32.
 
 What is not modelled: how an accelerator adds up inside one operation. Here sums are formed in float32 and rounded once, which is
 the least that any engine loses; Apple's Neural Engine may add up in float16 and lose more.
@@ -19,13 +19,13 @@ from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.graph import Graph, Node
 from coreproof.model.onnx.model import OnnxModel
-from coreproof.precision.half_report import HalfOutput, HalfReport, HalfRow
-from coreproof.precision.minimal_set import Trials, smallest_kept
-from coreproof.precision.mixed import Given, Switched
-from coreproof.precision.ranges import Seen, look
+from coreproof.precision.float16_report import Float16Output, Float16Report, Float16Row
+from coreproof.precision.minimal_set import Trials, minimal_set
+from coreproof.precision.mixed import FullWeights, MixedProgram
+from coreproof.precision.ranges import OperationRange, measure_ranges
 from coreproof.verification.tolerance import Judgement, Tolerance, judge
 
-__all__ = ["HalfOutput", "HalfReport", "HalfRow", "half"]
+__all__ = ["Float16Output", "Float16Report", "Float16Row", "forecast"]
 
 AT_MOST = 0.05
 """An output that is off by more than this share of its scale is wrong, also where rounding explains it."""
@@ -36,17 +36,17 @@ MEASURED = 24
 Progress = Callable[[str, int, int], None]
 
 
-def half(
+def forecast(
     model: Model | str | Path,
     inputs: Inputs | None = None,
     *,
     at_most: float = AT_MOST,
     measured: int = MEASURED,
     search: bool = True,
-    weights: Given | None = None,
+    weights: FullWeights | None = None,
     memory: int = 1 << 28,
     progress: Progress | None = None,
-) -> HalfReport:
+) -> Float16Report:
     """Predicts what float16 does to ``model``: PyTorch, ONNX, NeuralNetwork, or an ML Program in float32 or float16.
 
     ``inputs``: a mapping name -> array, or several; default seeded random values, which are a poor guess where the real ones
@@ -64,12 +64,12 @@ def half(
 
     given = load(model)
     source, program = _programs(given)
-    switched = Switched(program, weights)
+    switched = MixedProgram(program, weights)
     try:
         feeds = [random_feeds(given, given)[0]] if inputs is None else samples(inputs)
         # under the names that Core ML has: "input.1" is input_1
         fed = [hand_over(sample, given.signature, program.signature)[1] for sample in feeds]
-        work = _Work(given, source, program, switched, fed, at_most, memory, progress or _silent)
+        work = _Forecast(given, source, program, switched, fed, at_most, memory, progress or _silent)
         return work.report(describe(feeds, inputs is not None), measured, search)
     finally:
         switched.close()
@@ -98,7 +98,7 @@ def _programs(model: Model) -> tuple[OnnxModel | None, CoreMLModel]:
     return source, onnx_to_coreml(source, "mlprogram", precision="fp32")
 
 
-class _Work:
+class _Forecast:
     """One prediction under way."""
 
     def __init__(
@@ -106,7 +106,7 @@ class _Work:
         model: Model,
         source: OnnxModel | None,
         program: CoreMLModel,
-        switched: Switched,
+        switched: MixedProgram,
         feeds: Sequence[Sample],
         at_most: float,
         memory: int,
@@ -121,9 +121,9 @@ class _Work:
             self.members.setdefault(self.unit_of[name], []).append(name)
         self.ideal = [switched.run(sample, ()) for sample in feeds]
         self._require_finite()
-        self.seen: dict[str, Seen]
+        self.seen: dict[str, OperationRange]
         self.tolerances: list[Mapping[str, Tolerance]]
-        self.seen, self.tolerances = look(switched, feeds, self.ideal, memory, progress)
+        self.seen, self.tolerances = measure_ranges(switched, feeds, self.ideal, memory, progress)
 
     def _require_finite(self) -> None:
         import numpy as np
@@ -138,18 +138,18 @@ class _Work:
                         fix="float16 is not to blame: look for the fault with `coreproof doctor`",
                     )
 
-    def report(self, fed: str, measured: int, search: bool) -> HalfReport:
+    def report(self, fed: str, measured: int, search: bool) -> Float16Report:
         outputs = self._judged(self.switched.order)
         agrees = all(self._good(o) for o in outputs.values())
         kept: tuple[str, ...] = ()
         minimal, tried = True, 0
         if not agrees and search:
             trials = Trials(list(self.members), self._agrees_with)
-            found, minimal = smallest_kept(trials, self._ranked)
+            found, minimal = minimal_set(trials, self._ranked)
             kept, tried = tuple(u for u in self.members if u in found), trials.done
         mended = self._judged(self._half_without(kept)) if kept else outputs
         carried = self._carried(self._worth_measuring(measured, kept))
-        return HalfReport(
+        return Float16Report(
             model=self.model.name,
             stored=self.switched.stored,
             inputs=fed,
@@ -209,18 +209,18 @@ class _Work:
         cost = self._carried(list(self.members))
         return sorted(self.members, key=lambda unit: -cost[unit])
 
-    def _of(self, operation: str) -> Seen:
+    def _of(self, operation: str) -> OperationRange:
         return self.seen[operation]
 
     # what is handed back
 
-    def _rows(self, kept: Sequence[str], carried: Mapping[str, float]) -> tuple[HalfRow, ...]:
+    def _rows(self, kept: Sequence[str], carried: Mapping[str, float]) -> tuple[Float16Row, ...]:
         rows = []
         there = self.source.graph if self.source is not None else None
         for name, seen in self.seen.items():
             unit = self.unit_of.get(name, name)
             rows.append(
-                HalfRow(
+                Float16Row(
                     operator=seen.operator,
                     layer=name,
                     unit=unit,
@@ -236,8 +236,8 @@ class _Work:
             )
         return tuple(rows)
 
-    def _output(self, name: str, judgement: Judgement) -> HalfOutput:
-        return HalfOutput(
+    def _output(self, name: str, judgement: Judgement) -> Float16Output:
+        return Float16Output(
             name=name,
             error=_error(judgement),
             allowed=judgement.tolerance.typical,

@@ -27,7 +27,7 @@ class Trials:
         return self.done >= self.limit
 
 
-def smallest_kept(trials: Trials, rank: Callable[[], Sequence[str]]) -> tuple[frozenset[str], bool]:
+def minimal_set(trials: Trials, rank: Callable[[], Sequence[str]]) -> tuple[frozenset[str], bool]:
     """Units of which none can go back to float16, and whether that much was shown (or the trials ran out before).
 
     First the units that do harm alone, found by halving; then, where the harm is the sum of many, as many of the worst

@@ -1,4 +1,4 @@
-"""Switched: an ML Program that runs with any of its operations in float16 and the others in float32."""
+"""MixedProgram: an ML Program that runs with any of its operations in float16 and the others in float32."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 
-Given: TypeAlias = Mapping[tuple[str, str], npt.NDArray[Any]]
+FullWeights: TypeAlias = Mapping[tuple[str, str], npt.NDArray[Any]]
 """(operation, argument) -> the weight in full."""
 
 _SESSIONS = 3
 """How many variants of the graph are held: constants that are known when it is made differ between them."""
 
 
-class Switched:
+class MixedProgram:
     """A program made ready to run with each operation in the width that the caller says.
 
     ``order`` are the operations that have a switch, in the program's order; ``outputs`` the names of its outputs that
@@ -34,7 +34,7 @@ class Switched:
     ``given`` are weights of a float16 program as they were before.
     """
 
-    def __init__(self, program: CoreMLModel, given: Given | None = None) -> None:
+    def __init__(self, program: CoreMLModel, given: FullWeights | None = None) -> None:
         self.program = program
         self._given = given
         halves = any(v.dtype == "float16" for n in program.graph.nodes for v in _made(program, n.outputs))

@@ -16,10 +16,10 @@ from coreproof.feeding.inputs import Sample
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import rms
 from coreproof.pairing.taps import UNKNOWN_SIZE, as_array, batched
-from coreproof.precision.half_report import Status
-from coreproof.precision.mixed import Switched
+from coreproof.precision.float16_report import Status
+from coreproof.precision.mixed import MixedProgram
 from coreproof.verification.channels import Profile, profiles
-from coreproof.verification.error_model import Prediction
+from coreproof.verification.error_model import ErrorModel
 from coreproof.verification.tolerance import Tolerance
 
 ROUNDS_TO_INFINITY = 65520.0
@@ -30,7 +30,7 @@ MUCH = 0.05
 
 
 @dataclass
-class Seen:
+class OperationRange:
     """What is known of one operation after all samples."""
 
     operator: str
@@ -72,58 +72,60 @@ class Seen:
         self.nan |= bool((np.isnan(in_half) & ~np.isnan(ideal)).any())
 
 
-def look(
-    switched: Switched,
+def measure_ranges(
+    switched: MixedProgram,
     feeds: Sequence[Sample],
     ideal: Sequence[Mapping[str, Any]],
     memory: int,
     progress: Callable[[str, int, int], None],
-) -> tuple[dict[str, Seen], list[Mapping[str, Tolerance]]]:
+) -> tuple[dict[str, OperationRange], list[Mapping[str, Tolerance]]]:
     """Every switched operation's results over all samples, and each sample's tolerance for each output.
 
     The tolerances are those that ``verify`` gives float16, predicted from the scales in float32.
     """
     graph = switched.program.graph
     nodes = {node.outputs[0]: node for node in graph.nodes if node.outputs}
-    seen = {n: Seen(nodes[n].operator, nodes[n].source, nodes[n].inputs) for n in switched.order if n in nodes}
+    seen = {
+        n: OperationRange(nodes[n].operator, nodes[n].source, nodes[n].inputs) for n in switched.order if n in nodes
+    }
     for narrowed in switched.narrowed:
         if narrowed.operation in seen:
             seen[narrowed.operation].constants.append(narrowed)
     owner = {output: name for name in seen for output in nodes[name].outputs}
     tappable = switched.tappable
     taps = [o for node in graph.nodes for o in node.outputs if o in tappable]
-    predictions = [_prediction(switched, graph, owner) for _ in feeds]
-    for prediction, sample in zip(predictions, feeds, strict=True):
+    error_models = [_error_model(switched, graph, owner) for _ in feeds]
+    for error_model, sample in zip(error_models, feeds, strict=True):
         for name, value in sample.items():
-            prediction.enter(name, as_array(value))
+            error_model.feed(name, as_array(value))
     done = 0
     for group in batched(taps, memory, lambda n: 8 * _elements(graph, n)):
-        for prediction, sample in zip(predictions, feeds, strict=True):
+        for error_model, sample in zip(error_models, feeds, strict=True):
             wide = switched.run(sample, (), group)
             narrow = switched.run(sample, switched.order, group)
             for name in group:
                 if wide[name].dtype.kind != "f":
                     continue
-                prediction.observe(name, wide[name])
+                error_model.note_scale(name, wide[name])
                 if name in owner:
                     seen[owner[name]].look_at(wide[name], narrow[name])
         done += len(group)
         progress("ranges in float32 and float16", done, len(taps))
     tolerances: list[Mapping[str, Tolerance]] = [
-        {name: prediction.tolerance(name, outputs[name]) for name in switched.outputs}
-        for prediction, outputs in zip(predictions, ideal, strict=True)
+        {name: error_model.tolerance(name, outputs[name]) for name in switched.outputs}
+        for error_model, outputs in zip(error_models, ideal, strict=True)
     ]
     _judge(seen, owner)
     return seen, tolerances
 
 
-def _prediction(switched: Switched, graph: Graph, owner: Mapping[str, str]) -> Prediction:
+def _error_model(switched: MixedProgram, graph: Graph, owner: Mapping[str, str]) -> ErrorModel:
     """Verify's prediction for the program with everything in float16, weights included."""
     stored = dict.fromkeys(owner, "float16")
     # an output may be stored in float32, but holds what float16 left of it
     stored.update(dict.fromkeys(switched.outputs, "float16"))
     nodes = tuple(_weights_in_half(node) if node.outputs and node.outputs[0] in owner else node for node in graph.nodes)
-    return Prediction(replace(graph, nodes=nodes), stored, _profiles(switched))
+    return ErrorModel(replace(graph, nodes=nodes), stored, _profiles(switched))
 
 
 def _weights_in_half(node: Node) -> Node:
@@ -131,7 +133,7 @@ def _weights_in_half(node: Node) -> Node:
     return replace(node, parameters=parameters)
 
 
-def _profiles(switched: Switched) -> dict[str, Profile]:
+def _profiles(switched: MixedProgram) -> dict[str, Profile]:
     from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
 
     lowered = coreml_to_onnx(switched.program, precision="fp32")
@@ -149,13 +151,13 @@ def _elements(graph: Graph, name: str) -> int:
 # verdicts
 
 
-def _judge(seen: Mapping[str, Seen], owner: Mapping[str, str]) -> None:
+def _judge(seen: Mapping[str, OperationRange], owner: Mapping[str, str]) -> None:
     for operation in seen.values():
         arriving = [seen[owner[name]] for name in operation.inputs if name in owner]
         operation.status, operation.problem = _status(operation, arriving)
 
 
-def _status(op: Seen, arriving: Sequence[Seen]) -> tuple[Status, str]:
+def _status(op: OperationRange, arriving: Sequence[OperationRange]) -> tuple[Status, str]:
     received = any(a.infinite or a.nan for a in arriving)
     if op.beyond and (op.infinite or op.nan or received):
         return "overflow", f"results up to {op.largest:.2g} do not fit float16 (at most 65504)"

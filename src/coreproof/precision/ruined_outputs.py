@@ -1,4 +1,4 @@
-"""lost: which outputs a model loses to float16 as it stores it, found without a source: by computing the same in float32."""
+"""Which outputs a model loses to float16 as it stores it, found without a source: by computing the same in float32."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coreproof.precision.forecast import AT_MOST
 from coreproof.runtime.open import session
 
 
-def stores_halves(model: Model) -> bool:
+def computes_in_float16(model: Model) -> bool:
     """Whether the model is an ML Program that computes anything in float16."""
     if model.format != "mlprogram":
         return False
@@ -22,7 +22,7 @@ def stores_halves(model: Model) -> bool:
     return any(values[o].dtype == "float16" for n in model.graph.nodes for o in n.outputs if o in values)
 
 
-def lost_outputs(model: Model, inputs: Inputs, at_most: float = AT_MOST) -> Mapping[str, float]:
+def ruined_outputs(model: Model, inputs: Inputs, at_most: float = AT_MOST) -> Mapping[str, float]:
     """output -> its error as a share of its scale, for the outputs that are off by more than ``at_most``.
 
     Infinite where there is NaN or infinity in float16 only, or where float32 gives NaN too: then it is the stored weights.

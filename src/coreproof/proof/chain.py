@@ -37,7 +37,7 @@ from coreproof.model.torch.model import TorchModel
 from coreproof.model.weakness import qualified
 from coreproof.pairing.taps import as_array
 from coreproof.proof.document import Proof as Proof
-from coreproof.proof.document import Step as Step
+from coreproof.proof.document import ProofStep as ProofStep
 from coreproof.runtime.open import session
 from coreproof.verification.steady import unsteady
 from coreproof.verification.verify import verify
@@ -59,7 +59,7 @@ def prove(
     target: str = "iOS17",
     witness: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
-    announce: Callable[[Step], None] | None = None,
+    announce: Callable[[ProofStep], None] | None = None,
     command: str = "",
     replace: bool = False,
     fresh: bool = False,
@@ -135,7 +135,7 @@ class _Chain:
         labels: Sequence[str] | None,
         target: str,
         progress: Callable[[str, int, int], None] | None,
-        announce: Callable[[Step], None] | None,
+        announce: Callable[[ProofStep], None] | None,
         *,
         replace: bool,
         fresh: bool,
@@ -161,14 +161,14 @@ class _Chain:
         self.target = target
         self.progress = progress
         self.announce = announce
-        self.steps: list[Step] = []
+        self.steps: list[ProofStep] = []
         self.models: dict[str, Model] = {}
         self.feeding = feeding or getattr(source, "feeding", None)
         self.fed = ProofFeeds(source, self.photos, inputs, self.feeding, samples)
 
     # steps
 
-    def add(self, step: Step) -> None:
+    def add(self, step: ProofStep) -> None:
         self.steps.append(step)
         if self.announce is not None:
             self.announce(step)
@@ -180,7 +180,7 @@ class _Chain:
         self.models[name] = self.source
         features = ", ".join(str(f) for f in (*self.source.signature.inputs, *self.source.signature.outputs))
         self.add(
-            Step(
+            ProofStep(
                 "Obtain",
                 "obtain",
                 f"{self.source.name} as {name}: {features}",
@@ -195,7 +195,7 @@ class _Chain:
         )
         started = time.monotonic()
         with session(self.source) as running:
-            fed = self.fed.of(self.source)[0]
+            fed = self.fed.samples_for(self.source)[0]
             problem = unsteady(self.source, running, fed)
             first, second = running.run(fed), running.run(fed)
             engine = running.engine
@@ -207,7 +207,7 @@ class _Chain:
         weak = weaknesses_alone([first])
         text = problem or "; ".join(w.text for w in weak) or "outputs are finite, repeatable, and not constant"
         self.add(
-            Step(
+            ProofStep(
                 "Sanity",
                 "check",
                 text,
@@ -263,7 +263,7 @@ class _Chain:
                 raise
             self.stored.pop(name, None)
             self.add(
-                Step(
+                ProofStep(
                     f"Convert to {label}",
                     "convert",
                     f"not possible: {error.problem}",
@@ -278,7 +278,7 @@ class _Chain:
         stored.provenance = getattr(model, "provenance", {})  # type: ignore[attr-defined]
         self.models[name] = stored
         self.add(
-            Step(
+            ProofStep(
                 f"Convert to {label}",
                 "convert",
                 f"{name}: {len(stored.graph.nodes)} layers, {_size(path)}",
@@ -333,7 +333,7 @@ class _Chain:
         result = dataclasses.replace(result, inputs=result.inputs.replace("given by the caller", self.fed.said))
         engines = tuple(result.engines)
         self.add(
-            Step(
+            ProofStep(
                 f"Verify {name} against {reference}",
                 "verify",
                 result.summary().splitlines()[0],
@@ -357,7 +357,7 @@ class _Chain:
             del self.stored["ct"]
             shutil.rmtree(path, ignore_errors=True)
             self.add(
-                Step(
+                ProofStep(
                     "Witness: coremltools' own route",
                     "witness",
                     f"fails on this model: {error.found}",
@@ -371,7 +371,7 @@ class _Chain:
         model.untrained = source.untrained
         self.models["ct"] = model
         self.add(
-            Step(
+            ProofStep(
                 "Witness: coremltools' own route",
                 "witness",
                 f"ct: {len(model.graph.nodes)} layers",
@@ -386,24 +386,24 @@ class _Chain:
     def compare(self) -> Comparison | None:
         """All models over all photos, where the model is a classifier."""
         from coreproof.comparison.compare import compare
-        from coreproof.comparison.lineup import Entry, Lineup
+        from coreproof.comparison.lineup import Lineup, LineupEntry
 
         if self.photos is None:
-            self.add(Step("Compare predictions", "compare", "skipped: no photos were given", None, 0.0))
+            self.add(ProofStep("Compare predictions", "compare", "skipped: no photos were given", None, 0.0))
             return None
         outputs = self.source.signature.outputs
         shape = outputs[0].shape or ()
         lengths = [d for d in shape if isinstance(d, int)]
         if len(outputs) != 1 or not lengths or int(np.prod(lengths)) != max(lengths):
-            self.add(Step("Compare predictions", "compare", "skipped: the model is no classifier", None, 0.0))
+            self.add(ProofStep("Compare predictions", "compare", "skipped: the model is no classifier", None, 0.0))
             return None
         started = time.monotonic()
         lineup = Lineup(
-            tuple(Entry(name, model, feeding=self.feeding) for name, model in self.models.items()),
+            tuple(LineupEntry(name, model, feeding=self.feeding) for name, model in self.models.items()),
         )
         comparison = compare(lineup, self.photos.folder, store=self.out / "store", progress=self.progress)
         self.add(
-            Step(
+            ProofStep(
                 "Compare predictions",
                 "compare",
                 qualified(f"{len(self.models)} models over {len(self.photos.files)} photos", comparison.weaknesses),

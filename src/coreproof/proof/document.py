@@ -20,7 +20,7 @@ Kind = Literal["obtain", "check", "convert", "verify", "witness", "compare"]
 
 
 @dataclass(frozen=True)
-class Step:
+class ProofStep:
     """One step of the chain and what it showed. ``ok`` None means that there was nothing to decide, or it was skipped."""
 
     name: str
@@ -69,7 +69,7 @@ class Proof:
     """
 
     title: str
-    steps: tuple[Step, ...]
+    steps: tuple[ProofStep, ...]
     folder: Path
     comparison: Comparison | None
     command: str

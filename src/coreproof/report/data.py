@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
-from coreproof.comparison.comparison import Comparison, Pair
+from coreproof.comparison.comparison import Comparison, ModelPair
 from coreproof.comparison.lineup import explaining
 from coreproof.model.weakness import failing, qualified
 
@@ -91,7 +91,7 @@ def _chosen_photos(comparison: Comparison, most_differing: int, most_extremes: i
     return list(islice(dict.fromkeys(in_turn), min(_PHOTOS, _ANSWERS // len(comparison.names))))
 
 
-def table_pairs(comparison: Comparison) -> list[Pair]:
+def table_pairs(comparison: Comparison) -> list[ModelPair]:
     """The pairs of which the page has a row: in their order, all or those that agree least."""
     least = sorted(comparison.pairs.values(), key=lambda pair: (pair.count, -pair.divergence))[:_PAIRS]
     kept = {(pair.a, pair.b) for pair in least}

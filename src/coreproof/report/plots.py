@@ -96,14 +96,14 @@ def figure_class() -> type[Figure]:
     """Figure, with the picture of itself that notebooks ask for; matplotlib gives it to figures of pyplot only."""
     from matplotlib.figure import Figure
 
-    class Shown(Figure):
+    class NotebookFigure(Figure):
         def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
             stream = io.BytesIO()
             self.savefig(stream, format="png")
             titles = [axes.get_title(loc="left") or axes.get_title() for axes in self.axes]
             return stream.getvalue(), {"alt": ". ".join(filter(None, titles)).replace("\n", " ")}
 
-    return Shown
+    return NotebookFigure
 
 
 # parts of the figure

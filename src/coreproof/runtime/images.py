@@ -24,7 +24,7 @@ _MARGIN = 16
 """Pixels around a window that the widest filter reaches into."""
 
 
-def fit(picture: Image.Image, feeding: Feeding) -> Image.Image:
+def resize_and_crop(picture: Image.Image, feeding: Feeding) -> Image.Image:
     """The part of the picture that the model sees, at the size it sees it: feeding's geometry.
 
     Lengths are rounded as torchvision's Resize and CenterCrop do: the longer side down, the crop's offset to even.
@@ -78,7 +78,7 @@ def to_tensor(picture: Image.Image, feeding: Feeding) -> npt.NDArray[np.float32]
 
     Raises InputError for a mean or std of another number of channels.
     """
-    values = pixels(fit(picture, feeding), feeding.colour)
+    values = pixels(resize_and_crop(picture, feeding), feeding.colour)
     for name, given in (("mean", feeding.mean), ("std", feeding.std)):
         if len(given) not in (1, values.shape[1]):
             raise InputError(

@@ -12,10 +12,10 @@ import numpy as np
 from coreproof.errors import InputError, RunError
 from coreproof.runtime.arena import engine_error
 from coreproof.runtime.executable import Executable
+from coreproof.runtime.segments import Segment, segments
 from coreproof.runtime.session import Session, State, read_inputs
 from coreproof.runtime.skeleton import element_type
-from coreproof.runtime.stretches import Stretch, stretches
-from coreproof.runtime.subgraph_pool import LiveGraph
+from coreproof.runtime.subgraph_pool import SubgraphPool
 
 
 class OnnxRuntimeSession(Session):
@@ -33,7 +33,7 @@ class OnnxRuntimeSession(Session):
         self.executable = executable
         self.signature = executable.signature
         self.engine = executable.engine
-        self.live = LiveGraph(executable, threads=threads)
+        self.pool = SubgraphPool(executable, threads=threads)
         self._outputs = [v.name or "" for v in executable.graph.graph.outputs]
         self._inputs = {v.name or "" for v in executable.graph.graph.inputs}
         self._plain: Any = None
@@ -69,7 +69,7 @@ class OnnxRuntimeSession(Session):
             [n for n in dict.fromkeys(group) if n not in self._inputs]
             for group in (*named[:-1], named[-1] + self._outputs)
         ]
-        plan = stretches(self.live.skeleton, asked)
+        plan = segments(self.pool.skeleton, asked)
         kept: dict[str, Any] = {}
         for at, (taps, stretch) in enumerate(zip(groups, plan, strict=True)):
             try:
@@ -88,7 +88,7 @@ class OnnxRuntimeSession(Session):
 
     def sizes(self, inputs: Mapping[str, Any], taps: Sequence[str]) -> Mapping[str, int]:
         arrays = read_inputs(self.signature, inputs, self.executable.name)
-        found = self.live.sizes(self._extra(taps), arrays)
+        found = self.pool.sizes(self._extra(taps), arrays)
         return {tap: found[name] for tap in taps if (name := self.executable.values.get(tap, tap)) in found}
 
     def _remembered(self, state: State) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class OnnxRuntimeSession(Session):
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise engine_error("ONNX Runtime failed while running the model", error, self.executable.name) from error
 
-    def _run_stretch(self, stretch: Stretch, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def _run_stretch(self, stretch: Segment, arrays: Mapping[str, Any]) -> dict[str, Any]:
         if not stretch.makes:
             return {}
         lists = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
@@ -133,21 +133,21 @@ class OnnxRuntimeSession(Session):
         with self._opening:
             if self._stretch is None or self._stretch[0] != (stretch, fed):
                 self._stretch = None
-                self._stretch = ((stretch, fed), self.live.open(stretch.makes, fed))
+                self._stretch = ((stretch, fed), self.pool.open(stretch.makes, fed))
             running = self._stretch[1]
         return self._run(running, stretch.makes, arrays)
 
     def _opened(self, extra: tuple[str, ...]) -> Any:
         if not extra:
             if self._plain is None:
-                self._plain = self.live.open(self._outputs)
+                self._plain = self.pool.open(self._outputs)
             return self._plain
         if self._tapped is None or not set(extra) <= set(self._tapped[0]):
-            self._tapped = (extra, self.live.open((*self._outputs, *extra)))
+            self._tapped = (extra, self.pool.open((*self._outputs, *extra)))
         return self._tapped[1]
 
     def close(self) -> None:
         self._tapped = None
         self._plain = None
         self._stretch = None
-        self.live.close()
+        self.pool.close()

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from coreproof.model.formats import onnx as stored
 
-Fed: TypeAlias = Mapping[str, tuple[int, Sequence[int] | None]]
+ExternalInputs: TypeAlias = Mapping[str, tuple[int, Sequence[int] | None]]
 """Values that come from outside: name -> ONNX element type, and shape where it is known."""
 
 
@@ -42,14 +42,14 @@ class Skeleton:
         """Whether a node states the value, rather than computing it."""
         return name in self.maker and self.nodes[self.maker[name]].op_type == "Constant"
 
-    def part(self, outputs: Sequence[str], fed: Fed | None = None) -> onnx.ModelProto:
+    def prune(self, outputs: Sequence[str], fed: ExternalInputs | None = None) -> onnx.ModelProto:
         """A model that computes ``outputs`` and nothing else; ONNX Runtime itself runs nodes that nobody reads.
 
         ``fed``: values that come from outside instead, whatever makes them in the graph; what the graph makes there
-        itself can be asked for as ``made(name)``.
+        itself can be asked for as ``recomputed(name)``.
         """
         given = fed or {}
-        own = {made(name): name for name in given}
+        own = {recomputed(name): name for name in given}
         nodes = self.before([own.get(name, name) for name in outputs if name not in given], given)
         message = self._message
         part = onnx.ModelProto(ir_version=message.ir_version, producer_name=message.producer_name)
@@ -63,7 +63,7 @@ class Skeleton:
             part.graph.input.extend(i for i in message.graph.input if i.name in wanted or i.name not in self._stored)
         else:
             for node in part.graph.node:
-                node.output[:] = [made(name) if name in fed else name for name in node.output]
+                node.output[:] = [recomputed(name) if name in fed else name for name in node.output]
             part.graph.input.extend(
                 onnx.helper.make_tensor_value_info(n, kind, shape) for n, (kind, shape) in fed.items()
             )
@@ -73,7 +73,7 @@ class Skeleton:
         return part
 
 
-def made(name: str) -> str:
+def recomputed(name: str) -> str:
     """What a part calls the value that it makes itself where another is fed under ``name``."""
     return f"{name}/made"
 

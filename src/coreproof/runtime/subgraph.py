@@ -1,4 +1,4 @@
-"""part: a stretch of a model run by itself, from inner values to inner values, named as the model names them."""
+"""Subgraph: a stretch of a model run by itself, from inner values to inner values, named as the model names them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from coreproof.runtime.arena import engine_error
 from coreproof.runtime.executable import Executable, compile_model
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.session import Precision, Session
-from coreproof.runtime.skeleton import Fed, element_type, made
-from coreproof.runtime.subgraph_pool import LiveGraph
+from coreproof.runtime.skeleton import ExternalInputs, element_type, recomputed
+from coreproof.runtime.subgraph_pool import SubgraphPool
 
 Array = npt.NDArray[Any]
 
 
-def part(of: Model | Session, inputs: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Array]:
+def run_subgraph(of: Model | Session, inputs: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Array]:
     """What ``outputs`` are when the values ``inputs`` are given and only what lies between is run.
 
     Any value of the model may be given or asked for, by the model's own name: a feature, an inner value, a classifier's scores
-    (``signature.scores``). What makes a value that is given is not run. Raises InputError as ``Part`` does, and RunError.
+    (``signature.scores``). What makes a value that is given is not run. Raises InputError as ``Subgraph`` does, and RunError.
     """
-    with Part(of, inputs, outputs) as stretch:
+    with Subgraph(of, inputs, outputs) as stretch:
         return stretch.run(inputs)
 
 
-class Part:
+class Subgraph:
     """A stretch of an ONNX or Core ML model, made ready to run; a context manager.
 
-    ``inputs`` and ``outputs`` are names as in ``part``. Of a session that runs on ONNX Runtime the weights are shared.
+    ``inputs`` and ``outputs`` are names as in ``run_subgraph``. Of a session that runs on ONNX Runtime the weights are shared.
     In a lowered Core ML model a value that is stored in float16 is rounded to it when it is given. With ``remake`` a
     value that is both given and asked for is made as well, from others that are given: so one run shows of every layer
     what it makes of the right inputs.
@@ -57,14 +57,14 @@ class Part:
         remake: bool = False,
     ) -> None:
         self._own = not isinstance(of, OnnxRuntimeSession)
-        self._live = (
-            of.live if isinstance(of, OnnxRuntimeSession) else LiveGraph(_executable(of, precision), threads=threads)
+        self._pool = (
+            of.pool if isinstance(of, OnnxRuntimeSession) else SubgraphPool(_executable(of, precision), threads=threads)
         )
-        executable = self._live.executable
+        executable = self._pool.executable
         self.name = executable.name
         asked = {name: executable.values.get(name, name) for name in outputs}
         self._outputs = dict(asked)
-        cuts = {name: _cut(self._live, executable.values.get(name, name)) for name in inputs}
+        cuts = {name: _entry_point(self._pool, executable.values.get(name, name)) for name in inputs}
         self._check(cuts)
         fed = set(cuts.values())
         self._rounded: set[str] = set()
@@ -72,11 +72,13 @@ class Part:
             self._outputs = {name: self._made(value, fed) for name, value in self._outputs.items()}
         needed, self._computed = self._needed(fed)
         # what nobody reads is not fed either, and goes by its own name
-        unread = {made(cut): value for value in asked.values() if (cut := _cut(self._live, value)) not in needed}
+        unread = {
+            recomputed(cut): value for value in asked.values() if (cut := _entry_point(self._pool, value)) not in needed
+        }
         self._outputs = {name: unread.get(value, value) for name, value in self._outputs.items()}
         self.inputs = tuple(name for name, cut in cuts.items() if cut in needed)
         self._cuts = {name: cuts[name] for name in self.inputs}
-        self._session: tuple[Fed, Any] | None = None
+        self._session: tuple[ExternalInputs, Any] | None = None
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs by name, as arrays. Further inputs than the stretch needs are ignored."""
@@ -94,7 +96,7 @@ class Part:
         kinds = {cut: (element_type(array), None) for cut, array in arrays.items()}
         wanted = list(dict.fromkeys(self._outputs.values()))
         if self._session is None or self._session[0] != kinds:
-            self._session = (kinds, self._live.open(wanted, kinds, optimised=False))
+            self._session = (kinds, self._pool.open(wanted, kinds, optimised=False))
         try:
             values = dict(zip(wanted, self._session[1].run(wanted, arrays), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class
@@ -103,15 +105,15 @@ class Part:
 
     def computes(self, name: str) -> bool:
         """Whether the value of that name is made on the way, and not given."""
-        return self._live.executable.values.get(name, name) in self._computed
+        return self._pool.executable.values.get(name, name) in self._computed
 
     def close(self) -> None:
         """Frees what the engine holds, except what belongs to the session that this is a part of."""
         self._session = None
         if self._own:
-            self._live.close()
+            self._pool.close()
 
-    def __enter__(self) -> Part:
+    def __enter__(self) -> Subgraph:
         return self
 
     def __exit__(
@@ -121,16 +123,16 @@ class Part:
 
     def _cast(self, cut: str, array: Array) -> Array:
         """The array in the dtype in which the graph carries this value, where that is known."""
-        carried = self._live.values[cut].dtype if cut in self._live.values else None
+        carried = self._pool.values[cut].dtype if cut in self._pool.values else None
         if carried is None or carried == ir.DataType.STRING:
             return array
         return np.ascontiguousarray(array, dtype=carried.numpy())
 
     def _check(self, cuts: Mapping[str, str]) -> None:
-        known = {*self._live.producers, *self._live.values, *self._live.initializers}
+        known = {*self._pool.producers, *self._pool.values, *self._pool.initializers}
         unknown = [own for own, name in (*cuts.items(), *self._outputs.items()) if name not in known]
         if unknown:
-            own_names = {*self._live.executable.values, *known}
+            own_names = {*self._pool.executable.values, *known}
             near = [n for name in unknown for n in get_close_matches(name, own_names, n=2)]
             raise InputError(
                 f"the model has no value {', '.join(map(repr, dict.fromkeys(unknown)))}",
@@ -141,12 +143,12 @@ class Part:
 
     def _made(self, value: str, fed: Collection[str]) -> str:
         """The name under which the graph makes ``value`` itself, although it, or what it is rounded from, is fed."""
-        cut = _cut(self._live, value)
-        if cut not in fed or cut not in self._live.producers:
+        cut = _entry_point(self._pool, value)
+        if cut not in fed or cut not in self._pool.producers:
             return value
         if cut != value:
-            self._rounded.add(made(cut))
-        return made(cut)
+            self._rounded.add(recomputed(cut))
+        return recomputed(cut)
 
     def _stored(self, own: str, array: Array) -> Array:
         """A value that was made before its rounding, rounded as the graph would have."""
@@ -157,8 +159,8 @@ class Part:
 
     def _needed(self, fed: Collection[str]) -> tuple[set[str], set[str]]:
         """The values that have to be given, and those that are computed; InputError for those that are lacking."""
-        skeleton = self._live.skeleton
-        makers = {made(name) if name in fed else name: place for name, place in skeleton.maker.items()}
+        skeleton = self._pool.skeleton
+        makers = {recomputed(name) if name in fed else name: place for name, place in skeleton.maker.items()}
         needed, computed = set[str](), set[str]()
         front, seen = list(self._outputs.values()), set[str]()
         while front:
@@ -169,7 +171,7 @@ class Part:
             if name in makers:
                 computed.add(name)
                 front.extend(skeleton.reads[makers[name]])
-            elif name not in self._live.initializers or name in fed:
+            elif name not in self._pool.initializers or name in fed:
                 needed.add(name)
         lacking = sorted(needed.difference(fed))
         if lacking:
@@ -199,13 +201,13 @@ def _executable(of: Model | Session, precision: Precision) -> Executable:
     )
 
 
-def _cut(live: LiveGraph, name: str) -> str:
+def _entry_point(pool: SubgraphPool, name: str) -> str:
     """Where a given value enters: in a lowered model before its rounding, which others may read around."""
-    if not live.executable.values:
+    if not pool.executable.values:
         return name
-    back, half = live.producers.get(name), None
+    back, half = pool.producers.get(name), None
     if back is not None and back.op_type == "Cast" and back.inputs[0] is not None:
-        half = live.producers.get(back.inputs[0].name or "")
+        half = pool.producers.get(back.inputs[0].name or "")
     if half is None or half.op_type != "Cast" or half.inputs[0] is None or half.outputs[0].dtype != ir.DataType.FLOAT16:
         return name
     return half.inputs[0].name or name

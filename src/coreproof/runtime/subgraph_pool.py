@@ -1,4 +1,4 @@
-"""LiveGraph: an ONNX graph of which ONNX Runtime opens any part, from inner values to inner values, on the same weights."""
+"""SubgraphPool: an ONNX graph of which ONNX Runtime opens any part, from inner values to inner values, on the same weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import onnx_ir as ir
 from coreproof.model.onnx.read import in_memory, stored_tensors
 from coreproof.runtime.arena import engine_error, open_within_budget
 from coreproof.runtime.executable import Executable
-from coreproof.runtime.skeleton import Fed, Skeleton
+from coreproof.runtime.skeleton import ExternalInputs, Skeleton
 
 _INLINE = 1024
 """Bytes up to which a tensor travels inside the message; shapes and axes have to, shape inference reads them."""
 
 
-class LiveGraph:
+class SubgraphPool:
     """``executable``'s graph. Its weights are held once, in memory or mapped from their file, and shared by all sessions."""
 
     def __init__(self, executable: Executable, *, threads: int | None = None) -> None:
@@ -46,20 +46,20 @@ class LiveGraph:
         """The values that the graph stores."""
         return self.executable.graph.graph.initializers.keys()
 
-    def open(self, outputs: Sequence[str], fed: Fed | None = None, *, optimised: bool = True) -> Any:
+    def open(self, outputs: Sequence[str], fed: ExternalInputs | None = None, *, optimised: bool = True) -> Any:
         """An ONNX Runtime session that computes ``outputs`` and nothing else. RunError where the engine refuses.
 
         ``fed`` are its inputs, inner values or not; None: the inputs that the graph declares.
         What runs once is better not ``optimised``: that takes longer than it saves.
         """
-        return self._session(self.skeleton.part(outputs, fed), optimised=optimised)
+        return self._session(self.skeleton.prune(outputs, fed), optimised=optimised)
 
     def sizes(self, names: Sequence[str], arrays: Mapping[str, Any]) -> dict[str, int]:
         """How many elements each of these values has when the graph is fed ``arrays``, by one run that keeps none of them.
 
         Empty where the engine cannot tell, as of sequences.
         """
-        part = self.skeleton.part(names)
+        part = self.skeleton.prune(names)
         del part.graph.output[:]
         for name in names:
             part.graph.node.add(op_type="Size", input=[name], output=[f"{name}/size"])

@@ -32,7 +32,7 @@ class AtEnds:
 
 
 @dataclass(frozen=True)
-class Pair:
+class ConvertedPair:
     """A source and what was made of it, ready to run.
 
     ``taken`` is the source's signature, in which what was freed has no fixed length; ``differ`` tells by how much two answers
@@ -51,11 +51,13 @@ class Pair:
     def drawn(self, shapes: Shapes) -> tuple[Sample, Sample]:
         """One draw of these lengths for both."""
         graphs = [self.source.graph, self.made.graph]
-        left, right = random_sample(self.taken, self.made.signature, roles=self.roles, shapes=shapes, graphs=graphs)
-        return self.handed(left), right
+        source_sample, made_sample = random_sample(
+            self.taken, self.made.signature, roles=self.roles, shapes=shapes, graphs=graphs
+        )
+        return self.handed(source_sample), made_sample
 
 
-def at_ends(pair: Pair) -> AtEnds:
+def at_ends(pair: ConvertedPair) -> AtEnds:
     """Runs both at the low and the high end of the lengths that the made model declares, where it declares any.
 
     The high end is reduced where memory does not allow it, and ``said`` says so.
@@ -80,19 +82,19 @@ def at_ends(pair: Pair) -> AtEnds:
     return AtEnds(None, said + "".join(f"; {note}" for note in ends.notes))
 
 
-def _count(pair: Pair, usual: Shapes) -> int:
+def _count(pair: ConvertedPair, usual: Shapes) -> int:
     return count_elements(zip((pair.reference, pair.candidate), pair.drawn(usual), strict=True))
 
 
-def _problem(pair: Pair, shapes: Shapes) -> str | None:
+def _problem(pair: ConvertedPair, shapes: Shapes) -> str | None:
     """What is wrong at these lengths; None where nothing is, or the source has no finite answer."""
-    left, right = pair.drawn(shapes)
+    source_sample, made_sample = pair.drawn(shapes)
     try:
-        wanted = pair.reference.run(left)
+        wanted = pair.reference.run(source_sample)
     except CoreproofError as error:
         return f"the source itself does not run: {_first_line(error)}"
     try:
-        got = pair.candidate.run(right)
+        got = pair.candidate.run(made_sample)
     except CoreproofError as error:
         return f"the converted model does not run: {_first_line(error)}"
     off = pair.differ(wanted, got)
@@ -101,7 +103,7 @@ def _problem(pair: Pair, shapes: Shapes) -> str | None:
     return f"the converted model does not answer as its source does: off by {off:.2g} of the scale"
 
 
-def _baked(pair: Pair, shapes: Shapes) -> str:
+def _baked(pair: ConvertedPair, shapes: Shapes) -> str:
     """The lengths of the example that the conversion holds fixed, one free dimension after another, with where they stand."""
     base: Shapes = {}
     for feature in pair.source.signature.inputs:

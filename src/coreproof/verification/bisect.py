@@ -15,10 +15,10 @@ from coreproof.pairing.structured import Leaves
 from coreproof.pairing.taps import as_array, batched
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.session import read_inputs
-from coreproof.runtime.subgraph import Part
+from coreproof.runtime.subgraph import Subgraph
 from coreproof.verification.match_by_value import ALIKE, arrange
 from coreproof.verification.row import Row, Stretch
-from coreproof.verification.run import Comparison, severity
+from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.tolerance import VACUOUS, Judgement
 
 Array = npt.NDArray[Any]
@@ -38,7 +38,7 @@ class _Alone:
     fed: tuple[Row, ...]
 
 
-def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], tuple[Row, ...], frozenset[str]]:
+def bisect(run: VerificationRun, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], tuple[Row, ...], frozenset[str]]:
     """The stretches of the candidate that diverge by themselves, in its order; guessed pairs that are no pairs; what is spared.
 
     Spared are inner values that leave float16's range without harm, by the candidate's names, where a fault elsewhere hides
@@ -52,31 +52,31 @@ def bisect(work: Comparison, rows: Sequence[Row]) -> tuple[tuple[Stretch, ...], 
     first = next((i for i, row in enumerate(rows) if not row.agrees), None)
     if first is None:
         return (), (), frozenset()
-    if not isinstance(work.right, OnnxRuntimeSession):
+    if not isinstance(run.candidate_session, OnnxRuntimeSession):
         return (), _contradicted(rows), frozenset()
     # behind a divergence so much error is expected that nothing may be proved by agreeing
     wrong = [row for row in rows[first:] if not _proves(row)]
-    found = _judge_alone(work, rows, wrong)
-    mistaken = _mistaken(work, rows, found)
+    found = _judge_alone(run, rows, wrong)
+    mistaken = _mistaken(run, rows, found)
     if mistaken:
         kept = [row for row in rows if row not in mistaken]
-        found = _judge_alone(work, kept, [row for row in wrong if row not in mistaken])
-    spared = _spared(work.candidate.graph, rows, found)
+        found = _judge_alone(run, kept, [row for row in wrong if row not in mistaken])
+    spared = _spared(run.candidate.graph, rows, found)
     at_fault = (a for a in found if a.row.candidate not in spared)
-    return tuple(_stretch(work, a, a.judgement) for a in at_fault if a.judgement is not None), mistaken, spared
+    return tuple(_stretch(run, a, a.judgement) for a in at_fault if a.judgement is not None), mistaken, spared
 
 
-def suspects(work: Comparison, rows: Sequence[Row]) -> Stretch | None:
+def suspects(run: VerificationRun, rows: Sequence[Row]) -> Stretch | None:
     """The stretch of the first diverging row, from the values before it that agree."""
     first = next((row for row in rows if not row.agrees), None)
     if first is None:
         return None
-    return _stretch(work, _Alone(first, None, tuple(row for row in rows if row.agrees)), first.judgement)
+    return _stretch(run, _Alone(first, None, tuple(row for row in rows if row.agrees)), first.judgement)
 
 
-def _judge_alone(work: Comparison, rows: Sequence[Row], wrong: Sequence[Row]) -> list[_Alone]:
+def _judge_alone(run: VerificationRun, rows: Sequence[Row], wrong: Sequence[Row]) -> list[_Alone]:
     """Every row in ``wrong``, computed from the reference's values at the nearest of ``rows`` before it."""
-    pictures = {f.name for f in work.candidate.signature.outputs if f.image is not None}
+    pictures = {f.name for f in run.candidate.signature.outputs if f.image is not None}
     # no value beyond float16 is fed: what follows it shows what its being clipped does
     clipped = _clipped(rows)
     feedable = {
@@ -86,8 +86,8 @@ def _judge_alone(work: Comparison, rows: Sequence[Row], wrong: Sequence[Row]) ->
     }
     asked = [row for row in wrong if row.candidate not in pictures]
     by_name = {row.candidate: row for row in asked}
-    groups = [[by_name[name] for name in names] for names in batched(list(by_name), work.memory // 2, work.size)]
-    return _judge_groups(work, feedable, groups)
+    groups = [[by_name[name] for name in names] for names in batched(list(by_name), run.memory // 2, run.size)]
+    return _judge_groups(run, feedable, groups)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class _Task:
     """A group of rows to be judged alone: the part that computes them, what it is fed, and what it makes on the way."""
 
     group: Sequence[Row]
-    part: Part
+    part: Subgraph
     fed: Mapping[str, Row]
     inner: Sequence[str]
 
@@ -105,50 +105,50 @@ class _Task:
         return sorted({row.reference for row in (*self.fed.values(), *self.group)})
 
 
-def _task(work: Comparison, feedable: Mapping[str, Row], group: Sequence[Row]) -> _Task:
-    given = [*feedable, *(f.name for f in work.candidate.signature.inputs if f.name not in feedable)]
+def _task(run: VerificationRun, feedable: Mapping[str, Row], group: Sequence[Row]) -> _Task:
+    given = [*feedable, *(f.name for f in run.candidate.signature.inputs if f.name not in feedable)]
     asked = [row.candidate for row in group]
-    part = Part(work.right, given, asked, remake=True)
-    inner = [name for name in work.alone if part.computes(name)]
-    part = Part(work.right, given, [*asked, *inner], remake=True)
+    part = Subgraph(run.candidate_session, given, asked, remake=True)
+    inner = [name for name in run.alone if part.computes(name)]
+    part = Subgraph(run.candidate_session, given, [*asked, *inner], remake=True)
     return _Task(group, part, {name: feedable[name] for name in part.inputs if name in feedable}, inner)
 
 
-def _judge_groups(work: Comparison, feedable: Mapping[str, Row], groups: Sequence[Sequence[Row]]) -> list[_Alone]:
+def _judge_groups(run: VerificationRun, feedable: Mapping[str, Row], groups: Sequence[Sequence[Row]]) -> list[_Alone]:
     """Each group of rows judged alone in one run, with one pass over the reference; where the engine refuses one, in two."""
-    tasks = [_task(work, feedable, group) for group in groups]
-    walks = [work.reference_values(sample, [task.references for task in tasks]) for sample in range(len(work.feeds))]
+    tasks = [_task(run, feedable, group) for group in groups]
+    walks = [run.reference_values(sample, [task.references for task in tasks]) for sample in range(len(run.feeds))]
     found: list[_Alone] = []
     for task in tasks:
-        judged = _run_alone(work, task, walks)
+        judged = _run_alone(run, task, walks)
         if judged is not None:
             fed = tuple(task.fed.values())
             found.extend(_Alone(row, judged.get(row.candidate), fed) for row in task.group)
         elif len(task.group) > 1:
             half = len(task.group) // 2
-            found.extend(_judge_groups(work, feedable, [task.group[:half], task.group[half:]]))
+            found.extend(_judge_groups(run, feedable, [task.group[:half], task.group[half:]]))
     return found
 
 
 def _run_alone(
-    work: Comparison, task: _Task, walks: Sequence[Iterator[dict[str, Array]]]
+    run: VerificationRun, task: _Task, walks: Sequence[Iterator[dict[str, Array]]]
 ) -> dict[str, Judgement] | None:
     """The worst judgement over all samples of each row of the group that diverges; None where the engine refuses."""
     worst: dict[str, Judgement] = {}
     refused = False
     asked = {row.candidate: row for row in task.group}
-    pairs = {pair.candidate: pair for pair in work.pairs}
-    visited = sorted({*task.fed, *asked}, key=lambda name: work.order.get(name, math.inf))
-    for sample, ((_, fed_right), walk) in enumerate(zip(work.feeds, walks, strict=True)):
-        there = next(walk)
+    pairs = {pair.candidate: pair for pair in run.pairs}
+    visited = sorted({*task.fed, *asked}, key=lambda name: run.order.get(name, math.inf))
+    for sample, ((_, candidate_feed), walk) in enumerate(zip(run.feeds, walks, strict=True)):
+        reference = next(walk)
         if refused:
             continue
-        right = {
-            row.candidate: arrange(there[row.reference], pairs[row.candidate].axes)
+        expected = {
+            row.candidate: arrange(reference[row.reference], pairs[row.candidate].axes)
             for row in (*task.fed.values(), *task.group)
         }
-        entered = read_inputs(work.candidate.signature, fed_right, work.candidate.name)
-        given = {name: _shaped(right[name], row.shape) for name, row in task.fed.items()}
+        entered = read_inputs(run.candidate.signature, candidate_feed, run.candidate.name)
+        given = {name: _shaped(expected[name], row.shape) for name, row in task.fed.items()}
         try:
             if any(isinstance(array, Leaves) for array in given.values()):
                 raise RunError("a part that begins at a dictionary or a sequence is not run by itself")
@@ -156,18 +156,18 @@ def _run_alone(
         except RunError:
             refused = True
             continue
-        prediction = work.prediction(sample)
+        error_model = run.error_model(sample)
         for name, array in entered.items():
-            prediction.enter(name, as_array(array))
+            error_model.feed(name, as_array(array))
         for name in task.inner:
-            prediction.observe(name, values[name])
+            error_model.note_scale(name, values[name])
         for name in visited:
             if name in asked:
-                judgement = work.judge_fault(pairs[name], right[name], values[name], prediction)
+                judgement = run.judge_fault(pairs[name], expected[name], values[name], error_model)
                 if judgement is not None and (name not in worst or severity(judgement) > severity(worst[name])):
                     worst[name] = judgement
             if name in task.fed:
-                prediction.enter(name, right[name])
+                error_model.feed(name, expected[name])
     task.part.close()
     return None if refused else worst
 
@@ -187,7 +187,7 @@ def _may_be_mistaken(row: Row) -> bool:
     return row.how in GUESSED or (row.how == "name" and unlike)
 
 
-def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
+def _mistaken(run: VerificationRun, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
     """Guessed pairs that diverge and do not hold: what follows is right all the same, or wrong even from the partner's value.
 
     Nor does one of which no output is made: nothing rests on it, and nothing can say that the guess was right.
@@ -196,7 +196,7 @@ def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) ->
     """
     known = {row.candidate: row for row in rows}
     wrong = {a.row.candidate for a in found if a.judgement is not None}
-    graph = work.candidate.graph
+    graph = run.candidate.graph
     ends = {*known, *graph.outputs}
     mistaken = {
         row.candidate: row
@@ -208,12 +208,12 @@ def _mistaken(work: Comparison, rows: Sequence[Row], found: Sequence[_Alone]) ->
     }
     for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
         name = row.candidate
-        following = [n for n in readers(work.candidate.graph, name, known) if n not in mistaken]
+        following = [n for n in readers(run.candidate.graph, name, known) if n not in mistaken]
         if name in wrong and any((n in wrong and row.how in GUESSED) or _proves(known[n]) for n in following):
             mistaken[name] = row
         elif row.judgement.rms_relative_error >= UNRELATED:
             # a value taken apart into several steps is mistaken at each of them: what follows them all is right
-            behind = readers(work.candidate.graph, name, known.keys() - mistaken.keys())
+            behind = readers(run.candidate.graph, name, known.keys() - mistaken.keys())
             if any(_proves(known[n]) for n in behind):
                 mistaken[name] = row
     return tuple(mistaken.values())
@@ -251,14 +251,14 @@ def _spared(graph: Graph, rows: Sequence[Row], found: Sequence[_Alone]) -> froze
         following = readers(graph, name, known)
         if following and all(n in spared or _right(known[n], alone) for n in following):
             spared.add(name)
-    left = any(judgement is not None and name not in spared for name, judgement in alone.items())
-    return frozenset(spared) if left else frozenset()
+    other_faults = any(judgement is not None and name not in spared for name, judgement in alone.items())
+    return frozenset(spared) if other_faults else frozenset()
 
 
 def _right(row: Row, alone: Mapping[str, Judgement | None]) -> bool:
     """Whether a row is right by itself, with as many infinities as the reference has."""
-    here, there = row.judgement.infinite
-    return here == there and (alone[row.candidate] is None if row.candidate in alone else row.agrees)
+    on_reference, on_candidate = row.judgement.infinite
+    return on_reference == on_candidate and (alone[row.candidate] is None if row.candidate in alone else row.agrees)
 
 
 def _contradicted(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -283,12 +283,12 @@ def readers(graph: Graph, name: str, stops: Collection[str]) -> list[str]:
     return reached
 
 
-def _stretch(work: Comparison, alone: _Alone, judgement: Judgement) -> Stretch:
+def _stretch(run: VerificationRun, alone: _Alone, judgement: Judgement) -> Stretch:
     return Stretch(
         row=alone.row,
         judgement=judgement,
-        layers=_computed(work.candidate.graph, alone.row.candidate, {row.candidate for row in alone.fed}),
-        nodes=_computed(work.reference.graph, alone.row.reference, {row.reference for row in alone.fed}),
+        layers=_computed(run.candidate.graph, alone.row.candidate, {row.candidate for row in alone.fed}),
+        nodes=_computed(run.reference.graph, alone.row.reference, {row.reference for row in alone.fed}),
     )
 
 

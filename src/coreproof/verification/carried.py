@@ -23,13 +23,13 @@ from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array, batched, taps_of
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.session import read_inputs
-from coreproof.runtime.subgraph import Part
+from coreproof.runtime.subgraph import Subgraph
 from coreproof.runtime.torch import TorchPart, TorchSession
 from coreproof.verification.bisect import readers
 from coreproof.verification.folded import both_right, folded_values
 from coreproof.verification.match_by_value import arrange, arrange_back
 from coreproof.verification.row import Row
-from coreproof.verification.run import Comparison, severity
+from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.tolerance import Judgement
 
 Array = npt.NDArray[Any]
@@ -45,7 +45,7 @@ class _Stretch(Protocol):
     def close(self) -> None: ...
 
 
-def settle_carried(work: Comparison, rows: Sequence[Row]) -> tuple[Row, ...]:
+def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows, those that merely follow from accepted ones marked with how they agree on the same inputs (``Row.carried``).
 
     A bound that the caller gave is the caller's: nothing is excused then. A row stays as it is where something it is made from
@@ -53,16 +53,20 @@ def settle_carried(work: Comparison, rows: Sequence[Row]) -> tuple[Row, ...]:
     anything made from that disagrees, where one is NaN on one side only, and where the reference's engine cannot run a part.
     """
     open_rows = [row for row in rows if _is_open(row)]
-    if not open_rows or work.given is not None or not isinstance(work.left, OnnxRuntimeSession | TorchSession):
+    if (
+        not open_rows
+        or run.tolerance is not None
+        or not isinstance(run.reference_session, OnnxRuntimeSession | TorchSession)
+    ):
         return tuple(rows)
-    trial = _Trial(work, rows)
+    trial = _Trial(run, rows)
     # first those that stand right behind accepted ones: where none of them is cleared, neither is what follows
     first = [row for row in open_rows if trial.made_from_accepted(row)]
     if trial.settle(first):
         trial.settle([row for row in open_rows if row not in first])
     found = trial.settled
     settled = [replace(row, carried=found[row.candidate]) if row.candidate in found else row for row in rows]
-    return _dropped(work.candidate.graph, settled)
+    return _dropped(run.candidate.graph, settled)
 
 
 def _is_open(row: Row) -> bool:
@@ -87,23 +91,23 @@ def _dropped(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
 class _Trial:
     """The rows of one comparison, and those that were settled so far: the next may follow from these."""
 
-    def __init__(self, work: Comparison, rows: Sequence[Row]) -> None:
-        self._work = work
+    def __init__(self, run: VerificationRun, rows: Sequence[Row]) -> None:
+        self._run = run
         self._paired = {row.candidate for row in rows}
         self._accepted = {row.candidate for row in rows if row.agrees}
-        pictures = {f.name for f in (*work.candidate.signature.outputs, *work.reference.signature.outputs) if f.image}
+        pictures = {f.name for f in (*run.candidate.signature.outputs, *run.reference.signature.outputs) if f.image}
         self._feedable = {
             row.reference: row
             for row in rows
             if not math.isnan(row.judgement.max_error) and not {row.candidate, row.reference} & pictures
         }
-        self._pairs: dict[str, Pair] = {pair.candidate: pair for pair in work.pairs}
+        self._pairs: dict[str, Pair] = {pair.candidate: pair for pair in run.pairs}
         self._constants = self._folded()
         self.settled: dict[str, Judgement] = {}
 
     def made_from_accepted(self, row: Row) -> bool:
         """Whether all of the nearest paired values that the row's is made from are accepted."""
-        graph = self._work.candidate.graph
+        graph = self._run.candidate.graph
         front, seen = [row.candidate], {row.candidate}
         while front:
             node = graph.producer(front.pop())
@@ -118,7 +122,7 @@ class _Trial:
     def settle(self, rows: Sequence[Row]) -> bool:
         """Tries the rows, in the candidate's order; whether any was settled."""
         by_name = {row.candidate: row for row in rows}
-        groups = batched(list(by_name), self._work.memory // 2, self._work.size)
+        groups = batched(list(by_name), self._run.memory // 2, self._run.size)
         before = len(self.settled)
         judged = self._judge_groups([[by_name[name] for name in group] for group in groups])
         for row in rows:
@@ -130,14 +134,14 @@ class _Trial:
 
     def _part(self, given: Sequence[str], asked: Sequence[str]) -> _Stretch:
         """The reference's stretch from ``given`` to ``asked``. Raises InputError for a value that no name leads to."""
-        if isinstance(self._work.left, TorchSession):
-            return TorchPart(self._work.left, given, asked)
-        assert isinstance(self._work.left, OnnxRuntimeSession)
-        return Part(self._work.left, given, asked, remake=True)
+        if isinstance(self._run.reference_session, TorchSession):
+            return TorchPart(self._run.reference_session, given, asked)
+        assert isinstance(self._run.reference_session, OnnxRuntimeSession)
+        return Subgraph(self._run.reference_session, given, asked, remake=True)
 
     def _folded(self) -> dict[str, Array]:
         """What a converter has folded, where the engine, asked for it, is as right."""
-        known = folded_values(self._work.reference)
+        known = folded_values(self._run.reference)
         if not known:
             return {}
         try:
@@ -150,7 +154,7 @@ class _Trial:
 
     def _judge_groups(self, groups: Sequence[Sequence[Row]]) -> dict[str, Judgement]:
         """The worst judgement over all samples of each row, both sides being fed the candidate's values; in one pass over it."""
-        inputs = [f.name for f in self._work.reference.signature.inputs if f.name not in self._feedable]
+        inputs = [f.name for f in self._run.reference.signature.inputs if f.name not in self._feedable]
         tasks: list[tuple[Sequence[Row], _Stretch, dict[str, Row]]] = []
         for group in groups:
             try:
@@ -159,16 +163,17 @@ class _Trial:
                 continue
             tasks.append((group, stretch, {n: self._feedable[n] for n in stretch.inputs if n in self._feedable}))
         taps = [
-            taps_of(self._work.right, [row.candidate for row in (*fed.values(), *group)]) for group, _, fed in tasks
+            taps_of(self._run.candidate_session, [row.candidate for row in (*fed.values(), *group)])
+            for group, _, fed in tasks
         ]
-        walks = [self._work.right.walk(fed_right, taps) for _, fed_right in self._work.feeds]
+        walks = [self._run.candidate_session.walk(candidate_feed, taps) for _, candidate_feed in self._run.feeds]
         worst: dict[str, Judgement] = {}
         refused: list[Sequence[Row]] = []
         for group, stretch, fed in tasks:
             try:
                 for sample, walk in enumerate(walks):
-                    here = {name: as_array(value) for name, value in next(walk).items()}
-                    self._judge(sample, stretch, fed, group, here, worst)
+                    candidate_values = {name: as_array(value) for name, value in next(walk).items()}
+                    self._judge(sample, stretch, fed, group, candidate_values, worst)
             except RunError:
                 refused.append(group)
                 break  # the walks are out of step
@@ -187,36 +192,38 @@ class _Trial:
         stretch: _Stretch,
         fed: Mapping[str, Row],
         group: Sequence[Row],
-        here: Mapping[str, Array],
+        candidate_values: Mapping[str, Array],
         worst: dict[str, Judgement],
     ) -> None:
         """One sample of one group."""
-        work, (fed_left, fed_right) = self._work, self._work.feeds[sample]
-        entered = read_inputs(work.reference.signature, fed_left, work.reference.name)
-        given: dict[str, Any] = {**self._constants, **_as_stored(work, entered, fed_right)}
+        run, (reference_feed, candidate_feed) = self._run, self._run.feeds[sample]
+        entered = read_inputs(run.reference.signature, reference_feed, run.reference.name)
+        given: dict[str, Any] = {**self._constants, **_as_stored(run, entered, candidate_feed)}
         for name, row in fed.items():
-            shape, dtype = work.kinds[sample][row.reference]
-            back = arrange_back(here[row.candidate], self._pairs[row.candidate].axes, shape)
+            shape, dtype = run.kinds[sample][row.reference]
+            back = arrange_back(candidate_values[row.candidate], self._pairs[row.candidate].axes, shape)
             given[name] = back.astype(dtype, copy=False)
-        there = stretch.run(given)
-        prediction = work.prediction(sample)
-        for name, value in fed_right.items():
-            prediction.enter(name, np.asarray(value))
+        reference_values = stretch.run(given)
+        error_model = run.error_model(sample)
+        for name, value in candidate_feed.items():
+            error_model.feed(name, np.asarray(value))
         asked = {row.candidate for row in group}
         visited = {row.candidate: row for row in (*fed.values(), *group)}
-        for row in sorted(visited.values(), key=lambda row: work.order.get(row.candidate, math.inf)):
+        for row in sorted(visited.values(), key=lambda row: run.order.get(row.candidate, math.inf)):
             name = row.candidate
             if name in asked:
                 # what is itself a constant is compared as the converter folds it
-                again = arrange(self._constants.get(row.reference, there[row.reference]), self._pairs[name].axes)
-                judgement = work.judge(self._pairs[name], again, here[name], prediction)
+                again = arrange(
+                    self._constants.get(row.reference, reference_values[row.reference]), self._pairs[name].axes
+                )
+                judgement = run.judge(self._pairs[name], again, candidate_values[name], error_model)
                 if name not in worst or severity(judgement) > severity(worst[name]):
                     worst[name] = judgement
             if row.reference in fed:
-                prediction.enter(name, here[name], exact=True)
+                error_model.feed(name, candidate_values[name], exact=True)
 
 
-def _as_stored(work: Comparison, entered: Mapping[str, Array], fed: Mapping[str, Any]) -> dict[str, Array]:
+def _as_stored(run: VerificationRun, entered: Mapping[str, Array], fed: Mapping[str, Any]) -> dict[str, Array]:
     """What the reference is fed, rounded where the candidate rounds what it is fed before anything else."""
     stored = dict(entered)
     if len(entered) != len(fed):
@@ -227,8 +234,8 @@ def _as_stored(work: Comparison, entered: Mapping[str, Array], fed: Mapping[str,
         else dict(zip(entered, fed, strict=True))
     )
     for name, own in names.items():
-        readers = work.candidate.graph.consumers(own)
-        narrow = [work.candidate.graph.values.get(r.outputs[0]) for r in readers if r.operator == "cast" and r.outputs]
+        readers = run.candidate.graph.consumers(own)
+        narrow = [run.candidate.graph.values.get(r.outputs[0]) for r in readers if r.operator == "cast" and r.outputs]
         halves = len(narrow) == len(readers) > 0 and all(v is not None and v.dtype == "float16" for v in narrow)
         if halves and stored[name].dtype == np.float32:
             with np.errstate(over="ignore"):

@@ -15,7 +15,7 @@ from coreproof.conversion.operators import meaning
 from coreproof.errors import UnreadableModelError
 from coreproof.model.onnx.constants import constant_of, stored_constant
 from coreproof.runtime.session import Session
-from coreproof.verification.error_stats import Share
+from coreproof.verification.error_stats import ChannelScale
 
 Array = npt.NDArray[np.float64]
 
@@ -31,12 +31,12 @@ class Profile:
     axis: int
     gain: float | None = None
 
-    def over(self, shape: tuple[int, ...]) -> Share | None:
+    def over(self, shape: tuple[int, ...]) -> ChannelScale | None:
         """The factors, at least 1, for a tensor of ``shape``; None where they do not fit it."""
         axis = self.axis % len(shape) if shape else 0
         if len(shape) <= axis or shape[axis] != self.shares.size:
             return None
-        return Share(np.maximum(self.shares, 1.0), math.prod(shape[axis + 1 :]))
+        return ChannelScale(np.maximum(self.shares, 1.0), math.prod(shape[axis + 1 :]))
 
 
 def profiles(graph: ir.Graph) -> dict[str, Profile]:

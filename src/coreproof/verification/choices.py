@@ -23,7 +23,7 @@ from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.pairing.taps import as_array, taps_of
 from coreproof.verification.match_by_value import arrange
 from coreproof.verification.row import Row
-from coreproof.verification.run import Comparison
+from coreproof.verification.run import VerificationRun
 
 Array = npt.NDArray[Any]
 
@@ -40,19 +40,19 @@ class _Choice:
     axis: int | None
 
 
-def settle_choices(work: Comparison, rows: Sequence[Row]) -> tuple[Row, ...]:
+def settle_choices(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows, those whose indices differ only between numbers that rounding cannot tell apart counted (``Row.switched``).
 
     A tolerance that the caller gave is the caller's: nothing is excused then.
     """
-    found = [choice for row in rows if not row.agrees and (choice := _choice(work.candidate.graph, row)) is not None]
-    if not found or work.given is not None:
+    found = [choice for row in rows if not row.agrees and (choice := _choice(run.candidate.graph, row)) is not None]
+    if not found or run.tolerance is not None:
         return tuple(rows)
     by_name = {row.candidate: row for row in rows}
     settled: dict[str, int] = {}
     for choice in found:
         try:
-            switched = [_switched(work, choice, sample, by_name) for sample in range(len(work.feeds))]
+            switched = [_switched(run, choice, sample, by_name) for sample in range(len(run.feeds))]
         except CoreproofError:  # a value that the engine cannot bring out: what is not known excuses nothing
             continue
         if all(count is not None for count in switched):
@@ -81,22 +81,24 @@ def _axis(node: Node) -> int:
     return said if isinstance(said, int) else int(np.asarray(said).reshape(-1)[0])
 
 
-def _switched(work: Comparison, choice: _Choice, sample: int, rows: Mapping[str, Row]) -> int | None:
+def _switched(run: VerificationRun, choice: _Choice, sample: int, rows: Mapping[str, Row]) -> int | None:
     """How many indices differ in this sample, between numbers that rounding cannot tell apart; None where it can."""
     row = choice.row
-    (there,) = work.reference_values(sample, [[row.reference]])
-    pair = next(p for p in work.pairs if p.candidate == row.candidate)
-    fed = work.feeds[sample][1]
-    made = work.right.run(fed, taps_of(work.right, [row.candidate, *(name for name in choice.data if name not in fed)]))
+    (reference_values,) = run.reference_values(sample, [[row.reference]])
+    pair = next(p for p in run.pairs if p.candidate == row.candidate)
+    fed = run.feeds[sample][1]
+    made = run.candidate_session.run(
+        fed, taps_of(run.candidate_session, [row.candidate, *(name for name in choice.data if name not in fed)])
+    )
     data = [as_array(fed[name] if name in fed else made[name]) for name in choice.data]
-    mine, theirs = as_array(made[row.candidate]), arrange(there[row.reference], pair.axes)
-    apart = max(_apart(work, name, values, rows) for name, values in zip(choice.data, data, strict=True))
+    candidate, reference = as_array(made[row.candidate]), arrange(reference_values[row.reference], pair.axes)
+    apart = max(_apart(run, name, values, rows) for name, values in zip(choice.data, data, strict=True))
     if choice.axis is None:
-        return _between_near(theirs, mine, data[0], data[1], apart)
-    return _between_equals(theirs, mine, data[0], choice.axis, apart)
+        return _between_near(reference, candidate, data[0], data[1], apart)
+    return _between_equals(reference, candidate, data[0], choice.axis, apart)
 
 
-def _apart(work: Comparison, name: str, data: Array, rows: Mapping[str, Row]) -> float:
+def _apart(run: VerificationRun, name: str, data: Array, rows: Mapping[str, Row]) -> float:
     """How far two of these numbers may be apart and still change places.
 
     Twice the largest error that was found among them: who is first on one side is not further behind on the other. Where they
@@ -105,31 +107,31 @@ def _apart(work: Comparison, name: str, data: Array, rows: Mapping[str, Row]) ->
     known = rows.get(name)
     if known is not None:
         return 2 * known.judgement.max_error if known.agrees and known.weakness is None else 0.0
-    value = work.candidate.graph.values.get(name)
+    value = run.candidate.graph.values.get(name)
     stored = (value.dtype if value is not None else None) or str(data.dtype)
     return 2 * UNIT_ROUNDOFF.get(stored, 0.0) * float(np.max(np.abs(data), initial=0.0))
 
 
-def _between_near(theirs: Array, mine: Array, a: Array, b: Array, apart: float) -> int | None:
-    if theirs.size != mine.size or a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
+def _between_near(reference: Array, candidate: Array, a: Array, b: Array, apart: float) -> int | None:
+    if reference.size != candidate.size or a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
         return None
     gap = np.abs(a.astype(np.float64) - b.astype(np.float64)).reshape(-1)
-    other = theirs.reshape(-1).astype(np.float64) != mine.reshape(-1).astype(np.float64)
+    other = reference.reshape(-1).astype(np.float64) != candidate.reshape(-1).astype(np.float64)
     if gap.size != other.size or not np.all(gap[other] <= apart):
         return None
     return int(np.count_nonzero(other))
 
 
-def _between_equals(theirs: Array, mine: Array, data: Array, axis: int, apart: float) -> int | None:
-    if theirs.size != mine.size or data.ndim == 0 or not data.size or data.dtype.kind not in "fiu":
+def _between_equals(reference: Array, candidate: Array, data: Array, axis: int, apart: float) -> int | None:
+    if reference.size != candidate.size or data.ndim == 0 or not data.size or data.dtype.kind not in "fiu":
         return None
     axis %= data.ndim
     length = data.shape[axis]
-    count = mine.size * length // data.size
+    count = candidate.size * length // data.size
     shape = (*data.shape[:axis], count, *data.shape[axis + 1 :])
-    if math.prod(shape) != mine.size:
+    if math.prod(shape) != candidate.size:
         return None
-    a, b = (indices.reshape(shape).astype(np.int64) for indices in (theirs, mine))
+    a, b = (indices.reshape(shape).astype(np.int64) for indices in (reference, candidate))
     if min(a.min(), b.min()) < 0 or max(a.max(), b.max()) >= length or _repeats(b, axis) != _repeats(a, axis):
         return None
     values = data.astype(np.float64)

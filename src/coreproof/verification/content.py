@@ -33,7 +33,7 @@ class Content:
     unmoved: bool = False
 
     @classmethod
-    def of(cls, judgement: Judgement) -> Content:
+    def from_judgement(cls, judgement: Judgement) -> Content:
         """What one sample held."""
         nan, infinite = judgement.nan[0], judgement.infinite[0]
         return cls(1, judgement.elements, nan, infinite, int(nan > 0), judgement.low, judgement.high)
@@ -85,7 +85,7 @@ class Contents:
 
     def add(self, name: str, judgement: Judgement, value: npt.NDArray[Any] | None = None) -> None:
         """One more sample of a value; ``value`` of an output, of which is told whether it moves at all."""
-        seen = Content.of(judgement)
+        seen = Content.from_judgement(judgement)
         before = self._found.get(name)
         self._found[name] = seen if before is None else before.joined(seen)
         if value is not None and self._moving:
@@ -98,7 +98,7 @@ class Contents:
         other._digests = {name: set(digests) for name, digests in self._digests.items()}
         return other
 
-    def of(self, name: str) -> Content | None:
+    def content_of(self, name: str) -> Content | None:
         """All samples of a value together."""
         found = self._found.get(name)
         if found is None or found.samples < 2 or name not in self._digests:

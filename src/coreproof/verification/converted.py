@@ -102,22 +102,24 @@ def check_conversion(
     from coreproof.feeding.inputs import random_sample, roles_for
     from coreproof.pairing.taps import match_outputs
     from coreproof.runtime.open import session
-    from coreproof.verification.at_ends import Pair, at_ends
+    from coreproof.verification.at_ends import ConvertedPair, at_ends
     from coreproof.verification.steady import unsteady
 
     try:
         signature = as_free_as(source, made)
         roles = roles_for(source, source)  # the source says what the inputs are for
-        left, right = random_sample(signature, made.signature, roles=roles, graphs=[source.graph, made.graph])
-        left = {name: _numbers(value, (images or {}).get(name)) for name, value in left.items()}
+        source_sample, made_sample = random_sample(
+            signature, made.signature, roles=roles, graphs=[source.graph, made.graph]
+        )
+        source_sample = {name: _numbers(value, (images or {}).get(name)) for name, value in source_sample.items()}
         reference = session(source)
         reference.signature = signature
     except CoreproofError as error:
         return Check(True, f"not checked: {_first_line(error)}")
     with reference:
         try:
-            reference.run(left)
-            changing = unsteady(source, reference, left)
+            reference.run(source_sample)
+            changing = unsteady(source, reference, source_sample)
         except CoreproofError as error:
             return Check(True, f"not checked: the source does not run on drawn input ({_first_line(error)})")
         if changing is not None:
@@ -127,22 +129,22 @@ def check_conversion(
         try:
             with session(made) as candidate:
                 pairs = match_outputs(reference, candidate)
-                theirs, mine = ([getattr(p, side) for p in pairs] for side in ("reference", "candidate"))
-                got = candidate.run(right, _taps(candidate, mine))
-                taps = _taps(reference, theirs)
-                wanted = reference.run(left, taps)
-                if not all(_is_finite(wanted[name]) for name in theirs):
+                source_names, made_names = ([getattr(p, side) for p in pairs] for side in ("reference", "candidate"))
+                got = candidate.run(made_sample, _taps(candidate, made_names))
+                taps = _taps(reference, source_names)
+                wanted = reference.run(source_sample, taps)
+                if not all(_is_finite(wanted[name]) for name in source_names):
                     return Check(True, "not checked: the source's own answer to drawn input is NaN or infinite")
                 worst = _worst(wanted, got, pairs, half)
                 if worst > _CLOSE[half]:
-                    again = reference.run(left, taps)
-                    if any(_difference(wanted[a], again[a], False) > 0 for a in theirs):
+                    again = reference.run(source_sample, taps)
+                    if any(_difference(wanted[a], again[a], False) > 0 for a in source_names):
                         said = "the source answers differently from one call to another"
                         # what a module keeps and looks at later is as frozen as what shows in its first two calls
                         module = source.format == "torch" and not frozen
                         return Check(not module, said if module else f"not checked: {said}")
                 ends = at_ends(
-                    Pair(
+                    ConvertedPair(
                         source,
                         made,
                         reference,
@@ -172,18 +174,20 @@ def check_conversion(
         )
     if signature is not source.signature and signature != source.signature:
         # a layer-by-layer look is traced at the example's lengths, which these are not
-        fed = ", ".join(f"{name} of shape {list(np.shape(value))}" for name, value in left.items())
+        fed = ", ".join(f"{name} of shape {list(np.shape(value))}" for name, value in source_sample.items())
         return Check(
             False, f"the converted model does not answer as its source does for {fed}: off by {worst:.2g} of the scale"
         )
-    return _looked_at_closely(source, made, left, right)
+    return _looked_at_closely(source, made, source_sample, made_sample)
 
 
-def _looked_at_closely(source: Model, made: Model, left: Mapping[str, Any], right: Mapping[str, Any]) -> Check:
+def _looked_at_closely(
+    source: Model, made: Model, source_sample: Mapping[str, Any], made_sample: Mapping[str, Any]
+) -> Check:
     """Whether rounding explains what the outputs differ by, layer by layer."""
     from coreproof.verification.verify import verify
 
-    found = verify(source, made, feeds=(left, right))
+    found = verify(source, made, feeds=(source_sample, made_sample))
     failing = [row for row in found.outputs if not row.agrees]
     if not failing:
         return Check(

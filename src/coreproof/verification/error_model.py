@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.conversion.operators import canonical_op, error_class
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
-from coreproof.pairing.operators import family, interpolates, makes_steps, stem, terms
+from coreproof.pairing.operators import interpolates, makes_steps, summand_count
 from coreproof.verification.channels import Profile
 from coreproof.verification.error_stats import BLOCK
 from coreproof.verification.tolerance import EXACT, SMALLEST, TYPICAL, U32, VACUOUS, WORST, Tolerance
@@ -28,7 +29,7 @@ PER_PLACE = 3.0
 neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
 
 
-class Spread(NamedTuple):
+class ErrorState(NamedTuple):
     """What is known of one value: predicted error (absolute, root mean square), scale, standard deviation.
 
     ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element,
@@ -47,11 +48,11 @@ class Spread(NamedTuple):
     step: float = 0.0
 
 
-class Prediction:
+class ErrorModel:
     """Predicts the error of every value of a graph, in its order, from the scales that the caller measures.
 
     ``stored`` gives the format in which a value is stored (the coarser of the two sides). A value without a partner
-    on the other side counts with the scale that ``observe`` was told. ``measures`` keeps what was measured of the
+    on the other side counts with the scale that ``note_scale`` was told. ``measures`` keeps what was measured of the
     reference's values, for another prediction over the same ones. ``fused``: by what share values are off that a converter makes
     by another operator (``fused_scales``).
     """
@@ -61,7 +62,7 @@ class Prediction:
         graph: Graph,
         stored: Mapping[str, str],
         profiles: Mapping[str, Profile] | None = None,
-        measures: dict[str, Spread] | None = None,
+        measures: dict[str, ErrorState] | None = None,
         fused: Mapping[str, float] | None = None,
     ) -> None:
         self._graph = graph
@@ -69,12 +70,12 @@ class Prediction:
         self._profiles = profiles or {}
         self._measures = {} if measures is None else measures
         self._fused = fused or {}
-        self._spreads: dict[str, Spread] = {}
-        self._observed: dict[str, Spread] = {}
+        self._states: dict[str, ErrorState] = {}
+        self._observed: dict[str, ErrorState] = {}
         self._entered: set[str] = set()
         self._next = 0
 
-    def enter(self, name: str, array: npt.NDArray[Any], *, exact: bool = False) -> None:
+    def feed(self, name: str, array: npt.NDArray[Any], *, exact: bool = False) -> None:
         """A value that is fed: the same on both sides, save for rounding where one stores it in fewer bits.
 
         Inputs of the model before anything else; an inner value after it was judged, if it is, and before what follows.
@@ -82,9 +83,9 @@ class Prediction:
         """
         self._entered.add(name)
         measured, unit = self._measured(name, array), self._unit(name)
-        self._spreads[name] = measured._replace(error=0.0 if exact or unit <= U32 else unit * measured.scale)
+        self._states[name] = measured._replace(error=0.0 if exact or unit <= U32 else unit * measured.scale)
 
-    def observe(self, name: str, array: npt.NDArray[Any]) -> None:
+    def note_scale(self, name: str, array: npt.NDArray[Any]) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
         self._observed[name] = measure(array)
 
@@ -94,16 +95,16 @@ class Prediction:
             return EXACT
         measured = self._measured(name, reference)
         self._advance(name, measured)
-        known = self._spreads.get(name)
+        known = self._states.get(name)
         unit = self._unit(name)
         scale = measured.scale
         step = known.step if known is not None else 0.0
         if reference.dtype.kind in "iu" and not step:
             return EXACT
         error = known.error if known is not None else unit * scale
-        theirs = UNIT_ROUNDOFF.get(str(reference.dtype), 0.0)
-        if theirs > unit:  # the reference itself is rounded to fewer bits than what it is compared with
-            unit, error = theirs, math.hypot(error, theirs * scale)
+        reference_unit = UNIT_ROUNDOFF.get(str(reference.dtype), 0.0)
+        if reference_unit > unit:  # the reference itself is rounded to fewer bits than what it is compared with
+            unit, error = reference_unit, math.hypot(error, reference_unit * scale)
         if scale == 0:
             return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit), step=step)
         share = error / scale
@@ -114,24 +115,24 @@ class Prediction:
         most = VACUOUS / TYPICAL
         return Tolerance(WORST * min(share * uneven, most), 0.0, TYPICAL * min(share, most), why=_why(share, unit))
 
-    def settle(self, name: str, error: float) -> None:
+    def accept(self, name: str, error: float) -> None:
         """Notes the root-mean-square error that was found at ``name`` and accepted: what follows starts from it.
 
         So each operator answers for what it adds itself, however deep it stands. Not less than the operator's own error
         counts: in another run, with other values brought out, the engine may have computed it in another order.
         """
-        known = self._spreads.get(name)
+        known = self._states.get(name)
         if known is not None:
-            self._spreads[name] = known._replace(error=max(error, known.own))
+            self._states[name] = known._replace(error=max(error, known.own))
 
-    def _measured(self, name: str, reference: npt.NDArray[Any]) -> Spread:
+    def _measured(self, name: str, reference: npt.NDArray[Any]) -> ErrorState:
         if name not in self._measures:
             self._measures[name] = measure(reference)
         return self._measures[name]
 
-    def _advance(self, name: str, measured: Spread) -> None:
+    def _advance(self, name: str, measured: ErrorState) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
-        if name in self._spreads:
+        if name in self._states:
             return
         nodes = self._graph.nodes
         while self._next < len(nodes):
@@ -141,12 +142,12 @@ class Prediction:
             for output in node.outputs:
                 if output in self._entered or self._is_constant(output):
                     continue  # a compressed weight is a weight, and no value that errs
-                self._spreads[output] = self._after(node, output, measured if output == name else None)
+                self._states[output] = self._after(node, output, measured if output == name else None)
             if made:
                 return
 
-    def _after(self, node: Node, output: str, known: Spread | None) -> Spread:
-        read = [s for s in (self._spreads.get(n) for n in node.inputs) if s is not None]
+    def _after(self, node: Node, output: str, known: ErrorState | None) -> ErrorState:
+        read = [s for s in (self._states.get(n) for n in node.inputs) if s is not None]
         arriving = max((s.scale for s in read), default=0.0)
         if known is not None:
             measured = known
@@ -154,7 +155,7 @@ class Prediction:
             measured = self._observed[output]
         else:
             # neither side can bring it out: taken to be as large as what it was made from
-            measured = Spread(0.0, arriving, max((s.deviation for s in read), default=0.0))
+            measured = ErrorState(0.0, arriving, max((s.deviation for s in read), default=0.0))
         scale = measured.scale
         # terms that cancel in the result leave their errors behind: the size that counts is that before cancelling
         gain = self._gain(output)
@@ -171,7 +172,7 @@ class Prediction:
                 error=0.0, own=0.0, step=0.0
             )  # booleans have to be equal, and choose without error
         truncates = (
-            stem(node.operator) == "cast"
+            canonical_op(node.operator) == "cast"
             and self._dtype(output).startswith(("int", "uint"))
             and self._dtype(next(iter(node.inputs), "")) != "bool"
         )
@@ -188,17 +189,17 @@ class Prediction:
         profile = self._profiles.get(output)
         return None if profile is None else profile.gain
 
-    def _own(self, node: Node, output: str, read: Sequence[Spread], elements: int | None) -> float:
+    def _own(self, node: Node, output: str, read: Sequence[ErrorState], elements: int | None) -> float:
         """The error that this operator adds, as a share of the result's scale."""
-        kind = family(node.operator)
+        kind = error_class(node.operator)
         unit = self._unit(output)
         if kind == "move":
             # an untyped copy rounds where it is stored in fewer bits than what it copies
-            coarser = unit > max((self._unit(n) for n in node.inputs if n in self._spreads), default=unit)
+            coarser = unit > max((self._unit(n) for n in node.inputs if n in self._states), default=unit)
             if any(self._is_constant(name) for name in node.inputs) or _holds_numbers(node):
                 return max(unit, LAST_BITS)
             return unit if coarser else 0.0
-        summed = terms(node, tuple(s.elements for s in read), elements)
+        summed = summand_count(node, tuple(s.elements for s in read), elements)
         squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
         if kind == "linear":
             squares.append(self._weight_error(node) ** 2)
@@ -207,7 +208,7 @@ class Prediction:
         squares.append(self._fused.get(output, 0.0) ** 2)
         return math.sqrt(sum(squares))
 
-    def _longest(self, node: Node, read: Sequence[Spread]) -> float:
+    def _longest(self, node: Node, read: Sequence[ErrorState]) -> float:
         """The largest place at which an interpolation reads: the longest axis behind batch and channels."""
         value = self._graph.values.get(node.inputs[0]) if node.inputs else None
         lengths = [n for n in (value.shape or ())[2:] if isinstance(n, int) and n > 0] if value is not None else []
@@ -215,14 +216,14 @@ class Prediction:
 
     def _is_scaled(self, node: Node) -> bool:
         """Whether the operator multiplies or divides one value by a number that is stored as an array of one."""
-        if stem(node.operator) not in ("mul", "realdiv"):
+        if canonical_op(node.operator) not in ("mul", "realdiv"):
             return False
         sizes = [math.prod(shape) for _, shape in node.parameters.values()]
         for name in node.inputs:
             value = self._graph.values.get(name)
-            if name not in self._spreads and name not in node.parameters and value is not None and value.constant:
+            if name not in self._states and name not in node.parameters and value is not None and value.constant:
                 sizes.append(math.prod(n if isinstance(n, int) else 0 for n in value.shape or (0,)))
-        return bool(sizes) and all(size == 1 for size in sizes) and node.inputs[0] in self._spreads
+        return bool(sizes) and all(size == 1 for size in sizes) and node.inputs[0] in self._states
 
     def _is_constant(self, name: str) -> bool:
         value = self._graph.values.get(name)
@@ -230,7 +231,9 @@ class Prediction:
 
     def _floor(self, node: Node, output: str) -> float:
         """The absolute error of storing a number too small for the format's full precision."""
-        return 0.0 if family(node.operator) == "move" else SMALLEST.get(self._stored.get(output, "float32"), 0.0) / 2
+        return (
+            0.0 if error_class(node.operator) == "move" else SMALLEST.get(self._stored.get(output, "float32"), 0.0) / 2
+        )
 
     def _weight_error(self, node: Node) -> float:
         """The coarsest format in which this node's weights are stored, also where other nodes unpack them."""
@@ -250,10 +253,10 @@ class Prediction:
         return UNIT_ROUNDOFF.get(self._stored.get(name, "float32"), U32)
 
 
-def _step(node: Node, read: Sequence[Spread]) -> float:
+def _step(node: Node, read: Sequence[ErrorState]) -> float:
     """The step of which the result stays a multiple: moving and casting keep it, and so does adding what is known."""
-    kind = family(node.operator)
-    kept = kind == "move" or stem(node.operator) == "cast" or (kind == "add" and len(read) == 1)
+    kind = error_class(node.operator)
+    kept = kind == "move" or canonical_op(node.operator) == "cast" or (kind == "add" and len(read) == 1)
     return max((s.step for s in read), default=0.0) if kept else 0.0
 
 
@@ -262,9 +265,9 @@ def _holds_numbers(node: Node) -> bool:
     return any(dtype.startswith("float") and math.prod(shape) > 1 for dtype, shape in node.parameters.values())
 
 
-def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
+def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float:
     """What the errors of the operands become in the result."""
-    kind, scale = family(node.operator), result.scale
+    kind, scale = error_class(node.operator), result.scale
     if not read:
         return 0.0
     if kind == "move":
@@ -273,7 +276,7 @@ def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
         return math.hypot(*(s.error for s in read))
     if kind == "bounded":
         return max(s.error for s in read) / 4
-    if stem(node.operator) == "log":
+    if canonical_op(node.operator) == "log":
         # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
         return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
     if kind == "exponential":
@@ -296,7 +299,7 @@ def _carried(node: Node, read: Sequence[Spread], result: Spread) -> float:
 
 def _factor(node: Node) -> float | None:
     """By how much a product with one known number scales what it reads, as in dequantisation; None for everything else."""
-    word = stem(node.operator)
+    word = canonical_op(node.operator)
     numbers = [node.attributes.get(key) for key in _NUMBERS.get(word, ())]
     known = [abs(float(n)) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
     if len(known) != 1 or known[0] == 0 or not math.isfinite(known[0]) or len(numbers) < len(node.attributes):
@@ -305,10 +308,10 @@ def _factor(node: Node) -> float | None:
 
 
 _NUMBERS = {"mul": ("x", "y", "alpha"), "realdiv": ("y",), "activation": ("linear.alpha",)}
-"""Operators (by ``stem``) that scale, and the attributes that hold the number."""
+"""Operators (by ``canonical_op``) that scale, and the attributes that hold the number."""
 
 
-def _louder(source: Spread, chosen: Spread) -> float:
+def _louder(source: ErrorState, chosen: ErrorState) -> float:
     """How much more a choice among values errs than all of them: errors follow sizes, and max pooling takes the largest.
 
     Never more than if all of the error stood where the choice is made.
@@ -327,23 +330,23 @@ def _stored_error(dtype: str) -> float:
     return 8 / math.sqrt(12) / (2.0 ** int(digits) - 1)
 
 
-def _uneven(node: Node, read: Sequence[Spread], result: Spread) -> float:
+def _uneven(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float:
     """How much larger the typical error is where it is largest: errors of a sum follow the sizes of its terms.
 
     A sum over many terms averages over the channels at its place; one over few follows single elements.
     """
     if not read:
         return 1.0
-    if family(node.operator) == "linear":
-        summed = terms(node, tuple(s.elements for s in read), result.elements)
+    if error_class(node.operator) == "linear":
+        summed = summand_count(node, tuple(s.elements for s in read), result.elements)
         return max(read[0].uneven, read[0].loudest if summed > FEW_TERMS else read[0].peak)
     return max(s.uneven for s in read)
 
 
-def measure(array: npt.NDArray[Any]) -> Spread:
+def measure(array: npt.NDArray[Any]) -> ErrorState:
     """A value's scale, deviation and how unevenly it is spread, over its finite elements."""
     if array.dtype.kind in "OSU" or not array.size:
-        return Spread(0.0, 0.0, 0.0)
+        return ErrorState(0.0, 0.0, 0.0)
     small = array.ndim > 2 or array.size <= _SMALL
     quick = _measure_finite(array) if array.dtype == np.float32 and small else None
     if quick is not None:
@@ -351,7 +354,7 @@ def measure(array: npt.NDArray[Any]) -> Spread:
     return _measure_blocks(array)
 
 
-def _measure_blocks(array: npt.NDArray[Any]) -> Spread:
+def _measure_blocks(array: npt.NDArray[Any]) -> ErrorState:
     """The same for any values, block by block: in float64 all at once, a large value would take ten times its own memory."""
     if array.ndim == 4:
         arranged = array.reshape(array.shape[0], array.shape[1], -1)
@@ -364,7 +367,7 @@ def _measure_blocks(array: npt.NDArray[Any]) -> Spread:
         count += int(np.count_nonzero(finite))
         largest = max(largest, float(np.abs(block[finite]).max(initial=0.0)))
     if largest == 0.0:
-        return Spread(0.0, 0.0, 0.0, int(array.size))
+        return ErrorState(0.0, 0.0, 0.0, int(array.size))
     squares = total = loudest = 0.0
     for place in _places(arranged):
         power: Any = 0.0
@@ -378,7 +381,7 @@ def _measure_blocks(array: npt.NDArray[Any]) -> Spread:
     apart = sum(float(np.square(_finite(block) / largest - mean).sum()) for block in _flat_blocks(arranged))
     share = math.sqrt(squares / count)  # the scale, as a share of the largest
     places = loudest / arranged.shape[1]
-    return Spread(
+    return ErrorState(
         error=0.0,
         scale=largest * share,
         deviation=largest * math.sqrt(apart / array.size),
@@ -417,7 +420,7 @@ _SMALL = 1 << 13
 """As many numbers of a vector or matrix are summed in float32 without a loss that matters."""
 
 
-def _measure_finite(array: npt.NDArray[np.float32]) -> Spread | None:
+def _measure_finite(array: npt.NDArray[np.float32]) -> ErrorState | None:
     """The same in few passes, for pictures and sequences and for small vectors.
 
     None where squares overflow, vanish, or the mean hides the rest.
@@ -437,7 +440,7 @@ def _measure_finite(array: npt.NDArray[np.float32]) -> Spread | None:
     peak = max(float(array.max()), -float(array.min()))
     loudest = math.sqrt(float(places.max()) * places.size / array.size)
     elements = int(array.size)
-    return Spread(0.0, scale, math.sqrt(deviation), elements, max(1.0, loudest / scale), max(1.0, peak / scale))
+    return ErrorState(0.0, scale, math.sqrt(deviation), elements, max(1.0, loudest / scale), max(1.0, peak / scale))
 
 
 def _most_crossed(error: float, elements: int) -> float:

@@ -1,4 +1,4 @@
-"""Figures: what a judgement needs to know of two tensors, taken block by block so that the numbers stay in the cache."""
+"""ErrorStats: what a judgement needs to know of two tensors, taken block by block so that the numbers stay in the cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROW = 1 << 13
 
 
 @dataclass(frozen=True)
-class Figures:
+class ErrorStats:
     """Two finite tensors of the same size: errors, sums of squares and products, the reference's range.
 
     ``peaks`` is the largest error of each block.
@@ -53,7 +53,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Excess:
+class Exceedance:
     """How far single elements are beyond ``absolute + relative * size``: how many, the worst, what would have passed."""
 
     over: int
@@ -63,23 +63,23 @@ class Excess:
 
 
 @dataclass(frozen=True)
-class Share:
-    """Factors, at least 1, of each channel; a channel's elements lie together in runs of ``run``."""
+class ChannelScale:
+    """By how much each channel may err more, at least 1 (``per_channel``); its elements lie together in runs of ``run``."""
 
-    factors: Array
+    per_channel: Array
     run: int
 
-    def of(self, start: int, stop: int) -> Array:
+    def factors(self, start: int, stop: int) -> Array:
         """The factors of the elements from ``start`` to ``stop``, counted in stored order."""
         channels = np.arange(start // self.run, (stop - 1) // self.run + 1)
-        expanded = np.repeat(self.factors[channels % self.factors.size], self.run)
+        expanded = np.repeat(self.per_channel[channels % self.per_channel.size], self.run)
         first = start - start // self.run * self.run
         picked: Array = expanded[first : first + stop - start]
         return picked
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def figures(a: Array, b: Array) -> Figures | None:
+def error_stats(a: Array, b: Array) -> ErrorStats | None:
     """The figures of two flat numeric arrays of the same length; None where one is empty or not finite everywhere."""
     if not a.size:
         return None
@@ -95,12 +95,14 @@ def figures(a: Array, b: Array) -> Figures | None:
         total, errors, own, other = total + float(d.sum()), errors + error_squares, own + squares, other + others
         peaks.append(float(d.max()))
         low, high = min(low, float(p.min())), max(high, float(p.max()))
-    return Figures(a.size, max(peaks), total, errors, own, other, (own + other - errors) / 2, low, high, tuple(peaks))
+    return ErrorStats(
+        a.size, max(peaks), total, errors, own, other, (own + other - errors) / 2, low, high, tuple(peaks)
+    )
 
 
 @np.errstate(invalid="ignore", over="ignore")
 def errors(a: Array, b: Array) -> tuple[float, float, float] | None:
-    """Largest error, typical error and the reference's scale alone; None as for ``figures``."""
+    """Largest error, typical error and the reference's scale alone; None as for ``error_stats``."""
     if not a.size:
         return None
     largest = error_squares = squares = 0.0
@@ -145,10 +147,12 @@ def _dot(a: Array, b: Array) -> float:
     return float(long) + float(a[rows:] @ b[rows:])
 
 
-def excess(a: Array, b: Array, known: Figures, relative: float, absolute: float, share: Share | None) -> Excess:
+def exceedance(
+    a: Array, b: Array, known: ErrorStats, relative: float, absolute: float, channel_scale: ChannelScale | None
+) -> Exceedance:
     """Element by element, in the blocks whose largest error can matter: no element's size is below the scale."""
     if known.error == 0:
-        return Excess(0, 0, 0.0, 0.0)
+        return Exceedance(0, 0, 0.0, 0.0)
     scale = known.scale
     over, worst, furthest = 0, 0, -math.inf
     required_absolute = required_relative = 0.0
@@ -159,23 +163,25 @@ def excess(a: Array, b: Array, known: Figures, relative: float, absolute: float,
         if beyond <= min(furthest, absolute) and ratio <= required_relative:
             break
         start = index * BLOCK
-        error, size = _error_and_size(a, b, start, scale, share)
-        left = error - relative * size
-        place = int(np.argmax(left))
-        if left[place] > furthest:
-            furthest, worst = float(left[place]), start + place
-        over += int(np.count_nonzero(left > absolute))
+        error, size = _error_and_size(a, b, start, scale, channel_scale)
+        beyond_relative = error - relative * size
+        place = int(np.argmax(beyond_relative))
+        if beyond_relative[place] > furthest:
+            furthest, worst = float(beyond_relative[place]), start + place
+        over += int(np.count_nonzero(beyond_relative > absolute))
         required_absolute = max(required_absolute, furthest)
         error -= absolute
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = np.divide(error, size, out=np.zeros_like(error), where=error > 0)
         required_relative = max(required_relative, float(ratios.max()))
-    return Excess(over, worst, required_absolute, required_relative)
+    return Exceedance(over, worst, required_absolute, required_relative)
 
 
-def _error_and_size(a: Array, b: Array, start: int, scale: float, share: Share | None) -> tuple[Array, Array]:
+def _error_and_size(
+    a: Array, b: Array, start: int, scale: float, channel_scale: ChannelScale | None
+) -> tuple[Array, Array]:
     x, y = (v[start : start + BLOCK].astype(np.float64) for v in (a, b))
     size = np.maximum(np.abs(x), scale)
-    if share is not None:
-        size *= share.of(start, start + x.size)
+    if channel_scale is not None:
+        size *= channel_scale.factors(start, start + x.size)
     return np.abs(np.subtract(x, y, out=x), out=x), size

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from coreproof.conversion.registry import normalise_op_name
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import layer_weights
-from coreproof.pairing.operators import plain
 
 _UNIT = {"mean": 0.0, "variance": 1.0}
 
@@ -24,7 +24,7 @@ def fused_scales(model: Model) -> Mapping[str, float]:
     found: dict[str, float] = {}
     for node in model.graph.nodes if model.format in ("mlprogram", "neuralnetwork") else ():
         epsilon = node.attributes.get("epsilon")
-        if plain(node.operator) != "batchnorm" or not isinstance(epsilon, float) or not 0 < epsilon < 1e-3:
+        if normalise_op_name(node.operator) != "batchnorm" or not isinstance(epsilon, float) or not 0 < epsilon < 1e-3:
             continue
         weights = layer_weights(model, node.name)
         if all(name in weights and np.all(weights[name] == value) for name, value in _UNIT.items()):

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.conversion.operators import canonical_op
 from coreproof.feeding.drawn import is_finite
 from coreproof.feeding.inputs import Sample
 from coreproof.model.graph import Graph
-from coreproof.pairing.align import Pair, Side, made_values
-from coreproof.pairing.operators import stem
+from coreproof.pairing.align import Pair, ValueIndex
 from coreproof.pairing.taps import as_array, batched, taps_of, value_bytes
 from coreproof.runtime.session import Session
 
@@ -85,11 +85,11 @@ class Sketched:
     finite: bool = True
 
 
-def sketched(of: Session, its: Side, feed: Sample, memory: int) -> Sketched:
+def sketched(of: Session, its: ValueIndex, feed: Sample, memory: int) -> Sketched:
     """Runs the model with all its inner values, in batches that ``memory`` holds; of a value only its sketch is kept."""
     sizes: dict[str, int] = {}
     sketches: dict[str, Sketch] = {}
-    groups = list(batched(made_values(its), memory, value_bytes(of, its, [feed], memory)))
+    groups = list(batched(its.inner_values, memory, value_bytes(of, its, [feed], memory)))
     outputs = [feature.name for feature in of.signature.outputs]
     finite = True
     for group, values in zip(groups, of.walk(feed, [taps_of(of, group) for group in groups]), strict=True):
@@ -105,7 +105,11 @@ def sketched(of: Session, its: Side, feed: Sample, memory: int) -> Sketched:
 
 
 def pair_by_value(
-    there: Side, here: Side, left: Mapping[str, Sketch], right: Mapping[str, Sketch], taken: Sequence[Pair]
+    reference: ValueIndex,
+    candidate: ValueIndex,
+    reference_sketches: Mapping[str, Sketch],
+    candidate_sketches: Mapping[str, Sketch],
+    taken: Sequence[Pair],
 ) -> list[Pair]:
     """Inner values of the two sides that hold the same numbers, at most one partner each, in the candidate's order.
 
@@ -114,20 +118,20 @@ def pair_by_value(
     """
     used = {pair.reference for pair in taken}
     paired = {pair.candidate for pair in taken}
-    theirs = {name: known for name, known in left.items() if name not in used}
+    unpaired = {name: known for name, known in reference_sketches.items() if name not in used}
     by_size: dict[int, list[str]] = {}
-    for name, known in theirs.items():
+    for name, known in unpaired.items():
         by_size.setdefault(math.prod(known.shape), []).append(name)
-    places = {name: i for i, name in enumerate(made_values(there))}
+    places = {name: i for i, name in enumerate(reference.inner_values)}
     last, pairs = -1, []
-    for name, mine in right.items():
+    for name, own in candidate_sketches.items():
         if name in paired:
             continue
         options = []
-        for other in by_size.get(math.prod(mine.shape), []):
-            away, order = distance(theirs[other], mine)
+        for other in by_size.get(math.prod(own.shape), []):
+            away, order = distance(unpaired[other], own)
             if other not in used and away < ALIKE:
-                unlike = _word(there.graph, other) != _word(here.graph, name)
+                unlike = _word(reference.graph, other) != _word(candidate.graph, name)
                 back = places[other] <= last
                 options.append(((unlike, back, round(away, 3), abs(places[other] - last)), other, order))
         if options:
@@ -167,7 +171,7 @@ def _order(axes: tuple[int, ...], rank: int) -> tuple[int, ...] | None:
 
 def _word(graph: Graph, name: str) -> str:
     node = graph.producer(name)
-    return "" if node is None else stem(node.operator)
+    return "" if node is None else canonical_op(node.operator)
 
 
 def _variation(sums: Array) -> float:

@@ -25,7 +25,7 @@ from coreproof.model.graph import Graph, Value
 from coreproof.model.recorded_header import graph_to, signature_to
 from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
 from coreproof.model.structured import is_structured
-from coreproof.pairing.align import made_values, side
+from coreproof.pairing.align import value_index
 from coreproof.pairing.taps import as_array, batched, engine_shapes, match_outputs, taps_of, value_bytes
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Precision, Session, read_inputs
@@ -84,7 +84,7 @@ class _Writer:
 
     def __init__(self, archive: zipfile.ZipFile, model: Model, running: Session, samples: Sequence[Sample]) -> None:
         self.archive, self.model, self.running, self.samples = archive, model, running, samples
-        self.side = side(model, running.tappable, engine_shapes(running))
+        self.side = value_index(model, running.tappable, engine_shapes(running))
         self.outputs = [pair.candidate for pair in match_outputs(running, running)]
         if twice := sorted({name for name in self.outputs if self.outputs.count(name) > 1}):
             raise InputError(
@@ -94,7 +94,7 @@ class _Writer:
                 found=", ".join(twice),
                 fix="leave one out: coreproof edit, extract",
             )
-        self.inner = [name for name in made_values(self.side) if name not in self.outputs]
+        self.inner = [name for name in self.side.inner_values if name not in self.outputs]
         self.inputs: list[dict[str, str]] = []
         self.values: list[dict[str, str]] = [{} for _ in samples]
         self.built: list[dict[str, dict[str, Any]]] = [{} for _ in samples]

@@ -1,11 +1,10 @@
-"""Comparison: one comparison of two models under way: which values are the same, run in batches, judged one by one."""
+"""VerificationRun: one comparison of two models under way: which values are the same, run in batches, judged one by one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import is_finite
 from coreproof.feeding.inputs import Sample
 from coreproof.model.base import Model
-from coreproof.pairing.align import Pair, align, made_values, side
+from coreproof.pairing.align import Pair, align, value_index
 from coreproof.pairing.taps import (
     afford_comparing,
     as_array,
@@ -30,7 +29,7 @@ from coreproof.pairing.taps import (
 from coreproof.runtime.session import Session
 from coreproof.verification.channels import profiles_of
 from coreproof.verification.content import Contents, digest
-from coreproof.verification.error_model import Prediction, Spread
+from coreproof.verification.error_model import ErrorModel, ErrorState
 from coreproof.verification.fused import fused_scales
 from coreproof.verification.match_by_value import arrange, pair_by_value, sketched
 from coreproof.verification.row import Row, most, needs
@@ -40,7 +39,7 @@ Progress = Callable[[str, int, int], None]
 Array = npt.NDArray[Any]
 
 
-class Comparison:
+class VerificationRun:
     """Two models, how they run, what they are fed, and per sample the predicted error of what was seen so far.
 
     ``inner`` are the pairs of inner values in the candidate's order, ``outputs`` those of outputs; ``alone`` are inner values
@@ -53,8 +52,8 @@ class Comparison:
         self,
         reference: Model,
         candidate: Model,
-        left: Session,
-        right: Session,
+        reference_session: Session,
+        candidate_session: Session,
         feeds: list[tuple[Sample, Sample]],
         tolerance: Tolerance | None,
         memory: int,
@@ -62,54 +61,56 @@ class Comparison:
         outputs_only: bool = False,
     ) -> None:
         self.reference, self.candidate = reference, candidate
-        self.left, self.right = left, right
+        self.reference_session, self.candidate_session = reference_session, candidate_session
         self.feeds = feeds
         self.memory = memory
-        self.given = tolerance
+        self.tolerance = tolerance
         self.unanswered: set[int] = set()
-        self.there = side(reference, left.tappable, engine_shapes(left))
-        self.here = side(candidate, right.tappable, engine_shapes(right))
-        self.outputs = match_outputs(left, right)
-        self.lone = lone_outputs(left, right, self.outputs)
+        self.reference_index = value_index(reference, reference_session.tappable, engine_shapes(reference_session))
+        self.candidate_index = value_index(candidate, candidate_session.tappable, engine_shapes(candidate_session))
+        self.outputs = match_outputs(reference_session, candidate_session)
+        self.lone = lone_outputs(reference_session, candidate_session, self.outputs)
         ends = {p.candidate for p in self.outputs}
         self.inner = [] if outputs_only else [p for p in self._aligned() if p.candidate not in ends]
         paired = {p.candidate for p in self.pairs}
-        self.order = {name: i for i, name in enumerate(made_values(self.here))}
+        self.order = {name: i for i, name in enumerate(self.candidate_index.inner_values)}
         self.alone = [name for name in self.order if name not in paired]
         self.stored = stored_formats(self.pairs, reference, candidate)
-        self.profiles = profiles_of(right)
+        self.profiles = profiles_of(candidate_session)
         self._fused = fused_scales(candidate)
-        self.size = value_bytes(right, self.here, [fed for _, fed in feeds], memory)
+        self.size = value_bytes(candidate_session, self.candidate_index, [fed for _, fed in feeds], memory)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
         self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype[Any]]]] = [{} for _ in feeds]
         """Shape and dtype of the reference's compared values, as they were seen in each sample: lengths may be another's."""
-        self._measures: list[dict[str, Spread]] = [{} for _ in feeds]
+        self._measures: list[dict[str, ErrorState]] = [{} for _ in feeds]
         fed = {tuple(digest(as_array(value)) for value in sample.values()) for sample, _ in feeds}
         self._contents = Contents(moving=len(fed) > 1)
 
     def _aligned(self) -> list[Pair]:
         """The pairs of inner values; by what is in them where the two sides have few names in common."""
-        found = align(self.there, self.here)
+        found = align(self.reference_index, self.candidate_index)
         named = [p for p in found if p.how in ("provenance", "name")]
-        if 2 * len(named) >= min(len(made_values(self.there)), len(made_values(self.here))):
+        if 2 * len(named) >= min(len(self.reference_index.inner_values), len(self.candidate_index.inner_values)):
             return found
+        # this pass also finds the sizes that neither file says: alignment by structure and batches by memory need them
         with self._noting(0):
-            left = sketched(self.left, self.there, self.feeds[0][0], self.memory)
-        if not left.finite:
+            reference = sketched(self.reference_session, self.reference_index, self.feeds[0][0], self.memory)
+        if not reference.finite:
             self.unanswered.add(0)
-        right = sketched(self.right, self.here, self.feeds[0][1], self.memory)
-        self.there = replace(self.there, sizes={**self.there.sizes, **left.sizes})
-        self.here = replace(self.here, sizes={**self.here.sizes, **right.sizes})
-        alike = pair_by_value(self.there, self.here, left.sketches, right.sketches, [*named, *self.outputs])
-        return align(self.there, self.here, alike)
+        candidate = sketched(self.candidate_session, self.candidate_index, self.feeds[0][1], self.memory)
+        self.reference_index = self.reference_index.with_sizes(reference.sizes)
+        self.candidate_index = self.candidate_index.with_sizes(candidate.sizes)
+        sketches = reference.sketches, candidate.sketches
+        alike = pair_by_value(self.reference_index, self.candidate_index, *sketches, [*named, *self.outputs])
+        return align(self.reference_index, self.candidate_index, alike)
 
     @property
     def pairs(self) -> list[Pair]:
         return [*self.inner, *self.outputs]
 
-    def prediction(self, sample: int) -> Prediction:
+    def error_model(self, sample: int) -> ErrorModel:
         """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
-        return Prediction(self.candidate.graph, self.stored, self.profiles, self._measures[sample], self._fused)
+        return ErrorModel(self.candidate.graph, self.stored, self.profiles, self._measures[sample], self._fused)
 
     def feed(self, pairs: list[tuple[Sample, Sample]]) -> None:
         """Other samples from now on; what the values held in those before still counts."""
@@ -139,18 +140,18 @@ class Comparison:
     def compare(self, progress: Progress) -> tuple[Row, ...]:
         """Every pair judged, in the candidate's order, the outputs last."""
         what = f"{self.candidate.name} against {self.reference.name}"
-        predictions = [self.prediction(i) for i in range(len(self.feeds))]
-        for prediction, (_, fed) in zip(predictions, self.feeds, strict=True):
+        error_models = [self.error_model(i) for i in range(len(self.feeds))]
+        for error_model, (_, fed) in zip(error_models, self.feeds, strict=True):
             for name, value in fed.items():
-                prediction.enter(name, as_array(value))
+                error_model.feed(name, as_array(value))
         rows: list[Row] = []
         groups = list(self._groups())
         asked = [[pair.reference for pair in pairs] for pairs, _ in groups]
-        there = [self.reference_values(sample, asked) for sample in range(len(self.feeds))]
-        taps = [taps_of(self.right, (*(p.candidate for p in pairs), *alone)) for pairs, alone in groups]
-        here = [self.right.walk(fed, taps) for _, fed in self.feeds]
+        reference_walks = [self.reference_values(sample, asked) for sample in range(len(self.feeds))]
+        taps = [taps_of(self.candidate_session, (*(p.candidate for p in pairs), *alone)) for pairs, alone in groups]
+        candidate_walks = [self.candidate_session.walk(fed, taps) for _, fed in self.feeds]
         for group, alone in groups:
-            rows.extend(self._batch(predictions, group, alone, there, here))
+            rows.extend(self._batch(error_models, group, alone, reference_walks, candidate_walks))
             progress(what, len(rows), len(self.pairs))
         return tuple(rows)
 
@@ -168,44 +169,44 @@ class Comparison:
 
     def _batch(
         self,
-        predictions: Sequence[Prediction],
+        error_models: Sequence[ErrorModel],
         group: Sequence[Pair],
         alone: Sequence[str],
-        there: Sequence[Iterator[dict[str, Array]]],
-        here: Sequence[Iterator[dict[str, Any]]],
+        reference_walks: Sequence[Iterator[dict[str, Array]]],
+        candidate_walks: Sequence[Iterator[dict[str, Any]]],
     ) -> list[Row]:
         """Takes every sample on to this group's values, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
         needed: dict[Pair, tuple[float, float]] = {}
-        each = zip(self.kinds, predictions, there, here, strict=True)
-        for sample, (kinds, prediction, before, after) in enumerate(each):
+        each = zip(self.kinds, error_models, reference_walks, candidate_walks, strict=True)
+        for sample, (kinds, error_model, reference_walk, candidate_walk) in enumerate(each):
             with self._noting(sample):
-                left = next(before)
-            if not all(is_finite(left[pair.reference]) for pair in group if pair.how == "output"):
+                reference = next(reference_walk)
+            if not all(is_finite(reference[pair.reference]) for pair in group if pair.how == "output"):
                 self.unanswered.add(sample)
             for pair in group:  # of an unknown shape: before the other side makes it too
-                afford_comparing(pair.reference, left[pair.reference].nbytes, self.left)
-            right = next(after)
+                afford_comparing(pair.reference, reference[pair.reference].nbytes, self.reference_session)
+            candidate = next(candidate_walk)
             for name in alone:
-                prediction.observe(name, as_array(right.pop(name)))
+                error_model.note_scale(name, as_array(candidate.pop(name)))
             for pair in group:
-                kinds[pair.reference] = left[pair.reference].shape, left[pair.reference].dtype
-                found = self._judged(pair, left[pair.reference], as_array(right[pair.candidate]), prediction)
+                kinds[pair.reference] = reference[pair.reference].shape, reference[pair.reference].dtype
+                found = self._judged(pair, reference[pair.reference], as_array(candidate[pair.candidate]), error_model)
                 needed[pair] = most(needed.get(pair), needs(found[0]))
                 if pair not in worst or severity(found[0]) > severity(worst[pair][0]):
                     worst[pair] = found
-            del left, right
+            del reference, candidate
         return [self._row(pair, needed[pair], *worst[pair]) for pair in group]
 
     def _judged(
-        self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction
+        self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel
     ) -> tuple[Judgement, tuple[int, ...], str]:
         """One sample's values of a pair: the judgement, and shape and dtype of the candidate's."""
         expected = arrange(reference, pair.axes)
-        judgement = self.judge(pair, expected, candidate, prediction)
+        judgement = self.judge(pair, expected, candidate, error_model)
         self._contents.add(pair.candidate, judgement, expected if pair.how == "output" else None)
         if judgement.agrees:
-            prediction.settle(pair.candidate, judgement.rms_error)
+            error_model.accept(pair.candidate, judgement.rms_error)
         return judgement, candidate.shape, str(candidate.dtype)
 
     def reference_values(self, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:
@@ -216,27 +217,29 @@ class Comparison:
             yield from ({name: kept[name] for name in names} for names in wanted)
             return
         self._kept = (-1, {})
-        walk = self.left.walk(self.feeds[sample][0], [taps_of(self.left, names) for names in wanted])
+        walk = self.reference_session.walk(
+            self.feeds[sample][0], [taps_of(self.reference_session, names) for names in wanted]
+        )
         for at, names in enumerate(wanted):
             outcome = next(walk)
             if at < len(wanted) - 1 and any(name not in outcome for name in names):  # outputs come with the last group
-                outcome = {**self.left.run(self.feeds[sample][0]), **outcome}
+                outcome = {**self.reference_session.run(self.feeds[sample][0]), **outcome}
             self._kept = (sample, {name: as_array(outcome.pop(name)) for name in names})
             del outcome
             yield self._kept[1]
             self._kept = (-1, {})  # before the next ones are computed
 
-    def judge(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement:
+    def judge(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement:
         """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
-        tolerance = self.given or prediction.tolerance(pair.candidate, reference)
+        tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
         profile = self.profiles.get(pair.candidate)
         judgement = judge(reference, candidate, tolerance, profile)
         half = self.stored.get(pair.candidate) == "float16"
         return judge_range(reference, candidate, judgement, profile) if half else judgement
 
-    def judge_fault(self, pair: Pair, reference: Array, candidate: Array, prediction: Prediction) -> Judgement | None:
+    def judge_fault(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement | None:
         """As ``judge``, but None where they agree."""
-        tolerance = self.given or prediction.tolerance(pair.candidate, reference)
+        tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
         if passes(reference, candidate, tolerance):
             return None
         judgement = judge(reference, candidate, tolerance, self.profiles.get(pair.candidate))
@@ -245,10 +248,12 @@ class Comparison:
     def _row(
         self, pair: Pair, needed: tuple[float, float], judgement: Judgement, shape: tuple[int, ...], dtype: str
     ) -> Row:
-        here = self.candidate.graph.producer(pair.candidate)
-        there = self.reference.graph.producer(pair.reference)
-        made = here or there
-        source = (there.source if there is not None else None) or (here.source if here is not None else None)
+        reference, candidate = (
+            self.reference.graph.producer(pair.reference),
+            self.candidate.graph.producer(pair.candidate),
+        )
+        made = candidate or reference
+        source = (reference and reference.source) or (candidate and candidate.source) or None
         return Row(
             reference=pair.reference,
             candidate=pair.candidate,
@@ -258,7 +263,7 @@ class Comparison:
             dtype=self.stored.get(pair.candidate) or dtype,
             how=pair.how,
             judgement=judgement,
-            content=self._contents.of(pair.candidate),
+            content=self._contents.content_of(pair.candidate),
             needed=needed,
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from coreproof.errors import CoreproofError
 from coreproof.feeding.inputs import Feeds
 from coreproof.verification.row import Row
-from coreproof.verification.run import Comparison, Progress
+from coreproof.verification.run import Progress, VerificationRun
 
 
 class Samples:
@@ -30,46 +30,46 @@ class Samples:
         draft = self.fed.draft
         return self.fed.said if draft is None or not self.left_out else draft.said(sorted(self.left_out))
 
-    def first(self, prepare: Callable[[], Comparison]) -> Comparison:
+    def first(self, prepare: Callable[[], VerificationRun]) -> VerificationRun:
         """The comparison made ready, which may run the first sample: on one that the reference has a finite answer to, if any."""
         try:
-            work = prepare()
+            run = prepare()
         except CoreproofError:
             if self.fed.draft is None:
                 raise
         else:
-            if not work.unanswered or self.fed.draft is None:
-                return work
+            if not run.unanswered or self.fed.draft is None:
+                return run
         self._redraw(0)
         return prepare()
 
-    def judged(self, work: Comparison, numbers: list[int], progress: Progress) -> tuple[list[int], tuple[Row, ...]]:
+    def judged(self, run: VerificationRun, numbers: list[int], progress: Progress) -> tuple[list[int], tuple[Row, ...]]:
         """The samples of these numbers that the reference answers, and every pair of values judged on them."""
         numbers = [number for number in numbers if number not in self.left_out]
         while numbers:
-            work.feed([self.pairs[number] for number in numbers])
-            before = work.remembered()
+            run.feed([self.pairs[number] for number in numbers])
+            before = run.remembered()
             try:
-                rows = work.compare(progress)
+                rows = run.compare(progress)
             except CoreproofError:
-                if self.fed.draft is None or not work.unanswered:
+                if self.fed.draft is None or not run.unanswered:
                     raise
             else:
-                if self.fed.draft is None or not work.unanswered:
+                if self.fed.draft is None or not run.unanswered:
                     return numbers, rows
-            work.forget_since(before)
-            for number in [numbers[at] for at in sorted(work.unanswered)]:
+            run.forget_since(before)
+            for number in [numbers[at] for at in sorted(run.unanswered)]:
                 if not self._redraw(number):
                     self.left_out.append(number)
                     numbers.remove(number)
         return [], ()
 
-    def judged_as_it_is(self, work: Comparison, progress: Progress) -> tuple[list[int], tuple[Row, ...]]:
+    def judged_as_it_is(self, run: VerificationRun, progress: Progress) -> tuple[list[int], tuple[Row, ...]]:
         """The first draw as it was drawn, whatever the reference answers."""
         self.left_out.clear()
         self.pairs[0] = self.fed.pairs[0]
-        work.feed(self.pairs[:1])
-        return [0], work.compare(progress)
+        run.feed(self.pairs[:1])
+        return [0], run.compare(progress)
 
     def _redraw(self, number: int) -> bool:
         """Draws a sample again without zeros; False where that was done already."""

@@ -51,7 +51,7 @@ from coreproof.model.budget import afford
 from coreproof.model.numbers import UNIT_ROUNDOFF, rms
 from coreproof.pairing.structured import unlike
 from coreproof.verification.channels import Profile
-from coreproof.verification.error_stats import Share, errors, excess, figures
+from coreproof.verification.error_stats import ChannelScale, error_stats, errors, exceedance
 
 Array = npt.NDArray[Any]
 
@@ -211,8 +211,8 @@ def judge(reference: Any, candidate: Any, tolerance: Tolerance, profile: Profile
     b = b.reshape(a.shape)
     if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
         return _equal(a, tolerance)
-    share = None if profile is None else profile.over(a.shape)
-    return _judge_numbers(a, b, tolerance, share)
+    channel_scale = None if profile is None else profile.over(a.shape)
+    return _judge_numbers(a, b, tolerance, channel_scale)
 
 
 def judge_range(reference: Array, candidate: Array, judgement: Judgement, profile: Profile | None = None) -> Judgement:
@@ -244,13 +244,13 @@ def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
     return not _problem(0, int(beyond), reference.size, typical, tolerance, scale)
 
 
-def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, share: Share | None = None) -> Judgement:
-    known = figures(a.reshape(-1), b.reshape(-1))
+def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, channel_scale: ChannelScale | None = None) -> Judgement:
+    known = error_stats(a.reshape(-1), b.reshape(-1))
     if known is None:
         afford("comparing a value that is not finite everywhere", a.shape, _SPARSE_BYTES)
-        return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, share)
+        return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, channel_scale)
     scale, rms_error = known.scale, known.rms_error
-    beyond = excess(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.single, share)
+    beyond = exceedance(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.single, channel_scale)
     problem = _problem(0, beyond.over, a.size, rms_error, tolerance, scale)
     return Judgement(
         agrees=not problem,
@@ -289,7 +289,7 @@ def _problem(misplaced: int, over: int, elements: int, rms_error: float, toleran
     return f"the typical error is {rms_error / allowed:.3g} times what rounding explains"
 
 
-def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, share: Share | None) -> Judgement:
+def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, channel_scale: ChannelScale | None) -> Judgement:
     """Tensors of which some elements are not finite, or so large that their squares are not."""
     both = np.isfinite(a) & np.isfinite(b)
     alike = (np.isnan(a) & np.isnan(b)) | (np.isinf(a) & (a == b))
@@ -298,8 +298,8 @@ def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, share: Share | None)
     error = np.abs(x - y)
     scale = rms(x)
     size = np.maximum(np.abs(x), scale)
-    if share is not None:
-        size = size * share.of(0, a.size).reshape(a.shape)[both]
+    if channel_scale is not None:
+        size = size * channel_scale.factors(0, a.size).reshape(a.shape)[both]
     beyond = error - (tolerance.single + tolerance.relative * size)
     max_error = float(error.max(initial=0.0))
     rms_error = rms(error)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from coreproof.model.graph import Node
-from coreproof.model.notebook_view import Shown
+from coreproof.model.notebook_view import NotebookView
 from coreproof.model.weakness import Weakness, failing, qualified, together
 from coreproof.verification.row import Row, Stretch
 from coreproof.verification.weaknesses import weaknesses_of
@@ -17,7 +17,7 @@ from coreproof.visible import visible
 
 
 @dataclass(frozen=True)
-class Verification(Shown):
+class Verification(NotebookView):
     """Two models compared. Truthy when every compared value agrees; ``rows`` stand in the candidate's order.
 
     Values may agree and prove little: ``weaknesses`` says so, and ``proves`` is whether every output proves something.

@@ -25,7 +25,7 @@ from coreproof.verification.carried import settle_carried
 from coreproof.verification.choices import settle_choices
 from coreproof.verification.collector import only_what_is_new
 from coreproof.verification.row import Row, Stretch, most, needs
-from coreproof.verification.run import Comparison, Progress, severity
+from coreproof.verification.run import Progress, VerificationRun, severity
 from coreproof.verification.samples import Samples
 from coreproof.verification.steady import refuse_unsteady
 from coreproof.verification.tolerance import Tolerance
@@ -82,18 +82,18 @@ def verify(
     reference, candidate = load(reference), load(candidate)
     for model, other in ((reference, candidate), (candidate, reference)):
         _export(model, other, progress, fresh=fresh)
-    with session(reference, reference_engine) as left, session(candidate, candidate_engine) as right:
-        fed = feeds_of(reference, candidate, inputs, feeds, seed, (left, right), tried=False)
+    with session(reference, reference_engine) as wanted, session(candidate, candidate_engine) as judged:
+        fed = feeds_of(reference, candidate, inputs, feeds, seed, (wanted, judged), tried=False)
         samples = Samples(fed)
 
-        def prepared() -> Comparison:
-            for model, running, at in ((reference, left, 0), (candidate, right, 1)):
+        def prepared() -> VerificationRun:
+            for model, running, at in ((reference, wanted, 0), (candidate, judged, 1)):
                 refuse_unsteady(model, running, samples.pairs[0][at])
-            return Comparison(reference, candidate, left, right, samples.pairs, tolerance, memory)
+            return VerificationRun(reference, candidate, wanted, judged, samples.pairs, tolerance, memory)
 
-        work = samples.first(prepared)
-        found = _in_stages(work, samples, progress or _silent)
-        return _at_both_ends(work, found, seed, progress or _silent) if fed.taken and found.agrees else found
+        run = samples.first(prepared)
+        found = _in_stages(run, samples, progress or _silent)
+        return _at_both_ends(run, found, seed, progress or _silent) if fed.taken and found.agrees else found
 
 
 def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
@@ -114,7 +114,7 @@ def _export(model: Model, other: Model, progress: Progress | None, *, fresh: boo
             model.exported()
 
 
-def _in_stages(work: Comparison, samples: Samples, progress: Progress) -> Verification:
+def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Verification:
     """One draw after another, as long as they agree; what is given, all at once.
 
     A divergence that the first draw shows is located on it alone. At the large draws a float16 model may leave its range, which
@@ -130,10 +130,10 @@ def _in_stages(work: Comparison, samples: Samples, progress: Progress) -> Verifi
         if stage is None and found is not None:
             break
         # nothing that was drawn has a finite answer: the verdict says what that is worth
-        answered, judged = samples.judged(work, stage, progress) if stage else samples.judged_as_it_is(work, progress)
+        answered, judged = samples.judged(run, stage, progress) if stage else samples.judged_as_it_is(run, progress)
         if not answered:
             continue
-        now = _concluded(work, judged, () if found is None else found.dismissed)
+        now = _concluded(run, judged, () if found is None else found.dismissed)
         first = now.first_divergence
         if found is not None and stage == list(fed.large) and first is not None and _leaves_range(first):
             told = f"; {SCALES[-1]:g} times the magnitude was left out, at which {first.candidate!r} leaves float16's range"
@@ -141,19 +141,19 @@ def _in_stages(work: Comparison, samples: Samples, progress: Progress) -> Verifi
         found, used = now if found is None else _together(found, now), used + answered
         if not found.agrees:
             rest = [at for at in numbers if at not in used and at not in samples.left_out]
-            found = _measured_on(work, found, samples, rest, progress)
+            found = _measured_on(run, found, samples, rest, progress)
             break
     assert found is not None
     inputs = describe([samples.pairs[at][0] for at in used], samples.said + told)
     return replace(found, inputs=inputs, samples=len(used), taken=fed.taken)
 
 
-def _at_both_ends(work: Comparison, found: Verification, seed: int, progress: Progress) -> Verification:
+def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress: Progress) -> Verification:
     """With the outputs at both ends of the lengths that the candidate declares, where the reference is a module of fixed example.
 
     Its traced program, which has the inner values, takes the example's lengths alone; the module itself is not bound to them.
     """
-    reference, candidate = work.reference, work.candidate
+    reference, candidate = run.reference, run.candidate
     signature = as_free_as(reference, candidate)
     program = reference.path is not None and reference.path.suffix == ".pt2"
     if reference.format != "torch" or program or signature == reference.signature:
@@ -161,11 +161,11 @@ def _at_both_ends(work: Comparison, found: Verification, seed: int, progress: Pr
     ends = Ends(
         match_inputs(signature, candidate.signature),
         [reference.graph, candidate.graph],
-        lambda: count_elements([(work.right, work.feeds[0][1])]),
+        lambda: count_elements([(run.candidate_session, run.feeds[0][1])]),
     )
     example = {f.name: f.shape for f in reference.signature.inputs}
     asked = [shapes for end in ENDS if (shapes := ends.shapes(end)) != example]
-    roles = roles_for(reference, candidate, (work.left, work.right))
+    roles = roles_for(reference, candidate, (run.reference_session, run.candidate_session))
     graphs = [reference.graph, candidate.graph]
     pairs = [
         random_sample(signature, candidate.signature, seed, roles, number=number, shapes=shapes, graphs=graphs)
@@ -173,8 +173,17 @@ def _at_both_ends(work: Comparison, found: Verification, seed: int, progress: Pr
     ]
     if not pairs:
         return found
-    work.left.signature = signature
-    outer = Comparison(reference, candidate, work.left, work.right, pairs, work.given, work.memory, outputs_only=True)
+    run.reference_session.signature = signature
+    outer = VerificationRun(
+        reference,
+        candidate,
+        run.reference_session,
+        run.candidate_session,
+        pairs,
+        run.tolerance,
+        run.memory,
+        outputs_only=True,
+    )
     now = {row.candidate: row for row in outer.compare(progress)}
     rows = tuple(_worse(row, now[row.candidate]) if row.candidate in now else row for row in found.rows)
     lengths = " and ".join(", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()) for shapes in asked)
@@ -182,30 +191,30 @@ def _at_both_ends(work: Comparison, found: Verification, seed: int, progress: Pr
     return replace(found, rows=rows, inputs=found.inputs + said, samples=found.samples + len(pairs))
 
 
-def _concluded(work: Comparison, judged: tuple[Row, ...], dismissed: tuple[Row, ...]) -> Verification:
+def _concluded(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[Row, ...]) -> Verification:
     """Every value that both have, as judged on the samples that the comparison is fed, and what is at fault."""
     gone = {row.candidate for row in dismissed}
-    rows = settle_choices(work, settle_carried(work, tuple(row for row in judged if row.candidate not in gone)))
+    rows = settle_choices(run, settle_carried(run, tuple(row for row in judged if row.candidate not in gone)))
     if any(row.switched for row in rows):
-        rows = settle_carried(work, rows)  # what is made from those follows from them
-    rows = spare_harmless(work.candidate.graph, rows)
-    stretches, contradicted, spared = bisect(work, rows)
+        rows = settle_carried(run, rows)  # what is made from those follows from them
+    rows = spare_harmless(run.candidate.graph, rows)
+    stretches, contradicted, spared = bisect(run, rows)
     rows = tuple(
         replace(row, harmless=row.harmless or row.candidate in spared) for row in rows if row not in contradicted
     )
     return Verification(
-        reference=work.reference.name,
-        candidate=work.candidate.name,
+        reference=run.reference.name,
+        candidate=run.candidate.name,
         rows=rows,
         inputs="",
-        engines=(work.left.engine, work.right.engine),
-        unpaired=len(work.alone) + len(contradicted) + len(gone),
+        engines=(run.reference_session.engine, run.candidate_session.engine),
+        unpaired=len(run.alone) + len(contradicted) + len(gone),
         dismissed=(*dismissed, *contradicted),
         stretches=stretches,
-        suspects=_first(stretches, rows) or suspects(work, rows),
-        samples=len(work.feeds),
-        untrained=work.reference.untrained or work.candidate.untrained,
-        lone=work.lone,
+        suspects=_first(stretches, rows) or suspects(run, rows),
+        samples=len(run.feeds),
+        untrained=run.reference.untrained or run.candidate.untrained,
+        lone=run.lone,
     )
 
 
@@ -216,10 +225,10 @@ def _together(before: Verification, now: Verification) -> Verification:
 
 
 def _measured_on(
-    work: Comparison, found: Verification, samples: Samples, numbers: list[int], progress: Progress
+    run: VerificationRun, found: Verification, samples: Samples, numbers: list[int], progress: Progress
 ) -> Verification:
     """A divergence with its size on further samples as well: a tolerance that would have passed has to pass on them."""
-    answered, judged = samples.judged(work, numbers, progress)
+    answered, judged = samples.judged(run, numbers, progress)
     if not answered:
         return found
     seen = {row.candidate: row for row in judged}

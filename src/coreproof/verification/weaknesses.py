@@ -91,7 +91,7 @@ def weaknesses_alone(answers: Sequence[Mapping[str, Any]]) -> tuple[Weakness, ..
             contents.add(name, judge(array, array, EXACT))
     found = []
     for name in answers[0]:
-        content = contents.of(name)
+        content = contents.content_of(name)
         if content is not None and (kind := content.kind) is not None:
             found.append(Weakness(kind, f"output {name!r} {_held(content, kind, '')}", (name,), fails=True))
     return tuple(found)

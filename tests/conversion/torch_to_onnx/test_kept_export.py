@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import coreproof as cp
-from coreproof.comparison.lineup import Entry, Lineup
-from coreproof.comparison.variants import Workshop
+from coreproof.comparison.lineup import Lineup, LineupEntry
+from coreproof.comparison.variants import ModelFactory
 from coreproof.conversion.torch_to_onnx.kept_export import FOLDER, export_digest, is_kept
 from coreproof.model.load import load
 
@@ -205,13 +205,13 @@ def test_a_folder_of_the_users_own_is_left_alone(folder: Path) -> None:
 
 def test_a_line_up_exports_each_source_once(folder: Path, exports: list[str]) -> None:
     entries = (
-        Entry("torchm", "keptnet.py:model"),
-        Entry("t2o", base="torchm", convert="onnx"),
-        Entry("t2c", base="torchm", convert="mlprogram", precision="fp32"),
-        Entry("t2c16", base="torchm", convert="mlprogram", precision="fp16", image=True),
-        Entry("t2nn", base="torchm", convert="neuralnetwork"),
+        LineupEntry("torchm", "keptnet.py:model"),
+        LineupEntry("t2o", base="torchm", convert="onnx"),
+        LineupEntry("t2c", base="torchm", convert="mlprogram", precision="fp32"),
+        LineupEntry("t2c16", base="torchm", convert="mlprogram", precision="fp16", image=True),
+        LineupEntry("t2nn", base="torchm", convert="neuralnetwork"),
     )
-    shop = Workshop(Lineup(entries, folder))
+    shop = ModelFactory(Lineup(entries, folder))
     for name in ("t2o", "t2c", "t2c16", "t2nn"):
         assert shop.model(name).format in ("onnx", "mlprogram", "neuralnetwork")
     assert len([each for each in exports if "onnx" in each]) == 1

@@ -83,7 +83,7 @@ def _describe_inputs(
     description: Any, built: Built, shapes: Mapping[str, FlexibleShape], images: Mapping[str, ImageInput]
 ) -> None:
     for plan in built.inputs:
-        feature = description.input.add(name=built.names.of(plan.name))
+        feature = description.input.add(name=built.names.identifier_for(plan.name))
         if plan.name in images:
             describe_image(feature, shapes[plan.name], images[plan.name].colour)
         else:

@@ -17,7 +17,7 @@ class Names:
         self._taken: set[str] = set()
         self._counts: dict[str, int] = {}
 
-    def of(self, name: str) -> str:
+    def identifier_for(self, name: str) -> str:
         """The identifier that stands for ``name``."""
         if name not in self._given:
             self._given[name] = self.fresh(name)

@@ -111,12 +111,12 @@ class ProgramBuilder:
 
         missing = unsupported(self.graph, self.opsets)
         mb = self.context.mb
-        placeholders = {self.names.of(p.name): self._placeholder(p) for p in inputs}
+        placeholders = {self.names.identifier_for(p.name): self._placeholder(p) for p in inputs}
         program = Program()
         problems: list[CoreproofError] = []
         with Function(placeholders, opset_version=self.mil_target) as function:
             for plan in inputs:
-                self.values[plan.name] = self._enter(plan, function.inputs[self.names.of(plan.name)])
+                self.values[plan.name] = self._enter(plan, function.inputs[self.names.identifier_for(plan.name)])
             for name, value in self.graph.initializers.items():
                 if value.const_value is not None and name not in self.values:
                     self.values[name] = value.const_value.numpy()
@@ -289,7 +289,7 @@ class ProgramBuilder:
         for index, (result, name) in enumerate(zip(results, wanted, strict=False)):
             if result is None or isinstance(result, np.ndarray) or not name:
                 continue
-            identifier = self.names.of(name)
+            identifier = self.names.identifier_for(name)
             result.name = identifier
             self._named.add(id(result))
             if index == 0 and result.op is not None and len(result.op.outputs) == 1:
@@ -309,7 +309,7 @@ class ProgramBuilder:
                 fix="`coreproof doctor` says which node names it",
             )
         value = self.values[name]
-        identifier = self.names.of(name)
+        identifier = self.names.identifier_for(name)
         if isinstance(value, np.ndarray):
             check_fits(value, f"output {name!r}")
             value = mb.identity(x=np.atleast_1d(mil_array(value, np.float32)))  # a multi-array has a rank of 1 at least

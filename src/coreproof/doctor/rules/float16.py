@@ -22,8 +22,8 @@ from coreproof.doctor.source.source_weights import is_extreme, stored_halves, we
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError, RunError
 from coreproof.model.coreml.model import CoreMLModel
-from coreproof.precision.forecast import HalfReport, half
-from coreproof.precision.ruined_outputs import stores_halves
+from coreproof.precision.forecast import Float16Report, forecast
+from coreproof.precision.ruined_outputs import computes_in_float16
 
 Array = npt.NDArray[np.generic]
 Weights = Mapping[tuple[str, str], Array]
@@ -34,7 +34,7 @@ _CAUSE = (
 
 
 def applies(case: Case) -> bool:
-    return stores_halves(case.model) and case.evidence.runs
+    return computes_in_float16(case.model) and case.evidence.runs
 
 
 def hypotheses(case: Case) -> Iterator[Hypothesis]:
@@ -49,7 +49,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
         return
     weights = weights_before(constants, case.evidence.reference) if case.evidence.reference is not None else {}
     try:
-        report = half(model, case.evidence.own_feeds, measured=0, weights=weights)
+        report = forecast(model, case.evidence.own_feeds, measured=0, weights=weights)
     except RunError:
         yield from _stored_weights(constants)
         return
@@ -67,7 +67,7 @@ def _unlike_the_source(case: Case, constants: Weights) -> bool:
     return bool(weights_before({place: a for place, a in constants.items() if is_extreme(a)}, case.evidence.reference))
 
 
-def _hypothesis(report: HalfReport, weights: Weights, constants: Weights) -> Hypothesis:
+def _hypothesis(report: Float16Report, weights: Weights, constants: Weights) -> Hypothesis:
     first = report.first
     assert first is not None
     kept = list(report.must_stay_fp32)

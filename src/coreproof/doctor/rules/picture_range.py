@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.conversion.operators import canonical_op, error_class
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis
 from coreproof.editing.edit import Edit
@@ -14,7 +15,6 @@ from coreproof.errors import CoreproofError
 from coreproof.feeding.inputs import random_feeds
 from coreproof.model.features import Feature
 from coreproof.model.graph import Graph
-from coreproof.pairing.operators import family, stem
 from coreproof.runtime.open import session
 
 _SEEDS = (1, 2)
@@ -23,7 +23,7 @@ _SLACK = 1e-3
 _VISIBLE = 0.05
 """The brightest value below which nothing is said: a network without training makes next to nothing, of any range."""
 _ENDS = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "sigmoidhard": (0.0, 1.0), "tanh": (-1.0, 1.0)}
-"""What operators are bounded by (by ``stem``); NeuralNetwork names them among an activation's attributes."""
+"""What operators are bounded by (by ``canonical_op``); NeuralNetwork names them among an activation's attributes."""
 _NEARLY, _MOST = 0.1, 0.9
 """A trained mask has so many of its values so near to 0 or 1."""
 _WALKED = 8
@@ -95,11 +95,15 @@ def _bound(graph: Graph, name: str) -> tuple[float, float] | None:
         if node is None:
             return None
         for operator in (node.operator, *node.attributes):
-            if (ends := _ENDS.get(stem(operator))) is not None:
+            if (ends := _ENDS.get(canonical_op(operator))) is not None:
                 return ends
         fed = [n for n in node.inputs if n and n not in node.parameters and not _is_constant(graph, n)]
-        moves = family(node.operator) == "move" or stem(node.operator) in ("cast", "resizebilinear", "upsamplebilinear")
-        if not moves or len(fed) != 1 or stem(node.operator) in ("neg", "clip", "clamp"):
+        moves = error_class(node.operator) == "move" or canonical_op(node.operator) in (
+            "cast",
+            "resizebilinear",
+            "upsamplebilinear",
+        )
+        if not moves or len(fed) != 1 or canonical_op(node.operator) in ("neg", "clip", "clamp"):
             return None
         name = fed[0]
     return None

@@ -26,7 +26,7 @@ from coreproof.feeding.pictures import open_picture
 from coreproof.feeding.predict import feed, probabilities, scores
 from coreproof.model.features import Colour
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import fit, pixels
+from coreproof.runtime.images import pixels, resize_and_crop
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 
@@ -179,7 +179,7 @@ def _ways(case: Case) -> Iterator[_Way]:
 
     def fed(right: Affine, colour: Colour) -> Callable[[Path], Mapping[str, Any]]:
         def see(path: Path) -> Mapping[str, Any]:
-            planes = pixels(fit(open_picture(path), geometry), colour)
+            planes = pixels(resize_and_crop(open_picture(path), geometry), colour)
             factor, offset, f, o = (
                 np.asarray(n, np.float32).reshape(1, -1, 1, 1)
                 for n in (right.factor, right.offset, own.factor, own.offset)

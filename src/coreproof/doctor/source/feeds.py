@@ -19,7 +19,7 @@ from coreproof.feeding.pictures import open_picture
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import fit, pixels, to_tensor
+from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 from coreproof.runtime.open import session
 
 
@@ -58,14 +58,16 @@ def candidates(
     if feeding is not None:
         shape = replace(feeding, size=(mine.image.width, mine.image.height))
         pictures = [open_picture(p) for p in photos] or [_random_picture(mine)]
-        seen = [fit(p, shape) for p in pictures]
+        seen = [resize_and_crop(p, shape) for p in pictures]
         yield Feeds(
             tuple({theirs.name: to_tensor(p, replace(shape, resize="squash"))} for p in seen),
             tuple({mine.name: pixels(p, mine.image.colour)} for p in seen),
         )
         return
     feature = replace(Feeding(), size=(mine.image.width, mine.image.height))
-    fed = [pixels(fit(open_picture(p), feature), mine.image.colour) for p in photos] or [_random_pixels(model, mine)]
+    fed = [pixels(resize_and_crop(open_picture(p), feature), mine.image.colour) for p in photos] or [
+        _random_pixels(model, mine)
+    ]
     try:
         with session(model) as running:
             own = own_feedings(running, mine)
@@ -95,7 +97,7 @@ def _plain(source: Model, model: Model, feeding: Feeding | None, photos: Sequenc
         image = inputs[0].image
         if image is not None:
             feature = Feeding(size=(image.width, image.height))
-            fed = [pixels(fit(open_picture(p), feature), image.colour) for p in photos]
+            fed = [pixels(resize_and_crop(open_picture(p), feature), image.colour) for p in photos]
         elif feeding is not None:
             fed = [to_tensor(open_picture(p), feeding) for p in photos]
         else:

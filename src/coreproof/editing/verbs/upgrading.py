@@ -125,7 +125,7 @@ def identifier(name: str) -> str:
     """What a feature of that name is called in an ML Program, where names are letters, digits and underscores."""
     from coreproof.conversion.onnx_to_coreml.names import Names
 
-    return Names().of(name)
+    return Names().identifier_for(name)
 
 
 def _finished(made: CoreMLModel, model: CoreMLModel, signature: Signature) -> CoreMLModel:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from coreproof.feeding.roles.flow import Flow, Step
+from coreproof.feeding.roles.flow import Flow, FlowStep
 from coreproof.feeding.roles.role import PLAIN, Role
 from coreproof.feeding.roles.rules import ADDITIVE, DENOMINATOR, LARGE, MASK, SCORES, Asked, domain, rule
 
@@ -30,7 +30,7 @@ def _through(result: Role, factor: float, low: float, high: float) -> Role:
 
 
 @rule("Add")
-def _add(step: Step, result: Role, flow: Flow) -> Asked:
+def _add(step: FlowStep, result: Role, flow: Flow) -> Asked:
     a, b = step.operand(0), step.operand(1)
     for name, other in ((a, b), (b, a)):
         if name in flow.static:
@@ -51,7 +51,7 @@ def _add(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Sub")
-def _sub(step: Step, result: Role, flow: Flow) -> Asked:
+def _sub(step: FlowStep, result: Role, flow: Flow) -> Asked:
     a, b = step.operand(0), step.operand(1)
     if a not in flow.static:
         ends = _ends(flow, b)
@@ -89,7 +89,7 @@ def _less_one(flow: Flow, name: str) -> bool:
 
 
 @rule("Mul")
-def _mul(step: Step, result: Role, flow: Flow) -> Asked:
+def _mul(step: FlowStep, result: Role, flow: Flow) -> Asked:
     a, b = step.operand(0), step.operand(1)
     if a == b:
         yield a, replace(DENOMINATOR, why=result.why) if result.nonzero or result.above else PLAIN
@@ -110,7 +110,7 @@ def _mul(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Div")
-def _div(step: Step, result: Role, flow: Flow) -> Asked:
+def _div(step: FlowStep, result: Role, flow: Flow) -> Asked:
     a, b = step.operand(0), step.operand(1)
     if b not in flow.static:
         yield b, DENOMINATOR
@@ -126,18 +126,18 @@ def _div(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Mod")
-def _mod(step: Step, result: Role, flow: Flow) -> Asked:
+def _mod(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved() if result.kind == "index" else PLAIN
     yield step.operand(1), DENOMINATOR
 
 
 @rule("Neg")
-def _neg(step: Step, result: Role, flow: Flow) -> Asked:
+def _neg(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), _through(result, -1.0, 0.0, 0.0)
 
 
 @rule("Abs")
-def _abs(step: Step, result: Role, flow: Flow) -> Asked:
+def _abs(step: FlowStep, result: Role, flow: Flow) -> Asked:
     if result.kind in ("index", "length"):
         yield step.operand(0), result.moved()
     elif result.nonzero or (result.above and result.low >= 0):
@@ -149,12 +149,12 @@ def _abs(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Exp")
-def _exp(step: Step, result: Role, flow: Flow) -> Asked:
+def _exp(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), PLAIN
 
 
 @rule("Relu", "Clip", "Max", "Min")
-def _clips(step: Step, result: Role, flow: Flow) -> Asked:
+def _clips(step: FlowStep, result: Role, flow: Flow) -> Asked:
     low, high = _limits(step, flow)
     names = step.inputs if step.operator in ("Max", "Min") else step.inputs[:1]
     for name in names:
@@ -162,7 +162,7 @@ def _clips(step: Step, result: Role, flow: Flow) -> Asked:
             yield name, _within(result, low, high)
 
 
-def _limits(step: Step, flow: Flow) -> tuple[float, float]:
+def _limits(step: FlowStep, flow: Flow) -> tuple[float, float]:
     """What the result cannot leave, whatever goes in."""
     if step.operator == "Relu":
         return 0.0, math.inf
@@ -190,7 +190,7 @@ def _within(result: Role, low: float, high: float) -> Role:
 
 
 @rule("Pow")
-def _pow(step: Step, result: Role, flow: Flow) -> Asked:
+def _pow(step: FlowStep, result: Role, flow: Flow) -> Asked:
     base, exponent = step.operand(0), step.operand(1)
     power = flow.number(exponent)
     if base not in flow.static:

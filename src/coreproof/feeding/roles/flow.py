@@ -47,7 +47,7 @@ ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Neg", "Clip", "Max", "Min")
 
 
 @dataclass(frozen=True)
-class Step:
+class FlowStep:
     """One operator: its operands in the standard's order ("" for one left out), its results, its attributes."""
 
     operator: str
@@ -72,7 +72,7 @@ class Flow:
     constant's numbers if it is small; ``fixed`` are the names of all constants. ``titles`` are the names that a reader knows.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[FlowStep, ...]
     inputs: Mapping[str, str]
     outputs: tuple[str, ...]
     shapes: Mapping[str, Shape]
@@ -82,7 +82,7 @@ class Flow:
     titles: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
-    def producers(self) -> dict[str, Step]:
+    def producers(self) -> dict[str, FlowStep]:
         return {name: step for step in self.steps for name in step.outputs}
 
     @cached_property

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.feeding.roles.flow import Array, Flow, Step
+from coreproof.feeding.roles.flow import Array, Flow, FlowStep
 from coreproof.model.features import Shape, Signature
 from coreproof.model.onnx.model import numpy_dtype, value_shape
 from coreproof.model.onnx.shapes import inferred, light_proto
@@ -71,7 +71,7 @@ class _Reading:
     """A graph being read, with the bodies of its control flow."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[FlowStep] = []
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, str] = {}
         self.constants: dict[str, Any] = {}
@@ -133,24 +133,24 @@ class _Reading:
         if bodies:
             self._bodies(node, inputs, outputs, bodies.values())
             return
-        self.steps.append(Step(node.op_type, inputs, outputs, attributes))
+        self.steps.append(FlowStep(node.op_type, inputs, outputs, attributes))
 
     def _bodies(
         self, node: ir.Node, inputs: tuple[str, ...], outputs: tuple[str, ...], bodies: Iterable[ir.Graph]
     ) -> None:
         """What a body reads it is handed from outside, and what it makes goes out: both by name, as if it ran once."""
-        self.steps.append(Step(node.op_type, inputs, ()))
+        self.steps.append(FlowStep(node.op_type, inputs, ()))
         for body in bodies:
             own = [v.name or "" for v in body.inputs]
             # Loop hands (trip count, condition, carried ...) to (iteration, condition, carried ...), Scan all to all
             skip = 2 if node.op_type == "Loop" else 0
             for name, given in zip(own[skip:], inputs[skip:], strict=False):
                 if given:
-                    self.steps.append(Step("Identity", (given,), (name,)))
+                    self.steps.append(FlowStep("Identity", (given,), (name,)))
             self.graph(body)
             made = [v.name or "" for v in body.outputs][1 if node.op_type == "Loop" else 0 :]
             for name, out in zip(made, outputs, strict=False):
-                self.steps.append(Step("Identity", (name,), (out,)))
+                self.steps.append(FlowStep("Identity", (name,), (out,)))
 
 
 def _constant(node: ir.Node) -> Any:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from coreproof.feeding.roles.flow import COMPARES, LOGIC, MOVES, Flow, Step
+from coreproof.feeding.roles.flow import COMPARES, LOGIC, MOVES, Flow, FlowStep
 from coreproof.feeding.roles.role import PLAIN, Role
 
 Asked = Iterator[tuple[str, Role]]
-Rule = Callable[[Step, Role, Flow], Asked]
+Rule = Callable[[FlowStep, Role, Flow], Asked]
 
 LARGE = 1e3
 """What a mask is multiplied with is at least so large, where it becomes an additive mask."""
@@ -25,7 +25,7 @@ SCORES = Role("scores")
 RULES: dict[str, Rule] = {}
 
 
-def asked(step: Step, result: Role, flow: Flow) -> Asked:
+def asked(step: FlowStep, result: Role, flow: Flow) -> Asked:
     """(operand, what it has to hold), for the operands of a step whose result has to hold ``result``."""
     if (rule := RULES.get(step.operator)) is not None:
         yield from rule(step, result, flow)
@@ -46,7 +46,7 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 
 @rule(*sorted(MOVES - {"Cast", "Identity", "CastLike", "Expand", "Pad", "Reshape", "Slice", "Tile", "Split"}))
-def _moves(step: Step, result: Role, flow: Flow) -> Asked:
+def _moves(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
     if step.operator == "ReverseSequence":
         axis = int(step.attributes.get("time_axis", 0))
@@ -54,7 +54,7 @@ def _moves(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Cast", "CastLike", "Identity")
-def _casts(step: Step, result: Role, flow: Flow) -> Asked:
+def _casts(step: FlowStep, result: Role, flow: Flow) -> Asked:
     x, out = step.operand(0), step.result
     to_bool = flow.dtypes.get(out) == "bool" or step.attributes.get("to") == 9
     if to_bool and flow.dtypes.get(x) != "bool":
@@ -64,13 +64,13 @@ def _casts(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Concat")
-def _concat(step: Step, result: Role, flow: Flow) -> Asked:
+def _concat(step: FlowStep, result: Role, flow: Flow) -> Asked:
     for name in step.inputs:
         yield name, result.moved()
 
 
 @rule("Where")
-def _where(step: Step, result: Role, flow: Flow) -> Asked:
+def _where(step: FlowStep, result: Role, flow: Flow) -> Asked:
     condition, x, y = (step.operand(i) for i in range(3))
     if _wraps(flow, condition, x, y):  # negative indices counted from the end
         yield y, result
@@ -108,7 +108,7 @@ def _wraps(flow: Flow, condition: str, x: str, y: str) -> bool:
 
 
 @rule("Reshape", "Expand")
-def _reshape(step: Step, result: Role, flow: Flow) -> Asked:
+def _reshape(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
     shape = flow.shapes.get(step.result) or flow.shapes.get(step.operand(0)) or ()
     known = tuple(d for d in shape if isinstance(d, int) and d > 0)
@@ -117,13 +117,13 @@ def _reshape(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Tile")
-def _tile(step: Step, result: Role, flow: Flow) -> Asked:
+def _tile(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
     yield step.operand(1), sized(1, 3, "repeats of `Tile`")
 
 
 @rule("Slice")
-def _slice(step: Step, result: Role, flow: Flow) -> Asked:
+def _slice(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
     shape = flow.shapes.get(step.operand(0)) or ()
     axes = flow.constant(step.operand(3)) if step.operand(3) else None
@@ -137,19 +137,19 @@ def _slice(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Pad")
-def _pad(step: Step, result: Role, flow: Flow) -> Asked:
+def _pad(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
     yield step.operand(1), sized(0, 2, "pads of `Pad`")
     yield step.operand(2), PLAIN
 
 
 @rule("Shape", "Size")
-def _shape(step: Step, result: Role, flow: Flow) -> Asked:
+def _shape(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield from ()
 
 
 @rule("Split")
-def _split(step: Step, result: Role, flow: Flow) -> Asked:
+def _split(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
     whole = flow.length(step.operand(0), step.attributes.get("axis", 0))
     parts = len(step.outputs)
@@ -177,7 +177,7 @@ def _of(flow: Flow, table: str, axis: int, length: int | str | None) -> str:
 
 
 @rule("Gather", "GatherElements")
-def _gather(step: Step, result: Role, flow: Flow) -> Asked:
+def _gather(step: FlowStep, result: Role, flow: Flow) -> Asked:
     data, indices = step.operand(0), step.operand(1)
     if data not in flow.static:
         yield data, result.moved()
@@ -189,7 +189,7 @@ def _gather(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("ScatterElements", "Scatter")
-def _scatter(step: Step, result: Role, flow: Flow) -> Asked:
+def _scatter(step: FlowStep, result: Role, flow: Flow) -> Asked:
     data, indices, updates = (step.operand(i) for i in range(3))
     yield data, result.moved()
     yield indices, picks(flow, data, step.attributes.get("axis", 0), distinct=True)
@@ -197,7 +197,7 @@ def _scatter(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("GatherND", "ScatterND")
-def _gather_nd(step: Step, result: Role, flow: Flow) -> Asked:
+def _gather_nd(step: FlowStep, result: Role, flow: Flow) -> Asked:
     data, indices = step.operand(0), step.operand(1)
     if data not in flow.static:
         yield data, result.moved()
@@ -223,7 +223,7 @@ def _gather_nd(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("OneHot")
-def _one_hot(step: Step, result: Role, flow: Flow) -> Asked:
+def _one_hot(step: FlowStep, result: Role, flow: Flow) -> Asked:
     depth = flow.number(step.operand(1))
     axis = step.attributes.get("axis", -1)
     known = flow.length(step.result, axis) if depth is None else int(depth)
@@ -234,14 +234,14 @@ def _one_hot(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("EmbeddingBag")
-def _embedding_bag(step: Step, result: Role, flow: Flow) -> Asked:
+def _embedding_bag(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(1), picks(flow, step.operand(0), 0)
     count = flow.length(step.operand(1), 0)
     yield step.operand(2), sized(0, count - 1 if isinstance(count, int) else 0, "offsets of `EmbeddingBag`", (0,))
 
 
 @rule("EmbedLayerNormalization")
-def _embed(step: Step, result: Role, flow: Flow) -> Asked:
+def _embed(step: FlowStep, result: Role, flow: Flow) -> Asked:
     for ids, table in ((0, 2), (1, 4), (8, 3)):
         if step.operand(ids) and step.operand(table):
             yield step.operand(ids), picks(flow, step.operand(table), 0)
@@ -264,26 +264,26 @@ def length_of(flow: Flow, value: str, axis: int, why: str) -> Role:
 
 
 @rule("LSTM", "GRU", "RNN")
-def _recurrent(step: Step, result: Role, flow: Flow) -> Asked:
+def _recurrent(step: FlowStep, result: Role, flow: Flow) -> Asked:
     time = 1 if step.attributes.get("layout", 0) else 0
     for at, name in enumerate(step.inputs):
         yield name, PLAIN if at != 4 else length_of(flow, step.operand(0), time, f"sequence_lens of `{step.operator}`")
 
 
 @rule("TopK")
-def _top_k(step: Step, result: Role, flow: Flow) -> Asked:
+def _top_k(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), PLAIN
     yield step.operand(1), length_of(flow, step.operand(0), step.attributes.get("axis", -1), "k of `TopK`")
 
 
 @rule("Range")
-def _range(step: Step, result: Role, flow: Flow) -> Asked:
+def _range(step: FlowStep, result: Role, flow: Flow) -> Asked:
     for at, (low, high, of) in enumerate(((0, 2, "start"), (4, 8, "limit"), (1, 2, "delta"))):
         yield step.operand(at), sized(low, high, f"{of} of `Range`")
 
 
 @rule("ConstantOfShape", "RandomNormalLike", "EyeLike")
-def _of_shape(step: Step, result: Role, flow: Flow) -> Asked:
+def _of_shape(step: FlowStep, result: Role, flow: Flow) -> Asked:
     shape = flow.shapes.get(step.result) or ()
     exact = tuple(d for d in shape if isinstance(d, int) and d > 0)
     whole = exact if exact and len(exact) == len(shape) else None
@@ -291,7 +291,7 @@ def _of_shape(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Resize", "Upsample")
-def _resize(step: Step, result: Role, flow: Flow) -> Asked:
+def _resize(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
     scales = 1 if step.operator == "Upsample" or len(step.inputs) == 2 else 2
     yield step.operand(scales), sized(1, 2, f"scales of `{step.operator}`")
@@ -300,18 +300,18 @@ def _resize(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Loop")
-def _loop(step: Step, result: Role, flow: Flow) -> Asked:
+def _loop(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), sized(1, 4, "trip count of `Loop`")
     yield step.operand(1), MASK
 
 
 @rule("If")
-def _if(step: Step, result: Role, flow: Flow) -> Asked:
+def _if(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), MASK
 
 
 @rule("Scan")
-def _scan(step: Step, result: Role, flow: Flow) -> Asked:
+def _scan(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield from ()
 
 
@@ -319,12 +319,12 @@ def _scan(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule("Softmax", "LogSoftmax")
-def _softmax(step: Step, result: Role, flow: Flow) -> Asked:
+def _softmax(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), SCORES
 
 
 @rule("Attention")
-def _attention(step: Step, result: Role, flow: Flow) -> Asked:
+def _attention(step: FlowStep, result: Role, flow: Flow) -> Asked:
     for name in step.inputs[:3]:
         yield name, PLAIN
     mask = step.operand(3)
@@ -333,13 +333,13 @@ def _attention(step: Step, result: Role, flow: Flow) -> Asked:
 
 
 @rule(*sorted(LOGIC))
-def _logic(step: Step, result: Role, flow: Flow) -> Asked:
+def _logic(step: FlowStep, result: Role, flow: Flow) -> Asked:
     for name in step.inputs:
         yield name, result if result.kind in ("mask", "unsure") else UNSURE
 
 
 @rule(*sorted(COMPARES))
-def _compares(step: Step, result: Role, flow: Flow) -> Asked:
+def _compares(step: FlowStep, result: Role, flow: Flow) -> Asked:
     for at in (0, 1):
         name, other = step.operand(at), step.operand(1 - at)
         if name in flow.static:
@@ -386,42 +386,42 @@ DENOMINATOR = Role("number", nonzero=True, why="denominator")
 
 
 @rule(*_DOMAINS)
-def _domains(step: Step, result: Role, flow: Flow) -> Asked:
+def _domains(step: FlowStep, result: Role, flow: Flow) -> Asked:
     role = _DOMAINS[step.operator]
     above_zero = step.operator == "Sqrt" and (result.nonzero or (result.above and result.low >= 0))
     yield step.operand(0), replace(role, above=True) if above_zero else role
 
 
 @rule("Reciprocal")
-def _reciprocal(step: Step, result: Role, flow: Flow) -> Asked:
+def _reciprocal(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), DENOMINATOR
 
 
 @rule("BatchNormalization")
-def _batch_normalization(step: Step, result: Role, flow: Flow) -> Asked:
+def _batch_normalization(step: FlowStep, result: Role, flow: Flow) -> Asked:
     for at, name in enumerate(step.inputs):
         yield name, PLAIN if at != 4 else domain(0, math.inf, "variance")
 
 
 @rule("ReduceSum", "ReduceL1", "ReduceL2", "ReduceMean", "ReduceMax", "ReduceMin", "GlobalAveragePool", "AveragePool")
-def _reduces(step: Step, result: Role, flow: Flow) -> Asked:
+def _reduces(step: FlowStep, result: Role, flow: Flow) -> Asked:
     convex = step.operator not in ("ReduceSum", "ReduceL1", "ReduceL2")
     positive = step.operator == "ReduceSum" and result.kind == "number" and result.low == 0
     yield step.operand(0), result.moved() if (convex and result.kind == "number") or positive else PLAIN
 
 
 @rule("CumSum")
-def _cumsum(step: Step, result: Role, flow: Flow) -> Asked:
+def _cumsum(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), UNSURE if result.kind == "index" else PLAIN
 
 
 @rule("BitShift")
-def _bit_shift(step: Step, result: Role, flow: Flow) -> Asked:
+def _bit_shift(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), PLAIN
     yield step.operand(1), sized(0, 7, "shift of `BitShift`")
 
 
 @rule("GridSample")
-def _grid_sample(step: Step, result: Role, flow: Flow) -> Asked:
+def _grid_sample(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), PLAIN
     yield step.operand(1), domain(-1, 1, "places of `GridSample`")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.feeding.roles.flow import Array, Flow, Step
+from coreproof.feeding.roles.flow import Array, Flow, FlowStep
 from coreproof.model.features import Shape
 from coreproof.model.torch.model import TorchModel
 
@@ -141,7 +141,7 @@ class _Reading:
 
     def __init__(self, stored: dict[str, Any]) -> None:
         self.stored = stored
-        self.steps: list[Step] = []
+        self.steps: list[FlowStep] = []
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, str] = {}
 
@@ -168,26 +168,26 @@ class _Reading:
             return name
         return ""
 
-    def translated(self, node: Any) -> Iterator[Step]:
+    def translated(self, node: Any) -> Iterator[FlowStep]:
         target, args = str(node.target), tuple(node.args)
         name = target.split(".")[1] if target.startswith("aten.") else target.split(".")[0]
         out = (node.name,)
         if name in _FORMS:
             yield from _FORMS[name](self, node.name, args)
         elif name in _ONE_TO_ONE:
-            yield Step(_ONE_TO_ONE[name], tuple(self.operand(a) for a in args), out)
+            yield FlowStep(_ONE_TO_ONE[name], tuple(self.operand(a) for a in args), out)
         elif name in _MOVES and args:
             to = self.dtypes.get(node.name)
-            yield Step("Cast" if to == "bool" else "Identity", (self.operand(args[0]),), out)
+            yield FlowStep("Cast" if to == "bool" else "Identity", (self.operand(args[0]),), out)
         elif name in ("scalar_tensor", "full", "tensor") and not node.all_input_nodes:
             given = args[1] if name == "full" else args[0]
             if isinstance(given, bool | int | float):
                 self.stored[node.name] = np.asarray(given)
         else:
-            yield Step(name, tuple(n.name for n in node.all_input_nodes), out)
+            yield FlowStep(name, tuple(n.name for n in node.all_input_nodes), out)
 
 
-_Form = Callable[[_Reading, str, Sequence[Any]], Iterator[Step]]
+_Form = Callable[[_Reading, str, Sequence[Any]], Iterator[FlowStep]]
 _FORMS: dict[str, _Form] = {}
 
 
@@ -200,75 +200,77 @@ def _form(*names: str) -> Callable[[_Form], _Form]:
 
 
 @_form("embedding")
-def _embedding(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("Gather", (at.operand(args[0]), at.operand(args[1])), (out,), {"axis": 0})
+def _embedding(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("Gather", (at.operand(args[0]), at.operand(args[1])), (out,), {"axis": 0})
 
 
 @_form("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
-def _embedding_bag(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("EmbeddingBag", tuple(at.operand(a) for a in args[:3]), (out,))
+def _embedding_bag(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("EmbeddingBag", tuple(at.operand(a) for a in args[:3]), (out,))
 
 
 @_form("index_select")
-def _index_select(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("Gather", (at.operand(args[0]), at.operand(args[2])), (out,), {"axis": args[1]})
+def _index_select(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("Gather", (at.operand(args[0]), at.operand(args[2])), (out,), {"axis": args[1]})
 
 
 @_form("gather")
-def _gather(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("GatherElements", (at.operand(args[0]), at.operand(args[2])), (out,), {"axis": args[1]})
+def _gather(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("GatherElements", (at.operand(args[0]), at.operand(args[2])), (out,), {"axis": args[1]})
 
 
 @_form("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill")
-def _scatter(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
+def _scatter(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
     operands = (at.operand(args[0]), at.operand(args[2]), at.operand(args[3]))
-    yield Step("ScatterElements", operands, (out,), {"axis": args[1]})
+    yield FlowStep("ScatterElements", operands, (out,), {"axis": args[1]})
 
 
 @_form("index", "index_put", "_unsafe_index", "_unsafe_index_put")
-def _index(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
+def _index(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
     """``x[i, :, j]`` is a Gather for each index; of an assignment the operands' values go through as well."""
     data, listed = at.operand(args[0]), list(args[1])
     for axis, each in enumerate(listed):
         if each is not None:
-            yield Step("Gather", (data, at.operand(each)), (f"{out}/{axis}",), {"axis": axis, "written": len(args) > 2})
-    yield Step("Identity", (data,), (out,))
+            yield FlowStep(
+                "Gather", (data, at.operand(each)), (f"{out}/{axis}",), {"axis": axis, "written": len(args) > 2}
+            )
+    yield FlowStep("Identity", (data,), (out,))
     if len(args) > 2:
-        yield Step("Identity", (at.operand(args[2]),), (f"{out}/values",))
+        yield FlowStep("Identity", (at.operand(args[2]),), (f"{out}/values",))
 
 
 @_form("one_hot")
-def _one_hot(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("OneHot", (at.operand(args[0]), at.operand(args[1] if len(args) > 1 else None)), (out,))
+def _one_hot(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("OneHot", (at.operand(args[0]), at.operand(args[1] if len(args) > 1 else None)), (out,))
 
 
 @_form("masked_fill")
-def _masked_fill(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("Where", (at.operand(args[1]), at.operand(args[2]), at.operand(args[0])), (out,))
+def _masked_fill(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("Where", (at.operand(args[1]), at.operand(args[2]), at.operand(args[0])), (out,))
 
 
 @_form("rsub")
-def _rsub(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("Sub", (at.operand(args[1]), at.operand(args[0])), (out,))
+def _rsub(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("Sub", (at.operand(args[1]), at.operand(args[0])), (out,))
 
 
 @_form("cat", "stack")
-def _concat(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("Concat", tuple(at.operand(a) for a in args[0]), (out,))
+def _concat(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("Concat", tuple(at.operand(a) for a in args[0]), (out,))
 
 
 @_form("log1p")
-def _log1p(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("Add", (at.operand(args[0]), at.operand(1.0)), (f"{out}/sum",))
-    yield Step("Log", (f"{out}/sum",), (out,))
+def _log1p(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("Add", (at.operand(args[0]), at.operand(1.0)), (f"{out}/sum",))
+    yield FlowStep("Log", (f"{out}/sum",), (out,))
 
 
 @_form("rsqrt")
-def _rsqrt(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("Sqrt", (at.operand(args[0]),), (f"{out}/root",))
-    yield Step("Reciprocal", (f"{out}/root",), (out,))
+def _rsqrt(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("Sqrt", (at.operand(args[0]),), (f"{out}/root",))
+    yield FlowStep("Reciprocal", (f"{out}/root",), (out,))
 
 
 @_form("clamp_min_", "hardtanh")
-def _hardtanh(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[Step]:
-    yield Step("Clip", tuple(at.operand(a) for a in args[:3]), (out,))
+def _hardtanh(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+    yield FlowStep("Clip", tuple(at.operand(a) for a in args[:3]), (out,))

@@ -135,7 +135,7 @@ def _commit(scratch: Path, names: Sequence[str]) -> None:
     if not names:
         return
     folder = scratch.parent
-    steps = [_Step.of(scratch, number, name) for number, name in enumerate(names)]
+    steps = [_Step.in_scratch(scratch, number, name) for number, name in enumerate(names)]
     replaces = any(step.old is not None for step in steps)
     for step in steps:
         if step.new is None:
@@ -176,7 +176,7 @@ class _Step:
     old: list[int] | None
 
     @classmethod
-    def of(cls, scratch: Path, number: int, name: str) -> _Step:
+    def in_scratch(cls, scratch: Path, number: int, name: str) -> _Step:
         """Raises UnsafeModelError where a link that stands in the folder would lead the output out of it."""
         folder, fresh = scratch.parent, scratch / _FRESH / name
         way, last = os.path.split(name)
@@ -234,7 +234,7 @@ def _finish(scratch: Path) -> None:
     """Does what is left of a killed run's steps; what does not stand as that run left it stays as it is."""
     for number, entry in enumerate(_read_journal(scratch / _JOURNAL)):
         with contextlib.suppress(KeyError, TypeError, UnsafeModelError, OSError):
-            step = _Step.of(scratch, number, stored_name(entry["name"], what="an output", where=scratch))
+            step = _Step.in_scratch(scratch, number, stored_name(entry["name"], what="an output", where=scratch))
             kept = step.old == entry["old"] or (step.old is None and _identity(step.aside) == entry["old"])
             if kept and step.new is not None and step.new == entry["new"]:
                 step.do()

@@ -1,4 +1,4 @@
-"""stretches: a graph cut into stretches that follow each other, so that one pass over it brings out all inner values in turn."""
+"""segments: a graph cut into segments that follow each other, so that one pass over it brings out all inner values in turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from coreproof.runtime.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """The nodes that one group of values needs beyond the groups before it.
 
     ``makes`` are the values it brings out: those of its group, and those that later stretches read. ``reads`` are the
@@ -22,7 +22,7 @@ class Stretch:
     dropped: tuple[str, ...]
 
 
-def stretches(skeleton: Skeleton, groups: Sequence[Sequence[str]]) -> list[Stretch]:
+def segments(skeleton: Skeleton, groups: Sequence[Sequence[str]]) -> list[Segment]:
     """One stretch a group of values of the graph; every node is in one stretch, constants in all that read them."""
     made_in: dict[str, int] = {}
     needs: list[tuple[list[str], list[str]]] = []
@@ -43,6 +43,6 @@ def stretches(skeleton: Skeleton, groups: Sequence[Sequence[str]]) -> list[Stret
         if made_in.get(name, at) < at:
             makes[made_in[name]].append(name)
     return [
-        Stretch(tuple(group), tuple(dict.fromkeys([*fresh, *makes[at]])), tuple(reads), tuple(drops[at]))
+        Segment(tuple(group), tuple(dict.fromkeys([*fresh, *makes[at]])), tuple(reads), tuple(drops[at]))
         for at, (group, (fresh, reads)) in enumerate(zip(groups, needs, strict=True))
     ]

@@ -1,4 +1,4 @@
-"""HalfReport: what float16 will do to a model, operator by operator."""
+"""Float16Report: what float16 will do to a model, operator by operator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_MODELLED = (
 
 
 @dataclass(frozen=True)
-class HalfRow:
+class Float16Row:
     """One operation. ``smallest`` and ``largest`` are the ends of its results' size (zeros left out) in float32.
 
     ``unit`` is what ``keep_fp32`` of the conversion takes. ``error_added`` is what rounding its result and its weights adds, as
@@ -51,7 +51,7 @@ class HalfRow:
 
 
 @dataclass(frozen=True)
-class HalfOutput:
+class Float16Output:
     """An output in float16: its error and the error that rounding explains, both as shares of its scale."""
 
     name: str
@@ -65,7 +65,7 @@ class HalfOutput:
 
 
 @dataclass(frozen=True)
-class HalfReport:
+class Float16Report:
     """The prediction. Truthy when the outputs agree and nothing overflows.
 
     ``outputs`` with everything in float16, ``mended`` with ``must_stay_fp32`` in float32: names of ONNX values, or of
@@ -77,9 +77,9 @@ class HalfReport:
     model: str
     stored: str
     inputs: str
-    rows: tuple[HalfRow, ...]
-    outputs: tuple[HalfOutput, ...]
-    mended: tuple[HalfOutput, ...]
+    rows: tuple[Float16Row, ...]
+    outputs: tuple[Float16Output, ...]
+    mended: tuple[Float16Output, ...]
     agrees: bool
     must_stay_fp32: tuple[str, ...]
     minimal: bool
@@ -95,17 +95,17 @@ class HalfReport:
         return max((o.error for o in self.outputs), default=0.0)
 
     @property
-    def overflows(self) -> tuple[HalfRow, ...]:
+    def overflows(self) -> tuple[Float16Row, ...]:
         """Operations whose results become infinite or NaN, or whose constants are beyond float16."""
         return tuple(r for r in self.rows if r.status in ("overflow", "nan"))
 
     @property
-    def suspects(self) -> tuple[HalfRow, ...]:
+    def suspects(self) -> tuple[Float16Row, ...]:
         """Every operation that float16 does something to beyond rounding, in the program's order."""
         return tuple(r for r in self.rows if r.status != "ok")
 
     @property
-    def first(self) -> HalfRow | None:
+    def first(self) -> Float16Row | None:
         """The operation where it goes wrong first, if it goes wrong."""
         kept = [r for r in self.rows if r.must_stay]
         loud = [r for r in self.rows if r.status in ("overflow", "nan")]
