@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
 from coreproof.conversion.coreml_to_onnx.lowering import handler_for
@@ -14,31 +13,7 @@ from coreproof.conversion.operators import MIL
 from coreproof.errors import ConversionError, UnreadableModelError, UnsupportedOperatorsError
 from coreproof.model.coreml.model import load_coreml
 from tests.build import mil
-from tests.conversion.coreml_to_onnx.lowered import only, run
-
-RNG = np.random.default_rng(0)
-
-
-def normal(*shape: int) -> np.ndarray:
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-@pytest.mark.parametrize("pad_type", ["valid", "same", "same_lower", "custom"])
-def test_convolution_pads_as_pytorch_does_with_the_same_numbers(tmp_path: Path, pad_type: str) -> None:
-    x, weight, bias = normal(1, 4, 9, 8), normal(6, 2, 3, 2), normal(6)
-    before_after = {"valid": (0, 0, 0, 0), "same": (0, 0, 1, 1), "same_lower": (0, 0, 1, 1), "custom": (1, 2, 0, 1)}
-    pads = before_after[pad_type]
-    model = mil(
-        tmp_path,
-        lambda mb, a: mb.conv(
-            x=a, weight=weight, bias=bias, strides=[2, 2], groups=2, pad_type=pad_type, pad=[pads[2], pads[3], pads[0], pads[1]]
-            if pad_type == "custom" else None,
-        ) if pad_type == "custom" else mb.conv(x=a, weight=weight, bias=bias, strides=[2, 2], groups=2, pad_type=pad_type),
-        x.shape,
-    )  # fmt: skip
-    padded = torch.nn.functional.pad(torch.from_numpy(x), pads)
-    expected = torch.nn.functional.conv2d(padded, torch.from_numpy(weight), torch.from_numpy(bias), stride=2, groups=2)
-    np.testing.assert_allclose(only(run(model, a=x)), expected.numpy(), rtol=1e-5, atol=1e-5)
+from tests.conversion.coreml_to_onnx.lowered import RNG, normal, only, run
 
 
 def test_float16_results_are_rounded_as_the_program_stores_them(tmp_path: Path) -> None:
@@ -76,71 +51,6 @@ def test_values_keep_their_names(tmp_path: Path) -> None:
     lowered = coreml_to_onnx(model)
     assert lowered.values["inner"] == "inner"
     assert [v.name for v in lowered.model.graph.outputs] == ["outer"]
-
-
-@pytest.mark.parametrize(
-    ("begin", "end", "stride", "expected"),
-    [([1, 0], [3, 4], [1, 2], np.s_[1:3, 0:4:2]), ([-1, 3], [-4, -5], [-1, -2], np.s_[-1:-4:-1, 3:-5:-2])],
-)
-def test_slices(tmp_path: Path, begin: list[int], end: list[int], stride: list[int], expected: object) -> None:
-    x = normal(4, 4)
-    model = mil(tmp_path, lambda mb, a: mb.slice_by_index(x=a, begin=begin, end=end, stride=stride), x.shape)
-    np.testing.assert_array_equal(only(run(model, a=x)), x[expected])
-
-
-def test_slice_masks_and_squeeze(tmp_path: Path) -> None:
-    x = normal(3, 4, 5)
-    model = mil(
-        tmp_path,
-        lambda mb, a: mb.slice_by_index(
-            x=a, begin=[1, 2, -1], end=[0, 0, 0], stride=[1, 1, -1],
-            begin_mask=[False, False, True], end_mask=[False, True, True], squeeze_mask=[True, False, False],
-        ),
-        x.shape,
-    )  # fmt: skip
-    np.testing.assert_array_equal(only(run(model, a=x)), x[1, 2:, ::-1])
-
-
-def test_average_pooling_in_ceil_mode_agrees_with_pytorch(tmp_path: Path) -> None:
-    x = normal(1, 2, 7, 6)
-    model = mil(
-        tmp_path,
-        lambda mb, a: mb.avg_pool(
-            x=a, kernel_sizes=[3, 3], strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1], ceil_mode=True
-        ),
-        x.shape,
-    )
-    expected = torch.nn.functional.avg_pool2d(torch.from_numpy(x), 3, 2, 1, ceil_mode=True)
-    np.testing.assert_allclose(only(run(model, a=x)), expected.numpy(), rtol=1e-5, atol=1e-6)
-
-
-def test_loops_and_branches(tmp_path: Path) -> None:
-    def build(mb: object, a: object) -> object:
-        (power,) = mb.while_loop(  # type: ignore[attr-defined]
-            _cond=lambda v: mb.less(x=mb.reduce_max(x=v), y=np.float32(100)),  # type: ignore[attr-defined]
-            _body=lambda v: (mb.mul(x=v, y=np.float32(2)),),  # type: ignore[attr-defined]
-            loop_vars=(a,),
-        ),  # fmt: skip
-        return mb.add(x=power, y=np.float32(0))  # type: ignore[attr-defined]
-
-    model = mil(tmp_path, build, (2,), target="iOS16")
-    np.testing.assert_array_equal(only(run(model, a=np.array([1, 3], np.float32))), [64, 192])
-
-
-def test_sub_byte_weights(tmp_path: Path) -> None:
-    indices = RNG.integers(0, 8, (8, 16)).astype(np.uint8)
-    table = normal(8)
-
-    def build(mb: object, a: object) -> object:
-        from coremltools.converters.mil.mil import types
-
-        stored = indices.astype(types.nptype_from_builtin(types.string_to_builtin("uint3")))
-        weight = mb.constexpr_lut_to_dense(indices=stored, lut=table.reshape(1, 1, 8, 1))  # type: ignore[attr-defined]
-        return mb.linear(x=a, weight=weight)  # type: ignore[attr-defined]
-
-    model = mil(tmp_path, build, (2, 16), target="iOS18")
-    x = normal(2, 16)
-    np.testing.assert_allclose(only(run(model, a=x)), x @ table[indices].T, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_cut_short_are_named(tmp_path: Path) -> None:

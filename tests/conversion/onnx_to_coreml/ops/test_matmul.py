@@ -1,4 +1,4 @@
-"""MatMul, Gemm and Einsum against numpy and PyTorch: every rank, transposition and kind of equation."""
+"""MatMul and Gemm against numpy and PyTorch: every rank and transposition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from coreproof.model.coreml.graph import read_graph
 from tests.build import node_model
@@ -79,46 +78,3 @@ def test_a_constant_matrix_becomes_one_linear_layer() -> None:
 def test_the_batch_may_be_free() -> None:
     a, b = numbers(3, 7, 4), numbers(4, 5)
     check_node("MatMul", {"a": a}, a @ b, {"b": b}, free={"a": [0]}, shapes={"a": [(1, 8), 7, 4]})
-
-
-@pytest.mark.parametrize(
-    ("equation", "shapes"),
-    [
-        ("ij->ji", [(3, 4)]),
-        ("ij->", [(3, 4)]),
-        ("ii->i", [(4, 4)]),
-        ("ii", [(4, 4)]),
-        ("bijj->bi", [(2, 3, 4, 4)]),
-        ("i,i->", [(4,), (4,)]),
-        ("i,j->ij", [(3,), (4,)]),
-        ("ij,jk", [(3, 4), (4, 5)]),
-        ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)]),
-        ("bhwc,hkc->bhwk", [(2, 3, 4, 5), (3, 6, 5)]),
-        ("bhwc,wkc->bhwk", [(2, 3, 4, 5), (4, 6, 5)]),
-        ("nchw,nwhu->nchu", [(2, 3, 4, 5), (2, 5, 4, 6)]),
-        ("abcd,cdef->abef", [(2, 3, 4, 5), (4, 5, 6, 2)]),
-        ("...ij,...jk->...ik", [(2, 3, 4), (4, 5)]),
-        ("...ij,...jk", [(2, 1, 3, 4), (5, 4, 3)]),
-        ("b...,b...->b...", [(2, 3, 4), (2, 3, 4)]),
-        ("ij,ik,il->jkl", [(2, 3), (2, 4), (2, 5)]),
-        ("ija,j->ia", [(2, 3, 4), (3,)]),
-        ("ijk,ljk->il", [(2, 3, 4), (5, 3, 4)]),
-    ],
-)
-def test_einsum(equation: str, shapes: list[tuple[int, ...]]) -> None:
-    operands = {f"x{i}": numbers(*shape) for i, shape in enumerate(shapes)}
-    expected = torch.einsum(equation, *(torch.from_numpy(x) for x in operands.values())).numpy()
-    check_node("Einsum", operands, expected, equation=equation)
-
-
-def test_einsum_with_a_free_batch_and_a_constant_operand() -> None:
-    x, w = numbers(2, 3, 4), numbers(5, 4)
-    check_node(
-        "Einsum",
-        {"x": x},
-        np.einsum("bij,kj->bik", x, w),
-        {"w": w},
-        equation="bij,kj->bik",
-        free={"x": [0]},
-        shapes={"x": [(1, 8), 3, 4]},
-    )

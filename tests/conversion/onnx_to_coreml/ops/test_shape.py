@@ -1,4 +1,4 @@
-"""Operators on shapes, casts, joins and paddings, against numpy; each form that an opset gave them."""
+"""Operators on shapes, against numpy; each form that an opset gave them."""
 
 from __future__ import annotations
 
@@ -61,29 +61,6 @@ def test_squeeze_and_unsqueeze_in_both_forms(dtype: Any) -> None:
     check_node("Unsqueeze", {"x": x[0, :, 0]}, x[0, :, 0, :, None], {"axes": ints(-1)}, opset=13)
 
 
-def test_concat() -> None:
-    y = X[:, :1] * 2
-    check_node("Concat", {"x": X, "y": y}, np.concatenate([X, y], 1), axis=1)
-    check_node("Concat", {"x": X}, np.concatenate([X, y], 1), {"y": y}, axis=-2)
-    check_node("Concat", {"x": X}, X, axis=0)
-
-
-@pytest.mark.parametrize(
-    ("opset", "sizes", "described"),
-    [
-        (11, [1, 3], {"split": [1, 3]}),
-        (11, [2, 2], {}),
-        (13, [3, 1], {"constants": {"split": ints(3, 1)}}),
-        (18, [2, 2], {"num_outputs": 2}),
-        (18, [2, 1], {"num_outputs": 2, "axis": 1}),
-    ],
-)
-def test_split(opset: int, sizes: list[int], described: dict[str, Any]) -> None:
-    axis = described.get("axis", 2)
-    expected = np.split(X, [sizes[0]], axis=axis)
-    check_node("Split", {"x": X}, list(expected), opset=opset, **{"axis": 2, **described})
-
-
 def test_expand_and_tile() -> None:
     row = X[:1, :, :1]
     check_node("Expand", {"x": row}, np.broadcast_to(row, (2, 3, 4)), {"shape": ints(2, 1, 4)})
@@ -138,56 +115,3 @@ def test_depth_to_space_and_back(mode: str) -> None:
         np.testing.assert_array_equal(wide, torch.pixel_shuffle(torch.from_numpy(x), 2).numpy())
     else:
         check_node("SpaceToDepth", {"x": wide}, x, blocksize=2)
-
-
-@pytest.mark.parametrize(("mode", "numpy_mode"), [("constant", "constant"), ("reflect", "reflect"), ("edge", "edge")])
-@pytest.mark.parametrize(
-    "amounts", [((0, 0), (0, 0), (1, 2)), ((0, 0), (1, 0), (2, 1)), ((1, 1), (0, 2), (0, 0)), ((0, 1), (2, 2), (3, 3))]
-)
-@pytest.mark.parametrize("dtype", [np.float32, np.int64])
-def test_pad_on_any_axis(mode: str, numpy_mode: Any, amounts: tuple[tuple[int, int], ...], dtype: Any) -> None:
-    x = (X * 9).astype(dtype)
-    pads = ints(*(a[0] for a in amounts), *(a[1] for a in amounts))
-    how = {"constant_values": 5} if mode == "constant" else {}
-    given: dict[str, Any] = {"pads": pads, "value": np.array(5, dtype)} if mode == "constant" else {"pads": pads}
-    check_node("Pad", {"x": x}, np.pad(x, amounts, mode=numpy_mode, **how), given, opset=13, mode=mode)
-
-
-def test_pad_wraps_crops_and_knows_its_early_form() -> None:
-    check_node(
-        "Pad", {"x": X}, np.pad(X, [(0, 0), (1, 2), (0, 0)], mode="wrap"), {"pads": ints(0, 1, 0, 0, 2, 0)},
-        opset=19, mode="wrap",
-    )  # fmt: skip
-    cropped = np.pad(X[:, 1:, :-1], [(0, 0), (0, 1), (2, 0)])
-    check_node("Pad", {"x": X}, cropped, {"pads": ints(0, -1, 2, 0, 1, -1)})
-    check_node("Pad", {"x": X}, np.pad(X, [(0, 0), (0, 0), (1, 1)]), opset=10, pads=[0, 0, 1, 0, 0, 1])
-    check_node(
-        "Pad", {"x": X}, np.pad(X, [(0, 0), (2, 1), (0, 0)]), {"pads": ints(2, 1), "axes": ints(-2)},
-        order=["x", "pads", "", "axes"], opset=18,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("to", [np.float32, np.float64, np.int32, np.int64, np.bool_])
-def test_cast(to: Any) -> None:
-    from onnx import helper
-
-    x = np.array([-2.7, -0.5, 0.0, 0.4, 3.9], np.float32)
-    code = helper.np_dtype_to_tensor_dtype(np.dtype(to))
-    check_node("Cast", {"x": x}, x.astype(to), opset=13, to=code)
-
-
-def test_cast_rounds_to_float16_and_wraps_to_bytes() -> None:
-    from onnx import TensorProto
-
-    x = np.array([0.1, 1 / 3, 2049.0], np.float32)
-    targets = [("mlprogram", "iOS15"), ("mlprogram", "iOS17")]
-    check_node("Cast", {"x": x}, x.astype(np.float16), targets=targets, to=TensorProto.FLOAT16, rtol=0, atol=0)
-    n = ints(-300, -129, -1, 0, 127, 128, 255, 256)
-    check_node("Cast", {"x": n}, n.astype(np.int8), to=TensorProto.INT8)
-    check_node("Cast", {"x": n}, n.astype(np.uint8), to=TensorProto.UINT8)
-
-
-def test_cast_like() -> None:
-    x = np.array([0.0, 1.5], np.float32)
-    check_node("CastLike", {"x": x}, x.astype(np.int64), {"like": ints(0)})
-    check_node("CastLike", {"x": x}, x.astype(np.bool_), {"like": np.array([True])})

@@ -1,0 +1,65 @@
+"""Convolutions and transposed ones against PyTorch: in one to three dimensions, groups, strides, dilations, paddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.conversion.onnx_to_coreml.one_node import TARGETS, check_node
+
+RNG = np.random.default_rng(0)
+PROGRAMS = [target for target in TARGETS if target[0] == "mlprogram"]
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def t(array: np.ndarray) -> Any:
+    return torch.from_numpy(array)
+
+
+@pytest.mark.parametrize(("groups", "stride", "dilation"), [(1, 1, 1), (2, 2, 1), (4, 1, 2)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_convolution_in_two_dimensions(groups: int, stride: int, dilation: int, bias: bool) -> None:
+    x, w, b = numbers(2, 4, 9, 8), numbers(8, 4 // groups, 3, 2), numbers(8)
+    expected = F.conv2d(
+        F.pad(t(x), (0, 1, 1, 2)), t(w), t(b) if bias else None, stride=stride, dilation=dilation, groups=groups
+    )
+    check_node(
+        "Conv", {"x": x}, expected.numpy(), {"w": w, "b": b} if bias else {"w": w}, pads=[1, 0, 2, 1], group=groups,
+        strides=[stride, stride], dilations=[dilation, dilation], atol=2e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("auto", "pads"), [("SAME_UPPER", (0, 1, 0, 1)), ("SAME_LOWER", (1, 0, 1, 0))])
+def test_same_padding_and_its_heavy_side(auto: str, pads: tuple[int, ...]) -> None:
+    x, w = numbers(1, 3, 6, 6), numbers(5, 3, 3, 3)
+    expected = F.conv2d(F.pad(t(x), pads), t(w), stride=2).numpy()
+    check_node("Conv", {"x": x}, expected, {"w": w}, auto_pad=auto, strides=[2, 2], atol=2e-5)
+
+
+def test_convolution_in_one_dimension() -> None:
+    x, w = numbers(2, 3, 9), numbers(4, 3, 3)
+    check_node("Conv", {"x": x}, F.conv1d(t(x), t(w), padding=1).numpy(), {"w": w}, pads=[1, 1], atol=2e-5)
+
+
+def test_convolution_in_three_dimensions() -> None:
+    x, w = numbers(1, 2, 5, 6, 4), numbers(3, 2, 2, 3, 2)
+    check_node("Conv", {"x": x}, F.conv3d(t(x), t(w)).numpy(), {"w": w}, targets=PROGRAMS, atol=2e-5)
+
+
+@pytest.mark.parametrize(("groups", "padding", "more"), [(1, 0, 0), (2, 1, 1)])
+def test_transposed_convolution(groups: int, padding: int, more: int) -> None:
+    x, w, b = numbers(1, 4, 5, 6), numbers(4, 6 // groups, 3, 3), numbers(6)
+    expected = F.conv_transpose2d(
+        t(x), t(w), t(b), stride=2, padding=padding, output_padding=more, groups=groups
+    ).numpy()
+    check_node(
+        "ConvTranspose", {"x": x}, expected, {"w": w, "b": b}, strides=[2, 2], pads=[padding] * 4,
+        output_padding=[more, more], group=groups, atol=2e-5,
+    )  # fmt: skip

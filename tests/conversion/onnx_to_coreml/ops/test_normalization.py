@@ -1,0 +1,67 @@
+"""Normalisations against PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.conversion.onnx_to_coreml.one_node import check_node
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(2, 6, 4, 5)).astype(np.float32)
+SCALE, SHIFT, MEAN = (RNG.normal(size=6).astype(np.float32) for _ in range(3))
+VARIANCE = RNG.uniform(0.5, 2, 6).astype(np.float32)
+
+
+def t(array: np.ndarray) -> Any:
+    return torch.from_numpy(array)
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (2, 6, 5), (2, 6, 4, 5)])
+def test_batch_normalization_at_every_rank(shape: tuple[int, ...]) -> None:
+    x = RNG.normal(size=shape).astype(np.float32)
+    expected = F.batch_norm(t(x), t(MEAN), t(VARIANCE), t(SCALE), t(SHIFT), eps=1e-3).numpy()
+    stored = {"scale": SCALE, "shift": SHIFT, "mean": MEAN, "variance": VARIANCE}
+    check_node("BatchNormalization", {"x": x}, expected, stored, epsilon=1e-3, atol=2e-5)
+
+
+def test_instance_normalization() -> None:
+    expected = F.instance_norm(t(X), weight=t(SCALE), bias=t(SHIFT), eps=1e-3).numpy()
+    check_node("InstanceNormalization", {"x": X}, expected, {"scale": SCALE, "shift": SHIFT}, epsilon=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("axis", [-1, 2])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_layer_normalization_over_the_last_axes(axis: int, shifted: bool) -> None:
+    over = X.shape[axis:]
+    scale, shift = (RNG.normal(size=over).astype(np.float32) for _ in range(2))
+    expected = F.layer_norm(t(X), over, t(scale), t(shift) if shifted else None, eps=1e-3).numpy()
+    stored = {"scale": scale, "shift": shift} if shifted else {"scale": scale}
+    check_node("LayerNormalization", {"x": X}, expected, stored, axis=axis, epsilon=1e-3, atol=2e-5)
+
+
+def test_group_normalization_takes_a_scale_for_each_channel_since_opset_21() -> None:
+    expected = F.group_norm(t(X), 3, t(SCALE), t(SHIFT), eps=1e-3).numpy()
+    stored = {"scale": SCALE, "shift": SHIFT}
+    check_node("GroupNormalization", {"x": X}, expected, stored, opset=21, num_groups=3, epsilon=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_local_response_normalization(size: int) -> None:
+    expected = F.local_response_norm(t(X), size, 0.3, 0.75, 2.0).numpy()
+    check_node("LRN", {"x": X}, expected, size=size, alpha=0.3, beta=0.75, bias=2.0, atol=2e-5)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_lp_normalization(p: int) -> None:
+    check_node("LpNormalization", {"x": X}, F.normalize(t(X), p=float(p), dim=1).numpy(), axis=1, p=p, atol=2e-5)
+
+
+def test_mean_variance_normalization() -> None:
+    axes = (0, 2, 3)
+    expected = (X - X.mean(axes, keepdims=True)) / X.std(axes, keepdims=True)
+    check_node("MeanVarianceNormalization", {"x": X}, expected, atol=2e-5)
