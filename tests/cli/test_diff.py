@@ -76,3 +76,30 @@ def test_many_alike_changes_are_one_line(coreproof: Run, tmp_path: Path) -> None
     assert "20 layers renamed: with '_new' at the end (relu0 -> relu0_new, ...)" in short
     assert len(short.splitlines()) < 8
     assert coreproof("diff", *paths, "--all").out.count("~ renamed") == 20
+
+
+def test_the_difference_as_a_script(coreproof: Run, versions: tuple[Path, Path], tmp_path: Path) -> None:
+    before, after = map(str, versions)
+    script, again = str(tmp_path / "change.toml"), str(tmp_path / "again.onnx")
+    ran = coreproof("diff", before, after, "--edits", script)
+    assert ran.code == 1
+    assert "edits that make the one version the other" in " ".join(ran.out.split())
+    assert coreproof("edit", before, script, again).code == 0
+    assert coreproof("diff", again, after).code == 0
+    document = json.loads(coreproof("diff", before, after, "--edits", script, "--json").out)
+    assert document["unsaid"] == []
+    assert [step.split()[0] for step in document["edits"]] == ["set", "set"]
+    Path(script).write_text("notes of mine", encoding="utf-8")
+    assert coreproof("diff", before, after, "--edits", script).code == 2, (
+        "what is no script is not written over unasked"
+    )
+    assert Path(script).read_text(encoding="utf-8") == "notes of mine"
+
+
+def test_no_script_is_written_where_there_is_nothing_to_edit(
+    coreproof: Run, versions: tuple[Path, Path], tmp_path: Path
+) -> None:
+    ran = coreproof("diff", versions[0], versions[0], "--edits", tmp_path / "change.toml")
+    assert ran.code == 0
+    assert "nothing to edit, so nothing was written" in ran.out
+    assert not (tmp_path / "change.toml").exists()

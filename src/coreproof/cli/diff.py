@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coreproof.cli.options import Trust
+from coreproof.cli.options import Replace, Trust, named
 from coreproof.cli.progress import progress
 from coreproof.cli.say import say_json
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from coreproof.difference.diff import Difference, LayerChange, LayerNote
+    from coreproof.difference.edits import Edits
     from coreproof.difference.weight_change import WeightChange
 
 _FEW = 12
@@ -28,6 +30,10 @@ def command(
     after: Annotated[str, typer.Argument(help="The other version.", show_default=False)],
     everything: Annotated[bool, typer.Option("--all", help="List every layer and weight; group nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    edits: Annotated[
+        Path | None, typer.Option(help="Write the edits that make the one the other: a script for `coreproof edit`.")
+    ] = None,
+    overwrite: Replace = False,
     trust: Trust = False,
 ) -> None:
     """Show what distinguishes two versions of a model; exit 0 when nothing does, 1 when something does.
@@ -37,16 +43,32 @@ def command(
     numbered anew is not a different model. Between formats: features, labels, and which weights are in both.
     """
     from coreproof.difference.diff import diff
+    from coreproof.editing.script import write_script
+    from coreproof.model.files.outputs import SCRIPT, check_output
     from coreproof.model.load import load
 
+    if edits is not None:
+        check_output(edits, SCRIPT, replace=overwrite, inputs=(before, after))
     with progress() as report:
         result = diff(load(before, trust=trust), load(after, trust=trust), report)
+    found = None if edits is None else result.edits()
+    document = result.to_json()
+    if edits is not None and found is not None:
+        lines = [
+            f"makes {named(before)} what {named(after)} is; replay: coreproof edit {named(before)} {edits.name} OUT"
+        ]
+        lines += [f"no edit says it: {unsaid}" for unsaid in found.unsaid]
+        if found.edits:
+            write_script(found.edits, edits, "\n".join(lines), replace=overwrite)
+        document |= {"edits": [str(step) for step in found.edits], "unsaid": list(found.unsaid)}
     if as_json:
-        say_json(result.to_json())
+        say_json(document)
     else:
         from coreproof.cli.terminal import console
 
         show(result, console(), everything=everything)
+        if found is not None:
+            _show_edits(found, edits, console())
     raise typer.Exit(0 if result.same else 1)
 
 
@@ -70,6 +92,17 @@ def show(difference: Difference, console: Console, *, everything: bool = False) 
         console.print(_heading("weights"))
         for line in lines:
             console.print(line, soft_wrap=True)
+
+
+def _show_edits(found: Edits, out: Path | None, console: Console) -> None:
+    """How many edits were written, and what they leave."""
+    from coreproof.cli.terminal import Line
+
+    count = len(found.edits)
+    told = f"{out}: {count} edit{'s' * (count > 1)} that make{'s' * (count == 1)} the one version the other"
+    console.print(Line(f"\n{told if count else 'nothing to edit, so nothing was written'}"), soft_wrap=True)
+    for line in (*(f"refused: {r}" for r in found.refused), *(f"no edit says it: {u}" for u in found.unsaid)):
+        console.print(Line(f"  {line}", style="yellow"), soft_wrap=True)
 
 
 def summary(difference: Difference) -> list[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from coreproof.difference.edits import Edits, edits_between
 from coreproof.difference.feature_change import Change, changes_around
 from coreproof.difference.layer_match import LayerIndex, index_layers, pair_layers, translate
+from coreproof.difference.settings import Setting, changed_settings
 from coreproof.difference.weight_change import WeightChange, weight_change
 from coreproof.difference.weight_search import FoundWeight, find_weights
 from coreproof.errors import InputError
@@ -21,15 +23,6 @@ from coreproof.pairing.align import canonical
 from coreproof.verification.tolerance import plain
 
 Report = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """An attribute (or what a layer makes) before and after; None where it was not there."""
-
-    name: str
-    before: Any
-    after: Any
 
 
 @dataclass(frozen=True)
@@ -92,6 +85,7 @@ class Difference:
     found: tuple[FoundWeight, ...] = ()
     lost: tuple[str, ...] = ()
     gained: tuple[str, ...] = ()
+    models: tuple[Model, Model] | None = field(default=None, repr=False, compare=False)
 
     @property
     def same_format(self) -> bool:
@@ -107,8 +101,27 @@ class Difference:
 
     def to_json(self) -> dict[str, Any]:
         """What ``coreproof diff --json`` prints."""
-        document: dict[str, Any] = plain({"same": self.same, "same_format": self.same_format, **asdict(self)})
+        held = asdict(replace(self, models=None))
+        del held["models"]
+        document: dict[str, Any] = plain({"same": self.same, "same_format": self.same_format, **held})
         return document
+
+    def edits(self) -> Edits:
+        """Edits that make the one version the other, as ``coreproof.edit`` takes them, and what edits cannot say.
+
+        The edits were carried out: ``model`` is what they make of the one version, ``unsaid`` is in what that still differs from
+        the other, a line each. Raises InputError for models of different formats.
+        """
+        if self.models is None or not self.same_format:
+            raise InputError(
+                "edits change a model within its format",
+                where=f"{self.before} and {self.after}",
+                expected="two models of one format",
+                found=" and ".join(self.formats),
+                fix="`coreproof convert` carries a model to another format",
+            )
+        found = edits_between(*self.models)
+        return replace(found, unsaid=tuple(_lines(diff(found.model, self.models[1]))))
 
 
 def diff(before: Model | str | Path, after: Model | str | Path, report: Report | None = None) -> Difference:
@@ -132,7 +145,8 @@ def diff(before: Model | str | Path, after: Model | str | Path, report: Report |
                 found=f"{old.format} and {new.format}",
             )
         found, lost, gained = find_weights(old, new, tell)
-        return Difference(old.name, new.name, (old.format, new.format), around, found=found, lost=lost, gained=gained)
+        ends = (old.name, new.name, (old.format, new.format))
+        return Difference(*ends, around, found=found, lost=lost, gained=gained)
     left = index_layers(old, lambda done, total: tell(f"reading {old.name}", done, total))
     right = index_layers(new, lambda done, total: tell(f"reading {new.name}", done, total))
     pairs = pair_layers(left, right)
@@ -150,7 +164,25 @@ def diff(before: Model | str | Path, after: Model | str | Path, report: Report |
         removed=tuple(_note(left, name) for name in left.layers if name not in pairs),
         changed=tuple(c for c in changes if c is not None),
         unchanged=sum(c is None for c in changes),
+        models=(old, new),
     )
+
+
+def _lines(difference: Difference) -> Iterator[str]:
+    """A difference in plain words, a line for each thing."""
+    for change in difference.around:
+        yield f"{change.section}: {change.what}: {change.before} -> {change.after}"
+    for note in difference.removed:
+        yield f"layer {note.name!r} ({note.operator}): is in the one version only"
+    for note in difference.added:
+        yield f"layer {note.name!r} ({note.operator}): is in the other version only"
+    for layer in difference.changed:
+        told = [f"is called {layer.after!r}"] if layer.renamed else []
+        told += [f"is a {layer.operators[0]}, not a {layer.operators[1]}"] if layer.replaced else []
+        told += [f"{s.name}: {s.before} -> {s.after}" for s in (*layer.settings, *layer.makes)]
+        told += [f"reads {was!r}, not {now!r}" for was, now in layer.rewired]
+        told += [f"{weight.parameter}: {weight.words}" for weight in layer.weights]
+        yield f"layer {layer.before!r}: {'; '.join(told)}"
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -190,24 +222,15 @@ def _settings(before: LayerIndex, after: LayerIndex, name: str, partner: str) ->
     old, new = before.layers[name], after.layers[partner]
     weights = {*before.weights.get(name, {}), *after.weights.get(partner, {})}
     narrowed = _widths(before, old) != _widths(after, new)
-    changed = []
-    for key in dict.fromkeys([*old.attributes, *new.attributes]):
-        left, right = old.attributes.get(key), new.attributes.get(key)
-        if key in weights or _same_setting(left, right, narrowed) or (key == "value" and old.operator == "Constant"):
-            continue
-        changed.append(Setting(key, left, right))
-    return tuple(changed)
 
-
-def _same_setting(left: Any, right: Any, narrowed: bool) -> bool:
-    if isinstance(left, float) and isinstance(right, float):
-        if left != left and right != right:
-            return True
+    def alike(left: float, right: float) -> bool:
+        if not (isinstance(left, float) and isinstance(right, float)):
+            return False
         with np.errstate(over="ignore"):
-            return left == right or (narrowed and bool(np.float16(left) == np.float16(right)))
-    if isinstance(left, tuple) and isinstance(right, tuple) and len(left) == len(right):
-        return all(_same_setting(a, b, narrowed) for a, b in zip(left, right, strict=True))
-    return bool(left == right)
+            return (left != left and right != right) or (narrowed and bool(np.float16(left) == np.float16(right)))
+
+    # what a Constant holds is its readers' weight
+    return changed_settings(old, new, alike, but=weights | ({"value"} if old.operator == "Constant" else set()))
 
 
 def _widths(side: LayerIndex, node: Node) -> tuple[str | None, ...]:
