@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -15,6 +16,8 @@ from coreproof.editing.edit import Edit, edit
 from coreproof.errors import EditError
 from coreproof.feeding.inputs import random_feeds
 from coreproof.model.base import Model
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.formats import program as mil
 from coreproof.model.onnx.model import OnnxModel
 
 RNG = np.random.default_rng(11)
@@ -163,3 +166,43 @@ def test_a_classifier_keeps_its_labels_at_the_end(shared_data: Path) -> None:
         again = session.run({"input_7_cast_fp16": made.pop("input_7_cast_fp16")})
     assert again["Prediction"] == made["Prediction"]
     assert again["Prediction_probs"] == made["Prediction_probs"]
+
+
+def test_what_a_file_says_of_itself_stays_and_so_do_weights_beside_it(tmp_path: Path) -> None:
+    proto = ir.to_proto(network().ir)
+    proto.producer_name, proto.doc_string = "someone", "two convolutions"
+    proto.metadata_props.add(key="licence", value="MIT")
+    proto.graph.node[1].name = ""
+    onnx.save(proto, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    edits = [Edit("extract", {"inputs": ["c1"], "outputs": ["c2"]})]
+    sub = edit(coreproof.load(tmp_path / "net.onnx"), edits).model.save(tmp_path / "part" / "sub.onnx")
+    made, whole = onnx.load(sub, load_external_data=False), onnx.load(tmp_path / "net.onnx", load_external_data=False)
+    assert (made.producer_name, made.doc_string, made.metadata_props) == (
+        "someone",
+        "two convolutions",
+        whole.metadata_props,
+    )
+    assert list(made.graph.node) == list(whole.graph.node[1:3])
+    assert list(made.graph.initializer) == list(whole.graph.initializer[1:])
+    assert made.graph.initializer[0].data_location == TensorProto.EXTERNAL
+
+
+def test_other_functions_of_a_program_stay(models: dict[str, Model], tmp_path: Path) -> None:
+    whole = models["mlprogram"]
+    assert isinstance(whole, CoreMLModel)
+    spec = type(whole.spec)()
+    spec.CopyFrom(whole.spec)
+    spec.mlProgram.functions["other"].CopyFrom(spec.mlProgram.functions["main"])
+    spec.description.defaultFunctionName = "main"
+    for name in ("main", "other"):
+        function = spec.description.functions.add(name=name)
+        function.input.extend(spec.description.input)
+        function.output.extend(spec.description.output)
+    sub = extracted(whole.with_spec(spec), ["r1"], ["m"])
+    assert isinstance(sub, CoreMLModel)
+    main, other = sub.spec.description.functions
+    assert ([f.name for f in main.input], [f.name for f in main.output]) == (["r1"], ["m"])
+    assert ([f.name for f in other.input], [f.name for f in other.output]) == (["x"], ["y"])
+    operations = mil.block_of(sub.spec.mlProgram.functions["other"]).operations
+    assert len(operations) == len(mil.main(whole.spec).operations)
+    assert coreproof.load(sub.save(tmp_path / "sub.mlpackage"))

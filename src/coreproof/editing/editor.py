@@ -32,6 +32,10 @@ class Editor(ABC):
         return self.model.graph
 
     @abstractmethod
+    def reopen(self, model: Model) -> None:
+        """Goes on with another model, which was made of this one."""
+
+    @abstractmethod
     def close(self) -> Model:
         """The new model. What was not changed is stored as it was, byte for byte."""
 
@@ -148,32 +152,6 @@ class Editor(ABC):
     def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
         """Gives a classifier other labels, one a score; EditError for another number of them, or a model without labels."""
         raise self._unable("relabel", "")
-
-    def remove_all(self, layers: Sequence[str]) -> None:
-        """Takes several layers out."""
-        for layer in layers:
-            self.remove(layer)
-
-    def unclassify(self) -> None:  # noqa: B027 - most formats have a classifier among their layers, or none
-        """Makes a classifier that is more than its layers a plain network: its label and its dictionary go."""
-
-    def drop_unread_weights(self) -> None:  # noqa: B027 - most formats hold weights where they are read
-        """Takes weights that no layer reads out of the model's weight file."""
-
-    def infer(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
-        """dtype and shape of every value that can be brought out, from one run on seeded random inputs.
-
-        Raises what a session raises when the model does not run.
-        """
-        from coreproof.feeding.inputs import random_feeds
-        from coreproof.runtime.open import session
-
-        model = self.model
-        known = {name: value.dtype for name, value in model.graph.values.items()}
-        with session(model) as running:
-            made = running.run(random_feeds(model, model)[0], sorted(running.tappable))
-        arrays = {name: value for name, value in made.items() if isinstance(value, np.ndarray)}
-        return {name: (known.get(name) or str(array.dtype), array.shape) for name, array in arrays.items()}
 
     def _unable(self, verb: str, feature: str) -> EditError:
         return EditError(

@@ -15,7 +15,6 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
-from coreproof.model.files.wire import field_bytes, records
 from coreproof.model.formats import classic
 from coreproof.model.formats import network as layered
 from coreproof.model.graph import Node
@@ -26,6 +25,9 @@ class NetworkEditor(CoreMLEditor):
     """A NeuralNetwork being edited. Layers may note the ranks of what they read and make; edited layers forget them."""
 
     def __init__(self, model: Model) -> None:
+        self.reopen(model)
+
+    def reopen(self, model: Model) -> None:
         assert isinstance(model, CoreMLModel)
         self._document = NetworkDocument(model)
         self.interface = NetworkInterface(self._document)
@@ -48,12 +50,6 @@ class NetworkEditor(CoreMLEditor):
 
     def remove(self, layer: str) -> None:
         del self._document.network.layers[self._index(layer)]
-        self._document.changed()
-
-    def remove_all(self, layers: Sequence[str]) -> None:
-        places = {self._index(layer) for layer in layers}
-        for place in sorted(places, reverse=True):
-            del self._document.network.layers[place]
         self._document.changed()
 
     def set_inputs(self, layer: str, inputs: Sequence[str]) -> None:
@@ -147,37 +143,7 @@ class NetworkEditor(CoreMLEditor):
         if not any(name in (*layer.input, *layer.output) for layer in layered.nodes(self._document.network.layers)):
             self.require_value(name)
 
-    def unclassify(self) -> None:
-        if self.model.kind != "neuralNetwork":
-            self._document = NetworkDocument(unclassified(self.model))
-            self.interface = NetworkInterface(self._document)
-
 
 def _forget_ranks(layer: Any, *fields: str) -> None:
     for field in fields:
         layer.ClearField(field)
-
-
-def unclassified(model: CoreMLModel) -> CoreMLModel:
-    """A classifier or regressor as a plain network with the outputs that its layers make, spelled as it was."""
-    fields, kind = model.spec.DESCRIPTOR.fields_by_name, model.kind
-    plain = fields["neuralNetwork"]
-    shared = {f.number for f in model.spec.neuralNetwork.DESCRIPTOR.fields if f.name != "updateParams"}
-    data = b""
-    for record in records(model.stored()):
-        if record.number == fields[kind].number:
-            kept = b"".join(r.data for r in records(record.payload) if r.number in shared)
-            data += field_bytes(plain.number, kept)
-        else:
-            data += record.data
-    spec = type(model.spec).FromString(data)
-    made = {name for layer in spec.neuralNetwork.layers for name in layer.output}
-    description = spec.description
-    for place in reversed(range(len(description.output))):
-        feature = description.output[place]
-        if feature.name not in made or feature.type.WhichOneof("Type") not in ("multiArrayType", "imageType"):
-            del description.output[place]
-    description.predictedFeatureName = description.predictedProbabilitiesName = ""
-    return CoreMLModel(
-        spec, name=model.name, folder=model.folder, notes=model.notes, provenance=model.provenance, origin=data
-    )

@@ -29,10 +29,13 @@ class OnnxEditor(Editor):
 
     def __init__(self, model: Model) -> None:
         assert isinstance(model, OnnxModel)
-        self._origin = model
         self._bytes = model.stored()
-        self._proto = onnx.ModelProto()
-        self._proto.ParseFromString(self._bytes)
+        self.reopen(model)
+
+    def reopen(self, model: Model) -> None:
+        assert isinstance(model, OnnxModel)
+        self._origin = model
+        self._proto = onnx.ModelProto.FromString(model.stored())
         self._opsets = {o.domain: o.version for o in self._proto.opset_import}
         self._view: OnnxModel | None = None
         self._touched: set[str] = set()
@@ -40,10 +43,10 @@ class OnnxEditor(Editor):
     @property
     def model(self) -> OnnxModel:
         if self._view is None:
-            self._view = self._model(None)
+            self._view = self._model(self._proto.SerializeToString)
         return self._view
 
-    def _model(self, stored: Callable[[], bytes] | None) -> OnnxModel:
+    def _model(self, stored: Callable[[], bytes]) -> OnnxModel:
         origin = self._origin
         graph = to_ir(self._proto, origin.name, origin.folder)
         return OnnxModel(

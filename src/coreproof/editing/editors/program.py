@@ -12,7 +12,7 @@ import numpy.typing as npt
 from coreproof.conversion.operators import MIL
 from coreproof.editing.editors.coreml_interface import CoreMLEditor
 from coreproof.editing.editors.program_constants import ProgramConstants
-from coreproof.editing.editors.program_document import ProgramDocument, copied, keep_name
+from coreproof.editing.editors.program_document import ProgramDocument, keep_name
 from coreproof.editing.editors.program_interface import ProgramInterface
 from coreproof.editing.editors.program_types import ProgramTypes, formal_inputs
 from coreproof.editing.editors.program_weights import DEFAULT_WEIGHT_FILE, WeightStore, text_value, write_value
@@ -31,6 +31,9 @@ class ProgramEditor(CoreMLEditor):
     """An ML Program being edited: the operations of its main function, their constants, their types, the features."""
 
     def __init__(self, model: Model) -> None:
+        self.reopen(model)
+
+    def reopen(self, model: Model) -> None:
         assert isinstance(model, CoreMLModel)
         self._document = ProgramDocument(model)
         self._types = ProgramTypes(self._document)
@@ -59,39 +62,6 @@ class ProgramEditor(CoreMLEditor):
         del self._document.block.operations[index]
         self._document.drop_unread(read)
         self._types.changed(*made)
-
-    def remove_all(self, layers: Sequence[str]) -> None:
-        gone = set(layers)
-        self._require_layers(gone)
-        kept = [op for op in self._document.block.operations if mil.is_constant(op) or mil.name(op) not in gone]
-        made = {o.name for op in self._document.block.operations for o in op.outputs}
-        wanted = {name for op in kept if not mil.is_constant(op) for name in mil.reads(op)} | set(
-            self._document.block.outputs
-        )
-        read = {name for op in self._document.block.operations for name in mil.reads(op)}
-        for operation in reversed([op for op in kept if mil.is_constant(op)]):
-            # constants that nobody read before were not asked for, and stay
-            if any(o.name in wanted or o.name not in read for o in operation.outputs):
-                wanted.update(mil.reads(operation))
-        kept = [
-            op
-            for op in kept
-            if not mil.is_constant(op) or any(o.name in wanted or o.name not in read for o in op.outputs)
-        ]
-        copies = [copied(operation) for operation in kept]
-        del self._document.block.operations[:]
-        self._document.block.operations.extend(copies)
-        self._types.changed(*made.difference(o.name for op in copies for o in op.outputs))
-
-    def drop_unread_weights(self) -> None:
-        self._document.store.compact(list(classic.blobs([self._document.spec])))
-        self._types.changed()
-
-    def _require_layers(self, names: Collection[str]) -> None:
-        known = {mil.name(op) for op in self._document.block.operations}
-        for name in names:
-            if name not in known:
-                self.node(name)
 
     def set_inputs(self, layer: str, inputs: Sequence[str]) -> None:
         _, operation = self._document.find(self.node(layer).name)

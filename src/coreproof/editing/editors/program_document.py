@@ -37,9 +37,7 @@ class ProgramDocument:
         self._name = mil.main_name(self.spec)
         self.function = self.spec.mlProgram.functions[self._name]
         self.block = mil.block_of(self.function)
-        # where there are several functions, each describes its own features
-        own = [f for f in self.spec.description.functions if f.name == self._name]
-        self.description: Any = own[0] if own else self.spec.description
+        self.description = mil.description_of(self.spec, self._name)
         self.changed()
 
     @property

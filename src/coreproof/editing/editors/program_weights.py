@@ -61,14 +61,6 @@ class WeightStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         return append_blob(path, array)
 
-    def compact(self, blobs: Sequence[Any]) -> None:
-        """Keeps of the weight files only what these BlobFileValue messages name, and tells them where it stands now."""
-        if self.folder is None or not blobs:
-            return
-        folder = self._scratch()
-        self.origin.with_spec(self.origin.spec, self.folder).copy_blobs(blobs, folder)
-        self.folder, self._own = folder, True
-
     def _place(self, folder: Path, file_name: str) -> Path:
         return inside(folder, file_name.removeprefix("@model_path/"), what="a weight file", where=self.origin.where)
 

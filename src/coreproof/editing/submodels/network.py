@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
+from coreproof.editing.editors.coreml_interface import declare_array
 from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
-from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
+from coreproof.model.coreml.proto import Model_pb2
 from coreproof.model.formats import network
 from coreproof.validation.names import score_blob, wanted_outputs
 from coreproof.validation.validate import inspect
@@ -20,7 +20,7 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
     _messages: dict[str, Any]
 
     @classmethod
-    def of(cls, model: Model) -> NetworkSubmodelBuilder:
+    def from_model(cls, model: Model) -> NetworkSubmodelBuilder:
         """Reads the layers and follows the shapes once."""
         assert isinstance(model, CoreMLModel)
         messages: dict[str, Any] = {}
@@ -46,19 +46,22 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
         found._messages = messages
         return found
 
+    def declared_shape(self, name: str) -> tuple[int, ...]:
+        assert isinstance(self.model, CoreMLModel)
+        return network.feature_shape(self.model.spec, self.shapes[name])
+
     def build(self, submodel: Submodel) -> CoreMLModel:
         """The sub-model; a classifier becomes a plain network once its own outputs are gone."""
         assert isinstance(self.model, CoreMLModel)
         cut, around = self.select(submodel), bypasses(submodel)
         whole = self.model.spec
         spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
-        kind = self.model.kind if not submodel.outputs else "neuralNetwork"
-        made = getattr(spec, kind)
+        made = getattr(spec, self.model.kind if not submodel.outputs else "neuralNetwork")
         made.SetInParent()
         for descriptor, value in self.model.network.ListFields():
-            if descriptor.name in ("arrayInputShapeMapping", "imageInputShapeMapping"):
-                setattr(made, descriptor.name, value)
-            elif not submodel.outputs and descriptor.name not in ("layers", "preprocessing", "updateParams"):
+            # a plain network has no labels, and what is left of one is not trained on
+            known = descriptor.name in made.DESCRIPTOR.fields_by_name
+            if known and descriptor.name not in ("layers", "preprocessing", "updateParams"):
                 _copy(made, descriptor, value)
         for layer in cut.layers:
             made.layers.add().CopyFrom(self._messages[layer.name])
@@ -67,39 +70,32 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
             if (preprocessing.featureName or whole.description.input[0].name) in cut.inputs:
                 made.preprocessing.add().CopyFrom(preprocessing)
         self._describe(spec, submodel, cut)
-        return CoreMLModel(spec, name=self.model.name)
+        return self.model.with_spec(spec)
 
     def _describe(self, spec: Any, submodel: Submodel, cut: Selection) -> None:
         assert isinstance(self.model, CoreMLModel)
-        whole = self.model.spec.description
-        given, shapes = {f.name: f for f in whole.input}, dict(submodel.shapes)
+        whole, description, shapes = self.model.spec.description, spec.description, dict(submodel.shapes)
+        description.CopyFrom(whole)
+        description.ClearField("input")
+        description.ClearField("trainingInput")
+        given = {f.name: f for f in whole.input}
         for name in cut.inputs:
-            feature = spec.description.input.add()
+            feature = description.input.add(name=name)
             if name in given:
                 feature.CopyFrom(given[name])
             if name not in given or name in shapes:
-                feature.name = name
-                _declare(feature, network.feature_shape(spec, shapes.get(name) or self.shapes[name]))
+                declare_array(feature, "float32", network.feature_shape(spec, self.shape_of(submodel, name)))
         if not submodel.outputs:
-            for description in whole.output:
-                spec.description.output.add().CopyFrom(description)
-            spec.description.predictedFeatureName = whole.predictedFeatureName
-            spec.description.predictedProbabilitiesName = whole.predictedProbabilitiesName
             return
-        declared = {f.name: f for f in whole.output if f.type.WhichOneof("Type") == "multiArrayType"}
+        description.ClearField("output")
+        description.predictedFeatureName = description.predictedProbabilitiesName = ""
+        declared = {f.name: f for f in whole.output if f.type.WhichOneof("Type") in ("multiArrayType", "imageType")}
         for name in cut.outputs:
-            feature = spec.description.output.add(name=name)
+            feature = description.output.add(name=name)
             if name in declared and not submodel.shapes:
                 feature.CopyFrom(declared[name])
             else:
-                feature.type.multiArrayType.dataType = FeatureTypes_pb2.ArrayFeatureType.FLOAT32
-
-
-def _declare(feature: Any, shape: Iterable[int]) -> None:
-    feature.type.Clear()
-    array = feature.type.multiArrayType
-    array.dataType = FeatureTypes_pb2.ArrayFeatureType.FLOAT32
-    array.shape.extend(shape)
+                declare_array(feature, "float32", ())
 
 
 def _copy(target: Any, descriptor: Any, value: Any) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from onnx import helper
 
 from coreproof.editing.submodels.submodel import Layer, Submodel, SubmodelBuilder, bypasses
 from coreproof.model.base import Model
+from coreproof.model.files.wire import reserialise
 from coreproof.model.formats import onnx as stored
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.onnx.read import to_ir
@@ -18,22 +18,22 @@ from coreproof.model.onnx.shapes import inferred, light_proto
 
 
 class OnnxSubmodelBuilder(SubmodelBuilder):
-    """Works on protobufs of single nodes and weights, so that a cut costs what is kept."""
+    """Works on the messages of nodes and weights as they are stored, so that a cut costs what is kept and keeps its bytes."""
 
+    _proto: onnx.ModelProto
     _nodes: dict[str, Any]
     _types: dict[str, Any]
-    _shell: Any
 
     @classmethod
-    def of(cls, model: Model) -> OnnxSubmodelBuilder:
+    def from_model(cls, model: Model) -> OnnxSubmodelBuilder:
         """Reads the nodes and infers the types of values once."""
         assert isinstance(model, OnnxModel)
-        light = light_proto(model.ir)
-        types = _types(light)
+        types = _types(light_proto(model.ir))
         graph = model.ir.graph
         constants = set(graph.initializers)
+        whole = onnx.ModelProto.FromString(model.stored())
         nodes, layers = {}, []
-        for node, proto in zip(graph, light.graph.node, strict=True):
+        for node, proto in zip(graph, whole.graph.node, strict=True):
             name = stored.name_ir(node)
             while name in nodes:
                 name += "#"
@@ -50,12 +50,12 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
             {name: shape for name, t in known.items() if (shape := _shape(t)) is not None},
             {name: str(helper.tensor_dtype_to_np_dtype(t.tensor_type.elem_type)) for name, t in known.items()},
         )
-        found._nodes, found._types, found._shell = nodes, types, light
+        found._proto, found._nodes, found._types = whole, nodes, types
         return found
 
     def can_feed(self, name: str) -> bool:
         """A tensor of any shape: lengths that are not fixed keep their names."""
-        return name in self._makers and name in self.dtypes and self._types[name].tensor_type.HasField("shape")
+        return name in self._made and name in self.dtypes and self._types[name].tensor_type.HasField("shape")
 
     def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         super().learn(name, shape, dtype)
@@ -63,23 +63,27 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
         self._types[name] = helper.make_tensor_type_proto(element, shape)
 
     def build(self, submodel: Submodel) -> OnnxModel:
-        """The sub-model with the weights that it reads, and no others."""
-        assert isinstance(self.model, OnnxModel)
+        """The sub-model with the weights that it reads, and no others; weights in files of their own stay there."""
+        model, whole = self.model, self._proto
+        assert isinstance(model, OnnxModel)
         cut, around = self.select(submodel), bypasses(submodel)
-        proto = onnx.ModelProto(ir_version=self._shell.ir_version)
-        proto.opset_import.extend(self._shell.opset_import)
-        proto.functions.extend(self._shell.functions)
+        proto = onnx.ModelProto()
+        for descriptor, value in whole.ListFields():
+            if descriptor.name != "graph" and descriptor.is_repeated:
+                getattr(proto, descriptor.name).extend(value)
+            elif descriptor.name != "graph":
+                setattr(proto, descriptor.name, value)
         graph = proto.graph
-        graph.name = self._shell.graph.name
+        graph.name, graph.doc_string = whole.graph.name, whole.graph.doc_string
+        graph.metadata_props.extend(whole.graph.metadata_props)
         graph.node.extend(self._nodes[layer.name] for layer in cut.layers)
         for node in graph.node:
             stored.rename_reads(node, around)
-        weights = self.model.ir.graph.initializers
-        read = dict.fromkeys(name for node in graph.node for name in stored.reads(node) if name in weights)
-        for name in [*read, *(o for o in cut.outputs if o in weights and o not in read)]:
-            tensor = weights[name].const_value
-            if tensor is not None:
-                graph.initializer.append(_stored(tensor, name))
+        read = {name for node in graph.node for name in stored.reads(node)}.union(cut.outputs)
+        graph.initializer.extend(held for held in whole.graph.initializer if held.name in read)
+        graph.sparse_initializer.extend(held for held in whole.graph.sparse_initializer if held.values.name in read)
+        # the oldest versions list weights among the inputs
+        graph.input.extend(i for i in whole.graph.input if i.name in read and i.name not in self.inputs)
         for name in cut.inputs:
             graph.input.append(self._value(name, dict(submodel.shapes).get(name)))
         for name in cut.outputs:
@@ -88,12 +92,29 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
             known = {v.name: v for v in inferred(proto, data=False).graph.output}
             for output in graph.output:
                 output.CopyFrom(known[output.name])
-        made = to_ir(proto, self.model.name, self.model.folder)
-        return OnnxModel(made, name=self.model.name, feeding=self.model.feeding, folder=self.model.folder)
+        elif not around:
+            inner = {name for layer in cut.layers for name in layer.makes}.difference(cut.outputs)
+            graph.value_info.extend(v for v in whole.graph.value_info if v.name in inner)
+            graph.quantization_annotation.extend(
+                q for q in whole.graph.quantization_annotation if q.tensor_name in read | inner
+            )
+        return OnnxModel(
+            to_ir(proto, model.name, model.folder),
+            name=model.name,
+            notes=model.notes,
+            feeding=model.feeding,
+            labels=model.labels,
+            provenance=model.provenance,
+            stored=lambda: reserialise(model.stored(), proto),
+            folder=model.folder,
+        )
 
     def _value(self, name: str, shape: tuple[int, ...] | None) -> Any:
         value = onnx.ValueInfoProto(name=name)
-        if name in self._types:
+        declared = next((v for v in (*self._proto.graph.input, *self._proto.graph.output) if v.name == name), None)
+        if declared is not None:
+            value.CopyFrom(declared)
+        elif name in self._types:
             value.type.CopyFrom(self._types[name])
         dims = value.type.tensor_type.shape.dim
         if shape is not None:
@@ -109,13 +130,6 @@ def _types(light: onnx.ModelProto) -> dict[str, Any]:
     types = {v.name: v.type for v in (*light.graph.input, *found.graph.value_info)}
     types |= {v.name: v.type for v in (*light.graph.output, *found.graph.output)}
     return {name: t for name, t in types.items() if t.WhichOneof("value") is not None}
-
-
-def _stored(tensor: Any, name: str) -> Any:
-    """A weight with its bytes, under the name that the graph knows it by."""
-    if tensor.dtype == ir.DataType.STRING:  # NumPy holds texts as objects, which have no bytes
-        return ir.to_proto(ir.StringTensor(tensor.numpy().reshape(-1).tolist(), shape=tensor.shape, name=name))
-    return ir.to_proto(ir.Tensor(tensor.numpy(), name=name, dtype=tensor.dtype))
 
 
 def _shape(value_type: Any) -> tuple[int, ...] | None:

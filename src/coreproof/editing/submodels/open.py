@@ -1,7 +1,8 @@
-"""submodel_builder: a model made ready to be cut, by the builder of its format."""
+"""submodel_builder: what builds sub-models of a model, by its format."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from coreproof.editing.submodels.submodel import SubmodelBuilder
@@ -13,19 +14,32 @@ _TAPPED = 64
 
 
 def submodel_builder(model: Model) -> SubmodelBuilder:
-    """Makes a model ready to be cut. Raises EditError for a format that has no layers to cut at."""
+    """The builder of a model's format, with the shapes that values have when the model runs where nothing else says them.
+
+    Raises EditError for a format that has no layers to cut at.
+    """
+    builder = builder_of(model)
+    unknown = [name for layer in builder.layers for name in layer.makes if not builder.can_feed(name)]
+    # every blob of a NeuralNetwork has a shape that follows; a model that does not run is cut where its shapes are declared
+    with suppress(CoreproofError):
+        learn(builder, unknown if model.format != "neuralnetwork" else ())
+    return builder
+
+
+def builder_of(model: Model) -> SubmodelBuilder:
+    """The builder of a model's format, knowing what the file says. Raises EditError for a format without layers to cut at."""
     if model.format == "onnx":
         from coreproof.editing.submodels.onnx import OnnxSubmodelBuilder
 
-        return _learned(OnnxSubmodelBuilder.of(model))
+        return OnnxSubmodelBuilder.from_model(model)
     if model.format == "neuralnetwork":
         from coreproof.editing.submodels.network import NetworkSubmodelBuilder
 
-        return NetworkSubmodelBuilder.of(model)
+        return NetworkSubmodelBuilder.from_model(model)
     if model.format == "mlprogram":
         from coreproof.editing.submodels.program import ProgramSubmodelBuilder
 
-        return _learned(ProgramSubmodelBuilder.of(model))
+        return ProgramSubmodelBuilder.from_model(model)
     raise EditError(
         f"a {model.format} model cannot be cut",
         where=model.name,
@@ -35,22 +49,19 @@ def submodel_builder(model: Model) -> SubmodelBuilder:
     )
 
 
-def _learned(found: SubmodelBuilder) -> SubmodelBuilder:
-    """With the shapes that values have when the model runs on random inputs, where nothing else says them."""
-    unknown = [name for layer in found.layers for name in layer.makes if not found.can_feed(name)]
-    if not unknown:
-        return found
+def learn(builder: SubmodelBuilder, names: Sequence[str]) -> None:
+    """Tells the builder the shapes that values have on random inputs. Raises what a session raises if the model does not run."""
+    if not names:
+        return
     from coreproof.feeding.inputs import random_feeds
     from coreproof.runtime.open import session
 
-    # a model that does not run is cut where its shapes are declared
-    with suppress(CoreproofError), session(found.model) as running:
-        fed = random_feeds(found.model, found.model)[0]
-        taps = [name for name in unknown if name in running.tappable]
+    with session(builder.model) as running:
+        fed = random_feeds(builder.model, builder.model)[0]
+        taps = [name for name in names if name in running.tappable]
         for start in range(0, len(taps), _TAPPED):
-            names = taps[start : start + _TAPPED]
-            made = running.run(fed, names)
-            for name in names:
+            chosen = taps[start : start + _TAPPED]
+            made = running.run(fed, chosen)
+            for name in chosen:
                 if hasattr(made[name], "shape"):
-                    found.learn(name, tuple(made[name].shape), str(made[name].dtype))
-    return found
+                    builder.learn(name, tuple(made[name].shape), str(made[name].dtype))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from coreproof.model.formats import classic, program
 class ProgramSubmodelBuilder(SubmodelBuilder):
     """Operations declare the types of what they make, so that a cut needs no inference."""
 
+    _stored: list[Any]
     _operations: dict[str, Any]
     _constants: dict[str, Any]
     _types: dict[str, Any]
     _function: str
 
     @classmethod
-    def of(cls, model: Model) -> ProgramSubmodelBuilder:
+    def from_model(cls, model: Model) -> ProgramSubmodelBuilder:
         """Reads the operations of the main function."""
         assert isinstance(model, CoreMLModel)
         chosen = program.main_name(model.spec)
@@ -34,7 +36,8 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         block = program.block_of(function)
         types = {named.name: named.type for named in function.inputs}
         constants, operations, layers = dict[str, Any](), dict[str, Any](), []
-        for operation in block.operations:
+        stored = list(block.operations)
+        for operation in stored:
             types.update({output.name: output.type for output in operation.outputs})
             makes = tuple(program.writes(operation))
             if program.is_constant(operation):
@@ -54,6 +57,7 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
             {name: shape for name, t in types.items() if (shape := _fixed(t)) is not None},
             {name: dtype for name, t in types.items() if (dtype := program.dtype_of(t)) in PROGRAM_ARRAY_DTYPES},
         )
+        found._stored = stored
         found._operations, found._constants, found._types, found._function = operations, constants, types, chosen
         return found
 
@@ -70,62 +74,61 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         self._types[name] = fixed
 
     def build(self, submodel: Submodel) -> CoreMLModel:
-        """The sub-model in a folder of its own, whose weight file holds what it reads."""
+        """The sub-model in a folder of its own, whose weight file holds what it reads; other functions stay as they are."""
         assert isinstance(self.model, CoreMLModel)
         if submodel.shapes:
             raise EditError("the operations of an ML Program declare their shapes; inputs cannot be made smaller")
         cut, around = self.select(submodel), bypasses(submodel)
         whole = self.model.spec
         spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
+        spec.description.CopyFrom(whole.description)
         spec.mlProgram.version = whole.mlProgram.version
+        for name, other in whole.mlProgram.functions.items():
+            if name != self._function:
+                spec.mlProgram.functions[name].CopyFrom(other)
         opset = whole.mlProgram.functions[self._function].opset
         function = spec.mlProgram.functions[self._function]
         function.opset = opset
         block = function.block_specializations[opset]
         kept = [self._operations[layer.name] for layer in cut.layers]
-        for constant in self._read_constants([*kept, *(o for o in cut.outputs if o in self._constants)]):
-            block.operations.add().CopyFrom(constant)
-        for operation in kept:
-            block.operations.add().CopyFrom(operation)
-            program.rename_reads(block.operations[-1], around)
+        kept += self._read_constants(kept, [o for o in cut.outputs if o in self._constants])
+        wanted = {id(operation) for operation in kept}
+        for operation in self._stored:
+            if id(operation) in wanted:
+                block.operations.add().CopyFrom(operation)
+                program.rename_reads(block.operations[-1], around)
         block.outputs.extend(cut.outputs if submodel.outputs else self.whole_outputs)
         for name in cut.inputs:
             function.inputs.add(name=name).type.CopyFrom(self._types[name])
         self._describe(spec, submodel, cut)
-        return self._with_weights(spec, block)
+        return self._with_weights(spec)
 
-    def _read_constants(self, readers: Iterable[Any]) -> list[Any]:
-        """The constants that operations read, in an order in which each follows what it reads itself."""
-        found: dict[int, Any] = {}
-
-        def visit(name: str) -> None:
-            operation = self._constants.get(name)
-            if operation is not None and id(operation) not in found:
-                for read in program.reads(operation):
-                    visit(read)
-                found[id(operation)] = operation
-
-        for reader in readers:
-            for name in [reader] if isinstance(reader, str) else program.reads(reader):
-                visit(name)
+    def _read_constants(self, readers: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
+        """The constants that operations read, and what those were made from; those that are outputs themselves."""
+        found: dict[str, Any] = {}
+        waiting = [*outputs, *(name for reader in readers for name in program.reads(reader))]
+        while waiting:
+            name = waiting.pop()
+            if name in self._constants and name not in found:
+                found[name] = self._constants[name]
+                waiting += program.reads(found[name])
         return list(found.values())
 
     def _describe(self, spec: Any, submodel: Submodel, cut: Selection) -> None:
-        assert isinstance(self.model, CoreMLModel)
-        whole = self.model.spec.description
-        given = {f.name: f for f in (*whole.input, *whole.output, *whole.state)}
-        states = {f.name for f in whole.state}
-        for name in cut.inputs:
-            owner = spec.description.state if name in states else spec.description.input
-            owner.add().CopyFrom(given[name] if name in self.inputs and name in given else self._feature(name))
-        if not submodel.outputs:
-            spec.description.output.extend(whole.output)
-            spec.description.predictedFeatureName = whole.predictedFeatureName
-            spec.description.predictedProbabilitiesName = whole.predictedProbabilitiesName
-        for name in cut.outputs if submodel.outputs else ():
-            spec.description.output.add().CopyFrom(given[name] if name in given else self._feature(name))
-        features = (*spec.description.input, *spec.description.output)
-        if any(f.type.multiArrayType.dataType == FeatureTypes_pb2.ArrayFeatureType.FLOAT16 for f in features):
+        description = program.description_of(spec, self._function)
+        given = {f.name: f for f in (*description.input, *description.output, *description.state)}
+        states = {f.name for f in description.state}
+        features = [given[n] if n in given and n in self.inputs else self._feature(n) for n in cut.inputs]
+        made = [given[name] if name in given else self._feature(name) for name in cut.outputs]
+        _replace(description.input, [f for f in features if f.name not in states])
+        _replace(description.state, [f for f in features if f.name in states])
+        if submodel.outputs:
+            _replace(description.output, made)
+            for field in ("predictedFeatureName", "predictedProbabilitiesName"):
+                if getattr(description, field) not in cut.outputs:
+                    setattr(description, field, "")
+        half = FeatureTypes_pb2.ArrayFeatureType.FLOAT16
+        if any(f.type.multiArrayType.dataType == half for f in (*description.input, *description.output)):
             spec.specificationVersion = max(spec.specificationVersion, classic.FLOAT16_FEATURES_SINCE)
 
     def _feature(self, name: str) -> Any:
@@ -141,15 +144,23 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         declare_array(feature, dtype, self.shapes.get(name, ()))
         return feature
 
-    def _with_weights(self, spec: Any, block: Any) -> CoreMLModel:
+    def _with_weights(self, spec: Any) -> CoreMLModel:
         """The model with the blobs that it reads copied to a fresh weight file, each where its constant now says."""
         assert isinstance(self.model, CoreMLModel)
-        values = list(program.blobs(block.operations))
+        values = list(classic.blobs([spec]))
         if not values:
-            return CoreMLModel(spec, name=self.model.name)
+            return CoreMLModel(spec, name=self.model.name, notes=self.model.notes, provenance=self.model.provenance)
         scratch = TemporaryFolder()
         self.model.copy_blobs(values, Path(scratch.name))
-        return CoreMLModel(spec, name=self.model.name, folder=Path(scratch.name), keep_alive=scratch)
+        made = self.model.with_spec(spec, Path(scratch.name))
+        weakref.finalize(made, scratch.cleanup)
+        return made
+
+
+def _replace(features: Any, fresh: Sequence[Any]) -> None:
+    copies = [Model_pb2.FeatureDescription.FromString(feature.SerializeToString()) for feature in fresh]
+    del features[:]
+    features.extend(copies)
 
 
 def _fixed(value_type: Any) -> tuple[int, ...] | None:

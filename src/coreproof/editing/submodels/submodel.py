@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from coreproof.model.base import Model
+from coreproof.model.graph import Graph, Node
 
 
 @dataclass(frozen=True)
@@ -81,44 +82,39 @@ class SubmodelBuilder(ABC):
     whole_outputs: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
-    _makers: dict[str, list[int]] = field(init=False, repr=False)
+    _made: dict[str, None] = field(init=False, repr=False)
+    _graph: Graph = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._makers = {}
-        for place, layer in enumerate(self.layers):
-            for name in layer.makes:
-                self._makers.setdefault(name, []).append(place)
+        self._made = dict.fromkeys(name for layer in self.layers for name in layer.makes)
+        self._graph = _as_graph(self.layers, self.inputs)
 
     def select(self, submodel: Submodel) -> Selection:
         """The layers that the submodel's outputs need, and which inputs those read."""
-        around = dict(submodel.bypassed)
-        outputs = submodel.outputs or self.whole_outputs
-        wanted, kept, inputs = [resolve(around, name) for name in outputs], set[int](), dict[str, None]()
-        while wanted:
-            name = wanted.pop()
-            if name in submodel.inputs or name in self.inputs:
-                inputs[name] = None
-                continue
-            # a network may write a blob several times: before a loop and within it
-            for index in self._makers.get(name, ()):
-                if index not in kept:
-                    kept.add(index)
-                    wanted += [resolve(around, read) for read in self.layers[index].reads]
-        order = [*self.inputs, *self._makers]
-        return Selection(
-            tuple(_reading(self.layers[i], around) for i in sorted(kept)),
-            tuple(sorted(inputs, key=order.index)),
-            tuple(dict.fromkeys(resolve(around, name) for name in outputs)),
-        )
+        around = bypasses(submodel)
+        outputs = tuple(dict.fromkeys(around.get(name, name) for name in submodel.outputs or self.whole_outputs))
+        # what is skipped is looked through: every layer reads what stands in for it
+        layers = tuple(_reading(layer, around) for layer in self.layers) if around else self.layers
+        graph = _as_graph(layers, self.inputs) if around else self._graph
+        free = {*submodel.inputs, *self.inputs}
+        kept = {node.name for node in graph.between(free, [name for name in outputs if name not in free])}
+        chosen = tuple(layer for layer in layers if layer.name in kept)
+        read = {name for layer in chosen for name in layer.reads}.union(outputs)
+        inputs = dict.fromkeys(n for n in (*self.inputs, *self._made) if n in free and n in read)
+        return Selection(chosen, tuple(inputs), outputs)
 
     def can_feed(self, name: str) -> bool:
         """Whether a value can be made an input: it is made by a layer, and its shape and dtype are known."""
-        return name in self._makers and name in self.shapes and name in self.dtypes
+        return name in self._made and name in self.shapes and name in self.dtypes
 
     def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         """Notes the shape that a value had when the model ran, where the file does not say it."""
         self.shapes[name] = shape
         self.dtypes.setdefault(name, dtype)
+
+    def declared_shape(self, name: str) -> tuple[int, ...]:
+        """The shape in which an input declares the value."""
+        return self.shapes[name]
 
     def same_type(self, one: str, other: str) -> bool:
         """Whether one value can stand in for another."""
@@ -139,21 +135,22 @@ class SubmodelBuilder(ABC):
         return dict(submodel.shapes).get(name) or self.shapes[name]
 
 
+def _as_graph(layers: Sequence[Layer], inputs: tuple[str, ...]) -> Graph:
+    return Graph("", tuple(Node(one.name, one.operator, one.reads, one.makes) for one in layers), inputs, ())
+
+
 def _reading(layer: Layer, around: Mapping[str, str]) -> Layer:
     """The layer with what it reads where layers before it are skipped."""
-    return replace(layer, reads=tuple(dict.fromkeys(resolve(around, name) for name in layer.reads)))
-
-
-def resolve(around: Mapping[str, str], name: str) -> str:
-    """The value that stands in for ``name`` where layers are skipped."""
-    seen = set()
-    while name in around and name not in seen:
-        seen.add(name)
-        name = around[name]
-    return name
+    return replace(layer, reads=tuple(dict.fromkeys(around.get(name, name) for name in layer.reads)))
 
 
 def bypasses(submodel: Submodel) -> dict[str, str]:
     """For each value of a layer that is skipped, which one is read in its place in the end."""
     around = dict(submodel.bypassed)
-    return {name: resolve(around, name) for name in around}
+    for name, stand_in in submodel.bypassed:
+        seen = {name}
+        while stand_in in around and stand_in not in seen:
+            seen.add(stand_in)
+            stand_in = around[stand_in]
+        around[name] = stand_in
+    return around

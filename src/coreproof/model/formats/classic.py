@@ -78,7 +78,7 @@ def described(spec: Model_pb2.Model) -> Iterator[Model_pb2.FeatureDescription]:
         yield from features
 
 
-def rename(description: Model_pb2.ModelDescription, names: Mapping[str, str]) -> None:
+def rename(description: Model_pb2.ModelDescription | Model_pb2.FunctionDescription, names: Mapping[str, str]) -> None:
     """Renames features wherever a model's, or a function's, description says them."""
     for role in ("input", "output", "state", "trainingInput"):
         for feature in getattr(description, role, ()):

@@ -47,6 +47,11 @@ def main(spec: Model_pb2.Model) -> MIL_pb2.Block:
     return block_of(spec.mlProgram.functions[main_name(spec)])
 
 
+def description_of(spec: Model_pb2.Model, function: str) -> Model_pb2.ModelDescription | Model_pb2.FunctionDescription:
+    """What describes the features of a function: its own description where there are several functions."""
+    return next((own for own in spec.description.functions if own.name == function), spec.description)
+
+
 def block_of(function: MIL_pb2.Function) -> MIL_pb2.Block:
     """The block that a function runs: the one of its own opset."""
     return function.block_specializations[function.opset]
