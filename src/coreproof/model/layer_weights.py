@@ -16,6 +16,7 @@ from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
 from coreproof.model.coreml.weight_params import (
     WeightsError,
     network_weights,
+    read_steps,
     read_vector,
     read_weights,
     shape_of,
@@ -42,6 +43,8 @@ class WeightRef:
     shape: tuple[int, ...]
     read: Callable[[], Array] = field(repr=False, compare=False)
     """The numbers that it stands for: quantised and compressed weights come back as floats."""
+    steps: Callable[[], Array] | None = field(default=None, repr=False, compare=False)
+    """How far the numbers that it could have held lie apart, at each one; NaN where it is left out. None for plain floats."""
 
     @property
     def size(self) -> int:
@@ -59,6 +62,12 @@ def layer_weights(model: Model, layer: str) -> dict[str, Array]:
         if name == layer:
             return {parameter: reference.read() for parameter, reference in weights().items()}
     raise InputError(f"there is no layer {layer!r}", where=model.name, fix="`coreproof show MODEL` lists the layers")
+
+
+def layer_steps(model: Model, layer: str) -> dict[str, Array]:
+    """Of the weights of ``layer`` that are quantised or compressed, how far the numbers that each could hold lie apart."""
+    found = next((weights() for name, weights in _layers(model) if name == layer), {})
+    return {parameter: reference.steps() for parameter, reference in found.items() if reference.steps is not None}
 
 
 def all_weights(model: Model) -> Mapping[str, Mapping[str, WeightRef]]:
@@ -137,7 +146,9 @@ def _network_weight(
                 found=error.found,
             ) from None
 
-    return WeightRef(_stored_dtype(params), (count,) if known is None else known[0], read)
+    dtype, shape = _stored_dtype(params), (count,) if known is None else known[0]
+    steps = partial(read_steps, params, shape, name, 0 if known is None else known[1])
+    return WeightRef(dtype, shape, read, None if "float" in dtype else steps)
 
 
 def _stored_dtype(params: NeuralNetwork_pb2.WeightParams) -> str:
@@ -207,6 +218,7 @@ def _operand(model: CoreMLModel, binding: MIL_pb2.Argument.Binding, constants: M
         data.dtype if data is not None else MIL_DTYPES.get(tensor.dataType, "?"),
         tuple(int(d.constant.size) for d in tensor.dimensions),
         lambda: np.asarray(_decompressed(model, operation, constants)[position]),
+        lambda: _steps(model, operation, constants),
     )
 
 
@@ -266,6 +278,18 @@ def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: Map
             names = [o.name for o in maker.outputs]
             arguments[key] = _decompressed(model, maker, _before(constants, operation))[names.index(binding.name)]
     return arguments
+
+
+def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, Any]) -> Array:
+    from coreproof.model.coreml.compressed import steps_of
+
+    inner = {}
+    for key, argument in operation.inputs.items():
+        maker = constants.get(argument.arguments[0].name)
+        if maker is not None and maker.type != "const" and "mask" not in key:
+            inner[key] = _steps(model, maker, _before(constants, operation))
+    arguments = {key: np.asarray(value) for key, value in _compressed(model, operation, constants).items()}
+    return steps_of(operation.type, arguments, inner)
 
 
 def _before(constants: Mapping[str, object], operation: MIL_pb2.Operation) -> Mapping[str, object]:
@@ -348,7 +372,7 @@ def _onnx_constant(value: ir.Value) -> WeightRef | None:
         to = producer.attributes.get_int("to", 0)
         if to in (ir.DataType.UNDEFINED, ir.DataType.STRING) or to not in ir.DataType.__members__.values():
             return None
-        return WeightRef(first.dtype, first.shape, lambda: first.read().astype(ir.DataType(to).numpy()))
+        return WeightRef(first.dtype, first.shape, lambda: first.read().astype(ir.DataType(to).numpy()), first.steps)
     if len(operands) < 2 or operands[1] is None or producer.attributes.get("block_size"):
         return None
     axis = producer.attributes.get_int("axis", 1)
@@ -357,20 +381,27 @@ def _onnx_constant(value: ir.Value) -> WeightRef | None:
     channels = first.shape[axis] if -len(first.shape) <= axis < len(first.shape) else 1
     if not lengths <= {1, channels}:
         return None  # scales that fit no axis: the engine refuses it
-    return WeightRef(first.dtype, first.shape, lambda: _dequantised([o for o in operands if o is not None], axis))
+    known = [o for o in operands if o is not None]
+    return WeightRef(
+        first.dtype,
+        first.shape,
+        lambda: _dequantised(known, axis),
+        lambda: np.broadcast_to(np.abs(_along(known[1].read(), first.shape, axis)), first.shape),
+    )
+
+
+def _along(values: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """One number for all, or one for each place along an axis, as it is broadcast over ``shape``."""
+    if values.size == 1:
+        return values.reshape(())
+    return values.reshape([-1 if a == axis % len(shape) else 1 for a in range(len(shape))])
 
 
 def _dequantised(operands: list[WeightRef], axis: int) -> Array:
     """(x - zero point) * scale along ``axis`` (ONNX DequantizeLinear)."""
     data, scale, *zero = (o.read() for o in operands)
-
-    def along(values: Array) -> Array:
-        if values.size == 1:
-            return values.reshape(())
-        return values.reshape([-1 if a == axis % data.ndim else 1 for a in range(data.ndim)])
-
-    shift = along(zero[0].astype(np.float32)) if zero else np.float32(0)
-    dense: Array = ((data.astype(np.float32) - shift) * along(scale)).astype(scale.dtype)
+    shift = _along(zero[0].astype(np.float32), data.shape, axis) if zero else np.float32(0)
+    dense: Array = ((data.astype(np.float32) - shift) * _along(scale, data.shape, axis)).astype(scale.dtype)
     return dense
 
 

@@ -195,40 +195,139 @@ def program(folder: Path, weight: Callable[[Any], Any] | np.ndarray) -> CoreMLMo
 
 
 DENSE = RNG.standard_normal((32, 48)).astype(np.float32)
-MOST = np.abs(DENSE).max(1, keepdims=True) / 127
 
 
-def in_eight_bits(factor: float | np.ndarray = 1.0) -> Callable[[Any], Any]:
-    """The dense weight in 8 bits with a scale a channel; ``factor``: how the scale is off."""
-    data = np.rint(DENSE / MOST).astype(np.int8)
-    scale = (MOST * factor).astype(np.float32)
+def in_eight_bits(weight: np.ndarray, factor: float | np.ndarray = 1.0) -> Callable[[Any], Any]:
+    """The weight in 8 bits with a scale a channel; ``factor``: how the scale is off."""
+    most = np.abs(weight).max(1, keepdims=True) / 127
+    data = np.rint(weight / most).astype(np.int8)
+    scale = (most * factor).astype(np.float32)
     return lambda mb: mb.constexpr_blockwise_shift_scale(data=data, scale=scale)
 
 
-def pruned_and_in_a_table(mb: Any) -> Any:
-    from coremltools.converters.mil.mil import types
-
-    bit, nibble = (types.nptype_from_builtin(types.string_to_builtin(n)) for n in ("uint1", "uint4"))
-    kept = (np.abs(DENSE) > 0.6).astype(np.uint8)
-    table = np.linspace(DENSE.min(), DENSE.max(), 16, dtype=np.float32)
-    nearest = np.abs(DENSE[kept != 0][:, None] - table).argmin(1)
-    made = mb.constexpr_lut_to_sparse(
-        indices_mask=kept.astype(bit), indices_nonzero_data=nearest.astype(nibble), lut=table.reshape(1, 1, 16, 1)
+def in_eight_bits_of_ios_16(weight: np.ndarray) -> Callable[[Any], Any]:
+    most = np.abs(weight).max(1) / 127
+    data = np.rint(weight / most[:, None]).astype(np.int8)
+    return lambda mb: mb.constexpr_affine_dequantize(
+        quantized_data=data, zero_point=np.int8(0), scale=most.astype(np.float32), axis=0
     )
-    return mb.constexpr_sparse_to_dense(nonzero_data=made[1], mask=made[0])
 
 
-@pytest.mark.parametrize("form", [in_eight_bits(), pruned_and_in_a_table])
-def test_what_compression_costs_is_no_fault_that_is_repaired(form: Callable[[Any], Any], tmp_path: Path) -> None:
-    diagnosis = cp.diagnose(program(tmp_path / "a", form), program(tmp_path / "b", DENSE))
+def with_errors_spread(weight: np.ndarray) -> Callable[[Any], Any]:
+    """In 4 bits, each error added to the next number, as GPTQ does it: many become what is not the nearest."""
+    scale = np.abs(weight).max(1, keepdims=True) / 7
+    data, left = np.empty(weight.shape), np.zeros((weight.shape[0], 1))
+    for column in range(weight.shape[1]):
+        wanted = weight[:, column : column + 1] / scale + left
+        data[:, column : column + 1] = np.rint(wanted).clip(-8, 7)
+        left = wanted - data[:, column : column + 1]
+    assert np.abs(data - weight / scale).max() > 0.5
+
+    def form(mb: Any) -> Any:
+        from coremltools.converters.mil.mil import types
+
+        nibble = types.nptype_from_builtin(types.string_to_builtin("int4"))
+        return mb.constexpr_blockwise_shift_scale(data=data.astype(nibble), scale=scale.astype(np.float32))
+
+    return form
+
+
+def in_a_table(weight: np.ndarray, entries: int = 16, tables: int = 2) -> Callable[[Any], Any]:
+    """Each half of the channels with a table of its own, its entries at quantiles."""
+    parts = weight.reshape(tables, -1)
+    lut = np.stack([np.quantile(part, (np.arange(entries) + 0.5) / entries) for part in parts])
+    nearest = np.abs(parts[:, :, None] - lut[:, None, :]).argmin(-1).reshape(weight.shape)
+
+    def form(mb: Any) -> Any:
+        from coremltools.converters.mil.mil import types
+
+        narrow = types.nptype_from_builtin(types.string_to_builtin(f"uint{int(np.log2(entries))}"))
+        return mb.constexpr_lut_to_dense(
+            indices=nearest.astype(narrow), lut=lut.astype(np.float32).reshape(tables, 1, entries, 1)
+        )
+
+    return form
+
+
+def in_pairs(weight: np.ndarray) -> Callable[[Any], Any]:
+    """Neighbours along the channels together, each pair the nearest of 256, found by k-means."""
+    pairs = np.stack([weight[0::2].reshape(-1), weight[1::2].reshape(-1)], -1)
+    table = pairs[np.random.default_rng(1).choice(len(pairs), 256, replace=False)]
+    for _ in range(8):
+        nearest = np.square(pairs[:, None] - table).sum(-1).argmin(1)
+        table = np.stack([pairs[nearest == k].mean(0) if (nearest == k).any() else table[k] for k in range(256)])
+    nearest = np.square(pairs[:, None] - table).sum(-1).argmin(1).reshape(weight.shape[0] // 2, -1)
+    return lambda mb: mb.constexpr_lut_to_dense(
+        indices=nearest.astype(np.uint8), lut=table.astype(np.float32).reshape(1, 1, 256, 2), vector_axis=np.int32(0)
+    )
+
+
+def pruned_and_in_a_table(weight: np.ndarray) -> Callable[[Any], Any]:
+    kept = (np.abs(weight) > 0.6).astype(np.uint8)
+    table = np.linspace(weight.min(), weight.max(), 16, dtype=np.float32)
+    nearest = np.abs(weight[kept != 0][:, None] - table).argmin(1)
+
+    def form(mb: Any) -> Any:
+        from coremltools.converters.mil.mil import types
+
+        bit, nibble = (types.nptype_from_builtin(types.string_to_builtin(n)) for n in ("uint1", "uint4"))
+        made = mb.constexpr_lut_to_sparse(
+            indices_mask=kept.astype(bit), indices_nonzero_data=nearest.astype(nibble), lut=table.reshape(1, 1, 16, 1)
+        )
+        return mb.constexpr_sparse_to_dense(nonzero_data=made[1], mask=made[0])
+
+    return form
+
+
+def pruned(weight: np.ndarray) -> Callable[[Any], Any]:
+    """Of each four neighbours the two largest."""
+    fours = np.abs(weight).reshape(weight.shape[0], -1, 4)
+    kept = (fours.argsort(-1).argsort(-1) >= 2).reshape(weight.shape).astype(np.uint8)
+
+    def form(mb: Any) -> Any:
+        from coremltools.converters.mil.mil import types
+
+        bit = types.nptype_from_builtin(types.string_to_builtin("uint1"))
+        return mb.constexpr_sparse_to_dense(nonzero_data=weight[kept != 0], mask=kept.astype(bit))
+
+    return form
+
+
+COMPRESSED = [
+    in_eight_bits, in_eight_bits_of_ios_16, with_errors_spread, in_a_table,
+    lambda weight: in_a_table(weight, entries=4, tables=1), in_pairs, pruned_and_in_a_table, pruned,
+]  # fmt: skip
+
+MISTAKES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "input channels reversed": lambda w: w[:, ::-1],
+    "output channels in another order": lambda w: np.roll(w, 1, 0),
+    "another layout": lambda w: w.T.reshape(w.shape),
+    "one channel turned round": lambda w: np.concatenate([w[:3], -w[3:4], w[4:]]),
+}
+
+
+@pytest.mark.parametrize("form", COMPRESSED)
+def test_what_compression_costs_is_no_fault_that_is_repaired(form: Callable[..., Any], tmp_path: Path) -> None:
+    diagnosis = cp.diagnose(program(tmp_path / "a", form(DENSE)), program(tmp_path / "b", DENSE))
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("compression", "fc", False)]
     assert "nothing is broken" in diagnosis[0].repair
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("form", COMPRESSED)
+def test_compression_explains_no_mistake(form: Callable[..., Any], mistake: str, tmp_path: Path) -> None:
+    source = program(tmp_path / "b", DENSE)
+    made = form(np.ascontiguousarray(MISTAKES[mistake](DENSE)))
+    diagnosis = cp.diagnose(program(tmp_path / "a", made), source)
+    assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("weight", "fc", True)]
+    assert diagnosis.repaired is not None
+    assert cp.verify(source, diagnosis.repaired).agrees
 
 
 @pytest.mark.parametrize("factor", [127.0, 0.02, np.geomspace(0.2, 5, 32)[:, None]])
 def test_a_compressed_weight_whose_scale_got_lost(factor: Any, tmp_path: Path) -> None:
     source = program(tmp_path / "b", DENSE)
-    diagnosis = cp.diagnose(program(tmp_path / "a", in_eight_bits(factor)), source)
+    diagnosis = cp.diagnose(program(tmp_path / "a", in_eight_bits(DENSE, factor)), source)
     assert [(f.rule, f.layer, f.repaired) for f in diagnosis] == [("scale", "fc", True)]
     assert "scaled by" in diagnosis[0].evidence
     assert diagnosis.repaired is not None

@@ -15,7 +15,7 @@ from coreproof.doctor.finding import Hypothesis
 from coreproof.doctor.rules import rules
 from coreproof.doctor.source.layer_faults import LayerFault, kind_of
 from coreproof.doctor.source.single_changes import holdings
-from coreproof.doctor.source.twin_differences import Difference
+from coreproof.doctor.source.twin_differences import Difference, kind_of_array
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.base import Model
 from coreproof.model.onnx.model import OnnxModel
@@ -249,3 +249,35 @@ def test_faults_are_called_by_what_differs(kind: str, subject: str, rule: str) -
     case = SimpleNamespace(evidence=SimpleNamespace(once=lambda find: [fault]))
     of_layers = [r for r in rules() if r.hypotheses.__module__.endswith("layer_faults")]
     assert [r.id for r in of_layers if list(r.hypotheses(case))] == [rule]  # type: ignore[arg-type]
+
+
+def test_a_vector_is_called_by_its_role(source: OnnxModel) -> None:
+    def kind(node: str, key: str) -> str:
+        return kind_of_array(next(n for n in source.graph.nodes if n.name == node), key, np.ones(4, np.float32))
+
+    assert [kind("to_n", key) for key in ("gamma", "beta", "mean", "variance")] == ["weight", "bias", "bias", "weight"]
+    assert [kind("to_c", "b"), kind("to_l", "q")] == ["bias", "bias"]
+
+
+@pytest.mark.parametrize("role", ["s", "z"])
+def test_a_step_of_quantised_numbers_is_called_so(role: str) -> None:
+    def build(**changed: Any) -> OnnxModel:
+        stored: dict[str, Any] = {"s": np.float32(0.02), "z": np.uint8(128), "w": weights(4, 8), "t": np.float32(0.5)}
+        return onnx_net(
+            [
+                ("QuantizeLinear", "x t z0", "q", {}),
+                ("DequantizeLinear", "q t z0", "d", {}),
+                ("MatMul", "d w", "m", {}),
+                ("QuantizeLinear", "m s z", "r", {}),
+                ("DequantizeLinear", "r s z", "y", {}),
+            ],
+            {"x": [1, 4]},
+            {"y": None},
+            z0=np.uint8(120),
+            **(stored | changed),
+        )
+
+    wrong = {"s": np.float32(0.07)} if role == "s" else {"z": np.uint8(90)}
+    diagnosis = diagnose(build(**wrong), build())
+    assert {f.rule for f in diagnosis} == {"scale"}
+    assert "scale or zero point" in diagnosis[0].cause

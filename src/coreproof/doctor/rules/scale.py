@@ -5,5 +5,6 @@ from __future__ import annotations
 from coreproof.doctor.source.layer_faults import claimed
 
 applies, hypotheses, last_resort = claimed(
-    "a factor got lost when the weight was compressed: its scale, or the one of a block or a channel", "scale"
+    "the scale or zero point of quantised numbers got lost or was replaced: that of all, of a block or of a channel",
+    "scale",
 )

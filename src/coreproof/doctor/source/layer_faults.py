@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
+from coreproof.doctor.source.compression import is_compressed, is_cost
 from coreproof.doctor.source.single_changes import missing_biases, of_attributes, single_changes
-from coreproof.doctor.source.twin_differences import Difference, all_differences, differences
+from coreproof.doctor.source.twin_differences import STORED, Difference, all_differences, differences
 from coreproof.doctor.trial import MUCH_BETTER, before, fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
-from coreproof.model.coreml.compressed import DECOMPRESS
 from coreproof.verification.verify import Row
 
 _MOST = 150
@@ -119,7 +119,7 @@ def _broken(found: Sequence[Difference], failure: str) -> LayerFault:
 
 def _may_break(case: Case, difference: Difference) -> bool:
     """Other numbers in a weight of the right shape break nothing."""
-    if difference.kind not in ("weight", "bias"):
+    if difference.kind not in STORED:
         return True
     now = case.weights(difference.layer).get(difference.subject)
     fresh = difference.edits[0].arguments.get("value")
@@ -134,24 +134,26 @@ def _of_row(case: Case, row: Row) -> LayerFault | None:
     before = case.evidence.error_with((), row)
     conversion = case.evidence.reference_conversion
     found = [] if conversion is None else differences(case, conversion, row)
-    if found and (fault := _judged(case, row, found, before)) is not None:
-        layer = fault.hypothesis.layer
-        if fault.kind not in ("weight", "bias") or not layer or not is_compressed(case, layer):
-            return fault
-        weights = [d for d in found if d.kind in ("weight", "bias") and d.layer == layer]
-        if any("scaled by" in d.words for d in weights):
-            return fault._replace(kind="scale")
-        costs = all(map(_costs, weights))
-        return LayerFault("compression", "", replace(fault.hypothesis, repairs=())) if costs else fault
+    costs: list[Difference] = []
+    others: list[Difference] = []
+    for difference in found:
+        (costs if is_cost(case.model, difference) else others).append(difference)
+    # what compression costs is asked only where nothing else explains the error
+    if others and (fault := _judged(case, row, others, before)) is not None:
+        return fault
+    if costs and (fault := _judged(case, row, costs, before)) is not None:
+        return LayerFault("compression", "", replace(fault.hypothesis, repairs=()))
+    if costs and others and (fault := _judged(case, row, found, before)) is not None:
+        return fault
     if case.evidence.reference is None or case.evidence.reference.format != "onnx":
         return None
     for difference in islice(single_changes(case, row), _MOST):
         error = case.evidence.error_with(difference.edits, row)
         if _explained(error, before, row):
-            return _explaining(row, [difference], difference.edits, before, error)
+            return _explaining(case, row, [difference], difference.edits, before, error)
     for difference in missing_biases(case, row):
         if math.isfinite(error := _in_whole(case, difference.edits, row)):
-            return _explaining(row, [difference], difference.edits, before, error)
+            return _explaining(case, row, [difference], difference.edits, before, error)
     return None
 
 
@@ -170,12 +172,12 @@ def _judged(case: Case, row: Row, found: Sequence[Difference], before: float) ->
     judged = sorted(((case.evidence.error_with(d.edits, row), i, d) for i, d in enumerate(found)), key=lambda j: j[:2])
     error, _, best = judged[0]
     if _explained(error, before, row):
-        return _explaining(row, [best], best.edits, before, error)
-    weights = [d for d in found if d.kind in ("weight", "bias")]
+        return _explaining(case, row, [best], best.edits, before, error)
+    weights = [d for d in found if d.kind in STORED]
     for several in (weights, found):
         edits = tuple(step for d in several for step in d.edits)
         if len(several) > 1 and _explained(whole := case.evidence.error_with(edits, row), before, row):
-            return _explaining(row, several, edits, before, whole)
+            return _explaining(case, row, several, edits, before, whole)
     return None
 
 
@@ -184,20 +186,6 @@ def _explained(error: float, before: float, row: Row) -> bool:
     return error < before and (
         error < MUCH_BETTER * min(before, 1.0) or error <= min(row.tolerance.typical or 0.0, _ROUNDING)
     )
-
-
-def _costs(difference: Difference) -> bool:
-    """Whether a compressed weight is off by what compression costs: near to the source's, and not put otherwise."""
-    return difference.words.rpartition(": ")[2].startswith(("quantised", "slightly changed", "changed"))
-
-
-def is_compressed(case: Case, layer: str) -> bool:
-    """Whether a layer reads a weight that is stored in few bits or as a table, with zeros left out, or scaled."""
-    node = next(n for n in case.graph.nodes if n.name == layer)
-    if case.model.format == "neuralnetwork":
-        return any("float" not in dtype for dtype, _ in node.parameters.values())
-    makers = (case.graph.producer(name) for name in node.inputs)
-    return any(maker is not None and maker.operator in DECOMPRESS for maker in makers)
 
 
 def _of_compression(costs: Sequence[Hypothesis]) -> Hypothesis:
@@ -224,7 +212,7 @@ def _together(seen: Sequence[LayerFault]) -> LayerFault:
 
 
 def _explaining(
-    row: Row, found: Sequence[Difference], edits: tuple[Edit, ...], before: float, after: float
+    case: Case, row: Row, found: Sequence[Difference], edits: tuple[Edit, ...], before: float, after: float
 ) -> LayerFault:
     first = next((d for d in found if d.kind == "weight"), found[0])
     hypothesis = Hypothesis(
@@ -237,6 +225,8 @@ def _explaining(
         repairs=(Repair("; ".join(f"make {d.subject} of {d.layer!r} the source's" for d in found), edits),),
         weight=60,
     )
+    if first.kind in STORED and "scaled by" in first.words and is_compressed(case.model, first):
+        return LayerFault("scale", "", hypothesis)
     return LayerFault(*kind_of(first), hypothesis)
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from coreproof.difference.weight_change import weight_change
 from coreproof.doctor.case import Case
-from coreproof.doctor.source.twin_differences import Difference, same_weight
+from coreproof.doctor.source.twin_differences import Difference, kind_of_array, same_weight
 from coreproof.editing.edit import Edit
 from coreproof.model.graph import Node
 from coreproof.verification.verify import Row
@@ -163,8 +163,7 @@ def _replaced(node: Node, key: str, array: Array, origin: Held, fit: Array) -> D
     words = f"{key} is not {origin.words} of the source: {weight_change(key, fit, array).words or 'other numbers'}"
     with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and the trial shows it
         value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
-    kind = "weight" if array.ndim > 1 or key == "gamma" else "bias"
-    return Difference(node.name, node.operator, kind, key, words, (_set(node, key, value),))
+    return Difference(node.name, node.operator, kind_of_array(node, key, array), key, words, (_set(node, key, value),))
 
 
 def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[Difference]:

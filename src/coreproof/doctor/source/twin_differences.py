@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.conversion.registry import normalise_op_name
 from coreproof.difference.weight_change import weight_change
 from coreproof.doctor.case import Case
 from coreproof.editing.edit import Edit
@@ -20,7 +21,7 @@ from coreproof.verification.verify import Row
 
 Array = npt.NDArray[Any]
 
-_SAME = 2e-3
+SAME = 2e-3
 """Relative rms difference below which two weights are the same but for rounding to float16 and folding."""
 
 
@@ -29,11 +30,15 @@ _FOLLOWING = ("hasBias",)
 """Attributes that say only whether there is a weight, and follow when it is set or taken away."""
 
 
+STORED = ("weight", "bias", "scale")
+"""The kinds of arrays: what a layer multiplies by, what it adds, and the scale or zero point of quantised numbers."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """One thing in which a layer is other than its twin; ``edits`` make it alike.
 
-    ``subject`` is the attribute or weight by its stored name; ``kind`` is "weight", "bias", "attribute", "operator" or "layer".
+    ``subject`` is the attribute or weight by its stored name; ``kind`` is one of ``STORED``, "attribute", "operator" or "layer".
     """
 
     layer: str
@@ -139,15 +144,26 @@ def _of_layer(case: Case, twin: Model, own: Node, other: Node) -> Iterator[Diffe
         if key not in right:
             if key in own.parameters and key not in other.attributes and not _is_computed(own, other, key):
                 words = f"{key} is not in the source"
-                yield Difference(own.name, own.operator, _kind(weights[key]), key, words, (_set(own, key, None),))
+                yield Difference(
+                    own.name, own.operator, kind_of_array(own, key, weights[key]), key, words, (_set(own, key, None),)
+                )
         elif key not in weights:
             if key not in own.attributes and key not in own.inputs:
                 words = f"{key} is missing, and {_shape(right[key])} in the source"
-                yield Difference(own.name, own.operator, _kind(right[key]), key, words, (_set(own, key, right[key]),))
+                yield Difference(
+                    own.name,
+                    own.operator,
+                    kind_of_array(own, key, right[key]),
+                    key,
+                    words,
+                    (_set(own, key, right[key]),),
+                )
         elif not same_weight(weights[key], right[key]):
             change = weight_change(key, right[key], weights[key])
             words = f"{key} is not the source's: {change.words or 'other numbers'}"
-            yield Difference(own.name, own.operator, _kind(right[key]), key, words, (_set(own, key, right[key]),))
+            yield Difference(
+                own.name, own.operator, kind_of_array(own, key, right[key]), key, words, (_set(own, key, right[key]),)
+            )
 
 
 def _name_at(own: Node, other: Node, key: str) -> str:
@@ -168,9 +184,35 @@ def _is_computed(own: Node, other: Node, key: str) -> bool:
     return key in own.inputs and own.inputs.index(key) < len(other.inputs) and bool(other.inputs[own.inputs.index(key)])
 
 
-def _kind(weight: Array) -> str:
-    """A weight with one number a channel is called a bias here, whatever it does: so it is stored."""
-    return "bias" if weight.ndim <= 1 else "weight"
+def kind_of_array(node: Node, key: str, array: Array) -> str:
+    """Which of ``STORED`` an array is: by its role in the operator, and not by its shape alone."""
+    role = _role(node, key).lower()
+    if "quantize" in node.operator.lower() and role.endswith(("scale", "zero_point")):
+        return "scale"
+    if array.ndim > 1:
+        return "weight"
+    added = (
+        "bias" in role
+        or role in ("b", "c", "beta", "mean", "input_mean")
+        or normalise_op_name(node.operator) in _ADDING
+    )
+    return "bias" if added and normalise_op_name(node.operator) not in _MULTIPLYING else "weight"
+
+
+_ADDING, _MULTIPLYING = ("add", "sub", "bias"), ("mul", "div", "realdiv", "matmul", "pow")
+"""Operators (``normalise_op_name``) whose constant operand is added, or multiplied by, whatever it is called."""
+
+
+def _role(node: Node, key: str) -> str:
+    """The name that a parameter has in the operator's definition."""
+    if key not in node.inputs:
+        return key
+    import onnx
+
+    if not onnx.defs.has(node.operator, node.domain):
+        return key
+    formal = onnx.defs.get_schema(node.operator, node.domain).inputs
+    return str(formal[min(node.inputs.index(key), len(formal) - 1)].name) if formal else key
 
 
 def _set(node: Node, key: str, value: Any) -> Edit:
@@ -228,7 +270,7 @@ def same_weight(a: Array, b: Array) -> bool:
         return bool(np.array_equal(a, b))
     x, y = a.astype(np.float64), b.astype(np.float64)
     scale = float(np.sqrt(np.mean(y * y))) or 1.0
-    return bool(np.sqrt(np.mean((x - y) ** 2)) <= _SAME * scale)
+    return bool(np.sqrt(np.mean((x - y) ** 2)) <= SAME * scale)
 
 
 def _say(value: Any) -> str:

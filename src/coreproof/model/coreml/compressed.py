@@ -112,3 +112,80 @@ DECOMPRESS: Mapping[str, Callable[..., object]] = {
     "constexpr_sparse_blockwise_shift_scale": sparse_blockwise_shift_scale,
 }
 """constexpr operation -> what it stands for; called with the operation's own argument names."""
+
+
+def steps_of(operator: str, arguments: Mapping[str, Array], inner: Mapping[str, Array]) -> Array:
+    """How far the numbers that a weight could have held lie apart, at each number that it holds: NaN where it is left out.
+
+    ``arguments`` are those of the operation, as dense arrays; ``inner`` the steps of those that are compressed themselves.
+    """
+    return _STEPS[operator](arguments, inner)
+
+
+def gaps(table: Array) -> Array:
+    """How far each entry of a look-up table [..., entries, vector] lies from those around it, a number of its vector.
+
+    Around it are the two next ones a dimension: what was nearer to one of them would have become that one.
+    """
+    entries = table.astype(np.float64)
+    apart = np.sqrt(np.square(entries[..., :, None, :] - entries[..., None, :, :]).sum(-1))
+    apart[apart == 0] = np.inf  # itself, and entries that a table holds twice
+    around = np.sort(apart, axis=-1)[..., : 2 * entries.shape[-1]]
+    known = np.isfinite(around)
+    mean = np.where(known, around, 0.0).sum(-1) / np.maximum(known.sum(-1), 1)
+    alike: Array = np.repeat((mean / math.sqrt(entries.shape[-1]))[..., None], entries.shape[-1], axis=-1)
+    return alike
+
+
+def _affine_steps(arguments: Mapping[str, Array], _: Mapping[str, Array]) -> Array:
+    ones = np.ones(arguments["quantized_data"].shape, np.float32)
+    factor = np.abs(arguments["scale"]).astype(np.float32)
+    return affine_dequantize(ones, np.zeros((), np.float32), factor, int(arguments.get("axis", 0)))
+
+
+def _block_steps(arguments: Mapping[str, Array], inner: Mapping[str, Array]) -> Array:
+    data = inner.get("data", np.ones(arguments["data"].shape))
+    return blockwise_shift_scale(data, np.abs(arguments["scale"]).astype(np.float64))
+
+
+def _table_steps(arguments: Mapping[str, Array], _: Mapping[str, Array]) -> Array:
+    rest = {k: v for k, v in arguments.items() if k in ("indices", "shape", "vector_axis")}
+    lut = arguments["lut"]
+    apart = gaps(lut.reshape(-1, 1)).reshape(-1) if "shape" in rest else gaps(lut)
+    return lut_to_dense(lut=apart, **rest)  # type: ignore[arg-type]
+
+
+def _sparse_steps(arguments: Mapping[str, Array], inner: Mapping[str, Array]) -> Array:
+    """Of what is kept, that of its numbers; those that are floats have none."""
+    kept = inner.get("nonzero_data", np.zeros(arguments["nonzero_data"].shape))
+    rest = {k: v for k, v in arguments.items() if k in ("mask", "shape")}
+    dense = sparse_to_dense(kept, **rest)
+    dense[sparse_to_dense(np.ones(kept.shape), **rest) == 0] = np.nan
+    return dense
+
+
+def _sparse_table_steps(arguments: Mapping[str, Array], _: Mapping[str, Array]) -> Array:
+    vector_axis = arguments.get("vector_axis")
+    return lut_to_sparse(
+        arguments["indices_mask"],
+        arguments["indices_nonzero_data"],
+        gaps(arguments["lut"]),
+        None if vector_axis is None else int(vector_axis),
+    )[1]
+
+
+def _sparse_block_steps(arguments: Mapping[str, Array], inner: Mapping[str, Array]) -> Array:
+    kept = inner.get("nonzero_data", np.ones(arguments["nonzero_data"].shape))
+    scale = np.abs(arguments["scale"]).astype(np.float64)
+    return sparse_blockwise_shift_scale(arguments["data_mask"], kept, scale)[1]
+
+
+_STEPS: Mapping[str, Callable[[Mapping[str, Array], Mapping[str, Array]], Array]] = {
+    "constexpr_affine_dequantize": _affine_steps,
+    "constexpr_cast": lambda arguments, _: np.zeros(np.shape(arguments["source_val"])),
+    "constexpr_lut_to_dense": _table_steps,
+    "constexpr_sparse_to_dense": _sparse_steps,
+    "constexpr_lut_to_sparse": _sparse_table_steps,
+    "constexpr_blockwise_shift_scale": _block_steps,
+    "constexpr_sparse_blockwise_shift_scale": _sparse_block_steps,
+}

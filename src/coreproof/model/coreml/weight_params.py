@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import Message
 
+from coreproof.model.coreml.compressed import gaps
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 Array = npt.NDArray[np.float32]
@@ -62,6 +63,19 @@ def read_vector(params: NeuralNetwork_pb2.WeightParams | None, what: str = "weig
         count = stored_count(present)
         flat = _dequantised(present, count, (count,), what, 0)
     return flat.reshape(-1)
+
+
+def read_steps(
+    params: NeuralNetwork_pb2.WeightParams, shape: Sequence[int], what: str = "weights", channel_axis: int = 0
+) -> Array:
+    """How far the numbers that a quantised weight could hold lie apart, at each of its numbers. Raises WeightsError."""
+    quantization = params.quantization
+    if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
+        table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
+        found: Array = gaps(table.reshape(-1, 1))[:, 0][_integers(params, math.prod(shape), what)].reshape(shape)
+        return found
+    scale = _along(np.asarray(quantization.linearQuantization.scale, np.float32), shape, what, channel_axis, 1.0)
+    return np.broadcast_to(np.abs(scale), shape)
 
 
 def int8_weights(params: NeuralNetwork_pb2.WeightParams | None, shape: Sequence[int]) -> tuple[Array, float]:
@@ -145,9 +159,8 @@ def _packed_floats(params: NeuralNetwork_pb2.WeightParams) -> Array:
     return np.frombuffer(data, np.dtype("<f4"), offset=position + 1)
 
 
-def _dequantised(
-    params: NeuralNetwork_pb2.WeightParams, count: int, shape: Sequence[int], what: str, channel_axis: int
-) -> Array:
+def _integers(params: NeuralNetwork_pb2.WeightParams, count: int, what: str) -> npt.NDArray[np.integer]:
+    """What a quantised weight is stored as: indices of its table, or multiples of its scale."""
     quantization = params.quantization
     if params.int8RawValue:
         integers: npt.NDArray[np.integer] = np.frombuffer(params.int8RawValue, np.int8)
@@ -165,13 +178,23 @@ def _dequantised(
     if integers.size != count:
         raise WeightsError(f"its {what} do not have the size that its fields say", count, integers.size)
     if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
-        table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
-        if integers.size and not 0 <= int(integers.min()) <= int(integers.max()) < table.size:
+        entries = len(quantization.lookupTableQuantization.floatValue)
+        if integers.size and not 0 <= int(integers.min()) <= int(integers.max()) < entries:
             raise WeightsError(
                 f"its {what} point outside their lookup table",
-                f"indices from 0 to {table.size - 1}",
+                f"indices from 0 to {entries - 1}",
                 f"{integers.min()} to {integers.max()}",
             )
+    return integers
+
+
+def _dequantised(
+    params: NeuralNetwork_pb2.WeightParams, count: int, shape: Sequence[int], what: str, channel_axis: int
+) -> Array:
+    quantization = params.quantization
+    integers = _integers(params, count, what)
+    if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
+        table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
         looked_up: Array = table[integers]
         return looked_up
     linear = quantization.linearQuantization
