@@ -8,16 +8,15 @@ from typing import Any
 
 import onnx_ir as ir
 
-from coreproof.conversion.coreml_to_onnx.lowering import OPSETS, Declared, Lowering, handler_for
-from coreproof.conversion.coreml_to_onnx.mlprogram.block import lower_operations
+from coreproof.conversion.coreml_to_onnx.lowering import OPSETS, Lowering, handler_for
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
-from coreproof.conversion.coreml_to_onnx.mlprogram.program import _add_input, _function
-from coreproof.conversion.coreml_to_onnx.mlprogram.shapes import open_function, stand_in
+from coreproof.conversion.coreml_to_onnx.mlprogram.program import _function
+from coreproof.conversion.coreml_to_onnx.mlprogram.shapes import ProgramTypes
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.conversion.operators import MIL
-from coreproof.errors import ConversionError
 from coreproof.model.coreml.compressed import DECOMPRESS
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats import program as mil
 from coreproof.validation.network import MOST_DIMENSIONS
 from coreproof.validation.onnx import channels, elements
@@ -43,31 +42,21 @@ def follow_program(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[i
 
 
 class _Follower:
-    """Lowers a program operation by operation; after a broken one it goes on with the shapes that are declared."""
+    """Holds what operations declare against the walk through them."""
 
-    def __init__(self, model: CoreMLModel, function: Any) -> None:
+    def __init__(self, model: CoreMLModel, function: MIL_pb2.Function) -> None:
         self.model = model
-        self.low = open_function(model, function)
-        features = {f.name: f for f in (*model.signature.inputs, *model.signature.states)}
-        for named in function.inputs:
-            _add_input(self.low, named, features)
+        self.types = ProgramTypes(model, function)
+        self.low = self.types.low
         self.doubtful: set[str] = set()
 
-    def follow(self, operation: Any) -> Iterator[Problem]:
+    def follow(self, operation: MIL_pb2.Operation) -> Iterator[Problem]:
         outputs = [declared(o) for o in operation.outputs]
-        reads = {b.name for a in operation.inputs.values() for b in a.arguments if b.WhichOneof("binding") == "name"}
-        if operation.type != "const" and handler_for(operation.type, self.low.opset) is None:
-            self._stand_in(outputs)
-            return
-        if any(name not in self.low.environment for name in reads):
-            self._stand_in(outputs)
-            return
+        reads = {binding.name for _, binding in mil.bindings(operation)}
         before = len(self.low.b.nodes)
         name = _name(self.model, outputs[0].name if outputs else operation.type)
-        try:
-            lower_operations(self.low, self.model, [operation])
-        except ConversionError as error:
-            self._stand_in(outputs)
+        error = self.types.lower(operation)
+        if error is not None:
             yield Problem(
                 "rank" if "rank" in error.problem else "shape",
                 name,
@@ -102,11 +91,6 @@ class _Follower:
     def _real(self, name: str) -> tuple[int | None, ...] | None:
         value = self.low.environment.get(name)
         return known(value) if isinstance(value, ir.Value) else None
-
-    def _stand_in(self, outputs: list[Declared]) -> None:
-        for output in outputs:
-            if output.name not in self.low.environment and output.shape is not None:
-                self.low.environment[output.name] = stand_in(self.low, output)
 
 
 def _contradicts(declared_shape: tuple[int | None, ...] | None, real: tuple[int | None, ...] | None) -> bool:

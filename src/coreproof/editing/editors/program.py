@@ -14,7 +14,7 @@ from coreproof.editing.editors.coreml_interface import CoreMLEditor
 from coreproof.editing.editors.program_constants import ProgramConstants
 from coreproof.editing.editors.program_document import ProgramDocument, keep_name
 from coreproof.editing.editors.program_interface import ProgramInterface
-from coreproof.editing.editors.program_types import ProgramTypes, formal_inputs
+from coreproof.editing.editors.program_types import EditedTypes, formal_inputs
 from coreproof.editing.editors.program_weights import DEFAULT_WEIGHT_FILE, WeightStore, text_value, write_value
 from coreproof.editing.editors.widen import widen_block
 from coreproof.errors import EditError
@@ -36,7 +36,7 @@ class ProgramEditor(CoreMLEditor):
     def reopen(self, model: Model) -> None:
         assert isinstance(model, CoreMLModel)
         self._document = ProgramDocument(model)
-        self._types = ProgramTypes(self._document)
+        self._types = EditedTypes(self._document)
         self._constants = ProgramConstants(self._document, self._types)
         self.interface = ProgramInterface(self._document, self._types)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from coreproof.conversion.operators import MIL
 from coreproof.editing.editors.program_document import ProgramDocument
-from coreproof.editing.editors.program_types import ProgramTypes
+from coreproof.editing.editors.program_types import EditedTypes
 from coreproof.editing.editors.program_weights import (
     DEFAULT_WEIGHT_FILE,
     as_dtype,
@@ -28,7 +28,7 @@ from coreproof.model.formats.program import MIL_DTYPES
 class ProgramConstants:
     """Constants that operations read: written in place where one operation alone reads them, else made anew for it."""
 
-    def __init__(self, document: ProgramDocument, types: ProgramTypes) -> None:
+    def __init__(self, document: ProgramDocument, types: EditedTypes) -> None:
         self._document, self._types = document, types
 
     def assign(self, operation: Any, attribute: str, value: Any, known: Mapping[str, bool]) -> None:

@@ -21,7 +21,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class ProgramDocument:
     """``function``, ``block`` and ``description`` are those of the main function; ``store`` holds its weights.
 
-    A method that changes operations ends in ``changed``; which types follow is ``ProgramTypes``' business.
+    A method that changes operations ends in ``changed``; which types follow is ``EditedTypes``' business.
     """
 
     def __init__(self, model: CoreMLModel) -> None:

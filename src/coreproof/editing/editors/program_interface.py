@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from coreproof.editing.editors.coreml_interface import CoreMLInterface, Feature, Lengths
 from coreproof.editing.editors.program_document import ProgramDocument, keep_name
-from coreproof.editing.editors.program_types import PROGRAM_ARRAY_DTYPES, ProgramTypes, carried_dtype
+from coreproof.editing.editors.program_types import PROGRAM_ARRAY_DTYPES, EditedTypes, carried_dtype
 from coreproof.editing.editors.program_weights import DEFAULT_WEIGHT_FILE, set_tensor_type, tensor_type, write_value
 from coreproof.errors import EditError
 from coreproof.model.coreml.literals import read_literal
@@ -31,7 +31,7 @@ class ProgramInterface(CoreMLInterface):
     keeps_rank = True
     scaling_layer = "mul"
 
-    def __init__(self, document: ProgramDocument, types: ProgramTypes) -> None:
+    def __init__(self, document: ProgramDocument, types: EditedTypes) -> None:
         self._document, self._types = document, types
 
     @property

@@ -1,4 +1,4 @@
-"""ProgramTypes: the types that an ML Program declares, made to follow from its inputs again after an edit."""
+"""EditedTypes: the types that an ML Program declares, made to follow from its inputs again after an edit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import OPSETS, Declared, handler_for
 from coreproof.conversion.coreml_to_onnx.mlprogram.block import lower_operations
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
-from coreproof.conversion.coreml_to_onnx.mlprogram.program import _add_input
-from coreproof.conversion.coreml_to_onnx.mlprogram.shapes import open_function, stand_in
+from coreproof.conversion.coreml_to_onnx.mlprogram.shapes import ProgramTypes
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.conversion.operators import MIL
 from coreproof.editing.editors.coreml_interface import declare_array
@@ -50,7 +48,7 @@ def carried_dtype(dtype: str, specification: int) -> str:
     )
 
 
-class ProgramTypes:
+class EditedTypes:
     """Which values may have another type since the last look, and what all of them are declared as.
 
     ``retyped`` are values whose operations read another dtype than before: theirs follows from that, others keep their own.
@@ -165,13 +163,9 @@ class TypeFollower:
         self.open: list[str] = []
         self._types = {named.name: declared(named) for named in function.inputs}
         self._retyped = set(retyped)
-        self._low = open_function(model, function)
-        features = {f.name: f for f in (*model.signature.inputs, *model.signature.states)}
-        for named in function.inputs:
-            if named.name in features:
-                _add_input(self._low, named, features)
-            else:  # a damaged description does not keep the program from being followed
-                self._low.environment[named.name] = stand_in(self._low, declared(named))
+        # a damaged description does not keep the program from being followed
+        self._walk = ProgramTypes(model, function, described=False)
+        self._low = self._walk.low
 
     def follow(self, operations: Iterable[Any]) -> None:
         """Goes through the operations in order."""
@@ -182,9 +176,9 @@ class TypeFollower:
                 self._renew(operation)
             elif self._says_enough(operation):
                 for output in operation.outputs:
-                    self._low.environment[output.name] = stand_in(self._low, declared(output))
+                    self._walk.take_as_declared(declared(output))
             else:
-                self._lower(operation)
+                self._walk.lower(operation)
             for output in operation.outputs:
                 self._types[output.name] = declared(output)
 
@@ -199,24 +193,6 @@ class TypeFollower:
             return False
         return any(isinstance(self._low.environment.get(name), ir.Value) for name in mil.reads(operation))
 
-    def _lower(self, operation: Any) -> ConversionError | None:
-        """Lowers one operation; what it makes is taken as declared where that is not possible."""
-        error: ConversionError | None = None
-        missing = [name for name in mil.reads(operation) if name not in self._low.environment]
-        if not missing and handler_for(operation.type, self._low.opset) is not None:
-            try:
-                lower_operations(self._low, self.model, [operation])
-            except ConversionError as refused:
-                error = refused
-            except (onnx.checker.ValidationError, ArithmeticError, LookupError, TypeError, ValueError) as refused:
-                # a handler computes with what it is given: a wrong axis or dtype fails in numpy or in ONNX's own checks
-                found = str(refused).strip().splitlines()
-                error = ConversionError("the inputs do not fit the operation", found=found[-1] if found else None)
-        for output in map(declared, operation.outputs):
-            if output.name not in self._low.environment and output.shape is not None:
-                self._low.environment[output.name] = stand_in(self._low, output)
-        return error
-
     def _renew(self, operation: Any) -> None:
         blank = type(operation)()
         blank.CopyFrom(operation)
@@ -224,7 +200,7 @@ class TypeFollower:
             if output.type.WhichOneof("type") in ("tensorType", None):
                 output.type.tensorType.ClearField("dimensions")
                 output.type.tensorType.dimensions.add().unknown.variadic = True
-        error = self._lower(blank)
+        error = self._walk.lower(blank)
         for output in operation.outputs:
             if error is not None:
                 self.problems[output.name] = error
@@ -235,7 +211,7 @@ class TypeFollower:
         made = self._low.environment.get(output.name)
         if made is None:
             if before.shape is not None and output.type.WhichOneof("type") == "tensorType":
-                self._low.environment[output.name] = stand_in(self._low, before)
+                self._walk.take_as_declared(before)
             return
         if output.type.WhichOneof("type") not in ("tensorType", None) or operation.type == "classify":
             return

@@ -54,7 +54,7 @@ def lower_program(
         switches.declare(low)
     features = {f.name: f for f in (*signature.inputs, *signature.states)}
     for named in program.functions[chosen].inputs:
-        _add_input(low, named, features)
+        add_input(low, named, features)
     lower_operations(low, model, body.operations)
 
     signature = _with_scores(low, signature)
@@ -107,7 +107,7 @@ def _onnx_dtype(feature: Feature) -> ir.DataType:
     )
 
 
-def _add_input(low: Lowering, named: MIL_pb2.NamedValueType, features: dict[str, Feature]) -> None:
+def add_input(low: Lowering, named: MIL_pb2.NamedValueType, features: dict[str, Feature]) -> None:
     """The ONNX input of a function's input in the dtype that the model's description declares, widened to its carrier."""
     own = declared(named)
     feature = features.get(own.name)
