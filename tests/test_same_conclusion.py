@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from PIL import Image
 
 import coreproof as cp
 from coreproof.doctor.diagnose import Diagnosis
 from coreproof.proof.document import Proof
 from coreproof.verification.verification import Verification
+from tests.build import onnx_proto
 from tests.cli.conftest import Ran, coreproof
 
 __all__ = ["coreproof"]
@@ -32,16 +33,8 @@ def floats(*shape: int, size: float = 1.0) -> np.ndarray:
 def net(
     nodes: Sequence[onnx.NodeProto], weights: dict[str, Any], outputs: Sequence[str] = ("y",), **inputs: Any
 ) -> Any:
-    declared = inputs or {"x": (TensorProto.FLOAT, [1, 3, SIDE, SIDE])}
-    graph = helper.make_graph(
-        list(nodes),
-        "net",
-        [helper.make_tensor_value_info(name, *about) for name, about in declared.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return onnx.shape_inference.infer_shapes(model)
+    declared = inputs or {"x": [1, 3, SIDE, SIDE]}
+    return onnx.shape_inference.infer_shapes(onnx_proto(nodes, declared, dict.fromkeys(outputs), weights))
 
 
 def op(kind: str, reads: str, makes: str, **attributes: Any) -> onnx.NodeProto:

@@ -15,6 +15,7 @@ from PIL import Image
 
 import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput
+from tests.build import onnx_proto
 from tests.cli.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -79,13 +80,8 @@ def network(path: Path) -> Path:
 
 
 def relu(path: Path, name: str, reads: str, makes: str) -> None:
-    graph = helper.make_graph(
-        [helper.make_node("Relu", [reads], [makes], name=name)],
-        name,
-        [helper.make_tensor_value_info(reads, TensorProto.FLOAT, [1, 3, 8, 8])],
-        [helper.make_tensor_value_info(makes, TensorProto.FLOAT, [1, 3, 8, 8])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    node = helper.make_node("Relu", [reads], [makes], name=name)
+    onnx.save(onnx_proto([node], {reads: [1, 3, 8, 8]}, {makes: [1, 3, 8, 8]}, name=name), path)
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ class Case:
     def __init__(self, kind: Any, *inputs: Any) -> None:
         from coreproof.conversion.convert import convert
         from coreproof.model.torch.model import TorchModel
-        from tests.verification import hostile
+        from tests.precision import hostile
 
         net = hostile.make(getattr(hostile, kind))
         self.exported: Any = convert(TorchModel(net, inputs, name=kind.lower()), "onnx")

@@ -5,28 +5,22 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 import coreproof as cp
 from coreproof.errors import ConversionError, TooLargeError
+from tests.build import onnx_proto
 
 HUGE = 3 * 10**9
 
 
 def model(*nodes: onnx.NodeProto, shape: list[int] | None = None, **constants: np.ndarray) -> cp.Model:
     """A model of ``x``: its nodes make ``big``, and ``y`` is the sum of it and of ``x``."""
-    graph = helper.make_graph(
-        [
-            *nodes,
-            helper.make_node("Add", ["big", "x"], ["together"], name="together"),
-            helper.make_node("ReduceSum", ["together"], ["y"], name="sum", keepdims=1),
-        ],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape or [1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return cp.load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    ending = [
+        helper.make_node("Add", ["big", "x"], ["together"], name="together"),
+        helper.make_node("ReduceSum", ["together"], ["y"], name="sum", keepdims=1),
+    ]
+    return cp.load(onnx_proto([*nodes, *ending], {"x": shape or [1]}, {"y": None}, constants))
 
 
 ONE, LENGTH = np.float32([1.0]), np.array([HUGE], np.int64)

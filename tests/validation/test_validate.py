@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.load import load
-from coreproof.model.onnx.model import OnnxModel
 from coreproof.validation.validate import Inspection, inspect
-from tests.build import layer, mil, network
+from tests.build import layer, mil, network, onnx_net
 
 LEGACY = {
     "catvec_b4_torch110_oc040": ("shape", "26"),
@@ -169,24 +167,12 @@ def test_a_rank_above_five() -> None:
 # ONNX
 
 
-def onnx_model(nodes: list[Any], inputs: dict[str, list[Any]], outputs: dict[str, Any], **weights: Any) -> OnnxModel:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in outputs.items()],
-        [numpy_helper.from_array(np.asarray(w), n) for n, w in weights.items()],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return OnnxModel(ir.from_proto(proto), name="net")
-
-
 def node(operator: str, reads: str, makes: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(operator, reads.split(), makes.split(), name=f"the {operator}", **attributes)
 
 
 def test_onnx_shapes_that_do_not_fit() -> None:
-    model = onnx_model(
+    model = onnx_net(
         [
             node("Reshape", "x shape", "r"),
             node("Relu", "r", "y"),
@@ -204,18 +190,17 @@ def test_onnx_shapes_that_do_not_fit() -> None:
 
 def test_onnx_channels_that_do_not_fit_large_weights() -> None:
     wide = np.zeros((64, 30, 3, 3), np.float32)
-    model = onnx_model([node("Conv", "x w", "y")], {"x": [1, 32, 8, 8]}, {"y": None}, w=wide)
+    model = onnx_net([node("Conv", "x w", "y")], {"x": [1, 32, 8, 8]}, {"y": None}, w=wide)
     found = inspect(model)
     assert kinds(found) == [("shape", "the Conv")]
     assert found.problems[0].expected.startswith("30 channels")
     assert (
-        inspect(onnx_model([node("Conv", "x w", "y", group=2)], {"x": [1, 60, 8, 8]}, {"y": None}, w=wide)).problems
-        == ()
+        inspect(onnx_net([node("Conv", "x w", "y", group=2)], {"x": [1, 60, 8, 8]}, {"y": None}, w=wide)).problems == ()
     )
 
 
 def test_onnx_shapes_are_followed_through_computed_targets() -> None:
-    model = onnx_model(
+    model = onnx_net(
         [
             node("Shape", "x", "s"),
             node("Gather", "s zero", "n"),
@@ -235,7 +220,7 @@ def test_onnx_shapes_are_followed_through_computed_targets() -> None:
 
 
 def test_onnx_declared_outputs() -> None:
-    model = onnx_model([node("Relu", "x", "y")], {"x": ["n", 3]}, {"y": ["n", 4]})
+    model = onnx_net([node("Relu", "x", "y")], {"x": ["n", 3]}, {"y": ["n", 4]})
     assert kinds(inspect(model)) == [("declared-shape", "the Relu")]
 
 

@@ -15,6 +15,7 @@ from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
+from tests.build import onnx_proto
 
 FLOAT = TensorProto.FLOAT
 
@@ -22,15 +23,8 @@ FLOAT = TensorProto.FLOAT
 def net(
     nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray] | None = None, shape: tuple[int, ...] = (4, 64)
 ) -> OnnxModel:
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", FLOAT, shape)],
-        [helper.make_tensor_value_info("y", FLOAT, None)],
-        [numpy_helper.from_array(v, n) for n, v in (weights or {}).items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return OnnxModel(ir.from_proto(onnx.shape_inference.infer_shapes(model)), name="g")
+    made = onnx_proto(nodes, {"x": list(shape)}, {"y": None}, weights)
+    return OnnxModel(ir.from_proto(onnx.shape_inference.infer_shapes(made)), name="g")
 
 
 def rows_of(

@@ -6,12 +6,13 @@ from typing import Any
 
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 
 import coreproof as cp
 from coreproof.feeding.inputs import random_feeds
 from coreproof.runtime.subgraph_pool import SubgraphPool
 from coreproof.verification.verify import verify
+from tests.build import onnx_proto
 
 NEGATED = 40
 
@@ -24,9 +25,7 @@ def chain(length: int, odd: int | None = None) -> onnx.ModelProto:
 def chain_of(kinds: list[str]) -> onnx.ModelProto:
     names = ["x", *(f"v{i}" for i in range(len(kinds) - 1)), "y"]
     nodes = [helper.make_node(kind, [names[i]], [names[i + 1]], name=f"n{i}") for i, kind in enumerate(kinds)]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 32]) for name in ("x", "y")]
-    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return onnx_proto(nodes, {"x": [1, 32]}, {"y": [1, 32]})
 
 
 @pytest.fixture

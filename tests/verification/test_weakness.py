@@ -9,28 +9,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 import coreproof as cp
 from coreproof.model.weakness import Weakness, qualified
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
+from tests.build import onnx_proto
 
 Nodes = list[onnx.NodeProto]
 
 
 def net(nodes: Nodes, outputs: list[str], shape: tuple[int, ...] = (1, 6), **weights: np.ndarray) -> onnx.ModelProto:
     """x, float32 of ``shape``, through ``nodes`` to ``outputs``."""
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
-    )
-    return onnx.shape_inference.infer_shapes(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    )
+    made = onnx_proto(nodes, {"x": list(shape)}, dict.fromkeys(outputs), weights)
+    return onnx.shape_inference.infer_shapes(made)
 
 
 def chain(*operators: tuple[str, ...], **weights: float) -> onnx.ModelProto:

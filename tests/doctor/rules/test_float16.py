@@ -55,7 +55,7 @@ def _random(*shape: int, seed: int = 5) -> Any:
 
 @cache
 def _converted(kind: str, **arguments: Any) -> Converted:
-    from tests.verification import hostile
+    from tests.precision import hostile
 
     net = hostile.make(lambda: getattr(hostile, kind)(**arguments))
     example = _random(4, 16) if kind in ("Variance", "Epsilon") else _random(1, 3, 16, 16)
