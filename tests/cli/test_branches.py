@@ -28,3 +28,111 @@ def test_the_command_line_says_where_and_how_to_go_on(
     ran = coreproof("convert", "net.py:model", "out.mlpackage", "--freeze-branches")
     assert ran.code == 0, ran.err
     assert "frozen as the example took it (True): net.py:5" in ran.out
+
+
+NETS = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = torch.nn.Linear(4, 4)
+    def forward(self, x):
+        x = self.l(x)
+        if x.sum() > 0:
+            return x + 100
+        return x - 1
+
+class Count(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("n", torch.full((1,), 3.0))
+    def forward(self, x):
+        self.n += 1
+        return torch.tanh(x) * self.n
+
+class Replace(Count):
+    def forward(self, x):
+        self.n = self.n + 1
+        return torch.tanh(x) * self.n
+
+def branching(sign=1.0):
+    torch.manual_seed(0)
+    net = Net()
+    net.l.weight.data = sign * 0.3 * torch.eye(4)
+    torch.nn.init.zeros_(net.l.bias)
+    return net, torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+
+def other_way():
+    return branching(-1.0)
+
+def counting():
+    return Count(), torch.ones(1, 4)
+
+def replacing():
+    return Replace(), torch.ones(1, 4)
+"""
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text(NETS)
+
+
+@pytest.mark.usefixtures("nets")
+@pytest.mark.parametrize("model", ["branching", "other_way"])
+def test_a_model_with_frozen_branches_is_held_at_the_example(coreproof: Callable[..., Ran], model: str) -> None:
+    ran = coreproof("convert", f"nets.py:{model}", "out.mlpackage", "--freeze-branches")
+    assert ran.code == 0, ran.err
+    assert "checked: ran once on the example inputs, which its frozen branches follow" in ran.out
+    assert "not checked" not in ran.out
+
+
+@pytest.mark.usefixtures("nets")
+@pytest.mark.parametrize("model", ["counting", "replacing"])
+def test_a_model_with_frozen_state_is_held_against_the_module_with_its_buffers_as_they_are(
+    coreproof: Callable[..., Ran], model: str
+) -> None:
+    """Whatever ran before the export: the first answer of the module as it was handed in counts."""
+    ran = coreproof("convert", f"nets.py:{model}", "out.mlpackage", "--freeze-state", "--precision", "fp32")
+    assert ran.code == 0, ran.err
+    assert "checked: ran once on drawn input" in ran.out
+    assert "not checked" not in ran.out
+    import numpy as np
+
+    import coreproof as cp
+
+    (got,) = cp.session("out.mlpackage").run({"x": np.ones((1, 4), np.float32)}).values()
+    np.testing.assert_allclose(got, np.full((1, 4), 4 * np.tanh(1.0)), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("nets")
+@pytest.mark.parametrize(("model", "option"), [("branching", "--freeze-branches"), ("counting", "--freeze-state")])
+def test_prove_refuses_without_the_option_and_proves_with_it(
+    coreproof: Callable[..., Ran], model: str, option: str
+) -> None:
+    ran = coreproof("prove", f"nets.py:{model}", "--out", "proof", "--no-witness")
+    assert ran.code == 2
+    assert option in ran.err
+    ran = coreproof("prove", f"nets.py:{model}", "--out", "proof", "--no-witness", option)
+    assert ran.code == 0, ran.out + ran.err
+    assert Path("proof/models/t2c16.mlpackage").exists()
+
+
+@pytest.mark.usefixtures("nets")
+def test_prove_says_that_frozen_branches_were_held_at_the_example_alone(coreproof: Callable[..., Ran]) -> None:
+    import json
+
+    assert coreproof("prove", "nets.py:branching", "--out", "proof", "--no-witness", "--freeze-branches").code == 0
+    told = json.dumps(json.loads(Path("proof/proof.json").read_text()))
+    assert "the example inputs, which the frozen branches follow" in told
+    assert "frozen as the example took it (True): nets.py:10" in told
+
+
+@pytest.mark.usefixtures("nets")
+def test_what_an_onnx_file_has_not_cannot_be_frozen(coreproof: Callable[..., Ran]) -> None:
+    assert coreproof("convert", "nets.py:counting", "net.onnx", "--freeze-state").code == 0
+    ran = coreproof("prove", "net.onnx", "--out", "proof", "--freeze-state")
+    assert ran.code == 2
+    assert "--freeze-state: for PyTorch modules alone" in ran.err

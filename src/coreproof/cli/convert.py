@@ -12,6 +12,8 @@ import typer
 from coreproof.cli.options import (
     AS_CARRIED,
     FeedingOptions,
+    FreezeBranches,
+    FreezeState,
     ModelArgument,
     Replace,
     Trust,
@@ -56,16 +58,8 @@ def command(
         ),
     ] = None,
     feeding: FeedingOptions = AS_CARRIED,
-    freeze_state: Annotated[
-        bool,
-        typer.Option("--freeze-state", help="Keep buffers that a PyTorch module changes while it runs as they are."),
-    ] = False,
-    freeze_branches: Annotated[
-        bool,
-        typer.Option(
-            "--freeze-branches", help="Keep each if on data of a PyTorch module as the example inputs take it."
-        ),
-    ] = False,
+    freeze_state: FreezeState = False,
+    freeze_branches: FreezeBranches = False,
     check: Annotated[
         bool, typer.Option(" /--no-check", help="Do not run what was made once beside its source on drawn input.")
     ] = True,

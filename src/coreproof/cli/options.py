@@ -40,6 +40,22 @@ Fresh = Annotated[
         "--fresh", help="Export a PyTorch model anew, whatever an earlier run kept of it.", show_default=False
     ),
 ]
+FreezeState = Annotated[
+    bool,
+    typer.Option(
+        "--freeze-state",
+        help="Keep buffers that a PyTorch module changes while it runs as they are.",
+        show_default=False,
+    ),
+]
+FreezeBranches = Annotated[
+    bool,
+    typer.Option(
+        "--freeze-branches",
+        help="Keep each if on data of a PyTorch module as the example inputs take it.",
+        show_default=False,
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(

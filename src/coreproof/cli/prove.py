@@ -13,6 +13,8 @@ from coreproof.cli.options import (
     AS_CARRIED,
     AllowWeak,
     FeedingOptions,
+    FreezeBranches,
+    FreezeState,
     Fresh,
     Replace,
     Trust,
@@ -53,6 +55,8 @@ def command(
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
     fresh: Fresh = False,
+    freeze_state: FreezeState = False,
+    freeze_branches: FreezeBranches = False,
     trust: Trust = False,
 ) -> None:
     """Convert a model to Core ML and prove every step: verified tensor by tensor, compared over photos, on one page.
@@ -86,6 +90,8 @@ def command(
             command=shlex.join(["coreproof", *sys.argv[1:]]),
             replace=overwrite,
             fresh=fresh,
+            freeze_state=freeze_state,
+            freeze_branches=freeze_branches,
         )
     if proof.comparison is not None:
         shown.print(agreement_table(proof.comparison, shown.width))

@@ -22,8 +22,8 @@ PROOF_PHOTOS = 8
 class ProofFeeds:
     """Photos spread evenly over a folder, in the form that each model takes; or arrays, under each model's names; or draws.
 
-    Raises InputError where photos cannot be fed: to other than one picture, or without a known feeding; for photos beside
-    arrays; and for arrays that do not fit the source, with all that does not.
+    ``origin`` says in words where given arrays came from. Raises InputError where photos cannot be fed: to other than one
+    picture, or without a known feeding; for photos beside arrays; and for arrays that do not fit the source, with all of it.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class ProofFeeds:
         inputs: str | Path | Inputs | None,
         feeding: Feeding | None,
         samples: int = PROOF_PHOTOS,
+        origin: str | None = None,
     ) -> None:
         if samples < 1:
             raise InputError(
@@ -42,7 +43,8 @@ class ProofFeeds:
             raise InputError("give arrays or photos, not both", where=source.name)
         self.source = source
         self.feeding = feeding
-        self._from = f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else "given by the caller"
+        named = f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else "given by the caller"
+        self._from = origin or named
         self.given = None if inputs is None else given_samples(inputs, source.signature)
         files = photos.files if photos is not None else ()
         wanted = [int(at * len(files) / samples) for at in range(samples)]

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,8 @@ def prove(
     command: str = "",
     replace: bool = False,
     fresh: bool = False,
+    freeze_state: bool = False,
+    freeze_branches: bool = False,
 ) -> Proof:
     """Carries a PyTorch or ONNX model to Core ML and proves every step.
 
@@ -76,6 +78,8 @@ def prove(
     model carries). ``announce`` hears of each finished step.
     What PyTorch's exporter made is kept in ``out/export`` and taken by the next run with the same weights and code (see
     ``coreproof.conversion.torch_to_onnx.kept_export``), unless ``fresh``.
+    ``freeze_state`` and ``freeze_branches`` are those of ``convert``: the module is then held with its buffers as they are, and,
+    where nothing else is fed, at its example inputs, whose branches the conversions keep.
     Raises OutputExistsError where something else stands in the place of one of them, unless ``replace`` allows it;
     UnreadableModelError, PhotoError, InputError, ConversionError; a route that cannot express the model is a
     step that says so, not an error.
@@ -100,6 +104,7 @@ def prove(
             announce,
             replace=replace,
             fresh=fresh,
+            freeze={"freeze_state": freeze_state, "freeze_branches": freeze_branches},
         )
         chain.obtain()
         chain.carry(witness=witness)
@@ -139,6 +144,7 @@ class _Chain:
         *,
         replace: bool,
         fresh: bool,
+        freeze: Mapping[str, bool],
     ) -> None:
         from coreproof.feeding.photos import list_photos
 
@@ -152,6 +158,11 @@ class _Chain:
         if labels is not None:
             source = _labelled(source, tuple(labels))
         self.source = source
+        self.freeze = freeze
+        examples = _frozen(source, freeze)
+        said = None
+        if examples is not None and photos is None and inputs is None:
+            inputs, said = examples, "the example inputs, which the frozen branches follow"
         self.photos = None if photos is None else list_photos(photos)
         self.out = out
         self.stage = stage
@@ -164,7 +175,7 @@ class _Chain:
         self.steps: list[ProofStep] = []
         self.models: dict[str, Model] = {}
         self.feeding = feeding or getattr(source, "feeding", None)
-        self.fed = ProofFeeds(source, self.photos, inputs, self.feeding, samples)
+        self.fed = ProofFeeds(source, self.photos, inputs, self.feeding, samples, said)
 
     # steps
 
@@ -292,7 +303,9 @@ class _Chain:
 
     def _export(self, source: TorchModel, path: Path) -> Model:
         """The source as ONNX, stored at ``path``: what the run before kept, or what PyTorch's exporter makes now."""
-        digest, folder, before = export_digest(source), self.out / FOLDER, self.out / "models" / path.name
+        # what was frozen is not in the digest, and neither are the module's buffers as they change
+        digest = None if any(self.freeze.values()) else export_digest(source)
+        folder, before = self.out / FOLDER, self.out / "models" / path.name
         kept = None if self.fresh else kept_export(source, folder, before, digest)
         if kept is not None:
             for file in (before, data_file(before)):
@@ -304,7 +317,12 @@ class _Chain:
             )
             return kept
         with waiting(self.progress):
-            model = convert(source, "onnx")
+            model = convert(
+                source,
+                "onnx",
+                freeze_state=self.freeze["freeze_state"],
+                freeze_branches=self.freeze["freeze_branches"],
+            )
         model.save(path)
         if is_kept(folder):
             assert isinstance(model, OnnxModel)
@@ -425,6 +443,23 @@ class _Chain:
             return None
         told = ImageInput(colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale)
         return {inputs[0].name: told}
+
+
+def _frozen(source: Model, freeze: Mapping[str, bool]) -> Mapping[str, Any] | None:
+    """Lets a module be run as it is frozen; its example inputs, where it decides by its data and that is kept."""
+    from coreproof.conversion.torch_to_onnx.branches import branches_of
+
+    if not isinstance(source, TorchModel):
+        if asked := [f"--{name.replace('_', '-')}" for name, wanted in freeze.items() if wanted]:
+            raise InputError(
+                f"{' and '.join(asked)}: for PyTorch modules alone", where=source.name, found=source.format
+            )
+        return None
+    source.frozen_state = source.frozen_state or freeze["freeze_state"]
+    if not freeze["freeze_branches"] or not branches_of(source):
+        return None
+    source.frozen_branches = True
+    return source.examples
 
 
 def _labelled(source: Any, labels: tuple[str, ...]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 from coreproof.errors import InputError, RunError
-from coreproof.model.torch.model import TorchModel, described, import_torch, name_outputs
+from coreproof.model.torch.model import TorchModel, described, import_torch, keeping_buffers, name_outputs
 from coreproof.model.torch.user_code import user_code
 from coreproof.runtime.session import Session, State, read_inputs
 
@@ -42,6 +42,8 @@ class TorchSession(Session):
 
     @cached_property
     def tappable(self) -> frozenset[str]:
+        if self.model.frozen_branches:
+            return frozenset()
         return frozenset(n.name for n in self.model.exported().graph.nodes if n.op == "call_function")
 
     def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
@@ -54,7 +56,7 @@ class TorchSession(Session):
 
     def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
         tensors = self._tensors(inputs)
-        under_way = self._walk(tensors, groups)
+        under_way = self._walk(tensors, groups) if any(groups) else iter([{} for _ in groups])
         for at in range(len(groups)):
             with self._running(tensors):
                 outputs = name_outputs(self.model.module(*tensors)) if at == len(groups) - 1 else {}
@@ -68,7 +70,8 @@ class TorchSession(Session):
     @contextmanager
     def _running(self, tensors: tuple[Any, ...]) -> Iterator[None]:
         said, given = "PyTorch failed while running the model", described(tensors)
-        with user_code(said, where=self.model.name, error=RunError, given=given), import_torch().inference_mode():
+        kept = keeping_buffers(self.model.module) if self.model.frozen_state else nullcontext()
+        with user_code(said, where=self.model.name, error=RunError, given=given), kept, import_torch().inference_mode():
             yield
 
     def _walk(self, tensors: tuple[Any, ...], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,16 @@ from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.base import Model
 from coreproof.verification.error_stats import BLOCK
 
+if TYPE_CHECKING:
+    from coreproof.feeding.drawn import Sample
+    from coreproof.feeding.roles.role import Role
+    from coreproof.model.features import Signature
+
 _CLOSE = {True: 2e-2, False: 1e-3}
 """Differences of outputs, as a share of their scale, that need no closer look: of a float16 program, and of others."""
+
+
+_DRAWN = "drawn input"
 
 
 @dataclass(frozen=True)
@@ -96,22 +104,20 @@ def check_conversion(
 
     Raises ConversionError where the converted model does not run on what its source runs on. A source that does not run on
     drawn input, or draws at random itself, leaves nothing to hold against: the check says so. A PyTorch module that answers
-    differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked.
+    differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked: then it is
+    called with its buffers as they are. A module whose branches were frozen is held at its example inputs.
     """
     from coreproof.feeding.ends import as_free_as
-    from coreproof.feeding.inputs import random_sample, roles_for
+    from coreproof.feeding.inputs import roles_for
     from coreproof.pairing.taps import match_outputs
     from coreproof.runtime.open import session
-    from coreproof.verification.at_ends import ConvertedPair, at_ends
+    from coreproof.verification.at_ends import AtEnds, ConvertedPair, at_ends
     from coreproof.verification.steady import unsteady
 
     try:
         signature = as_free_as(source, made)
         roles = roles_for(source, source)  # the source says what the inputs are for
-        source_sample, made_sample = random_sample(
-            signature, made.signature, roles=roles, graphs=[source.graph, made.graph]
-        )
-        source_sample = {name: _numbers(value, (images or {}).get(name)) for name, value in source_sample.items()}
+        fed, source_sample, made_sample = _fed_once(source, made, signature, roles, images or {})
         reference = session(source)
         reference.signature = signature
     except CoreproofError as error:
@@ -121,7 +127,7 @@ def check_conversion(
             reference.run(source_sample)
             changing = unsteady(source, reference, source_sample)
         except CoreproofError as error:
-            return Check(True, f"not checked: the source does not run on drawn input ({_first_line(error)})")
+            return Check(True, f"not checked: the source does not run on {fed} ({_first_line(error)})")
         if changing is not None:
             said = f"the module answers differently when it is called twice in a row: {changing}"
             return Check(frozen, f"not checked: its state was frozen as asked, and {said}" if frozen else said)
@@ -143,18 +149,12 @@ def check_conversion(
                         # what a module keeps and looks at later is as frozen as what shows in its first two calls
                         module = source.format == "torch" and not frozen
                         return Check(not module, said if module else f"not checked: {said}")
-                ends = at_ends(
-                    ConvertedPair(
-                        source,
-                        made,
-                        reference,
-                        candidate,
-                        signature,
-                        roles,
-                        differ=lambda a, b: _beyond(_worst(a, b, pairs, half), half),
-                        handed=lambda sample: {n: _numbers(v, (images or {}).get(n)) for n, v in sample.items()},
-                    )
-                )
+                pair = ConvertedPair(
+                    source, made, reference, candidate, signature, roles,
+                    differ=lambda a, b: _beyond(_worst(a, b, pairs, half), half),
+                    handed=lambda sample: {n: _numbers(v, (images or {}).get(n)) for n, v in sample.items()},
+                )  # fmt: skip
+                ends = at_ends(pair) if fed == _DRAWN else AtEnds()
         except InputError as error:
             return Check(True, f"not checked: {_first_line(error)}")
         except CoreproofError as error:
@@ -170,7 +170,7 @@ def check_conversion(
     if worst <= _CLOSE[half]:
         return Check(
             True,
-            f"checked: ran once on drawn input; outputs differ from the source's by {worst:.1g} of their scale{ends.said}",
+            f"checked: ran once on {fed}; outputs differ from the source's by {worst:.1g} of their scale{ends.said}",
         )
     if signature is not source.signature and signature != source.signature:
         # a layer-by-layer look is traced at the example's lengths, which these are not
@@ -179,6 +179,24 @@ def check_conversion(
             False, f"the converted model does not answer as its source does for {fed}: off by {worst:.2g} of the scale"
         )
     return _looked_at_closely(source, made, source_sample, made_sample)
+
+
+def _fed_once(
+    source: Model, made: Model, signature: Signature, roles: Mapping[str, Role], images: Mapping[str, Any]
+) -> tuple[str, Sample, Sample]:
+    """What both are fed, in words and as each takes it: the example where branches were frozen as that goes, else a draw."""
+    from coreproof.feeding.inputs import hand_over, random_sample
+    from coreproof.model.torch.model import TorchModel
+
+    if not isinstance(source, TorchModel) or not source.frozen_branches:
+        graphs = [source.graph, made.graph]
+        left, right = random_sample(signature, made.signature, roles=roles, graphs=graphs)
+        return _DRAWN, {name: _numbers(value, images.get(name)) for name, value in left.items()}, right
+    if images:
+        raise InputError("its frozen branches follow example inputs, which are numbers, and it takes a picture")
+    return "the example inputs, which its frozen branches follow", *hand_over(
+        source.examples, signature, made.signature
+    )
 
 
 def _looked_at_closely(

@@ -98,7 +98,7 @@ def verify(
 
 def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
     """Has a PyTorch model's program there before anything is compared. One that cannot be exported says so where it is needed."""
-    if model.format != "torch":
+    if model.format != "torch" or getattr(model, "frozen_branches", False):
         return
     from coreproof.conversion.torch_to_onnx.kept_export import FOLDER, export_digest, kept_program, waiting
     from coreproof.model.torch.model import TorchModel

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coreproof.errors import ConversionError
-from coreproof.model.torch.model import TorchModel, import_torch, quiet
+from coreproof.model.torch.model import TorchModel, import_torch, keeping_buffers, quiet
 from coreproof.model.torch.user_code import line_of, users_place
 
-FREEZE = "or keep each as the example takes it: coreproof convert --freeze-branches, freeze_branches=True"
+FREEZE = "or keep each as the example takes it: --freeze-branches, freeze_branches=True"
 
 
 @dataclass
@@ -74,7 +74,7 @@ def branches_of(model: TorchModel) -> Branches:
     torch = import_torch()
     found = Branches()
     inputs = tuple(x.clone() for x in model.example_inputs)
-    with quiet(), torch.no_grad(), _watched(model, inputs, found):
+    with quiet(), torch.no_grad(), keeping_buffers(model.module), _watched(model, inputs, found):
         try:
             model.module(*inputs)
         except Exception:  # the user's code, whose error is said where its result is needed

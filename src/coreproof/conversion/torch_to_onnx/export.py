@@ -70,6 +70,7 @@ def torch_to_onnx(
         exported = _export_by_tracing(model, names, error, free, branches)
         if branches and not freeze_branches:
             raise branches.refusal(model.name) from error
+        model.frozen_branches = model.frozen_branches or bool(branches)
         notes = (
             *model.notes,
             "exported by tracing, because PyTorch's current exporter fails on this model",
@@ -89,6 +90,7 @@ def torch_to_onnx(
             fix="hand them in and out of forward, or keep them as they are: --freeze-state, freeze_state=True",
         )
     if changing:
+        model.frozen_state = True
         notes = (*notes, f"frozen at what they held: {', '.join(changing)}; the module changes them while it runs")
     if len(exported.graph.outputs) != len(names):
         raise ConversionError(

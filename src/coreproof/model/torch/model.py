@@ -9,7 +9,7 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,15 @@ class TorchModel(Model):
 
     ``program`` is the traced program whose node names are the taps of the torch engine; the exporter sets it, so that
     taps and the exported ONNX values have the same names.
+
+    ``frozen_state``: the module is meant as it answers with its buffers as they are, which each call that changes them puts back;
+    ``frozen_branches``: it decides by its data, so that there is no program and no inner value, and is meant as it answers its
+    example inputs. Both are what the user asked for where it was exported.
     """
 
     format = "torch"
+    frozen_state = False
+    frozen_branches = False
 
     def __init__(
         self,
@@ -88,9 +94,18 @@ class TorchModel(Model):
                 fix="correct the example inputs, or the line of the model",
             ),
             torch.no_grad(),
+            keeping_buffers(self.module),
         ):
             outputs = self.module(*self.example_inputs)
         return named_tensors(outputs, self.name)
+
+    @property
+    def examples(self) -> dict[str, Any]:
+        """The example inputs as arrays, by name."""
+        return {
+            name: tensor.detach().cpu().numpy()
+            for name, tensor in zip(self.input_names, self.example_inputs, strict=True)
+        }
 
     @cached_property
     def signature(self) -> Signature:
@@ -120,6 +135,8 @@ class TorchModel(Model):
 
     @cached_property
     def graph(self) -> Graph:
+        if self.frozen_branches:
+            return Graph(self.name, (), self.input_names, tuple(self.example_outputs))
         return _read_graph(self.exported())
 
     def _kind(self, target: Path) -> Kind:
@@ -130,6 +147,29 @@ class TorchModel(Model):
         torch = import_torch()
         with quiet():
             torch.export.save(self._traced(), fresh)
+
+
+@contextlib.contextmanager
+def keeping_buffers(module: Any) -> Iterator[None]:
+    """Puts back what the buffers of a module held before, where what runs within changes them."""
+    held = {name: (buffer, buffer.detach().clone()) for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        put_back(module, held)
+
+
+def put_back(module: Any, held: Mapping[str, tuple[Any, Any]]) -> None:
+    """Gives each buffer the tensor that it was, with what that ``held``; of those that were replaced as well."""
+    torch = import_torch()
+    now = dict(module.named_buffers())
+    with torch.no_grad():
+        for name, (buffer, before) in held.items():
+            if name in now and now[name] is not buffer:
+                owner, _, own = name.rpartition(".")
+                setattr(module.get_submodule(owner), own, buffer)
+            if buffer.shape == before.shape and not torch.equal(buffer, before):
+                buffer.copy_(before)
 
 
 def _decomposed(program: Any) -> object:
