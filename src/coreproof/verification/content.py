@@ -20,7 +20,9 @@ class Content:
 
     ``elements`` counts those of all samples, ``nan`` and ``infinite`` those of them that are no finite numbers. ``low`` and
     ``high`` are the ends of the finite ones (NaN where there are none, and for texts). ``with_nan`` counts samples that hold
-    NaN. ``unmoved``: the value is the same in every one of several samples, though they are fed differently.
+    NaN, ``loose`` those in which rounding explains half of the scale, ``far`` those in which the two sides are so far apart,
+    ``blank`` those that hold nothing but zeros.
+    ``unmoved``: the value is the same in every one of several samples, though they are fed differently.
     """
 
     samples: int
@@ -31,12 +33,20 @@ class Content:
     low: float
     high: float
     unmoved: bool = False
+    loose: int = 0
+    far: int = 0
+    blank: int = 0
 
     @classmethod
     def from_judgement(cls, judgement: Judgement) -> Content:
         """What one sample held."""
         nan, infinite = judgement.nan[0], judgement.infinite[0]
-        return cls(1, judgement.elements, nan, infinite, int(nan > 0), judgement.low, judgement.high)
+        loose = (judgement.tolerance.typical or 0.0) >= VACUOUS
+        far = judgement.rms_relative_error >= VACUOUS
+        ends = judgement.low, judgement.high
+        blank = judgement.elements > 1 and ends == (0.0, 0.0)
+        sorts = {"loose": int(loose), "far": int(far), "blank": int(blank)}
+        return cls(1, judgement.elements, nan, infinite, int(nan > 0), *ends, **sorts)
 
     def joined(self, other: Content) -> Content:
         """The content of these samples and of further ones."""
@@ -48,7 +58,14 @@ class Content:
             self.with_nan + other.with_nan,
             _end(min, self.low, other.low),
             _end(max, self.high, other.high),
+            loose=self.loose + other.loose,
+            far=self.far + other.far,
+            blank=self.blank + other.blank,
         )
+
+    def mostly(self, samples: int) -> bool:
+        """Whether so many samples are, with those of which nothing is left, most of all."""
+        return samples > 0 and 2 * (samples + self.blank) > self.samples
 
     @property
     def finite(self) -> int:

@@ -117,18 +117,29 @@ class Stretch:
         }
 
 
+def drowned_in(row: Row) -> tuple[int, int]:
+    """In how many samples rounding may change half of a value, and in how many what arrived did; 1 where that is not known."""
+    loose = (row.tolerance.typical or 0.0) >= VACUOUS
+    far = row.carried is not None and row.judgement.rms_relative_error >= VACUOUS
+    if row.content is None:
+        return int(loose), int(far)
+    return row.content.loose, row.content.far if row.carried is not None else 0
+
+
 def weakness_of(row: Row) -> Kind | None:
     """Why a row that agrees proves nothing; None where it proves something, or does not agree.
 
-    An inner value that holds one number counts only where it is of floating-point numbers: masks, shapes and indices are
-    what they are.
+    Rounding counts where it may change half in most samples. An inner value that holds one number counts only where it is of
+    floating-point numbers: masks, shapes and indices are what they are.
     """
     if not row.agrees:
         return None
     kind = None if row.content is None else row.content.kind
     if kind is not None and (row.how == "output" or kind == "not-finite" or "float" in row.dtype):
         return kind
-    drowned = row.carried is not None and row.judgement.rms_relative_error >= VACUOUS
-    if (row.tolerance.typical or 0.0) >= VACUOUS or drowned:
+    loose, drowned = drowned_in(row)
+    if loose and (row.content is None or row.content.mostly(loose)):
+        return "rounding"
+    if drowned and (row.content is None or row.content.mostly(drowned)):
         return "rounding"
     return "tolerance" if row.tolerance.typical is None and row.tolerance.relative >= VACUOUS else None

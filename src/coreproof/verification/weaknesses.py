@@ -8,7 +8,7 @@ from typing import Any
 from coreproof.model.weakness import Kind, Weakness, listed
 from coreproof.pairing.taps import as_array
 from coreproof.verification.content import Content, Contents
-from coreproof.verification.row import Row
+from coreproof.verification.row import Row, drowned_in
 from coreproof.verification.tolerance import EXACT, judge
 
 _INNER: dict[Kind, str] = {
@@ -29,6 +29,11 @@ def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool, lone: Sequ
         reason = row.weakness
         if reason is not None:
             found.append(Weakness(reason, _said(row, reason), (row.candidate,), fails=reason != "tolerance"))
+    for row in outputs:
+        at = max(drowned_in(row))
+        if row.weakness is None and row.content is not None and at:
+            text = f"in {at} of {row.content.samples} samples rounding changes half of output {row.candidate!r}, or may"
+            found.append(Weakness("rounding", text, (row.candidate,)))
     unmoved = [row for row in outputs if row.weakness is None and row.content is not None and row.content.unmoved]
     if unmoved:
         # beside an output that moves, one that does not was still compared number by number: anchors, a class's name
