@@ -186,7 +186,7 @@ def _one_translated(
 def describe(feeds: Sequence[Sample], origin: str | bool) -> str:
     """The inputs in a few words, for reports. ``origin``: where they came from, or whether the caller gave them."""
     if isinstance(origin, bool):
-        origin = "given by the caller" if origin else f"random, seed {SEED}"
+        origin = "given by the caller" if origin else f"random, one draw, seed {SEED}"
     parts = []
     for name, value in feeds[0].items():
         if is_structured(value):

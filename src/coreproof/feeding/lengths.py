@@ -18,7 +18,8 @@ ENDS: tuple[End, ...] = ("low", "high")
 def lengths(a: Feature, b: Feature, end: End = "usual") -> tuple[int, ...]:
     """The shape to draw for an input that is ``a`` of one model and ``b`` of the other.
 
-    Fixed lengths are taken as they are. Of enumerated shapes the smallest that both allow, of a range its lower end
+    Fixed lengths are taken as they are, 0 too: in ONNX and PyTorch it means no elements, and Core ML's files know no 0.
+    Of enumerated shapes the smallest that both allow, of a range its lower end
     (or, where that is 1 and so says little, the declared default); what is free on both sides is 1 for the first
     dimension, else 8. ``end`` "low" and "high" are the ends of what is declared: of ranges, the least and the greatest length
     that both allow (of one without an upper end the usual one), of enumerated shapes the smallest and the largest.
@@ -89,7 +90,7 @@ def _takes(feature: Feature, shape: tuple[int, ...]) -> bool:
     declared = feature.shape
     return declared is None or (
         len(declared) == len(shape)
-        and all(not isinstance(d, int) or d <= 0 or d == n for d, n in zip(declared, shape, strict=True))
+        and all(not isinstance(d, int) or d < 0 or d == n for d, n in zip(declared, shape, strict=True))
     )
 
 
@@ -98,7 +99,7 @@ def _each(feature: Feature, rank: int) -> list[tuple[int | None, bool]]:
     shape = feature.shape if feature.shape is not None and len(feature.shape) == rank else (None,) * rank
     found: list[tuple[int | None, bool]] = []
     for i, declared in enumerate(shape):
-        known = declared if isinstance(declared, int) and declared > 0 else None
+        known = declared if isinstance(declared, int) and declared >= 0 else None
         allowed = feature.ranges[i] if len(feature.ranges) == rank else None
         if allowed is None or allowed.low == allowed.high:
             found.append((known, known is not None))

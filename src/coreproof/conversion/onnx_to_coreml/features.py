@@ -100,6 +100,13 @@ def flexible_shape(name: str, declared: Sequence[object], asked: object) -> tupl
     A dimension beyond the first that nobody fixes is an error.
     """
     notes: list[str] = []
+    if any(isinstance(length, int) and length == 0 for length in declared):
+        raise ConversionError(
+            f"input {name!r} has no elements: a length of 0 is no free dimension, and Core ML has no empty arrays",
+            found=f"[{', '.join('?' if d is None else str(d) for d in declared)}]",
+            expected="lengths of 1 and more, or free ones",
+            fix="leave the input out, or free the dimension in the source's own file: a name in place of the 0",
+        )
     if asked is None:
         fixed: list[int] = []
         for axis, length in enumerate(declared):
