@@ -45,8 +45,8 @@ class Content:
         far = judgement.rms_relative_error >= VACUOUS
         ends = judgement.low, judgement.high
         blank = judgement.elements > 1 and ends == (0.0, 0.0)
-        sorts = {"loose": int(loose), "far": int(far), "blank": int(blank)}
-        return cls(1, judgement.elements, nan, infinite, int(nan > 0), *ends, **sorts)
+        sorts = int(loose), int(far), int(blank)
+        return cls(1, judgement.elements, nan, infinite, int(nan > 0), *ends, False, *sorts)
 
     def joined(self, other: Content) -> Content:
         """The content of these samples and of further ones."""
