@@ -14,6 +14,7 @@ from coreproof.errors import InputError
 from coreproof.feeding.inputs import random_sample
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 from tests.difference.test_diff import chain
 
@@ -116,3 +117,14 @@ def test_a_repair_by_hand_becomes_a_script(shared_data: Path, case: str) -> None
     for name, value in right.items():
         if isinstance(value, np.ndarray):
             np.testing.assert_allclose(made[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_an_operator_of_a_foreign_domain_is_no_traceback() -> None:
+    before, after = version("cr", "onnx"), version("cr", "onnx")
+    assert isinstance(after, OnnxModel)
+    node = after.ir.graph.node("layer0")
+    node.domain, node.op_type = "somebodys", "Blur"
+    after.ir.graph.opset_imports["somebodys"] = 1
+    found = diff(before, after).edits()
+    assert found.edits or found.unsaid
+    assert len(found.refused) + len(found.edits) == 1

@@ -71,7 +71,10 @@ def weight_name(own: Node, other: Node, key: str) -> str:
         return own.inputs[place]
     import onnx
 
-    formal = onnx.defs.get_schema(own.operator, own.domain).inputs
+    try:
+        formal = onnx.defs.get_schema(own.operator, own.domain).inputs
+    except onnx.defs.SchemaError:  # an operator of somebody's own domain
+        return key
     return formal[place].name if place < len(formal) else key
 
 

@@ -13,9 +13,9 @@ from coreproof.doctor.case import Case
 from coreproof.doctor.diagnose import diagnose
 from coreproof.doctor.finding import Hypothesis
 from coreproof.doctor.rules import rules
+from coreproof.doctor.source.layer_differences import LayerDifference, kind_of_array
 from coreproof.doctor.source.layer_faults import LayerFault, kind_of
 from coreproof.doctor.source.single_changes import holdings
-from coreproof.doctor.source.twin_differences import Difference, kind_of_array
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.base import Model
 from coreproof.model.onnx.model import OnnxModel
@@ -245,7 +245,7 @@ def test_what_folding_makes(source: OnnxModel) -> None:
     ],
 )
 def test_faults_are_called_by_what_differs(kind: str, subject: str, rule: str) -> None:
-    fault = LayerFault(*kind_of(Difference("a", "conv", kind, subject, "", ())), Hypothesis("a", "", ""))
+    fault = LayerFault(*kind_of(LayerDifference("a", "conv", kind, subject, "", ())), Hypothesis("a", "", ""))
     case = SimpleNamespace(evidence=SimpleNamespace(once=lambda find: [fault]))
     of_layers = [r for r in rules() if r.hypotheses.__module__.endswith("layer_faults")]
     assert [r.id for r in of_layers if list(r.hypotheses(case))] == [rule]  # type: ignore[arg-type]

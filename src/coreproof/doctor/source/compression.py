@@ -7,19 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.doctor.source.twin_differences import SAME, STORED, Difference
+from coreproof.doctor.source.layer_differences import SAME, STORED, LayerDifference
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import layer_steps, layer_weights
 
 Array = npt.NDArray[np.float64]
 
 
-def is_compressed(model: Model, difference: Difference) -> bool:
+def is_compressed(model: Model, difference: LayerDifference) -> bool:
     """Whether a difference is about a weight that is stored in few bits, as a table, or with zeros left out."""
     return difference.kind in STORED and difference.subject in layer_steps(model, difference.layer)
 
 
-def is_cost(model: Model, difference: Difference) -> bool:
+def is_cost(model: Model, difference: LayerDifference) -> bool:
     """Whether a difference is what compression costs: each slice is off by a step at most, and what was left out is small.
 
     A number becomes the nearest that can be stored, half a step away at most, or, where a tool spreads errors over its

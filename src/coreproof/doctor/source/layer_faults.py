@@ -15,8 +15,8 @@ from typing import NamedTuple
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.source.compression import is_compressed, is_cost
+from coreproof.doctor.source.layer_differences import STORED, LayerDifference, all_differences, differences
 from coreproof.doctor.source.single_changes import missing_biases, of_attributes, single_changes
-from coreproof.doctor.source.twin_differences import STORED, Difference, all_differences, differences
 from coreproof.doctor.trial import MUCH_BETTER, before, fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
@@ -104,7 +104,7 @@ def broken_layers(case: Case) -> list[LayerFault]:
     return [_broken([d for d in helpful if d.layer == layer], failure) for layer in layers]
 
 
-def _broken(found: Sequence[Difference], failure: str) -> LayerFault:
+def _broken(found: Sequence[LayerDifference], failure: str) -> LayerFault:
     """One layer with all that makes the model run: which of it is right is seen when it is compared."""
     first = found[0]
     hypothesis = Hypothesis(
@@ -117,7 +117,7 @@ def _broken(found: Sequence[Difference], failure: str) -> LayerFault:
     return LayerFault(*kind_of(first), hypothesis)
 
 
-def _may_break(case: Case, difference: Difference) -> bool:
+def _may_break(case: Case, difference: LayerDifference) -> bool:
     """Other numbers in a weight of the right shape break nothing."""
     if difference.kind not in STORED:
         return True
@@ -134,8 +134,8 @@ def _of_row(case: Case, row: Row) -> LayerFault | None:
     before = case.evidence.error_with((), row)
     conversion = case.evidence.reference_conversion
     found = [] if conversion is None else differences(case, conversion, row)
-    costs: list[Difference] = []
-    others: list[Difference] = []
+    costs: list[LayerDifference] = []
+    others: list[LayerDifference] = []
     for difference in found:
         (costs if is_cost(case.model, difference) else others).append(difference)
     # what compression costs is asked only where nothing else explains the error
@@ -167,7 +167,7 @@ def _in_whole(case: Case, edits: Sequence[Edit], row: Row) -> float:
     return rows[0].judgement.rms_relative_error if rows else math.inf
 
 
-def _judged(case: Case, row: Row, found: Sequence[Difference], before: float) -> LayerFault | None:
+def _judged(case: Case, row: Row, found: Sequence[LayerDifference], before: float) -> LayerFault | None:
     """The single difference that explains the row, else all of them together; None where they do not."""
     judged = sorted(((case.evidence.error_with(d.edits, row), i, d) for i, d in enumerate(found)), key=lambda j: j[:2])
     error, _, best = judged[0]
@@ -212,7 +212,7 @@ def _together(seen: Sequence[LayerFault]) -> LayerFault:
 
 
 def _explaining(
-    case: Case, row: Row, found: Sequence[Difference], edits: tuple[Edit, ...], before: float, after: float
+    case: Case, row: Row, found: Sequence[LayerDifference], edits: tuple[Edit, ...], before: float, after: float
 ) -> LayerFault:
     first = next((d for d in found if d.kind == "weight"), found[0])
     hypothesis = Hypothesis(
@@ -230,7 +230,7 @@ def _explaining(
     return LayerFault(*kind_of(first), hypothesis)
 
 
-def kind_of(difference: Difference) -> tuple[str, str]:
+def kind_of(difference: LayerDifference) -> tuple[str, str]:
     """The kind of fault that a difference stands for, and the attribute that it is in, where it is in one."""
     if difference.kind != "attribute":
         return ("layer" if difference.kind == "operator" else difference.kind), ""

@@ -1,4 +1,4 @@
-"""Twin: the source carried to the model's own format anew, to hold the model against, layer by layer."""
+"""The source carried to the model's own format anew, to hold the model against, layer by layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single changes: what a layer ought to hold, worked out from the source's own nodes, where no twin shows it layer by layer."""
+"""Single changes: what a layer ought to hold by the source's own nodes, where no conversion shows it layer by layer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.difference.settings import set_edit
 from coreproof.difference.weight_change import weight_change
 from coreproof.doctor.case import Case
-from coreproof.doctor.source.twin_differences import Difference, kind_of_array, same_weight
-from coreproof.editing.edit import Edit
+from coreproof.doctor.source.layer_differences import LayerDifference, kind_of_array, same_weight
 from coreproof.model.graph import Node
 from coreproof.verification.verify import Row
 
@@ -45,7 +45,7 @@ class Held:
         return f"{self.role} of {self.of}"
 
 
-def single_changes(case: Case, row: Row) -> Iterator[Difference]:
+def single_changes(case: Case, row: Row) -> Iterator[LayerDifference]:
     """Single changes of the stretch's layers that would undo a plausible mistake, the likeliest first.
 
     Weights and biases are the source's own, as they are or with batch normalisation folded in; attributes are those
@@ -141,13 +141,13 @@ def _affine(case: Case, node: Node, channels: int) -> tuple[Array, Array] | None
 # weights
 
 
-def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[Difference]:
+def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[LayerDifference]:
     """Each weight that is none of the source's, as each of those that fit in its place; then all of them together.
 
     A square weight of the source's may still be turned the wrong way, so it is tried the other way last.
     """
-    unknown: list[Difference] = []
-    turned: list[Difference] = []
+    unknown: list[LayerDifference] = []
+    turned: list[LayerDifference] = []
     for key, array in _own_arrays(node, weights):
         fitting = [(h, fit) for h in held if h.array.size == array.size for fit in _fits(h.array, array.shape)]
         known = any(same_weight(array, fit) for _, fit in fitting)
@@ -159,14 +159,16 @@ def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> 
     yield from turned
 
 
-def _replaced(node: Node, key: str, array: Array, origin: Held, fit: Array) -> Difference:
+def _replaced(node: Node, key: str, array: Array, origin: Held, fit: Array) -> LayerDifference:
     words = f"{key} is not {origin.words} of the source: {weight_change(key, fit, array).words or 'other numbers'}"
     with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and the trial shows it
         value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
-    return Difference(node.name, node.operator, kind_of_array(node, key, array), key, words, (_set(node, key, value),))
+    return LayerDifference(
+        node.name, node.operator, kind_of_array(node, key, array), key, words, (set_edit(node.name, key, value),)
+    )
 
 
-def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[Difference]:
+def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[LayerDifference]:
     """All weights of a layer as one node of the source, or one fold of its nodes, holds them."""
     own = dict(_own_arrays(node, weights))
     if len({array.size for array in own.values()}) != len(own) or len(own) < 2:
@@ -182,7 +184,7 @@ def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> It
         if len(parts) == len(own):
             edits = tuple(step for part in parts for step in part.edits)
             words = "; ".join(part.words for part in parts)
-            yield Difference(node.name, node.operator, "weight", " and ".join(own), words, edits)
+            yield LayerDifference(node.name, node.operator, "weight", " and ".join(own), words, edits)
 
 
 def _own_arrays(node: Node, weights: dict[str, Array]) -> Iterator[tuple[str, Array]]:
@@ -207,7 +209,7 @@ def _fits(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
         yield np.ascontiguousarray(order).reshape(shape)
 
 
-def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[Difference]:
+def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[LayerDifference]:
     """The source's biases, for a layer that could have one and has none."""
     key = _TAKES_BIAS.get(node.operator)
     if key is None or not weights or _has_bias(node, weights, key):
@@ -216,10 +218,12 @@ def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Ite
     for origin in reversed(held):
         if origin.array.ndim == 1 and origin.array.size in shapes:
             words = f"{key} is missing; the source has {origin.words}"
-            yield Difference(node.name, node.operator, "bias", key, words, (_set(node, key, origin.array),))
+            yield LayerDifference(
+                node.name, node.operator, "bias", key, words, (set_edit(node.name, key, origin.array),)
+            )
 
 
-def missing_biases(case: Case, row: Row) -> Iterator[Difference]:
+def missing_biases(case: Case, row: Row) -> Iterator[LayerDifference]:
     """The source's biases for linear layers just before the stretch: without its bias, such a layer agrees with a bare MatMul.
 
     They lie before what ``Case.error_with`` runs: the whole model has to be run to judge them.
@@ -242,13 +246,15 @@ def _has_bias(node: Node, weights: dict[str, Array], key: str) -> bool:
 # attributes
 
 
-def of_attributes(case: Case, node: Node, theirs: Sequence[Node]) -> Iterator[Difference]:
+def of_attributes(case: Case, node: Node, theirs: Sequence[Node]) -> Iterator[LayerDifference]:
     """A layer with one attribute as one of the source's nodes has it, or as what is commonly confused with its value."""
     for key, value in node.attributes.items():
         for fresh in _variants(case, node, key, value, theirs):
             if fresh != (list(value) if isinstance(value, tuple) else value):
                 words = f"{key} is {value}, and {fresh} does what the source does"
-                yield Difference(node.name, node.operator, "attribute", key, words, (_set(node, key, fresh),))
+                yield LayerDifference(
+                    node.name, node.operator, "attribute", key, words, (set_edit(node.name, key, fresh),)
+                )
 
 
 def _variants(case: Case, node: Node, key: str, value: Any, theirs: Sequence[Node]) -> Iterator[Any]:
@@ -324,7 +330,3 @@ def _rank(case: Case, node: Node) -> int:
         )
         or 1
     )
-
-
-def _set(node: Node, key: str, value: Any) -> Edit:
-    return Edit("set", {"layer": node.name, "attribute": key, "value": value})
