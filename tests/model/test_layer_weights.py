@@ -14,11 +14,12 @@ import pytest
 from coreproof.conversion.convert import convert
 from coreproof.errors import InputError, UnreadableModelError
 from coreproof.model.coreml.model import CoreMLModel
-from coreproof.model.coreml.proto import Model_pb2
-from coreproof.model.layer_weights import all_weights, layer_weights
+from coreproof.model.coreml.proto import Model_pb2, NeuralNetwork_pb2
+from coreproof.model.coreml.weight_params import read_steps
+from coreproof.model.layer_weights import all_weights, layer_steps, layer_weights
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
-from tests.build import conv_relu_onnx
+from tests.build import conv_relu_onnx, onnx_net
 
 RNG = np.random.default_rng(0)
 
@@ -199,3 +200,24 @@ def test_an_operations_weights_come_in_one_order(tmp_path: Path) -> None:
     path = convert(OnnxModel(conv_relu_onnx(), name="net"), "mlprogram").save(tmp_path / "net.mlpackage")
     orders = {tuple(weights) for _ in range(20) for weights in all_weights(load(path)).values()}
     assert orders == {("bias", "weight")}
+
+
+def test_the_steps_of_a_quantised_network_weight() -> None:
+    params = NeuralNetwork_pb2.WeightParams(rawValue=bytes([0, 1, 2, 3, 2, 1]))
+    params.quantization.numberOfBits = 8
+    params.quantization.linearQuantization.scale.extend([0.5, -2.0])
+    np.testing.assert_array_equal(read_steps(params, (2, 3)), [[0.5, 0.5, 0.5], [2, 2, 2]])
+    params.quantization.lookupTableQuantization.floatValue.extend([0.0, 1.0, 3.0, 7.0])
+    # of each entry, the mean distance of the two nearest ones
+    np.testing.assert_array_equal(read_steps(params, (2, 3)), [[2, 1.5, 2.5], [5, 2.5, 1.5]])
+
+
+def test_the_steps_of_a_dequantised_onnx_weight() -> None:
+    model = onnx_net(
+        [("DequantizeLinear", "q s", "w", {"axis": 0}), ("MatMul", "x w", "y", {})],
+        {"x": [1, 2]},
+        {"y": None},
+        q=np.array([[1, 2, 3], [4, 5, 6]], np.int8),
+        s=np.array([0.5, 0.25], np.float32),
+    )
+    np.testing.assert_array_equal(layer_steps(model, "to_y")["w"], [[0.5] * 3, [0.25] * 3])
