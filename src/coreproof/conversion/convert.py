@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from coreproof.errors import ConversionError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
+
+if TYPE_CHECKING:
+    from coreproof.conversion.onnx_to_coreml.features import ImageInput
 
 Target = Literal["onnx", "mlprogram", "neuralnetwork"]
 TARGETS = ("onnx", "mlprogram", "neuralnetwork")
@@ -20,7 +23,7 @@ def convert(
     *,
     precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     target: str | None = None,
-    images: Mapping[str, Any] | None = None,
+    images: Mapping[str, ImageInput] | None = None,
     labels: Sequence[str] | None = None,
     shapes: Mapping[str, object] | None = None,
     fold_batchnorm: bool = True,
@@ -57,8 +60,6 @@ def convert(
 
     frozen = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
     middle: Any = _to_onnx(source, fold_batchnorm, shapes=shapes, **frozen)
-    if precision is None:
-        precision = "fp16" if to == "mlprogram" else "fp32"
     return onnx_to_coreml(
         middle,
         to,
@@ -96,7 +97,7 @@ def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, object] |
     return OnnxModel(lowered.model, name=source.name, labels=source.signature.labels)
 
 
-def _free_dimensions(source: Any, shapes: Mapping[str, object]) -> dict[str, dict[int, str]]:
+def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, dict[int, str]]:
     """The dimensions that a PyTorch model has to be traced with as free: those asked for as a range, or as another length.
 
     Dimensions of one axis that have one length and are asked for alike are one: the lengths of ids and of their mask.
@@ -106,7 +107,7 @@ def _free_dimensions(source: Any, shapes: Mapping[str, object]) -> dict[str, dic
     lengths = {f.name: tuple(f.shape or ()) for f in source.signature.inputs}
     check_names(shapes, list(lengths))
     free: dict[str, dict[int, str]] = {name: {} for name in lengths}
-    named: dict[Any, str] = {}
+    named: dict[object, str] = {}
     for name, asked in shapes.items():
         for axis, options in enumerate(zip(*read_shape(name, asked), strict=True)):
             length = lengths[name][axis] if axis < len(lengths[name]) else None

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.conversion.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_NORMAL, Narrowed
+from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_NORMAL, Narrowed
 from coreproof.conversion.coreml_to_onnx.rounding import rounds
 from coreproof.feeding.inputs import Sample
 from coreproof.model.graph import Graph, Node
-from coreproof.model.numbers import rms
+from coreproof.model.numbers import FLOAT16_MAX, rms
 from coreproof.pairing.taps import UNKNOWN_SIZE, as_array, batched
 from coreproof.precision.float16_report import Status
 from coreproof.precision.mixed import MixedProgram
@@ -65,9 +65,11 @@ class OperationRange:
         self.beyond += int((size >= ROUNDS_TO_INFINITY).sum())
         if rounds(self.operator):
             with np.errstate(over="ignore"):
-                rounded = np.minimum(size.astype(np.float16).astype(np.float64), LARGEST)
+                rounded = np.minimum(size.astype(np.float16).astype(np.float64), FLOAT16_MAX)
             scale = rms(size)
-            self.rounding = max(self.rounding, rms(np.minimum(size, LARGEST) - rounded) / scale if scale > 0 else 0.0)
+            self.rounding = max(
+                self.rounding, rms(np.minimum(size, FLOAT16_MAX) - rounded) / scale if scale > 0 else 0.0
+            )
         self.infinite |= bool((np.isinf(in_half) & np.isfinite(ideal)).any())
         self.nan |= bool((np.isnan(in_half) & ~np.isnan(ideal)).any())
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from coreproof.conversion.convert import Target
 from coreproof.conversion.convert import convert as translate
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
-from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.model.base import Model
+from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.verification.error_stats import BLOCK
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _difference(wanted: Any, got: Any, half: bool) -> float:
         if not np.array_equal(whole, np.isfinite(y)):
             return float(np.inf)
         if half:
-            held = whole & (np.abs(y) == FP16_MAX) & (np.abs(x) > FP16_MAX) & (np.sign(x) == np.sign(y))
+            held = whole & (np.abs(y) == FLOAT16_MAX) & (np.abs(x) > FLOAT16_MAX) & (np.sign(x) == np.sign(y))
             x = np.where(held, y, x)
         x, y = x[whole], y[whole]
         count += x.size

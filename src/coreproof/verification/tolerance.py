@@ -48,7 +48,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.model.budget import afford
-from coreproof.model.numbers import UNIT_ROUNDOFF, rms
+from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF, rms
 from coreproof.pairing.structured import unlike
 from coreproof.verification.channels import Profile
 from coreproof.verification.error_stats import ChannelScale, error_stats, errors, exceedance
@@ -75,9 +75,6 @@ VACUOUS = 0.5
 the arithmetic alone could have done that. A value of which so much would have to be allowed proves nothing."""
 
 U32 = UNIT_ROUNDOFF["float32"]
-
-HALF_MAX = 65504.0
-"""The largest number of float16."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +222,11 @@ def judge_range(reference: Array, candidate: Array, judgement: Judgement, profil
         return judgement
     b = candidate.reshape(reference.shape)
     with np.errstate(invalid="ignore"):
-        beyond = (np.abs(reference) > HALF_MAX) & (np.abs(b) >= HALF_MAX / 2) & (np.signbit(reference) == np.signbit(b))
+        beyond = (
+            (np.abs(reference) > FLOAT16_MAX)
+            & (np.abs(b) >= FLOAT16_MAX / 2)
+            & (np.signbit(reference) == np.signbit(b))
+        )
         clipped = np.isfinite(reference) & (beyond | np.isinf(b))
     if not clipped.any() or not judge(reference, np.where(clipped, reference, b), judgement.tolerance, profile).agrees:
         return judgement

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -11,12 +12,25 @@ import onnx
 import onnx.shape_inference
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.fold import folded
+from coreproof.errors import ConversionError
 from coreproof.model.budget import afford
 
 OPSET = 21
 """The ONNX opset that Core ML is lowered to; onnxruntime 1.18 and later run it."""
 
+_MAY_BE_A_SHAPE = 1024
+"""Constants of up to this many elements are shown to the inference: they may be shapes, axes or pads."""
+
 Operand: TypeAlias = ir.Value | npt.ArrayLike | None
+
+
+_SAME_SHAPE = {
+    "Abs", "BatchNormalization", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "Identity",
+    "InstanceNormalization", "LeakyRelu", "Log", "LRN", "Neg", "PRelu", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign",
+    "Softmax", "Softplus", "Softsign", "Sqrt", "Tanh",
+}  # fmt: skip
+"""Operators whose result has the type and shape of their first input: half of a network, and nothing to infer."""
 
 
 class OnnxBuilder:
@@ -24,17 +38,36 @@ class OnnxBuilder:
 
     Every value's dtype and shape are inferred as its node is added (by ONNX's own inference, constants included), so a
     lowering can ask ``value.shape`` and ``value.dtype`` of what it reads. A builder made with ``parent`` builds the body
-    of an If, Loop or Scan and may read the parent's values.
+    of an If, Loop or Scan, may read the parent's values, and works as the parent does.
+
+    ``by_layer``: nodes bear the name of the layer that they are made for (``working_on``), and inputs whose shapes
+    contradict each other are refused in its name. ``fold``: operators on small constants become their result. Core ML
+    networks compute shapes with ordinary layers (getShape, gather, concatND, ...); folding those keeps every later blob's
+    rank and shape known, which the rank rules of the layers need. ML Programs say all shapes, and are stored folded.
     """
 
-    def __init__(self, name: str = "main", parent: OnnxBuilder | None = None) -> None:
+    def __init__(
+        self, name: str = "main", parent: OnnxBuilder | None = None, *, by_layer: bool = False, fold: bool = False
+    ) -> None:
         self.name = name
         self.parent = parent
         self.inputs: list[ir.Value] = []
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = {}
+        self.by_layer: bool = by_layer if parent is None else parent.by_layer
+        self.fold: bool = fold if parent is None else parent.fold
+        self.layer: str = name if parent is None else parent.layer
         self._names: set[str] = parent._names if parent is not None else set()
         self._counter = 0
+
+    @contextmanager
+    def working_on(self, layer: str) -> Iterator[None]:
+        """Everything appended inside belongs to ``layer``."""
+        outer, self.layer = self.layer, layer
+        try:
+            yield
+        finally:
+            self.layer = outer
 
     # values
 
@@ -70,10 +103,21 @@ class OnnxBuilder:
         self.initializers[name] = value
         return value
 
+    def rename(self, value: ir.Value, name: str) -> None:
+        """Gives a value of this builder another name, which must be free."""
+        if value.name in self.initializers and self.initializers[value.name] is value:
+            del self.initializers[value.name]
+            self.initializers[name] = value
+            if value.const_value is not None:
+                value.const_value.name = name
+        value.name = name
+
     # nodes
 
     @overload
-    def op(self, operator: str, *inputs: Operand, name: str | None = None, **attributes: Any) -> ir.Value: ...
+    def op(
+        self, operator: str, *inputs: Operand, name: str | None = None, outputs: None = None, **attributes: Any
+    ) -> ir.Value: ...
     @overload
     def op(
         self, operator: str, *inputs: Operand, outputs: Sequence[str | None] | int, **attributes: Any
@@ -93,6 +137,10 @@ class OnnxBuilder:
         ``name`` names the output; without it the output is called after the operator.
         """
         operands = [self._operand(i, operator) for i in inputs]
+        if self.fold and outputs is None:
+            known = self._folded(operator, operands, {**attributes, "domain": domain})
+            if known is not None:
+                return self.constant(known, name or operator.lower())
         while operands and operands[-1] is None:
             operands.pop()
         wanted: Sequence[str | None]
@@ -108,7 +156,27 @@ class OnnxBuilder:
         )
         self.nodes.append(node)
         self._infer(node)
+        if self.by_layer:
+            node.name = f"{self.layer}/{results[0].name}"
+            node.metadata_props["coreml.layer"] = self.layer
+            self._check(node)
         return results[0] if outputs is None else tuple(results)
+
+    def _folded(
+        self, operator: str, operands: list[ir.Value | None], attributes: dict[str, object]
+    ) -> np.ndarray | None:
+        try:
+            return folded(operator, operands, attributes, OPSET)
+        except Exception as error:  # the reference implementation, on constants that may be anything
+            if self.parent is not None:  # a way that may never be taken
+                return None
+            shapes = [list(o.const_value.shape) for o in operands if o is not None and o.const_value is not None]
+            raise ConversionError(
+                f"layer {self.layer!r} cannot compute its constant result",
+                where=f"layer {self.layer!r}",
+                expected=f"inputs that {operator} accepts",
+                found=f"{shapes}: {error}",
+            ) from None
 
     def _operand(self, operand: Operand, operator: str) -> ir.Value | None:
         if operand is None or isinstance(operand, ir.Value):
@@ -117,27 +185,15 @@ class OnnxBuilder:
 
     def _infer(self, node: ir.Node) -> None:
         """Fills in dtypes and shapes of a new node's outputs; leaves them open where ONNX cannot tell."""
-        if node.domain or any(
-            a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
-        ):
+        first = node.inputs[0] if node.inputs else None
+        if node.op_type in _SAME_SHAPE and self.by_layer and first is not None and len(node.outputs) == 1:
+            node.outputs[0].type = first.type
+            node.outputs[0].shape = None if first.shape is None else ir.Shape(list(first.shape))
+            return
+        if node.domain or _holds_graphs(node):
             return
         try:
-            schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
-            types, data = {}, {}
-            for value in node.inputs:
-                if value is None or value.name is None or value.type is None:
-                    continue
-                types[value.name] = _type_proto(value)
-                if value.const_value is not None and value.const_value.size <= 1024:
-                    data[value.name] = ir.serde.serialize_tensor(value.const_value)
-            inferred = onnx.shape_inference.infer_node_outputs(
-                schema,
-                ir.serde.serialize_node(node),  # to_proto asks ten protocols first, which takes as long as all the rest
-                types,
-                data,
-                opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-                ir_version=10,
-            )
+            inferred = _inferred(node)
         except (onnx.shape_inference.InferenceError, RuntimeError, KeyError):
             return  # KeyError: an input without a type, made by a node whose own inputs did not fit
         for value in node.outputs:
@@ -147,6 +203,26 @@ class OnnxBuilder:
                 if proto.tensor_type.HasField("shape"):
                     value.shape = ir.Shape([_dimension(d) for d in proto.tensor_type.shape.dim])
                     _afford(value)
+
+    def _check(self, node: ir.Node) -> None:
+        """Refuses a node whose known input shapes contradict each other (its output then stays without a shape)."""
+        if node.domain or all(o.shape is not None and o.type is not None for o in node.outputs) or _holds_graphs(node):
+            return
+        values = [v for v in node.inputs if v is not None]
+        if any(v.shape is None or v.type is None for v in values):
+            return
+        try:
+            _inferred(node)
+        except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ConversionError(
+                f"the inputs of layer {self.layer!r} do not fit together",
+                where=f"layer {self.layer!r}",
+                expected=f"shapes that {node.op_type} accepts ({reason.split('] ')[-1]})",
+                found=" and ".join(
+                    f"{v.name} {[d if isinstance(d, int) else '?' for d in v.shape or ()]}" for v in values
+                ),
+            ) from None
 
     # result
 
@@ -164,6 +240,30 @@ class OnnxBuilder:
     def model(self, outputs: Sequence[ir.Value], producer: Literal["coreproof"] = "coreproof") -> ir.Model:
         """The finished model with these outputs."""
         return ir.Model(self.graph(outputs), ir_version=10, producer_name=producer)
+
+
+def _holds_graphs(node: ir.Node) -> bool:
+    """Whether the node is an If, Loop or Scan, of which ONNX infers nothing by itself."""
+    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+
+
+def _inferred(node: ir.Node) -> Mapping[str, onnx.TypeProto]:
+    """The types of the node's outputs, by ONNX's own inference. Raises what it raises."""
+    types, data = {}, {}
+    for value in node.inputs:
+        if value is None or value.name is None or value.type is None:
+            continue
+        types[value.name] = _type_proto(value)
+        if value.const_value is not None and value.const_value.size <= _MAY_BE_A_SHAPE:
+            data[value.name] = ir.serde.serialize_tensor(value.const_value)
+    return onnx.shape_inference.infer_node_outputs(
+        onnx.defs.get_schema(node.op_type, OPSET, node.domain),
+        ir.serde.serialize_node(node),  # to_proto asks ten protocols first, which takes as long as all the rest
+        types,
+        data,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=10,
+    )
 
 
 def _attribute(name: str, value: Any) -> ir.Attr:

@@ -13,9 +13,10 @@ from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.operators import MIL
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import MIL_pb2
 
 Constant: TypeAlias = np.ndarray | np.generic | int | float | bool | str
-Operand: TypeAlias = Any
+Operand: TypeAlias = ir.Value | Constant | Sequence[object] | None
 """What a handler receives for an input: a constant known now (Python number, text, array) or an ``ir.Value``.
 
 Constant arrays keep their MIL dtype. Values compute in carrier types: float32 for every float, int32 for every integer.
@@ -62,7 +63,7 @@ class Lowering:
     operation: str = ""
     name: str = ""
     outputs: tuple[Declared, ...] = ()
-    blocks: Sequence[Any] = ()
+    blocks: Sequence[MIL_pb2.Block] = ()
 
     # nodes
 
@@ -71,7 +72,7 @@ class Lowering:
         value: ir.Value = self.b.op(operator, *(self.operand(i) for i in inputs), **attributes)
         return value
 
-    def ops(self, operator: str, *inputs: Operand, outputs: int, **attributes: object) -> tuple[ir.Value, ...]:
+    def ops(self, operator: str, *inputs: Operand, outputs: int, **attributes: Any) -> tuple[ir.Value, ...]:
         """Appends an ONNX node with several outputs."""
         values: tuple[ir.Value, ...] = self.b.op(
             operator, *(self.operand(i) for i in inputs), outputs=outputs, **attributes
@@ -95,7 +96,7 @@ class Lowering:
     def shape(self, operand: Operand) -> tuple[int | None, ...]:
         """The shape, None for each length that is known at run time only."""
         if not isinstance(operand, ir.Value):
-            return tuple(np.shape(operand))
+            return np.asarray(operand).shape
         if operand.shape is None:
             raise self.refuse("the rank of an input is not known")
         return tuple(d if isinstance(d, int) else None for d in operand.shape)
@@ -209,7 +210,7 @@ class Shared:
             self._given.add(name)
             self.root._names.add(name)
 
-    def initializer(self, constant: Constant | Sequence[int]) -> ir.Value:
+    def initializer(self, constant: Constant | Sequence[object]) -> ir.Value:
         """The one initializer of this constant, in its carrier type.
 
         A large float16 array stays as it is on disk, with a Cast that the engine folds when it loads the graph.

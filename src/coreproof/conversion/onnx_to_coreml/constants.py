@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.mil import Builder, Operand, Var
 
 _MOST_ELEMENTS = 16
 _AS_THEY_ARE = frozenset({"const", "placeholder", "cond", "while_loop", "make_list", "classify", "program", "function"})
@@ -15,22 +16,22 @@ _AS_THEY_ARE = frozenset({"const", "placeholder", "cond", "while_loop", "make_li
 class SharedConstants:
     """coremltools' builder; small operands of its operations become constants that later operations share."""
 
-    def __init__(self, builder: Any, made: dict[tuple[Any, ...], Any] | None = None) -> None:
+    def __init__(self, builder: Builder, made: dict[tuple[object, ...], Var] | None = None) -> None:
         self._builder = builder
         self._made = {} if made is None else made
 
-    def __getattr__(self, operation: str) -> Callable[..., object]:
-        make: Callable[..., Any] = getattr(self._builder, operation)
+    def __getattr__(self, operation: str) -> Callable[..., Var]:
+        make: Callable[..., Var] = getattr(self._builder, operation)
         if operation in _AS_THEY_ARE:
             return make
 
-        def call(**operands: Any) -> Any:
+        def call(**operands: object) -> Var:
             return make(**{k: v if k == "name" else self._shared(k, v) for k, v in operands.items()})
 
         setattr(self, operation, call)
         return call
 
-    def _shared(self, parameter: str, value: Any) -> object:
+    def _shared(self, parameter: str, value: object) -> object:
         key = _identity(value)
         if key is None:
             return value
@@ -46,18 +47,18 @@ class SharedConstants:
 class NetworkBuilder(SharedConstants):
     """The same for a NeuralNetwork, which holds a single number as [1]: an axis added to it would be a second one."""
 
-    def __init__(self, builder: Any) -> None:
+    def __init__(self, builder: Builder) -> None:
         super().__init__(builder)
         self._plain = SharedConstants(builder, self._made)
 
-    def expand_dims(self, *, x: Any, axes: Any, **named: Any) -> object:
+    def expand_dims(self, *, x: Operand, axes: Sequence[int], **named: object) -> Var:
         """expand_dims, or for a single number a reshape, which says the whole shape."""
         if not isinstance(x, np.ndarray) and len(x.shape) == 0:
             return self.reshape(x=x, shape=np.ones(len(axes), np.int32), **named)
         return self._plain.expand_dims(x=x, axes=axes, **named)
 
 
-def _identity(value: Any) -> tuple[Any, ...] | None:
+def _identity(value: object) -> tuple[object, ...] | None:
     """What makes two small constants equal; None for variables, large arrays and anything else."""
     if isinstance(value, np.ndarray | np.generic):
         return (value.dtype.str, value.shape, value.tobytes()) if value.size <= _MOST_ELEMENTS else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -40,22 +40,22 @@ def onnx_to_coreml(
     model: OnnxModel,
     to: Literal["mlprogram", "neuralnetwork"] = "mlprogram",
     *,
-    precision: Literal["fp16", "fp32", "float16", "float32"] = "fp16",
+    precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     target: str | None = None,
     images: Mapping[str, ImageInput] | None = None,
     labels: Sequence[str] | Sequence[int] | None = None,
     predicted_label: str = "classLabel",
     softmax: bool = False,
-    shapes: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, object] | None = None,
     keep_fp32: Collection[str] = (),
 ) -> CoreMLModel:
     """Converts an ONNX model of any opset from 7 on.
 
-    ``precision`` is the arithmetic of an ML Program; a NeuralNetwork always computes in float32 here. ``target`` is
-    the oldest system that must run it. ``images`` makes inputs into pictures. ``labels`` makes a classifier of the first
-    output (without them the source's own are noted in the metadata); with ``softmax`` its scores are turned into
-    probabilities first. ``shapes`` frees dimensions: a shape with (low, high) ranges, or a list of shapes. ``keep_fp32``
-    names ONNX values that stay in float32 in a float16 program.
+    ``precision`` is the arithmetic of an ML Program, float16 where nothing is said; a NeuralNetwork always computes in float32
+    here. ``target`` is the oldest system that must run it. ``images`` makes inputs into pictures. ``labels`` makes a
+    classifier of the first output (without them the source's own are noted in the metadata); with ``softmax`` its scores are
+    turned into probabilities first. ``shapes`` frees dimensions: a shape with (low, high) ranges, or a list of shapes.
+    ``keep_fp32`` names ONNX values that stay in float32 in a float16 program.
 
     The result's ``provenance`` maps its values to the ONNX values that they equal. Raises UnsupportedOperatorsError and
     ConversionError, each naming every node concerned.
@@ -63,73 +63,39 @@ def onnx_to_coreml(
     from coreproof.conversion.onnx_to_coreml.program import InputPlan, ProgramBuilder
 
     to = one_of(to, ("mlprogram", "neuralnetwork"), "to")
-    precision = one_of(precision, PRECISIONS, "precision")
+    precision = None if precision is None else one_of(precision, PRECISIONS, "precision")
     version = ios_version(target, to)
     is_network = to == "neuralnetwork"
+    half = not is_network and (precision or "fp16") == "fp16"
     graph = _prepared(model)
-    notes: list[str] = list(model.notes)
-    planned: dict[str, FlexibleShape] = {}
-    plans = []
     pictures = dict(images or {})
-    taken = [v for v in graph.graph.inputs if v.name not in graph.graph.initializers]
-    check_names(shapes or {}, [v.name or "" for v in taken])
-    _refuse_structured(model.name, graph, taken)
-    for value in taken:
-        name = value.name or ""
-        declared = value_shape(value)
-        if declared is None:
-            raise ConversionError(f"input {name!r} has no shape", where=model.name, fix="give it one with shapes=")
-        if not 1 <= len(declared) <= 5:
-            raise ConversionError(
-                f"input {name!r} has rank {len(declared)}",
-                where=model.name,
-                expected="1 to 5 dimensions, which is what a Core ML multi-array has",
-                fix="make it a constant, or reshape it inside the model",
-            )
-        planned[name], said = flexible_shape(name, declared, (shapes or {}).get(name))
-        notes += said
-        if max(planned[name].default) > _LONGEST:
-            raise ConversionError(
-                f"input {name!r} is longer than a Core ML array can be",
-                where=model.name,
-                expected=f"lengths of at most {_LONGEST}",
-                found=str(list(planned[name].default)),
-            )
-        if 0 in planned[name].default:
-            raise ConversionError(
-                f"input {name!r} has no elements",
-                expected="lengths of at least 1",
-                found=str(list(planned[name].default)),
-            )
+    planned, notes = _planned(model.name, graph, shapes or {})
     check_images(pictures, planned)
-    for name, shape in planned.items():
-        factor, offset = pictures[name].affine(shape.default[1]) if name in pictures else (None, None)
-        free = shape.free
-        plans.append(
-            InputPlan(
-                name,
-                tuple(None if i in free else d for i, d in enumerate(shape.default)),
-                _io_dtype(graph, name, version, precision, is_network, is_picture=name in pictures),
-                factor,
-                offset,
-            )
+    plans = [
+        InputPlan(
+            name,
+            tuple(None if i in shape.free else d for i, d in enumerate(shape.default)),
+            _io_dtype(graph, name, half=half and version >= 16 and name not in pictures),
+            *(pictures[name].affine(shape.default[1]) if name in pictures else (None, None)),
         )
+        for name, shape in planned.items()
+    ]
     coremltools = import_coremltools()
     builder = ProgramBuilder(
         graph,
         source=model.name,
         coremltools=coremltools,
         target=13 if is_network else min(version, 18),
-        dtype=np.float16 if precision == "fp16" and not is_network else np.float32,
+        dtype=np.float16 if half else np.float32,
         is_network=is_network,
         keep_fp32=keep_fp32,
     )
     built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
-    classifier = (tuple(labels), predicted_label, softmax) if labels is not None else None
-    if is_network:
-        spec, scratch = network_spec(built, planned, pictures, classifier, version), None
+    classifier = (labels, predicted_label, softmax) if labels is not None else None
+    scratch = None if is_network else TemporaryFolder()  # the weights' file, which the model keeps as long as it lives
+    if scratch is None:
+        spec = network_spec(built, planned, pictures, classifier, version)
     else:
-        scratch = TemporaryFolder()
         try:
             spec = program_spec(built, planned, pictures, classifier, version, Path(scratch.name))
         except BaseException:
@@ -140,13 +106,50 @@ def onnx_to_coreml(
         spec,
         name=model.name,
         folder=None if scratch is None else Path(scratch.name),
-        notes=(*notes, *built.notes),
+        notes=(*model.notes, *notes, *built.notes),
         keep_alive=scratch,
         provenance=built.provenance,
     )
     if labels is None:
         note_labels(spec.description.metadata.userDefined, model.signature.labels)
     return made
+
+
+def _planned(source: str, graph: ir.Model, shapes: Mapping[str, object]) -> tuple[dict[str, FlexibleShape], list[str]]:
+    """The shape with which each input enters, and what there is to say about it."""
+    taken = [v for v in graph.graph.inputs if v.name not in graph.graph.initializers]
+    check_names(shapes, [v.name or "" for v in taken])
+    _refuse_structured(source, graph, taken)
+    planned: dict[str, FlexibleShape] = {}
+    notes: list[str] = []
+    for value in taken:
+        name = value.name or ""
+        declared = value_shape(value)
+        if declared is None:
+            raise ConversionError(f"input {name!r} has no shape", where=source, fix="give it one with shapes=")
+        if not 1 <= len(declared) <= 5:
+            raise ConversionError(
+                f"input {name!r} has rank {len(declared)}",
+                where=source,
+                expected="1 to 5 dimensions, which is what a Core ML multi-array has",
+                fix="make it a constant, or reshape it inside the model",
+            )
+        planned[name], said = flexible_shape(name, declared, shapes.get(name))
+        notes += said
+        if max(planned[name].default) > _LONGEST:
+            raise ConversionError(
+                f"input {name!r} is longer than a Core ML array can be",
+                where=source,
+                expected=f"lengths of at most {_LONGEST}",
+                found=str(list(planned[name].default)),
+            )
+        if 0 in planned[name].default:
+            raise ConversionError(
+                f"input {name!r} has no elements",
+                expected="lengths of at least 1",
+                found=str(list(planned[name].default)),
+            )
+    return planned, notes
 
 
 def _refuse_structured(name: str, graph: ir.Model, taken: Sequence[ir.Value]) -> None:
@@ -181,12 +184,11 @@ def _prepared(model: OnnxModel) -> ir.Model:
     return graph
 
 
-def _io_dtype(graph: ir.Model, name: str, version: int, precision: str, is_network: bool, *, is_picture: bool) -> str:
-    """The dtype in which an input enters: float16 only where the ONNX input has it and the target offers it."""
+def _io_dtype(graph: ir.Model, name: str, *, half: bool) -> str:
+    """The dtype in which an input enters: float16 where the ONNX input has it and ``half`` says that the target offers it."""
     dtype = next(v.dtype for v in graph.graph.inputs if v.name == name)
     if dtype in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
-        half = dtype == ir.DataType.FLOAT16 and precision == "fp16" and version >= 16 and not is_network
-        return "float16" if half and not is_picture else "float32"
+        return "float16" if half and dtype == ir.DataType.FLOAT16 else "float32"
     if dtype == ir.DataType.BOOL or (dtype is not None and dtype.is_integer() and dtype.bitwidth >= 8):
         return "int32"
     raise ConversionError(f"Core ML has no input of type {dtype}", where=f"input {name!r}")

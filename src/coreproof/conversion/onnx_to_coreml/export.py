@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from coreproof.conversion.onnx_to_coreml.features import (
     describe_array,
     describe_image,
 )
+from coreproof.conversion.onnx_to_coreml.mil import Program, Var
 from coreproof.conversion.onnx_to_coreml.network_weights import fill_in, keep_large
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.proto import Model_pb2
@@ -25,7 +26,7 @@ from coreproof.model.coreml.proto import Model_pb2
 if TYPE_CHECKING:
     from coreproof.conversion.onnx_to_coreml.program import Built
 
-Classifier = tuple[tuple[Any, ...], str, bool]
+Classifier = tuple[Sequence[str] | Sequence[int], str, bool]
 """Labels, the name of the predicted label, and whether scores pass through a softmax first."""
 _NETWORK_PASSES = (
     "nn_backend::decompose_conv1d",
@@ -44,7 +45,7 @@ def program_spec(
     classifier: Classifier | None,
     version: int,
     folder: Path,
-) -> Any:
+) -> Model_pb2.Model:
     """The specification of an ML Program; its weights are written below ``folder``."""
     from coremltools.converters.mil.backend.mil.load import load
 
@@ -71,16 +72,20 @@ def program_spec(
             describe_array(feature, _known_shape(var), plan.dtype)
     (folder / "weights").mkdir(parents=True, exist_ok=True)
     with _quiet():
-        return load(
+        spec: Model_pb2.Model = load(
             built.program,
             weights_dir=str(folder / "weights"),
             specification_version=SPECIFICATIONS[version],
             model_description=description,
         )
+    return spec
 
 
 def _describe_inputs(
-    description: Any, built: Built, shapes: Mapping[str, FlexibleShape], images: Mapping[str, ImageInput]
+    description: Model_pb2.ModelDescription,
+    built: Built,
+    shapes: Mapping[str, FlexibleShape],
+    images: Mapping[str, ImageInput],
 ) -> None:
     for plan in built.inputs:
         feature = description.input.add(name=built.names.identifier_for(plan.name))
@@ -90,7 +95,7 @@ def _describe_inputs(
             describe_array(feature, shapes[plan.name], plan.dtype)
 
 
-def _known_shape(var: Any) -> FlexibleShape | None:
+def _known_shape(var: Var) -> FlexibleShape | None:
     try:
         return FlexibleShape(tuple(int(d) for d in var.shape))
     except (TypeError, ValueError):
@@ -124,13 +129,13 @@ def _classify(built: Built, classifier: Classifier) -> None:
     ]
 
 
-def _class_axis(shape: Any) -> int:
+def _class_axis(shape: Sequence[int]) -> int:
     """The axis over which the classes lie: the only one longer than 1, else the last."""
     longer = [i for i, d in enumerate(shape) if not isinstance(d, int) or d > 1]
     return longer[0] if len(longer) == 1 else len(shape) - 1
 
 
-def _check_labels(shape: Any, labels: tuple[object, ...], output: str) -> None:
+def _check_labels(shape: Sequence[int], labels: Sequence[object], output: str) -> None:
     count = 1
     for length in shape:
         count *= int(length) if isinstance(length, int) else 1
@@ -143,7 +148,7 @@ def _check_labels(shape: Any, labels: tuple[object, ...], output: str) -> None:
         )
 
 
-def _give_known_values_their_dtype(program: Any) -> None:
+def _give_known_values_their_dtype(program: Program) -> None:
     """What coremltools cut out of a value that it knows in part is an array of objects: folded, it would become integers."""
     from coremltools.converters.mil.mil.types.type_mapping import nptype_from_builtin
 
@@ -161,7 +166,7 @@ def network_spec(
     images: Mapping[str, ImageInput],
     classifier: Classifier | None,
     version: int,
-) -> Any:
+) -> Model_pb2.Model:
     """The specification of a NeuralNetwork, made by coremltools' own backend for it.
 
     Raises ConversionError for operations that no layer expresses.
@@ -199,7 +204,7 @@ def network_spec(
     return spec if classifier is None else _network_classifier(spec, built, classifier)
 
 
-def _refuse_inexpressible(program: Any) -> None:
+def _refuse_inexpressible(program: Program) -> None:
     """All operations that coremltools' NeuralNetwork backend has no layer for, at once."""
     from coremltools.converters.mil.backend.nn.mil_to_nn_mapping_registry import MIL_TO_NN_MAPPING_REGISTRY
 
@@ -217,7 +222,7 @@ def _refuse_inexpressible(program: Any) -> None:
         )
 
 
-def _network_classifier(spec: Any, built: Built, classifier: Classifier) -> object:
+def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classifier) -> Model_pb2.Model:
     """The NeuralNetwork as a NeuralNetworkClassifier over its first output."""
     labels, name, softmax = classifier
     output = built.outputs[0].name
@@ -237,10 +242,10 @@ def _network_classifier(spec: Any, built: Built, classifier: Classifier) -> obje
         layer.softmaxND.axis = _class_axis(shape)
     made.neuralNetworkClassifier.labelProbabilityLayerName = scores
     is_text = isinstance(labels[0], str)
-    vector = (
-        made.neuralNetworkClassifier.stringClassLabels if is_text else made.neuralNetworkClassifier.int64ClassLabels
-    )
-    vector.vector.extend(labels)
+    if is_text:
+        made.neuralNetworkClassifier.stringClassLabels.vector.extend(str(label) for label in labels)
+    else:
+        made.neuralNetworkClassifier.int64ClassLabels.vector.extend(int(label) for label in labels)
     del made.description.output[0]
     first = made.description.output.add(name=name)
     first.type.stringType.SetInParent() if is_text else first.type.int64Type.SetInParent()

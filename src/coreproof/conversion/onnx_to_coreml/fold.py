@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from coreproof.conversion.one_node import one_node_model
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.operators import meaning
 from coreproof.model.budget import afford
 from coreproof.model.onnx.shapes import inferred
@@ -21,7 +21,7 @@ _SHAPES = 1024
 """Operands of up to this many elements may be shapes, whose values say how large the result is."""
 
 
-def is_foldable(node: ir.Node, operands: Sequence[object]) -> bool:
+def is_foldable(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
     """Whether every operand is known and the result does not depend on chance or on nested graphs."""
     nested = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
     if nested or meaning(node.op_type).get("random", False):
@@ -31,19 +31,19 @@ def is_foldable(node: ir.Node, operands: Sequence[object]) -> bool:
     return all(o is None or isinstance(o, np.ndarray) for o in operands)
 
 
-def fold(node: ir.Node, operands: Sequence[Any], opset: int, domains: dict[str, int]) -> list[Array] | None:
+def fold(node: ir.Node, operands: Sequence[Operand | None], opset: int, domains: dict[str, int]) -> list[Array] | None:
     """The node's outputs as arrays; None where the reference implementation cannot compute them."""
     if node.op_type == "Constant" and "value" in node.attributes:
         return [node.attributes["value"].as_tensor().numpy()]
     if node.op_type == "Shape":
-        shape = _fixed_shape(operands[0]) or ()
+        shape = (None if operands[0] is None else _fixed_shape(operands[0])) or ()
         start, end = (node.attributes.get(k) for k in ("start", "end"))
         return [np.array(shape[start.as_int() if start else 0 : end.as_int() if end else None], np.int64)]
     names = ["" if o is None else f"i{k}" for k, o in enumerate(operands)]
     outputs = [f"o{k}" for k, _ in enumerate(node.outputs)]
     attributes = [ir.to_proto(a) for a in node.attributes.values()]
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names, output=outputs, attribute=attributes)
-    feeds = {n: o for n, o in zip(names, operands, strict=True) if o is not None}
+    feeds = {n: o for n, o in zip(names, operands, strict=True) if isinstance(o, np.ndarray)}
     model = one_node_model(proto, feeds, {**domains, "": opset})
     _afford(model, feeds, node)
     try:
@@ -70,6 +70,6 @@ def _afford(model: onnx.ModelProto, feeds: dict[str, Array], node: ir.Node) -> N
             )
 
 
-def _fixed_shape(operand: Any) -> tuple[int, ...] | None:
+def _fixed_shape(operand: Operand) -> tuple[int, ...] | None:
     shape = tuple(operand.shape)
     return tuple(map(int, shape)) if all(isinstance(d, int | np.integer) for d in shape) else None

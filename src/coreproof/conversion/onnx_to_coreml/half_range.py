@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX, Array
+from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.model.numbers import FLOAT16_MAX
 
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 _SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)
@@ -176,7 +177,7 @@ def _is_huge(array: Array) -> bool:
     if array.dtype == np.float16 or not array.size:
         return False
     size = np.abs(array)
-    return bool((np.isfinite(size) & (size > FP16_MAX)).any())
+    return bool((np.isfinite(size) & (size > FLOAT16_MAX)).any())
 
 
 # epsilons

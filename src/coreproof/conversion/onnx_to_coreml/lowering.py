@@ -15,20 +15,21 @@ Where an operator changed its form, register a handler for each opset in which i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import onnx
+import numpy.typing as npt
 import onnx_ir as ir
 
+from coreproof.conversion.onnx_to_coreml.mil import Builder, Operand
 from coreproof.conversion.operators import ONNX
 from coreproof.errors import ConversionError
+from coreproof.model.numbers import to_float16
 
 Array: TypeAlias = np.ndarray
-Operand: TypeAlias = Any
-"""A MIL Var, a numpy array, or None."""
-Result: TypeAlias = Any
-FP16_MAX = 65504.0
+Result: TypeAlias = Operand
+"""What a handler of one output gives; one of several gives a sequence of them."""
+FloatType: TypeAlias = type[np.float16] | type[np.float32]
 
 
 lowering = ONNX.lowers
@@ -38,11 +39,11 @@ lowering = ONNX.lowers
 class Context:
     """What a handler may ask for while it lowers ``node``."""
 
-    mb: Any
+    mb: Builder
     """coremltools' MIL builder."""
     target: int
     """MIL opset as the iOS number: 13 (NeuralNetwork) to 18."""
-    dtype: Any
+    dtype: FloatType
     """numpy dtype in which floats are computed."""
     opset: int
     """The model's ONNX opset."""
@@ -51,15 +52,15 @@ class Context:
     node: ir.Node = None  # type: ignore[assignment]
     masked: bool = False
     """Of a softmax in float16: whether it reads minima of masks that were added up (``half_range``)."""
-    raw: list[Operand] = field(default_factory=list)
+    raw: list[Operand | None] = field(default_factory=list)
     """The operands as ONNX has them: constants in their own dtype."""
     notes: list[str] = field(default_factory=list)
 
-    def scalar(self, value: float) -> Any:
+    def scalar(self, value: float) -> np.floating:
         """A float attribute in the compute dtype."""
         return self.dtype(value)
 
-    def epsilon(self, value: float) -> Any:
+    def epsilon(self, value: float) -> np.floating:
         """The epsilon of a normalisation or a logarithm, not rounded to zero: what is smaller is the dtype's smallest number.
 
         A NeuralNetwork's file does not tell a zero from an epsilon that is not said, which stands for 1e-6 and the like
@@ -69,11 +70,11 @@ class Context:
             return self.dtype(0)
         return max(self.dtype(value), np.finfo(self.dtype).smallest_subnormal)
 
-    def floats(self, values: Any) -> Array:
+    def floats(self, values: npt.ArrayLike) -> Array:
         """Floats in the compute dtype; what float16 cannot hold is clipped to its largest number."""
         return cast_floats(np.asarray(values), self.dtype)
 
-    def constant(self, operand: Operand, name: str) -> Array:
+    def constant(self, operand: Operand | None, name: str) -> Array:
         """An operand that Core ML needs to know at conversion time."""
         if isinstance(operand, np.ndarray):
             return operand
@@ -127,31 +128,18 @@ def said(error: Exception) -> str:
     return words
 
 
-def cast_floats(array: Array, dtype: Any) -> Array:
+def cast_floats(array: Array, dtype: FloatType) -> Array:
     """``array`` in the compute dtype if it holds floats; finite values beyond float16 become its largest number."""
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         return array
     if array.dtype == dtype:
         return array
-    with np.errstate(over="ignore"):
-        narrowed = array.astype(dtype)
-    if dtype == np.float16 and not np.isfinite(narrowed).all():
-        beyond = np.isinf(narrowed) & np.isfinite(array)
-        narrowed[beyond] = np.copysign(np.float16(FP16_MAX), narrowed[beyond])
-    return narrowed
+    return to_float16(array) if dtype == np.float16 else array.astype(dtype)
 
 
-def mil_array(array: Array, dtype: object) -> Array:
+def mil_array(array: Array, dtype: FloatType) -> Array:
     """A constant as MIL takes it: floats in the compute dtype, integers as int32 (clipped), booleans as they are."""
     if array.dtype.kind in "iu" and array.dtype != np.int32:
         limits = np.iinfo(np.int32)
         return np.asarray(np.clip(array, limits.min, limits.max)).astype(np.int32)
     return cast_floats(array, dtype)
-
-
-def schema_opset(node: ir.Node, opset: int) -> int:
-    """The opset in which this operator took the form that ``opset`` has; ``opset`` itself outside the standard."""
-    try:
-        return int(onnx.defs.get_schema(node.op_type, opset, node.domain).since_version)
-    except onnx.defs.SchemaError:
-        return opset

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container
-from typing import Any
+
+from coreproof.conversion.onnx_to_coreml.mil import Block
 
 _OUTSIDE = re.compile(r"[^A-Za-z0-9_]")
 
@@ -36,7 +37,7 @@ class Names:
         return unique
 
 
-def separate(block: Any, names: Names, kept: Container[int]) -> None:
+def separate(block: Block, names: Names, kept: Container[int]) -> None:
     """Renames what the builder named by itself where an ONNX value has that name too ("select_1").
 
     ``kept`` holds the ``id`` of every variable that was named on purpose.

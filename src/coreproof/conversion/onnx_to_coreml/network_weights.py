@@ -9,9 +9,13 @@ Other large constants, whose length coremltools checks, only walk faster: as a l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from google.protobuf.message import Message
+
+from coreproof.conversion.onnx_to_coreml.mil import Program
+from coreproof.model.coreml.proto import Model_pb2, NeuralNetwork_pb2
 
 _SMALLEST = 1024
 _MARK = float(np.float32(-2.7182817e-33))
@@ -37,7 +41,7 @@ class _Kept(np.ndarray):
     def __array_finalize__(self, source: object) -> None:
         self.kept = getattr(source, "kept", [])
 
-    def flatten(self, order: Any = "C") -> Any:
+    def flatten(self, order: Literal["C", "F", "A", "K"] | None = "C") -> np.ndarray:
         plain = np.asarray(self)
         if plain.size < _SMALLEST:
             return plain.flatten(order)
@@ -45,7 +49,7 @@ class _Kept(np.ndarray):
         return np.array([_MARK, len(self.kept) - 1])
 
 
-def keep_large(program: Any) -> list[np.ndarray]:
+def keep_large(program: Program) -> list[np.ndarray]:
     """Prepares the large float constants of a MIL program; the list returned fills while the program is exported."""
     kept: list[np.ndarray] = []
     for operation in program.functions["main"].operations:
@@ -64,7 +68,7 @@ def keep_large(program: Any) -> list[np.ndarray]:
     return kept
 
 
-def fill_in(spec: Any, kept: list[np.ndarray]) -> None:
+def fill_in(spec: Model_pb2.Model, kept: list[np.ndarray]) -> None:
     """Replaces every placeholder in the specification by the bytes of its array."""
     filled = set()
     for weights in _weight_messages(spec.neuralNetwork):
@@ -88,7 +92,7 @@ def _packed(array: np.ndarray) -> bytes:
     return bytes(prefix) + array.astype("<f4", copy=False).tobytes()
 
 
-def _weight_messages(message: Any) -> Iterator[Any]:
+def _weight_messages(message: Message) -> Iterator[NeuralNetwork_pb2.WeightParams]:
     """Every WeightParams below ``message``."""
     for field, value in message.ListFields():
         if field.message_type is None:

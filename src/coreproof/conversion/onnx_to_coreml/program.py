@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TypeGuard
 
 import numpy as np
 import onnx
@@ -14,11 +15,14 @@ from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, Shared
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.conversion.onnx_to_coreml.half_range import RAISED_IN, HalfRange, half_range, raised
 from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
-from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, mil_array, said
+from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array, said
+from coreproof.conversion.onnx_to_coreml.mil import Builder, Operand, Program, Var
 from coreproof.conversion.onnx_to_coreml.names import Names, separate
 from coreproof.conversion.onnx_to_coreml.ranks import limit_rank
 from coreproof.conversion.operators import ONNX
+from coreproof.conversion.registry import Handler
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
+from coreproof.model.numbers import FLOAT16_MAX
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,6 @@ class InputPlan:
     dtype: str
     factor: np.ndarray | None = None
     offset: np.ndarray | None = None
-    free: Mapping[int, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class OutputPlan:
 class Built:
     """A finished program, and which ONNX value each of its values equals."""
 
-    program: Any
+    program: Program
     inputs: list[InputPlan]
     outputs: list[OutputPlan]
     provenance: dict[str, str]
@@ -73,9 +76,9 @@ class ProgramBuilder:
         model: ir.Model,
         *,
         source: str,
-        coremltools: Any,
+        coremltools: ModuleType,
         target: int,
-        dtype: Any,
+        dtype: FloatType,
         is_network: bool,
         keep_fp32: Collection[str] = (),
     ) -> None:
@@ -92,10 +95,12 @@ class ProgramBuilder:
         self.names = Names()
         self.provenance: dict[str, str] = {}
         self.values: dict[str, Operand] = {}
-        self._left: list[object] = []
+        # Books by id() and by identity: MIL values compare by name, and their names change while the program is built.
+        # All of them live until the program is finished, so that no id is given out twice.
+        self._left: list[Var] = []  # outputs handed out so far: one value cannot be two outputs
         self._magnitudes = Magnitudes()
-        self._unrounded: dict[int, object] = {}
-        self._named: set[int] = set()
+        self._unrounded: dict[int, Var] = {}  # an input as float16 took it -> as it is fed, for what is kept in float32
+        self._named: set[int] = set()  # named after an ONNX value: `separate` renames all others, not these
         self.context = Context(
             (NetworkBuilder if is_network else SharedConstants)(Builder),
             target,
@@ -146,14 +151,14 @@ class ProgramBuilder:
 
     # inputs
 
-    def _placeholder(self, plan: InputPlan) -> object:
+    def _placeholder(self, plan: InputPlan) -> Var:
         from coremltools.converters.mil.mil import get_new_symbol, types
 
         shape = [d if d is not None else get_new_symbol() for d in plan.shape]
         dtype = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}[plan.dtype]
         return self.context.mb.placeholder(shape=shape, dtype=dtype)
 
-    def _enter(self, plan: InputPlan, var: Any) -> object:
+    def _enter(self, plan: InputPlan, var: Var) -> Var:
         """The input in the compute dtype, normalised where the model takes pictures."""
         mb, onnx_dtype = self.context.mb, self.graph_dtype(plan.name)
         if onnx_dtype == ir.DataType.BOOL:
@@ -162,7 +167,7 @@ class ProgramBuilder:
             return var
         if plan.name in self.half.inputs and var.dtype == self.types.fp32:
             # the mask's minimum of float32 must not be fed as minus infinity: a row of it has no softmax
-            held = mb.clip(x=var, alpha=np.float32(-FP16_MAX), beta=np.float32(FP16_MAX))
+            held = mb.clip(x=var, alpha=np.float32(-FLOAT16_MAX), beta=np.float32(FLOAT16_MAX))
             # infinity itself stays: models ask for it (x == -inf), and a row of it has no softmax in the source either
             infinite = mb.equal(x=mb.abs(x=var), y=np.float32(np.inf))
             entered = self._as_compute(mb.select(cond=infinite, a=var, b=held))
@@ -184,20 +189,20 @@ class ProgramBuilder:
                 return value.dtype
         return None
 
-    def _as_compute(self, var: Any) -> object:
+    def _as_compute(self, var: Var) -> Var:
         wanted = self.types.fp16 if self.context.dtype == np.float16 else self.types.fp32
         return var if var.dtype == wanted else self.context.mb.cast(x=var, dtype=self._short(self.context.dtype))
 
     @staticmethod
-    def _short(dtype: object) -> str:
+    def _short(dtype: FloatType) -> str:
         return "fp16" if dtype == np.float16 else "fp32"
 
     # nodes
 
     def _lower(self, node: ir.Node, missing: list[tuple[str, str]], problems: list[CoreproofError]) -> None:
-        raw = [None if v is None else self.values.get(v.name or "", _MISSING) for v in node.inputs]
-        if any(o is _MISSING for o in raw):
+        if any(v is not None and v.name not in self.values for v in node.inputs):
             return  # a producer could not be lowered; it is reported itself
+        raw = [None if v is None else self.values[v.name or ""] for v in node.inputs]
         opset = self.opsets.get(node.domain, self.context.opset)
         try:
             results = self._folded(node, raw, opset)
@@ -228,11 +233,11 @@ class ProgramBuilder:
             if value.name:
                 self.values[value.name] = result
 
-    def _folded(self, node: ir.Node, raw: list[Operand], opset: int) -> list[Operand] | None:
+    def _folded(self, node: ir.Node, raw: list[Operand | None], opset: int) -> Sequence[Operand] | None:
         """The node's results where its operands are known; None where it has to be lowered."""
         return fold(node, raw, opset, self.opsets) if is_foldable(node, raw) else None
 
-    def _handle(self, handler: Any, node: ir.Node, raw: list[Operand]) -> list[Operand]:
+    def _handle(self, handler: Handler, node: ir.Node, raw: list[Operand | None]) -> Sequence[Operand]:
         """Calls the handler; a node that is to stay in float32 is computed in it, and hands float32 to others of its kind."""
         context, dtype = self.context, self.context.dtype
         wide = dtype == np.float16 and any(v.name in self.keep_fp32 for v in node.outputs)
@@ -262,7 +267,7 @@ class ProgramBuilder:
         self._name(fresh, outputs, outputs)
         return results
 
-    def _bounded(self, value: Any, operands: Sequence[Operand]) -> object:
+    def _bounded(self, value: Operand, operands: Sequence[Operand | None]) -> Operand:
         """A sum of a mask's minima, held within float16 as its ONNX value is held within float32.
 
         What one of the ``operands`` makes infinite stays so.
@@ -270,7 +275,8 @@ class ProgramBuilder:
         if isinstance(value, np.ndarray) or value.dtype != self.types.fp16:
             return value
         mb = self.context.mb
-        held = mb.clip(x=value, alpha=np.float16(-FP16_MAX), beta=np.float16(FP16_MAX))
+        held = mb.clip(x=value, alpha=np.float16(-FLOAT16_MAX), beta=np.float16(FLOAT16_MAX))
+        infinite: Operand
         for operand in operands:
             if self._is_float(operand):
                 infinite = mb.equal(x=mb.abs(x=operand), y=np.float16(np.inf))
@@ -281,10 +287,12 @@ class ProgramBuilder:
             held = mb.select(cond=infinite, a=value, b=held)
         return held
 
-    def _is_float(self, operand: Operand) -> bool:
+    def _is_float(self, operand: Operand | None) -> TypeGuard[Var]:
         return operand is not None and not isinstance(operand, np.ndarray) and bool(self.types.is_float(operand.dtype))
 
-    def _name(self, results: Sequence[Any], wanted: Sequence[str], origin: Sequence[str] | str | None) -> None:
+    def _name(
+        self, results: Sequence[Operand | None], wanted: Sequence[str], origin: Sequence[str] | str | None
+    ) -> None:
         """Gives results the names of the ONNX values that they equal, and notes which."""
         for index, (result, name) in enumerate(zip(results, wanted, strict=False)):
             if result is None or isinstance(result, np.ndarray) or not name:
@@ -299,7 +307,7 @@ class ProgramBuilder:
 
     # outputs
 
-    def _leave(self, name: str, mb: Any) -> tuple[OutputPlan, object]:
+    def _leave(self, name: str, mb: Builder) -> tuple[OutputPlan, Var]:
         """The output under its own name, as the dtype that the feature declares."""
         if name not in self.values:
             raise ConversionError(
@@ -327,9 +335,11 @@ class ProgramBuilder:
             if value.dtype != self.types.int32:
                 value = mb.cast(x=value, dtype="int32")
         is_input = inner.op is None
+        # An output is its own value: an input, a value that bears another's name, or one that has left already is copied.
         if value is inner and (is_input or inner.name != identifier or any(value is v for v in self._left)):
             value = mb.identity(x=value)
         if value is not inner and not is_input and inner.name == identifier:
+            # the name belongs to the output, which is cast: what it is cast from, which has it now, goes on under another
             renamed = self.names.fresh(f"{identifier}_{self._short(self.context.dtype)}")
             inner.name = renamed
             inner.op.name = renamed if len(inner.op.outputs) == 1 else inner.op.name
@@ -339,9 +349,6 @@ class ProgramBuilder:
         self.provenance[identifier] = name
         self._left.append(value)
         return OutputPlan(name, identifier, dtype), value
-
-
-_MISSING = object()
 
 
 def _lacking(node: ir.Node, opset: int) -> str | None:

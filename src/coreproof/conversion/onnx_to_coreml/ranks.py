@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from coreproof.conversion.onnx_to_coreml.mil import Operation, Program
 from coreproof.errors import ConversionError
 
 HIGHEST_RANK = 5
 
 
-def limit_rank(program: object, source: str) -> None:
+def limit_rank(program: Program, source: str) -> None:
     """Folds reshape -> transpose -> reshape chains of higher rank into ones that Core ML takes.
 
     ::
@@ -37,7 +36,7 @@ def limit_rank(program: object, source: str) -> None:
         )
 
 
-def _too_high(program: Any) -> list[Any]:
+def _too_high(program: Program) -> list[Operation]:
     return [
         operation
         for function in program.functions.values()

@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.conversion.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_SUBNORMAL
+from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_SUBNORMAL
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.source.source_weights import is_extreme, stored_halves, weights_before
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError, RunError
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.precision.forecast import Float16Report, forecast
 from coreproof.precision.ruined_outputs import computes_in_float16
 
@@ -112,7 +113,7 @@ def _needs(kept: Sequence[str], constants: Weights, weights: Weights) -> str | N
 def _did_not_fit(key: str, array: Array) -> bool:
     """Whether a constant looks like one that float16 clipped, or took to zero."""
     size = np.abs(array)
-    ended = bool((size >= LARGEST).any())
+    ended = bool((size >= FLOAT16_MAX).any())
     return ended or (array.size == 1 and key not in ("bias", "beta") and bool(size.max() <= SMALLEST_SUBNORMAL))
 
 

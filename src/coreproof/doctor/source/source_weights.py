@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coreproof.conversion.coreml_to_onnx.mlprogram.switches import LARGEST, SMALLEST_NORMAL, SMALLEST_SUBNORMAL
+from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_NORMAL, SMALLEST_SUBNORMAL
 from coreproof.model.base import Model
 from coreproof.model.coreml.literals import read_literal
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats.program import main, ordered_arguments
 from coreproof.model.layer_weights import all_weights
+from coreproof.model.numbers import FLOAT16_MAX
 
 Array = npt.NDArray[Any]
 
@@ -44,7 +45,7 @@ def _collect(model: CoreMLModel, block: Any, outer: Mapping[str, Any], found: di
 def is_extreme(stored: Array) -> bool:
     """Whether a float16 constant looks like one that did not fit: it reaches the end of the range, or is all but zero."""
     size = np.abs(stored)
-    return bool(size.size) and bool((size >= LARGEST).any() or not size.max() >= SMALLEST_NORMAL)
+    return bool(size.size) and bool((size >= FLOAT16_MAX).any() or not size.max() >= SMALLEST_NORMAL)
 
 
 def weights_before(stored: Mapping[tuple[str, str], Array], source: Model) -> dict[tuple[str, str], Array]:
@@ -97,7 +98,7 @@ def _rounds_to(wide: Array, stored: Array) -> bool:
     with np.errstate(over="ignore"):
         half = wide.astype(np.float16)
     same = half == flat
-    same |= np.isinf(half) & (flat == np.copysign(np.float16(LARGEST), half))
+    same |= np.isinf(half) & (flat == np.copysign(np.float16(FLOAT16_MAX), half))
     same |= (half == 0) & (np.abs(flat) == np.float16(SMALLEST_SUBNORMAL))
     # a zero of the source's is no number that became zero
     return bool(same.all()) and bool(np.any(wide) or not np.any(flat))

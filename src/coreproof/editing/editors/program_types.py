@@ -215,7 +215,7 @@ class TypeFollower:
             return
         if output.type.WhichOneof("type") not in ("tensorType", None) or operation.type == "classify":
             return
-        shape = known(made) if isinstance(made, ir.Value) else np.shape(made)
+        shape = known(made) if isinstance(made, ir.Value) else np.asarray(made).shape
         if shape is None:
             self.open.append(output.name)
             return

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Layer
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import int8_weights, read_weights
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.coreml.weight_params import unpack
 
-LAYER = Layer("fc", "innerProduct", ("x",), ("y",), FoldingBuilder())
+LAYER = Layer("fc", "innerProduct", ("x",), ("y",), OnnxBuilder(by_layer=True, fold=True))
 
 
 def weights(**fields: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -88,7 +88,7 @@ def _function(model: CoreMLModel, program: MIL_pb2.Program, wanted: str | None) 
     return str(name)
 
 
-def _refuse_unsupported(model: CoreMLModel, body: Any, opset: str) -> None:
+def _refuse_unsupported(model: CoreMLModel, body: MIL_pb2.Block, opset: str) -> None:
     missing = [
         (operation.type, operation.outputs[0].name if operation.outputs else operation.type)
         for operation in mil.nodes(body.operations)

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import onnx
-import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.lowering import Declared, Lowering, Shared, handler_for
 from coreproof.conversion.coreml_to_onnx.mlprogram.block import lower_operations
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.conversion.coreml_to_onnx.mlprogram.program import add_input
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats import program as mil
-
-
-class _Unfolded(FoldingBuilder):
-    """Refuses what ONNX says cannot fit together, and leaves constants as they are."""
-
-    def _fold(self, operator: str, operands: list[ir.Value | None], attributes: Mapping[str, object]) -> None:
-        return None
 
 
 class ProgramTypes:
@@ -34,7 +24,7 @@ class ProgramTypes:
 
     def __init__(self, model: CoreMLModel, function: MIL_pb2.Function, *, described: bool = True) -> None:
         self.model = model
-        b = _Unfolded()
+        b = OnnxBuilder(by_layer=True)  # constants stay as they are
         shared = Shared(b, model)
         self.low = Lowering(b=b, precision="fp32", where=model.where, opset=str(function.opset), shared=shared)
         features = {f.name: f for f in (*model.signature.inputs, *model.signature.states)}

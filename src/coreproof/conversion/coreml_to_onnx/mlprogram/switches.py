@@ -11,15 +11,16 @@ between the two would::
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.rounding import rounds
 from coreproof.conversion.operators import MIL
+from coreproof.model.numbers import FLOAT16_MAX, to_float16
 
 if TYPE_CHECKING:
     from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 SWITCHES = "coreproof/half"
 """The graph's extra input: one boolean an operation, in ``Switches.order``; true computes in float16."""
 
-LARGEST = 65504.0
+_ROUNDS_BEYOND = 65520.0
+"""Halfway between float16's largest and what would follow it: from here on it rounds to infinity."""
 SMALLEST_NORMAL = 2.0**-14
 SMALLEST_SUBNORMAL = 2.0**-24
 
@@ -166,7 +168,9 @@ class Switches:
         half.shape = value.shape
         return half
 
-    def _constant(self, low: Lowering, switch: ir.Value, key: str, constant: Any) -> Operand:
+    def _constant(
+        self, low: Lowering, switch: ir.Value, key: str, constant: np.ndarray | np.generic | float
+    ) -> Operand:
         wide = np.asarray(constant)
         if wide.dtype == np.float16:
             wide = np.asarray(self._given.get((low.name, key), wide), np.float32).reshape(wide.shape)
@@ -180,7 +184,7 @@ class Switches:
             return chosen
         self.fixed.add(low.name)
         if self._kept is None or low.name in self._kept:
-            return constant if constant.dtype == wide.dtype else wide if wide.ndim else np.float32(wide[()])
+            return constant if np.asarray(constant).dtype == wide.dtype else wide if wide.ndim else np.float32(wide[()])
         return half if half.ndim else np.float32(half[()])
 
     def _narrow(self, operation: str, key: str, wide: np.ndarray) -> tuple[np.ndarray, Narrowed]:
@@ -200,10 +204,8 @@ def narrow(wide: np.ndarray, operation: str, key: str, *, flushed: bool) -> tupl
     """
     values = wide.astype(np.float32, copy=False)
     size = np.abs(values)
-    with np.errstate(over="ignore"):
-        half = values.astype(np.float16)
-    overflowing = np.isinf(half) & np.isfinite(values)
-    half = np.where(overflowing, np.copysign(np.float16(LARGEST), half), half)
+    half = to_float16(values)
+    overflowing = (np.abs(half) == FLOAT16_MAX) & (size >= _ROUNDS_BEYOND) & np.isfinite(values)
     vanished = (half == 0) & (values != 0)
     if key == "epsilon":
         half = np.where(vanished, np.float16(SMALLEST_SUBNORMAL), half).astype(np.float16)
@@ -228,14 +230,14 @@ def narrow(wide: np.ndarray, operation: str, key: str, *, flushed: bool) -> tupl
     )
 
 
-def _flat(operands: Any) -> list[Operand]:
+def _flat(operands: Iterable[Operand]) -> list[Operand]:
     flat: list[Operand] = []
     for operand in operands:
         flat.extend(operand) if isinstance(operand, tuple | list) else flat.append(operand)
     return flat
 
 
-def _is_value(operand: Operand) -> bool:
+def _is_value(operand: object) -> TypeGuard[ir.Value]:
     # isinstance would compare ir.Value's whole protocol, attribute by attribute
     return type(operand) is ir.Value
 
@@ -244,7 +246,7 @@ def _is_float_value(operand: Operand) -> bool:
     return _is_value(operand) and bool(operand.dtype == ir.DataType.FLOAT)
 
 
-def _is_float_constant(operand: Operand) -> bool:
+def _is_float_constant(operand: object) -> TypeGuard[np.ndarray | np.generic | float]:
     if isinstance(operand, np.ndarray | np.generic):
         return operand.dtype in (np.float32, np.float16)
     return isinstance(operand, float)

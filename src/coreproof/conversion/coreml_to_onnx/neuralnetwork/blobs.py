@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder, Operand
 from coreproof.errors import ConversionError
 
 
@@ -52,8 +51,8 @@ class Layer:
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    b: FoldingBuilder
-    scope: Any = field(repr=False, default=None)
+    b: OnnxBuilder
+    scope: object = field(repr=False, default=None)
 
     # what goes wrong
 
@@ -93,8 +92,7 @@ class Layer:
         """The value with all the dimensions that Core ML sees."""
         if not x.hidden:
             return x.value
-        result: ir.Value = self.b.op("Unsqueeze", x.value, i64(range(x.hidden)))
-        return result
+        return self.b.op("Unsqueeze", x.value, i64(range(x.hidden)))
 
     def at_least(self, x: Blob, rank: int) -> None:
         """Refuses a blob of a lower rank."""
@@ -142,7 +140,7 @@ class Layer:
                 return single, lambda y: Blob(y, x.hidden - 1)
             return single, lambda y: Blob(self.b.op("Squeeze", y, i64([0])))
         last = shape[-spatial:]
-        target: Any = i64([-1, *(n or 0 for n in last)])
+        target: Operand = i64([-1, *(n or 0 for n in last)])
         if None in last:
             target = self.b.op("Concat", i64([-1]), self.b.op("Shape", x.value, start=-spatial), axis=0)
         flat = self.b.op("Reshape", x.value, target)
@@ -151,7 +149,7 @@ class Layer:
     def _unbatched(self, y: ir.Value, source: ir.Value, leading: int, spatial: int) -> ir.Value:
         before = (known(source) or ())[:leading]
         after = (known(y) or (None,) * (spatial + 1))[1:]
-        target: Any = i64([n or 0 for n in (*before, *after)])
+        target: Operand = i64([n or 0 for n in (*before, *after)])
         if None in (*before, *after):
             sizes = (self.b.op("Shape", source, end=leading), self.b.op("Shape", y, start=1))
             target = self.b.op("Concat", *sizes, axis=0)
@@ -164,15 +162,12 @@ class Layer:
 
     def integers(self, x: Blob) -> ir.Value:
         """A blob of whole numbers as int64, all dimensions visible."""
-        result: ir.Value = self.b.op("Cast", self.exact(x), to=int(ir.DataType.INT64))
-        return result
+        return self.b.op("Cast", self.exact(x), to=int(ir.DataType.INT64))
 
     def truth(self, value: ir.Value) -> ir.Value:
         """A blob as booleans: everything but 0 is true."""
-        result: ir.Value = self.b.op("Cast", value, to=int(ir.DataType.BOOL))
-        return result
+        return self.b.op("Cast", value, to=int(ir.DataType.BOOL))
 
     def floats(self, value: ir.Value) -> ir.Value:
         """Integers or booleans as the float32 that blobs are made of."""
-        result: ir.Value = self.b.op("Cast", value, to=int(ir.DataType.FLOAT))
-        return result
+        return self.b.op("Cast", value, to=int(ir.DataType.FLOAT))

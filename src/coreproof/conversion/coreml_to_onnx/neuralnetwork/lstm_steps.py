@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Layer, f32, i64, known
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array
 
 GATE_LIMIT = 50.0
@@ -19,9 +18,9 @@ Activation = tuple[str, float, float]
 """Kind, alpha, beta."""
 
 
-def _activated(b: FoldingBuilder, activation: Activation, value: ir.Value) -> ir.Value:
+def _activated(b: OnnxBuilder, activation: Activation, value: ir.Value) -> ir.Value:
     kind, alpha, beta = activation
-    scaled: dict[str, Callable[[], Any]] = {
+    scaled: dict[str, Callable[[], ir.Value]] = {
         "linear": lambda: b.op("Add", b.op("Mul", value, f32(alpha)), f32(beta)),
         "sigmoid": lambda: b.op("Sigmoid", value),
         "tanh": lambda: b.op("Tanh", value),
@@ -29,8 +28,7 @@ def _activated(b: FoldingBuilder, activation: Activation, value: ir.Value) -> ir
         "scaledTanh": lambda: b.op("Mul", b.op("Tanh", b.op("Mul", value, f32(beta))), f32(alpha)),
         "sigmoidHard": lambda: b.op("HardSigmoid", value, alpha=alpha, beta=beta),
     }
-    result: ir.Value = scaled[kind]()
-    return result
+    return scaled[kind]()
 
 
 def stepped_lstm(
@@ -57,7 +55,7 @@ def stepped_lstm(
     batch = (known(x) or (None, None, None))[1]
     projected = b.op("Add", b.op("MatMul", x, np.ascontiguousarray(weight.T)), bias)
     start = [_start(layer, state, x, size) for state in (hidden, cell)]
-    step = FoldingBuilder(f"{layer.name} step", b)
+    step = OnnxBuilder(f"{layer.name} step", b)
     h = step.input(step.unique("h"), np.float32, [batch, size])
     c = step.input(step.unique("c"), np.float32, [batch, size])
     now = step.input(step.unique("x_t"), np.float32, [batch, 4 * size])
@@ -89,7 +87,7 @@ def _start(layer: Layer, state: ir.Value | None, x: ir.Value, size: int) -> ir.V
 
 
 def _step(
-    b: FoldingBuilder,
+    b: OnnxBuilder,
     h: ir.Value,
     c: ir.Value,
     now: ir.Value,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, f32, i64, known
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope
 from coreproof.conversion.operators import LAYERS
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
@@ -63,7 +63,7 @@ def open_scope(model: CoreMLModel, shapes: Mapping[str, Sequence[int]] | None = 
     network = model.network
     layers = list(network.layers)
     wanted = {f.name for f in model.signature.outputs} | {_probability_blob(model, layers) or ""}
-    b = FoldingBuilder()
+    b = OnnxBuilder(by_layer=True, fold=True)
     b._names.update(name for layer in layered.nodes(layers) for name in (*layer.input, *layer.output))
     scope = Scope(b, frozenset(wanted.union(*map(layered.reads, layered.nodes(layers)))))
     exact_arrays = network.arrayInputShapeMapping == 1 and model.spec.specificationVersion >= 4

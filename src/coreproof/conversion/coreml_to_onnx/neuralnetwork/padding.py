@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from coreproof.conversion.coreml_to_onnx import windows
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Layer
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 
-def borders(layer: Layer, message: Any) -> tuple[int, int, int, int]:
+def borders(layer: Layer, message: NeuralNetwork_pb2.BorderAmounts | None) -> tuple[int, int, int, int]:
     """BorderAmounts as (top, left, bottom, right); zeros when nothing is set."""
     edges = list(message.borderAmounts) if message is not None else []
     if not edges:

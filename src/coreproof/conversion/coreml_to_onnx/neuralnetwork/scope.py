@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.boundary import understood
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import MANY, arity, fields, plain
 from coreproof.conversion.operators import LAYERS
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
@@ -18,7 +17,7 @@ from coreproof.model.coreml.proto import NeuralNetwork_pb2
 class Scope:
     """Blobs by name. A scope with a parent is the inside of a branch or a loop: reads outer blobs, writes its own."""
 
-    def __init__(self, b: FoldingBuilder, needed: frozenset[str], parent: Scope | None = None) -> None:
+    def __init__(self, b: OnnxBuilder, needed: frozenset[str], parent: Scope | None = None) -> None:
         self.b = b
         self.parent = parent
         self.needed = needed
@@ -46,7 +45,7 @@ class Scope:
         for message in layers:
             self._lower_layer(message)
 
-    def _lower_layer(self, message: Any) -> None:
+    def _lower_layer(self, message: NeuralNetwork_pb2.NeuralNetworkLayer) -> None:
         kind = message.WhichOneof("layer") or "nothing"
         layer = Layer(message.name, kind, tuple(message.input), tuple(message.output), self.b, self)
         if kind not in LAYERS:
@@ -62,7 +61,7 @@ class Scope:
                     )
         settings: dict[str, object] = {}
 
-        def given() -> dict[str, Any]:
+        def given() -> dict[str, object]:
             return {**{name: blob.value for name, blob in zip(layer.inputs, inputs, strict=True)}, **plain(settings)}
 
         with self.b.working_on(layer.name), understood(layer.refuse, given):
@@ -89,11 +88,16 @@ class Scope:
         return blob
 
 
+def scope_of(layer: Layer) -> Scope:
+    """The scope that the layer is lowered in."""
+    assert isinstance(layer.scope, Scope)
+    return layer.scope
+
+
 def exact_value(scope: Scope, blob: Blob) -> ir.Value:
     """A blob's value with all its dimensions, made inside ``scope`` (results of a subgraph must be)."""
     if blob.hidden:
-        value: ir.Value = scope.b.op("Unsqueeze", blob.value, list(range(blob.hidden)))
-        return value
+        return scope.b.op("Unsqueeze", blob.value, list(range(blob.hidden)))
     value = scope.b.op("Identity", blob.value) if blob.value.const_value is None else _plain_identity(scope, blob.value)
     return value
 
@@ -101,5 +105,4 @@ def exact_value(scope: Scope, blob: Blob) -> ir.Value:
 def _plain_identity(scope: Scope, value: ir.Value) -> ir.Value:
     """An Identity of a constant that is not folded away."""
     results = scope.b.op("Identity", value, outputs=1)
-    result: ir.Value = results[0]
-    return result
+    return results[0]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.model.numbers import FLOAT16_MAX
 
 
 @lowering("Relu", channelwise=True)
@@ -24,10 +28,9 @@ def prelu(ctx: Context, x: Operand, slope: Operand, **_: object) -> Result:
     A NeuralNetwork counts the channels from the end, so that only rank 4 has them where ONNX has; one slope is a leaky relu.
     """
     rank = ctx.rank(x)
-    known = isinstance(slope, np.ndarray)
-    if known and slope.size == 1 and ctx.is_network and rank != 4:
+    if isinstance(slope, np.ndarray) and slope.size == 1 and ctx.is_network and rank != 4:
         return ctx.mb.leaky_relu(x=x, alpha=ctx.scalar(float(slope.reshape(-1)[0])))
-    if known and slope.ndim <= rank and 3 <= rank <= 5 and isinstance(x.shape[1], int):
+    if isinstance(slope, np.ndarray) and slope.ndim <= rank and 3 <= rank <= 5 and isinstance(x.shape[1], int):
         channels = x.shape[1]
         aligned = slope.reshape((1,) * (rank - slope.ndim) + slope.shape)
         if aligned.size == 1:
@@ -132,7 +135,7 @@ def _unmasked(ctx: Context, x: Operand, axis: int) -> Operand:
     """
     if not ctx.masked:
         return x
-    lowest = ctx.scalar(-FP16_MAX)
+    lowest = ctx.scalar(-FLOAT16_MAX)
     largest = ctx.mb.maximum(x=ctx.mb.reduce_max(x=x, axes=[axis], keep_dims=True), y=lowest)
     return ctx.mb.maximum(x=ctx.mb.sub(x=x, y=largest), y=lowest)
 
@@ -171,13 +174,13 @@ def hardmax_flattening(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
     return over_flattened(ctx, x, axis, lambda flat, over: hardmax(ctx, flat, axis=over))
 
 
-def over_flattened(ctx: Context, x: Operand, axis: int, compute: object) -> Result:
+def over_flattened(ctx: Context, x: Operand, axis: int, compute: Callable[[Operand, int], Result]) -> Result:
     """Applies ``compute(value, axis)`` to x flattened to two dimensions at ``axis``; at once where nothing is flattened."""
     rank = ctx.rank(x)
     axis %= rank
     if all(d == 1 for i, d in enumerate(x.shape) if i > axis):
-        return compute(x, axis)  # type: ignore[operator]
+        return compute(x, axis)
     shape = ctx.shape(x)
     rows = int(np.prod(shape[:axis], dtype=np.int64))
     flat = ctx.mb.reshape(x=x, shape=np.array([rows, -1], np.int32))
-    return ctx.mb.reshape(x=compute(flat, 1), shape=np.array(shape, np.int32))  # type: ignore[operator]
+    return ctx.mb.reshape(x=compute(flat, 1), shape=np.array(shape, np.int32))

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.windows import explicit_pads, flat_pads
 
 
@@ -16,7 +17,7 @@ def conv(
     ctx: Context,
     x: Operand,
     w: Operand,
-    b: Operand = None,
+    b: Operand | None = None,
     *,
     auto_pad: str = "NOTSET",
     dilations: Sequence[int] | None = None,
@@ -52,7 +53,7 @@ def conv_transpose(
     ctx: Context,
     x: Operand,
     w: Operand,
-    b: Operand = None,
+    b: Operand | None = None,
     *,
     auto_pad: str = "NOTSET",
     dilations: Sequence[int] | None = None,

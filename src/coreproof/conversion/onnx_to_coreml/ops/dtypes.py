@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 
 
 def name_of(ctx: Context, x: Operand) -> str:

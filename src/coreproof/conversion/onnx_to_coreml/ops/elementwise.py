@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import FP16_MAX, Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.operators import ONNX
+from coreproof.model.numbers import FLOAT16_MAX
 
 
 @lowering("Add")
@@ -38,11 +40,11 @@ def _in_two(ctx: Context, place: int) -> tuple[object, object] | None:
     if not isinstance(known, np.ndarray) or known.dtype.kind != "f" or known.dtype == np.float16:
         return None
     size = np.abs(known.astype(np.float64))
-    if not (np.isfinite(size) & (size > FP16_MAX)).any():
+    if not (np.isfinite(size) & (size > FLOAT16_MAX)).any():
         return None
     with np.errstate(invalid="ignore"):
-        first = np.where(size > FP16_MAX, np.sqrt(size), 1.0)
-        return ctx.floats(first), ctx.floats(np.where(size > FP16_MAX, known / first, known))
+        first = np.where(size > FLOAT16_MAX, np.sqrt(size), 1.0)
+        return ctx.floats(first), ctx.floats(np.where(size > FLOAT16_MAX, known / first, known))
 
 
 @lowering("Div")
@@ -76,7 +78,7 @@ def pow_(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
             return ctx.mb.square(x=a)
         if exponent == 0.5:
             return ctx.mb.sqrt(x=a)
-        b = ctx.scalar(exponent)
+        return ctx.mb.pow(x=a, y=ctx.scalar(exponent))
     if ctx.is_float(a) != ctx.is_float(b):
         b = b.astype(ctx.dtype if ctx.is_float(a) else np.int32) if isinstance(b, np.ndarray) else like(ctx, b, a)
     return ctx.mb.pow(x=a, y=b)
@@ -156,7 +158,8 @@ _SAME_NAME = {
 def _register_same_name(operator: str, mil: str) -> None:
     @lowering(operator)
     def unary(ctx: Context, x: Operand) -> Result:
-        return getattr(ctx.mb, mil)(x=x)
+        result: Result = getattr(ctx.mb, mil)(x=x)
+        return result
 
     unary.__name__ = mil
 
@@ -209,7 +212,7 @@ def clip_attributes(ctx: Context, x: Operand, *, min: float | None = None, max: 
 
 
 @lowering("Clip", since=11)
-def clip(ctx: Context, x: Operand, low: Operand = None, high: Operand = None) -> Result:
+def clip(ctx: Context, x: Operand, low: Operand | None = None, high: Operand | None = None) -> Result:
     """Bounds that are left out do not bound. relu6 where the bounds are 0 and 6."""
     if ctx.is_float(x) and all(b is None or isinstance(b, np.ndarray) for b in (low, high)):
         bounds = [None if b is None else float(np.asarray(b).reshape(-1)[0]) for b in (low, high)]
@@ -217,8 +220,11 @@ def clip(ctx: Context, x: Operand, low: Operand = None, high: Operand = None) ->
             return ctx.mb.relu6(x=x)
         if bounds == [0.0, None]:
             return ctx.mb.relu(x=x)
-        if None not in bounds and bounds[0] <= bounds[1]:  # type: ignore[operator]
-            return ctx.mb.clip(x=x, alpha=ctx.floats(bounds[0])[()], beta=ctx.floats(bounds[1])[()])
+        ends = [b for b in bounds if b is not None]
+        if (
+            len(ends) == 2 and ends[0] <= ends[1]
+        ):  # crossed bounds give the upper one in ONNX; MIL's clip leaves it open
+            return ctx.mb.clip(x=x, alpha=ctx.floats(ends[0])[()], beta=ctx.floats(ends[1])[()])
     if low is not None:
         x = ctx.mb.maximum(x=x, y=low)
     return x if high is None else ctx.mb.minimum(x=x, y=high)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, is_known, name_of, without_bool
 
 _FAR = 2**31 - 1
@@ -23,7 +24,12 @@ def slice_1(
 
 @lowering("Slice", since=10)
 def slice_10(
-    ctx: Context, data: Operand, starts: Operand, ends: Operand, axes: Operand = None, steps: Operand = None
+    ctx: Context,
+    data: Operand,
+    starts: Operand,
+    ends: Operand,
+    axes: Operand | None = None,
+    steps: Operand | None = None,
 ) -> Result:
     count = int(starts.shape[0])
     named = range(count) if axes is None else ctx.constant(axes, "list of axes").reshape(-1).tolist()
@@ -83,7 +89,7 @@ def _slice_as_told(
     whole = [axis not in axes for axis in range(rank)]
 
     def placed(bounds: Operand) -> Operand:
-        pieces = [np.zeros(1, np.int32)] * rank
+        pieces: list[Operand] = [np.zeros(1, np.int32)] * rank
         for index, axis in enumerate(axes):
             one = bounds[index : index + 1] if isinstance(bounds, np.ndarray) else None
             pieces[axis] = ctx.mb.slice_by_index(x=bounds, begin=[index], end=[index + 1]) if one is None else one
@@ -177,8 +183,9 @@ def _with_batch_positions(ctx: Context, indices: Operand, batch_dims: int) -> Op
 
 def joined(ctx: Context, parts: list[Operand]) -> Operand:
     """Positions side by side, along the last axis."""
-    if all(isinstance(p, np.ndarray) for p in parts):
-        return np.concatenate(parts, axis=-1)
+    known = [p for p in parts if isinstance(p, np.ndarray)]
+    if len(known) == len(parts):
+        return np.concatenate(known, axis=-1)
     return ctx.mb.concat(values=[np.ascontiguousarray(p) if isinstance(p, np.ndarray) else p for p in parts], axis=-1)
 
 
@@ -193,10 +200,11 @@ def one_hot(ctx: Context, indices: Operand, depth: Operand, values: Operand, *, 
     positive = mb.select(cond=mb.less(x=numbers, y=np.int32(0)), a=mb.add(x=numbers, y=np.int32(count)), b=numbers)
     positions = np.arange(count, dtype=np.int32).reshape([-1 if i == axis else 1 for i in range(rank)])
     hit = mb.equal(x=mb.expand_dims(x=positive, axes=[axis]), y=positions)
-    off, on = ctx.constant(values, "pair of values").reshape(-1)
-    if values.dtype.kind == "b":
+    pair = ctx.constant(values, "pair of values").reshape(-1)
+    off, on = pair
+    if pair.dtype.kind == "b":
         return mb.logical_not(x=hit) if off and not on else mb.logical_and(x=hit, y=np.bool_(on))
-    dtype = "int32" if values.dtype.kind in "iu" else name_of(ctx, values)
+    dtype = "int32" if pair.dtype.kind in "iu" else name_of(ctx, values)
     share = mb.cast(x=hit, dtype=dtype)
     number = np.int32 if dtype == "int32" else ctx.dtype
     if on - off != 1:
@@ -232,7 +240,7 @@ def cum_sum(ctx: Context, x: Operand, axis: Operand, *, exclusive: int = 0, reve
 
 
 @lowering("Trilu")
-def trilu(ctx: Context, x: Operand, k: Operand = None, *, upper: int = 1) -> Result:
+def trilu(ctx: Context, x: Operand, k: Operand | None = None, *, upper: int = 1) -> Result:
     if k is not None and not isinstance(k, np.ndarray):
         return _triangle(ctx, x, _diagonals(ctx, x), k, upper)
     diagonal = 0 if k is None else int(k.item())
@@ -250,14 +258,15 @@ def _diagonals(ctx: Context, x: Operand) -> Array:
     return np.broadcast_to(columns - rows, shape)
 
 
-def _triangle(ctx: Context, x: Operand, diagonals: Array, k: Operand, upper: int) -> Operand:
+def _triangle(ctx: Context, x: Operand, diagonals: Array, k: Operand | np.int32, upper: int) -> Operand:
     """A triangle that band_part cannot cut out: beyond the main diagonal, or at one that is computed."""
+    inside: Operand
     if isinstance(k, np.integer):
         inside = diagonals >= k if upper else diagonals <= k
     else:
         compare = ctx.mb.greater_equal if upper else ctx.mb.less_equal
         inside = compare(x=np.ascontiguousarray(diagonals), y=k)
-    zero = np.zeros((), {"bool": np.bool_, "int32": np.int32}.get(name_of(ctx, x), ctx.dtype))
+    zero: np.ndarray = np.zeros((), {"bool": np.bool_, "int32": np.int32}.get(name_of(ctx, x), ctx.dtype))
     return ctx.mb.select(cond=inside, a=x, b=zero)
 
 
@@ -272,9 +281,10 @@ def reverse_sequence(
 def compress(ctx: Context, x: Operand, condition: Operand, *, axis: int | None = None) -> Result:
     """The positions at which the condition holds, and the elements there."""
     if isinstance(condition, np.ndarray):
-        places: Operand = np.flatnonzero(condition).astype(np.int32)
-        if not places.size:
+        chosen = np.flatnonzero(condition).astype(np.int32)
+        if not chosen.size:
             raise ctx.refuse("nothing is selected", "at least one element")
+        places: Operand = chosen
     else:
         places = ctx.mb.squeeze(x=_positions(ctx, condition), axes=[1])
     source = x if axis is not None else ctx.mb.reshape(x=x, shape=[-1])

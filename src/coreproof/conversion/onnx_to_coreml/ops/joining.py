@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, is_known, without_bool
 
 
@@ -26,7 +27,7 @@ def split(ctx: Context, x: Operand, *, axis: int = 0, split: Sequence[int] | Non
 
 @lowering("Split", since=13)
 def split_13(
-    ctx: Context, x: Operand, split: Operand = None, *, axis: int = 0, num_outputs: int | None = None
+    ctx: Context, x: Operand, split: Operand | None = None, *, axis: int = 0, num_outputs: int | None = None
 ) -> Result:
     return _split(ctx, x, axis, None if split is None else ctx.constant(split, "list of lengths").reshape(-1).tolist())
 
@@ -57,8 +58,8 @@ def pad_11(
     ctx: Context,
     data: Operand,
     pads: Operand,
-    constant_value: Operand = None,
-    axes: Operand = None,
+    constant_value: Operand | None = None,
+    axes: Operand | None = None,
     *,
     mode: str = "constant",
 ) -> Result:
@@ -74,7 +75,7 @@ def pad_11(
     return _pad(ctx, data, whole, mode, value)
 
 
-def _pad_as_told(ctx: Context, data: Operand, pads: Operand, axes: Operand, mode: str, value: float) -> Result:
+def _pad_as_told(ctx: Context, data: Operand, pads: Operand, axes: Operand | None, mode: str, value: float) -> Result:
     if mode != "constant" or axes is not None or not ctx.is_float(data):
         raise ctx.refuse("its pads are computed while the model runs", "constant pads")
     pairs = ctx.mb.transpose(x=ctx.mb.reshape(x=pads, shape=[2, -1]), perm=[1, 0])

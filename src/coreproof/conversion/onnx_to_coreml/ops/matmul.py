@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 
 _LINEAR_RANKS = (1, 2, 3)
 """The ranks that linear is documented for."""
@@ -31,7 +32,7 @@ def gemm(
     ctx: Context,
     a: Operand,
     b: Operand,
-    c: Operand = None,
+    c: Operand | None = None,
     *,
     alpha: float = 1.0,
     beta: float = 1.0,
@@ -54,7 +55,7 @@ def gemm(
 
 def _scaled(ctx: Context, index: int, factor: float) -> Array:
     """The constant times ``factor``, rounded once."""
-    raw = ctx.raw[index]
+    raw = np.asarray(ctx.raw[index])
     return ctx.floats(raw if factor == 1 else raw.astype(np.float64) * factor)
 
 
@@ -68,6 +69,7 @@ def _bias(c: Array, columns: int) -> Array | None:
 def _plus(ctx: Context, product: Operand, c: Operand, beta: float) -> Result:
     if beta == 0:
         return product
+    term: Operand
     if isinstance(c, np.ndarray):
         term = _scaled(ctx, 2, beta) if c.dtype.kind == "f" else (c * beta).astype(c.dtype)
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 
 
 @lowering("BatchNormalization", error="norm", word="norm")
@@ -68,22 +69,21 @@ def layer_normalization(
     ctx: Context,
     x: Operand,
     scale: Operand,
-    b: Operand = None,
+    b: Operand | None = None,
     *,
     axis: int = -1,
     epsilon: float = 1e-5,
     stash_type: int = 1,
-) -> Result:
+) -> Result | tuple[Operand, ...]:
     rank = ctx.rank(x)
     axes = list(range(axis % rank, rank))
     if len(ctx.node.outputs) > 1 and any(o.uses() or o.is_graph_output() for o in ctx.node.outputs[1:]):
         return _with_statistics(ctx, x, scale, b, axes, epsilon)
     lengths = [x.shape[a] for a in axes]
-    fits = isinstance(scale, np.ndarray) and (b is None or isinstance(b, np.ndarray))
-    fits = fits and all(isinstance(n, int) for n in lengths)
-    if fits:
-        gamma = np.broadcast_to(scale, lengths)
-        beta = None if b is None else np.broadcast_to(b, lengths)
+    known = isinstance(scale, np.ndarray) and (b is None or isinstance(b, np.ndarray))
+    if known and all(isinstance(n, int) for n in lengths):
+        gamma = np.broadcast_to(np.asarray(scale), lengths)
+        beta = None if b is None else np.broadcast_to(np.asarray(b), lengths)
         return ctx.mb.layer_norm(
             x=x, axes=axes, gamma=np.ascontiguousarray(gamma),
             beta=np.zeros_like(gamma) if beta is None else np.ascontiguousarray(beta), epsilon=ctx.epsilon(epsilon),
@@ -92,7 +92,9 @@ def layer_normalization(
     return scaled if b is None else ctx.mb.add(x=scaled, y=b)
 
 
-def _with_statistics(ctx: Context, x: Operand, scale: Operand, b: Operand, axes: list[int], epsilon: float) -> Result:
+def _with_statistics(
+    ctx: Context, x: Operand, scale: Operand, b: Operand | None, axes: list[int], epsilon: float
+) -> tuple[Operand, ...]:
     """The normalised output, the mean, and the inverse of the standard deviation, where a model asks for all three."""
     mean = ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True)
     centred = ctx.mb.sub(x=x, y=mean)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import in_floats
 from coreproof.conversion.onnx_to_coreml.ops.windows import explicit_pads, flat_pads
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.convolution import conv
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, float_name, is_known
 from coreproof.conversion.onnx_to_coreml.ops.matmul import matmul
@@ -36,7 +38,7 @@ def quantize_linear(
     ctx: Context,
     x: Operand,
     y_scale: Operand,
-    y_zero_point: Operand = None,
+    y_zero_point: Operand | None = None,
     *,
     axis: int = 1,
     block_size: int = 0,
@@ -45,7 +47,7 @@ def quantize_linear(
     saturate: int = 1,
 ) -> Result:
     scale = _along(ctx, y_scale, x, axis, block_size)
-    zero = _along(ctx, y_zero_point, x, axis, block_size)
+    zero = None if y_zero_point is None else _along(ctx, y_zero_point, x, axis, block_size)
     dtype = ir.DataType(output_dtype) if output_dtype else dtype_of(ctx, 2)
     return quantized(ctx, cast(ctx, x, float_name(ctx)), scale, zero, dtype)
 
@@ -55,7 +57,7 @@ def dequantize_linear(
     ctx: Context,
     x: Operand,
     x_scale: Operand,
-    x_zero_point: Operand = None,
+    x_zero_point: Operand | None = None,
     *,
     axis: int = 1,
     block_size: int = 0,
@@ -63,13 +65,15 @@ def dequantize_linear(
 ) -> Result:
     if all(isinstance(o, np.ndarray | None) for o in (x, x_scale, x_zero_point)):
         # a bias is counted in steps of 1e-7 and the like: scaled first, then rounded to what is computed in
-        x, x_scale, x_zero_point = (*ctx.raw, None)[:3]
+        x, x_scale = ctx.constant(ctx.raw[0], "numbers"), ctx.constant(ctx.raw[1], "scale")
+        x_zero_point = (*ctx.raw, None)[2]
     scale = _along(ctx, x_scale, x, axis, block_size)
-    return dequantized(ctx, x, scale, _along(ctx, x_zero_point, x, axis, block_size))
+    zero = None if x_zero_point is None else _along(ctx, x_zero_point, x, axis, block_size)
+    return dequantized(ctx, x, scale, zero)
 
 
 @lowering("DynamicQuantizeLinear", since=11)
-def dynamic_quantize_linear(ctx: Context, x: Operand) -> Result:
+def dynamic_quantize_linear(ctx: Context, x: Operand) -> tuple[Result, ...]:
     mb, axes = ctx.mb, list(range(ctx.rank(x)))
     highest = mb.maximum(x=mb.reduce_max(x=x, axes=axes, keep_dims=False), y=ctx.scalar(0))
     lowest = mb.minimum(x=mb.reduce_min(x=x, axes=axes, keep_dims=False), y=ctx.scalar(0))
@@ -95,7 +99,7 @@ def qlinear_conv(
     w_zero_point: Operand,
     y_scale: Operand,
     y_zero_point: Operand,
-    b: Operand = None,
+    b: Operand | None = None,
     **attributes: Any,
 ) -> Result:
     dtype = dtype_of(ctx, 7)
@@ -147,9 +151,12 @@ def qlinear_matmul(
 
 @lowering("MatMulInteger", since=10)
 def matmul_integer(
-    ctx: Context, a: Operand, b: Operand, a_zero_point: Operand = None, b_zero_point: Operand = None
+    ctx: Context, a: Operand, b: Operand, a_zero_point: Operand | None = None, b_zero_point: Operand | None = None
 ) -> Result:
-    left, right = _single(ctx, a, _column(ctx, a_zero_point)), _single(ctx, b, b_zero_point)
+    left, right = (
+        _single(ctx, a, None if a_zero_point is None else _column(ctx, a_zero_point)),
+        _single(ctx, b, b_zero_point),
+    )
     return ctx.mb.cast(x=matmul(ctx, left, right), dtype="int32")
 
 
@@ -158,8 +165,8 @@ def conv_integer(
     ctx: Context,
     x: Operand,
     w: Operand,
-    x_zero_point: Operand = None,
-    w_zero_point: Operand = None,
+    x_zero_point: Operand | None = None,
+    w_zero_point: Operand | None = None,
     **attributes: Any,
 ) -> Result:
     zero = w_zero_point
@@ -177,32 +184,32 @@ def dtype_of(ctx: Context, index: int) -> ir.DataType:
     return value.dtype if value is not None and value.dtype is not None else ir.DataType.UINT8
 
 
-def quantized(ctx: Context, x: Operand, scale: Operand, zero: Operand, dtype: ir.DataType) -> Result:
+def quantized(ctx: Context, x: Operand, scale: Operand, zero: Operand | None, dtype: ir.DataType) -> Result:
     """Scaled, rounded half to even, shifted, kept within the limits."""
     return in_steps(ctx, ctx.mb.real_div(x=x, y=scale), zero, dtype)
 
 
-def in_steps(ctx: Context, x: Operand, zero: Operand, dtype: ir.DataType) -> Result:
+def in_steps(ctx: Context, x: Operand, zero: Operand | None, dtype: ir.DataType) -> Result:
     """What is counted in steps already: rounded half to even, shifted, kept within the limits."""
     if dtype not in _LIMITS:
         raise ctx.refuse(f"it quantises to {dtype.name}", "an integer of 4, 8 or 16 bits")
     lowest, highest = _LIMITS[dtype]
     mb = ctx.mb
     rounded = mb.round(x=x)
-    shifted = rounded if _is_zero(zero) else mb.add(x=rounded, y=cast(ctx, zero, float_name(ctx)))
+    shifted = rounded if zero is None or _is_zero(zero) else mb.add(x=rounded, y=cast(ctx, zero, float_name(ctx)))
     return mb.cast(x=mb.clip(x=shifted, alpha=ctx.scalar(lowest), beta=ctx.scalar(highest)), dtype="int32")
 
 
-def dequantized(ctx: Context, x: Operand, scale: Operand, zero: Operand) -> Operand:
+def dequantized(ctx: Context, x: Operand, scale: Operand, zero: Operand | None) -> Operand:
     """The numbers that integers stand for."""
-    if isinstance(x, np.ndarray) and all(isinstance(o, np.ndarray | None) for o in (scale, zero)):
-        shifted = x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64))
-        return ctx.floats(shifted * np.asarray(scale, np.float64))
+    if isinstance(x, np.ndarray) and isinstance(scale, np.ndarray) and isinstance(zero, np.ndarray | None):
+        steps = x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64))
+        return ctx.floats(steps * np.asarray(scale, np.float64))
     shifted = x if _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
     return ctx.mb.mul(x=cast(ctx, shifted, float_name(ctx)), y=scale)
 
 
-def centred(ctx: Context, x: Operand, zero: Operand) -> Operand:
+def centred(ctx: Context, x: Operand, zero: Operand | None) -> Operand:
     """Integers as floats, their zero point taken off, in no unit but their own steps."""
     if isinstance(x, np.ndarray) and isinstance(zero, np.ndarray | None):
         return ctx.floats(np.asarray(x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64)), np.float64))
@@ -210,18 +217,19 @@ def centred(ctx: Context, x: Operand, zero: Operand) -> Operand:
     return cast(ctx, shifted, float_name(ctx))
 
 
-def factor(ctx: Context, *scales: int) -> Any:
+def factor(ctx: Context, *scales: int) -> npt.NDArray[np.float32] | None:
     """How many steps of the result one step of the operand is, or one product of two operands' steps.
 
     In float32: one number for all, or for each channel. ``scales``: where among the operands the scales stand, that of the result
     last. They are multiplied, then divided, each in float32, as ONNX Runtime does it. None where one is computed while the model
     runs, or differs from row to row, or the factor is no usual number.
     """
-    raw: list[Any] = [ctx.raw[at] if at < len(ctx.raw) else None for at in scales]
-    if not all(isinstance(scale, np.ndarray) for scale in raw):
+    raw = [ctx.raw[at] if at < len(ctx.raw) else None for at in scales]
+    known = [scale for scale in raw if isinstance(scale, np.ndarray)]
+    if len(known) < len(raw):
         return None
-    first, *rest, made = (np.asarray(scale, np.float32).reshape(-1) for scale in raw)
-    if first.size != 1 or made.size != 1 or any(np.ndim(scale) > 1 for scale in raw):
+    first, *rest, made = (np.asarray(scale, np.float32).reshape(-1) for scale in known)
+    if first.size != 1 or made.size != 1 or any(scale.ndim > 1 for scale in known):
         return None
     with np.errstate(all="ignore"):
         found = (first * rest[0] if rest else first) / made
@@ -235,11 +243,11 @@ def _known_numbers(ctx: Context, index: int, operands: tuple[Operand, Operand, O
     return dequantized(ctx, *(raw if all(isinstance(o, np.ndarray) for o in raw) else operands))
 
 
-def _is_zero(zero: Operand) -> bool:
+def _is_zero(zero: Operand | None) -> bool:
     return zero is None or (isinstance(zero, np.ndarray) and not zero.any())
 
 
-def _single(ctx: Context, x: Operand, zero: Operand) -> Operand:
+def _single(ctx: Context, x: Operand, zero: Operand | None) -> Operand:
     """Integers as float32, their zero point taken off."""
     if isinstance(x, np.ndarray) and (zero is None or isinstance(zero, np.ndarray)):
         return (x if zero is None else x - zero).astype(np.float32)
@@ -249,12 +257,12 @@ def _single(ctx: Context, x: Operand, zero: Operand) -> Operand:
 
 def _column(ctx: Context, parameter: Operand) -> Operand:
     """A parameter that holds one number for each row of a matrix, so that it broadcasts along the rows."""
-    if parameter is None or ctx.rank(parameter) != 1:
+    if ctx.rank(parameter) != 1:
         return parameter
     return parameter.reshape(-1, 1) if isinstance(parameter, np.ndarray) else ctx.mb.expand_dims(x=parameter, axes=[1])
 
 
-def _raw_along(ctx: Context, index: int, name: str, rank: int) -> Any:
+def _raw_along(ctx: Context, index: int, name: str, rank: int) -> np.ndarray:
     """A parameter of constant weights in its own precision, one number for each output channel or one for all."""
     raw = np.asarray(ctx.constant(ctx.raw[index], name))
     values = raw.astype(np.float64) if raw.dtype.kind == "f" else raw.astype(np.int64)
@@ -263,7 +271,7 @@ def _raw_along(ctx: Context, index: int, name: str, rank: int) -> Any:
 
 def _along(ctx: Context, parameter: Operand, x: Operand, axis: int, block_size: int) -> Operand:
     """A scale or zero point, shaped so that it broadcasts over ``x``: for all, for each place of an axis, or for blocks."""
-    if parameter is None or ctx.rank(parameter) == 0 or (ctx.rank(parameter) == 1 and parameter.shape[0] == 1):
+    if ctx.rank(parameter) == 0 or (ctx.rank(parameter) == 1 and parameter.shape[0] == 1):
         return parameter
     rank = ctx.rank(x)
     axis = axis_of(axis, rank)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.activation import leaky_relu, sigmoid, softmax, softmax_flattening
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
 from coreproof.conversion.onnx_to_coreml.ops.joining import concat
@@ -38,14 +39,16 @@ def qlinear_add(
     b_scale: Operand,
     b_zero_point: Operand,
     c_scale: Operand,
-    c_zero_point: Operand = None,
+    c_zero_point: Operand | None = None,
 ) -> Result:
-    shares = factor(ctx, 1, 6), factor(ctx, 4, 6)
-    if shares[0] is None or shares[1] is None:
+    first, second = factor(ctx, 1, 6), factor(ctx, 4, 6)
+    if first is None or second is None:
         left, right = dequantized(ctx, a, a_scale, a_zero_point), dequantized(ctx, b, b_scale, b_zero_point)
         return quantized(ctx, ctx.mb.add(x=left, y=right), c_scale, c_zero_point, dtype_of(ctx, 7))
     left, right = centred(ctx, a, a_zero_point), centred(ctx, b, b_zero_point)
-    steps = [ctx.mb.mul(x=each, y=ctx.floats(share)) for each, share in zip((left, right), shares, strict=True)]
+    steps = [
+        ctx.mb.mul(x=each, y=ctx.floats(share)) for each, share in zip((left, right), (first, second), strict=True)
+    ]
     return in_steps(ctx, ctx.mb.add(x=steps[0], y=steps[1]), c_zero_point, dtype_of(ctx, 7))
 
 
@@ -59,7 +62,7 @@ def qlinear_mul(
     b_scale: Operand,
     b_zero_point: Operand,
     c_scale: Operand,
-    c_zero_point: Operand = None,
+    c_zero_point: Operand | None = None,
 ) -> Result:
     left, right = dequantized(ctx, a, a_scale, a_zero_point), dequantized(ctx, b, b_scale, b_zero_point)
     return quantized(ctx, ctx.mb.mul(x=left, y=right), c_scale, c_zero_point, dtype_of(ctx, 7))
@@ -121,9 +124,9 @@ def qgemm(
     b: Operand,
     b_scale: Operand,
     b_zero_point: Operand,
-    c: Operand = None,
-    y_scale: Operand = None,
-    y_zero_point: Operand = None,
+    c: Operand | None = None,
+    y_scale: Operand | None = None,
+    y_zero_point: Operand | None = None,
     *,
     alpha: float = 1.0,
     transA: int = 0,
@@ -135,6 +138,7 @@ def qgemm(
     whole = np.asarray(ctx.constant(ctx.raw[3], "weight")).astype(np.int64)
     whole = (whole if not transB else whole.T) - zero
     steps = None if y_scale is None else factor(ctx, 1, 4, 7)
+    scaled: np.ndarray
     if steps is not None:
         steps = np.float32(alpha) * steps
         left, scaled = centred(ctx, a, a_zero_point), steps
@@ -162,5 +166,6 @@ def qgemm(
 
 def _each(ctx: Context, operands: tuple[Operand, ...], compute: Callable[[Operand], Operand]) -> Result:
     """An operator of one operand: numbers out of integers, ``compute``, integers again, by the parameters behind it."""
-    x, scale, zero, result_scale, result_zero = (*operands, None)[:5]
+    x, scale, zero, result_scale = operands[:4]
+    result_zero = operands[4] if len(operands) > 4 else None
     return quantized(ctx, compute(dequantized(ctx, x, scale, zero)), result_scale, result_zero, dtype_of(ctx, 4))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import in_floats, is_known, without_bool
 from coreproof.conversion.operators import ONNX
 
 
-def _along(ctx: Context, x: Operand, axes: Sequence[int] | None, keepdims: int, reduce: Callable[..., Any]) -> Result:
+def _along(
+    ctx: Context, x: Operand, axes: Sequence[int] | None, keepdims: int, reduce: Callable[..., Result]
+) -> Result:
     """``reduce`` along ``axes``; along all where there are none."""
     if any(is_known(length) and length == 0 for length in x.shape):
         raise ctx.refuse("its operand has no elements", "at least one element")
@@ -23,19 +25,19 @@ def _along(ctx: Context, x: Operand, axes: Sequence[int] | None, keepdims: int, 
     return reduce(x=x, axes=wanted, keep_dims=bool(keepdims))
 
 
-def _axes(ctx: Context, axes: Operand) -> list[int] | None:
+def _axes(ctx: Context, axes: Operand | None) -> list[int] | None:
     return None if axes is None else [int(a) for a in ctx.constant(axes, "list of axes").reshape(-1)]
 
 
-def _floating(ctx: Context, reduce: Callable[..., object]) -> Callable[..., object]:
+def _floating(ctx: Context, reduce: Callable[..., Result]) -> Callable[..., Result]:
     return lambda x, **how: in_floats(ctx, x, lambda wide: reduce(x=wide, **how))
 
 
-def _counting(ctx: Context, reduce: Callable[..., object]) -> Callable[..., object]:
+def _counting(ctx: Context, reduce: Callable[..., Result]) -> Callable[..., Result]:
     return lambda x, **how: without_bool(ctx, [x], lambda number: reduce(x=number, **how))
 
 
-_REDUCERS: dict[str, Callable[[Context], Callable[..., Any]]] = {
+_REDUCERS: dict[str, Callable[[Context], Callable[..., Result]]] = {
     "ReduceMean": lambda ctx: _floating(ctx, ctx.mb.reduce_mean),
     "ReduceSum": lambda ctx: ctx.mb.reduce_sum,
     "ReduceMax": lambda ctx: _counting(ctx, ctx.mb.reduce_max),
@@ -64,7 +66,7 @@ def _register(operator: str, input_since: int) -> None:
 
     @lowering(operator, since=input_since)
     def by_input(
-        ctx: Context, data: Operand, axes: Operand = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
+        ctx: Context, data: Operand, axes: Operand | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
     ) -> Result:
         chosen = _axes(ctx, axes)
         if noop_with_empty_axes and not chosen:
@@ -90,7 +92,7 @@ def arg_min(ctx: Context, data: Operand, *, axis: int = 0, keepdims: int = 1, se
 
 
 def _position(
-    ctx: Context, reduce: Callable[..., Any], data: Operand, axis: int, keepdims: int, select_last_index: int
+    ctx: Context, reduce: Callable[..., Result], data: Operand, axis: int, keepdims: int, select_last_index: int
 ) -> Result:
     if not select_last_index:
         return reduce(x=data, axis=axis, keep_dims=bool(keepdims))

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, in_floats, is_known, name_of
 from coreproof.conversion.onnx_to_coreml.ops.sampling import Sampling, coordinates, nearest_indices, weights
 
@@ -53,9 +54,9 @@ def resize_10(ctx: Context, x: Operand, scales: Operand, *, mode: str = "nearest
 def resize(
     ctx: Context,
     x: Operand,
-    roi: Operand = None,
-    scales: Operand = None,
-    sizes: Operand = None,
+    roi: Operand | None = None,
+    scales: Operand | None = None,
+    sizes: Operand | None = None,
     *,
     antialias: int = 0,
     axes: Sequence[int] | None = None,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Operand, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, without_bool
 from coreproof.conversion.onnx_to_coreml.ops.indexing import from_start, from_start_each, joined
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.int_range import check_fits
-from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Operand, Result, lowering, mil_array
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering, mil_array
+from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, in_floats, is_known, known_elements, name_of
 
 
@@ -19,14 +20,14 @@ def identity(ctx: Context, x: Operand) -> Result:
 
 
 @lowering("Dropout", error="move")
-def dropout(ctx: Context, data: Operand, *, ratio: float = 0.5) -> Result:
+def dropout(ctx: Context, data: Operand, *, ratio: float = 0.5) -> Result | tuple[Operand, ...]:
     return _unmasked(ctx, data)
 
 
 @lowering("Dropout", since=12)
 def dropout_12(
-    ctx: Context, data: Operand, ratio: Operand = None, training_mode: Operand = None, *, seed: int = 0
-) -> Result:
+    ctx: Context, data: Operand, ratio: Operand | None = None, training_mode: Operand | None = None, *, seed: int = 0
+) -> Result | tuple[Operand, ...]:
     training = training_mode is not None and bool(ctx.constant(training_mode, "training mode").item())
     share = 0.5 if ratio is None else float(ctx.constant(ratio, "ratio").item())
     if training and share:
@@ -34,7 +35,7 @@ def dropout_12(
     return _unmasked(ctx, data)
 
 
-def _unmasked(ctx: Context, data: Operand) -> Result:
+def _unmasked(ctx: Context, data: Operand) -> Result | tuple[Operand, ...]:
     if len(ctx.node.outputs) < 2:
         return data
     return data, np.ones(ctx.shape(data), np.bool_)
@@ -122,7 +123,7 @@ def squeeze(ctx: Context, data: Operand, *, axes: Sequence[int] | None = None) -
 
 
 @lowering("Squeeze", since=13)
-def squeeze_13(ctx: Context, data: Operand, axes: Operand = None) -> Result:
+def squeeze_13(ctx: Context, data: Operand, axes: Operand | None = None) -> Result:
     chosen = None if axes is None else ctx.constant(axes, "list of axes").reshape(-1).tolist()
     return squeeze(ctx, data, axes=chosen)
 

@@ -19,12 +19,12 @@ def relu6(low: Lowering, *, x: Operand) -> ir.Value:
 
 
 @lowers("clamped_relu")
-def clamped_relu(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> ir.Value:
+def clamped_relu(low: Lowering, *, x: Operand, alpha: float, beta: float) -> ir.Value:
     return low.op("Min", low.op("LeakyRelu", x, alpha=float(alpha)), beta)
 
 
 @lowers("elu")
-def elu(low: Lowering, *, x: Operand, alpha: Operand) -> ir.Value:
+def elu(low: Lowering, *, x: Operand, alpha: float) -> ir.Value:
     return low.op("Elu", x, alpha=float(alpha))
 
 
@@ -36,7 +36,7 @@ def gelu(low: Lowering, *, x: Operand, mode: str = "EXACT") -> ir.Value:
 
 
 @lowers("leaky_relu")
-def leaky_relu(low: Lowering, *, x: Operand, alpha: Operand) -> ir.Value:
+def leaky_relu(low: Lowering, *, x: Operand, alpha: float) -> ir.Value:
     return low.op("LeakyRelu", x, alpha=float(alpha))
 
 
@@ -61,7 +61,7 @@ def sigmoid(low: Lowering, *, x: Operand) -> ir.Value:
 
 
 @lowers("sigmoid_hard", error="bounded")
-def sigmoid_hard(low: Lowering, *, x: Operand, alpha: Operand = 0.2, beta: Operand = 0.5) -> ir.Value:
+def sigmoid_hard(low: Lowering, *, x: Operand, alpha: float = 0.2, beta: float = 0.5) -> ir.Value:
     return low.op("HardSigmoid", x, alpha=float(alpha), beta=float(beta))
 
 

@@ -12,7 +12,7 @@ Array = np.ndarray
 
 @lowers("constexpr_affine_dequantize", since="iOS16", exact=True, passes_on=True)
 def affine_dequantize(
-    low: Lowering, *, quantized_data: Operand, zero_point: Operand, scale: Operand, axis: int
+    low: Lowering, *, quantized_data: Operand, zero_point: np.ndarray, scale: np.ndarray, axis: int
 ) -> Array:
     return compressed.affine_dequantize(low.constant(quantized_data, "quantized_data"), zero_point, scale, axis)
 
@@ -23,7 +23,7 @@ def constexpr_cast(low: Lowering, *, source_val: Operand, output_dtype: str) -> 
 
 
 @lowers("constexpr_lut_to_dense", since="iOS16", exact=True, passes_on=True)
-def lut_to_dense(low: Lowering, *, indices: Operand, lut: Operand, shape: Operand) -> Array:
+def lut_to_dense(low: Lowering, *, indices: Operand, lut: Operand, shape: np.ndarray) -> Array:
     return compressed.lut_to_dense(low.constant(indices, "indices"), low.constant(lut, "lut"), shape)
 
 
@@ -33,7 +33,7 @@ def lut_to_dense_ios18(low: Lowering, *, indices: Operand, lut: Operand, vector_
 
 
 @lowers("constexpr_sparse_to_dense", since="iOS16", exact=True, passes_on=True)
-def sparse_to_dense(low: Lowering, *, nonzero_data: Operand, mask: Operand, shape: Operand) -> Array:
+def sparse_to_dense(low: Lowering, *, nonzero_data: Operand, mask: Operand, shape: np.ndarray) -> Array:
     return compressed.sparse_to_dense(low.constant(nonzero_data, "nonzero_data"), low.constant(mask, "mask"), shape)
 
 
@@ -57,13 +57,15 @@ def lut_to_sparse(
 
 
 @lowers("constexpr_blockwise_shift_scale", since="iOS18", exact=True, passes_on=True)
-def blockwise_shift_scale(low: Lowering, *, data: Operand, scale: Operand, offset: Operand = None) -> Array:
+def blockwise_shift_scale(
+    low: Lowering, *, data: Operand, scale: np.ndarray, offset: np.ndarray | None = None
+) -> Array:
     return compressed.blockwise_shift_scale(low.constant(data, "data"), np.asarray(scale), offset)
 
 
 @lowers("constexpr_sparse_blockwise_shift_scale", since="iOS18", exact=True, passes_on=True)
 def sparse_blockwise_shift_scale(
-    low: Lowering, *, data_mask: Operand, nonzero_data: Operand, scale: Operand, offset: Operand = None
+    low: Lowering, *, data_mask: Operand, nonzero_data: Operand, scale: np.ndarray, offset: np.ndarray | None = None
 ) -> tuple[Array, Array]:
     mask = low.constant(data_mask, "data_mask")
     data = low.constant(nonzero_data, "nonzero_data")

@@ -46,10 +46,10 @@ def conv(
     x: Operand,
     weight: Operand,
     bias: Operand = None,
-    strides: Operand = None,
+    strides: Sequence[int] | None = None,
     pad_type: str = "valid",
-    pad: Operand = None,
-    dilations: Operand = None,
+    pad: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
     groups: int = 1,
 ) -> ir.Value:
     spatial = low.shape(weight)[2:]
@@ -96,11 +96,11 @@ def conv_transpose(
     x: Operand,
     weight: Operand,
     bias: Operand = None,
-    pad: Operand = None,
-    output_shape: Operand = None,
+    pad: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
     pad_type: str = "valid",
-    strides: Operand = None,
-    dilations: Operand = None,
+    strides: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
     groups: int = 1,
 ) -> ir.Value:
     spatial = [int(k or 0) for k in low.shape(weight)[2:]]

@@ -54,17 +54,17 @@ def exp2(low: Lowering, *, x: Operand) -> ir.Value:
 
 
 @lowers("inverse")
-def inverse(low: Lowering, *, x: Operand, epsilon: Operand = 1e-4) -> ir.Value:
+def inverse(low: Lowering, *, x: Operand, epsilon: float = 1e-4) -> ir.Value:
     return low.op("Reciprocal", low.op("Add", x, epsilon) if float(epsilon) else x)
 
 
 @lowers("log", error="exponential")
-def log(low: Lowering, *, x: Operand, epsilon: Operand = 1e-45) -> ir.Value:
+def log(low: Lowering, *, x: Operand, epsilon: float = 1e-45) -> ir.Value:
     return low.op("Log", low.op("Add", x, epsilon) if float(epsilon) else x)
 
 
 @lowers("rsqrt")
-def rsqrt(low: Lowering, *, x: Operand, epsilon: Operand = 1e-12) -> ir.Value:
+def rsqrt(low: Lowering, *, x: Operand, epsilon: float = 1e-12) -> ir.Value:
     return low.op("Reciprocal", low.op("Sqrt", low.op("Add", x, epsilon) if float(epsilon) else x))
 
 

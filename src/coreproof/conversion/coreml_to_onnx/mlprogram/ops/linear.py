@@ -35,7 +35,7 @@ def einsum(low: Lowering, *, values: tuple[Operand, ...], equation: str) -> ir.V
 def transposed(low: Lowering, x: Operand) -> Operand:
     """``x`` with its last two dimensions swapped; a constant is swapped now."""
     if not isinstance(x, ir.Value):
-        swapped = np.ascontiguousarray(np.swapaxes(x, -2, -1))
+        swapped = np.ascontiguousarray(np.swapaxes(np.asarray(x), -2, -1))
         low.shared.names[id(swapped)] = f"{low.shared.names.get(id(x), 'const')}/transposed"
         return swapped
     rank = low.rank(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +20,7 @@ def batch_norm(
     variance: Operand,
     gamma: Operand = None,
     beta: Operand = None,
-    epsilon: Operand = 1e-5,
+    epsilon: float = 1e-5,
 ) -> ir.Value:
     channels = low.shape(mean)[0]
     scale = np.ones(channels or 1, np.float32) if gamma is None else gamma
@@ -29,7 +30,7 @@ def batch_norm(
 
 @lowers("instance_norm", error="norm", weights_may_vary=True)
 def instance_norm(
-    low: Lowering, *, x: Operand, gamma: Operand = None, beta: Operand = None, epsilon: Operand = 1e-5
+    low: Lowering, *, x: Operand, gamma: Operand = None, beta: Operand = None, epsilon: float = 1e-5
 ) -> ir.Value:
     channels = low.shape(x)[1]
     if channels is None:
@@ -42,7 +43,7 @@ def instance_norm(
 
 
 @lowers("l2_norm", error="norm")
-def l2_norm(low: Lowering, *, x: Operand, epsilon: Operand = 1e-6) -> ir.Value:
+def l2_norm(low: Lowering, *, x: Operand, epsilon: float = 1e-6) -> ir.Value:
     total = low.op("ReduceSumSquare", x, np.array([-3, -2, -1], np.int64), keepdims=1)
     return low.op("Div", x, low.op("Sqrt", low.op("Add", total, epsilon)))
 
@@ -52,10 +53,10 @@ def layer_norm(
     low: Lowering,
     *,
     x: Operand,
-    axes: Operand = None,
+    axes: Sequence[int] | None = None,
     gamma: Operand = None,
     beta: Operand = None,
-    epsilon: Operand = 1e-5,
+    epsilon: float = 1e-5,
 ) -> ir.Value:
     shape = low.shape(x)
     rank = len(shape)
@@ -71,7 +72,9 @@ def layer_norm(
             or np.size(low.constant(given, name)) == math.prod(n or 0 for n in elements)
         )
         if not fits:
-            raise low.refuse(f"its {name} does not fit the axes", expected=elements, found=np.shape(given))
+            raise low.refuse(
+                f"its {name} does not fit the axes", expected=elements, found=np.shape(low.constant(given, name))
+            )
     axis = np.array(over, np.int64)
     centred = low.op("Sub", x, low.op("ReduceMean", x, axis, keepdims=1))
     variance = low.op("ReduceMean", low.op("Mul", centred, centred), axis, keepdims=1)

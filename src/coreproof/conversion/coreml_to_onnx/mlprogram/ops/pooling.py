@@ -47,10 +47,10 @@ class _Window:
 def _window(
     low: Lowering,
     x: Operand,
-    kernel_sizes: Operand,
-    strides: Operand,
+    kernel_sizes: Sequence[int],
+    strides: Sequence[int] | None,
     pad_type: str,
-    pad: Operand,
+    pad: Sequence[int] | None,
     ceil_mode: bool,
 ) -> _Window:
     kernel = [int(k) for k in kernel_sizes]
@@ -81,10 +81,10 @@ def max_pool(
     low: Lowering,
     *,
     x: Operand,
-    kernel_sizes: Operand,
+    kernel_sizes: Sequence[int],
     pad_type: str,
-    strides: Operand = None,
-    pad: Operand = None,
+    strides: Sequence[int] | None = None,
+    pad: Sequence[int] | None = None,
     ceil_mode: bool = False,
 ) -> ir.Value:
     window = _window(low, x, kernel_sizes, strides, pad_type, pad, ceil_mode)
@@ -98,10 +98,10 @@ def avg_pool(
     low: Lowering,
     *,
     x: Operand,
-    kernel_sizes: Operand,
+    kernel_sizes: Sequence[int],
     pad_type: str,
-    strides: Operand = None,
-    pad: Operand = None,
+    strides: Sequence[int] | None = None,
+    pad: Sequence[int] | None = None,
     exclude_padding_from_average: bool = False,
     ceil_mode: bool = False,
 ) -> ir.Value:
@@ -146,10 +146,10 @@ def l2_pool(
     low: Lowering,
     *,
     x: Operand,
-    kernel_sizes: Operand,
+    kernel_sizes: Sequence[int],
     pad_type: str,
-    strides: Operand = None,
-    pad: Operand = None,
+    strides: Sequence[int] | None = None,
+    pad: Sequence[int] | None = None,
     ceil_mode: bool = False,
 ) -> ir.Value:
     window = _window(low, x, kernel_sizes, strides, pad_type, pad, ceil_mode)

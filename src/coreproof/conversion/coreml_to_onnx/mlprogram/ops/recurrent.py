@@ -30,7 +30,7 @@ def rnn(
     x: Operand,
     initial_h: Operand,
     weight_ih: Operand,
-    weight_hh: Operand,
+    weight_hh: np.ndarray,
     bias: Operand = None,
     direction: str = "forward",
     output_sequence: bool = False,
@@ -51,7 +51,7 @@ def gru(
     x: Operand,
     initial_h: Operand,
     weight_ih: Operand,
-    weight_hh: Operand,
+    weight_hh: np.ndarray,
     bias: Operand = None,
     input_bias: Operand = None,
     direction: str = "forward",
@@ -87,7 +87,7 @@ def lstm(
     initial_h: Operand,
     initial_c: Operand,
     weight_ih: Operand,
-    weight_hh: Operand,
+    weight_hh: np.ndarray,
     bias: Operand = None,
     peephole: Operand = None,
     weight_ih_back: Operand = None,
@@ -99,7 +99,7 @@ def lstm(
     recurrent_activation: str = "sigmoid",
     cell_activation: str = "tanh",
     activation: str = "tanh",
-    clip: Operand = None,
+    clip: float | None = None,
 ) -> tuple[ir.Value, ...]:
     """MIL's gates stand as input, forget, output, cell; ONNX's as input, output, forget, cell."""
     if clip is not None:
@@ -136,7 +136,7 @@ def _weights(matrices: Sequence[Operand], count: int, order: Sequence[int] = (0,
     return np.stack([_gates(np.asarray(m, np.float32), count, order) for m in matrices])
 
 
-def _biases(biases: Sequence[Operand], weight_hh: Operand, count: int, order: Sequence[int] = (0,)) -> Array:
+def _biases(biases: Sequence[Operand], weight_hh: np.ndarray, count: int, order: Sequence[int] = (0,)) -> Array:
     """[directions, 2 * gates * hidden]: MIL's one bias, and zeros for the second that ONNX has."""
     zeros = np.zeros(count * weight_hh.shape[1], np.float32)
     own = [_gates(zeros if b is None else np.asarray(b, np.float32), count, order) for b in biases]

@@ -18,7 +18,7 @@ def resample(
     coordinates: Operand,
     sampling_mode: str,
     padding_mode: str,
-    padding_value: Operand,
+    padding_value: float,
     coordinates_mode: str,
     align_corners: bool,
 ) -> ir.Value:
@@ -80,7 +80,7 @@ def affine(
     output_width: int,
     sampling_mode: str,
     padding_mode: str,
-    padding_value: Operand,
+    padding_value: float,
     coordinates_mode: str,
     align_corners: bool,
 ) -> ir.Value:
@@ -111,10 +111,10 @@ def crop_resize(
     target_height: int = 1,
     target_width: int = 1,
     normalized_coordinates: bool = False,
-    spatial_scale: Operand = 1.0,
+    spatial_scale: float = 1.0,
     box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
     sampling_mode: str = "DEFAULT",
-    pad_value: Operand = 0.0,
+    pad_value: float = 0.0,
 ) -> ir.Value:
     """[N, 1, 4 or 5, 1, 1] boxes; with 5 numbers the first is the image's index, with 4 every image is cropped."""
     numbers = low.shape(roi)[2]
@@ -155,10 +155,10 @@ def crop_resize_ios17(
     target_height: int = 1,
     target_width: int = 1,
     normalized_coordinates: bool = False,
-    spatial_scale: Operand = 1.0,
+    spatial_scale: float = 1.0,
     box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
     sampling_mode: str = "DEFAULT",
-    pad_value: Operand = 0.0,
+    pad_value: float = 0.0,
 ) -> ir.Value:
     count = low.shape(boxes)[0]
     if box_indices is None and count is None:

@@ -20,7 +20,7 @@ _COORDINATES = {
 
 @lowers("upsample_nearest_neighbor", exact=True, error="move", wide=("scale_factor_height", "scale_factor_width"))
 def upsample_nearest_neighbor(
-    low: Lowering, *, x: Operand, scale_factor_height: Operand = 1, scale_factor_width: Operand = 1
+    low: Lowering, *, x: Operand, scale_factor_height: float = 1, scale_factor_width: float = 1
 ) -> ir.Value:
     return _scaled(low, x, (scale_factor_height, scale_factor_width), "asymmetric", "nearest")
 
@@ -30,8 +30,8 @@ def upsample_bilinear(
     low: Lowering,
     *,
     x: Operand,
-    scale_factor_height: Operand = 1,
-    scale_factor_width: Operand = 1,
+    scale_factor_height: float = 1,
+    scale_factor_width: float = 1,
     align_corners: bool = True,
     half_pixel_centers: bool | None = None,
 ) -> ir.Value:
@@ -75,7 +75,7 @@ def resize(
     data = low.cast(x, ir.DataType.FLOAT)
     nearest = interpolation_mode == "NEAREST_NEIGHBOR"
     if not isinstance(shape, ir.Value):
-        wanted = [int(n) for n in np.ravel(shape)][-count:] if count else []
+        wanted = [int(n) for n in np.ravel(low.constant(shape, "shape"))][-count:] if count else []
         lengths = low.shape(x)
         wanted = [n or lengths[i - count] or 0 for i, n in enumerate(wanted)]
         if count == 1:
@@ -100,7 +100,7 @@ def resize(
     return low.i32(result) if is_integer else result
 
 
-def _scaled(low: Lowering, x: Operand, factors: Sequence[Operand], coordinates: str, mode: str) -> ir.Value:
+def _scaled(low: Lowering, x: Operand, factors: Sequence[float], coordinates: str, mode: str) -> ir.Value:
     """Resizes by factors; where the size is known the factor is recomputed from it, as MIL says."""
     height, width = low.shape(x)[-2:]
     if height is not None and width is not None:

@@ -22,7 +22,7 @@ def reshape(low: Lowering, *, x: Operand, shape: Operand) -> ir.Value:
 
 
 @lowers("reshape", since="iOS17")
-def reshape_ios17(low: Lowering, *, x: Operand, shape: Operand) -> ir.Value:
+def reshape_ios17(low: Lowering, *, x: Operand, shape: Sequence[int] | ir.Value) -> ir.Value:
     """0 takes over the length of the same dimension counted from the right; 1 where there is none."""
     if isinstance(shape, ir.Value) or 0 not in shape or len(shape) == low.rank(x):
         return reshape(low, x=x, shape=shape)
@@ -74,7 +74,7 @@ def expand_dims(low: Lowering, *, x: Operand, axes: Operand) -> ir.Value:
 
 
 @lowers("squeeze", exact=True, error="move", keeps_order=True)
-def squeeze(low: Lowering, *, x: Operand, axes: Operand = None) -> ir.Value:
+def squeeze(low: Lowering, *, x: Operand, axes: Sequence[int] | None = None) -> ir.Value:
     shape = low.shape(x)
     chosen = range(len(shape)) if axes is None else [int(a) % len(shape) for a in axes]
     # A length that is not 1 stays, as in PyTorch; one that is not known is asked for by name only.
@@ -83,7 +83,7 @@ def squeeze(low: Lowering, *, x: Operand, axes: Operand = None) -> ir.Value:
 
 
 @lowers("transpose", exact=True, error="move")
-def transpose(low: Lowering, *, x: Operand, perm: Operand) -> ir.Value:
+def transpose(low: Lowering, *, x: Operand, perm: Sequence[int]) -> ir.Value:
     rank = low.rank(x)
     return low.op("Transpose", x, perm=[int(p) % rank for p in perm]) if rank else low.value(x)
 
@@ -119,7 +119,7 @@ def pixel_unshuffle(low: Lowering, *, x: Operand, downscale_factor: int) -> ir.V
 
 
 @lowers("space_to_batch", exact=True)
-def space_to_batch(low: Lowering, *, x: Operand, block_shape: Operand, paddings: Operand) -> ir.Value:
+def space_to_batch(low: Lowering, *, x: Operand, block_shape: Sequence[int], paddings: Operand) -> ir.Value:
     (top, bottom), (left, right) = np.asarray(paddings, np.int64).tolist()
     padded = low.op("Pad", x, np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
     n, c, h, w = _known(low, x)
@@ -130,7 +130,7 @@ def space_to_batch(low: Lowering, *, x: Operand, block_shape: Operand, paddings:
 
 
 @lowers("batch_to_space", exact=True)
-def batch_to_space(low: Lowering, *, x: Operand, block_shape: Operand, crops: Operand) -> ir.Value:
+def batch_to_space(low: Lowering, *, x: Operand, block_shape: Sequence[int], crops: Operand) -> ir.Value:
     (top, bottom), (left, right) = np.asarray(crops, np.int64).tolist()
     n, c, h, w = _known(low, x)
     bh, bw = (int(b) for b in block_shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -107,7 +109,7 @@ def slice_update(
 
 
 @lowers("crop", exact=True, error="move")
-def crop(low: Lowering, *, x: Operand, crop_height: Operand, crop_width: Operand) -> ir.Value:
+def crop(low: Lowering, *, x: Operand, crop_height: Sequence[int], crop_width: Sequence[int]) -> ir.Value:
     top, bottom = (int(n) for n in np.ravel(crop_height))
     left, right = (int(n) for n in np.ravel(crop_width))
     end = np.array([-bottom or _END, -right or _END], np.int64)

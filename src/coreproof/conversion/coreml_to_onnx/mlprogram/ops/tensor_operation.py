@@ -121,7 +121,7 @@ def one_hot(
     index = low.op("Where", low.op("Less", indices, 0), depth, low.value(low.i64(indices)))
     hot = low.op("OneHot", index, depth, np.array([0, 1], np.float32), axis=int(axis))
     if low.is_bool(on_value):
-        on_value, off_value = int(on_value), int(off_value)
+        on_value, off_value = int(low.constant(on_value, "on_value")), int(low.constant(off_value, "off_value"))
     chosen = low.op("Where", low.cast(hot, ir.DataType.BOOL), on_value, off_value)
     return low.cast(chosen, ir.DataType.BOOL) if low.outputs[0].dtype == "bool" else chosen
 

@@ -44,8 +44,7 @@ def activation(
 
 def _plain(operator: str) -> Callable[[Layer, Blob, Any], ir.Value]:
     def lowering(layer: Layer, x: Blob, params: Message) -> ir.Value:
-        result: ir.Value = layer.b.op(operator, x.value)
-        return result
+        return layer.b.op(operator, x.value)
 
     return lowering
 
@@ -62,26 +61,22 @@ def _linear(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationLinear) -
 def _thresholded(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationThresholdedReLU) -> ir.Value:
     # ONNX's ThresholdedRelu drops x == alpha, Core ML keeps it
     above = layer.b.op("GreaterOrEqual", x.value, f32(params.alpha))
-    result: ir.Value = layer.b.op("Where", above, x.value, f32(0))
-    return result
+    return layer.b.op("Where", above, x.value, f32(0))
 
 
 def _prelu(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationPReLU) -> ir.Value:
-    result: ir.Value = layer.b.op("PRelu", x.value, channelwise(layer, x, read_vector(layer, params.alpha, "alpha")))
-    return result
+    return layer.b.op("PRelu", x.value, channelwise(layer, x, read_vector(layer, params.alpha, "alpha")))
 
 
 def _scaled_tanh(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationScaledTanh) -> ir.Value:
     inner = layer.b.op("Tanh", layer.b.op("Mul", x.value, f32(params.beta)))
-    result: ir.Value = layer.b.op("Mul", inner, f32(params.alpha))
-    return result
+    return layer.b.op("Mul", inner, f32(params.alpha))
 
 
 def _parametric_softplus(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationParametricSoftplus) -> ir.Value:
     alpha = channelwise(layer, x, read_vector(layer, params.alpha, "alpha"))
     beta = channelwise(layer, x, read_vector(layer, params.beta, "beta"))
-    result: ir.Value = layer.b.op("Mul", layer.b.op("Softplus", layer.b.op("Mul", x.value, beta)), alpha)
-    return result
+    return layer.b.op("Mul", layer.b.op("Softplus", layer.b.op("Mul", x.value, beta)), alpha)
 
 
 def channelwise(layer: Layer, x: Blob, values: np.ndarray) -> np.ndarray:

@@ -134,7 +134,7 @@ def _random(
     prob: float = 0.0,
 ) -> ir.Value:
     b = layer.b
-    seeded = {"seed": float(seed)} if seed >= 0 else {}
+    seeded: dict[str, Any] = {"seed": float(seed)} if seed >= 0 else {}
     zeros = b.op("Expand", f32(0), shape)
     if "Normal" in layer.kind:
         # drawn from the standard distribution: ONNX Runtime crashes on a deviation of 0
@@ -170,6 +170,6 @@ def categorical_distribution(
     if temperature != 1:
         logits = b.op("Div", logits, f32(temperature))
     flat = b.op("Reshape", logits, i64([-1, shape[-1] or 0]))
-    seeded = {"seed": float(seed)} if seed >= 0 else {}
+    seeded: dict[str, Any] = {"seed": float(seed)} if seed >= 0 else {}
     drawn = layer.floats(b.op("Multinomial", flat, sample_size=numSamples, **seeded))
     return Blob(b.op("Reshape", drawn, i64([*(n or 0 for n in shape[:-1]), numSamples])))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder, Operand
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.fold import FoldingBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope, exact_value
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope, exact_value, scope_of
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.formats import network
 
@@ -19,15 +18,20 @@ _BROKEN = "loop has been left"
 """The name of the blob by which a loopBreak tells its loop to end."""
 
 
-def _is_true(layer: Layer, b: FoldingBuilder, blob: Blob) -> ir.Value:
+def _is_true(layer: Layer, b: OnnxBuilder, blob: Blob) -> ir.Value:
     """|value| > 1e-6 as an ONNX scalar."""
-    value: ir.Value = b.op("Reshape", b.op("Greater", b.op("Abs", blob.value), f32(1e-6)), i64([]))
-    return value
+    return b.op("Reshape", b.op("Greater", b.op("Abs", blob.value), f32(1e-6)), i64([]))
 
 
 @lowers("branch")
-def branch(layer: Layer, condition: Blob, *, ifBranch: Any = None, elseBranch: Any = None) -> list[Blob]:
-    scope: Scope = layer.scope
+def branch(
+    layer: Layer,
+    condition: Blob,
+    *,
+    ifBranch: NeuralNetwork_pb2.NeuralNetwork | None = None,
+    elseBranch: NeuralNetwork_pb2.NeuralNetwork | None = None,
+) -> list[Blob]:
+    scope = scope_of(layer)
     decided = condition.value.const_value
     if decided is not None:  # the other way can never be taken
         taken = ifBranch if np.abs(decided.numpy()).max() > 1e-6 else elseBranch
@@ -40,7 +44,7 @@ def branch(layer: Layer, condition: Blob, *, ifBranch: Any = None, elseBranch: A
         for name in dict.fromkeys([*written[0], *written[1]])
         if name in scope.needed | {_BROKEN} and (scope.find(name) is not None or all(name in w for w in written))
     ]
-    inner = [Scope(FoldingBuilder(f"{layer.name} {word}", layer.b), scope.needed, scope) for word in ("if", "else")]
+    inner = [Scope(OnnxBuilder(f"{layer.name} {word}", layer.b), scope.needed, scope) for word in ("if", "else")]
     for branch_scope, layers in zip(inner, networks, strict=True):
         branch_scope.lower(layers)
     if not names:
@@ -79,9 +83,9 @@ def _read(layers: Iterable[NeuralNetwork_pb2.NeuralNetworkLayer]) -> set[str]:
     return {name for layer in network.nodes(layers) for name in network.reads(layer)}
 
 
-def _same_loop(layers: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer]) -> list[Any]:
+def _same_loop(layers: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer]) -> list[NeuralNetwork_pb2.NeuralNetworkLayer]:
     """The layers and those of nested branches, not those of nested loops."""
-    found: list[Any] = []
+    found: list[NeuralNetwork_pb2.NeuralNetworkLayer] = []
     for layer in layers:
         found.append(layer)
         if layer.WhichOneof("layer") == "branch":
@@ -98,9 +102,9 @@ def _common_shape(one: ir.Value, other: ir.Value) -> ir.Shape | None:
 
 @lowers("loopBreak")
 def loop_break(layer: Layer) -> list[Blob]:
-    if layer.scope.find(_BROKEN) is None:
+    if scope_of(layer).find(_BROKEN) is None:
         raise layer.refuse("it stands outside of a loop")
-    layer.scope.write(_BROKEN, Blob(layer.b.constant(f32([1]))))
+    scope_of(layer).write(_BROKEN, Blob(layer.b.constant(f32([1]))))
     return []
 
 
@@ -117,19 +121,19 @@ def loop(
     *,
     maxLoopIterations: int = 0,
     conditionVar: str = "",
-    conditionNetwork: Any = None,
-    bodyNetwork: Any = None,
+    conditionNetwork: NeuralNetwork_pb2.NeuralNetwork | None = None,
+    bodyNetwork: NeuralNetwork_pb2.NeuralNetwork | None = None,
 ) -> list[Blob]:
     """The three cases of LoopLayerParams: counted, while, and both."""
-    scope: Scope = layer.scope
+    scope = scope_of(layer)
     body = list(bodyNetwork.layers) if bodyNetwork is not None else []
     condition = list(conditionNetwork.layers) if conditionNetwork is not None and conditionVar else []
     _check_jumps(layer, body)
-    start: Any = None
+    start: ir.Value | None = None
     if conditionVar:
         scope.lower(condition)
         start = _is_true(layer, layer.b, _found(layer, scope, conditionVar))
-    limit: Any = None
+    limit: Operand = None
     if count is not None:
         limit = layer.b.op("Reshape", layer.integers(count), i64([]))
     elif maxLoopIterations or not conditionVar:
@@ -177,14 +181,14 @@ def _merged(
 def _body(
     layer: Layer,
     scope: Scope,
-    body: Sequence[Any],
-    condition: Sequence[Any],
+    body: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer],
+    condition: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer],
     condition_name: str,
     carried: Sequence[str],
     shapes: Sequence[tuple[int | None, ...] | None],
 ) -> tuple[Scope, list[ir.Value], ir.Value]:
     """One iteration as a graph (iteration, go on, *carried) -> (go on, *carried)."""
-    b = FoldingBuilder(f"{layer.name} body", layer.b)
+    b = OnnxBuilder(f"{layer.name} body", layer.b)
     inner = Scope(b, scope.needed | _read([*body, *condition]), scope)
     b.input(b.unique("iteration"), np.int64, [])
     b.input(b.unique("go_on"), np.bool_, [])
@@ -204,14 +208,13 @@ def _body(
     return inner, results, go_on
 
 
-def _plain(b: FoldingBuilder, array: Any) -> ir.Value:
+def _plain(b: OnnxBuilder, array: np.ndarray) -> ir.Value:
     """A constant as a node's result, which nothing is folded with."""
     results = b.op("Identity", array, outputs=1)
-    value: ir.Value = results[0]
-    return value
+    return results[0]
 
 
-def _check_jumps(layer: Layer, body: Sequence[Any]) -> None:
+def _check_jumps(layer: Layer, body: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer]) -> None:
     """A break or continue is lowered where nothing of the iteration comes after it."""
 
     def check(layers: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer], *, last: bool) -> None:

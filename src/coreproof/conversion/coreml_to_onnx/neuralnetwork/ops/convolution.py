@@ -26,8 +26,8 @@ def convolution(
     kernelSize: Sequence[int] = (3, 3),
     stride: Sequence[int] = (1, 1),
     dilationFactor: Sequence[int] = (1, 1),
-    valid: Any = None,
-    same: Any = None,
+    valid: NeuralNetwork_pb2.ValidPadding | None = None,
+    same: NeuralNetwork_pb2.SamePadding | None = None,
     isDeconvolution: bool = False,
     hasBias: bool = False,
     weights: NeuralNetwork_pb2.WeightParams | None = None,
@@ -46,7 +46,7 @@ def convolution(
         w = read_weights(layer, weights, (outputChannels, kernelChannels, *kernelSize))
     b = read_weights(layer, bias, (outputChannels,), "bias") if hasBias else None
     heavy = same is not None and type(same).SamePaddingMode.Name(same.asymmetryMode) == "TOP_LEFT_HEAVY"
-    common = {"strides": list(stride), "group": nGroups, "kernel_shape": list(kernelSize)}
+    common: dict[str, Any] = {"strides": list(stride), "group": nGroups, "kernel_shape": list(kernelSize)}
     if not isDeconvolution:
         dilated = [(k - 1) * d + 1 for k, d in zip(kernelSize, dilationFactor, strict=True)]
         padding: dict[str, Any] = {"pads": list(borders(layer, valid.paddingAmounts if valid is not None else None))}
@@ -54,7 +54,9 @@ def convolution(
             padding = same_padding(value, dilated, stride, heavy)
         return restore(layer.b.op("Conv", value, w, b, dilations=list(dilationFactor), **padding, **common))
     pads = None if same is not None else borders(layer, valid.paddingAmounts if valid is not None else None)
-    amounts = _deconvolution_pads(layer, value, kernelSize, stride, dilationFactor, pads, heavy, outputShape)
+    amounts: dict[str, Any] = _deconvolution_pads(
+        layer, value, kernelSize, stride, dilationFactor, pads, heavy, outputShape
+    )
     return restore(layer.b.op("ConvTranspose", value, w, b, dilations=list(dilationFactor), **amounts, **common))
 
 
@@ -99,20 +101,25 @@ def convolution3d(
     ]  # fmt: skip
     pads = custom if paddingType == "CUSTOM" else [0] * 6
     b = read_weights(layer, bias, (outputChannels,), "bias") if hasBias else None
-    common = {"strides": list(stride), "group": nGroups, "kernel_shape": list(size), "dilations": list(dilations)}
+    common: dict[str, Any] = {
+        "strides": list(stride),
+        "group": nGroups,
+        "kernel_shape": list(size),
+        "dilations": list(dilations),
+    }
     if not isDeconvolution:
         w = read_weights(layer, weights, (outputChannels, inputChannels // nGroups, *size))
         dilated = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
         padding = same_padding(value, dilated, stride, False) if paddingType == "SAME" else {"pads": pads}
         return Blob(layer.b.op("Conv", value, w, b, **padding, **common))
     w = read_weights(layer, weights, (inputChannels, outputChannels // nGroups, *size), channel_axis=1)
-    amounts = _deconvolution_pads(
+    amounts: dict[str, Any] = _deconvolution_pads(
         layer, value, size, stride, dilations, None if paddingType == "SAME" else pads, False, outputShape
     )
     return Blob(layer.b.op("ConvTranspose", value, w, b, **amounts, **common))
 
 
-def same_padding(value: ir.Value, kernel: Sequence[int], stride: Sequence[int], heavy: bool) -> dict[str, object]:
+def same_padding(value: ir.Value, kernel: Sequence[int], stride: Sequence[int], heavy: bool) -> dict[str, Any]:
     """``pads`` where the size is known, else ONNX's own name for the same rule."""
     sizes = (known(value) or ())[-len(kernel) :]
     whole = [n for n in sizes if n is not None]
@@ -140,7 +147,7 @@ def _deconvolution_pads(
     pads: Sequence[int] | None,
     heavy: bool,
     output_shape: Sequence[int],
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The pads (and what must be added at the end) that give the output length that the fields ask for.
 
     ``pads`` None means ``same``: output = input * stride. An explicit ``output_shape`` wins over both, except that

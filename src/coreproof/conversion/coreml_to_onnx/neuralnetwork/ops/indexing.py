@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.builder import Operand
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 
@@ -95,7 +94,7 @@ def arg_extreme(layer: Layer, x: Blob, *, axis: int = 0, removeDim: bool = False
 def top_k(
     layer: Layer, x: Blob, count: Blob | None = None, *, axis: int = 0, K: int = 0, useBottomK: bool = False
 ) -> list[Blob]:
-    k: Any = i64([K]) if count is None else layer.b.op("Reshape", layer.integers(count), i64([1]))
+    k: Operand = i64([K]) if count is None else layer.b.op("Reshape", layer.integers(count), i64([1]))
     values, indices = layer.b.op(
         "TopK", layer.exact(x), k, axis=layer.axis(x, axis), largest=int(not useBottomK), sorted=1, outputs=2
     )
@@ -107,7 +106,7 @@ def arg_sort(layer: Layer, x: Blob, *, axis: int = 0, descending: bool = False) 
     value = layer.exact(x)
     where = layer.axis(x, axis)
     length = layer.shape(x)[where]
-    k: Any = i64([length]) if length is not None else layer.b.op("Gather", layer.b.op("Shape", value), i64([where]))
+    k: Operand = i64([length]) if length is not None else layer.b.op("Gather", layer.b.op("Shape", value), i64([where]))
     _, indices = layer.b.op("TopK", value, k, axis=where, largest=int(descending), sorted=1, outputs=2)
     return Blob(layer.floats(indices))
 
@@ -127,7 +126,7 @@ def one_hot(
     b = layer.b
     rank = layer.rank(x) + 1
     place = axis % rank
-    positions: Any
+    positions: Operand
     if size is None:
         positions = f32(range(oneHotVectorSize))
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
@@ -81,8 +79,7 @@ def _quantised_product(layer: Layer, value: ir.Value, stored: Array, scale: floa
     step = b.op("Div", b.op("Max", b.op("ReduceMax", b.op("Abs", value), keepdims=0), f32(1e-30)), f32(127))
     rounded = b.op("Round", b.op("Div", value, step))
     product = b.op("MatMul", rounded, np.ascontiguousarray(stored.T))
-    result: ir.Value = b.op("Mul", product, b.op("Mul", step, f32(scale)))
-    return result
+    return b.op("Mul", product, b.op("Mul", step, f32(scale)))
 
 
 @lowers("batchedMatmul", error="linear", word="linear")
@@ -135,15 +132,13 @@ def _two_blobs(layer: Layer, left: ir.Value, right: ir.Value, transpose_left: bo
         left = _swapped(layer, left)
     if transpose_right:
         right = _swapped(layer, right)
-    result: ir.Value = b.op("MatMul", left, right)
-    return result
+    return b.op("MatMul", left, right)
 
 
 def _swapped(layer: Layer, value: ir.Value) -> ir.Value:
     order = list(range(len(value.shape or ())))
     order[-2:] = order[-1], order[-2]
-    result: ir.Value = layer.b.op("Transpose", value, perm=order)
-    return result
+    return layer.b.op("Transpose", value, perm=order)
 
 
 @lowers("embedding")
@@ -188,7 +183,14 @@ def embedding_nd(
     return Blob(layer.b.op("Gather", table, indices))
 
 
-def _table(layer: Layer, weights: Any, bias: Any, channels: int, count: int, has_bias: bool) -> Array:
+def _table(
+    layer: Layer,
+    weights: NeuralNetwork_pb2.WeightParams | None,
+    bias: NeuralNetwork_pb2.WeightParams | None,
+    channels: int,
+    count: int,
+    has_bias: bool,
+) -> Array:
     table = read_weights(layer, weights, (channels, count)).T
     if has_bias:
         table = table + read_weights(layer, bias, (channels,), "bias")

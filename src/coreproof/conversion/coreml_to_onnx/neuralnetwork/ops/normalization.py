@@ -72,8 +72,7 @@ def _normalised(layer: Layer, value: ir.Value, axes: Sequence[int], epsilon: flo
     if epsilon is None:
         return centred
     variance = b.op("ReduceMean", b.op("Mul", centred, centred), i64(axes))
-    result: ir.Value = b.op("Div", centred, b.op("Sqrt", b.op("Add", variance, f32(epsilon))))
-    return result
+    return b.op("Div", centred, b.op("Sqrt", b.op("Add", variance, f32(epsilon))))
 
 
 @lowers("l2normalize", error="norm")

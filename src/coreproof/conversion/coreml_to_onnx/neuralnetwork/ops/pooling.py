@@ -13,6 +13,7 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lo
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.ops.convolution import same_padding
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.padding import borders
 from coreproof.conversion.coreml_to_onnx.windows import reach_beyond
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 
 @lowers("pooling", error="average")
@@ -23,9 +24,9 @@ def pooling(
     type: str = "MAX",
     kernelSize: Sequence[int] = (3, 3),
     stride: Sequence[int] = (1, 1),
-    valid: Any = None,
-    same: Any = None,
-    includeLastPixel: Any = None,
+    valid: NeuralNetwork_pb2.ValidPadding | None = None,
+    same: NeuralNetwork_pb2.SamePadding | None = None,
+    includeLastPixel: NeuralNetwork_pb2.PoolingLayerParams.ValidCompletePadding | None = None,
     avgPoolExcludePadding: bool = False,
     globalPooling: bool = False,
 ) -> Blob:

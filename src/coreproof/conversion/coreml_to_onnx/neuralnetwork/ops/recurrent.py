@@ -64,15 +64,13 @@ def _sequence(layer: Layer, x: Blob, size: int) -> ir.Value:
             "its input is not a sequence of its vectors", expected=f"[Seq, Batch, {size}, 1, 1]", found=list(shape)
         )
     value = layer.exact(x)
-    result: ir.Value = layer.b.op("Squeeze", value, i64([3, 4]))
-    return result
+    return layer.b.op("Squeeze", value, i64([3, 4]))
 
 
 def _state(layer: Layer, state: Blob | None, size: int) -> ir.Value | None:
     if state is None:
         return None
-    result: ir.Value = layer.b.op("Reshape", layer.exact(state), i64([1, -1, size]))
-    return result
+    return layer.b.op("Reshape", layer.exact(state), i64([1, -1, size]))
 
 
 def _outputs(

@@ -68,8 +68,7 @@ def _moved(layer: Layer, value: ir.Value, axis: int, *, last: bool) -> ir.Value:
     axis += len(order)
     moved = order.pop(axis)
     order.insert(len(order) if last else len(order) - 2, moved)
-    result: ir.Value = layer.b.op("Transpose", value, perm=order)
-    return result
+    return layer.b.op("Transpose", value, perm=order)
 
 
 @lowers("flatten")
@@ -183,8 +182,7 @@ def _reshaped(layer: Layer, x: Blob, target: Sequence[int]) -> ir.Value:
         whole = [n for n in kept if n is not None]
         if len(whole) == len(kept):
             check_fits(layer, shape, whole)
-    result: ir.Value = layer.b.op("Reshape", value, i64(target))
-    return result
+    return layer.b.op("Reshape", value, i64(target))
 
 
 @lowers("reshapeDynamic")

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 _GRIDS = {"DEFAULT": "asymmetric", "ALIGN_CORNERS_TRUE": "align_corners", "ALIGN_CORNERS_FALSE": "half_pixel"}
 
@@ -35,7 +36,11 @@ def upsample(
         if mode != "NN" or all(f == int(f) for f in factors):
             target = {"sizes": i64([*(n or 0 for n in (known(value) or ())[:2]), *scaled]), "scales": None}
     if mode == "NN":
-        options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        options: dict[str, Any] = {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
     else:
         options = {"mode": "linear", "coordinate_transformation_mode": _GRIDS[linearUpsampleMode]}
     return restore(layer.b.op("Resize", value, None, target["scales"], target["sizes"], **options))
@@ -99,7 +104,7 @@ def crop_resize(
     targetSize: Sequence[int] = (1, 1),
     normalizedCoordinates: bool = False,
     mode: object = None,
-    boxIndicesMode: Any = None,
+    boxIndicesMode: NeuralNetwork_pb2.BoxCoordinatesMode | None = None,
     spatialScale: float = 1.0,
 ) -> Blob:
     """[1, B, C, H, W] and N boxes to [N, B, C, h, w], or with batch ids (5 numbers a box) to [N, 1, C, h, w]."""
@@ -138,8 +143,7 @@ def crop_resize(
 
 
 def _column(layer: Layer, boxes: ir.Value, index: int) -> ir.Value:
-    result: ir.Value = layer.b.op("Slice", boxes, i64([index]), i64([index + 1]), i64([1]))
-    return result
+    return layer.b.op("Slice", boxes, i64([index]), i64([index + 1]), i64([1]))
 
 
 def _corners(layer: Layer, boxes: ir.Value, mode: str) -> list[tuple[ir.Value, ir.Value]]:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.builder import Operand
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.padding import borders
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
 _END = int(np.iinfo(np.int64).max)
 _BEFORE_START = int(np.iinfo(np.int64).min)
@@ -31,14 +33,19 @@ def slice_(
 
 @lowers("crop")
 def crop(
-    layer: Layer, x: Blob, like: Blob | None = None, *, cropAmounts: object = None, offset: Sequence[int] = (0, 0)
+    layer: Layer,
+    x: Blob,
+    like: Blob | None = None,
+    *,
+    cropAmounts: NeuralNetwork_pb2.BorderAmounts | None = None,
+    offset: Sequence[int] = (0, 0),
 ) -> Blob:
     if like is None:
         top, left, bottom, right = borders(layer, cropAmounts)
         ends = [-n if n else _END for n in (bottom, right)]
         return Blob(layer.b.op("Slice", x.value, i64([top, left]), i64(ends), i64([-2, -1])), x.hidden)
     size = layer.shape(like)[-2:]
-    stop: Any
+    stop: Operand
     if None in size:
         stop = layer.b.op("Add", layer.b.op("Shape", like.value, start=-2), i64(offset))
     else:
@@ -51,10 +58,10 @@ def padding(
     layer: Layer,
     x: Blob,
     *,
-    constant: Any = None,
+    constant: NeuralNetwork_pb2.PaddingLayerParams.PaddingConstant | None = None,
     reflection: object = None,
     replication: object = None,
-    paddingAmounts: object = None,
+    paddingAmounts: NeuralNetwork_pb2.BorderAmounts | None = None,
 ) -> Blob:
     layer.at_least(x, 2)
     top, left, bottom, right = borders(layer, paddingAmounts)
@@ -275,7 +282,7 @@ def constant_pad(
         if padToGivenOutputSizeMode:
             missing = b.op("Sub", pairs, b.op("Unsqueeze", b.op("Shape", layer.exact(x)), i64([1])))
             pairs = b.op("Where", b.op("Greater", pairs, i64(0)), b.op("Max", missing, i64(0)), i64(0))
-        pads: Any = b.op("Reshape", b.op("Transpose", pairs, perm=[1, 0]), i64([-1]))
+        pads: Operand = b.op("Reshape", b.op("Transpose", pairs, perm=[1, 0]), i64([-1]))
     else:
         if len(padAmounts) != 2 * rank:
             raise layer.refuse(
@@ -304,7 +311,7 @@ def sliding_windows(layer: Layer, x: Blob, *, axis: int = 0, windowSize: int = 1
     within = i64(range(windowSize)).reshape(1, -1)
     if length is not None:
         starts = i64(range(0, length - windowSize + 1, step)).reshape(-1, 1)
-        indices: Any = starts + within
+        indices: Operand = starts + within
     else:
         shape = b.op("Shape", layer.exact(x))
         stop = b.op("Sub", b.op("Gather", shape, i64(where)), i64(windowSize - 1))

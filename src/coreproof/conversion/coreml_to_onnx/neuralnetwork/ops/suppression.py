@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.builder import Operand
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 
@@ -32,9 +31,9 @@ def non_maximum_suppression(
     batch = layer.shape(boxes)[0]
     if batch is None:
         raise layer.refuse("its batch size is only known when the model runs", found=list(layer.shape(boxes)))
-    overlap: object = f32([iouThreshold]) if iou is None else b.op("Reshape", layer.exact(iou), i64([1]))
-    threshold: object = f32([scoreThreshold]) if least is None else b.op("Reshape", layer.exact(least), i64([1]))
-    limit: object = i64([maxBoxes]) if most is None else b.op("Reshape", layer.integers(most), i64([1]))
+    overlap: Operand = f32([iouThreshold]) if iou is None else b.op("Reshape", layer.exact(iou), i64([1]))
+    threshold: Operand = f32([scoreThreshold]) if least is None else b.op("Reshape", layer.exact(least), i64([1]))
+    limit: Operand = i64([maxBoxes]) if most is None else b.op("Reshape", layer.integers(most), i64([1]))
     parts: list[tuple[ir.Value, ...]] = []
     for entry in range(batch):
         these, marks = (
@@ -58,7 +57,14 @@ def _classes(layer: Layer, scores: Blob) -> int:
 
 
 def _one(
-    layer: Layer, boxes: Any, marks: Any, best: Any, judged: Any, limit: Any, overlap: Any, threshold: Any
+    layer: Layer,
+    boxes: ir.Value,
+    marks: ir.Value,
+    best: ir.Value,
+    judged: ir.Value,
+    limit: Operand,
+    overlap: Operand,
+    threshold: Operand,
 ) -> tuple[ir.Value, ...]:
     b = layer.b
     picked = b.op("NonMaxSuppression", boxes, judged, limit, overlap, threshold, center_point_box=1)  # [K, 3]
@@ -87,7 +93,7 @@ def _one(
     return rows[0], rows[1], ids, layer.floats(kept)
 
 
-def _padded(layer: Layer, value: Any, missing: Any, fill: float, rank: int) -> Any:
+def _padded(layer: Layer, value: ir.Value, missing: ir.Value, fill: float, rank: int) -> ir.Value:
     zeros = i64([0] * rank)
     amounts = (
         layer.b.op("Concat", zeros, missing, i64([0] * (rank - 1)), axis=0)

@@ -1,0 +1,98 @@
+"""MIL as the handlers see it: coremltools' own objects, of which these are the parts that are used here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+
+class Symbolic(Protocol):
+    """What is known of a value: numbers, or symbols for lengths that are free."""
+
+    val: object
+
+
+class Var(Protocol):
+    """A value of a program (``coremltools.converters.mil.mil.Var``)."""
+
+    name: str
+    op: Operation
+    child_ops: Sequence[Operation]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths; one that is not known is a symbol, which computes like a number."""
+
+    sym_val: object
+    _sym_val: Symbolic
+    """Where ``val`` and ``sym_val`` are read from; coremltools has no public way to write it."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def dtype(self) -> type: ...
+
+    @property
+    def val(self) -> np.ndarray | np.generic | None:
+        """What it is known to be."""
+
+
+Operand: TypeAlias = "Var | np.ndarray"
+"""A MIL value, or an array where it is known; what may be left out is ``Operand | None``."""
+
+
+class Operation(Protocol):
+    """An operation of a block."""
+
+    name: str
+
+    @property
+    def op_type(self) -> str: ...
+
+    @property
+    def inputs(self) -> Mapping[str, Var]: ...
+
+    @property
+    def outputs(self) -> Sequence[Var]: ...
+
+    @property
+    def blocks(self) -> Sequence[Block]: ...
+
+
+class Block(Protocol):
+    """Operations in their order; a function is one."""
+
+    input_types: Sequence[object]
+
+    @property
+    def operations(self) -> Sequence[Operation]: ...
+
+    @property
+    def inputs(self) -> Mapping[str, Var]: ...
+
+    @property
+    def outputs(self) -> Sequence[Var]: ...
+
+    def set_outputs(self, outputs: Sequence[Var]) -> None: ...
+
+    def __enter__(self) -> Block: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Program(Protocol):
+    """Functions by name."""
+
+    functions: Mapping[str, Block]
+
+
+class Builder(Protocol):
+    """``mb``: a method for each operation, which appends it to the block that is open and returns its output or outputs."""
+
+    def __getattr__(self, operation: str) -> Callable[..., Var]: ...
