@@ -19,8 +19,7 @@ CoreproofError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from coreproof.visible import visible
 
@@ -48,7 +47,7 @@ class CoreproofError(Exception):
         self.fix = fix
         super().__init__(self._message())
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Errors travel between processes whole, whatever their class takes."""
         return _restored, (type(self), self.args, vars(self))
 
@@ -70,7 +69,7 @@ def _shown(part: object) -> str:
     return visible(part, keep="\n").replace("\n", "\n    ")
 
 
-def _restored(kind: type[CoreproofError], arguments: tuple[Any, ...], parts: dict[str, Any]) -> CoreproofError:
+def _restored(kind: type[CoreproofError], arguments: tuple[object, ...], parts: Mapping[str, object]) -> CoreproofError:
     error = kind.__new__(kind)
     error.args = arguments
     vars(error).update(parts)

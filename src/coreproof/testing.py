@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError, UnsupportedOperatorsError
 from coreproof.runtime.session import Session, State
@@ -17,7 +16,9 @@ from coreproof.runtime.session import Session, State
 _sessions: dict[tuple[str, str], Session] = {}
 
 
-def predict(path: str, function_name: str, inputs: Mapping[str, Any], state: State | None = None) -> dict[str, Any]:
+def predict(
+    path: str, function_name: str, inputs: Mapping[str, object], state: State | None = None
+) -> dict[str, object]:
     """The outputs of the model file at ``path`` for these inputs; ``state`` is read and updated in place."""
     key = (str(path), function_name)
     if key not in _sessions:

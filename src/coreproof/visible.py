@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Any
 
 _UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u2800\u3164\uffa0\U000e0100-\U000e01ef]")
 """Letters and marks by category, and yet nothing is seen of them."""
@@ -38,7 +37,7 @@ def in_toml(document: str) -> str:
     return _replaced(document, "", lambda c: "\ufffd" if "\ud800" <= c <= "\udfff" else _hexadecimal(ord(c)))
 
 
-def visible_in(value: Any) -> Any:
+def visible_in(value: object) -> object:
     """A document of mappings, lists and texts with every text in it ``visible``; line ends in its texts stay."""
     if isinstance(value, str):
         return visible(value, keep="\n")

@@ -148,14 +148,14 @@ def _around(difference: Difference) -> Iterator[Text]:
         last = change.section
 
 
-def _arrow(before: Any, after: Any) -> Text:
+def _arrow(before: object, after: object) -> Text:
     """before -> after, the one in red, the other in green."""
     from coreproof.cli.terminal import Line
 
     return Line.assemble((_brief(before), "red"), " -> ", (_brief(after), "green"))
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     if value is None:
         return _NONE
     if isinstance(value, tuple | list):

@@ -73,7 +73,7 @@ def named(model: str) -> str:
 Command = Callable[..., None]
 
 
-def _fed(help_text: str, *names: str, **more: Any) -> Any:
+def _fed(help_text: str, *names: str, **more: Any) -> object:
     return typer.Option(*names, help=help_text, rich_help_panel=_PANEL, **more)
 
 
@@ -123,8 +123,8 @@ class FeedingOptions:
         """Whether anything was said."""
         return self != AS_CARRIED
 
-    def _changes(self) -> dict[str, Any]:
-        changes: dict[str, Any] = {}
+    def _changes(self) -> dict[str, object]:
+        changes: dict[str, object] = {}
         if self.size is not None:
             changes["size"] = _sides(self.size)
         if self.squash:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 from coreproof.visible import visible
 
@@ -16,6 +15,6 @@ def say(*texts: object, err: bool = False) -> None:
         stream.write(visible(text) + "\n")
 
 
-def say_json(document: Any) -> None:
+def say_json(document: object) -> None:
     r"""Prints a document as JSON of plain ASCII: what is not stands as ``\u`` escapes, which a reader undoes."""
     sys.stdout.write(json.dumps(document, indent=2, default=str).replace("\x7f", "\\u007f") + "\n")

@@ -172,7 +172,7 @@ def _parameter_count(node: Node) -> int:
     return sum(math.prod(shape) for dtype, shape in node.parameters.values() if dtype != "str" and shape)
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     if isinstance(value, tuple | list) and len(value) > 8:
         return f"[{', '.join(map(str, value[:4]))}, ... {len(value)} values]"
     if isinstance(value, tuple | list):
@@ -206,7 +206,7 @@ def describe(node: Node, graph: Graph) -> list[str]:
     return lines
 
 
-def as_document(model: Model, graph: Graph, nodes: list[Node]) -> dict[str, Any]:
+def as_document(model: Model, graph: Graph, nodes: list[Node]) -> dict[str, object]:
     """What ``--json`` prints."""
     signature = model.signature
 

@@ -10,7 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -155,7 +155,7 @@ def _values(target: Path) -> Path:
     return target.with_name(f"{target.stem}.npz")
 
 
-def _evidence(divergence: Any, small: Model, target: Path, overwrite: bool) -> dict[str, Any]:
+def _evidence(divergence: Any, small: Model, target: Path, overwrite: bool) -> dict[str, object]:
     """Writes what the part is fed and what the source has at its outputs."""
     import numpy as np
 
@@ -233,7 +233,7 @@ def _quoted(path: str) -> str:
     return subprocess.list2cmdline([path]) if sys.platform == "win32" else shlex.quote(path)
 
 
-def _plan(stored: Entry) -> dict[str, Any]:
+def _plan(stored: Entry) -> dict[str, object]:
     from coreproof.editing.submodels.submodel import Submodel
 
     try:
@@ -250,7 +250,7 @@ class _Log:
         self.target = target
         self.path = target.with_name(f".{target.name}.shrink.json")
         self._task = blake2b(task.encode(), digest_size=12).hexdigest()
-        self._best: dict[str, Any] | None = None
+        self._best: dict[str, object] | None = None
         self.tried: dict[str, bool] = {}
         with contextlib.suppress(InputError):  # whatever else it holds, the search begins anew
             stored = read_json(self.path, InputError)
@@ -299,7 +299,7 @@ def _digest(model: Model) -> str:
     return repr([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
-def _document(search: Search, written: Path, extra: dict[str, Any]) -> dict[str, Any]:
+def _document(search: Search, written: Path, extra: Mapping[str, object]) -> dict[str, Any]:
     cut = search.selection
     return {
         "model": str(written),

@@ -6,7 +6,7 @@ import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -108,8 +108,8 @@ def command(
         raise InputError(
             "--tolerance takes a number", expected="a finite share of a value's scale", found=str(tolerance)
         )
-    here: Any = one_of(reference_engine, _ENGINES, "--reference-engine")
-    there: Any = one_of(candidate_engine, _ENGINES, "--candidate-engine")
+    here = one_of(reference_engine, _ENGINES, "--reference-engine")
+    there = one_of(candidate_engine, _ENGINES, "--candidate-engine")
     if plot is not None:
         plots.require()
         plots.check_suffix(plot)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
-Integers: TypeAlias = npt.NDArray[np.integer[Any]]
+Integers: TypeAlias = npt.NDArray[np.integer]
 
 _BLOCK = 16
 _Z_95 = 1.959963984540054

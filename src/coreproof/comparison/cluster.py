@@ -118,7 +118,7 @@ def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
     _require_answer(address)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    here: dict[str, Any] = {"num_cpus": workers or processors(), "include_dashboard": False}
+    here: dict[str, object] = {"num_cpus": workers or processors(), "include_dashboard": False}
     there = here if address == "local" else {"address": address}
     try:
         with _native_messages_off():

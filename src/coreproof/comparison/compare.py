@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +35,7 @@ _SHOWN = 100
 
 
 def compare(
-    lineup: Lineup | str | Path | Mapping[str, Any],
+    lineup: Lineup | str | Path | Mapping[str, object],
     photos: Photos | PhotoSource | str | Path,
     store: str | Path | None = None,
     *,
@@ -95,7 +94,7 @@ class _Truth:
             yield photo, truth
 
 
-def _truth(photos: Any, source: PhotoSource, labels: str | Path | None) -> _Truth:
+def _truth(photos: object, source: PhotoSource, labels: str | Path | None) -> _Truth:
     if labels is None and isinstance(photos, Photos):
         return _Truth(photos.truth.items)
     if labels is None and isinstance(source, FolderPhotos) and (source.folder / "labels.csv").is_file():

@@ -381,19 +381,19 @@ class Comparison(NotebookView):
             )
         return Explanation(a, b, differ, whole.divergence, tuple(causes))
 
-    def query(self, sql: str) -> list[dict[str, Any]]:
+    def query(self, sql: str) -> list[dict[str, object]]:
         """Answers SQL (DuckDB) over ``predictions(model, photo, skipped, probabilities)``, each model's own class order.
 
         Where ``skipped`` says why a model did not see a photo, its probabilities are zeros.
         """
         return self.table.query(sql)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """What comparison.json holds: the statistics, and each photo's predictions where there are not too many photos."""
         photos = self.photos if self.writes_every_photo else tuple(self._kept)
         differing = None if self.writes_every_photo else _LISTED
 
-        def per_pair(listed: Callable[[str, str], list[Any]]) -> dict[str, dict[str, list[Any]]]:
+        def per_pair(listed: Callable[[str, str], list[Any]]) -> dict[str, dict[str, list[object]]]:
             found: dict[str, dict[str, list[Any]]] = {}
             for a, b in self.pairs:
                 found.setdefault(a, {})[b] = listed(a, b)
@@ -436,7 +436,7 @@ class Comparison(NotebookView):
         return path
 
 
-def _without_nan(value: Any) -> Any:
+def _without_nan(value: object) -> object:
     """NaN is not JSON; it becomes null."""
     if isinstance(value, dict):
         return {k: _without_nan(v) for k, v in value.items()}

@@ -140,7 +140,7 @@ def _device_names(runs: Sequence[DeviceRun]) -> list[str]:
     return different
 
 
-def lineup_of(models: Mapping[str, Any], feeding: Feeding | Mapping[str, Feeding] | None = None) -> Lineup:
+def lineup_of(models: Mapping[str, object], feeding: Feeding | Mapping[str, Feeding] | None = None) -> Lineup:
     """A line-up of models by name; ``feeding`` one for all, or by name."""
     by_name = feeding if isinstance(feeding, Mapping) else dict.fromkeys(models, feeding)
     return Lineup(tuple(LineupEntry(name, model, feeding=by_name.get(name)) for name, model in models.items()))
@@ -277,7 +277,7 @@ def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Pa
     return LineupEntry(name, base=base, feeding=feeding, **table)
 
 
-def _all(kind: type, value: Any) -> bool:
+def _all(kind: type, value: object) -> bool:
     return isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
 
 
@@ -300,7 +300,7 @@ def _damaged(path: Path, found: str) -> LineupError:
     return LineupError("the line-up cannot be read", where=str(path), found=found)
 
 
-def _feeding(path: Path, where: str, table: Any, base: Feeding | None = None) -> Feeding:
+def _feeding(path: Path, where: str, table: object, base: Feeding | None = None) -> Feeding:
     def wrong(found: str) -> LineupError:
         return LineupError(f"{where} does not say how photos are fed", where=str(path), found=found)
 
@@ -342,7 +342,7 @@ def _circles(lineup: Lineup) -> list[str]:
     return [f"{name} is made from itself" for name in parents if reaches(name, name, frozenset({name}))]
 
 
-def _table(path: Path, where: str, value: Any) -> dict[str, Any]:
+def _table(path: Path, where: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise LineupError(f"{where} must be a table", where=str(path), found=value)
     return value

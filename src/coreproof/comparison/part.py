@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -208,7 +207,7 @@ def _read(store: Store, path: Path, models: int, classes: int, piece: Slice) -> 
     return part
 
 
-def _by_model(column: Any, models: int) -> npt.NDArray[Any]:
+def _by_model(column: object, models: int) -> np.ndarray:
     values = matrix(column)
     return values.reshape(len(values), models, values.shape[1] // models)
 

@@ -7,6 +7,11 @@ grow with the number of photos.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
+
 import hashlib
 import os
 import shutil
@@ -135,7 +140,7 @@ def make_plan(
         return _written(connection, store.scratch_folder())
 
 
-def _written(connection: Any, folder: Path) -> Plan:
+def _written(connection: duckdb.DuckDBPyConnection, folder: Path) -> Plan:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -227,7 +232,7 @@ ORDER BY first, slice, row
 
 
 @contextmanager
-def _database(store: Store) -> Iterator[Any]:
+def _database(store: Store) -> Iterator[object]:
     """A DuckDB of this plan's own, which spills to disk instead of growing."""
     import duckdb
 
@@ -252,7 +257,7 @@ def _database(store: Store) -> Iterator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _list(connection: Any, source: PhotoSource) -> int:
+def _list(connection: object, source: PhotoSource) -> int:
     total = 0
     photos = source.listed()
     for batch in _groups(photos, _BATCH):
@@ -261,7 +266,7 @@ def _list(connection: Any, source: PhotoSource) -> int:
     return total
 
 
-def _know(connection: Any, store: Store, truth: Iterable[tuple[str, Truth]]) -> None:
+def _know(connection: object, store: Store, truth: Iterable[tuple[str, Truth]]) -> None:
     import pyarrow as pa
 
     told = pa.schema({"line": pa.int64(), "photo": pa.string(), "class": pa.int64(), "picture": pa.string()})
@@ -278,7 +283,7 @@ def _know(connection: Any, store: Store, truth: Iterable[tuple[str, Truth]]) -> 
             _insert_table(connection, "member", pa.concat_tables(tables))
 
 
-def _slice_table(store: Store, path: Path) -> Any:
+def _slice_table(store: Store, path: Path) -> object:
     """What a slice is made of; None for one whose file is damaged, which is forgotten, and made again."""
     import pyarrow as pa
 
@@ -298,13 +303,13 @@ def _slice_table(store: Store, path: Path) -> Any:
         raise store.unreadable(path, error) from None
 
 
-def _text() -> Any:
+def _text() -> object:
     import pyarrow as pa
 
     return pa.string()
 
 
-def _whole() -> Any:
+def _whole() -> object:
     import pyarrow as pa
 
     return pa.int64()
@@ -313,7 +318,7 @@ def _whole() -> Any:
 _ARROW = {"text": _text, "text or null": _text, "whole": _whole}
 
 
-def _parts(connection: Any, statement: str) -> Iterator[str]:
+def _parts(connection: duckdb.DuckDBPyConnection, statement: str) -> Iterator[str]:
     """A statement for one part of the photos after the other."""
     largest = connection.execute(
         "SELECT greatest((SELECT count(*) FROM listed), (SELECT count(*) FROM member), (SELECT count(*) FROM truth))"
@@ -322,7 +327,7 @@ def _parts(connection: Any, statement: str) -> Iterator[str]:
     return (statement.format(parts=parts, part=part) for part in range(parts))
 
 
-def _recognise(connection: Any, source: PhotoSource, store: Store) -> None:
+def _recognise(connection: duckdb.DuckDBPyConnection, source: PhotoSource, store: Store) -> None:
     """Finds listed photos in the store: by their version, else, as after a copy of the folder, by what is in the file."""
     for statement in (*_parts(connection, _LIVE), *_parts(connection, _DOUBTFUL)):
         connection.execute(statement)
@@ -348,7 +353,7 @@ def _recognise(connection: Any, source: PhotoSource, store: Store) -> None:
     _refresh(connection, store)
 
 
-def _refresh(connection: Any, store: Store) -> None:
+def _refresh(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
     """Keeps the versions under which photos are listed now, so that the next run need not read them."""
     for statement in _parts(connection, _REFRESHED):
         rows = connection.cursor().execute(statement)
@@ -375,7 +380,7 @@ def _digest(source: PhotoSource, photo: str) -> str | None:
         return None
 
 
-def _cut(connection: Any, size: int) -> None:
+def _cut(connection: duckdb.DuckDBPyConnection, size: int) -> None:
     """Puts the photos that no slice holds into new ones, by name."""
     known = {key for (key,) in connection.execute("SELECT DISTINCT slice FROM member").fetchall()}
     for statement in _parts(connection, _REST):
@@ -401,14 +406,16 @@ def _new_key(known: Container[str], photos: list[tuple[str, int]]) -> str:
     return next(key for key in keys if key not in known)
 
 
-def _insert(connection: Any, table: str, rows: list[dict[str, Any]], columns: str = "*") -> None:
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, object]], columns: str = "*"
+) -> None:
     import pyarrow as pa
 
     if rows:
         _insert_table(connection, table, pa.Table.from_pylist(rows), columns)
 
 
-def _insert_table(connection: Any, table: str, rows: Any, columns: str = "*") -> None:
+def _insert_table(connection: duckdb.DuckDBPyConnection, table: str, rows: Any, columns: str = "*") -> None:
     connection.register("batch", rows)
     connection.execute(f"INSERT INTO {table} BY NAME SELECT {columns} FROM batch")
     connection.unregister("batch")

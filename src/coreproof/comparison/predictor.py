@@ -52,7 +52,7 @@ class Calibration:
     batch: int
     untrained: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As the store keeps it."""
         return {**asdict(self), "labels": list(self.labels), "notes": list(self.notes)}
 
@@ -95,7 +95,7 @@ class Predictor:
         self.doubtful = False
         self.preparation, self.feeding_text, self.prepare = _preparation(self.running, model, feeding)
         self._feature = self.running.signature.inputs[0]
-        self._alone: AbstractContextManager[Any] = nullcontext() if self.running.concurrent else Lock()
+        self._alone: AbstractContextManager[object] = nullcontext() if self.running.concurrent else Lock()
 
     def __enter__(self) -> Predictor:
         return self
@@ -165,7 +165,7 @@ def _takes_several(feature: Feature) -> bool:
     return feature.image is None and shape is not None and len(shape) == 4 and not isinstance(shape[0], int)
 
 
-def _class_scores(outputs: dict[str, Any], scores: str | None, photos: int, name: str) -> npt.NDArray[np.float64]:
+def _class_scores(outputs: Mapping[str, object], scores: str | None, photos: int, name: str) -> npt.NDArray[np.float64]:
     if scores is not None:
         return np.asarray(outputs[scores], dtype=np.float64)
     arrays = [np.asarray(v) for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]

@@ -38,7 +38,7 @@ def affordable(file: Any, where: object) -> None:
     afford(f"a table of {file.metadata.num_rows:,} rows", size=file.metadata.num_rows * width, where=where)
 
 
-def checked(table: Any, columns: Mapping[str, Column], refuse: Callable[[str], Exception]) -> Any:
+def checked(table: Any, columns: Mapping[str, Column], refuse: Callable[[str], Exception]) -> object:
     """The wanted columns of a table. Raises what ``refuse`` makes where one is missing, of another type, or lacks values."""
     wrong = [said for name, column in columns.items() if (said := _wrong(table, name, column)) is not None]
     if wrong:
@@ -63,7 +63,7 @@ def _wrong(table: Any, name: str, column: Column) -> str | None:
     return f"column {name!r} lacks values" if holed else None
 
 
-def _is(kind: Any, word: str) -> bool:
+def _is(kind: object, word: str) -> bool:
     import pyarrow as pa
 
     if word == "text":

@@ -6,10 +6,9 @@ import hashlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from coreproof.errors import MissingDependencyError, PhotoError
 from coreproof.feeding.photos import SUFFIXES, Photos, require_folder
@@ -168,7 +167,7 @@ class RemotePhotos(PhotoSource):
             ) from None
 
 
-def _version(about: dict[str, Any]) -> str:
+def _version(about: Mapping[str, object]) -> str:
     """What an object store says of a file's state: its tag where there is one, else when it was written."""
     keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
     return next((str(about[key]) for key in keys if about.get(key)), "")

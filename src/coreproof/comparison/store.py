@@ -202,7 +202,7 @@ class Store:
 
     # what is known of models
 
-    def read_model(self, model_key: str) -> dict[str, Any] | None:
+    def read_model(self, model_key: str) -> dict[str, object] | None:
         """What was kept about a model, None where nothing is or it is damaged."""
         with suppress(StoreError):
             document = self._json(self.folder / "models" / f"{model_key}.json")
@@ -212,7 +212,7 @@ class Store:
     def _json(self, path: Path) -> Entry:
         return read_json(self._within(path), lambda found: self.unreadable(path, ValueError(found)))
 
-    def write_model(self, model_key: str, about: Mapping[str, Any]) -> None:
+    def write_model(self, model_key: str, about: Mapping[str, object]) -> None:
         """Keeps what is known of a model once it has seen a photo."""
         text = in_json(json.dumps(about, ensure_ascii=False, indent=1, sort_keys=True))
         with self.writing(self.folder / "models" / f"{model_key}.json") as fresh:
@@ -280,7 +280,7 @@ class Store:
             return True
         return False
 
-    def write_table(self, path: Path, table: Any) -> None:
+    def write_table(self, path: Path, table: object) -> None:
         """Writes a Parquet file in one step. Raises StoreError, as for a full disk."""
         import pyarrow.parquet as pq
 
@@ -416,7 +416,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-def rows_of(values: npt.NDArray[Any]) -> Any:
+def rows_of(values: np.ndarray) -> Any:
     """A matrix as a column of lists of one length."""
     import pyarrow as pa
 
@@ -424,7 +424,7 @@ def rows_of(values: npt.NDArray[Any]) -> Any:
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:], dtype=np.int64)))
 
 
-def matrix(column: Any) -> npt.NDArray[Any]:
+def matrix(column: Any) -> np.ndarray:
     """A column of lists of one length as a matrix."""
     whole = column.combine_chunks()
     values = np.asarray(whole.flatten().to_numpy(zero_copy_only=False))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from coreproof.comparison.part import Agreement, Part, joined
 from coreproof.comparison.plan import Plan, quoted
@@ -31,7 +30,7 @@ class Table:
         """All answers, in memory."""
         return joined(list(self.parts()))
 
-    def query(self, sql: str) -> list[dict[str, Any]]:
+    def query(self, sql: str) -> list[dict[str, object]]:
         """Answers SQL (DuckDB) over the view ``predictions(model, photo, skipped, probabilities)``. Raises InputError."""
         import duckdb
 

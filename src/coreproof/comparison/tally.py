@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +35,7 @@ class Extremes:
         self._sign = -1.0 if largest else 1.0
         self._kept: list[tuple[float, int, PhotoRow]] = []
 
-    def add(self, values: npt.NDArray[Any], positions: npt.NDArray[np.intp], photos: _Photos) -> None:
+    def add(self, values: np.ndarray, positions: npt.NDArray[np.intp], photos: _Photos) -> None:
         """Takes in ``values[k]`` of the photos at ``positions`` in a part."""
         keys = self._sign * np.asarray(values, np.float64)
         if len(self._kept) >= LISTED:

@@ -9,10 +9,8 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.comparison.lineup import Lineup, LineupEntry
@@ -121,7 +119,7 @@ class ModelFactory:
         text = json.dumps({"recipe": self._recipe(name), **made_by()}, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
-    def _recipe(self, name: str) -> dict[str, Any]:
+    def _recipe(self, name: str) -> dict[str, object]:
         entry = self.lineup.entry(name)
         feeding = self.lineup.feeding(name)
         if entry.device is not None:
@@ -151,7 +149,7 @@ _CODE = (
 """The code that reads, converts and runs models: what an older version said is not reused."""
 
 
-def made_by() -> dict[str, Any]:
+def made_by() -> dict[str, object]:
     """The code and the engines that answer here."""
     return {"code": code_digest(*_CODE), "engines": _engines()}
 
@@ -278,13 +276,13 @@ def with_weights_of(model: OnnxModel, other: Model) -> OnnxModel:
     return OnnxModel(changed, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels)
 
 
-def _weights(model: OnnxModel) -> dict[str, npt.NDArray[Any]]:
+def _weights(model: OnnxModel) -> dict[str, np.ndarray]:
     tensors = {name: v.const_value for name, v in model.ir.graph.initializers.items() if v.const_value is not None}
     arrays = {name: np.asarray(tensor.numpy()) for name, tensor in tensors.items()}
     return {name: array for name, array in arrays.items() if array.dtype.kind == "f" and array.size > 1}
 
 
-def _cosine(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
     scale = float(np.linalg.norm(x) * np.linalg.norm(y))
     return float(x @ y) / scale if scale else 0.0

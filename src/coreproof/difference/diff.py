@@ -99,7 +99,7 @@ class Difference:
     def __bool__(self) -> bool:
         return not self.same
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """What ``coreproof diff --json`` prints."""
         held = asdict(replace(self, models=None))
         del held["models"]

@@ -121,7 +121,7 @@ def _feature_words(old: Feature, new: Feature) -> str:
     return "shape"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join("x".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in value)
     return "" if value is None else str(value)
@@ -130,7 +130,7 @@ def _shown(value: Any) -> str:
 # labels
 
 
-def _labels(before: Sequence[Any] | None, after: Sequence[Any] | None) -> list[Change]:
+def _labels(before: Sequence[object] | None, after: Sequence[object] | None) -> list[Change]:
     if before == after:
         return []
     if before is None or after is None:
@@ -269,7 +269,7 @@ def _entries(name: str, entries: Sequence[Any]) -> dict[str, str]:
     return facts
 
 
-def _listed(values: list[Any]) -> str:
+def _listed(values: Sequence[object]) -> str:
     shown = ", ".join(f"{v:.9g}" if isinstance(v, float) else str(v) for v in values[:_LONGEST])
     if len(values) <= _LONGEST:
         return f"[{shown}]"

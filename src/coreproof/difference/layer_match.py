@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from hashlib import blake2b
-from typing import Any
 
 import numpy as np
 
@@ -95,7 +94,7 @@ def _walk(graph: Graph, prefix: str) -> Iterable[tuple[str, Node]]:
             yield from _walk(block, f"{prefix}{node.name}/" if is_pipeline else prefix)
 
 
-def _digest(array: np.ndarray[Any, Any]) -> str:
+def _digest(array: np.ndarray) -> str:
     """The same for the same numbers in the same shape, whatever width they are stored in."""
     widened = array.astype(np.float32) if array.dtype.kind in "fV" else array
     plain = repr(widened.tolist()) if widened.dtype == object else np.ascontiguousarray(widened)

@@ -52,7 +52,7 @@ def set_edit(layer: str, key: str, value: Any) -> Edit:
     return Edit("set", {"layer": layer, "attribute": key, "value": in_edit(value)})
 
 
-def layer_arguments(model: Model, node: Node) -> dict[str, Any]:
+def layer_arguments(model: Model, node: Node) -> dict[str, object]:
     """The settings and weights of a layer of ``model``, as the edits insert and replace take them."""
     settings = {key: in_edit(value) for key, value in node.attributes.items() if value is not None}
     weights = layer_weights(model, node.name)
@@ -78,6 +78,6 @@ def weight_name(own: Node, other: Node, key: str) -> str:
     return formal[place].name if place < len(formal) else key
 
 
-def in_edit(value: Any) -> Any:
+def in_edit(value: Any) -> object:
     """A value as scripts hold it, which know lists and no tuples."""
     return list(value) if isinstance(value, tuple) else value

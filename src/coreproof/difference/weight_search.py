@@ -7,10 +7,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.difference.layer_match import flat_layers, only_holds
 from coreproof.difference.weight_change import weight_change
@@ -105,11 +103,11 @@ def _only_stores(node: Node) -> bool:
     return only_holds(node) or node.operator in ("DequantizeLinear", "QuantizeLinear")
 
 
-def _energy(array: npt.NDArray[Any]) -> float:
+def _energy(array: np.ndarray) -> float:
     return float(np.sum(np.square(array.astype(np.float64))))
 
 
-def _words(array: npt.NDArray[Any], before: WeightRef, after: WeightRef) -> str | None:
+def _words(array: np.ndarray, before: WeightRef, after: WeightRef) -> str | None:
     """How the one became the other; None when they are not the same weight."""
     change = weight_change("", array, after.read(), (before.dtype, after.dtype))
     if change.equal:

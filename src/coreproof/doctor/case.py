@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.doctor.source.feeds import Feeds, candidates
 from coreproof.doctor.source.source_batch import one_at_a_time
@@ -37,7 +36,7 @@ from coreproof.validation.validate import Inspection, inspect
 from coreproof.verification.verify import Row, Verification, as_array, verify
 
 T = TypeVar("T")
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 _OUR_LIMITS = (UnsupportedOperatorsError, UnsupportedModelError, TooLargeError, MissingDependencyError, InputError)
 """Errors that say what coreproof cannot run, hold or feed, and nothing against the model."""
@@ -215,7 +214,7 @@ class Evidence:
         return roles_for(self.model, self.model)
 
     @property
-    def own_feeds(self) -> Sequence[Mapping[str, Any]]:
+    def own_feeds(self) -> Sequence[Mapping[str, object]]:
         """What the model is fed where there may be no source to share it with."""
         from coreproof.feeding.user_inputs import photo_feeds
 
@@ -229,7 +228,7 @@ class Evidence:
         return self._alone
 
     @property
-    def _alone(self) -> Sequence[Mapping[str, Any]]:
+    def _alone(self) -> Sequence[Mapping[str, object]]:
         """What is given for the model, else drawn for it."""
         if self.case.given:
             known = self.case.source or self.model

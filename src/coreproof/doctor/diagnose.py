@@ -76,7 +76,7 @@ class Diagnosis(NotebookView, Sequence[Finding]):
     def __len__(self) -> int:
         return len(self.findings)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """What ``coreproof doctor --json`` prints."""
         return {
             "healthy": self.healthy,

@@ -7,7 +7,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.doctor.case import Case
 from coreproof.editing.submodels.submodel import Submodel, SubmodelBuilder
@@ -23,7 +22,7 @@ from coreproof.verification.row import Row
 from coreproof.verification.tolerance import judge
 from coreproof.verification.verification import Verification
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 _HELD = 1 << 28
 """Bytes of the source's values that are kept for the next part."""
 
@@ -120,7 +119,7 @@ class Divergence:
     def _outputs(self, model: Model) -> list[str]:
         return [feature.name for feature in model.signature.outputs]
 
-    def _fed(self, model: Model) -> Mapping[str, Any]:
+    def _fed(self, model: Model) -> Mapping[str, object]:
         features = {f.name: f for f in model.signature.inputs}
         inner = [name for name in features if name not in self._inputs]
         values = self._values([self._rows[name].reference for name in inner])

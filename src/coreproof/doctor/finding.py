@@ -70,7 +70,7 @@ class Finding(NotebookView):
         known = {key: getattr(supposed, key) for key in ("layer", "evidence", "cause", "weight", "advice")}
         return cls(rule=rule, repair=repair, **known, **proved)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The finding as ``coreproof doctor --json`` prints it."""
         return {
             "rule": self.rule,

@@ -16,7 +16,9 @@ from coreproof.model.files.entries import kind, short
 _WORDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", types.NoneType: "nothing"}
 
 
-def require_arguments(verbs: Mapping[str, Callable[..., None]], edits: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+def require_arguments(
+    verbs: Mapping[str, Callable[..., None]], edits: Iterable[tuple[str, Mapping[str, object]]]
+) -> None:
     """Raises EditError, which names every argument that a verb does not take, that is missing, or of another type."""
     problems: list[tuple[str, str, str]] = []
     for number, (verb, arguments) in enumerate(edits, start=1):
@@ -37,12 +39,12 @@ def require_arguments(verbs: Mapping[str, Callable[..., None]], edits: Iterable[
         )
 
 
-def short_text(value: Any) -> str:
+def short_text(value: object) -> str:
     """A verb as it is called in messages."""
     return value if isinstance(value, str) and len(value) < 80 else short(value)
 
 
-def _problems(verb: str, function: Callable[..., None], arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _problems(verb: str, function: Callable[..., None], arguments: Mapping[str, object]) -> list[tuple[str, str]]:
     known = dict(list(signature(function).parameters.items())[1:])
     free = any(p.kind is Parameter.VAR_KEYWORD for p in known.values())
     named = {name: p for name, p in known.items() if p.kind is not Parameter.VAR_KEYWORD}
@@ -62,7 +64,7 @@ def _problems(verb: str, function: Callable[..., None], arguments: Mapping[str, 
 
 
 @cache
-def _hints(function: Callable[..., None]) -> dict[str, Any]:
+def _hints(function: Callable[..., None]) -> dict[str, object]:
     return get_type_hints(function)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +64,7 @@ class Editor(ABC):
         name: str,
         inputs: Sequence[str] | Mapping[str, str],
         outputs: Sequence[str],
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, object],
         after: str | None,
     ) -> None:
         """Puts a new layer behind the layer ``after`` (None: at the front).
@@ -74,7 +73,7 @@ class Editor(ABC):
         """
 
     @abstractmethod
-    def set(self, layer: str, attribute: str, value: Any) -> None:
+    def set(self, layer: str, attribute: str, value: object) -> None:
         """Gives an attribute, or a weight (a numpy array, in the layer's own order), another value; None takes it away."""
 
     @abstractmethod

@@ -63,7 +63,7 @@ def read_script(path: str | Path) -> list[Edit]:
     ]
 
 
-def _read(verb: str, key: str, value: Any, script: Path) -> Any:
+def _read(verb: str, key: str, value: object, script: Path) -> Any:
     """An argument of a script; what it names as a file has to lie beside the script or below."""
     if verb == "relabel" and key == "labels" and isinstance(value, str):
         return str(inside(script.parent, value, what="the labels of relabel", where=script, error=EditError))
@@ -112,7 +112,7 @@ def _key(key: str) -> str:
     return key if key.replace("_", "").replace("-", "").isalnum() else in_toml(json.dumps(key, ensure_ascii=False))
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     """A value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -175,7 +175,7 @@ def _parameters(verb: str) -> dict[str, str]:
     return {name: str(p.annotation) for name, p in named if p.kind is Parameter.POSITIONAL_OR_KEYWORD}
 
 
-def _literal(text: str) -> Any:
+def _literal(text: str) -> object:
     """A word as a number, truth value or list where it is one, else as text."""
     try:
         return tomllib.loads(f"v = {text}")["v"]

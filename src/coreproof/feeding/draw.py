@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +37,7 @@ _MANY = 16
 _APART = 0.05
 """How far numbers stay away from a zero that they must not be, as a share of the draw's scale."""
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 
 def draw(
@@ -93,7 +92,7 @@ def draw(
     return _numbers(shape, rng, role, scale, number, clean).astype(np.float32).astype(dtype)
 
 
-def _within(role: Role, dtype: np.dtype[Any]) -> Role:
+def _within(role: Role, dtype: np.dtype) -> Role:
     """The role within what integers of the dtype hold."""
     if dtype.kind not in "iu":
         return role
@@ -117,7 +116,7 @@ def _both(shape: tuple[int, ...], rng: np.random.Generator, number: int) -> Arra
     return flat.reshape(shape)
 
 
-def _additive(shape: tuple[int, ...], rng: np.random.Generator, number: int, dtype: np.dtype[Any]) -> Array:
+def _additive(shape: tuple[int, ...], rng: np.random.Generator, number: int, dtype: np.dtype) -> Array:
     """0 or a large negative number; in every third draw numbers, as a bias has them."""
     if number % 3 == 2:
         return rng.standard_normal(shape).astype(np.float32).astype(dtype)
@@ -246,7 +245,7 @@ def takes_zeros(feature: Feature, role: Role) -> bool:
     return floats and role.kind in ("number", "scores", "compared") and _allows(role, 0.0)
 
 
-def draw_structured(feature: Feature, rng: np.random.Generator, graphs: Iterable[Graph]) -> Any:
+def draw_structured(feature: Feature, rng: np.random.Generator, graphs: Iterable[Graph]) -> object:
     """A dictionary of the keys that the graph knows, or a sequence of two; InputError where neither is known."""
     if feature.kind == "dictionary" or "dictionary" in feature.holds:
         keys = next((keys for graph in graphs if (keys := _vocabulary(graph, feature.name))), ())
@@ -262,7 +261,7 @@ def draw_structured(feature: Feature, rng: np.random.Generator, graphs: Iterable
     )
 
 
-def _vocabulary(graph: Graph, name: str) -> tuple[Any, ...]:
+def _vocabulary(graph: Graph, name: str) -> tuple[object, ...]:
     """The keys that a DictVectorizer looks up in the input ``name``."""
     for node in graph.consumers(name):
         for attribute in ("string_vocabulary", "int64_vocabulary"):

@@ -245,7 +245,7 @@ class Draft:
         }
 
 
-def is_finite(value: Any) -> bool:
+def is_finite(value: object) -> bool:
     """Whether a value of a run is finite throughout; what holds no floating-point numbers is."""
     if is_structured(value) or not isinstance(value, np.ndarray) or value.dtype.kind not in "fc":
         return True

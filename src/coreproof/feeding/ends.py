@@ -89,7 +89,7 @@ class Ends:
         return asked
 
 
-def count_elements(running: Iterable[tuple[Session, Mapping[str, Any]]]) -> int:
+def count_elements(running: Iterable[tuple[Session, Mapping[str, object]]]) -> int:
     """Elements of all inner values when sessions are fed these samples: those of the one that has more."""
     counts = [0]
     for of, sample in running:

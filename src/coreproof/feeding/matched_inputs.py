@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from coreproof.errors import InputError
@@ -28,7 +26,7 @@ def match_inputs(reference: Signature, candidate: Signature) -> list[tuple[Featu
     return [*pairs, *zip(left, right, strict=True)]
 
 
-def fitted(value: Any, feature: Feature) -> Any:
+def fitted(value: object, feature: Feature) -> object:
     """An array in the rank that the other side declares, where only lengths of 1 differ."""
     if feature.image is not None or feature.shape is None or not isinstance(value, np.ndarray):
         return value

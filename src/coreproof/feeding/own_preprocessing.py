@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.errors import CoreproofError
@@ -25,7 +23,7 @@ from coreproof.pairing.taps import as_array, engine_shapes, match_outputs, taps_
 from coreproof.runtime.executable import Executable, compile_model
 from coreproof.runtime.session import Session
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 _PASSED = ("Cast", "Identity")
 

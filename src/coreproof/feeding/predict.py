@@ -30,7 +30,7 @@ class Prediction:
 
 
 def predict(
-    model: Any, picture: str | Path | Image.Image, top: int = 5, feeding: Feeding | None = None
+    model: object, picture: str | Path | Image.Image, top: int = 5, feeding: Feeding | None = None
 ) -> list[Prediction]:
     """The ``top`` classes for a picture, most probable first.
 
@@ -56,7 +56,7 @@ def scores(
     return probabilities(running, running.run(fed, taps))
 
 
-def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None) -> dict[str, Any]:
+def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None) -> dict[str, object]:
     """What a model with one picture input is fed for a picture: what it sees of it, or numbers as the feeding says.
 
     Raises InputError for a model that takes something else, or whose feeding is not known.
@@ -119,7 +119,7 @@ def probabilities(running: Session, outputs: dict[str, Any]) -> npt.NDArray[np.f
     return flat if is_distribution(flat) else softmax(flat)
 
 
-def dictionary_rows(value: Any) -> npt.NDArray[np.float64] | None:
+def dictionary_rows(value: object) -> npt.NDArray[np.float64] | None:
     """The values of a sequence of dictionaries with the same keys, [dictionaries, keys], as ZipMap makes it; None for others."""
     if not isinstance(value, list) or not value or not all(isinstance(row, dict) and row for row in value):
         return None

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError
@@ -27,7 +26,7 @@ from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 from coreproof.runtime.open import session
 from coreproof.runtime.session import is_number
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 _NUMBERED = re.compile(r"(?P<name>.+)/(?P<index>\d+)$")
 
@@ -176,7 +175,7 @@ def _declared(reference: Signature, candidate: Signature | None) -> dict[str, Fe
     return {**theirs, **{f.name: f for f in reference.inputs}}
 
 
-def _missing(given: Mapping[str, Any], reference: Signature, candidate: Signature | None) -> list[str]:
+def _missing(given: Mapping[str, object], reference: Signature, candidate: Signature | None) -> list[str]:
     if candidate is None:
         names = [(f.name, f.name) for f in reference.inputs if not f.optional]
     else:
@@ -237,7 +236,7 @@ def _holds_texts(feature: Feature) -> bool:
     return feature.image is None and feature.dtype in (None, "str")
 
 
-def _fits(shape: tuple[int, ...], declared: tuple[Any, ...] | None, feature: Feature) -> bool:
+def _fits(shape: tuple[int, ...], declared: tuple[object, ...] | None, feature: Feature) -> bool:
     if feature.image is None and feature.ranges and shape != declared:
         return len(shape) == len(feature.ranges) and all(
             r.low <= n and (r.high is None or n <= r.high) for r, n in zip(feature.ranges, shape, strict=True)
@@ -256,7 +255,7 @@ def _fits(shape: tuple[int, ...], declared: tuple[Any, ...] | None, feature: Fea
     return same or (all(isinstance(d, int) for d in bare) and [n for n in shape if n != 1] == bare)
 
 
-def _by(shape: Sequence[Any]) -> str:
+def _by(shape: Sequence[object]) -> str:
     return "x".join(map(str, shape))
 
 

@@ -38,7 +38,7 @@ def app(
     photos: str | Path | None,
     out: str | Path,
     *,
-    inputs: Sequence[Mapping[str, Any]] | None = None,
+    inputs: Sequence[Mapping[str, object]] | None = None,
     form: Form = "xcode",
     title: str | None = None,
     identifier: str | None = None,
@@ -176,7 +176,7 @@ def _core_ml(model: Model) -> CoreMLModel:
 def _samples(
     model: CoreMLModel,
     photos: str | Path | None,
-    inputs: Sequence[Mapping[str, Any]] | None,
+    inputs: Sequence[Mapping[str, object]] | None,
     limit: int,
     feeding: Feeding | None,
 ) -> Samples:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -53,10 +52,10 @@ def app_icon() -> Image.Image:
     return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
-def _contents(folder: Path, **entries: Any) -> None:
+def _contents(folder: Path, **entries: object) -> None:
     document = {**entries, "info": {"author": "xcode", "version": 1}}
     (folder / "Contents.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def _colour(components: dict[str, str]) -> dict[str, Any]:
+def _colour(components: dict[str, str]) -> dict[str, object]:
     return {"color": {"color-space": "srgb", "components": components}, "idiom": "universal"}

@@ -58,7 +58,7 @@ def photo_samples(
         yield Given(name, feed(model, picture, feeding), file, resize_and_crop(picture, seen))
 
 
-def array_samples(samples: Sequence[Mapping[str, Any]]) -> Iterator[Given]:
+def array_samples(samples: Sequence[Mapping[str, object]]) -> Iterator[Given]:
     """Arrays by input name, numbered; in the 32 bits in which the app keeps them, so that both sides are fed the same."""
     for number, inputs in enumerate(samples, start=1):
         kept = {name: np.asarray(value) for name, value in inputs.items()}
@@ -99,7 +99,7 @@ def with_scores(running: Session, answered: Answered, folder: Path) -> list[dict
     return entries
 
 
-def _inputs(sample: Given, stem: str, folder: Path) -> dict[str, Any]:
+def _inputs(sample: Given, stem: str, folder: Path) -> dict[str, object]:
     (folder / "Samples").mkdir(parents=True, exist_ok=True)
     entry: dict[str, Any] = {"name": sample.name, "file": None, "seen": None, "inputs": {}, "scores": None}
     if sample.file is not None and sample.seen is not None:
@@ -115,7 +115,7 @@ def _inputs(sample: Given, stem: str, folder: Path) -> dict[str, Any]:
     return entry
 
 
-def _outputs(outputs: Mapping[str, Any], stem: str, folder: Path) -> tuple[dict[str, str], int]:
+def _outputs(outputs: Mapping[str, object], stem: str, folder: Path) -> tuple[dict[str, str], int]:
     """Files by output name, and the bytes that they take: 8-bit pictures losslessly, everything else as numbers."""
     files: dict[str, str] = {}
     size = 0
@@ -132,7 +132,7 @@ def _outputs(outputs: Mapping[str, Any], stem: str, folder: Path) -> tuple[dict[
     return files, size
 
 
-def encode(values: Any) -> str:
+def encode(values: object) -> str:
     """Numbers as the app writes and reads them: base64 of little-endian 32-bit floats."""
     return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from coreproof.feeding.predict import is_distribution
 from coreproof.model.features import Signature
 
 Kind = Literal["classifier", "image", "detector", "array"]
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 _LIKELIEST = 50
 """Boxes of each sample that tell how coordinates are written; those that nothing stands in may hold anything."""
@@ -35,7 +34,7 @@ class Boxes:
     background: bool
 
 
-def screen_for(signature: Signature, outputs: Mapping[str, Any], labelled: bool) -> Kind:
+def screen_for(signature: Signature, outputs: Mapping[str, object], labelled: bool) -> Kind:
     """The screen for a model that gave these outputs; ``labelled``: the user named its classes."""
     if signature.labels is not None or labelled:
         return "classifier"
@@ -54,7 +53,7 @@ def screen_for(signature: Signature, outputs: Mapping[str, Any], labelled: bool)
     return "image" if drawn else "array"
 
 
-def pairs_of_boxes(outputs: Mapping[str, Any]) -> tuple[str, str] | None:
+def pairs_of_boxes(outputs: Mapping[str, object]) -> tuple[str, str] | None:
     """The output of rows of four numbers, and the one that scores each row from 0 to 1; None where there is no such pair."""
     arrays = {name: value for name, value in outputs.items() if isinstance(value, np.ndarray) and value.ndim >= 2}
     for name, rows in arrays.items():
@@ -68,7 +67,7 @@ def pairs_of_boxes(outputs: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def reading_of(samples: Sequence[Mapping[str, Any]]) -> Boxes | None:
+def reading_of(samples: Sequence[Mapping[str, object]]) -> Boxes | None:
     """How the boxes of these outputs are written, told by the likeliest of them; None for what is no detector."""
     names = pairs_of_boxes(samples[0]) if samples else None
     if names is None:

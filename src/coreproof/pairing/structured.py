@@ -20,10 +20,10 @@ _TOLD = 4
 class Leaves(np.ndarray):
     """The numbers of a structured value, one after the other, keys in order; ``layout`` says where each of them stood."""
 
-    layout: Any = None
+    layout: object = None
 
 
-def leaves(value: Any) -> Leaves:
+def leaves(value: object) -> Leaves:
     """A dictionary or a sequence, nested in any way, as the row of its numbers (or texts)."""
     layout, row = taken_apart(value)
     found = row.view(Leaves)
@@ -31,7 +31,7 @@ def leaves(value: Any) -> Leaves:
     return found
 
 
-def unlike(reference: Any, candidate: Any) -> str:
+def unlike(reference: object, candidate: object) -> str:
     """In what two structured values are built differently, in words; empty where they are built alike, or are arrays."""
     one, other = getattr(reference, "layout", None), getattr(candidate, "layout", None)
     if one is None or other is None or one == other:

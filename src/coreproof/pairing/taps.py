@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.errors import InputError
 from coreproof.model.base import Model
@@ -123,7 +122,7 @@ def _tensor_outputs(of: Session) -> list[str]:
     return names
 
 
-def as_array(value: Any) -> npt.NDArray[Any]:
+def as_array(value: object) -> np.ndarray:
     """A value as a session hands it out: arrays as they are, pictures as [1, C, H, W], dictionaries as a row."""
     if is_structured(value):
         return leaves(value)

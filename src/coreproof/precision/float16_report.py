@@ -46,7 +46,7 @@ class Float16Row:
     error_at_output: float | None
     must_stay: bool
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {key: _plain(value) for key, value in asdict(self).items()}
 
 
@@ -60,7 +60,7 @@ class Float16Output:
     agrees: bool
     problem: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {key: _plain(value) for key, value in asdict(self).items()}
 
 
@@ -146,7 +146,7 @@ class Float16Report:
     def _units(self) -> int:
         return len({r.unit for r in self.rows})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The whole report as JSON."""
         return {
             "model": self.model,

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.coreml_to_onnx.mlprogram.program import lower_program
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SWITCHES, Narrowed, Switches
@@ -19,7 +18,7 @@ from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 
-FullWeights: TypeAlias = Mapping[tuple[str, str], npt.NDArray[Any]]
+FullWeights: TypeAlias = Mapping[tuple[str, str], np.ndarray]
 """(operation, argument) -> the weight in full."""
 
 _SESSIONS = 3
@@ -59,7 +58,7 @@ class MixedProgram:
 
     def run(
         self, sample: Sample, half: Collection[str], taps: Sequence[str] = (), *, flushed: bool = False
-    ) -> dict[str, npt.NDArray[Any]]:
+    ) -> dict[str, np.ndarray]:
         """One run with the operations ``half`` in float16: the outputs, and the values ``taps``."""
         if not half and self._ideal is not None:
             return self._numbers(self._ideal, sample, taps)
@@ -72,7 +71,7 @@ class MixedProgram:
             kept = frozenset(self.hostile.difference(half)) if half else None
         return self._numbers(self._session(kept, flushed), {**sample, SWITCHES: on}, taps)
 
-    def _numbers(self, running: Session, fed: Sample, taps: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    def _numbers(self, running: Session, fed: Sample, taps: Sequence[str]) -> dict[str, np.ndarray]:
         names = (*self.outputs, *taps)
         results = running.run(fed, names)
         return {name: np.asarray(results[name]) for name in names}

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_NORMAL, Narrowed
 from coreproof.conversion.coreml_to_onnx.rounding import rounds
@@ -56,7 +55,7 @@ class OperationRange:
         weights = [n.error for n in self.constants if n.argument != "epsilon" and n.elements > 1]
         return math.hypot(self.rounding, *weights)
 
-    def look_at(self, ideal: npt.NDArray[Any], in_half: npt.NDArray[Any]) -> None:
+    def look_at(self, ideal: np.ndarray, in_half: np.ndarray) -> None:
         """Takes in one result as float32 makes it and as it comes when everything is in float16."""
         values = ideal.astype(np.float64)
         size = np.abs(values[np.isfinite(values)])

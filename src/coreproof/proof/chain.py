@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 def prove(
-    source: Any,
+    source: object,
     photos: str | Path | None,
     out: str | Path,
     *,
@@ -432,7 +432,7 @@ class _Chain:
         )
         return comparison
 
-    def _images(self) -> dict[str, Any] | None:
+    def _images(self) -> dict[str, object] | None:
         """The input as a picture, where the source takes one and is not fed arrays."""
         from coreproof.conversion.onnx_to_coreml.convert import ImageInput
 

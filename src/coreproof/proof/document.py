@@ -40,7 +40,7 @@ class ProofStep:
         """Why what agrees in this step proves little: of its verification, else as was found where there is none."""
         return self.weak if self.verification is None else self.verification.weaknesses
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The step as the page and proof.json hold it."""
         document: dict[str, Any] = {
             "name": self.name,
@@ -122,7 +122,7 @@ class Proof:
         weaknesses = self.weaknesses
         return qualified(f"{self.title}: {agree}" if failing(weaknesses) else same, weaknesses) + "."
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """What proof.json holds and the page shows."""
         return {
             "format": "coreproof proof",

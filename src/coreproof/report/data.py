@@ -207,5 +207,5 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     return f"{value:.2g}" if isinstance(value, int | float) else str(value)

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from functools import singledispatch
-from typing import Any
 
 from coreproof.comparison.comparison import Comparison, Photographs
 from coreproof.doctor.diagnose import Diagnosis
@@ -49,13 +48,13 @@ def escape(text: object, quote: bool = True) -> str:
     return html_module.escape(visible(text, keep="\n"), quote)
 
 
-def html(result: Any) -> str:
+def html(result: object) -> str:
     """A result as a piece of HTML that carries its own style and loads nothing."""
     return f'{_STYLE}<div class="cp">{_html(result)}</div>'
 
 
 @singledispatch
-def _html(result: Any) -> str:
+def _html(result: object) -> str:
     return f"<pre>{escape(repr(result))}</pre>"
 
 
@@ -124,7 +123,7 @@ def _layer(node: Node, graph: Graph) -> tuple[str, ...]:
     )
 
 
-def _brief(value: Any) -> str:
+def _brief(value: object) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 40 else text[:37] + "…"
 

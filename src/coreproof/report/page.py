@@ -124,12 +124,12 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> Any:
     """What a template prints: names cannot turn or hide anything; what is markup already is ours."""
     return visible(value, keep="\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _title(proof: Mapping[str, Any] | None, comparison: Comparison | None) -> str:
+def _title(proof: Mapping[str, object] | None, comparison: Comparison | None) -> str:
     if proof is not None and proof.get("title"):
         return str(proof["title"])
     return comparison.title if comparison is not None and comparison.title else "Comparison"
@@ -145,7 +145,7 @@ def _verdict(proof: Mapping[str, Any] | None, comparison: Comparison | None) -> 
     return {"state": "neutral", "text": "Nothing was compared."}
 
 
-def _columns(row: Mapping[str, Any]) -> list[Any]:
+def _columns(row: Mapping[str, object]) -> list[Any]:
     """A row as the script's table takes it, in the order of its headings."""
     return [
         row["agrees"],
@@ -164,7 +164,7 @@ def _columns(row: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _inside_script(value: Any) -> str:
+def _inside_script(value: object) -> str:
     """JSON that may stand inside a script element: no "<" can close it, no NaN can break it."""
     text = json.dumps(
         _finite(visible_in(value)), ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str
@@ -172,7 +172,7 @@ def _inside_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> Any:
     if isinstance(value, Mapping):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -194,7 +194,7 @@ def _has_half(comparison: Comparison | None) -> bool:
     return comparison is not None and any(model.format == "mlprogram" for model in comparison.models)
 
 
-def _number(value: Any, digits: int = 2) -> str:
+def _number(value: object, digits: int = 2) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else str(value)
     return f"{value:.{digits}g}" if isinstance(value, float) else f"{value:,}"
@@ -210,7 +210,7 @@ def _percent(share: float | None, digits: int = 1) -> str:
     return text.removesuffix("." + "0" * digits) + "%"
 
 
-def _seconds(value: Any) -> str:
+def _seconds(value: object) -> str:
     if not isinstance(value, int | float):
         return ""
     return f"{value:.1f} s" if value < 60 else f"{int(value // 60)} min {int(value % 60)} s"

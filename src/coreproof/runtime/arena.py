@@ -31,7 +31,7 @@ _REFUSED = re.compile(
 _NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'")
 
 
-def open_within_budget(message: bytes, options: Any, weights: int) -> Any:
+def open_within_budget(message: bytes, options: Any, weights: int) -> object:
     """An ONNX Runtime session on the CPU that takes no more than the memory budget, besides ``weights`` bytes of weights."""
     import onnxruntime as ort
 

@@ -51,7 +51,7 @@ class CoreMLSession(Session):
                 where=self.model.where,
                 fix='verify with engine="auto", or cut the model at that value first',
             )
-        fed: dict[str, Any] = {}
+        fed: dict[str, object] = {}
         for name, array in read_inputs(self.signature, inputs, self.model.where).items():
             layout = self.signature.input(name).image
             picture = None if layout is None else to_picture(array, layout)
@@ -73,7 +73,7 @@ class CoreMLSession(Session):
         self._folder.cleanup()
 
 
-def scores_in_order(by_label: Mapping[Any, float], labels: Sequence[Any]) -> npt.NDArray[np.float32]:
+def scores_in_order(by_label: Mapping[object, float], labels: Sequence[object]) -> npt.NDArray[np.float32]:
     """A classifier's scores in class order, from its dictionary of labels. RunError where that lacks some."""
     missing = [label for label in labels if label not in by_label]
     if missing or len(set(labels)) != len(by_label):

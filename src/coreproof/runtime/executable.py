@@ -31,7 +31,7 @@ class Executable:
     engine: str
     states: Mapping[str, str] = field(default_factory=dict)
 
-    def decode_outputs(self, outputs: dict[str, Any]) -> dict[str, Any]:
+    def decode_outputs(self, outputs: dict[str, object]) -> dict[str, object]:
         """The graph's outputs as the model's features: pictures, a classifier's label and dictionary, arrays."""
         finished: dict[str, Any] = {}
         for feature in self.signature.outputs:

@@ -36,9 +36,9 @@ class OnnxRuntimeSession(Session):
         self.pool = SubgraphPool(executable, threads=threads)
         self._outputs = [v.name or "" for v in executable.graph.graph.outputs]
         self._inputs = {v.name or "" for v in executable.graph.graph.inputs}
-        self._plain: Any = None
-        self._tapped: tuple[tuple[str, ...], Any] | None = None
-        self._stretch: tuple[tuple[Any, ...], Any] | None = None
+        self._plain: object = None
+        self._tapped: tuple[tuple[str, ...], object] | None = None
+        self._stretch: tuple[tuple[object, ...], object] | None = None
         self._opening = Lock()
 
     @cached_property
@@ -58,7 +58,7 @@ class OnnxRuntimeSession(Session):
             state.update({name: values[after] for name, after in self.executable.states.items()})
         return {**self.executable.decode_outputs(values), **self._tapped_of(taps, values, arrays)}
 
-    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    def walk(self, inputs: Mapping[str, object], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
         """One pass, stretch by stretch. Where the engine takes the model as a whole only, it runs as a whole for each group."""
         if len(groups) < 2:
             yield from super().walk(inputs, groups)
@@ -86,12 +86,12 @@ class OnnxRuntimeSession(Session):
             del made, outputs
             yield found.pop()  # nothing is held here while the next stretch runs
 
-    def sizes(self, inputs: Mapping[str, Any], taps: Sequence[str]) -> Mapping[str, int]:
+    def sizes(self, inputs: Mapping[str, object], taps: Sequence[str]) -> Mapping[str, int]:
         arrays = read_inputs(self.signature, inputs, self.executable.name)
         found = self.pool.sizes(self._extra(taps), arrays)
         return {tap: found[name] for tap in taps if (name := self.executable.values.get(tap, tap)) in found}
 
-    def _remembered(self, state: State) -> dict[str, Any]:
+    def _remembered(self, state: State) -> dict[str, object]:
         """What each state holds before the run, cast to its dtype."""
         declared = {feature.name: feature for feature in self.signature.states}
         if unknown := [name for name in state if name not in declared]:
@@ -113,7 +113,9 @@ class OnnxRuntimeSession(Session):
         wanted = dict.fromkeys(self.executable.values.get(t, t) for t in taps)
         return tuple(t for t in wanted if t not in self._outputs and t not in self._inputs)
 
-    def _tapped_of(self, taps: Sequence[str], values: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def _tapped_of(
+        self, taps: Sequence[str], values: Mapping[str, object], arrays: Mapping[str, object]
+    ) -> dict[str, object]:
         names = {tap: self.executable.values.get(tap, tap) for tap in taps}
         return {tap: values[name] if name in values else arrays[name] for tap, name in names.items()}
 
@@ -123,7 +125,7 @@ class OnnxRuntimeSession(Session):
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise engine_error("ONNX Runtime failed while running the model", error, self.executable.name) from error
 
-    def _run_stretch(self, stretch: Segment, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def _run_stretch(self, stretch: Segment, arrays: Mapping[str, Any]) -> dict[str, object]:
         if not stretch.makes:
             return {}
         lists = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
@@ -137,7 +139,7 @@ class OnnxRuntimeSession(Session):
             running = self._stretch[1]
         return self._run(running, stretch.makes, arrays)
 
-    def _opened(self, extra: tuple[str, ...]) -> Any:
+    def _opened(self, extra: tuple[str, ...]) -> object:
         if not extra:
             if self._plain is None:
                 self._plain = self.pool.open(self._outputs)

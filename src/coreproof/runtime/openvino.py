@@ -28,10 +28,10 @@ class OpenVinoSession(Session):
         self.signature = executable.signature
         self.engine = executable.engine.replace("ONNX Runtime", "OpenVINO")
         self._core = openvino.Core()
-        self._options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        self._options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled: dict[tuple[str, ...], Any] = {}
+        self._compiled: dict[tuple[str, ...], object] = {}
         self._open(())
 
     @property

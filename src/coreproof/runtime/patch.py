@@ -22,9 +22,9 @@ def patch_coremltools() -> None:
 
     if sys.platform == "darwin":
         return
-    sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
+    sessions: weakref.WeakKeyDictionary[object, Session] = weakref.WeakKeyDictionary()
 
-    def predict(self: Any, data: Any, state: Any | None = None) -> Any:
+    def predict(self: Any, data: Any, state: object | None = None) -> object:
         if self not in sessions:
             from coreproof.runtime.open import session
 

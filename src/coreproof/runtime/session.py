@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError, UnsupportedModelError
@@ -22,7 +21,7 @@ from coreproof.runtime.structured import read_structured
 
 Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml"]
 Precision = Literal["stored", "fp32"]
-State = MutableMapping[str, npt.NDArray[Any]]
+State = MutableMapping[str, np.ndarray]
 
 
 class Session(ABC):
@@ -56,7 +55,7 @@ class Session(ABC):
         UnsupportedModelError for a ``state`` where the engine carries none.
         """
 
-    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    def walk(self, inputs: Mapping[str, object], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
         """The values of each group in turn, for one sample; the model's outputs come with the last group.
 
         ``groups`` are taps as ``run`` takes them, best in the order of the model: an engine that can does all in one pass,
@@ -65,7 +64,7 @@ class Session(ABC):
         for group in groups:
             yield self.run(inputs, group)
 
-    def sizes(self, inputs: Mapping[str, Any], taps: Sequence[str]) -> Mapping[str, int]:
+    def sizes(self, inputs: Mapping[str, object], taps: Sequence[str]) -> Mapping[str, int]:
         """How many elements these inner values have when the model is fed ``inputs``; of some nothing, where that is dear."""
         return {}
 
@@ -89,7 +88,7 @@ class Session(ABC):
         self.close()
 
 
-def read_inputs(signature: Signature, inputs: Mapping[str, Any], where: str) -> dict[str, Any]:
+def read_inputs(signature: Signature, inputs: Mapping[str, object], where: str) -> dict[str, Any]:
     """Checks names, ranks and lengths against the declared inputs and casts to the declared dtypes.
 
     All missing and unknown names are reported at once.
@@ -115,12 +114,12 @@ def read_inputs(signature: Signature, inputs: Mapping[str, Any], where: str) -> 
     return {name: read_input(declared[name], value, where) for name, value in inputs.items()}
 
 
-def is_number(dtype: np.dtype[Any]) -> bool:
+def is_number(dtype: np.dtype) -> bool:
     """Whether a dtype is one of real numbers or truth values; those that ml_dtypes adds are."""
     return dtype.kind in "biuf" or dtype.isbuiltin == 2
 
 
-def _numbers(feature: Feature, value: Any, dtype: Any, where: str) -> npt.NDArray[Any]:
+def _numbers(feature: Feature, value: object, dtype: Any, where: str) -> np.ndarray:
     """A value as numbers of a dtype; InputError where it holds others, or none."""
     try:
         array = np.asarray(value)
@@ -136,7 +135,7 @@ def _numbers(feature: Feature, value: Any, dtype: Any, where: str) -> npt.NDArra
         ) from error
 
 
-def read_input(feature: Feature, value: Any, where: str) -> Any:
+def read_input(feature: Feature, value: object, where: str) -> object:
     """One input as an array of the declared dtype and rank; a dictionary or a list where the model takes that."""
     if feature.image is not None:
         if isinstance(value, Image.Image):

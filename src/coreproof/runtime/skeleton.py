@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import numpy.typing as npt
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -78,6 +78,6 @@ def recomputed(name: str) -> str:
     return f"{name}/made"
 
 
-def element_type(array: npt.NDArray[Any]) -> int:
+def element_type(array: np.ndarray) -> int:
     """The ONNX element type in which an array is fed."""
     return int(ir.DataType.STRING if array.dtype.kind in "OSU" else ir.DataType.from_numpy(array.dtype))

@@ -11,7 +11,7 @@ from coreproof.errors import InputError
 from coreproof.model.features import Feature
 
 
-def read_structured(feature: Feature, value: Any, where: str) -> Any:
+def read_structured(feature: Feature, value: object, where: str) -> object:
     """A dictionary, or a sequence of arrays or dictionaries, as ONNX Runtime takes it. Raises InputError."""
     if feature.kind == "dictionary":
         return _dictionary(feature, value, where)
@@ -25,7 +25,7 @@ def read_structured(feature: Feature, value: Any, where: str) -> Any:
         raise _refusal(feature, value, where, f"a list of arrays ({error})") from error
 
 
-def _dictionary(feature: Feature, value: Any, where: str) -> dict[Any, Any]:
+def _dictionary(feature: Feature, value: object, where: str) -> dict[object, object]:
     if not isinstance(value, Mapping):
         raise _refusal(feature, value, where, "a dictionary")
     kind = str if "dictionary of text" in feature.holds else int
@@ -42,7 +42,7 @@ def _dtype(feature: Feature) -> Any:
     return None if feature.dtype in (None, "str") else feature.dtype
 
 
-def _refusal(feature: Feature, value: Any, where: str, expected: str) -> InputError:
+def _refusal(feature: Feature, value: object, where: str, expected: str) -> InputError:
     return InputError(
         f"input {feature.name!r} takes something else",
         where=where,

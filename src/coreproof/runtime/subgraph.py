@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.errors import InputError, RunError
@@ -21,7 +20,7 @@ from coreproof.runtime.session import Precision, Session
 from coreproof.runtime.skeleton import ExternalInputs, element_type, recomputed
 from coreproof.runtime.subgraph_pool import SubgraphPool
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 
 def run_subgraph(of: Model | Session, inputs: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Array]:

@@ -25,7 +25,7 @@ class SubgraphPool:
     def __init__(self, executable: Executable, *, threads: int | None = None) -> None:
         self.executable = executable
         self._threads = threads
-        self._weights: dict[str, Any] = {}
+        self._weights: dict[str, object] = {}
         self._small: dict[str, onnx.TensorProto] = {}
         self._skeleton: Skeleton | None = None
 
@@ -54,7 +54,7 @@ class SubgraphPool:
         """
         return self._session(self.skeleton.prune(outputs, fed), optimised=optimised)
 
-    def sizes(self, names: Sequence[str], arrays: Mapping[str, Any]) -> dict[str, int]:
+    def sizes(self, names: Sequence[str], arrays: Mapping[str, object]) -> dict[str, int]:
         """How many elements each of these values has when the graph is fed ``arrays``, by one run that keeps none of them.
 
         Empty where the engine cannot tell, as of sequences.
@@ -117,7 +117,7 @@ class SubgraphPool:
             self._skeleton = Skeleton(message)
         return self._skeleton
 
-    def _supply(self, part: onnx.ModelProto) -> dict[str, Any]:
+    def _supply(self, part: onnx.ModelProto) -> dict[str, object]:
         """Puts small initializers into ``part`` and returns the others, by name, to be shared in memory."""
         import onnxruntime as ort
 

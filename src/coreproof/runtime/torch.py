@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -54,7 +60,7 @@ class TorchSession(Session):
             tapped = next(self._walk(tensors, [taps])) if taps else {}
         return _arrays({**outputs, **tapped})
 
-    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
         tensors = self._tensors(inputs)
         under_way = self._walk(tensors, groups) if any(groups) else iter([{} for _ in groups])
         for at in range(len(groups)):
@@ -63,18 +69,18 @@ class TorchSession(Session):
                 found = [_arrays({**outputs, **next(under_way)})]
             yield found.pop()
 
-    def _tensors(self, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    def _tensors(self, inputs: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
         arrays = read_inputs(self.signature, inputs, self.model.name)
         return tuple(_tensor(arrays[name].copy()) for name in self.model.input_names)
 
     @contextmanager
-    def _running(self, tensors: tuple[Any, ...]) -> Iterator[None]:
+    def _running(self, tensors: tuple[object, ...]) -> Iterator[None]:
         said, given = "PyTorch failed while running the model", described(tensors)
         kept = keeping_buffers(self.model.module) if self.model.frozen_state else nullcontext()
         with user_code(said, where=self.model.name, error=RunError, given=given), kept, import_torch().inference_mode():
             yield
 
-    def _walk(self, tensors: tuple[Any, ...], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    def _walk(self, tensors: tuple[object, ...], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
         """Interprets the traced program node by node; what a group asks for leaves as soon as all of it is there."""
         torch = import_torch()
         program = self.model.exported()
@@ -158,7 +164,7 @@ class TorchPart:
         asked, kept, needed = set(self._asked.values()), dict[str, Any](), self._needed
 
         class Stretch(torch.fx.Interpreter):  # type: ignore[misc,name-defined]
-            def run_node(self, node: Any) -> Any:
+            def run_node(self, node: Any) -> object:
                 if node.op == "output" or node not in needed:
                     return None
                 if node.name in given and node.name not in asked:
@@ -185,7 +191,7 @@ class TorchPart:
         """Nothing is held."""
 
 
-def _flat_inputs(program: Any, tensors: tuple[Any, ...]) -> list[Any]:
+def _flat_inputs(program: ExportedProgram, tensors: tuple[object, ...]) -> list[object]:
     """Placeholders in order: parameters, buffers and constants from the program, the rest from the user's tensors."""
     signature = program.graph_signature
     users = iter(tensors)

@@ -90,7 +90,7 @@ def _said(words: str, light: onnx.ModelProto) -> Iterator[Problem]:
 
 
 def channels(
-    layer: str, operator: str, inputs: Sequence[str], attributes: Mapping[str, Any], shapes: Known
+    layer: str, operator: str, inputs: Sequence[str], attributes: Mapping[str, object], shapes: Known
 ) -> Iterator[Problem]:
     """Weights whose channels are not those of the data."""
     x, w = (shapes.get(name) for name in inputs[:2]) if len(inputs) > 1 else (None, None)

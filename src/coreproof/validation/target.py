@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.formats import network as layered
 from coreproof.validation.problem import Problem
 
@@ -26,7 +26,7 @@ _RANKS = 4
 """Every other layer came with the any-rank layers of iOS 13 (NeuralNetwork.proto)."""
 
 
-def needed_by(layer: Any) -> int:
+def needed_by(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> int:
     """The least specification version that knows this layer in this form."""
     kind = layer.WhichOneof("layer")
     if kind is None:  # of no type that is known: said elsewhere
@@ -46,7 +46,7 @@ def needed_by(layer: Any) -> int:
     return max(version, _weights_need(params))
 
 
-def _weights_need(params: Any) -> int:
+def _weights_need(params: NeuralNetwork_pb2.WeightParams) -> int:
     """Half weights came with version 2, quantized ones with version 3."""
     needed = 1
     for descriptor, value in params.ListFields():

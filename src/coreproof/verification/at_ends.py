@@ -45,7 +45,7 @@ class ConvertedPair:
     candidate: Session
     taken: Signature
     roles: Mapping[str, Role]
-    differ: Callable[[Mapping[str, Any], Mapping[str, Any]], float]
+    differ: Callable[[Mapping[str, object], Mapping[str, object]], float]
     handed: Callable[[Sample], Sample]
 
     def drawn(self, shapes: Shapes) -> tuple[Sample, Sample]:

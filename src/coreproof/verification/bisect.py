@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy.typing as npt
+import numpy as np
 
 from coreproof.errors import RunError
 from coreproof.model.graph import Graph, Node
@@ -21,7 +20,7 @@ from coreproof.verification.row import Row, Stretch
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.tolerance import VACUOUS, Judgement
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 GUESSED = ("structure", "value")
 """How pairs are known that may be mistaken."""

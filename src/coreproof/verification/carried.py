@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.errors import InputError, RunError
 from coreproof.model.graph import Graph
@@ -32,7 +31,7 @@ from coreproof.verification.row import Row
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.tolerance import Judgement
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 
 class _Stretch(Protocol):

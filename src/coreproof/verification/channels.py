@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +71,7 @@ def _normal(squares: Array, axis: int, power: Array) -> Profile | None:
     return Profile(np.sqrt(squares / mean), axis, float(np.sqrt(power.mean())))
 
 
-def _power(weights: npt.NDArray[Any]) -> Array:
+def _power(weights: np.ndarray) -> Array:
     """The sum of squares over the last axis."""
     wide = weights if weights.dtype == np.float64 else weights.astype(np.float32, copy=False)
     power: Array = np.einsum("...k,...k->...", wide, wide).astype(np.float64)
@@ -189,7 +188,7 @@ _RULES: dict[str, _Rule] = {
 }
 
 
-def _shares(array: npt.NDArray[Any], name: str, where: Any) -> Array:
+def _shares(array: np.ndarray, name: str, where: object) -> Array:
     """What a saved run holds of a value's channels: one number each."""
     if array.ndim != 1 or array.dtype.kind not in "fiu":
         raise UnreadableModelError(

@@ -11,10 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.operators import meaning
 from coreproof.errors import CoreproofError
@@ -25,7 +23,7 @@ from coreproof.verification.match_by_value import arrange
 from coreproof.verification.row import Row
 from coreproof.verification.run import VerificationRun
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 _FIRST_AXIS = ("ArgMax", "ArgMin")
 """Operators whose axis is the first where none is said; everywhere else it is the last."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.model.weakness import Kind
 from coreproof.verification.tolerance import VACUOUS, Judgement
@@ -100,7 +99,7 @@ class Contents:
         self._moving = moving
         self._digests: dict[str, set[bytes]] = {}
 
-    def add(self, name: str, judgement: Judgement, value: npt.NDArray[Any] | None = None) -> None:
+    def add(self, name: str, judgement: Judgement, value: np.ndarray | None = None) -> None:
         """One more sample of a value; ``value`` of an output, of which is told whether it moves at all."""
         seen = Content.from_judgement(judgement)
         before = self._found.get(name)
@@ -123,7 +122,7 @@ class Contents:
         return replace(found, unmoved=len(self._digests[name]) == 1)
 
 
-def digest(value: Any) -> bytes:
+def digest(value: object) -> bytes:
     """What tells one array's numbers from another's."""
     array = np.asarray(value)
     about = f"{array.dtype.kind}{array.shape}".encode()

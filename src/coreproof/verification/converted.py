@@ -222,7 +222,7 @@ def _taps(of: Any, names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _numbers(value: Any, image: Any) -> Any:
+def _numbers(value: Any, image: Any) -> object:
     """What a source that takes numbers is fed where the converted model takes their picture."""
     if image is None:
         return value
@@ -235,7 +235,7 @@ def _is_half(made: Model) -> bool:
     return made.format == "mlprogram" and any(v.dtype == "float16" for v in made.graph.values.values())
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: object) -> bool:
     from coreproof.pairing.taps import as_array
 
     array = as_array(value)
@@ -253,7 +253,7 @@ def _beyond(difference: float, half: bool) -> float:
     return difference if difference > _CLOSE[half] else 0.0
 
 
-def _difference(wanted: Any, got: Any, half: bool) -> float:
+def _difference(wanted: object, got: object, half: bool) -> float:
     """The root-mean-square difference as a share of the scale; infinite where shapes, or what is not finite, differ.
 
     ``half``: a number beyond float16's range that the program holds at the range's end (the minimum of a mask) keeps its meaning.

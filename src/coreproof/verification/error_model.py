@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +75,7 @@ class ErrorModel:
         self._entered: set[str] = set()
         self._next = 0
 
-    def feed(self, name: str, array: npt.NDArray[Any], *, exact: bool = False) -> None:
+    def feed(self, name: str, array: np.ndarray, *, exact: bool = False) -> None:
         """A value that is fed: the same on both sides, save for rounding where one stores it in fewer bits.
 
         Inputs of the model before anything else; an inner value after it was judged, if it is, and before what follows.
@@ -85,11 +85,11 @@ class ErrorModel:
         measured, unit = self._measured(name, array), self._unit(name)
         self._states[name] = measured._replace(error=0.0 if exact or unit <= U32 else unit * measured.scale)
 
-    def note_scale(self, name: str, array: npt.NDArray[Any]) -> None:
+    def note_scale(self, name: str, array: np.ndarray) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
         self._observed[name] = measure(array)
 
-    def tolerance(self, name: str, reference: npt.NDArray[Any]) -> Tolerance:
+    def tolerance(self, name: str, reference: np.ndarray) -> Tolerance:
         """The tolerance for the value ``name``, of which ``reference`` is the right answer."""
         if reference.dtype.kind in "bOSU":
             return EXACT
@@ -125,7 +125,7 @@ class ErrorModel:
         if known is not None:
             self._states[name] = known._replace(error=max(error, known.own))
 
-    def _measured(self, name: str, reference: npt.NDArray[Any]) -> ErrorState:
+    def _measured(self, name: str, reference: np.ndarray) -> ErrorState:
         if name not in self._measures:
             self._measures[name] = measure(reference)
         return self._measures[name]
@@ -343,7 +343,7 @@ def _uneven(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float
     return max(s.uneven for s in read)
 
 
-def measure(array: npt.NDArray[Any]) -> ErrorState:
+def measure(array: np.ndarray) -> ErrorState:
     """A value's scale, deviation and how unevenly it is spread, over its finite elements."""
     if array.dtype.kind in "OSU" or not array.size:
         return ErrorState(0.0, 0.0, 0.0)
@@ -354,7 +354,7 @@ def measure(array: npt.NDArray[Any]) -> ErrorState:
     return _measure_blocks(array)
 
 
-def _measure_blocks(array: npt.NDArray[Any]) -> ErrorState:
+def _measure_blocks(array: np.ndarray) -> ErrorState:
     """The same for any values, block by block: in float64 all at once, a large value would take ten times its own memory."""
     if array.ndim == 4:
         arranged = array.reshape(array.shape[0], array.shape[1], -1)
@@ -370,7 +370,7 @@ def _measure_blocks(array: npt.NDArray[Any]) -> ErrorState:
         return ErrorState(0.0, 0.0, 0.0, int(array.size))
     squares = total = loudest = 0.0
     for place in _places(arranged):
-        power: Any = 0.0
+        power = 0.0
         for part in place:
             units = _finite(part) / largest
             power = power + np.square(units).sum(axis=1)
@@ -391,18 +391,18 @@ def _measure_blocks(array: npt.NDArray[Any]) -> ErrorState:
     )
 
 
-def _finite(block: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _finite(block: np.ndarray) -> npt.NDArray[np.float64]:
     values = block.astype(np.float64)
     return np.where(np.isfinite(values), values, 0.0)
 
 
-def _flat_blocks(arranged: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.float64]]:
+def _flat_blocks(arranged: np.ndarray) -> Iterator[npt.NDArray[np.float64]]:
     for place in _places(arranged):
         for part in place:
             yield part.astype(np.float64)
 
 
-def _places(arranged: npt.NDArray[Any]) -> Iterator[Iterator[npt.NDArray[Any]]]:
+def _places(arranged: np.ndarray) -> Iterator[Iterator[np.ndarray]]:
     """[outer, features, inner] in blocks: each item holds all features of the same places, in parts along the features."""
     outer, features, inner = arranged.shape
     if features * inner <= BLOCK:

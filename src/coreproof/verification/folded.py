@@ -7,10 +7,8 @@ stretches that ``carried`` runs read what the converter would have stored, where
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
@@ -18,7 +16,7 @@ from coreproof.model.base import Model
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.tolerance import U32
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 _MOST_ELEMENTS = 1 << 22
 _LAST_BITS = 64 * U32

@@ -6,10 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.operators import canonical_op
 from coreproof.feeding.drawn import is_finite
@@ -19,7 +17,7 @@ from coreproof.pairing.align import Pair, ValueIndex
 from coreproof.pairing.taps import as_array, batched, taps_of, value_bytes
 from coreproof.runtime.session import Session
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 ALIKE = 0.05
 """Values are the same when they differ by less than this share of their scale: rounding makes less, another value more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coreproof.model.files.atomic import replacing
 from coreproof.model.files.outputs import NODE_DATA
@@ -29,14 +29,14 @@ _DIVERGES = ("#f6aea9", "#ee675c", "#d93025")
 _FIRST = "#7b1fa2"
 
 
-def node_data(verification: Verification, graphs: tuple[Graph, ...] = ()) -> dict[str, Any]:
+def node_data(verification: Verification, graphs: tuple[Graph, ...] = ()) -> dict[str, object]:
     """GraphNodeData as JSON holds it: root-mean-square error as a share of the scale, by node and by value.
 
     ``graphs``: those of the two models; a node is coloured by the worst of its outputs. The first divergence is
     violet; what agrees is green to yellow by how much of its tolerance it uses, what does not is red.
     """
     first = verification.first_divergence
-    results: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, object]] = {}
     worst: dict[str, float] = {}
     for row in verification.rows:
         entry = _result(row, row is first)
@@ -68,7 +68,7 @@ def _names(row: Row, graphs: tuple[Graph, ...]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _result(row: Row, first: bool) -> dict[str, Any]:
+def _result(row: Row, first: bool) -> dict[str, object]:
     error = row.judgement.rms_relative_error
     value = error if math.isfinite(error) else NOT_A_NUMBER
     if first:

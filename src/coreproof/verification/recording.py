@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.errors import InputError
 from coreproof.feeding.inputs import SEED, Inputs, Sample, describe, feeds_of
@@ -97,17 +96,17 @@ class _Writer:
         self.inner = [name for name in self.side.inner_values if name not in self.outputs]
         self.inputs: list[dict[str, str]] = []
         self.values: list[dict[str, str]] = [{} for _ in samples]
-        self.built: list[dict[str, dict[str, Any]]] = [{} for _ in samples]
+        self.built: list[dict[str, dict[str, object]]] = [{} for _ in samples]
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._count = 0
 
-    def write_inputs(self, fed: Sequence[Mapping[str, Any]]) -> None:
+    def write_inputs(self, fed: Sequence[Mapping[str, object]]) -> None:
         self.inputs = [{} for _ in fed]
         for index, sample in enumerate(fed):
             for name, value in sample.items():
                 self.inputs[index][name] = self._put(self._noted("inputs", index, name, value))
 
-    def _noted(self, part: str, sample: int, name: str, value: Any) -> npt.NDArray[Any]:
+    def _noted(self, part: str, sample: int, name: str, value: object) -> np.ndarray:
         """A value as an array; of a dictionary or a sequence it is noted how it was built."""
         array = as_array(value)
         if is_structured(value):
@@ -134,7 +133,7 @@ class _Writer:
             if progress is not None:
                 progress(f"recording {self.model.name}", done, len(inner) + len(self.outputs))
 
-    def header(self, inputs: str) -> dict[str, Any]:
+    def header(self, inputs: str) -> dict[str, object]:
         return {
             "version": VERSION,
             "coreproof": __version__,
@@ -174,7 +173,7 @@ class _Writer:
                 stored[name] = (known[name].axis, known[name].gain, entries[key])
         return stored
 
-    def _put(self, value: Any) -> str:
+    def _put(self, value: object) -> str:
         entry = f"{self._count:05d}.npy"
         self._count += 1
         array = _storable(np.asarray(value))
@@ -186,18 +185,18 @@ class _Writer:
         return entry
 
 
-def _asdict(feeding: Feeding | None) -> dict[str, Any] | None:
+def _asdict(feeding: Feeding | None) -> dict[str, object] | None:
     return None if feeding is None else dict(vars(feeding))
 
 
-def _compresses(array: npt.NDArray[Any]) -> bool:
+def _compresses(array: np.ndarray) -> bool:
     """Whether a look at three places says that compression is worth its time: zeros behind a relu, not the digits of floats."""
     flat = array.reshape(-1)
     sample = b"".join(flat[start : start + 4096].tobytes() for start in (0, flat.size // 2, max(0, flat.size - 4096)))
     return len(zlib.compress(sample, 1)) < 0.5 * len(sample)
 
 
-def _storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _storable(array: np.ndarray) -> np.ndarray:
     """Without pickle: text as fixed-width text, formats that numpy has only as an extension (bfloat16) in float32."""
     if array.dtype.kind == "O":
         return array.astype(str)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from coreproof.model.graph import Node
 from coreproof.model.weakness import Kind
@@ -58,7 +57,7 @@ class Row:
         why = "no tolerance lets this pass" if math.isinf(relative) else "the least that would have passed"
         return Tolerance(relative, self.tolerance.absolute, typical, why=why)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The row as proof.json and the page hold it."""
         passing = self.passing
         return {
@@ -106,7 +105,7 @@ class Stretch:
     layers: tuple[Node, ...]
     nodes: tuple[Node, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Names and figures, as JSON."""
         return {
             "name": self.row.candidate,

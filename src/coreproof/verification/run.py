@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import is_finite
@@ -36,7 +35,7 @@ from coreproof.verification.row import Row, most, needs
 from coreproof.verification.tolerance import Judgement, Tolerance, judge, judge_range, passes
 
 Progress = Callable[[str, int, int], None]
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 
 class VerificationRun:
@@ -80,7 +79,7 @@ class VerificationRun:
         self._fused = fused_scales(candidate)
         self.size = value_bytes(candidate_session, self.candidate_index, [fed for _, fed in feeds], memory)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
-        self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype[Any]]]] = [{} for _ in feeds]
+        self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype]]] = [{} for _ in feeds]
         """Shape and dtype of the reference's compared values, as they were seen in each sample: lengths may be another's."""
         self._measures: list[dict[str, ErrorState]] = [{} for _ in feeds]
         fed = {tuple(digest(as_array(value)) for value in sample.values()) for sample, _ in feeds}

@@ -50,7 +50,7 @@ def unsteady(model: Model, running: Session, sample: Mapping[str, Any]) -> str |
     return "; ".join(said)
 
 
-def refuse_unsteady(model: Model, running: Session, sample: Mapping[str, Any]) -> None:
+def refuse_unsteady(model: Model, running: Session, sample: Mapping[str, object]) -> None:
     """Raises InputError for a module that answers differently when it is called twice in a row."""
     if (said := unsteady(model, running, sample)) is not None:
         raise InputError(
@@ -76,7 +76,7 @@ def _changed(name: str, before: np.ndarray | None, after: np.ndarray) -> str:
     return f"buffer {name!r}"
 
 
-def _difference(name: str, first: Any, second: Any) -> str | None:
+def _difference(name: str, first: object, second: object) -> str | None:
     """In what an output differs, if it does."""
     a, b = np.asarray(first), np.asarray(second)
     if a.shape != b.shape:

@@ -45,7 +45,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.model.budget import afford
 from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF, rms
@@ -53,7 +52,7 @@ from coreproof.pairing.structured import unlike
 from coreproof.verification.channels import Profile
 from coreproof.verification.error_stats import ChannelScale, error_stats, errors, exceedance
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 _SPARSE_BYTES = 80
 """Bytes that an element takes while two values are compared that are not finite everywhere: ten doubles."""
@@ -175,12 +174,12 @@ class Judgement:
             return single
         return max(single, _share(self.rms_error, typical * self.scale + absolute))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The figures as JSON can hold them: what is not finite becomes a word."""
         return {k: plain(v) for k, v in asdict(self).items()}
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A figure as JSON can hold it: what is not finite becomes a word."""
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
@@ -191,7 +190,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def judge(reference: Any, candidate: Any, tolerance: Tolerance, profile: Profile | None = None) -> Judgement:
+def judge(reference: object, candidate: object, tolerance: Tolerance, profile: Profile | None = None) -> Judgement:
     """Compares two tensors element by element, after bringing ``candidate`` to the reference's shape.
 
     ``profile`` says how unevenly errors spread over the channels; None: evenly. Shapes may differ where the number of

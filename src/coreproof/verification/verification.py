@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from coreproof.model.graph import Node
 from coreproof.model.notebook_view import NotebookView
@@ -155,7 +154,7 @@ class Verification(NotebookView):
             lines.append(f"wrong by themselves, when fed what {self.reference} has before them: {names}{more}")
         return lines
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The whole verification as JSON."""
         first = self.first_divergence
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from coreproof.model.weakness import Kind, Weakness, listed
 from coreproof.pairing.taps import as_array
@@ -87,7 +86,7 @@ def _held(content: Content, kind: Kind, sides: str) -> str:
     return f"is {what}{sides}{part}"
 
 
-def weaknesses_alone(answers: Sequence[Mapping[str, Any]]) -> tuple[Weakness, ...]:
+def weaknesses_alone(answers: Sequence[Mapping[str, object]]) -> tuple[Weakness, ...]:
     """What one model's own answers, sample by sample, would prove nothing of if another model gave the same."""
     contents = Contents(moving=False)
     for answer in answers:

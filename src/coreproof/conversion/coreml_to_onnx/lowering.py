@@ -72,7 +72,7 @@ class Lowering:
         value: ir.Value = self.b.op(operator, *(self.operand(i) for i in inputs), **attributes)
         return value
 
-    def ops(self, operator: str, *inputs: Operand, outputs: int, **attributes: Any) -> tuple[ir.Value, ...]:
+    def ops(self, operator: str, *inputs: Operand, outputs: int, **attributes: object) -> tuple[ir.Value, ...]:
         """Appends an ONNX node with several outputs."""
         values: tuple[ir.Value, ...] = self.b.op(
             operator, *(self.operand(i) for i in inputs), outputs=outputs, **attributes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
@@ -111,7 +110,7 @@ def _trials(case: Case, node: Node) -> Iterator[Trial]:
         yield from _half_pixels(case, node)
 
 
-def _set(node: Node, words: str, **values: Any) -> Trial:
+def _set(node: Node, words: str, **values: object) -> Trial:
     edits = tuple(Edit("set", {"layer": node.name, "attribute": k, "value": v}) for k, v in values.items())
     return f"give {node.name!r} {words}", edits
 

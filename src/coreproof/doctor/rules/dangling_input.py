@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
@@ -88,7 +86,7 @@ def _meant(case: Case, theirs: Graph, node: Node, name: str) -> str | None:
     return lost[0] if len(lost) == 1 else None
 
 
-def _constant(case: Case, theirs: Graph, name: str) -> npt.NDArray[Any] | None:
+def _constant(case: Case, theirs: Graph, name: str) -> np.ndarray | None:
     """What the source stores under that name: an initializer, or a Constant node's value."""
     maker = theirs.producer(name)
     owner = maker if maker is not None else next(iter(theirs.consumers(name)), None)
@@ -110,7 +108,7 @@ def _passed_on(case: Case, theirs: Graph, name: str) -> str | None:
     return name if name in made else None
 
 
-def _with_constant(case: Case, node: Node, name: str, constant: npt.NDArray[Any]) -> Iterator[Repair]:
+def _with_constant(case: Case, node: Node, name: str, constant: np.ndarray) -> Iterator[Repair]:
     rest = [n for n in node.inputs if n != name]
     form = case.model.format
     attribute = _SCALARS.get(node.operator)
@@ -123,7 +121,7 @@ def _with_constant(case: Case, node: Node, name: str, constant: npt.NDArray[Any]
         yield Repair(f"put the source's constant {name!r} ({_told(constant)}) back", (layer,))
 
 
-def _constant_layer(case: Case, name: str, constant: npt.NDArray[Any]) -> Edit | None:
+def _constant_layer(case: Case, name: str, constant: np.ndarray) -> Edit | None:
     form = case.model.format
     values = np.asarray(constant, np.float32)
     if form == "onnx":
@@ -144,7 +142,7 @@ def _version(case: Case) -> int:
     return int(getattr(case.model, "spec").specificationVersion)  # noqa: B009 - Core ML models have one
 
 
-def _told(constant: npt.NDArray[Any]) -> str:
+def _told(constant: np.ndarray) -> str:
     return f"{constant.reshape(-1)[0]:g}" if constant.size == 1 else "x".join(map(str, constant.shape))
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis
@@ -14,7 +13,7 @@ from coreproof.errors import CoreproofError
 from coreproof.model.features import Feature
 from coreproof.runtime.open import session
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 _SAME = 1e-2
 """The share of an output's scale by which float16 may move a sample when it stands at another place of the batch."""

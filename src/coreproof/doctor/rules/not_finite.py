@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -42,7 +41,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
             )
 
 
-def _first(case: Case, running: Session, fed: Mapping[str, Any]) -> str | None:
+def _first(case: Case, running: Session, fed: Mapping[str, object]) -> str | None:
     """The first inner value, in the stored order, with an element that is NaN or infinite."""
     names = [o for node in case.graph.nodes for o in node.outputs if o in running.tappable]
     groups = [names[at : at + _AT_ONCE] for at in range(0, len(names), _AT_ONCE)]

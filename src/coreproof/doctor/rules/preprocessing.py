@@ -105,7 +105,7 @@ class _Way:
     """A way to feed the model, how many photos it gets right, and what would make the model so."""
 
     words: str
-    feed: Callable[[Path], Mapping[str, Any]]
+    feed: Callable[[Path], Mapping[str, object]]
     repairs: tuple[Repair, ...] = ()
 
 
@@ -178,7 +178,7 @@ def _ways(case: Case) -> Iterator[_Way]:
     geometry = replace(case.feeding or Feeding(), size=(image.width, image.height))
 
     def fed(right: Affine, colour: Colour) -> Callable[[Path], Mapping[str, Any]]:
-        def see(path: Path) -> Mapping[str, Any]:
+        def see(path: Path) -> Mapping[str, object]:
             planes = pixels(resize_and_crop(open_picture(path), geometry), colour)
             factor, offset, f, o = (
                 np.asarray(n, np.float32).reshape(1, -1, 1, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +41,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
 
 
 def _missing(case: Case, row: Row, a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> Hypothesis:
-    forms: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    forms: dict[str, tuple[tuple[str, dict[str, object]], ...]] = {
         # softmaxND is younger; softmax works on channels
         "neuralnetwork": (("softmaxND", {"axis": -1}), ("softmax", {})),
         "mlprogram": (("softmax", {"axis": -1}),),

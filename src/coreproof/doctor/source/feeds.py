@@ -120,7 +120,7 @@ def _drawn(source: Model, model: Model) -> Feeds:
     return Feeds((left,), (right,))
 
 
-def _as(feature: Feature, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _as(feature: Feature, array: np.ndarray) -> np.ndarray:
     """The array in the shape and dtype that a feature declares, where only lengths of one differ."""
     dtype = feature.dtype or "float32"
     shape = feature.shape

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_NORMAL, SMALLEST_SUBNORMAL
 from coreproof.model.base import Model
@@ -17,7 +15,7 @@ from coreproof.model.formats.program import main, ordered_arguments
 from coreproof.model.layer_weights import all_weights
 from coreproof.model.numbers import FLOAT16_MAX
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 
 def stored_halves(model: CoreMLModel) -> dict[tuple[str, str], Array]:
@@ -27,7 +25,9 @@ def stored_halves(model: CoreMLModel) -> dict[tuple[str, str], Array]:
     return found
 
 
-def _collect(model: CoreMLModel, block: Any, outer: Mapping[str, Any], found: dict[tuple[str, str], Array]) -> None:
+def _collect(
+    model: CoreMLModel, block: MIL_pb2.Block, outer: Mapping[str, object], found: dict[tuple[str, str], Array]
+) -> None:
     constants = dict(outer)
     for operation in block.operations:
         if operation.type == "const":

@@ -20,7 +20,7 @@ _STEP = re.compile(r"(\w+)(?:\[(\d+)\])?$")
 _WEIGHTS = "WeightParams"
 
 
-def set_field(layer: Any, path: str, value: Any) -> None:
+def set_field(layer: Any, path: str, value: object) -> None:
     """Gives the field at ``path`` of a NeuralNetworkLayer's parameters another value; None takes it away.
 
     Lists for repeated fields; names or numbers for enumerations; True, or a mapping of their fields, for messages (which
@@ -62,7 +62,7 @@ def _assign_path(fields: Any, path: str, value: Any, operator: str) -> None:
             message.hasBias = value is not None
 
 
-def _inside(message: Any, step: str) -> Any:
+def _inside(message: Any, step: str) -> object:
     match = _STEP.match(step)
     field = message.DESCRIPTOR.fields_by_name.get(match[1]) if match else None
     if match is None or field is None or field.message_type is None:
@@ -89,7 +89,7 @@ def _unknown(message: Any, step: str) -> EditError:
     )
 
 
-def _assign(message: Any, field: FieldDescriptor, value: Any) -> None:
+def _assign(message: Any, field: FieldDescriptor, value: object) -> None:
     """``value`` as the whole of a field."""
     name = field.name
     if value is None:
@@ -155,7 +155,7 @@ def _fill(message: Any, value: Any) -> None:
         )
 
 
-def _assign_map(message: Any, field: FieldDescriptor, value: Any) -> None:
+def _assign_map(message: Any, field: FieldDescriptor, value: object) -> None:
     if not isinstance(value, Mapping):
         raise EditError(f"{field.name!r} is a table", expected="keys and values", found=value)
     entries = getattr(message, field.name)
@@ -169,7 +169,7 @@ def _assign_map(message: Any, field: FieldDescriptor, value: Any) -> None:
         setattr(entries[str(key)], kind, item)
 
 
-def _listed(field: FieldDescriptor, value: Any) -> list[Any]:
+def _listed(field: FieldDescriptor, value: object) -> list[object]:
     if isinstance(value, np.ndarray) and field.message_type is None:
         return list(value.reshape(-1).tolist())
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | np.ndarray):
@@ -177,7 +177,7 @@ def _listed(field: FieldDescriptor, value: Any) -> list[Any]:
     return [value]
 
 
-def _scalar(field: FieldDescriptor, value: Any) -> Any:
+def _scalar(field: FieldDescriptor, value: Any) -> object:
     """``value`` as this field holds it; EditError where that would change it."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
@@ -216,7 +216,7 @@ def _scalar(field: FieldDescriptor, value: Any) -> Any:
     )
 
 
-def _enumerated(field: FieldDescriptor, value: Any) -> int:
+def _enumerated(field: FieldDescriptor, value: object) -> int:
     known = field.enum_type
     assert known is not None
     if isinstance(value, str) and value in known.values_by_name:
@@ -264,7 +264,7 @@ def _write_floats(params: Any, numbers: npt.NDArray[np.float32]) -> None:
         params.SetInParent()
 
 
-def _check_shape(operator: str, fields: Any, path: str, value: Any) -> None:
+def _check_shape(operator: str, fields: object, path: str, value: Any) -> None:
     """An array of the right size in another shape was meant for another layout."""
     shape = np.shape(value)
     known = shape_of(operator, fields, path)

@@ -84,7 +84,7 @@ class NetworkEditor(CoreMLEditor):
         name: str,
         inputs: Sequence[str] | Mapping[str, str],
         outputs: Sequence[str],
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, object],
         after: str | None,
     ) -> None:
         given = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
@@ -107,7 +107,7 @@ class NetworkEditor(CoreMLEditor):
         self._document.network.layers.insert(0 if after is None else self._index(after) + 1, message)
         self._document.changed()
 
-    def set(self, layer: str, attribute: str, value: Any) -> None:
+    def set(self, layer: str, attribute: str, value: object) -> None:
         message = self._find(layer)
         set_field(message, attribute, value)
         _forget_ranks(message, "outputTensor")

@@ -144,7 +144,7 @@ class NetworkInterface(CoreMLInterface):
     def input_gone(self, name: str) -> None:
         self._drop_preprocessing([step for step in self._document.network.preprocessing if step.featureName == name])
 
-    def _drop_preprocessing(self, steps: Sequence[Any]) -> None:
+    def _drop_preprocessing(self, steps: Sequence[object]) -> None:
         preprocessing = self._document.network.preprocessing
         for place in reversed(range(len(preprocessing))):
             if any(preprocessing[place] is step for step in steps):

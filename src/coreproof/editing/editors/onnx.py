@@ -154,7 +154,7 @@ class OnnxEditor(Editor):
             raise
         self._changed(*outputs)
 
-    def set(self, layer: str, attribute: str, value: Any) -> None:
+    def set(self, layer: str, attribute: str, value: object) -> None:
         _, node = self._find(layer)
         self._assign(node, self._schema(node.op_type, node.domain), attribute, value)
         self._changed(*node.output)
@@ -209,7 +209,7 @@ class OnnxEditor(Editor):
             ) from None
         node.attribute.append(made)
 
-    def _assign_input(self, node: Any, place: int, key: str, value: Any) -> None:
+    def _assign_input(self, node: Any, place: int, key: str, value: object) -> None:
         graph = self._proto.graph
         while len(node.input) <= place:
             node.input.append("")
@@ -240,7 +240,7 @@ class OnnxEditor(Editor):
     def _initializer(self, name: str) -> Any:
         return next((i for i in self._proto.graph.initializer if i.name == name), None)
 
-    def _constant(self, name: str) -> npt.NDArray[Any] | None:
+    def _constant(self, name: str) -> np.ndarray | None:
         """The array behind a name: an initializer, or what a Constant node holds; None for anything that is computed."""
         if not name:
             return None

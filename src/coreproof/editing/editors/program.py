@@ -201,7 +201,7 @@ class ProgramEditor(CoreMLEditor):
         operator: str,
         known: Mapping[str, bool],
         inputs: Sequence[str] | Mapping[str, str],
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, object],
     ) -> dict[str, list[str]]:
         """argument -> the values that are bound to it, from a list in the operation's own order, or by name."""
         read = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
@@ -238,7 +238,7 @@ class ProgramEditor(CoreMLEditor):
                 found=", ".join(untyped),
             )
 
-    def set(self, layer: str, attribute: str, value: Any) -> None:
+    def set(self, layer: str, attribute: str, value: object) -> None:
         _, operation = self._document.find(self.node(layer).name)
         known = formal_inputs(operation.type, str(self._document.function.opset), self._document.where)
         made = [output.name for output in operation.outputs]
@@ -285,7 +285,7 @@ class ProgramEditor(CoreMLEditor):
         self._types.changed()
 
 
-def _stored(store: WeightStore, array: npt.NDArray[Any]) -> Any:
+def _stored(store: WeightStore, array: np.ndarray) -> object:
     value = MIL_pb2.Value()
     write_value(value, array, "float32", store, DEFAULT_WEIGHT_FILE)
     return value

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.operators import MIL
 from coreproof.editing.editors.program_document import ProgramDocument
@@ -104,7 +103,7 @@ class ProgramConstants:
                 return value.dtype
         return "float32"
 
-    def _store_constant(self, operation: Any, key: str, binding: Any, array: npt.NDArray[Any], dtype: str) -> None:
+    def _store_constant(self, operation: Any, key: str, binding: Any, array: np.ndarray, dtype: str) -> None:
         """Puts the array into the constant that the argument reads, if nothing else reads it; else into a new one."""
         constants = self._document.constants()
         old = constants.get(binding.name) if binding is not None else None
@@ -128,7 +127,7 @@ class ProgramConstants:
         if before is not None:
             self._document.drop_unread([before])
 
-    def _write(self, constant: Any, array: npt.NDArray[Any], dtype: str) -> None:
+    def _write(self, constant: Any, array: np.ndarray, dtype: str) -> None:
         write_value(constant.attributes["val"], array, dtype, self._document.store, self._weight_name())
         set_tensor_type(constant.outputs[0].type, dtype, array.shape)
 
@@ -152,7 +151,7 @@ class ProgramConstants:
         self._document.drop_unread(read)
 
 
-def _takes_floats(operation: Any, key: str) -> bool:
+def _takes_floats(operation: object, key: str) -> bool:
     """Whether an argument given as a whole number is a float all the same: the other operand of an arithmetic operation."""
     return key in ("y", "x", "alpha", "beta", "epsilon", "gamma", "bias", "constant_val", "weight", "mean", "variance")
 

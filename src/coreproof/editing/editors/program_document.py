@@ -169,7 +169,7 @@ class ProgramDocument:
         inner = self.call_inside(value, "uncast")
         self.insert_cast(inner, value, carried, self.place_of(inner) + 1)
 
-    def bypass(self, operation: Any) -> str:
+    def bypass(self, operation: MIL_pb2.Operation) -> str:
         """Takes out an operation of one datum, which it returns; what read the operation reads that."""
         constants, made = self.constants(), operation.outputs[0].name
         data = next(str(b.name) for _, b in mil.bindings(operation) if b.name not in constants)
@@ -209,20 +209,20 @@ class ProgramDocument:
         self.block.operations.extend(copies)
 
 
-def copied(operation: Any) -> Any:
+def copied(operation: MIL_pb2.Operation) -> Any:
     """A copy of its own: protobuf's lists hand out their own messages."""
     copy = MIL_pb2.Operation()
     copy.CopyFrom(operation)
     return copy
 
 
-def keep_name(operation: Any) -> None:
+def keep_name(operation: MIL_pb2.Operation) -> None:
     """An operation without a name of its own is named by its output: before that changes it gets one."""
     if "name" not in operation.attributes:
         operation.attributes["name"].CopyFrom(text_value(mil.name(operation)))
 
 
-def _ordered(operations: Sequence[Any], makers: Mapping[str, int]) -> list[int]:
+def _ordered(operations: Sequence[MIL_pb2.Operation], makers: Mapping[str, int]) -> list[int]:
     """The operations in an order in which each follows what it reads, as near to the given one as that allows."""
     order: list[int] = []
     done: set[int] = set()

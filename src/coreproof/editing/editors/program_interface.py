@@ -212,13 +212,13 @@ class ProgramInterface(CoreMLInterface):
                 found.append(operation)
             value = operation.outputs[0].name
 
-    def _number(self, operation: Any) -> npt.NDArray[np.float32]:
+    def _number(self, operation: MIL_pb2.Operation) -> npt.NDArray[np.float32]:
         """The constant that one operand of an arithmetic operation is."""
         constants = self._document.constants()
         name = next(b.name for _, b in mil.bindings(operation) if b.name in constants)
         return np.asarray(read_literal(self._document.model, constants[name].attributes["val"]), np.float32)
 
-    def _bypass(self, operation: Any) -> None:
+    def _bypass(self, operation: MIL_pb2.Operation) -> None:
         data = self._document.bypass(operation)
         self._types.changed(*self._document.made_from(data))
 

@@ -20,7 +20,7 @@ from coreproof.editing.editors.program_document import ProgramDocument
 from coreproof.editing.editors.program_weights import MIL_NUMBERS, set_tensor_type
 from coreproof.errors import ConversionError, EditError
 from coreproof.model.coreml.model import CoreMLModel
-from coreproof.model.coreml.proto import Model_pb2
+from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 from coreproof.model.formats import classic
 from coreproof.model.formats import program as mil
 
@@ -108,7 +108,7 @@ class EditedTypes:
                 self._redeclare(feature)
         return follower
 
-    def _redeclare(self, feature: Any) -> None:
+    def _redeclare(self, feature: Model_pb2.FeatureDescription) -> None:
         """A described output follows its value; one that cannot have the value's dtype gets it cast."""
         value = self._document.graph.values.get(feature.name)
         if value is None or value.shape is None or value.dtype is None:
@@ -167,7 +167,7 @@ class TypeFollower:
         self._walk = ProgramTypes(model, function, described=False)
         self._low = self._walk.low
 
-    def follow(self, operations: Iterable[Any]) -> None:
+    def follow(self, operations: Iterable[MIL_pb2.Operation]) -> None:
         """Goes through the operations in order."""
         for operation in operations:
             if operation.type == "const":
@@ -182,11 +182,11 @@ class TypeFollower:
             for output in operation.outputs:
                 self._types[output.name] = declared(output)
 
-    def _is_stale(self, operation: Any) -> bool:
+    def _is_stale(self, operation: MIL_pb2.Operation) -> bool:
         names = {o.name for o in operation.outputs}
         return bool(names & self.stale) or not self.changed.isdisjoint(mil.reads(operation))
 
-    def _says_enough(self, operation: Any) -> bool:
+    def _says_enough(self, operation: MIL_pb2.Operation) -> bool:
         """Whether what an operation declares is all that later types can follow from: no shape is computed from floats."""
         outputs = [declared(output) for output in operation.outputs]
         if not all("float" in o.dtype and o.shape is not None and None not in o.shape for o in outputs):
@@ -256,7 +256,7 @@ class TypeFollower:
         return fitting[0] if fitting else "float32" if kind == "float" else "int32"
 
 
-def _kind(made: Any) -> str:
+def _kind(made: object) -> str:
     if isinstance(made, ir.Value):
         return "bool" if made.dtype == ir.DataType.BOOL else "float" if made.dtype == ir.DataType.FLOAT else "int"
     return {"b": "bool", "f": "float"}.get(np.asarray(made).dtype.kind, "int")

@@ -48,7 +48,7 @@ class WeightStore:
         self.folder: Path | None = origin.folder
         self._own = False
 
-    def append(self, file_name: str, array: npt.NDArray[Any]) -> int:
+    def append(self, file_name: str, array: np.ndarray) -> int:
         """Puts the array behind the last blob of that weight file; returns the offset of its record."""
         if not self._own:
             folder = self._scratch()
@@ -100,7 +100,7 @@ def set_tensor_type(value_type: Any, dtype: str, shape: Sequence[int | None]) ->
             dimension.constant.size = length
 
 
-def as_dtype(value: Any, dtype: str, what: str) -> npt.NDArray[Any]:
+def as_dtype(value: object, dtype: str, what: str) -> np.ndarray:
     """``value`` as an array of ``dtype``; EditError where it is of another kind, or beyond what the dtype holds."""
     given = np.asarray(value)
     kind = "text" if given.dtype.kind in "USO" else "bool" if given.dtype.kind == "b" else "number"
@@ -126,7 +126,7 @@ def as_dtype(value: Any, dtype: str, what: str) -> npt.NDArray[Any]:
     return array
 
 
-def write_value(value: Any, array: npt.NDArray[Any], dtype: str, store: WeightStore, file_name: str) -> None:
+def write_value(value: Any, array: np.ndarray, dtype: str, store: WeightStore, file_name: str) -> None:
     """Makes the Value message ``value`` this array: in the weight file where coremltools would put it there, else at once."""
     value.Clear()
     set_tensor_type(value.type, dtype, array.shape)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.editing.editors.program_weights import text_value
 from coreproof.errors import EditError
@@ -24,11 +23,13 @@ from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats import program as mil
 from coreproof.model.formats.free_name import free_name
 
-Literal = Callable[[npt.NDArray[Any]], Any]
+Literal = Callable[[np.ndarray], Any]
 """Makes the Value message of a constant; large ones go to the weight file."""
 
 
-def widen_block(model: CoreMLModel, block: Any, inputs: Any, operations: Collection[str], literal: Literal) -> None:
+def widen_block(
+    model: CoreMLModel, block: MIL_pb2.Block, inputs: object, operations: Collection[str], literal: Literal
+) -> None:
     """Widens ``operations`` (by the first value that each makes) of ``block`` in place. ``inputs``: the function's.
 
     Raises EditError, before anything is changed, for a name that no operation of the block has or that makes nothing in float16.
@@ -82,7 +83,7 @@ class _Widening:
             self.fresh.append(changed)
         return self._without_unread()
 
-    def _widen(self, operation: Any) -> None:
+    def _widen(self, operation: MIL_pb2.Operation) -> None:
         for argument in operation.inputs.values():
             for binding in argument.arguments:
                 self._widen_binding(binding)
@@ -100,7 +101,7 @@ class _Widening:
             _set_name(cast, self._free(f"{value}_fp16"))
             self.fresh.append(cast)
 
-    def _widen_binding(self, binding: Any) -> None:
+    def _widen_binding(self, binding: MIL_pb2.Argument.Binding) -> None:
         if binding.WhichOneof("binding") == "value":
             if _is_half(binding.value.type):
                 binding.value.CopyFrom(self._wide_literal(binding.value))
@@ -137,7 +138,7 @@ class _Widening:
             self.fresh.append(constant)
         return self.constants[value]
 
-    def _wide_literal(self, value: Any) -> Any:
+    def _wide_literal(self, value: object) -> Any:
         stored = np.asarray(read_literal(self.model, value))
         return self.literal(stored.astype(np.float32))
 
@@ -149,7 +150,7 @@ class _Widening:
 
     # new operations
 
-    def _cast(self, value: str, name: str, word: str, dtype: int, like: str | None = None) -> Any:
+    def _cast(self, value: str, name: str, word: str, dtype: int, like: str | None = None) -> object:
         cast = MIL_pb2.Operation(type="cast")
         cast.inputs["x"].arguments.add().name = value
         cast.inputs["dtype"].arguments.add().name = self._dtype_constant(word)
@@ -175,7 +176,7 @@ class _Widening:
         self.taken.add(name)
         return name
 
-    def _without_unread(self) -> list[Any]:
+    def _without_unread(self) -> list[object]:
         """Casts and constants that nobody reads any more are left out."""
         known = {id(op) for op in self.fresh}
         assert len(known) == len(self.fresh)
@@ -200,11 +201,11 @@ def _argument(operation: Any, key: str) -> str | None:
     return binding.name if binding.WhichOneof("binding") == "name" else None
 
 
-def _dtype(value_type: Any) -> int | None:
+def _dtype(value_type: MIL_pb2.ValueType) -> int | None:
     return int(value_type.tensorType.dataType) if value_type.WhichOneof("type") == "tensorType" else None
 
 
-def _is_half(value_type: Any) -> bool:
+def _is_half(value_type: MIL_pb2.ValueType) -> bool:
     return _dtype(value_type) == int(MIL_pb2.FLOAT16)
 
 

@@ -17,13 +17,13 @@ from coreproof.validation.validate import inspect
 class NetworkSubmodelBuilder(SubmodelBuilder):
     """Every blob is float32, so that a cut needs its shape only."""
 
-    _messages: dict[str, Any]
+    _messages: dict[str, object]
 
     @classmethod
     def from_model(cls, model: Model) -> NetworkSubmodelBuilder:
         """Reads the layers and follows the shapes once."""
         assert isinstance(model, CoreMLModel)
-        messages: dict[str, Any] = {}
+        messages: dict[str, object] = {}
         layers = []
         for message in model.network.layers:
             name = message.name
@@ -72,7 +72,7 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
         self._describe(spec, submodel, cut)
         return self.model.with_spec(spec)
 
-    def _describe(self, spec: Any, submodel: Submodel, cut: Selection) -> None:
+    def _describe(self, spec: Model_pb2.Model, submodel: Submodel, cut: Selection) -> None:
         assert isinstance(self.model, CoreMLModel)
         whole, description, shapes = self.model.spec.description, spec.description, dict(submodel.shapes)
         description.CopyFrom(whole)

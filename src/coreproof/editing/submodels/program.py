@@ -103,7 +103,7 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         self._describe(spec, submodel, cut)
         return self._with_weights(spec)
 
-    def _read_constants(self, readers: Sequence[Any], outputs: Sequence[str]) -> list[Any]:
+    def _read_constants(self, readers: Sequence[Any], outputs: Sequence[str]) -> list[object]:
         """The constants that operations read, and what those were made from; those that are outputs themselves."""
         found: dict[str, Any] = {}
         waiting = [*outputs, *(name for reader in readers for name in program.reads(reader))]
@@ -163,7 +163,7 @@ def _replace(features: Any, fresh: Sequence[Any]) -> None:
     features.extend(copies)
 
 
-def _fixed(value_type: Any) -> tuple[int, ...] | None:
+def _fixed(value_type: MIL_pb2.ValueType) -> tuple[int, ...] | None:
     """The lengths of a tensor that declares all of them, and has at least one."""
     shape = program.shape_of(value_type)
     fixed = tuple(n for n in shape or () if n is not None)

@@ -25,7 +25,7 @@ class Submodel:
     bypassed: tuple[tuple[str, str], ...] = ()
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The submodel as the file that a search goes on from holds it."""
         return {
             "outputs": list(self.outputs),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from coreproof.editing.editor import Editor
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
@@ -90,7 +88,7 @@ def copy(editor: Editor, input: str, new: str) -> None:
     editor.set_output(new, instead_of=input)
 
 
-_COPY: dict[str, tuple[str, dict[str, Any]]] = {
+_COPY: dict[str, tuple[str, dict[str, object]]] = {
     "mlprogram": ("identity", {}),
     "neuralnetwork": ("activation", {"linear": {"alpha": 1.0}}),
 }
@@ -112,7 +110,7 @@ def batch(editor: Editor, input: str, length: int = 1) -> None:
 
 
 @verb
-def constant(editor: Editor, name: str, operator: str, **attributes: Any) -> None:
+def constant(editor: Editor, name: str, operator: str, **attributes: object) -> None:
     """Puts a constant layer (``operator``, in the format's own words) of that name in front."""
     editor.require_new_layer(name)
     editor.add(operator, name, [], [name], attributes, None)

@@ -105,7 +105,7 @@ def insert(
     inputs: Sequence[str] | Mapping[str, str] | None = None,
     output: str | None = None,
     before: Sequence[str] | str | None = None,
-    **attributes: Any,
+    **attributes: object,
 ) -> None:
     """Puts a new layer behind the value ``after``; its readers (or only the layers ``before``) read the new one.
 
@@ -152,7 +152,7 @@ def replace(editor: Editor, layer: str, operator: str, inputs: Sequence[str] | N
 
 
 @verb
-def set_(editor: Editor, layer: str, attribute: str, value: Any = None) -> None:
+def set_(editor: Editor, layer: str, attribute: str, value: object = None) -> None:
     """Gives an attribute or a weight of a layer another value; no value (None) takes it away."""
     editor.set(editor.node(layer).name, attribute, value)
 

@@ -178,7 +178,7 @@ def _told(feature: Any) -> str:
 # weights
 
 
-def _weights_of(model: CoreMLModel, stage: Any) -> TemporaryFolder | None:
+def _weights_of(model: CoreMLModel, stage: Model_pb2.Model) -> TemporaryFolder | None:
     """A folder with the weight files that this stage reads; None where it reads none."""
     files = sorted({blob.fileName for blob in classic.blobs([stage])})
     if not files:

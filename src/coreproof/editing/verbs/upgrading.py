@@ -100,7 +100,7 @@ def _scores_first(graph: ir.Model, signature: Signature) -> Mapping[str, str]:
     return {scores.name: old}
 
 
-def _shapes(signature: Signature) -> dict[str, Any]:
+def _shapes(signature: Signature) -> dict[str, object]:
     """The flexible shapes, as the converter takes them."""
     shapes: dict[str, Any] = {}
     for feature in signature.inputs:

@@ -8,11 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.model.features import Shape
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 MOVES = frozenset(
     (
@@ -135,7 +134,7 @@ class Flow:
                 found.update(step.outputs)
         return frozenset(found)
 
-    def length(self, name: str, axis: Any) -> int | str | None:
+    def length(self, name: str, axis: object) -> int | str | None:
         """The length of an axis: a number, the name of a free dimension, or None where nothing is known."""
         shape = self.shapes.get(name)
         if not shape or not isinstance(axis, int) or not -len(shape) <= axis < len(shape):

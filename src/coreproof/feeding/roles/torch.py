@@ -139,7 +139,7 @@ def torch_flow(model: TorchModel) -> Flow:
 class _Reading:
     """A program being read; numbers among the arguments become constants with names of their own."""
 
-    def __init__(self, stored: dict[str, Any]) -> None:
+    def __init__(self, stored: dict[str, object]) -> None:
         self.stored = stored
         self.steps: list[FlowStep] = []
         self.shapes: dict[str, Shape] = {}
@@ -200,27 +200,27 @@ def _form(*names: str) -> Callable[[_Form], _Form]:
 
 
 @_form("embedding")
-def _embedding(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _embedding(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("Gather", (at.operand(args[0]), at.operand(args[1])), (out,), {"axis": 0})
 
 
 @_form("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
-def _embedding_bag(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _embedding_bag(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("EmbeddingBag", tuple(at.operand(a) for a in args[:3]), (out,))
 
 
 @_form("index_select")
-def _index_select(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _index_select(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("Gather", (at.operand(args[0]), at.operand(args[2])), (out,), {"axis": args[1]})
 
 
 @_form("gather")
-def _gather(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _gather(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("GatherElements", (at.operand(args[0]), at.operand(args[2])), (out,), {"axis": args[1]})
 
 
 @_form("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill")
-def _scatter(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _scatter(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     operands = (at.operand(args[0]), at.operand(args[2]), at.operand(args[3]))
     yield FlowStep("ScatterElements", operands, (out,), {"axis": args[1]})
 
@@ -240,17 +240,17 @@ def _index(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
 
 
 @_form("one_hot")
-def _one_hot(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _one_hot(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("OneHot", (at.operand(args[0]), at.operand(args[1] if len(args) > 1 else None)), (out,))
 
 
 @_form("masked_fill")
-def _masked_fill(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _masked_fill(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("Where", (at.operand(args[1]), at.operand(args[2]), at.operand(args[0])), (out,))
 
 
 @_form("rsub")
-def _rsub(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _rsub(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("Sub", (at.operand(args[1]), at.operand(args[0])), (out,))
 
 
@@ -260,17 +260,17 @@ def _concat(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
 
 
 @_form("log1p")
-def _log1p(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _log1p(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("Add", (at.operand(args[0]), at.operand(1.0)), (f"{out}/sum",))
     yield FlowStep("Log", (f"{out}/sum",), (out,))
 
 
 @_form("rsqrt")
-def _rsqrt(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _rsqrt(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("Sqrt", (at.operand(args[0]),), (f"{out}/root",))
     yield FlowStep("Reciprocal", (f"{out}/root",), (out,))
 
 
 @_form("clamp_min_", "hardtanh")
-def _hardtanh(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _hardtanh(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("Clip", tuple(at.operand(a) for a in args[:3]), (out,))

@@ -156,7 +156,7 @@ class _Check:
             opsets[_domain(entry.domain)] = min(max(entry.version, 1), _MOST_OPSET)
         return opsets
 
-    def _function(self, function: Any) -> None:
+    def _function(self, function: onnx.FunctionProto) -> None:
         place = f"function {function.name!r}"
         self._names(place, [function.name, function.domain, *function.input, *function.output, *function.attribute])
         self._text(place, function.doc_string)
@@ -204,24 +204,24 @@ class _Check:
                 self._report(f"{place}, {what} {name!r}", "one of that name", "a second one")
             seen.add(name)
 
-    def _made_once(self, place: str, given: list[str], nodes: Iterable[Any]) -> None:
+    def _made_once(self, place: str, given: list[str], nodes: Iterable[onnx.NodeProto]) -> None:
         """Every value has one origin: an input, an initializer or one output of one node."""
         self._twice(place, [*given, *(name for node in nodes for name in node.output)], "value")
 
-    def _metadata(self, place: str, entries: Iterable[Any]) -> None:
+    def _metadata(self, place: str, entries: Iterable[onnx.StringStringEntryProto]) -> None:
         for entry in entries:
             self._text(f"{place}, metadata", entry.key, entry.value)
 
     # values and their types
 
-    def _value(self, value: Any, place: str) -> None:
+    def _value(self, value: onnx.ValueInfoProto, place: str) -> None:
         place = f"{place} {value.name!r}"
         self._names(place, [value.name])
         self._text(place, value.doc_string)
         self._metadata(place, value.metadata_props)
         self._type(value.type, place)
 
-    def _type(self, kind: Any, place: str) -> None:
+    def _type(self, kind: onnx.TypeProto, place: str) -> None:
         self._text(place, kind.denotation)
         which = kind.WhichOneof("value")
         if which in ("tensor_type", "sparse_tensor_type"):
@@ -302,37 +302,37 @@ class _Check:
         if reader is not None:
             reader(self, attribute, place)
 
-    def _one_tensor(self, attribute: Any, place: str) -> None:
+    def _one_tensor(self, attribute: onnx.AttributeProto, place: str) -> None:
         self.tensor(attribute.t, place)
 
-    def _tensors(self, attribute: Any, place: str) -> None:
+    def _tensors(self, attribute: onnx.AttributeProto, place: str) -> None:
         for tensor in attribute.tensors:
             self.tensor(tensor, place)
 
-    def _one_graph(self, attribute: Any, place: str) -> None:
+    def _one_graph(self, attribute: onnx.AttributeProto, place: str) -> None:
         if not attribute.HasField("g"):
             self._report(place, "a graph", "none")
         self.graph(attribute.g, place)
 
-    def _graphs(self, attribute: Any, place: str) -> None:
+    def _graphs(self, attribute: onnx.AttributeProto, place: str) -> None:
         for graph in attribute.graphs:
             self.graph(graph, place)
 
-    def _one_sparse(self, attribute: Any, place: str) -> None:
+    def _one_sparse(self, attribute: onnx.AttributeProto, place: str) -> None:
         self.sparse(attribute.sparse_tensor, place)
 
-    def _sparse_tensors(self, attribute: Any, place: str) -> None:
+    def _sparse_tensors(self, attribute: onnx.AttributeProto, place: str) -> None:
         for sparse in attribute.sparse_tensors:
             self.sparse(sparse, place)
 
-    def _one_type(self, attribute: Any, place: str) -> None:
+    def _one_type(self, attribute: onnx.AttributeProto, place: str) -> None:
         self._type(attribute.tp, place)
 
-    def _types(self, attribute: Any, place: str) -> None:
+    def _types(self, attribute: onnx.AttributeProto, place: str) -> None:
         for kind in attribute.type_protos:
             self._type(kind, place)
 
-    def _strings(self, attribute: Any, place: str) -> None:
+    def _strings(self, attribute: onnx.AttributeProto, place: str) -> None:
         for text in attribute.strings:
             self._utf8(place, text)
 
@@ -384,12 +384,12 @@ class _Check:
             for text in tensor.string_data:
                 self._utf8(place, text)
 
-    def _data_file(self, tensor: Any, place: str) -> Path:
+    def _data_file(self, tensor: onnx.TensorProto, place: str) -> Path:
         location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
         what = f"the weights of {tensor.name or place!r}"
         return inside(self.folder, location, what=what, where=self.where, copied=self.folder)
 
-    def _external(self, tensor: Any, dtype: ir.DataType, count: int, place: str) -> None:
+    def _external(self, tensor: onnx.TensorProto, dtype: ir.DataType, count: int, place: str) -> None:
         """A file below the model's folder that holds the bytes; UnsafeModelError for one elsewhere."""
         if dtype == ir.DataType.STRING:
             self._report(place, "text inside the model", "text in a file of its own, which ONNX does not know")
@@ -443,7 +443,7 @@ class _Check:
             self._report(place, "indices of type INT64", f"data type {sparse.indices.data_type}")
 
 
-_READERS: dict[str, Callable[[_Check, object, str], None]] = {
+_READERS: dict[str, Callable[[_Check, onnx.AttributeProto, str], None]] = {
     "TENSOR": _Check._one_tensor,
     "TENSORS": _Check._tensors,
     "GRAPH": _Check._one_graph,
@@ -466,7 +466,7 @@ def _name_of(member: Any) -> str:
     return str(member.name)
 
 
-def _has(attribute: Any, held: str) -> bool:
+def _has(attribute: onnx.AttributeProto, held: str) -> bool:
     return bool(attribute.HasField(held) if held in _SINGLE else len(getattr(attribute, held)))
 
 

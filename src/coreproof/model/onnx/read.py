@@ -63,7 +63,7 @@ def _boundary(where: str) -> Iterator[None]:
         _LOGGER.setLevel(level)
 
 
-def _settle(graph: Any) -> None:
+def _settle(graph: ir.Graph) -> None:
     """Types that say nothing go, and how nodes are spread over devices: one machine runs them here."""
     for value in (*graph.inputs, *graph.outputs, *(v for node in graph for v in node.outputs)):
         if isinstance(value.type, ir.TensorType) and value.type.dtype == ir.DataType.UNDEFINED:
@@ -80,7 +80,7 @@ def stored_tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
         yield from _tensors_of(graph)
 
 
-def _tensors_of(graph: Any) -> Iterator[ir.TensorProtocol]:
+def _tensors_of(graph: ir.Graph) -> Iterator[ir.TensorProtocol]:
     for value in graph.initializers.values():
         if value.const_value is not None:
             yield value.const_value
@@ -112,7 +112,7 @@ def in_memory(model: ir.Model, *, initializers: bool) -> ir.Model:
     return copy
 
 
-def _bring_in(graph: Any, initializers: bool) -> None:
+def _bring_in(graph: ir.Graph, initializers: bool) -> None:
     for value in graph.initializers.values() if initializers else ():
         if isinstance(value.const_value, ir.ExternalTensor):
             value.const_value = _brought(value.const_value)

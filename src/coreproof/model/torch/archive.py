@@ -12,6 +12,11 @@ before, a flat archive with ``serialized_exported_program.json`` and three pickl
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 import contextlib
 import inspect
 import json
@@ -48,7 +53,7 @@ _DTYPES = {
 _STRIDED = 7
 
 
-def read_program(path: Path) -> Any:
+def read_program(path: Path) -> ExportedProgram:
     """The torch.export.ExportedProgram of a .pt2, of which nothing was executed.
 
     Raises UnsafeModelError for an archive that asks for more than data, UnreadableModelError for a damaged one,
@@ -81,7 +86,7 @@ def damaged(path: Path, error: BaseException) -> UnreadableModelError:
     )
 
 
-def callable_module(program: Any, where: Path) -> object:
+def callable_module(program: ExportedProgram, where: Path) -> object:
     """The program as a module. The guards, which PyTorch would write as Python source and run, are left out.
 
     Raises TooLargeError for a value that it would compute beyond the memory budget.
@@ -93,7 +98,7 @@ def callable_module(program: Any, where: Path) -> object:
     return module
 
 
-def _afford_values(program: Any, where: Path) -> None:
+def _afford_values(program: ExportedProgram, where: Path) -> None:
     """Follows the shapes through the program without computing anything, and asks the budget about each.
 
     A small file can say zeros(10**6, 10**6). Where shapes hang on data, following ends.

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
 import contextlib
 import importlib
 import inspect
@@ -45,8 +55,8 @@ class TorchModel(Model):
 
     def __init__(
         self,
-        module: Any,
-        example_inputs: tuple[Any, ...],
+        module: torch.nn.Module,
+        example_inputs: tuple[torch.Tensor, ...],
         *,
         name: str,
         path: Path | None = None,
@@ -68,7 +78,7 @@ class TorchModel(Model):
         )
         self.feeding = feeding
         self.labels = labels
-        self.program: Any = None
+        self.program: ExportedProgram | None = None
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
@@ -109,7 +119,7 @@ class TorchModel(Model):
 
     @cached_property
     def signature(self) -> Signature:
-        def feature(name: str, tensor: Any) -> Feature:
+        def feature(name: str, tensor: torch.Tensor) -> Feature:
             return Feature(name, "tensor", str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
         return Signature(
@@ -118,13 +128,13 @@ class TorchModel(Model):
             labels=self.labels,
         )
 
-    def exported(self) -> Any:
+    def exported(self) -> ExportedProgram:
         """The program that taps read from: decomposed as the ONNX exporter does, so that a name means one value everywhere."""
         if self.program is None:
             self.program = self._traced(decomposed=True)
         return self.program
 
-    def _traced(self, *, decomposed: bool = False) -> Any:
+    def _traced(self, *, decomposed: bool = False) -> ExportedProgram:
         torch = import_torch()
         try:
             with quiet():
@@ -214,7 +224,7 @@ def named_tensors(outputs: object, where: str) -> dict[str, object]:
     return named
 
 
-def described(tensors: Iterable[Any]) -> str:
+def described(tensors: Iterable[torch.Tensor]) -> str:
     """``float32[1, 3, 224, 224], int64[2]``."""
     return ", ".join(f"{str(t.dtype).removeprefix('torch.')}{list(t.shape)}" for t in tensors)
 
@@ -340,7 +350,7 @@ def quiet() -> Iterator[io.StringIO]:
 # the read view
 
 
-def _read_graph(program: Any) -> Graph:
+def _read_graph(program: ExportedProgram) -> Graph:
     signature = program.graph_signature
     parameters = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     nodes, values, inputs, outputs = [], {}, [], []

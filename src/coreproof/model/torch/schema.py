@@ -151,7 +151,7 @@ def operator_problems(target: object) -> Iterator[str]:
         yield f"the operator {target[:100]!r}, which opens files"
 
 
-def _growing(thing: Any, unknown: int, depth: int) -> Iterator[str]:
+def _growing(thing: object, unknown: int, depth: int) -> Iterator[str]:
     """Sizes that are computed from sizes, each time longer; ``unknown`` are the bits of what comes from outside a graph."""
     graph = thing.get("graph_module") if isinstance(thing, dict) else None
     graph = graph if isinstance(graph, dict) else thing

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torchvision.models import WeightsEnum
+
 import difflib
 import hashlib
 import importlib
@@ -93,7 +99,7 @@ def _read_options(query: str, where: str) -> dict[str, str]:
 # the published weights
 
 
-def _published(name: str, member: Any, where: str, classes: int | None) -> TorchModel:
+def _published(name: str, member: WeightsEnum, where: str, classes: int | None) -> TorchModel:
     """The network with weights that torchvision publishes, downloaded where they are not kept yet."""
     labels = tuple(member.meta.get("categories") or ())
     if classes is not None and classes != len(labels):
@@ -107,7 +113,7 @@ def _published(name: str, member: Any, where: str, classes: int | None) -> Torch
     return _of_member(name, member, _downloaded(name, member), f"weights: {member}, as torchvision publishes them")
 
 
-def _of_member(name: str, member: Any, state: object, *notes: str) -> TorchModel:
+def _of_member(name: str, member: WeightsEnum, state: object, *notes: str) -> TorchModel:
     """The network as torchvision builds it for these weights: some take larger pictures, or change what they are fed."""
     models = import_torchvision().models
     extra = {"quantize": True} if name.startswith("quantized_") and "unquantized" in member.meta else {}
@@ -125,7 +131,7 @@ def _of_member(name: str, member: Any, state: object, *notes: str) -> TorchModel
 
 
 @contextmanager
-def _handed(member: Any, state: Any) -> Iterator[None]:
+def _handed(member: WeightsEnum, state: Any) -> Iterator[None]:
     """Lets torchvision build with weights that were read already, as tensors and nothing else."""
     member.get_state_dict = lambda *_, **__: state
     try:
@@ -152,7 +158,7 @@ def _member(name: str, chosen: str, where: str) -> object:
     return member if plain is None else plain
 
 
-def _downloaded(name: str, member: Any) -> object:
+def _downloaded(name: str, member: WeightsEnum) -> object:
     """The state dict of published weights, from where torchvision keeps it or from the network."""
     torch = import_torch()
     kept = Path(torch.hub.get_dir()) / "checkpoints" / member.url.rsplit("/", 1)[-1]
@@ -237,7 +243,7 @@ def _published_as(name: str, path: Path) -> object:
     return None
 
 
-def _fill(module: Any, state: object, path: Path, name: str) -> None:
+def _fill(module: torch.nn.Module, state: object, path: Path, name: str) -> None:
     """Loads a state dict. Raises UnreadableModelError with every weight that is missing, too many or of another shape."""
     own = module.state_dict()
     given = state if isinstance(state, dict) else {}
@@ -332,7 +338,7 @@ def _example(name: str, feeding: Feeding | None) -> tuple[object, ...]:
     return (torch.randn(1, 3, height, width),)
 
 
-def _enliven(module: Any, example: tuple[Any, ...], seed: int) -> None:
+def _enliven(module: torch.nn.Module, example: tuple[torch.Tensor, ...], seed: int) -> None:
     """Gives layers that start as zeros random weights, and every BatchNorm the statistics of a batch of noise.
 
     A head of zeros (ViT) answers zero, and with untouched statistics (mean 0, variance 1) the values of a deep random

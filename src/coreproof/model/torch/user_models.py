@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
 import copy
 import importlib
 import importlib.util
@@ -193,7 +198,7 @@ def _require_module(thing: object, name: str) -> None:
         raise InputError("this is no PyTorch model", where=name, expected=_RETURNS, found=kind_of(thing), fix=fix)
 
 
-def _model(module: Any, inputs: object, name: str, **more: Any) -> TorchModel:
+def _model(module: torch.nn.Module, inputs: object, name: str, **more: Any) -> TorchModel:
     """A module and its inputs after a look at both; half-precision weights are widened, with a note."""
     torch = import_torch()
     _require_module(module, name)
@@ -227,7 +232,7 @@ def _model(module: Any, inputs: object, name: str, **more: Any) -> TorchModel:
     return TorchModel(module, given, name=name, **more)
 
 
-def _widened(module: Any, inputs: tuple[Any, ...], name: str) -> tuple[object, tuple[object, ...]]:
+def _widened(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], name: str) -> tuple[object, tuple[object, ...]]:
     """A copy with float32 in the place of half precision, which the exporter and the CPU do not compute alike."""
     torch = import_torch()
     halves = (torch.float16, torch.bfloat16)

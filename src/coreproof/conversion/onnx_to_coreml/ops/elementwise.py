@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any
 
 import numpy as np
 
@@ -14,17 +13,17 @@ from coreproof.model.numbers import FLOAT16_MAX
 
 
 @lowering("Add")
-def add(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+def add(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
     return ctx.mb.add(x=a, y=b)
 
 
 @lowering("Sub")
-def sub(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+def sub(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
     return ctx.mb.sub(x=a, y=b)
 
 
 @lowering("Mul")
-def mul(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+def mul(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
     for place, other in ((1, a), (0, b)):
         if (factors := _in_two(ctx, place)) is not None and not isinstance(other, np.ndarray):
             return ctx.mb.mul(x=ctx.mb.mul(x=other, y=factors[0]), y=factors[1])
@@ -48,7 +47,7 @@ def _in_two(ctx: Context, place: int) -> tuple[object, object] | None:
 
 
 @lowering("Div")
-def div(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+def div(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
     """Integers are divided towards zero: floor(|a| / |b|) with the sign of a * b."""
     if ctx.is_float(a) and ctx.is_float(b):
         if (factors := _in_two(ctx, 1)) is not None and not isinstance(a, np.ndarray):
@@ -71,7 +70,7 @@ def sign_of(ctx: Context, x: Operand) -> Operand:
 
 
 @lowering("Pow")
-def pow_(ctx: Context, a: Operand, b: Operand, **_: Any) -> Result:
+def pow_(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
     if isinstance(b, np.ndarray) and b.size == 1 and ctx.is_float(a):
         exponent = float(b.reshape(-1)[0])
         if exponent == 2.0:
@@ -188,7 +187,7 @@ def asinh(ctx: Context, x: Operand) -> Result:
     return mb.select(cond=mb.less(x=size, y=one), a=near, b=far)
 
 
-def _log_of_twice(ctx: Context, x: Any, sign: int) -> object:
+def _log_of_twice(ctx: Context, x: object, sign: int) -> object:
     """log(x + sqrt(x^2 + sign)) of x >= 1, without a square that overflows."""
     mb, one, nothing = ctx.mb, ctx.scalar(1), ctx.epsilon(0)
     inverse = mb.square(x=mb.real_div(x=one, y=x))

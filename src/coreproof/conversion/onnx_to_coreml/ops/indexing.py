@@ -154,7 +154,7 @@ def gather_nd(ctx: Context, data: Operand, indices: Operand, *, batch_dims: int 
     depth = int(indices.shape[-1])
     places = from_start_each(ctx, indices, tuple(data.shape)[batch_dims : batch_dims + depth])
     if batch_dims and ctx.target >= 16:
-        how: dict[str, Any] = {"batch_dims": batch_dims}
+        how: dict[str, object] = {"batch_dims": batch_dims}
     else:
         how = {}
         places = _with_batch_positions(ctx, places, batch_dims) if batch_dims else places

@@ -32,7 +32,7 @@ def explicit_pads(
     ]
 
 
-def padding(pads: list[tuple[int, int]] | None, pad_type: str) -> dict[str, Any]:
+def padding(pads: list[tuple[int, int]] | None, pad_type: str) -> dict[str, object]:
     """The ONNX attributes for these pads."""
     if pads is None:
         return {"auto_pad": "SAME_LOWER" if pad_type == "same_lower" else "SAME_UPPER"}

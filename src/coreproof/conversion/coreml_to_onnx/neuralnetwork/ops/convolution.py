@@ -119,7 +119,7 @@ def convolution3d(
     return Blob(layer.b.op("ConvTranspose", value, w, b, **amounts, **common))
 
 
-def same_padding(value: ir.Value, kernel: Sequence[int], stride: Sequence[int], heavy: bool) -> dict[str, Any]:
+def same_padding(value: ir.Value, kernel: Sequence[int], stride: Sequence[int], heavy: bool) -> dict[str, object]:
     """``pads`` where the size is known, else ONNX's own name for the same rule."""
     sizes = (known(value) or ())[-len(kernel) :]
     whole = [n for n in sizes if n is not None]
@@ -147,7 +147,7 @@ def _deconvolution_pads(
     pads: Sequence[int] | None,
     heavy: bool,
     output_shape: Sequence[int],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The pads (and what must be added at the end) that give the output length that the fields ask for.
 
     ``pads`` None means ``same``: output = input * stride. An explicit ``output_shape`` wins over both, except that
@@ -168,7 +168,7 @@ def _deconvolution_pads(
         if pads is not None and [pads[i] + pads[i + count] for i in range(count)] == total:
             return {"pads": list(pads)}
     missing = [max(0, -t) for t in total]
-    amounts: dict[str, Any] = {"pads": split_total([max(0, t) for t in total], top_left_heavy=heavy)}
+    amounts: dict[str, object] = {"pads": split_total([max(0, t) for t in total], top_left_heavy=heavy)}
     if any(missing):
         amounts["output_padding"] = missing
     return amounts
