@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,11 +22,12 @@ from coreproof.cli.options import (
     with_feeding,
 )
 from coreproof.cli.say import say
-from coreproof.conversion.shapes import read_shapes
+from coreproof.conversion.shapes import read_shapes, with_batch
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 
 if TYPE_CHECKING:
+    from coreproof.model.base import Model
     from coreproof.model.features import Feature
     from coreproof.model.feeding import Feeding
 
@@ -87,27 +88,8 @@ def command(
             arguments["precision"] = one_of(precision, PRECISIONS, "--precision")
         if keep_fp32 is not None:
             arguments["keep_fp32"] = _named(loaded, keep_fp32)
-        arguments["target"] = target
-        arguments["labels"] = read_labels(labels)
-        inputs = {f.name: f for f in loaded.signature.inputs}
-        if image:
-            picture = _picture_input(loaded)
-            if not feeding.pixels and getattr(loaded, "feeding", None) is None:
-                raise unsaid_pixels(loaded)
-            fed = _coloured(feeding, picture).resolve(loaded)
-            assert fed is not None
-            inputs[picture.name] = _sized(picture, fed if feeding.size is not None else None)
-            arguments["images"] = {picture.name: image_input(fed)}
-        elif feeding.said:
-            raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
-        asked = read_shapes(shape or ())
-        left = {name: f for name, f in inputs.items() if name not in asked}
-        if batch is not None:
-            asked |= {name: _with_batch(f, batch) for name, f in left.items()}
-        elif any(f not in loaded.signature.inputs for f in left.values()):
-            asked |= {name: _with_batch(f, "1") for name, f in left.items() if f.shape}
-        if asked:
-            arguments["shapes"] = asked
+        arguments |= {"target": target, "labels": read_labels(labels)}
+        arguments |= _inputs(loaded, feeding, batch, shape or (), image=image)
     elif labels is not None or image or batch is not None or shape or feeding.said:
         raise InputError(
             "--labels, --image, --batch, --shape and what is said of pictures are for Core ML", found=f"--to {kind}"
@@ -132,6 +114,33 @@ def command(
             say(f"  what to do: coreproof verify {model} {out} names the layer")
             raise typer.Exit(1)
         say(f"  check   {found.said}")
+
+
+def _inputs(
+    model: Model, feeding: FeedingOptions, batch: str | None, shape: Sequence[str], *, image: bool
+) -> dict[str, Any]:
+    """How the inputs are declared: which one is a picture, and the shapes that were asked for."""
+    from coreproof.conversion.onnx_to_coreml.features import ImageInput
+
+    arguments: dict[str, Any] = {}
+    inputs = {f.name: f for f in model.signature.inputs}
+    if image:
+        picture = _picture_input(model)
+        if not feeding.pixels and model.feeding is None:
+            raise unsaid_pixels(model)
+        fed = _coloured(feeding, picture).resolve(model)
+        assert fed is not None
+        inputs[picture.name] = _sized(picture, fed if feeding.size is not None else None)
+        arguments["images"] = {picture.name: ImageInput.from_feeding(fed)}
+    elif feeding.said:
+        raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
+    asked: dict[str, Any] = {**read_shapes(shape)}
+    left = {name: f for name, f in inputs.items() if name not in asked}
+    if batch is not None:
+        asked |= {name: with_batch(f, batch) for name, f in left.items()}
+    elif any(f not in model.signature.inputs for f in left.values()):
+        asked |= {name: with_batch(f, "1") for name, f in left.items() if f.shape}
+    return {**arguments, "shapes": asked} if asked else arguments
 
 
 def _target(to: str | None, out: Path) -> Any:
@@ -186,13 +195,6 @@ def _named(model: Any, names: str) -> tuple[str, ...]:
     return wanted
 
 
-def image_input(feeding: Any) -> Any:
-    """What the converter has to put inside the model so that it takes plain pixels."""
-    from coreproof.conversion.onnx_to_coreml.convert import ImageInput
-
-    return ImageInput(colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale)
-
-
 def _picture_input(model: Any) -> Feature:
     """The one input that can be a picture: rank 4 with one or three channels."""
     fitting: list[Feature] = [
@@ -205,21 +207,3 @@ def _picture_input(model: Any) -> Feature:
             found="; ".join(str(f) for f in model.signature.inputs),
         )
     return fitting[0]
-
-
-def _with_batch(feature: Feature, batch: str) -> str:
-    """The feature's shape with its first dimension as it was said (4, 1-16, or 1,4,16), as ``--shape`` has it."""
-    if not feature.shape:
-        raise InputError("--batch needs inputs of known rank", found=str(feature))
-    free = [str(d or "?") for d in feature.shape[1:] if not isinstance(d, int) or d < 1]
-    if free:
-        raise InputError(
-            f"input {feature.name!r} has other free dimensions than the batch: {', '.join(free)}",
-            found=str(feature),
-            fix=f"say all of its shape: --shape {feature.name}={'x'.join(['1..4', *['1..64'] * (len(feature.shape) - 1)])}",
-        )
-    rest = "".join(f"x{d}" for d in feature.shape[1:])
-    parts = batch.split(",") if "," in batch else [batch]
-    if not all(re.fullmatch(r"[1-9]\d*(-([1-9]\d*)?)?", part.strip()) for part in parts):
-        raise InputError("--batch takes 4, 1-16 or 1,4,16", found=batch)
-    return "|".join(part.strip().replace("-", "..") + rest for part in parts)

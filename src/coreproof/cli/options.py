@@ -209,12 +209,12 @@ def read_labels(path: Path | None) -> tuple[str, ...] | None:
     """Class labels from a text file, one a line."""
     if path is None:
         return None
-    from coreproof.model.files.entries import read_text
+    from coreproof.model.files.entries import read_lines
 
     def unreadable(found: str) -> InputError:
         return InputError("the label file cannot be read", where=str(path), found=found)
 
-    labels = tuple(line.strip() for line in read_text(path, unreadable).splitlines() if line.strip())
+    labels = read_lines(path, unreadable)
     if not labels:
         raise InputError("the label file is empty", where=str(path), expected="one label a line")
     return labels

@@ -6,7 +6,7 @@ import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -18,9 +18,11 @@ from coreproof.model.arguments import one_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from coreproof.feeding.user_inputs import Fed
     from coreproof.model.base import Model
     from coreproof.model.feeding import Feeding
     from coreproof.model.recording import Recording
+    from coreproof.runtime.session import Engine
     from coreproof.verification.verification import Verification
 
 _FED = "What both are fed (default: random values within what the models declare)"
@@ -88,18 +90,14 @@ def command(
     Exit code 0: they agree (with --half: float16 is safe), 1: they do not, or an output proves nothing by agreeing (NaN on both
     sides, all zero, constant, rounding may change half of it), 2: they cannot be compared.
     """
-    from coreproof.cli.half import print_forecast
-    from coreproof.cli.progress import progress
     from coreproof.cli.terminal import console
-    from coreproof.feeding.inputs import SEED, feeds_of
-    from coreproof.feeding.user_inputs import Fed, given_feeds
+    from coreproof.feeding.inputs import SEED
+    from coreproof.feeding.user_inputs import given_feeds
     from coreproof.model.files.outputs import NODE_DATA, PLOT, RUN, check_output
     from coreproof.model.load import load
+    from coreproof.model.recording import Recording
     from coreproof.report import plots
     from coreproof.verification.node_data import write_node_data
-    from coreproof.verification.recording import record
-    from coreproof.verification.tolerance import Tolerance
-    from coreproof.verification.verify import verify
 
     if half and (candidate is not None or load_run is not None or save is not None):
         raise InputError("--half looks at one model", expected="coreproof verify MODEL --half")
@@ -108,66 +106,110 @@ def command(
         raise InputError(
             "--tolerance takes a number", expected="a finite share of a value's scale", found=str(tolerance)
         )
-    here = one_of(reference_engine, _ENGINES, "--reference-engine")
-    there = one_of(candidate_engine, _ENGINES, "--candidate-engine")
+    engines = (
+        one_of(reference_engine, _ENGINES, "--reference-engine"),
+        one_of(candidate_engine, _ENGINES, "--candidate-engine"),
+    )
     if plot is not None:
         plots.require()
         plots.check_suffix(plot)
     for target, kind in ((save, RUN), (plot, PLOT), (node_data, NODE_DATA)):
         if target is not None:  # before the work, not after it
             check_output(target, kind, replace=overwrite, inputs=(inputs, photos))
-    left = load(first, trust=trust)
-    right = left if second is None else load(second, trust=trust)
-    left_feeding, right_feeding = feeding.resolve(left, right), feeding.resolve(right, left)
-    fed = given_feeds(left, right, inputs, photos, limit, (left_feeding, right_feeding))
+    wanted = load(first, trust=trust)
+    judged = wanted if second is None else load(second, trust=trust)
+    feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
+    fed = given_feeds(wanted, judged, inputs, photos, limit, feedings)
     if half:
-        given, said = (None, None) if fed is None else (fed.reference, fed.said)
-        raise typer.Exit(print_forecast(left, given, said=said, rows=rows, as_json=as_json))
+        _forecast(wanted, fed, rows, as_json=as_json)
     if fed is None and feeding.numbers:
-        _carry(left, left_feeding)
-        _carry(right, right_feeding)
+        _carry(wanted, feedings[0])
+        _carry(judged, feedings[1])
     number = SEED if seed is None else seed
-    if fed is None and save is not None:
-        drawn = feeds_of(left, right, seed=number)
-        fed = Fed([a for a, _ in drawn.pairs], [b for _, b in drawn.pairs], drawn.said)
-    with progress() as report:
-        if save is not None:
-            assert fed is not None
-            left = record(
-                left, save, fed.reference, engine=here, outputs_only=outputs_only, progress=report, replace=overwrite
-            )
-        if second is None:
-            _print_saved(left, as_json)  # type: ignore[arg-type]
-            return
-        try:
-            result = verify(
-                left,
-                right,
-                feeds=None if fed is None else (fed.reference, fed.candidate),
-                seed=number,
-                tolerance=None if tolerance is None else Tolerance(relative=tolerance),
-                reference_engine=here,
-                candidate_engine=there,
-                progress=report,
-                fresh=fresh,
-            )
-        except (ConversionError, RunError) as error:
-            raise _with_advice(error, left, right) from None
-    if fed is not None:
-        result = replace(result, inputs=result.inputs.replace("given by the caller", fed.said))
-    if result.reference == result.candidate:
-        result = replace(result, reference=_file_name(left), candidate=_file_name(right))
+    if save is not None:
+        fed = fed or _drawn(wanted, judged, number)
+        wanted = _record(wanted, save, fed, engines[0], outputs_only=outputs_only, replace=overwrite)
+    if second is None:
+        assert isinstance(wanted, Recording)
+        _print_saved(wanted, as_json)
+        return
+    result = _verify(wanted, judged, fed, number, tolerance, engines, fresh=fresh)
     written = []
     if plot is not None:
         written.append(plots.save_plot(result, plot, replace=overwrite))
     if node_data is not None:
-        written.append(write_node_data(result, node_data, (left.graph, right.graph), replace=overwrite))
+        written.append(write_node_data(result, node_data, (wanted.graph, judged.graph), replace=overwrite))
     if as_json:
         say_json(result.to_json())
     else:
         _print(console(), result, rows or None, [*written, *([save] if save is not None else [])])
-        _say_unsaid_grids(left, right)
+        _say_unsaid_grids(wanted, judged)
     raise typer.Exit(0 if result.proves or (allow_weak and result.agrees) else 1)
+
+
+def _forecast(model: Model, fed: Fed | None, rows: int, *, as_json: bool) -> NoReturn:
+    """``--half``: what float16 does to one model."""
+    from coreproof.cli.half import print_forecast
+
+    inputs, said = (None, None) if fed is None else (fed.reference, fed.said)
+    raise typer.Exit(print_forecast(model, inputs, said=said, rows=rows, as_json=as_json))
+
+
+def _drawn(reference: Model, candidate: Model, seed: int) -> Fed:
+    """What both are fed where nothing is given: drawn here, because what is saved is what the candidate is fed too."""
+    from coreproof.feeding.inputs import feeds_of
+    from coreproof.feeding.user_inputs import Fed
+
+    drawn = feeds_of(reference, candidate, seed=seed)
+    return Fed([a for a, _ in drawn.pairs], [b for _, b in drawn.pairs], drawn.said)
+
+
+def _record(model: Model, place: Path, fed: Fed, engine: Engine, *, outputs_only: bool, replace: bool) -> Recording:
+    """``--save``: the reference's run, which stands for the reference from then on."""
+    from coreproof.cli.progress import progress
+    from coreproof.verification.recording import record
+
+    with progress() as report:
+        return record(
+            model, place, fed.reference, engine=engine, outputs_only=outputs_only, progress=report, replace=replace
+        )
+
+
+def _verify(
+    reference: Model,
+    candidate: Model,
+    fed: Fed | None,
+    seed: int,
+    tolerance: float | None,
+    engines: tuple[Engine, Engine],
+    *,
+    fresh: bool,
+) -> Verification:
+    """The two held against each other; the result says where the inputs come from, and which file is which."""
+    from coreproof.cli.progress import progress
+    from coreproof.verification.tolerance import Tolerance
+    from coreproof.verification.verify import verify
+
+    with progress() as report:
+        try:
+            result = verify(
+                reference,
+                candidate,
+                feeds=None if fed is None else (fed.reference, fed.candidate),
+                seed=seed,
+                tolerance=None if tolerance is None else Tolerance(relative=tolerance),
+                reference_engine=engines[0],
+                candidate_engine=engines[1],
+                progress=report,
+                fresh=fresh,
+            )
+        except (ConversionError, RunError) as error:
+            raise _with_advice(error, reference, candidate) from None
+    if fed is not None:
+        result = replace(result, inputs=result.inputs.replace("given by the caller", fed.said))
+    if result.reference == result.candidate:
+        result = replace(result, reference=_file_name(reference), candidate=_file_name(candidate))
+    return result
 
 
 def _sides(
@@ -218,7 +260,7 @@ def _say_unsaid_grids(left: Model, right: Model) -> None:
 def _carry(model: Model, feeding: Feeding | None) -> None:
     """Lets a model carry the feeding that was given for it, if it takes numbers."""
     if all(feature.image is None for feature in model.signature.inputs):
-        model.feeding = feeding  # type: ignore[attr-defined]
+        model.feeding = feeding
 
 
 def _file_name(model: Model) -> str:

@@ -23,6 +23,7 @@ from coreproof.comparison.weakness import weaknesses_of
 from coreproof.model.files.atomic import replacing
 from coreproof.model.files.outputs import COMPARISON
 from coreproof.model.notebook_view import NotebookView
+from coreproof.model.numbers import json_ready
 from coreproof.model.weakness import Weakness
 from coreproof.visible import in_json, visible
 
@@ -431,15 +432,6 @@ class Comparison(NotebookView):
         """Writes comparison.json into a folder; OutputExistsError where something else stands there."""
         path = Path(folder) / "comparison.json"
         with replacing(path, COMPARISON, replace=replace) as fresh:
-            text = json.dumps(_without_nan(self.to_json()), ensure_ascii=False, indent=1)
+            text = json.dumps(json_ready(self.to_json(), nan=None), ensure_ascii=False, indent=1)
             fresh.write_text(in_json(text), encoding="utf-8")
         return path
-
-
-def _without_nan(value: object) -> object:
-    """NaN is not JSON; it becomes null."""
-    if isinstance(value, dict):
-        return {k: _without_nan(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and value != value else value

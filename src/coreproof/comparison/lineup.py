@@ -13,7 +13,7 @@ from coreproof.errors import LineupError, UnsafeModelError
 from coreproof.model.arguments import OTHER_NAMES
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.entries import Entry as Document
-from coreproof.model.files.entries import read_text, read_toml
+from coreproof.model.files.entries import read_lines, read_toml
 from coreproof.model.recorded_header import feeding_from
 from coreproof.model.stored_source import weights_of, why_nameless, why_outside, why_unsafe
 
@@ -359,7 +359,7 @@ def _label_lines(path: Path) -> tuple[str, ...]:
     def unreadable(found: str) -> LineupError:
         return LineupError("the label file cannot be read", where=str(path), found=found)
 
-    return tuple(line.strip() for line in read_text(path, unreadable).splitlines() if line.strip())
+    return read_lines(path, unreadable)
 
 
 def _or(allowed: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from coreproof.comparison.lineup import LineupEntry
 from coreproof.errors import InputError, RunError, StoreError
+from coreproof.feeding.picture_values import unknown_feeding
 from coreproof.feeding.predict import dictionary_rows, is_distribution, softmax
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
@@ -198,12 +199,7 @@ def _preparation(
         text = f"picture: {seen}; what else is done to it is inside the model"
         return repr((seen, layout)), text, lambda picture: feature_pixels(resize_and_crop(picture, seen), layout)
     if feeding is None:
-        raise InputError(
-            "how photos are fed to this model is not known",
-            where=model.name,
-            expected="size, mean and std that it was trained with",
-            found=f"a plain tensor input, {features[0]}",
-            fix="give feed = {size = [224, 224], mean = [...], std = [...], scale = ...}",
-        )
+        fix = "give feed = {size = [224, 224], mean = [...], std = [...], scale = ...}"
+        raise unknown_feeding(model.name, features[0], fix)
     known = feeding
     return repr(known), str(known), lambda picture: to_tensor(picture, known)

@@ -7,7 +7,6 @@ import json
 import platform
 from dataclasses import asdict
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from coreproof.model.base import Model
 from coreproof.model.digest import model_digest
 from coreproof.model.feeding import Feeding
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.versions import installed
 
 
 class ModelFactory:
@@ -53,7 +53,7 @@ class ModelFactory:
         origin = self.lineup.entry(name)
         while origin.base is not None:
             origin = self.lineup.entry(origin.base)
-        return getattr(self.source(origin.name), "feeding", None)
+        return self.source(origin.name).feeding
 
     def forget(self, finished: str, still_to_come: tuple[str, ...]) -> None:
         """Lets go of models that no entry to come is made from."""
@@ -94,11 +94,7 @@ class ModelFactory:
             feeding = self.feeding(entry.name)
             if feeding is None:
                 raise LineupError(f"{entry.name} is to take pictures, but its feeding is not known", fix="give feed")
-            images = {
-                model.signature.inputs[0].name: ImageInput(
-                    colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale
-                )
-            }
+            images = {model.signature.inputs[0].name: ImageInput.from_feeding(feeding)}
         return convert(model, entry.convert, precision=entry.precision, images=images)
 
     def _exported_once(self, model: Model) -> Model:
@@ -131,7 +127,7 @@ class ModelFactory:
             "source": model_digest(self.source(name)) if entry.base is None else None,
             "parents": [self._recipe(parent) for parent in entry.depends_on],
             "made": [entry.convert, entry.precision, entry.image, entry.shape, entry.pooling],
-            "with": _versions(_TOOLS) if entry.depends_on else None,
+            "with": installed(_TOOLS) if entry.depends_on else None,
             "run": [entry.engine, entry.arithmetic, entry.softmax],
             "feeding": None if feeding is None else asdict(feeding),
         }
@@ -182,18 +178,7 @@ _TOOLS = ("coremltools", "onnx", "onnx-ir", "onnxscript")
 
 def _engines() -> dict[str, str]:
     """What runs models and reads photos; on a Mac, its Core ML too."""
-    return {**_versions(_ENGINES), "macos": platform.mac_ver()[0]}
-
-
-@cache
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {**installed(_ENGINES), "macos": platform.mac_ver()[0]}
 
 
 def _onnx(model: Model, name: str, option: str) -> OnnxModel:

@@ -13,10 +13,12 @@ A sequence of sequences is always a list of whole shapes. A range without an end
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from coreproof.errors import InputError
+from coreproof.model.features import Feature
 
 Range: TypeAlias = tuple[int, int]
 """The lowest and the highest length; -1 is no bound."""
@@ -120,3 +122,21 @@ def _wrong(name: str, asked: object, why: str) -> InputError:
 
 def _told(asked: object) -> str:
     return asked if isinstance(asked, str) else repr(asked)
+
+
+def with_batch(feature: Feature, batch: str) -> str:
+    """The feature's shape with its first dimension as it was said (4, 1-16, or 1,4,16), as ``--shape`` has it."""
+    if not feature.shape:
+        raise InputError("--batch needs inputs of known rank", found=str(feature))
+    free = [str(d or "?") for d in feature.shape[1:] if not isinstance(d, int) or d < 1]
+    if free:
+        raise InputError(
+            f"input {feature.name!r} has other free dimensions than the batch: {', '.join(free)}",
+            found=str(feature),
+            fix=f"say all of its shape: --shape {feature.name}={'x'.join(['1..4', *['1..64'] * (len(feature.shape) - 1)])}",
+        )
+    rest = "".join(f"x{d}" for d in feature.shape[1:])
+    parts = batch.split(",") if "," in batch else [batch]
+    if not all(re.fullmatch(r"[1-9]\d*(-([1-9]\d*)?)?", part.strip()) for part in parts):
+        raise InputError("--batch takes 4, 1-16 or 1,4,16", found=batch)
+    return "|".join(part.strip().replace("-", "..") + rest for part in parts)

@@ -19,8 +19,8 @@ from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import WeightRef
+from coreproof.model.numbers import json_ready
 from coreproof.pairing.align import canonical
-from coreproof.verification.tolerance import plain
 
 Report = Callable[[str, int, int], None]
 
@@ -103,7 +103,7 @@ class Difference:
         """What ``coreproof diff --json`` prints."""
         held = asdict(replace(self, models=None))
         del held["models"]
-        document: dict[str, Any] = plain({"same": self.same, "same_format": self.same_format, **held})
+        document: dict[str, Any] = json_ready({"same": self.same, "same_format": self.same_format, **held})
         return document
 
     def edits(self) -> Edits:

@@ -30,6 +30,7 @@ from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node
+from coreproof.model.numbers import relative_rms, rms
 from coreproof.runtime.open import session
 from coreproof.validation.problem import Problem
 from coreproof.validation.validate import Inspection, inspect
@@ -67,7 +68,7 @@ class Case:
         self.labels = tuple(labels) if labels is not None else None
         self.photos = tuple(photos)
         self.classes = tuple(classes)
-        self.feeding = feeding or getattr(source, "feeding", None)
+        self.feeding = feeding or (source.feeding if source is not None else None)
         self.given = tuple(given)
         self.evidence = Evidence(self) if before is None else before.of_edited(self)
 
@@ -410,12 +411,7 @@ def relative_error(reference: Array, value: Array) -> float:
     a, b = np.asarray(reference), np.asarray(value)
     if a.size != b.size or [d for d in a.shape if d != 1] != [d for d in b.shape if d != 1]:
         return math.inf
-    x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return math.inf
-    scale = math.sqrt(float(np.mean(x * x))) or 1.0
-    error = math.sqrt(float(np.mean((x - y) ** 2))) / scale
-    return error if math.isfinite(error) else math.inf
+    return relative_rms(a, b, rms(a.astype(np.float64)) or 1.0)
 
 
 def _is_constant(graph: Graph, name: str) -> bool:

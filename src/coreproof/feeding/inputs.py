@@ -144,7 +144,7 @@ def _opened(
 
 def _feeding_for(picture: Taker, other: Taker, drawn: Sequence[tuple[Sample, Sample]], alone: bool) -> Feeding:
     """How the side that takes numbers is fed: as it says itself, else as the picture's model feeds its own network."""
-    told: Feeding | None = getattr(other.model, "feeding", None)
+    told = other.model.feeding
     if told is not None:
         return told
     listed = own_feedings(picture.running, picture.feature)

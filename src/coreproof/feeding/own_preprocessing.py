@@ -16,7 +16,7 @@ from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, ImageLayout
 from coreproof.model.feeding import Feeding
-from coreproof.model.numbers import rms
+from coreproof.model.numbers import relative_rms, rms
 from coreproof.model.onnx.constants import constant_of
 from coreproof.pairing.align import Pair, align, value_index
 from coreproof.pairing.taps import as_array, engine_shapes, match_outputs, taps_of
@@ -222,9 +222,6 @@ def _values(of: Taker, value: Array, names: Sequence[str]) -> dict[str, Array]:
 
 def _apart(a: Array, b: Array) -> float:
     """The difference of two values as a share of their scale; infinite where they cannot be compared."""
-    if a.size != b.size or a.dtype.kind in "OSU" or b.dtype.kind in "OSU":
+    if a.dtype.kind in "OSU" or b.dtype.kind in "OSU":
         return np.inf
-    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-    difference = rms(x - y)
-    scale = max(rms(x), rms(y))
-    return np.inf if not np.isfinite(difference) else difference / scale if scale else 0.0
+    return relative_rms(a, b, max(rms(a.astype(np.float64)), rms(b.astype(np.float64))))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError
+from coreproof.feeding.picture_values import unknown_feeding
 from coreproof.feeding.pictures import open_picture
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
@@ -84,19 +85,13 @@ def picture_input(model: Model, feeding: Feeding | None = None) -> tuple[Feature
             found="; ".join(str(f) for f in inputs),
         )
     feature = inputs[0]
-    feeding = feeding or getattr(model, "feeding", None)
+    feeding = feeding or model.feeding
     if feature.image is not None:
         geometry: dict[str, Any] = feeding.geometry if feeding is not None else {"resize_to": None}
         seen = {"size": (feature.image.width, feature.image.height), "colour": feature.image.colour}
         return feature, Feeding(**{**geometry, **seen})
     if feeding is None:
-        raise InputError(
-            "how pictures are fed to this model is not known",
-            where=model.name,
-            expected="size, mean and std that it was trained with",
-            found=f"a plain tensor input, {feature}",
-            fix="give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255",
-        )
+        raise unknown_feeding(model.name, feature)
     return feature, feeding
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from coreproof.errors import InputError
 from coreproof.feeding.inputs import Inputs, Sample, hand_over, random_feeds
 from coreproof.feeding.photos import Photos
+from coreproof.feeding.picture_values import picture_value, unknown_feeding
 from coreproof.feeding.pictures import open_picture
 from coreproof.feeding.user_inputs import given_samples
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 
 PROOF_PHOTOS = 8
 """How many photos each step of a proof is verified on, value by value; all of them are compared by their predictions."""
@@ -63,13 +62,8 @@ class ProofFeeds:
             )
         feeding, shape = self.feeding, taken[0].shape
         if feeding is None:
-            raise InputError(
-                "how photos are fed to this model is not known",
-                where=self.source.name,
-                expected="size, mean and std that it was trained with",
-                found=f"a plain tensor input, {taken[0]}",
-                fix="give them: --size 224 --resize-to 256 --scale 1/255 --mean ... --std ...",
-            )
+            fix = "give them: --size 224 --resize-to 256 --scale 1/255 --mean ... --std ..."
+            raise unknown_feeding(self.source.name, taken[0], fix)
         if shape is None or len(shape) != 4:
             return
         wanted = shape[1:3] if feeding.layout == "NHWC" else shape[2:4]
@@ -97,16 +91,7 @@ class ProofFeeds:
             return [random_feeds(self.source, model)[1]]
         assert self.feeding is not None
         feature = model.signature.inputs[0]
-        fed: list[Sample] = []
-        for path in self.files:
-            picture = open_picture(path)
-            value: Any
-            if feature.image is not None:
-                value = pixels(resize_and_crop(picture, self.feeding), feature.image.colour)
-            else:
-                value = to_tensor(picture, self.feeding)
-            fed.append({feature.name: value})
-        return fed
+        return [{feature.name: picture_value(open_picture(path), feature, self.feeding)} for path in self.files]
 
     def between(self, reference: Model, candidate: Model) -> tuple[Sequence[Sample], Sequence[Sample]] | None:
         """What both are fed, as ``verify`` takes it; None where it draws."""

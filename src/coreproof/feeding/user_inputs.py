@@ -15,6 +15,7 @@ from coreproof.errors import InputError
 from coreproof.feeding.inputs import Inputs, Sample, hand_over, match_inputs, samples
 from coreproof.feeding.own_preprocessing import Taker, in_rank, in_words, likeliest, own_feedings
 from coreproof.feeding.photos import list_photos
+from coreproof.feeding.picture_values import at_size_of, picture_value, unknown_feeding
 from coreproof.feeding.pictures import open_picture
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
@@ -22,7 +23,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.files.arrays import read_npz
 from coreproof.model.files.paths import regular_file
 from coreproof.model.recording import is_recording, load_recording
-from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
+from coreproof.runtime.images import to_tensor
 from coreproof.runtime.open import session
 from coreproof.runtime.session import is_number
 
@@ -317,29 +318,20 @@ def _may_be_picture(feature: Feature) -> bool:
 def _maker(model: Model, feature: Feature, feeding: Feeding | None) -> tuple[Callable[[Image.Image], Array], str]:
     """How a picture becomes the value of ``feature``, and that in words."""
     if feature.image is not None:
-        layout = feature.image
-        size = (layout.width, layout.height)
-        geometry = replace(feeding, size=size) if feeding is not None else Feeding(size=size)
-        return lambda p: pixels(
-            resize_and_crop(p, geometry), layout.colour
-        ), f"{size[0]}x{size[1]} {layout.colour} picture"
+        geometry = at_size_of(feature, feeding)
+        words = f"{geometry.size[0]}x{geometry.size[1]} {feature.image.colour} picture"
+        return lambda p: picture_value(p, feature, geometry), words
     if feeding is not None:
         told = _sized(feature, feeding)
         return lambda p: in_rank(to_tensor(p, told), feature), f"{told.size[0]}x{told.size[1]} {in_words(told)}"
-    raise InputError(
-        "how photos are fed to this model is not known",
-        where=model.name,
-        expected="size, mean and std that it was trained with",
-        found=f"a plain tensor input, {feature}",
-        fix="give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255",
-    )
+    raise unknown_feeding(model.name, feature)
 
 
 def _known(
     models: tuple[Model, Model], sides: tuple[Feature, Feature], given: Sequence[Feeding | None], photo: Any
 ) -> list[Feeding | None]:
     """How each side is fed: what it was told, else what the other side was, else what a picture's model does itself first."""
-    own = [f or getattr(m, "feeding", None) for f, m in zip(given, models, strict=True)]
+    own = [f or m.feeding for f, m in zip(given, models, strict=True)]
     known = [own[0] or own[1], own[1] or own[0]]
     pictures = [side.image is not None for side in sides]
     if any(f is not None and not _is_geometry(f) for f in own) or pictures[0] == pictures[1]:
@@ -347,13 +339,12 @@ def _known(
     at = pictures.index(True)
     with session(models[at]) as shown, session(models[1 - at]) as other:
         listed = own_feedings(shown, sides[at])
-        layout = sides[at].image
-        assert layout is not None
-        planes = pixels(resize_and_crop(_opened(photo), Feeding(size=(layout.width, layout.height))), layout.colour)
+        planes = picture_value(_opened(photo), sides[at], at_size_of(sides[at]))
         takers = Taker(models[at], shown, sides[at]), Taker(models[1 - at], other, sides[1 - at])
         found = likeliest(*takers, listed, planes)
     geometry = known[0]
-    found = replace(found, **(geometry or Feeding(size=found.size)).geometry)
+    where: dict[str, Any] = {**(geometry or Feeding(size=found.size)).geometry}
+    found = replace(found, **where)
     return [geometry, found] if at == 0 else [found, geometry]
 
 

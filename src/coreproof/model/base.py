@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from coreproof.model.features import Signature
+from coreproof.model.feeding import Feeding
 from coreproof.model.files.atomic import replacing_together
 from coreproof.model.files.outputs import Kind, check_output
 from coreproof.model.graph import Graph
@@ -20,11 +23,16 @@ class Model(NotebookView, ABC):
 
     ``path`` is the file or package that it was read from, None for a model that was made in memory and not saved yet.
     ``notes`` are things a reader of a report should know about how this model came to be. ``untrained``: the weights are random
-    ones, as far as is known, so that what the model says of a picture means nothing.
+    ones, as far as is known, so that what the model says of a picture means nothing. ``feeding`` is how pictures become what it
+    takes, ``labels`` are what its source calls its classes, where the file itself has no place for them. ``provenance`` maps its
+    values to those of the model that it was converted from, where known.
     """
 
     format: Format
     untrained: bool = False
+    feeding: Feeding | None = None
+    labels: tuple[str, ...] | tuple[int, ...] | None = None
+    provenance: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, name: str, path: Path | None = None, notes: tuple[str, ...] = ()) -> None:
         self.name = name

@@ -21,7 +21,7 @@ from coreproof.model.torch.model import TorchModel, import_torch
 def model_digest(model: Model) -> str:
     """Changes with any byte of the model that matters to its predictions."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr(getattr(model, "feeding", None)).encode())
+    digest.update(repr(model.feeding).encode())
     if isinstance(model, OnnxModel):
         tensors = stored_tensors(model.ir)
         for file in sorted({Path(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -41,3 +42,34 @@ def rms(values: np.ndarray) -> float:
     if largest == 0.0 or not math.isfinite(largest):
         return largest
     return largest * math.sqrt(float(np.mean(np.square(values / largest))))
+
+
+def relative_rms(reference: np.ndarray, value: np.ndarray, scale: float | None = None) -> float:
+    """The root mean square of the difference as a share of ``scale`` (default: the reference's root mean square).
+
+    Infinite where the sizes differ, where a number is not finite, and for any difference from a scale of 0.
+    """
+    if reference.size != value.size:
+        return math.inf
+    wanted, found = (array.astype(np.float64).reshape(-1) for array in (reference, value))
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = rms(wanted - found)
+    return share_of(error, rms(wanted) if scale is None else scale) if math.isfinite(error) else math.inf
+
+
+def share_of(error: float, scale: float) -> float:
+    """An error as a share of a scale: 0 where there is no error, infinite where there is one and no scale."""
+    return error / scale if scale > 0 else (0.0 if error == 0 else math.inf)
+
+
+def json_ready(value: Any, *, nan: str | None = "NaN", digits: int | None = None) -> Any:
+    """A value as JSON can hold it: what is not finite becomes a word (NaN ``nan``), other floats keep so many ``digits``."""
+    if isinstance(value, Mapping):
+        return {key: json_ready(each, nan=nan, digits=digits) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(each, nan=nan, digits=digits) for each in value]
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return nan if math.isnan(value) else "infinity" if value > 0 else "-infinity"
+    return value if digits is None else float(f"{value:.{digits}g}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 _PACKAGES = ("coreproof", "torch", "torchvision", "onnx", "onnxruntime", "coremltools", "numpy", "pillow")
@@ -10,10 +13,15 @@ _PACKAGES = ("coreproof", "torch", "torchvision", "onnx", "onnxruntime", "coreml
 
 def versions() -> dict[str, str]:
     """Python, the system, and the packages that models are read, converted and run with, as far as they are installed."""
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for package in _PACKAGES:
-        try:
+    system = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    return {**system, **installed(_PACKAGES)}
+
+
+@cache
+def installed(packages: tuple[str, ...]) -> Mapping[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found

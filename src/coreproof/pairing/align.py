@@ -66,7 +66,7 @@ def value_index(
     for name, value in model.graph.values.items():
         if value.shape is not None and all(isinstance(d, int) for d in value.shape):
             sizes[name] = math.prod(d for d in value.shape if isinstance(d, int))
-    return ValueIndex(model.graph, tappable, sizes, getattr(model, "provenance", None) or {})
+    return ValueIndex(model.graph, tappable, sizes, model.provenance)
 
 
 def align(reference: ValueIndex, candidate: ValueIndex, values: Iterable[Pair] = ()) -> list[Pair]:

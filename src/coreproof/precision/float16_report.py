@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from coreproof.model.numbers import json_ready
 from coreproof.visible import visible
 
 Status = Literal["ok", "overflow", "nan", "spread", "clipped", "constant", "underflow"]
@@ -47,7 +47,7 @@ class Float16Row:
     must_stay: bool
 
     def to_json(self) -> dict[str, object]:
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        return {key: json_ready(value) for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Float16Output:
     problem: str
 
     def to_json(self) -> dict[str, object]:
-        return {key: _plain(value) for key, value in asdict(self).items()}
+        return {key: json_ready(value) for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Float16Report:
             "agrees": self.agrees,
             "overflows": bool(self.overflows),
             "summary": self.summary(),
-            "predicted_output_error": _plain(self.predicted_output_error),
+            "predicted_output_error": json_ready(self.predicted_output_error),
             "outputs": [o.to_json() for o in self.outputs],
             "must_stay_fp32": list(self.must_stay_fp32),
             "minimal": self.minimal,
@@ -165,9 +165,3 @@ class Float16Report:
             "not_modelled": NOT_MODELLED,
             "rows": [r.to_json() for r in self.rows],
         }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "infinity" if value > 0 else "-infinity"
-    return value

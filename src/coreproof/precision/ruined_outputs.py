@@ -8,7 +8,7 @@ import numpy as np
 
 from coreproof.feeding.inputs import Inputs, samples
 from coreproof.model.base import Model
-from coreproof.model.numbers import rms
+from coreproof.model.numbers import relative_rms
 from coreproof.pairing.taps import as_array
 from coreproof.precision.forecast import AT_MOST
 from coreproof.runtime.open import session
@@ -50,6 +50,4 @@ def _error(ideal: np.ndarray, stored: np.ndarray) -> float:
     if not same.all():
         return float("inf")
     finite = np.isfinite(x)
-    scale = rms(x[finite])
-    error = rms(x[finite] - y[finite])
-    return error / scale if scale > 0 else 0.0
+    return relative_rms(x[finite], y[finite]) if x[finite].any() else 0.0

@@ -174,7 +174,7 @@ class _Chain:
         self.announce = announce
         self.steps: list[ProofStep] = []
         self.models: dict[str, Model] = {}
-        self.feeding = feeding or getattr(source, "feeding", None)
+        self.feeding = feeding or source.feeding
         self.fed = ProofFeeds(source, self.photos, inputs, self.feeding, samples, said)
 
     # steps
@@ -286,7 +286,7 @@ class _Chain:
             )
             return None
         stored.notes, stored.untrained = model.notes, self.source.untrained
-        stored.provenance = getattr(model, "provenance", {})  # type: ignore[attr-defined]
+        stored.provenance = model.provenance
         self.models[name] = stored
         self.add(
             ProofStep(
@@ -341,7 +341,7 @@ class _Chain:
         for name, place in self.stored.items():
             before, now = self.models[name], load(self.out / place)
             now.name, now.notes, now.untrained = before.name, before.notes, before.untrained
-            now.provenance = getattr(before, "provenance", {})  # type: ignore[attr-defined]
+            now.provenance = before.provenance
             self.models[name] = now
 
     def verify_step(self, name: str, reference: str) -> None:
@@ -441,8 +441,7 @@ class _Chain:
             return None
         if feeding.layout != "NCHW" or len(inputs[0].shape or ()) != 4:
             return None
-        told = ImageInput(colour=feeding.colour, mean=feeding.mean, std=feeding.std, scale=feeding.scale)
-        return {inputs[0].name: told}
+        return {inputs[0].name: ImageInput.from_feeding(feeding)}
 
 
 def _frozen(source: Model, freeze: Mapping[str, bool]) -> Mapping[str, Any] | None:

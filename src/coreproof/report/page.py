@@ -15,6 +15,7 @@ from coreproof.comparison.comparison import Comparison
 from coreproof.errors import InputError
 from coreproof.model.files.atomic import replacing, replacing_together
 from coreproof.model.files.outputs import COMPARISON, PAGE, check_output
+from coreproof.model.numbers import json_ready
 from coreproof.model.versions import versions
 from coreproof.report.data import comparison_data, comparison_verdict, step_data, table_pairs
 from coreproof.report.thumbnails import thumbnails
@@ -166,24 +167,9 @@ def _columns(row: Mapping[str, object]) -> list[Any]:
 
 def _inside_script(value: object) -> str:
     """JSON that may stand inside a script element: no "<" can close it, no NaN can break it."""
-    text = json.dumps(
-        _finite(visible_in(value)), ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str
-    )
+    short = json_ready(visible_in(value), digits=9)
+    text = json.dumps(short, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _finite(value: object) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    if isinstance(value, float):
-        if value != value:
-            return "NaN"
-        if value in (float("inf"), float("-inf")):
-            return "infinity" if value > 0 else "-infinity"
-        return float(f"{value:.9g}")
-    return value
 
 
 def _rounds(dtype: str) -> bool:

@@ -13,6 +13,7 @@ from coreproof.conversion.operators import canonical_op
 from coreproof.feeding.drawn import is_finite
 from coreproof.feeding.inputs import Sample
 from coreproof.model.graph import Graph
+from coreproof.model.numbers import rms
 from coreproof.pairing.align import Pair, ValueIndex
 from coreproof.pairing.taps import as_array, batched, taps_of, value_bytes
 from coreproof.runtime.session import Session
@@ -42,7 +43,7 @@ def sketch(array: Array) -> Sketch | None:
         return None
     shape = tuple(d for d in array.shape if d != 1)
     values = array.reshape(shape).astype(np.float64)
-    scale = math.sqrt(float(np.mean(np.square(values)))) if np.isfinite(values).all() else 0.0
+    scale = rms(values) if np.isfinite(values).all() else 0.0
     if scale == 0.0 or values.max() == values.min() or max(shape) > _LONGEST:
         return None
     places = np.linspace(0, values.size - 1, min(_SAMPLE, values.size)).astype(np.int64)
@@ -58,14 +59,14 @@ def distance(a: Sketch, b: Sketch) -> tuple[float, tuple[int, ...] | None]:
     """How far apart two values are as a share of the scale, and the order of axes that brings ``a`` to the layout of ``b``."""
     if a.sample.size != b.sample.size or not 0.5 < a.scale / b.scale < 2:
         return math.inf, None
-    straight = _rms(a.sample - b.sample) / a.scale
+    straight = rms(a.sample - b.sample) / a.scale
     if straight < ALIKE or len(a.shape) < 2 or sorted(a.shape) != sorted(b.shape):
         return straight, None
     best: tuple[float, tuple[int, ...] | None] = (straight, None)
     for order in permutations(range(len(a.shape))):
         if order == tuple(range(len(order))) or any(a.shape[i] != n for i, n in zip(order, b.shape, strict=True)):
             continue
-        away = max(_rms(a.axes[i] - b.axes[j]) / (_variation(a.axes[i]) + 1e-6 * a.scale) for j, i in enumerate(order))
+        away = max(rms(a.axes[i] - b.axes[j]) / (_variation(a.axes[i]) + 1e-6 * a.scale) for j, i in enumerate(order))
         if away < min(best[0], ALIKE):
             best = (away, order)
     return best
@@ -174,8 +175,4 @@ def _word(graph: Graph, name: str) -> str:
 
 def _variation(sums: Array) -> float:
     """How much the sums along an axis vary over it: sums over many numbers are much alike, whatever the numbers are."""
-    return _rms(sums - sums.mean(axis=1, keepdims=True))
-
-
-def _rms(values: Array) -> float:
-    return math.sqrt(float(np.mean(np.square(values))))
+    return rms(sums - sums.mean(axis=1, keepdims=True))

@@ -145,13 +145,13 @@ class _Writer:
             "inputs": inputs,
             "signature": signature_to(self.running.signature),
             "graph": graph_to(_with_shapes(self.model.graph, self.shapes)),
-            "feeding": _asdict(getattr(self.model, "feeding", None)),
+            "feeding": _asdict(self.model.feeding),
             "feedings": {
                 f.name: [_asdict(feeding) for feeding in own_feedings(self.running, f)]
                 for f in self.running.signature.inputs
                 if f.image is not None
             },
-            "provenance": dict(getattr(self.model, "provenance", None) or {}),
+            "provenance": dict(self.model.provenance),
             "profiles": self._profiles(),
             "samples": [
                 {"inputs": fed, "values": made, **({"built": built} if built else {})}

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from coreproof.model.graph import Node
+from coreproof.model.numbers import json_ready
 from coreproof.model.weakness import Kind
 from coreproof.verification.content import Content
-from coreproof.verification.tolerance import VACUOUS, Judgement, Tolerance, plain
+from coreproof.verification.tolerance import VACUOUS, Judgement, Tolerance
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Row:
             "shape": list(self.shape),
             "dtype": self.dtype,
             "how": self.how,
-            "passing": {"relative": plain(passing.relative), "typical": plain(passing.typical)},
+            "passing": {"relative": json_ready(passing.relative), "typical": json_ready(passing.typical)},
             **self.judgement.to_json(),
             "agrees": self.agrees,
             "harmless": self.harmless,

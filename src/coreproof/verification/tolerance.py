@@ -42,12 +42,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from coreproof.model.budget import afford
-from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF, rms
+from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF, json_ready, rms, share_of
 from coreproof.pairing.structured import unlike
 from coreproof.verification.channels import Profile
 from coreproof.verification.error_stats import ChannelScale, error_stats, errors, exceedance
@@ -169,25 +168,16 @@ class Judgement:
         if self.misplaced or math.isnan(self.max_error):
             return math.inf
         relative, absolute, typical = self.tolerance.relative, self.tolerance.absolute, self.tolerance.typical
-        single = _share(self.required_relative, relative) if relative else _share(self.max_error, self.tolerance.single)
+        single = (
+            share_of(self.required_relative, relative) if relative else share_of(self.max_error, self.tolerance.single)
+        )
         if typical is None:
             return single
-        return max(single, _share(self.rms_error, typical * self.scale + absolute))
+        return max(single, share_of(self.rms_error, typical * self.scale + absolute))
 
     def to_json(self) -> dict[str, object]:
         """The figures as JSON can hold them: what is not finite becomes a word."""
-        return {k: plain(v) for k, v in asdict(self).items()}
-
-
-def plain(value: object) -> Any:
-    """A figure as JSON can hold it: what is not finite becomes a word."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "infinity" if value > 0 else "-infinity"
-    return value
+        return {k: json_ready(v) for k, v in asdict(self).items()}
 
 
 def judge(reference: object, candidate: object, tolerance: Tolerance, profile: Profile | None = None) -> Judgement:
@@ -258,8 +248,8 @@ def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, channel_scale: Chan
         max_error=known.error,
         mean_error=known.error_sum / known.elements,
         rms_error=rms_error,
-        max_relative_error=_share(known.error, scale),
-        rms_relative_error=_share(rms_error, scale),
+        max_relative_error=share_of(known.error, scale),
+        rms_relative_error=share_of(rms_error, scale),
         cosine=known.cosine,
         psnr=_psnr(known.high - known.low, rms_error),
         scale=scale,
@@ -310,8 +300,8 @@ def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, channel_scale: Chann
         max_error=max_error,
         mean_error=float(error.mean()) if error.size else 0.0,
         rms_error=rms_error,
-        max_relative_error=_share(max_error, scale),
-        rms_relative_error=_share(rms_error, scale),
+        max_relative_error=share_of(max_error, scale),
+        rms_relative_error=share_of(rms_error, scale),
         cosine=_cosine(x, y),
         psnr=_psnr(float(np.ptp(x)) if x.size else 0.0, rms_error),
         scale=scale,
@@ -344,10 +334,6 @@ def _required_relative(excess: Array, size: Array) -> float:
         return 0.0
     with np.errstate(divide="ignore"):
         return float((excess[over] / size[over]).max())
-
-
-def _share(error: float, scale: float) -> float:
-    return error / scale if scale > 0 else (0.0 if error == 0 else math.inf)
 
 
 def _cosine(x: Array, y: Array) -> float:

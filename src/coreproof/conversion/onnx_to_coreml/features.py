@@ -13,7 +13,7 @@ from coreproof.errors import ConversionError, InputError
 from coreproof.model.arguments import one_of
 from coreproof.model.coreml.proto import FeatureTypes_pb2
 from coreproof.model.features import Colour
-from coreproof.model.feeding import check_numbers
+from coreproof.model.feeding import Feeding, check_numbers
 
 if TYPE_CHECKING:
     from coreproof.model.coreml.proto import Model_pb2
@@ -41,6 +41,11 @@ class ImageInput:
         """Raises InputError for another colour, and for numbers that do not fit its channels."""
         one_of(self.colour, get_args(Colour), "an image input's colour")
         check_numbers("an image input's", self.colour, scale=self.scale, mean=self.mean, std=self.std)
+
+    @classmethod
+    def from_feeding(cls, feeding: Feeding) -> ImageInput:
+        """What goes into the model so that it takes the plain pixels of what it was fed with ``feeding``."""
+        return cls(feeding.colour, feeding.mean, feeding.std, feeding.scale)
 
     def affine(self, channels: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Factor and offset as [1, C, 1, 1] float32 so that value = pixel * factor + offset; None where they do nothing."""

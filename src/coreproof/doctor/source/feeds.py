@@ -15,6 +15,7 @@ from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import several
 from coreproof.feeding.inputs import Sample, hand_over, match_inputs, random_feeds, random_sample
 from coreproof.feeding.own_preprocessing import numbers, own_feedings
+from coreproof.feeding.picture_values import at_size_of, picture_value
 from coreproof.feeding.pictures import open_picture
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
@@ -48,7 +49,7 @@ def candidates(
         pairs = [hand_over(sample, source.signature, model.signature) for sample in given]
         yield Feeds(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
         return
-    feeding = feeding or getattr(source, "feeding", None)
+    feeding = feeding or source.feeding
     picture_input = _picture_for_numbers(source, model)
     if picture_input is None:
         yield _plain(source, model, feeding, photos)
@@ -56,7 +57,7 @@ def candidates(
     theirs, mine = picture_input
     assert mine.image is not None
     if feeding is not None:
-        shape = replace(feeding, size=(mine.image.width, mine.image.height))
+        shape = at_size_of(mine, feeding)
         pictures = [open_picture(p) for p in photos] or [_random_picture(mine)]
         seen = [resize_and_crop(p, shape) for p in pictures]
         yield Feeds(
@@ -64,15 +65,13 @@ def candidates(
             tuple({mine.name: pixels(p, mine.image.colour)} for p in seen),
         )
         return
-    feature = replace(Feeding(), size=(mine.image.width, mine.image.height))
-    fed = [pixels(resize_and_crop(open_picture(p), feature), mine.image.colour) for p in photos] or [
-        _random_pixels(model, mine)
-    ]
+    bare = at_size_of(mine)
+    fed = [picture_value(open_picture(p), mine, bare) for p in photos] or [_random_pixels(model, mine)]
     try:
         with session(model) as running:
             own = own_feedings(running, mine)
     except CoreproofError:
-        own = (replace(feature, colour=mine.image.colour),)
+        own = (replace(bare, colour=mine.image.colour),)
     for each in own:
         yield Feeds(
             tuple({theirs.name: _as(theirs, numbers(f, mine.image, each, theirs))} for f in fed),
@@ -94,14 +93,9 @@ def _picture_for_numbers(source: Model, model: Model) -> tuple[Feature, Feature]
 def _plain(source: Model, model: Model, feeding: Feeding | None, photos: Sequence[Path]) -> Feeds:
     inputs = source.signature.inputs
     if photos and len(inputs) == 1 and len(model.signature.inputs) == 1:
-        image = inputs[0].image
-        if image is not None:
-            feature = Feeding(size=(image.width, image.height))
-            fed = [pixels(resize_and_crop(open_picture(p), feature), image.colour) for p in photos]
-        elif feeding is not None:
-            fed = [to_tensor(open_picture(p), feeding) for p in photos]
-        else:
-            fed = []
+        if inputs[0].image is not None:
+            feeding = at_size_of(inputs[0])
+        fed = [] if feeding is None else [picture_value(open_picture(p), inputs[0], feeding) for p in photos]
         if fed:
             name = model.signature.inputs[0].name
             return Feeds(

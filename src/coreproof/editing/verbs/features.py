@@ -8,7 +8,7 @@ from pathlib import Path
 from coreproof.editing.editor import Editor
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
-from coreproof.model.files.entries import read_json, read_text
+from coreproof.model.files.entries import read_json, read_lines
 
 
 @verb
@@ -65,7 +65,7 @@ def read_labels(path: str | Path) -> list[str] | list[int]:
         return EditError("the labels cannot be read", where=str(path), found=found)
 
     if path.suffix != ".json":
-        return [line.strip() for line in read_text(path, unreadable).splitlines() if line.strip()]
+        return list(read_lines(path, unreadable))
     labels = read_json(path, unreadable).value
     if not isinstance(labels, list) or not (
         all(isinstance(n, str) for n in labels) or all(type(n) is int and abs(n) < 2**63 for n in labels)

@@ -38,6 +38,11 @@ def read_text(path: Path, fail: Fail) -> str:
         raise fail(str(error.found or error.problem)) from None
 
 
+def read_lines(path: Path, fail: Fail) -> tuple[str, ...]:
+    """What stands in the lines of a text file that are not blank, as labels are listed. Raises what ``fail`` makes."""
+    return tuple(line.strip() for line in read_text(path, fail).splitlines() if line.strip())
+
+
 def read_json(path: Path, fail: Fail) -> Entry:
     """The JSON in a file. Raises what ``fail`` makes."""
     return parse_json(read_text(path, fail), fail)
