@@ -77,7 +77,7 @@ def test_a_model_of_arrays_that_are_pictures_is_fed_as_it_is_told(tmp_path: Path
     assert not picture["isImage"]
     assert (picture["shape"], picture["mean"], picture["std"], picture["scale"]) == (shape, [1, 2, 3], [4, 5, 6], 0.5)
     assert (picture["colour"], picture["channelsLast"]) == ("BGR", False)
-    with pytest.raises(InputError, match="how pictures are fed"):
+    with pytest.raises(InputError, match="how photos are fed"):
         app(model, photos, tmp_path / "other")
 
 

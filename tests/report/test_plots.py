@@ -86,7 +86,12 @@ def test_files_are_drawn_without_a_window(faulty: Verification, tmp_path: Path, 
 def test_agreement_that_proves_little_is_grey() -> None:
     found = verify(residual_net(), as_half(residual_net(half=True)))
     row = found.rows[-1]
-    vague = replace(row, judgement=replace(row.judgement, tolerance=replace(row.tolerance, typical=0.7)))
+    assert row.content
+    vague = replace(
+        row,
+        judgement=replace(row.judgement, tolerance=replace(row.tolerance, typical=0.7)),
+        content=replace(row.content, loose=row.content.samples),
+    )
     figure = error_plot(replace(found, rows=(*found.rows[:-1], vague)))
     assert [x for x, _ in dots(figure, "error (rms), proves little")] == [len(found.rows) - 1]
 
@@ -118,7 +123,9 @@ def test_the_title_stands_above_the_legend(faulty: Verification, times: int) -> 
     exact = next(row for row in faulty.rows if row.agrees)
     good = replace(exact, judgement=replace(exact.judgement, rms_relative_error=1e-8, required_relative=1e-7))
     loose = replace(good.judgement.tolerance, relative=9.0, typical=2.0)
-    weak = replace(good, judgement=replace(good.judgement, tolerance=loose))
+    assert good.content
+    everywhere = replace(good.content, loose=good.content.samples)
+    weak = replace(good, judgement=replace(good.judgement, tolerance=loose), content=everywhere)
     figure = error_plot(replace(faulty, rows=(*faulty.rows * times, exact, good, weak)))
     figure.canvas.draw()
     axes = figure.axes[0]

@@ -183,5 +183,5 @@ def test_a_module_alone_is_fed_by_nobodys_guess(tmp_path: Path, capsys: pytest.C
     assert "[1, 3, 224, 224]" in model.notes[0]
     from PIL import Image
 
-    with pytest.raises(InputError, match=r"how pictures are fed[\s\S]*--mean"):
+    with pytest.raises(InputError, match=r"how photos are fed[\s\S]*--mean"):
         cp.predict(module, Image.new("RGB", (8, 8)))

@@ -220,9 +220,8 @@ def clip(ctx: Context, x: Operand, low: Operand | None = None, high: Operand | N
         if bounds == [0.0, None]:
             return ctx.mb.relu(x=x)
         ends = [b for b in bounds if b is not None]
-        if (
-            len(ends) == 2 and ends[0] <= ends[1]
-        ):  # crossed bounds give the upper one in ONNX; MIL's clip leaves it open
+        # Crossed bounds give the upper one in ONNX; what MIL's clip makes of them its definition does not say.
+        if len(ends) == 2 and ends[0] <= ends[1]:
             return ctx.mb.clip(x=x, alpha=ctx.floats(ends[0])[()], beta=ctx.floats(ends[1])[()])
     if low is not None:
         x = ctx.mb.maximum(x=x, y=low)
