@@ -32,7 +32,11 @@ def test_the_citation_names_this_version_and_licence() -> None:
 
 def test_the_version_stands_in_one_place() -> None:
     assert "version" in PROJECT["project"]["dynamic"]
-    assert PROJECT["tool"]["hatch"]["version"]["path"] == "src/coreproof/__init__.py"
+    place = REPOSITORY / PROJECT["tool"]["hatch"]["version"]["path"]
+    assert f'__version__ = "{coreproof.__version__}"' in place.read_text(encoding="utf-8").splitlines()
+    assert place.relative_to(REPOSITORY).as_posix() in (REPOSITORY / ".github/workflows/release.yml").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_each_development_package_is_pinned() -> None:
