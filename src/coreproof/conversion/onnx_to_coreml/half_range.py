@@ -42,7 +42,7 @@ RAISED_IN = frozenset(
 )
 """Where a constant that float16 would make zero becomes its smallest number: never as a factor or a weight."""
 
-_PASSES = frozenset(
+_SHAPED = frozenset(
     (
         "Identity",
         "Cast",
@@ -55,6 +55,12 @@ _PASSES = frozenset(
         "Transpose",
         "Flatten",
         "Slice",
+    )
+)
+"""Operators that hand all numbers on, in another shape at most (a slice hands on some)."""
+
+_PASSES = _SHAPED | frozenset(
+    (
         "Gather",
         "GatherElements",
         "GatherND",
@@ -74,21 +80,6 @@ _PASSES = frozenset(
 """Operators that hand numbers on as they are (or some of them, or with another sign)."""
 
 _ARITHMETIC = frozenset(["Add", "Sub", "Sum", "Mul", "Div", "Where", "Max", "Min", "Clip"])
-_SHAPED = frozenset(
-    (
-        "Identity",
-        "Cast",
-        "CastLike",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Expand",
-        "Tile",
-        "Transpose",
-        "Flatten",
-        "Slice",
-    )
-)
 _SOFTMAX = frozenset(["Softmax", "LogSoftmax"])
 _COMPARES = frozenset(["Equal", "IsInf", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
 _SQUARED = frozenset(["Pow", "Mul", "ReduceSumSquare"])

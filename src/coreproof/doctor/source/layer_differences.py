@@ -145,36 +145,21 @@ def _of_layer(case: Case, conversion: Model, own: Node, other: Node) -> Iterator
         if key not in right:
             if key in own.parameters and key not in other.attributes and not _is_computed(own, other, key):
                 words = f"{key} is not in the source"
-                yield LayerDifference(
-                    own.name,
-                    own.operator,
-                    kind_of_array(own, key, weights[key]),
-                    key,
-                    words,
-                    (set_edit(own.name, key, None),),
-                )
+                yield _of_weight(own, key, weights[key], None, words)
         elif key not in weights:
             if key not in own.attributes and key not in own.inputs:
                 words = f"{key} is missing, and {_shape(right[key])} in the source"
-                yield LayerDifference(
-                    own.name,
-                    own.operator,
-                    kind_of_array(own, key, right[key]),
-                    key,
-                    words,
-                    (set_edit(own.name, key, right[key]),),
-                )
+                yield _of_weight(own, key, right[key], right[key], words)
         elif not same_weight(weights[key], right[key]):
             change = weight_change(key, right[key], weights[key])
             words = f"{key} is not the source's: {change.words or 'other numbers'}"
-            yield LayerDifference(
-                own.name,
-                own.operator,
-                kind_of_array(own, key, right[key]),
-                key,
-                words,
-                (set_edit(own.name, key, right[key]),),
-            )
+            yield _of_weight(own, key, right[key], right[key], words)
+
+
+def _of_weight(own: Node, key: str, held: np.ndarray, value: np.ndarray | None, words: str) -> LayerDifference:
+    """A weight that differs, of the kind of what one side holds, and the edit that gives it ``value``."""
+    kind = kind_of_array(own, key, held)
+    return LayerDifference(own.name, own.operator, kind, key, words, (set_edit(own.name, key, value),))
 
 
 def _is_computed(own: Node, other: Node, key: str) -> bool:
