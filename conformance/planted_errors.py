@@ -32,7 +32,7 @@ from conformance.trial import first_line
 from coreproof.feeding.inputs import feeds_of, random_feeds
 from coreproof.model.files.atomic import replacing
 from coreproof.model.onnx.model import OnnxModel
-from coreproof.pairing.align import made_values, value_index
+from coreproof.pairing.align import value_index
 from coreproof.runtime.open import session
 from coreproof.runtime.subgraph import run_subgraph
 from coreproof.verification.verify import Verification
@@ -129,7 +129,7 @@ def run_once(reference: Any, candidate: Any) -> None:
     pairs = feeds_of(reference, candidate).pairs
     for at, model in enumerate((reference, candidate)):
         with session(model) as running:
-            taps = made_values(value_index(model, running.tappable))
+            taps = value_index(model, running.tappable).inner_values
             for pair in pairs:
                 running.run(pair[at], taps)
 

@@ -1,7 +1,9 @@
-"""What stands around the code says what is true of it: versions, make targets, modules and extras that files name."""
+"""What stands around the code says what is true of it: versions, make targets, modules, names and extras that files name."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import tomllib
 from importlib.util import find_spec
@@ -17,6 +19,8 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted((REPOSITORY / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 RUN = [*WORKFLOWS, REPOSITORY / ".ci" / "run", REPOSITORY / "Makefile"]
+
+SCRIPTS = sorted(p for folder in ("conformance", "benchmarks", "examples") for p in (REPOSITORY / folder).rglob("*.py"))
 
 
 def _name(path: Path) -> str:
@@ -76,3 +80,17 @@ def test_an_issue_form_asks_for_something(path: Path) -> None:
     asked = [part for part in form["body"] if part["type"] != "markdown"]
     assert any(part.get("validations", {}).get("required") for part in asked)
     assert len({part["id"] for part in asked}) == len(asked)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=_name)
+def test_a_script_takes_from_the_package_what_is_there(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    taken = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("coreproof")]
+    lacking = [
+        f"{node.module}.{alias.name}"
+        for node in taken
+        for alias in node.names
+        if not hasattr(importlib.import_module(node.module or ""), alias.name)
+        and find_spec(f"{node.module}.{alias.name}") is None
+    ]
+    assert not lacking
