@@ -182,7 +182,7 @@ def _named(model: Any, names: str) -> tuple[str, ...]:
     wanted = tuple(name.strip() for name in names.split(",") if name.strip())
     if not wanted:
         raise InputError("--keep-fp32 names no value", found=repr(names))
-    if model.format == "onnx":
+    if model.is_onnx:
         made = {o for node in model.graph.nodes for o in node.outputs}
         missing = [name for name in wanted if name not in made]
         if missing:

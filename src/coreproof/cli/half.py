@@ -39,7 +39,7 @@ def print_forecast(
         shown = console()
         shown.print(forecast_table(found, rows))
         shown.print(lines(found.summary().split("\n")))
-        if found.must_stay_fp32 and model.format in ("onnx", "torch"):
+        if found.must_stay_fp32 and model.is_source:
             shown.print(Line(f"convert with: --keep-fp32 {','.join(found.must_stay_fp32)}"), soft_wrap=True)
     return 0 if found else 1
 

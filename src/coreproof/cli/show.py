@@ -48,11 +48,11 @@ def with_shapes(model: Model) -> Graph:
     """The stored graph; values whose shape the file does not say get the one that is inferred, as far as that comes."""
     graph = model.graph
     silent = {name for node in graph.nodes for name in node.outputs if _shape(name, graph) == "?"}
-    if not silent or model.format not in ("neuralnetwork", "onnx"):
+    if not silent or not (model.is_network or model.is_onnx):
         return graph
     from dataclasses import replace
 
-    inferred = _lowered_values(model) if model.format == "neuralnetwork" else {}
+    inferred = _lowered_values(model) if model.is_network else {}
     if not inferred:  # of a broken network, the shapes up to the fault are what one wants to see
         inferred = _followed_values(model, graph)
     values = {name: value for name, value in inferred.items() if name in silent or name in graph.values}

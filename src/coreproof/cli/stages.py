@@ -30,7 +30,7 @@ def split(
 
     named: dict[str, CoreMLModel] = {}
     for stage in take_apart(load(model)):
-        suffix = ".mlpackage" if stage.format in ("mlprogram", "pipeline") else ".mlmodel"
+        suffix = ".mlmodel" if stage.is_network or stage.format == "classic" else ".mlpackage"
         named[file_name(stage.name, [Path(other).stem for other in named]) + suffix] = stage
     for name, stage in named.items():
         stage.check_place(folder / name, replace=overwrite)

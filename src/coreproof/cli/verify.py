@@ -233,8 +233,8 @@ def _sides(
 
 def _with_advice(error: CoreproofError, left: Model, right: Model) -> CoreproofError:
     """The error of a Core ML model that does not run, with the verb that may know why, where nothing else is advised."""
-    broken = [m for m in (left, right) if m.format in ("neuralnetwork", "mlprogram")]
-    source = next((m for m in (left, right) if m.format in ("onnx", "torch")), None)
+    broken = [m for m in (left, right) if m.is_coreml_graph]
+    source = next((m for m in (left, right) if m.is_source), None)
     if error.fix is not None or len(broken) != 1 or source is None or broken[0].path is None or source.path is None:
         return error
     advice = f"coreproof doctor {shlex.quote(str(broken[0].path))} --against {shlex.quote(str(source.path))}"

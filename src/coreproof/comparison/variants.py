@@ -83,7 +83,7 @@ class ModelFactory:
         from coreproof.conversion.convert import convert
 
         assert entry.convert is not None
-        if model.format == "torch":
+        if model.is_torch:
             model = self._exported_once(model)
         if entry.convert == "onnx":
             return convert(model, "onnx")

@@ -48,7 +48,7 @@ def convert(
     source = load(model)
     if to == "onnx":
         return _to_onnx(source, fold_batchnorm, freeze_state=freeze_state, freeze_branches=freeze_branches)
-    if source.format not in ("torch", "onnx"):
+    if not source.is_source:
         upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
         raise ConversionError(
             f"there is no way from {source.format} to {to}",
@@ -73,9 +73,9 @@ def convert(
 
 
 def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, object] | None = None, **frozen: bool) -> Model:
-    if source.format == "onnx":
+    if source.is_onnx:
         return source
-    if source.format == "torch":
+    if source.is_torch:
         from coreproof.conversion.torch_to_onnx.export import torch_to_onnx
         from coreproof.model.torch.model import TorchModel
 

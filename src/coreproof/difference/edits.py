@@ -184,7 +184,7 @@ def _settings(left: LayerIndex, right: LayerIndex, name: str, partner: str) -> I
         yield set_edit(own.name, setting.name, setting.after)
     here = dict(zip(mine, left.digests.get(name, ()), strict=True))
     there = dict(zip(theirs, right.digests.get(partner, ()), strict=True))
-    called = {key: weight_name(own, other, key) if left.model.format == "onnx" else key for key in theirs}
+    called = {key: weight_name(own, other, key) if left.model.is_onnx else key for key in theirs}
     for key, weight in theirs.items():
         if here.get(called[key]) != there[key]:
             yield set_edit(own.name, called[key], weight.read())
@@ -220,7 +220,7 @@ def _features(before: Model, after: Model) -> Iterator[Edit]:
     labels = after.signature.labels
     if labels is not None and labels != before.signature.labels:
         yield Edit("relabel", {"labels": list(labels)})
-    if before.format == "neuralnetwork" and isinstance(before, CoreMLModel) and isinstance(after, CoreMLModel):
+    if before.is_network and isinstance(before, CoreMLModel) and isinstance(after, CoreMLModel):
         yield from _of_network(before, after)
 
 

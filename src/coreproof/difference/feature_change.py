@@ -188,7 +188,7 @@ def _few(labels: Sequence[str]) -> str:
 
 def _facts(model: Model) -> tuple[dict[str, str], dict[str, str], dict[str, str], dict[str, str]]:
     """Of one model: versions, preprocessing, metadata, other settings."""
-    if model.format == "onnx":
+    if model.is_onnx:
         return _onnx_facts(model.ir)  # type: ignore[attr-defined]
     spec = getattr(model, "spec", None)
     if spec is None:
@@ -197,7 +197,7 @@ def _facts(model: Model) -> tuple[dict[str, str], dict[str, str], dict[str, str]
     preprocessing = {k: v for k, v in facts.items() if ".preprocessing" in k or "imageInputShapeMapping" in k}
     metadata = flatten(spec.description.metadata)
     versions = {"model type": str(spec.WhichOneof("Type")), "specification version": str(spec.specificationVersion)}
-    if model.format == "mlprogram":
+    if model.is_program:
         used = sorted({f.opset for f in spec.mlProgram.functions.values()})
         versions["operation set"] = ", ".join(used)
     settings = {_without_kind(k): v for k, v in facts.items() if k not in preprocessing and "." in k}

@@ -49,7 +49,7 @@ class LayerIndex:
             and value not in weights
             and value not in node.parameters
             and not ((known := graph.values.get(value)) is not None and known.constant and value not in self.makers)
-            and (value in self.makers or self.model.format != "mlprogram" or value in self.inputs)
+            and (value in self.makers or not self.model.is_program or value in self.inputs)
         )
 
 

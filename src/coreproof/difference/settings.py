@@ -56,7 +56,7 @@ def layer_arguments(model: Model, node: Node) -> dict[str, object]:
     """The settings and weights of a layer of ``model``, as the edits insert and replace take them."""
     settings = {key: in_edit(value) for key, value in node.attributes.items() if value is not None}
     weights = layer_weights(model, node.name)
-    if model.format == "onnx":
+    if model.is_onnx:
         unwired = replace(node, inputs=())
         weights = {weight_name(unwired, node, key): weight for key, weight in weights.items()}
     return {**settings, **weights}

@@ -93,7 +93,7 @@ def _floats(model: Model) -> Iterator[tuple[str, WeightRef]]:
         if layer in storage:
             continue
         for parameter, reference in weights.items():
-            shared = model.format in ("onnx", "torch") and parameter in seen
+            shared = model.is_source and parameter in seen
             if reference.size >= _SMALLEST and reference.dtype not in _INTEGERS and not shared:
                 seen.add(parameter)
                 yield f"{layer}/{parameter}", reference

@@ -113,7 +113,7 @@ class SourceEvidence:
     @cached_property
     def reference(self) -> Model | None:
         """The source as an ONNX or Core ML model, as it was meant: one sample at a time, on the exporter's own grid."""
-        if self._source is not None and self._source.format == "torch":
+        if self._source is not None and self._source.is_torch:
             from coreproof.conversion.convert import convert
 
             return convert(self._source, "onnx")

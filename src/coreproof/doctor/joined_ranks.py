@@ -39,7 +39,7 @@ def rank_clashes(case: Case, cause: str, *, shapes: bool) -> Iterator[Hypothesis
 
 def _joined(case: Case, node: Node) -> list[str]:
     """The values that are put together: in an ML Program constants among the inputs are settings."""
-    settings = case.model.format == "mlprogram"
+    settings = case.model.is_program
     return [n for n in node.inputs if not (settings and (v := case.graph.values.get(n)) is not None and v.constant)]
 
 

@@ -9,15 +9,15 @@ from coreproof.model.base import Model
 
 def open_editor(model: Model) -> Editor:
     """Opens a model for edits; EditError for a format that cannot be edited."""
-    if model.format == "onnx":
+    if model.is_onnx:
         from coreproof.editing.editors.onnx import OnnxEditor
 
         return OnnxEditor(model)
-    if model.format == "neuralnetwork":
+    if model.is_network:
         from coreproof.editing.editors.network import NetworkEditor
 
         return NetworkEditor(model)
-    if model.format == "mlprogram":
+    if model.is_program:
         from coreproof.editing.editors.program import ProgramEditor
 
         return ProgramEditor(model)

@@ -100,7 +100,7 @@ def count_elements(running: Iterable[tuple[Session, Mapping[str, object]]]) -> i
 
 def as_free_as(source: Model, made: Model) -> Signature:
     """What the source takes: a PyTorch module is not bound to the lengths of its example where others were asked for."""
-    if source.format != "torch":
+    if not source.is_torch:
         return source.signature
     flexible = {f.name for f in made.signature.inputs if f.ranges or len(f.enumerated) > 1}
     inputs = (replace(f, shape=None) if f.name in flexible else f for f in source.signature.inputs)

@@ -99,7 +99,7 @@ def own_feedings(running: Session, feature: Feature) -> tuple[Feeding, ...]:
 
 def _lowered(model: Model | None) -> Executable | None:
     """The graph of a model that another engine runs, Apple's own; None where it cannot be lowered."""
-    if model is None or model.format not in ("neuralnetwork", "mlprogram", "pipeline"):
+    if model is None or not model.is_coreml:
         return None
     try:
         return compile_model(model, "stored")

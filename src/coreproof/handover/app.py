@@ -263,7 +263,7 @@ def _write_sources(fresh: Path, inner: Path, project: Project, plan: Mapping[str
 
 
 def _single_file(model: CoreMLModel) -> bool:
-    return model.format != "mlprogram" and (model.path is None or model.path.suffix == ".mlmodel")
+    return not model.is_program and (model.path is None or model.path.suffix == ".mlmodel")
 
 
 def _minimum(model: CoreMLModel) -> str:

@@ -49,6 +49,41 @@ class Model(NotebookView, ABC):
     def graph(self) -> Graph:
         """The layers, as stored."""
 
+    @property
+    def is_torch(self) -> bool:
+        """Whether it is a PyTorch module."""
+        return self.format == "torch"
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether it is an ONNX graph."""
+        return self.format == "onnx"
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it is what a conversion to Core ML begins with."""
+        return self.is_torch or self.is_onnx
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is a Core ML NeuralNetwork: typed layers, which may bring preprocessing of their own."""
+        return self.format == "neuralnetwork"
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a Core ML ML Program: operations with stored dtypes, weights in a folder."""
+        return self.format == "mlprogram"
+
+    @property
+    def is_coreml(self) -> bool:
+        """Whether it is a Core ML model of any kind."""
+        return self.is_coreml_graph or self.format in ("pipeline", "classic")
+
+    @property
+    def is_coreml_graph(self) -> bool:
+        """Whether it is a Core ML model of layers, which pipelines and classic models are not."""
+        return self.is_network or self.is_program
+
     def save(self, path: str | Path, *, replace: bool = False) -> Path:
         """Writes the model, whole or not at all; returns the path. A model of the same format that stands there is replaced.
 

@@ -90,12 +90,16 @@ _Lazy = Callable[[], dict[str, WeightRef]]
 
 def _layers(model: Model) -> Iterator[tuple[str, _Lazy]]:
     """Every layer, nested ones too, with a function that names its weights."""
-    if model.format == "onnx":
-        yield from _onnx_layers(model.ir.graph)  # type: ignore[attr-defined]
-    elif model.format in ("neuralnetwork", "mlprogram", "pipeline"):
-        yield from _coreml_layers(model, model.spec, "")  # type: ignore[arg-type, attr-defined]
-    elif model.format == "torch":
-        exported = model.exported()  # type: ignore[attr-defined]
+    from coreproof.model.coreml.model import CoreMLModel
+    from coreproof.model.onnx.model import OnnxModel
+    from coreproof.model.torch.model import TorchModel
+
+    if isinstance(model, OnnxModel):
+        yield from _onnx_layers(model.ir.graph)
+    elif isinstance(model, CoreMLModel):
+        yield from _coreml_layers(model, model.spec, "")
+    elif isinstance(model, TorchModel):
+        exported = model.exported()
         for node in model.graph.nodes:
             yield node.name, partial(_torch_weights, exported, node)
 

@@ -81,9 +81,9 @@ def _silent(what: str, done: int, total: int) -> None:
 
 def _programs(model: Model) -> tuple[OnnxModel | None, CoreMLModel]:
     """The ONNX model on the way, if there is one, and the ML Program."""
-    if isinstance(model, CoreMLModel) and model.format == "mlprogram":
+    if isinstance(model, CoreMLModel) and model.is_program:
         return None, model
-    if model.format not in ("onnx", "torch", "neuralnetwork"):
+    if not (model.is_source or model.is_network):
         raise ConversionError(
             f"what float16 does to a {model.format} model cannot be predicted",
             where=model.name,

@@ -16,7 +16,7 @@ from coreproof.runtime.open import session
 
 def computes_in_float16(model: Model) -> bool:
     """Whether the model is an ML Program that computes anything in float16."""
-    if model.format != "mlprogram":
+    if not model.is_program:
         return False
     values = model.graph.values
     return any(values[o].dtype == "float16" for n in model.graph.nodes for o in n.outputs if o in values)

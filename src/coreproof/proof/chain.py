@@ -148,7 +148,7 @@ class _Chain:
     ) -> None:
         from coreproof.feeding.photos import list_photos
 
-        if source.format not in ("torch", "onnx"):
+        if not source.is_source:
             raise InputError(
                 "prove starts from a PyTorch or ONNX model",
                 where=source.name,
@@ -187,7 +187,7 @@ class _Chain:
     def obtain(self) -> None:
         """The source itself: what it is, and that it computes finite, repeatable numbers."""
         started = time.monotonic()
-        name = "torchm" if self.source.format == "torch" else "onnxm"
+        name = "torchm" if self.source.is_torch else "onnxm"
         self.models[name] = self.source
         features = ", ".join(str(f) for f in (*self.source.signature.inputs, *self.source.signature.outputs))
         self.add(

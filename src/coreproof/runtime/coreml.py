@@ -31,7 +31,7 @@ class CoreMLSession(Session):
         of = model.signature
         self.signature = replace(of, scores=of.scores or of.probabilities)
         self._folder = TemporaryFolder()
-        suffix = ".mlpackage" if model.folder is not None or model.format == "mlprogram" else ".mlmodel"
+        suffix = ".mlpackage" if model.folder is not None or model.is_program else ".mlmodel"
         run = with_distinct_labels(model)
         self._told = run.signature.labels or ()
         path = run.path or run.save(Path(self._folder.name) / f"model{suffix}")

@@ -50,7 +50,7 @@ def session(
     precision = one_of(precision, ("stored", "fp32"), "precision")
     model = load(model)
     if engine == "auto":
-        engine = "torch" if model.format == "torch" else "onnxruntime"
+        engine = "torch" if model.is_torch else "onnxruntime"
     if function is not None:
         _require_functions(model, engine)
     if isinstance(model, Recording):
@@ -79,8 +79,8 @@ def session(
         from coreproof.runtime.coreml import CoreMLSession
 
         return CoreMLSession(model)
-    from coreproof.model.files.nesting import require_ending
     from coreproof.runtime.executable import compile_model
+    from coreproof.runtime.loops import require_ending
 
     require_ending(model)
     _require_no_states(model.signature, model.name)
@@ -96,7 +96,7 @@ def session(
 
 
 def _require_functions(model: Model, engine: Engine) -> None:
-    if model.format != "mlprogram" or engine == "coreml":
+    if not model.is_program or engine == "coreml":
         raise UnsupportedModelError(
             "a function can be chosen of an ML Program, on coreproof's runtime",
             where=model.name,

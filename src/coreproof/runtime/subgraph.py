@@ -189,7 +189,7 @@ class Subgraph:
 def _executable(of: Model | Session, precision: Precision) -> Executable:
     if isinstance(of, Session) and of.executable is not None:
         return of.executable
-    if isinstance(of, Model) and of.format in ("onnx", "mlprogram", "neuralnetwork", "pipeline", "classic"):
+    if isinstance(of, Model) and (of.is_onnx or of.is_coreml):
         return compile_model(of, precision)
     raise InputError(
         "a part can be run of a model whose layers are known",

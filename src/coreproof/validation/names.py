@@ -17,7 +17,7 @@ LATER_KINDS = ("dictionary", "string", "int64")
 def names(model: Model) -> list[Problem]:
     """Every name that nothing makes, or that two layers make."""
     found = [*_layers(model), *_outputs(model)]
-    if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
+    if isinstance(model, CoreMLModel) and model.is_network:
         found += [*_preprocessing(model), *_score_blob(model)]
     return found
 
@@ -127,7 +127,7 @@ def _outputs(model: Model) -> Iterator[Problem]:
 def wanted_outputs(model: Model) -> list[str]:
     """The outputs that layers have to make: all but the label and the probabilities that a classifier derives."""
     signature = model.signature
-    if model.format != "neuralnetwork" or signature.labels is None:
+    if not model.is_network or signature.labels is None:
         return [f.name for f in signature.outputs]
     derived = {signature.predicted_label, signature.probabilities}
     return [f.name for f in signature.outputs if f.name not in derived and f.kind not in LATER_KINDS]
@@ -169,7 +169,7 @@ def dead_layers(model: Model) -> Iterator[Problem]:
     """Layers from which no way leads to an output. They cost time and change nothing."""
     graph = model.graph
     wanted = {*graph.outputs, *wanted_outputs(model)}
-    if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
+    if isinstance(model, CoreMLModel) and model.is_network:
         wanted |= {score_blob(model) or "", model.signature.probabilities or ""}
     active = [node for node in graph.nodes if not node.outputs or has_effects(node)]
     wanted.update(name for node in active for name in graph.reads(node))

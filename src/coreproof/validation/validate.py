@@ -30,7 +30,7 @@ def inspect(model: Model) -> Inspection:
     """
     from coreproof.validation.names import dead_layers, names
 
-    if model.format not in ("neuralnetwork", "mlprogram", "onnx"):
+    if not (model.is_onnx or model.is_coreml_graph):
         return Inspection(())
     problems = names(model)
     try:
@@ -69,7 +69,7 @@ def _follow_shapes(model: Model) -> tuple[list[Problem], dict[str, tuple[int, ..
 
         return follow_onnx(model)
     assert isinstance(model, CoreMLModel)
-    if model.format == "mlprogram":
+    if model.is_program:
         from coreproof.validation.program import follow_program
 
         return follow_program(model)

@@ -147,7 +147,7 @@ def check_conversion(
                     if any(_difference(wanted[a], again[a], False) > 0 for a in source_names):
                         said = "the source answers differently from one call to another"
                         # what a module keeps and looks at later is as frozen as what shows in its first two calls
-                        module = source.format == "torch" and not frozen
+                        module = source.is_torch and not frozen
                         return Check(not module, said if module else f"not checked: {said}")
                 pair = ConvertedPair(
                     source, made, reference, candidate, signature, roles,
@@ -232,7 +232,7 @@ def _numbers(value: Any, image: Any) -> object:
 
 
 def _is_half(made: Model) -> bool:
-    return made.format == "mlprogram" and any(v.dtype == "float16" for v in made.graph.values.values())
+    return made.is_program and any(v.dtype == "float16" for v in made.graph.values.values())
 
 
 def _is_finite(value: object) -> bool:

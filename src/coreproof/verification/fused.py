@@ -22,7 +22,7 @@ def fused_scales(model: Model) -> Mapping[str, float]:
     same at every element, and it is no fault that anybody could mend.
     """
     found: dict[str, float] = {}
-    for node in model.graph.nodes if model.format in ("mlprogram", "neuralnetwork") else ():
+    for node in model.graph.nodes if model.is_coreml_graph else ():
         epsilon = node.attributes.get("epsilon")
         if normalise_op_name(node.operator) != "batchnorm" or not isinstance(epsilon, float) or not 0 < epsilon < 1e-3:
             continue

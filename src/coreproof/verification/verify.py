@@ -98,7 +98,7 @@ def verify(
 
 def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
     """Has a PyTorch model's program there before anything is compared. One that cannot be exported says so where it is needed."""
-    if model.format != "torch" or getattr(model, "frozen_branches", False):
+    if not model.is_torch or getattr(model, "frozen_branches", False):
         return
     from coreproof.conversion.torch_to_onnx.kept_export import FOLDER, export_digest, kept_program, waiting
     from coreproof.model.torch.model import TorchModel
@@ -156,7 +156,7 @@ def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress
     reference, candidate = run.reference, run.candidate
     signature = as_free_as(reference, candidate)
     program = reference.path is not None and reference.path.suffix == ".pt2"
-    if reference.format != "torch" or program or signature == reference.signature:
+    if not reference.is_torch or program or signature == reference.signature:
         return found
     ends = Ends(
         match_inputs(signature, candidate.signature),

@@ -146,7 +146,7 @@ def _is_flat_already(case: Case, baked: Baked) -> bool:
     """Whether the freed reshape would make [1, 1, C, 1, 1] of just that, which is no layer's work."""
     shape = case.evidence.shapes.get(_data(baked.node))
     return (
-        case.model.format == "neuralnetwork"
+        case.model.is_network
         and baked.node.operator == "reshape"
         and baked.freed in ([1, -1, 1, 1], [1, *(shape or (0,) * 5)[2:3], 1, 1])
         and shape is not None

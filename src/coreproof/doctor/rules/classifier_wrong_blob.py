@@ -58,7 +58,7 @@ def _counts_are_doubtful(case: Case, count: int) -> bool:
 def scores(case: Case) -> str | None:
     """The value that a classifier's labels are given to."""
     model = case.model
-    if isinstance(model, CoreMLModel) and model.format == "neuralnetwork":
+    if isinstance(model, CoreMLModel) and model.is_network:
         return score_blob(model)
     for node in case.graph.nodes:
         if node.operator == "classify":
@@ -91,7 +91,7 @@ def values_of(case: Case, count: int) -> list[str]:
 
 
 def _take(case: Case, name: str, wrong: str) -> Edit:
-    if case.model.format == "neuralnetwork":
+    if case.model.is_network:
         return Edit("scores", {"value": name})
     layer = next(n.name for n in case.graph.nodes if n.operator == "classify")
     return Edit("connect", {"source": name, "to": layer, "input": wrong})

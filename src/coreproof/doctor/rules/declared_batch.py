@@ -12,7 +12,7 @@ from coreproof.model.features import Feature
 
 
 def applies(case: Case) -> bool:
-    return case.model.format in ("mlprogram", "neuralnetwork")
+    return case.model.is_coreml_graph
 
 
 def hypotheses(case: Case) -> Iterator[Hypothesis]:

@@ -165,7 +165,7 @@ def _runs_with(case: Case, shapes: Shapes) -> bool:
 
 def _of_flexible(case: Case) -> Iterator[Hypothesis]:
     """Shapes that are declared as allowed, and that the layers do not take: all but the default one."""
-    if case.model.format not in ("mlprogram", "neuralnetwork"):
+    if not case.model.is_coreml_graph:
         return
     flexible = [f for f in case.model.signature.inputs if f.ranges or len(f.enumerated) > 1]
     tried = [shapes for shapes in _allowed(flexible) if all(prod(s) <= _LARGEST for s in shapes.values())]

@@ -20,11 +20,7 @@ _SAME = 1e-2
 
 
 def applies(case: Case) -> bool:
-    return (
-        case.model.format in ("mlprogram", "neuralnetwork")
-        and case.evidence.reference is not None
-        and case.evidence.runs
-    )
+    return case.model.is_coreml_graph and case.evidence.reference is not None and case.evidence.runs
 
 
 def hypotheses(case: Case) -> Iterator[Hypothesis]:
@@ -32,11 +28,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
 
     That the first length is a batch is seen by running: the samples in another order give the same answers in that order.
     """
-    if (
-        case.model.format not in ("mlprogram", "neuralnetwork")
-        or case.evidence.reference is None
-        or not case.evidence.runs
-    ):
+    if not case.model.is_coreml_graph or case.evidence.reference is None or not case.evidence.runs:
         return
     found = [(f, b) for f in case.model.signature.inputs if (b := _first(f)) > 1 and _in_source(case, f, b)]
     if not found or len({b for _, b in found}) > 1 or not _is_batch(case, {f.name for f, _ in found}, found[0][1]):

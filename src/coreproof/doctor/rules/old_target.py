@@ -23,7 +23,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     if not problems or not isinstance(model, CoreMLModel):
         return
     repairs: tuple[Repair, ...] = ()
-    if model.format == "neuralnetwork":
+    if model.is_network:
         version = needed_version(model)
         step = Edit("respecify", {"version": version})
         repairs = (Repair(f"declare specification version {version} ({SYSTEMS[version]})", (step,)),)

@@ -118,10 +118,10 @@ def brightened(case: Case, output: str, signed: bool) -> list[Edit]:
     """The edits that bring an output from 0..1 (``signed``: from -1..1) to 0..255."""
     factor, shift = (127.5, 127.5) if signed else (255.0, 0.0)
     place = {"after": output}
-    if case.model.format == "neuralnetwork":
+    if case.model.is_network:
         linear = {"alpha": factor, "beta": shift}
         return [Edit("insert", {"operator": "activation", "name": "brightened", **place, "linear": linear})]
-    multiply, add, operand = ("Mul", "Add", "B") if case.model.format == "onnx" else ("mul", "add", "y")
+    multiply, add, operand = ("Mul", "Add", "B") if case.model.is_onnx else ("mul", "add", "y")
     steps = [Edit("insert", {"operator": multiply, "name": "brightened", **place, operand: factor})]
     if shift:
         steps.append(Edit("insert", {"operator": add, "name": "shifted", **place, operand: shift}))

@@ -11,13 +11,13 @@ from coreproof.model.coreml.model import CoreMLModel
 
 
 def applies(case: Case) -> bool:
-    return case.model.format == "neuralnetwork"
+    return case.model.is_network
 
 
 def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Scale and bias for "data" in a model whose input was renamed to "image" (coremltools#163)."""
     model = case.model
-    if not isinstance(model, CoreMLModel) or model.format != "neuralnetwork":
+    if not isinstance(model, CoreMLModel) or not model.is_network:
         return
     inputs = [f.name for f in model.signature.inputs]
     named = [str(step.featureName) for step in model.network.preprocessing]

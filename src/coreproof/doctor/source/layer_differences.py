@@ -139,7 +139,7 @@ def _of_layer(case: Case, conversion: Model, own: Node, other: Node) -> Iterator
         edits = (set_edit(own.name, setting.name, setting.after),)
         yield LayerDifference(own.name, own.operator, "attribute", setting.name, words, edits)
     weights, right = case.weights(own.name), layer_weights(conversion, other.name)
-    if case.model.format == "onnx":
+    if case.model.is_onnx:
         right = {weight_name(own, other, key): weight for key, weight in right.items()}
     for key in dict.fromkeys((*right, *weights)):
         if key not in right:

@@ -145,7 +145,7 @@ def _of_row(case: Case, row: Row) -> LayerFault | None:
         return LayerFault("compression", "", replace(fault.hypothesis, repairs=()))
     if costs and others and (fault := _judged(case, row, found, before)) is not None:
         return fault
-    if case.evidence.reference is None or case.evidence.reference.format != "onnx":
+    if case.evidence.reference is None or not case.evidence.reference.is_onnx:
         return None
     for difference in islice(single_changes(case, row), _MOST):
         error = case.evidence.error_with(difference.edits, row)

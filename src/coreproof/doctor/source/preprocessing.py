@@ -136,7 +136,7 @@ def repairs(model: Model, own: Affine, right: Affine, colour: Colour) -> tuple[R
     if own.close_to(right):
         return (Repair(words, before),) if before else ()
     found = []
-    if model.format == "neuralnetwork" and np.ptp(right.factor) <= 1e-6 * max(map(abs, right.factor)):
+    if model.is_network and np.ptp(right.factor) <= 1e-6 * max(map(abs, right.factor)):
         step = Edit(
             "retype",
             {
@@ -155,7 +155,7 @@ def repairs(model: Model, own: Affine, right: Affine, colour: Colour) -> tuple[R
 
 def _stored_numbers(model: Model, feature: Feature, right: Affine) -> list[tuple[Edit, ...]]:
     """For an ML Program that multiplies, then adds: the constants set, an addition put behind a product alone."""
-    if model.format != "mlprogram":
+    if not model.is_program:
         return []
     graph, value, steps = model.graph, feature.name, dict[str, str]()
     while len(readers := graph.consumers(value)) == 1 and readers[0].operator in ("mul", "add", "cast"):
@@ -184,7 +184,7 @@ def _correction(model: Model, feature: Feature, own: Affine, right: Affine) -> t
     factor = np.asarray(right.factor) / np.where(np.asarray(own.factor) == 0, 1, own.factor)
     offset = np.asarray(right.offset) - np.asarray(own.offset) * factor
     after = _last_own(model, feature)
-    if model.format == "neuralnetwork":
+    if model.is_network:
         return (
             Edit(
                 "insert",

@@ -8,9 +8,9 @@ from coreproof.model.base import Model
 
 def convert_reference(source: Model | None, model: Model) -> Model | None:
     """The source in the model's format and precision; the source itself for ONNX; None where it cannot be carried over."""
-    if source is None or source.format != "onnx":
+    if source is None or not source.is_onnx:
         return source if source is not None and source.format == model.format else None
-    if model.format == "onnx":
+    if model.is_onnx:
         return source
     from coreproof.conversion.convert import convert
 

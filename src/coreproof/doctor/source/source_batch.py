@@ -13,7 +13,7 @@ def one_at_a_time(source: Model, model: Model) -> Model:
 
     The source as it is where nothing of that kind is declared, or where it does not run on a single sample.
     """
-    if source.format != "onnx":
+    if not source.is_onnx:
         return source
     steps = [
         Edit("batch", {"input": theirs.name, "length": 1})

@@ -22,21 +22,21 @@ def submodel_builder(model: Model) -> SubmodelBuilder:
     unknown = [name for layer in builder.layers for name in layer.makes if not builder.can_feed(name)]
     # every blob of a NeuralNetwork has a shape that follows; a model that does not run is cut where its shapes are declared
     with suppress(CoreproofError):
-        learn(builder, unknown if model.format != "neuralnetwork" else ())
+        learn(builder, unknown if not model.is_network else ())
     return builder
 
 
 def builder_of(model: Model) -> SubmodelBuilder:
     """The builder of a model's format, knowing what the file says. Raises EditError for a format without layers to cut at."""
-    if model.format == "onnx":
+    if model.is_onnx:
         from coreproof.editing.submodels.onnx import OnnxSubmodelBuilder
 
         return OnnxSubmodelBuilder.from_model(model)
-    if model.format == "neuralnetwork":
+    if model.is_network:
         from coreproof.editing.submodels.network import NetworkSubmodelBuilder
 
         return NetworkSubmodelBuilder.from_model(model)
-    if model.format == "mlprogram":
+    if model.is_program:
         from coreproof.editing.submodels.program import ProgramSubmodelBuilder
 
         return ProgramSubmodelBuilder.from_model(model)

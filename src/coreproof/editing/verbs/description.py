@@ -135,7 +135,7 @@ def divide(editor: Editor, value: str, layer: str, new: str) -> None:
 
 def _network(editor: Editor) -> CoreMLModel:
     model = editor.model
-    if not isinstance(model, CoreMLModel) or model.format != "neuralnetwork":
+    if not isinstance(model, CoreMLModel) or not model.is_network:
         raise EditError(
             "this verb is for NeuralNetwork models", where=model.name, expected="neuralnetwork", found=model.format
         )

@@ -27,7 +27,7 @@ def split(model: Model | str | Path) -> list[CoreMLModel]:
     that is no pipeline.
     """
     model = load(model)
-    if not isinstance(model, CoreMLModel) or model.format != "pipeline":
+    if not isinstance(model, CoreMLModel) or not classic.is_pipeline(model.spec):
         raise EditError("only a pipeline can be split", where=model.name, expected="a pipeline", found=model.format)
     kind = model.kind
     pipeline = classic.pipeline_of(model.spec)

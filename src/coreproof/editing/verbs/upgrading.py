@@ -32,7 +32,7 @@ def upgrade(
     freer than an operation allows (``reshape`` the input to one shape first).
     """
     model = load(model)
-    if not isinstance(model, CoreMLModel) or model.format != "neuralnetwork":
+    if not isinstance(model, CoreMLModel) or not model.is_network:
         raise EditError(
             "only a NeuralNetwork can be upgraded", where=model.name, expected="a NeuralNetwork", found=model.format
         )

@@ -23,8 +23,6 @@ from coreproof.runtime.session import Session
 _MASK = re.compile(r"(?:^|[_.])mask(?:$|[_.\d])", re.IGNORECASE)
 """A name by which people call a mask, where the graph does not tell."""
 
-_FORMATS = frozenset(("onnx", "torch", "mlprogram", "neuralnetwork"))
-
 
 def roles_of(model: Model, running: Session | None = None) -> dict[str, Role]:
     """input -> what it is for. ``running``: the model ready to run, which saves lowering it once more.
@@ -32,7 +30,7 @@ def roles_of(model: Model, running: Session | None = None) -> dict[str, Role]:
     Empty for models whose operators are not looked at (pipelines, classic models, saved runs) or cannot be (running them says
     why), and for those that have nothing but pictures.
     """
-    if model.format not in _FORMATS or all(f.image is not None for f in model.signature.inputs):
+    if not (model.is_source or model.is_coreml_graph) or all(f.image is not None for f in model.signature.inputs):
         return {}
     try:
         flow = _flow_of(model, running)

@@ -183,7 +183,7 @@ class CoreMLModel(Model):
         the identifiers and the manifest of its package.
         """
         if fresh.suffix == ".mlmodel":
-            if self.format == "mlprogram":
+            if self.is_program:
                 raise UnreadableModelError(
                     "an ML Program cannot be stored as a single .mlmodel file",
                     where=str(target),

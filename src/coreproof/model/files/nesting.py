@@ -1,23 +1,20 @@
 """How deep a model file may nest, and how far it may unfold: every bound in one place, each said by the error that refuses.
 
 A kilobyte can hold a program that takes a day: graphs within graphs, pipelines within pipelines, functions that call each other
-twice, loops within loops. Files with none of that are not touched; nothing here looks at what is computed.
+twice. Files with none of that are not touched; nothing here looks at what is computed. (Loops: see ``runtime/loops.py``.)
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import onnx
-import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from coreproof.errors import RunError, UnreadableModelError
+from coreproof.errors import UnreadableModelError
 from coreproof.model.files.wire import records
-from coreproof.model.formats import network as network_layers
-from coreproof.model.formats import onnx as onnx_graphs
+from coreproof.model.formats import onnx as stored
 
 MESSAGES = 100
 """Messages within each other that protobuf reads, in every language: about 32 graphs, 33 networks, 49 pipelines."""
@@ -27,9 +24,6 @@ CALLS = 100
 
 UNFOLDED = 30_000
 """Nodes that a graph may have once every function stands where it is called."""
-
-ROUNDS = 200_000
-"""Times that loops without a condition may run their innermost body."""
 
 _LOOKED_AT = 2_000_000
 """Fields that are looked at to explain why a file does not parse."""
@@ -130,7 +124,7 @@ def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[int, onnx.NodeProt
         depth, inside = waiting.pop()
         for node in inside:
             yield depth, node
-            waiting.extend((depth + 1, graph.node) for graph in onnx_graphs.nested(node))
+            waiting.extend((depth + 1, graph.node) for graph in stored.nested(node))
 
 
 def _called(nodes: Iterable[onnx.NodeProto]) -> Iterator[Called]:
@@ -171,97 +165,3 @@ def _callees_first(calls: Mapping[Called, list[Called]], where: str) -> list[Cal
 def _name(called: Called) -> str:
     domain, name, overload = called
     return repr("::".join(part for part in (domain, name, overload) if part))
-
-
-# loops, which only matter to who runs the model
-
-
-def require_ending(model: Any) -> None:
-    """Raises RunError where loops that nothing but their count ends run their innermost body too often, or never end.
-
-    A loop that a condition may end is left alone: how often it runs, only running says.
-    """
-    waiting: list[tuple[Any, float]] = []
-    if model.format == "onnx":
-        waiting.append((model.ir.graph, 1))
-    elif model.format == "neuralnetwork":
-        waiting.append((model.network, 1))
-    while waiting:
-        inside, rounds = waiting.pop()
-        for name, count, bodies in (_onnx_loops if model.format == "onnx" else _network_loops)(inside):
-            if rounds * count > ROUNDS:
-                raise RunError(
-                    "the loops of the model run too often",
-                    where=f"{model.name}, {name!r}",
-                    expected=f"at most {ROUNDS:,} rounds of a loop without a condition, loops around it counted in",
-                    found="no end" if math.isinf(count) else f"{int(rounds * count):,}",
-                    fix="give the loop a condition that ends it, or fewer iterations",
-                )
-            waiting.extend((body, rounds * count) for body in bodies)
-
-
-def _network_loops(network: Any) -> Iterator[tuple[str, float, list[Any]]]:
-    """Layers that hold networks: name, how often these run for certain, the networks."""
-    for layer in network.layers:
-        operator = layer.WhichOneof("layer")
-        if operator == "branch":
-            yield layer.name, 1, network_layers.nested(layer)
-        elif operator == "loop":
-            loop = layer.loop
-            ends = loop.conditionVar or loop.conditionNetwork.layers or _breaks(loop.bodyNetwork)
-            yield layer.name, 1 if ends else max(1, loop.maxLoopIterations), network_layers.nested(layer)
-
-
-def _breaks(body: Any) -> bool:
-    """Whether a loop's body may leave it."""
-    waiting = [body]
-    while waiting:
-        for layer in waiting.pop().layers:
-            if layer.WhichOneof("layer") == "loopBreak":
-                return True
-            if layer.WhichOneof("layer") == "branch":
-                waiting += network_layers.nested(layer)
-    return False
-
-
-def _onnx_loops(graph: Any) -> Iterator[tuple[str, float, list[Any]]]:
-    """Nodes that hold graphs: name, how often these run for certain, the graphs."""
-    for node in graph:
-        bodies = list(onnx_graphs.nested_ir(node))
-        if bodies:
-            certain = node.op_type == "Loop" and len(node.inputs) > 1 and not _may_end(node, bodies[0])
-            yield node.name or node.op_type, _count(_read(node, 0)) if certain else 1, bodies
-
-
-def _may_end(loop: object, body: Any) -> bool:
-    """Whether a condition can end an ONNX Loop: not where none is fed, or true, and the body hands on what it was given."""
-    fed = _read(loop, 1)
-    if (fed is not None and _constant(fed) is None) or len(body.inputs) < 2 or not body.outputs:
-        return True
-    if fed is not None and not _constant(fed).any():
-        return True
-    handed = body.outputs[0]
-    while (maker := handed.producer()) is not None and maker.op_type == "Identity":
-        if (given := _read(maker, 0)) is None:
-            break
-        handed = given
-    known = _constant(handed)
-    return handed is not body.inputs[1] and (known is None or not known.any())
-
-
-def _read(node: Any, place: int) -> Any:
-    """What a node reads there; None where it reads nothing."""
-    return node.inputs[place] if place < len(node.inputs) else None
-
-
-def _count(value: object) -> float:
-    if value is None:
-        return math.inf
-    known = _constant(value)
-    return 1 if known is None or known.size != 1 else max(1, int(known.reshape(-1)[0]))
-
-
-def _constant(value: Any) -> Any:
-    """A small value that the model states, as an array."""
-    tensor = ir.convenience.get_const_tensor(value)
-    return None if tensor is None or tensor.size > 1 else tensor.numpy()
