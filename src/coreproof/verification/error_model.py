@@ -14,6 +14,7 @@ from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.pairing.operators import interpolates, makes_steps, summand_count
 from coreproof.verification.channels import Profile
+from coreproof.verification.contrast import Contrast, contrast_for
 from coreproof.verification.error_stats import BLOCK
 from coreproof.verification.tolerance import EXACT, SMALLEST, TYPICAL, U32, VACUOUS, WORST, Tolerance
 
@@ -35,6 +36,7 @@ class ErrorState(NamedTuple):
     ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element,
     both in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of
     ``error``; ``own`` is the part that the operator itself adds. ``step``: it is rounded to multiples of this (0: it is not).
+    ``contrast``: of what a normalisation reads, size over deviation of what it takes together.
     """
 
     error: float
@@ -46,6 +48,7 @@ class ErrorState(NamedTuple):
     uneven: float = 1.0
     own: float = 0.0
     step: float = 0.0
+    contrast: Contrast | None = None
 
 
 class ErrorModel:
@@ -87,7 +90,7 @@ class ErrorModel:
 
     def note_scale(self, name: str, array: np.ndarray) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
-        self._observed[name] = measure(array)
+        self._observed[name] = measure(array)._replace(contrast=contrast_for(self._graph, name, array))
 
     def tolerance(self, name: str, reference: np.ndarray) -> Tolerance:
         """The tolerance for the value ``name``, of which ``reference`` is the right answer."""
@@ -127,7 +130,7 @@ class ErrorModel:
 
     def _measured(self, name: str, reference: np.ndarray) -> ErrorState:
         if name not in self._measures:
-            self._measures[name] = measure(reference)
+            self._measures[name] = measure(reference)._replace(contrast=contrast_for(self._graph, name, reference))
         return self._measures[name]
 
     def _advance(self, name: str, measured: ErrorState) -> None:
@@ -281,7 +284,7 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
         return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
     if kind == "exponential":
         return scale * math.hypot(*(s.error for s in read))
-    base = [s.deviation if kind == "norm" else s.scale for s in read]
+    base = [_divided_by(s) if kind == "norm" else s.scale for s in read]
     each = [s.error / b for s, b in zip(read, base, strict=True) if b > 0]
     # factors are often made from one value (x * sigmoid(x)), and then their errors have one sign
     shares = sum(each) if kind == "elementwise" else math.hypot(*each)
@@ -295,6 +298,13 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
         # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
         return max(scale * shares, read[0].error)
     return scale * shares
+
+
+def _divided_by(source: ErrorState) -> float:
+    """What a normalisation divides by: the deviation, of what it takes together where that is known."""
+    if source.contrast is None:
+        return source.deviation
+    return min(source.deviation, source.scale / source.contrast.typical)
 
 
 def _factor(node: Node) -> float | None:
@@ -340,6 +350,8 @@ def _uneven(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float
     if error_class(node.operator) == "linear":
         summed = summand_count(node, tuple(s.elements for s in read), result.elements)
         return max(read[0].uneven, read[0].loudest if summed > FEW_TERMS else read[0].peak)
+    if error_class(node.operator) == "norm" and read[0].contrast is not None:
+        return max(*(s.uneven for s in read), read[0].contrast.uneven)
     return max(s.uneven for s in read)
 
 

@@ -1,0 +1,95 @@
+"""How much more a normalisation makes of what arrives than the whole value shows: it divides each row by its own deviation.
+
+What is normalised together (a channel of a picture, a token, a group) may vary little around a large mean, or less than its
+neighbours do. Errors follow sizes, and what is divided by is the deviation there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from coreproof.conversion.operators import error_class
+from coreproof.conversion.registry import normalise_op_name
+from coreproof.model.graph import Graph, Node
+from coreproof.verification.error_stats import BLOCK
+
+_EPSILON = 1e-5
+"""What guards the division where the node does not say it."""
+
+
+class Contrast(NamedTuple):
+    """Size over deviation of what is normalised together: the root mean square, and the largest in units of that."""
+
+    typical: float
+    uneven: float
+
+
+def contrast_for(graph: Graph, name: str, array: np.ndarray) -> Contrast | None:
+    """The contrast of a value that a normalisation of the graph reads; None where none does, or how it divides is not known."""
+    value = graph.values.get(name)
+    known = value.shape if value is not None and value.shape is not None else ()
+    shape = tuple(n for n in known if isinstance(n, int))
+    if len(shape) != len(known) or math.prod(shape) != array.size:
+        shape = array.shape
+    for node in graph.consumers(name):
+        if error_class(node.operator) != "norm" or not node.inputs or node.inputs[0] != name:
+            continue
+        length = normalised_together(node, shape)
+        if length and array.size and array.size % length == 0 and array.dtype.kind == "f":
+            epsilon = node.attributes.get("epsilon", node.attributes.get("eps", _EPSILON))
+            return _contrast(array.reshape(-1, length), float(epsilon) if isinstance(epsilon, float) else _EPSILON)
+    return None
+
+
+def normalised_together(node: Node, shape: Sequence[int]) -> int | None:
+    """How many neighbouring elements are centred and divided together; None where that is not known, or nothing is."""
+    name, said = normalise_op_name(node.operator), node.attributes
+    rank = len(shape)
+    first: int | None = None
+    if name in ("instancenorm", "instancenormalization"):
+        first = 2
+    elif name == "batchnorm" and said.get("computeMeanVar") and said.get("instanceNormalization"):
+        first = rank - 2
+    elif name == "mvn":
+        first = rank - (3 if said.get("acrossChannels") else 2)
+    elif name in ("layernorm", "nativelayernorm", "layernormalization"):
+        first = _first_axis(node, rank)
+    elif name == "groupnormalization":
+        groups = said.get("num_groups")
+        return math.prod(shape[1:]) // groups if isinstance(groups, int) and groups > 0 else None
+    return math.prod(shape[first:]) if first is not None and 0 <= first < rank else None
+
+
+def _first_axis(node: Node, rank: int) -> int | None:
+    """The first axis of a layer normalisation, where it takes all that follow."""
+    said = node.attributes
+    if isinstance(axis := said.get("axis"), int):
+        return axis % rank if rank else None
+    if "axes" in said:
+        axes = sorted(int(a) % rank for a in np.asarray(said["axes"]).reshape(-1)) if rank else []
+        return axes[0] if axes and axes == list(range(axes[0], rank)) else None
+    if "normalizedShape" in said:
+        return rank - int(np.asarray(said["normalizedShape"]).size)
+    ranks = [len(shape) for _, shape in node.parameters.values()]
+    if ranks:
+        return rank - max(ranks)
+    return rank - 1 if normalise_op_name(node.operator) == "layernormalization" else None
+
+
+@np.errstate(all="ignore")
+def _contrast(rows: np.ndarray, epsilon: float) -> Contrast | None:
+    squares = largest = 0.0
+    step = max(1, BLOCK // rows.shape[1])
+    for start in range(0, rows.shape[0], step):
+        block = rows[start : start + step].astype(np.float64)
+        deviations = block.var(axis=1)
+        ratio = (deviations + np.square(block.mean(axis=1))) / (deviations + epsilon)
+        squares, largest = squares + float(ratio.sum()), max(largest, float(ratio.max()))
+    typical = math.sqrt(squares / rows.shape[0])
+    if not math.isfinite(typical) or typical <= 0:
+        return None
+    return Contrast(typical, max(1.0, math.sqrt(largest) / typical))
