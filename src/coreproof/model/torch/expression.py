@@ -1,14 +1,18 @@
-"""Sizes that a .pt2 computes, as PyTorch writes them: parsed by us, never evaluated, and bounded.
+"""Sizes that a .pt2 computes, as PyTorch writes them: parsed, never evaluated, and bounded.
 
 PyTorch stores ``x.shape[0] // 2`` as the text "FloorDiv(Symbol('s0', positive=True, integer=True), Integer(2))" (sympy's
-srepr) and reads it through ``sympy.sympify``, which is Python's ``eval``. Only a text that this grammar accepts whole gets
-there: nested calls of a closed list, whole numbers, and symbols with assumptions that are true or false.
+srepr) and reads it through ``sympy.sympify``, which is Python's ``eval``. So Python's own
+parser, which runs nothing, reads it first, and only what is known here gets to sympy: nested calls of a closed list, whole
+numbers, and symbols with assumptions that are true or false.
 """
 
 from __future__ import annotations
 
+import ast
 import math
 import re
+from collections.abc import Iterator
+from itertools import count
 
 DEPTH = 40
 TERMS = 400
@@ -20,27 +24,16 @@ POWER = 64
 """Of all exponents that stand inside one another, multiplied: numbers stay short."""
 
 _ANY = 64
-_RELATIONS = (
-    "Equality",
-    "Unequality",
-    "GreaterThan",
-    "LessThan",
-    "StrictGreaterThan",
-    "StrictLessThan",
-    "Eq",
-    "Ne",
-    "Ge",
-    "Le",
-    "Gt",
-    "Lt",
-)
 _CALLS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("Add", "Mul", "Min", "Max", "And", "Or"), (1, _ANY)),
     **dict.fromkeys(("FloorDiv", "CleanDiv", "CeilDiv", "Mod", "PythonMod", "IntTrueDiv", "FloatTrueDiv"), (2, 2)),
-    **dict.fromkeys(("Pow", "PowByNatural"), (2, 2)),
     **dict.fromkeys(("ToFloat", "TruncToInt", "TruncToFloat", "FloorToInt", "CeilToInt", "RoundToInt", "Not"), (1, 1)),
-    **dict.fromkeys(_RELATIONS, (2, 2)),
+    **dict.fromkeys(("Equality", "Unequality", "Eq", "Ne", "Ge", "Le", "Gt", "Lt"), (2, 2)),
+    **dict.fromkeys(("GreaterThan", "LessThan", "StrictGreaterThan", "StrictLessThan"), (2, 2)),
 }
+"""Operator -> how few and how many arguments it takes."""
+_POWERS = ("Pow", "PowByNatural")
+_NUMBERS = {"Integer": 1, "Rational": 2}
 _ASSUMPTIONS = frozenset(
     (
         "integer",
@@ -55,8 +48,11 @@ _ASSUMPTIONS = frozenset(
         "commutative",
     )
 )
-_WORDS = frozenset((*_CALLS, "Integer", "Rational", "Float", "Symbol", "true", "false"))
-_TOKEN = re.compile(r"\s*(?:([A-Za-z_][A-Za-z0-9_]*)|(-?[0-9]+)|'([A-Za-z0-9_.+-]*)'|([(),=]))")
+_WORDS = frozenset((*_CALLS, *_POWERS, *_NUMBERS, "Float", "Symbol", "true", "false"))
+_TEXT = re.compile(
+    r"(?:[A-Za-z_][A-Za-z0-9_]*+|(?:(?<=\()-|(?<=, )-)?[0-9]++(?![A-Za-z_])|'[A-Za-z0-9_.+-]*+'|[(),=]|\s)*+"
+)
+"""Names, whole numbers, plain texts, brackets; no operator, and a minus before a number alone."""
 _SYMBOL = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _FLOAT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{0,40})?(e[+-]?[0-9]{1,3})?")
 
@@ -71,163 +67,90 @@ def check_expression(text: object) -> None:
         raise ExpressionError(f"{type(text).__name__} in the place of an expression")
     if len(text) > 64 * TERMS:
         raise ExpressionError(f"an expression of {len(text):,} characters")
-    reader = _Reader(_tokens(text))
-    reader.expression(DEPTH, 1)
-    reader.end()
+    known = _TEXT.match(text)
+    if known is not None and known.end() < len(text):
+        raise ExpressionError(f"{text[known.end() : known.end() + 40]!r} in an expression")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")  # builds a tree, and runs nothing
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:  # the last two: of calls nested without end
+        raise ExpressionError(f"an expression that does not hold together: {error}") from None
+    _products(tree.body, DEPTH, 1, count(1))
 
 
-_Token = tuple[str, str]
+def _products(node: ast.expr, depth: int, power: int, terms: Iterator[int]) -> int:
+    """How many products an accepted expression is a sum of when it is multiplied out, which sympy does to divide.
 
-
-def _tokens(text: str) -> list[_Token]:
-    found, at, text = [], 0, text.rstrip()
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise ExpressionError(f"{text[at : at + 40]!r} in an expression")
-        kind = ("word", "number", "text", "sign")[(match.lastindex or 1) - 1]
-        found.append((kind, match[match.lastindex or 1]))
-        at = match.end()
-    return found
-
-
-class _Reader:
-    def __init__(self, tokens: list[_Token]) -> None:
-        self._tokens = tokens
-        self._at = 0
-        self._terms = 0
-
-    def expression(self, depth: int, power: int) -> int:
-        """Reads one; gives how many products it is a sum of when it is multiplied out, which sympy does to divide."""
-        products = self._expression(depth, power)
-        if products > PRODUCTS:
-            raise ExpressionError(f"a sum of more than {PRODUCTS:,} products when it is multiplied out")
-        return products
-
-    def _expression(self, depth: int, power: int) -> int:
-        self._terms += 1
-        if self._terms > TERMS:
-            raise ExpressionError(f"an expression of more than {TERMS} terms")
-        if depth == 0:
-            raise ExpressionError(f"calls nested more than {DEPTH} deep")
-        name = self._take("word")
-        if name in ("true", "false"):
-            return 1
-        if name not in _WORDS:
-            raise ExpressionError(f"{name!r} in an expression")
-        self._sign("(")
-        products = 1
-        if name == "Integer":
-            self._integer()
-        elif name == "Rational":
-            self._integer()
-            self._sign(",")
-            self._integer()
-        elif name == "Float":
-            self._float()
-        elif name == "Symbol":
-            self._symbol()
-        elif name in ("Pow", "PowByNatural"):
-            products = self._power(depth, power)
-        else:
-            products = self._arguments(name, depth, power)
-        self._sign(")")
-        return products
-
-    def end(self) -> None:
-        if self._at != len(self._tokens):
-            raise ExpressionError(f"{self._tokens[self._at][1]!r} behind an expression")
-
-    def _arguments(self, name: str, depth: int, power: int) -> int:
+    ``depth`` is how many calls may still nest, ``power`` the product of the exponents around it, ``terms`` counts.
+    """
+    if next(terms) > TERMS:
+        raise ExpressionError(f"an expression of more than {TERMS} terms")
+    if depth == 0:
+        raise ExpressionError(f"calls nested more than {DEPTH} deep")
+    if isinstance(node, ast.Name) and node.id in ("true", "false"):
+        return 1
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in _WORDS:
+        found = node.func if isinstance(node, ast.Call) else node
+        raise ExpressionError(f"{found.id if isinstance(found, ast.Name) else type(found).__name__!r} in an expression")
+    name = node.func.id
+    if name not in _CALLS and name not in _POWERS:
+        _check_leaf(name, node)
+        return 1
+    if name in _POWERS:
+        products = _raised(node, depth, power, terms)
+    else:
+        each = [_products(argument, depth - 1, power, terms) for argument in node.args]
         fewest, most = _CALLS[name]
-        products = [self.expression(depth - 1, power)]
-        while self._next(","):
-            self._at += 1
-            if self._next("evaluate", "word"):  # sympy writes evaluate=False for what it must not simplify
-                self._at += 1
-                self._sign("=")
-                if self._take("word") not in ("True", "False"):
-                    raise ExpressionError("evaluate is true or false")
-                break
-            products.append(self.expression(depth - 1, power))
-        if not fewest <= len(products) <= most:
-            raise ExpressionError(f"{name} of {len(products)} arguments")
-        return sum(products) if name == "Add" else math.prod(products) if name == "Mul" else 1
+        if not fewest <= len(each) <= most:
+            raise ExpressionError(f"{name} of {len(each)} arguments")
+        if any(word.arg != "evaluate" or not _is_flag(word.value) for word in node.keywords):
+            raise ExpressionError(
+                "evaluate is true or false"
+            )  # sympy writes evaluate=False for what it must not simplify
+        products = sum(each) if name == "Add" else math.prod(each) if name == "Mul" else 1
+    if products > PRODUCTS:
+        raise ExpressionError(f"a sum of more than {PRODUCTS:,} products when it is multiplied out")
+    return products
 
-    def _power(self, depth: int, power: int) -> int:
-        """The base is read last, because how high it may be raised is known from the exponent alone."""
-        base = self._at
-        self._skip_one()
-        self._sign(",")
-        if self._take("word") != "Integer":
-            raise ExpressionError("an exponent that is no whole number")
-        self._sign("(")
-        exponent = abs(self._integer())
-        self._sign(")")
-        if exponent > EXPONENT or power * max(exponent, 1) > POWER:
-            raise ExpressionError(f"an exponent of {exponent}" + (" inside another" if power > 1 else ""))
-        behind, self._at = self._at, base
-        products = self.expression(depth - 1, power * max(exponent, 1))
-        if not self._next(","):
-            raise ExpressionError("Pow of something else than two arguments")
-        self._at = behind
-        return int(products**exponent)
 
-    def _skip_one(self) -> None:
-        """Goes behind one argument without judging it."""
-        nesting = 0
-        while self._at < len(self._tokens):
-            kind, sign = self._tokens[self._at]
-            if kind == "sign":
-                if nesting == 0 and sign in (",", ")"):
-                    return
-                nesting += {"(": 1, ")": -1}.get(sign, 0)
-            self._at += 1
+def _raised(node: ast.Call, depth: int, power: int, terms: Iterator[int]) -> int:
+    if len(node.args) != 2 or node.keywords:
+        raise ExpressionError("Pow of something else than two arguments")
+    base, raised = node.args
+    if not isinstance(raised, ast.Call) or not isinstance(raised.func, ast.Name) or raised.func.id != "Integer":
+        raise ExpressionError("an exponent that is no whole number")
+    _check_leaf("Integer", raised)
+    exponent = abs(_whole(raised.args[0]))
+    if exponent > EXPONENT or power * max(exponent, 1) > POWER:
+        raise ExpressionError(f"an exponent of {exponent}" + (" inside another" if power > 1 else ""))
+    return int(_products(base, depth - 1, power * max(exponent, 1), terms) ** exponent)
 
-    def _integer(self) -> int:
-        number = self._take("number")
-        if len(number.lstrip("-")) > DIGITS:
-            raise ExpressionError(f"a number of {len(number)} digits")
-        return int(number)
 
-    def _float(self) -> None:
-        number = self._take("text")
-        if _FLOAT.fullmatch(number) is None:
-            raise ExpressionError(f"Float({number!r})")
-        while self._next(","):
-            self._at += 1
-            if self._take("word") not in ("precision", "dps"):
-                raise ExpressionError("Float with something else than its precision")
-            self._sign("=")
-            if not 0 < self._integer() <= 64:
-                raise ExpressionError("Float of more than 64 bits")
+def _check_leaf(name: str, node: ast.Call) -> None:
+    """A number, or a symbol with what is assumed of it."""
+    if name in _NUMBERS:
+        if len(node.args) != _NUMBERS[name] or node.keywords:
+            raise ExpressionError(f"{name} of {len(node.args)} arguments")
+        for argument in node.args:
+            _whole(argument)
+        return
+    text = node.args[0].value if len(node.args) == 1 and isinstance(node.args[0], ast.Constant) else None
+    pattern = _FLOAT if name == "Float" else _SYMBOL
+    if not isinstance(text, str) or pattern.fullmatch(text) is None or text in _WORDS:
+        raise ExpressionError(f"{name}({text!r})")
+    for word in node.keywords:
+        if name == "Symbol" and not (word.arg in _ASSUMPTIONS and _is_flag(word.value)):
+            raise ExpressionError(f"a symbol with {word.arg}, which is not known or neither true nor false")
+        if name == "Float" and not (word.arg in ("precision", "dps") and 0 < _whole(word.value) <= 64):
+            raise ExpressionError("Float with something else than its precision, or of more than 64 bits")
 
-    def _symbol(self) -> None:
-        name = self._take("text")
-        if _SYMBOL.fullmatch(name) is None or name in _WORDS:
-            raise ExpressionError(f"a symbol called {name!r}")
-        while self._next(","):
-            self._at += 1
-            assumption = self._take("word")
-            self._sign("=")
-            value = self._take("word")
-            if assumption not in _ASSUMPTIONS or value not in ("True", "False"):
-                raise ExpressionError(f"a symbol with {assumption}={value}")
 
-    def _next(self, text: str, kind: str = "sign") -> bool:
-        return self._at < len(self._tokens) and self._tokens[self._at] == (kind, text)
+def _whole(node: ast.expr) -> int:
+    negative = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
+    held = node.operand if isinstance(node, ast.UnaryOp) else node
+    if not isinstance(held, ast.Constant) or type(held.value) is not int or held.value >= 10**DIGITS:
+        raise ExpressionError(f"something else than a whole number of at most {DIGITS} digits")
+    return -held.value if negative else held.value
 
-    def _take(self, kind: str) -> str:
-        if self._at >= len(self._tokens):
-            raise ExpressionError("an expression that breaks off")
-        found, text = self._tokens[self._at]
-        if found != kind:
-            raise ExpressionError(f"{text!r} where a {kind} should stand")
-        self._at += 1
-        return text
 
-    def _sign(self, sign: str) -> None:
-        if not self._next(sign):
-            found = self._tokens[self._at][1] if self._at < len(self._tokens) else "the end"
-            raise ExpressionError(f"{found!r} where {sign!r} should stand")
-        self._at += 1
+def _is_flag(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, bool)
