@@ -29,13 +29,14 @@ from conformance.origin import origin
 from conformance.planted_kinds import ERRORS
 from conformance.planted_models import MODELS, Healthy, healthy
 from conformance.trial import first_line
-from coreproof.feeding.inputs import feeds_of, random_feeds
+from coreproof.feeding.drawn import random_feeds
+from coreproof.feeding.inputs import feeds_of
 from coreproof.model.files.atomic import replacing
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.pairing.align import value_index
 from coreproof.runtime.open import session
 from coreproof.runtime.subgraph import run_subgraph
-from coreproof.verification.verify import Verification
+from coreproof.verification.verification import Verification
 
 RESULTS = Path(__file__).parent / "results" / "planted_errors.json"
 VISIBLE = 0.01

@@ -20,7 +20,7 @@ import onnx
 
 import coreproof as cp
 from conformance.trial import FORMATS, carry_out, first_line, onnx_trial, quiet, run_source
-from coreproof.feeding.inputs import random_feeds
+from coreproof.feeding.drawn import random_feeds
 
 RESULTS = Path(__file__).parent / "results" / "small_files.json"
 

@@ -10,7 +10,8 @@ from rich.console import Console
 from coreproof.cli.prove import step_line
 from coreproof.cli.tables import verification_table
 from coreproof.proof.chain import ProofStep
-from coreproof.verification.verify import Verification, verify
+from coreproof.verification.verification import Verification
+from coreproof.verification.verify import verify
 from tests.build import residual_net
 
 

@@ -11,7 +11,7 @@ import pytest
 import coreproof as cp
 from coreproof.difference.diff import diff
 from coreproof.errors import InputError
-from coreproof.feeding.inputs import random_sample
+from coreproof.feeding.drawn import random_sample
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import coreproof
 from coreproof.editing.edit import Edit, edit
 from coreproof.errors import EditError
-from coreproof.feeding.inputs import random_feeds
+from coreproof.feeding.drawn import random_feeds
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.formats import program as mil

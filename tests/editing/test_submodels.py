@@ -12,7 +12,7 @@ import pytest
 from coreproof.editing.submodels.open import submodel_builder
 from coreproof.editing.submodels.submodel import Submodel, SubmodelBuilder
 from coreproof.errors import EditError
-from coreproof.feeding.inputs import random_sample
+from coreproof.feeding.drawn import random_sample
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.load import load

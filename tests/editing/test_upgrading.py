@@ -12,7 +12,7 @@ import coreproof as cp
 from coreproof.editing.edit import Edit, edit
 from coreproof.editing.verbs.upgrading import identifier, upgrade
 from coreproof.errors import EditError
-from coreproof.feeding.inputs import random_feeds
+from coreproof.feeding.drawn import random_feeds
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import Model_pb2

@@ -9,7 +9,7 @@ import pytest
 from coreproof.conversion.convert import convert
 from coreproof.errors import InputError
 from coreproof.feeding.draw import draw
-from coreproof.feeding.inputs import random_feeds, random_sample
+from coreproof.feeding.drawn import random_feeds, random_sample
 from coreproof.feeding.lengths import lengths
 from coreproof.model.features import Feature, ImageLayout, ShapeRange, Signature
 from coreproof.model.onnx.model import OnnxModel

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from coreproof.errors import ConversionError, RunError
-from coreproof.precision.forecast import Float16Report, forecast
+from coreproof.precision.float16_report import Float16Report
+from coreproof.precision.forecast import forecast
 from coreproof.precision.minimal_set import Trials, minimal_set
 from coreproof.runtime.open import session
 

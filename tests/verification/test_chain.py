@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 import coreproof as cp
-from coreproof.feeding.inputs import random_feeds
+from coreproof.feeding.drawn import random_feeds
 from coreproof.runtime.subgraph_pool import SubgraphPool
 from coreproof.verification.verify import verify
 from tests.build import onnx_proto

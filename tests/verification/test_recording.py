@@ -18,7 +18,7 @@ from PIL import Image
 from coreproof.conversion.convert import convert
 from coreproof.difference.diff import diff
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError, TooLargeError, UnreadableModelError
-from coreproof.feeding.inputs import random_feeds
+from coreproof.feeding.drawn import random_feeds
 from coreproof.model.base import Model
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from coreproof.errors import InputError
-from coreproof.feeding.inputs import random_feeds
+from coreproof.feeding.drawn import random_feeds
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify

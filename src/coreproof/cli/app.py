@@ -105,7 +105,7 @@ _DRAWN = 8
 
 def _arrays(model: Any, photos: Path | None, inputs: Path | None) -> list[Any] | None:
     """What a model that takes no picture is proved on: the user's arrays, else random ones; None for a model of pictures."""
-    from coreproof.feeding.inputs import SEED, random_feeds
+    from coreproof.feeding.drawn import SEED, random_feeds
     from coreproof.feeding.user_inputs import read_samples
     from coreproof.model.coreml.model import CoreMLModel
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from coreproof.visible import visible
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from coreproof.verification.row import Row
     from coreproof.verification.verification import Verification
 
@@ -25,8 +25,6 @@ def error_chart(verification: Verification, width: int = 80, height: int = 6) ->
     Bars: the root-mean-square error as a share of the scale, on a logarithmic axis; green where the value agrees, yellow
     where that proves little, red where it does not agree. The line is what is allowed. The first divergence is marked below.
     """
-    from rich.text import Text
-
     room = max(1, width - _MARGIN - 1)
     columns = _columns(verification.rows, room)
     wide = max(1, min(_WIDEST, room // max(1, len(columns))))

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from rich.table import Table
+
+from coreproof.cli.progress import progress
 from coreproof.cli.say import say_json
+from coreproof.cli.tables import plain_table
+from coreproof.cli.terminal import Line, console, lines
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from coreproof.feeding.drawn import Feeds
     from coreproof.model.base import Model
     from coreproof.precision.float16_report import Float16Report, Float16Row
 
 _STYLE = {"ok": "", "overflow": "bold red", "nan": "bold red", "spread": "red"}
 
 
-def print_forecast(
-    model: Model, inputs: Any = None, *, said: str | None = None, rows: int = 24, as_json: bool = False
-) -> int:
+def print_forecast(model: Model, fed: Feeds | None = None, rows: int = 24, *, as_json: bool = False) -> int:
     """Predicts, prints, and gives the exit code: 0 float16 is safe, 1 something overflows or the outputs would be wrong.
 
-    ``rows`` is how many operators are shown (0: all): those where something happens, then those that add most. ``said``
-    says where the inputs come from.
+    ``rows`` is how many operators are shown (0: all): those where something happens, then those that add most.
     """
-    from coreproof.cli.progress import progress
-    from coreproof.cli.terminal import Line, console, lines
     from coreproof.precision.forecast import forecast
 
     with progress() as report:
-        found = forecast(model, inputs, progress=report)
-    if said is not None:
-        found = replace(found, inputs=found.inputs.replace("given by the caller", said))
+        found = forecast(model, fed, progress=report)
     if as_json:
         say_json(found.to_json())
     else:
@@ -46,33 +42,13 @@ def print_forecast(
 
 def forecast_table(report: Float16Report, limit: int = 24) -> Table:
     """One line an operator in the program's order. ▶ stays in float32; errors are shares of the scale."""
-    from rich.table import Table
-
-    from coreproof.cli.terminal import Line
-
     shown = _chosen(report.rows, limit)
     left_out = len(report.rows) - len(shown)
     notes = [f"{left_out} of {len(report.rows)} operators left out"] if left_out else []
     if report.must_stay_fp32:
         notes.insert(0, "▶ has to stay in float32")
-    table = Table(
-        title=Line(f"{report.model} in float16"),
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1),
-        collapse_padding=True,
-        caption="\n".join(notes) or None,
-        caption_justify="left",
-    )
-    table.add_column("", no_wrap=True, min_width=1)
-    table.add_column("value", overflow="ellipsis", no_wrap=True, min_width=8, max_width=24)
-    table.add_column("operator", overflow="ellipsis", no_wrap=True, min_width=8, max_width=16)
-    table.add_column("module", overflow="ellipsis", no_wrap=True, max_width=22)
-    table.add_column("range", no_wrap=True, min_width=11)
-    table.add_column("status", no_wrap=True, min_width=8)
-    table.add_column("adds", justify="right", no_wrap=True, min_width=5)
-    table.add_column("output", justify="right", no_wrap=True, min_width=6)
+    words = {"value": (8, 24), "operator": (8, 16), "module": (None, 22), "range": (11, None), "status": (8, None)}
+    table = plain_table(f"{report.model} in float16", notes, words, (("adds", 5), ("output", 6)))
     for row in shown:
         style = _STYLE.get(row.status, "yellow")
         table.add_row(

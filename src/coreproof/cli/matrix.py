@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
+from coreproof.cli.terminal import Line, lines
+
+if TYPE_CHECKING:
     from coreproof.comparison.comparison import Comparison
 
 _GAP = 2
@@ -20,10 +23,6 @@ def agreement_table(comparison: Comparison, width: int = 80) -> Table:
 
     What is wider than ``width`` goes on below: a count that is cut off is another count.
     """
-    from rich.table import Table
-
-    from coreproof.cli.terminal import lines
-
     photos, names = comparison.count, comparison.names
     notes = [f"same top class, of {photos:,} photos", *(f"weak: {w.text}" for w in comparison.weaknesses)]
     if any(pair.undefined for pair in comparison.pairs.values()):
@@ -52,11 +51,6 @@ def agreement_table(comparison: Comparison, width: int = 80) -> Table:
 
 def _columns(comparison: Comparison, shown: Sequence[int], numbered: bool) -> Table:
     """Some columns of the matrix; behind the last ones stands how often each model is right."""
-    from rich import box
-    from rich.table import Table
-
-    from coreproof.cli.terminal import Line
-
     photos, names, counts = comparison.count, comparison.names, comparison.agreement()
     judged = comparison.accuracies if shown[-1] == len(names) - 1 else {}
     title = Line(comparison.title) if comparison.title and shown[0] == 0 else None
@@ -83,7 +77,5 @@ def _columns(comparison: Comparison, shown: Sequence[int], numbered: bool) -> Ta
 
 
 def _cell(count: int, photos: int, least: int) -> Text:
-    from coreproof.cli.terminal import Line
-
     style = "green" if count == photos else "red" if count == least else "yellow"
     return Line(f"{count:,}", style=style)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
-Report: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is (0: not known)."""
+from coreproof.model.progress import Progress as Report
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 @contextmanager
@@ -18,7 +20,7 @@ def progress() -> Iterator[Report]:
     from coreproof.cli.terminal import console
 
     shown = console(err=True)
-    tasks: dict[str, object] = {}
+    tasks: dict[str, TaskID] = {}
     bars = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -33,9 +35,9 @@ def progress() -> Iterator[Report]:
     def report(what: str, done: int, total: int) -> None:
         if what not in tasks:
             tasks[what] = bars.add_task(what, total=total or None)
-        bars.update(tasks[what], completed=done, total=total or None)  # type: ignore[arg-type]
+        bars.update(tasks[what], completed=done, total=total or None)
         if total and done >= total:
-            bars.remove_task(tasks.pop(what))  # type: ignore[arg-type]
+            bars.remove_task(tasks.pop(what))
 
     with bars:
         yield report

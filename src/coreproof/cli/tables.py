@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from rich.table import Table
 
+from coreproof.cli.terminal import Line, lines
+
+if TYPE_CHECKING:
     from coreproof.verification.row import Row
     from coreproof.verification.verification import Verification
+
+
+def plain_table(
+    title: str,
+    notes: Sequence[str],
+    words: Mapping[str, tuple[int | None, int | None]],
+    figures: Sequence[tuple[str, int]],
+) -> Table:
+    """A table without rules: a mark, then columns of words (least and greatest width by heading), then figures (least width)."""
+    table = Table(
+        title=Line(title),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1),
+        collapse_padding=True,
+        caption=lines(notes) if notes else None,
+        caption_justify="left",
+    )
+    table.add_column("", no_wrap=True, min_width=1)
+    for heading, (least, most) in words.items():
+        table.add_column(heading, overflow="ellipsis", no_wrap=True, min_width=least, max_width=most)
+    for heading, least in figures:
+        table.add_column(heading, justify="right", no_wrap=True, min_width=least)
+    return table
 
 
 def verification_table(verification: Verification, limit: int | None = None) -> Table:
@@ -19,10 +47,6 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     "used" is how much of its tolerance a value takes: above 1 it diverges. ``limit`` keeps that many lines: those around
     the first divergence, else the last ones, which hold the outputs.
     """
-    from rich.table import Table
-
-    from coreproof.cli.terminal import Line, lines
-
     rows = verification.rows
     first = verification.first_divergence
     shown = range(len(rows)) if limit is None else _window(rows, first, limit)
@@ -37,24 +61,12 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     notes += [f"{left_out} of {len(rows)} rows left out"] if left_out else []
     if first is not None:
         notes.insert(0, f"▶ first divergence: {first.candidate}: {first.judgement.problem}")
-    table = Table(
-        title=Line(f"{verification.reference} (reference) and {verification.candidate}"),
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1),
-        collapse_padding=True,
-        caption=lines(notes) if notes else None,
-        caption_justify="left",
+    table = plain_table(
+        f"{verification.reference} (reference) and {verification.candidate}",
+        notes,
+        {"value": (12, 34), "operator": (8, 18), **({"layer": (10, 26)} if layers else {}), "shape": (6, 14)},
+        (("rms", 7), ("allowed", 7), ("worst", 7), ("allowed", 7), ("used", 5)),
     )
-    table.add_column("", no_wrap=True, min_width=1)
-    table.add_column("value", overflow="ellipsis", no_wrap=True, min_width=12, max_width=34)
-    table.add_column("operator", overflow="ellipsis", no_wrap=True, min_width=8, max_width=18)
-    if layers:
-        table.add_column("layer", overflow="ellipsis", no_wrap=True, min_width=10, max_width=26)
-    table.add_column("shape", overflow="ellipsis", no_wrap=True, min_width=6, max_width=14)
-    for name, width in (("rms", 7), ("allowed", 7), ("worst", 7), ("allowed", 7), ("used", 5)):
-        table.add_column(name, justify="right", no_wrap=True, min_width=width)
     for index in shown:
         row = rows[index]
         mark, style = ("✓", "green") if row.agrees else ("✗", "red")

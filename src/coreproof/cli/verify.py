@@ -6,7 +6,7 @@ import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ from coreproof.model.arguments import one_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from coreproof.feeding.user_inputs import Fed
+    from coreproof.feeding.drawn import Feeds
     from coreproof.model.base import Model
     from coreproof.model.feeding import Feeding
     from coreproof.model.recording import Recording
@@ -90,8 +90,9 @@ def command(
     Exit code 0: they agree (with --half: float16 is safe), 1: they do not, or an output proves nothing by agreeing (NaN on both
     sides, all zero, constant, rounding may change half of it), 2: they cannot be compared.
     """
+    from coreproof.cli.half import print_forecast
     from coreproof.cli.terminal import console
-    from coreproof.feeding.inputs import SEED
+    from coreproof.feeding.drawn import SEED
     from coreproof.feeding.user_inputs import given_feeds
     from coreproof.model.files.outputs import NODE_DATA, PLOT, RUN, check_output
     from coreproof.model.load import load
@@ -121,7 +122,7 @@ def command(
     feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
     fed = given_feeds(wanted, judged, inputs, photos, limit, feedings)
     if half:
-        _forecast(wanted, fed, rows, as_json=as_json)
+        raise typer.Exit(print_forecast(wanted, fed, rows, as_json=as_json))
     if fed is None and feeding.numbers:
         _carry(wanted, feedings[0])
         _carry(judged, feedings[1])
@@ -147,24 +148,14 @@ def command(
     raise typer.Exit(0 if result.proves or (allow_weak and result.agrees) else 1)
 
 
-def _forecast(model: Model, fed: Fed | None, rows: int, *, as_json: bool) -> NoReturn:
-    """``--half``: what float16 does to one model."""
-    from coreproof.cli.half import print_forecast
-
-    inputs, said = (None, None) if fed is None else (fed.reference, fed.said)
-    raise typer.Exit(print_forecast(model, inputs, said=said, rows=rows, as_json=as_json))
-
-
-def _drawn(reference: Model, candidate: Model, seed: int) -> Fed:
+def _drawn(reference: Model, candidate: Model, seed: int) -> Feeds:
     """What both are fed where nothing is given: drawn here, because what is saved is what the candidate is fed too."""
     from coreproof.feeding.inputs import feeds_of
-    from coreproof.feeding.user_inputs import Fed
 
-    drawn = feeds_of(reference, candidate, seed=seed)
-    return Fed([a for a, _ in drawn.pairs], [b for _, b in drawn.pairs], drawn.said)
+    return replace(feeds_of(reference, candidate, seed=seed), taken={}, large=())
 
 
-def _record(model: Model, place: Path, fed: Fed, engine: Engine, *, outputs_only: bool, replace: bool) -> Recording:
+def _record(model: Model, place: Path, fed: Feeds, engine: Engine, *, outputs_only: bool, replace: bool) -> Recording:
     """``--save``: the reference's run, which stands for the reference from then on."""
     from coreproof.cli.progress import progress
     from coreproof.verification.recording import record
@@ -178,14 +169,14 @@ def _record(model: Model, place: Path, fed: Fed, engine: Engine, *, outputs_only
 def _verify(
     reference: Model,
     candidate: Model,
-    fed: Fed | None,
+    fed: Feeds | None,
     seed: int,
     tolerance: float | None,
     engines: tuple[Engine, Engine],
     *,
     fresh: bool,
 ) -> Verification:
-    """The two held against each other; the result says where the inputs come from, and which file is which."""
+    """The two held against each other; the result says which file is which."""
     from coreproof.cli.progress import progress
     from coreproof.verification.tolerance import Tolerance
     from coreproof.verification.verify import verify
@@ -195,7 +186,7 @@ def _verify(
             result = verify(
                 reference,
                 candidate,
-                feeds=None if fed is None else (fed.reference, fed.candidate),
+                feeds=fed,
                 seed=seed,
                 tolerance=None if tolerance is None else Tolerance(relative=tolerance),
                 reference_engine=engines[0],
@@ -205,8 +196,6 @@ def _verify(
             )
         except (ConversionError, RunError) as error:
             raise _with_advice(error, reference, candidate) from None
-    if fed is not None:
-        result = replace(result, inputs=result.inputs.replace("given by the caller", fed.said))
     if result.reference == result.candidate:
         result = replace(result, reference=_file_name(reference), candidate=_file_name(candidate))
     return result
@@ -231,22 +220,22 @@ def _sides(
     )
 
 
-def _with_advice(error: CoreproofError, left: Model, right: Model) -> CoreproofError:
+def _with_advice(error: CoreproofError, *models: Model) -> CoreproofError:
     """The error of a Core ML model that does not run, with the verb that may know why, where nothing else is advised."""
-    broken = [m for m in (left, right) if m.is_coreml_graph]
-    source = next((m for m in (left, right) if m.is_source), None)
+    broken = [m for m in models if m.is_coreml_graph]
+    source = next((m for m in models if m.is_source), None)
     if error.fix is not None or len(broken) != 1 or source is None or broken[0].path is None or source.path is None:
         return error
     advice = f"coreproof doctor {shlex.quote(str(broken[0].path))} --against {shlex.quote(str(source.path))}"
     return type(error)(error.problem, where=error.where, expected=error.expected, found=error.found, fix=advice)
 
 
-def _say_unsaid_grids(left: Model, right: Model) -> None:
+def _say_unsaid_grids(*models: Model) -> None:
     """Whoever verifies against a file that leaves a grid open has to know which one was taken."""
     from coreproof.cli.terminal import Line, console
     from coreproof.doctor.source.source_grid import unsaid_grids
 
-    for model in (left, right):
+    for model in models:
         layers = [node.name for node in unsaid_grids(model)]
         if layers:
             told = f"{', '.join(layers[:3])}{', ...' if len(layers) > 3 else ''} of {_file_name(model)}"

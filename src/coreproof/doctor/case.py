@@ -24,17 +24,20 @@ from coreproof.errors import (
     UnsupportedModelError,
     UnsupportedOperatorsError,
 )
-from coreproof.feeding.drawn import roles_for, taken_for
-from coreproof.feeding.inputs import Sample, describe, hand_over, random_feeds
+from coreproof.feeding.drawn import Sample, random_feeds, roles_for, taken_for
+from coreproof.feeding.inputs import describe, hand_over
 from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import relative_rms, rms
+from coreproof.pairing.taps import as_array
 from coreproof.runtime.open import session
 from coreproof.validation.problem import Problem
 from coreproof.validation.validate import Inspection, inspect
-from coreproof.verification.verify import Row, Verification, as_array, verify
+from coreproof.verification.row import Row
+from coreproof.verification.verification import Verification
+from coreproof.verification.verify import verify
 
 T = TypeVar("T")
 Array = np.ndarray

@@ -13,7 +13,7 @@ from coreproof.doctor.finding import Finding, Hypothesis, Repair
 from coreproof.doctor.rules import rules
 from coreproof.editing.edit import Edited, edit
 from coreproof.errors import CoreproofError, InputError
-from coreproof.feeding.inputs import Inputs, Sample
+from coreproof.feeding.drawn import Inputs, Sample
 from coreproof.feeding.user_inputs import given_samples
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding

@@ -12,7 +12,7 @@ from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.validation.problem import Problem
-from coreproof.verification.verify import Row
+from coreproof.verification.row import Row
 
 MOST_NUMBERS = 64
 MUCH_BETTER = 0.1

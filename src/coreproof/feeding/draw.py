@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from coreproof.errors import InputError
 from coreproof.feeding.lengths import FREE_LENGTH
+from coreproof.feeding.matched_inputs import require_dimensions
 from coreproof.feeding.roles.role import PLAIN, Role
 from coreproof.model.budget import afford
 from coreproof.model.features import Feature
@@ -27,9 +28,6 @@ MIXED = 4
 
 MASKED = (-1e4, -1e9)
 """What an additive mask holds at masked places, in one draw after another. float16 holds the first."""
-
-_MOST_DIMENSIONS = 64
-"""What NumPy can hold."""
 
 _MANY = 16
 """Rows from which on one of them is zero in the first draw as well: it has to stay a usual one."""
@@ -57,12 +55,7 @@ def draw(
     they pick from, its first and last entry among them. Masks: both values along each row. Booleans: both.
     ``free`` holds the lengths drawn for free dimensions, by name.
     """
-    if len(shape) > _MOST_DIMENSIONS:
-        raise InputError(
-            f"input {feature.name!r} has more dimensions than an array can have",
-            expected=f"at most {_MOST_DIMENSIONS}",
-            found=f"{len(shape)}",
-        )
+    require_dimensions(feature, len(shape))
     what = f"a value for input {feature.name!r}, drawn at random,"
     if feature.image is not None:
         _, channels, height, width = shape

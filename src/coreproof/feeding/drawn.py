@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
 from coreproof.errors import CoreproofError, InputError
 from coreproof.feeding.draw import MIXED, SCALES, draw, draw_structured, one_vector, takes_zeros
 from coreproof.feeding.ends import Ends, count_elements, is_drawn_apart
-from coreproof.feeding.lengths import End, lengths
-from coreproof.feeding.matched_inputs import fitted, match_inputs, takes_shape
+from coreproof.feeding.lengths import End, lengths, takes_shape
+from coreproof.feeding.matched_inputs import fitted, match_inputs
 from coreproof.feeding.roles.find import joint, roles_of
 from coreproof.feeding.roles.role import PLAIN, Role
 from coreproof.feeding.roles.words import in_words
@@ -23,8 +23,11 @@ from coreproof.model.graph import Graph
 from coreproof.model.structured import is_structured
 from coreproof.runtime.session import Session
 
-Sample: TypeAlias = Mapping[str, Any]
+Sample: TypeAlias = Mapping[str, object]
+"""Inputs by name: arrays, dictionaries or sequences."""
+Inputs: TypeAlias = Sample | Sequence[Sample]
 Pair: TypeAlias = tuple[Sample, Sample]
+Sessions: TypeAlias = tuple[Session, Session | None]
 SEED = 20180607
 
 
@@ -46,9 +49,10 @@ def random_sample(
     are other lengths than the usual ones; ``graphs`` know the keys of dictionaries. ``clean``: without zeros among the numbers.
     """
     rng = np.random.default_rng(seed if number == 0 else [seed, number])
-    left: dict[str, Any] = {}
-    right: dict[str, Any] = {}
+    reference_sample: dict[str, object] = {}
+    candidate_sample: dict[str, object] = {}
     pairs = match_inputs(reference, candidate)
+    # where only the candidate takes a picture, that is what is drawn
     fed = [(a if a.image is not None or b.image is None else b, a, b) for a, b in pairs]
     structured = {a.name for drawn, a, _ in fed if drawn.holds and drawn.kind in ("dictionary", "sequence")}
     asked = {a.name: (shapes or {}).get(a.name) or lengths(a, b) for _, a, b in fed if a.name not in structured}
@@ -60,38 +64,34 @@ def random_sample(
     }
     for drawn, a, b in fed:
         if a.name in structured:
-            left[a.name] = right[b.name] = draw_structured(drawn, rng, graphs)
+            reference_sample[a.name] = candidate_sample[b.name] = draw_structured(drawn, rng, graphs)
             continue
         role = (roles or {}).get(a.name, PLAIN)
         value = draw(drawn, asked[a.name], rng, role, number, free, clean=clean)
-        left[a.name], right[b.name] = value, fitted(value, b)
-        if a.image is None and b.image is None and not takes_shape(b, right[b.name].shape):
+        reference_sample[a.name], candidate_sample[b.name] = value, (handed := fitted(value, b))
+        if a.image is None and b.image is None and not takes_shape(b, np.asarray(handed).shape):
             raise InputError(
                 f"the two models take another shape at input {a.name!r}",
                 expected=str(a),
                 found=str(b),
                 fix="give both models the same shape (coreproof edit: reshape), or say what each is fed: feeds=",
             )
-    return left, right
+    return reference_sample, candidate_sample
 
 
-def roles_for(
-    reference: Model, candidate: Model, sessions: tuple[Session, Session | None] | None = None
-) -> dict[str, Role]:
+def roles_for(reference: Model, candidate: Model, sessions: Sessions | None = None) -> dict[str, Role]:
     """What the reference's inputs are for, as the operators of both models say; what only one says is enough.
 
     ``sessions``: the two models ready to run, if they are.
     """
-    left, right = sessions or (None, None)
-    theirs = roles_of(reference, left)
-    mine = theirs if candidate is reference else roles_of(candidate, right)
+    reference_session, candidate_session = sessions or (None, None)
+    of_reference = roles_of(reference, reference_session)
+    of_candidate = of_reference if candidate is reference else roles_of(candidate, candidate_session)
     pairs = match_inputs(reference.signature, candidate.signature)
-    return {a.name: joint(theirs.get(a.name), mine.get(b.name)) for a, b in pairs}
+    return {a.name: joint(of_reference.get(a.name), of_candidate.get(b.name)) for a, b in pairs}
 
 
-def random_feeds(
-    reference: Model, candidate: Model, seed: int = SEED, sessions: tuple[Session, Session | None] | None = None
-) -> tuple[Sample, Sample]:
+def random_feeds(reference: Model, candidate: Model, seed: int = SEED, sessions: Sessions | None = None) -> Pair:
     """What both models are fed once where nothing is given: random values within everything that the two models say."""
     graphs = [reference.graph, candidate.graph]
     roles = roles_for(reference, candidate, sessions)
@@ -99,21 +99,29 @@ def random_feeds(
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Several draws for both models, in words where they came from, and what each input was taken for.
+class Feeds:
+    """What two models are fed, sample by sample, and in words where that came from.
 
-    ``large`` are the numbers of the draws whose magnitude is above the usual one.
+    Of what was drawn, ``taken`` says what each input of the reference was taken for, and ``large`` which samples are of more
+    than the usual magnitude. ``draft``: they were drawn and not tried yet; it draws each of them again, without zeros.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: Sequence[Pair]
     said: str
-    taken: Mapping[str, str]
+    taken: Mapping[str, str] = field(default_factory=dict)
     large: tuple[int, ...] = ()
+    draft: Draft | None = None
+
+    @property
+    def reference(self) -> list[Sample]:
+        return [sample for sample, _ in self.pairs]
+
+    @property
+    def candidate(self) -> list[Sample]:
+        return [sample for _, sample in self.pairs]
 
 
-def several(
-    reference: Model, candidate: Model, seed: int = SEED, sessions: tuple[Session, Session | None] | None = None
-) -> Draws:
+def several(reference: Model, candidate: Model, seed: int = SEED, sessions: Sessions | None = None) -> Feeds:
     """Draws of different magnitude, at both ends of declared ranges; one where only pictures are taken.
 
     A draw on which the reference fails, or answers with what is not finite, is drawn once more without zeros; if that is no
@@ -122,7 +130,7 @@ def several(
     """
     draft = Draft(reference, candidate, seed, sessions)
     if sessions is None or not draft.may_redraw:
-        return Draws(tuple(draft.pairs), draft.said(), draft.taken, draft.large)
+        return Feeds(draft.pairs, draft.said(), draft.taken, draft.large)
     kept: dict[int, Pair] = {}
     for number, drawn in enumerate(draft.pairs):
         for pair in (drawn, draft.again(number)):
@@ -130,10 +138,10 @@ def several(
                 kept[number] = pair
                 break
     if not kept:  # nothing that was drawn gives a finite answer: the verdict says what that is worth
-        return Draws((draft.pairs[0],), draft.said(), draft.taken)
+        return Feeds(draft.pairs[:1], draft.said(), draft.taken)
     large = tuple(at for at, number in enumerate(kept) if number in draft.large)
     left_out = [number for number in range(len(draft.pairs)) if number not in kept]
-    return Draws(tuple(kept.values()), draft.said(left_out), draft.taken, large)
+    return Feeds(list(kept.values()), draft.said(left_out), draft.taken, large)
 
 
 @dataclass(frozen=True)
@@ -161,13 +169,7 @@ class Draft:
     the reference was taken for. ``may_redraw``: whether zeros may be why an answer is not finite, and ``again`` helps.
     """
 
-    def __init__(
-        self,
-        reference: Model,
-        candidate: Model,
-        seed: int = SEED,
-        sessions: tuple[Session, Session | None] | None = None,
-    ) -> None:
+    def __init__(self, reference: Model, candidate: Model, seed: int = SEED, sessions: Sessions | None = None) -> None:
         self.reference, self.candidate = reference, candidate
         self.seed = seed
         self.matched = match_inputs(reference.signature, candidate.signature)
@@ -193,11 +195,9 @@ class Draft:
             said += f"; left out, for want of a finite answer of the reference: {names}"
         return said + "".join(f"; {note}" for note in self.ends.notes)
 
-    def _count(self, sessions: tuple[Session, Session | None] | None) -> int:
+    def _count(self, sessions: Sessions | None) -> int:
         samples = self._drawn(_Plan(0, "usual", "as usual"), clean=False)
-        return count_elements(
-            (of, sample) for of, sample in zip(sessions or (), samples, strict=False) if of is not None
-        )
+        return count_elements((of, sample) for of, sample in zip(sessions or (), samples, strict=False) if of)
 
     def _planned(self) -> Iterator[_Plan]:
         numbers = [a for a, b in self.matched if a.image is None and b.image is None and not is_drawn_apart(a)]
@@ -226,7 +226,7 @@ class Draft:
         return takes_zeros(feature, role) and one_vector(self.shapes("usual").get(feature.name, ()))
 
     def _drawn(self, plan: _Plan, *, clean: bool) -> Pair:
-        left, right = random_sample(
+        reference, candidate = random_sample(
             self.reference.signature,
             self.candidate.signature,
             self.seed,
@@ -237,12 +237,12 @@ class Draft:
             clean=clean,
         )
         if not plan.zeros:
-            return left, right
-        zeroed = {b.name: np.zeros_like(right[b.name]) for a, b in self.matched if self._zeroed(a)}
-        return {**left, **{a.name: np.zeros_like(left[a.name]) for a, b in self.matched if b.name in zeroed}}, {
-            **right,
-            **zeroed,
-        }
+            return reference, candidate
+        zeroed = [(a.name, b.name) for a, b in self.matched if self._zeroed(a)]
+        return (
+            {**reference, **{name: np.zeros_like(np.asarray(reference[name])) for name, _ in zeroed}},
+            {**candidate, **{name: np.zeros_like(np.asarray(candidate[name])) for _, name in zeroed}},
+        )
 
 
 def is_finite(value: object) -> bool:
@@ -271,18 +271,3 @@ def _in_words(matched: Sequence[tuple[Feature, Feature]], roles: Mapping[str, Ro
         a.name: in_words(b if a.image is None and b.image is not None else a, roles.get(a.name, PLAIN))
         for a, b in matched
     }
-
-
-__all__ = [
-    "SEED",
-    "Draft",
-    "Draws",
-    "Pair",
-    "Sample",
-    "is_finite",
-    "random_feeds",
-    "random_sample",
-    "roles_for",
-    "several",
-    "taken_for",
-]

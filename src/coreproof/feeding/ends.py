@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 from coreproof.errors import CoreproofError
 from coreproof.feeding.lengths import End, lengths, listed
 from coreproof.model.base import Model
 from coreproof.model.budget import memory_budget
-from coreproof.model.features import Feature, Signature
+from coreproof.model.features import Feature, Shape, Signature
 from coreproof.model.graph import Graph
 from coreproof.runtime.session import Session
 
@@ -61,7 +60,7 @@ class Ends:
     @cached_property
     def _counted(self) -> int:
         """Elements of all inner values at the usual lengths, where some of their shapes are not declared."""
-        values = [value for graph in self.graphs for value in graph.values.values() if not value.constant]
+        values = (value for graph in self.graphs for value in graph.values.values() if not value.constant)
         return 0 if all(_elements(value.shape) for value in values) else self.count()
 
     def _affordable(self, high: Shapes) -> Shapes:
@@ -75,11 +74,11 @@ class Ends:
         made = max(max(self.elements, basis) / basis, self._counted / fed)  # elements made of each that is fed
 
         def bytes_of(asked: Mapping[str, tuple[int, ...]]) -> float:
-            return 4 * made * sum(map(math.prod, asked.values()))
+            return 4 * made * sum(map(math.prod, asked.values()))  # in float32
 
         asked, allowed, share = high, memory_budget() / _SHARE, 1.0
         while bytes_of(asked) > allowed and asked != usual:
-            share /= 2
+            share /= 2  # towards the usual lengths, at which the model is run in any case
             asked = {
                 a.name: _nearer(a, b, usual[a.name], high[a.name], share) for a, b in self.matched if a.name in high
             }
@@ -112,8 +111,9 @@ def is_drawn_apart(feature: Feature) -> bool:
     return bool(feature.holds) and feature.kind in ("dictionary", "sequence")
 
 
-def _elements(shape: Sequence[Any] | None) -> int:
-    return math.prod(shape) if shape and all(isinstance(d, int) and d > 0 for d in shape) else 0
+def _elements(shape: Shape | None) -> int:
+    fixed = [d for d in shape or () if isinstance(d, int) and d > 0]
+    return math.prod(fixed) if shape and len(fixed) == len(shape) else 0
 
 
 def _nearer(a: Feature, b: Feature, low: tuple[int, ...], high: tuple[int, ...], share: float) -> tuple[int, ...]:

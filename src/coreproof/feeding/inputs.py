@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import replace
 
 import numpy as np
 
 from coreproof.errors import InputError
-from coreproof.feeding.drawn import SEED, Draft, Sample, random_feeds, random_sample, roles_for, several
-from coreproof.feeding.matched_inputs import fitted, match_inputs, takes_shape
+from coreproof.feeding.drawn import SEED, Draft, Feeds, Inputs, Pair, Sample, several
+from coreproof.feeding.lengths import takes_shape
+from coreproof.feeding.matched_inputs import fitted, match_inputs
 from coreproof.feeding.own_preprocessing import Taker, in_words, likeliest, numbers, own_feedings, pixels_of
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.recording import Recording
-from coreproof.model.structured import is_structured
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 
-Inputs: TypeAlias = Sample | Sequence[Sample]
+GIVEN = "given by the caller"
 
 
 def samples(inputs: Inputs) -> list[Sample]:
@@ -32,12 +31,13 @@ def samples(inputs: Inputs) -> list[Sample]:
     return listed
 
 
-def hand_over(sample: Sample, reference: Signature, candidate: Signature) -> tuple[Sample, Sample]:
+def hand_over(sample: Sample, reference: Signature, candidate: Signature) -> Pair:
     """One mapping for both: each side gets what it declares, under its own names and in its own rank.
 
     An input that has another name on either side may be given once for both, or under both names.
     """
-    left, right = {}, {}
+    for_reference: dict[str, object] = {}
+    for_candidate: dict[str, object] = {}
     for a, b in match_inputs(reference, candidate):
         if a.name not in sample and b.name not in sample:
             if a.optional and b.optional:
@@ -45,34 +45,20 @@ def hand_over(sample: Sample, reference: Signature, candidate: Signature) -> tup
             raise InputError(
                 f"nothing is given for input {a.name!r}", expected=str(a), found=", ".join(sample) or "nothing"
             )
-        left[a.name] = sample[a.name] if a.name in sample else sample[b.name]
-        right[b.name] = fitted(sample[b.name] if b.name in sample else sample[a.name], b)
-    unknown = set(sample) - set(left) - set(right)
+        for_reference[a.name] = sample[a.name] if a.name in sample else sample[b.name]
+        for_candidate[b.name] = fitted(sample[b.name] if b.name in sample else sample[a.name], b)
+    unknown = set(sample) - set(for_reference) - set(for_candidate)
     if unknown:
-        raise InputError("neither model has these inputs", found=", ".join(sorted(unknown)), expected=", ".join(left))
-    return left, right
-
-
-@dataclass(frozen=True)
-class Feeds:
-    """What two models are fed, sample by sample, and in words where that came from.
-
-    Of what was drawn, ``taken`` says what each input of the reference was taken for, and ``large`` which samples are of more
-    than the usual magnitude. ``draft``: they were drawn and not tried yet; it draws each of them again, without zeros.
-    """
-
-    pairs: list[tuple[Sample, Sample]]
-    said: str
-    taken: Mapping[str, str] = field(default_factory=dict)
-    large: tuple[int, ...] = ()
-    draft: Draft | None = None
+        expected = ", ".join(for_reference)
+        raise InputError("neither model has these inputs", found=", ".join(sorted(unknown)), expected=expected)
+    return for_reference, for_candidate
 
 
 def feeds_of(
     reference: Model,
     candidate: Model,
     inputs: Inputs | None = None,
-    feeds: tuple[Inputs, Inputs] | None = None,
+    feeds: tuple[Inputs, Inputs] | Feeds | None = None,
     seed: int = SEED,
     sessions: tuple[Session, Session] | None = None,
     *,
@@ -88,47 +74,45 @@ def feeds_of(
     if feeds is not None:
         if inputs is not None:
             raise InputError("give inputs for both models, or feeds for each, not both")
-        left, right = samples(feeds[0]), samples(feeds[1])
-        if len(left) != len(right):
-            raise InputError("the two models are fed another number of samples", expected=len(left), found=len(right))
-        return Feeds(list(zip(left, right, strict=True)), "given by the caller")
+        if isinstance(feeds, Feeds):
+            return feeds
+        for_reference, for_candidate = samples(feeds[0]), samples(feeds[1])
+        if len(for_reference) != len(for_candidate):
+            raise InputError(
+                "the two models are fed another number of samples",
+                expected=len(for_reference),
+                found=len(for_candidate),
+            )
+        return Feeds(list(zip(for_reference, for_candidate, strict=True)), GIVEN)
     if inputs is not None:
-        given = [hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)]
-        return Feeds(given, "given by the caller")
+        return Feeds([hand_over(s, reference.signature, candidate.signature) for s in samples(inputs)], GIVEN)
     saved = next((m for m in (reference, candidate) if isinstance(m, Recording)), None)
-    if saved is None and not tried:
+    if saved is not None:
+        pairs = [hand_over(s, reference.signature, candidate.signature) for s in saved.samples]
+        fed = Feeds(pairs, f"those of the saved run of {saved.name}")
+    elif tried:
+        fed = several(reference, candidate, seed, sessions)
+    else:
         draft = Draft(reference, candidate, seed, sessions)
-        pairs, said = translated(reference, candidate, draft.pairs, draft.said(), sessions)
-        return Feeds(pairs, said, draft.taken, draft.large, draft if draft.may_redraw else None)
-    if saved is None:
-        draws = several(reference, candidate, seed, sessions)
-        pairs, said = translated(reference, candidate, draws.pairs, draws.said, sessions)
-        return Feeds(pairs, said, draws.taken, draws.large)
-    drawn = [hand_over(s, reference.signature, candidate.signature) for s in saved.samples]
-    return Feeds(*translated(reference, candidate, drawn, f"those of the saved run of {saved.name}", sessions))
+        fed = Feeds(draft.pairs, draft.said(), draft.taken, draft.large, draft if draft.may_redraw else None)
+    return _translated(reference, candidate, fed, sessions)
 
 
-def translated(
-    reference: Model,
-    candidate: Model,
-    drawn: Sequence[tuple[Sample, Sample]],
-    said: str,
-    sessions: tuple[Session, Session] | None = None,
-) -> tuple[list[tuple[Sample, Sample]], str]:
+def _translated(reference: Model, candidate: Model, fed: Feeds, sessions: tuple[Session, Session] | None) -> Feeds:
     """The same picture for both sides, where one takes it as a picture and the other as numbers; anything else as it is."""
-    pairs = match_inputs(reference.signature, candidate.signature)
-    mixed = [(a, b) for a, b in pairs if (a.image is None) != (b.image is None) and a.name in drawn[0][0]]
+    matched = match_inputs(reference.signature, candidate.signature)
+    mixed = [(a, b) for a, b in matched if (a.image is None) != (b.image is None) and a.name in fed.pairs[0][0]]
     for a, b in mixed:
         flip = b.image is None
-        with _opened(reference, candidate, sessions) as (left, right):
-            sides = [Taker(reference, left, a), Taker(candidate, right, b)]
+        with _opened(reference, candidate, sessions) as (reference_session, candidate_session):
+            sides = [Taker(reference, reference_session, a), Taker(candidate, candidate_session, b)]
             picture, other = sides if flip else sides[::-1]
-            feeding = _feeding_for(picture, other, drawn, len(pairs) == 1)
-        taker = other.model
-        drawn = [_one_translated(pair, a, b, feeding, isinstance(taker, Recording)) for pair in drawn]
-        side = "candidate" if flip else "reference"
-        said += f"; the {side} {'was' if isinstance(taker, Recording) else 'is'} fed {in_words(feeding)}"
-    return list(drawn), said
+            feeding = _feeding_for(picture, other, fed.pairs, len(matched) == 1)
+        saved = isinstance(other.model, Recording)
+        side = f"the {'candidate' if flip else 'reference'} {'was' if saved else 'is'} fed {in_words(feeding)}"
+        pairs = [_one_translated(pair, a, b, feeding, saved) for pair in fed.pairs]
+        fed = replace(fed, pairs=pairs, said=f"{fed.said}; {side}")
+    return fed
 
 
 @contextmanager
@@ -138,11 +122,11 @@ def _opened(
     if sessions is not None:
         yield sessions
         return
-    with session(reference) as left, session(candidate) as right:
-        yield left, right
+    with session(reference) as reference_session, session(candidate) as candidate_session:
+        yield reference_session, candidate_session
 
 
-def _feeding_for(picture: Taker, other: Taker, drawn: Sequence[tuple[Sample, Sample]], alone: bool) -> Feeding:
+def _feeding_for(picture: Taker, other: Taker, pairs: Sequence[Pair], alone: bool) -> Feeding:
     """How the side that takes numbers is fed: as it says itself, else as the picture's model feeds its own network."""
     told = other.model.feeding
     if told is not None:
@@ -151,19 +135,17 @@ def _feeding_for(picture: Taker, other: Taker, drawn: Sequence[tuple[Sample, Sam
     if not alone or isinstance(other.model, Recording):
         return listed[0]
     name = picture.feature.name
-    planes = next(value for pair in drawn for sample in pair for n, value in sample.items() if n == name)
-    return likeliest(picture, other, listed, planes)
+    planes = next(value for pair in pairs for sample in pair for n, value in sample.items() if n == name)
+    return likeliest(picture, other, listed, np.asarray(planes))
 
 
-def _one_translated(
-    pair: tuple[Sample, Sample], a: Feature, b: Feature, feeding: Feeding, from_numbers: bool
-) -> tuple[Sample, Sample]:
-    left, right = dict(pair[0]), dict(pair[1])
-    sides = [(left, a), (right, b)] if a.image is not None else [(right, b), (left, a)]
-    (pictures, picture), (arrays, array) = sides
+def _one_translated(pair: Pair, a: Feature, b: Feature, feeding: Feeding, from_numbers: bool) -> Pair:
+    for_reference, for_candidate = dict(pair[0]), dict(pair[1])
+    sides = [(for_reference, a), (for_candidate, b)]
+    (pictures, picture), (arrays, array) = sides if a.image is not None else sides[::-1]
     assert picture.image is not None
     if not from_numbers:
-        value = numbers(pictures[picture.name], picture.image, feeding, array)
+        value = numbers(np.asarray(pictures[picture.name]), picture.image, feeding, array)
         if not takes_shape(array, value.shape):
             raise InputError(
                 "the two models see pictures of another size",
@@ -171,44 +153,30 @@ def _one_translated(
                 fix="feed both the same photos: --photos FOLDER",
             )
         arrays[array.name] = value
-        return left, right
-    planes = pixels_of(arrays[array.name], picture.image, feeding, array)
+        return for_reference, for_candidate
+    saved = np.asarray(arrays[array.name])
+    planes = pixels_of(saved, picture.image, feeding, array)
     again = numbers(planes, picture.image, feeding, array)
-    if not np.allclose(again, arrays[array.name], rtol=1e-3, atol=1e-3 * float(np.abs(again).max(initial=1.0))):
+    # pixels are whole numbers, 1/255 apart: what is off by more than a quarter of that was no picture fed so
+    if not np.allclose(again, saved, rtol=1e-3, atol=1e-3 * float(np.abs(again).max(initial=1.0))):
         raise InputError(
             f"what was fed to {array.name!r} when the run was saved is no picture fed as {in_words(feeding)}",
             fix="save the run with --photos FOLDER (and --scale, --mean, --std, where the model does not carry them)",
         )
     pictures[picture.name] = planes
-    return left, right
+    return for_reference, for_candidate
 
 
 def describe(feeds: Sequence[Sample], origin: str | bool) -> str:
     """The inputs in a few words, for reports. ``origin``: where they came from, or whether the caller gave them."""
     if isinstance(origin, bool):
-        origin = "given by the caller" if origin else f"random, one draw, seed {SEED}"
+        origin = GIVEN if origin else f"random, one draw, seed {SEED}"
     parts = []
     for name, value in feeds[0].items():
-        if is_structured(value):
+        if isinstance(value, Mapping | list | tuple):
             parts.append(f"{name} {'dictionary' if isinstance(value, Mapping) else 'sequence'} of {len(value)}")
             continue
         array = np.asarray(value)
         parts.append(f"{name} {array.dtype}[{'x'.join(map(str, array.shape))}]")
     count = f"{len(feeds)} samples of " if len(feeds) > 1 else ""
     return f"{count}{', '.join(parts)} ({origin})"
-
-
-__all__ = [
-    "SEED",
-    "Inputs",
-    "Sample",
-    "describe",
-    "feeds_of",
-    "hand_over",
-    "match_inputs",
-    "random_feeds",
-    "random_sample",
-    "roles_for",
-    "samples",
-    "translated",
-]

@@ -35,12 +35,12 @@ def lengths(a: Feature, b: Feature, end: End = "usual") -> tuple[int, ...]:
         raise InputError(
             f"the shape of input {a.name!r} is not declared", fix="give the inputs: verify(a, b, inputs={name: array})"
         )
-    listed = _enumerated(a, b, largest=end == "high")
-    if listed is not None:
-        return listed
+    # where no shape of the one is among those of the other, one side at least gets what it declares
+    shapes = listed(a, b) or sorted(a.enumerated or b.enumerated, key=_by_size)
+    if shapes:
+        return shapes[-1 if end == "high" else 0]
     rank = len(a.shape if a.shape is not None else b.shape or ())
-    sides = zip(_each(a, rank), _each(b, rank), strict=True)
-    usual = tuple(_one_length(mine, theirs, i) for i, (mine, theirs) in enumerate(sides))
+    usual = tuple(map(_one_length, _each(a, rank), _each(b, rank), range(rank)))
     return usual if end == "usual" else tuple(_end(a, b, i, rank, usual[i], end) for i in range(rank))
 
 
@@ -50,44 +50,38 @@ def _end(a: Feature, b: Feature, axis: int, rank: int, usual: int, end: End) -> 
     shapes = [f.shape for f in (a, b) if not f.ranges and f.shape is not None and len(f.shape) == rank]
     if not allowed or any(isinstance(shape[axis], int) for shape in shapes):
         return usual
-    low = max(1, *(r.low for r in allowed))
+    low = max(1, *(r.low for r in allowed))  # Core ML's ranges may begin at 0, at which nothing is computed
     if end == "low":
         return low
     return max(low, min((r.high for r in allowed if r.high is not None), default=usual))
 
 
-def _one_length(mine: tuple[int | None, bool], theirs: tuple[int | None, bool], axis: int) -> int:
-    fixed = [length for length, only in (mine, theirs) if only and length is not None]
+def _one_length(a: tuple[int | None, bool], b: tuple[int | None, bool], axis: int) -> int:
+    fixed = [length for length, only in (a, b) if only and length is not None]
     if fixed:
         return fixed[0]
-    known = [length for length, _ in (mine, theirs) if length is not None]
+    known = [length for length, _ in (a, b) if length is not None]
     return max(known) if known else 1 if axis == 0 else FREE_LENGTH
-
-
-def _enumerated(a: Feature, b: Feature, *, largest: bool) -> tuple[int, ...] | None:
-    """The smallest, or the largest, enumerated shape that the other side takes too; where there is none, of one side."""
-    shapes = listed(a, b) or sorted(a.enumerated or b.enumerated, key=_by_size)
-    return shapes[-1 if largest else 0] if shapes else None
 
 
 def listed(a: Feature, b: Feature) -> list[tuple[int, ...]]:
     """The enumerated shapes of one side that the other takes too, the smallest first; empty where neither side lists any."""
     one, other = (a, b) if a.enumerated else (b, a)
-    return sorted((shape for shape in one.enumerated if _takes(other, shape)), key=_by_size)
+    return sorted((shape for shape in one.enumerated if takes_shape(other, shape)), key=_by_size)
 
 
 def _by_size(shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
     return math.prod(shape), shape
 
 
-def _takes(feature: Feature, shape: tuple[int, ...]) -> bool:
-    if feature.enumerated:
-        return shape in feature.enumerated
-    if feature.ranges:
-        return len(feature.ranges) == len(shape) and all(
+def takes_shape(feature: Feature, shape: tuple[int, ...]) -> bool:
+    """Whether a feature declares this shape: as its own, among those that it lists, or within its ranges."""
+    declared = feature.shape
+    if feature.enumerated or feature.ranges:
+        within = len(feature.ranges) == len(shape) and all(
             r.low <= n and (r.high is None or n <= r.high) for r, n in zip(feature.ranges, shape, strict=True)
         )
-    declared = feature.shape
+        return shape == declared or (shape in feature.enumerated if feature.enumerated else within)
     return declared is None or (
         len(declared) == len(shape)
         and all(not isinstance(d, int) or d < 0 or d == n for d, n in zip(declared, shape, strict=True))
@@ -104,5 +98,6 @@ def _each(feature: Feature, rank: int) -> list[tuple[int | None, bool]]:
         if allowed is None or allowed.low == allowed.high:
             found.append((known, known is not None))
         else:
+            # a range from 1 on says nothing of the length that is meant; the default shape does
             found.append((allowed.low if allowed.low > 1 or known is None else known, False))
     return found

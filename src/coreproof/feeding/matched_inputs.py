@@ -7,23 +7,26 @@ import numpy as np
 from coreproof.errors import InputError
 from coreproof.model.features import Feature, Signature
 
+_MOST_DIMENSIONS = 64
+"""What NumPy can hold (NPY_MAXDIMS, since 2.0)."""
+
 
 def match_inputs(reference: Signature, candidate: Signature) -> list[tuple[Feature, Feature]]:
     """Inputs that get the same data: by name, else by position."""
-    theirs, mine = list(reference.inputs), list(candidate.inputs)
-    by_name = {f.name: f for f in mine}
-    pairs = [(f, by_name[f.name]) for f in theirs if f.name in by_name]
-    left = [f for f in theirs if f.name not in by_name]
-    taken = {f.name for f, _ in pairs}
-    right = [f for f in mine if f.name not in taken]
-    if len(left) != len(right):
+    by_name = {f.name: f for f in candidate.inputs}
+    pairs = [(f, by_name[f.name]) for f in reference.inputs if f.name in by_name]
+    # renamed by a converter, or by another exporter: their order is what is left
+    common = {f.name for f, _ in pairs}
+    rest_of_reference = [f for f in reference.inputs if f.name not in common]
+    rest_of_candidate = [f for f in candidate.inputs if f.name not in common]
+    if len(rest_of_reference) != len(rest_of_candidate):
         raise InputError(
             "the two models have different inputs",
-            expected="; ".join(map(str, theirs)),
-            found="; ".join(map(str, mine)),
+            expected="; ".join(map(str, reference.inputs)),
+            found="; ".join(map(str, candidate.inputs)),
             fix="say what each is fed: verify(a, b, feeds=(inputs_a, inputs_b))",
         )
-    return [*pairs, *zip(left, right, strict=True)]
+    return [*pairs, *zip(rest_of_reference, rest_of_candidate, strict=True)]
 
 
 def fitted(value: object, feature: Feature) -> object:
@@ -34,19 +37,16 @@ def fitted(value: object, feature: Feature) -> object:
     if len(shape) == value.ndim or not all(isinstance(d, int) for d in shape):
         return value
     wanted = tuple(d for d in shape if isinstance(d, int))
-    if len(wanted) > 64:  # NumPy's own bound
-        raise InputError(
-            f"input {feature.name!r} declares a shape that no array has",
-            expected="at most 64 dimensions",
-            found=f"{len(wanted)} dimensions",
-        )
+    require_dimensions(feature, len(wanted))
     squeezed = tuple(d for d in value.shape if d != 1)
     return value.reshape(wanted) if squeezed == tuple(d for d in wanted if d != 1) else value
 
 
-def takes_shape(feature: Feature, shape: tuple[int, ...]) -> bool:
-    if feature.shape is None or feature.ranges or feature.enumerated:
-        return True
-    return len(feature.shape) == len(shape) and all(
-        not isinstance(d, int) or d <= 0 or d == n for d, n in zip(feature.shape, shape, strict=True)
-    )
+def require_dimensions(feature: Feature, count: int) -> None:
+    """Raises InputError for an input of more dimensions than an array can have; a file may declare any number."""
+    if count > _MOST_DIMENSIONS:
+        raise InputError(
+            f"input {feature.name!r} has more dimensions than an array can have",
+            expected=f"at most {_MOST_DIMENSIONS} dimensions",
+            found=f"{count} dimensions",
+        )

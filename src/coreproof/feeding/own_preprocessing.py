@@ -7,12 +7,13 @@ how the source is fed, they are read from there: the network is then compared, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from coreproof.errors import CoreproofError
+from coreproof.feeding.picture_values import in_rank
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, ImageLayout
 from coreproof.model.feeding import Feeding
@@ -57,15 +58,10 @@ def _each(figures: Sequence[float]) -> Array:
 
 def _channels_last(feature: Feature, feeding: Feeding) -> bool:
     shape = feature.shape or ()
+    # the shape tells where one end alone can be channels: grey or three colours; else what was said of the layout counts
     if len(shape) >= 3 and (shape[-1] in (1, 3)) != (shape[-3] in (1, 3)):
         return shape[-1] in (1, 3)
     return feeding.layout == "NHWC"
-
-
-def in_rank(value: Array, feature: Feature) -> Array:
-    """Without the batch, or with leading lengths of 1, as the input declares."""
-    rank = len(feature.shape or ()) or value.ndim
-    return value.reshape(value.shape[1:] if rank < value.ndim else (1,) * (rank - value.ndim) + value.shape)
 
 
 # what a picture's own model does to it first
@@ -91,10 +87,9 @@ def own_feedings(running: Session, feature: Feature) -> tuple[Feeding, ...]:
     value = next((v for v in executable.graph.graph.inputs if v.name == name), None)
     found: dict[tuple[tuple[float, ...], tuple[float, ...]], None] = {}
     for factor, bias in _steps(value, layout.channels):
-        std = 1.0 / factor
+        std = 1.0 / factor  # x * factor + bias is (x - mean) / std
         found[_plain(-bias * std), _plain(std)] = None
-    feedings = [Feeding(**{**vars(bare), "mean": mean, "std": std}) for mean, std in reversed(found)]
-    return (*feedings, bare)
+    return (*(replace(bare, mean=mean, std=std) for mean, std in reversed(found)), bare)
 
 
 def _lowered(model: Model | None) -> Executable | None:
@@ -150,9 +145,14 @@ def _step(node: ir.Node, value: ir.Value, channels: int) -> tuple[Array, Array] 
     return (1.0 / c, none) if first and np.all(c) else None
 
 
+def are_pixels(feeding: Feeding) -> bool:
+    """Whether the numbers of a feeding are the pixels as they are."""
+    return feeding.scale == 1.0 and not any(feeding.mean) and all(s == 1.0 for s in feeding.std)
+
+
 def in_words(feeding: Feeding) -> str:
     """The numbers of a feeding, without its geometry: "BGR pixels 0-255", "(RGB pixel*0.00392157 - 0.5) / 0.25"."""
-    if feeding.scale == 1.0 and not any(feeding.mean) and all(s == 1.0 for s in feeding.std):
+    if are_pixels(feeding):
         return f"{feeding.colour} pixels 0-255"
     text = f"{feeding.colour} pixel" + ("" if feeding.scale == 1.0 else f"*{feeding.scale:.6g}")
     if any(feeding.mean):
@@ -208,10 +208,10 @@ COMPARED = 8
 
 def _shared(picture: Taker, other: Taker) -> list[Pair]:
     """The first inner values that both have, and the outputs; "reference" is the side that takes the picture."""
-    there, here = (value_index(t.model, t.running.tappable, engine_shapes(t.running)) for t in (picture, other))
+    a, b = (value_index(t.model, t.running.tappable, engine_shapes(t.running)) for t in (picture, other))
     outputs = match_outputs(picture.running, other.running)
     ends = {p.candidate for p in outputs}
-    inner = [p for p in align(there, here) if p.candidate not in ends]
+    inner = [p for p in align(a, b) if p.candidate not in ends]
     return [*inner[:COMPARED], *outputs]
 
 

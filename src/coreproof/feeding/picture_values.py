@@ -1,26 +1,89 @@
-"""What a model's input gets of a picture: pixels where it takes a picture, else the numbers that its feeding makes of them."""
+"""A picture as a model's input takes it: pixels where it takes a picture, else the numbers that its feeding makes of them."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError
+from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 
-_FIX = "give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255"
+_GIVE_ARRAYS = "give the inputs as arrays: --inputs FILE.npz"
+_GIVE_FEEDING = "give them: --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255"
 
 
-def picture_value(picture: Image.Image, feature: Feature, feeding: Feeding) -> npt.NDArray[Any]:
+class PictureInput(NamedTuple):
+    """The one input of a model of pictures, and how a picture comes to it: its geometry, and numbers where it takes those."""
+
+    feature: Feature
+    feeding: Feeding
+
+    def value(self, picture: Image.Image) -> npt.NDArray[np.float32]:
+        """What the model is fed for a picture."""
+        found = picture_value(picture, self.feature, self.feeding)
+        return found if self.feature.image is not None else in_rank(found, self.feature)
+
+
+def picture_input(model: Model, feeding: Feeding | None = None, fix: str = _GIVE_FEEDING) -> PictureInput:
+    """How a model of pictures is fed: as ``feeding`` says, else as the model itself does.
+
+    Raises InputError for a model that takes something else than one input, or numbers of which nobody says how pictures
+    become them; ``fix`` is then what to do.
+    """
+    feature = lone_input(model)
+    feeding = feeding or model.feeding
+    if feature.image is not None:
+        # scale, mean and std of such a model are part of its network
+        seen = replace(at_size_of(feature, feeding), colour=feature.image.colour, scale=1.0, mean=(0.0,), std=(1.0,))
+        return PictureInput(feature, replace(seen, layout="NCHW"))
+    if feeding is None:
+        raise unknown_feeding(model.name, feature, fix)
+    return PictureInput(feature, feeding)
+
+
+def lone_input(model: Model, fix: str = _GIVE_ARRAYS) -> Feature:
+    """The one input that has to be fed. Raises InputError where there are others."""
+    declared = model.signature.inputs
+    required = [f for f in declared if not f.optional] or declared
+    if len(required) != 1:
+        raise no_picture_input(model, fix)
+    return required[0]
+
+
+def no_picture_input(model: Model, fix: str = _GIVE_ARRAYS) -> InputError:
+    """Photos are given for a model that is not one of a single picture."""
+    return InputError(
+        "photos can only be fed to a model with one input, a picture",
+        where=model.name,
+        found="; ".join(map(str, model.signature.inputs)),
+        fix=fix,
+    )
+
+
+def picture_value(picture: Image.Image, feature: Feature, feeding: Feeding) -> npt.NDArray[np.float32]:
     """[1, C, H, W]: an image feature's pixels 0-255, cut out as the feeding says; else numbers as the feeding makes them."""
     if feature.image is not None:
         return pixels(resize_and_crop(picture, feeding), feature.image.colour)
     return to_tensor(picture, feeding)
+
+
+def in_rank(value: np.ndarray, feature: Feature) -> np.ndarray:
+    """A picture's numbers in the rank that an input declares: without the batch, with leading lengths of 1, or in a row."""
+    shape = feature.shape or value.shape
+    if len(shape) == value.ndim:
+        return value
+    fixed = [d if isinstance(d, int) and d > 0 else 1 for d in shape]
+    if math.prod(fixed) == value.size:
+        return value.reshape(fixed)
+    return value.reshape(value.shape[1:] if len(shape) < value.ndim else (1,) * (len(shape) - value.ndim) + value.shape)
 
 
 def at_size_of(feature: Feature, feeding: Feeding | None = None) -> Feeding:
@@ -29,7 +92,7 @@ def at_size_of(feature: Feature, feeding: Feeding | None = None) -> Feeding:
     return replace(feeding or Feeding(), size=(feature.image.width, feature.image.height))
 
 
-def unknown_feeding(model: str, feature: Feature, fix: str = _FIX) -> InputError:
+def unknown_feeding(model: str, feature: Feature, fix: str = _GIVE_FEEDING) -> InputError:
     """Nobody says how pictures become the numbers that this input takes."""
     return InputError(
         "how photos are fed to this model is not known",

@@ -65,6 +65,11 @@ def open_picture(path: str | Path, content: bytes | None = None) -> Image.Image:
         raise PhotoError("the picture cannot be read", where=str(path), found=found) from None
 
 
+def as_picture(given: str | Path | Image.Image) -> Image.Image:
+    """A picture as it is given, or read from its file. Raises PhotoError."""
+    return given if isinstance(given, Image.Image) else open_picture(given)
+
+
 def require_picture_file(path: str | Path) -> Path:
     """``path``, if an ordinary file stands there that is no larger than pictures are. Raises PhotoError."""
     path = Path(path)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError
-from coreproof.feeding.picture_values import unknown_feeding
-from coreproof.feeding.pictures import open_picture
+from coreproof.feeding.picture_values import picture_input
+from coreproof.feeding.pictures import as_picture
 from coreproof.model.base import Model
-from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
-from coreproof.runtime.images import resize_and_crop, to_tensor
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 
@@ -62,49 +60,22 @@ def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | Non
 
     Raises InputError for a model that takes something else, or whose feeding is not known.
     """
-    image = picture if isinstance(picture, Image.Image) else open_picture(picture)
-    feature, seen = picture_input(model, feeding)
-    if feature.image is not None:
-        return {feature.name: resize_and_crop(image, seen)}
-    value = to_tensor(image, seen)
-    shape = feature.shape
-    if shape is not None and len(shape) != value.ndim:
-        fixed = [d if isinstance(d, int) and d > 0 else 1 for d in shape]
-        if int(np.prod(fixed)) == value.size:
-            value = value.reshape(fixed)
-    return {feature.name: value}
+    opened = as_picture(picture)
+    taker = picture_input(model, feeding)
+    return {taker.feature.name: taker.value(opened)}
 
 
-def picture_input(model: Model, feeding: Feeding | None = None) -> tuple[Feature, Feeding]:
-    """The one input of a model of pictures, and how a picture comes to it: its geometry, and numbers where it takes those."""
-    inputs = [f for f in model.signature.inputs if not f.optional] or model.signature.inputs
-    if len(inputs) != 1:
-        raise InputError(
-            "a picture is fed to a model with one input",
-            where=model.name,
-            found="; ".join(str(f) for f in inputs),
-        )
-    feature = inputs[0]
-    feeding = feeding or model.feeding
-    if feature.image is not None:
-        geometry: dict[str, Any] = feeding.geometry if feeding is not None else {"resize_to": None}
-        seen = {"size": (feature.image.width, feature.image.height), "colour": feature.image.colour}
-        return feature, Feeding(**{**geometry, **seen})
-    if feeding is None:
-        raise unknown_feeding(model.name, feature)
-    return feature, feeding
-
-
-def probabilities(running: Session, outputs: dict[str, Any]) -> npt.NDArray[np.float64]:
+def probabilities(running: Session, outputs: Mapping[str, object]) -> npt.NDArray[np.float64]:
     """A classifier's outputs as probabilities, in class order, after softmax where they are none.
 
     The scores themselves are preferred to the dictionary of labels: classes that share a label are one entry there.
     """
     scores, name = running.signature.scores, running.signature.probabilities
+    classes = None if name is None else outputs.get(name)
     if scores is not None and scores in outputs:
         flat = np.asarray(outputs[scores], dtype=np.float64).reshape(-1)
-    elif name is not None and name in outputs:
-        flat = np.array(list(outputs[name].values()), dtype=np.float64)
+    elif isinstance(classes, Mapping):
+        flat = np.array(list(classes.values()), dtype=np.float64)
     else:
         arrays = [v for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
         arrays = arrays or [rows for v in outputs.values() if (rows := dictionary_rows(v)) is not None]
@@ -125,6 +96,7 @@ def dictionary_rows(value: object) -> npt.NDArray[np.float64] | None:
 
 def is_distribution(values: npt.NDArray[np.float64]) -> bool:
     """Whether values are probabilities already: none negative, sum 1 within the rounding of 16-bit floats."""
+    # float16 keeps each of them within 0.05 % of itself, and so their sum
     return bool(values.min() >= 0 and abs(values.sum() - 1) < 0.02)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from coreproof.errors import InputError
-from coreproof.feeding.inputs import Inputs, Sample, hand_over, random_feeds
+from coreproof.feeding.drawn import Feeds, Inputs, Sample, random_feeds
+from coreproof.feeding.inputs import GIVEN, hand_over
 from coreproof.feeding.photos import Photos
-from coreproof.feeding.picture_values import picture_value, unknown_feeding
+from coreproof.feeding.picture_values import lone_input, picture_value, unknown_feeding
 from coreproof.feeding.pictures import open_picture
 from coreproof.feeding.user_inputs import given_samples
 from coreproof.model.base import Model
@@ -42,8 +42,7 @@ class ProofFeeds:
             raise InputError("give arrays or photos, not both", where=source.name)
         self.source = source
         self.feeding = feeding
-        named = f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else "given by the caller"
-        self._from = origin or named
+        self._origin = origin or (f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else GIVEN)
         self.given = None if inputs is None else given_samples(inputs, source.signature)
         files = photos.files if photos is not None else ()
         wanted = [int(at * len(files) / samples) for at in range(samples)]
@@ -52,18 +51,11 @@ class ProofFeeds:
             self._check_picture()
 
     def _check_picture(self) -> None:
-        taken = self.source.signature.inputs
-        if len(taken) != 1:
-            raise InputError(
-                "photos can only be fed to a model with one input, a picture",
-                where=self.source.name,
-                found="; ".join(map(str, taken)),
-                fix="give arrays: --inputs FILE.npz, or neither, and inputs are drawn",
-            )
-        feeding, shape = self.feeding, taken[0].shape
+        taken = lone_input(self.source, "give arrays: --inputs FILE.npz, or neither, and inputs are drawn")
+        feeding, shape = self.feeding, taken.shape
         if feeding is None:
             fix = "give them: --size 224 --resize-to 256 --scale 1/255 --mean ... --std ..."
-            raise unknown_feeding(self.source.name, taken[0], fix)
+            raise unknown_feeding(self.source.name, taken, fix)
         if shape is None or len(shape) != 4:
             return
         wanted = shape[1:3] if feeding.layout == "NHWC" else shape[2:4]
@@ -71,7 +63,7 @@ class ProofFeeds:
             raise InputError(
                 "the feeding's size is not the model's",
                 where=self.source.name,
-                expected=str(taken[0]),
+                expected=str(taken),
                 found=f"pictures of {feeding.size[0]}x{feeding.size[1]}",
                 fix=f"--size {wanted[1]}x{wanted[0]}",
             )
@@ -80,7 +72,7 @@ class ProofFeeds:
     def said(self) -> str:
         """What is fed, in words."""
         if self.given is not None:
-            return self._from
+            return self._origin
         return f"{len(self.files)} photos, fed as {self.feeding}" if self.files else "drawn"
 
     def samples_for(self, model: Model) -> list[Sample]:
@@ -93,8 +85,8 @@ class ProofFeeds:
         feature = model.signature.inputs[0]
         return [{feature.name: picture_value(open_picture(path), feature, self.feeding)} for path in self.files]
 
-    def between(self, reference: Model, candidate: Model) -> tuple[Sequence[Sample], Sequence[Sample]] | None:
+    def between(self, reference: Model, candidate: Model) -> Feeds | None:
         """What both are fed, as ``verify`` takes it; None where it draws."""
-        return (
-            (self.samples_for(reference), self.samples_for(candidate)) if self.files or self.given is not None else None
-        )
+        if not self.files and self.given is None:
+            return None
+        return Feeds(list(zip(self.samples_for(reference), self.samples_for(candidate), strict=True)), self.said)

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from coreproof.errors import InputError
-from coreproof.feeding.inputs import Inputs, Sample, hand_over, match_inputs, samples
-from coreproof.feeding.own_preprocessing import Taker, in_rank, in_words, likeliest, own_feedings
+from coreproof.feeding.drawn import Feeds, Inputs, Sample
+from coreproof.feeding.inputs import hand_over, samples
+from coreproof.feeding.lengths import takes_shape
+from coreproof.feeding.matched_inputs import match_inputs
+from coreproof.feeding.own_preprocessing import Taker, are_pixels, in_words, likeliest, own_feedings
 from coreproof.feeding.photos import list_photos
-from coreproof.feeding.picture_values import at_size_of, picture_value, unknown_feeding
-from coreproof.feeding.pictures import open_picture
+from coreproof.feeding.picture_values import (
+    PictureInput,
+    at_size_of,
+    lone_input,
+    no_picture_input,
+    picture_value,
+    unknown_feeding,
+)
+from coreproof.feeding.pictures import as_picture
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.arrays import read_npz
 from coreproof.model.files.paths import regular_file
 from coreproof.model.recording import is_recording, load_recording
-from coreproof.runtime.images import to_tensor
 from coreproof.runtime.open import session
 from coreproof.runtime.session import is_number
 
 Array = np.ndarray
 
 _NUMBERED = re.compile(r"(?P<name>.+)/(?P<index>\d+)$")
-
-
-@dataclass(frozen=True)
-class Fed:
-    """What each model is fed, sample by sample, and in words what that is."""
-
-    reference: list[Sample]
-    candidate: list[Sample]
-    said: str
 
 
 def given_feeds(
@@ -48,7 +47,7 @@ def given_feeds(
     photos: str | Path | None = None,
     limit: int = 4,
     feedings: tuple[Feeding | None, Feeding | None] = (None, None),
-) -> Fed | None:
+) -> Feeds | None:
     """What the user gives for both models: a .npz of arrays, or the first ``limit`` photos of a folder (or one photo).
 
     None where neither is given. Raises InputError, PhotoError.
@@ -58,7 +57,7 @@ def given_feeds(
     if inputs is not None:
         given = read_samples(inputs, reference.signature, candidate.signature)
         pairs = [hand_over(sample, reference.signature, candidate.signature) for sample in given]
-        return Fed([a for a, _ in pairs], [b for _, b in pairs], f"of {Path(inputs).name}")
+        return Feeds(pairs, f"of {Path(inputs).name}")
     if photos is not None:
         path = Path(photos)
         files = list_photos(path).files[:limit] if path.is_dir() else (path,)
@@ -172,8 +171,7 @@ def _natural(name: str) -> list[tuple[int, int | str]]:
 
 
 def _declared(reference: Signature, candidate: Signature | None) -> dict[str, Feature]:
-    theirs = {f.name: f for f in candidate.inputs} if candidate is not None else {}
-    return {**theirs, **{f.name: f for f in reference.inputs}}
+    return {f.name: f for signature in (candidate, reference) if signature is not None for f in signature.inputs}
 
 
 def _missing(given: Mapping[str, object], reference: Signature, candidate: Signature | None) -> list[str]:
@@ -207,13 +205,11 @@ def _ill_shaped(lists: Mapping[str, Sequence[Array]], declared: Mapping[str, Fea
     problems = []
     for name, arrays in lists.items():
         feature = declared[name]
-        shape: tuple[Any, ...] | None = feature.shape
-        if feature.image is not None:
-            shape = (1, feature.image.channels, feature.image.height, feature.image.width)
-        other = [a for a in arrays if not _holds_texts(feature) and not is_number(a.dtype)]
+        texts = feature.image is None and feature.dtype in (None, "str")
+        other = [a for a in arrays if not texts and not is_number(a.dtype)]
         if other:
             problems.append(f"{name} holds {other[0].dtype}, which is no number; {feature} is declared")
-        wrong = [a for a in arrays if not _fits(a.shape, shape, feature)]
+        wrong = [a for a in arrays if not _fits(a.shape, feature)]
         if wrong:
             problems.append(f"{name} has the shape {_by(wrong[0].shape)}, {feature} is declared")
         problems += [f"{name} {told}" for told in dict.fromkeys(filter(None, (_not_held(a, feature) for a in arrays)))]
@@ -233,27 +229,17 @@ def _not_held(array: Array, feature: Feature) -> str | None:
     return f"holds {outside[0]}, which {dtype} cannot hold" if outside else None
 
 
-def _holds_texts(feature: Feature) -> bool:
-    return feature.image is None and feature.dtype in (None, "str")
-
-
-def _fits(shape: tuple[int, ...], declared: tuple[object, ...] | None, feature: Feature) -> bool:
-    if feature.image is None and feature.ranges and shape != declared:
-        return len(shape) == len(feature.ranges) and all(
-            r.low <= n and (r.high is None or n <= r.high) for r, n in zip(feature.ranges, shape, strict=True)
-        )
-    if feature.image is None and feature.enumerated and shape != declared:
-        return shape in feature.enumerated
-    if declared is None or feature.ranges or feature.enumerated:
+def _fits(shape: tuple[int, ...], feature: Feature) -> bool:
+    image = feature.image
+    declared = feature.shape if image is None else (1, image.channels, image.height, image.width)
+    flexible = bool(feature.ranges or feature.enumerated)
+    if image is not None and flexible:
+        return True  # of another size than the default: the session says whether the model takes it
+    if takes_shape(replace(feature, shape=declared), shape):
         return True
-    if feature.image is not None and len(shape) == 3:
-        shape = (1, *shape)
-    same = len(shape) == len(declared) and all(
-        not isinstance(d, int) or d <= 0 or d == n for d, n in zip(declared, shape, strict=True)
-    )
     # the two models may declare the same values in another rank: handed over where only lengths of 1 differ
-    bare = [d for d in declared if d != 1]
-    return same or (all(isinstance(d, int) for d in bare) and [n for n in shape if n != 1] == bare)
+    bare = [d for d in declared or () if d != 1]
+    return not flexible and all(isinstance(d, int) for d in bare) and [n for n in shape if n != 1] == bare
 
 
 def _by(shape: Sequence[object]) -> str:
@@ -268,7 +254,7 @@ def photo_feeds(
     candidate: Model,
     photos: Sequence[str | Path | Image.Image],
     feedings: tuple[Feeding | None, Feeding | None] = (None, None),
-) -> Fed:
+) -> Feeds:
     """The same photos for both models, each as that model takes them.
 
     An image input gets the picture's pixels; a tensor input what its feeding makes of it (``feedings``, else what the
@@ -280,55 +266,47 @@ def photo_feeds(
     """
     sides = (_picture_input(reference), _picture_input(candidate))
     known = _known((reference, candidate), sides, feedings, photos[0])
-    makers = [_maker(m, f, k) for m, f, k in zip((reference, candidate), sides, known, strict=True)]
-    left: list[Sample] = []
-    right: list[Sample] = []
+    a, b = (_taker(m, f, k) for m, f, k in zip((reference, candidate), sides, known, strict=True))
+    pairs: list[tuple[Sample, Sample]] = []
     for photo in photos:
-        picture = _opened(photo)
-        left.append({sides[0].name: makers[0][0](picture)})
-        right.append({sides[1].name: makers[1][0](picture)})
-    return Fed(left, right, _said(len(left), makers[0][1], makers[1][1]))
+        picture = as_picture(photo)
+        pairs.append(({a.feature.name: a.value(picture)}, {b.feature.name: b.value(picture)}))
+    return Feeds(pairs, _said(len(pairs), _fed_as(a), _fed_as(b)))
 
 
-def _said(count: int, left: str, right: str) -> str:
+def _said(count: int, reference: str, candidate: str) -> str:
     photos = "a photo" if count == 1 else f"{count} photos"
-    if left == right:
-        return f"{photos}, fed as {left}"
-    return f"{photos}, fed to the reference as {left}, to the candidate as {right}"
+    if reference == candidate:
+        return f"{photos}, fed as {reference}"
+    return f"{photos}, fed to the reference as {reference}, to the candidate as {candidate}"
 
 
 def _picture_input(model: Model) -> Feature:
-    required = [f for f in model.signature.inputs if not f.optional]
-    if len(required) != 1 or not _may_be_picture(required[0]):
-        raise InputError(
-            "photos can only be fed to a model with one input, a picture",
-            where=model.name,
-            found="; ".join(map(str, model.signature.inputs)),
-            fix="give the inputs as arrays: --inputs FILE.npz",
-        )
-    return required[0]
+    """The one input, if it may be a picture: with or without a batch, or with the two axes in front that a NeuralNetwork has."""
+    feature = lone_input(model)
+    if feature.image is None and (len(feature.shape or ()) not in (3, 4, 5) or feature.dtype == "str"):
+        raise no_picture_input(model)
+    return feature
 
 
-def _may_be_picture(feature: Feature) -> bool:
+def _taker(model: Model, feature: Feature, feeding: Feeding | None) -> PictureInput:
     if feature.image is not None:
-        return True
-    return feature.shape is not None and len(feature.shape) in (3, 4, 5) and feature.dtype != "str"
+        return PictureInput(feature, at_size_of(feature, feeding))
+    if feeding is None:
+        raise unknown_feeding(model.name, feature)
+    return PictureInput(feature, _sized(feature, feeding))
 
 
-def _maker(model: Model, feature: Feature, feeding: Feeding | None) -> tuple[Callable[[Image.Image], Array], str]:
-    """How a picture becomes the value of ``feature``, and that in words."""
-    if feature.image is not None:
-        geometry = at_size_of(feature, feeding)
-        words = f"{geometry.size[0]}x{geometry.size[1]} {feature.image.colour} picture"
-        return lambda p: picture_value(p, feature, geometry), words
-    if feeding is not None:
-        told = _sized(feature, feeding)
-        return lambda p: in_rank(to_tensor(p, told), feature), f"{told.size[0]}x{told.size[1]} {in_words(told)}"
-    raise unknown_feeding(model.name, feature)
+def _fed_as(taker: PictureInput) -> str:
+    image, (width, height) = taker.feature.image, taker.feeding.size
+    return f"{width}x{height} {in_words(taker.feeding) if image is None else f'{image.colour} picture'}"
 
 
 def _known(
-    models: tuple[Model, Model], sides: tuple[Feature, Feature], given: Sequence[Feeding | None], photo: Any
+    models: tuple[Model, Model],
+    sides: tuple[Feature, Feature],
+    given: Sequence[Feeding | None],
+    photo: str | Path | Image.Image,
 ) -> list[Feeding | None]:
     """How each side is fed: what it was told, else what the other side was, else what a picture's model does itself first."""
     own = [f or m.feeding for f, m in zip(given, models, strict=True)]
@@ -339,23 +317,18 @@ def _known(
     at = pictures.index(True)
     with session(models[at]) as shown, session(models[1 - at]) as other:
         listed = own_feedings(shown, sides[at])
-        planes = picture_value(_opened(photo), sides[at], at_size_of(sides[at]))
+        planes = picture_value(as_picture(photo), sides[at], at_size_of(sides[at]))
         takers = Taker(models[at], shown, sides[at]), Taker(models[1 - at], other, sides[1 - at])
         found = likeliest(*takers, listed, planes)
     geometry = known[0]
-    where: dict[str, Any] = {**(geometry or Feeding(size=found.size)).geometry}
-    found = replace(found, **where)
+    cut = geometry or Feeding(size=found.size)
+    found = replace(found, size=cut.size, resize=cut.resize, resize_to=cut.resize_to, interpolation=cut.interpolation)
     return [geometry, found] if at == 0 else [found, geometry]
 
 
 def _is_geometry(feeding: Feeding) -> bool:
     """Whether a feeding says where to cut, and nothing about numbers."""
-    plain = feeding.scale == 1.0 and not any(feeding.mean) and all(s == 1.0 for s in feeding.std)
-    return plain and feeding.colour == "RGB"
-
-
-def _opened(photo: str | Path | Image.Image) -> Image.Image:
-    return photo if isinstance(photo, Image.Image) else open_picture(photo)
+    return are_pixels(feeding) and feeding.colour == "RGB"
 
 
 def _sized(feature: Feature, feeding: Feeding) -> Feeding:

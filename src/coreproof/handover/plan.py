@@ -13,7 +13,8 @@ import PIL
 from PIL import Image
 
 from coreproof.errors import InputError, PhotoError
-from coreproof.feeding.predict import feed, is_distribution, picture_input, probabilities
+from coreproof.feeding.picture_values import picture_input
+from coreproof.feeding.predict import feed, is_distribution, probabilities
 from coreproof.handover.samples import Answered, Report, answer, array_samples, photo_samples, with_scores
 from coreproof.handover.screen import Kind, reading_of, screen_for
 from coreproof.model.coreml.model import CoreMLModel

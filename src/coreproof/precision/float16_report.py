@@ -46,9 +46,6 @@ class Float16Row:
     error_at_output: float | None
     must_stay: bool
 
-    def to_json(self) -> dict[str, object]:
-        return {key: json_ready(value) for key, value in asdict(self).items()}
-
 
 @dataclass(frozen=True)
 class Float16Output:
@@ -59,9 +56,6 @@ class Float16Output:
     allowed: float | None
     agrees: bool
     problem: str
-
-    def to_json(self) -> dict[str, object]:
-        return {key: json_ready(value) for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -119,10 +113,11 @@ class Float16Report:
             came_from = f" in {first.source}" if first.source else ""
             lines.append(f"first: {first.layer!r} ({first.operator}{came_from}): {first.problem or 'rounding'}")
         if self.must_stay_fp32:
+            units = len({row.unit for row in self.rows})
             left = max((o.error for o in self.mended), default=0.0)
             least = "none of them can go back to float16" if self.minimal else "perhaps not the fewest"
             lines.append(
-                f"in float32: {', '.join(self.must_stay_fp32)} ({len(self.must_stay_fp32)} of {self._units()}; {least}); "
+                f"in float32: {', '.join(self.must_stay_fp32)} ({len(self.must_stay_fp32)} of {units}; {least}); "
                 f"the outputs then differ by {left:.2g}"
             )
         if self.flushed_agrees is False:
@@ -143,25 +138,10 @@ class Float16Report:
             )
         return f"float16 is safe with these inputs: the outputs differ by {error:.2g} of their scale"
 
-    def _units(self) -> int:
-        return len({r.unit for r in self.rows})
-
     def to_json(self) -> dict[str, object]:
         """The whole report as JSON."""
-        return {
-            "model": self.model,
-            "stored": self.stored,
-            "inputs": self.inputs,
-            "agrees": self.agrees,
-            "overflows": bool(self.overflows),
-            "summary": self.summary(),
-            "predicted_output_error": json_ready(self.predicted_output_error),
-            "outputs": [o.to_json() for o in self.outputs],
-            "must_stay_fp32": list(self.must_stay_fp32),
-            "minimal": self.minimal,
-            "mended": [o.to_json() for o in self.mended],
-            "flushed_agrees": self.flushed_agrees,
-            "trials": self.trials,
-            "not_modelled": NOT_MODELLED,
-            "rows": [r.to_json() for r in self.rows],
-        }
+        verdict = {"overflows": bool(self.overflows), "summary": self.summary(), "not_modelled": NOT_MODELLED}
+        whole: dict[str, object] = json_ready(
+            {**asdict(self), **verdict, "predicted_output_error": self.predicted_output_error}
+        )
+        return whole

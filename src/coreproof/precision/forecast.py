@@ -10,22 +10,25 @@ the least that any engine loses; Apple's Neural Engine may add up in float16 and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from coreproof.errors import ConversionError, RunError
-from coreproof.feeding.inputs import Inputs, Sample, describe, hand_over, random_feeds, samples
+from coreproof.feeding.drawn import Feeds, Inputs, Sample, random_feeds
+from coreproof.feeding.inputs import describe, hand_over, samples
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.graph import Graph, Node
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.progress import Progress, silent
 from coreproof.precision.float16_report import Float16Output, Float16Report, Float16Row
 from coreproof.precision.minimal_set import Trials, minimal_set
 from coreproof.precision.mixed import FullWeights, MixedProgram
 from coreproof.precision.ranges import OperationRange, measure_ranges
 from coreproof.verification.tolerance import Judgement, Tolerance, judge
-
-__all__ = ["Float16Output", "Float16Report", "Float16Row", "forecast"]
 
 AT_MOST = 0.05
 """An output that is off by more than this share of its scale is wrong, also where rounding explains it."""
@@ -33,12 +36,10 @@ AT_MOST = 0.05
 MEASURED = 24
 """How many operators' share of the output's error is measured, one run each: those that add most, and all suspects."""
 
-Progress = Callable[[str, int, int], None]
-
 
 def forecast(
     model: Model | str | Path,
-    inputs: Inputs | None = None,
+    inputs: Inputs | Feeds | None = None,
     *,
     at_most: float = AT_MOST,
     measured: int = MEASURED,
@@ -66,17 +67,16 @@ def forecast(
     source, program = _programs(given)
     switched = MixedProgram(program, weights)
     try:
+        origin: str | bool = inputs is not None
+        if isinstance(inputs, Feeds):
+            origin, inputs = inputs.said, inputs.reference
         feeds = [random_feeds(given, given)[0]] if inputs is None else samples(inputs)
         # under the names that Core ML has: "input.1" is input_1
         fed = [hand_over(sample, given.signature, program.signature)[1] for sample in feeds]
-        work = _Forecast(given, source, program, switched, fed, at_most, memory, progress or _silent)
-        return work.report(describe(feeds, inputs is not None), measured, search)
+        work = _Forecast(given, source, program, switched, fed, at_most, memory, progress or silent)
+        return work.report(describe(feeds, origin), measured, search)
     finally:
         switched.close()
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Nobody listens."""
 
 
 def _programs(model: Model) -> tuple[OnnxModel | None, CoreMLModel]:
@@ -126,8 +126,6 @@ class _Forecast:
         self.seen, self.tolerances = measure_ranges(switched, feeds, self.ideal, memory, progress)
 
     def _require_finite(self) -> None:
-        import numpy as np
-
         for outputs in self.ideal:
             for name, value in outputs.items():
                 if value.dtype.kind == "f" and np.isnan(value).any():
@@ -140,7 +138,7 @@ class _Forecast:
 
     def report(self, fed: str, measured: int, search: bool) -> Float16Report:
         outputs = self._judged(self.switched.order)
-        agrees = all(self._good(o) for o in outputs.values())
+        agrees = self._agrees(outputs)
         kept: tuple[str, ...] = ()
         minimal, tried = True, 0
         if not agrees and search:
@@ -160,7 +158,7 @@ class _Forecast:
             must_stay_fp32=kept,
             minimal=minimal,
             trials=tried,
-            flushed_agrees=self._flushed(outputs) if agrees else None,
+            flushed_agrees=self._agrees(self._judged(self.switched.order, flushed=True)) if agrees else None,
         )
 
     # runs
@@ -184,11 +182,10 @@ class _Forecast:
 
     def _agrees_with(self, kept: frozenset[str]) -> bool:
         self.progress("smallest set in float32: trials", 1, 0)
-        return all(self._good(j) for j in self._judged(self._half_without(kept)).values())
+        return self._agrees(self._judged(self._half_without(kept)))
 
-    def _flushed(self, outputs: Mapping[str, Judgement]) -> bool:
-        """Whether it also agrees on hardware that takes numbers below 6.1e-5 for zero."""
-        return all(self._good(j) for j in self._judged(self.switched.order, flushed=True).values())
+    def _agrees(self, outputs: Mapping[str, Judgement]) -> bool:
+        return all(map(self._good, outputs.values()))
 
     def _carried(self, chosen: Sequence[str]) -> dict[str, float]:
         """The error of the worst output when this unit alone computes in float16."""
@@ -199,9 +196,9 @@ class _Forecast:
         return carried
 
     def _worth_measuring(self, count: int, kept: Sequence[str]) -> list[str]:
-        suspects = [u for u in self.members if u in kept or any(self._of(m).suspect for m in self.members[u])]
-        by_error = sorted(self.members, key=lambda u: -max(self._of(m).added for m in self.members[u]))
-        adding = [u for u in by_error if any(self._of(m).added for m in self.members[u])]
+        suspects = [u for u, names in self.members.items() if u in kept or any(self.seen[n].suspect for n in names)]
+        added = {unit: max(self.seen[name].added for name in names) for unit, names in self.members.items()}
+        adding = [unit for unit in sorted(added, key=lambda unit: -added[unit]) if added[unit]]
         return list(dict.fromkeys([*suspects, *adding]))[:count]
 
     def _ranked(self) -> list[str]:
@@ -209,53 +206,39 @@ class _Forecast:
         cost = self._carried(list(self.members))
         return sorted(self.members, key=lambda unit: -cost[unit])
 
-    def _of(self, operation: str) -> OperationRange:
-        return self.seen[operation]
-
     # what is handed back
 
     def _rows(self, kept: Sequence[str], carried: Mapping[str, float]) -> tuple[Float16Row, ...]:
-        rows = []
-        there = self.source.graph if self.source is not None else None
-        for name, seen in self.seen.items():
-            unit = self.unit_of.get(name, name)
-            rows.append(
-                Float16Row(
-                    operator=seen.operator,
-                    layer=name,
-                    unit=unit,
-                    source=_module(there, unit) or seen.source,
-                    smallest=seen.smallest,
-                    largest=seen.largest,
-                    status=seen.status,
-                    problem=seen.problem,
-                    error_added=seen.added,
-                    error_at_output=carried.get(unit),
-                    must_stay=unit in kept,
-                )
+        graph = self.source.graph if self.source is not None else None
+        units = [(name, seen, self.unit_of.get(name, name)) for name, seen in self.seen.items()]
+        return tuple(
+            Float16Row(
+                operator=seen.operator,
+                layer=name,
+                unit=unit,
+                source=_module(graph, unit) or seen.source,
+                smallest=seen.smallest,
+                largest=seen.largest,
+                status=seen.status,
+                problem=seen.problem,
+                error_added=seen.added,
+                error_at_output=carried.get(unit),
+                must_stay=unit in kept,
             )
-        return tuple(rows)
+            for name, seen, unit in units
+        )
 
     def _output(self, name: str, judgement: Judgement) -> Float16Output:
-        return Float16Output(
-            name=name,
-            error=_error(judgement),
-            allowed=judgement.tolerance.typical,
-            agrees=self._good(judgement),
-            problem=judgement.problem
-            or (
-                ""
-                if self._good(judgement)
-                else f"off by {_error(judgement):.2g} of its scale, more than {self.at_most:g}"
-            ),
-        )
+        error, agrees, problem = _error(judgement), self._good(judgement), judgement.problem
+        if not problem and not agrees:
+            problem = f"off by {error:.2g} of its scale, more than {self.at_most:g}"
+        return Float16Output(name, error, judgement.tolerance.typical, agrees, problem)
 
 
 def _error(judgement: Judgement) -> float:
     """The root-mean-square error as a share of the scale; infinite where NaN or infinity stand instead of numbers."""
-    if judgement.misplaced or judgement.rms_relative_error != judgement.rms_relative_error:
-        return float("inf")
-    return judgement.rms_relative_error
+    unknown = judgement.misplaced or math.isnan(judgement.rms_relative_error)
+    return math.inf if unknown else judgement.rms_relative_error
 
 
 def _module(graph: Graph | None, value: str) -> str | None:

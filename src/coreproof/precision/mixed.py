@@ -10,7 +10,7 @@ import numpy as np
 
 from coreproof.conversion.coreml_to_onnx.mlprogram.program import lower_program
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SWITCHES, Narrowed, Switches
-from coreproof.feeding.inputs import Sample
+from coreproof.feeding.drawn import Sample
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.features import Feature
 from coreproof.runtime.executable import Executable

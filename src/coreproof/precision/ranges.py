@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_NORMAL, Narrowed
 from coreproof.conversion.coreml_to_onnx.rounding import rounds
-from coreproof.feeding.inputs import Sample
+from coreproof.feeding.drawn import Sample
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import FLOAT16_MAX, rms
+from coreproof.model.progress import Progress
 from coreproof.pairing.taps import UNKNOWN_SIZE, as_array, batched
 from coreproof.precision.float16_report import Status
 from coreproof.precision.mixed import MixedProgram
@@ -78,7 +79,7 @@ def measure_ranges(
     feeds: Sequence[Sample],
     ideal: Sequence[Mapping[str, Any]],
     memory: int,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> tuple[dict[str, OperationRange], list[Mapping[str, Tolerance]]]:
     """Every switched operation's results over all samples, and each sample's tolerance for each output.
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from coreproof.feeding.inputs import Inputs, samples
+from coreproof.feeding.drawn import Inputs
+from coreproof.feeding.inputs import samples
 from coreproof.model.base import Model
 from coreproof.model.numbers import relative_rms
 from coreproof.pairing.taps import as_array

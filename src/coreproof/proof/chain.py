@@ -23,7 +23,7 @@ from coreproof.conversion.torch_to_onnx.kept_export import (
     waiting,
 )
 from coreproof.errors import CoreproofError, InputError, OutputExistsError
-from coreproof.feeding.inputs import Inputs
+from coreproof.feeding.drawn import Inputs
 from coreproof.feeding.proof_feeds import PROOF_PHOTOS, ProofFeeds
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from coreproof.model.base import Model
 from coreproof.model.versions import versions
 from coreproof.model.weakness import Weakness, failing, qualified, together
-from coreproof.verification.verification import joint_weaknesses
-from coreproof.verification.verify import Verification
+from coreproof.verification.verification import Verification, joint_weaknesses
 
 if TYPE_CHECKING:
     from coreproof.comparison.comparison import Comparison

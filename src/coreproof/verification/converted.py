@@ -107,8 +107,8 @@ def check_conversion(
     differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked: then it is
     called with its buffers as they are. A module whose branches were frozen is held at its example inputs.
     """
+    from coreproof.feeding.drawn import roles_for
     from coreproof.feeding.ends import as_free_as
-    from coreproof.feeding.inputs import roles_for
     from coreproof.pairing.taps import match_outputs
     from coreproof.runtime.open import session
     from coreproof.verification.at_ends import AtEnds, ConvertedPair, at_ends
@@ -174,7 +174,7 @@ def check_conversion(
         )
     if signature is not source.signature and signature != source.signature:
         # a layer-by-layer look is traced at the example's lengths, which these are not
-        fed = ", ".join(f"{name} of shape {list(np.shape(value))}" for name, value in source_sample.items())
+        fed = ", ".join(f"{name} of shape {list(np.asarray(value).shape)}" for name, value in source_sample.items())
         return Check(
             False, f"the converted model does not answer as its source does for {fed}: off by {worst:.2g} of the scale"
         )
@@ -185,7 +185,8 @@ def _fed_once(
     source: Model, made: Model, signature: Signature, roles: Mapping[str, Role], images: Mapping[str, Any]
 ) -> tuple[str, Sample, Sample]:
     """What both are fed, in words and as each takes it: the example where branches were frozen as that goes, else a draw."""
-    from coreproof.feeding.inputs import hand_over, random_sample
+    from coreproof.feeding.drawn import random_sample
+    from coreproof.feeding.inputs import hand_over
     from coreproof.model.torch.model import TorchModel
 
     if not isinstance(source, TorchModel) or not source.frozen_branches:

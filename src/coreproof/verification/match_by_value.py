@@ -10,8 +10,7 @@ from itertools import permutations
 import numpy as np
 
 from coreproof.conversion.operators import canonical_op
-from coreproof.feeding.drawn import is_finite
-from coreproof.feeding.inputs import Sample
+from coreproof.feeding.drawn import Sample, is_finite
 from coreproof.model.graph import Graph
 from coreproof.model.numbers import rms
 from coreproof.pairing.align import Pair, ValueIndex

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from coreproof.errors import InputError
-from coreproof.feeding.inputs import SEED, Inputs, Sample, describe, feeds_of
+from coreproof.feeding.drawn import SEED, Inputs, Sample
+from coreproof.feeding.inputs import describe, feeds_of
 from coreproof.feeding.own_preprocessing import own_feedings
 from coreproof.model.base import Model
 from coreproof.model.digest import model_digest
@@ -21,6 +22,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.files.atomic import replacing
 from coreproof.model.files.outputs import RUN
 from coreproof.model.graph import Graph, Value
+from coreproof.model.progress import Progress
 from coreproof.model.recorded_header import graph_to, signature_to
 from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
 from coreproof.model.structured import is_structured
@@ -30,8 +32,6 @@ from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Precision, Session, read_inputs
 from coreproof.verification.channels import profiles_of
 from coreproof.version import __version__
-
-Progress = Callable[[str, int, int], None]
 
 
 def record(

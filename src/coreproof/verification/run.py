@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from coreproof.errors import CoreproofError
-from coreproof.feeding.drawn import is_finite
-from coreproof.feeding.inputs import Sample
+from coreproof.feeding.drawn import Sample, is_finite
 from coreproof.model.base import Model
+from coreproof.model.progress import Progress
 from coreproof.pairing.align import Pair, align, value_index
 from coreproof.pairing.taps import (
     afford_comparing,
@@ -34,7 +34,6 @@ from coreproof.verification.match_by_value import arrange, pair_by_value, sketch
 from coreproof.verification.row import Row, most, needs
 from coreproof.verification.tolerance import Judgement, Tolerance, judge, judge_range, passes
 
-Progress = Callable[[str, int, int], None]
 Array = np.ndarray
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coreproof.errors import CoreproofError
-from coreproof.feeding.inputs import Feeds
+from coreproof.feeding.drawn import Feeds
+from coreproof.model.progress import Progress
 from coreproof.verification.row import Row
-from coreproof.verification.run import Progress, VerificationRun
+from coreproof.verification.run import VerificationRun
 
 
 class Samples:
@@ -78,6 +79,3 @@ class Samples:
         self._redrawn.add(number)
         self.pairs[number] = self.fed.draft.again(number)
         return True
-
-
-__all__ = ["Samples"]

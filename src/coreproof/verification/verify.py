@@ -10,14 +10,14 @@ from pathlib import Path
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.errors import CoreproofError
 from coreproof.feeding.draw import SCALES
-from coreproof.feeding.drawn import random_sample, roles_for
+from coreproof.feeding.drawn import SEED, Feeds, Inputs, random_sample, roles_for
 from coreproof.feeding.ends import Ends, as_free_as, count_elements
-from coreproof.feeding.inputs import SEED, Inputs, describe, feeds_of
+from coreproof.feeding.inputs import describe, feeds_of
 from coreproof.feeding.lengths import ENDS
 from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.model.base import Model
 from coreproof.model.load import load
-from coreproof.pairing.taps import UNKNOWN_SIZE, as_array, batched, engine_shapes, match_outputs, taps_of
+from coreproof.model.progress import Progress, silent
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine
 from coreproof.verification.bisect import bisect, spare_harmless, suspects
@@ -25,24 +25,11 @@ from coreproof.verification.carried import settle_carried
 from coreproof.verification.choices import settle_choices
 from coreproof.verification.collector import only_what_is_new
 from coreproof.verification.row import Row, Stretch, most, needs
-from coreproof.verification.run import Progress, VerificationRun, severity
+from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.samples import Samples
 from coreproof.verification.steady import refuse_unsteady
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verification import Verification
-
-__all__ = [
-    "UNKNOWN_SIZE",
-    "Row",
-    "Stretch",
-    "Verification",
-    "as_array",
-    "batched",
-    "engine_shapes",
-    "match_outputs",
-    "taps_of",
-    "verify",
-]
 
 
 @only_what_is_new()
@@ -53,7 +40,7 @@ def verify(
     inputs: Inputs | None = None,
     tolerance: Tolerance | None = None,
     *,
-    feeds: tuple[Inputs, Inputs] | None = None,
+    feeds: tuple[Inputs, Inputs] | Feeds | None = None,
     reference_engine: Engine = "auto",
     candidate_engine: Engine = "auto",
     seed: int = SEED,
@@ -92,8 +79,8 @@ def verify(
             return VerificationRun(reference, candidate, wanted, judged, samples.pairs, tolerance, memory)
 
         run = samples.first(prepared)
-        found = _in_stages(run, samples, progress or _silent)
-        return _at_both_ends(run, found, seed, progress or _silent) if fed.taken and found.agrees else found
+        found = _in_stages(run, samples, progress or silent)
+        return _at_both_ends(run, found, seed, progress or silent) if fed.taken and found.agrees else found
 
 
 def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:
@@ -269,7 +256,3 @@ def _first(stretches: tuple[Stretch, ...], rows: tuple[Row, ...]) -> Stretch | N
     """The stretch of the first diverging row, when it diverges by itself."""
     first = next((row for row in rows if not row.agrees), None)
     return next((stretch for stretch in stretches if stretch.row is first), None)
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Nobody listens."""

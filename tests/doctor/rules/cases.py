@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from coreproof.doctor.diagnose import Diagnosis, diagnose
-from coreproof.feeding.inputs import random_sample
+from coreproof.feeding.drawn import random_sample
 from coreproof.model.base import Model
 from coreproof.runtime.open import session
 

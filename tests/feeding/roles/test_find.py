@@ -11,7 +11,7 @@ import onnx.parser
 import pytest
 
 from coreproof.conversion.convert import convert
-from coreproof.feeding.inputs import random_feeds, random_sample, roles_for
+from coreproof.feeding.drawn import random_feeds, random_sample, roles_for
 from coreproof.feeding.roles.find import roles_of
 from coreproof.feeding.roles.role import PLAIN, Role, merged
 from coreproof.feeding.roles.words import in_words

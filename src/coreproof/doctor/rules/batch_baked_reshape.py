@@ -14,7 +14,7 @@ from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.model.graph import Node
 from coreproof.validation.problem import Problem
-from coreproof.verification.verify import Row
+from coreproof.verification.row import Row
 
 MOST_TRIED = 12
 """Places that are tried: a large network has hundreds of reshapes, and a baked one is near to where it shows."""

@@ -10,7 +10,7 @@ from coreproof.doctor.source.source_grid import bilinear_kernel, unsaid_grids
 from coreproof.doctor.trial import MUCH_BETTER, stretch_nodes
 from coreproof.editing.edit import Edit
 from coreproof.model.graph import Node
-from coreproof.verification.verify import Row
+from coreproof.verification.row import Row
 
 _CAUSE = (
     "exporters and formats mean different grids by the same word: align_corners, half a pixel, or the plain product "

@@ -14,7 +14,7 @@ from coreproof.editing.edit import Edit
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.validation.problem import Problem
-from coreproof.verification.verify import Row
+from coreproof.verification.row import Row
 
 Numbers = npt.NDArray[np.int64]
 Amounts = tuple[Node, str, tuple[int, ...]]

@@ -11,7 +11,7 @@ from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.trial import fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
-from coreproof.feeding.inputs import random_sample
+from coreproof.feeding.drawn import random_sample
 from coreproof.model.features import Feature
 from coreproof.runtime.open import session
 

@@ -23,7 +23,8 @@ from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError, RunError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.numbers import FLOAT16_MAX
-from coreproof.precision.forecast import Float16Report, forecast
+from coreproof.precision.float16_report import Float16Report
+from coreproof.precision.forecast import forecast
 from coreproof.precision.ruined_outputs import computes_in_float16
 
 Array = npt.NDArray[np.generic]

@@ -12,7 +12,7 @@ from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
-from coreproof.feeding.inputs import random_feeds
+from coreproof.feeding.drawn import random_feeds
 from coreproof.model.features import Feature
 from coreproof.model.graph import Graph
 from coreproof.runtime.open import session

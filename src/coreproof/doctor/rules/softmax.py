@@ -12,7 +12,7 @@ from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.editing.edit import Edit
 from coreproof.feeding.predict import softmax as shares
 from coreproof.model.graph import Node
-from coreproof.verification.verify import Row
+from coreproof.verification.row import Row
 
 _CLOSE = 1e-2
 """Relative rms error below which two lists of probabilities are the same but for rounding to float16."""

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.errors import CoreproofError
-from coreproof.feeding.drawn import several
-from coreproof.feeding.inputs import Sample, hand_over, match_inputs, random_feeds, random_sample
+from coreproof.feeding.drawn import Sample, random_feeds, random_sample, several
+from coreproof.feeding.inputs import hand_over
+from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.feeding.own_preprocessing import numbers, own_feedings
 from coreproof.feeding.picture_values import at_size_of, picture_value
 from coreproof.feeding.pictures import open_picture

@@ -18,7 +18,7 @@ from coreproof.editing.edit import Edit
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
-from coreproof.verification.verify import Row
+from coreproof.verification.row import Row
 
 Array = npt.NDArray[Any]
 

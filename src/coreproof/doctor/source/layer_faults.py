@@ -20,7 +20,7 @@ from coreproof.doctor.source.single_changes import missing_biases, of_attributes
 from coreproof.doctor.trial import MUCH_BETTER, before, fatal_problems, makes_progress
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
-from coreproof.verification.verify import Row
+from coreproof.verification.row import Row
 
 _MOST = 150
 """Changes of a stretch that are tried."""

@@ -15,7 +15,7 @@ from coreproof.difference.weight_change import weight_change
 from coreproof.doctor.case import Case
 from coreproof.doctor.source.layer_differences import LayerDifference, kind_of_array, same_weight
 from coreproof.model.graph import Node
-from coreproof.verification.verify import Row
+from coreproof.verification.row import Row
 
 Array = npt.NDArray[Any]
 

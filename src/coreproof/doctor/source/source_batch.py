@@ -39,7 +39,7 @@ def _batch(feature: Feature) -> int:
 
 
 def _run_once(model: Model) -> None:
-    from coreproof.feeding.inputs import random_feeds
+    from coreproof.feeding.drawn import random_feeds
     from coreproof.runtime.open import session
 
     with session(model) as running:

@@ -53,7 +53,7 @@ def learn(builder: SubmodelBuilder, names: Sequence[str]) -> None:
     """Tells the builder the shapes that values have on random inputs. Raises what a session raises if the model does not run."""
     if not names:
         return
-    from coreproof.feeding.inputs import random_feeds
+    from coreproof.feeding.drawn import random_feeds
     from coreproof.runtime.open import session
 
     with session(builder.model) as running:

@@ -80,6 +80,3 @@ def joint(a: Role | None, b: Role | None) -> Role:
     if a is None or b is None:
         return a or b or PLAIN
     return merged(a, b)
-
-
-__all__ = ["backwards", "joint", "roles_of"]
