@@ -157,7 +157,8 @@ def _attempt(case: Any, model: onnx.ModelProto, samples: list[Sample], to: str, 
         with session(converted) as running:
             for inputs, outputs in samples:
                 features = [f.name for f in converted.signature.inputs]
-                results = running.run(dict(zip(features, inputs.values(), strict=True)))
+                # a single number is fed as an array of one, the least a Core ML input can be
+                results = running.run(dict(zip(features, map(np.atleast_1d, inputs.values()), strict=True)))
                 names = [f.name for f in converted.signature.outputs]
                 for name, expected in zip(names, outputs, strict=True):
                     _compare(case, results[name], expected, precision)

@@ -37,8 +37,9 @@ class SharedConstants:
             return value
         from coremltools.converters.mil.mil.block import curr_block
 
-        # a constant made inside a nested block cannot be seen outside it
-        key = (id(curr_block()), *key)
+        # A constant made inside a nested block cannot be seen outside it. The block is kept: a loop's blocks are built twice, and
+        # the first is thrown away.
+        key = (curr_block(), *key)
         if key not in self._made:
             self._made[key] = self._builder.const(val=value, name=parameter)
         return self._made[key]
@@ -61,7 +62,9 @@ class NetworkBuilder(SharedConstants):
 def _identity(value: object) -> tuple[object, ...] | None:
     """What makes two small constants equal; None for variables, large arrays and anything else."""
     if isinstance(value, np.ndarray | np.generic):
-        return (value.dtype.str, value.shape, value.tobytes()) if value.size <= _MOST_ELEMENTS else None
+        # MIL types a number and an array of rank 0 differently, and a loop's values keep their type
+        kind = isinstance(value, np.generic)
+        return (value.dtype.str, value.shape, kind, value.tobytes()) if value.size <= _MOST_ELEMENTS else None
     if isinstance(value, bool | int | float | str):
         return type(value), str(value)
     if isinstance(value, list | tuple) and 0 < len(value) <= _MOST_ELEMENTS:

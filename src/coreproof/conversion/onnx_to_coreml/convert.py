@@ -70,6 +70,7 @@ def onnx_to_coreml(
     graph = _prepared(model)
     pictures = dict(images or {})
     planned, notes = _planned(model.name, graph, shapes or {})
+    numbers = {v.name for v in graph.graph.inputs if value_shape(v) == ()}
     check_images(pictures, planned)
     plans = [
         InputPlan(
@@ -77,6 +78,7 @@ def onnx_to_coreml(
             tuple(None if i in shape.free else d for i, d in enumerate(shape.default)),
             _io_dtype(graph, name, half=half and version >= 16 and name not in pictures),
             *(pictures[name].affine(shape.default[1]) if name in pictures else (None, None)),
+            is_number=name in numbers,
         )
         for name, shape in planned.items()
     ]
@@ -127,14 +129,19 @@ def _planned(source: str, graph: ir.Model, shapes: Mapping[str, object]) -> tupl
         declared = value_shape(value)
         if declared is None:
             raise ConversionError(f"input {name!r} has no shape", where=source, fix="give it one with shapes=")
-        if not 1 <= len(declared) <= 5:
+        if not declared:
+            declared = (1,)
+            notes.append(
+                f"input {name!r} is a single number; it is fed as an array of one, the least a Core ML input can be"
+            )
+        if len(declared) > 5:
             raise ConversionError(
                 f"input {name!r} has rank {len(declared)}",
                 where=source,
-                expected="1 to 5 dimensions, which is what a Core ML multi-array has",
+                expected="at most 5 dimensions, which is what a Core ML multi-array has",
                 fix="make it a constant, or reshape it inside the model",
             )
-        planned[name], said = flexible_shape(name, declared, shapes.get(name))
+        planned[name], said = flexible_shape(name, declared, shapes.get(name) or None)
         notes += said
         if max(planned[name].default) > _LONGEST:
             raise ConversionError(

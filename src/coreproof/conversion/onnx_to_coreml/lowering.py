@@ -14,6 +14,7 @@ Where an operator changed its form, register a handler for each opset in which i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -55,6 +56,10 @@ class Context:
     raw: list[Operand | None] = field(default_factory=list)
     """The operands as ONNX has them: constants in their own dtype."""
     notes: list[str] = field(default_factory=list)
+    nested: Callable[[ir.Graph, Mapping[str, Operand]], list[Operand]] = None  # type: ignore[assignment]
+    """Lowers a nested graph in the block that is open, with values for its inputs, and gives its outputs.
+
+    What is known on the way is folded, so that an output may be an array in ONNX's own dtype."""
 
     def scalar(self, value: float) -> np.floating:
         """A float attribute in the compute dtype."""

@@ -96,3 +96,8 @@ class Builder(Protocol):
     """``mb``: a method for each operation, which appends it to the block that is open and returns its output or outputs."""
 
     def __getattr__(self, operation: str) -> Callable[..., Var]: ...
+
+
+def several(made: object) -> list[Var]:
+    """The outputs of an operation that has more than one, or a number of them that is not fixed."""
+    return list(made) if isinstance(made, tuple | list) else [made]  # type: ignore[list-item]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
+from coreproof.conversion.onnx_to_coreml.expand import expand
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.errors import ConversionError
 
@@ -17,8 +15,7 @@ def prepare(model: ir.Model) -> ir.Model:
     """A copy of ``model``, ready to be lowered; the weights are shared with the original, not copied."""
     _sort(model)
     prepared = model.clone()
-    if prepared.functions:
-        _inline(prepared)
+    expand(prepared)
     common.RemoveUnusedNodesPass()(prepared)
     for node in list(prepared.graph):
         if node.op_type == "BatchNormalization":
@@ -45,29 +42,6 @@ def _sort(model: ir.Model) -> None:
                 expected="nodes that can be put in an order in which each reads what was made before",
                 fix="`coreproof doctor MODEL` names the value; `coreproof edit` connects it to what it should read",
             ) from error
-
-
-def _inline(model: ir.Model) -> None:
-    """Puts every function where it is called; the bounds of ``coreproof.model.files.nesting`` say how much that can be."""
-    inliner: Any = importlib.import_module("onnx_ir.passes.common.inliner")
-    counts: dict[str, int] = {}
-
-    def unique(name: str, callstack: object, used: set[str]) -> str:
-        """The same names as onnx-ir's own function gives, without counting from 2 again for every call."""
-        candidate, number = name, counts.get(name, 1)
-        while candidate in used:
-            number += 1
-            candidate = f"{name}_{number}"
-        counts[name] = number
-        used.add(candidate)
-        return candidate
-
-    slow = inliner._make_unique_name
-    inliner._make_unique_name = unique
-    try:
-        common.InlinePass()(model)
-    finally:
-        inliner._make_unique_name = slow
 
 
 def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TypeGuard
@@ -34,6 +35,8 @@ class InputPlan:
     dtype: str
     factor: np.ndarray | None = None
     offset: np.ndarray | None = None
+    is_number: bool = False
+    """Whether the source takes a single number, of rank 0, which is fed as an array of one."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class ProgramBuilder:
         self.keep_fp32 = frozenset(keep_fp32) | self.half.wide
         self.names = Names()
         self.provenance: dict[str, str] = {}
-        self.values: dict[str, Operand] = {}
+        self.values: MutableMapping[str, Operand] = {}
         # Books by id() and by identity: MIL values compare by name, and their names change while the program is built.
         # All of them live until the program is finished, so that no id is given out twice.
         self._left: list[Var] = []  # outputs handed out so far: one value cannot be two outputs
@@ -107,6 +110,10 @@ class ProgramBuilder:
             dtype,
             self.opsets.get("", 1),
             is_network,
+            nested=self._nested,
+        )
+        self._depth = (
+            0  # of nested graphs; a value of theirs may be made several times, so that it has no name of its own
         )
         self.mil_target = getattr(coremltools.target, f"iOS{target}")
 
@@ -161,6 +168,8 @@ class ProgramBuilder:
     def _enter(self, plan: InputPlan, var: Var) -> Var:
         """The input in the compute dtype, normalised where the model takes pictures."""
         mb, onnx_dtype = self.context.mb, self.graph_dtype(plan.name)
+        if plan.is_number:
+            var = mb.squeeze(x=var, axes=[0])
         if onnx_dtype == ir.DataType.BOOL:
             return mb.cast(x=var, dtype="bool")
         if not self.types.is_float(var.dtype):
@@ -263,9 +272,15 @@ class ProgramBuilder:
             results[0] = self._bounded(results[0], operands if asked else ())
         outputs = [v.name or "" for v in node.outputs]
         inherited = [o for o in operands if o is not None and not isinstance(o, np.ndarray)]
-        fresh = [r if not any(r is o for o in inherited) else None for r in results]
-        self._name(fresh, outputs, outputs)
+        # what is handed on keeps the name it has: an operand, or what a branch reads from outside
+        fresh = [r if not any(r is o for o in inherited) and not self._is_taken(r) else None for r in results]
+        if not self._depth:
+            self._name(fresh, outputs, outputs)
         return results
+
+    def _is_taken(self, result: Operand) -> bool:
+        """Whether it is an input, or bears the name of an ONNX value already."""
+        return not isinstance(result, np.ndarray) and (result.op is None or id(result) in self._named)
 
     def _bounded(self, value: Operand, operands: Sequence[Operand | None]) -> Operand:
         """A sum of a mask's minima, held within float16 as its ONNX value is held within float32.
@@ -305,6 +320,26 @@ class ProgramBuilder:
             if origin is not None and not isinstance(origin, str):
                 self.provenance[identifier] = origin[index]
 
+    def _nested(self, graph: ir.Graph, inputs: Mapping[str, Operand]) -> list[Operand]:
+        """Lowers the graph that a node holds where the node stands. Raises ConversionError for all of its nodes at once."""
+        outer, context = self.values, self.context
+        state = (context.node, context.raw, context.masked, context.dtype)
+        self.values = ChainMap({**inputs}, outer)
+        self._depth += 1
+        problems: list[CoreproofError] = []
+        try:
+            for name, value in graph.initializers.items():
+                if value.const_value is not None:
+                    self.values[name] = value.const_value.numpy()
+            for node in graph:
+                self._lower(node, [], problems)
+            self._report([], problems)
+            return [self.values[v.name or ""] for v in graph.outputs]
+        finally:
+            self.values = outer
+            self._depth -= 1
+            context.node, context.raw, context.masked, context.dtype = state
+
     # outputs
 
     def _leave(self, name: str, mb: Builder) -> tuple[OutputPlan, Var]:
@@ -320,6 +355,14 @@ class ProgramBuilder:
         identifier = self.names.identifier_for(name)
         if isinstance(value, np.ndarray):
             check_fits(value, f"output {name!r}")
+            if not value.size:
+                raise ConversionError(
+                    f"the output {name!r} has no elements",
+                    where=f"output {name!r}",
+                    expected="at least one element, which a Core ML multi-array has",
+                    found=f"the shape {list(value.shape)}",
+                    fix="remove the output: coreproof edit",
+                )
             value = mb.identity(x=np.atleast_1d(mil_array(value, np.float32)))  # a multi-array has a rank of 1 at least
         onnx_dtype = self.graph_dtype(name)
         wants_half = onnx_dtype == ir.DataType.FLOAT16 and self.context.target >= 16 and not self.context.is_network

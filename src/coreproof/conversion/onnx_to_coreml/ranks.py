@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from coreproof.conversion.onnx_to_coreml.mil import Operation, Program
+from collections.abc import Iterator
+
+from coreproof.conversion.onnx_to_coreml.mil import Block, Operation, Program, Var
 from coreproof.errors import ConversionError
 
 HIGHEST_RANK = 5
@@ -40,6 +42,20 @@ def _too_high(program: Program) -> list[Operation]:
     return [
         operation
         for function in program.functions.values()
-        for operation in function.operations
-        if operation.op_type != "const" and any(getattr(o, "rank", 0) > HIGHEST_RANK for o in operation.outputs)
+        for operation in _all_operations(function)
+        if operation.op_type != "const" and any(o.rank > HIGHEST_RANK for o in operation.outputs if _is_tensor(o))
     ]
+
+
+def _all_operations(block: Block) -> Iterator[Operation]:
+    for operation in block.operations:
+        yield operation
+        for nested in operation.blocks:
+            yield from _all_operations(nested)
+
+
+def _is_tensor(value: Var) -> bool:
+    """A list of MIL's has no rank; its elements have."""
+    from coremltools.converters.mil.mil import ListVar
+
+    return not isinstance(value, ListVar)

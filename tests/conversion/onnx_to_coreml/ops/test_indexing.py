@@ -51,7 +51,7 @@ def test_slice_of_early_opsets_and_of_computed_bounds() -> None:
 
 def test_an_empty_slice_is_refused() -> None:
     model = node_model("Slice", {"x": X}, {"starts": ints(3), "ends": ints(3)})
-    with pytest.raises(ConversionError, match="nothing is left of axis 0"):
+    with pytest.raises(ConversionError, match=r"has no elements(?s:.)*the shape \[0, 5, 6\]"):
         convert_node(model, "mlprogram", None)
 
 

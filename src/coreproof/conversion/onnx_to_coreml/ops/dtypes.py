@@ -66,3 +66,9 @@ def known_elements(operand: Operand) -> list[object] | None:
 
 def axis_of(axis: int, rank: int) -> int:
     return axis + rank if axis < 0 else axis
+
+
+def without_elements(ctx: Context, x: Operand, axis: int) -> np.ndarray:
+    """What is left of ``x`` where nothing of an axis is: known, and dropped by what joins it to others."""
+    shape = [0 if i == axis else int(n) if is_known(n) else 1 for i, n in enumerate(x.shape)]
+    return np.zeros(shape, {"bool": np.bool_, "int32": np.int32}.get(name_of(ctx, x), ctx.dtype))

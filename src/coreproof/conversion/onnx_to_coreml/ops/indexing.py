@@ -9,7 +9,14 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, is_known, name_of, without_bool
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import (
+    axis_of,
+    cast,
+    is_known,
+    name_of,
+    without_bool,
+    without_elements,
+)
 
 _FAR = 2**31 - 1
 
@@ -57,7 +64,7 @@ def _slice(
         if is_known(length):
             first, last, _ = slice(start, stop, step).indices(int(length))
             if not range(first, last, step):
-                raise ctx.refuse(f"nothing is left of axis {axis}", "at least one element")
+                return without_elements(ctx, data, axis)
             whole_end = last < 0 if step < 0 else last >= length
             begin_mask[axis] = first == (length - 1 if step < 0 else 0)
         else:

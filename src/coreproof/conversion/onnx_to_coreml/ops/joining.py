@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
-from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, is_known, without_bool
+from coreproof.conversion.onnx_to_coreml.mil import Operand, several
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, is_known, without_bool, without_elements
 
 
 @lowering("Concat")
@@ -21,18 +21,18 @@ def concat(ctx: Context, *inputs: Operand, axis: int = 1) -> Result:
 
 
 @lowering("Split")
-def split(ctx: Context, x: Operand, *, axis: int = 0, split: Sequence[int] | None = None) -> Result:
+def split(ctx: Context, x: Operand, *, axis: int = 0, split: Sequence[int] | None = None) -> Result | list[Operand]:
     return _split(ctx, x, axis, split)
 
 
 @lowering("Split", since=13)
 def split_13(
     ctx: Context, x: Operand, split: Operand | None = None, *, axis: int = 0, num_outputs: int | None = None
-) -> Result:
+) -> Result | list[Operand]:
     return _split(ctx, x, axis, None if split is None else ctx.constant(split, "list of lengths").reshape(-1).tolist())
 
 
-def _split(ctx: Context, x: Operand, axis: int, sizes: Sequence[int] | None) -> Result:
+def _split(ctx: Context, x: Operand, axis: int, sizes: Sequence[int] | None) -> Result | list[Operand]:
     axis, count, length = axis_of(axis, ctx.rank(x)), len(ctx.node.outputs), x.shape[axis]
     if count == 1:
         return x
@@ -41,11 +41,11 @@ def _split(ctx: Context, x: Operand, axis: int, sizes: Sequence[int] | None) -> 
     if sizes is None:
         chunk = -(-int(length) // count)
         sizes = [min(chunk, int(length) - i * chunk) for i in range(count)]
-    if any(size <= 0 for size in sizes):
-        raise ctx.refuse(
-            f"the lengths {list(sizes)} leave a part without elements", "at least one element in each part"
-        )
-    return ctx.mb.split(x=x, split_sizes=np.array(sizes, np.int32), axis=axis)
+    filled = [size for size in sizes if size > 0]
+    whole = len(filled) == 1
+    parts = [x] if whole else several(ctx.mb.split(x=x, split_sizes=np.array(filled, np.int32), axis=axis))
+    # a part without elements is known: definitions of the standard split such a part off and join it again
+    return [parts.pop(0) if size > 0 else without_elements(ctx, x, axis) for size in sizes]
 
 
 @lowering("Pad", channelwise=True)

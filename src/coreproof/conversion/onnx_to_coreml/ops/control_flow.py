@@ -1,0 +1,314 @@
+"""If, Loop and Scan: what is known is taken or written out, anything else becomes MIL's cond and while_loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.onnx_to_coreml.lowering import Context, lowering, mil_array
+from coreproof.conversion.onnx_to_coreml.mil import Operand, Var, several
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, is_known, name_of
+
+_WRITTEN_OUT = 512
+"""As many nodes may the rounds of a loop have together to be written out one after the other: more is a loop of Core ML's."""
+
+
+def _known(operand: Operand | None) -> np.ndarray | None:
+    """What the operand is known to be."""
+    if operand is None or isinstance(operand, np.ndarray):
+        return operand
+    return None if operand.val is None else np.asarray(operand.val)
+
+
+def _variable(ctx: Context, operand: Operand) -> Var:
+    """The operand as a value of the program, which blocks take and give."""
+    return ctx.mb.const(val=mil_array(operand, ctx.dtype)) if isinstance(operand, np.ndarray) else operand
+
+
+def _one(ctx: Context, operand: Operand) -> Var:
+    """A condition or a count as the scalar that MIL asks for; ONNX takes [1] as well."""
+    value = _variable(ctx, operand)
+    return ctx.mb.squeeze(x=value, axes=list(range(ctx.rank(value)))) if ctx.rank(value) else value
+
+
+def _present(operands: Sequence[Operand | None]) -> list[Operand]:
+    """What a loop carries or walks along, of which nothing can be left out."""
+    return [operand for operand in operands if operand is not None]
+
+
+def _as_declared(ctx: Context, operand: Operand, value: ir.Value) -> Operand:
+    """In the shape that the graph declares, where MIL does not see it: x[i : i + 1] has one element to the standard alone."""
+    shape = value.shape
+    if isinstance(operand, np.ndarray) or all(map(is_known, operand.shape)) or shape is None or not shape.is_static():
+        return operand
+    return ctx.mb.reshape(x=operand, shape=[int(d) for d in shape.numpy()])
+
+
+def _size(graph: ir.Graph) -> int:
+    return sum(1 for _ in graph.all_nodes())
+
+
+@lowering("If", error="move")
+def if_(ctx: Context, condition: Operand, *, then_branch: ir.Graph, else_branch: ir.Graph) -> list[Operand]:
+    """The branch itself where the condition is known. ONNX lets the branches differ in shape, MIL's cond does not."""
+    known = _known(condition)
+    if known is not None:
+        return ctx.nested(then_branch if bool(known.reshape(-1)[0]) else else_branch, {})
+
+    def branch(graph: ir.Graph) -> Callable[[], list[Var]]:
+        # an output is a value that the block itself makes: Core ML's blocks do not hand on what they only read
+        return lambda: [ctx.mb.identity(x=_variable(ctx, made)) for made in ctx.nested(graph, {})]
+
+    pred = _one(ctx, cast(ctx, condition, "bool"))
+    return [*several(ctx.mb.cond(pred=pred, _true_fn=branch(then_branch), _false_fn=branch(else_branch)))]
+
+
+@lowering("Loop", error="move")
+def loop(
+    ctx: Context, count: Operand | None, condition: Operand | None, *carried: Operand, body: ir.Graph
+) -> list[Operand]:
+    """Rounds until the count is reached or the condition fails; what a round gives beside the carried values is stacked."""
+    trips, goes_on = _known(count), _known(condition)
+    most = None if trips is None else int(trips.reshape(-1)[0])
+    index, again, *names = (v.name or "" for v in body.inputs)
+    values = _present(ctx.raw[2:])
+
+    def round_of(number: Operand, holds: Operand, carry: Sequence[Operand]) -> tuple[Operand, list[Operand]]:
+        made = ctx.nested(body, {index: number, again: holds, **dict(zip(names, carry, strict=True))})
+        return made[0], [_as_declared(ctx, m, v) for m, v in zip(made, body.outputs, strict=True)][1:]
+
+    if most is not None and (condition is None or goes_on is not None) and most * _size(body) <= _WRITTEN_OUT:
+        written = _written_out(round_of, most, True if goes_on is None else bool(goes_on.reshape(-1)[0]), values)
+        if written is not None:
+            return _stacked(ctx, written, len(names), body)
+    start = np.asarray(True) if condition is None else condition
+    return _looped(ctx, _Rounds(round_of, count, start, most), values)
+
+
+Round = Callable[[Operand, Operand, Sequence[Operand]], tuple[Operand, list[Operand]]]
+"""(the round's number, whether it goes on, the carried values) -> whether it goes on, the carried values and what is stacked."""
+
+
+def _written_out(
+    round_of: Round, most: int, goes_on: bool, values: Sequence[Operand]
+) -> tuple[list[Operand], list[list[Operand]]] | None:
+    """The carried values at the end, and what each round gave; None where a round computes whether there is another."""
+    carry, given = list(values), []
+    for number in range(most):
+        if not goes_on:
+            break
+        again, made = round_of(np.asarray(number, np.int64), np.asarray(True), carry)
+        known = _known(again)
+        if known is None:
+            return None
+        goes_on = bool(known.reshape(-1)[0])
+        carry, stacked = made[: len(values)], made[len(values) :]
+        given.append(stacked)
+    return carry, given
+
+
+def _stacked(
+    ctx: Context, written: tuple[list[Operand], list[list[Operand]]], count: int, body: ir.Graph
+) -> list[Operand]:
+    carry, given = written
+    results = list(carry)
+    for place, output in enumerate(body.outputs[1 + count :]):
+        rows = [made[place] for made in given]
+        if not rows:
+            raise ctx.refuse(f"it has no round, so that {output.name!r} has no rows", "at least one round")
+        results.append(stack(ctx, rows, 0))
+    return results
+
+
+def stack(ctx: Context, rows: Sequence[Operand], axis: int) -> Operand:
+    """The rows along a new axis."""
+    known = [r for r in rows if isinstance(r, np.ndarray)]
+    if len(known) == len(rows):
+        return np.stack(known, axis)
+    return ctx.mb.stack(values=[_variable(ctx, r) for r in rows], axis=axis)
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """What a loop of Core ML's does: its body, how many rounds at most (None: as long as the condition holds), and its start."""
+
+    round_of: Round
+    count: Operand | None
+    start: Operand
+    known: int | None
+
+
+def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Operand]:
+    """MIL's while_loop; what is stacked is written into lists, whose elements have one fixed shape."""
+    mb = ctx.mb
+    carried = [_variable(ctx, v) for v in values]
+    kinds = _tried(ctx, rounds, carried)
+    lists = [
+        mb.make_list(
+            init_length=max(rounds.known or 1, 1),
+            dynamic_length=rounds.known is None,
+            elem_shape=shape or (1,),
+            dtype=dtype,
+        )
+        for shape, dtype in kinds.stacked
+    ]
+    limit = None if rounds.count is None else _one(ctx, rounds.count)
+    width = len(carried)
+
+    def condition(number: Var, goes_on: Var, *_: Var) -> Var:
+        within = goes_on if limit is None else mb.less(x=number, y=limit)
+        return mb.logical_and(x=within, y=goes_on)
+
+    def body(number: Var, goes_on: Var, *rest: Var) -> list[Var]:
+        again, made = rounds.round_of(number, goes_on, rest[:width])
+        carry = [_like(ctx, _variable(ctx, m), v) for m, v in zip(made[:width], carried, strict=True)]
+        written = [
+            mb.list_write(ls=ls, index=number, value=_element(ctx, _variable(ctx, value)))
+            for ls, value in zip(rest[width:], made[width:], strict=True)
+        ]
+        return [mb.add(x=number, y=np.int32(1)), _one(ctx, again), *carry, *written]
+
+    start = [mb.const(val=np.int32(0)), _one(ctx, rounds.start)]
+    done, _, *results = several(mb.while_loop(_cond=condition, _body=body, loop_vars=(*start, *carried, *lists)))
+    if rounds.known is not None and kinds.goes_on:
+        rows: Operand = np.arange(rounds.known, dtype=np.int32)
+    else:
+        rows = mb.range_1d(start=np.int32(0), end=done, step=np.int32(1))
+    gathered = [mb.list_gather(ls=ls, indices=rows) for ls in results[width:]]
+    return [
+        *results[:width],
+        *(r if shape else mb.squeeze(x=r, axes=[1]) for r, (shape, _) in zip(gathered, kinds.stacked, strict=True)),
+    ]
+
+
+def _element(ctx: Context, value: Var) -> Var:
+    """A list's elements are arrays: a single number is written as one of one."""
+    return value if ctx.rank(value) else ctx.mb.expand_dims(x=value, axes=[0])
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """What one round was seen to give: shape and dtype of what is stacked, and whether it always goes on."""
+
+    stacked: list[tuple[tuple[int, ...], str]]
+    goes_on: bool
+
+
+def _tried(ctx: Context, rounds: _Rounds, carried: Sequence[Var]) -> _Kinds:
+    """One round lowered to see what it gives, and taken out again."""
+    from coremltools.converters.mil.mil.block import curr_block
+
+    block = curr_block()
+    before = len(block.operations)
+    number = _forgotten(ctx, ctx.mb.const(val=np.int32(0)))
+    again, made = rounds.round_of(number, np.asarray(True), [_forgotten(ctx, v) for v in carried])
+    known = _known(again)
+    stacked = [(ctx.shape(m), name_of(ctx, m)) for m in made[len(carried) :]]
+    # its constants stay: later operations share them
+    block.remove_ops([operation for operation in list(block.operations)[before:] if operation.op_type != "const"])
+    return _Kinds(stacked, known is not None and bool(known.reshape(-1)[0]))
+
+
+def _forgotten(ctx: Context, value: Var) -> Var:
+    """The same without what is known of it: a round must not be lowered for the first round's numbers."""
+    copy = ctx.mb.identity(x=value)
+    copy._sym_val = None  # type: ignore[assignment]
+    return copy
+
+
+def _like(ctx: Context, value: Var, carried: Var) -> Var:
+    """What a round gives, in the rank that the loop carries: a single number may come as [1]."""
+    return ctx.mb.reshape(x=value, shape=carried.shape) if ctx.rank(value) != ctx.rank(carried) else value
+
+
+@lowering("Scan", since=9, error="move")
+def scan(
+    ctx: Context,
+    *operands: Operand,
+    body: ir.Graph,
+    num_scan_inputs: int,
+    scan_input_axes: Sequence[int] = (),
+    scan_input_directions: Sequence[int] = (),
+    scan_output_axes: Sequence[int] = (),
+    scan_output_directions: Sequence[int] = (),
+) -> list[Operand]:
+    """A round for each position along the scanned axes; a direction of 1 goes backwards."""
+    states, scanned = _present(ctx.raw[:-num_scan_inputs]), _present(ctx.raw[-num_scan_inputs:])
+    axes = [axis_of(a, ctx.rank(x)) for a, x in zip(scan_input_axes or [0] * num_scan_inputs, scanned, strict=True)]
+    backwards = scan_input_directions or [0] * num_scan_inputs
+    length = scanned[0].shape[axes[0]]
+    names = [v.name or "" for v in body.inputs]
+    count = len(states)
+
+    def round_of(number: Operand, holds: Operand, carry: Sequence[Operand]) -> tuple[Operand, list[Operand]]:
+        rows = [_row(ctx, x, number, a, length, b) for x, a, b in zip(scanned, axes, backwards, strict=True)]
+        return np.asarray(True), ctx.nested(body, dict(zip(names, (*carry, *rows), strict=True)))
+
+    if is_known(length) and int(length) * (_size(body) + num_scan_inputs) <= _WRITTEN_OUT:
+        written = _written_out(round_of, int(length), True, states)
+        assert written is not None  # a scan's rounds do not compute whether there is another
+        results = _stacked(ctx, written, count - 1, body)
+    else:
+        known = int(length) if is_known(length) else None
+        size = np.asarray(known, np.int32) if known is not None else _length(ctx, scanned[0], axes[0])
+        results = _looped(ctx, _Rounds(round_of, size, np.asarray(True), known), states)
+    outputs = len(results) - count
+    turned = zip(
+        results[count:], scan_output_axes or [0] * outputs, scan_output_directions or [0] * outputs, strict=True
+    )
+    return [*results[:count], *(_placed(ctx, rows, axis, back) for rows, axis, back in turned)]
+
+
+@lowering("Scan", since=8, error="move")
+def scan_8(
+    ctx: Context,
+    lengths: Operand | None,
+    *operands: Operand,
+    body: ir.Graph,
+    num_scan_inputs: int,
+    directions: Sequence[int] = (),
+) -> list[Operand]:
+    """The first form, in which the first axis of everything is the batch, and the second of what is scanned the steps."""
+    if lengths is not None:
+        raise ctx.refuse("sequence_lens", "sequences of one length")
+    rows = []
+    for number in range(ctx.shape(operands[0])[0]):
+        place = np.asarray(number)
+        ctx.raw = [_row(ctx, x, place, 0, None, 0) for x in operands]
+        rows.append(scan(ctx, body=body, num_scan_inputs=num_scan_inputs, scan_input_directions=directions))
+    return [stack(ctx, list(parts), 0) for parts in zip(*rows, strict=True)]
+
+
+def _length(ctx: Context, x: Operand, axis: int) -> Var:
+    shape = ctx.mb.shape(x=x)
+    return ctx.mb.slice_by_index(x=shape, begin=[axis], end=[axis + 1], squeeze_mask=[True])
+
+
+def _row(ctx: Context, x: Operand, number: Operand, axis: int, length: object, backwards: int) -> Operand:
+    """The slice of a round."""
+    if isinstance(number, np.ndarray):
+        index = int(length) - 1 - int(number) if backwards else int(number)  # type: ignore[call-overload]
+        if isinstance(x, np.ndarray):
+            return np.asarray(np.take(x, index, axis))
+        here = [i == axis for i in range(ctx.rank(x))]
+        others = [not h for h in here]
+        begin, end = ([index + step if h else 0 for h in here] for step in (0, 1))
+        return ctx.mb.slice_by_index(x=x, begin=begin, end=end, begin_mask=others, end_mask=others, squeeze_mask=here)
+    if backwards:
+        last = np.int32(int(length) - 1) if is_known(length) else ctx.mb.sub(x=_length(ctx, x, axis), y=np.int32(1))  # type: ignore[call-overload]
+        number = ctx.mb.sub(x=last, y=number)
+    return ctx.mb.gather(x=_variable(ctx, x), indices=number, axis=axis)
+
+
+def _placed(ctx: Context, rows: Operand, axis: int, backwards: int) -> Operand:
+    """Stacked rows, of which the first axis becomes ``axis``."""
+    axis = axis_of(axis, ctx.rank(rows))
+    order = [*range(1, axis + 1), 0, *range(axis + 1, ctx.rank(rows))]
+    if isinstance(rows, np.ndarray):
+        return np.transpose(rows[::-1] if backwards else rows, order)
+    if backwards:
+        rows = ctx.mb.reverse(x=rows, axes=[0])
+    return ctx.mb.transpose(x=rows, perm=order) if axis else rows

@@ -1,0 +1,167 @@
+"""If, Loop and Scan, against ONNX Runtime: known and computed conditions and counts, written out and as loops of Core ML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
+from coreproof.conversion.onnx_to_coreml.ops import control_flow
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.runtime.open import session
+
+X = np.random.default_rng(5).normal(size=(4, 3)).astype(np.float32)
+HEADER = '<ir_version: 10, opset_import: ["" : 21]>'
+
+
+def check(text: str, *samples: Mapping[str, Any], precision: str = "fp32", rtol: float = 1e-5) -> set[str]:
+    """Converts the model, compares each sample with ONNX Runtime, and says which operations of MIL were made."""
+    proto = onnx.parser.parse_model(HEADER + text)
+    onnx.checker.check_model(proto, full_check=True)
+    judge = onnxruntime.InferenceSession(proto.SerializeToString())
+    made = onnx_to_coreml(OnnxModel(ir.from_proto(proto), name="agraph"), precision=precision)  # type: ignore[arg-type]
+    with session(made, "onnxruntime") as running:
+        for sample in samples:
+            expected = judge.run(None, dict(sample))
+            results = running.run({n: np.atleast_1d(v) for n, v in sample.items()})
+            for (name, got), want in zip(results.items(), expected, strict=True):
+                np.testing.assert_allclose(
+                    np.reshape(got, want.shape), want, rtol=rtol, atol=rtol, err_msg=f"{name} of {sorted(sample)}"
+                )
+    function = next(iter(made.spec.mlProgram.functions.values()))
+    return {operation.type for operation in next(iter(function.block_specializations.values())).operations}
+
+
+BRANCHES = """
+agraph ({inputs}) => (float[4, 3] y)
+{constants}
+{{
+    y = If (c) <
+        then_branch = positive () => (float[4, 3] t) {{ t = Relu (x) }},
+        else_branch = negative () => (float[4, 3] e) {{ n = Neg (x)  e = Relu (n) }}
+    >
+}}"""
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_known_condition_takes_its_branch(known: bool) -> None:
+    text = BRANCHES.format(inputs="float[4, 3] x", constants=f"<bool c = {{{int(known)}}}>")
+    assert "cond" not in check(text, {"x": X})
+
+
+@pytest.mark.parametrize("condition", ["bool c", "bool[1] c"])
+def test_a_condition_that_is_fed_chooses_while_the_model_runs(condition: str) -> None:
+    text = BRANCHES.format(inputs=f"float[4, 3] x, {condition}", constants="")
+    shape = (1,) if "[1]" in condition else ()
+    samples = [{"x": X, "c": np.full(shape, value)} for value in (True, False)]
+    assert "cond" in check(text, *samples)
+
+
+def test_a_branch_that_hands_on_an_input_leaves_its_name_alone() -> None:
+    text = """
+    agraph (float[4, 3] x, float s) => (float[4, 3] y, float[4, 3] z)
+    <bool yes = {1}>
+    {
+        y = If (yes) <
+            then_branch = a () => (float[4, 3] t) { t = Identity (x) },
+            else_branch = b () => (float[4, 3] e) { e = Neg (x) }
+        >
+        z = Mul (x, s)
+    }"""
+    check(text, {"x": X, "s": np.array(3, np.float32)})
+
+
+COUNTED = """
+agraph (float[3] x) => (float[3] last, float[{count}, 3] all)
+<int64 count = {{{count}}}, bool yes = {{1}}>
+{{
+    last, all = Loop (count, yes, x) < body = b (int64 i, bool c, float[3] v) => (bool again, float[3] w, float[3] row) {{
+        again = Identity (c)
+        f = Cast <to = 1> (i)
+        half = Constant <value = float {{0.5}}> ()
+        scaled = Mul (v, half)
+        w = Add (scaled, f)
+        row = Sub (w, v)
+    }} >
+}}"""
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_few_rounds_are_written_out(count: int) -> None:
+    assert "while_loop" not in check(COUNTED.format(count=count), {"x": X[0]})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_many_rounds_are_a_loop(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_flow, "_WRITTEN_OUT", 8)
+    text = COUNTED.format(count=6)
+    rtol = 1e-5 if precision == "fp32" else 2e-2
+    assert "while_loop" in check(text, {"x": X[0]}, {"x": X[1]}, precision=precision, rtol=rtol)
+
+
+def test_a_count_that_is_fed_and_a_condition_that_is_computed_end_the_loop() -> None:
+    text = """
+    agraph (int64 count, float[3] x) => (float[3] last, float[n, 3] all)
+    <bool yes = {1}>
+    {
+        last, all = Loop (count, yes, x) < body = b (int64 i, bool c, float[3] v) => (bool again, float[3] w, float[3] row) {
+            w = Add (v, v)
+            sum = ReduceSum <keepdims = 0> (w)
+            size = Abs (sum)
+            limit = Constant <value = float {40}> ()
+            again = Less (size, limit)
+            row = Identity (w)
+        } >
+    }"""
+    values = np.array([1, 2, 0.5], np.float32)
+    check(text, *({"count": np.array(n), "x": values} for n in (1, 2, 9)))
+
+
+def test_an_endless_loop_ends_by_its_condition() -> None:
+    text = """
+    agraph (float x) => (float last)
+    <bool yes = {1}>
+    {
+        last = Loop (, yes, x) < body = b (int64 i, bool c, float v) => (bool again, float w) {
+            w = Add (v, v)
+            limit = Constant <value = float {100}> ()
+            again = Less (w, limit)
+        } >
+    }"""
+    check(text, {"x": np.array(3, np.float32)}, {"x": np.array(70, np.float32)})
+
+
+SCAN = """
+agraph (float[3] start, float[4, 3] x, float[3, 4] t) => (float[3] last, float[{shape}] rows)
+{{
+    last, rows = Scan <num_scan_inputs = 2, {attributes},
+        body = b (float[3] s, float[3] a, float[3] c) => (float[3] u, float[3] row) {{
+        m = Mul (a, c)
+        u = Add (s, m)
+        row = Sub (u, a)
+    }} > (start, x, t)
+}}"""
+
+
+@pytest.mark.parametrize("written_out", [512, 1])
+@pytest.mark.parametrize(
+    ("attributes", "shape"),
+    [
+        ("scan_input_axes = [0, 1]", "4, 3"),
+        ("scan_input_axes = [0, -1], scan_input_directions = [1, 0]", "4, 3"),
+        ("scan_input_axes = [0, 1], scan_output_axes = [1], scan_output_directions = [1]", "3, 4"),
+        ("scan_input_axes = [0, 1], scan_input_directions = [1, 1], scan_output_axes = [-1]", "3, 4"),
+    ],
+)
+def test_scan(attributes: str, shape: str, written_out: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_flow, "_WRITTEN_OUT", written_out)
+    text = SCAN.format(attributes=attributes, shape=shape)
+    made = check(text, {"start": X[1], "x": X, "t": np.ascontiguousarray(X.T[::-1])})
+    assert ("while_loop" in made) == (written_out == 1)

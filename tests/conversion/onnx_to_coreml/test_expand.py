@@ -1,0 +1,99 @@
+"""Operators that the standard defines by others: their definitions are put in place, against ONNX's own reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx.parser
+import onnx_ir as ir
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
+from coreproof.conversion.onnx_to_coreml.expand import expand
+from coreproof.conversion.operators import ONNX
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.runtime.open import session
+
+RANDOM = np.random.default_rng(3)
+
+
+def _floats(*shape: int) -> np.ndarray:
+    return RANDOM.normal(size=shape).astype(np.float32)
+
+
+MODELS: list[tuple[str, str, dict[str, Any]]] = [
+    (
+        "attention, causal, of grouped queries, with what came before",
+        """<ir_version: 11, opset_import: ["" : 23]>
+        g (float[2, 4, 3, 8] q, float[2, 2, 5, 8] k, float[2, 2, 5, 8] v, float[2, 2, 1, 8] pk, float[2, 2, 1, 8] pv) =>
+          (float[2, 4, 3, 8] y, float[2, 2, 6, 8] nk, float[2, 2, 6, 8] nv)
+        { y, nk, nv = Attention <is_causal = 1> (q, k, v, , pk, pv) }""",
+        {
+            "q": _floats(2, 4, 3, 8),
+            "k": _floats(2, 2, 5, 8),
+            "v": _floats(2, 2, 5, 8),
+            "pk": _floats(2, 2, 1, 8),
+            "pv": _floats(2, 2, 1, 8),
+        },
+    ),
+    (
+        "a loss that is defined by another loss",
+        """<ir_version: 10, opset_import: ["" : 13]>
+        g (float[3, 5] x, int64[3] labels) => (float y, float[3, 5] p)
+        { y, p = SoftmaxCrossEntropyLoss <reduction = "mean"> (x, labels) }""",
+        {"x": _floats(3, 5), "labels": np.array([1, 0, 4])},
+    ),
+    (
+        "positions rotated in all of their parts",
+        """<ir_version: 11, opset_import: ["" : 23]>
+        g (float[2, 3, 4, 8] x, float[2, 4, 4] c, float[2, 4, 4] s) => (float[2, 3, 4, 8] y)
+        { y = RotaryEmbedding <interleaved = 1> (x, c, s) }""",
+        {"x": _floats(2, 3, 4, 8), "c": _floats(2, 4, 4), "s": _floats(2, 4, 4)},
+    ),
+    (
+        "an attribute that is left out has its default",
+        """<ir_version: 10, opset_import: ["" : 17]>
+        g (float[1] x) => (float[10] y)
+        <int32 size = {10}>
+        { w = HannWindow (size)  y = Mul (w, x) }""",
+        {"x": np.ones(1, np.float32)},
+    ),
+    (
+        "inside a branch",
+        """<ir_version: 10, opset_import: ["" : 20]>
+        g (float[2, 2, 3] theta, bool c) => (float[2, 4, 5, 2] y)
+        <int64[4] size = {2, 3, 4, 5}>
+        {
+            y = If (c) <
+                then_branch = a () => (float[2, 4, 5, 2] t) { t = AffineGrid (theta, size) },
+                else_branch = b () => (float[2, 4, 5, 2] e) { e = AffineGrid <align_corners = 1> (theta, size) }
+            >
+        }""",
+        {"theta": _floats(2, 2, 3), "c": np.array(True)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "feeds"), [m[1:] for m in MODELS], ids=[m[0] for m in MODELS])
+def test_what_the_standard_defines_is_converted(text: str, feeds: dict[str, Any]) -> None:
+    proto = onnx.parser.parse_model(text)
+    expected = ReferenceEvaluator(proto).run(None, feeds)
+    converted = onnx_to_coreml(OnnxModel(ir.from_proto(proto), name="g"), precision="fp32")
+    with session(converted, "onnxruntime") as running:
+        results = running.run({name: np.atleast_1d(array) for name, array in feeds.items()})
+    for (name, got), want in zip(results.items(), expected, strict=True):
+        np.testing.assert_allclose(np.reshape(got, np.shape(want)), want, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def test_an_operator_with_a_handler_stays_one() -> None:
+    model = ir.from_proto(
+        onnx.parser.parse_model(
+            """<ir_version: 10, opset_import: ["" : 20]>
+            g (float[2, 3] x) => (float[2, 3] y) { h = HardSwish (x)  y = Gelu (h) }"""
+        )
+    )
+    assert {"HardSwish", "Gelu"} <= set(ONNX)
+    expand(model)
+    assert [node.op_type for node in model.graph] == ["HardSwish", "Gelu"]
