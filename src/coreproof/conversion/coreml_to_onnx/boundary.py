@@ -18,6 +18,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from coreproof.errors import CoreproofError, TooLargeError
+from coreproof.model.coreml.weight_params import WeightsError
 
 FOREIGN = (
     ArithmeticError,
@@ -59,6 +60,8 @@ def understood(refuse: Refuse, given: Callable[[], Mapping[str, object]]) -> Ite
         ) from None
     except CoreproofError:
         raise
+    except WeightsError as error:  # its problem is said already, and lacks the layer's name only
+        raise refuse(error.problem, expected=error.expected, found=error.found) from None
     except MemoryError as error:
         refused = refuse("it would take more memory than there is")
         raise TooLargeError(refused.problem, where=refused.where, found=str(error) or None) from error

@@ -162,6 +162,10 @@ class OnnxBuilder:
             self._check(node)
         return results[0] if outputs is None else tuple(results)
 
+    def copy(self, value: Operand) -> ir.Value:
+        """The value under a name of its own: an Identity that stays one, where others of constants are folded."""
+        return self.op("Identity", value, outputs=1)[0]
+
     def _folded(
         self, operator: str, operands: list[ir.Value | None], attributes: dict[str, object]
     ) -> np.ndarray | None:

@@ -101,6 +101,13 @@ class Lowering:
             raise self.refuse("the rank of an input is not known")
         return tuple(d if isinstance(d, int) else None for d in operand.shape)
 
+    def fixed(self, lengths: Sequence[int | None], problem: str = "it needs an input of known size") -> list[int]:
+        """The lengths, all of them known now. Refuses, with this problem, those that are known at run time only."""
+        known = [n for n in lengths if n is not None]
+        if len(known) < len(lengths):
+            raise self.refuse(problem, found=list(lengths))
+        return known
+
     def rank(self, operand: Operand) -> int:
         """The number of dimensions."""
         return len(self.shape(operand))
@@ -211,7 +218,7 @@ class Shared:
             self.root._names.add(name)
 
     def initializer(self, constant: Constant | Sequence[object]) -> ir.Value:
-        """The one initializer of this constant, in its carrier type.
+        """The one initializer of this constant, in its carrier type; a list of numbers is what ONNX's axes and shapes are, int64.
 
         A large float16 array stays as it is on disk, with a Cast that the engine folds when it loads the graph.
         """
@@ -219,7 +226,9 @@ class Shared:
         if known is not None:
             return known[1]
         array = np.asarray(constant)
-        if isinstance(constant, float):
+        if isinstance(constant, list) and all(isinstance(n, int | np.integer) for n in constant):
+            array = np.asarray(constant, np.int64)
+        elif isinstance(constant, float):
             array = array.astype(np.float32)
         elif isinstance(constant, int) and not isinstance(constant, bool):
             array = array.astype(np.int32)

@@ -81,6 +81,25 @@ class Layer:
         self.rank(x)
         return (1,) * x.hidden + (known(x.value) or ())
 
+    def fixed(self, lengths: Sequence[int | None], what: str = "the size of its input") -> list[int]:
+        """The lengths, all of them known. Refuses those that are only known when the model runs."""
+        whole = [n for n in lengths if n is not None]
+        if len(whole) < len(lengths):
+            raise self.refuse(
+                f"{what} is only known when the model runs", expected="fixed lengths", found=list(lengths)
+            )
+        return whole
+
+    def check_channels(self, x: Blob, expected: int, axis: int = -3) -> None:
+        """Refuses a blob that has another number of channels, along ``axis``, than the layer's weights are for."""
+        shape = self.shape(x)
+        if shape[axis] not in (expected, None):
+            raise self.refuse(
+                "its input has the wrong number of channels",
+                expected=f"{expected} channels",
+                found=f"{shape[axis]} channels in {list(shape)}",
+            )
+
     def axis(self, x: Blob, axis: int) -> int:
         """``axis`` of the Core ML shape, counted from the end (valid for the value whatever is hidden)."""
         rank = self.rank(x)

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Layer, f32, i64, known
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array
+from coreproof.model.coreml.weight_params import Array
 
 GATE_LIMIT = 50.0
 """The gates' sums are kept within this, says NeuralNetwork.proto (``clip()``)."""
@@ -60,7 +60,7 @@ def stepped_lstm(
     c = step.input(step.unique("c"), np.float32, [batch, size])
     now = step.input(step.unique("x_t"), np.float32, [batch, 4 * size])
     new_h, new_c = _step(step, h, c, now, recursion, peephole, activations, threshold, coupled)
-    (seen,) = step.op("Identity", new_h, outputs=1)
+    seen = step.copy(new_h)
     last_h, last_c, y = b.op(
         "Scan",
         *start,
@@ -77,13 +77,10 @@ def stepped_lstm(
 
 
 def _start(layer: Layer, state: ir.Value | None, x: ir.Value, size: int) -> ir.Value:
-    result: ir.Value
     if state is not None:
-        result = layer.b.op("Squeeze", state, i64([0]))
-        return result
+        return layer.b.op("Squeeze", state, i64([0]))
     batch = layer.b.op("Shape", x, start=1, end=2)
-    result = layer.b.op("Expand", f32(0), layer.b.op("Concat", batch, i64([size]), axis=0))
-    return result
+    return layer.b.op("Expand", f32(0), layer.b.op("Concat", batch, i64([size]), axis=0))
 
 
 def _step(

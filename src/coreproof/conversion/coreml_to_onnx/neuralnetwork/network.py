@@ -220,7 +220,7 @@ def _declared(feature: Feature, shape: tuple[int | None, ...] | None) -> list[in
 def _named(scope: Scope, name: str, value: ir.Value) -> ir.Value:
     """``value`` as the graph output ``name``; the blob that had the name keeps its value under another one."""
     if value.const_value is not None or value.is_graph_input() or (value.name != name and value.name in scope.taken):
-        (value,) = scope.b.op("Identity", value, outputs=1)
+        value = scope.b.copy(value)
     if value.name != name:
         holder = scope.taken.get(name)
         if holder is not None:

@@ -98,11 +98,4 @@ def exact_value(scope: Scope, blob: Blob) -> ir.Value:
     """A blob's value with all its dimensions, made inside ``scope`` (results of a subgraph must be)."""
     if blob.hidden:
         return scope.b.op("Unsqueeze", blob.value, list(range(blob.hidden)))
-    value = scope.b.op("Identity", blob.value) if blob.value.const_value is None else _plain_identity(scope, blob.value)
-    return value
-
-
-def _plain_identity(scope: Scope, value: ir.Value) -> ir.Value:
-    """An Identity of a constant that is not folded away."""
-    results = scope.b.op("Identity", value, outputs=1)
-    return results[0]
+    return scope.b.copy(blob.value)

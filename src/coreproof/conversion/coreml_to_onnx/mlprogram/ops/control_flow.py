@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
@@ -18,7 +17,7 @@ def cond(low: Lowering, *, pred: Operand) -> tuple[ir.Value, ...]:
         child, outputs = inner(low, block, [])
         branches.append(child.b.graph(outputs))
     results = low.ops(
-        "If", low.op("Reshape", pred, np.array([1], np.int64)), then_branch=branches[0], else_branch=branches[1],
+        "If", low.op("Reshape", pred, [1]), then_branch=branches[0], else_branch=branches[1],
         outputs=len(low.outputs),
     )  # fmt: skip
     for result, value in zip(results, branches[0].outputs, strict=True):
@@ -37,13 +36,13 @@ def while_loop(low: Lowering, *, loop_vars: Sequence[Operand]) -> tuple[ir.Value
     first = [low.value(v) for v in loop_vars]
     start.environment.update({named.name: value for named, value in zip(condition.inputs, first, strict=True)})
     lower_operations(start, low.shared.model, condition.operations)
-    go = low.op("Reshape", lookup(start, condition.outputs[0]), np.array([], np.int64))
+    go = low.op("Reshape", lookup(start, condition.outputs[0]), [])
 
     carried = [_carried(low, value, f"{low.name}/{i}") for i, value in enumerate(first)]
     child, outputs = inner(low, body, carried)
     child.environment.update({named.name: value for named, value in zip(condition.inputs, outputs, strict=True)})
     lower_operations(child, low.shared.model, condition.operations)
-    again = child.op("Reshape", lookup(child, condition.outputs[0]), np.array([], np.int64))
+    again = child.op("Reshape", lookup(child, condition.outputs[0]), [])
     turn = ir.Value(name=low.b.unique(f"{low.name}/turn"), type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
     before = ir.Value(name=low.b.unique(f"{low.name}/go"), type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
     child.b.inputs[:0] = [turn, before]

@@ -9,12 +9,13 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
-from coreproof.conversion.coreml_to_onnx.windows import same_pads
+from coreproof.conversion.coreml_to_onnx.pools import pad_attributes, same_padding
+from coreproof.conversion.windows import Pads, cropped, reaches
 
 
 def explicit_pads(
     low: Lowering, x: Operand, pad_type: str, pad: Sequence[int] | None, kernel: Sequence[int], strides: Sequence[int]
-) -> list[tuple[int, int]] | None:
+) -> Pads | None:
     """(before, after) of each spatial dimension; None where "same" meets a length that is known at run time only."""
     if pad_type == "valid":
         return [(0, 0)] * len(kernel)
@@ -23,20 +24,7 @@ def explicit_pads(
         return list(zip(flat[::2], flat[1::2], strict=True))
     if pad_type not in ("same", "same_lower"):
         raise low.refuse("this pad_type is not known", expected="valid, custom, same or same_lower", found=pad_type)
-    lengths = low.shape(x)[2:]
-    if any(n is None for n in lengths):
-        return None
-    return [
-        same_pads(n or 0, k, s, lower=pad_type == "same_lower")
-        for n, k, s in zip(lengths, kernel, strides, strict=True)
-    ]
-
-
-def padding(pads: list[tuple[int, int]] | None, pad_type: str) -> dict[str, object]:
-    """The ONNX attributes for these pads."""
-    if pads is None:
-        return {"auto_pad": "SAME_LOWER" if pad_type == "same_lower" else "SAME_UPPER"}
-    return {"pads": [b for b, _ in pads] + [a for _, a in pads]}
+    return same_padding(low.shape(x)[2:], kernel, strides, lower=pad_type == "same_lower")
 
 
 @lowers("conv", error="linear", weights_may_vary=True)
@@ -52,18 +40,15 @@ def conv(
     dilations: Sequence[int] | None = None,
     groups: int = 1,
 ) -> ir.Value:
-    spatial = low.shape(weight)[2:]
-    if any(k is None for k in spatial):
-        raise low.refuse("the kernel size is not known")
+    spatial = low.fixed(low.shape(weight)[2:], "the kernel size is not known")
     ones = [1] * len(spatial)
     stride = ones if strides is None else [int(s) for s in strides]
     dilation = ones if dilations is None else [int(d) for d in dilations]
-    reach = [((k or 0) - 1) * d + 1 for k, d in zip(spatial, dilation, strict=True)]
-    pads = explicit_pads(low, x, pad_type, pad, reach, stride)
+    pads = explicit_pads(low, x, pad_type, pad, reaches(spatial, dilation), stride)
     return low.op(
         "Conv", x, weight, bias,
-        kernel_shape=[int(k or 0) for k in spatial], strides=stride, dilations=dilation, group=int(groups),
-        **padding(pads, pad_type),
+        kernel_shape=spatial, strides=stride, dilations=dilation, group=int(groups),
+        **pad_attributes(pads, lower=pad_type == "same_lower"),
     )  # fmt: skip
 
 
@@ -107,32 +92,27 @@ def conv_transpose(
     ones = [1] * len(spatial)
     stride = ones if strides is None else [int(s) for s in strides]
     dilation = ones if dilations is None else [int(d) for d in dilations]
-    reach = [(k - 1) * d + 1 for k, d in zip(spatial, dilation, strict=True)]
     lengths = low.shape(x)[2:]
-    wanted = None if output_shape is None else [int(n) for n in output_shape][2:]
+    wanted: Sequence[int | None] = [None] * len(spatial)
+    if output_shape is not None:
+        wanted = [int(n) for n in output_shape][2:]
+        low.fixed(lengths, "output_shape needs an input of known size")
     pads, extra = [], []
-    for i, (k, s, n) in enumerate(zip(reach, stride, lengths, strict=True)):
-        before = after = 0
-        if pad_type == "custom" and pad is not None:
-            before, after = int(pad[2 * i]), int(pad[2 * i + 1])
-        elif pad_type in ("same", "same_lower"):
-            total = max(k - s, 0) if wanted is None else max((n or 0) * s - s + k - wanted[i], 0)
+    for i, (k, s, n, target) in enumerate(zip(reaches(spatial, dilation), stride, lengths, wanted, strict=True)):
+        natural = ((n or 0) - 1) * s + k
+        if pad_type in ("same", "same_lower"):
+            # without a wanted length the result is stride times as long as the input
+            ends, missing = cropped(k - s if target is None else natural - target, lower=pad_type == "same_lower")
+        else:
             before, after = (
-                (total - total // 2, total // 2) if pad_type == "same_lower" else (total // 2, total - total // 2)
+                (int(p) for p in pad[2 * i : 2 * i + 2]) if pad_type == "custom" and pad is not None else (0, 0)
             )
-        missing = 0
-        if wanted is not None:
-            if n is None:
-                raise low.refuse("output_shape needs an input of known size")
-            missing = wanted[i] - ((n - 1) * s + k - before - after)
-        elif pad_type in ("same", "same_lower"):
-            missing = max(s - k, 0)
-        if missing < 0:
-            after, missing = after - missing, 0
-        pads.append((before, after))
+            left = 0 if target is None else natural - before - after - target
+            ends, missing = (before, after + max(left, 0)), max(-left, 0)
+        pads.append(ends)
         extra.append(missing)
     return low.op(
         "ConvTranspose", x, weight, bias,
         kernel_shape=spatial, strides=stride, dilations=dilation, group=int(groups), output_padding=extra,
-        **padding(pads, "custom"),
+        **pad_attributes(pads),
     )  # fmt: skip

@@ -28,7 +28,7 @@ def gather(
         batch += low.rank(indices)
     # GatherND reads the dimension after the batch: bring ``axis`` there, and what stood between behind it.
     moved = low.op("Transpose", x, perm=[*range(batch), at, *range(batch, at), *range(at + 1, rank)])
-    index = low.op("Unsqueeze", low.i64(indices), np.array([-1], np.int64))
+    index = low.op("Unsqueeze", low.i64(indices), [-1])
     gathered = low.op("GatherND", moved, index, batch_dims=batch)
     picked = low.rank(indices) - batch
     between = at - batch
@@ -61,7 +61,7 @@ def gather_nd(
         depth = low.shape(indices)[-1]
         if depth is None:
             raise low.refuse("the length of an index is not known")
-        part = low.op("Slice", low.dims(x), np.array([batch], np.int64), np.array([batch + depth], np.int64))
+        part = low.op("Slice", low.dims(x), [batch], [batch + depth])
         index = _too_large_where_negative(low, low.value(index), part)
     return low.op("GatherND", x, index, batch_dims=batch)
 

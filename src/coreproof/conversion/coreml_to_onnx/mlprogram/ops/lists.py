@@ -23,8 +23,8 @@ def make_list(
 ) -> ir.Value:
     # The file gives the shape as one vector, or as a tuple of numbers; a text stands for a length not known yet.
     flat = [d for part in elem_shape for d in np.ravel(np.asarray(part, object))]
-    lengths = np.array([1 if isinstance(d, str) else int(d) for d in flat], np.int64)
-    length = low.op("Reshape", low.i64(init_length), np.array([1], np.int64))
+    lengths = [1 if isinstance(d, str) else int(d) for d in flat]
+    length = low.op("Reshape", low.i64(init_length), [1])
     zero: np.ndarray = np.zeros((), _ZEROS[dtype])
     return low.op("Expand", zero, low.op("Concat", length, lengths, axis=0))
 
@@ -46,8 +46,8 @@ def list_gather(low: Lowering, *, ls: Operand, indices: Operand) -> ir.Value:
 
 @lowers("list_write", exact=True, passes_on=True)
 def list_write(low: Lowering, *, ls: Operand, index: Operand, value: Operand) -> ir.Value:
-    position = low.op("Reshape", low.i64(index), np.array([1], np.int64))
-    return _write(low, ls, position, low.op("Unsqueeze", value, np.array([0], np.int64)))
+    position = low.op("Reshape", low.i64(index), [1])
+    return _write(low, ls, position, low.op("Unsqueeze", value, [0]))
 
 
 @lowers("list_scatter", exact=True, passes_on=True)
@@ -57,12 +57,12 @@ def list_scatter(low: Lowering, *, ls: Operand, indices: Operand, value: Operand
 
 def _write(low: Lowering, ls: Operand, positions: ir.Value, values: ir.Value) -> ir.Value:
     """Writes at ``positions``; a list that is too short grows with zeros first."""
-    elements = low.op("Slice", low.dims(values), np.array([1], np.int64), np.array([2**62], np.int64))
-    length = low.op("Slice", low.dims(ls), np.array([0], np.int64), np.array([1], np.int64))
-    needed = low.op("Add", low.op("ReduceMax", positions, keepdims=0), np.array([1], np.int64))
-    missing = low.op("Max", low.op("Sub", needed, length), np.array([0], np.int64))
+    elements = low.op("Slice", low.dims(values), [1], [2**62])
+    length = low.op("Slice", low.dims(ls), [0], [1])
+    needed = low.op("Add", low.op("ReduceMax", positions, keepdims=0), [1])
+    missing = low.op("Max", low.op("Sub", needed, length), [0])
     zero = low.op("Cast", np.float32(0), to=values.dtype)
     # A list whose elements had no known shape yet takes the shape of what is written.
     whole = low.op("Expand", ls, low.op("Concat", length, elements, axis=0))
     grown = low.op("Concat", whole, low.op("Expand", zero, low.op("Concat", missing, elements, axis=0)), axis=0)
-    return low.op("ScatterND", grown, low.op("Unsqueeze", positions, np.array([1], np.int64)), values)
+    return low.op("ScatterND", grown, low.op("Unsqueeze", positions, [1]), values)

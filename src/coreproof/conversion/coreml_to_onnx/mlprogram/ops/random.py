@@ -35,16 +35,16 @@ def random_categorical(low: Lowering, *, x: Operand, mode: str = "logits", size:
     """``size`` draws for each row; by turning a uniform number through the cumulated probabilities."""
     weights = low.op("Softmax", x, axis=-1) if mode == "logits" else x
     edges = low.op("CumSum", weights, np.array(-1, np.int64))
-    edges = low.op("Div", edges, low.op("ReduceSum", weights, np.array([-1], np.int64), keepdims=1))
-    rows = low.op("Slice", low.dims(x), np.array([0], np.int64), np.array([-1], np.int64))
-    draws = low.op("Concat", rows, np.array([int(size)], np.int64), axis=0)
+    edges = low.op("Div", edges, low.op("ReduceSum", weights, [-1], keepdims=1))
+    rows = low.op("Slice", low.dims(x), [0], [-1])
+    draws = low.op("Concat", rows, [int(size)], axis=0)
     unit = low.op("RandomUniformLike", _zeros(low, draws), dtype=int(ir.DataType.FLOAT), **_seed(seed))
     passed = low.op(
         "GreaterOrEqual",
-        low.op("Unsqueeze", unit, np.array([-1], np.int64)),
-        low.op("Unsqueeze", edges, np.array([-2], np.int64)),
+        low.op("Unsqueeze", unit, [-1]),
+        low.op("Unsqueeze", edges, [-2]),
     )
-    index = low.op("ReduceSum", low.i32(passed), np.array([-1], np.int64), keepdims=0)
+    index = low.op("ReduceSum", low.i32(passed), [-1], keepdims=0)
     last = low.op("Sub", low.op("Gather", low.i32(low.dims(x)), np.array(-1, np.int64)), 1)
     return low.cast(low.op("Min", index, last), ir.DataType.FLOAT)
 

@@ -38,7 +38,7 @@ def rnn(
 ) -> tuple[ir.Value, ...]:
     y, h = low.ops(
         "RNN", x, _weights([weight_ih], 1), _weights([weight_hh], 1), _biases([bias], weight_hh, 1), None,
-        low.op("Unsqueeze", initial_h, np.array([0], np.int64)),
+        low.op("Unsqueeze", initial_h, [0]),
         hidden_size=weight_hh.shape[1], direction=direction, outputs=2, **_activations(low, [activation]),
     )  # fmt: skip
     return _sequence(low, y, h, direction, output_sequence), _joined(low, h)
@@ -72,7 +72,7 @@ def gru(
     y, h = low.ops(
         "GRU", x, _weights([weight_ih], 3, order), _weights([weight_hh], 3, order),
         np.concatenate([from_input, from_state], axis=1), None,
-        low.op("Unsqueeze", initial_h, np.array([0], np.int64)),
+        low.op("Unsqueeze", initial_h, [0]),
         hidden_size=hidden, direction=direction, linear_before_reset=int(reset_after), outputs=2,
         **_activations(low, [recurrent_activation, activation]),
     )  # fmt: skip
@@ -158,8 +158,8 @@ def _activations(low: Lowering, names: Sequence[str]) -> dict[str, object]:
 def _split(low: Lowering, state: Operand, directions: int, hidden: int) -> ir.Value:
     """[b, directions * H] as ONNX's [directions, b, H]."""
     if directions == 1:
-        return low.op("Unsqueeze", state, np.array([0], np.int64))
-    parted = low.op("Reshape", state, np.array([-1, directions, hidden], np.int64))
+        return low.op("Unsqueeze", state, [0])
+    parted = low.op("Reshape", state, [-1, directions, hidden])
     return low.op("Transpose", parted, perm=[1, 0, 2])
 
 
@@ -175,8 +175,8 @@ def _sequence(low: Lowering, y: ir.Value, h: ir.Value, direction: str, whole: bo
     the place of its input.
     """
     if not whole:
-        return low.op("Unsqueeze", _joined(low, h), np.array([0], np.int64))
+        return low.op("Unsqueeze", _joined(low, h), [0])
     if direction == "reverse":
-        turn = (np.array([n], np.int64) for n in (-1, np.iinfo(np.int64).min, 0, -1))
+        turn = ([n] for n in (-1, np.iinfo(np.int64).min, 0, -1))
         y = low.op("Slice", y, *turn)
-    return low.op("Reshape", low.op("Transpose", y, perm=[0, 2, 1, 3]), np.array([0, 0, -1], np.int64))
+    return low.op("Reshape", low.op("Transpose", y, perm=[0, 2, 1, 3]), [0, 0, -1])

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+from coreproof.conversion.coreml_to_onnx.sampling import box_points, corners
 
 _PADDING = {"constant": "zeros", "border": "border", "reflection": "reflection", "symmetric": "reflection"}
 
@@ -51,7 +52,7 @@ def resample(
 
 def _extent(low: Lowering, x: Operand) -> ir.Value:
     """[width, height] of an image as floats."""
-    return low.cast(low.op("Gather", low.dims(x), np.array([3, 2], np.int64)), ir.DataType.FLOAT)
+    return low.cast(low.op("Gather", low.dims(x), [3, 2]), ir.DataType.FLOAT)
 
 
 def _normalized(low: Lowering, pixels: ir.Value, extent: ir.Value, centres: bool) -> ir.Value:
@@ -92,9 +93,9 @@ def affine(
     batch, channels = low.shape(x)[:2]
     if batch is None or channels is None:
         raise low.refuse("the batch size is not known")
-    theta = low.op("Reshape", transform_matrix, np.array([-1, 2, 3], np.int64))
-    theta = low.op("Expand", theta, np.array([batch, 2, 3], np.int64))
-    size = np.array([batch, channels, int(output_height), int(output_width)], np.int64)
+    theta = low.op("Reshape", transform_matrix, [-1, 2, 3])
+    theta = low.op("Expand", theta, [batch, 2, 3])
+    size = [batch, channels, int(output_height), int(output_width)]
     grid = low.op("AffineGrid", theta, size, align_corners=1)
     return resample(
         low, x=x, coordinates=grid, sampling_mode=sampling_mode, padding_mode=padding_mode,
@@ -122,20 +123,16 @@ def crop_resize(
     count = low.shape(roi)[0]
     if numbers is None or batch is None or count is None:
         raise low.refuse("the number of boxes or of images is not known")
-    flat = low.op("Reshape", low.cast(roi, ir.DataType.FLOAT), np.array([-1, numbers], np.int64))
-    boxes = low.op(
-        "Slice", flat, np.array([numbers - 4], np.int64), np.array([numbers], np.int64), np.array([1], np.int64)
-    )
+    flat = low.op("Reshape", low.cast(roi, ir.DataType.FLOAT), [-1, numbers])
+    boxes = low.op("Slice", flat, [numbers - 4], [numbers], [1])
     if numbers == 5:
         column = low.op("Gather", flat, np.array(0, np.int64), axis=1)
         index: Operand = low.cast(column, ir.DataType.INT64)
         repeats = 1
     else:
         index = np.tile(np.arange(batch, dtype=np.int64), count)
-        tripled = low.op("Unsqueeze", boxes, np.array([1], np.int64))
-        boxes = low.op(
-            "Reshape", low.op("Tile", tripled, np.array([1, batch, 1], np.int64)), np.array([-1, 4], np.int64)
-        )
+        tripled = low.op("Unsqueeze", boxes, [1])
+        boxes = low.op("Reshape", low.op("Tile", tripled, [1, batch, 1]), [-1, 4])
         repeats = batch
     crops = _crop(
         low, x, boxes, index, (int(target_height), int(target_width)),
@@ -183,17 +180,10 @@ def _crop(
     pad_value: float,
 ) -> ir.Value:
     """One crop a box: [N, C, height, width]."""
-    four = [low.op("Gather", boxes, np.array([i], np.int64), axis=1) for i in range(4)]
-    if box_mode.endswith("WIDTH_FIRST"):
-        four = [four[1], four[0], four[3], four[2]]
-    if box_mode.startswith("CENTER_SIZE"):
-        halves = [low.op("Mul", v, 0.5) for v in four[2:]]
-        four = [low.op(o, c, h) for o in ("Sub", "Add") for c, h in zip(four[:2], halves, strict=True)]
-    extent = low.cast(low.op("Gather", low.dims(x), np.array([2, 3], np.int64)), ir.DataType.FLOAT)
+    extent = low.cast(low.op("Gather", low.dims(x), [2, 3]), ir.DataType.FLOAT)
     axes = []
-    for i, count in enumerate(size):
-        last = low.op("Sub", low.op("Gather", extent, np.array([i], np.int64)), 1.0)
-        start, end = four[i], four[i + 2]
+    for i, ((start, end), count) in enumerate(zip(corners(low.b, boxes, box_mode), size, strict=True)):
+        last = low.op("Sub", low.op("Gather", extent, [i]), 1.0)
         if normalized:
             start, end = low.op("Mul", start, last), low.op("Mul", end, last)
         if spatial_scale != 1:
@@ -201,13 +191,9 @@ def _crop(
         # A box that ends before it begins stands for the whole image.
         inverted = low.op("Less", end, start)
         start, end = low.op("Where", inverted, 0.0, start), low.op("Where", inverted, last, end)
-        axes.append(_samples(low, start, end, count, sampling_mode))
-    rows = low.op(
-        "Expand", low.op("Unsqueeze", axes[0], np.array([2, 3], np.int64)), np.array([1, size[0], size[1], 1], np.int64)
-    )
-    columns = low.op(
-        "Expand", low.op("Unsqueeze", axes[1], np.array([1, 3], np.int64)), np.array([1, size[0], size[1], 1], np.int64)
-    )
+        axes.append(box_points(low.b, start, end, count, sampling_mode))
+    rows = low.op("Expand", low.op("Unsqueeze", axes[0], [2, 3]), np.array([1, size[0], size[1], 1], np.int64))
+    columns = low.op("Expand", low.op("Unsqueeze", axes[1], [1, 3]), np.array([1, size[0], size[1], 1], np.int64))
     pixels = low.op("Concat", columns, rows, axis=3)
     images = low.op("Gather", x, index, axis=0)
     inside = _normalized(low, pixels, _extent(low, x), False)
@@ -215,24 +201,6 @@ def _crop(
     # A point outside the image is the padding value whole, not a blend with the border.
     limit = low.op("Sub", _extent(low, x), 1.0)
     outside = low.op("Or", low.op("Less", pixels, -1e-4), low.op("Greater", pixels, low.op("Add", limit, 1e-4)))
-    any_outside = low.op("ReduceMax", low.cast(outside, ir.DataType.FLOAT), np.array([3], np.int64), keepdims=0)
-    mask = low.op("Unsqueeze", low.cast(any_outside, ir.DataType.BOOL), np.array([1], np.int64))
+    any_outside = low.op("ReduceMax", low.cast(outside, ir.DataType.FLOAT), [3], keepdims=0)
+    mask = low.op("Unsqueeze", low.cast(any_outside, ir.DataType.BOOL), [1])
     return low.op("Where", mask, pad_value, sampled)
-
-
-def _samples(low: Lowering, start: ir.Value, end: ir.Value, count: int, sampling_mode: str) -> ir.Value:
-    """[N, count] coordinates along one dimension of boxes from ``start`` to ``end`` ([N, 1] each, both included)."""
-    i = np.arange(count, dtype=np.float32)[None]
-    span = low.op("Sub", end, start)
-    if sampling_mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
-        if count == 1:
-            middle = 0.5 if sampling_mode == "ALIGN_CORNERS" else 0.0
-            return low.op("Add", start, low.op("Mul", span, middle))
-        return low.op("Add", start, low.op("Mul", span, i / np.float32(count - 1)))
-    if sampling_mode == "OFFSET_CORNERS":
-        delta = low.op("Div", low.op("Max", span, 1.0), np.float32(count))
-        return low.op("Add", start, low.op("Mul", delta, i + np.float32(0.5)))
-    step = low.op("Div", low.op("Add", span, 1.0), np.float32(count))
-    if sampling_mode == "UNALIGN_CORNERS":
-        return low.op("Sub", low.op("Add", start, low.op("Mul", step, i + np.float32(0.5))), 0.5)
-    return low.op("Min", low.op("Add", start, low.op("Mul", step, i)), end)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+from coreproof.conversion.coreml_to_onnx.sampling import grid_points, interpolation
 
 _COORDINATES = {
     "STRICT_ALIGN_CORNERS": "align_corners",
@@ -87,9 +87,9 @@ def resize(
     if sampling_mode not in _COORDINATES:
         raise low.refuse("this sampling mode needs a target size that is known", found=sampling_mode)
     dims = low.dims(x)
-    kept = low.op("Slice", dims, np.array([0], np.int64), np.array([low.rank(x) - count], np.int64))
-    tail = low.op("Slice", low.i64(shape), np.array([-count], np.int64), np.array([2**62], np.int64))
-    old = low.op("Slice", dims, np.array([-count], np.int64), np.array([2**62], np.int64))
+    kept = low.op("Slice", dims, [0], [low.rank(x) - count])
+    tail = low.op("Slice", low.i64(shape), [-count], [2**62])
+    old = low.op("Slice", dims, [-count], [2**62])
     tail = low.op("Where", low.op("Equal", tail, np.array(0, np.int64)), old, tail)
     sizes = low.op("Concat", kept, tail, axis=0)
     result = low.op(
@@ -117,73 +117,36 @@ def _floor_product(length: int, factor: Operand) -> int:
 
 
 def _bilinear(low: Lowering, x: Operand, size: tuple[int, int], sampling_mode: str) -> ir.Value:
-    lengths = low.shape(x)[-2:]
-    is_plain = sampling_mode in _COORDINATES and not (sampling_mode == "ALIGN_CORNERS" and 1 in size)
-    if is_plain:
+    # ONNX has the other modes, and ALIGN_CORNERS where an end of the result is its middle too, under no name
+    if sampling_mode in _COORDINATES and not (sampling_mode == "ALIGN_CORNERS" and 1 in size):
         return _sized(low, x, size, _COORDINATES[sampling_mode], "linear")
-    if None in lengths:
-        raise low.refuse("this sampling mode needs an input of known size", found=sampling_mode)
-    rows = _interpolation(lengths[0] or 0, size[0], sampling_mode)
-    columns = _interpolation(lengths[1] or 0, size[1], sampling_mode)
+    lengths = low.fixed(low.shape(x)[-2:], f"the sampling mode {sampling_mode} needs an input of known size")
+    rows, columns = (interpolation(n, count, sampling_mode) for n, count in zip(lengths, size, strict=True))
     return low.op("MatMul", rows, low.op("MatMul", x, np.ascontiguousarray(columns.T)))
-
-
-def grid_points(length: int, count: int, sampling_mode: str) -> npt.NDArray[np.float64]:
-    """Where in [0, length - 1] the ``count`` samples lie (coremltools, iOS15 resize_bilinear)."""
-    i = np.arange(count, dtype=np.float64)
-    if sampling_mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
-        if count == 1:
-            return np.full(1, (length - 1) / 2 if sampling_mode == "ALIGN_CORNERS" else 0.0)
-        points = i * (length - 1) / (count - 1)
-    elif sampling_mode == "OFFSET_CORNERS":
-        delta = max(1, length - 1) / count
-        points = 0.5 * delta + i * delta
-    elif sampling_mode == "UNALIGN_CORNERS":
-        points = (i + 0.5) * length / count - 0.5
-    else:
-        points = i * length / count
-    return np.clip(points, 0, length - 1)
-
-
-def _interpolation(length: int, count: int, sampling_mode: str) -> npt.NDArray[np.float32]:
-    """The matrix [count, length] that interpolates along one dimension."""
-    points = grid_points(length, count, sampling_mode)
-    left = np.floor(points).astype(int)
-    right = np.minimum(left + 1, length - 1)
-    matrix = np.zeros((count, length))
-    np.add.at(matrix, (np.arange(count), left), 1 - (points - left))
-    np.add.at(matrix, (np.arange(count), right), points - left)
-    return matrix.astype(np.float32)
 
 
 def _sized(low: Lowering, x: Operand, size: tuple[int, int], coordinates: str, mode: str) -> ir.Value:
     """Resize to a known size. ONNX Runtime interpolates rank 4 fast, so other ranks pass through it."""
     shape = low.shape(x)
+    lead: list[int] = []
     if len(shape) != 4:
-        if any(n is None for n in shape):
-            raise low.refuse("it needs an input of known size", found=shape)
-        lead = [n or 0 for n in shape[:-2]]
-        x = low.reshape(x, [1, int(np.prod(lead)), shape[-2] or 0, shape[-1] or 0])
+        *lead, height, width = low.fixed(shape)
+        x = low.reshape(x, [1, int(np.prod(lead)), height, width])
+    if None in shape:
+        head = low.op("Slice", low.dims(x), [0], [2])
+        sizes: Operand = low.op("Concat", head, list(size), axis=0)
     else:
-        lead = []
-    if shape[0] is None or shape[-3] is None or None in shape[-2:]:
-        head = low.op("Slice", low.dims(x), np.array([0], np.int64), np.array([2], np.int64))
-        sizes: Operand = low.op("Concat", head, np.array(size, np.int64), axis=0)
-    else:
-        sizes = np.array([*low.shape(x)[:2], *size], np.int64)
+        sizes = [*low.shape(x)[:2], *size]
     result = low.op(
         "Resize", x, None, None, sizes, coordinate_transformation_mode=coordinates, mode=mode, nearest_mode="floor"
     )
-    return low.reshape(result, [*lead, *size]) if len(shape) != 4 else result
+    return low.reshape(result, [*lead, *size]) if lead or len(shape) != 4 else result
 
 
 def _nearest(low: Lowering, x: Operand, size: tuple[int, int], sampling_mode: str) -> ir.Value:
     """The pixel nearest to each grid point; half way between two, the later one."""
-    height, width = low.shape(x)[-2:]
-    if height is None or width is None:
-        raise low.refuse("this sampling mode needs an input of known size", found=sampling_mode)
-    rank = low.rank(x)
-    for axis, length, count in ((rank - 2, height, size[0]), (rank - 1, width, size[1])):
+    lengths = low.fixed(low.shape(x)[-2:], f"the sampling mode {sampling_mode} needs an input of known size")
+    for axis, length, count in zip((low.rank(x) - 2, low.rank(x) - 1), lengths, size, strict=True):
         picked = np.minimum(np.floor(grid_points(length, count, sampling_mode) + 0.5), length - 1).astype(np.int64)
         x = low.op("Gather", x, picked, axis=axis)
     return low.value(x)

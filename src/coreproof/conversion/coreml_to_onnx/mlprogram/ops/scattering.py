@@ -41,12 +41,12 @@ def scatter(
     index = refuse_negative(low, data, indices, at) if validate_indices else low.value(low.i64(indices))
     # One index a slice becomes one index an element: along ``axis``, the same for all other dimensions.
     if low.rank(indices) != 1:
-        index = low.op("Reshape", index, np.array([-1], np.int64))
+        index = low.op("Reshape", index, [-1])
         dims = low.dims(data)
-        before = low.op("Slice", dims, np.array([0], np.int64), np.array([at], np.int64))
-        after = low.op("Slice", dims, np.array([at + 1], np.int64), np.array([rank], np.int64))
-        updates = low.op("Reshape", updates, low.op("Concat", before, np.array([-1], np.int64), after, axis=0))
-    column = low.op("Reshape", index, np.array([-1 if a == at else 1 for a in range(rank)], np.int64))
+        before = low.op("Slice", dims, [0], [at])
+        after = low.op("Slice", dims, [at + 1], [rank])
+        updates = low.op("Reshape", updates, low.op("Concat", before, [-1], after, axis=0))
+    column = low.op("Reshape", index, [-1 if a == at else 1 for a in range(rank)])
     everywhere = low.op("Expand", column, low.dims(updates))
     return low.op("ScatterElements", data, everywhere, updates, axis=at, reduction=reduction)
 
@@ -85,6 +85,6 @@ def scatter_nd(
         depth = low.shape(indices)[-1]
         if depth is None:
             raise low.refuse("the length of an index is not known")
-        limit = low.op("Slice", low.dims(data), np.array([0], np.int64), np.array([depth], np.int64))
+        limit = low.op("Slice", low.dims(data), [0], [depth])
         index = low.op("Where", low.op("Less", index, np.array(0, np.int64)), limit, index)
     return low.op("ScatterND", data, index, updates, reduction=reduction)

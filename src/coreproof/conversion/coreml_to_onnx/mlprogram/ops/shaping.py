@@ -36,9 +36,7 @@ def reshape_ios17(low: Lowering, *, x: Operand, shape: Sequence[int] | ir.Value)
         return low.op("Reshape", x, np.array(target, np.int64))
     dims = low.dims(x)
     parts = [
-        low.op("Slice", dims, np.array([j], np.int64), np.array([j + 1], np.int64))
-        if n is None
-        else np.array([n], np.int64)
+        low.op("Slice", dims, [j], [j + 1]) if n is None else [n]
         for n, j in zip(target, range(len(lengths) - len(target), len(lengths)), strict=True)
     ]
     return low.op("Reshape", x, low.op("Concat", *parts, axis=0))
@@ -64,7 +62,7 @@ def reshape_like(
     parts = []
     for tensor, begin, end, to_the_end in zip(ref_tensors, begins, ends, end_masks, strict=True):
         stop = low.rank(tensor) if to_the_end else int(end)
-        parts.append(low.op("Slice", low.dims(tensor), np.array([begin], np.int64), np.array([stop], np.int64)))
+        parts.append(low.op("Slice", low.dims(tensor), [begin], [stop]))
     return low.op("Reshape", x, low.op("Concat", *parts, axis=0))
 
 
@@ -121,7 +119,7 @@ def pixel_unshuffle(low: Lowering, *, x: Operand, downscale_factor: int) -> ir.V
 @lowers("space_to_batch", exact=True)
 def space_to_batch(low: Lowering, *, x: Operand, block_shape: Sequence[int], paddings: Operand) -> ir.Value:
     (top, bottom), (left, right) = np.asarray(paddings, np.int64).tolist()
-    padded = low.op("Pad", x, np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    padded = low.op("Pad", x, [0, 0, top, left, 0, 0, bottom, right])
     n, c, h, w = _known(low, x)
     bh, bw = (int(b) for b in block_shape)
     h, w = (h + top + bottom) // bh, (w + left + right) // bw
@@ -136,8 +134,8 @@ def batch_to_space(low: Lowering, *, x: Operand, block_shape: Sequence[int], cro
     bh, bw = (int(b) for b in block_shape)
     blocks = low.reshape(x, [bh, bw, n // (bh * bw), c, h, w])
     whole = low.reshape(low.op("Transpose", blocks, perm=[2, 3, 4, 0, 5, 1]), [n // (bh * bw), c, h * bh, w * bw])
-    begin, end = np.array([top, left], np.int64), np.array([h * bh - bottom, w * bw - right], np.int64)
-    return low.op("Slice", whole, begin, end, np.array([2, 3], np.int64))
+    begin, end = [top, left], [h * bh - bottom, w * bw - right]
+    return low.op("Slice", whole, begin, end, [2, 3])
 
 
 def _known(low: Lowering, x: Operand) -> list[int]:

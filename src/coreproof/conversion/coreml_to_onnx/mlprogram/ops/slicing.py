@@ -91,7 +91,7 @@ def slice_update(
     squeeze_mask: Operand = None,
 ) -> ir.Value:
     """Slices the positions of all elements, and scatters the update to the positions that are left."""
-    flat = np.array([-1], np.int64)
+    flat = [-1]
     dims = low.dims(x)
     size = low.op("ReduceProd", dims, keepdims=0)
     numbers = low.op("Range", np.array(0, np.int64), size, np.array(1, np.int64))
@@ -112,8 +112,8 @@ def slice_update(
 def crop(low: Lowering, *, x: Operand, crop_height: Sequence[int], crop_width: Sequence[int]) -> ir.Value:
     top, bottom = (int(n) for n in np.ravel(crop_height))
     left, right = (int(n) for n in np.ravel(crop_width))
-    end = np.array([-bottom or _END, -right or _END], np.int64)
-    return low.op("Slice", x, np.array([top, left], np.int64), end, np.array([-2, -1], np.int64))
+    end = [-bottom or _END, -right or _END]
+    return low.op("Slice", x, [top, left], end, [-2, -1])
 
 
 @lowers("reverse", exact=True, error="move")

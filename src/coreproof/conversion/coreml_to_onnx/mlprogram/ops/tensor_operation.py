@@ -35,7 +35,7 @@ def range_1d(low: Lowering, *, end: Operand, start: Operand, step: Operand) -> i
 @lowers("concat", exact=True, error="move", word="cat", variadic="values")
 def concat(low: Lowering, *, values: Sequence[Operand], axis: int, interleave: bool = False) -> ir.Value:
     if low.rank(values[0]) == 0:
-        return low.op("Concat", *(low.op("Unsqueeze", v, np.array([0], np.int64)) for v in values), axis=0)
+        return low.op("Concat", *(low.op("Unsqueeze", v, [0]) for v in values), axis=0)
     at = int(axis) % low.rank(values[0])
     if not interleave:
         return low.op("Concat", *values, axis=at) if len(values) > 1 else low.op("Identity", values[0])
@@ -50,7 +50,7 @@ def concat(low: Lowering, *, values: Sequence[Operand], axis: int, interleave: b
 @lowers("stack", exact=True, error="move", variadic="values")
 def stack(low: Lowering, *, values: Sequence[Operand], axis: int) -> ir.Value:
     at = int(axis) % (low.rank(values[0]) + 1)
-    return low.op("Concat", *(low.op("Unsqueeze", v, np.array([at], np.int64)) for v in values), axis=at)
+    return low.op("Concat", *(low.op("Unsqueeze", v, [at]) for v in values), axis=at)
 
 
 @lowers("split", exact=True, error="move")
@@ -76,8 +76,8 @@ def pad(low: Lowering, *, x: Operand, pad: Operand, mode: str = "constant", cons
         raise low.refuse("this mode is not known", expected=sorted(modes), found=mode)
     rank = low.rank(x)
     if isinstance(pad, ir.Value):
-        pairs = low.op("Reshape", low.i64(pad), np.array([-1, 2], np.int64))
-        amounts: Operand = low.op("Reshape", low.op("Transpose", pairs, perm=[1, 0]), np.array([-1], np.int64))
+        pairs = low.op("Reshape", low.i64(pad), [-1, 2])
+        amounts: Operand = low.op("Reshape", low.op("Transpose", pairs, perm=[1, 0]), [-1])
         axes = None
     else:
         amounts = np.asarray(pad, np.int64).reshape(-1, 2).T.reshape(-1)
@@ -116,7 +116,7 @@ def one_hot(
     on_value: Operand = 1,
     off_value: Operand = 0,
 ) -> ir.Value:
-    depth = low.op("Reshape", low.i64(one_hot_vector_size), np.array([1], np.int64))
+    depth = low.op("Reshape", low.i64(one_hot_vector_size), [1])
     # A negative index is hot nowhere; ONNX would count it from the end.
     index = low.op("Where", low.op("Less", indices, 0), depth, low.value(low.i64(indices)))
     hot = low.op("OneHot", index, depth, np.array([0, 1], np.float32), axis=int(axis))
@@ -156,13 +156,9 @@ def topk(
 def _top(low: Lowering, x: Operand, k: Operand, axis: int, *, largest: bool) -> tuple[ir.Value, ...]:
     """The k first along ``axis`` in order (all when k is None) and where they stood."""
     if k is None:
-        count: Operand = low.op("Gather", low.dims(x), np.array([axis], np.int64))
+        count: Operand = low.op("Gather", low.dims(x), [axis])
     else:
-        count = (
-            low.op("Reshape", low.i64(k), np.array([1], np.int64))
-            if isinstance(k, ir.Value)
-            else np.array([k], np.int64)
-        )
+        count = low.op("Reshape", low.i64(k), [1]) if isinstance(k, ir.Value) else [k]
     return low.ops("TopK", x, count, axis=int(axis), largest=int(largest), sorted=1, outputs=2)
 
 

@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_vector
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
+from coreproof.model.coreml.weight_params import read_vector
 
 
 @lowers("activation")
@@ -65,7 +65,7 @@ def _thresholded(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationThre
 
 
 def _prelu(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationPReLU) -> ir.Value:
-    return layer.b.op("PRelu", x.value, channelwise(layer, x, read_vector(layer, params.alpha, "alpha")))
+    return layer.b.op("PRelu", x.value, channelwise(layer, x, read_vector(params.alpha, "alpha")))
 
 
 def _scaled_tanh(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationScaledTanh) -> ir.Value:
@@ -74,8 +74,8 @@ def _scaled_tanh(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationScal
 
 
 def _parametric_softplus(layer: Layer, x: Blob, params: NeuralNetwork_pb2.ActivationParametricSoftplus) -> ir.Value:
-    alpha = channelwise(layer, x, read_vector(layer, params.alpha, "alpha"))
-    beta = channelwise(layer, x, read_vector(layer, params.beta, "beta"))
+    alpha = channelwise(layer, x, read_vector(params.alpha, "alpha"))
+    beta = channelwise(layer, x, read_vector(params.beta, "beta"))
     return layer.b.op("Mul", layer.b.op("Softplus", layer.b.op("Mul", x.value, beta)), alpha)
 
 

@@ -13,9 +13,9 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer,
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.ops.reshaping import with_rank
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.ops.slicing import shape_of, shaped_like
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_weights
 from coreproof.model.budget import afford
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
+from coreproof.model.coreml.weight_params import read_weights
 
 
 @lowers("loadConstant")
@@ -23,14 +23,14 @@ def load_constant(
     layer: Layer, *, shape: Sequence[int] = (), data: NeuralNetwork_pb2.WeightParams | None = None
 ) -> Blob:
     """A [C, H, W] constant, seen as [1, 1, C, H, W]."""
-    return Blob(layer.b.constant(read_weights(layer, data, (1, *shape), "data")), 1)
+    return Blob(layer.b.constant(read_weights(data, (1, *shape), "data")), 1)
 
 
 @lowers("loadConstantND")
 def load_constant_nd(
     layer: Layer, *, shape: Sequence[int] = (), data: NeuralNetwork_pb2.WeightParams | None = None
 ) -> Blob:
-    return Blob(layer.b.constant(read_weights(layer, data, tuple(shape), "data")))
+    return Blob(layer.b.constant(read_weights(data, tuple(shape), "data")))
 
 
 @lowers("getShape")

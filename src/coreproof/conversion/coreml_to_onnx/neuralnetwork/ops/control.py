@@ -195,7 +195,7 @@ def _body(
     for name, shape in zip(carried, shapes, strict=True):
         value = b.input(b.unique(f"{name}_before"), np.float32, shape)
         inner.blobs[name] = Blob(value)
-    inner.blobs[_BROKEN] = Blob(_plain(b, f32([0])))
+    inner.blobs[_BROKEN] = Blob(b.copy(f32([0])))
     inner.lower(body)
     broken = inner.blobs[_BROKEN]
     go_on: ir.Value = b.op("Not", _is_true(layer, b, broken))
@@ -204,14 +204,8 @@ def _body(
         go_on = b.op("And", go_on, _is_true(layer, b, _found(layer, inner, condition_name)))
     results = [exact_value(inner, _found(layer, inner, name)) for name in carried]
     if go_on.const_value is not None:
-        (go_on,) = b.op("Identity", go_on, outputs=1)
+        go_on = b.copy(go_on)
     return inner, results, go_on
-
-
-def _plain(b: OnnxBuilder, array: np.ndarray) -> ir.Value:
-    """A constant as a node's result, which nothing is folded with."""
-    results = b.op("Identity", array, outputs=1)
-    return results[0]
 
 
 def _check_jumps(layer: Layer, body: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import onnx_ir as ir
-
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, known
+from coreproof.conversion.coreml_to_onnx.builder import Operand
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.padding import borders, same_pads, split_total
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_weights
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.padding import borders, is_lower
+from coreproof.conversion.coreml_to_onnx.pools import Padding, pad_attributes, same_padding
+from coreproof.conversion.windows import Pads, cropped, flat, reaches
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
+from coreproof.model.coreml.weight_params import read_weights
 
 
 @lowers("convolution", error="linear", word="conv")
@@ -36,28 +36,29 @@ def convolution(
 ) -> Blob:
     layer.at_least(x, 4)
     value, restore = layer.batched(x)
-    _check_channels(layer, x, value, kernelChannels if isDeconvolution else kernelChannels * nGroups)
-    w: object
+    layer.check_channels(x, kernelChannels if isDeconvolution else kernelChannels * nGroups)
+    w: Operand
     if kernel is not None:
         w = layer.batched(kernel)[0]
     elif isDeconvolution:
-        w = read_weights(layer, weights, (kernelChannels, outputChannels // nGroups, *kernelSize), channel_axis=1)
+        w = read_weights(weights, (kernelChannels, outputChannels // nGroups, *kernelSize), channel_axis=1)
     else:
-        w = read_weights(layer, weights, (outputChannels, kernelChannels, *kernelSize))
-    b = read_weights(layer, bias, (outputChannels,), "bias") if hasBias else None
-    heavy = same is not None and type(same).SamePaddingMode.Name(same.asymmetryMode) == "TOP_LEFT_HEAVY"
-    common: dict[str, Any] = {"strides": list(stride), "group": nGroups, "kernel_shape": list(kernelSize)}
-    if not isDeconvolution:
-        dilated = [(k - 1) * d + 1 for k, d in zip(kernelSize, dilationFactor, strict=True)]
-        padding: dict[str, Any] = {"pads": list(borders(layer, valid.paddingAmounts if valid is not None else None))}
-        if same is not None:
-            padding = same_padding(value, dilated, stride, heavy)
-        return restore(layer.b.op("Conv", value, w, b, dilations=list(dilationFactor), **padding, **common))
+        w = read_weights(weights, (outputChannels, kernelChannels, *kernelSize))
+    b = read_weights(bias, (outputChannels,), "bias") if hasBias else None
+    reach, lower = reaches(kernelSize, dilationFactor), is_lower(same)
     pads = None if same is not None else borders(layer, valid.paddingAmounts if valid is not None else None)
-    amounts: dict[str, Any] = _deconvolution_pads(
-        layer, value, kernelSize, stride, dilationFactor, pads, heavy, outputShape
-    )
-    return restore(layer.b.op("ConvTranspose", value, w, b, dilations=list(dilationFactor), **amounts, **common))
+    if isDeconvolution:
+        padding = _deconvolution_pads(layer, x, reach, stride, pads, lower, outputShape)
+    else:
+        if same is not None:
+            pads = same_padding(layer.shape(x)[-2:], reach, stride, lower=lower)
+        padding = pad_attributes(pads, lower=lower)
+    return restore(
+        layer.b.op(
+            "ConvTranspose" if isDeconvolution else "Conv", value, w, b,
+            kernel_shape=list(kernelSize), strides=list(stride), dilations=list(dilationFactor), group=nGroups, **padding,
+        )
+    )  # fmt: skip
 
 
 @lowers("convolution3d")
@@ -90,85 +91,54 @@ def convolution3d(
     isDeconvolution: bool = False,
     outputShape: Sequence[int] = (),
 ) -> Blob:
-    value = layer.exact(x)
-    _check_channels(layer, x, value, inputChannels)
+    layer.check_channels(x, inputChannels, -4)
     size = (kernelDepth, kernelHeight, kernelWidth)
     stride = (strideDepth, strideHeight, strideWidth)
     dilations = (dilationDepth, dilationHeight, dilationWidth)
-    custom = [
-        customPaddingFront, customPaddingTop, customPaddingLeft,
-        customPaddingBack, customPaddingBottom, customPaddingRight,
-    ]  # fmt: skip
-    pads = custom if paddingType == "CUSTOM" else [0] * 6
-    b = read_weights(layer, bias, (outputChannels,), "bias") if hasBias else None
-    common: dict[str, Any] = {
-        "strides": list(stride),
-        "group": nGroups,
-        "kernel_shape": list(size),
-        "dilations": list(dilations),
-    }
-    if not isDeconvolution:
-        w = read_weights(layer, weights, (outputChannels, inputChannels // nGroups, *size))
-        dilated = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
-        padding = same_padding(value, dilated, stride, False) if paddingType == "SAME" else {"pads": pads}
-        return Blob(layer.b.op("Conv", value, w, b, **padding, **common))
-    w = read_weights(layer, weights, (inputChannels, outputChannels // nGroups, *size), channel_axis=1)
-    amounts: dict[str, Any] = _deconvolution_pads(
-        layer, value, size, stride, dilations, None if paddingType == "SAME" else pads, False, outputShape
-    )
-    return Blob(layer.b.op("ConvTranspose", value, w, b, **amounts, **common))
-
-
-def same_padding(value: ir.Value, kernel: Sequence[int], stride: Sequence[int], heavy: bool) -> dict[str, object]:
-    """``pads`` where the size is known, else ONNX's own name for the same rule."""
-    sizes = (known(value) or ())[-len(kernel) :]
-    whole = [n for n in sizes if n is not None]
-    if len(whole) == len(kernel):
-        return {"pads": same_pads(whole, kernel, stride, top_left_heavy=heavy)}
-    return {"auto_pad": "SAME_LOWER" if heavy else "SAME_UPPER"}
-
-
-def _check_channels(layer: Layer, x: Blob, value: ir.Value, expected: int) -> None:
-    channels = (known(value) or (None, None))[1]
-    if expected and channels is not None and channels != expected:
-        raise layer.refuse(
-            "its input has the wrong number of channels",
-            expected=f"{expected} channels",
-            found=f"{channels} channels in {list(layer.shape(x))}",
-        )
+    pads: Pads | None = [
+        (customPaddingFront, customPaddingBack),
+        (customPaddingTop, customPaddingBottom),
+        (customPaddingLeft, customPaddingRight),
+    ]
+    if paddingType != "CUSTOM":
+        pads = None if paddingType == "SAME" else [(0, 0)] * 3
+    b = read_weights(bias, (outputChannels,), "bias") if hasBias else None
+    reach = reaches(size, dilations)
+    if isDeconvolution:
+        w = read_weights(weights, (inputChannels, outputChannels // nGroups, *size), channel_axis=1)
+        padding = _deconvolution_pads(layer, x, reach, stride, pads, False, outputShape)
+    else:
+        w = read_weights(weights, (outputChannels, inputChannels // nGroups, *size))
+        if paddingType == "SAME":
+            pads = same_padding(layer.shape(x)[-3:], reach, stride, lower=False)
+        padding = pad_attributes(pads)
+    value = layer.b.op(
+        "ConvTranspose" if isDeconvolution else "Conv", layer.exact(x), w, b,
+        kernel_shape=list(size), strides=list(stride), dilations=list(dilations), group=nGroups, **padding,
+    )  # fmt: skip
+    return Blob(value)
 
 
 def _deconvolution_pads(
     layer: Layer,
-    value: ir.Value,
-    kernel: Sequence[int],
+    x: Blob,
+    reach: Sequence[int],
     stride: Sequence[int],
-    dilations: Sequence[int],
-    pads: Sequence[int] | None,
-    heavy: bool,
+    pads: Pads | None,
+    lower: bool,
     output_shape: Sequence[int],
-) -> dict[str, object]:
+) -> Padding:
     """The pads (and what must be added at the end) that give the output length that the fields ask for.
 
     ``pads`` None means ``same``: output = input * stride. An explicit ``output_shape`` wins over both, except that
     pads which lead to it as well keep their own distribution.
     """
-    count = len(kernel)
-    dilated = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    if pads is None and not output_shape:
-        total = [k - s for k, s in zip(dilated, stride, strict=True)]
-    elif not output_shape:
-        return {"pads": list(pads or [])}
+    if output_shape:
+        sizes = layer.fixed(layer.shape(x)[-len(reach) :], "its output shape is fixed, and the size of its input")
+        total = [(n - 1) * s + k - out for n, s, k, out in zip(sizes, stride, reach, output_shape, strict=True)]
     else:
-        sizes = (known(value) or ())[-count:]
-        if any(n is None for n in sizes):
-            raise layer.refuse("its output shape is fixed but the size of its input is not")
-        natural = [((n or 0) - 1) * s + k for n, s, k in zip(sizes, stride, dilated, strict=True)]
-        total = [n - out for n, out in zip(natural, output_shape, strict=True)]
-        if pads is not None and [pads[i] + pads[i + count] for i in range(count)] == total:
-            return {"pads": list(pads)}
-    missing = [max(0, -t) for t in total]
-    amounts: dict[str, object] = {"pads": split_total([max(0, t) for t in total], top_left_heavy=heavy)}
-    if any(missing):
-        amounts["output_padding"] = missing
-    return amounts
+        total = [k - s for k, s in zip(reach, stride, strict=True)]
+    if pads is not None and (not output_shape or [before + after for before, after in pads] == total):
+        return {"pads": flat(pads)}
+    ends, missing = zip(*(cropped(t, lower=lower) for t in total), strict=True)
+    return {"pads": flat(ends), "output_padding": list(missing)} if any(missing) else {"pads": flat(ends)}

@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, read_weights
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
+from coreproof.model.coreml.weight_params import Array, read_weights
 
 _SAME_NAMED = {
     "ceil": "Ceil", "floor": "Floor", "sign": "Sign", "round": "Round", "erf": "Erf",
@@ -86,9 +86,9 @@ def scale(
     shapeBias: Sequence[int] = (1,),
     bias: NeuralNetwork_pb2.WeightParams | None = None,
 ) -> Blob:
-    value = layer.b.op("Mul", x.value, _spread(layer, x, read_weights(layer, scale, shapeScale, "scale")))
+    value = layer.b.op("Mul", x.value, _spread(layer, x, read_weights(scale, shapeScale, "scale")))
     if hasBias:
-        value = layer.b.op("Add", value, _spread(layer, x, read_weights(layer, bias, shapeBias, "bias")))
+        value = layer.b.op("Add", value, _spread(layer, x, read_weights(bias, shapeBias, "bias")))
     return Blob(value, x.hidden)
 
 
@@ -96,7 +96,7 @@ def scale(
 def bias(
     layer: Layer, x: Blob, *, shape: Sequence[int] = (1,), bias: NeuralNetwork_pb2.WeightParams | None = None
 ) -> Blob:
-    added = _spread(layer, x, read_weights(layer, bias, shape, "bias"))
+    added = _spread(layer, x, read_weights(bias, shape, "bias"))
     return Blob(layer.b.op("Add", x.value, added), x.hidden)
 
 

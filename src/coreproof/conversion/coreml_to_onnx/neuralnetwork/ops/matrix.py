@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, int8_weights, read_weights
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
+from coreproof.model.coreml.weight_params import Array, int8_weights, read_weights
 
 
 @lowers("innerProduct", error="linear", word="linear")
@@ -36,15 +36,15 @@ def inner_product(
             found=f"{int(np.prod([n or 0 for n in features]))} in a blob of shape {list(shape)}",
         )
     b = layer.b
-    added = read_weights(layer, bias, (outputChannels,), "bias") if hasBias else None
+    added = read_weights(bias, (outputChannels,), "bias") if hasBias else None
     value = x.value if rank >= 4 else layer.exact(x)
     flat = value if rank == 2 or rank == 3 else b.op("Reshape", value, i64([-1, inputChannels]))
     if int8DynamicQuantize:
-        stored, scale = int8_weights(layer, weights, (outputChannels, inputChannels))
+        stored, scale = int8_weights(weights, (outputChannels, inputChannels))
         product = _quantised_product(layer, flat, stored, scale)
         product = product if added is None else b.op("Add", product, added)
     else:
-        stored = read_weights(layer, weights, (outputChannels, inputChannels))
+        stored = read_weights(weights, (outputChannels, inputChannels))
         product = _product(layer, flat, stored, added)
     if rank in (2, 3):
         return Blob(product)
@@ -63,14 +63,10 @@ def inner_product(
 
 def _product(layer: Layer, value: ir.Value, stored: Array, added: Array | None) -> ir.Value:
     """value @ stored.T + added."""
-    result: ir.Value
     if len(value.shape or ()) == 2:
-        result = layer.b.op("Gemm", value, stored, added, transB=1)
-        return result
-    result = layer.b.op("MatMul", value, np.ascontiguousarray(stored.T))
-    if added is not None:
-        result = layer.b.op("Add", result, added)
-    return result
+        return layer.b.op("Gemm", value, stored, added, transB=1)
+    product = layer.b.op("MatMul", value, np.ascontiguousarray(stored.T))
+    return product if added is None else layer.b.op("Add", product, added)
 
 
 def _quantised_product(layer: Layer, value: ir.Value, stored: Array, scale: float) -> ir.Value:
@@ -101,23 +97,17 @@ def batched_matmul(
     if y is not None:
         return Blob(_two_blobs(layer, left, layer.exact(y), transposeA, transposeB))
     rows, columns = weightMatrixFirstDimension, weightMatrixSecondDimension
-    last = layer.shape(x)[-1]
-    if last is not None and last != rows:
-        raise layer.refuse(
-            "its input has the wrong number of channels",
-            expected=f"a last dimension of {rows}",
-            found=f"{last} in a blob of shape {list(layer.shape(x))}",
-        )
-    added = read_weights(layer, bias, (columns,), "bias") if hasBias else None
+    layer.check_channels(x, rows, -1)
+    added = read_weights(bias, (columns,), "bias") if hasBias else None
     vector = layer.rank(x) == 1
     if vector:
         left = layer.b.op("Unsqueeze", left, i64([0]))
     if int8DynamicQuantize:
-        stored, scale = int8_weights(layer, weights, (columns, rows))
+        stored, scale = int8_weights(weights, (columns, rows))
         product = _quantised_product(layer, left, stored, scale)
         product = product if added is None else layer.b.op("Add", product, added)
     else:
-        product = _product(layer, left, read_weights(layer, weights, (columns, rows)), added)
+        product = _product(layer, left, read_weights(weights, (columns, rows)), added)
     return Blob(layer.b.op("Squeeze", product, i64([0])) if vector else product)
 
 
@@ -191,7 +181,7 @@ def _table(
     count: int,
     has_bias: bool,
 ) -> Array:
-    table = read_weights(layer, weights, (channels, count)).T
+    table = read_weights(weights, (channels, count)).T
     if has_bias:
-        table = table + read_weights(layer, bias, (channels,), "bias")
+        table = table + read_weights(bias, (channels,), "bias")
     return np.ascontiguousarray(table)

@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import read_weights
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
+from coreproof.model.coreml.weight_params import read_weights
 
 
 @lowers("batchnorm")
@@ -28,22 +28,14 @@ def batchnorm(
     variance: NeuralNetwork_pb2.WeightParams | None = None,
 ) -> Blob:
     layer.at_least(x, 3)
-    found = layer.shape(x)[-3]
-    if found is not None and found != channels:
-        raise layer.refuse(
-            "its input has the wrong number of channels", expected=f"{channels} channels", found=list(layer.shape(x))
-        )
+    layer.check_channels(x, channels)
     value, restore = layer.batched(x)
-    scale = np.ones(channels, np.float32) if gamma is None else read_weights(layer, gamma, (channels,), "gamma")
-    shift = np.zeros(channels, np.float32) if beta is None else read_weights(layer, beta, (channels,), "beta")
+    scale = np.ones(channels, np.float32) if gamma is None else read_weights(gamma, (channels,), "gamma")
+    shift = np.zeros(channels, np.float32) if beta is None else read_weights(beta, (channels,), "beta")
     b = layer.b
     if not computeMeanVar:
-        m = np.zeros(channels, np.float32) if mean is None else read_weights(layer, mean, (channels,), "mean")
-        v = (
-            np.ones(channels, np.float32)
-            if variance is None
-            else read_weights(layer, variance, (channels,), "variance")
-        )
+        m = np.zeros(channels, np.float32) if mean is None else read_weights(mean, (channels,), "mean")
+        v = np.ones(channels, np.float32) if variance is None else read_weights(variance, (channels,), "variance")
         return restore(b.op("BatchNormalization", value, scale, shift, m, v, epsilon=epsilon))
     if instanceNormalization:
         return restore(b.op("InstanceNormalization", value, scale, shift, epsilon=epsilon))
@@ -120,6 +112,6 @@ def layer_normalization(
 ) -> Blob:
     value = layer.exact(x)
     shape = tuple(normalizedShape)
-    scale = np.ones(shape, np.float32) if gamma is None else read_weights(layer, gamma, shape, "gamma")
-    shift = np.zeros(shape, np.float32) if beta is None else read_weights(layer, beta, shape, "beta")
+    scale = np.ones(shape, np.float32) if gamma is None else read_weights(gamma, shape, "gamma")
+    shift = np.zeros(shape, np.float32) if beta is None else read_weights(beta, shape, "beta")
     return Blob(layer.b.op("LayerNormalization", value, scale, shift, axis=-len(shape), epsilon=eps))

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.lstm_steps import GATE_LIMIT, Activation, stepped_lstm
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.weights import Array, read_weights
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
+from coreproof.model.coreml.weight_params import Array, read_weights
 
 _ACTIVATIONS = {
     "linear": "Affine",
@@ -114,12 +114,12 @@ def simple_recurrent(
     reverseInput: bool = False,
 ) -> list[Blob]:
     size = outputVectorSize
-    bias = read_weights(layer, biasVector, (size,), "bias") if hasBiasVector else np.zeros(size, np.float32)
+    bias = read_weights(biasVector, (size,), "bias") if hasBiasVector else np.zeros(size, np.float32)
     y, h = layer.b.op(
         "RNN",
         _sequence(layer, x, inputVectorSize),
-        read_weights(layer, weightMatrix, (1, size, inputVectorSize), channel_axis=1),
-        read_weights(layer, recursionMatrix, (1, size, size), channel_axis=1),
+        read_weights(weightMatrix, (1, size, inputVectorSize), channel_axis=1),
+        read_weights(recursionMatrix, (1, size, size), channel_axis=1),
         np.concatenate([bias, np.zeros(size, np.float32)])[None],
         None,
         _state(layer, initial, size),
@@ -181,7 +181,7 @@ def _stacked(
             raise layer.refuse("a weight of it is missing", expected=name)
         return found
 
-    return np.concatenate([read_weights(layer, message(gate + what), shape, gate + what) for gate in gates])
+    return np.concatenate([read_weights(message(gate + what), shape, gate + what) for gate in gates])
 
 
 @lowers("uniDirectionalLSTM", error="linear")

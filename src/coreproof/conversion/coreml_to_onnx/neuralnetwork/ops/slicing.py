@@ -41,7 +41,7 @@ def crop(
     offset: Sequence[int] = (0, 0),
 ) -> Blob:
     if like is None:
-        top, left, bottom, right = borders(layer, cropAmounts)
+        (top, bottom), (left, right) = borders(layer, cropAmounts)
         ends = [-n if n else _END for n in (bottom, right)]
         return Blob(layer.b.op("Slice", x.value, i64([top, left]), i64(ends), i64([-2, -1])), x.hidden)
     size = layer.shape(like)[-2:]
@@ -64,7 +64,7 @@ def padding(
     paddingAmounts: NeuralNetwork_pb2.BorderAmounts | None = None,
 ) -> Blob:
     layer.at_least(x, 2)
-    top, left, bottom, right = borders(layer, paddingAmounts)
+    (top, bottom), (left, right) = borders(layer, paddingAmounts)
     rest = [0] * (len(x.value.shape or ()) - 2)
     pads = i64([*rest, top, left, *rest, bottom, right])
     if reflection is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from coreproof.conversion.coreml_to_onnx.windows import reach_beyond, same_pads
+from coreproof.conversion.windows import reach_beyond, same_pads
 
 
 def test_same_padding_makes_room_for_one_window_a_stride_and_no_more() -> None:
