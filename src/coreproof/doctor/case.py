@@ -206,7 +206,8 @@ class Evidence:
 
         The model's own inputs are asked for: photos where there are any, else random values.
         """
-        from coreproof.precision.ruined_outputs import computes_in_float16, ruined_outputs
+        from coreproof.precision.mixed import computes_in_float16
+        from coreproof.precision.ruined_outputs import ruined_outputs
 
         if not (computes_in_float16(self.model) and self.runs):
             return {}

@@ -68,6 +68,11 @@ class Graph(NotebookView):
         """The node that makes ``value``; None for inputs and constants."""
         return self._producers.get(value)
 
+    def is_constant(self, value: str) -> bool:
+        """Whether a value is stored, and neither fed nor computed."""
+        known = self.values.get(value)
+        return known is not None and known.constant
+
     def consumers(self, value: str) -> tuple[Node, ...]:
         """The nodes that read ``value``, in stored order."""
         return tuple(self._consumers.get(value, ()))

@@ -54,7 +54,7 @@ class ValueIndex:
             output
             for node in self.graph.nodes
             for output in node.outputs
-            if output and output in self.tappable and not _is_constant(self.graph, output)
+            if output and output in self.tappable and not self.graph.is_constant(output)
         )
 
 
@@ -102,20 +102,11 @@ def align(reference: ValueIndex, candidate: ValueIndex, values: Iterable[Pair] =
     for own, partner in _by_structure(reference, candidate, pairs):
         pairs[own] = partner
         known[own] = "structure"
-    order = _order(candidate)
+    order = {output: i for i, node in enumerate(candidate.graph.nodes) for output in node.outputs}
     return [
         Pair(partner, own, known[own], axes.get(own))
         for own, partner in sorted(pairs.items(), key=lambda p: order.get(p[0], len(order)))
     ]
-
-
-def _order(of: ValueIndex) -> dict[str, int]:
-    return {output: i for i, node in enumerate(of.graph.nodes) for output in node.outputs}
-
-
-def _is_constant(graph: Graph, name: str) -> bool:
-    value = graph.values.get(name)
-    return value is not None and value.constant
 
 
 def _fits(reference: ValueIndex, candidate: ValueIndex, partner: str, own: str) -> bool:
@@ -165,6 +156,7 @@ def canonical(name: str) -> str:
     Core ML's names begin with no digit: "474_quantized" becomes "var_474_quantized".
     """
     bare = name
+    # coremltools marks a cast of a cast again: "x_cast_fp16_to_fp32"; a value called "fp16" keeps its name
     while (shorter := _STORAGE_SUFFIX.sub("", bare)) != bare and shorter:
         bare = shorter
     return re.sub(r"^var_(?=\d)", "", re.sub(r"[^A-Za-z0-9_]", "_", bare))
@@ -177,6 +169,7 @@ def _by_name(reference: ValueIndex, candidate: ValueIndex) -> Iterable[tuple[str
     for name in own:
         if name in exact and _fits(reference, candidate, name, name):
             yield name, name
+    # what two formats spell differently; not where a spelling stands for several values
     spelled = _unique(partners)
     for key, name in _unique(own).items():
         if key in spelled and _fits(reference, candidate, spelled[key], name):
@@ -214,6 +207,7 @@ def _by_structure(reference: ValueIndex, candidate: ValueIndex, found: Mapping[s
         matcher = SequenceMatcher(
             None, [t[1] for t in unpaired_reference], [m[1] for m in unpaired_candidate], autojunk=False
         )
+        # autojunk would take operations that occur often, such as convolutions, for noise
         for block in matcher.get_matching_blocks():
             for k in range(block.size):
                 yield unpaired_candidate[block.b + k][0], unpaired_reference[block.a + k][0]
@@ -241,12 +235,12 @@ def _tails(of: ValueIndex) -> list[tuple[str, tuple[str, int]]]:
         if not node.outputs or node.outputs[0] in swallowed:
             continue
         last, word = node, canonical_op(node.operator)
-        if word in ("conv", "linear"):
+        if word in ("conv", "linear"):  # into whose weights converters fold what follows
             while (following := _folds_into(graph, last)) is not None:
                 swallowed.update(following.outputs)
                 last = following
         value = last.outputs[0]
-        if value in of.tappable and value in of.sizes and not _is_constant(graph, value):
+        if value in of.tappable and value in of.sizes and not graph.is_constant(value):
             tails.append((value, (word, of.sizes[value])))
     return tails
 
@@ -261,5 +255,5 @@ def _folds_into(graph: Graph, node: Node) -> Node | None:
     if word in ("norm", "getitem", "builtinfunctiongetitem"):
         return following
     others = [n for n in following.inputs if n != node.outputs[0]]
-    constant = all(_is_constant(graph, n) or n in following.parameters for n in others)
+    constant = all(graph.is_constant(n) or n in following.parameters for n in others)
     return following if word in ("add", "bias") and others and constant else None

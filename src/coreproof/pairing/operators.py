@@ -31,12 +31,12 @@ def summand_count(node: Node, inputs: tuple[int | None, ...], output: int | None
     if kind == "linear":
         if shapes:
             largest = max(shapes, key=math.prod)
-            if len(largest) >= 3:
+            if len(largest) >= 3:  # a kernel: [out, in / groups, ...]
                 return max(1, math.prod(largest) // max(1, largest[0]))
-            if len(largest) == 1:
+            if len(largest) == 1:  # a NeuralNetwork's, which states no shape but the number of outputs
                 return max(1, math.prod(largest) // max(1, int(node.attributes.get("outputChannels", 1) or 1)))
             return max(largest)
-        return 256
+        return 256  # two values of unknown inner length, as attention multiplies
     if interpolates(node.operator):
         return _INTERPOLATION
     if kind in ("average", "norm"):

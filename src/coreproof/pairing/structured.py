@@ -6,12 +6,11 @@ array would. A key that only one side has is a disagreement, whatever the number
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from coreproof.model.structured import taken_apart
+from coreproof.model.structured import Layout, taken_apart
 
 _TOLD = 4
 """Keys that are named where two dictionaries differ."""
@@ -20,7 +19,7 @@ _TOLD = 4
 class Leaves(np.ndarray):
     """The numbers of a structured value, one after the other, keys in order; ``layout`` says where each of them stood."""
 
-    layout: object = None
+    layout: Layout | None = None
 
 
 def leaves(value: object) -> Leaves:
@@ -39,7 +38,8 @@ def unlike(reference: object, candidate: object) -> str:
     return _difference(one, other)
 
 
-def _difference(one: tuple[Any, ...], other: tuple[Any, ...]) -> str:
+def _difference(one: Layout, other: Layout) -> str:
+    """In what two layouts differ, at the first place where they do."""
     if one[0] != other[0]:
         return f"a {one[0]} and a {other[0]}"
     if one[0] == "dictionary":
@@ -55,7 +55,8 @@ def _difference(one: tuple[Any, ...], other: tuple[Any, ...]) -> str:
     return f"shapes differ: {list(one[1])} and {list(other[1])}"
 
 
-def _apart(one: Sequence[Any], other: Sequence[Any]) -> str:
+def _apart(one: Sequence[Hashable], other: Sequence[Hashable]) -> str:
+    """The keys that only one of two dictionaries has, the first few of them."""
     sides = (("reference", set(one) - set(other)), ("candidate", set(other) - set(one)))
     return "; ".join(
         f"only in the {side}: {', '.join(map(repr, sorted(keys, key=str)[:_TOLD]))}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -43,7 +42,7 @@ def batched(items: Sequence[str], limit: int, size: Callable[[str], int]) -> Ite
         yield group
 
 
-def taps_of(of: Session, names: Any) -> list[str]:
+def taps_of(of: Session, names: Iterable[str]) -> list[str]:
     """Of the names, what a run does not bring anyway; a classifier's scores may bear the name of its dictionary."""
     declared = {f.name for f in of.signature.outputs} - {of.signature.scores}
     return [n for n in dict.fromkeys(names) if n not in declared]
@@ -59,11 +58,14 @@ def engine_shapes(of: Session) -> dict[str, tuple[int, ...]]:
         for value in node.outputs:
             if value.name and value.shape is not None and value.shape.is_static():
                 shapes[value.name] = value.shape.numpy()
+    # under the model's own names too: those of the lowered graph are nobody's
     shapes.update({own: shapes[name] for own, name in executable.values.items() if name in shapes})
     return shapes
 
 
-def value_bytes(of: Session, its: ValueIndex, feeds: Sequence[Mapping[str, Any]], memory: int) -> Callable[[str], int]:
+def value_bytes(
+    of: Session, its: ValueIndex, feeds: Sequence[Mapping[str, object]], memory: int
+) -> Callable[[str], int]:
     """How many bytes each inner value takes, in float32: as declared, else as measured, else as much as is taken to be likely.
 
     Measuring costs a run for every shape that is fed, and is done only where ``memory`` could be too small.
@@ -73,7 +75,7 @@ def value_bytes(of: Session, its: ValueIndex, feeds: Sequence[Mapping[str, Any]]
     unknown = [name for name in names if name not in sizes]
     if unknown and 4 * sum(sizes.get(name, UNKNOWN_SIZE) for name in names) > memory:
         measured: dict[str, int] = {}
-        for feed in {repr([(n, np.shape(v)) for n, v in feed.items()]): feed for feed in feeds}.values():
+        for feed in {repr([(n, np.asarray(v).shape) for n, v in feed.items()]): feed for feed in feeds}.values():
             for name, size in of.sizes(feed, unknown).items():
                 measured[name] = max(size, measured.get(name, 0))
         sizes.update(measured)
@@ -84,6 +86,7 @@ def value_bytes(of: Session, its: ValueIndex, feeds: Sequence[Mapping[str, Any]]
 
 def stored_formats(pairs: Sequence[Pair], reference: Model, candidate: Model) -> Mapping[str, str]:
     """The coarser of the two formats in which each value of the candidate, and its partner, is stored."""
+    # an output's declared dtype counts more than the network's: it is what leaves the model
     stored = {name: value.dtype for name, value in candidate.graph.values.items() if value.dtype}
     stored.update({f.name: f.dtype for f in candidate.signature.outputs if f.dtype})
     partners = {name: value.dtype for name, value in reference.graph.values.items() if value.dtype}
@@ -127,7 +130,7 @@ def as_array(value: object) -> np.ndarray:
     if is_structured(value):
         return leaves(value)
     array = np.asarray(value)
-    if hasattr(value, "getbands"):
+    if hasattr(value, "getbands"):  # a Pillow picture; Pillow itself need not be there for it
         array = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
         return array[None].astype(np.float32)
     return array

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from coreproof.conversion.coreml_to_onnx.mlprogram.program import lower_program
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SWITCHES, Narrowed, Switches
 from coreproof.feeding.drawn import Sample
+from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.features import Feature
 from coreproof.runtime.executable import Executable
@@ -36,10 +37,9 @@ class MixedProgram:
     def __init__(self, program: CoreMLModel, given: FullWeights | None = None) -> None:
         self.program = program
         self._given = given
-        halves = any(v.dtype == "float16" for n in program.graph.nodes for v in _made(program, n.outputs))
-        self.stored: str = "float16" if halves else "float32"
+        self.stored: Literal["float16", "float32"] = "float16" if computes_in_float16(program) else "float32"
         self._sessions: dict[tuple[frozenset[str] | None, bool], OnnxRuntimeSession] = {}
-        self._narrowed: dict[Any, Any] = {}
+        self._narrowed: dict[object, tuple[np.ndarray, Narrowed]] = {}
         # float32 throughout is the program itself in ideal arithmetic, which is quicker than with its switches off
         self._ideal = session(program, precision="fp32") if given is None else None
         first = self._lower(frozenset(), flushed=False)
@@ -98,7 +98,7 @@ class MixedProgram:
         switches = Switches(
             kept,
             flushed=flushed,
-            of="float16" if self.stored == "float16" else "float32",
+            of=self.stored,
             given=self._given,
             known=self._narrowed,
         )
@@ -116,6 +116,8 @@ class MixedProgram:
         return made if self._ideal is None else made & self._ideal.tappable
 
 
-def _made(program: CoreMLModel, names: Sequence[str]) -> list[Any]:
-    values = program.graph.values
-    return [values[name] for name in names if name in values]
+def computes_in_float16(model: Model) -> bool:
+    """Whether the model is an ML Program that computes anything in float16."""
+    values = model.graph.values
+    made = (values[name] for node in model.graph.nodes for name in node.outputs if name in values)
+    return model.is_program and any(value.dtype == "float16" for value in made)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -53,6 +52,7 @@ class OperationRange:
     @property
     def added(self) -> float:
         """The error that rounding the result and the weights adds, as a share of the result's scale."""
+        # a single number that is rounded scales all of the result alike, and an epsilon hardly any of it
         weights = [n.error for n in self.constants if n.argument != "epsilon" and n.elements > 1]
         return math.hypot(self.rounding, *weights)
 
@@ -64,6 +64,7 @@ class OperationRange:
         self.smallest = min(self.smallest, float(size[size > 0].min(initial=math.inf)))
         self.beyond += int((size >= ROUNDS_TO_INFINITY).sum())
         if rounds(self.operator):
+            # what overflows is told apart; here counts what rounding costs the numbers that fit
             with np.errstate(over="ignore"):
                 rounded = np.minimum(size.astype(np.float16).astype(np.float64), FLOAT16_MAX)
             scale = rms(size)
@@ -77,7 +78,7 @@ class OperationRange:
 def measure_ranges(
     switched: MixedProgram,
     feeds: Sequence[Sample],
-    ideal: Sequence[Mapping[str, Any]],
+    ideal: Sequence[Mapping[str, np.ndarray]],
     memory: int,
     progress: Progress,
 ) -> tuple[dict[str, OperationRange], list[Mapping[str, Tolerance]]]:
@@ -101,7 +102,7 @@ def measure_ranges(
         for name, value in sample.items():
             error_model.feed(name, as_array(value))
     done = 0
-    for group in batched(taps, memory, lambda n: 8 * _elements(graph, n)):
+    for group in batched(taps, memory, lambda n: 8 * _elements(graph, n)):  # both runs' values in float32
         for error_model, sample in zip(error_models, feeds, strict=True):
             wide = switched.run(sample, (), group)
             narrow = switched.run(sample, switched.order, group)

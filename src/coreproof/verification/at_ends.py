@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -105,11 +104,11 @@ def _problem(pair: ConvertedPair, shapes: Shapes) -> str | None:
 
 def _baked(pair: ConvertedPair, shapes: Shapes) -> str:
     """The lengths of the example that the conversion holds fixed, one free dimension after another, with where they stand."""
-    base: Shapes = {}
-    for feature in pair.source.signature.inputs:
-        lengths = tuple(d for d in feature.shape or () if isinstance(d, int))
-        if feature.name in shapes:
-            base[feature.name] = lengths
+    base: Shapes = {
+        feature.name: tuple(d for d in feature.shape or () if isinstance(d, int))
+        for feature in pair.source.signature.inputs
+        if feature.name in shapes
+    }
     if any(len(base.get(name, ())) != len(shape) for name, shape in shapes.items()):
         return ""  # the source leaves lengths open: it has no example
     free = {(length, shapes[n][axis]) for n, shape in base.items() for axis, length in enumerate(shape)}
@@ -134,7 +133,7 @@ def _baked(pair: ConvertedPair, shapes: Shapes) -> str:
 def _held(candidate: Session, length: int) -> str:
     """The values that are made with this number as a constant."""
     executable = candidate.executable
-    if executable is None or length < 2:
+    if executable is None or length < 2:  # 0 and 1 stand in constants everywhere
         return ""
     flow = onnx_flow(executable.graph, executable.signature, executable.values)
     own = {step.result for step in flow.steps for name in step.inputs if _is(flow.constant(name), length)}
@@ -146,7 +145,8 @@ def _first_line(error: CoreproofError) -> str:
     return str(error.found or error.problem).splitlines()[0]
 
 
-def _is(constant: Any, length: int) -> bool:
+def _is(constant: np.ndarray | None, length: int) -> bool:
+    """Whether a constant holds a length, or its inverse: a mean is a sum multiplied with 1 / length."""
     if constant is None or constant.dtype.kind not in "iuf" or not 0 < constant.size <= 8:
         return False
     flat = np.asarray(constant, np.float64).reshape(-1)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from coreproof.errors import InputError, RunError
+from coreproof.feeding.drawn import Sample
 from coreproof.model.graph import Graph
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.pairing.align import Pair
@@ -40,7 +41,7 @@ class _Stretch(Protocol):
 
     inputs: tuple[str, ...]
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]: ...
+    def run(self, inputs: Mapping[str, object]) -> dict[str, Array]: ...
 
     def close(self) -> None: ...
 
@@ -198,7 +199,7 @@ class _Trial:
         """One sample of one group."""
         run, (reference_feed, candidate_feed) = self._run, self._run.feeds[sample]
         entered = read_inputs(run.reference.signature, reference_feed, run.reference.name)
-        given: dict[str, Any] = {**self._constants, **_as_stored(run, entered, candidate_feed)}
+        given = {**self._constants, **_as_stored(run, entered, candidate_feed)}
         for name, row in fed.items():
             shape, dtype = run.kinds[sample][row.reference]
             back = arrange_back(candidate_values[row.candidate], self._pairs[row.candidate].axes, shape)
@@ -230,17 +231,13 @@ class _Trial:
         return UNIT_ROUNDOFF.get(stored, 0.0) > UNIT_ROUNDOFF.get(dtype, 0.0)
 
 
-def _as_stored(run: VerificationRun, entered: Mapping[str, Array], fed: Mapping[str, Any]) -> dict[str, Array]:
+def _as_stored(run: VerificationRun, entered: Mapping[str, Array], fed: Sample) -> dict[str, Array]:
     """What the reference is fed, rounded where the candidate rounds what it is fed before anything else."""
     stored = dict(entered)
     if len(entered) != len(fed):
         return stored
-    names = (
-        dict(zip(entered, entered, strict=True))
-        if fed.keys() == entered.keys()
-        else dict(zip(entered, fed, strict=True))
-    )
-    for name, own in names.items():
+    # inputs of other names go by position, as in ``match_inputs``
+    for name, own in zip(entered, entered if fed.keys() == entered.keys() else fed, strict=True):
         readers = run.candidate.graph.consumers(own)
         narrow = [run.candidate.graph.values.get(r.outputs[0]) for r in readers if r.operator == "cast" and r.outputs]
         halves = len(narrow) == len(readers) > 0 and all(v is not None and v.dtype == "float16" for v in narrow)

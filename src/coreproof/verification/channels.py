@@ -78,42 +78,36 @@ def _power(weights: np.ndarray) -> Array:
     return power
 
 
+def _profile_of(value: ir.Value | None, found: Mapping[str, Profile]) -> Profile | None:
+    return None if value is None else found.get(value.name or "")
+
+
 def _arriving(node: ir.Node, found: Mapping[str, Profile], channels: int) -> Array:
-    profile = found.get(node.inputs[0].name or "") if node.inputs[0] is not None else None
+    profile = _profile_of(node.inputs[0], found)
     if profile is None or profile.shares.size != channels:
         return np.ones(channels)
     return np.square(profile.shares)
-
-
-def _groups(node: ir.Node) -> int:
-    return node.attributes["group"].as_int() if "group" in node.attributes else 1
 
 
 def _conv(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     weights = stored_constant(node.inputs[1])
     if weights is None:
         return None
-    groups = _groups(node)
+    groups = node.attributes.get_int("group", 1)
     power = _power(weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1))
-    arriving = _arriving(node, found, groups * weights.shape[1]).reshape(groups, -1)
+    if (
+        node.op_type == "ConvTranspose"
+    ):  # its weights are [in, out / groups, ...], those of Conv [out, in / groups, ...]
+        power = power.swapaxes(1, 2)
+    arriving = _arriving(node, found, groups * power.shape[2]).reshape(groups, -1)
     return _normal(np.einsum("goi,gi->go", power, arriving).reshape(-1), 1, power.sum(-1))
-
-
-def _conv_transpose(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
-    weights = stored_constant(node.inputs[1])
-    if weights is None:
-        return None
-    groups = _groups(node)
-    power = _power(weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1))
-    arriving = _arriving(node, found, weights.shape[0]).reshape(groups, -1)
-    return _normal(np.einsum("gio,gi->go", power, arriving).reshape(-1), 1, power.sum(1))
 
 
 def _product(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     weights = constant_of(node.inputs[1])
     if weights is None or weights.ndim != 2:
         return None
-    if node.op_type == "Gemm" and "transB" in node.attributes and node.attributes["transB"].as_int():
+    if node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0:
         weights = weights.T
     power = np.square(weights).T
     return _normal(power @ _arriving(node, found, weights.shape[0]), -1, power.sum(1))
@@ -123,24 +117,24 @@ def _batch_normalization(node: ir.Node, found: Mapping[str, Profile]) -> Profile
     scale, variance = constant_of(node.inputs[1]), constant_of(node.inputs[4])
     if scale is None or variance is None:
         return None
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
     power = np.square(scale) / (variance + epsilon)
     return _normal(_arriving(node, found, scale.size) * power, 1, power)
 
 
 def _same(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     profile = _rounded(node, found)
-    return None if profile is None else replace(profile, gain=None)
+    return None if profile is None else replace(profile, gain=None)  # it is no longer the operator's that amplified
 
 
 def _rounded(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     """A Cast is how the lowering rounds, no operator of the model's: the value is still that of the operator before."""
-    return found.get(node.inputs[0].name or "") if node.inputs[0] is not None else None
+    return _profile_of(node.inputs[0], found)
 
 
 def _largest(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     """Sums and products of several values: in each channel the operand that errs most."""
-    known = [p for p in (found.get(v.name or "") for v in node.inputs if v is not None) if p is not None]
+    known = [profile for value in node.inputs if (profile := _profile_of(value, found)) is not None]
     if not known or any(p.shares.shape != known[0].shares.shape or p.axis != known[0].axis for p in known):
         return None
     return Profile(np.maximum.reduce([p.shares for p in known]), known[0].axis)
@@ -150,7 +144,7 @@ def _sum(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     """A known addend is a bias: what it is added to keeps its gain."""
     operands = [v for v in node.inputs if v is not None]
     unknown = [v for v in operands if stored_constant(v) is None]
-    return found.get(unknown[0].name or "") if len(unknown) < len(operands) == 2 and unknown else _largest(node, found)
+    return _profile_of(unknown[0], found) if len(unknown) < len(operands) == 2 and unknown else _largest(node, found)
 
 
 _MOST_CHANNELS = 1 << 22
@@ -161,12 +155,12 @@ def _concat(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     axis = node.attributes["axis"].as_int()
     parts: list[Array | int] = []
     for value in node.inputs:
-        profile = found.get(value.name or "") if value is not None else None
+        profile = _profile_of(value, found)
         length = value.shape[axis] if value is not None and value.shape is not None else None
         if profile is not None and profile.axis == axis:
             parts.append(profile.shares)
         elif isinstance(length, int):
-            parts.append(length)
+            parts.append(length)  # nothing is known of these channels: they err evenly
         else:
             return None
     if sum(part if isinstance(part, int) else part.size for part in parts) > _MOST_CHANNELS:
@@ -177,7 +171,7 @@ def _concat(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
 _Rule = Callable[[ir.Node, Mapping[str, Profile]], "Profile | None"]
 _RULES: dict[str, _Rule] = {
     "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
+    "ConvTranspose": _conv,
     "Gemm": _product,
     "MatMul": _product,
     "BatchNormalization": _batch_normalization,

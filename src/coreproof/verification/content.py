@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -55,8 +53,8 @@ class Content:
             self.nan + other.nan,
             self.infinite + other.infinite,
             self.with_nan + other.with_nan,
-            _end(min, self.low, other.low),
-            _end(max, self.high, other.high),
+            float(np.fmin(self.low, other.low)),  # NaN stands for no finite number, and loses to any
+            float(np.fmax(self.high, other.high)),
             loose=self.loose + other.loose,
             far=self.far + other.far,
             blank=self.blank + other.blank,
@@ -82,13 +80,10 @@ class Content:
             return "empty"
         if self.with_nan == self.samples or (self.nan + self.infinite) >= VACUOUS * self.elements:
             return "not-finite"
+        # at least two elements a sample: a single number may be what it is by chance
         if self.elements > self.samples and self.finite > 1 and self.low == self.high:
             return "zero" if self.low == 0 else "constant"
         return None
-
-
-def _end(choose: Any, a: float, b: float) -> float:
-    return b if math.isnan(a) else a if math.isnan(b) else float(choose(a, b))
 
 
 class Contents:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +15,30 @@ from coreproof.conversion.convert import Target
 from coreproof.conversion.convert import convert as translate
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.errors import ConversionError, CoreproofError, InputError
+from coreproof.feeding.drawn import Sample, is_finite, random_sample, roles_for
+from coreproof.feeding.ends import as_free_as
+from coreproof.feeding.inputs import hand_over
+from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
+from coreproof.model.features import Signature
+from coreproof.model.load import load
 from coreproof.model.numbers import FLOAT16_MAX
+from coreproof.model.torch.model import TorchModel
+from coreproof.pairing.align import Pair
+from coreproof.pairing.taps import as_array, match_outputs, taps_of
+from coreproof.runtime.open import session
+from coreproof.verification.at_ends import AtEnds, ConvertedPair, at_ends
 from coreproof.verification.error_stats import BLOCK
+from coreproof.verification.steady import unsteady
+from coreproof.verification.verify import verify
 
 if TYPE_CHECKING:
-    from coreproof.feeding.drawn import Sample
-    from coreproof.feeding.roles.role import Role
-    from coreproof.model.features import Signature
+    from coreproof.conversion.onnx_to_coreml.features import ImageInput
+
+    Images = Mapping[str, ImageInput]
 
 _CLOSE = {True: 2e-2, False: 1e-3}
 """Differences of outputs, as a share of their scale, that need no closer look: of a float16 program, and of others."""
-
 
 _DRAWN = "drawn input"
 
@@ -44,14 +56,14 @@ class Check:
 
 @lowered_once()
 def convert(
-    model: Model | str | Path | Any,
+    model: Model | str | Path | object,
     to: Target,
     *,
     precision: Literal["fp16", "fp32", "float16", "float32"] | None = None,
     target: str | None = None,
-    images: Mapping[str, Any] | None = None,
+    images: Images | None = None,
     labels: Sequence[str] | None = None,
-    shapes: Mapping[str, Any] | None = None,
+    shapes: Mapping[str, object] | None = None,
     fold_batchnorm: bool = True,
     keep_fp32: Collection[str] = (),
     freeze_state: bool = False,
@@ -77,8 +89,6 @@ def convert(
     Raises InputError for an argument that is none of its list, UnsupportedOperatorsError (all of them at once), and
     ConversionError, also where the result does not run or its outputs differ from the source's.
     """
-    from coreproof.model.load import load
-
     source = load(model)
     made = translate(
         source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes,
@@ -97,9 +107,7 @@ def convert(
     return made
 
 
-def check_conversion(
-    source: Model, made: Model, images: Mapping[str, Any] | None = None, *, frozen: bool = False
-) -> Check:
+def check_conversion(source: Model, made: Model, images: Images | None = None, *, frozen: bool = False) -> Check:
     """Runs a converted model once on drawn input beside its source.
 
     Raises ConversionError where the converted model does not run on what its source runs on. A source that does not run on
@@ -107,13 +115,6 @@ def check_conversion(
     differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked: then it is
     called with its buffers as they are. A module whose branches were frozen is held at its example inputs.
     """
-    from coreproof.feeding.drawn import roles_for
-    from coreproof.feeding.ends import as_free_as
-    from coreproof.pairing.taps import match_outputs
-    from coreproof.runtime.open import session
-    from coreproof.verification.at_ends import AtEnds, ConvertedPair, at_ends
-    from coreproof.verification.steady import unsteady
-
     try:
         signature = as_free_as(source, made)
         roles = roles_for(source, source)  # the source says what the inputs are for
@@ -136,10 +137,10 @@ def check_conversion(
             with session(made) as candidate:
                 pairs = match_outputs(reference, candidate)
                 source_names, made_names = ([getattr(p, side) for p in pairs] for side in ("reference", "candidate"))
-                got = candidate.run(made_sample, _taps(candidate, made_names))
-                taps = _taps(reference, source_names)
+                got = candidate.run(made_sample, taps_of(candidate, made_names))
+                taps = taps_of(reference, source_names)
                 wanted = reference.run(source_sample, taps)
-                if not all(_is_finite(wanted[name]) for name in source_names):
+                if not all(is_finite(as_array(wanted[name])) for name in source_names):
                     return Check(True, "not checked: the source's own answer to drawn input is NaN or infinite")
                 worst = _worst(wanted, got, pairs, half)
                 if worst > _CLOSE[half]:
@@ -182,17 +183,13 @@ def check_conversion(
 
 
 def _fed_once(
-    source: Model, made: Model, signature: Signature, roles: Mapping[str, Role], images: Mapping[str, Any]
+    source: Model, made: Model, signature: Signature, roles: Mapping[str, Role], images: Images
 ) -> tuple[str, Sample, Sample]:
     """What both are fed, in words and as each takes it: the example where branches were frozen as that goes, else a draw."""
-    from coreproof.feeding.drawn import random_sample
-    from coreproof.feeding.inputs import hand_over
-    from coreproof.model.torch.model import TorchModel
-
     if not isinstance(source, TorchModel) or not source.frozen_branches:
         graphs = [source.graph, made.graph]
-        left, right = random_sample(signature, made.signature, roles=roles, graphs=graphs)
-        return _DRAWN, {name: _numbers(value, images.get(name)) for name, value in left.items()}, right
+        drawn, made_sample = random_sample(signature, made.signature, roles=roles, graphs=graphs)
+        return _DRAWN, {name: _numbers(value, images.get(name)) for name, value in drawn.items()}, made_sample
     if images:
         raise InputError("its frozen branches follow example inputs, which are numbers, and it takes a picture")
     return "the example inputs, which its frozen branches follow", *hand_over(
@@ -200,12 +197,8 @@ def _fed_once(
     )
 
 
-def _looked_at_closely(
-    source: Model, made: Model, source_sample: Mapping[str, Any], made_sample: Mapping[str, Any]
-) -> Check:
+def _looked_at_closely(source: Model, made: Model, source_sample: Sample, made_sample: Sample) -> Check:
     """Whether rounding explains what the outputs differ by, layer by layer."""
-    from coreproof.verification.verify import verify
-
     found = verify(source, made, feeds=(source_sample, made_sample))
     failing = [row for row in found.outputs if not row.agrees]
     if not failing:
@@ -216,19 +209,13 @@ def _looked_at_closely(
     return Check(False, f"the converted model does not answer as its source does: {said}")
 
 
-def _taps(of: Any, names: Sequence[str]) -> tuple[str, ...]:
-    outputs = {f.name for f in of.signature.outputs}
-    return tuple(
-        n for n in names if n not in outputs or n in (of.signature.predicted_label, of.signature.probabilities)
-    )
-
-
-def _numbers(value: Any, image: Any) -> object:
+def _numbers(value: object, image: ImageInput | None) -> object:
     """What a source that takes numbers is fed where the converted model takes their picture."""
     if image is None:
         return value
-    factor, offset = image.affine(value.shape[1])
-    scaled = value if factor is None else value * factor
+    planes = np.asarray(value)
+    factor, offset = image.affine(planes.shape[1])
+    scaled = planes if factor is None else planes * factor
     return scaled if offset is None else scaled + offset
 
 
@@ -236,17 +223,10 @@ def _is_half(made: Model) -> bool:
     return made.is_program and any(v.dtype == "float16" for v in made.graph.values.values())
 
 
-def _is_finite(value: object) -> bool:
-    from coreproof.pairing.taps import as_array
-
-    array = as_array(value)
-    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
-
-
-def _worst(wanted: Mapping[str, Any], got: Mapping[str, Any], pairs: Sequence[Any], half: bool) -> float:
+def _worst(wanted: Mapping[str, object], got: Mapping[str, object], pairs: Sequence[Pair], half: bool) -> float:
     """The largest difference of an output that both brought, where the source's is finite."""
     both = [(wanted[p.reference], got[p.candidate]) for p in pairs if p.reference in wanted and p.candidate in got]
-    return max((_difference(a, b, half) for a, b in both if _is_finite(a)), default=0.0)
+    return max((_difference(a, b, half) for a, b in both if is_finite(as_array(a))), default=0.0)
 
 
 def _beyond(difference: float, half: bool) -> float:
@@ -259,14 +239,13 @@ def _difference(wanted: object, got: object, half: bool) -> float:
 
     ``half``: a number beyond float16's range that the program holds at the range's end (the minimum of a mask) keeps its meaning.
     """
-    from coreproof.pairing.taps import as_array
-
     a, b = as_array(wanted), as_array(got)
     if a.size != b.size or a.dtype.kind in "OSU":
         return 0.0 if a.dtype.kind in "OSU" else np.inf
     a, b = a.reshape(-1), b.reshape(-1)
     squares = errors = 0.0
     count = 0
+    # block by block: in float64 all at once, a large output would take four times its own memory
     for start in range(0, a.size, BLOCK):
         x, y = (v[start : start + BLOCK].astype(np.float64) for v in (a, b))
         whole: npt.NDArray[np.bool_] = np.isfinite(x)

@@ -143,7 +143,7 @@ class ErrorModel:
             self._next += 1
             made = name in node.outputs
             for output in node.outputs:
-                if output in self._entered or self._is_constant(output):
+                if output in self._entered or self._graph.is_constant(output):
                     continue  # a compressed weight is a weight, and no value that errs
                 self._states[output] = self._after(node, output, measured if output == name else None)
             if made:
@@ -199,10 +199,12 @@ class ErrorModel:
         if kind == "move":
             # an untyped copy rounds where it is stored in fewer bits than what it copies
             coarser = unit > max((self._unit(n) for n in node.inputs if n in self._states), default=unit)
-            if any(self._is_constant(name) for name in node.inputs) or _holds_numbers(node):
+            # what moves beside a stored number was made by a converter, which folds as it likes
+            if any(map(self._graph.is_constant, node.inputs)) or _holds_numbers(node):
                 return max(unit, LAST_BITS)
             return unit if coarser else 0.0
         summed = summand_count(node, tuple(s.elements for s in read), elements)
+        # the sum in either engine's order, and the result stored: in float32 by both sides, so twice
         squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
         if kind == "linear":
             squares.append(self._weight_error(node) ** 2)
@@ -227,10 +229,6 @@ class ErrorModel:
             if name not in self._states and name not in node.parameters and value is not None and value.constant:
                 sizes.append(math.prod(n if isinstance(n, int) else 0 for n in value.shape or (0,)))
         return bool(sizes) and all(size == 1 for size in sizes) and node.inputs[0] in self._states
-
-    def _is_constant(self, name: str) -> bool:
-        value = self._graph.values.get(name)
-        return value is not None and value.constant
 
     def _floor(self, node: Node, output: str) -> float:
         """The absolute error of storing a number too small for the format's full precision."""
@@ -278,7 +276,7 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
     if kind == "add":
         return math.hypot(*(s.error for s in read))
     if kind == "bounded":
-        return max(s.error for s in read) / 4
+        return max(s.error for s in read) / 4  # the steepest slope of a sigmoid
     if canonical_op(node.operator) == "log":
         # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
         return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
@@ -337,7 +335,7 @@ def _stored_error(dtype: str) -> float:
     digits = "".join(c for c in dtype if c.isdigit())
     if not dtype.startswith(("int", "uint")) or not digits or int(digits) > 16:
         return 0.0
-    return 8 / math.sqrt(12) / (2.0 ** int(digits) - 1)
+    return 8 / math.sqrt(12) / (2.0 ** int(digits) - 1)  # rule 1 of tolerance.py: eight deviations in even steps
 
 
 def _uneven(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float:
@@ -384,7 +382,7 @@ def _measure_blocks(array: np.ndarray) -> ErrorState:
     for place in _places(arranged):
         power = 0.0
         for part in place:
-            units = _finite(part) / largest
+            units = _finite(part) / largest  # so that no square overflows
             power = power + np.square(units).sum(axis=1)
             total += float(units.sum())
         squares += float(np.sum(power))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from coreproof.model.numbers import rms
+
 Array = np.ndarray
 
 BLOCK = 1 << 17
@@ -18,36 +20,20 @@ _ROW = 1 << 13
 
 @dataclass(frozen=True)
 class ErrorStats:
-    """Two finite tensors of the same size: errors, sums of squares and products, the reference's range.
+    """Two finite tensors of the same size: the largest, mean and root-mean-square error, the reference's scale and range.
 
-    ``peaks`` is the largest error of each block.
+    ``scale`` is its root mean square. ``low`` and ``high`` are NaN where there are no elements. ``peaks`` is the largest error
+    of each block.
     """
 
-    elements: int
     error: float
-    error_sum: float
-    error_squares: float
-    squares: float
-    other_squares: float
-    products: float
+    mean_error: float
+    rms_error: float
+    scale: float
+    cosine: float
     low: float
     high: float
-    peaks: tuple[float, ...]
-
-    @property
-    def scale(self) -> float:
-        """Root mean square of the reference."""
-        return math.sqrt(self.squares / self.elements)
-
-    @property
-    def rms_error(self) -> float:
-        return math.sqrt(self.error_squares / self.elements)
-
-    @property
-    def cosine(self) -> float:
-        if self.squares == 0 or self.other_squares == 0:
-            return 1.0 if self.squares == self.other_squares else 0.0
-        return min(1.0, max(-1.0, self.products / math.sqrt(self.squares) / math.sqrt(self.other_squares)))
+    peaks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,9 +79,32 @@ def error_stats(a: Array, b: Array) -> ErrorStats | None:
         total, errors, own, other = total + float(d.sum()), errors + error_squares, own + squares, other + others
         peaks.append(float(d.max()))
         low, high = min(low, float(p.min())), max(high, float(p.max()))
+    # a * b summed is what (a - b)^2 leaves of a^2 + b^2
+    cosine = _cosine(math.sqrt(own), math.sqrt(other), (own + other - errors) / 2)
+    scale, rms_error = math.sqrt(own / a.size), math.sqrt(errors / a.size)
+    return ErrorStats(max(peaks), total / a.size, rms_error, scale, cosine, low, high, tuple(peaks))
+
+
+def any_size_stats(x: Array, y: Array) -> ErrorStats:
+    """The same of finite float64 numbers that may be none, or so large that their squares are infinite; not in blocks."""
+    error, scale, other = np.abs(x - y), rms(x), rms(y)
+    products = float(np.mean((x / scale) * (y / other))) if scale and other else 0.0
     return ErrorStats(
-        a.size, max(peaks), total, errors, own, other, (own + other - errors) / 2, low, high, tuple(peaks)
+        error=float(error.max(initial=0.0)),
+        mean_error=float(error.mean()) if error.size else 0.0,
+        rms_error=rms(error),
+        scale=scale,
+        cosine=_cosine(float(scale > 0), float(other > 0), products),
+        low=float(x.min()) if x.size else math.nan,
+        high=float(x.max()) if x.size else math.nan,
     )
+
+
+def _cosine(a: float, b: float, products: float) -> float:
+    """Of two lengths and the sum of products; two values of nothing but zeros point the same way."""
+    if a == 0 or b == 0:
+        return 1.0 if a == b else 0.0
+    return min(1.0, max(-1.0, products / a / b))
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -129,7 +138,7 @@ def _blocks(a: Array, b: Array) -> Iterator[tuple[Array, Array, tuple[float, flo
         squares = _dot(p, p), _dot(q, q)
         if all(_SAFE[0] < math.sqrt(s / p.size) < _SAFE[1] for s in squares):
             sums = squares
-            yield p, q, sums
+            yield p, q, sums  # one block stands for all: a layer's values are of one magnitude, and an overflow shows
     narrow = sums is not None
     for start in range(BLOCK if narrow else 0, a.size, BLOCK):
         p, q = a[start : start + BLOCK], b[start : start + BLOCK]
@@ -152,27 +161,31 @@ def exceedance(
     if known.error == 0:
         return Exceedance(0, 0, 0.0, 0.0)
     scale = known.scale
-    over, worst, furthest = 0, 0, -math.inf
-    required_absolute = required_relative = 0.0
+    over, worst, furthest, required_relative = 0, 0, -math.inf, 0.0
     for index in sorted(range(len(known.peaks)), key=lambda i: -known.peaks[i]):
         peak = known.peaks[index]
         beyond = peak - relative * scale
         ratio = math.inf if scale == 0 < peak - absolute else (peak - absolute) / scale if scale else 0.0
+        # blocks come with the largest error first: what this one cannot do, none behind it can
         if beyond <= min(furthest, absolute) and ratio <= required_relative:
             break
         start = index * BLOCK
-        error, size = _error_and_size(a, b, start, scale, channel_scale)
-        beyond_relative = error - relative * size
-        place = int(np.argmax(beyond_relative))
-        if beyond_relative[place] > furthest:
-            furthest, worst = float(beyond_relative[place]), start + place
-        over += int(np.count_nonzero(beyond_relative > absolute))
-        required_absolute = max(required_absolute, furthest)
-        error -= absolute
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios = np.divide(error, size, out=np.zeros_like(error), where=error > 0)
-        required_relative = max(required_relative, float(ratios.max()))
-    return Exceedance(over, worst, required_absolute, required_relative)
+        block = block_exceedance(*_error_and_size(a, b, start, scale, channel_scale), relative, absolute)
+        if block.required_absolute > furthest:
+            furthest, worst = block.required_absolute, start + block.worst
+        over += block.over
+        required_relative = max(required_relative, block.required_relative)
+    return Exceedance(over, worst, max(0.0, furthest), required_relative)
+
+
+def block_exceedance(error: Array, size: Array, relative: float, absolute: float) -> Exceedance:
+    """Of elements with these errors and sizes; ``required_absolute`` is negative where each is within ``relative``."""
+    beyond = error - relative * size
+    worst, over = int(np.argmax(beyond)), int(np.count_nonzero(beyond > absolute))
+    left = error - absolute
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.divide(left, size, out=np.zeros_like(left), where=left > 0)
+    return Exceedance(over, worst, float(beyond[worst]), float(ratios.max()))
 
 
 def _error_and_size(

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,8 +24,8 @@ from coreproof.model.graph import Graph, Value
 from coreproof.model.progress import Progress
 from coreproof.model.recorded_header import graph_to, signature_to
 from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
-from coreproof.model.structured import is_structured
 from coreproof.pairing.align import value_index
+from coreproof.pairing.structured import Leaves
 from coreproof.pairing.taps import as_array, batched, engine_shapes, match_outputs, taps_of, value_bytes
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Precision, Session, read_inputs
@@ -65,16 +64,14 @@ def record(
         raise InputError("this is a saved run already", where=str(model.path), fix="copy the file")
     with replacing(path, RUN, replace=replace) as fresh, session(model, engine, precision) as running:
         drawn = feeds_of(model, model, inputs, None, seed, (running, running))
-        feeds, said = drawn.pairs, drawn.said
-        fed = [read_inputs(running.signature, sample, model.name) for sample, _ in feeds]
+        fed = [read_inputs(running.signature, sample, model.name) for sample in drawn.reference]
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            writer = _Writer(archive, model, running, [sample for sample, _ in feeds])
+            writer = _Writer(archive, model, running, drawn.reference)
             writer.write_inputs(fed)
             writer.write_values([] if outputs_only else writer.inner, memory, progress)
-            header = json.dumps(writer.header(describe([dict(f) for f in fed], said)))
-            archive.writestr(
-                zipfile.ZipInfo(HEADER), header, zipfile.ZIP_DEFLATED
-            )  # by its name alone it would hold the time
+            header = json.dumps(writer.header(describe(fed, drawn.said)))
+            # a ZipInfo of its own: by the name alone the entry would hold the time, and no two runs be the same bytes
+            archive.writestr(zipfile.ZipInfo(HEADER), header, zipfile.ZIP_DEFLATED)
     return load_recording(path)
 
 
@@ -109,8 +106,8 @@ class _Writer:
     def _noted(self, part: str, sample: int, name: str, value: object) -> np.ndarray:
         """A value as an array; of a dictionary or a sequence it is noted how it was built."""
         array = as_array(value)
-        if is_structured(value):
-            self.built[sample].setdefault(part, {})[name] = array.layout  # type: ignore[attr-defined]
+        if isinstance(array, Leaves):
+            self.built[sample].setdefault(part, {})[name] = array.layout
         return array
 
     def write_values(self, inner: Sequence[str], memory: int, progress: Progress | None) -> None:
@@ -168,7 +165,7 @@ class _Writer:
             if name in known:
                 shares = known[name].shares
                 key = shares.tobytes()
-                if key not in entries:
+                if key not in entries:  # what acts on each element alone hands a profile on: many values share one
                     entries[key] = self._put(shares)
                 stored[name] = (known[name].axis, known[name].gain, entries[key])
         return stored
@@ -180,8 +177,7 @@ class _Writer:
         info = zipfile.ZipInfo(entry)
         info.compress_type = zipfile.ZIP_DEFLATED if _compresses(array) else zipfile.ZIP_STORED
         with self.archive.open(info, "w", force_zip64=True) as stream:
-            npy: Any = np.lib.format
-            npy.write_array(stream, array, allow_pickle=False)
+            np.save(stream, array, allow_pickle=False)
         return entry
 
 

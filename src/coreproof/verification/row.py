@@ -48,8 +48,21 @@ class Row:
 
     @property
     def weakness(self) -> Kind | None:
-        """Why agreeing here proves nothing: NaN on both sides, one number everywhere, rounding may change half; or None."""
-        return weakness_of(self)
+        """Why agreeing here proves nothing; None where it proves something, or does not agree.
+
+        Rounding counts where it may change half in most samples. An inner value that holds one number counts only where it is
+        of floating-point numbers: masks, shapes and indices are what they are.
+        """
+        if not self.agrees:
+            return None
+        content = self.content
+        kind = None if content is None else content.kind
+        if kind is not None and (self.how == "output" or kind == "not-finite" or "float" in self.dtype):
+            return kind
+        if any(count and (content is None or content.mostly(count)) for count in drowned_in(self)):
+            return "rounding"
+        # with a tolerance of the caller's nothing is judged typically: a single bound of half the scale lets anything pass
+        return "tolerance" if self.tolerance.typical is None and self.tolerance.relative >= VACUOUS else None
 
     @property
     def passing(self) -> Tolerance:
@@ -124,22 +137,3 @@ def drowned_in(row: Row) -> tuple[int, int]:
     if row.content is None:
         return int(loose), int(far)
     return row.content.loose, row.content.far if row.carried is not None else 0
-
-
-def weakness_of(row: Row) -> Kind | None:
-    """Why a row that agrees proves nothing; None where it proves something, or does not agree.
-
-    Rounding counts where it may change half in most samples. An inner value that holds one number counts only where it is of
-    floating-point numbers: masks, shapes and indices are what they are.
-    """
-    if not row.agrees:
-        return None
-    kind = None if row.content is None else row.content.kind
-    if kind is not None and (row.how == "output" or kind == "not-finite" or "float" in row.dtype):
-        return kind
-    loose, drowned = drowned_in(row)
-    if loose and (row.content is None or row.content.mostly(loose)):
-        return "rounding"
-    if drowned and (row.content is None or row.content.mostly(drowned)):
-        return "rounding"
-    return "tolerance" if row.tolerance.typical is None and row.tolerance.relative >= VACUOUS else None

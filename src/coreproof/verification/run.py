@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
@@ -60,9 +59,7 @@ class VerificationRun:
     ) -> None:
         self.reference, self.candidate = reference, candidate
         self.reference_session, self.candidate_session = reference_session, candidate_session
-        self.feeds = feeds
-        self.memory = memory
-        self.tolerance = tolerance
+        self.feeds, self.memory, self.tolerance = feeds, memory, tolerance
         self.unanswered: set[int] = set()
         self.reference_index = value_index(reference, reference_session.tappable, engine_shapes(reference_session))
         self.candidate_index = value_index(candidate, candidate_session.tappable, engine_shapes(candidate_session))
@@ -171,7 +168,7 @@ class VerificationRun:
         group: Sequence[Pair],
         alone: Sequence[str],
         reference_walks: Sequence[Iterator[dict[str, Array]]],
-        candidate_walks: Sequence[Iterator[dict[str, Any]]],
+        candidate_walks: Sequence[Iterator[dict[str, object]]],
     ) -> list[Row]:
         """Takes every sample on to this group's values, one sample at a time; only this sample's are held."""
         worst: dict[Pair, tuple[Judgement, tuple[int, ...], str]] = {}
@@ -193,7 +190,7 @@ class VerificationRun:
                 needed[pair] = most(needed.get(pair), needs(found[0]))
                 if pair not in worst or severity(found[0]) > severity(worst[pair][0]):
                     worst[pair] = found
-            del reference, candidate
+            del reference, candidate  # before the next sample's are made: two of them may not fit
         return [self._row(pair, needed[pair], *worst[pair]) for pair in group]
 
     def _judged(
@@ -232,13 +229,14 @@ class VerificationRun:
         tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
         profile = self.profiles.get(pair.candidate)
         judgement = judge(reference, candidate, tolerance, profile)
+        # only what is stored in float16 can have left its range
         half = self.stored.get(pair.candidate) == "float16"
         return judge_range(reference, candidate, judgement, profile) if half else judgement
 
     def judge_fault(self, pair: Pair, reference: Array, candidate: Array, error_model: ErrorModel) -> Judgement | None:
         """As ``judge``, but None where they agree."""
         tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
-        if passes(reference, candidate, tolerance):
+        if passes(reference, candidate, tolerance):  # most do, and nobody asks for their figures
             return None
         judgement = judge(reference, candidate, tolerance, self.profiles.get(pair.candidate))
         return None if judgement.agrees else judgement
@@ -246,17 +244,14 @@ class VerificationRun:
     def _row(
         self, pair: Pair, needed: tuple[float, float], judgement: Judgement, shape: tuple[int, ...], dtype: str
     ) -> Row:
-        reference, candidate = (
-            self.reference.graph.producer(pair.reference),
-            self.candidate.graph.producer(pair.candidate),
-        )
-        made = candidate or reference
-        source = (reference and reference.source) or (candidate and candidate.source) or None
+        makers = self.candidate.graph.producer(pair.candidate), self.reference.graph.producer(pair.reference)
+        known = [node for node in makers if node is not None]
         return Row(
             reference=pair.reference,
             candidate=pair.candidate,
-            operator=made.operator if made is not None else "input",
-            source=source,
+            operator=known[0].operator if known else "input",
+            # the reference is nearer to where the model was written
+            source=next((node.source for node in reversed(known) if node.source), None),
             shape=shape,
             dtype=self.stored.get(pair.candidate) or dtype,
             how=pair.how,

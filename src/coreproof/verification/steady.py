@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ _SAME = 1e-6
 _TOLD = 4
 
 
-def unsteady(model: Model, running: Session, sample: Mapping[str, Any]) -> str | None:
+def unsteady(model: Model, running: Session, sample: Mapping[str, object]) -> str | None:
     """What differed between two calls of the module with one sample, in words; None where nothing did.
 
     An exported program (.pt2) has no module of its own, and other models have nothing to call: None. Raises RunError.
@@ -33,11 +32,9 @@ def unsteady(model: Model, running: Session, sample: Mapping[str, Any]) -> str |
     if not differing:
         return None
     said = [f"call one and call two differ in {_listed(differing)}"]
-    changed = [
-        _changed(name, between[name], value)
-        for name, value in _buffers(model).items()
-        if _moved(between.get(name), value)
-    ] or [_changed(name, before[name], value) for name, value in between.items() if _moved(before.get(name), value)]
+    after = _buffers(model)
+    # what the second call changes tells more: the first may only have filled what was empty
+    changed = _changes(between, after) or _changes(before, between)
     if changed:
         said.append(f"the call changes {_listed(changed)}")
     training = [
@@ -70,10 +67,11 @@ def _moved(before: np.ndarray | None, after: np.ndarray) -> bool:
     return before is None or before.shape != after.shape or not np.array_equal(before, after, equal_nan=True)
 
 
-def _changed(name: str, before: np.ndarray | None, after: np.ndarray) -> str:
-    if before is not None and before.size == after.size == 1:
-        return f"buffer {name!r} ({before.item():g} to {after.item():g})"
-    return f"buffer {name!r}"
+def _changes(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> list[str]:
+    """The buffers that changed, in words; of single numbers from what to what."""
+    moved = {name: (before[name], now) for name, now in after.items() if _moved(before.get(name), now)}
+    numbers = {name: f" ({a.item():g} to {b.item():g})" for name, (a, b) in moved.items() if a.size == b.size == 1}
+    return [f"buffer {name!r}{numbers.get(name, '')}" for name in moved]
 
 
 def _difference(name: str, first: object, second: object) -> str | None:

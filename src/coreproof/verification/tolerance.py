@@ -46,10 +46,19 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from coreproof.model.budget import afford
-from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF, json_ready, rms, share_of
+from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF, json_ready, share_of
 from coreproof.pairing.structured import unlike
 from coreproof.verification.channels import Profile
-from coreproof.verification.error_stats import ChannelScale, error_stats, errors, exceedance
+from coreproof.verification.error_stats import (
+    ChannelScale,
+    ErrorStats,
+    Exceedance,
+    any_size_stats,
+    block_exceedance,
+    error_stats,
+    errors,
+    exceedance,
+)
 
 Array = np.ndarray
 
@@ -177,7 +186,8 @@ class Judgement:
 
     def to_json(self) -> dict[str, object]:
         """The figures as JSON can hold them: what is not finite becomes a word."""
-        return {k: json_ready(v) for k, v in asdict(self).items()}
+        figures: dict[str, object] = json_ready(asdict(self))
+        return figures
 
 
 def judge(reference: object, candidate: object, tolerance: Tolerance, profile: Profile | None = None) -> Judgement:
@@ -211,6 +221,7 @@ def judge_range(reference: Array, candidate: Array, judgement: Judgement, profil
         return judgement
     b = candidate.reshape(reference.shape)
     with np.errstate(invalid="ignore"):
+        # half of the range: what was added to its end since may have brought it down by less than that
         beyond = (
             (np.abs(reference) > FLOAT16_MAX)
             & (np.abs(b) >= FLOAT16_MAX / 2)
@@ -239,27 +250,41 @@ def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, channel_scale: Chan
     if known is None:
         afford("comparing a value that is not finite everywhere", a.shape, _SPARSE_BYTES)
         return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, channel_scale)
-    scale, rms_error = known.scale, known.rms_error
     beyond = exceedance(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.single, channel_scale)
-    problem = _problem(0, beyond.over, a.size, rms_error, tolerance, scale)
+    return _judgement(a, tolerance, known, beyond, beyond.worst)
+
+
+def _judgement(
+    a: Array,
+    tolerance: Tolerance,
+    known: ErrorStats,
+    beyond: Exceedance,
+    worst: int | None,
+    *,
+    misplaced: int = 0,
+    nan: tuple[int, int] = (0, 0),
+    infinite: tuple[int, int] = (0, 0),
+) -> Judgement:
+    """The verdict over a tensor from what was counted and measured; ``worst`` is a place in the flattened reference."""
+    problem = _problem(misplaced, beyond.over, a.size, known.rms_error, tolerance, known.scale)
     return Judgement(
         agrees=not problem,
         tolerance=tolerance,
         max_error=known.error,
-        mean_error=known.error_sum / known.elements,
-        rms_error=rms_error,
-        max_relative_error=share_of(known.error, scale),
-        rms_relative_error=share_of(rms_error, scale),
+        mean_error=known.mean_error,
+        rms_error=known.rms_error,
+        max_relative_error=share_of(known.error, known.scale),
+        rms_relative_error=share_of(known.rms_error, known.scale),
         cosine=known.cosine,
-        psnr=_psnr(known.high - known.low, rms_error),
-        scale=scale,
-        required_absolute=beyond.required_absolute,
+        psnr=_psnr(known.high - known.low, known.rms_error),
+        scale=known.scale,
+        required_absolute=max(0.0, beyond.required_absolute),
         required_relative=beyond.required_relative,
-        worst=tuple(int(i) for i in np.unravel_index(beyond.worst, a.shape)),
-        nan=(0, 0),
-        infinite=(0, 0),
-        misplaced=0,
-        elements=known.elements,
+        worst=() if worst is None else tuple(int(i) for i in np.unravel_index(worst, a.shape)),
+        nan=nan,
+        infinite=infinite,
+        misplaced=misplaced,
+        elements=int(a.size),
         problem=problem,
         low=known.low,
         high=known.high,
@@ -283,76 +308,32 @@ def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, channel_scale: Chann
     """Tensors of which some elements are not finite, or so large that their squares are not."""
     both = np.isfinite(a) & np.isfinite(b)
     alike = (np.isnan(a) & np.isnan(b)) | (np.isinf(a) & (a == b))
-    misplaced = int(np.sum(~both & ~alike))
+    wrong = np.flatnonzero(~both & ~alike)
     x, y = a[both], b[both]
-    error = np.abs(x - y)
-    scale = rms(x)
-    size = np.maximum(np.abs(x), scale)
+    known = any_size_stats(x, y)
+    size = np.maximum(np.abs(x), known.scale)
     if channel_scale is not None:
         size = size * channel_scale.factors(0, a.size).reshape(a.shape)[both]
-    beyond = error - (tolerance.single + tolerance.relative * size)
-    max_error = float(error.max(initial=0.0))
-    rms_error = rms(error)
-    problem = _problem(misplaced, int(np.sum(beyond > 0)), a.size, rms_error, tolerance, scale)
-    return Judgement(
-        agrees=not problem,
-        tolerance=tolerance,
-        max_error=max_error,
-        mean_error=float(error.mean()) if error.size else 0.0,
-        rms_error=rms_error,
-        max_relative_error=share_of(max_error, scale),
-        rms_relative_error=share_of(rms_error, scale),
-        cosine=_cosine(x, y),
-        psnr=_psnr(float(np.ptp(x)) if x.size else 0.0, rms_error),
-        scale=scale,
-        required_absolute=max(0.0, float((error - tolerance.relative * size).max(initial=0.0))),
-        required_relative=_required_relative(error - tolerance.single, size),
-        worst=_worst(a, both, beyond, misplaced, ~both & ~alike),
-        nan=(int(np.isnan(a).sum()), int(np.isnan(b).sum())),
-        infinite=(int(np.isinf(a).sum()), int(np.isinf(b).sum())),
-        misplaced=misplaced,
-        elements=int(a.size),
-        problem=problem,
-        low=float(x.min()) if x.size else math.nan,
-        high=float(x.max()) if x.size else math.nan,
-    )
-
-
-def _worst(a: Array, both: Array, excess: Array, misplaced: int, wrong: Array) -> tuple[int, ...]:
-    if misplaced:
-        flat = int(np.flatnonzero(wrong)[0])
-    elif excess.size:
-        flat = int(np.flatnonzero(both)[int(np.argmax(excess))])
-    else:
-        return ()
-    return tuple(int(i) for i in np.unravel_index(flat, a.shape))
-
-
-def _required_relative(excess: Array, size: Array) -> float:
-    over = excess > 0
-    if not over.any():
-        return 0.0
-    with np.errstate(divide="ignore"):
-        return float((excess[over] / size[over]).max())
-
-
-def _cosine(x: Array, y: Array) -> float:
-    a, b = rms(x), rms(y)
-    if a == 0 or b == 0:
-        return 1.0 if a == b else 0.0
-    return min(1.0, max(-1.0, float(np.mean((x / a) * (y / b)))))
+    beyond, worst = Exceedance(0, 0, 0.0, 0.0), None
+    if x.size:
+        beyond = block_exceedance(np.abs(x - y), size, tolerance.relative, tolerance.single)
+        worst = int(np.flatnonzero(both)[beyond.worst])
+    if wrong.size:
+        worst = int(wrong[0])
+    nan, infinite = ((int(found(a).sum()), int(found(b).sum())) for found in (np.isnan, np.isinf))
+    return _judgement(a, tolerance, known, beyond, worst, misplaced=wrong.size, nan=nan, infinite=infinite)
 
 
 def _psnr(peak: float, rms_error: float) -> float:
     """Peak signal (the reference's range) to noise ratio in decibels; infinite where there is no error."""
     if rms_error == 0:
-        return math.inf
+        return math.inf  # also where there are no elements, and ``peak`` is NaN
     return 20 * math.log10(peak / rms_error) if peak > 0 else -math.inf
 
 
 def _equal(a: Array, tolerance: Tolerance) -> Judgement:
     if _is_text(a):
-        alike = np.zeros(a.shape)
+        alike = np.zeros(a.shape)  # equal texts are judged as equal numbers are, but have no range
         return replace(_judge_numbers(alike, alike, tolerance), low=math.nan, high=math.nan)
     return _judge_numbers(a, a, tolerance)
 

@@ -143,7 +143,7 @@ def test_healthy_models_are_left_alone() -> None:
 
 def test_real_programs_are_left_alone(shared_data: Any) -> None:
     from coreproof.model.load import load
-    from coreproof.precision.ruined_outputs import computes_in_float16
+    from coreproof.precision.mixed import computes_in_float16
 
     seen = 0
     for path in sorted((shared_data / "coreml").glob("*.mlpackage")):

@@ -25,7 +25,7 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.precision.float16_report import Float16Report
 from coreproof.precision.forecast import forecast
-from coreproof.precision.ruined_outputs import computes_in_float16
+from coreproof.precision.mixed import computes_in_float16
 
 Array = npt.NDArray[np.generic]
 Weights = Mapping[tuple[str, str], Array]

@@ -43,6 +43,7 @@ def _add(step: FlowStep, result: Role, flow: Flow) -> Asked:
             apart = name in flow.direct and other not in flow.direct and other not in flow.static
             yield name, ADDITIVE if apart or result.kind == "additive" else SCORES
         elif result.kind == "index" and result.high < math.inf:
+            # each half of the range: whatever the two are, their sum is within
             yield name, replace(result.moved(), low=0, high=result.high // 2, symbol=None)
         elif result.kind == "number" and result.low == 0 and result.high == math.inf:
             yield name, result.moved()
@@ -84,6 +85,7 @@ def _less_one(flow: Flow, name: str) -> bool:
     made = flow.producers.get(name)
     if made is None or made.operator not in ("Sub", "Add"):
         return False
+    # (mask - 1) * 10000, as BERT's (1 - mask) * -10000, makes an additive mask of one
     taken = -1.0 if made.operator == "Add" else 1.0
     return flow.number(made.operand(1)) == taken or (made.operator == "Add" and flow.number(made.operand(0)) == taken)
 
@@ -91,7 +93,7 @@ def _less_one(flow: Flow, name: str) -> bool:
 @rule("Mul")
 def _mul(step: FlowStep, result: Role, flow: Flow) -> Asked:
     a, b = step.operand(0), step.operand(1)
-    if a == b:
+    if a == b:  # a square: never negative, and zero where its root is
         yield a, replace(DENOMINATOR, why=result.why) if result.nonzero or result.above else PLAIN
         return
     for name, other in ((a, b), (b, a)):
@@ -120,6 +122,7 @@ def _div(step: FlowStep, result: Role, flow: Flow) -> Asked:
     if by is None or by == 0:
         yield a, PLAIN
     elif result.kind == "index":
+        # whole numbers are divided without rest: by * n to by * n + by - 1 all give n
         yield a, replace(result.moved(), low=result.low * by, high=result.high * by + by - 1)
     else:
         yield a, _through(result, 1 / by, 0.0, 0.0)
@@ -167,6 +170,7 @@ def _limits(step: FlowStep, flow: Flow) -> tuple[float, float]:
     if step.operator == "Relu":
         return 0.0, math.inf
     if step.operator == "Clip":
+        # attributes until opset 11, operands since
         low = step.attributes.get("min", flow.number(step.operand(1)))
         high = step.attributes.get("max", flow.number(step.operand(2)))
         return -math.inf if low is None else float(low), math.inf if high is None else float(high)
@@ -198,9 +202,10 @@ def _pow(step: FlowStep, result: Role, flow: Flow) -> Asked:
             yield base, domain(0, math.inf, "base of a power", above=True)
         elif power != int(power):
             yield base, domain(0, math.inf, f"base of a power of {power:g}", above=power < 0 or result.nonzero)
+        # an even power is positive wherever its base is not 0
         elif power < 0 or result.nonzero or (result.above and power % 2 == 0):
             yield base, replace(DENOMINATOR, why=result.why if power > 0 else "base of a negative power")
         else:
             yield base, PLAIN
     if exponent not in flow.static:
-        yield exponent, domain(-3, 3, "exponent")
+        yield exponent, domain(-3, 3, "exponent")  # of a base of 10 float16 holds 4 powers above 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -47,12 +46,16 @@ ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Neg", "Clip", "Max", "Min")
 
 @dataclass(frozen=True)
 class FlowStep:
-    """One operator: its operands in the standard's order ("" for one left out), its results, its attributes."""
+    """One operator: its operands in the standard's order ("" for one left out), its results, its attributes that are numbers."""
 
     operator: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, int | float] = field(default_factory=dict)
+
+    def integer(self, attribute: str, default: int = 0) -> int:
+        """An attribute such as an axis."""
+        return int(self.attributes.get(attribute, default))
 
     def operand(self, index: int) -> str:
         return self.inputs[index] if index < len(self.inputs) else ""
@@ -69,6 +72,7 @@ class Flow:
 
     ``inputs`` maps the features to their values, ``shapes`` and ``dtypes`` hold what is known of values. ``stored`` tells a
     constant's numbers if it is small; ``fixed`` are the names of all constants. ``titles`` are the names that a reader knows.
+    ``infer`` adds to ``shapes`` and ``dtypes`` what can be found out: it is called once, when something is missing.
     """
 
     steps: tuple[FlowStep, ...]
@@ -79,6 +83,23 @@ class Flow:
     fixed: frozenset[str]
     stored: Callable[[str], Array | None]
     titles: Mapping[str, str] = field(default_factory=dict)
+    infer: Callable[[], None] = lambda: None
+
+    @cached_property
+    def _inferred(self) -> None:
+        self.infer()
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a value; empty where it is not known, and of a single number."""
+        if name and name not in self.shapes:
+            self._inferred  # noqa: B018 - once
+        return self.shapes.get(name) or ()
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a value; "" where it is not known."""
+        if name and name not in self.dtypes:
+            self._inferred  # noqa: B018 - once
+        return self.dtypes.get(name, "")
 
     @cached_property
     def producers(self) -> dict[str, FlowStep]:
@@ -96,6 +117,7 @@ class Flow:
         seen = [name]
         while name not in self.fixed:
             step = self.producers.get(name)
+            # a long way behind a constant nobody looks for a shape or an axis
             if step is None or step.operator not in MOVES or not step.inputs or len(seen) > 20:
                 return None
             name = step.operand(0)
@@ -118,6 +140,7 @@ class Flow:
         """Values that do not hang on what an input holds: constants, and what is made of them and of shapes."""
         found = set(self.fixed)
         for step in self.steps:
+            # shapes are drawn before values are, and do not hang on these
             if step.operator in ("Shape", "Size") or all(not name or name in found for name in step.inputs):
                 found.update(step.outputs)
         return frozenset(found)
@@ -136,7 +159,7 @@ class Flow:
 
     def length(self, name: str, axis: object) -> int | str | None:
         """The length of an axis: a number, the name of a free dimension, or None where nothing is known."""
-        shape = self.shapes.get(name)
+        shape = self.shape(name)
         if not shape or not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
             return None
         found = shape[axis]

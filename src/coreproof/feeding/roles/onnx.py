@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,54 +15,25 @@ from coreproof.model.onnx.shapes import inferred, light_proto
 _SMALL = 4096
 """Elements of a constant that are looked at; of a larger one it is known that it is one."""
 
-
-_ASKS_FOR_LENGTHS = frozenset(
-    (
-        "ConstantOfShape",
-        "Expand",
-        "GRU",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Greater",
-        "GreaterOrEqual",
-        "LSTM",
-        "Less",
-        "LessOrEqual",
-        "OneHot",
-        "RNN",
-        "Reshape",
-        "Resize",
-        "ReverseSequence",
-        "Scatter",
-        "ScatterElements",
-        "ScatterND",
-        "Slice",
-        "Split",
-        "TopK",
-    )
-)
+_NUMBERS = (ir.AttributeType.INT, ir.AttributeType.FLOAT)
+_CONSTANTS = (*_NUMBERS, ir.AttributeType.INTS, ir.AttributeType.FLOATS)
+"""Forms of a Constant beside a tensor. One of texts has no numbers to look at."""
 
 
 def onnx_flow(model: ir.Model, signature: Signature, values: Mapping[str, str]) -> Flow:
-    """``values`` maps the model's own names to the graph's. Shapes that the graph does not say are inferred where they count."""
+    """``values`` maps the model's own names to the graph's. Shapes that the graph does not say are inferred when asked for."""
     reading = _Reading()
     reading.graph(model.graph)
-    graph = model.graph
-    made = [
-        name for step in reading.steps if step.operator in _ASKS_FOR_LENGTHS for name in (*step.inputs, *step.outputs)
-    ]
-    if any(name and name not in reading.shapes for name in made):
-        reading.infer(model)
     return Flow(
         tuple(reading.steps),
         {f.name: values.get(f.name, f.name) for f in signature.inputs},
-        tuple(v.name or "" for v in graph.outputs),
+        tuple(v.name or "" for v in model.graph.outputs),
         reading.shapes,
         reading.dtypes,
         frozenset(reading.constants),
         reading.stored,
         {graphs: own for own, graphs in values.items()},
+        lambda: reading.infer(model),
     )
 
 
@@ -74,7 +44,7 @@ class _Reading:
         self.steps: list[FlowStep] = []
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, str] = {}
-        self.constants: dict[str, Any] = {}
+        self.constants: dict[str, ir.TensorProtocol | None] = {}
 
     def stored(self, name: str) -> Array | None:
         tensor = self.constants.get(name)
@@ -118,22 +88,13 @@ class _Reading:
             self.constants[outputs[0]] = _constant(node)
             return
         inputs = tuple("" if v is None else v.name or "" for v in node.inputs)
-        attributes: dict[str, Any] = {}
-        bodies: dict[str, ir.Graph] = {}
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                bodies[attribute.name] = attribute.value
-            elif attribute.type in (
-                ir.AttributeType.INT,
-                ir.AttributeType.INTS,
-                ir.AttributeType.FLOAT,
-                ir.AttributeType.STRING,
-            ):
-                attributes[attribute.name] = attribute.value
+        attributes = node.attributes.values()
+        bodies = [attribute.as_graph() for attribute in attributes if attribute.type == ir.AttributeType.GRAPH]
         if bodies:
-            self._bodies(node, inputs, outputs, bodies.values())
+            self._bodies(node, inputs, outputs, bodies)
             return
-        self.steps.append(FlowStep(node.op_type, inputs, outputs, attributes))
+        numbers = {attribute.name: attribute.value for attribute in attributes if attribute.type in _NUMBERS}
+        self.steps.append(FlowStep(node.op_type, inputs, outputs, numbers))
 
     def _bodies(
         self, node: ir.Node, inputs: tuple[str, ...], outputs: tuple[str, ...], bodies: Iterable[ir.Graph]
@@ -153,15 +114,10 @@ class _Reading:
                 self.steps.append(FlowStep("Identity", (name,), (out,)))
 
 
-def _constant(node: ir.Node) -> Any:
+def _constant(node: ir.Node) -> ir.TensorProtocol | None:
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.TENSOR:
-            return attribute.value
-        if attribute.type in (
-            ir.AttributeType.INT,
-            ir.AttributeType.INTS,
-            ir.AttributeType.FLOAT,
-            ir.AttributeType.FLOATS,
-        ):
+            return attribute.as_tensor()
+        if attribute.type in _CONSTANTS:
             return ir.tensor(np.asarray(attribute.value))
     return None

@@ -10,12 +10,16 @@ import numpy as np
 
 from coreproof.feeding.roles.flow import COMPARES, LOGIC, MOVES, Flow, FlowStep
 from coreproof.feeding.roles.role import PLAIN, Role
+from coreproof.model.features import Shape
 
 Asked = Iterator[tuple[str, Role]]
 Rule = Callable[[FlowStep, Role, Flow], Asked]
 
 LARGE = 1e3
 """What a mask is multiplied with is at least so large, where it becomes an additive mask."""
+
+_BOOL = 9
+"""``TensorProtocol.BOOL``, as Cast's ``to`` says it."""
 
 MASK = Role("mask", 0, 1, why="a mask")
 UNSURE = Role("unsure", 0, 1, why="a mask")
@@ -49,18 +53,15 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 def _moves(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
     if step.operator == "ReverseSequence":
-        axis = int(step.attributes.get("time_axis", 0))
+        axis = step.integer("time_axis")
         yield step.operand(1), length_of(flow, step.operand(0), axis, "sequence_lens of `ReverseSequence`")
 
 
 @rule("Cast", "CastLike", "Identity")
 def _casts(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    x, out = step.operand(0), step.result
-    to_bool = flow.dtypes.get(out) == "bool" or step.attributes.get("to") == 9
-    if to_bool and flow.dtypes.get(x) != "bool":
-        yield x, MASK
-    else:
-        yield x, result
+    x = step.operand(0)
+    to_bool = step.integer("to") == _BOOL or flow.dtype(step.result) == "bool"
+    yield x, MASK if to_bool and flow.dtype(x) != "bool" else result
 
 
 @rule("Concat")
@@ -110,9 +111,8 @@ def _wraps(flow: Flow, condition: str, x: str, y: str) -> bool:
 @rule("Reshape", "Expand")
 def _reshape(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
-    shape = flow.shapes.get(step.result) or flow.shapes.get(step.operand(0)) or ()
-    known = tuple(d for d in shape if isinstance(d, int) and d > 0)
-    exact = known if known and len(known) == len(shape) else None
+    shape = flow.shape(step.result) or flow.shape(step.operand(0))
+    known, exact = fixed_lengths(shape)
     yield step.operand(1), sized(1, max(known, default=1), f"shape of `{step.operator}`", exact)
 
 
@@ -125,11 +125,12 @@ def _tile(step: FlowStep, result: Role, flow: Flow) -> Asked:
 @rule("Slice")
 def _slice(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
-    shape = flow.shapes.get(step.operand(0)) or ()
+    shape = flow.shape(step.operand(0))
     axes = flow.constant(step.operand(3)) if step.operand(3) else None
     named = range(len(shape)) if axes is None else [int(a) for a in axes.reshape(-1)]
     lengths = [n for a in named if isinstance(n := flow.length(step.operand(0), a), int)]
     shortest = min(lengths, default=2)
+    # starts in the first half and ends in the second: something is left of every axis
     yield step.operand(1), sized(0, max(0, (shortest - 1) // 2), "starts of `Slice`")
     yield step.operand(2), sized(shortest // 2 + 1, max(shortest // 2 + 1, shortest), "ends of `Slice`")
     yield step.operand(3), sized(0, max(0, len(shape) - 1), "axes of `Slice`", tuple(range(len(shape))))
@@ -151,9 +152,10 @@ def _shape(step: FlowStep, result: Role, flow: Flow) -> Asked:
 @rule("Split")
 def _split(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
-    whole = flow.length(step.operand(0), step.attributes.get("axis", 0))
+    whole = flow.length(step.operand(0), step.integer("axis"))
     parts = len(step.outputs)
     if isinstance(whole, int) and parts:
+        # sizes have to sum up to the whole, which numbers drawn apart would not
         exact = (*([whole // parts] * (parts - 1)), whole - whole // parts * (parts - 1))
         yield step.operand(1), sized(0, whole, "sizes of `Split`", exact)
 
@@ -181,18 +183,17 @@ def _gather(step: FlowStep, result: Role, flow: Flow) -> Asked:
     data, indices = step.operand(0), step.operand(1)
     if data not in flow.static:
         yield data, result.moved()
-    if flow.dtypes.get(indices) == "bool":  # PyTorch picks by truth values as well
+    if flow.dtype(indices) == "bool":  # PyTorch picks by truth values as well
         yield indices, MASK
         return
-    axis = step.attributes.get("axis", 0)
-    yield indices, picks(flow, data, axis, distinct=bool(step.attributes.get("written")))
+    yield indices, picks(flow, data, step.integer("axis"), distinct=bool(step.integer("written")))
 
 
 @rule("ScatterElements", "Scatter")
 def _scatter(step: FlowStep, result: Role, flow: Flow) -> Asked:
     data, indices, updates = (step.operand(i) for i in range(3))
     yield data, result.moved()
-    yield indices, picks(flow, data, step.attributes.get("axis", 0), distinct=True)
+    yield indices, picks(flow, data, step.integer("axis"), distinct=True)
     yield updates, result.moved()
 
 
@@ -201,32 +202,19 @@ def _gather_nd(step: FlowStep, result: Role, flow: Flow) -> Asked:
     data, indices = step.operand(0), step.operand(1)
     if data not in flow.static:
         yield data, result.moved()
-    batch = int(step.attributes.get("batch_dims", 0))
-    shape = flow.shapes.get(data) or ()
-    depth = flow.length(indices, -1)
-    picked = shape[batch : batch + depth] if isinstance(depth, int) else shape[batch:]
-    lengths = tuple(d for d in picked if isinstance(d, int) and d > 0)
-    known = lengths if lengths and len(lengths) == len(picked) else None
-    said = "x".join(map(str, lengths)) if known else "the"
-    yield (
-        indices,
-        Role(
-            "index",
-            0,
-            max(known) - 1 if known else 0,
-            columns=known,
-            distinct=step.operator == "ScatterND",
-            why=f"indices of {said} entries of `{flow.title(data)}`",
-        ),
-    )
+    batch, shape, depth = step.integer("batch_dims"), flow.shape(data), flow.length(indices, -1)
+    # each row of the last axis picks from as many of the data's axes as it is long
+    _, known = fixed_lengths(shape[batch : batch + depth] if isinstance(depth, int) else shape[batch:])
+    why = f"indices of {'x'.join(map(str, known)) if known else 'the'} entries of `{flow.title(data)}`"
+    high = max(known) - 1 if known else 0
+    yield indices, Role("index", 0, high, columns=known, distinct=step.operator == "ScatterND", why=why)
     yield step.operand(2), result.moved()
 
 
 @rule("OneHot")
 def _one_hot(step: FlowStep, result: Role, flow: Flow) -> Asked:
     depth = flow.number(step.operand(1))
-    axis = step.attributes.get("axis", -1)
-    known = flow.length(step.result, axis) if depth is None else int(depth)
+    known = flow.length(step.result, step.integer("axis", -1)) if depth is None else int(depth)
     high = known - 1 if isinstance(known, int) and known > 0 else 0
     yield step.operand(0), Role("index", 0, high, why=f"indices of {high + 1:,} classes of `OneHot`")
     yield step.operand(1), sized(2, 8, "depth of `OneHot`")
@@ -242,6 +230,7 @@ def _embedding_bag(step: FlowStep, result: Role, flow: Flow) -> Asked:
 
 @rule("EmbedLayerNormalization")
 def _embed(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    # ONNX Runtime's own operator: words, segments and positions, each with its table
     for ids, table in ((0, 2), (1, 4), (8, 3)):
         if step.operand(ids) and step.operand(table):
             yield step.operand(ids), picks(flow, step.operand(table), 0)
@@ -256,6 +245,12 @@ def sized(low: float, high: float, why: str, exact: tuple[int, ...] | None = Non
     return Role("length", low, high, exact=exact, why=why)
 
 
+def fixed_lengths(shape: Shape) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """The lengths of a shape that are known, and again as the whole shape, where all of them are."""
+    known = tuple(d for d in shape if isinstance(d, int) and d > 0)
+    return known, known if known and len(known) == len(shape) else None
+
+
 def length_of(flow: Flow, value: str, axis: int, why: str) -> Role:
     """A length within an axis."""
     length = flow.length(value, axis)
@@ -265,37 +260,36 @@ def length_of(flow: Flow, value: str, axis: int, why: str) -> Role:
 
 @rule("LSTM", "GRU", "RNN")
 def _recurrent(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    time = 1 if step.attributes.get("layout", 0) else 0
-    for at, name in enumerate(step.inputs):
+    time = 1 if step.integer("layout") else 0
+    for at, name in enumerate(step.inputs):  # X, W, R, B, sequence_lens, initial states, peepholes
         yield name, PLAIN if at != 4 else length_of(flow, step.operand(0), time, f"sequence_lens of `{step.operator}`")
 
 
 @rule("TopK")
 def _top_k(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), PLAIN
-    yield step.operand(1), length_of(flow, step.operand(0), step.attributes.get("axis", -1), "k of `TopK`")
+    yield step.operand(1), length_of(flow, step.operand(0), step.integer("axis", -1), "k of `TopK`")
 
 
 @rule("Range")
 def _range(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    # such that the range is never empty
     for at, (low, high, of) in enumerate(((0, 2, "start"), (4, 8, "limit"), (1, 2, "delta"))):
         yield step.operand(at), sized(low, high, f"{of} of `Range`")
 
 
 @rule("ConstantOfShape", "RandomNormalLike", "EyeLike")
 def _of_shape(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    shape = flow.shapes.get(step.result) or ()
-    exact = tuple(d for d in shape if isinstance(d, int) and d > 0)
-    whole = exact if exact and len(exact) == len(shape) else None
-    yield step.operand(0), sized(1, 8, f"shape of `{step.operator}`", whole)
+    yield step.operand(0), sized(1, 8, f"shape of `{step.operator}`", fixed_lengths(flow.shape(step.result))[1])
 
 
 @rule("Resize", "Upsample")
 def _resize(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
+    # Resize has a region of interest before its scales since opset 11
     scales = 1 if step.operator == "Upsample" or len(step.inputs) == 2 else 2
     yield step.operand(scales), sized(1, 2, f"scales of `{step.operator}`")
-    shape = tuple(d for d in flow.shapes.get(step.operand(0)) or () if isinstance(d, int))
+    shape = tuple(d for d in flow.shape(step.operand(0)) if isinstance(d, int))
     yield step.operand(3), sized(1, max(shape, default=1), f"sizes of `{step.operator}`", shape or None)
 
 
@@ -329,7 +323,7 @@ def _attention(step: FlowStep, result: Role, flow: Flow) -> Asked:
         yield name, PLAIN
     mask = step.operand(3)
     if mask and mask not in flow.static:
-        yield mask, MASK if flow.dtypes.get(mask) == "bool" else ADDITIVE
+        yield mask, MASK if flow.dtype(mask) == "bool" else ADDITIVE
 
 
 @rule(*sorted(LOGIC))
@@ -347,8 +341,9 @@ def _compares(step: FlowStep, result: Role, flow: Flow) -> Asked:
         number = flow.number(other)
         if number is not None:
             among = frozenset((number,))
+            # ``x != 0`` and ``x > 0.5`` are how masks are read; any other number is only one among those that x may be
             yield name, replace(UNSURE if number in (0.0, 0.5, 1.0) else Role("compared"), among=among)
-        elif other in flow.static and flow.dtypes.get(name, "").startswith(("int", "uint")):
+        elif other in flow.static and flow.dtype(name).startswith(("int", "uint")):
             yield name, _counted(flow, other, step.result)
         else:
             yield name, PLAIN
@@ -399,12 +394,13 @@ def _reciprocal(step: FlowStep, result: Role, flow: Flow) -> Asked:
 
 @rule("BatchNormalization")
 def _batch_normalization(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    for at, name in enumerate(step.inputs):
+    for at, name in enumerate(step.inputs):  # X, scale, B, mean, variance
         yield name, PLAIN if at != 4 else domain(0, math.inf, "variance")
 
 
 @rule("ReduceSum", "ReduceL1", "ReduceL2", "ReduceMean", "ReduceMax", "ReduceMin", "GlobalAveragePool", "AveragePool")
 def _reduces(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    # what lies between its operands is in an interval when they are; a sum of positive numbers is positive
     convex = step.operator not in ("ReduceSum", "ReduceL1", "ReduceL2")
     positive = step.operator == "ReduceSum" and result.kind == "number" and result.low == 0
     yield step.operand(0), result.moved() if (convex and result.kind == "number") or positive else PLAIN
@@ -412,13 +408,17 @@ def _reduces(step: FlowStep, result: Role, flow: Flow) -> Asked:
 
 @rule("CumSum")
 def _cumsum(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    # positions of a text are often counted from its mask
     yield step.operand(0), UNSURE if result.kind == "index" else PLAIN
 
 
 @rule("BitShift")
 def _bit_shift(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), PLAIN
-    yield step.operand(1), sized(0, 7, "shift of `BitShift`")
+    yield (
+        step.operand(1),
+        sized(0, 7, "shift of `BitShift`"),
+    )  # beyond the width of the smallest, uint8, no result is defined
 
 
 @rule("GridSample")

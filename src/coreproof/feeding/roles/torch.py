@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coreproof.feeding.roles.flow import Array, Flow, FlowStep
 from coreproof.model.features import Shape
 from coreproof.model.torch.model import TorchModel
+
+if TYPE_CHECKING:
+    import torch
 
 _SMALL = 4096
 
@@ -108,7 +111,7 @@ def torch_flow(model: TorchModel) -> Flow:
     """The program that the engine's taps are read from, step by step."""
     program = model.exported()
     signature = program.graph_signature
-    stored: dict[str, Any] = {}
+    stored: dict[str, object] = {}
     titles: dict[str, str] = {}
     for spec in signature.input_specs:
         if spec.kind.name != "USER_INPUT":
@@ -145,7 +148,7 @@ class _Reading:
         self.shapes: dict[str, Shape] = {}
         self.dtypes: dict[str, str] = {}
 
-    def note(self, node: Any) -> None:
+    def note(self, node: torch.fx.Node) -> None:
         meta = node.meta.get("val")
         if hasattr(meta, "shape"):
             self.shapes[node.name] = tuple(d if isinstance(d, int) else str(d) for d in meta.shape)
@@ -157,23 +160,25 @@ class _Reading:
             return None
         return np.asarray(held.detach().double().cpu().numpy() if hasattr(held, "detach") else held)
 
-    def operand(self, given: Any) -> str:
-        if given is None:
-            return ""
-        if hasattr(given, "name"):
-            return str(given.name)
+    def operand(self, given: object) -> str:
+        """The name of a node, or of a number, which becomes a constant; "" for what is neither."""
         if isinstance(given, bool | int | float):
             name = f"%{given}"
             self.stored[name] = np.asarray(given)
             return name
-        return ""
+        return str(getattr(given, "name", ""))
 
-    def translated(self, node: Any) -> Iterator[FlowStep]:
+    def translated(self, node: torch.fx.Node) -> Iterator[FlowStep]:
         target, args = str(node.target), tuple(node.args)
+        # "aten.add.Tensor"; what Python itself calls is a bare name
         name = target.split(".")[1] if target.startswith("aten.") else target.split(".")[0]
         out = (node.name,)
         if name in _FORMS:
             yield from _FORMS[name](self, node.name, args)
+        elif name in _REORDERED:
+            operator, places, has_axis = _REORDERED[name]
+            operands = tuple(self.operand(args[at] if at < len(args) else None) for at in places)
+            yield FlowStep(operator, operands, out, {"axis": args[1]} if has_axis else {})
         elif name in _ONE_TO_ONE:
             yield FlowStep(_ONE_TO_ONE[name], tuple(self.operand(a) for a in args), out)
         elif name in _MOVES and args:
@@ -187,7 +192,26 @@ class _Reading:
             yield FlowStep(name, tuple(n.name for n in node.all_input_nodes), out)
 
 
-_Form = Callable[[_Reading, str, Sequence[Any]], Iterator[FlowStep]]
+_REORDERED: dict[str, tuple[str, tuple[int, ...], bool]] = {
+    "embedding": ("Gather", (0, 1), False),
+    **dict.fromkeys(
+        ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only"), ("EmbeddingBag", (0, 1, 2), False)
+    ),
+    "index_select": ("Gather", (0, 2), True),
+    "gather": ("GatherElements", (0, 2), True),
+    **dict.fromkeys(
+        ("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill"),
+        ("ScatterElements", (0, 2, 3), True),
+    ),
+    "one_hot": ("OneHot", (0, 1), False),
+    "masked_fill": ("Where", (1, 2, 0), False),
+    "rsub": ("Sub", (1, 0), False),
+    **dict.fromkeys(("clamp_min_", "hardtanh"), ("Clip", (0, 1, 2), False)),
+}
+"""ONNX's operator, which arguments are its operands, and whether argument 1 is its axis."""
+
+
+_Form = Callable[[_Reading, str, Sequence[object]], Iterator[FlowStep]]
 _FORMS: dict[str, _Form] = {}
 
 
@@ -199,64 +223,26 @@ def _form(*names: str) -> Callable[[_Form], _Form]:
     return keep
 
 
-@_form("embedding")
-def _embedding(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
-    yield FlowStep("Gather", (at.operand(args[0]), at.operand(args[1])), (out,), {"axis": 0})
-
-
-@_form("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
-def _embedding_bag(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
-    yield FlowStep("EmbeddingBag", tuple(at.operand(a) for a in args[:3]), (out,))
-
-
-@_form("index_select")
-def _index_select(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
-    yield FlowStep("Gather", (at.operand(args[0]), at.operand(args[2])), (out,), {"axis": args[1]})
-
-
-@_form("gather")
-def _gather(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
-    yield FlowStep("GatherElements", (at.operand(args[0]), at.operand(args[2])), (out,), {"axis": args[1]})
-
-
-@_form("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_fill")
-def _scatter(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
-    operands = (at.operand(args[0]), at.operand(args[2]), at.operand(args[3]))
-    yield FlowStep("ScatterElements", operands, (out,), {"axis": args[1]})
-
-
 @_form("index", "index_put", "_unsafe_index", "_unsafe_index_put")
-def _index(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
+def _index(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     """``x[i, :, j]`` is a Gather for each index; of an assignment the operands' values go through as well."""
-    data, listed = at.operand(args[0]), list(args[1])
-    for axis, each in enumerate(listed):
+    data, written = at.operand(args[0]), len(args) > 2
+    for axis, each in enumerate(_several(args[1])):
         if each is not None:
-            yield FlowStep(
-                "Gather", (data, at.operand(each)), (f"{out}/{axis}",), {"axis": axis, "written": len(args) > 2}
-            )
+            attributes = {"axis": axis, "written": int(written)}
+            yield FlowStep("Gather", (data, at.operand(each)), (f"{out}/{axis}",), attributes)
     yield FlowStep("Identity", (data,), (out,))
-    if len(args) > 2:
+    if written:
         yield FlowStep("Identity", (at.operand(args[2]),), (f"{out}/values",))
 
 
-@_form("one_hot")
-def _one_hot(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
-    yield FlowStep("OneHot", (at.operand(args[0]), at.operand(args[1] if len(args) > 1 else None)), (out,))
-
-
-@_form("masked_fill")
-def _masked_fill(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
-    yield FlowStep("Where", (at.operand(args[1]), at.operand(args[2]), at.operand(args[0])), (out,))
-
-
-@_form("rsub")
-def _rsub(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
-    yield FlowStep("Sub", (at.operand(args[1]), at.operand(args[0])), (out,))
-
-
 @_form("cat", "stack")
-def _concat(at: _Reading, out: str, args: Sequence[Any]) -> Iterator[FlowStep]:
-    yield FlowStep("Concat", tuple(at.operand(a) for a in args[0]), (out,))
+def _concat(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
+    yield FlowStep("Concat", tuple(map(at.operand, _several(args[0]))), (out,))
+
+
+def _several(argument: object) -> Sequence[object]:
+    return argument if isinstance(argument, list | tuple) else ()
 
 
 @_form("log1p")
@@ -269,8 +255,3 @@ def _log1p(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]
 def _rsqrt(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
     yield FlowStep("Sqrt", (at.operand(args[0]),), (f"{out}/root",))
     yield FlowStep("Reciprocal", (f"{out}/root",), (out,))
-
-
-@_form("clamp_min_", "hardtanh")
-def _hardtanh(at: _Reading, out: str, args: Sequence[object]) -> Iterator[FlowStep]:
-    yield FlowStep("Clip", tuple(at.operand(a) for a in args[:3]), (out,))
