@@ -92,6 +92,21 @@ Round = Callable[[Operand, Operand, Sequence[Operand]], tuple[Operand, list[Oper
 """(the round's number, whether it goes on, the carried values) -> whether it goes on, the carried values and what is stacked."""
 
 
+def rounds(
+    ctx: Context, round_of: Round, size: Var | None, known: int | None, states: Sequence[Operand], nodes: int
+) -> list[Operand]:
+    """Rounds of about ``nodes`` operations, ``known`` of them or the first of ``size``: the states, then what is stacked."""
+    if known is not None and known * nodes <= _WRITTEN_OUT:
+        written = _written_out(round_of, known, True, states)
+        assert written is not None  # such rounds do not compute whether there is another
+        carry, given = written
+        return [*carry, *(stack(ctx, list(rows), 0) for rows in zip(*given, strict=True))]
+    count: Operand = np.asarray(known, np.int32)
+    if size is not None:
+        count = ctx.mb.slice_by_index(x=size, begin=[0], end=[1], squeeze_mask=[True])
+    return _looped(ctx, _Rounds(round_of, count, np.asarray(True), known), states)
+
+
 def _written_out(
     round_of: Round, most: int, goes_on: bool, values: Sequence[Operand]
 ) -> tuple[list[Operand], list[list[Operand]]] | None:
