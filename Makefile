@@ -56,12 +56,12 @@ demo: $(if $(wildcard $(READY)),$(READY),$(DEMO_READY)) ## Prove EfficientNet-Li
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## Run the tests.
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 # Not part of CI: measuring takes about half as long again as the tests.
 coverage: $(READY) ## Run the tests and say which share of the lines they reach; build/coverage/html shows which.
 	@mkdir -p build/coverage
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-report=html $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term --cov-report=html $(ARGS)
 
 lint: $(READY) ## Check style, format and types.
 	$(BIN)/python -m ruff check src tests benchmarks examples conformance typings
@@ -95,9 +95,9 @@ $(JUDGE_READY): conformance/requirements.txt
 conformance-apple: $(READY) $(JUDGE_READY) ## Let Apple's own tests judge what is lowered from Core ML.
 	$(BIN)/python -m conformance.apple --python $(CURDIR)/$(JUDGE_VENV)/bin/python $(ARGS)
 
-# Apple's slice (python -m conformance.apple --slice) draws its parameters and fails in one of them: by hand until that is settled.
-conformance-quick: $(READY) ## A slice of the ONNX backend tests, in the project's own environment.
+conformance-quick: $(READY) ## Slices of the ONNX backend tests and of Apple's, in the project's own environment.
 	$(BIN)/python -W ignore -m conformance.onnx_backend --every 4
+	$(BIN)/python -m conformance.apple --slice
 
 conformance-onnx: $(READY) ## Let the ONNX backend tests judge what is converted to Core ML.
 	$(BIN)/python -m conformance.onnx_backend $(ARGS)

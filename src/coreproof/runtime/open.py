@@ -35,7 +35,8 @@ def session(
     ``engine`` "auto" is PyTorch for PyTorch models, ONNX Runtime for ONNX models, and coreproof's runtime (Core ML
     lowered to ONNX) for Core ML models. "coreml" is Apple's own engine, on a Mac. ``precision`` "stored" rounds every
     result of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves
-    the number to the engine. ``function`` is one of an ML Program that has several; None is its default one.
+    the number to OMP_NUM_THREADS, or to the engine. ``function`` is one of an ML Program that has several; None is its
+    default one.
 
     Raises InputError for an engine or a precision that there is not, UnsupportedOperatorsError when a Core ML model holds
     operators that coreproof cannot lower (all are named), ConversionError for a function that it does not have, and

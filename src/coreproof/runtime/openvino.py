@@ -12,6 +12,7 @@ from coreproof.errors import MissingDependencyError, RunError
 from coreproof.model.onnx.read import in_memory
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.session import Session, State, read_inputs
+from coreproof.runtime.threads import threads_asked_for
 
 
 class OpenVinoSession(Session):
@@ -29,6 +30,7 @@ class OpenVinoSession(Session):
         self.engine = executable.engine.replace("ONNX Runtime", "OpenVINO")
         self._core = openvino.Core()
         self._options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        threads = threads if threads is not None else threads_asked_for()
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads
         self._compiled: dict[tuple[str, ...], object] = {}

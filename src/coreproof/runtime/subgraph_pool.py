@@ -14,6 +14,7 @@ from coreproof.model.onnx.read import in_memory, stored_tensors
 from coreproof.runtime.arena import engine_error, open_within_budget
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.skeleton import ExternalInputs, Skeleton
+from coreproof.runtime.threads import threads_asked_for
 
 _INLINE = 1024
 """Bytes up to which a tensor travels inside the message; shapes and axes have to, shape inference reads them."""
@@ -24,7 +25,7 @@ class SubgraphPool:
 
     def __init__(self, executable: Executable, *, threads: int | None = None) -> None:
         self.executable = executable
-        self._threads = threads
+        self._threads = threads if threads is not None else threads_asked_for()
         self._weights: dict[str, object] = {}
         self._small: dict[str, onnx.TensorProto] = {}
         self._skeleton: Skeleton | None = None

@@ -35,6 +35,7 @@ def run_lowered(lowered: LoweredModel, taps: Sequence[str] = (), **inputs: np.nd
         proto.graph.output.add(name=tap)
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1  # a second one waits busily for work that tiny models have not
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(None, inputs), strict=True))
