@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coreproof.comparison.agreement import cohen_kappa, jensen_shannon, top_k, top_overlap, truth_rank, wilson
+from coreproof.comparison.agreement import Distributions, cohen_kappa, top_k, top_overlap, truth_rank, wilson
+
+
+def jensen_shannon(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return Distributions.from_probabilities(a).divergence(Distributions.from_probabilities(b))
 
 
 def test_wilson_interval_of_textbook_cases() -> None:

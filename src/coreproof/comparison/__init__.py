@@ -1,1 +1,1 @@
-"""Any number of models over any number of photos."""
+"""Many models over many photos: the line-up, the plan, the store, the workers, the statistics."""

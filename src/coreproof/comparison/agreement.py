@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+Floats: TypeAlias = npt.NDArray[np.floating]
 Integers: TypeAlias = npt.NDArray[np.integer]
 
 _BLOCK = 16
@@ -24,7 +24,7 @@ def wilson(successes: float, trials: float, z: float = _Z_95) -> tuple[float, fl
     """
     if trials == 0:
         return 0.0, 1.0
-    share = min(1.0, successes / trials)
+    share = min(1.0, successes / trials)  # parts of pictures add up to a little more than they are
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     low, high = ((centre + sign * spread) / (1 + z * z / trials) for sign in (-1, 1))
@@ -92,17 +92,13 @@ class Distributions:
     def divergence(self, other: Distributions) -> npt.NDArray[np.float64]:
         """Jensen-Shannon divergence of each pair of rows, base 2: 0 for equal distributions, 1 for disjoint ones."""
         mixed = [entropy((self.rows[rows] + other.rows[rows]) / 2) for rows in _blocks(len(self.rows))]
+        # H((p + q) / 2) - (H(p) + H(q)) / 2, which rounding may put just outside of 0..1
         return np.clip(np.concatenate(mixed) - (self.entropies + other.entropies) / 2, 0.0, 1.0)
 
 
 def _blocks(rows: int) -> list[slice]:
     """Few rows at a time: what is computed with them stays in the processor's cache."""
     return [slice(start, start + _BLOCK) for start in range(0, max(rows, 1), _BLOCK)]
-
-
-def jensen_shannon(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
-    """Jensen-Shannon divergence of each pair of rows, base 2."""
-    return Distributions.from_probabilities(a).divergence(Distributions.from_probabilities(b))
 
 
 def truth_rank(probabilities: Floats, truth: Integers) -> npt.NDArray[np.int32]:
@@ -112,5 +108,6 @@ def truth_rank(probabilities: Floats, truth: Integers) -> npt.NDArray[np.int32]:
     at = np.where(known, truth, 0)
     own = probabilities[rows, at][:, None]
     classes = np.arange(probabilities.shape[1])[None, :]
+    # of equal classes the earlier one comes first, as in top_k
     ahead = (probabilities > own) | ((probabilities == own) & (classes < at[:, None]))
     return np.where(known, ahead.sum(axis=1), -1).astype(np.int32)

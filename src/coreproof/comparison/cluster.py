@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from types import ModuleType
 
 from coreproof.comparison.lineup import Lineup
 from coreproof.comparison.predictor import Calibration, Predictor
@@ -51,13 +51,12 @@ def on_cluster(
     _require_portable(ray, lineup, source)
     with _connected(ray, address, workers):
         actors = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        same = {"keys": dict(keys), "made_by": made_by()}
-        made = {"lineup": lineup, "source": source, "calibrations": dict(calibrations), **same}
+        made = {"lineup": lineup, "source": source, "calibrations": dict(calibrations), "keys": dict(keys)}
         waiting = iter(tasks)
         while window := list(islice(waiting, _WINDOW)):
             answered = ray.data.from_items([{"task": task} for task in window]).map_batches(
                 ClusterWorker,
-                fn_constructor_kwargs=made,
+                fn_constructor_kwargs={**made, "made_by": made_by()},
                 batch_size=1,
                 num_cpus=1,
                 compute=ray.data.ActorPoolStrategy(size=min(actors, len(window))),
@@ -79,7 +78,7 @@ class ClusterWorker:
         source: PhotoSource,
         calibrations: Mapping[str, Calibration],
         keys: Mapping[str, str],
-        made_by: Mapping[str, Any],
+        made_by: Mapping[str, object],
     ) -> None:
         self.keys = keys
         self.made_by = made_by
@@ -87,7 +86,7 @@ class ClusterWorker:
         self.calibrations = calibrations
         self.worker = Worker({}, source, decoders(1))
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Done | CoreproofError]]:
+    def __call__(self, batch: Mapping[str, Iterable[Task]]) -> dict[str, list[Done | CoreproofError]]:
         """What each task came to; an error of ours is an answer too: of what is raised here, Ray keeps the text alone."""
         try:
             return {"done": list(self._done(list(batch["task"])))}
@@ -110,7 +109,7 @@ class ClusterWorker:
 
 
 @contextmanager
-def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
+def _connected(ray: ModuleType, address: str, workers: int | None) -> Iterator[None]:
     """The cluster at an address; one that was started for this is ended with it."""
     if ray.is_initialized():
         yield
@@ -166,7 +165,7 @@ def _native_messages_off() -> Iterator[None]:
         os.close(kept)
 
 
-def _require_portable(ray: Any, lineup: Lineup, source: PhotoSource) -> None:
+def _require_portable(ray: ModuleType, lineup: Lineup, source: PhotoSource) -> None:
     try:
         ray.cloudpickle.dumps((lineup, source))
     except Exception as error:  # whatever an object's own __reduce__ raises

@@ -27,8 +27,7 @@ from coreproof.comparison.worker import GONE, Done, Task, Worker
 from coreproof.comparison.workers import decoders, on_this_machine, processors
 from coreproof.errors import LineupError, PhotoError, StoreError
 from coreproof.feeding.photos import Photos, Truth, truth_lines
-
-Report = Callable[[str, int, int], None]
+from coreproof.model.progress import Progress, silent
 
 _SHOWN = 100
 """Photos that a model is shown that answers NaN or zeros, before it is taken as it is."""
@@ -44,7 +43,7 @@ def compare(
     workers: int | None = None,
     cluster: str | None = None,
     trust: bool = False,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Lets every model of a line-up see every photo and compares what they say.
 
@@ -108,14 +107,14 @@ class _Job:
     """One comparison: first every slice through the models that have not seen it, then statistics, slice by slice."""
 
     def __init__(
-        self, lineup: Lineup, source: PhotoSource, truth: _Truth, store: Store, workers: int, progress: Report | None
+        self, lineup: Lineup, source: PhotoSource, truth: _Truth, store: Store, workers: int, progress: Progress | None
     ) -> None:
         self.lineup = lineup
         self.source = source
         self.store = store
         self.truth = truth
         self.workers = workers
-        self.progress = progress or (lambda what, done, total: None)
+        self.progress = progress or silent
         self.factory = ModelFactory(lineup)
         self.keys = {name: self.factory.key(name) for name in lineup.names}
         self.calibrations = {name: about for name in lineup.names if (about := self._kept(name)) is not None}
@@ -127,6 +126,7 @@ class _Job:
         """Lets every model see the slices that it has not seen: here, or on a cluster with so many workers."""
         unseen, photos = self._unseen()
         new = [name for name in self._models if name not in self.calibrations]
+        # a cluster's workers make their own; here the models only have to be calibrated for them
         waiting = new if cluster is not None else [name for name in self._models if name in unseen or name in new]
         if waiting:
             with ExitStack() as stack:
@@ -138,7 +138,11 @@ class _Job:
                     seen = self._counter(self.plan.photos - photos)
                     self._keep(on_this_machine(worker, self._tasks(), self.workers, seen))
         if cluster is not None and photos:
-            self._keep(self._on_cluster(cluster, workers, self.plan.photos - photos))
+            from coreproof.comparison.cluster import on_cluster
+
+            models = self.lineup, self.source, self.calibrations, self.keys
+            seen = self._counter(self.plan.photos - photos)
+            self._keep(on_cluster(cluster, *models, self._tasks(), workers, seen))
         for name in set(self.lineup.names) - set(self._models):
             self._answer_for_device(name)
 
@@ -229,12 +233,6 @@ class _Job:
             with suppress(StoreError):  # no reason to hide another error, as of a disk that is full
                 for name, took in seconds.items():
                     self.store.write_timing(self.keys[name], took, seen[name])
-
-    def _on_cluster(self, address: str, workers: int | None, done: int) -> Iterator[Done]:
-        from coreproof.comparison.cluster import on_cluster
-
-        tasks, seen = self._tasks(), self._counter(done)
-        return on_cluster(address, self.lineup, self.source, self.calibrations, self.keys, tasks, workers, seen)
 
     def _answer_for_device(self, name: str) -> None:
         run = self.lineup.entry(name).device

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -227,16 +226,9 @@ class Comparison(NotebookView):
 
     def _pair(self, a: str, b: str) -> ModelPair:
         found, photos = self.tally.pairs[a, b], self.count
-        return ModelPair(
-            a,
-            b,
-            found.count,
-            photos,
-            *wilson(found.pictures, self.tally.pictures),
-            kappa=cohen_kappa(found.count, self.tally.models[a].named, self.tally.models[b].named),
-            top5_overlap=found.overlap / photos,
-            divergence=found.divergence / photos,
-        )
+        interval = wilson(found.pictures, self.tally.pictures)
+        kappa = cohen_kappa(found.count, self.tally.models[a].named, self.tally.models[b].named)
+        return ModelPair(a, b, found.count, photos, *interval, kappa, found.overlap / photos, found.divergence / photos)
 
     def divergence(self, a: str, b: str) -> npt.NDArray[np.float32]:
         """Jensen-Shannon divergence of two models on each photo (base 2, 0..1). Reads everything."""
@@ -250,6 +242,7 @@ class Comparison(NotebookView):
         pair = self.pair(a, b)
         differ = pair.photos - pair.count
         wanted = differ if count is None else min(count, differ)
+        # lists are kept so far; who asks for more waits until everything is read
         kept = [seen.photo for seen, _ in self.tally.pairs[pair.a, pair.b].differing.list()]
         if wanted <= len(kept):
             return kept[:wanted]
@@ -349,13 +342,9 @@ class Comparison(NotebookView):
     @cached_property
     def accuracies(self) -> dict[str, Accuracy]:
         """Top-1 and top-5 accuracy of each model; empty where no photo's class is known."""
-        return {
-            name: Accuracy(
-                name, model.known, model.top1, model.top5, *wilson(model.right_pictures, model.known_pictures)
-            )
-            for name, model in self.tally.models.items()
-            if model.known
-        }
+        told = {name: model for name, model in self.tally.models.items() if model.known}
+        intervals = {name: wilson(model.right_pictures, model.known_pictures) for name, model in told.items()}
+        return {n: Accuracy(n, model.known, model.top1, model.top5, *intervals[n]) for n, model in told.items()}
 
     @cached_property
     def explanations(self) -> tuple[Explanation, ...]:
@@ -368,18 +357,12 @@ class Comparison(NotebookView):
         differ = whole.photos - whole.count
         causes = []
         for cause, model in attribution.causes.items():
-            left = self.pair(model, b)
-            still = left.photos - left.count
-            causes.append(
-                Cause(
-                    cause,
-                    model,
-                    still,
-                    left.divergence,
-                    (differ - still) / differ if differ else None,
-                    (whole.divergence - left.divergence) / whole.divergence if whole.divergence else None,
-                )
-            )
+            rest = self.pair(model, b)
+            still = rest.photos - rest.count
+            # a share of nothing is none: where the two agree there is nothing to explain
+            share = (differ - still) / differ if differ else None
+            of_divergence = (whole.divergence - rest.divergence) / whole.divergence if whole.divergence else None
+            causes.append(Cause(cause, model, still, rest.divergence, share, of_divergence))
         return Explanation(a, b, differ, whole.divergence, tuple(causes))
 
     def query(self, sql: str) -> list[dict[str, object]]:
@@ -394,8 +377,8 @@ class Comparison(NotebookView):
         photos = self.photos if self.writes_every_photo else tuple(self._kept)
         differing = None if self.writes_every_photo else _LISTED
 
-        def per_pair(listed: Callable[[str, str], list[Any]]) -> dict[str, dict[str, list[object]]]:
-            found: dict[str, dict[str, list[Any]]] = {}
+        def per_pair(listed: Callable[[str, str], Sequence[object]]) -> dict[str, dict[str, Sequence[object]]]:
+            found: dict[str, dict[str, Sequence[object]]] = {}
             for a, b in self.pairs:
                 found.setdefault(a, {})[b] = listed(a, b)
             return found

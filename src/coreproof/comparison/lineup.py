@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
 from coreproof.comparison.device import DeviceRun
+from coreproof.conversion.convert import Target
 from coreproof.errors import LineupError, UnsafeModelError
 from coreproof.model.arguments import OTHER_NAMES
 from coreproof.model.feeding import Feeding
@@ -16,7 +17,9 @@ from coreproof.model.files.entries import Entry as Document
 from coreproof.model.files.entries import read_lines, read_toml
 from coreproof.model.recorded_header import feeding_from
 from coreproof.model.stored_source import weights_of, why_nameless, why_outside, why_unsafe
+from coreproof.runtime.session import Engine, Precision
 
+_T = TypeVar("_T")
 _MODEL_FILES = (".onnx", ".mlmodel", ".mlpackage", ".pt2", ".pt", ".pth")
 
 
@@ -34,9 +37,9 @@ class LineupEntry:
     """
 
     name: str
-    source: Any = None
+    source: object = None
     base: str | None = None
-    convert: Literal["onnx", "mlprogram", "neuralnetwork"] | None = None
+    convert: Target | None = None
     precision: Literal["fp32", "fp16"] | None = None
     image: bool = False
     shape: tuple[int, ...] | None = None
@@ -45,8 +48,8 @@ class LineupEntry:
     feeding: Feeding | None = None
     softmax: bool | None = None
     labels: tuple[str, ...] | None = None
-    engine: Literal["auto", "onnxruntime", "torch", "openvino", "coreml"] = "auto"
-    arithmetic: Literal["stored", "fp32"] = "stored"
+    engine: Engine = "auto"
+    arithmetic: Precision = "stored"
     note: str = ""
     device: DeviceRun | None = None
 
@@ -165,6 +168,7 @@ def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool
     models = document.get("models", {})
     if not isinstance(models, dict):
         raise LineupError("models must be tables", where=str(path), expected="[models.NAME]")
+    # before anything is read that the file names
     _refuse_unsafe(path, _named(document), folder, trust=trust)
     entries = tuple(_entry(path, name, table, shared, folder) for name, table in models.items())
     labels = None if "photos" not in document else read["photos"].get("labels").optional(Document.text)
@@ -219,12 +223,10 @@ def _refuse_unsafe(path: Path, named: Iterator[tuple[str, str, bool]], folder: P
 def missing_files(lineup: Lineup) -> list[str]:
     """Files that the line-up names and that are not there."""
     folder = lineup.folder or Path()
-    wanted = [
-        file for entry in lineup.entries if isinstance(entry.source, str | Path) for file in _files_of(entry.source)
-    ]
-    if lineup.labels is not None and not lineup.labels.exists():
-        return [*(f for f in wanted if not (folder / f).exists()), str(lineup.labels)]
-    return [file for file in dict.fromkeys(wanted) if not (folder / file).exists()]
+    sources = (entry.source for entry in lineup.entries)
+    wanted = [file for source in sources if isinstance(source, str | Path) for file in _files_of(source)]
+    missing = [file for file in dict.fromkeys(wanted) if not (folder / file).exists()]
+    return missing if lineup.labels is None or lineup.labels.exists() else [*missing, str(lineup.labels)]
 
 
 def _require_files(path: Path, lineup: Lineup) -> None:
@@ -245,15 +247,11 @@ def _files_of(source: str | Path) -> list[str]:
     return [text] if Path(text).suffix.lower() in _MODEL_FILES and ":" not in text else []
 
 
-def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Path) -> LineupEntry:
+def _entry(path: Path, name: str, stored: object, shared: Feeding | None, folder: Path) -> LineupEntry:
     where = f"models.{name}"
-    table = dict(_table(path, where, table))
-    known = (
-        "source",
-        "from",
-        "feed",
-        *(f.name for f in fields(LineupEntry) if f.name not in ("name", "base", "feeding", "device")),
-    )
+    table: dict[str, Any] = dict(_table(path, where, stored))
+    own = (f.name for f in fields(LineupEntry) if f.name not in ("name", "base", "feeding", "device"))
+    known = tuple(dict.fromkeys(("source", "from", "feed", *own)))
     if set(table) - set(known):
         raise _unknown(path, where, set(table) - set(known), known)
     if ("source" in table) == ("from" in table):
@@ -277,22 +275,22 @@ def _entry(path: Path, name: str, table: Any, shared: Feeding | None, folder: Pa
     return LineupEntry(name, base=base, feeding=feeding, **table)
 
 
-def _all(kind: type, value: object) -> bool:
+def _all(value: object, kind: type[_T]) -> TypeGuard[list[_T]]:
     return isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
 
 
-_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(("source", "from", "weights_from", "note"), (lambda v: isinstance(v, str), "a text")),
     **dict.fromkeys(("image", "softmax"), (lambda v: isinstance(v, bool), "true or false")),
-    "shape": (lambda v: _all(int, v) and all(0 < n < 2**24 for n in v), "whole numbers above 0"),
-    "labels": (lambda v: isinstance(v, str) or _all(str, v), "a file with a label a line, or the labels"),
+    "shape": (lambda v: _all(v, int) and all(0 < n < 2**24 for n in v), "whole numbers above 0"),
+    "labels": (lambda v: isinstance(v, str) or _all(v, str), "a file with a label a line, or the labels"),
 }
 _CHOICES: dict[str, Sequence[str]] = {
-    "convert": ("onnx", "mlprogram", "neuralnetwork"),
+    "convert": get_args(Target),
     "precision": ("fp32", "fp16"),
     "pooling": ("ceil",),
-    "engine": ("auto", "onnxruntime", "torch", "openvino", "coreml"),
-    "arithmetic": ("stored", "fp32"),
+    "engine": get_args(Engine),
+    "arithmetic": get_args(Precision),
 }
 
 
@@ -307,21 +305,21 @@ def _feeding(path: Path, where: str, table: object, base: Feeding | None = None)
     return feeding_from(Document(table, where, wrong), base)
 
 
-def _attribution(path: Path, table: Any) -> Attribution:
-    table = _table(path, "attribution", table)
-    between = table.get("between")
-    if not _all(str, between) or len(between) != 2 or not isinstance(table.get("causes"), dict):
+def _attribution(path: Path, stored: object) -> Attribution:
+    table = _table(path, "attribution", stored)
+    between, causes = table.get("between"), table.get("causes")
+    if not _all(between, str) or len(between) != 2 or not isinstance(causes, dict):
         raise LineupError(
             "an attribution needs two models and causes",
             where=str(path),
             expected='between = ["a", "b"] and causes = {"the crop" = "a_at_crop_of_b"}',
         )
-    return Attribution((str(between[0]), str(between[1])), {str(k): str(v) for k, v in table["causes"].items()})
+    return Attribution((between[0], between[1]), {str(k): str(v) for k, v in causes.items()})
 
 
 def _unknown_references(lineup: Lineup, names: set[str]) -> list[str]:
-    found = [f"{e.name} is made from {n!r}, which is no model of it" for e in lineup.entries for n in e.depends_on
-             if n not in names]  # fmt: skip
+    made = [(entry.name, parent) for entry in lineup.entries for parent in entry.depends_on if parent not in names]
+    found = [f"{name} is made from {parent!r}, which is no model of it" for name, parent in made]
     for attribution in lineup.attributions:
         used = (*attribution.between, *attribution.causes.values())
         found += [f"an attribution names {name!r}, which is no model of it" for name in used if name not in names]

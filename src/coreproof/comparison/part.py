@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from coreproof.comparison.schema import PART
 from coreproof.comparison.store import Shard, Store, matrix, rows_of
 from coreproof.comparison.variants import code_digest
 from coreproof.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TOP = 5
 
@@ -84,19 +88,14 @@ class Agreement:
         shard = store.read_shard(self.keys[name], piece.key)
         wanted = (len(piece.photos), len(self.orders[name].positions))
         if shard.probabilities.shape != wanted or shard.photos != tuple(p.member.photo for p in piece.photos):
-            raise store.unreadable(
-                store.shard_path(self.keys[name], piece.key),
-                ValueError(f"{list(shard.probabilities.shape)} answers, and not those of the slice: {list(wanted)}"),
-            )
+            found = f"{list(shard.probabilities.shape)} answers, and not those of the slice: {list(wanted)}"
+            raise store.unreadable(store.shard_path(self.keys[name], piece.key), found)
         return shard
 
     def _made(self, shards: Mapping[str, Shard], piece: Slice) -> Part:
         """Photos that some model could not see are left out for all, and named."""
-        skipped: dict[str, str] = {}
-        for shard in shards.values():
-            skipped.update(
-                {name: why for name, why in zip(shard.photos, shard.skipped, strict=True) if why is not None}
-            )
+        seen = (pair for shard in shards.values() for pair in zip(shard.photos, shard.skipped, strict=True))
+        skipped = {photo: why for photo, why in seen if why is not None}
         kept = [k for k, p in enumerate(piece.photos) if p.live and p.member.photo not in skipped]
         truth = np.array([piece.photos[k].truth for k in kept], np.int32)
         truth[truth >= self.classes] = -1  # a class that no model has
@@ -140,26 +139,23 @@ def _answers(probabilities: npt.NDArray[np.float32], model: int, models: int) ->
 def _write(store: Store, path: Path, part: Part) -> None:
     import pyarrow as pa
 
-    photos, (names, reasons) = len(part.photos), (tuple(part.skipped), tuple(part.skipped.values()))
-    rows = photos + len(names)
-    none = [None] * len(names)
+    photos, names, reasons = len(part.photos), list(part.skipped), list(part.skipped.values())
 
-    def column(values: npt.NDArray[np.generic]) -> object:
+    def column(values: npt.NDArray[np.generic]) -> pa.Array:
+        """The photos' rows, and nulls for those that were skipped."""
         return pa.concat_arrays([rows_of(values), pa.nulls(len(names), rows_of(values[:0]).type)])
 
     columns = {
         "photo": pa.array([*part.photos, *names], pa.string()),
         "skipped": pa.array([*[None] * photos, *reasons], pa.string()),
-        "truth": pa.array([*part.truth.tolist(), *none], pa.int32()),
+        "truth": pa.array([*part.truth.tolist(), *[None] * len(names)], pa.int32()),
         "top": column(part.top),
         "top_values": column(part.top_values),
         "ranks": column(part.ranks),
     }
     if part.divergences.shape[1]:
         columns["divergences"] = column(part.divergences)
-    table = pa.table(columns)
-    assert table.num_rows == rows
-    store.write_table(path, table)
+    store.write_table(path, pa.table(columns))
 
 
 def _read(store: Store, path: Path, models: int, classes: int, piece: Slice) -> Part:
@@ -174,23 +170,14 @@ def _read(store: Store, path: Path, models: int, classes: int, piece: Slice) -> 
     names, skipped = seen.column("photo").to_pylist(), left.column("photo").to_pylist()
     live = [p.member.photo for p in piece.photos if p.live]
     kept = set(names)
-    if (
-        [n for n in live if n in kept] != names
-        or {*names, *skipped} != set(live)
-        or len(live) != len(names) + len(skipped)
-    ):
-        raise store.unreadable(path, ValueError("its photos are not those of the slice"))
-    most = min(TOP, classes)
-    sizes = {
-        "top": models * most,
-        "top_values": models * most,
-        "ranks": models,
-        **({"divergences": pairs} if pairs else {}),
-    }
+    if [n for n in live if n in kept] != names or sorted(live) != sorted([*names, *skipped]):
+        raise store.unreadable(path, "its photos are not those of the slice")
+    top = models * min(TOP, classes)
+    sizes = {"top": top, "top_values": top, "ranks": models, **({"divergences": pairs} if pairs else {})}
     if any(seen.column(n).null_count or seen.column(n).type.list_size != size for n, size in sizes.items()):
-        raise store.unreadable(path, ValueError("its rows are of another length"))
+        raise store.unreadable(path, "its rows are of another length")
     if seen.column("truth").null_count:
-        raise store.unreadable(path, ValueError("column 'truth' lacks values"))
+        raise store.unreadable(path, "column 'truth' lacks values")
     part = Part(
         photos=tuple(names),
         truth=np.asarray(seen.column("truth").to_numpy(), np.int32),
@@ -203,11 +190,11 @@ def _read(store: Store, path: Path, models: int, classes: int, piece: Slice) -> 
     )
     beyond = part.top.size and not 0 <= int(part.top.min()) <= int(part.top.max()) < classes + models
     if beyond or not (np.isfinite(part.top_values).all() and np.isfinite(part.divergences).all()):
-        raise store.unreadable(path, ValueError("classes or numbers that no model says"))
+        raise store.unreadable(path, "classes or numbers that no model says")
     return part
 
 
-def _by_model(column: object, models: int) -> np.ndarray:
+def _by_model(column: pa.ChunkedArray, models: int) -> np.ndarray:
     values = matrix(column)
     return values.reshape(len(values), models, values.shape[1] // models)
 

@@ -7,11 +7,6 @@ grow with the number of photos.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import duckdb
-
 import hashlib
 import os
 import shutil
@@ -22,13 +17,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count, groupby, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from coreproof.comparison.schema import SLICE
 from coreproof.comparison.source import FolderPhotos, PhotoSource, content_digest
 from coreproof.comparison.store import Member, Store
 from coreproof.errors import PhotoError, StoreError
 from coreproof.feeding.photos import Truth, no_photos
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
 
 SLICES = ((1_000, 16), (20_000, 64))
 """Up to so many photos, so many are a slice: what a killed run loses at most of each worker's work."""
@@ -90,16 +89,8 @@ class Plan:
         """The slices, those with the first photos first."""
         for (key, known), rows in groupby(self._rows(), key=lambda row: (row["slice"], row["known"])):
             self._say_alive()
-            yield Slice(
-                key,
-                known,
-                tuple(
-                    Planned(
-                        Member(r["photo"], r["size"], r["version"], r["content"]), r["live"], r["truth"], r["share"]
-                    )
-                    for r in rows
-                ),
-            )
+            members = ((r, Member(r["photo"], r["size"], r["version"], r["content"])) for r in rows)
+            yield Slice(key, known, tuple(Planned(m, r["live"], r["truth"], r["share"]) for r, m in members))
 
     def _say_alive(self) -> None:
         """However long a run takes, no other one takes its plan for abandoned."""
@@ -232,7 +223,7 @@ ORDER BY first, slice, row
 
 
 @contextmanager
-def _database(store: Store) -> Iterator[object]:
+def _database(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB of this plan's own, which spills to disk instead of growing."""
     import duckdb
 
@@ -257,21 +248,20 @@ def _database(store: Store) -> Iterator[object]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _list(connection: object, source: PhotoSource) -> int:
+def _list(connection: duckdb.DuckDBPyConnection, source: PhotoSource) -> int:
+    """Puts the photos into a table; how many there are."""
     total = 0
-    photos = source.listed()
-    for batch in _groups(photos, _BATCH):
+    for batch in _groups(source.listed(), _BATCH):
         _insert(connection, "listed", [vars(listed) for listed in batch])
         total += len(batch)
     return total
 
 
-def _know(connection: object, store: Store, truth: Iterable[tuple[str, Truth]]) -> None:
+def _know(connection: duckdb.DuckDBPyConnection, store: Store, truth: Iterable[tuple[str, Truth]]) -> None:
     import pyarrow as pa
 
     told = pa.schema({"line": pa.int64(), "photo": pa.string(), "class": pa.int64(), "picture": pa.string()})
-    rows = enumerate(truth)
-    for batch in _groups(rows, _BATCH):
+    for batch in _groups(enumerate(truth), _BATCH):
         lines = [
             {"line": n, "photo": photo, "class": known.index, "picture": known.picture or None}
             for n, (photo, known) in batch
@@ -283,7 +273,7 @@ def _know(connection: object, store: Store, truth: Iterable[tuple[str, Truth]]) 
             _insert_table(connection, "member", pa.concat_tables(tables))
 
 
-def _slice_table(store: Store, path: Path) -> object:
+def _slice_table(store: Store, path: Path) -> pa.Table | None:
     """What a slice is made of; None for one whose file is damaged, which is forgotten, and made again."""
     import pyarrow as pa
 
@@ -296,26 +286,12 @@ def _slice_table(store: Store, path: Path) -> object:
         return None
     rows = table.column("row").to_pylist()
     if rows != list(range(len(rows))) or set(table.column("slice").to_pylist()) - {path.stem}:
-        raise store.unreadable(path, ValueError("its rows are not those of this slice, in order"))
+        raise store.unreadable(path, "its rows are not those of this slice, in order")
     try:
-        return table.cast(pa.schema({name: _ARROW[column]() for name, column in SLICE.items()}))
+        types = {name: pa.int64() if column == "whole" else pa.string() for name, column in SLICE.items()}
+        return table.cast(pa.schema(types))  # whole numbers and texts of any width, which DuckDB takes as one
     except pa.lib.ArrowException as error:
         raise store.unreadable(path, error) from None
-
-
-def _text() -> object:
-    import pyarrow as pa
-
-    return pa.string()
-
-
-def _whole() -> object:
-    import pyarrow as pa
-
-    return pa.int64()
-
-
-_ARROW = {"text": _text, "text or null": _text, "whole": _whole}
 
 
 def _parts(connection: duckdb.DuckDBPyConnection, statement: str) -> Iterator[str]:
@@ -331,7 +307,7 @@ def _recognise(connection: duckdb.DuckDBPyConnection, source: PhotoSource, store
     """Finds listed photos in the store: by their version, else, as after a copy of the folder, by what is in the file."""
     for statement in (*_parts(connection, _LIVE), *_parts(connection, _DOUBTFUL)):
         connection.execute(statement)
-    doubtful = connection.cursor().execute("SELECT * FROM doubtful")
+    doubtful = connection.cursor().execute("SELECT * FROM doubtful")  # apart, or the inserts below would end it
     digest: tuple[str, str | None] = ("", None)
     settled = ""
     while rows := doubtful.fetchmany(_BATCH):
@@ -361,7 +337,7 @@ def _refresh(connection: duckdb.DuckDBPyConnection, store: Store) -> None:
             store.write_slice(key, [Member(*member[1:]) for member in members])
 
 
-def _fetched(result: Any) -> Iterator[tuple[Any, ...]]:
+def _fetched(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
     while rows := result.fetchmany(_BATCH):
         yield from rows
 
@@ -386,7 +362,7 @@ def _cut(connection: duckdb.DuckDBPyConnection, size: int) -> None:
     for statement in _parts(connection, _REST):
         connection.execute(statement)
     rest = connection.cursor().execute("SELECT photo, size, version FROM rest ORDER BY photo")
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     while photos := rest.fetchmany(size):
         key = _new_key(known, [(photo, length) for photo, length, _ in photos])
         rows += [
@@ -415,13 +391,14 @@ def _insert(
         _insert_table(connection, table, pa.Table.from_pylist(rows), columns)
 
 
-def _insert_table(connection: duckdb.DuckDBPyConnection, table: str, rows: Any, columns: str = "*") -> None:
+def _insert_table(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table, columns: str = "*") -> None:
     connection.register("batch", rows)
     connection.execute(f"INSERT INTO {table} BY NAME SELECT {columns} FROM batch")
     connection.unregister("batch")
 
 
 def _groups(things: Iterable[Thing], size: int) -> Iterator[list[Thing]]:
+    """What ``itertools.batched`` does, from Python 3.12 on."""
     iterator = iter(things)
     while group := list(islice(iterator, size)):
         yield group

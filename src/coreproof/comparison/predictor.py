@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from threading import Lock
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from coreproof.comparison.lineup import LineupEntry
 from coreproof.errors import InputError, RunError, StoreError
-from coreproof.feeding.picture_values import unknown_feeding
+from coreproof.feeding.picture_values import picture_input
 from coreproof.feeding.predict import dictionary_rows, is_distribution, softmax
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.entries import Entry as Document
-from coreproof.runtime.images import feature_pixels, resize_and_crop, to_tensor
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
 
@@ -58,7 +55,7 @@ class Calibration:
         return {**asdict(self), "labels": list(self.labels), "notes": list(self.notes)}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Calibration | None:
+    def from_json(cls, document: Mapping[str, object]) -> Calibration | None:
         """None for what another version kept, or makes no sense."""
         if set(document) != {field.name for field in fields(cls)}:
             return None
@@ -94,8 +91,14 @@ class Predictor:
         self.running: Session = session(model, entry.engine, entry.arithmetic, threads)
         self.calibration: Calibration | None = None
         self.doubtful = False
-        self.preparation, self.feeding_text, self.prepare = _preparation(self.running, model, feeding)
-        self._feature = self.running.signature.inputs[0]
+        taker = picture_input(model, feeding, "give feed = {size = [224, 224], mean = [...], std = [...], scale = ...}")
+        image = taker.feature.image
+        self.prepare = taker.value
+        # what is equal for two models is computed once for both
+        self.preparation = repr((taker.feeding, image, len(taker.feature.shape or ())))
+        inside = "; what else is done to it is inside the model"
+        self.feeding_text = str(taker.feeding) if image is None else f"picture: {taker.feeding}{inside}"
+        self._feature = taker.feature
         self._alone: AbstractContextManager[object] = nullcontext() if self.running.concurrent else Lock()
 
     def __enter__(self) -> Predictor:
@@ -172,6 +175,7 @@ def _class_scores(outputs: Mapping[str, object], scores: str | None, photos: int
     arrays = [np.asarray(v) for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
     arrays += [found for v in outputs.values() if (found := dictionary_rows(v)) is not None]
     rows = [a for a in arrays if a.size > photos and a.size == photos * max(a.shape[1:] if photos > 1 else a.shape)]
+    # one row of scores a photo: what is no longer along any other axis than it is in all
     if not rows:
         raise InputError(
             "the model is no classifier of pictures: none of its outputs is one row of class scores",
@@ -179,27 +183,3 @@ def _class_scores(outputs: Mapping[str, object], scores: str | None, photos: int
             found=", ".join(outputs),
         )
     return rows[0].astype(np.float64)
-
-
-def _preparation(
-    running: Session, model: Model, feeding: Feeding | None
-) -> tuple[str, str, Callable[[Image.Image], Tensor]]:
-    """How a picture becomes this model's input: a key that equal ways share, in words, and as a function."""
-    features = running.signature.inputs
-    if len(features) != 1:
-        raise InputError(
-            "only models with one input, a picture, can be compared over photos",
-            where=model.name,
-            found="; ".join(str(f) for f in features),
-        )
-    layout = features[0].image
-    if layout is not None:
-        geometry: dict[str, Any] = feeding.geometry if feeding is not None else {}
-        seen = Feeding(**{**geometry, "size": (layout.width, layout.height), "colour": layout.colour})
-        text = f"picture: {seen}; what else is done to it is inside the model"
-        return repr((seen, layout)), text, lambda picture: feature_pixels(resize_and_crop(picture, seen), layout)
-    if feeding is None:
-        fix = "give feed = {size = [224, 224], mean = [...], std = [...], scale = ...}"
-        raise unknown_feeding(model.name, features[0], fix)
-    known = feeding
-    return repr(known), str(known), lambda picture: to_tensor(picture, known)

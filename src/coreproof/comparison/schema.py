@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from coreproof.model.budget import afford
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 Column = Literal["text", "text or null", "whole", "whole or null", "rows of floats", "rows of whole numbers"]
 
@@ -28,17 +32,17 @@ PART: Mapping[str, Column] = {
 }
 
 
-def affordable(file: Any, where: object) -> None:
+def affordable(file: pq.ParquetFile, where: object) -> None:
     """Raises TooLargeError for a Parquet file whose rows would not fit the memory budget: a kilobyte may hold a billion."""
     import pyarrow as pa
 
-    width = 0
-    for field in file.schema_arrow:
-        width += 8 * (field.type.list_size if pa.types.is_fixed_size_list(field.type) else 1)
+    types = [field.type for field in file.schema_arrow]
+    # 8 bytes a number, whatever its type: text is stored apart, and is at least as long as its file says
+    width = sum(8 * (each.list_size if pa.types.is_fixed_size_list(each) else 1) for each in types)
     afford(f"a table of {file.metadata.num_rows:,} rows", size=file.metadata.num_rows * width, where=where)
 
 
-def checked(table: Any, columns: Mapping[str, Column], refuse: Callable[[str], Exception]) -> object:
+def checked(table: pa.Table, columns: Mapping[str, Column], refuse: Callable[[str], Exception]) -> pa.Table:
     """The wanted columns of a table. Raises what ``refuse`` makes where one is missing, of another type, or lacks values."""
     wrong = [said for name, column in columns.items() if (said := _wrong(table, name, column)) is not None]
     if wrong:
@@ -46,7 +50,7 @@ def checked(table: Any, columns: Mapping[str, Column], refuse: Callable[[str], E
     return table.select(list(columns))
 
 
-def _wrong(table: Any, name: str, column: Column) -> str | None:
+def _wrong(table: pa.Table, name: str, column: Column) -> str | None:
     import pyarrow as pa
 
     if table.schema.get_field_index(name) < 0:

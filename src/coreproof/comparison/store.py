@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ from coreproof.model.files.entries import Entry, read_json
 from coreproof.model.files.paths import inside, regular_file
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.visible import in_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _ABANDONED = 24 * 3600
 """Seconds after which what another machine left half written is taken for abandoned."""
@@ -81,7 +84,6 @@ class Store:
         if self.folder.exists() and not self.folder.is_dir():
             raise StoreError("the store is no folder", where=str(self.folder), fix="give a folder that is its own")
         self._require_own()
-        self._require_within()
         self._require_known()
         self._tidy()
 
@@ -175,7 +177,7 @@ class Store:
         path = self.shard_path(model_key, slice_key)
         table = self.read_table(path, SHARD)
         if table.column("probabilities").null_count:
-            raise self.unreadable(path, ValueError("column 'probabilities' lacks values"))
+            raise self.unreadable(path, "column 'probabilities' lacks values")
         return Shard(
             tuple(table.column("photo").to_pylist()),
             tuple(table.column("skipped").to_pylist()),
@@ -197,6 +199,7 @@ class Store:
             }
         )
         if shard.unread:
+            # in the metadata, so that who looks whether a shard is whole need not read it
             table = table.replace_schema_metadata({_UNREAD: " ".join(map(str, shard.unread))})
         self.write_table(self.shard_path(model_key, slice_key), table)
 
@@ -210,7 +213,7 @@ class Store:
         return None
 
     def _json(self, path: Path) -> Entry:
-        return read_json(self._within(path), lambda found: self.unreadable(path, ValueError(found)))
+        return read_json(self._within(path), lambda found: self.unreadable(path, found))
 
     def write_model(self, model_key: str, about: Mapping[str, object]) -> None:
         """Keeps what is known of a model once it has seen a photo."""
@@ -235,7 +238,7 @@ class Store:
 
     # any table
 
-    def read_table(self, path: Path, columns: Mapping[str, Column]) -> Any:
+    def read_table(self, path: Path, columns: Mapping[str, Column]) -> pa.Table:
         """The ``columns`` of a Parquet file of the store. Raises StoreError for one that vanished, is damaged, or has others."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -249,15 +252,15 @@ class Store:
         except (pa.lib.ArrowException, OSError) as error:
             raise self.unreadable(path, error) from None
         except StoreError as error:
-            raise self.unreadable(path, ValueError(error.found)) from None
-        return checked(table, columns, lambda found: self.unreadable(path, ValueError(found)))
+            raise self.unreadable(path, error.found) from None
+        return checked(table, columns, lambda found: self.unreadable(path, found))
 
-    def unreadable(self, path: Path, error: Exception) -> StoreError:
+    def unreadable(self, path: Path, found: object) -> StoreError:
         """What a person is told of a file that vanished or is damaged."""
         return StoreError(
             "a file of the store cannot be read",
             where=str(path),
-            found=str(error),
+            found=str(found),
             fix="delete it and run again; only what is missing is made again",
         )
 
@@ -280,7 +283,7 @@ class Store:
             return True
         return False
 
-    def write_table(self, path: Path, table: object) -> None:
+    def write_table(self, path: Path, table: pa.Table) -> None:
         """Writes a Parquet file in one step. Raises StoreError, as for a full disk."""
         import pyarrow.parquet as pq
 
@@ -290,22 +293,28 @@ class Store:
     @contextmanager
     def writing(self, target: Path) -> Iterator[Path]:
         """A path to write to, which takes ``target``'s place when all is written. Raises StoreError."""
-        fresh = self._scratch / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+        fresh = self._fresh()
         try:
             self._scratch.mkdir(parents=True, exist_ok=True)
             self._say_version()
             target.parent.mkdir(parents=True, exist_ok=True)
             yield fresh
-            os.replace(fresh, target)
+            os.replace(
+                fresh, target
+            )  # atomic within a file system, which is why the scratch folder stands in the store
         except OSError as error:
             raise self.failure(target, error) from None
         finally:
             with suppress(OSError):
                 fresh.unlink(missing_ok=True)
 
+    def _fresh(self) -> Path:
+        """A name that no other process takes; ``_tidy`` reads from it whose it is."""
+        return self._scratch / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+
     def scratch_folder(self) -> Path:
         """A folder of this process's own in the store, for what may be large and is not kept."""
-        folder = self._scratch / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+        folder = self._fresh()
         try:
             folder.mkdir(parents=True)
         except OSError as error:
@@ -328,11 +337,16 @@ class Store:
         )
 
     def _require_own(self) -> None:
-        """Refuses a folder of something else, such as the photos: what is deleted later would be the user's."""
+        """Refuses a folder of something else, such as the photos: what is deleted later would be the user's.
+
+        And one that leads out of itself through a link: what is written and cleared there is not its own.
+        """
         try:
-            held = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+            top = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+            deeper = [each for name in ("agreement", "timings") for each in self.folder.glob(f"{name}/*")]
         except OSError as error:
             raise StoreError("the store cannot be read", where=str(self.folder), found=error.strerror) from None
+        held = [path.name for path in top]
         others = [name for name in held if not name.startswith(".")]
         if others and not _OWN.intersection(held):
             raise StoreError(
@@ -341,14 +355,6 @@ class Store:
                 found=", ".join([*others[:3], "..."] if len(others) > 3 else others),
                 fix="give a folder that is its own, or a new one",
             )
-
-    def _require_within(self) -> None:
-        """Refuses a store that leads out of its folder through a link: what is written and cleared there is not its own."""
-        try:
-            top = list(self.folder.iterdir()) if self.folder.is_dir() else []
-            deeper = [each for name in ("agreement", "timings") for each in self.folder.glob(f"{name}/*")]
-        except OSError as error:
-            raise StoreError("the store cannot be read", where=str(self.folder), found=error.strerror) from None
         for path in (*top, *deeper):
             if path.is_symlink():
                 self._within(path)
@@ -381,7 +387,7 @@ class Store:
     def _say_version(self) -> None:
         about = self.folder / _ABOUT
         if not about.exists():
-            fresh = self._scratch / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+            fresh = self._fresh()
             fresh.write_text(json.dumps({"format": "coreproof store", "version": VERSION}), encoding="utf-8")
             os.replace(fresh, about)
 
@@ -408,7 +414,7 @@ def _alive(process: int) -> bool:
     if os.name == "nt":  # os.kill would end the process there
         return True
     try:
-        os.kill(process, 0)
+        os.kill(process, 0)  # the signal 0 only asks whether there is such a process
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -416,7 +422,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-def rows_of(values: np.ndarray) -> Any:
+def rows_of(values: np.ndarray) -> pa.FixedSizeListArray:
     """A matrix as a column of lists of one length."""
     import pyarrow as pa
 
@@ -424,7 +430,7 @@ def rows_of(values: np.ndarray) -> Any:
     return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(values.shape[1:], dtype=np.int64)))
 
 
-def matrix(column: Any) -> np.ndarray:
+def matrix(column: pa.ChunkedArray) -> np.ndarray:
     """A column of lists of one length as a matrix."""
     whole = column.combine_chunks()
     values = np.asarray(whole.flatten().to_numpy(zero_copy_only=False))

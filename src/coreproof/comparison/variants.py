@@ -13,10 +13,12 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.comparison.lineup import Lineup, LineupEntry
+from coreproof.conversion.convert import convert
 from coreproof.errors import LineupError
 from coreproof.model.base import Model
 from coreproof.model.digest import model_digest
 from coreproof.model.feeding import Feeding
+from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.versions import installed
 
@@ -33,8 +35,6 @@ class ModelFactory:
     def source(self, name: str) -> Model:
         """The loaded source of an entry that has one."""
         if name not in self._sources:
-            from coreproof.model.load import load
-
             source, lineup = self.lineup.entry(name).source, self.lineup
             self._sources[name] = load(source, trust=lineup.trust, folder=lineup.folder, stored=lineup.stored)
         return self._sources[name]
@@ -80,8 +80,6 @@ class ModelFactory:
         return model
 
     def _convert(self, entry: LineupEntry, model: Model) -> Model:
-        from coreproof.conversion.convert import convert
-
         assert entry.convert is not None
         if model.is_torch:
             model = self._exported_once(model)
@@ -89,7 +87,7 @@ class ModelFactory:
             return convert(model, "onnx")
         images = None
         if entry.image:
-            from coreproof.conversion.onnx_to_coreml.convert import ImageInput
+            from coreproof.conversion.onnx_to_coreml.features import ImageInput
 
             feeding = self.feeding(entry.name)
             if feeding is None:
@@ -99,8 +97,6 @@ class ModelFactory:
 
     def _exported_once(self, model: Model) -> Model:
         """A PyTorch model as ONNX: what every format is made of, and what takes longest."""
-        from coreproof.conversion.convert import convert
-
         if id(model) not in self._exported:
             self._exported[id(model)] = (model, convert(model, "onnx"))
         return self._exported[id(model)][1]
@@ -195,13 +191,7 @@ def with_input_shape(model: OnnxModel, shape: tuple[int, ...]) -> OnnxModel:
         raise LineupError(f"shape needs a model with one input: {model.name} has {len(inputs)}")
     inputs[0].shape = ir.Shape(shape)
     _forget_shapes(changed)
-    return OnnxModel(
-        changed,
-        name=model.name,
-        notes=(*model.notes, f"input shape changed to {'x'.join(map(str, shape))}"),
-        feeding=model.feeding,
-        labels=model.labels,
-    )
+    return _changed(model, changed, f"input shape changed to {'x'.join(map(str, shape))}")
 
 
 def with_partial_windows(model: OnnxModel) -> OnnxModel:
@@ -219,12 +209,17 @@ def with_partial_windows(model: OnnxModel) -> OnnxModel:
         pads[len(kernel) :] = [end + stride - 1 for end, stride in zip(pads[len(kernel) :], strides, strict=True)]
         node.attributes["pads"] = ir.AttrInt64s("pads", pads)
     _forget_shapes(changed)
-    notes = (*model.notes, f"{len(pools)} MaxPools cover a last, partial window")
-    return OnnxModel(changed, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels)
+    return _changed(model, changed, f"{len(pools)} MaxPools cover a last, partial window")
+
+
+def _changed(model: OnnxModel, graph: ir.Model, note: str) -> OnnxModel:
+    """A changed copy of a model, which says so."""
+    notes = (*model.notes, note)
+    return OnnxModel(graph, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels)
 
 
 def _forget_shapes(model: ir.Model) -> None:
-    for node in model.graph.all_nodes():
+    for node in model.graph.all_nodes():  # those of bodies too
         for value in node.outputs:
             value.shape = None
 
@@ -238,13 +233,11 @@ def with_weights_of(model: OnnxModel, other: Model) -> OnnxModel:
     Each weight is replaced by the other's tensor of the same shape that is most like it; the least alike pair must
     still have a cosine of 0.99, else they are not the same weights and the result would mean nothing.
     """
-    from coreproof.conversion.convert import convert
-
     donor = convert(other, "onnx")
     assert isinstance(donor, OnnxModel)
-    offered = _weights(donor)
+    offered = _weights(donor.ir)
     changed = model.ir.clone()
-    wanted = _weights(OnnxModel(changed, name=model.name))
+    wanted = _weights(changed)
     for name, own in wanted.items():
         likeness = {key: _cosine(own, array) for key, array in offered.items() if array.size == own.size}
         best = max(likeness, key=lambda key: likeness[key], default=None)
@@ -257,12 +250,11 @@ def with_weights_of(model: OnnxModel, other: Model) -> OnnxModel:
             )
         value = changed.graph.initializers[name]
         value.const_value = ir.Tensor(offered.pop(best).reshape(own.shape).astype(own.dtype), name=name)
-    notes = (*model.notes, f"weights of {other.name} ({len(wanted)} tensors)")
-    return OnnxModel(changed, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels)
+    return _changed(model, changed, f"weights of {other.name} ({len(wanted)} tensors)")
 
 
-def _weights(model: OnnxModel) -> dict[str, np.ndarray]:
-    tensors = {name: v.const_value for name, v in model.ir.graph.initializers.items() if v.const_value is not None}
+def _weights(model: ir.Model) -> dict[str, np.ndarray]:
+    tensors = {name: v.const_value for name, v in model.graph.initializers.items() if v.const_value is not None}
     arrays = {name: np.asarray(tensor.numpy()) for name, tensor in tensors.items()}
     return {name: array for name, array in arrays.items() if array.dtype.kind == "f" and array.size > 1}
 

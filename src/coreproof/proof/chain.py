@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from coreproof.conversion.convert import convert
+from coreproof.conversion.convert import Target, convert
 from coreproof.conversion.torch_to_onnx.kept_export import (
     FOLDER,
     export_digest,
@@ -24,6 +26,7 @@ from coreproof.conversion.torch_to_onnx.kept_export import (
 )
 from coreproof.errors import CoreproofError, InputError, OutputExistsError
 from coreproof.feeding.drawn import Inputs
+from coreproof.feeding.photos import Photos, list_photos
 from coreproof.feeding.proof_feeds import PROOF_PHOTOS, ProofFeeds
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
@@ -33,6 +36,7 @@ from coreproof.model.files.paths import file_name
 from coreproof.model.load import load
 from coreproof.model.onnx.data_files import data_file
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.progress import Progress
 from coreproof.model.torch.model import TorchModel
 from coreproof.model.weakness import qualified
 from coreproof.pairing.taps import as_array
@@ -45,6 +49,14 @@ from coreproof.verification.weaknesses import weaknesses_alone
 
 if TYPE_CHECKING:
     from coreproof.comparison.comparison import Comparison
+    from coreproof.conversion.onnx_to_coreml.features import ImageInput
+
+_FORMATS: Mapping[Target, tuple[str, str]] = {
+    "onnx": ("ONNX", ".onnx"),
+    "mlprogram": ("ML Program", ".mlpackage"),
+    "neuralnetwork": ("NeuralNetwork", ".mlmodel"),
+}
+"""What each format is called, and how its files end."""
 
 
 def prove(
@@ -58,7 +70,7 @@ def prove(
     labels: Sequence[str] | None = None,
     target: str = "iOS17",
     witness: bool = True,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
     announce: Callable[[ProofStep], None] | None = None,
     command: str = "",
     replace: bool = False,
@@ -87,29 +99,20 @@ def prove(
     out = Path(out)
     for name, kind in (("index.html", PAGE), ("proof.json", PROOF), ("comparison.json", COMPARISON)):
         check_output(out / name, kind, replace=replace)
+    loaded = _labelled(_source(load(source)), labels)
+    freeze = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
+    examples, origin = _frozen(loaded, freeze), None
+    if examples is not None and photos is None and inputs is None:
+        inputs, origin = examples, "the example inputs, which the frozen branches follow"
+    pictures = None if photos is None else list_photos(photos)
+    fed = ProofFeeds(loaded, pictures, inputs, feeding or loaded.feeding, samples, origin)
     packages: list[str] = []
-    loaded = load(source)
     with replacing_together(out, packages) as stage:
-        chain = _Chain(
-            loaded,
-            photos,
-            inputs,
-            samples,
-            out,
-            stage,
-            feeding,
-            labels,
-            target,
-            progress,
-            announce,
-            replace=replace,
-            fresh=fresh,
-            freeze={"freeze_state": freeze_state, "freeze_branches": freeze_branches},
-        )
+        chain = _Chain(loaded, pictures, fed, out, stage, target, progress, announce, replace, fresh, freeze)
         chain.obtain()
         chain.carry(witness=witness)
         comparison = chain.compare()
-        proof = Proof(chain.source.name, tuple(chain.steps), out, comparison, command, chain.models)
+        proof = Proof(loaded.name, tuple(chain.steps), out, comparison, command, chain.models)
         _write(proof, stage)
         packages += [name for name in (*chain.stored.values(), FOLDER) if (stage / name).is_dir()]
     chain.follow()
@@ -125,61 +128,34 @@ def _write(proof: Proof, stage: Path) -> None:
     write_page(stage, proof=proof.to_json(), comparison=proof.comparison, place=proof.folder)
 
 
+@dataclass
 class _Chain:
-    """The models made so far, by the short names that the matrix uses, and the steps that made them."""
+    """The models made so far, by the short names that the matrix uses, and the steps that made them.
 
-    def __init__(
-        self,
-        source: Model,
-        photos: str | Path | None,
-        inputs: str | Path | Inputs | None,
-        samples: int,
-        out: Path,
-        stage: Path,
-        feeding: Feeding | None,
-        labels: Sequence[str] | None,
-        target: str,
-        progress: Callable[[str, int, int], None] | None,
-        announce: Callable[[ProofStep], None] | None,
-        *,
-        replace: bool,
-        fresh: bool,
-        freeze: Mapping[str, bool],
-    ) -> None:
-        from coreproof.feeding.photos import list_photos
+    ``stored`` says where each model will stand in ``out``; until all are there they stand in ``stage``.
+    """
 
-        if not source.is_source:
-            raise InputError(
-                "prove starts from a PyTorch or ONNX model",
-                where=source.name,
-                found=source.format,
-                fix="compare a Core ML model with its source by: coreproof verify SOURCE MODEL",
-            )
-        if labels is not None:
-            source = _labelled(source, tuple(labels))
-        self.source = source
-        self.freeze = freeze
-        examples = _frozen(source, freeze)
-        said = None
-        if examples is not None and photos is None and inputs is None:
-            inputs, said = examples, "the example inputs, which the frozen branches follow"
-        self.photos = None if photos is None else list_photos(photos)
-        self.out = out
-        self.stage = stage
-        self.replace = replace
-        self.fresh = fresh
-        self.stored: dict[str, str] = {}
-        self.target = target
-        self.progress = progress
-        self.announce = announce
-        self.steps: list[ProofStep] = []
-        self.models: dict[str, Model] = {}
-        self.feeding = feeding or source.feeding
-        self.fed = ProofFeeds(source, self.photos, inputs, self.feeding, samples, said)
+    source: Model
+    photos: Photos | None
+    fed: ProofFeeds
+    out: Path
+    stage: Path
+    target: str
+    progress: Progress | None
+    announce: Callable[[ProofStep], None] | None
+    replace: bool
+    fresh: bool
+    freeze: Mapping[str, bool]
+    stored: dict[str, str] = field(default_factory=dict)
+    steps: list[ProofStep] = field(default_factory=list)
+    models: dict[str, Model] = field(default_factory=dict)
 
     # steps
 
-    def add(self, step: ProofStep) -> None:
+    def add(self, step: ProofStep, started: float | None = None) -> None:
+        """Keeps a step, with the time since it was ``started``, and announces it."""
+        if started is not None:
+            step = dataclasses.replace(step, seconds=time.monotonic() - started)
         self.steps.append(step)
         if self.announce is not None:
             self.announce(step)
@@ -190,115 +166,74 @@ class _Chain:
         name = "torchm" if self.source.is_torch else "onnxm"
         self.models[name] = self.source
         features = ", ".join(str(f) for f in (*self.source.signature.inputs, *self.source.signature.outputs))
-        self.add(
-            ProofStep(
-                "Obtain",
-                "obtain",
-                f"{self.source.name} as {name}: {features}",
-                None,
-                time.monotonic() - started,
-                candidate=name,
-                notes=(
-                    *self.source.notes,
-                    f"fed {self.feeding}" if self.photos is not None else f"inputs: {self.fed.said}",
-                ),
-            )
-        )
+        fed = f"fed {self.fed.feeding}" if self.photos is not None else f"inputs: {self.fed.said}"
+        text, notes = f"{self.source.name} as {name}: {features}", (*self.source.notes, fed)
+        self.add(ProofStep("Obtain", "obtain", text, candidate=name, notes=notes), started)
         started = time.monotonic()
         with session(self.source) as running:
-            fed = self.fed.samples_for(self.source)[0]
-            problem = unsteady(self.source, running, fed)
-            first, second = running.run(fed), running.run(fed)
-            engine = running.engine
-        for output, value in first.items():
-            if problem is None and not np.array_equal(
-                as_array(value), as_array(second[output]), equal_nan=as_array(value).dtype.kind == "f"
-            ):
-                problem = f"output {output!r} differs between two runs on the same input"
+            sample = self.fed.samples_for(self.source)[0]
+            problem = unsteady(self.source, running, sample)
+            first, second = running.run(sample), running.run(sample)
+            engines = (running.engine,)
+        # what is drawn anew in each run cannot be held against anything, and NaN may stand at the same places
+        apart = (name for name, value in first.items() if not _same(as_array(value), as_array(second[name])))
+        if problem is None and (output := next(apart, None)) is not None:
+            problem = f"output {output!r} differs between two runs on the same input"
         weak = weaknesses_alone([first])
         text = problem or "; ".join(w.text for w in weak) or "outputs are finite, repeatable, and not constant"
         self.add(
-            ProofStep(
-                "Sanity",
-                "check",
-                text,
-                problem is None,
-                time.monotonic() - started,
-                candidate=name,
-                engines=(engine,),
-                weak=weak,
-            )
+            ProofStep("Sanity", "check", text, problem is None, candidate=name, engines=engines, weak=weak), started
         )
 
     def carry(self, *, witness: bool) -> None:
         """Every conversion, each verified against the step before."""
-        prefix = "t2"
+        reference, prefix = "onnxm", "o2"
         if isinstance(self.source, TorchModel):
-            exported = self.convert_step("t2o", self.source, "onnx")
-            if exported is None:
+            reference, prefix = "t2o", "t2"
+            if self.convert_step("t2o", self.source, "onnx") is None:
                 return
             self.verify_step("t2o", "torchm")
-            reference = "t2o"
-        else:
-            reference, prefix = "onnxm", "o2"
-        for name, to, precision in (
+        made: tuple[tuple[str, Target, Literal["fp16", "fp32"]], ...] = (
             (f"{prefix}c", "mlprogram", "fp32"),
             (f"{prefix}c16", "mlprogram", "fp16"),
             (f"{prefix}nn", "neuralnetwork", "fp32"),
-        ):
+        )
+        for name, to, precision in made:
             if self.convert_step(name, self.models[reference], to, precision) is not None:
                 self.verify_step(name, reference)
         if witness and isinstance(self.source, TorchModel):
             self.witness_step(self.source)
 
-    def convert_step(self, name: str, source: Model, to: Any, precision: Any = None) -> Model | None:
+    def convert_step(
+        self, name: str, source: Model, to: Target, precision: Literal["fp16", "fp32"] | None = None
+    ) -> Model | None:
+        """A conversion, written and read back; None where the format cannot express the model."""
         started = time.monotonic()
-        label = {"onnx": "ONNX", "mlprogram": f"ML Program {precision}", "neuralnetwork": "NeuralNetwork"}[to]
-        arguments: dict[str, Any] = {}
-        if to != "onnx":
-            arguments["images"] = self._images()
-            arguments["target"] = self.target if to == "mlprogram" else None
-            arguments["precision"] = precision
+        word, suffix = _FORMATS[to]
+        title = f"Convert to {word} {precision}" if to == "mlprogram" else f"Convert to {word}"
         try:
-            suffix = {"onnx": ".onnx", "mlprogram": ".mlpackage", "neuralnetwork": ".mlmodel"}[to]
             path = self._place(name, f"{name}{suffix}")
             if isinstance(source, TorchModel):
                 model = self._export(source, path)
             else:
-                model = convert(source, to, **arguments)
+                target = self.target if to == "mlprogram" else None
+                model = convert(source, to, precision=precision, target=target, images=self._images())
                 model.save(path)
             # what is verified and compared is the stored file, read back
             stored = load(path)
         except CoreproofError as error:
+            # without ONNX there is no chain, and what stands in the way of a file is the user's to say
             if to == "onnx" or isinstance(error, OutputExistsError):
                 raise
             self.stored.pop(name, None)
-            self.add(
-                ProofStep(
-                    f"Convert to {label}",
-                    "convert",
-                    f"not possible: {error.problem}",
-                    None,
-                    time.monotonic() - started,
-                    candidate=name,
-                    notes=tuple(str(error).splitlines()),
-                )
-            )
+            text, notes = f"not possible: {error.problem}", tuple(str(error).splitlines())
+            self.add(ProofStep(title, "convert", text, candidate=name, notes=notes), started)
             return None
         stored.notes, stored.untrained = model.notes, self.source.untrained
         stored.provenance = model.provenance
         self.models[name] = stored
-        self.add(
-            ProofStep(
-                f"Convert to {label}",
-                "convert",
-                f"{name}: {len(stored.graph.nodes)} layers, {_size(path)}",
-                None,
-                time.monotonic() - started,
-                candidate=name,
-                notes=model.notes,
-            )
-        )
+        text = f"{name}: {len(stored.graph.nodes)} layers, {_size(path)}"
+        self.add(ProofStep(title, "convert", text, candidate=name, notes=model.notes), started)
         return stored
 
     def _export(self, source: TorchModel, path: Path) -> Model:
@@ -317,12 +252,8 @@ class _Chain:
             )
             return kept
         with waiting(self.progress):
-            model = convert(
-                source,
-                "onnx",
-                freeze_state=self.freeze["freeze_state"],
-                freeze_branches=self.freeze["freeze_branches"],
-            )
+            state, branches = self.freeze["freeze_state"], self.freeze["freeze_branches"]
+            model = convert(source, "onnx", freeze_state=state, freeze_branches=branches)
         model.save(path)
         if is_kept(folder):
             assert isinstance(model, OnnxModel)
@@ -345,106 +276,88 @@ class _Chain:
             self.models[name] = now
 
     def verify_step(self, name: str, reference: str) -> None:
+        """A conversion held against the step before, value by value."""
         started = time.monotonic()
         a, b = self.models[reference], self.models[name]
-        result = verify(a, b, feeds=self.fed.between(a, b), progress=self.progress)
-        result = dataclasses.replace(result, inputs=result.inputs.replace("given by the caller", self.fed.said))
-        engines = tuple(result.engines)
-        self.add(
-            ProofStep(
-                f"Verify {name} against {reference}",
-                "verify",
-                result.summary().splitlines()[0],
-                result.agrees,
-                time.monotonic() - started,
-                reference=reference,
-                candidate=name,
-                engines=engines,
-                verification=result,
-            )
+        found = verify(a, b, feeds=self.fed.between(a, b), progress=self.progress)
+        step = ProofStep(
+            f"Verify {name} against {reference}",
+            "verify",
+            found.summary().splitlines()[0],
+            found.agrees,
+            reference=reference,
+            candidate=name,
+            engines=found.engines,
+            verification=found,
         )
+        self.add(step, started)
 
     def witness_step(self, source: TorchModel) -> None:
+        """What coremltools makes of the module itself: a second opinion, that proves nothing of ours."""
         from coreproof.conversion.coremltools_route import coremltools_route
 
-        started = time.monotonic()
+        started, title = time.monotonic(), "Witness: coremltools' own route"
         path = self._place("ct", f"{file_name(source.name)}-coremltools-fp16.mlpackage")
         try:
             model = coremltools_route(source, path, target=self.target)
         except CoreproofError as error:
             del self.stored["ct"]
             shutil.rmtree(path, ignore_errors=True)
-            self.add(
-                ProofStep(
-                    "Witness: coremltools' own route",
-                    "witness",
-                    f"fails on this model: {error.found}",
-                    None,
-                    time.monotonic() - started,
-                    candidate="ct",
-                    notes=tuple(str(error).splitlines()),
-                )
-            )
+            text, notes = f"fails on this model: {error.found}", tuple(str(error).splitlines())
+            self.add(ProofStep(title, "witness", text, candidate="ct", notes=notes), started)
             return
         model.untrained = source.untrained
         self.models["ct"] = model
-        self.add(
-            ProofStep(
-                "Witness: coremltools' own route",
-                "witness",
-                f"ct: {len(model.graph.nodes)} layers",
-                None,
-                time.monotonic() - started,
-                candidate="ct",
-                notes=model.notes,
-            )
-        )
+        text = f"ct: {len(model.graph.nodes)} layers"
+        self.add(ProofStep(title, "witness", text, candidate="ct", notes=model.notes), started)
         self.verify_step("ct", "torchm")
 
     def compare(self) -> Comparison | None:
         """All models over all photos, where the model is a classifier."""
         from coreproof.comparison.compare import compare
-        from coreproof.comparison.lineup import Lineup, LineupEntry
+        from coreproof.comparison.lineup import lineup_of
 
-        if self.photos is None:
-            self.add(ProofStep("Compare predictions", "compare", "skipped: no photos were given", None, 0.0))
-            return None
-        outputs = self.source.signature.outputs
-        shape = outputs[0].shape or ()
-        lengths = [d for d in shape if isinstance(d, int)]
-        if len(outputs) != 1 or not lengths or int(np.prod(lengths)) != max(lengths):
-            self.add(ProofStep("Compare predictions", "compare", "skipped: the model is no classifier", None, 0.0))
+        missing = "no photos were given" if self.photos is None else "the model is no classifier"
+        if self.photos is None or _class_count(self.source) is None:
+            self.add(ProofStep("Compare predictions", "compare", f"skipped: {missing}"))
             return None
         started = time.monotonic()
-        lineup = Lineup(
-            tuple(LineupEntry(name, model, feeding=self.feeding) for name, model in self.models.items()),
-        )
-        comparison = compare(lineup, self.photos.folder, store=self.out / "store", progress=self.progress)
-        self.add(
-            ProofStep(
-                "Compare predictions",
-                "compare",
-                qualified(f"{len(self.models)} models over {len(self.photos.files)} photos", comparison.weaknesses),
-                None,
-                time.monotonic() - started,
-                weak=comparison.weaknesses,
-            )
-        )
-        return comparison
+        lineup = lineup_of(self.models, self.fed.feeding)
+        found = compare(lineup, self.photos.folder, store=self.out / "store", progress=self.progress)
+        weak = found.weaknesses
+        text = qualified(f"{len(self.models)} models over {len(self.photos.files)} photos", weak)
+        self.add(ProofStep("Compare predictions", "compare", text, weak=weak), started)
+        return found
 
-    def _images(self) -> dict[str, object] | None:
+    def _images(self) -> dict[str, ImageInput] | None:
         """The input as a picture, where the source takes one and is not fed arrays."""
-        from coreproof.conversion.onnx_to_coreml.convert import ImageInput
+        from coreproof.conversion.onnx_to_coreml.features import ImageInput
 
-        feeding, inputs = self.feeding, self.source.signature.inputs
+        feeding, inputs = self.fed.feeding, self.source.signature.inputs
         if feeding is None or self.fed.given is not None or len(inputs) != 1:
             return None
+        # Core ML's pictures have their channels in front
         if feeding.layout != "NCHW" or len(inputs[0].shape or ()) != 4:
             return None
         return {inputs[0].name: ImageInput.from_feeding(feeding)}
 
 
-def _frozen(source: Model, freeze: Mapping[str, bool]) -> Mapping[str, Any] | None:
+def _source(model: Model) -> Model:
+    if not model.is_source:
+        raise InputError(
+            "prove starts from a PyTorch or ONNX model",
+            where=model.name,
+            found=model.format,
+            fix="compare a Core ML model with its source by: coreproof verify SOURCE MODEL",
+        )
+    return model
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def _frozen(source: Model, freeze: Mapping[str, bool]) -> Mapping[str, object] | None:
     """Lets a module be run as it is frozen; its example inputs, where it decides by its data and that is kept."""
     from coreproof.conversion.torch_to_onnx.branches import branches_of
 
@@ -461,21 +374,30 @@ def _frozen(source: Model, freeze: Mapping[str, bool]) -> Mapping[str, Any] | No
     return source.examples
 
 
-def _labelled(source: Any, labels: tuple[str, ...]) -> Any:
+def _labelled(source: Model, labels: Sequence[str] | None) -> Model:
     """The same model under these labels, which go into all that is made of it. InputError where they do not fit its classes."""
-    outputs = source.signature.outputs
-    lengths = [length for length in (outputs[0].shape or ()) if isinstance(length, int)]
-    if len(outputs) == 1 and lengths and max(lengths) == int(np.prod(lengths)) != len(labels):
+    if labels is None:
+        return source
+    count = _class_count(source)
+    if count is not None and count != len(labels):
         raise InputError(
             "the labels do not fit the model's classes",
             where=source.name,
-            expected=f"{max(lengths)} labels, one a class",
+            expected=f"{count} labels, one a class",
             found=f"{len(labels)} labels",
         )
     renamed = copy.copy(source)
     vars(renamed).pop("signature", None)  # cached under the old labels
-    renamed.labels = labels
+    renamed.labels = tuple(labels)
     return renamed
+
+
+def _class_count(model: Model) -> int | None:
+    """How many classes a model tells apart by its one output, a row of scores; None for what is no classifier."""
+    outputs = model.signature.outputs
+    lengths = [length for length in outputs[0].shape or () if isinstance(length, int)]
+    is_row = len(outputs) == 1 and lengths and math.prod(lengths) == max(lengths)
+    return max(lengths) if is_row else None
 
 
 def _size(path: Path) -> str:

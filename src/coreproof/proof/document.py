@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from coreproof.model.base import Model
 from coreproof.model.versions import versions
@@ -25,8 +25,8 @@ class ProofStep:
     name: str
     kind: Kind
     text: str
-    ok: bool | None
-    seconds: float
+    ok: bool | None = None
+    seconds: float = 0.0
     reference: str = ""
     candidate: str = ""
     engines: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class ProofStep:
 
     def to_json(self) -> dict[str, object]:
         """The step as the page and proof.json hold it."""
-        document: dict[str, Any] = {
+        document: dict[str, object] = {
             "name": self.name,
             "kind": self.kind,
             "from": self.reference,
@@ -55,9 +55,7 @@ class ProofStep:
             "rows": [],
             "first_divergence": None,
         }
-        if self.verification is not None:
-            document.update(self.verification.to_json())
-        return document
+        return document if self.verification is None else {**document, **self.verification.to_json()}
 
 
 @dataclass(frozen=True)
