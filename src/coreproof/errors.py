@@ -20,6 +20,8 @@ CoreproofError
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
+from typing import Self
 
 from coreproof.visible import visible
 
@@ -45,23 +47,31 @@ class CoreproofError(Exception):
         self.expected = expected
         self.found = found
         self.fix = fix
-        super().__init__(self._message())
+        super().__init__(_message(self))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Errors travel between processes whole, whatever their class takes."""
         return _restored, (type(self), self.args, vars(self))
 
-    def _message(self) -> str:
-        lines = [_shown(self.problem)]
-        for label, part in (
-            ("where", self.where),
-            ("expected", self.expected),
-            ("found", self.found),
-            ("what to do", self.fix),
-        ):
-            if part is not None:
-                lines.append(f"  {label}: {_shown(part)}")
-        return "\n".join(lines)
+    def at(self, where: str) -> Self:
+        """The same error, said of another place, for whoever knows the place better."""
+        moved = copy(self)
+        moved.where = where
+        moved.args = (_message(moved),)
+        return moved
+
+
+def _message(error: CoreproofError) -> str:
+    lines = [_shown(error.problem)]
+    for label, part in (
+        ("where", error.where),
+        ("expected", error.expected),
+        ("found", error.found),
+        ("what to do", error.fix),
+    ):
+        if part is not None:
+            lines.append(f"  {label}: {_shown(part)}")
+    return "\n".join(lines)
 
 
 def _shown(part: object) -> str:

@@ -73,9 +73,23 @@ class Graph(NotebookView):
         known = self.values.get(value)
         return known is not None and known.constant
 
+    def layer_of(self, value: str) -> str | None:
+        """The name of the node that makes ``value``; None for inputs and constants."""
+        node = self.producer(value)
+        return None if node is None else node.name
+
     def consumers(self, value: str) -> tuple[Node, ...]:
         """The nodes that read ``value``, in stored order."""
         return tuple(self._consumers.get(value, ()))
+
+    def data(self, node: Node) -> list[str]:
+        """The values that ``node`` computes with: what it reads, but for weights, settings and constants."""
+        return [n for n in node.inputs if n and n not in node.parameters and not self.is_constant(n)]
+
+    @cached_property
+    def made(self) -> frozenset[str]:
+        """The inputs, and every value that a node makes; those of nested graphs stay inside them."""
+        return frozenset((*self.inputs, *(name for node in self.nodes for name in node.outputs)))
 
     @cached_property
     def _makers(self) -> dict[str, list[int]]:

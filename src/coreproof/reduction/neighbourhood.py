@@ -18,12 +18,7 @@ def around(model: Model, layer: str, steps: int = 3) -> Model:
     made = {name for node in kept for name in node.outputs}
     behind = [name for name in made if any(n.name not in {k.name for k in kept} for n in graph.consumers(name))]
     ends = [name for node in kept for name in node.outputs if name in behind or not graph.consumers(name)]
-    begins = {
-        name
-        for node in kept
-        for name in node.inputs
-        if name not in made and (name in graph.inputs or _computed(graph, name))
-    }
+    begins = {name for node in kept for name in node.inputs if name not in made and _computed(graph, name)}
     ends = [name for name in dict.fromkeys([*ends, *(o for o in graph.outputs if o in made)]) if name not in begins]
     return edit(model, [Edit("extract", {"inputs": sorted(begins), "outputs": ends})], check=False).model
 
@@ -42,6 +37,6 @@ def _surrounding(graph: Graph, middle: Node, steps: int) -> list[Node]:
 
 
 def _computed(graph: Graph, name: str) -> bool:
-    """Whether a value depends on the model's inputs; what is made from weights alone stays inside."""
+    """Whether a value is an input or depends on one; what is made from weights alone stays inside."""
     behind = {read for node in graph.between((), [name]) for read in graph.reads(node)}
-    return not behind.isdisjoint(graph.inputs)
+    return not behind.union([name]).isdisjoint(graph.inputs)

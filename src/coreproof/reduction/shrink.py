@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from coreproof.validation.validate import inspect
 Test = Callable[[Model], bool]
 Report = Callable[[str, int, int], None]
 _HALVINGS = 12
+"""How often an input is made half as long at most: from 4096 down to 1."""
 
 
 def shrink(
@@ -69,6 +71,7 @@ class Search:
     def run(self) -> Model:
         """The smallest sub-model found."""
         whole = inspect(self.builder.model).problems
+        # a part must not be ill of what cutting did to it
         self._allowed = {(p.kind, p.layer) for p in whole if p.fatal}
         self._check_whole()
         for start in self.starts:
@@ -151,6 +154,7 @@ class Search:
         outputs = self.selection.outputs
         if len(outputs) < 2:
             return
+        # the output with the fewest layers behind it leaves the smallest model, if it shows the fault
         alone = sorted(outputs, key=lambda o: len(self.builder.select(replace(self.submodel, outputs=(o,))).layers))
         if any(self._observed([o]) and self._try(replace(self.submodel, outputs=(o,))) for o in alone):
             return
@@ -167,13 +171,8 @@ class Search:
             leaving = self.builder.leaving(cut.layers[:count], cut.layers[count:], cut.outputs)
             if outputs := self._observed(leaving):
                 submodels.append(replace(self.submodel, outputs=outputs))
-        low, high = 0, len(submodels)
-        while low < high:
-            middle = (low + high) // 2
-            if self._try(submodels[middle]):
-                high = middle
-            else:
-                low = middle + 1
+        # each trial that succeeds becomes the best submodel, the last one being the shortest
+        bisect_left(submodels, True, key=self._try)
 
     def _from_the_start(self) -> None:
         """Bisects for the shortest end that shows the fault; what it reads become its inputs."""
@@ -187,13 +186,7 @@ class Search:
                 continue
             kept = self.submodel.outputs if outputs == cut.outputs else outputs
             submodels.append(replace(self.submodel, inputs=self.submodel.inputs | read, outputs=kept))
-        low, high = 0, len(submodels)
-        while low < high:
-            middle = (low + high) // 2
-            if self._try(submodels[middle]):
-                low = middle + 1
-            else:
-                high = middle
+        bisect_left(submodels, True, key=lambda submodel: not self._try(submodel))
 
     # between
 
@@ -210,6 +203,7 @@ class Search:
         changed, place = False, 0
         while place < len(self.selection.layers):
             layers = self.selection.layers[place : place + length]
+            # what stood behind a run that went is in its place now, so the place stays
             if any(self._smaller(submodel) and self._try(submodel) for submodel in self._without(layers)):
                 changed = True
             else:
@@ -247,21 +241,14 @@ class Search:
         if any(f.image is not None and f.name in self.selection.inputs for f in self.builder.model.signature.inputs):
             return
         for _ in range(_HALVINGS):
-            shapes = {
-                n: self.builder.shape_of(self.submodel, n) for n in self.selection.inputs if n in self.builder.shapes
-            }
-            if len(shapes) < len(self.selection.inputs) or not any(
-                self._resized(change, shapes) for change in (_one, _half)
+            if any(name not in self.builder.shapes for name in self.selection.inputs):
+                return
+            now = {name: self.builder.shape_of(self.submodel, name) for name in self.selection.inputs}
+            smaller = (tuple((name, change(shape)) for name, shape in now.items()) for change in (_one, _half))
+            if not any(
+                shapes != tuple(now.items()) and self._try(replace(self.submodel, shapes=shapes)) for shapes in smaller
             ):
                 return
-
-    def _resized(
-        self, change: Callable[[tuple[int, ...]], tuple[int, ...]], shapes: dict[str, tuple[int, ...]]
-    ) -> bool:
-        smaller = {name: change(shape) for name, shape in shapes.items()}
-        if smaller == shapes:
-            return False
-        return self._try(replace(self.submodel, shapes=tuple(smaller.items())))
 
 
 def _whole(shapes: Mapping[str, tuple[int, ...]], cut: Selection) -> bool:
@@ -271,6 +258,7 @@ def _whole(shapes: Mapping[str, tuple[int, ...]], cut: Selection) -> bool:
 
 
 def _one(shape: tuple[int, ...]) -> tuple[int, ...]:
+    # the first of three lengths may be channels, as in the [C, H, W] of the older networks
     return (1, *shape[1:]) if len(shape) > 3 else shape
 
 

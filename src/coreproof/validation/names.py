@@ -16,21 +16,16 @@ LATER_KINDS = ("dictionary", "string", "int64")
 
 def names(model: Model) -> list[Problem]:
     """Every name that nothing makes, or that two layers make."""
-    found = [*_layers(model), *_outputs(model)]
+    graph = model.graph
+    found = [*_block(graph, {*graph.inputs, *_stored(graph)}, _all_made(graph), model.format), *_outputs(model)]
     if isinstance(model, CoreMLModel) and model.is_network:
         found += [*_preprocessing(model), *_score_blob(model)]
     return found
 
 
-def _layers(model: Model) -> Iterator[Problem]:
-    graph = model.graph
-    yield from _block(graph, {*graph.inputs, *_stored(graph)}, _all_made(graph), model.format)
-
-
 def _stored(graph: Graph) -> set[str]:
     """The constants that no node makes: a compressed weight is a constant too, and its node makes it."""
-    made = {name for node in graph.nodes for name in node.outputs}
-    return {name for name, value in graph.values.items() if value.constant and name not in made}
+    return {name for name, value in graph.values.items() if value.constant and name not in graph.made}
 
 
 def _block(graph: Graph, made: set[str], ever: set[str], form: str) -> Iterator[Problem]:
@@ -38,7 +33,7 @@ def _block(graph: Graph, made: set[str], ever: set[str], form: str) -> Iterator[
     writers: dict[str, str] = {}
     for node in graph.nodes:
         for name in dict.fromkeys(node.inputs):
-            if not name or name in made or _is_constant(graph, name):
+            if not name or name in made or graph.is_constant(name):
                 continue
             if name not in ever:
                 yield Problem(
@@ -48,16 +43,17 @@ def _block(graph: Graph, made: set[str], ever: set[str], form: str) -> Iterator[
                     "nothing that makes it",
                 )
             elif form != "onnx" or name in node.outputs:
-                later = _maker(graph, name)
+                # ONNX Runtime sorts the nodes of a graph itself; Core ML runs its layers as they stand
                 yield Problem(
                     "used-before-made",
                     node.name,
                     f"{name!r} to be made by an earlier layer",
-                    f"it is made by {later!r}, later",
+                    f"it is made by {graph.layer_of(name) or '?'!r}, later",
                 )
         if node.blocks:
             yield from _nested(node, made, ever, form)
         for name in node.outputs:
+            # a network's copy layer may write a blob anew: so a loop carries values from turn to turn
             if name and name in made and not (form == "neuralnetwork" and node.operator == "copy"):
                 first = writers.get(name)
                 yield Problem(
@@ -86,22 +82,8 @@ def _nested(node: Node, made: set[str], ever: set[str], form: str) -> Iterator[P
 
 
 def _all_made(graph: Graph) -> set[str]:
-    made = {*graph.inputs, *(n for n, v in graph.values.items() if v.constant)}
-    for node in graph.nodes:
-        made.update(node.outputs)
-        for block in node.blocks:
-            made |= _all_made(block)
-    return made
-
-
-def _is_constant(graph: Graph, name: str) -> bool:
-    value = graph.values.get(name)
-    return value is not None and value.constant
-
-
-def _maker(graph: Graph, name: str) -> str:
-    node = graph.producer(name)
-    return node.name if node is not None else "?"
+    inner = (_all_made(block) for node in graph.nodes for block in node.blocks)
+    return {*graph.made, *_stored(graph)}.union(*inner)
 
 
 def _outputs(model: Model) -> Iterator[Problem]:
@@ -134,7 +116,10 @@ def wanted_outputs(model: Model) -> list[str]:
 
 
 def score_blob(model: CoreMLModel) -> str | None:
-    """The blob that a NeuralNetwork classifier takes its scores from; None for other models."""
+    """The blob that a NeuralNetwork classifier takes its scores from; None for other models.
+
+    Where none is named it is the output of the last layer (NeuralNetworkClassifier.labelProbabilityLayerName).
+    """
     if model.kind != "neuralNetworkClassifier" or not model.network.layers:
         return None
     named = str(model.spec.neuralNetworkClassifier.labelProbabilityLayerName)
@@ -171,6 +156,7 @@ def dead_layers(model: Model) -> Iterator[Problem]:
     wanted = {*graph.outputs, *wanted_outputs(model)}
     if isinstance(model, CoreMLModel) and model.is_network:
         wanted |= {score_blob(model) or "", model.signature.probabilities or ""}
+    # a layer that makes nothing is there for what it does: it writes a state, or branches into layers that make something
     active = [node for node in graph.nodes if not node.outputs or has_effects(node)]
     wanted.update(name for node in active for name in graph.reads(node))
     alive = {node.name for node in (*active, *graph.between((), wanted))}

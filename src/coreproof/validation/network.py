@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from math import prod
-from typing import Any
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork import network
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, known
@@ -13,14 +11,18 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope
 from coreproof.conversion.operators import LAYERS
 from coreproof.errors import CoreproofError
 from coreproof.model.coreml.model import CoreMLModel
-from coreproof.model.features import Feature
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.formats import network as layered
 from coreproof.validation.names import score_blob, wanted_outputs
-from coreproof.validation.problem import Problem
+from coreproof.validation.problem import (
+    MOST_DIMENSIONS,
+    Problem,
+    declared_shape,
+    label_count,
+    rank_or_shape,
+    too_many_dimensions,
+)
 from coreproof.validation.target import too_old
-
-MOST_DIMENSIONS = 5
-"""The highest rank of a Core ML tensor."""
 
 
 def follow_network(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[int, ...]]]:
@@ -38,15 +40,24 @@ def follow_network(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[i
         if problem is not None:
             problems.append(problem)
     shapes = {name: shape for name, blob in scope.blobs.items() if (shape := _whole(blob)) is not None}
-    problems += _too_many_dimensions(model, shapes)
-    problems += _label_count(model, shapes)
+    problems += [
+        too_many_dimensions(node.name, name, shapes[name])
+        for node in model.graph.nodes
+        for name in node.outputs
+        if len(shapes.get(name, ())) > MOST_DIMENSIONS
+    ]
+    blob, labels = score_blob(model), model.signature.labels
+    if blob in shapes and labels is not None and prod(shapes[blob]) != len(labels):
+        problems.append(label_count(model.graph.layer_of(blob) or blob, blob, shapes[blob], len(labels)))
     problems += _declared(model, scope)
     return problems, shapes
 
 
-def _lower(scope: Scope, message: Any) -> Problem | None:
+def _lower(scope: Scope, message: NeuralNetwork_pb2.NeuralNetworkLayer) -> Problem | None:
+    # one fault, one problem: what a broken layer should have made is not known, and the layers behind say nothing
     if any(scope.find(name) is None for name in message.input):
         return None
+    # custom layers, and those of a later coremltools, are no fault
     if any(layer.WhichOneof("layer") not in LAYERS for layer in layered.nodes([message])):
         return None
     if any(name in scope.blobs for name in message.output) and message.WhichOneof("layer") != "copy":
@@ -54,8 +65,7 @@ def _lower(scope: Scope, message: Any) -> Problem | None:
     try:
         scope.lower([message])
     except CoreproofError as error:
-        ranks = "rank" in error.problem or "dimensions" in error.problem
-        return Problem("rank" if ranks else "shape", message.name, f"{error.expected}", f"{error.found}")
+        return Problem(rank_or_shape(error.problem), message.name, f"{error.expected}", f"{error.found}")
     return None
 
 
@@ -63,6 +73,7 @@ def _whole(blob: Blob) -> tuple[int, ...] | None:
     shape = known(blob.value)
     if shape is None or None in shape:
         return None
+    # the lowering leaves out leading ones of the five dimensions [Seq, Batch, C, H, W]; Core ML counts them
     return (1,) * blob.hidden + tuple(n or 0 for n in shape)
 
 
@@ -77,65 +88,20 @@ def _default_shapes(model: CoreMLModel) -> Mapping[str, list[int]]:
     return found
 
 
-def _too_many_dimensions(model: CoreMLModel, shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
-    return [
-        Problem("rank", node.name, f"at most {MOST_DIMENSIONS} dimensions", f"{name} {list(shapes[name])}")
-        for node in model.graph.nodes
-        for name in node.outputs
-        if len(shapes.get(name, ())) > MOST_DIMENSIONS
-    ]
-
-
-def _label_count(model: CoreMLModel, shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
-    blob = score_blob(model)
-    labels = model.signature.labels
-    if blob is None or blob not in shapes or labels is None or prod(shapes[blob]) == len(labels):
-        return []
-    producer = model.graph.producer(blob)
-    return [
-        Problem(
-            "label-count",
-            producer.name if producer is not None else blob,
-            f"{len(labels)} scores in {blob!r}, one a label",
-            f"{prod(shapes[blob])} scores in {list(shapes[blob])}",
-        )
-    ]
-
-
-def _declared(model: CoreMLModel, scope: Scope) -> list[Problem]:
+def _declared(model: CoreMLModel, scope: Scope) -> Iterator[Problem]:
     """Outputs whose declared shape is another one than their blob has, dimensions of 1 apart. Empty ones say nothing."""
-    flexible = any(f.ranges or len(f.enumerated) > 1 for f in model.signature.inputs)
-    problems = []
+    if any(f.ranges or len(f.enumerated) > 1 for f in model.signature.inputs):
+        return
     wanted = set(wanted_outputs(model))
     for feature in model.signature.outputs:
         blob = scope.find(feature.name) if feature.name in wanted else None
         shape = None if blob is None else _whole(blob)
-        if shape is None or flexible or feature.ranges or feature.enumerated:
+        image, stated = feature.image, feature.shape
+        if image is not None:
+            stated = (image.channels, image.height, image.width)
+        if shape is None or feature.ranges or feature.enumerated or not stated:
             continue
-        if not fits(feature, shape):
-            producer = model.graph.producer(feature.name)
-            problems.append(
-                Problem(
-                    "declared-shape",
-                    producer.name if producer is not None else None,
-                    f"output {feature.name!r} of shape {_told(feature)}, as declared",
-                    f"{list(shape)}",
-                    fatal=False,
-                )
-            )
-    return problems
-
-
-def _told(feature: Feature) -> str:
-    if feature.image is not None:
-        return str([feature.image.channels, feature.image.height, feature.image.width])
-    return str(list(feature.shape or ()))
-
-
-def fits(feature: Feature, shape: tuple[int, ...]) -> bool:
-    """Whether a declared output can hold a value of that shape: the same lengths in the same order, ones apart."""
-    if feature.image is not None:
-        feature = replace(feature, shape=(feature.image.channels, feature.image.height, feature.image.width))
-    if not feature.shape or any(not isinstance(d, int) or d < 1 for d in feature.shape):
-        return True
-    return [d for d in feature.shape if d != 1] == [n for n in shape if n != 1]
+        if any(not isinstance(d, int) or d < 1 for d in stated):
+            continue
+        if [d for d in stated if d != 1] != [n for n in shape if n != 1]:
+            yield declared_shape(model.graph, feature.name, str(list(stated)), str(list(shape)))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from math import prod
-from typing import Any
 
 import onnx_ir as ir
 
@@ -18,9 +17,16 @@ from coreproof.model.coreml.compressed import DECOMPRESS
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats import program as mil
-from coreproof.validation.network import MOST_DIMENSIONS
 from coreproof.validation.onnx import channels, elements
-from coreproof.validation.problem import Problem
+from coreproof.validation.problem import (
+    MOST_DIMENSIONS,
+    Problem,
+    declared_shape,
+    label_count,
+    rank_or_shape,
+    shape_words,
+    too_many_dimensions,
+)
 
 _VERSIONS = {"CoreML5": 6, "CoreML6": 7, "CoreML7": 8, "CoreML8": 9, "CoreML9": 10}
 """MIL opset -> the specification version of the files that may use it."""
@@ -37,12 +43,22 @@ def follow_program(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[i
     problems += _declared_outputs(model, follower.low)
     problems += _too_many_dimensions(model)
     shapes = _declared_shapes(model)
-    problems += _label_count(model, shapes)
+    labels = model.signature.labels
+    problems += [
+        label_count(node.name, name, shapes[name], len(labels))
+        for node in model.graph.nodes
+        for name in (model.graph.data(node) if node.operator == "classify" and labels is not None else ())
+        if labels is not None and name in shapes and prod(shapes[name]) != len(labels)
+    ]
     return problems, shapes
 
 
 class _Follower:
-    """Holds what operations declare against the walk through them."""
+    """Holds what operations declare against the walk through them.
+
+    Behind an operation that declares what it does not make, its true type is not known: what ``doubtful`` values lead to is
+    not held against its own declaration.
+    """
 
     def __init__(self, model: CoreMLModel, function: MIL_pb2.Function) -> None:
         self.model = model
@@ -54,11 +70,11 @@ class _Follower:
         outputs = [declared(o) for o in operation.outputs]
         reads = {binding.name for _, binding in mil.bindings(operation)}
         before = len(self.low.b.nodes)
-        name = _name(self.model, outputs[0].name if outputs else operation.type)
+        name = _layer(self.model, outputs[0].name if outputs else operation.type)
         error = self.types.lower(operation)
         if error is not None:
             yield Problem(
-                "rank" if "rank" in error.problem else "shape",
+                rank_or_shape(error.problem),
                 name,
                 str(error.expected) if error.expected is not None else "inputs that it accepts",
                 error.problem if error.found is None else str(error.found),
@@ -66,17 +82,17 @@ class _Follower:
             return
         yield from self._channels(name, before)
         for output in outputs:
-            real = self._real(output.name)
+            real = _made(self.low, output.name)
             if _contradicts(output.shape, real):
                 if not reads & self.doubtful:
-                    yield Problem(
-                        "declared-type", name, f"{output.name} {_told(real)}", f"declared as {_told(output.shape)}"
-                    )
+                    stated = f"declared as {shape_words(output.shape)}"
+                    yield Problem("declared-type", name, f"{output.name} {shape_words(real)}", stated)
                 self.doubtful.add(output.name)
             elif reads & self.doubtful and output.shape != real:
                 self.doubtful.add(output.name)
 
     def _channels(self, name: str, before: int) -> Iterator[Problem]:
+        """What no handler checks of the ONNX nodes that it made (those behind the first ``before``)."""
         for node in self.low.b.nodes[before:]:
             shapes = {
                 v.name: shape for v in node.inputs if v is not None and v.name and (shape := known(v)) is not None
@@ -88,9 +104,11 @@ class _Follower:
             if target is not None:
                 yield from elements(name, inputs[0], shapes.get(inputs[0]), target.numpy().reshape(-1).tolist())
 
-    def _real(self, name: str) -> tuple[int | None, ...] | None:
-        value = self.low.environment.get(name)
-        return known(value) if isinstance(value, ir.Value) else None
+
+def _made(low: Lowering, name: str) -> tuple[int | None, ...] | None:
+    """The shape that the walk found for a value; None where it found none."""
+    value = low.environment.get(name)
+    return known(value) if isinstance(value, ir.Value) else None
 
 
 def _contradicts(declared_shape: tuple[int | None, ...] | None, real: tuple[int | None, ...] | None) -> bool:
@@ -101,13 +119,8 @@ def _contradicts(declared_shape: tuple[int | None, ...] | None, real: tuple[int 
     return any(d is not None and n is not None and d != n for d, n in zip(declared_shape, real, strict=True))
 
 
-def _told(shape: tuple[int | None, ...] | None) -> str:
-    return "[" + ", ".join("?" if n is None else str(n) for n in shape or ()) + "]"
-
-
-def _name(model: CoreMLModel, output: str) -> str:
-    node = model.graph.producer(output)
-    return node.name if node is not None else output
+def _layer(model: CoreMLModel, output: str) -> str:
+    return model.graph.layer_of(output) or output
 
 
 def _declared_shapes(model: CoreMLModel) -> dict[str, tuple[int, ...]]:
@@ -118,7 +131,8 @@ def _declared_shapes(model: CoreMLModel) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _target(model: CoreMLModel, body: Any, opset: str) -> Iterator[Problem]:
+def _target(model: CoreMLModel, body: MIL_pb2.Block, opset: str) -> Iterator[Problem]:
+    """Operations that the declared opset, and an opset that the declared specification version, does not know yet."""
     version = int(model.spec.specificationVersion)
     needed = _VERSIONS.get(opset)
     if needed is not None and version < needed:
@@ -131,7 +145,7 @@ def _target(model: CoreMLModel, body: Any, opset: str) -> Iterator[Problem]:
         seen.add(kind)
         since = MIL.versions(kind)[0]
         brought = next((name for name, v in OPSETS.items() if v >= since), "a later opset")
-        layer = _name(model, operation.outputs[0].name) if operation.outputs else kind
+        layer = _layer(model, operation.outputs[0].name) if operation.outputs else kind
         yield Problem("target", layer, f"{brought} or later, which brought {kind}", opset)
 
 
@@ -144,38 +158,14 @@ def _too_many_dimensions(model: CoreMLModel) -> Iterator[Problem]:
             if value is not None and value.constant and all(r.operator in DECOMPRESS for r in graph.consumers(name)):
                 continue  # a part of a compressed weight: a look-up table has two dimensions more than its weight
             if shape is not None and len(shape) > MOST_DIMENSIONS:
-                yield Problem("rank", node.name, f"at most {MOST_DIMENSIONS} dimensions", f"{name} {list(shape)}")
-
-
-def _label_count(model: CoreMLModel, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Problem]:
-    labels = model.signature.labels
-    for node in model.graph.nodes:
-        if node.operator != "classify" or labels is None:
-            continue
-        for name in node.inputs:
-            value = model.graph.values.get(name)
-            if value is None or value.constant or name not in shapes or prod(shapes[name]) == len(labels):
-                continue
-            yield Problem(
-                "label-count",
-                node.name,
-                f"{len(labels)} scores in {name!r}, one a label",
-                f"{prod(shapes[name])} scores in {list(shapes[name])}",
-            )
+                yield too_many_dimensions(node.name, name, (d if isinstance(d, int) else None for d in shape))
 
 
 def _declared_outputs(model: CoreMLModel, low: Lowering) -> Iterator[Problem]:
     """Outputs that the description gives another shape than the program makes."""
     for feature in model.signature.outputs:
-        value = low.environment.get(feature.name)
-        if not isinstance(value, ir.Value) or not feature.shape or feature.ranges or feature.enumerated:
+        if not feature.shape or feature.ranges or feature.enumerated:
             continue
         stated = tuple(d if isinstance(d, int) and d > 0 else None for d in feature.shape)
-        if _contradicts(stated, known(value)):
-            yield Problem(
-                "declared-shape",
-                _name(model, feature.name),
-                f"output {feature.name!r} of shape {_told(stated)}, as declared",
-                _told(known(value)),
-                fatal=False,
-            )
+        if _contradicts(stated, made := _made(low, feature.name)):
+            yield declared_shape(model.graph, feature.name, shape_words(stated), shape_words(made))

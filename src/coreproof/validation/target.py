@@ -29,7 +29,7 @@ _RANKS = 4
 def needed_by(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> int:
     """The least specification version that knows this layer in this form."""
     kind = layer.WhichOneof("layer")
-    if kind is None:  # of no type that is known: said elsewhere
+    if kind is None:  # of no type that is known: the lowering says so
         return 1
     version = 1 if kind in _FIRST else _LATER.get(kind, _RANKS)
     params = getattr(layer, kind)
@@ -49,12 +49,8 @@ def needed_by(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> int:
 def _weights_need(params: NeuralNetwork_pb2.WeightParams) -> int:
     """Half weights came with version 2, quantized ones with version 3."""
     needed = 1
-    for descriptor, value in params.ListFields():
-        if (
-            descriptor.message_type is None
-            or descriptor.message_type.name != "WeightParams"
-            or hasattr(value, "append")
-        ):
+    for _, value in params.ListFields():
+        if not isinstance(value, NeuralNetwork_pb2.WeightParams):
             continue
         if value.HasField("quantization"):
             needed = max(needed, 3)

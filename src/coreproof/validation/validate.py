@@ -39,6 +39,7 @@ def inspect(model: Model) -> Inspection:
         # a custom layer or an operator without a lowering is not a fault; its shapes cannot be followed
         more, shapes = [], {}
     more = [*more, *_windows_too_large(model, shapes)]
+    # both may say the same of a layer; what the names say comes first, as the shapes follow from them
     named = {(p.layer, p.kind) for p in problems}
     problems += [p for p in more if (p.layer, p.kind) not in named]
     if problems:
@@ -54,7 +55,7 @@ def _windows_too_large(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> l
     return [
         Problem("shape", node.name, f"a window that fits into {list(shapes.get(node.inputs[0], ()))}", f"{list(shape)}")
         for node in model.graph.nodes
-        if "pool" in node.operator.lower() or "conv" in node.operator.lower()
+        if "pool" in node.operator.lower() or "conv" in node.operator.lower()  # in every format's spelling
         for output in node.outputs
         if (shape := shapes.get(output)) is not None and node.inputs and min(shape, default=1) < 1
     ]
