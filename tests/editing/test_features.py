@@ -170,7 +170,7 @@ def test_a_refused_change_leaves_nothing_behind() -> None:
     editor = open_editor(net())
     before = editor.model.spec.SerializeToString(deterministic=True)  # type: ignore[attr-defined]
     with pytest.raises(EditError):
-        editor.retype("x", "image", scale=2.0, bias=[1, 2])
+        editor.interface.retype("x", "image", scale=2.0, bias=[1, 2])
     assert editor.model.spec.SerializeToString(deterministic=True) == before  # type: ignore[attr-defined]
 
 

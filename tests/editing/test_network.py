@@ -52,7 +52,9 @@ OPERATIONS: dict[str, Apply] = {
     "set_inputs": lambda editor, op: editor.set_inputs(op["layer"], op["inputs"]),
     "set_field": lambda editor, op: editor.set(op["layer"], op["field"], op["value"]),
     "set_classifier": lambda editor, op: description.scores(editor, op["value"]),
-    "truncate_class_labels": lambda editor, op: editor.relabel((editor.model.signature.labels or ())[: op["count"]]),
+    "truncate_class_labels": lambda editor, op: editor.interface.relabel(
+        (editor.model.signature.labels or ())[: op["count"]]
+    ),
     "replace_with_flatten": lambda editor, op: layers.replace(editor, op["layer"], "flatten", mode="CHANNEL_FIRST"),
     "replace_bilinear2x_by_deconv": bilinear_by_deconvolution,
 }
@@ -366,31 +368,31 @@ def test_names_that_are_taken_are_refused() -> None:
 
 def test_an_output_is_declared_with_the_shape_that_it_has() -> None:
     editor = NetworkEditor(network(conv(), relu()))
-    editor.set_output("c")
+    editor.interface.set_output("c")
     editor.add("pooling", "mean", ["y"], ["m"], {"type": "AVERAGE", "globalPooling": True, "valid": True}, "act")
-    editor.set_output("m", instead_of="y")
+    editor.interface.set_output("m", instead_of="y")
     features = {f.name: f for f in editor.close().signature.outputs}
     assert list(features) == ["m", "c"]
     assert features["c"].shape == (4, 4, 4)
     assert features["m"].shape == (4,)
     assert features["m"].dtype == "float32"
     with pytest.raises(EditError, match="no output"):
-        editor.set_output("c", instead_of="nothing")
+        editor.interface.set_output("c", instead_of="nothing")
 
 
 def test_inputs_are_declared_and_taken_away() -> None:
     editor = NetworkEditor(network(conv(), relu()))
-    editor.set_input("z", [3, 8, 8], "float16")
+    editor.interface.set_input("z", [3, 8, 8], "float16")
     assert editor.model.signature.input("z").dtype == "float16"
     assert editor.model.spec.specificationVersion == 7
-    editor.set_input("z", [3], "int32")
+    editor.interface.set_input("z", [3], "int32")
     assert (editor.model.signature.input("z").shape, editor.model.signature.input("z").dtype) == ((3,), "int32")
-    editor.drop_input("z")
+    editor.interface.drop_input("z")
     assert editor.graph.inputs == ("x",)
     with pytest.raises(EditError, match="cannot read"):
-        editor.set_input("z", [1, 3, 8, 8], "float32")
+        editor.interface.set_input("z", [1, 3, 8, 8], "float32")
     with pytest.raises(EditError, match="only output"):
-        editor.drop_output("y")
+        editor.interface.drop_output("y")
 
 
 def test_an_unknown_layer_type_is_answered_with_near_ones() -> None:

@@ -238,14 +238,14 @@ def test_names(program: CoreMLModel, tmp_path: Path) -> None:
 
 def test_features(program: CoreMLModel, half: CoreMLModel, tmp_path: Path) -> None:
     editor = open_editor(program)
-    editor.set_output("f")
-    editor.drop_output("y")
+    editor.interface.set_output("f")
+    editor.interface.drop_output("y")
     editor.remove(layer(program, "linear"))
     pooled = np.asarray(run(program, ("f",))["f"])
     model = check(editor.close(), tmp_path, pooled, "f")
     assert [str(f) for f in model.signature.outputs] == ["f: float32[1x8]"]
     editor = open_editor(half)
-    editor.set_output("f", instead_of="y")
+    editor.interface.set_output("f", instead_of="y")
     model = check(editor.close(), tmp_path, np.asarray(run(half, ("f",))["f"]), "f")
     # iOS 15 has no float16 features: the value is cast for the outside
     assert [str(f) for f in model.signature.outputs] == ["f: float32[1x8]"]
@@ -255,17 +255,17 @@ def test_features(program: CoreMLModel, half: CoreMLModel, tmp_path: Path) -> No
 def test_an_inner_value_becomes_an_input(half: CoreMLModel, tmp_path: Path) -> None:
     values = np.asarray(run(half, ("r",))["r"])
     editor = open_editor(half)
-    editor.set_input("r", [1, 8, 8, 8], "float16")
+    editor.interface.set_input("r", [1, 8, 8, 8], "float16")
     for name in [n.name for n in half.graph.nodes if n.operator in ("conv", "cast") and "y" not in n.outputs]:
         editor.remove(name)
-    editor.drop_input("x")
+    editor.interface.drop_input("x")
     model = check(editor.close(), tmp_path, np.asarray(run(half)["y"]), r=values)
     assert [str(f) for f in model.signature.inputs] == ["r: float32[1x8x8x8]"]
 
 
 def test_a_batch_goes_through_all_types(program: CoreMLModel, tmp_path: Path) -> None:
     editor = open_editor(program)
-    editor.set_input("x", [4, 3, 8, 8], "float32")
+    editor.interface.set_input("x", [4, 3, 8, 8], "float32")
     editor.set(layer(program, "reshape"), "shape", [4, -1])
     photos = RNG.standard_normal((4, 3, 8, 8)).astype(np.float32)
     want = np.concatenate([np.asarray(run(program, x=photo[None])["y"]) for photo in photos])

@@ -134,8 +134,8 @@ def test_values_that_no_feature_can_be_are_carried_by_one_that_can(single: Model
     editor = open_editor(single)
     editor.add("reduce_max", "most", ["y"], ["most"], {"axes": [0, 1], "keep_dims": False}, editor.node("y").name)
     editor.add("greater", "positive", ["y", "most"], ["positive"], {}, "most")
-    editor.set_output("most")
-    editor.set_output("positive", instead_of="y")
+    editor.interface.set_output("most")
+    editor.interface.set_output("positive", instead_of="y")
     model = stored(editor.close(), tmp_path)
     assert [str(f) for f in model.signature.outputs] == ["positive: int32[1x4]", "most: float32[1]"]
     with coreproof.session(model) as session:
@@ -143,10 +143,10 @@ def test_values_that_no_feature_can_be_are_carried_by_one_that_can(single: Model
     assert made["most"] == np.max(run(single, PHOTO))
     assert not made["positive"].any()
     with pytest.raises(EditError, match="cannot be an output"):
-        editor.set_output("x")
-    editor.drop_output("most")
+        editor.interface.set_output("x")
+    editor.interface.drop_output("most")
     with pytest.raises(EditError, match="the only output"):
-        editor.drop_output("positive")
+        editor.interface.drop_output("positive")
 
 
 def test_an_output_becomes_a_picture(single: Model, tmp_path: Path) -> None:
@@ -154,15 +154,15 @@ def test_an_output_becomes_a_picture(single: Model, tmp_path: Path) -> None:
     editor.add(
         "slice_by_size", "three", ["r"], ["p"], {"begin": [0, 0, 0, 0], "size": [1, 3, 6, 8]}, editor.node("r").name
     )
-    editor.set_output("p")
-    editor.retype("p", "image")
+    editor.interface.set_output("p")
+    editor.interface.retype("p", "image")
     model = stored(editor.close(), tmp_path)
     with coreproof.session(model) as session:
         made = session.run({"x": PHOTO}, taps=["r"])
     want = np.clip(made["r"][0, :3].transpose(1, 2, 0), 0, 255)
     assert np.abs(np.asarray(made["p"].convert("RGB")).astype(np.float32) - want).max() <= 1
     with pytest.raises(EditError, match="the shape of one picture"):
-        editor.retype("y", "image")
+        editor.interface.retype("y", "image")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_an_output_becomes_a_picture(single: Model, tmp_path: Path) -> None:
 def test_shapes(single: Model, half: Model, shape: Any, flexible: dict[str, Any], tmp_path: Path) -> None:
     large = RNG.standard_normal((1, 3, 12, 10)).astype(np.float32)
     editor = open_editor(single)
-    editor.set_input("x", [1, 3, 12, 10], "float32")
+    editor.interface.set_input("x", [1, 3, 12, 10], "float32")
     want = run(editor.close(), large)
     for model, tolerance in ((single, 1e-5), (half, 5e-3)):
         again = stored(one(model, "reshape", feature="x", shape=shape, **flexible), tmp_path)
@@ -245,7 +245,7 @@ def test_what_does_not_fit_changes_nothing(single: Model, verb: str, arguments: 
     editor = open_editor(single)
     before = editor.model.spec.SerializeToString(deterministic=True)
     with pytest.raises(EditError, match=words):
-        getattr(editor, verb)(*([arguments.pop("labels")] if verb == "relabel" else []), **arguments)
+        getattr(editor.interface, verb)(*([arguments.pop("labels")] if verb == "relabel" else []), **arguments)
     assert editor.model.spec.SerializeToString(deterministic=True) == before
 
 

@@ -6,14 +6,20 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from inspect import Parameter, signature
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from coreproof.errors import EditError
 from coreproof.model.files.entries import kind, short
 
-_WORDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number", types.NoneType: "nothing"}
+_WORDS: Mapping[object, str] = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    types.NoneType: "nothing",
+}
 
 
 def require_arguments(
@@ -45,14 +51,15 @@ def short_text(value: object) -> str:
 
 
 def _problems(verb: str, function: Callable[..., None], arguments: Mapping[str, object]) -> list[tuple[str, str]]:
-    known = dict(list(signature(function).parameters.items())[1:])
-    free = any(p.kind is Parameter.VAR_KEYWORD for p in known.values())
-    named = {name: p for name, p in known.items() if p.kind is not Parameter.VAR_KEYWORD}
+    _, *known = signature(function).parameters.values()  # the first is the editor
+    named = {p.name: p for p in known if p.kind is not Parameter.VAR_KEYWORD}
+    free = len(named) < len(known)
     takes = ", ".join(named) + (" and the operator's own" if free else "")
-    found = []
-    for name, parameter in named.items():
-        if name not in arguments and parameter.default is Parameter.empty:
-            found.append((f"{verb} does not take these arguments: {name!r} is missing", takes))
+    found = [
+        (f"{verb} does not take these arguments: {name!r} is missing", takes)
+        for name, parameter in named.items()
+        if name not in arguments and parameter.default is Parameter.empty
+    ]
     for name, value in arguments.items():
         if name in named:
             wanted = _hints(function)[name]
@@ -68,10 +75,8 @@ def _hints(function: Callable[..., None]) -> dict[str, object]:
     return get_type_hints(function)
 
 
-def _fits(wanted: Any, value: Any) -> bool:
+def _fits(wanted: object, value: object) -> bool:
     origin = get_origin(wanted)
-    if wanted is Any:
-        return True
     if origin in (Union, types.UnionType):
         return any(_fits(one, value) for one in get_args(wanted))
     if origin is not None and issubclass(origin, Mapping):
@@ -80,17 +85,18 @@ def _fits(wanted: Any, value: Any) -> bool:
     if origin is not None and issubclass(origin, Sequence):
         (held,) = get_args(wanted)
         is_list = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
-        return is_list and all(_fits(held, v) for v in value)
+        return isinstance(value, Iterable) and is_list and all(_fits(held, v) for v in value)
+    # True is an int to Python and not to a reader; beyond 64 bits no format holds a whole number
     if wanted is int:
         return isinstance(value, int | np.integer) and not isinstance(value, bool) and abs(int(value)) < 2**63
     if wanted is float:
         return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if wanted is bool:
         return isinstance(value, bool | np.bool_)
-    return isinstance(value, wanted)
+    return isinstance(wanted, type) and isinstance(value, wanted)
 
 
-def _words(wanted: Any) -> str:
+def _words(wanted: object) -> str:
     origin = get_origin(wanted)
     if origin in (Union, types.UnionType):
         return " or ".join(_words(one) for one in get_args(wanted))
@@ -101,7 +107,7 @@ def _words(wanted: Any) -> str:
     return _WORDS.get(wanted, "anything")
 
 
-def _told(value: Any) -> str:
+def _told(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"an array, {value.dtype}{list(value.shape)}"
     return f"{kind(value)}: {short(value)}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from coreproof.conversion.coreml_to_onnx.boundary import FOREIGN
 from coreproof.editing.arguments import require_arguments
@@ -23,7 +24,7 @@ class Edit:
     """One edit: a verb and its arguments, as a script of edits holds them. Arrays are allowed among the arguments."""
 
     verb: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, object] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.verb} " + ", ".join(f"{key} {_short(value)}" for key, value in self.arguments.items())
@@ -69,27 +70,21 @@ def edit(model: Model | str | Path, edits: Iterable[Edit], *, check: bool = True
     require_arguments(VERBS, [(step.verb, step.arguments) for step in edits])
     whole = load(model)
     editor = open_editor(whole)
-    known = set(_loud(whole)) if check else set()
+    known = set(_fatal(whole)) if check else set()
     changes = []
     for number, step in enumerate(edits, start=1):
         before, features = {node.name: node for node in editor.graph.nodes}, _features(editor.model)
         try:
             _apply(editor, step)
         except EditError as error:
-            raise EditError(
-                error.problem,
-                where=f"edit {number} ({step}){'' if error.where is None else f', {error.where}'}",
-                expected=error.expected,
-                found=error.found,
-                fix=error.fix,
-            ) from None
+            raise error.at(f"edit {number} ({step}){'' if error.where is None else f', {error.where}'}") from None
         after, fresh = {node.name: node for node in editor.graph.nodes}, _features(editor.model)
         changes.append(
             Change(
                 step,
                 tuple(node for name, node in before.items() if after.get(name) != node),
                 tuple(node for name, node in after.items() if before.get(name) != node),
-                tuple(p for p in _loud(editor.model) if p not in known) if check else (),
+                tuple(p for p in _fatal(editor.model) if p not in known) if check else (),
                 tuple(line for line in features if line not in fresh),
                 tuple(line for line in fresh if line not in features),
             )
@@ -108,7 +103,7 @@ def _features(model: Model) -> list[str]:
     return lines
 
 
-def _loud(model: Model) -> list[Problem]:
+def _fatal(model: Model) -> list[Problem]:
     from coreproof.validation.validate import inspect
 
     return [problem for problem in inspect(model).problems if problem.fatal]
@@ -117,6 +112,7 @@ def _loud(model: Model) -> list[Problem]:
 def _left_broken(changes: list[Change]) -> EditError:
     """The edit since which the model is broken, and what is wrong with it now."""
     first = len(changes)
+    # back to the last edit behind which it ran: problems may come, go, and come again
     while first > 1 and changes[first - 2].problems:
         first -= 1
     problems = changes[-1].problems
@@ -142,8 +138,8 @@ def _apply(editor: Editor, step: Edit) -> None:
         ) from error
 
 
-def _short(value: Any) -> str:
-    if hasattr(value, "shape"):
+def _short(value: object) -> str:
+    if isinstance(value, np.ndarray | np.generic):
         return f"{value.dtype}[{'x'.join(map(str, value.shape))}]"
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."

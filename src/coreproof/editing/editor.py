@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.editing.interface import Interface
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
+from coreproof.model.layer_weights import layer_weights
 
 
 class Editor(ABC):
@@ -19,6 +21,12 @@ class Editor(ABC):
     Layers and values are named as in ``graph``. A primitive changes what its name says and nothing else; it raises EditError
     for a name, an attribute or a value that does not fit, and leaves the model unchanged then.
     """
+
+    interface: Interface
+    """What the model declares, to be changed as well."""
+
+    def __init__(self, model: Model) -> None:
+        self.reopen(model)
 
     @property
     @abstractmethod
@@ -48,10 +56,9 @@ class Editor(ABC):
     def set_inputs(self, layer: str, inputs: Sequence[str]) -> None:
         """Makes ``layer`` read these values; in an ML Program they replace the values that it reads, in order, settings apart."""
 
+    @abstractmethod
     def redirect(self, value: str, to: str, readers: Sequence[Node]) -> None:
         """Makes these layers read ``to`` wherever they read ``value``: at once, for a value may have thousands of readers."""
-        for reader in readers:
-            self.set_inputs(reader.name, [to if name == value else name for name in reader.inputs])
 
     @abstractmethod
     def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:
@@ -76,9 +83,9 @@ class Editor(ABC):
     def set(self, layer: str, attribute: str, value: object) -> None:
         """Gives an attribute, or a weight (a numpy array, in the layer's own order), another value; None takes it away."""
 
-    @abstractmethod
     def weights(self, layer: str) -> dict[str, npt.NDArray[np.generic]]:
         """The layer's weights by name, in real values and in the shape that the layer gives them."""
+        return dict(layer_weights(self.model, self.node(layer).name))
 
     # names
 
@@ -98,103 +105,39 @@ class Editor(ABC):
         self.set_outputs(maker.name, [output if name == value else name for name in maker.outputs])
         self.redirect(value, output, readers)
 
-    # features
-
-    @abstractmethod
-    def set_output(self, value: str, instead_of: str | None = None) -> None:
-        """Declares ``value`` as an output (a multi-array, its type inferred), new or in the place of another one."""
-
-    @abstractmethod
-    def drop_output(self, name: str) -> None:
-        """Takes an output away."""
-
-    @abstractmethod
-    def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
-        """Declares ``value`` as an input, fed from outside from now on."""
-
-    @abstractmethod
-    def drop_input(self, name: str) -> None:
-        """Takes an input away."""
-
-    def retype(
-        self,
-        feature: str,
-        kind: str | None = None,
-        *,
-        colour: str | None = None,
-        scale: float | None = None,
-        bias: Sequence[float] | float | None = None,
-        dtype: str | None = None,
-    ) -> None:
-        """Makes a feature an "image" or a "tensor" (a multi-array), or gives it another ``dtype`` ("float16", ...).
-
-        An image input is multiplied by ``scale``, then ``bias`` is added, one number a channel in the order ``colour`` ("RGB",
-        "BGR", "GRAY"); what is not said stays: under another colour alone each channel of the network keeps its numbers. An
-        input that becomes a multi-array is fed what the network saw behind them. Raises EditError.
-        """
-        raise self._unable("retype", feature)
-
-    def reshape(
-        self,
-        feature: str,
-        shape: Sequence[int] | None = None,
-        *,
-        enumerated: Sequence[Sequence[int]] = (),
-        ranges: Sequence[Sequence[int]] = (),
-    ) -> None:
-        """Gives an input another shape, a list of shapes, or a range (low, high; -1: no end) for each length.
-
-        Of a picture, the shape is [height, width]. Declared outputs follow, as far as their shapes can be told. Raises EditError.
-        """
-        raise self._unable("reshape", feature)
-
-    def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
-        """Gives a classifier other labels, one a score; EditError for another number of them, or a model without labels."""
-        raise self._unable("relabel", "")
-
-    def _unable(self, verb: str, feature: str) -> EditError:
-        return EditError(
-            f"{verb} is not possible in a {self.model.format} model",
-            where=f"{self.model.name}{feature and f', feature {feature!r}'}",
-        )
-
     # helpers for the verbs
 
     def node(self, layer: str) -> Node:
         """The layer of that name, or one that makes a value of that name; EditError that lists near names."""
         nodes = self.graph.nodes
-        for node in nodes:
-            if node.name == layer:
-                return node
-        for node in nodes:
-            if layer in node.outputs:
-                return node
+        # a value may bear the name of another layer: layers come first
+        found = [n for n in nodes if n.name == layer] or [n for n in nodes if layer in n.outputs]
+        if found:
+            return found[0]
         raise EditError(
             f"there is no layer {layer!r}",
             where=self.model.name,
-            expected="a layer or the value that it makes" + _near(layer, [n.name for n in nodes]),
+            expected="a layer or the value that it makes" + such_as(layer, [n.name for n in nodes]),
             found=layer,
             fix="`coreproof show MODEL --layers` lists them",
         )
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is stored in the model: an initializer, a const, or what a layer without inputs makes."""
-        graph = self.graph
-        value = graph.values.get(name)
-        if value is not None and value.constant:
-            return True
-        producer = graph.producer(name)
-        return producer is not None and not any(producer.inputs)
+        producer = self.graph.producer(name)
+        return self.graph.is_constant(name) or (producer is not None and not any(producer.inputs))
+
+    def is_value(self, name: str) -> bool:
+        """Whether some layer, input or constant makes a value of that name."""
+        return is_value(self.graph, name)
+
+    def value(self, name: str) -> str:
+        """The value of that name, else the first that the layer of that name makes; EditError that lists near names."""
+        return name if self.is_value(name) else self.node(name).outputs[0]
 
     def require_value(self, name: str) -> str:
         """``name``, when some layer, input or constant makes it; EditError otherwise."""
-        graph = self.graph
-        made = {*graph.inputs, *graph.values, *(o for n in graph.nodes for o in n.outputs)}
-        if name in made:
-            return name
-        raise EditError(
-            f"there is no value {name!r}", where=self.model.name, expected="a value" + _near(name, sorted(made))
-        )
+        return require_value(self.graph, name, self.model.name)
 
     def require_free(self, name: str) -> str:
         """``name``, when no value bears it yet; EditError otherwise."""
@@ -210,7 +153,21 @@ class Editor(ABC):
         return name
 
 
-def _near(name: str, names: Sequence[str]) -> str:
+def is_value(graph: Graph, name: str) -> bool:
+    """Whether some layer, input or constant makes a value of that name."""
+    return name in graph.made or name in graph.values
+
+
+def require_value(graph: Graph, name: str, where: str) -> str:
+    """``name``, when some layer, input or constant makes it; EditError otherwise."""
+    if is_value(graph, name):
+        return name
+    near = such_as(name, sorted({*graph.made, *graph.values}))
+    raise EditError(f"there is no value {name!r}", where=where, expected=f"a value{near}")
+
+
+def such_as(name: str, names: Sequence[str]) -> str:
+    """The names that are near to one that is unknown, as the end of what was expected."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, names, n=3)

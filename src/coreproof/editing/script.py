@@ -55,15 +55,13 @@ def read_script(path: str | Path) -> list[Edit]:
             found=", ".join(document.value) or "an empty file",
         )
     return [
-        Edit(
-            table["verb"],
-            {key: _read(table["verb"], key, value, path) for key, value in table.items() if key != "verb"},
-        )
+        Edit(verb, {key: _read(verb, key, value, path) for key, value in table.items() if key != "verb"})
         for table in tables
+        for verb in [table["verb"]]
     ]
 
 
-def _read(verb: str, key: str, value: object, script: Path) -> Any:
+def _read(verb: str, key: str, value: object, script: Path) -> object:
     """An argument of a script; what it names as a file has to lie beside the script or below."""
     if verb == "relabel" and key == "labels" and isinstance(value, str):
         return str(inside(script.parent, value, what="the labels of relabel", where=script, error=EditError))
@@ -86,7 +84,7 @@ def write_script(edits: Sequence[Edit], path: str | Path, comment: str = "", *, 
     Raises OutputExistsError where something else stands in their places, unless ``replace`` allows it.
     """
     path = Path(path)
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}  # which numpy's stubs ask for: one of its keywords is a flag
     lines = [f"# {visible(line)}".rstrip() for line in comment.split("\n")]
     for number, step in enumerate(edits, start=1):
         lines += ["", "[[edit]]", f"verb = {json.dumps(step.verb)}"]
@@ -145,7 +143,7 @@ def parse(line: str) -> Edit:
             f"there is no verb {words[0] if words else ''!r}", expected=", ".join(sorted(VERBS)), found=line
         )
     known = _parameters(words[0])
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, object] = {}
     for word in words[1:]:
         key, separator, text = word.partition("=")
         if not (separator and key.isidentifier()):
@@ -161,7 +159,7 @@ def parse(line: str) -> Edit:
 def usage(verb: str) -> str:
     """How a verb is typed: its name and its arguments, those in brackets may be left out."""
     parts = []
-    for name, parameter in list(signature(VERBS[verb]).parameters.items())[1:]:
+    for name, parameter in list(signature(VERBS[verb]).parameters.items())[1:]:  # the first is the editor
         if parameter.kind is Parameter.VAR_KEYWORD:
             parts.append(f"[{name.upper()}=VALUE ...]")
         else:

@@ -65,7 +65,8 @@ def _lower(scope: Scope, message: NeuralNetwork_pb2.NeuralNetworkLayer) -> Probl
     try:
         scope.lower([message])
     except CoreproofError as error:
-        return Problem(rank_or_shape(error.problem), message.name, f"{error.expected}", f"{error.found}")
+        kind = "rank" if "dimensions" in error.problem else rank_or_shape(error.problem)
+        return Problem(kind, message.name, f"{error.expected}", f"{error.found}")
     return None
 
 

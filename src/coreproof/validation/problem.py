@@ -44,7 +44,7 @@ def shape_words(shape: Iterable[int | None] | None) -> str:
 
 def rank_or_shape(reason: str) -> Literal["rank", "shape"]:
     """Which of the two a refusal is about: the translators and ONNX's inference say it in words."""
-    return "rank" if "rank" in reason or "dimensions" in reason else "shape"
+    return "rank" if "rank" in reason else "shape"
 
 
 def too_many_dimensions(layer: str, value: str, shape: Iterable[int | None]) -> Problem:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
+
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.source.compression import is_compressed, is_cost
@@ -123,7 +125,7 @@ def _may_break(case: Case, difference: LayerDifference) -> bool:
         return True
     now = case.weights(difference.layer).get(difference.subject)
     fresh = difference.edits[0].arguments.get("value")
-    return now is None or fresh is None or now.shape != fresh.shape
+    return now is None or not isinstance(fresh, np.ndarray) or now.shape != fresh.shape
 
 
 def _of_row(case: Case, row: Row) -> LayerFault | None:

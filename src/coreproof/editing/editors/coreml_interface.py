@@ -7,12 +7,13 @@ description; its subclasses answer what is inside, and make it follow.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
-from coreproof.editing.editor import Editor
+from coreproof.editing.editor import require_value
+from coreproof.editing.editors.document import CoreMLDocument
+from coreproof.editing.interface import Interface
 from coreproof.errors import EditError
 from coreproof.model.coreml.noted_labels import note_labels, noted_labels
 from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
@@ -31,8 +32,8 @@ Feature = Model_pb2.FeatureDescription
 Lengths = Sequence[int | None]
 
 
-class CoreMLInterface(ABC):
-    """The features of an open Core ML model. Every change that fails leaves the model as it was."""
+class CoreMLInterface(Interface):
+    """The features of an open Core ML model."""
 
     array_dtypes: Collection[str] = classic.ARRAY_DTYPES
     """The dtypes that a multi-array of this format can have."""
@@ -41,25 +42,14 @@ class CoreMLInterface(ABC):
     scaling_layer: str
     """What multiplies the numbers of an output picture, which no description scales."""
 
+    def __init__(self, document: CoreMLDocument) -> None:
+        self.document = document
+
     # what is inside
-
-    @property
-    @abstractmethod
-    def description(self) -> Any:
-        """The description that the features stand in: the model's, or one function's."""
-
-    @property
-    @abstractmethod
-    def where(self) -> str:
-        """How messages name the model."""
 
     @abstractmethod
     def all_or_nothing(self) -> AbstractContextManager[None]:
         """A change that fails half way is undone."""
-
-    @abstractmethod
-    def changed(self) -> None:
-        """The model is another one from now on."""
 
     @abstractmethod
     def shape_of(self, value: str) -> Lengths:
@@ -113,116 +103,122 @@ class CoreMLInterface(ABC):
     def write_labels(self, labels: Sequence[str] | Sequence[int], *, whole: bool) -> bool:
         """Stores a classifier's labels, as whole numbers if all are and those before were; whether it did so."""
 
-    def output_replaced(self, old: str | None, new: str | None) -> None:  # noqa: B027 - layers name what they make
+    def output_replaced(self, old: str | None, new: str | None) -> None:
         """An output was declared (``old`` None), took the place of another, or went (``new`` None)."""
 
-    def input_gone(self, name: str) -> None:  # noqa: B027 - see above
+    def input_gone(self, name: str) -> None:
         """An input was taken away."""
 
-    def require_no_label(self, name: str) -> None:  # noqa: B027 - an ML Program may lose its label
+    def require_no_label(self, name: str) -> None:
         """Raises EditError for an output that a classifier cannot be without."""
 
     # outputs
 
     def set_output(self, value: str, instead_of: str | None = None) -> None:
-        """See ``Editor.set_output``; the same output declared anew keeps its kind."""
-        outputs = self.description.output
+        """See ``Interface.set_output``; the same output declared anew keeps its kind."""
+        require_value(self.document.graph, value, self.document.where)
+        outputs = self.document.description.output
         feature = outputs[self._place(outputs, instead_of, "output")] if instead_of is not None else None
         if value != instead_of and any(f.name == value for f in outputs):
-            raise EditError(f"{value!r} is an output already", where=self.where)
+            raise EditError(f"{value!r} is an output already", where=self.document.where)
         if feature is not None and value != instead_of:
             self.require_no_label(feature.name)
         shape = self.shape_of(value)
-        if feature is not None and value == instead_of and feature.type.WhichOneof("Type") == "imageType":
+        if feature is not None and value == instead_of and is_image(feature):
             if len(shape) >= 2:
                 feature.type.imageType.height, feature.type.imageType.width = (n or 0 for n in shape[-2:])
-            self.changed()
+            self.document.changed()
             return
         dtype, shape = self.bring_out(value)
         if feature is None:
             feature = outputs.add(name=value)
         elif value != instead_of:
+            # what was said of the old value is not true of the new one
             self._forget(feature.name)
             feature.ClearField("shortDescription")
             feature.name = value
         declare_array(feature, dtype, shape)
         self.output_replaced(instead_of, value)
-        self.changed()
+        self.document.changed()
 
     def drop_output(self, name: str) -> None:
-        """See ``Editor.drop_output``."""
-        outputs = self.description.output
+        """See ``Interface.drop_output``."""
+        outputs = self.document.description.output
         place = self._place(outputs, name, "output")
         self.require_no_label(name)
         if len(outputs) == 1:
-            raise EditError(f"{name!r} is the only output", where=self.where, fix="declare another output first")
+            raise EditError(
+                f"{name!r} is the only output", where=self.document.where, fix="declare another output first"
+            )
         del outputs[place]
         self._forget(name)
         self.output_replaced(name, None)
-        self.changed()
+        self.document.changed()
 
     def _forget(self, name: str) -> None:
         """A feature that goes is no classifier's any more."""
         for field in ("predictedFeatureName", "predictedProbabilitiesName"):
-            if getattr(self.description, field) == name:
-                setattr(self.description, field, "")
+            if getattr(self.document.description, field) == name:
+                setattr(self.document.description, field, "")
 
-    def _place(self, features: Any, name: str, role: str) -> int:
+    def _place(self, features: Sequence[Feature], name: str, role: str) -> int:
         place = next((i for i, f in enumerate(features) if f.name == name), None)
         if place is None:
             known = ", ".join(f.name for f in features)
-            raise EditError(f"there is no {role} {name!r}", where=self.where, expected=known, found=name)
+            raise EditError(f"there is no {role} {name!r}", where=self.document.where, expected=known, found=name)
         return place
 
     # inputs
 
     def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
-        """See ``Editor.set_input``."""
+        """See ``Interface.set_input``."""
         carried, lengths = self.carried_dtype(dtype), [int(n) for n in shape]
         self.check_array(value, lengths)
         self.feed(value, lengths, dtype, carried)
-        inputs = self.description.input
+        inputs = self.document.description.input
         feature = next((f for f in inputs if f.name == value), None)
         declare_array(inputs.add(name=value) if feature is None else feature, carried, lengths)
-        self.changed()
+        self.document.changed()
 
     def drop_input(self, name: str) -> None:
-        """See ``Editor.drop_input``; a state is an input here."""
-        states = self.description.state
-        owner = states if any(f.name == name for f in states) else self.description.input
+        """See ``Interface.drop_input``; a state is an input here."""
+        states = self.document.description.state
+        owner = states if any(f.name == name for f in states) else self.document.description.input
         del owner[self._place(owner, name, "input")]
         self.input_gone(name)
-        self.changed()
+        self.document.changed()
 
     # kinds
 
     def find(self, name: str) -> tuple[Feature, bool]:
         """The description of a feature that is a picture or a multi-array, and whether it is an input."""
-        for features, is_input in ((self.description.input, True), (self.description.output, False)):
+        for features, is_input in ((self.document.description.input, True), (self.document.description.output, False)):
             for feature in features:
                 if feature.name == name:
                     kind = feature.type.WhichOneof("Type")
                     if kind not in ("imageType", "multiArrayType"):
                         raise EditError(
-                            f"{name!r} is neither a picture nor a multi-array", where=self.where, found=kind
+                            f"{name!r} is neither a picture nor a multi-array", where=self.document.where, found=kind
                         )
                     return feature, is_input
-        known = [f.name for f in (*self.description.input, *self.description.output)]
-        raise EditError(f"there is no feature {name!r}", where=self.where, expected=", ".join(known), found=name)
+        known = [f.name for f in (*self.document.description.input, *self.document.description.output)]
+        raise EditError(
+            f"there is no feature {name!r}", where=self.document.where, expected=", ".join(known), found=name
+        )
 
     def retype(
         self,
-        name: str,
-        kind: str | None,
-        colour: str | None,
-        scale: float | None,
-        bias: Sequence[float] | float | None,
-        dtype: str | None,
+        feature: str,
+        kind: str | None = None,
+        *,
+        colour: str | None = None,
+        scale: float | None = None,
+        bias: Sequence[float] | float | None = None,
+        dtype: str | None = None,
     ) -> None:
-        """See ``Editor.retype``."""
-        feature, is_input = self.find(name)
-        is_image = feature.type.WhichOneof("Type") == "imageType"
-        wanted = kind or ("image" if is_image else "tensor")
+        """See ``Interface.retype``."""
+        found, is_input = self.find(feature)
+        wanted = kind or ("image" if is_image(found) else "tensor")
         if wanted not in ("image", "tensor"):
             raise EditError("there is no such kind of feature", expected="image or tensor", found=kind)
         if wanted == "image" and dtype is not None:
@@ -231,41 +227,39 @@ class CoreMLInterface(ABC):
             raise EditError("colour, scale and bias belong to pictures", expected='kind = "image"', found=wanted)
         if not is_input and (scale is not None or bias is not None):
             raise EditError(
-                f"the numbers of an output picture ({name!r}) cannot be scaled by the description",
+                f"the numbers of an output picture ({feature!r}) cannot be scaled by the description",
                 fix=f"insert a {self.scaling_layer} in front of it",
             )
         with self.all_or_nothing():
             if wanted == "image":
-                colour = self._to_picture(name, colour)
+                colour = self._to_picture(feature, colour)
                 if scale is not None or bias is not None:
-                    self.preprocess(name, colour, scale, bias)
+                    self.preprocess(feature, colour, scale, bias)
                 return
-            if is_image:
-                self._to_array(name)
+            if is_image(found):
+                self._to_array(feature)
             if dtype is not None:
-                self._to_dtype(name, dtype)
+                self._to_dtype(feature, dtype)
 
     def _to_picture(self, name: str, colour: str | None) -> str:
         if colour is not None and colour not in COLOURS:
             raise EditError("there is no such colour layout", expected=", ".join(COLOURS), found=colour)
         feature, is_input = self.find(name)
-        before = colour_of(feature) if feature.type.WhichOneof("Type") == "imageType" else None
+        before = colour_of(feature) if is_image(feature) else None
         channels, height, width = self.picture_of(feature)
         colour = colour or before or ("RGB" if channels == 3 else "GRAY")
         needed = 3 if colour in BIASES else 1
         if needed != channels:
             raise EditError(
                 f"{name!r} has {channels} channels",
-                where=self.where,
+                where=self.document.where,
                 expected=f"{needed} channels for a {colour} picture",
                 found=channels,
             )
         self.become_picture(name, is_input, before, colour)
         feature, _ = self.find(name)
         if before is None:
-            optional = feature.type.isOptional
-            feature.type.Clear()
-            feature.type.isOptional = optional
+            _clear_type(feature)
             feature.type.imageType.height, feature.type.imageType.width = height, width
         feature.type.imageType.colorSpace = COLOURS[colour]
         return colour
@@ -290,34 +284,35 @@ class CoreMLInterface(ABC):
 
     def reshape(
         self,
-        name: str,
-        shape: Sequence[int] | None,
-        enumerated: Sequence[Sequence[int]],
-        ranges: Sequence[Sequence[int]],
+        feature: str,
+        shape: Sequence[int] | None = None,
+        *,
+        enumerated: Sequence[Sequence[int]] = (),
+        ranges: Sequence[Sequence[int]] = (),
     ) -> None:
-        """See ``Editor.reshape``."""
-        feature, is_input = self.find(name)
+        """See ``Interface.reshape``."""
+        found, is_input = self.find(feature)
         if not is_input:
             raise EditError(
-                f"{name!r} is an output: its shape follows from the layers",
+                f"{feature!r} is an output: its shape follows from the layers",
                 fix="reshape an input; or declare the output anew",
             )
         if enumerated and ranges:
             raise EditError("a shape is enumerated or ranged, not both", found=f"{list(enumerated)} and {list(ranges)}")
-        image, array = feature.type.imageType, feature.type.multiArrayType
-        is_image = feature.type.WhichOneof("Type") == "imageType"
-        now = [int(image.height), int(image.width)] if is_image else [int(n) for n in array.shape]
+        image, array, picture = found.type.imageType, found.type.multiArrayType, is_image(found)
+        now = [int(image.height), int(image.width)] if picture else [int(n) for n in array.shape]
         default = list(shape or (enumerated[0] if enumerated else now))
-        self._check_lengths(name, len(now) if is_image or self.keeps_rank else None, default, enumerated, ranges)
-        if not is_image:
-            self.check_array(name, default)
+        self._check_lengths(feature, len(now) if picture or self.keeps_rank else None, default, enumerated, ranges)
+        if not picture:
+            self.check_array(feature, default)
         varies = [len({one[i] for one in (default, *enumerated)}) > 1 for i in range(len(default))]
         if ranges:
+            # Core ML refuses a default that lies outside of the range beside it
             default = [_within(n, one) for n, one in zip(default, ranges, strict=True)]
             varies = [low != high for low, high in ranges]
         lengths = [None if free else n for n, free in zip(default, varies, strict=True)]
-        with self.all_or_nothing(), self.resized(name, lengths, flexible=bool(enumerated or ranges)):
-            (_resize_image if is_image else _resize_array)(self.find(name)[0], default, enumerated, ranges)
+        with self.all_or_nothing(), self.resized(feature, lengths, flexible=bool(enumerated or ranges)):
+            (_resize_image if picture else _resize_array)(self.find(feature)[0], default, enumerated, ranges)
 
     def _check_lengths(
         self,
@@ -339,7 +334,7 @@ class CoreMLInterface(ABC):
             if len(one) != wanted or any(n < 1 for n in one):
                 raise EditError(
                     f"the shapes of {name!r} do not go together",
-                    where=self.where,
+                    where=self.document.where,
                     expected=f"{wanted} lengths, 1 or more each",
                     found=list(one),
                 )
@@ -347,19 +342,21 @@ class CoreMLInterface(ABC):
     # labels
 
     def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
-        """See ``Editor.relabel``: those of a classifier, else those that the metadata of another model notes."""
+        """See ``Interface.relabel``: those of a classifier, else those that the metadata of another model notes."""
         scores = self.scores()
-        noted = self.description_of_model().metadata.userDefined
+        noted = self.document.spec.description.metadata.userDefined
         before = noted_labels(noted) if scores is None else None
         if scores is None and before is None:
-            raise EditError("the model has no labels", where=self.where, expected="a classifier", found="no labels")
+            raise EditError(
+                "the model has no labels", where=self.document.where, expected="a classifier", found="no labels"
+            )
         place, count = (scores or ("its metadata", None)) if before is None else ("its metadata", len(before))
         if not labels:
             raise EditError("there are no labels in the list", expected="one label a score", found="none")
         if count is not None and count != len(labels):
             raise EditError(
                 "the labels do not fit the scores" if scores else "the labels do not fit those that the model notes",
-                where=f"{self.where}, {place}",
+                where=f"{self.document.where}, {place}",
                 expected=f"{count} labels, one a score",
                 found=f"{len(labels)} labels",
             )
@@ -368,64 +365,21 @@ class CoreMLInterface(ABC):
         else:
             whole = all(isinstance(n, int) or n.removeprefix("-").isdigit() for n in labels)
             self._type_labels(whole=self.write_labels(labels, whole=whole))
-        self.changed()
-
-    @abstractmethod
-    def description_of_model(self) -> Any:
-        """The description that holds the metadata."""
+        self.document.changed()
 
     def _type_labels(self, *, whole: bool) -> None:
         """The label and the keys of the dictionary are described as texts or as whole numbers."""
-        for feature in self.description.output:
-            if feature.name == self.description.predictedFeatureName:
+        for feature in self.document.description.output:
+            if feature.name == self.document.description.predictedFeatureName:
                 getattr(feature.type, "int64Type" if whole else "stringType").SetInParent()
-            elif feature.name == self.description.predictedProbabilitiesName:
+            elif feature.name == self.document.description.predictedProbabilitiesName:
                 kind = feature.type.dictionaryType
                 getattr(kind, "int64KeyType" if whole else "stringKeyType").SetInParent()
 
 
-class CoreMLEditor(Editor):
-    """What the editors of both formats share: their features are their interface's."""
-
-    interface: CoreMLInterface
-
-    def set_output(self, value: str, instead_of: str | None = None) -> None:
-        self.require_value(value)
-        self.interface.set_output(value, instead_of)
-
-    def drop_output(self, name: str) -> None:
-        self.interface.drop_output(name)
-
-    def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
-        self.interface.set_input(value, shape, dtype)
-
-    def drop_input(self, name: str) -> None:
-        self.interface.drop_input(name)
-
-    def retype(
-        self,
-        feature: str,
-        kind: str | None = None,
-        *,
-        colour: str | None = None,
-        scale: float | None = None,
-        bias: Sequence[float] | float | None = None,
-        dtype: str | None = None,
-    ) -> None:
-        self.interface.retype(feature, kind, colour, scale, bias, dtype)
-
-    def reshape(
-        self,
-        feature: str,
-        shape: Sequence[int] | None = None,
-        *,
-        enumerated: Sequence[Sequence[int]] = (),
-        ranges: Sequence[Sequence[int]] = (),
-    ) -> None:
-        self.interface.reshape(feature, shape, enumerated, ranges)
-
-    def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
-        self.interface.relabel(labels)
+def is_image(feature: Feature) -> bool:
+    """Whether a feature is a picture."""
+    return feature.type.WhichOneof("Type") == "imageType"
 
 
 def colour_of(feature: Feature) -> str:
@@ -438,12 +392,17 @@ def declare_array(feature: Feature, dtype: str, shape: Lengths) -> None:
 
     Without a shape where some lengths are known only when the model runs: a description has no word for that.
     """
-    optional = feature.type.isOptional
-    feature.type.Clear()
-    feature.type.isOptional = optional
+    _clear_type(feature)
     feature.type.multiArrayType.dataType = classic.ARRAY_DTYPES[dtype]
     if None not in shape:
         feature.type.multiArrayType.shape.extend(n for n in shape if n is not None)
+
+
+def _clear_type(feature: Feature) -> None:
+    """A feature of no kind yet; whether it may be left out stays."""
+    optional = feature.type.isOptional
+    feature.type.Clear()
+    feature.type.isOptional = optional
 
 
 def _within(length: int, limits: Sequence[int]) -> int:

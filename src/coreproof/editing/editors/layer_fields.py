@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, MutableSequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,36 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+if TYPE_CHECKING:  # fields are of either class, by the implementation that protobuf runs on
+    from google._upb._message import FieldDescriptor as UpbFieldDescriptor
+
 from coreproof.errors import EditError
+from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.coreml.weight_params import shape_of
+from coreproof.model.numbers import FLOAT16_MAX
+
+Field: TypeAlias = "FieldDescriptor | UpbFieldDescriptor"
 
 _STEP = re.compile(r"(\w+)(?:\[(\d+)\])?$")
 _WEIGHTS = "WeightParams"
+_BIAS_SWITCH = "hasBias"
+_INTEGERS = {
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63),
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64),
+}
+_WORDS = {
+    FieldDescriptor.CPPTYPE_BOOL: "true or false",
+    FieldDescriptor.CPPTYPE_STRING: "text",
+    FieldDescriptor.CPPTYPE_FLOAT: "a number",
+    FieldDescriptor.CPPTYPE_DOUBLE: "a number",
+    FieldDescriptor.CPPTYPE_UINT32: "a whole number, 0 or more",
+    FieldDescriptor.CPPTYPE_UINT64: "a whole number, 0 or more",
+}
 
 
-def set_field(layer: Any, path: str, value: object) -> None:
+def set_field(layer: NeuralNetwork_pb2.NeuralNetworkLayer, path: str, value: object) -> None:
     """Gives the field at ``path`` of a NeuralNetworkLayer's parameters another value; None takes it away.
 
     Lists for repeated fields; names or numbers for enumerations; True, or a mapping of their fields, for messages (which
@@ -32,51 +54,55 @@ def set_field(layer: Any, path: str, value: object) -> None:
     operator = layer.WhichOneof("layer")
     if operator is None:
         raise EditError("the layer has no operator", where=f"layer {layer.name!r}")
-    fields = getattr(layer, operator)
+    fields: Message = getattr(layer, operator)
     trial = type(fields)()
     trial.CopyFrom(fields)
     try:
         _assign_path(trial, path, value, operator)
     except EditError as error:
-        where = f"layer {layer.name!r} ({operator})"
-        raise EditError(error.problem, where=where, expected=error.expected, found=error.found, fix=error.fix) from None
+        raise error.at(f"layer {layer.name!r} ({operator})") from None
     fields.CopyFrom(trial)
 
 
-def _assign_path(fields: Any, path: str, value: Any, operator: str) -> None:
+def _assign_path(fields: Message, path: str, value: object, operator: str) -> None:
     message, steps = fields, path.split(".")
     for step in steps[:-1]:
         message = _inside(message, step)
-    match = _STEP.match(steps[-1])
-    field = message.DESCRIPTOR.fields_by_name.get(match[1]) if match else None
-    if match is None or field is None:
-        raise _unknown(message, steps[-1])
-    if match[2] is None:
+    field, index = _field(message, steps[-1])
+    if index is None:
         _assign(message, field, value)
     else:
-        _assign_item(getattr(message, field.name), field, int(match[2]), value)
+        _assign_item(getattr(message, field.name), field, index, value)
     if field.message_type is not None and field.message_type.name == _WEIGHTS:
         if value is not None:
             _check_shape(operator, fields, path, value)
-        if field.name == "bias" and "hasBias" in message.DESCRIPTOR.fields_by_name:
-            message.hasBias = value is not None
+        if field.name == "bias" and _BIAS_SWITCH in message.DESCRIPTOR.fields_by_name:
+            # a bias without the switch is not read, the switch without a bias is refused
+            setattr(message, _BIAS_SWITCH, value is not None)
 
 
-def _inside(message: Any, step: str) -> object:
+def _field(message: Message, step: str) -> tuple[Field, int | None]:
+    """The field that a step of a path names, and the place in it, where the step says one: ``weights[1]``."""
     match = _STEP.match(step)
     field = message.DESCRIPTOR.fields_by_name.get(match[1]) if match else None
-    if match is None or field is None or field.message_type is None:
+    if match is None or field is None:
         raise _unknown(message, step)
-    value = getattr(message, field.name)
-    if not field.is_repeated:
-        return value
-    index = int(match[2] or 0)
-    if match[2] is None or index >= len(value):
-        raise EditError(f"{field.name!r} is a list", expected=f"{field.name}[0] to [{len(value) - 1}]", found=step)
-    return value[index]
+    return field, None if match[2] is None else int(match[2])
 
 
-def _unknown(message: Any, step: str) -> EditError:
+def _inside(message: Message, step: str) -> Message:
+    field, index = _field(message, step)
+    if field.message_type is None:
+        raise _unknown(message, step)
+    inner: Message | MutableSequence[Message] = getattr(message, field.name)
+    if isinstance(inner, Message):
+        return inner
+    if index is None or index >= len(inner):
+        raise EditError(f"{field.name!r} is a list", expected=f"{field.name}[0] to [{len(inner) - 1}]", found=step)
+    return inner[index]
+
+
+def _unknown(message: Message, step: str) -> EditError:
     from difflib import get_close_matches
 
     names = [f.name for f in message.DESCRIPTOR.fields]
@@ -89,48 +115,45 @@ def _unknown(message: Any, step: str) -> EditError:
     )
 
 
-def _assign(message: Any, field: FieldDescriptor, value: object) -> None:
+def _assign(message: Message, field: Field, value: object) -> None:
     """``value`` as the whole of a field."""
-    name = field.name
-    if value is None:
+    name, of_messages = field.name, field.message_type is not None
+    if value is None or (of_messages and not field.is_repeated and value is False):
         message.ClearField(name)
-        return
-    kind = None if field.message_type is None else field.message_type.name
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+    elif field.message_type is not None and field.message_type.GetOptions().map_entry:
         _assign_map(message, field, value)
     elif field.is_repeated:
         items = _listed(field, value)
         message.ClearField(name)
         for item in items:
-            if kind is None:
-                getattr(message, name).append(_scalar(field, item))
-            else:
+            if of_messages:
                 _fill(getattr(message, name).add(), item)
-    elif kind is None:
+            else:
+                getattr(message, name).append(_scalar(field, item))
+    elif field.message_type is None:
         setattr(message, name, _scalar(field, value))
-    elif value is False:
-        message.ClearField(name)
     else:
-        if kind != _WEIGHTS:
+        # weights keep the type that they are stored in, if the new numbers allow it: they are not cleared
+        if field.message_type.name != _WEIGHTS:
             message.ClearField(name)
         getattr(message, name).SetInParent()
         _fill(getattr(message, name), value)
 
 
-def _assign_item(items: Any, field: FieldDescriptor, index: int, value: Any) -> None:
+def _assign_item(items: MutableSequence[object], field: Field, index: int, value: object) -> None:
     if not field.is_repeated or index >= len(items):
         raise EditError(f"{field.name!r} has no item {index}", expected=f"an index below {len(items)}", found=index)
     if value is None:
         del items[index]
-    elif field.message_type is None:
-        items[index] = _scalar(field, value)
+    elif isinstance(item := items[index], Message):
+        _fill(item, value)
     else:
-        _fill(items[index], value)
+        items[index] = _scalar(field, value)
 
 
-def _fill(message: Any, value: Any) -> None:
+def _fill(message: Message, value: object) -> None:
     """Gives a message its content: True leaves it empty."""
-    if message.DESCRIPTOR.name == _WEIGHTS and not isinstance(value, Mapping):
+    if isinstance(message, NeuralNetwork_pb2.WeightParams) and not isinstance(value, Mapping):
         write_weights(message, value)
     elif isinstance(value, Mapping):
         for key, item in value.items():
@@ -155,7 +178,7 @@ def _fill(message: Any, value: Any) -> None:
         )
 
 
-def _assign_map(message: Any, field: FieldDescriptor, value: object) -> None:
+def _assign_map(message: Message, field: Field, value: object) -> None:
     if not isinstance(value, Mapping):
         raise EditError(f"{field.name!r} is a table", expected="keys and values", found=value)
     entries = getattr(message, field.name)
@@ -164,12 +187,12 @@ def _assign_map(message: Any, field: FieldDescriptor, value: object) -> None:
         kind = {bool: "boolValue", int: "longValue", float: "doubleValue", str: "stringValue"}.get(type(item))
         if kind is None:
             raise EditError("a parameter is of no kind that can be stored", expected="text or a number", found=item)
-        if kind == "longValue" and -(2**31) <= item < 2**31:
-            kind = "intValue"
-        setattr(entries[str(key)], kind, item)
+        # the parameters of custom layers, which their Swift class reads by these types
+        fits_int32 = kind == "longValue" and -(2**31) <= item < 2**31
+        setattr(entries[str(key)], "intValue" if fits_int32 else kind, item)
 
 
-def _listed(field: FieldDescriptor, value: object) -> list[object]:
+def _listed(field: Field, value: object) -> list[object]:
     if isinstance(value, np.ndarray) and field.message_type is None:
         return list(value.reshape(-1).tolist())
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | np.ndarray):
@@ -177,7 +200,7 @@ def _listed(field: FieldDescriptor, value: object) -> list[object]:
     return [value]
 
 
-def _scalar(field: FieldDescriptor, value: Any) -> object:
+def _scalar(field: Field, value: object) -> object:
     """``value`` as this field holds it; EditError where that would change it."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
@@ -190,33 +213,18 @@ def _scalar(field: FieldDescriptor, value: Any) -> object:
         return value
     if kind == FieldDescriptor.CPPTYPE_STRING and isinstance(value, str):
         return value.encode() if field.type == FieldDescriptor.TYPE_BYTES else value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE) and is_number:
-        return float(value)
-    integers = {
-        FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31),
-        FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63),
-        FieldDescriptor.CPPTYPE_UINT32: (0, 2**32),
-        FieldDescriptor.CPPTYPE_UINT64: (0, 2**64),
-    }
-    if kind in integers and is_number and math.isfinite(value) and value == int(value):
-        low, high = integers[kind]
-        if low <= value < high:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
+            return float(value)
+        low, high = _INTEGERS.get(kind, (0, 0))
+        if math.isfinite(value) and value == int(value) and low <= value < high:
             return int(value)
-    words = {
-        FieldDescriptor.CPPTYPE_BOOL: "true or false",
-        FieldDescriptor.CPPTYPE_STRING: "text",
-        FieldDescriptor.CPPTYPE_FLOAT: "a number",
-        FieldDescriptor.CPPTYPE_DOUBLE: "a number",
-        FieldDescriptor.CPPTYPE_UINT32: "a whole number, 0 or more",
-        FieldDescriptor.CPPTYPE_UINT64: "a whole number, 0 or more",
-    }
     raise EditError(
-        f"{field.name!r} takes another value", expected=words.get(kind, "a whole number"), found=repr(value)
+        f"{field.name!r} takes another value", expected=_WORDS.get(kind, "a whole number"), found=repr(value)
     )
 
 
-def _enumerated(field: FieldDescriptor, value: object) -> int:
+def _enumerated(field: Field, value: object) -> int:
     known = field.enum_type
     assert known is not None
     if isinstance(value, str) and value in known.values_by_name:
@@ -229,7 +237,7 @@ def _enumerated(field: FieldDescriptor, value: object) -> int:
 # weights
 
 
-def write_weights(params: Any, value: Any) -> None:
+def write_weights(params: NeuralNetwork_pb2.WeightParams, value: object) -> None:
     """Stores numbers in a WeightParams message: as float16 where it held float16 and they fit, else as float32."""
     try:
         numbers = np.asarray(value, np.float32)
@@ -239,20 +247,19 @@ def write_weights(params: Any, value: Any) -> None:
     wants_half = bool(params.float16Value) or (empty and getattr(value, "dtype", None) == np.float16)
     for field in ("floatValue", "float16Value", "rawValue", "int8RawValue", "quantization"):
         params.ClearField(field)
-    if wants_half and _fits_half(numbers):
+    if (
+        wants_half
+        and np.abs(numbers, where=np.isfinite(numbers), out=np.zeros_like(numbers)).max(initial=0) <= FLOAT16_MAX
+    ):
         params.float16Value = numbers.astype("<f2").tobytes()
     else:
         _write_floats(params, numbers)
 
 
-def _fits_half(numbers: npt.NDArray[np.float32]) -> bool:
-    finite = numbers[np.isfinite(numbers)]
-    return not finite.size or float(np.abs(finite).max()) <= float(np.finfo(np.float16).max)
-
-
-def _write_floats(params: Any, numbers: npt.NDArray[np.float32]) -> None:
+def _write_floats(params: NeuralNetwork_pb2.WeightParams, numbers: npt.NDArray[np.float32]) -> None:
     """``floatValue`` without a Python object a number: the message is given the packed bytes that it would be parsed from."""
     data = numbers.astype("<f4").tobytes()
+    # the tag (field 1, of wire type 2: packed), then the length, seven bits a byte, the lowest first
     length, prefix = len(data), bytearray([1 << 3 | 2])
     while length > 0x7F:
         prefix.append(length & 0x7F | 0x80)
@@ -264,9 +271,9 @@ def _write_floats(params: Any, numbers: npt.NDArray[np.float32]) -> None:
         params.SetInParent()
 
 
-def _check_shape(operator: str, fields: object, path: str, value: Any) -> None:
+def _check_shape(operator: str, fields: Message, path: str, value: object) -> None:
     """An array of the right size in another shape was meant for another layout."""
-    shape = np.shape(value)
+    shape = np.asarray(value).shape
     known = shape_of(operator, fields, path)
     if known is None or len(shape) < 2 or math.prod(shape) != math.prod(known[0]):
         return

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from coreproof.editing.editors.coreml_interface import CoreMLEditor
+from coreproof.editing.editor import Editor, such_as
 from coreproof.editing.editors.layer_fields import set_field
 from coreproof.editing.editors.network_interface import NetworkDocument, NetworkInterface
 from coreproof.errors import EditError
@@ -18,14 +16,14 @@ from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.formats import classic
 from coreproof.model.formats import network as layered
 from coreproof.model.graph import Node
-from coreproof.model.layer_weights import layer_weights
 
 
-class NetworkEditor(CoreMLEditor):
-    """A NeuralNetwork being edited. Layers may note the ranks of what they read and make; edited layers forget them."""
+class NetworkEditor(Editor):
+    """A NeuralNetwork being edited.
 
-    def __init__(self, model: Model) -> None:
-        self.reopen(model)
+    Layers may note the ranks of what they read and make (``inputTensor``, ``outputTensor``), for Core ML's compiler; edited
+    layers forget them, as a note that is wrong is worse than none.
+    """
 
     def reopen(self, model: Model) -> None:
         assert isinstance(model, CoreMLModel)
@@ -45,7 +43,7 @@ class NetworkEditor(CoreMLEditor):
         node = self.node(layer)
         return next(i for i, other in enumerate(self.graph.nodes) if other is node)
 
-    def _find(self, layer: str) -> Any:
+    def _find(self, layer: str) -> NeuralNetwork_pb2.NeuralNetworkLayer:
         return self._document.network.layers[self._index(layer)]
 
     def remove(self, layer: str) -> None:
@@ -58,7 +56,8 @@ class NetworkEditor(CoreMLEditor):
             if name not in message.input:
                 self.require_value(name)
         message.input[:] = list(inputs)
-        _forget_ranks(message, "inputTensor", "outputTensor")
+        message.ClearField("inputTensor")
+        message.ClearField("outputTensor")
         self._document.changed()
 
     def redirect(self, value: str, to: str, readers: Sequence[Node]) -> None:
@@ -68,13 +67,14 @@ class NetworkEditor(CoreMLEditor):
         for node, message in zip(self.graph.nodes, self._document.network.layers, strict=True):
             if node.name in wanted and value in message.input:
                 message.input[:] = [to if name == value else name for name in message.input]
-                _forget_ranks(message, "inputTensor", "outputTensor")
+                message.ClearField("inputTensor")
+                message.ClearField("outputTensor")
         self._document.changed()
 
     def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:
         message = self._find(layer)
         if len(outputs) != len(message.output):
-            _forget_ranks(message, "outputTensor")
+            message.ClearField("outputTensor")
         message.output[:] = list(outputs)
         self._document.changed()
 
@@ -91,13 +91,10 @@ class NetworkEditor(CoreMLEditor):
         message = NeuralNetwork_pb2.NeuralNetworkLayer(name=name, input=given, output=list(outputs))
         kinds = [f.name for f in message.DESCRIPTOR.oneofs_by_name["layer"].fields]
         if operator not in kinds:
-            from difflib import get_close_matches
-
-            near = get_close_matches(operator, kinds, n=3)
             raise EditError(
                 f"there is no layer type {operator!r}",
                 where=f"new layer {name!r}",
-                expected="a layer of NeuralNetwork.proto" + (f", such as {', '.join(near)}" if near else ""),
+                expected="a layer of NeuralNetwork.proto" + such_as(operator, kinds),
                 found=operator,
             )
         getattr(message, operator).SetInParent()
@@ -110,40 +107,30 @@ class NetworkEditor(CoreMLEditor):
     def set(self, layer: str, attribute: str, value: object) -> None:
         message = self._find(layer)
         set_field(message, attribute, value)
-        _forget_ranks(message, "outputTensor")
+        message.ClearField("outputTensor")
         self._document.changed()
-
-    def weights(self, layer: str) -> dict[str, npt.NDArray[np.generic]]:
-        return dict(layer_weights(self.model, self.node(layer).name))
 
     # names
 
     def rename_layer(self, old: str, new: str) -> None:
         self.require_new_layer(new)
-        renamed = [layer for layer in layered.nodes(self._document.network.layers) if layer.name == old]
-        if not renamed:
-            renamed = [self._find(old)]
-        for layer in renamed:
+        # the layers of branches and loops too, which the graph shows inside of their layer
+        named = [layer for layer in layered.nodes(self._document.network.layers) if layer.name == old]
+        for layer in named or [self._find(old)]:
             layer.name = new
         self._document.changed()
 
     def rename_value(self, old: str, new: str) -> None:
-        if old not in {f.name for f in classic.described(self._document.spec)}:
-            self._require_blob(old)
+        features = {f.name for f in classic.described(self._document.spec)}
+        layers = layered.nodes(self._document.network.layers)
+        # a blob inside of a branch or loop is no value of the graph, and can be renamed all the same
+        if old not in features and not any(old in (*layer.input, *layer.output) for layer in layers):
+            self.require_value(old)
         self.require_free(new)
-        if new in {f.name for f in classic.described(self._document.spec)}:
+        if new in features:
             raise EditError(f"the name {new!r} is taken by a feature", where=self.model.name, fix="choose another")
         layered.rename(self._document.network, {old: new})
         classic.rename(self._document.spec.description, {old: new})
         if old in self._document.provenance:
             self._document.provenance[new] = self._document.provenance.pop(old)
         self._document.changed()
-
-    def _require_blob(self, name: str) -> None:
-        if not any(name in (*layer.input, *layer.output) for layer in layered.nodes(self._document.network.layers)):
-            self.require_value(name)
-
-
-def _forget_ranks(layer: Any, *fields: str) -> None:
-    for field in fields:
-        layer.ClearField(field)

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx import AttributeProto, helper, numpy_helper
+from onnx.defs import OpSchema
 
 from coreproof.editing.editor import Editor
+from coreproof.editing.interface import Interface
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.files.wire import reserialise
 from coreproof.model.formats import onnx as message
 from coreproof.model.formats.free_name import free_name
 from coreproof.model.graph import Node
-from coreproof.model.layer_weights import layer_weights
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.onnx.read import to_ir
 from coreproof.model.onnx.shapes import inferred, light_proto
 
 
-class OnnxEditor(Editor):
-    """An ONNX model being edited. External weights stay where they are; weights that are set come into the file itself."""
+class OnnxEditor(Editor, Interface):
+    """An ONNX model being edited. External weights stay where they are; weights that are set come into the file itself.
+
+    One message holds nodes and features, so that the editor is its own interface.
+    """
 
     def __init__(self, model: Model) -> None:
-        assert isinstance(model, OnnxModel)
-        self._bytes = model.stored()
-        self.reopen(model)
+        super().__init__(model)
+        self._bytes = self._origin.stored()
 
     def reopen(self, model: Model) -> None:
         assert isinstance(model, OnnxModel)
+        self.interface = self
         self._origin = model
         self._proto = onnx.ModelProto.FromString(model.stored())
         self._opsets = {o.domain: o.version for o in self._proto.opset_import}
@@ -47,18 +49,7 @@ class OnnxEditor(Editor):
         return self._view
 
     def _model(self, stored: Callable[[], bytes]) -> OnnxModel:
-        origin = self._origin
-        graph = to_ir(self._proto, origin.name, origin.folder)
-        return OnnxModel(
-            graph,
-            name=origin.name,
-            notes=origin.notes,
-            feeding=origin.feeding,
-            labels=origin.labels,
-            provenance=origin.provenance,
-            stored=stored,
-            folder=origin.folder,
-        )
+        return self._origin.with_graph(to_ir(self._proto, self._origin.name, self._origin.folder), stored)
 
     def close(self) -> OnnxModel:
         self._forget_stale_types()
@@ -86,7 +77,7 @@ class OnnxEditor(Editor):
 
     # layers
 
-    def _find(self, layer: str) -> tuple[int, Any]:
+    def _find(self, layer: str) -> tuple[int, onnx.NodeProto]:
         name = self.node(layer).name
         for index, node in enumerate(self._proto.graph.node):
             if message.name(node) == name:
@@ -131,7 +122,7 @@ class OnnxEditor(Editor):
         name: str,
         inputs: Sequence[str] | Mapping[str, str],
         outputs: Sequence[str],
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, object],
         after: str | None,
     ) -> None:
         schema = self._schema(operator)
@@ -139,8 +130,8 @@ class OnnxEditor(Editor):
         if isinstance(inputs, Mapping):
             places = [formal.index(key) for key in inputs]
             given = ["" for _ in range(max(places) + 1)]
-            for place, value in zip(places, inputs.values(), strict=True):
-                given[place] = value
+            for place, read in zip(places, inputs.values(), strict=True):
+                given[place] = read
         else:
             given = list(inputs)
         node = onnx.NodeProto(name=name, op_type=operator, input=given, output=list(outputs))
@@ -159,7 +150,7 @@ class OnnxEditor(Editor):
         self._assign(node, self._schema(node.op_type, node.domain), attribute, value)
         self._changed(*node.output)
 
-    def _schema(self, operator: str, domain: str = "") -> Any:
+    def _schema(self, operator: str, domain: str = "") -> OpSchema:
         version = self._opsets.get(domain, 1)
         try:
             return onnx.defs.get_schema(operator, version, domain)
@@ -169,47 +160,46 @@ class OnnxEditor(Editor):
                 fix="ONNX's operators are listed at onnx.ai/onnx/operators",
             ) from None
 
-    def _assign(self, node: Any, schema: Any, key: str, value: Any) -> None:
+    def _assign(self, node: onnx.NodeProto, schema: OpSchema, key: str, value: object) -> None:
         """An attribute, or an input that holds a constant: by its formal name ("B"), or the initializer's own."""
         if key in schema.attributes:
             self._assign_attribute(node, schema.attributes[key], value)
             return
-        formal = [p.name for p in schema.inputs]
-        if key in node.input:
-            place = list(node.input).index(key)
-        elif key in formal:
-            place = formal.index(key)
-        else:
+        read, formal = list(node.input), [p.name for p in schema.inputs]
+        if key not in read and key not in formal:
             raise EditError(
                 f"{node.op_type} has no attribute and no weight {key!r}",
                 where=f"layer {message.name(node)!r}",
                 expected=", ".join([*schema.attributes, *formal]),
                 found=key,
             )
-        self._assign_input(node, place, key, value)
+        self._assign_input(node, (read if key in read else formal).index(key), key, value)
 
-    def _assign_attribute(self, node: Any, known: Any, value: Any) -> None:
+    def _assign_attribute(self, node: onnx.NodeProto, known: OpSchema.Attribute, value: object) -> None:
         for index, attribute in enumerate(node.attribute):
             if attribute.name == known.name:
                 del node.attribute[index]
                 break
         if value is None:
             return
-        kind = AttributeProto.AttributeType.Value(known.type.name)
+        called = str(known.type).rpartition(".")[2]
+        kind = AttributeProto.AttributeType.Value(called)
         if kind == AttributeProto.TENSOR:
             value = numpy_helper.from_array(np.asarray(value), known.name)
         elif isinstance(value, np.ndarray):
             value = value.tolist()
-        convert: Any = {"FLOAT": float, "INT": int, "STRING": str}.get(known.type.name)
+        # make_attribute goes by Python's type alone, and would store 2 for a float as an integer
+        convert: Callable[[object], object] = {"FLOAT": float, "INT": int, "STRING": str}.get(called, _as_given)
         try:
-            made = helper.make_attribute(known.name, convert(value) if convert else value, attr_type=kind)
+            made = helper.make_attribute(known.name, convert(value), attr_type=kind)
         except (TypeError, ValueError):
             raise EditError(
-                f"{known.name!r} takes another kind of value", expected=known.type.name.lower(), found=value
+                f"{known.name!r} takes another kind of value", expected=called.lower(), found=value
             ) from None
         node.attribute.append(made)
 
-    def _assign_input(self, node: Any, place: int, key: str, value: object) -> None:
+    def _assign_input(self, node: onnx.NodeProto, place: int, key: str, value: object) -> None:
+        """A constant at one place of a node's inputs: in its own initializer if nothing else reads it, else in a new one."""
         graph = self._proto.graph
         while len(node.input) <= place:
             node.input.append("")
@@ -225,9 +215,9 @@ class OnnxEditor(Editor):
         if stored is not None:
             array = array.astype(stored.dtype)
         elif array.dtype.kind in "iu":
-            array = array.astype(np.int64)
+            array = array.astype(np.int64)  # what operators take for axes, shapes and indices
         elif array.dtype == np.float64:
-            array = array.astype(np.float32)
+            array = array.astype(np.float32)  # Python's floats, of which few are meant as double
         readers = sum(name == before for n in message.nodes(graph.node) for name in n.input)
         if stored is not None and readers == 1 and (owner := self._initializer(before)) is not None:
             owner.CopyFrom(numpy_helper.from_array(array, before))
@@ -237,7 +227,7 @@ class OnnxEditor(Editor):
         node.input[place] = name
         self._drop_unread([before])
 
-    def _initializer(self, name: str) -> Any:
+    def _initializer(self, name: str) -> onnx.TensorProto | None:
         return next((i for i in self._proto.graph.initializer if i.name == name), None)
 
     def _constant(self, name: str) -> np.ndarray | None:
@@ -264,9 +254,6 @@ class OnnxEditor(Editor):
             if name in names and name not in read:
                 del graph.initializer[index]
 
-    def weights(self, layer: str) -> dict[str, npt.NDArray[np.generic]]:
-        return dict(layer_weights(self.model, self.node(layer).name))
-
     # names
 
     def rename_layer(self, old: str, new: str) -> None:
@@ -284,48 +271,39 @@ class OnnxEditor(Editor):
 
     def set_output(self, value: str, instead_of: str | None = None) -> None:
         self.require_value(value)
-        graph = self._proto.graph
-        declared = self._declared(value)
-        for index, output in enumerate(graph.output):
-            if output.name == instead_of:
-                graph.output[index].CopyFrom(declared)
-                break
-        else:
-            graph.output.append(declared)
-        self._view = None
-
-    def _declared(self, value: str) -> Any:
-        known = {
-            v.name: v for v in (*self._proto.graph.value_info, *self._proto.graph.output, *self._proto.graph.input)
-        }
+        outputs = self._proto.graph.output
+        known = {v.name: v for v in (*self._proto.graph.value_info, *outputs, *self._proto.graph.input)}
         if value not in known:
             known.update({v.name: v for v in self._inferred().value_info})
-        return known.get(value, onnx.ValueInfoProto(name=value))
+        declared = onnx.ValueInfoProto()
+        declared.CopyFrom(known.get(value, onnx.ValueInfoProto(name=value)))
+        place = next((output for output in outputs if output.name == instead_of), None) or outputs.add()
+        place.CopyFrom(declared)
+        self._view = None
 
     def drop_output(self, name: str) -> None:
         self._drop(self._proto.graph.output, name, "output")
 
     def set_input(self, value: str, shape: Sequence[int], dtype: str) -> None:
         element = int(ir.DataType.from_numpy(np.dtype(dtype)))
-        declared = helper.make_tensor_value_info(value, element, list(shape))
-        for place in self._proto.graph.input:
-            if place.name == value:
-                place.CopyFrom(declared)
-                break
-        else:
-            self._proto.graph.input.append(declared)
+        inputs = self._proto.graph.input
+        place = next((feature for feature in inputs if feature.name == value), None) or inputs.add()
+        place.CopyFrom(helper.make_tensor_value_info(value, element, list(shape)))
         self._changed(value)
 
     def drop_input(self, name: str) -> None:
         self._drop(self._proto.graph.input, name, "input")
 
-    def _drop(self, features: Any, name: str, kind: str) -> None:
-        for index, feature in enumerate(features):
-            if feature.name == name:
-                del features[index]
-                self._view = None
-                return
-        raise EditError(f"there is no {kind} {name!r}", expected=", ".join(f.name for f in features), found=name)
+    def _drop(self, features: MutableSequence[onnx.ValueInfoProto], name: str, kind: str) -> None:
+        features.remove(self._feature(features, name, kind))
+        self._view = None
+
+    def _feature(self, features: Sequence[onnx.ValueInfoProto], name: str, kind: str) -> onnx.ValueInfoProto:
+        found = next((f for f in features if f.name == name), None)
+        if found is None:
+            known = ", ".join(f.name for f in features)
+            raise EditError(f"there is no {kind} {name!r}", where=self._origin.name, expected=known, found=name)
+        return found
 
     def retype(
         self,
@@ -346,9 +324,7 @@ class OnnxEditor(Editor):
                 fix="convert it to Core ML with the image input: coreproof convert --image",
             )
         graph = self._proto.graph
-        declared = next((f for f in (*graph.input, *graph.output) if f.name == feature), None)
-        if declared is None:
-            raise EditError(f"there is no feature {feature!r}", where=self._origin.name)
+        declared = self._feature([*graph.input, *graph.output], feature, "feature")
         try:
             wanted = int(ir.DataType.from_numpy(np.dtype(dtype)))
         except TypeError:
@@ -362,6 +338,7 @@ class OnnxEditor(Editor):
             self.add("Cast", name, [feature], [inner], {"to": stored}, None)
             self.redirect(feature, inner, readers)
         else:
+            # the output keeps its name; what made it makes an inner value for all that read it within
             maker = self.node(feature)
             for node in (maker, *self.graph.consumers(feature)):
                 _, stored_node = self._find(node.name)
@@ -387,9 +364,7 @@ class OnnxEditor(Editor):
             lengths = [low if low == high else f"{feature}_{i}" for i, (low, high) in enumerate(ranges)]
         else:
             lengths = [d if all(o[i] == d for o in options) else f"{feature}_{i}" for i, d in enumerate(options[0])]
-        declared = next((f for f in self._proto.graph.input if f.name == feature), None)
-        if declared is None:
-            raise EditError(f"there is no input {feature!r}", expected=", ".join(self.graph.inputs), found=feature)
+        declared = self._feature(self._proto.graph.input, feature, "input")
         rank = len(declared.type.tensor_type.shape.dim)
         if rank != len(lengths):
             raise EditError(
@@ -398,13 +373,17 @@ class OnnxEditor(Editor):
         element = declared.type.tensor_type.elem_type
         declared.CopyFrom(helper.make_tensor_value_info(feature, element, lengths))
         self._changed(feature)
-        self._declare_outputs_anew()
-
-    def _declare_outputs_anew(self) -> None:
-        """Outputs get the shapes that inference finds for them from the inputs alone."""
+        # outputs get the shapes that inference finds for them from the inputs alone
         for place, output in enumerate(self._inferred().output):
             self._proto.graph.output[place].CopyFrom(output)
 
-    def _inferred(self) -> Any:
+    def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:
+        raise EditError("relabel is not possible in an ONNX model", where=self._origin.name)
+
+    def _inferred(self) -> onnx.GraphProto:
         """The graph with the types that follow from its inputs alone; without its weights, which would be copied about."""
         return inferred(light_proto(self.model.ir), data=False).graph
+
+
+def _as_given(value: object) -> object:
+    return value

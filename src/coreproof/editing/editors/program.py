@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.operators import MIL
-from coreproof.editing.editors.coreml_interface import CoreMLEditor
+from coreproof.editing.editor import Editor
 from coreproof.editing.editors.program_constants import ProgramConstants
-from coreproof.editing.editors.program_document import ProgramDocument, keep_name
+from coreproof.editing.editors.program_document import ProgramDocument, copied, keep_name, new_operation, set_name
 from coreproof.editing.editors.program_interface import ProgramInterface
 from coreproof.editing.editors.program_types import EditedTypes, formal_inputs
-from coreproof.editing.editors.program_weights import DEFAULT_WEIGHT_FILE, WeightStore, text_value, write_value
-from coreproof.editing.editors.widen import widen_block
+from coreproof.editing.editors.widen import Widening
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
@@ -24,14 +18,10 @@ from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats import classic
 from coreproof.model.formats import program as mil
 from coreproof.model.graph import Graph, Node
-from coreproof.model.layer_weights import layer_weights
 
 
-class ProgramEditor(CoreMLEditor):
+class ProgramEditor(Editor):
     """An ML Program being edited: the operations of its main function, their constants, their types, the features."""
-
-    def __init__(self, model: Model) -> None:
-        self.reopen(model)
 
     def reopen(self, model: Model) -> None:
         assert isinstance(model, CoreMLModel)
@@ -55,18 +45,20 @@ class ProgramEditor(CoreMLEditor):
 
     # layers
 
+    def _find(self, layer: str) -> tuple[int, MIL_pb2.Operation]:
+        return self._document.find(self.node(layer).name)
+
     def remove(self, layer: str) -> None:
-        index, operation = self._document.find(self.node(layer).name)
+        index, operation = self._find(layer)
         read = list(mil.reads(operation))
-        made = [o.name for o in operation.outputs]
+        made = mil.writes(operation)
         del self._document.block.operations[index]
         self._document.drop_unread(read)
         self._types.changed(*made)
 
     def set_inputs(self, layer: str, inputs: Sequence[str]) -> None:
-        _, operation = self._document.find(self.node(layer).name)
-        before = MIL_pb2.Operation()
-        before.CopyFrom(operation)
+        _, operation = self._find(layer)
+        before = copied(operation)
         bound = [b for _, b in mil.bindings(operation)]
         constants = self._document.constants()
         moving = [b for b in bound if b.name not in constants]
@@ -76,10 +68,11 @@ class ProgramEditor(CoreMLEditor):
             if name not in {b.name for b in bound}:
                 self.require_value(name)
         given = [name for name in inputs if name]
-        if len(given) == len(bound):
-            _bind(bound, given)
-        elif len(given) == len(moving):
-            _bind(moving, given)
+        # all that the operation reads, settings included, else the values alone; last, more or fewer of a list
+        rebound = bound if len(given) == len(bound) else moving if len(given) == len(moving) else None
+        if rebound is not None:
+            for binding, name in zip(rebound, given, strict=True):
+                binding.name = name
         elif (variadic := MIL.traits(operation.type).get("variadic", "")) in operation.inputs:
             settings = {b.name for key, b in mil.bindings(operation) if key != variadic}
             argument = operation.inputs[variadic]
@@ -101,12 +94,11 @@ class ProgramEditor(CoreMLEditor):
             raise
         self._document.drop_unread(mil.reads(before))
         self._types.changed()
-        if types is None or types != self._types.known(
-            b.name for _, b in mil.bindings(self._document.find(self.node(layer).name)[1])
-        ):
-            self._types.changed(*(o.name for o in before.outputs))
+        # values of the same types give the same types; to follow them costs a walk through the whole program
+        if types is None or types != self._types.known(b.name for _, b in mil.bindings(self._find(layer)[1])):
+            self._types.changed(*mil.writes(before))
         if set(dtypes) != set(self._types.dtypes(name for name in inputs if name not in constants)):
-            self._types.retyped.update(o.name for o in before.outputs)
+            self._types.retyped.update(mil.writes(before))
 
     def redirect(self, value: str, to: str, readers: Sequence[Node]) -> None:
         if not readers:
@@ -121,7 +113,7 @@ class ProgramEditor(CoreMLEditor):
             for operation in self._document.block.operations:
                 if mil.name(operation) in wanted and value in mil.reads(operation):
                     mil.rename_reads(operation, {value: to})
-                    made += [output.name for output in operation.outputs]
+                    made += mil.writes(operation)
             self._document.sort()
             self._document.drop_unread([value])
         if not is_alike:
@@ -130,7 +122,7 @@ class ProgramEditor(CoreMLEditor):
             self._types.retyped.update(made)
 
     def set_outputs(self, layer: str, outputs: Sequence[str]) -> None:
-        _, operation = self._document.find(self.node(layer).name)
+        _, operation = self._find(layer)
         if len(outputs) != len(operation.outputs):
             raise EditError(
                 f"layer {layer!r} makes another number of values",
@@ -155,7 +147,7 @@ class ProgramEditor(CoreMLEditor):
         name: str,
         inputs: Sequence[str] | Mapping[str, str],
         outputs: Sequence[str],
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, object],
         after: str | None,
     ) -> None:
         known = formal_inputs(operator, str(self._document.function.opset), self._document.where)
@@ -166,19 +158,18 @@ class ProgramEditor(CoreMLEditor):
         place = 0 if after is None else self._document.find(self.node(after).name)[0] + 1
         kept = MIL_pb2.Block()
         kept.CopyFrom(self._document.block)
-        operation = MIL_pb2.Operation(type=operator)
-        operation.attributes["name"].CopyFrom(text_value(name))
+        operation = new_operation(operator, name)
         for key, values in bound.items():
-            for value in values:
-                operation.inputs[key].arguments.add(name=value)
+            for read in values:
+                operation.inputs[key].arguments.add(name=read)
         for output in outputs:
             operation.outputs.add(name=output)
         self._document.block.operations.insert(place, operation)
         try:
             for key, value in attributes.items():
-                self._constants.assign(
-                    self._document.block.operations[self._document.place_of(outputs[0])], key, value, known
-                )
+                # looked up anew: a constant that was put in front has moved it
+                inserted = self._document.block.operations[self._document.place_of(outputs[0])]
+                self._constants.assign(inserted, key, value, known)
             self._types.changed(*outputs)
             self._document.sort()
             follower = self._types.renew()
@@ -239,29 +230,24 @@ class ProgramEditor(CoreMLEditor):
             )
 
     def set(self, layer: str, attribute: str, value: object) -> None:
-        _, operation = self._document.find(self.node(layer).name)
+        _, operation = self._find(layer)
         known = formal_inputs(operation.type, str(self._document.function.opset), self._document.where)
-        made = [output.name for output in operation.outputs]
+        made = mil.writes(operation)
         self._constants.assign(operation, attribute, value, known)
         self._types.changed(*made)
-
-    def weights(self, layer: str) -> dict[str, npt.NDArray[np.generic]]:
-        return dict(layer_weights(self._document.model, self.node(layer).name))
 
     # widths
 
     def widen(self, operations: Collection[str]) -> None:
         """Makes operations (by the first value that each makes) compute in float32. Raises EditError, the model unchanged."""
-        document = self._document
-        literal = partial(_stored, document.store)
-        widen_block(self.model, document.block, document.function.inputs, operations, literal)
+        self._types.renew()
+        Widening(self._document, operations).carry_out()
         self._types.changed()
 
     # names
 
     def rename_layer(self, old: str, new: str) -> None:
-        _, operation = self._document.find(self.node(old).name)
-        operation.attributes["name"].CopyFrom(text_value(self._document.identifier(new)))
+        set_name(self._find(old)[1], self._document.identifier(new))
         self._types.changed()
 
     def name_output(self, value: str, output: str) -> None:
@@ -283,14 +269,3 @@ class ProgramEditor(CoreMLEditor):
                 names.add(new)
         classic.rename(self._document.description, {old: new})
         self._types.changed()
-
-
-def _stored(store: WeightStore, array: np.ndarray) -> object:
-    value = MIL_pb2.Value()
-    write_value(value, array, "float32", store, DEFAULT_WEIGHT_FILE)
-    return value
-
-
-def _bind(bindings: Sequence[Any], names: Sequence[str]) -> None:
-    for binding, name in zip(bindings, names, strict=True):
-        binding.name = name

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from coreproof.conversion.operators import MIL
-from coreproof.editing.editors.program_document import ProgramDocument
+from coreproof.editing.editors.program_document import ProgramDocument, constant_operation
 from coreproof.editing.editors.program_types import EditedTypes
-from coreproof.editing.editors.program_weights import (
-    DEFAULT_WEIGHT_FILE,
-    as_dtype,
-    set_tensor_type,
-    text_value,
-    write_value,
-)
+from coreproof.editing.editors.program_weights import as_dtype, set_tensor_type
 from coreproof.errors import EditError
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats import program as mil
@@ -30,7 +23,7 @@ class ProgramConstants:
     def __init__(self, document: ProgramDocument, types: EditedTypes) -> None:
         self._document, self._types = document, types
 
-    def assign(self, operation: Any, attribute: str, value: Any, known: Mapping[str, bool]) -> None:
+    def assign(self, operation: MIL_pb2.Operation, attribute: str, value: object, known: Mapping[str, bool]) -> None:
         """Gives an argument of an operation (``known``: its formal ones) another value; None takes it away."""
         key, index = _indexed(attribute)
         where = f"layer {mil.name(operation)!r}"
@@ -48,9 +41,7 @@ class ProgramConstants:
             # before iOS 18 the data of a compressed constant are its attributes
             stored = operation.attributes[key]
             dtype = MIL_DTYPES[stored.type.tensorType.dataType]
-            write_value(
-                stored, as_dtype(value, dtype, f"{where}, {key!r}"), dtype, self._document.store, self._weight_name()
-            )
+            stored.CopyFrom(self._document.literal(as_dtype(value, dtype, f"{where}, {key!r}"), dtype))
             return
         bound = list(operation.inputs[key].arguments) if key in operation.inputs else []
         if (len(bound) > 1 and index is None) or (index is not None and index >= len(bound)):
@@ -68,12 +59,12 @@ class ProgramConstants:
                 f"{key!r} has another rank", where=where, expected=f"{dtype}{list(shape)}", found=f"{value!r}"
             )
         if binding is not None and binding.WhichOneof("binding") == "value":
-            write_value(binding.value, array, dtype, self._document.store, self._weight_name())
+            binding.value.CopyFrom(self._document.literal(array, dtype))
             return
         self._store_constant(operation, key, binding, array, dtype)
 
     def _setting_type(
-        self, operation: Any, key: str, value: Any, binding: Any
+        self, operation: MIL_pb2.Operation, key: str, value: object, binding: MIL_pb2.Argument.Binding | None
     ) -> tuple[str, tuple[int | None, ...] | None]:
         """The dtype of an argument and, where it is a constant now, its shape."""
         if binding is not None and binding.WhichOneof("binding") == "value":
@@ -89,11 +80,14 @@ class ProgramConstants:
         given = np.asarray(value)
         if given.dtype.kind in "USO":
             return "str", None
-        if given.dtype.kind in "iub" and (given.dtype.kind == "b" or not _takes_floats(operation, key)):
-            return "bool" if given.dtype.kind == "b" else "int32", None
+        if given.dtype.kind == "b":
+            return "bool", None
+        # ``y = 2`` of an addition is a float, ``axis = 2`` is none
+        if given.dtype.kind in "iu" and key not in _FLOATS:
+            return "int32", None
         return "float32" if key in MIL.traits(operation.type).get("wide", ()) else self._float_of(operation), None
 
-    def _float_of(self, operation: Any) -> str:
+    def _float_of(self, operation: MIL_pb2.Operation) -> str:
         """The float dtype that an operation computes in: that of the data that it reads, else of what it makes."""
         constants = self._document.constants()
         names = [name for name in mil.reads(operation) if name not in constants] + list(mil.reads(operation))
@@ -103,40 +97,32 @@ class ProgramConstants:
                 return value.dtype
         return "float32"
 
-    def _store_constant(self, operation: Any, key: str, binding: Any, array: np.ndarray, dtype: str) -> None:
+    def _store_constant(
+        self,
+        operation: MIL_pb2.Operation,
+        key: str,
+        binding: MIL_pb2.Argument.Binding | None,
+        array: np.ndarray,
+        dtype: str,
+    ) -> None:
         """Puts the array into the constant that the argument reads, if nothing else reads it; else into a new one."""
-        constants = self._document.constants()
-        old = constants.get(binding.name) if binding is not None else None
-        if old is not None and old.type == "const" and self._document.readers(binding.name) == 1:
-            self._write(old, array, dtype)
-            self._types.changed(binding.name)
+        before = "" if binding is None else binding.name
+        old = self._document.constants().get(before)
+        if old is not None and old.type == "const" and self._document.readers(before) == 1:
+            old.attributes["val"].CopyFrom(self._document.literal(array, dtype))
+            set_tensor_type(old.outputs[0].type, dtype, array.shape)
+            self._types.changed(before)
             return
-        name = self._document.free(binding.name if old is not None else f"{mil.name(operation)}_{key}_0")
-        constant = MIL_pb2.Operation(type="const")
-        constant.attributes["name"].CopyFrom(text_value(name))
-        constant.outputs.add(name=name)
-        self._write(constant, array, dtype)
-        if binding is not None:
-            before = binding.name
-            binding.name = name
-        else:
-            before = None
-            operation.inputs[key].arguments.add(name=name)
+        name = self._document.free(before if old is not None else f"{mil.name(operation)}_{key}_0")
+        if binding is None:
+            binding = operation.inputs[key].arguments.add()
+        binding.name = name
+        constant = constant_operation(name, self._document.literal(array, dtype))
         self._document.block.operations.insert(self._document.place_of(operation.outputs[0].name), constant)
         self._types.changed(name)
-        if before is not None:
-            self._document.drop_unread([before])
+        self._document.drop_unread([before])
 
-    def _write(self, constant: Any, array: np.ndarray, dtype: str) -> None:
-        write_value(constant.attributes["val"], array, dtype, self._document.store, self._weight_name())
-        set_tensor_type(constant.outputs[0].type, dtype, array.shape)
-
-    def _weight_name(self) -> str:
-        """The weight file that the program reads already."""
-        first = next(mil.blobs(self._document.block.operations), None)
-        return DEFAULT_WEIGHT_FILE if first is None else str(first.fileName)
-
-    def _take_away(self, operation: Any, key: str, known: Mapping[str, bool]) -> None:
+    def _take_away(self, operation: MIL_pb2.Operation, key: str, known: Mapping[str, bool]) -> None:
         if key not in operation.inputs:
             raise EditError(
                 f"{operation.type} has no {key!r} here",
@@ -151,9 +137,8 @@ class ProgramConstants:
         self._document.drop_unread(read)
 
 
-def _takes_floats(operation: object, key: str) -> bool:
-    """Whether an argument given as a whole number is a float all the same: the other operand of an arithmetic operation."""
-    return key in ("y", "x", "alpha", "beta", "epsilon", "gamma", "bias", "constant_val", "weight", "mean", "variance")
+_FLOATS = {"y", "x", "alpha", "beta", "epsilon", "gamma", "bias", "constant_val", "weight", "mean", "variance"}
+"""Arguments that are floats even where a whole number is given: operands of arithmetic operations, and weights."""
 
 
 def _indexed(attribute: str) -> tuple[str, int | None]:

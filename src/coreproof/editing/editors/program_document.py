@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from coreproof.editing.editors.program_weights import WeightStore, tensor_type, text_value
+import numpy as np
+
+from coreproof.editing.editors.document import CoreMLDocument
+from coreproof.editing.editors.program_weights import (
+    DEFAULT_WEIGHT_FILE,
+    WeightStore,
+    tensor_type,
+    text_value,
+    write_value,
+)
 from coreproof.errors import EditError
 from coreproof.model.coreml.graph import program_graph
 from coreproof.model.coreml.model import CoreMLModel
@@ -18,42 +26,28 @@ from coreproof.model.graph import Graph
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class ProgramDocument:
+class ProgramDocument(CoreMLDocument):
     """``function``, ``block`` and ``description`` are those of the main function; ``store`` holds its weights.
 
     A method that changes operations ends in ``changed``; which types follow is ``EditedTypes``' business.
     """
 
     def __init__(self, model: CoreMLModel) -> None:
-        self.origin = model
-        self.spec = Model_pb2.Model()
-        self.spec.CopyFrom(model.spec)
+        super().__init__(model)
         self.store = WeightStore(model)
-        self._view: CoreMLModel | None = None
         self._graph: Graph | None = None
-        self._lay_open()
+        self._bind()
 
-    def _lay_open(self) -> None:
+    def _bind(self) -> None:
+        """Finds the main function's messages: to copy into ``spec`` makes new ones of them."""
         self._name = mil.main_name(self.spec)
         self.function = self.spec.mlProgram.functions[self._name]
         self.block = mil.block_of(self.function)
         self.description = mil.description_of(self.spec, self._name)
         self.changed()
 
-    @property
-    def where(self) -> str:
-        """How messages name the model."""
-        return self.origin.where
-
-    @property
-    def model(self) -> CoreMLModel:
-        """The program as it is now; it changes with the edits."""
-        if self._view is None:
-            self._view = self.as_model()
-        return self._view
-
     def as_model(self) -> CoreMLModel:
-        """A model that keeps the weights as long as it lives."""
+        """A model of the program, which keeps the weights as long as it lives."""
         made = self.origin.with_spec(self.spec, self.store.folder)
         self.store.lend(made)
         return made
@@ -65,24 +59,24 @@ class ProgramDocument:
         return self._graph
 
     def changed(self) -> None:
-        """The program is another one: graph and model are read anew."""
-        self._view = self._graph = None
+        super().changed()
+        self._graph = None
 
     def restore(self, kept: Model_pb2.Model) -> None:
         """Makes the program what it was when ``kept`` was copied from it."""
         self.spec.CopyFrom(kept)
-        self._lay_open()
+        self._bind()
 
     # looking up
 
-    def find(self, layer: str) -> tuple[int, Any]:
+    def find(self, layer: str) -> tuple[int, MIL_pb2.Operation]:
         """The place of the operation that the graph calls so, and the operation."""
         for index, operation in enumerate(self.block.operations):
             if operation.type != "const" and mil.name(operation) == layer:
                 return index, operation
         raise AssertionError(layer)
 
-    def constants(self) -> dict[str, Any]:
+    def constants(self) -> dict[str, MIL_pb2.Operation]:
         """The operations that make constants, by what they make."""
         return {o.name: op for op in self.block.operations if mil.is_constant(op) for o in op.outputs}
 
@@ -111,15 +105,18 @@ class ProgramDocument:
 
     def free(self, wish: str) -> str:
         """A name that nothing bears, as near to ``wish`` as MIL allows."""
-        taken = {n for op in mil.nodes(self.block.operations) for n in (*(o.name for o in op.outputs), mil.name(op))}
-        taken.update(named.name for named in self.function.inputs)
-        return free_name(re.sub(r"[^A-Za-z0-9_]", "_", wish), taken)
+        return free_name(_as_identifier(wish), self.taken())
+
+    def taken(self) -> set[str]:
+        """The names of values and operations: MIL has one space of names for both."""
+        names = {n for op in mil.nodes(self.block.operations) for n in (*mil.writes(op), mil.name(op))}
+        return names.union(named.name for named in self.function.inputs)
 
     @staticmethod
     def identifier(name: str) -> str:
         """``name``, where MIL allows it; EditError otherwise."""
         if not _IDENTIFIER.fullmatch(name):
-            safe = re.sub(r"[^A-Za-z0-9_]", "_", name)
+            safe = _as_identifier(name)
             raise EditError(
                 f"{name!r} cannot be a name in an ML Program",
                 expected="letters, digits and underscores, not a digit first",
@@ -131,6 +128,7 @@ class ProgramDocument:
     def call_inside(self, value: str, mark: str) -> str:
         """The name that a value has within from now on; outside it keeps its own."""
         inner = self.free(f"{value}_{mark}")
+        # what the block hands out keeps the name: it is the output's, which another operation will make
         outside = list(self.block.outputs)
         mil.rename(self.block, {value: inner})
         self.block.outputs[:] = outside
@@ -139,20 +137,29 @@ class ProgramDocument:
 
     # operations
 
+    def literal(self, array: np.ndarray, dtype: str) -> MIL_pb2.Value:
+        """The Value message of a constant; a large one goes to the weight file that the program reads already."""
+        first = next(mil.blobs(self.block.operations), None)
+        value = MIL_pb2.Value()
+        write_value(value, array, dtype, self.store, DEFAULT_WEIGHT_FILE if first is None else first.fileName)
+        return value
+
     def insert(
-        self, place: int, operator: str, name: str, made: str, data: str, setting: tuple[str, Any], made_type: Any
+        self,
+        place: int,
+        operator: str,
+        name: str,
+        made: str,
+        data: str,
+        setting: tuple[str, MIL_pb2.Value],
+        made_type: MIL_pb2.ValueType,
     ) -> None:
         """An operation with one datum and one setting (its key and its Value message), which a constant in front of it holds."""
         key, value = setting
-        constant = MIL_pb2.Operation(type="const")
-        held = self.free(f"{made}_{key}_0")
-        constant.attributes["name"].CopyFrom(text_value(held))
-        constant.attributes["val"].CopyFrom(value)
-        constant.outputs.add(name=held).type.CopyFrom(value.type)
-        operation = MIL_pb2.Operation(type=operator)
-        operation.attributes["name"].CopyFrom(text_value(name))
+        constant = constant_operation(self.free(f"{made}_{key}_0"), value)
+        operation = new_operation(operator, name)
         operation.inputs["x"].arguments.add(name=data)
-        operation.inputs[key].arguments.add(name=held)
+        operation.inputs[key].arguments.add(name=constant.outputs[0].name)
         operation.outputs.add(name=made).type.CopyFrom(made_type)
         self.block.operations.insert(place, constant)
         self.block.operations.insert(place + 1, operation)
@@ -204,28 +211,54 @@ class ProgramDocument:
             made.update(o.name for o in operation.outputs)
         if not late:
             return
+        # a list of messages cannot be sorted in place: to delete its items empties those that were taken from it
         copies = [copied(operations[index]) for index in _ordered(operations, makers)]
         del self.block.operations[:]
         self.block.operations.extend(copies)
 
 
-def copied(operation: MIL_pb2.Operation) -> Any:
+def copied(operation: MIL_pb2.Operation) -> MIL_pb2.Operation:
     """A copy of its own: protobuf's lists hand out their own messages."""
     copy = MIL_pb2.Operation()
     copy.CopyFrom(operation)
     return copy
 
 
+def new_operation(operator: str, name: str) -> MIL_pb2.Operation:
+    """An operation of that name, which reads and makes nothing yet."""
+    operation = MIL_pb2.Operation(type=operator)
+    set_name(operation, name)
+    return operation
+
+
+def constant_operation(name: str, value: MIL_pb2.Value) -> MIL_pb2.Operation:
+    """The operation that makes a constant, under its own name."""
+    operation = new_operation("const", name)
+    operation.attributes["val"].CopyFrom(value)
+    operation.outputs.add(name=name).type.CopyFrom(value.type)
+    return operation
+
+
+def set_name(operation: MIL_pb2.Operation, name: str) -> None:
+    """Gives the operation this name."""
+    operation.attributes["name"].CopyFrom(text_value(name))
+
+
 def keep_name(operation: MIL_pb2.Operation) -> None:
     """An operation without a name of its own is named by its output: before that changes it gets one."""
     if "name" not in operation.attributes:
-        operation.attributes["name"].CopyFrom(text_value(mil.name(operation)))
+        set_name(operation, mil.name(operation))
+
+
+def _as_identifier(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)
 
 
 def _ordered(operations: Sequence[MIL_pb2.Operation], makers: Mapping[str, int]) -> list[int]:
     """The operations in an order in which each follows what it reads, as near to the given one as that allows."""
     order: list[int] = []
     done: set[int] = set()
+    # depth first with a stack of its own: a chain of thousands of operations is deeper than Python's
     for start in range(len(operations)):
         stack, open_ones = [start], set[int]()
         while stack:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -16,13 +16,14 @@ from coreproof.conversion.coreml_to_onnx.mlprogram.shapes import ProgramTypes
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.conversion.operators import MIL
 from coreproof.editing.editors.coreml_interface import declare_array
-from coreproof.editing.editors.program_document import ProgramDocument
+from coreproof.editing.editors.program_document import ProgramDocument, copied
 from coreproof.editing.editors.program_weights import MIL_NUMBERS, set_tensor_type
 from coreproof.errors import ConversionError, EditError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 from coreproof.model.formats import classic
 from coreproof.model.formats import program as mil
+from coreproof.model.graph import Value
 
 CAST_DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
 """What casts call the dtypes that they do not call by numpy's name."""
@@ -39,6 +40,7 @@ def carried_dtype(dtype: str, specification: int) -> str:
         return "float16" if specification >= classic.FLOAT16_FEATURES_SINCE else "float32"
     if dtype in PROGRAM_ARRAY_DTYPES:
         return dtype
+    # what no multi-array holds is cast on the way in and out
     if dtype in ("float64", "bfloat16"):
         return "float32"
     if dtype in ("bool", "int8", "uint8", "int16", "uint16"):
@@ -84,14 +86,17 @@ class EditedTypes:
         known = self._document.graph.values
         return [known[name].dtype if name in known else None for name in values]
 
-    def known(self, values: Iterable[str]) -> list[Any] | None:
-        """The declared types of values; None where they do not say all: behind an edit, where lengths are open."""
+    def known(self, values: Iterable[str]) -> list[Value] | None:
+        """The declared types of values; None where they do not say all: behind an edit, where lengths are open.
+
+        Of constants the names too: a type may follow from the numbers of one.
+        """
         if self.stale:
             return None
         found = [self._document.graph.values.get(name) for name in values]
         if any(v is None or v.shape is None or None in v.shape for v in found):
             return None
-        return [(v.dtype, v.shape, v.name if v.constant else None) for v in found if v is not None]
+        return [v if v.constant else replace(v, name="") for v in found if v is not None]
 
     def renew(self) -> TypeFollower | None:
         """Makes the declared types behind the edits follow again, those of the outputs' features included."""
@@ -154,7 +159,7 @@ class TypeFollower:
     """
 
     def __init__(
-        self, model: CoreMLModel, function: Any, stale: Collection[str], retyped: Collection[str] = ()
+        self, model: CoreMLModel, function: MIL_pb2.Function, stale: Collection[str], retyped: Collection[str] = ()
     ) -> None:
         self.model = model
         self.stale = set(stale)
@@ -183,8 +188,7 @@ class TypeFollower:
                 self._types[output.name] = declared(output)
 
     def _is_stale(self, operation: MIL_pb2.Operation) -> bool:
-        names = {o.name for o in operation.outputs}
-        return bool(names & self.stale) or not self.changed.isdisjoint(mil.reads(operation))
+        return not (self.stale.isdisjoint(mil.writes(operation)) and self.changed.isdisjoint(mil.reads(operation)))
 
     def _says_enough(self, operation: MIL_pb2.Operation) -> bool:
         """Whether what an operation declares is all that later types can follow from: no shape is computed from floats."""
@@ -193,9 +197,9 @@ class TypeFollower:
             return False
         return any(isinstance(self._low.environment.get(name), ir.Value) for name in mil.reads(operation))
 
-    def _renew(self, operation: Any) -> None:
-        blank = type(operation)()
-        blank.CopyFrom(operation)
+    def _renew(self, operation: MIL_pb2.Operation) -> None:
+        # some handlers go by the declared shape where they cannot tell: it must not speak of what was before
+        blank = copied(operation)
         for output in blank.outputs:
             if output.type.WhichOneof("type") in ("tensorType", None):
                 output.type.tensorType.ClearField("dimensions")
@@ -206,7 +210,7 @@ class TypeFollower:
                 self.problems[output.name] = error
             self._declare(operation, output)
 
-    def _declare(self, operation: Any, output: Any) -> None:
+    def _declare(self, operation: MIL_pb2.Operation, output: MIL_pb2.NamedValueType) -> None:
         before = declared(output)
         made = self._low.environment.get(output.name)
         if made is None:
@@ -219,11 +223,8 @@ class TypeFollower:
         if shape is None:
             self.open.append(output.name)
             return
-        if (
-            before.shape is not None
-            and len(before.shape) == len(shape)
-            and self.changed.isdisjoint(mil.reads(operation))
-        ):
+        same_rank = before.shape is not None and len(before.shape) == len(shape)
+        if before.shape is not None and same_rank and self.changed.isdisjoint(mil.reads(operation)):
             shape = tuple(b if n is None else n for b, n in zip(before.shape, shape, strict=True))
         if None in shape and not _lengths_known_as_open(before.shape, shape):
             self.open.append(output.name)
@@ -234,11 +235,11 @@ class TypeFollower:
             set_tensor_type(output.type, dtype, shape)
             self.changed.add(output.name)
 
-    def _dtype(self, operation: Any, before: Declared, made: Any) -> str:
+    def _dtype(self, operation: MIL_pb2.Operation, before: Declared, made: object) -> str:
         """The dtype of a result: as declared, unless the operation is new, casts, or reads what has another dtype now."""
         if operation.type == "cast" or "output_dtype" in operation.inputs:
-            key = "dtype" if operation.type == "cast" else "output_dtype"
-            name = next((b.name for b in operation.inputs[key].arguments if b.WhichOneof("binding") == "name"), "")
+            wanted = "dtype" if operation.type == "cast" else "output_dtype"
+            name = next((binding.name for key, binding in mil.bindings(operation) if key == wanted), "")
             said = str(self._low.environment.get(name, before.dtype))
             return CAST_DTYPES.get(said, said)
         if before.dtype in MIL_NUMBERS and self._retyped.isdisjoint([before.name, *mil.reads(operation)]):
@@ -246,17 +247,19 @@ class TypeFollower:
         kind = _kind(made)
         if kind == "bool":
             return "bool"
+        # MIL gives a result the dtype of the first argument of its kind: x before its weight, data before indices
         order = list(formal_inputs(operation.type, self._low.opset, self.model.where))
-        read = sorted(operation.inputs.items(), key=lambda item: order.index(item[0]) if item[0] in order else 99)
-        names = [b.name for _, argument in read for b in argument.arguments if b.WhichOneof("binding") == "name"]
-        dtypes = [self._types[name].dtype for name in names if name in self._types]
-        fitting = [
-            d for d in dtypes if d in MIL_NUMBERS and ("float" in d) == (kind == "float") and d not in ("bool", "str")
-        ]
-        return fitting[0] if fitting else "float32" if kind == "float" else "int32"
+        read = sorted(
+            mil.bindings(operation), key=lambda item: order.index(item[0]) if item[0] in order else len(order)
+        )
+        dtypes = (self._types[binding.name].dtype for _, binding in read if binding.name in self._types)
+        fitting = (d for d in dtypes if d in MIL_NUMBERS and d not in ("bool", "str"))
+        default = "float32" if kind == "float" else "int32"
+        return next((d for d in fitting if ("float" in d) == (kind == "float")), default)
 
 
 def _kind(made: object) -> str:
+    """What the lowering carries a value as: all floats as float32, all whole numbers as one type."""
     if isinstance(made, ir.Value):
         return "bool" if made.dtype == ir.DataType.BOOL else "float" if made.dtype == ir.DataType.FLOAT else "int"
     return {"b": "bool", "f": "float"}.get(np.asarray(made).dtype.kind, "int")

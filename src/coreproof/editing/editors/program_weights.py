@@ -6,7 +6,6 @@ import shutil
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -20,10 +19,11 @@ from coreproof.model.files.paths import inside
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.formats.program import MIL_DTYPES
 
-MIL_NUMBERS = {name: number for number, name in MIL_DTYPES.items()}
+MIL_NUMBERS = {MIL_DTYPES[number]: number for number in MIL_pb2.DataType.values() if number in MIL_DTYPES}
 """dtype name -> MIL's number for it."""
 DEFAULT_WEIGHT_FILE = "@model_path/weights/weight.bin"
 _FEWEST_IN_FILE = 10
+"""Elements from which on coremltools puts a constant into the weight file (backend/mil/load.py)."""
 _IN_FILE = {"float16", "float32", "uint8", "int8"}
 _IN_FILE_SINCE_9 = _IN_FILE | {"int16", "uint16", "int32", "uint32"}
 """What coremltools puts into the weight file (backend/mil/load.py), by the specification version of the model."""
@@ -79,18 +79,18 @@ def _hold(store: WeightStore) -> None:
     """Called when the last model that reads ``store`` is gone; until then its reference keeps the folder."""
 
 
-def tensor_type(dtype: str, shape: Sequence[int | None]) -> Any:
+def tensor_type(dtype: str, shape: Sequence[int | None]) -> MIL_pb2.ValueType:
     """A ValueType message of a tensor; a length of None is one that is known when the program runs."""
     made = MIL_pb2.ValueType()
     set_tensor_type(made, dtype, shape)
     return made
 
 
-def set_tensor_type(value_type: Any, dtype: str, shape: Sequence[int | None]) -> None:
+def set_tensor_type(value_type: MIL_pb2.ValueType, dtype: str, shape: Sequence[int | None]) -> None:
     """Makes ``value_type`` this tensor's."""
     tensor = value_type.tensorType
     tensor.dataType = MIL_NUMBERS[dtype]
-    tensor.rank = len(shape)
+    tensor.rank = len(shape)  # beside the dimensions, which say it again: Core ML reads both
     del tensor.dimensions[:]
     for length in shape:
         dimension = tensor.dimensions.add()
@@ -110,14 +110,10 @@ def as_dtype(value: object, dtype: str, what: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = given.astype(_NUMPY.get(dtype, dtype))
     if kind == "number":
-        real = given.astype(np.float64)
-        whole = np.issubdtype(array.dtype, np.integer)
-        fits = (
-            np.array_equal(array.astype(np.float64), real)
-            if whole
-            else bool((np.isfinite(array.astype(np.float64)) | ~np.isfinite(real)).all())
-        )
-        if not fits:
+        real, stored = given.astype(np.float64), array.astype(np.float64)
+        # a float may be rounded but not become infinite; a whole number has to stay what it is
+        floats = np.isfinite(stored) | ~np.isfinite(real)
+        if not (stored == real if np.issubdtype(array.dtype, np.integer) else floats).all():
             raise EditError(
                 f"{what} holds numbers that {dtype} cannot hold",
                 expected=dtype,
@@ -126,7 +122,7 @@ def as_dtype(value: object, dtype: str, what: str) -> np.ndarray:
     return array
 
 
-def write_value(value: Any, array: np.ndarray, dtype: str, store: WeightStore, file_name: str) -> None:
+def write_value(value: MIL_pb2.Value, array: np.ndarray, dtype: str, store: WeightStore, file_name: str) -> None:
     """Makes the Value message ``value`` this array: in the weight file where coremltools would put it there, else at once."""
     value.Clear()
     set_tensor_type(value.type, dtype, array.shape)
@@ -142,11 +138,11 @@ def write_value(value: Any, array: np.ndarray, dtype: str, store: WeightStore, f
     if dtype not in _FIELDS:
         raise EditError(f"a constant of dtype {dtype} cannot be written", expected=", ".join([*_FIELDS, *sorted(_RAW)]))
     field = getattr(tensor, _FIELDS[dtype])
-    field.SetInParent()
+    field.SetInParent()  # an array without elements has its field too, which says what it holds
     field.values.extend(array.reshape(-1).tolist())
 
 
-def text_value(text: str) -> Any:
+def text_value(text: str) -> MIL_pb2.Value:
     """A Value message of one text."""
     value = MIL_pb2.Value()
     set_tensor_type(value.type, "str", ())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from coreproof.editing.editors.coreml_interface import declare_array
-from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
-from coreproof.model.base import Model
+from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses, named_apart
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import Model_pb2
 from coreproof.model.formats import network
@@ -17,42 +17,32 @@ from coreproof.validation.validate import inspect
 class NetworkSubmodelBuilder(SubmodelBuilder):
     """Every blob is float32, so that a cut needs its shape only."""
 
-    _messages: dict[str, object]
+    model: CoreMLModel
 
-    @classmethod
-    def from_model(cls, model: Model) -> NetworkSubmodelBuilder:
-        """Reads the layers and follows the shapes once."""
-        assert isinstance(model, CoreMLModel)
-        messages: dict[str, object] = {}
-        layers = []
-        for message in model.network.layers:
-            name = message.name
-            while name in messages:
-                name += "#"
-            messages[name] = message
-            kind = message.WhichOneof("layer") or "nothing"
-            layers.append(
-                Layer(name, kind, tuple(dict.fromkeys(network.reads(message))), tuple(network.writes(message)))
+    def _read(self) -> None:
+        model, stored = self.model, self.model.network.layers
+        self.layers = tuple(
+            Layer(
+                name,
+                message.WhichOneof("layer") or "nothing",
+                tuple(dict.fromkeys(network.reads(message))),
+                tuple(network.writes(message)),
+                message,
             )
-        shapes, score = inspect(model).shapes, score_blob(model)
-        found = cls(
-            model,
-            tuple(layers),
-            tuple(f.name for f in model.signature.inputs),
-            tuple(dict.fromkeys([*wanted_outputs(model), *([score] if score is not None else [])])),
-            dict(shapes),
-            dict.fromkeys(shapes, "float32"),
+            for name, message in zip(named_apart(layer.name for layer in stored), stored, strict=True)
         )
-        found._messages = messages
-        return found
+        score = score_blob(model)
+        self.inputs = tuple(f.name for f in model.signature.inputs)
+        # the score blob makes the label and the probabilities, which no layer makes
+        self.whole_outputs = tuple(dict.fromkeys([*wanted_outputs(model), *([score] if score is not None else [])]))
+        self.shapes = dict(inspect(model).shapes)
+        self.dtypes = dict.fromkeys(self.shapes, "float32")
 
     def declared_shape(self, name: str) -> tuple[int, ...]:
-        assert isinstance(self.model, CoreMLModel)
         return network.feature_shape(self.model.spec, self.shapes[name])
 
     def build(self, submodel: Submodel) -> CoreMLModel:
         """The sub-model; a classifier becomes a plain network once its own outputs are gone."""
-        assert isinstance(self.model, CoreMLModel)
         cut, around = self.select(submodel), bypasses(submodel)
         whole = self.model.spec
         spec = Model_pb2.Model(specificationVersion=whole.specificationVersion)
@@ -64,16 +54,16 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
             if known and descriptor.name not in ("layers", "preprocessing", "updateParams"):
                 _copy(made, descriptor, value)
         for layer in cut.layers:
-            made.layers.add().CopyFrom(self._messages[layer.name])
+            made.layers.append(layer.message)
             network.rename_reads(made.layers[-1], around)
         for preprocessing in self.model.network.preprocessing:
+            # without a name, a step belongs to the first picture
             if (preprocessing.featureName or whole.description.input[0].name) in cut.inputs:
                 made.preprocessing.add().CopyFrom(preprocessing)
         self._describe(spec, submodel, cut)
         return self.model.with_spec(spec)
 
     def _describe(self, spec: Model_pb2.Model, submodel: Submodel, cut: Selection) -> None:
-        assert isinstance(self.model, CoreMLModel)
         whole, description, shapes = self.model.spec.description, spec.description, dict(submodel.shapes)
         description.CopyFrom(whole)
         description.ClearField("input")
@@ -98,8 +88,8 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
                 declare_array(feature, "float32", ())
 
 
-def _copy(target: Any, descriptor: Any, value: Any) -> None:
-    if descriptor.message_type is not None and not descriptor.is_repeated:
+def _copy(target: Message, descriptor: FieldDescriptor, value: object) -> None:
+    if isinstance(value, Message):
         getattr(target, descriptor.name).CopyFrom(value)
     elif descriptor.is_repeated:
         getattr(target, descriptor.name).MergeFrom(value)

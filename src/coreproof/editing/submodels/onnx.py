@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 from onnx import helper
 
-from coreproof.editing.submodels.submodel import Layer, Submodel, SubmodelBuilder, bypasses
-from coreproof.model.base import Model
+from coreproof.editing.submodels.submodel import Layer, Submodel, SubmodelBuilder, bypasses, named_apart
 from coreproof.model.files.wire import reserialise
 from coreproof.model.formats import onnx as stored
 from coreproof.model.onnx.model import OnnxModel
@@ -20,38 +17,32 @@ from coreproof.model.onnx.shapes import inferred, light_proto
 class OnnxSubmodelBuilder(SubmodelBuilder):
     """Works on the messages of nodes and weights as they are stored, so that a cut costs what is kept and keeps its bytes."""
 
-    _proto: onnx.ModelProto
-    _nodes: dict[str, Any]
-    _types: dict[str, Any]
+    model: OnnxModel
 
-    @classmethod
-    def from_model(cls, model: Model) -> OnnxSubmodelBuilder:
-        """Reads the nodes and infers the types of values once."""
-        assert isinstance(model, OnnxModel)
-        types = _types(light_proto(model.ir))
-        graph = model.ir.graph
+    def _read(self) -> None:
+        model, graph = self.model, self.model.ir.graph
+        self._types = _types(light_proto(model.ir))
+        self._proto = onnx.ModelProto.FromString(model.stored())
         constants = set(graph.initializers)
-        whole = onnx.ModelProto.FromString(model.stored())
-        nodes, layers = {}, []
-        for node, proto in zip(graph, whole.graph.node, strict=True):
-            name = stored.name_ir(node)
-            while name in nodes:
-                name += "#"
-            nodes[name] = proto
-            reads = tuple(dict.fromkeys(n for n in stored.reads(proto) if n not in constants))
-            layers.append(Layer(name, proto.op_type, reads, tuple(stored.writes(proto))))
-        dtypes = helper.get_all_tensor_dtypes()
-        known = {n: t for n, t in types.items() if t.HasField("tensor_type") and t.tensor_type.elem_type in dtypes}
-        found = cls(
-            model,
-            tuple(layers),
-            tuple(v.name or "" for v in graph.inputs if v.name not in constants),
-            tuple(v.name or "" for v in graph.outputs),
-            {name: shape for name, t in known.items() if (shape := _shape(t)) is not None},
-            {name: str(helper.tensor_dtype_to_np_dtype(t.tensor_type.elem_type)) for name, t in known.items()},
+        nodes = zip(named_apart(map(stored.name_ir, graph)), self._proto.graph.node, strict=True)
+        self.layers = tuple(
+            Layer(
+                name,
+                proto.op_type,
+                tuple(dict.fromkeys(n for n in stored.reads(proto) if n not in constants)),
+                tuple(stored.writes(proto)),
+                proto,
+            )
+            for name, proto in nodes
         )
-        found._proto, found._nodes, found._types = whole, nodes, types
-        return found
+        self.inputs = tuple(v.name or "" for v in graph.inputs if v.name not in constants)
+        self.whole_outputs = tuple(v.name or "" for v in graph.outputs)
+        # element types that numpy has no name for (and sequences, maps) can be neither fed nor compared
+        numpy_has = helper.get_all_tensor_dtypes()
+        tensors = {n: t.tensor_type for n, t in self._types.items() if t.HasField("tensor_type")}
+        tensors = {name: tensor for name, tensor in tensors.items() if tensor.elem_type in numpy_has}
+        self.shapes = {name: shape for name, tensor in tensors.items() if (shape := _shape(tensor)) is not None}
+        self.dtypes = {name: str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)) for name, tensor in tensors.items()}
 
     def can_feed(self, name: str) -> bool:
         """A tensor of any shape: lengths that are not fixed keep their names."""
@@ -65,7 +56,6 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
     def build(self, submodel: Submodel) -> OnnxModel:
         """The sub-model with the weights that it reads, and no others; weights in files of their own stay there."""
         model, whole = self.model, self._proto
-        assert isinstance(model, OnnxModel)
         cut, around = self.select(submodel), bypasses(submodel)
         proto = onnx.ModelProto()
         for descriptor, value in whole.ListFields():
@@ -76,7 +66,7 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
         graph = proto.graph
         graph.name, graph.doc_string = whole.graph.name, whole.graph.doc_string
         graph.metadata_props.extend(whole.graph.metadata_props)
-        graph.node.extend(self._nodes[layer.name] for layer in cut.layers)
+        graph.node.extend(layer.message for layer in cut.layers if isinstance(layer.message, onnx.NodeProto))
         for node in graph.node:
             stored.rename_reads(node, around)
         read = {name for node in graph.node for name in stored.reads(node)}.union(cut.outputs)
@@ -89,6 +79,7 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
         for name in cut.outputs:
             graph.output.append(onnx.ValueInfoProto(name=name) if submodel.shapes else self._value(name, None))
         if submodel.shapes:
+            # other lengths at the inputs make others everywhere behind: what was noted of inner values is left out
             known = {v.name: v for v in inferred(proto, data=False).graph.output}
             for output in graph.output:
                 output.CopyFrom(known[output.name])
@@ -98,18 +89,10 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
             graph.quantization_annotation.extend(
                 q for q in whole.graph.quantization_annotation if q.tensor_name in read | inner
             )
-        return OnnxModel(
-            to_ir(proto, model.name, model.folder),
-            name=model.name,
-            notes=model.notes,
-            feeding=model.feeding,
-            labels=model.labels,
-            provenance=model.provenance,
-            stored=lambda: reserialise(model.stored(), proto),
-            folder=model.folder,
-        )
+        graph_ir = to_ir(proto, model.name, model.folder)
+        return model.with_graph(graph_ir, lambda: reserialise(model.stored(), proto))
 
-    def _value(self, name: str, shape: tuple[int, ...] | None) -> Any:
+    def _value(self, name: str, shape: tuple[int, ...] | None) -> onnx.ValueInfoProto:
         value = onnx.ValueInfoProto(name=name)
         declared = next((v for v in (*self._proto.graph.input, *self._proto.graph.output) if v.name == name), None)
         if declared is not None:
@@ -124,7 +107,7 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
         return value
 
 
-def _types(light: onnx.ModelProto) -> dict[str, Any]:
+def _types(light: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
     """The types of inputs, initializers and every value that inference reaches."""
     found = inferred(light)
     types = {v.name: v.type for v in (*light.graph.input, *found.graph.value_info)}
@@ -132,9 +115,8 @@ def _types(light: onnx.ModelProto) -> dict[str, Any]:
     return {name: t for name, t in types.items() if t.WhichOneof("value") is not None}
 
 
-def _shape(value_type: Any) -> tuple[int, ...] | None:
+def _shape(tensor: onnx.TypeProto.Tensor) -> tuple[int, ...] | None:
     """Fixed lengths only."""
-    tensor = value_type.tensor_type
     if not tensor.HasField("shape") or any(d.WhichOneof("value") != "dim_value" for d in tensor.shape.dim):
         return None
     return tuple(int(d.dim_value) for d in tensor.shape.dim)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+from coreproof.editing.submodels.network import NetworkSubmodelBuilder
+from coreproof.editing.submodels.onnx import OnnxSubmodelBuilder
+from coreproof.editing.submodels.program import ProgramSubmodelBuilder
 from coreproof.editing.submodels.submodel import SubmodelBuilder
 from coreproof.errors import CoreproofError, EditError
 from coreproof.model.base import Model
 
+BUILDERS: Mapping[str, type[SubmodelBuilder]] = {
+    "onnx": OnnxSubmodelBuilder,
+    "neuralnetwork": NetworkSubmodelBuilder,
+    "mlprogram": ProgramSubmodelBuilder,
+}
 _TAPPED = 64
-"""Values that are brought out at a time."""
+"""Values that are brought out at a time: all at once may be more than memory holds."""
 
 
 def submodel_builder(model: Model) -> SubmodelBuilder:
@@ -28,25 +36,15 @@ def submodel_builder(model: Model) -> SubmodelBuilder:
 
 def builder_of(model: Model) -> SubmodelBuilder:
     """The builder of a model's format, knowing what the file says. Raises EditError for a format without layers to cut at."""
-    if model.is_onnx:
-        from coreproof.editing.submodels.onnx import OnnxSubmodelBuilder
-
-        return OnnxSubmodelBuilder.from_model(model)
-    if model.is_network:
-        from coreproof.editing.submodels.network import NetworkSubmodelBuilder
-
-        return NetworkSubmodelBuilder.from_model(model)
-    if model.is_program:
-        from coreproof.editing.submodels.program import ProgramSubmodelBuilder
-
-        return ProgramSubmodelBuilder.from_model(model)
-    raise EditError(
-        f"a {model.format} model cannot be cut",
-        where=model.name,
-        expected="an ONNX, NeuralNetwork or ML Program model",
-        found=model.format,
-        fix="convert a PyTorch model to ONNX first; split a pipeline into its stages",
-    )
+    if model.format not in BUILDERS:
+        raise EditError(
+            f"a {model.format} model cannot be cut",
+            where=model.name,
+            expected="an ONNX, NeuralNetwork or ML Program model",
+            found=model.format,
+            fix="convert a PyTorch model to ONNX first; split a pipeline into its stages",
+        )
+    return BUILDERS[model.format](model)
 
 
 def learn(builder: SubmodelBuilder, names: Sequence[str]) -> None:

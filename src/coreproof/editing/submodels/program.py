@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from pathlib import Path
-from typing import Any
 
 from coreproof.editing.editors.coreml_interface import declare_array
 from coreproof.editing.editors.program_types import PROGRAM_ARRAY_DTYPES
-from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses
+from coreproof.editing.editors.program_weights import tensor_type
+from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses, named_apart
 from coreproof.errors import EditError
-from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from coreproof.model.files.scratch import TemporaryFolder
@@ -21,61 +20,49 @@ from coreproof.model.formats import classic, program
 class ProgramSubmodelBuilder(SubmodelBuilder):
     """Operations declare the types of what they make, so that a cut needs no inference."""
 
-    _stored: list[Any]
-    _operations: dict[str, Any]
-    _constants: dict[str, Any]
-    _types: dict[str, Any]
-    _function: str
+    model: CoreMLModel
 
-    @classmethod
-    def from_model(cls, model: Model) -> ProgramSubmodelBuilder:
-        """Reads the operations of the main function."""
-        assert isinstance(model, CoreMLModel)
-        chosen = program.main_name(model.spec)
-        function = model.spec.mlProgram.functions[chosen]
+    def _read(self) -> None:
+        self._function = program.main_name(self.model.spec)
+        function = self.model.spec.mlProgram.functions[self._function]
         block = program.block_of(function)
-        types = {named.name: named.type for named in function.inputs}
-        constants, operations, layers = dict[str, Any](), dict[str, Any](), []
-        stored = list(block.operations)
-        for operation in stored:
-            types.update({output.name: output.type for output in operation.outputs})
-            makes = tuple(program.writes(operation))
-            if program.is_constant(operation):
-                constants.update(dict.fromkeys(makes, operation))
-                continue
-            name = makes[0] if makes else operation.type
-            while name in operations:
-                name += "#"
-            operations[name] = operation
-            reads = tuple(dict.fromkeys(n for n in program.reads(operation) if n not in constants))
-            layers.append(Layer(name, operation.type, reads, makes))
-        found = cls(
-            model,
-            tuple(layers),
-            tuple(named.name for named in function.inputs),
-            tuple(block.outputs),
-            {name: shape for name, t in types.items() if (shape := _fixed(t)) is not None},
-            {name: dtype for name, t in types.items() if (dtype := program.dtype_of(t)) in PROGRAM_ARRAY_DTYPES},
+        # held together: protobuf hands out messages anew, and they are told apart by which object they are
+        self._stored = list(block.operations)
+        computing = [operation for operation in self._stored if not program.is_constant(operation)]
+        self._constants = {
+            name: operation
+            for operation in self._stored
+            if program.is_constant(operation)
+            for name in program.writes(operation)
+        }
+        self._types = {named.name: named.type for named in function.inputs}
+        self._types.update({output.name: output.type for operation in self._stored for output in operation.outputs})
+        names = named_apart((*program.writes(operation), operation.type)[0] for operation in computing)
+        self.layers = tuple(
+            Layer(
+                name,
+                operation.type,
+                tuple(dict.fromkeys(n for n in program.reads(operation) if n not in self._constants)),
+                tuple(program.writes(operation)),
+                operation,
+            )
+            for name, operation in zip(names, computing, strict=True)
         )
-        found._stored = stored
-        found._operations, found._constants, found._types, found._function = operations, constants, types, chosen
-        return found
+        self.inputs = tuple(named.name for named in function.inputs)
+        self.whole_outputs = tuple(block.outputs)
+        types = self._types.items()
+        self.shapes = {name: shape for name, t in types if (shape := _fixed(t)) is not None}
+        self.dtypes = {name: dtype for name, t in types if (dtype := program.dtype_of(t)) in PROGRAM_ARRAY_DTYPES}
 
     def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
         stored = program.dtype_of(self._types[name])
         if stored not in PROGRAM_ARRAY_DTYPES or not shape:
             return
         super().learn(name, shape, stored)
-        fixed = MIL_pb2.ValueType()
-        fixed.tensorType.dataType = self._types[name].tensorType.dataType
-        fixed.tensorType.rank = len(shape)
-        for length in shape:
-            fixed.tensorType.dimensions.add().constant.size = length
-        self._types[name] = fixed
+        self._types[name] = tensor_type(stored, shape)
 
     def build(self, submodel: Submodel) -> CoreMLModel:
         """The sub-model in a folder of its own, whose weight file holds what it reads; other functions stay as they are."""
-        assert isinstance(self.model, CoreMLModel)
         if submodel.shapes:
             raise EditError("the operations of an ML Program declare their shapes; inputs cannot be made smaller")
         cut, around = self.select(submodel), bypasses(submodel)
@@ -90,9 +77,8 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         function = spec.mlProgram.functions[self._function]
         function.opset = opset
         block = function.block_specializations[opset]
-        kept = [self._operations[layer.name] for layer in cut.layers]
-        kept += self._read_constants(kept, [o for o in cut.outputs if o in self._constants])
-        wanted = {id(operation) for operation in kept}
+        kept = [layer.message for layer in cut.layers if isinstance(layer.message, MIL_pb2.Operation)]
+        wanted = {id(operation) for operation in (*kept, *self._read_constants(kept, cut.outputs))}
         for operation in self._stored:
             if id(operation) in wanted:
                 block.operations.add().CopyFrom(operation)
@@ -103,9 +89,9 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         self._describe(spec, submodel, cut)
         return self._with_weights(spec)
 
-    def _read_constants(self, readers: Sequence[Any], outputs: Sequence[str]) -> list[object]:
+    def _read_constants(self, readers: Sequence[MIL_pb2.Operation], outputs: Sequence[str]) -> list[MIL_pb2.Operation]:
         """The constants that operations read, and what those were made from; those that are outputs themselves."""
-        found: dict[str, Any] = {}
+        found: dict[str, MIL_pb2.Operation] = {}
         waiting = [*outputs, *(name for reader in readers for name in program.reads(reader))]
         while waiting:
             name = waiting.pop()
@@ -114,7 +100,7 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
                 waiting += program.reads(found[name])
         return list(found.values())
 
-    def _describe(self, spec: Any, submodel: Submodel, cut: Selection) -> None:
+    def _describe(self, spec: Model_pb2.Model, submodel: Submodel, cut: Selection) -> None:
         description = program.description_of(spec, self._function)
         given = {f.name: f for f in (*description.input, *description.output, *description.state)}
         states = {f.name for f in description.state}
@@ -131,7 +117,7 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         if any(f.type.multiArrayType.dataType == half for f in (*description.input, *description.output)):
             spec.specificationVersion = max(spec.specificationVersion, classic.FLOAT16_FEATURES_SINCE)
 
-    def _feature(self, name: str) -> Any:
+    def _feature(self, name: str) -> Model_pb2.FeatureDescription:
         dtype = self.dtypes.get(name)
         if dtype is None:
             raise EditError(
@@ -144,9 +130,8 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         declare_array(feature, dtype, self.shapes.get(name, ()))
         return feature
 
-    def _with_weights(self, spec: Any) -> CoreMLModel:
+    def _with_weights(self, spec: Model_pb2.Model) -> CoreMLModel:
         """The model with the blobs that it reads copied to a fresh weight file, each where its constant now says."""
-        assert isinstance(self.model, CoreMLModel)
         values = list(classic.blobs([spec]))
         if not values:
             return CoreMLModel(spec, name=self.model.name, notes=self.model.notes, provenance=self.model.provenance)
@@ -157,7 +142,10 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         return made
 
 
-def _replace(features: Any, fresh: Sequence[Any]) -> None:
+def _replace(
+    features: MutableSequence[Model_pb2.FeatureDescription], fresh: Sequence[Model_pb2.FeatureDescription]
+) -> None:
+    # copied first: to delete a list's items empties those of them that are wanted again
     copies = [Model_pb2.FeatureDescription.FromString(feature.SerializeToString()) for feature in fresh]
     del features[:]
     features.extend(copies)

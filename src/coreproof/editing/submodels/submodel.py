@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+from google.protobuf.message import Message
 
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
@@ -47,12 +49,13 @@ class Submodel:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as cutting sees it: the values that it reads (constants left out) and makes."""
+    """One layer as cutting sees it: the values that it reads (constants left out) and makes, and its stored ``message``."""
 
     name: str
     operator: str
     reads: tuple[str, ...]
     makes: tuple[str, ...]
+    message: Message = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -69,25 +72,27 @@ class Selection:
         return len(self.layers), len(self.inputs), len(self.outputs)
 
 
-@dataclass
 class SubmodelBuilder(ABC):
     """A model that can be cut. ``shapes`` and ``dtypes`` are those of its values, as far as they are known.
 
     ``whole_outputs`` are the values that its own outputs are made from.
     """
 
-    model: Model
     layers: tuple[Layer, ...]
     inputs: tuple[str, ...]
     whole_outputs: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, str]
-    _made: dict[str, None] = field(init=False, repr=False)
-    _graph: Graph = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._read()
         self._made = dict.fromkeys(name for layer in self.layers for name in layer.makes)
         self._graph = _as_graph(self.layers, self.inputs)
+
+    @abstractmethod
+    def _read(self) -> None:
+        """Reads the layers and what is known of their values, once for all that is built."""
 
     def select(self, submodel: Submodel) -> Selection:
         """The layers that the submodel's outputs need, and which inputs those read."""
@@ -133,6 +138,16 @@ class SubmodelBuilder(ABC):
     def shape_of(self, submodel: Submodel, name: str) -> tuple[int, ...]:
         """The shape in which an input is declared."""
         return dict(submodel.shapes).get(name) or self.shapes[name]
+
+
+def named_apart(names: Iterable[str]) -> Iterator[str]:
+    """Names that layers can be told apart by: a file may give several the same one, which building goes by."""
+    taken: set[str] = set()
+    for name in names:
+        while name in taken:
+            name += "#"
+        taken.add(name)
+        yield name
 
 
 def _as_graph(layers: Sequence[Layer], inputs: tuple[str, ...]) -> Graph:

@@ -47,7 +47,7 @@ def respecify(editor: Editor, version: int) -> None:
 @verb
 def declare(editor: Editor, output: str) -> None:
     """Declares an output anew, with the shape that its layers give it."""
-    editor.set_output(output, instead_of=output)
+    editor.interface.set_output(output, instead_of=output)
 
 
 @verb
@@ -85,7 +85,7 @@ def copy(editor: Editor, input: str, new: str) -> None:
     operator, attributes = _COPY.get(editor.model.format, ("Identity", {}))
     editor.require_new_layer(new)
     editor.add(operator, new, [input], [editor.require_free(new)], attributes, None)
-    editor.set_output(new, instead_of=input)
+    editor.interface.set_output(new, instead_of=input)
 
 
 _COPY: dict[str, tuple[str, dict[str, object]]] = {
@@ -106,7 +106,7 @@ def batch(editor: Editor, input: str, length: int = 1) -> None:
             found=input,
         )
     rest = [int(n) for n in feature.shape[1:] if isinstance(n, int)]
-    editor.set_input(input, [length, *rest], feature.dtype)
+    editor.interface.set_input(input, [length, *rest], feature.dtype)
 
 
 @verb
@@ -130,7 +130,7 @@ def divide(editor: Editor, value: str, layer: str, new: str) -> None:
     editor.set_outputs(layer, [new if n == value else n for n in nodes[place].outputs])
     editor.redirect(value, new, readers)
     if not following and value in editor.graph.outputs:
-        editor.set_output(new, instead_of=value)
+        editor.interface.set_output(new, instead_of=value)
 
 
 def _network(editor: Editor) -> CoreMLModel:

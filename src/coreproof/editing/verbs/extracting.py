@@ -38,19 +38,19 @@ def extract(
     declared = [feature.name for feature in editor.model.signature.outputs]
     for name in end:
         if name not in declared:
-            editor.set_output(name)
+            editor.interface.set_output(name)
     dtypes = {name: value.dtype for name, value in editor.graph.values.items()}
     for name in inner:
         _make_free(editor, name)
-        editor.set_input(name, whole.declared_shape(name), whole.dtypes.get(name) or dtypes[name] or "float32")
+        editor.interface.set_input(
+            name, whole.declared_shape(name), whole.dtypes.get(name) or dtypes[name] or "float32"
+        )
     editor.reopen(builder_of(editor.model).build(Submodel(tuple(end))))
 
 
 def _values(editor: Editor, names: Sequence[str] | str | None) -> list[str]:
-    given = [names] if isinstance(names, str) else list(names or ())
-    graph = editor.graph
-    made = {*graph.inputs, *graph.values, *(o for node in graph.nodes for o in node.outputs)}
-    return list(dict.fromkeys(name if name in made else editor.node(name).outputs[0] for name in given))
+    given = [names] if isinstance(names, str) else names or ()
+    return list(dict.fromkeys(map(editor.value, given)))
 
 
 def _require_read(whole: SubmodelBuilder, begin: Sequence[str], end: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ def retype(
             f"retype does not say what {feature!r} is to become",
             expected="kind (image or tensor), colour, scale, bias or dtype",
         )
-    editor.retype(feature, kind, colour=colour, scale=scale, bias=bias, dtype=dtype)
+    editor.interface.retype(feature, kind, colour=colour, scale=scale, bias=bias, dtype=dtype)
 
 
 @verb
@@ -48,13 +48,13 @@ def reshape(
     """
     if shape is None and not enumerated and not ranges:
         raise EditError(f"reshape does not say how {feature!r} is to be", expected="shape, enumerated or ranges")
-    editor.reshape(feature, shape, enumerated=enumerated, ranges=ranges)
+    editor.interface.reshape(feature, shape, enumerated=enumerated, ranges=ranges)
 
 
 @verb
 def relabel(editor: Editor, labels: Sequence[str] | Sequence[int] | str) -> None:
     """Gives a classifier other labels, in the order of its scores: a list, or a file (one a line, or a .json list)."""
-    editor.relabel(read_labels(labels) if isinstance(labels, str) else labels)
+    editor.interface.relabel(read_labels(labels) if isinstance(labels, str) else labels)
 
 
 def read_labels(path: str | Path) -> list[str] | list[int]:

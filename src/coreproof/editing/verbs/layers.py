@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from coreproof.editing.editor import Editor
 from coreproof.editing.verbs.registry import verb
@@ -28,12 +27,11 @@ def delete(editor: Editor, layer: str, reconnect: bool = True) -> None:
 
 def _passes_on(editor: Editor, node: Node) -> str:
     """The value that stands in for the output of ``node`` when it is gone: the one that is not a constant."""
-    graph = editor.graph
     fed = [n for n in node.inputs if n and n not in node.parameters and not editor.is_constant(n)]
     if not fed or len(node.outputs) != 1:
         raise EditError(
             f"layer {node.name!r} cannot be bridged",
-            where=graph.name,
+            where=editor.graph.name,
             expected="a layer with an input and one output",
             found=f"{len(fed)} inputs, {len(node.outputs)} outputs",
             fix="delete it with reconnect = false, then connect its readers",
@@ -64,7 +62,7 @@ def connect(editor: Editor, source: str, to: str, input: int | str | None = None
     """
     graph = editor.graph
     node = editor.node(to)
-    value = source if _is_value(editor, source) else editor.node(source).outputs[0]
+    value = editor.value(source)
     fed = list(node.inputs)
     dynamic = [i for i, n in enumerate(fed) if n not in node.parameters and not editor.is_constant(n)]
     if isinstance(input, str | int) and str(input) in fed:
@@ -91,11 +89,6 @@ def connect(editor: Editor, source: str, to: str, input: int | str | None = None
     editor.set_inputs(node.name, fed)
 
 
-def _is_value(editor: Editor, name: str) -> bool:
-    graph = editor.graph
-    return name in graph.inputs or name in graph.values or graph.producer(name) is not None
-
-
 @verb
 def insert(
     editor: Editor,
@@ -111,7 +104,7 @@ def insert(
 
     ``operator`` and ``attributes`` are the format's own names; arrays are weights. ``inputs``: what it reads, default ``after``.
     """
-    value = after if _is_value(editor, after) else editor.node(after).outputs[0]
+    value = editor.value(after)
     made = output or name
     editor.require_new_layer(name)
     editor.require_free(made)
@@ -129,7 +122,9 @@ def insert(
 
 
 @verb
-def replace(editor: Editor, layer: str, operator: str, inputs: Sequence[str] | None = None, **attributes: Any) -> None:
+def replace(
+    editor: Editor, layer: str, operator: str, inputs: Sequence[str] | None = None, **attributes: object
+) -> None:
     """Puts another operator in the place of a layer, under the same name, with the same inputs (the data) and outputs."""
     node = editor.node(layer)
     graph = editor.graph
@@ -164,9 +159,9 @@ def rename(editor: Editor, old: str, new: str) -> None:
     Nested blocks, preprocessing and the classifier are included.
     """
     is_layer = any(node.name == old for node in editor.graph.nodes)
-    is_value = _is_value(editor, old) or old in editor.graph.outputs
+    is_value = editor.is_value(old) or old in editor.graph.outputs
     if not is_layer and not is_value:
-        editor.node(old)
+        editor.node(old)  # which says that there is none, and what is near
     if is_layer:
         editor.require_new_layer(new)
         editor.rename_layer(old, new)

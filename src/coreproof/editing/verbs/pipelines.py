@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from coreproof.errors import EditError
 from coreproof.model.base import Model
@@ -18,6 +17,7 @@ from coreproof.model.formats import classic
 from coreproof.model.load import load
 
 _WEIGHTS = "@model_path/weights/"
+_Feature = Model_pb2.FeatureDescription
 
 
 def split(model: Model | str | Path) -> list[CoreMLModel]:
@@ -31,6 +31,7 @@ def split(model: Model | str | Path) -> list[CoreMLModel]:
         raise EditError("only a pipeline can be split", where=model.name, expected="a pipeline", found=model.format)
     kind = model.kind
     pipeline = classic.pipeline_of(model.spec)
+    # a classifier and a regressor wrap the pipeline (field 1), whose models are its field 1
     numbers = [model.spec.DESCRIPTOR.fields_by_name[kind].number, *([1] if kind != "pipeline" else []), 1]
     spelled = list(_payloads(model.stored(), numbers))
     stages = []
@@ -113,10 +114,10 @@ def _payloads(data: Bytes, numbers: Sequence[int]) -> Iterator[bytes]:
 # connections
 
 
-def _connected(stages: Sequence[CoreMLModel]) -> tuple[list[Any], list[Any]]:
+def _connected(stages: Sequence[CoreMLModel]) -> tuple[list[_Feature], list[_Feature]]:
     """The features of the whole: what the stages read and nobody makes, what they make and nobody reads."""
-    inputs: dict[str, Any] = {}
-    made: dict[str, Any] = {}
+    inputs: dict[str, _Feature] = {}
+    made: dict[str, _Feature] = {}
     read: set[str] = set()
     problems = []
     for index, stage in enumerate(stages):
@@ -135,6 +136,7 @@ def _connected(stages: Sequence[CoreMLModel]) -> tuple[list[Any], list[Any]]:
                 source = inputs.setdefault(feature.name, feature)
             if source is not feature and not _fits(source, feature):
                 problems.append(f"{feature.name!r} is {_told(source)}, {stage.name} reads {_told(feature)}")
+        # a stage may write anew what it reads: later ones then read its version
         own = {f.name for f in description.input}
         for feature in description.output:
             if feature.name in made and feature.name not in own:
@@ -151,7 +153,7 @@ def _connected(stages: Sequence[CoreMLModel]) -> tuple[list[Any], list[Any]]:
     return list(inputs.values()), [feature for name, feature in made.items() if name not in read]
 
 
-def _fits(source: Any, target: Any) -> bool:
+def _fits(source: _Feature, target: _Feature) -> bool:
     """Whether one feature can be fed to another: the same kind, and the same size where both say one."""
     a, b = source.type, target.type
     kind = a.WhichOneof("Type")
@@ -169,7 +171,7 @@ def _fits(source: Any, target: Any) -> bool:
     return True
 
 
-def _told(feature: Any) -> str:
+def _told(feature: _Feature) -> str:
     from coreproof.model.coreml.features import read_feature
 
     return str(read_feature(feature)).partition(": ")[2]
@@ -193,7 +195,7 @@ def _weights_of(model: CoreMLModel, stage: Model_pb2.Model) -> TemporaryFolder |
 
 def _joined_weights(stages: Sequence[CoreMLModel]) -> tuple[TemporaryFolder | None, list[bytes]]:
     """One folder with the weights of all stages, and the stages with the names that their files have in it."""
-    if all(stage.folder is None or not any(True for _ in classic.blobs([stage.spec])) for stage in stages):
+    if all(stage.folder is None or next(classic.blobs([stage.spec]), None) is None for stage in stages):
         return None, [stage.stored() for stage in stages]
     scratch = TemporaryFolder()
     folder = Path(scratch.name) / "weights"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coreproof.editing.editor import Editor
+from coreproof.editing.editors.program import ProgramEditor
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 
@@ -15,8 +16,6 @@ def widen(editor: Editor, layers: Sequence[str] | str) -> None:
 
     The layers keep their names. Their weights are widened as they are stored; ``set`` gives them what they were before.
     """
-    from coreproof.editing.editors.program import ProgramEditor
-
     if not isinstance(editor, ProgramEditor):
         raise EditError(
             "only an ML Program has operations in float16",

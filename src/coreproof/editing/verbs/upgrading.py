@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import onnx_ir as ir
 
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.proto import Model_pb2
 from coreproof.model.features import Feature, Signature
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
 
+if TYPE_CHECKING:
+    from coreproof.conversion.onnx_to_coreml.features import ImageInput
+
 _CLASSIFIED = "_scores"
+"""What is put behind the name of scores that are called like the label: an ML Program has one space of names."""
 
 
 def upgrade(
@@ -60,14 +65,14 @@ def upgrade(
     )
     blobs = {value: blob for blob, value in lowered.values.items()}
     blobs.update({new: blobs.get(old, old) for new, old in renamed.items()})
-    provenance = {mine: blobs[value] for mine, value in made.provenance.items() if value in blobs}
+    provenance = {made_value: blobs[value] for made_value, value in made.provenance.items() if value in blobs}
     finished = _finished(made, model, signature)
     finished.provenance = provenance
     finished.notes = (*finished.notes, *_losses(model))
     return finished
 
 
-def _pictures(signature: Signature) -> dict[str, Any]:
+def _pictures(signature: Signature) -> dict[str, ImageInput]:
     """Pictures enter as they are: the preprocessing is among the operations."""
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
 
@@ -82,14 +87,9 @@ def _scores_first(graph: ir.Model, signature: Signature) -> Mapping[str, str]:
     scores = next(v for v in outputs if v.name == signature.scores)
     if any(f.name == scores.name and f.kind == "tensor" for f in signature.outputs):
         # the scores are an output themselves, too: the labels are given to a copy
-        copy = ir.node("Identity", [scores])
-        copy.outputs[0].name, copy.outputs[0].shape, copy.outputs[0].type = (
-            f"{scores.name}{_CLASSIFIED}",
-            scores.shape,
-            scores.type,
-        )
-        graph.graph.append(copy)
-        outputs.insert(0, copy.outputs[0])
+        copied = ir.Value(name=f"{scores.name}{_CLASSIFIED}", shape=scores.shape, type=scores.type)
+        graph.graph.append(ir.node("Identity", [scores], outputs=[copied]))
+        outputs.insert(0, copied)
         return {}
     outputs.remove(scores)
     outputs.insert(0, scores)
@@ -102,7 +102,7 @@ def _scores_first(graph: ir.Model, signature: Signature) -> Mapping[str, str]:
 
 def _shapes(signature: Signature) -> dict[str, object]:
     """The flexible shapes, as the converter takes them."""
-    shapes: dict[str, Any] = {}
+    shapes: dict[str, object] = {}
     for feature in signature.inputs:
         front = [] if feature.image is None else [1, feature.image.channels]
         if feature.ranges:
@@ -114,10 +114,7 @@ def _shapes(signature: Signature) -> dict[str, object]:
 
 
 def _default_first(feature: Feature) -> list[tuple[int, ...]]:
-    if feature.image is not None:
-        default: tuple[Any, ...] = (feature.image.height, feature.image.width)
-    else:
-        default = feature.shape or ()
+    default = feature.shape if feature.image is None else (feature.image.height, feature.image.width)
     return sorted(feature.enumerated, key=lambda option: option != default)
 
 
@@ -136,30 +133,30 @@ def _finished(made: CoreMLModel, model: CoreMLModel, signature: Signature) -> Co
     if signature.predicted_label is not None and signature.labels is not None:
         dictionary = f"{identifier(signature.predicted_label)}_probs"
         if signature.probabilities is None:
-            editor.drop_output(dictionary)
+            editor.interface.drop_output(dictionary)
         elif identifier(signature.probabilities) != dictionary:
             editor.rename_value(dictionary, identifier(signature.probabilities))
     finished = editor.close()
     assert isinstance(finished, CoreMLModel)
-    description, theirs = finished.spec.description, model.spec.description
-    description.metadata.MergeFrom(theirs.metadata)
-    documented = {identifier(f.name): f for f in (*theirs.input, *theirs.output)}
-    for mine in (*description.input, *description.output):
-        known = documented.get(mine.name)
+    description, network = finished.spec.description, model.spec.description
+    description.metadata.MergeFrom(network.metadata)
+    documented = {identifier(f.name): f for f in (*network.input, *network.output)}
+    for feature in (*description.input, *description.output):
+        known = documented.get(feature.name)
         if known is not None:
-            mine.shortDescription = known.shortDescription
-            mine.type.isOptional = known.type.isOptional
+            feature.shortDescription = known.shortDescription
+            feature.type.isOptional = known.type.isOptional
             if known.type.WhichOneof("Type") == "imageType":
-                mine.type.imageType.CopyFrom(known.type.imageType)
-    _in_order(description.input, [identifier(f.name) for f in theirs.input])
-    _in_order(description.output, [identifier(f.name) for f in theirs.output])
+                feature.type.imageType.CopyFrom(known.type.imageType)
+    _in_order(description.input, [identifier(f.name) for f in network.input])
+    _in_order(description.output, [identifier(f.name) for f in network.output])
     return finished
 
 
-def _in_order(features: Any, names: list[str]) -> None:
+def _in_order(features: MutableSequence[Model_pb2.FeatureDescription], names: list[str]) -> None:
     """Sorts features as the network has them."""
     kept = sorted(features, key=lambda f: names.index(f.name) if f.name in names else len(names))
-    copies = [type(f).FromString(f.SerializeToString()) for f in kept]
+    copies = [Model_pb2.FeatureDescription.FromString(f.SerializeToString()) for f in kept]
     del features[:]
     features.extend(copies)
 

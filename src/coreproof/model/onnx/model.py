@@ -78,6 +78,19 @@ class OnnxModel(Model):
     def graph(self) -> Graph:
         return _read_graph(self.ir.graph)
 
+    def with_graph(self, graph: ir.Model, stored: Callable[[], bytes]) -> OnnxModel:
+        """The same model with another graph, whose bytes ``stored`` gives when they are asked for; it has no path yet."""
+        return OnnxModel(
+            graph,
+            name=self.name,
+            notes=self.notes,
+            feeding=self.feeding,
+            labels=self.labels,
+            provenance=self.provenance,
+            stored=stored,
+            folder=self.folder,
+        )
+
     def stored(self) -> bytes:
         """The model as one ModelProto message: as it lies in its file, or as it was edited; external weights not included."""
         if self._stored is not None:
