@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Literal
 
+from coreproof.difference.label_change import label_words
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 
@@ -136,51 +137,13 @@ def _labels(before: Sequence[object] | None, after: Sequence[object] | None) -> 
     if before is None or after is None:
         old, new = (None if side is None else f"{len(side)} labels" for side in (before, after))
         return [Change("labels", "labels", old, new)]
-    words = _label_words(list(map(str, before)), list(map(str, after)))
+    words = label_words(list(map(str, before)), list(map(str, after)))
     places = [i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b]
     first = places[0] if places else min(len(before), len(after))
     ends = [
         f"{len(side)} labels" + (f", [{first}] {side[first]}" if first < len(side) else "") for side in (before, after)
     ]
     return [Change("labels", "labels", ends[0], ends[1], words)]
-
-
-def _label_words(before: list[str], after: list[str]) -> str:
-    """What happened to a list of labels."""
-    gone, new = [x for x in before if x not in set(after)], [x for x in after if x not in set(before)]
-    count = len(before)
-    if not gone and not new and sorted(before) == sorted(after):
-        for shift in range(1, count):
-            if after == before[-shift:] + before[:-shift]:
-                steps = shift if shift <= count // 2 else shift - count
-                return f"shifted by {steps:+d}, round the end"
-        if after == before[::-1]:
-            return "reversed"
-        if after == sorted(before):
-            return "permuted: sorted alphabetically now"
-        return f"permuted: {sum(a != b for a, b in zip(before, after, strict=True))} of {count} in another place"
-    for added, ours, theirs in (("added", before, after), ("removed", after, before)):
-        extra = len(theirs) - len(ours)
-        if extra > 0 and theirs[extra:] == ours:
-            return f"{extra} {added} in front ({_few(theirs[:extra])}): every other one is shifted by {extra}"
-        if extra > 0 and theirs[: len(ours)] == ours:
-            return f"{extra} {added} at the end ({_few(theirs[-extra:])})"
-    if len(before) == len(after):
-        if [_spelled(x) for x in before] == [_spelled(x) for x in after]:
-            return f"{sum(a != b for a, b in zip(before, after, strict=True))} spelt differently"
-        if before[1:] == after[:-1] or before[:-1] == after[1:]:
-            step = -1 if before[1:] == after[:-1] else 1
-            return f"shifted by {step:+d}: without {_few(gone)}, with {_few(new)}"
-    parts = [f"{len(gone)} removed ({_few(gone)})" if gone else "", f"{len(new)} added ({_few(new)})" if new else ""]
-    return ", ".join(p for p in parts if p) or "repeated labels"
-
-
-def _spelled(label: str) -> str:
-    return "".join(c for c in label.lower() if c.isalnum())
-
-
-def _few(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
 
 
 # everything else that a file says

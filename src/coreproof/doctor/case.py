@@ -33,6 +33,7 @@ from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import relative_rms, rms
 from coreproof.pairing.taps import as_array
 from coreproof.runtime.open import session
+from coreproof.runtime.session import Session
 from coreproof.validation.problem import Problem
 from coreproof.validation.validate import Inspection, inspect
 from coreproof.verification.row import Row
@@ -344,9 +345,8 @@ class Evidence:
             if known.row == row:
                 return known.layers, known.nodes
         good = [r for r in found.rows if r.agrees]
-        mine = self.case.graph.between({r.candidate for r in good}, [row.candidate])
-        theirs = self.source_graph.between({r.reference for r in good}, [row.reference])
-        return mine, theirs
+        layers = self.case.graph.between({r.candidate for r in good}, [row.candidate])
+        return layers, self.source_graph.between({r.reference for r in good}, [row.reference])
 
     def reference_value(self, row: Row) -> Array:
         """What the source has at this row."""
@@ -365,41 +365,32 @@ class Evidence:
 
         Only the row's stretch is run, fed with what the source has before it.
         """
-        try:
-            changed = edit(self.model, edits, check=False).model if edits else self.model
-            value = self._value_of(changed, row)
-        except CoreproofError:
-            return math.inf
-        return relative_error(self.reference_value(row), value)
-
-    def _value_of(self, changed: Model, row: Row) -> Array:
         from coreproof.runtime.subgraph import run_subgraph
 
-        fed = self._frontier(row)
-        return np.asarray(run_subgraph(changed, fed, [row.candidate])[row.candidate])
+        try:
+            changed = edit(self.model, edits, check=False).model if edits else self.model
+            made = run_subgraph(changed, self._frontier(row), [row.candidate])
+        except CoreproofError:
+            return math.inf
+        return relative_error(self.reference_value(row), np.asarray(made[row.candidate]))
 
     def _frontier(self, row: Row) -> dict[str, Array]:
         """What the row's stretch is fed: the source's values where they are compared, the model's own elsewhere."""
-        layers = self.stretch(row)[0]
+        layers, graph = self.stretch(row)[0], self.case.graph
         made = {output for node in layers for output in node.outputs}
-        read = [
-            name
-            for node in layers
-            for name in self.case.graph.reads(node)
-            if name not in made and not _is_constant(self.case.graph, name) and name not in node.parameters
-        ]
         assert self.verification is not None
         rows = {r.candidate: r for r in self.verification.rows}
         fed = {}
-        for name in dict.fromkeys(read):
+        for name in dict.fromkeys(name for node in layers for name in graph.reads(node) if name not in node.parameters):
+            if name in made or graph.is_constant(name):
+                continue
             right = rows.get(name)
-            if right is None:
-                fed[name] = self._own_value(name)
-            else:
-                array = self.reference_value(right)
-                fed[name] = (
-                    array.reshape(right.shape) if array.size == math.prod(right.shape) else self._own_value(name)
-                )
+            array = None if right is None else self.reference_value(right)
+            # of another size, the value itself is at fault, and stays as the model has it
+            same_size = right is not None and array is not None and array.size == math.prod(right.shape)
+            fed[name] = (
+                array.reshape(right.shape) if right and array is not None and same_size else self._own_value(name)
+            )
         return fed
 
     def _own_value(self, name: str) -> Array:
@@ -418,12 +409,7 @@ def relative_error(reference: Array, value: Array) -> float:
     return relative_rms(a, b, rms(a.astype(np.float64)) or 1.0)
 
 
-def _is_constant(graph: Graph, name: str) -> bool:
-    value = graph.values.get(name)
-    return value is not None and value.constant
-
-
-def _tapped(running: Any, fed: Mapping[str, Any], name: str) -> Array:
+def _tapped(running: Session, fed: Mapping[str, object], name: str) -> Array:
     outcome = running.run(fed, [name] if name in running.tappable else [])
     if name not in outcome:
         raise RunError(f"the value {name!r} cannot be brought out")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.doctor.case import Case
@@ -70,7 +70,11 @@ class Diagnosis(NotebookView, Sequence[Finding]):
         """Whether the model agrees with its source, and an output proves nothing by that."""
         return bool(failing(self.weaknesses))
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Finding: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
+    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
         return self.findings[index]
 
     def __len__(self) -> int:
@@ -78,11 +82,10 @@ class Diagnosis(NotebookView, Sequence[Finding]):
 
     def to_json(self) -> dict[str, object]:
         """What ``coreproof doctor --json`` prints."""
+        weak = "; ".join(weakness.text for weakness in failing(self.weaknesses))
         return {
             "healthy": self.healthy,
-            "reason": self.not_run
-            if self.not_run is not None
-            else "; ".join(w.text for w in failing(self.weaknesses)) or None,
+            "reason": self.not_run if self.not_run is not None else weak or None,
             "weaknesses": [weakness.to_json() for weakness in self.weaknesses],
             "findings": [finding.to_json() for finding in self.findings],
             "before": self.before,
@@ -122,15 +125,7 @@ def diagnose(
         if photos:
             raise InputError("give arrays or photos, not both", where=model.name)
         given = given_samples(inputs, (source or model).signature, model.signature)
-    case = Case(
-        model,
-        source,
-        given=given,
-        labels=labels,
-        photos=photos,
-        classes=classes,
-        feeding=feeding,
-    )
+    case = Case(model, source, given=given, labels=labels, photos=photos, classes=classes, feeding=feeding)
     return RepairLoop(case, progress or (lambda _: None)).carry_out()
 
 
@@ -247,30 +242,22 @@ class RepairLoop:
                 continue
             explained.add(hypothesis.layer)
             yield Finding.of(rule, hypothesis, hypothesis.needs or "no repair that was tried made the model better")
-        yield from self._unexplained(explained)
+        yield from self._unexplained(bool(explained))
 
-    def _unexplained(self, explained: set[str | None]) -> Iterator[Finding]:
-        case = self.case
-        fatal = [p for p in case.evidence.problems if p.fatal]
+    def _unexplained(self, explained: bool) -> Iterator[Finding]:
+        """Behind a fault that a rule explains, others may be its consequences."""
+        if explained:
+            return
+        seen, unknown = self.case.evidence, "no rule knows this fault"
+        fatal = [p for p in seen.problems if p.fatal]
         for problem in fatal:
-            if problem.layer not in explained and not explained:
-                yield Finding(
-                    problem.kind, problem.layer, str(problem), "no rule knows this fault", _BY_HAND, weight=90
-                )
-        if not fatal and not explained and not case.evidence.runs and not case.evidence.unsupported_here:
-            error = case.evidence.failure
-            yield Finding("does-not-run", None, str(error), "no rule knows this fault", _BY_HAND, weight=90)
-        for row in case.evidence.faults[:1]:
-            if not explained:
-                node = case.graph.producer(row.candidate)
-                yield Finding(
-                    "diverges",
-                    node.name if node is not None else row.candidate,
-                    f"first value that differs from the source: {row.judgement.problem}",
-                    "no rule knows this fault",
-                    _BY_HAND,
-                    weight=60,
-                )
+            yield Finding(problem.kind, problem.layer, str(problem), unknown, _BY_HAND, weight=90)
+        if not fatal and not seen.runs and not seen.unsupported_here:
+            yield Finding("does-not-run", None, str(seen.failure), unknown, _BY_HAND, weight=90)
+        for row in seen.faults[:1]:
+            layer = self.case.graph.layer_of(row.candidate) or row.candidate
+            told = f"first value that differs from the source: {row.judgement.problem}"
+            yield Finding("diverges", layer, told, unknown, _BY_HAND, weight=60)
 
 
 _BY_HAND = "look at the layer with `coreproof show`, and operate on it with `coreproof edit`"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from coreproof.runtime.session import Session
 from coreproof.validation.problem import Problem
 from coreproof.validation.validate import inspect
 from coreproof.verification.row import Row
-from coreproof.verification.tolerance import judge
+from coreproof.verification.tolerance import Judgement, judge
 from coreproof.verification.verification import Verification
 
 Array = np.ndarray
@@ -68,8 +67,8 @@ class Divergence:
         row = self._rows.get(name)
         if row is None:
             return False
-        there = self._values([row.reference])[row.reference].shape
-        return [n for n in row.shape if n != 1] == [n for n in there if n != 1]
+        of_source = self._values([row.reference])[row.reference].shape
+        return [n for n in row.shape if n != 1] == [n for n in of_source if n != 1]
 
     def __enter__(self) -> Divergence:
         return self
@@ -97,12 +96,12 @@ class Divergence:
 
     def evidence(self, model: Model) -> dict[str, Array]:
         """The inputs of a part by name, and what the source has at its outputs as "expected <output>"."""
-        names = [name for name in self._outputs(model) if name in self._rows]
+        names = [feature.name for feature in model.signature.outputs if feature.name in self._rows]
         expected = self._values([self._rows[name].reference for name in names])
         inputs = {name: np.asarray(value) for name, value in self._fed(model).items()}
         return inputs | {f"expected {name}": expected[self._rows[name].reference] for name in names}
 
-    def _judged(self, model: Model) -> list[Any]:
+    def _judged(self, model: Model) -> list[Judgement]:
         with session(model) as running:
             made = running.run(self._fed(model))
         names = [name for name in made if name in self._rows]
@@ -115,9 +114,6 @@ class Divergence:
                 value = value.reshape(right.shape)
             judgements.append(judge(right, value, row.tolerance))
         return judgements
-
-    def _outputs(self, model: Model) -> list[str]:
-        return [feature.name for feature in model.signature.outputs]
 
     def _fed(self, model: Model) -> Mapping[str, object]:
         features = {f.name: f for f in model.signature.inputs}

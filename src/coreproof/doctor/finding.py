@@ -21,6 +21,13 @@ class Repair:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """Outputs that have to equal the source's: what a repair is about that any choice of values would make run."""
+
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hypothesis:
     """A fault as its rule supposes it.
 
@@ -29,20 +36,23 @@ class Hypothesis:
     model alone does not tell. ``weight`` orders findings: 90 the model cannot run, 70 its answers are wrong, 50 its values
     are, 20 it is untidy. ``advice``: nothing is wrong, but whoever uses the model has to know it.
 
-    ``about`` is what the first repair must take away for the hypothesis to hold: a problem, the reason why the model does not
-    run, or the error of a row; None where the rule is sure. Of several about one thing the first that holds counts. A row is
-    judged on its stretch of layers alone, but where a repair reaches ``beyond`` the stretch.
+    ``about`` is what a repair must take away for the hypothesis to hold: a problem, the reason why the model does not run, the
+    error of a row, or wrong answers; None where the rule is sure. Repairs that do not take it away are dropped, and without any
+    the hypothesis, unless it says what it ``needs``. Of several about one thing the first that holds counts. A row is judged on
+    its stretch of layers alone; ``whole``: the model has to be run, and nothing be left to keep it from that. ``trial`` are edits
+    that have to hold where no repair follows from it: as they would hide another fault.
     """
 
-    layer: str | None
+    layer: str | None = None
     evidence: str
     cause: str
     repairs: tuple[Repair, ...] = ()
     needs: str | None = None
     weight: int = 50
     advice: bool = False
-    about: Problem | CoreproofError | Row | None = None
-    beyond: bool = False
+    about: Problem | CoreproofError | Row | Answers | None = None
+    whole: bool = False
+    trial: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True)

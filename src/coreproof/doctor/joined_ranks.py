@@ -6,41 +6,34 @@ from collections.abc import Iterator
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.trial import fatal_problems, makes_progress
+from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.model.graph import Graph, Node
 
 _WIDEN = {"neuralnetwork": "expandDims", "mlprogram": "expand_dims", "onnx": "Unsqueeze"}
 _NARROW = {"neuralnetwork": "squeeze", "mlprogram": "squeeze", "onnx": "Squeeze"}
 _OF_ONE_RANK = ("concatND", "concat", "stack", "Concat")
+# operators that take the shape of what they make as an input
 _SHAPED_BY = ("reshapeDynamic", "Reshape", "reshape", "fillDynamic", "broadcastToDynamic", "Expand", "tile", "Tile")
 
 
 def rank_clashes(case: Case, cause: str, *, shapes: bool) -> Iterator[Hypothesis]:
     """The layers whose inputs differ in rank; ``shapes``: of those whose result is another layer's shape, else of the rest."""
     for problem in fatal_problems(case, "rank", "shape", "declared-type"):
-        node = next((n for n in case.graph.nodes if n.name == problem.layer), None)
-        if node is None or node.operator not in _OF_ONE_RANK or _becomes_a_shape(case.graph, node) != shapes:
-            continue
-        found = {n: case.evidence.shapes[n] for n in _joined(case, node) if n in case.evidence.shapes}
-        if len({len(s) for s in found.values()}) < 2:
-            continue
-        told = " and ".join(f"{name!r} {list(shape)}" for name, shape in found.items())
-        repairs = tuple(r for r in _repairs(case, node, found) if makes_progress(case, r.edits))
-        if repairs:
-            yield Hypothesis(
-                layer=node.name,
-                evidence=f"{node.operator} {node.name!r} takes inputs of one rank, and they are {told}",
-                cause=cause,
-                repairs=repairs,
-                weight=90,
-            )
-
-
-def _joined(case: Case, node: Node) -> list[str]:
-    """The values that are put together: in an ML Program constants among the inputs are settings."""
-    settings = case.model.is_program
-    return [n for n in node.inputs if not (settings and (v := case.graph.values.get(n)) is not None and v.constant)]
+        for node in (n for n in case.graph.nodes if n.name == problem.layer and n.operator in _OF_ONE_RANK):
+            # in an ML Program constants among the inputs are settings
+            joined = case.graph.data(node) if case.model.is_program else node.inputs
+            found = {n: case.evidence.shapes[n] for n in joined if n in case.evidence.shapes}
+            if len({len(s) for s in found.values()}) > 1 and _becomes_a_shape(case.graph, node) == shapes:
+                told = " and ".join(f"{name!r} {list(shape)}" for name, shape in found.items())
+                yield Hypothesis(
+                    layer=node.name,
+                    evidence=f"{node.operator} {node.name!r} takes inputs of one rank, and they are {told}",
+                    cause=cause,
+                    repairs=tuple(_repairs(case, node, found)),
+                    weight=90,
+                    about=problem,
+                )
 
 
 def _repairs(case: Case, node: Node, shapes: dict[str, tuple[int, ...]]) -> Iterator[Repair]:

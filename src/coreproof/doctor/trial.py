@@ -1,45 +1,102 @@
-"""Trials: whether an edit helps, found out on a copy; and which layers lie before a layer."""
+"""Trials: what rules suppose is tried on copies and judged here; and which layers lie before a layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from coreproof.doctor.case import Case
-from coreproof.doctor.finding import Hypothesis
+from coreproof.doctor.finding import Answers, Hypothesis, Repair
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
-from coreproof.validation.problem import Problem
+from coreproof.validation.problem import Kind, Problem
 from coreproof.verification.row import Row
 
 MOST_NUMBERS = 64
-MUCH_BETTER = 0.1
+"""A list of numbers that is longer is no target, no amounts and no axes."""
+_MUCH_BETTER = 0.1
 """The share of its error that a value may keep for an edit to count as the explanation of that error."""
+_ROUNDING = 0.02
+"""What rounding may leave of a value at most, as a share of it: a model that is far off has tolerances that let all pass."""
+_MUCH_WORSE = 100
+"""So many times the least error, a repair comes after those that change more."""
 
 
-def fatal_problems(case: Case, *kinds: str) -> list[Problem]:
+def fatal_problems(case: Case, *kinds: Kind) -> list[Problem]:
     """The problems that keep the model from running, of these kinds (of any kind when none is named)."""
     return [p for p in case.evidence.problems if p.fatal and (not kinds or p.kind in kinds)]
 
 
 def holding(case: Case, supposed: Iterable[Hypothesis]) -> Iterator[Hypothesis]:
-    """What is left of hypotheses when those that can be tried are: of all about one problem or row, the first that holds."""
+    """What is left of hypotheses when those that can be tried are: of all about one thing, the first that holds."""
     settled: list[object] = []
     for hypothesis in supposed:
         if hypothesis.about is None:
             yield hypothesis
-        elif hypothesis.about not in settled and _holds(case, hypothesis):
-            settled.append(hypothesis.about)
-            yield hypothesis
+        elif hypothesis.about not in settled and (found := _judged(case, hypothesis)) is not None:
+            if found.needs is None or found.trial:
+                settled.append(hypothesis.about)
+            yield found
 
 
-def _holds(case: Case, hypothesis: Hypothesis) -> bool:
-    edits, about = hypothesis.repairs[0].edits, hypothesis.about
-    if not isinstance(about, Row):
-        return makes_progress(case, edits)
-    return fixes_row(case, edits, about) if hypothesis.beyond else explains_row(case, edits, about)
+def _judged(case: Case, hypothesis: Hypothesis) -> Hypothesis | None:
+    """What trying leaves of a hypothesis; None where it is refuted."""
+    about, repairs = hypothesis.about, hypothesis.repairs
+    if hypothesis.trial:
+        return hypothesis if _holds(case, hypothesis, hypothesis.trial) else None
+    if isinstance(about, Row) and not hypothesis.whole:
+        return _judged_on_stretch(case, hypothesis, about)
+    held = (repair for repair in repairs if _holds(case, hypothesis, repair.edits))
+    # answers that are right are so by one way of naming values alone, and each trial runs both models
+    kept = tuple(held) if not isinstance(about, Answers) else tuple(first for first in [next(held, None)] if first)
+    if kept:
+        return replace(hypothesis, repairs=kept, needs=None)
+    return None if hypothesis.needs is None else replace(hypothesis, repairs=())
+
+
+def _judged_on_stretch(case: Case, hypothesis: Hypothesis, row: Row) -> Hypothesis | None:
+    now = case.evidence.error_with((), row)
+    measured = [(case.evidence.error_with(repair.edits, row), repair) for repair in hypothesis.repairs]
+    kept = [(error, repair) for error, repair in measured if explains(error, now, row)]
+    if not kept:
+        return None
+    # rules offer the least change first; it gives way only where another one is much nearer to the source
+    bar = _MUCH_WORSE * min(error for error, _ in kept) + 1e-4
+    kept.sort(key=lambda each: each[0] > bar)
+    evidence = f"{hypothesis.evidence} ({measured_words(row, now, kept[0][0])})"
+    return replace(hypothesis, evidence=evidence, repairs=tuple(repair for _, repair in kept))
+
+
+def measured_words(row: Row, before: float, after: float) -> str:
+    """What a repair does to the error of a row."""
+    return f"relative error at {row.candidate!r}: {before:.2g}, repaired: {after:.2g}"
+
+
+def _holds(case: Case, hypothesis: Hypothesis, edits: Sequence[Edit]) -> bool:
+    about = hypothesis.about
+    if isinstance(about, Answers):
+        return _tried(case, edits, lambda after: set(about.outputs) <= _right_outputs(after))
+    if isinstance(about, Row):
+        return math.isfinite(error_in_whole(case, edits, about))
+    if hypothesis.whole:
+        return _tried(case, edits, lambda after: not fatal_problems(after) and after.evidence.runs)
+    return makes_progress(case, edits)
+
+
+def _tried(case: Case, edits: Sequence[Edit], judge: Callable[[Case], bool]) -> bool:
+    """What is said of the case after these edits; False where they cannot be carried out, or the model cannot be judged."""
+    try:
+        return judge(case.after(edits))
+    except CoreproofError:
+        return False
+
+
+def _right_outputs(case: Case) -> set[str]:
+    found = case.evidence.verification
+    return set() if found is None else {row.candidate for row in found.outputs if row.agrees}
 
 
 def before(graph: Graph, layer: str | None) -> list[Node]:
@@ -57,13 +114,11 @@ def makes_progress(case: Case, edits: Sequence[Edit]) -> bool:
 
     Where no problem can be named, whether the model runs after them and did not before.
     """
-    try:
-        after = case.after(edits)
-        if fatal_problems(case):
-            return _progress(after) < _progress(case)
-        return not fatal_problems(after) and not case.evidence.runs and after.evidence.runs
-    except CoreproofError:
-        return False
+    if fatal_problems(case):
+        return _tried(case, edits, lambda after: _progress(after) < _progress(case))
+    return not case.evidence.runs and _tried(
+        case, edits, lambda after: not fatal_problems(after) and after.evidence.runs
+    )
 
 
 def _progress(case: Case) -> tuple[bool, int, int]:
@@ -74,30 +129,30 @@ def _progress(case: Case) -> tuple[bool, int, int]:
     return bool(problems), max((place.get(p.layer or "", 0) for p in problems), default=0), len(problems)
 
 
-def explains_row(case: Case, edits: Sequence[Edit], row: Row) -> bool:
-    """Whether these edits take nearly all of the row's error away."""
-    error = case.evidence.error_with(edits, row)
-    if not math.isfinite(error):
-        return False
-    now = case.evidence.error_with([], row)
-    return error < MUCH_BETTER * now if math.isfinite(now) else error < MUCH_BETTER
+def explains(error: float, before: float, row: Row) -> bool:
+    """Whether so little is left of a row's error that rounding or the next fault may be all of it.
+
+    A value that is off by more than itself explains no more than one that is nothing but noise: hence the 1.
+    """
+    rounding = min(row.tolerance.typical or 0.0, _ROUNDING)
+    return error < before and (error < _MUCH_BETTER * min(before, 1.0) or error <= rounding)
 
 
-def fixes_row(case: Case, edits: Sequence[Edit], row: Row) -> bool:
-    """Whether the row agrees with the source after these edits, the whole model run: for edits before the row's stretch."""
+def error_in_whole(case: Case, edits: Sequence[Edit], row: Row) -> float:
+    """A row's error when the whole edited model is run, for edits before its stretch; infinite where it is wrong still."""
     try:
         found = case.after(edits).evidence.verification
     except CoreproofError:
-        return False
-    return found is not None and any(r.agrees for r in found.rows if r.candidate == row.candidate)
+        return math.inf
+    right = (r for r in (() if found is None else found.rows) if r.candidate == row.candidate and r.agrees)
+    return min((r.judgement.rms_relative_error for r in right), default=math.inf)
 
 
-def stretch_nodes(case: Case, *operators: str) -> Iterator[tuple[Row, Node]]:
-    """The layers of these operators between the last values that agree with the source and the first that diverges."""
-    for row in case.evidence.faults:
-        for node in case.evidence.stretch(row)[0]:
-            if node.operator in operators:
-                yield row, node
+def best_repair(case: Case, row: Row, repairs: Sequence[Repair], before: float) -> tuple[int, float] | None:
+    """The place of the repair that leaves least of a row's error, and what it leaves; None where none explains the error."""
+    errors = [case.evidence.error_with(repair.edits, row) for repair in repairs]
+    place = min(range(len(errors)), key=errors.__getitem__, default=None)
+    return None if place is None or not explains(errors[place], before, row) else (place, errors[place])
 
 
 def whole_numbers(model: Model, name: str) -> tuple[int, ...] | None:

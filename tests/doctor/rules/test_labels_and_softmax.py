@@ -10,8 +10,8 @@ import pytest
 
 import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput, onnx_to_coreml
+from coreproof.difference.label_change import label_words
 from coreproof.doctor.diagnose import diagnose
-from coreproof.doctor.rules.class_labels import how_they_differ
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 from tests.build import conv_relu_onnx
@@ -41,10 +41,10 @@ def source(softmax: bool = False, labels: list[str] | None = None) -> OnnxModel:
 @pytest.mark.parametrize(
     ("stored", "words"),
     [
-        (["bee", "cat", "dog", "eel"], "shifted by 1"),
-        (["background", "ape", "bee", "cat"], "shifted by 1"),
-        (["dog", "bee", "cat", "ape"], "in another order"),
-        (["ape", "bee", "cat", "cow"], "1 of them are not among the right ones"),
+        (["bee", "cat", "dog", "eel"], "shifted by -1: without ape, with eel"),
+        (["background", "ape", "bee", "cat"], "shifted by +1: without dog, with background"),
+        (["dog", "bee", "cat", "ape"], "permuted: 2 of 4 in another place"),
+        (["ape", "bee", "cat", "cow"], "1 removed (dog), 1 added (cow)"),
     ],
 )
 def test_labels_are_put_right(to: Any, stored: list[str], words: str) -> None:
@@ -69,7 +69,7 @@ def test_nothing_is_said_of_labels_that_nobody_knows() -> None:
 
 
 def test_sorted_labels_are_called_sorted() -> None:
-    assert how_they_differ(["dog", "cat", "ape"], ["ape", "cat", "dog"]) == "the same labels, sorted"
+    assert label_words(["dog", "cat", "ape", "bee"], ["ape", "bee", "cat", "dog"]).startswith("permuted: sorted")
 
 
 @pytest.mark.parametrize("to", ["onnx", "mlprogram", "neuralnetwork"])

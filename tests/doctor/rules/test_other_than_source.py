@@ -18,6 +18,7 @@ from coreproof.doctor.source.layer_faults import LayerFault, kind_of
 from coreproof.doctor.source.single_changes import holdings
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.base import Model
+from coreproof.model.graph import Node
 from coreproof.model.onnx.model import OnnxModel
 from tests.build import onnx_net, weights
 from tests.doctor.rules.cases import assert_healthy, assert_repaired, outputs, sample
@@ -245,7 +246,8 @@ def test_what_folding_makes(source: OnnxModel) -> None:
     ],
 )
 def test_faults_are_called_by_what_differs(kind: str, subject: str, rule: str) -> None:
-    fault = LayerFault(*kind_of(LayerDifference("a", "conv", kind, subject, "", ())), Hypothesis("a", "", ""))
+    difference = LayerDifference(Node("a", "conv", (), ()), kind, subject, "", ())
+    fault = LayerFault(*kind_of(difference), Hypothesis(layer="a", evidence="", cause=""))
     case = SimpleNamespace(evidence=SimpleNamespace(once=lambda find: [fault]))
     of_layers = [r for r in rules() if r.hypotheses.__module__.endswith("layer_faults")]
     assert [r.id for r in of_layers if list(r.hypotheses(case))] == [rule]  # type: ignore[arg-type]

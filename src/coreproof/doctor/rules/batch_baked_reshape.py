@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from coreproof.difference.settings import set_edit
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.source.layer_faults import claimed
@@ -93,7 +94,7 @@ def _silent(case: Case, row: Row) -> Iterator[Hypothesis]:
     doubtful = [n for n in near if n.name in inside or _differs(case, n)]
     told = f"it runs, but {row.candidate!r} has its values in another order than the source's {row.reference!r}"
     for group in _groups(case, doubtful):
-        yield _keeps_a_batch(case, group, row, told, beyond=any(b.node.name not in inside for b in group))
+        yield _keeps_a_batch(case, group, row, told, whole=any(b.node.name not in inside for b in group))
 
 
 def _differs(case: Case, node: Node) -> bool:
@@ -109,13 +110,14 @@ def _differs(case: Case, node: Node) -> bool:
 
 
 def _keeps_a_batch(
-    case: Case, group: Sequence[Baked], about: Problem | CoreproofError | Row, consequence: str, *, beyond: bool = False
+    case: Case, group: Sequence[Baked], about: Problem | CoreproofError | Row, consequence: str, *, whole: bool = False
 ) -> Hypothesis:
     order = {node.name: i for i, node in enumerate(case.graph.nodes)}
     group = sorted(group, key=lambda b: order[b.node.name])
     first = group[0]
     names = ", ".join(repr(b.node.name) for b in group)
     given = case.evidence.shapes.get(_data(first.node))
+    words, edits = zip(*(_repair(case, baked) for baked in group), strict=True)
     return Hypothesis(
         layer=first.node.name,
         evidence=(
@@ -123,23 +125,18 @@ def _keeps_a_batch(
             f"and the model's is 1{'' if given is None else f' (its input is {list(given)})'}; {consequence}"
         ),
         cause=_CAUSE,
-        repairs=(Repair("; ".join(_words(case, b) for b in group), tuple(_edit(case, b) for b in group)),),
+        repairs=(Repair("; ".join(words), edits),),
         weight=70 if isinstance(about, Row) else 90,
         about=about,
-        beyond=beyond,
+        whole=whole,
     )
 
 
-def _words(case: Case, baked: Baked) -> str:
+def _repair(case: Case, baked: Baked) -> tuple[str, Edit]:
+    name = baked.node.name
     if _is_flat_already(case, baked):
-        return f"delete {baked.node.name!r} and read {_data(baked.node)!r} instead"
-    return f"reshape {baked.node.name!r} to {baked.freed}"
-
-
-def _edit(case: Case, baked: Baked) -> Edit:
-    if _is_flat_already(case, baked):
-        return Edit("delete", {"layer": baked.node.name})
-    return Edit("set", {"layer": baked.node.name, "attribute": baked.attribute, "value": baked.freed})
+        return f"delete {name!r} and read {_data(baked.node)!r} instead", Edit("delete", {"layer": name})
+    return f"reshape {name!r} to {baked.freed}", set_edit(name, baked.attribute, baked.freed)
 
 
 def _is_flat_already(case: Case, baked: Baked) -> bool:

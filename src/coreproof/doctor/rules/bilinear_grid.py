@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.source.source_grid import bilinear_kernel, unsaid_grids
-from coreproof.doctor.trial import MUCH_BETTER, stretch_nodes
 from coreproof.editing.edit import Edit
+from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.graph import Node
-from coreproof.verification.row import Row
 
 _CAUSE = (
     "exporters and formats mean different grids by the same word: align_corners, half a pixel, or the plain product "
@@ -28,8 +28,6 @@ _MEANT = (
 )
 _METHODS = ("STRICT_ALIGN_ENDPOINTS_MODE", "ALIGN_ENDPOINTS_MODE", "UPSAMPLE_MODE", "ROI_ALIGN_MODE")
 
-Trial = tuple[str, tuple[Edit, ...]]
-
 
 def applies(case: Case) -> bool:
     return bool(case.evidence.faults)
@@ -43,35 +41,16 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
 
     Nothing else catches it: it runs, every shape is right, and the values are those of a picture that is slightly moved.
     """
-    seen = set()
-    for row, node in stretch_nodes(case, *_OPERATORS):
-        if node.name in seen:
-            continue
-        seen.add(node.name)
-        hypothesis = _hypothesis(case, row, node)
-        if hypothesis is not None:
-            yield hypothesis
-
-
-def _hypothesis(case: Case, row: Row, node: Node) -> Hypothesis | None:
-    now = case.evidence.error_with([], row)
-    measured = [(case.evidence.error_with(edits, row), words, edits) for words, edits in _trials(case, node)]
-    better = [m for m in measured if m[0] < min(now, 1.0) * MUCH_BETTER]
-    if not better:
-        return None
-    # a repair in place goes before one that needs a newer version, unless it is much worse
-    bar = 100 * min(error for error, _, _ in better) + 1e-4
-    better.sort(key=lambda m: m[0] > bar)
-    return Hypothesis(
-        layer=node.name,
-        evidence=(
-            f"{node.operator} {node.name!r} samples on the grid {_grid(node)}: relative error {now:.2g} at {row.candidate!r}; "
-            f"on another grid {better[0][0]:.2g}"
-        ),
-        cause=f"{_CAUSE}{_MEANT if case.source is not None and unsaid_grids(case.source) else ''}",
-        repairs=tuple(Repair(words, edits) for _, words, edits in better),
-        weight=70,
-    )
+    stretches = ((row, node) for row in case.evidence.faults for node in case.evidence.stretch(row)[0])
+    for row, node in {node.name: (row, node) for row, node in stretches if node.operator in _OPERATORS}.values():
+        yield Hypothesis(
+            layer=node.name,
+            evidence=f"{node.operator} {node.name!r} samples on another grid than the source: {_grid(node)}",
+            cause=f"{_CAUSE}{_MEANT if case.source is not None and unsaid_grids(case.source) else ''}",
+            repairs=tuple(_other_grids(case, node)),
+            weight=70,
+            about=row,
+        )
 
 
 def _grid(node: Node) -> str:
@@ -83,19 +62,16 @@ def _grid(node: Node) -> str:
     return ", ".join(told) or "that it has by default"
 
 
-def _trials(case: Case, node: Node) -> Iterator[Trial]:
+def _other_grids(case: Case, node: Node) -> Iterator[Repair]:
     """Every other grid that the layer, or one that can stand in its place, knows; the least change first."""
     operator = node.operator
     if operator == "Resize":
-        yield from _onnx(case, node)
+        yield from _onnx(node)
     elif operator == "upsample_bilinear":
         for align, half in ((False, True), (True, False), (False, False)):
-            yield _set(
-                node,
-                f"align_corners = {align}, half_pixel_centers = {half}",
-                align_corners=align,
-                half_pixel_centers=half,
-            )
+            words = f"align_corners = {align}, half_pixel_centers = {half}"
+            yield _set(node, words, align_corners=align, half_pixel_centers=half)
+            # before iOS 16 the operation has no half_pixel_centers
             yield _set(node, f"align_corners = {align}", align_corners=align)
     elif operator in ("resize_bilinear", "resize", "resize_nearest_neighbor"):
         for mode in _SAMPLING:
@@ -110,79 +86,61 @@ def _trials(case: Case, node: Node) -> Iterator[Trial]:
         yield from _half_pixels(case, node)
 
 
-def _set(node: Node, words: str, **values: object) -> Trial:
+def _set(node: Node, words: str, **values: object) -> Repair:
     edits = tuple(Edit("set", {"layer": node.name, "attribute": k, "value": v}) for k, v in values.items())
-    return f"give {node.name!r} {words}", edits
+    return Repair(f"give {node.name!r} {words}", edits)
 
 
-def _onnx(case: Case, node: Node) -> Iterator[Trial]:
-    now = node.attributes.get("coordinate_transformation_mode", "half_pixel")
-    if node.attributes.get("mode", "nearest") == "nearest":
-        for transform in _TRANSFORMS:
-            for rounding in _ROUNDINGS:
-                yield _set(
-                    node,
-                    f"the grid {transform}, {rounding}",
-                    coordinate_transformation_mode=transform,
-                    nearest_mode=rounding,
-                )
-        return
-    for transform in _TRANSFORMS:
-        if transform != now:
-            yield _set(node, f"the grid {transform}", coordinate_transformation_mode=transform)
+def _onnx(node: Node) -> Iterator[Repair]:
+    nearest = node.attributes.get("mode", "nearest") == "nearest"
+    for transform, rounding in product(_TRANSFORMS, _ROUNDINGS if nearest else [""]):
+        rounded = {"nearest_mode": rounding} if nearest else {}
+        words = f"the grid {transform}{rounding and f', {rounding}'}"
+        yield _set(node, words, coordinate_transformation_mode=transform, **rounded)
 
 
 # NeuralNetwork
 
 
-def _upsample(case: Case, node: Node) -> Iterator[Trial]:
-    version = int(getattr(case.model, "spec").specificationVersion)  # noqa: B009 - Core ML models have one
-    shape = case.evidence.shapes.get(node.inputs[0])
+def _upsample(case: Case, node: Node) -> Iterator[Repair]:
+    assert isinstance(case.model, CoreMLModel)
+    version = case.model.spec.specificationVersion
     made = case.evidence.shapes.get(node.outputs[0])
     modes = [m for m in ("ALIGN_CORNERS_FALSE", "ALIGN_CORNERS_TRUE", "DEFAULT") if m != _mode(node)]
+    by_mode = [_set(node, f"linearUpsampleMode = {mode}", linearUpsampleMode=mode) for mode in modes]
     if version >= 5:
-        for mode in modes:
-            yield _set(node, f"linearUpsampleMode = {mode}", linearUpsampleMode=mode)
-    factors = [int(f) for f in node.attributes.get("scalingFactor", ())]
-    if shape is not None and len(shape) >= 3 and len(factors) == 2 and max(factors) > 1:
-        yield _deconvolution(node, int(shape[-3]), (factors[0], factors[1]))
-    if made is not None and len(made) >= 3:
-        target = [int(n) for n in made[-2:]]
-        for method in _METHODS:
-            edits = [
-                Edit("replace", {
-                    "layer": node.name, "operator": "resizeBilinear", "targetSize": target, "mode.samplingMethod": method,
-                })
-            ]  # fmt: skip
-            if version < 3:
-                edits.insert(0, Edit("respecify", {"version": 3}))
-            yield f"let resizeBilinear stand in for {node.name!r}, sampling by {method}", tuple(edits)
-    if version < 5:
-        for mode in modes:
-            _, edits_mode = _set(node, "", linearUpsampleMode=mode)
-            yield (
-                f"declare specification version 5 and give {node.name!r} linearUpsampleMode = {mode}",
-                (Edit("respecify", {"version": 5}), *edits_mode),
-            )
+        yield from by_mode
+    yield from _half_pixels(case, node)
+    for method in _METHODS if made is not None and len(made) >= 3 else ():
+        assert made is not None
+        step = Edit("replace", {
+            "layer": node.name, "operator": "resizeBilinear", "targetSize": list(made[-2:]), "mode.samplingMethod": method,
+        })  # fmt: skip
+        words = f"let resizeBilinear stand in for {node.name!r}, sampling by {method}"
+        yield Repair(words, (*_respecified(version, 3), step))
+    for repair in by_mode if version < 5 else ():
+        yield Repair(f"declare specification version 5 and {repair.words}", (*_respecified(version, 5), *repair.edits))
 
 
-def _half_pixels(case: Case, node: Node) -> Iterator[Trial]:
-    """A grid that resizeBilinear does not know, where it enlarges by whole factors."""
+def _respecified(version: int, needed: int) -> tuple[Edit, ...]:
+    return (Edit("respecify", {"version": needed}),) if version < needed else ()
+
+
+def _half_pixels(case: Case, node: Node) -> Iterator[Repair]:
+    """The half-pixel grid in layers that every version knows, where the layer enlarges by whole factors."""
     shape, made = case.evidence.shapes.get(node.inputs[0]), case.evidence.shapes.get(node.outputs[0])
     if shape is None or made is None or len(shape) < 3:
         return
-    factors = [m // n for m, n in zip(made[-2:], shape[-2:], strict=True)]
-    if any(f * n != m for f, n, m in zip(factors, shape[-2:], made[-2:], strict=True)) or max(factors) < 2:
-        return
-    yield _deconvolution(node, int(shape[-3]), (factors[0], factors[1]))
+    (rows, columns), (height, width) = made[-2:], shape[-2:]
+    if rows % height == columns % width == 0 and max(rows // height, columns // width) > 1:
+        yield _deconvolution(node, shape[-3], (rows // height, columns // width))
 
 
 def _mode(node: Node) -> str:
     return str(node.attributes.get("linearUpsampleMode", "DEFAULT"))
 
 
-def _deconvolution(node: Node, channels: int, factors: tuple[int, int]) -> Trial:
-    """Half-pixel bilinear enlargement by whole factors, in layers that every version knows."""
+def _deconvolution(node: Node, channels: int, factors: tuple[int, int]) -> Repair:
     kernel, cuts = bilinear_kernel(channels, factors)
     edge = {"startEdgeSize": 1, "endEdgeSize": 1}
     cut = [{"startEdgeSize": c, "endEdgeSize": c} for c in cuts]
@@ -198,4 +156,4 @@ def _deconvolution(node: Node, channels: int, factors: tuple[int, int]) -> Trial
         "valid": {"paddingAmounts": {"borderAmounts": cut}},
     })  # fmt: skip
     words = f"repeat the border, and let a deconvolution with the bilinear kernel stand in for {node.name!r}"
-    return words, (repeated, spread)
+    return Repair(words, (repeated, spread))

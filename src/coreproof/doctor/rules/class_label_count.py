@@ -18,25 +18,19 @@ def applies(case: Case) -> bool:
 
 def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """A label list of another length than the scores. Which labels are right the model cannot tell: they are asked for."""
-    problems = fatal_problems(case, "label-count")
     stored, value = case.model.signature.labels, scores(case)
-    if not problems or stored is None or value is None or value not in case.evidence.shapes:
+    if stored is None or value is None or value not in case.evidence.shapes:
         return
     count, right = prod(case.evidence.shapes[value]), case.right_labels
     known = right is not None and len(right) == count
     if not known and values_of(case, len(stored)):
         return  # another value fits the labels: the classifier takes the wrong one
-    if right is None:
-        needs = f"the right labels: {count} of them, in the order of the scores (--labels FILE, one a line)"
-    else:
-        needs = f"the right labels: {count} of them; {len(right)} were given"
+    given = "in the order of the scores (--labels FILE, one a line)" if right is None else f"{len(right)} were given"
     yield Hypothesis(
-        layer=problems[0].layer,
+        layer=fatal_problems(case, "label-count")[0].layer,
         evidence=f"{len(stored)} labels, {stored[0]!r} to {stored[-1]!r}, for {count} scores in {value!r}",
         cause="the label list of another data set, or one with a background class, was given when the model was converted",
-        repairs=(Repair(f"give it the {count} right labels", (relabel(right),)),)
-        if known and right is not None
-        else (),
-        needs=None if known else needs,
+        repairs=(Repair(f"give it the {count} right labels", (relabel(right or ()),)),) if known else (),
+        needs=None if known else f"the right labels: {count} of them; {given}",
         weight=90,
     )

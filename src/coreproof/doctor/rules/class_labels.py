@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from coreproof.difference.label_change import label_words
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.editing.edit import Edit
@@ -22,10 +23,11 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     if not wrong:
         return
     first = wrong[0]
+    words = label_words([str(label) for label in right], [str(label) for label in stored])
     yield Hypothesis(
         layer=case.model.signature.scores or case.model.signature.probabilities,
         evidence=(
-            f"{len(wrong)} of {len(right)} labels stand at another score: {how_they_differ(right, stored)}; "
+            f"{len(wrong)} of {len(right)} labels stand at another score: {words}; "
             f"score {first} is {right[first]!r} and is called {stored[first]!r}"
         ),
         cause="the label list was sorted, shifted by a background class, or taken from another model when it was converted",
@@ -37,19 +39,3 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
 def relabel(labels: Sequence[str | int]) -> Edit:
     """The edit that gives a classifier these labels."""
     return Edit("relabel", {"labels": list(labels)})
-
-
-def how_they_differ(right: Sequence[str | int], stored: Sequence[str | int]) -> str:
-    """In words: shifted by so many, the same in another order, or other labels."""
-    a, b = [str(x) for x in right], [str(x) for x in stored]
-    count = len(a)
-    for shift in (*range(1, 8), *range(-1, -8, -1)):
-        overlap = [(a[i], b[i + shift]) for i in range(count) if 0 <= i + shift < count]
-        if 2 * len(overlap) > count and all(x == y for x, y in overlap):
-            return f"the list is shifted by {abs(shift)}"
-    if sorted(a) == sorted(b):
-        if b == sorted(a):
-            return "the same labels, sorted"
-        return "the same labels, in another order"
-    foreign = sum(x not in set(a) for x in b)
-    return f"{foreign} of them are not among the right ones at all"

@@ -23,25 +23,24 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     labels (10) <- 19 (2 values, the head that was converted last)
     labels (10) <- 18 (10 values)
     """
-    problems = fatal_problems(case, "label-count", "classifier-blob")
-    labels = case.model.signature.labels
-    if not problems or labels is None:
-        return
-    wrong = scores(case)
+    problem, labels = fatal_problems(case, "label-count", "classifier-blob")[0], case.model.signature.labels or ()
+    wrong, right = scores(case), case.right_labels
+    # where the labels that are known to be right are of another number, the list is wrong and not the value
+    doubtful = problem.kind == "label-count" and right is not None and len(right) != len(labels)
     fitting = values_of(case, len(labels))
-    if wrong is None or not fitting or (problems[0].kind == "label-count" and _counts_are_doubtful(case, len(labels))):
+    if wrong is None or not fitting or doubtful:
         return
     sure = len(fitting) == 1 or fitting[0] == case.model.signature.probabilities
     yield Hypothesis(
-        layer=problems[0].layer,
+        layer=problem.layer,
         evidence=(
-            f"the {len(labels)} labels are given to {wrong!r}: {problems[0].found}; {fitting[0]!r} has {len(labels)} values"
+            f"the {len(labels)} labels are given to {wrong!r}: {problem.found}; {fitting[0]!r} has {len(labels)} values"
             + (", and is declared as the probabilities" if fitting[0] == case.model.signature.probabilities else "")
         ),
         cause="a model with several outputs was converted as a classifier: the converter took its last output for the scores",
-        repairs=tuple(Repair(f"take the probabilities from {name!r}", (_take(case, name, wrong),)) for name in fitting)
-        if sure
-        else (),
+        repairs=tuple(
+            Repair(f"take the probabilities from {name!r}", (_take(case, name, wrong),)) for name in fitting if sure
+        ),
         needs=None
         if sure
         else f"which of {', '.join(fitting)} holds the scores: the source says it (--against SOURCE)",
@@ -49,26 +48,12 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     )
 
 
-def _counts_are_doubtful(case: Case, count: int) -> bool:
-    """Whether the labels that are known to be right are of another number: then the list is wrong, not the value."""
-    right = case.right_labels
-    return right is not None and len(right) != count
-
-
 def scores(case: Case) -> str | None:
     """The value that a classifier's labels are given to."""
     model = case.model
     if isinstance(model, CoreMLModel) and model.is_network:
         return score_blob(model)
-    for node in case.graph.nodes:
-        if node.operator == "classify":
-            return next((n for n in node.inputs if n not in node.parameters and not _is_constant(case, n)), None)
-    return None
-
-
-def _is_constant(case: Case, name: str) -> bool:
-    value = case.graph.values.get(name)
-    return value is not None and value.constant
+    return next((n for node in case.graph.nodes if node.operator == "classify" for n in case.graph.data(node)), None)
 
 
 def values_of(case: Case, count: int) -> list[str]:

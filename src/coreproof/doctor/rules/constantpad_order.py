@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.difference.settings import set_edit
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.trial import before, fatal_problems, whole_numbers
@@ -61,15 +62,17 @@ def _as_the_source(
     case: Case, row: Row, near: Sequence[Amounts]
 ) -> Iterator[tuple[str, tuple[Edit, ...], list[Amounts]]]:
     """The amounts of the source's own pad in this stretch, in the model's order."""
-    for theirs in case.evidence.stretch(row)[1]:
-        stored = _amounts(theirs, case.evidence.reference) if case.evidence.reference is not None else None
+    assert case.evidence.reference is not None
+    for pad in case.evidence.stretch(row)[1]:
+        stored = _amounts(pad, case.evidence.reference)
         for node, attribute, amounts in near if stored is not None else ():
             assert stored is not None
-            pairs = _pairs(theirs, np.asarray(stored[1]))
+            pairs = _pairs(pad, np.asarray(stored[1]))
+            # axes that only one of the two has stand in front: those of the [Seq, Batch] of the older networks
             missing = len(amounts) // 2 - len(pairs)
             pairs = np.concatenate([np.zeros((missing, 2), np.int64), pairs]) if missing > 0 else pairs[-missing:]
             right = [int(n) for n in (pairs.T if node.operator == "Pad" else pairs).reshape(-1)]
-            step = Edit("set", {"layer": node.name, "attribute": attribute, "value": right})
+            step = set_edit(node.name, attribute, right)
             if right != list(amounts):
                 told = f"the source pads by {[list(map(int, p)) for p in pairs]}, axis by axis"
                 yield told, (step,), [(node, attribute, amounts)]
@@ -109,7 +112,7 @@ def _trials(case: Case, near: Sequence[Amounts]) -> Iterator[tuple[str, tuple[Ed
             for node, attribute, amounts in group:
                 right = [int(n) for n in order(np.asarray(amounts)).reshape(-1)]
                 if right != list(amounts):
-                    edits.append(Edit("set", {"layer": node.name, "attribute": attribute, "value": right}))
+                    edits.append(set_edit(node.name, attribute, right))
             key = str([str(e) for e in edits])
             if edits and key not in seen:
                 seen.add(key)
@@ -126,15 +129,12 @@ def _mixed_up(
     shape = case.evidence.shapes.get(node.inputs[0])
     made = case.evidence.shapes.get(node.outputs[0])
     sizes = f" and make {list(made)} of {list(shape)}" if shape is not None and made is not None else ""
+    repair = "; ".join(f"give {e.arguments['layer']!r} the amounts {e.arguments['value']}" for e in edits)
     return Hypothesis(
         layer=node.name,
         evidence=f"{attribute} of {', '.join(repr(p[0].name) for p in pads)} are {list(amounts)}{sizes}: {words}; {consequence}",
         cause=_CAUSE,
-        repairs=(
-            Repair(
-                "; ".join(f"give {e.arguments['layer']!r} the amounts {e.arguments['value']}" for e in edits), edits
-            ),
-        ),
+        repairs=(Repair(repair, edits),),
         weight=70 if isinstance(about, Row) else 90,
         about=about,
     )

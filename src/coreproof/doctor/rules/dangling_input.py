@@ -8,9 +8,11 @@ import numpy as np
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.trial import fatal_problems, makes_progress
+from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
+from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.graph import Graph, Node
+from coreproof.validation.problem import Problem
 
 _PASS_ON = ("Identity", "Dropout", "Cast", "identity", "cast")
 _SCALARS = {"add": "alpha", "multiply": "alpha", "max": None, "min": None}
@@ -28,14 +30,14 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     add [6_neg], alpha = 1
     """
     for problem in fatal_problems(case, "dangling-input"):
-        node = next((n for n in case.graph.nodes if n.name == problem.layer), None)
-        for name in [] if node is None else _missing(case.graph, node):
-            assert node is not None
-            yield _hypothesis(case, node, name)
+        for node in (n for n in case.graph.nodes if n.name == problem.layer):
+            # a problem a name, which it says first
+            for name in (n for n in _missing(case.graph, node) if problem.expected.startswith(repr(n))):
+                yield _hypothesis(case, node, name, problem)
 
 
-def _hypothesis(case: Case, node: Node, name: str) -> Hypothesis:
-    repairs = [*_from_source(case, node, name), *_unread(case, node, name)]
+def _hypothesis(case: Case, node: Node, name: str, problem: Problem) -> Hypothesis:
+    by_hand = f"what {name!r} was, which the source does not tell: connect it by hand with `coreproof edit`"
     return Hypothesis(
         layer=node.name,
         evidence=f"{node.operator} {node.name!r} reads {name!r}, and no layer, input or constant makes it",
@@ -43,76 +45,68 @@ def _hypothesis(case: Case, node: Node, name: str) -> Hypothesis:
             "a constant of the source was dropped when it was converted (onnx-coreml and `1 - x`), "
             "or a value was renamed where it is made and not where it is read"
         ),
-        repairs=tuple(repairs),
-        needs=None if repairs else f"the source: it says what {name!r} was (--against SOURCE)",
+        repairs=(*_from_source(case, node, name), *_unread(case, node, name)),
+        needs=by_hand if case.source is not None else f"the source: it says what {name!r} was (--against SOURCE)",
         weight=90,
+        about=problem,
     )
 
 
 def _missing(graph: Graph, node: Node) -> list[str]:
-    made = {*graph.inputs, *(o for n in graph.nodes for o in n.outputs)}
-    constants = {name for name, value in graph.values.items() if value.constant}
-    return [n for n in dict.fromkeys(node.inputs) if n and n not in made and n not in constants]
+    return [n for n in dict.fromkeys(node.inputs) if n and n not in graph.made and not graph.is_constant(n)]
 
 
 # with the source at hand
 
 
 def _from_source(case: Case, node: Node, name: str) -> Iterator[Repair]:
-    theirs = case.evidence.source_graph
-    if theirs is None:
+    origin = case.evidence.source_graph
+    wanted = None if origin is None else _meant(case, origin, node, name)
+    if origin is None or wanted is None:
         return
-    wanted = _meant(case, theirs, node, name)
-    if wanted is None:
-        return
-    constant = _constant(case, theirs, wanted)
+    constant = _constant(case, origin, wanted)
     if constant is not None:
         yield from _with_constant(case, node, name, constant)
         return
-    stand_in = _passed_on(case, theirs, wanted)
+    stand_in = _passed_on(case, origin, wanted)
     if stand_in is not None:
         edit = Edit("connect", {"source": stand_in, "to": node.name, "input": name})
         yield Repair(f"let {node.name!r} read {stand_in!r}, which the source's {wanted!r} passes on", (edit,))
 
 
-def _meant(case: Case, theirs: Graph, node: Node, name: str) -> str | None:
+def _meant(case: Case, origin: Graph, node: Node, name: str) -> str | None:
     """The source's value of that name; else what the source's node reads that makes the same value as this layer."""
-    everything = {*theirs.values, *(o for n in theirs.nodes for o in n.outputs), *theirs.inputs}
-    if name in everything:
+    if name in origin.values or name in origin.made:
         return name
-    maker = theirs.producer(node.outputs[0]) if node.outputs else None
-    mine = {*case.graph.values, *case.graph.inputs}
-    lost = [n for n in (maker.inputs if maker is not None else ()) if n and n not in mine]
+    maker = origin.producer(node.outputs[0]) if node.outputs else None
+    kept = {*case.graph.values, *case.graph.inputs}
+    lost = [n for n in (maker.inputs if maker is not None else ()) if n and n not in kept]
     return lost[0] if len(lost) == 1 else None
 
 
-def _constant(case: Case, theirs: Graph, name: str) -> np.ndarray | None:
+def _constant(case: Case, origin: Graph, name: str) -> np.ndarray | None:
     """What the source stores under that name: an initializer, or a Constant node's value."""
-    maker = theirs.producer(name)
-    owner = maker if maker is not None else next(iter(theirs.consumers(name)), None)
+    maker = origin.producer(name)
+    owner = maker if maker is not None else next(iter(origin.consumers(name)), None)
     if owner is None or (maker is not None and any(maker.inputs)):
         return None
     return case.evidence.source_weights(owner.name).get(name)
 
 
-def _passed_on(case: Case, theirs: Graph, name: str) -> str | None:
+def _passed_on(case: Case, origin: Graph, name: str) -> str | None:
     """The value of the model that the source's value is a copy of."""
-    made = {*case.graph.inputs, *(o for n in case.graph.nodes for o in n.outputs)}
-    seen = set()
-    while name not in made and name not in seen:
-        seen.add(name)
-        maker = theirs.producer(name)
+    while name not in case.graph.made:
+        maker = origin.producer(name)
         if maker is None or maker.operator not in _PASS_ON:
             return None
-        name = maker.inputs[0]
-    return name if name in made else None
+        name = maker.inputs[0]  # an ONNX graph has no circles
+    return name
 
 
 def _with_constant(case: Case, node: Node, name: str, constant: np.ndarray) -> Iterator[Repair]:
     rest = [n for n in node.inputs if n != name]
-    form = case.model.format
     attribute = _SCALARS.get(node.operator)
-    if form == "neuralnetwork" and constant.size == 1 and attribute is not None and len(rest) == 1:
+    if case.model.format == "neuralnetwork" and constant.size == 1 and attribute is not None and len(rest) == 1:
         number = float(constant.reshape(-1)[0])
         edit = Edit("replace", {"layer": node.name, "operator": node.operator, "inputs": rest, attribute: number})
         yield Repair(f"let {node.name!r} read {rest[0]!r} alone, with {attribute} = {number:g}", (edit,))
@@ -128,18 +122,15 @@ def _constant_layer(case: Case, name: str, constant: np.ndarray) -> Edit | None:
         return Edit("constant", {"name": name, "operator": "Constant", "value": constant})
     if form == "mlprogram":
         return Edit("constant", {"name": name, "operator": "const", "val": constant})
-    if _version(case) >= 4:
+    assert isinstance(case.model, CoreMLModel)
+    if case.model.spec.specificationVersion >= 4:  # which brought loadConstantND
         shape = list(values.shape) or [1]
         return Edit("constant", {"name": name, "operator": "loadConstantND", "shape": shape, "data": values})
-    whole = [n for n in values.shape if n != 1]
-    if values.ndim > 3 and len(whole) > 3:
+    # before, a constant is [C, H, W]: what has more dimensions than ones in front cannot be stored
+    if values.ndim > 3 and sum(n != 1 for n in values.shape) > 3:
         return None
     shape = list(values.shape[-3:] if values.ndim >= 3 else (*values.shape, *(1,) * (3 - values.ndim)))
     return Edit("constant", {"name": name, "operator": "loadConstant", "shape": shape, "data": values})
-
-
-def _version(case: Case) -> int:
-    return int(getattr(case.model, "spec").specificationVersion)  # noqa: B009 - Core ML models have one
 
 
 def _told(constant: np.ndarray) -> str:
@@ -164,5 +155,4 @@ def _unread(case: Case, node: Node, name: str) -> Iterator[Repair]:
             continue
         readers = [n.name for n in graph.nodes if name in n.inputs]
         edits = tuple(Edit("connect", {"source": group[0], "to": r, "input": name}) for r in readers)
-        if makes_progress(case, edits):
-            yield Repair(f"let {', '.join(map(repr, readers))} read {group[0]!r}, which nothing reads", edits)
+        yield Repair(f"let {', '.join(map(repr, readers))} read {group[0]!r}, which nothing reads", edits)

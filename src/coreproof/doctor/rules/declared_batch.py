@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.trial import fatal_problems, makes_progress
+from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.model.features import Feature
 
@@ -20,43 +21,42 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
 
     A batch by itself is no fault: it is one where the layers behind contradict it, or where the source takes one picture.
     """
+    problem = next(iter(fatal_problems(case)), None)
     for feature in case.model.signature.inputs:
-        batch = _batch(feature)
-        if batch is None:
+        shape = feature.shape or ()
+        # of pictures alone: the first of two or three lengths may be anything
+        if len(shape) != 4 or (batch := fixed_batch(feature)) == 1 or not all(isinstance(n, int) for n in shape):
             continue
-        assert feature.shape is not None
-        shape = [1, *feature.shape[1:]]
-        step = Edit("batch", {"input": feature.name, "length": 1})
-        contradicted = bool(fatal_problems(case)) and makes_progress(case, (step,))
-        if not contradicted and not _source_takes_one(case, feature):
-            continue
-        yield Hypothesis(
-            layer=None,
-            evidence=(
-                f"input {feature.name!r} is declared as {list(feature.shape)}, a batch of {batch}; "
-                + ("the layers behind fit a batch of 1" if contradicted else "the source takes one at a time")
-            ),
+        declared = f"input {feature.name!r} is declared as {list(shape)}, a batch of {batch}"
+        found = Hypothesis(
+            evidence=f"{declared}; the layers behind fit a batch of 1",
             cause="the shape of the dummy input with which the model was exported became the declared one",
-            repairs=(Repair(f"declare {feature.name!r} as {shape}", (step,)),),
-            weight=90 if contradicted else 50,
+            repairs=(
+                Repair(
+                    f"declare {feature.name!r} as {[1, *shape[1:]]}",
+                    (Edit("batch", {"input": feature.name, "length": 1}),),
+                ),
+            ),
+            weight=90,
+            about=problem,
         )
+        if problem is not None:
+            yield found
+        if (1, *shape[1:]) in [other.shape for other in of_source(case, feature)]:
+            yield replace(found, evidence=f"{declared}; the source takes one at a time", weight=50, about=None)
 
 
-def _batch(feature: Feature) -> int | None:
+def fixed_batch(feature: Feature) -> int:
+    """The fixed first length of an array of two dimensions or more; 1 for everything else."""
     shape = feature.shape
-    if feature.kind != "tensor" or feature.ranges or len(feature.enumerated) > 1:
-        return None
-    if shape is None or len(shape) != 4 or any(not isinstance(n, int) for n in shape):
-        return None
-    first = shape[0]
-    return first if isinstance(first, int) and first > 1 else None
+    if feature.kind != "tensor" or feature.ranges or len(feature.enumerated) > 1 or shape is None or len(shape) < 2:
+        return 1
+    return shape[0] if isinstance(shape[0], int) else 1
 
 
-def _source_takes_one(case: Case, feature: Feature) -> bool:
+def of_source(case: Case, feature: Feature) -> list[Feature]:
+    """The source's input of that name, else its only one."""
     if case.evidence.reference is None:
-        return False
-    theirs = [f.shape for f in case.evidence.reference.signature.inputs if f.name == feature.name]
-    if not theirs and len(case.evidence.reference.signature.inputs) == 1:
-        theirs = [case.evidence.reference.signature.inputs[0].shape]
-    assert feature.shape is not None
-    return any(s is not None and len(s) == 4 and s[0] == 1 and s[1:] == feature.shape[1:] for s in theirs)
+        return []
+    inputs = case.evidence.reference.signature.inputs
+    return [f for f in inputs if f.name == feature.name] or (list(inputs) if len(inputs) == 1 else [])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from math import prod
 
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
-from coreproof.doctor.trial import fatal_problems, makes_progress
+from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import random_sample
@@ -16,7 +17,7 @@ from coreproof.model.features import Feature
 from coreproof.runtime.open import session
 
 CROPS = (224, 227, 299, 256, 231, 192, 160, 128, 320, 331, 384, 416, 448, 512, 513, 112, 96, 64, 48, 32, 28)
-"""Sides of pictures that networks were trained with."""
+"""Sides of pictures that networks were trained with, the commonest first."""
 _MOST = 60
 """Sizes that are tried: each costs an inspection."""
 _LARGEST = 4_000_000
@@ -42,33 +43,37 @@ def last_resort(case: Case) -> Iterator[Hypothesis]:
         yield from _of_flexible(case)
         return
     problem = next(iter(fatal_problems(case)), None)
+    about = problem or case.evidence.failure
     if case.evidence.unsupported_here or (problem is not None and problem.kind not in _ABOUT_SHAPES):
         return
-    failure = str(problem or case.evidence.failure).splitlines()[0]
-    theirs = _of_source(case)
-    if theirs and makes_progress(case, edits := _reshaped(theirs)):
+    failure = str(about).splitlines()[0]
+    if wanted := _of_source(case):
         yield Hypothesis(
-            layer=None,
-            evidence=f"{_declared(case, theirs)}; the source takes {_told(theirs)}, and so do the layers; {failure}",
+            evidence=f"{_declared(case, wanted)}; the source takes {_told(wanted)}, and so do the layers; {failure}",
             cause=_CAUSE,
-            repairs=(Repair(f"declare {_told(theirs)}", edits),),
+            repairs=(Repair(f"declare {_told(wanted)}", _reshaped(wanted)),),
             weight=89,
+            about=about,
         )
     if case.evidence.reference is not None:
         return
-    fitting = next((s for s in _sizes(case) if _runs_with(case, s)), None)
-    if fitting is not None:
-        commands = " ".join(f"--do 'reshape {name} [{','.join(map(str, s))}]'" for name, s in fitting.items())
+    for fitting in _sizes(case):
         yield Hypothesis(
-            layer=None,
             evidence=f"{_declared(case, fitting)}; the layers fit together with {_told(fitting)}; {failure}",
             cause=_CAUSE,
             needs=(
                 "the source, which says whether the size is wrong or a layer (--against SOURCE); "
-                f"or: coreproof edit MODEL OUT {commands}"
+                f"or: coreproof edit MODEL OUT {_commands(fitting)}"
             ),
             weight=40,
+            about=about,
+            whole=True,
+            trial=_reshaped(fitting),
         )
+
+
+def _commands(shapes: Shapes) -> str:
+    return " ".join(f"--do 'reshape {name} [{','.join(map(str, shape))}]'" for name, shape in shapes.items())
 
 
 _CAUSE = "the size of another network's input, or of the dummy input, was declared when the model was converted"
@@ -100,14 +105,15 @@ def _of_source(case: Case) -> Shapes:
     """The source's fixed shapes of the inputs that are declared otherwise here."""
     if case.evidence.reference is None:
         return {}
-    theirs, mine = list(case.evidence.reference.signature.inputs), list(case.model.signature.inputs)
-    named = {f.name: f for f in theirs}
+    of_source, inputs = case.evidence.reference.signature.inputs, case.model.signature.inputs
+    named = {f.name: f for f in of_source}
     found = {}
-    for place, feature in enumerate(mine):
-        other = named.get(feature.name) or (theirs[place] if len(theirs) == len(mine) else None)
+    for place, feature in enumerate(inputs):
+        other = named.get(feature.name) or (of_source[place] if len(of_source) == len(inputs) else None)
         own, right = _shape(feature), None if other is None else _shape(other)
         if own is None or right is None or feature.ranges or len(feature.enumerated) > 1:
             continue
+        # the source may have a batch that pictures, and the [C, H, W] of the older networks, do not say
         right = right[-len(own) :] if prod(right[: -len(own)]) == 1 else right
         if len(right) == len(own) and right != own:
             found[feature.name] = right
@@ -123,23 +129,27 @@ def _sizes(case: Case) -> Iterator[Shapes]:
         if f.name in fixed
         and (f.image is not None or (len(fixed[f.name]) >= 3 and fixed[f.name][-2] == fixed[f.name][-1]))
     }
-    tried = 0
+    yield from islice(chain(_crops(fixed, pictures), _lengths(case, fixed, pictures)), _MOST)
+
+
+def _crops(fixed: Shapes, pictures: Collection[str]) -> Iterator[Shapes]:
     sides = {fixed[name][-1] for name in pictures if fixed[name][-1] == fixed[name][-2]}
     for side in sorted(sides):
         for crop in sorted(CROPS, key=lambda c: (abs(c - side) > side // 2, CROPS.index(c))):
-            if crop != side and tried < _MOST:
-                tried += 1
+            if crop != side:
                 yield {n: (*fixed[n][:-2], crop, crop) for n in pictures if fixed[n][-1] == side}
-    lengths = sorted(_stored_lengths(case))
-    now = dict.fromkeys(n for name, s in fixed.items() if name not in pictures for n in s if n > 1)
-    for length in now:
-        for other in sorted(lengths, key=lambda n: abs(n - length)):
-            if other != length and tried < _MOST:
-                tried += 1
+
+
+def _lengths(case: Case, fixed: Shapes, pictures: Collection[str]) -> Iterator[Shapes]:
+    rest = {name: shape for name, shape in fixed.items() if name not in pictures}
+    stored = sorted(_stored_lengths(case))
+    for length in dict.fromkeys(n for shape in rest.values() for n in shape if n > 1):
+        for other in sorted(stored, key=lambda n: abs(n - length)):
+            if other != length:
                 yield {
-                    name: tuple(other if n == length else n for n in s)
-                    for name, s in fixed.items()
-                    if name not in pictures and length in s
+                    name: tuple(other if n == length else n for n in shape)
+                    for name, shape in rest.items()
+                    if length in shape
                 }
 
 
@@ -150,14 +160,6 @@ def _stored_lengths(case: Case) -> set[int]:
         shapes += [shape for _, shape in node.parameters.values()]
         shapes += [value for value in node.attributes.values() if isinstance(value, tuple)]
     return {n for shape in shapes for n in shape if isinstance(n, int) and not isinstance(n, bool) and n > 1}
-
-
-def _runs_with(case: Case, shapes: Shapes) -> bool:
-    try:
-        changed = case.after(_reshaped(shapes))
-        return not fatal_problems(changed) and changed.evidence.runs
-    except CoreproofError:
-        return False
 
 
 # flexible inputs
@@ -174,7 +176,6 @@ def _of_flexible(case: Case) -> Iterator[Hypothesis]:
         return
     default = {f.name: s for f in flexible if (s := _shape(f)) is not None}
     yield Hypothesis(
-        layer=None,
         evidence=(
             f"{_declared(case, default)}, but the layers take {_told(default)} alone: "
             f"with {_told(results[0][0])} the model does not run"
@@ -182,7 +183,7 @@ def _of_flexible(case: Case) -> Iterator[Hypothesis]:
         cause="the size of the example was folded into the layers when the model was traced or converted",
         needs=(
             "the model converted anew with that dimension free; or declare what it takes: coreproof edit MODEL OUT "
-            + " ".join(f"--do 'reshape {name} [{','.join(map(str, s))}]'" for name, s in default.items())
+            + _commands(default)
         ),
         weight=45,
     )
@@ -243,7 +244,5 @@ def _takes(case: Case, shapes: Shapes) -> bool | None:
 
 
 def _with(feature: Feature, shape: tuple[int, ...]) -> Feature:
-    if feature.image is not None:
-        layout = replace(feature.image, height=shape[0], width=shape[1])
-        return replace(feature, image=layout, ranges=(), enumerated=())
-    return replace(feature, shape=shape, ranges=(), enumerated=())
+    image = feature.image and replace(feature.image, height=shape[0], width=shape[1])
+    return replace(feature, image=image, shape=feature.shape if image else shape, ranges=(), enumerated=())

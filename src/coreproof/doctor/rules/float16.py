@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_SUBNORMAL
+from coreproof.difference.settings import set_edit
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.source.source_weights import is_extreme, stored_halves, weights_before
@@ -76,7 +77,7 @@ def _hypothesis(report: Float16Report, weights: Weights, constants: Weights) -> 
     restored = {place: array for place, array in weights.items() if place[0] in kept}
     wrong = [o for o in report.outputs if not o.agrees]
     edits = [Edit("widen", {"layers": kept})]
-    edits += [Edit("set", {"layer": op, "attribute": key, "value": array}) for (op, key), array in restored.items()]
+    edits += [set_edit(op, key, array) for (op, key), array in restored.items()]
     words = f"compute {', '.join(kept)} in float32"
     if restored:
         words += f", with {len(restored)} weights of the source"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from itertools import islice, permutations
 
 from coreproof.doctor.case import Case
-from coreproof.doctor.finding import Hypothesis, Repair
+from coreproof.doctor.finding import Answers, Hypothesis, Repair
 from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
-from coreproof.errors import CoreproofError
 from coreproof.model.features import Feature
 from coreproof.validation.names import wanted_outputs
 
@@ -35,41 +34,34 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     for output in missing:
         values = fitting[output.name]
         rivals = [o.name for o in missing if o is not output and set(fitting[o.name]) & set(values)]
-        if len(values) == 1 and not rivals:
-            repairs: tuple[Repair, ...] = (_repair({output.name: values[0]}),)
-        else:
-            repairs = tuple(_by_answers(case, missing, fitting))
+        sure = len(values) == 1 and not rivals
+        repairs = [_repair({output.name: values[0]})] if sure else [*_ways(case, missing, fitting)]
         yield Hypothesis(
-            layer=None,
             evidence=f"output {output.name!r} is declared, and no layer makes it; {_told(case, values)}",
             cause=(
                 "the feature was renamed in the description alone (coremltools' rename_feature with rename_inputs=False "
                 "leaves the layers as they are), or the layer that made it was taken out"
             ),
-            repairs=repairs,
-            needs=None if repairs else _needs(case, output.name, values),
+            repairs=tuple(repairs),
+            needs=None if sure else _needs(case, output.name, values),
             weight=90,
+            # any value that fits makes the model run
+            about=None if sure else Answers(tuple(o.name for o in missing)),
         )
 
 
 def _missing(case: Case) -> list[Feature]:
-    graph = case.graph
-    made = {*graph.inputs, *(o for n in graph.nodes for o in n.outputs)}
-    wanted = set(wanted_outputs(case.model))
-    return [f for f in case.model.signature.outputs if f.name in wanted and f.name not in made]
+    wanted = set(wanted_outputs(case.model)) - case.graph.made
+    return [f for f in case.model.signature.outputs if f.name in wanted]
 
 
 def _unread(case: Case) -> list[str]:
     """What the ends of the graph make: of layers of which nothing is read or declared, else every value that is not."""
     graph, signature = case.graph, case.model.signature
     declared = {f.name for f in signature.outputs} | {signature.scores, signature.probabilities}
-    nested = [n for node in graph.nodes for block in node.blocks for n in block.nodes]
-    read = {name for node in (*graph.nodes, *nested) for name in node.inputs} | declared
-    read |= {name for node in graph.nodes for block in node.blocks for name in block.outputs}
-    constant = {name for name, value in graph.values.items() if value.constant}
-    ends = [n for n in graph.nodes if not any(o in read or o in constant for o in n.outputs)]
-    values = [o for n in ends for o in n.outputs if o]
-    return values or [o for n in graph.nodes for o in n.outputs if o and o not in read and o not in constant]
+    used = declared.union(*map(graph.reads, graph.nodes)) | {n for n, value in graph.values.items() if value.constant}
+    ends = [o for n in graph.nodes if used.isdisjoint(n.outputs) for o in n.outputs if o]
+    return ends or [o for n in graph.nodes for o in n.outputs if o and o not in used]
 
 
 def _fits(case: Case, value: str, output: Feature) -> bool:
@@ -97,25 +89,16 @@ def _repair(names: dict[str, str]) -> Repair:
     return Repair(words, tuple(Edit("produce", {"output": o, "value": v}) for o, v in names.items()))
 
 
-def _by_answers(case: Case, missing: Sequence[Feature], fitting: dict[str, list[str]]) -> Iterator[Repair]:
-    """The one way of naming them after which each of these outputs agrees with the source."""
+def _ways(case: Case, missing: Sequence[Feature], fitting: dict[str, list[str]]) -> Iterator[Repair]:
+    """The ways of naming values as these outputs, where there is a source whose answers can tell them apart."""
     names = [f.name for f in missing]
     values = list(dict.fromkeys(v for name in names for v in fitting[name]))
     if case.evidence.reference is None or not len(names) <= len(values) <= 4 * len(names):
         return
-    for number, chosen in enumerate(permutations(values, len(names))):
-        if number >= MOST_ORDERS:
-            return
-        if any(value not in fitting[name] for name, value in zip(names, chosen, strict=True)):
-            continue
-        repair = _repair(dict(zip(names, chosen, strict=True)))
-        try:
-            found = case.after(repair.edits).evidence.verification
-        except CoreproofError:
-            continue
-        if found is not None and set(names) <= {row.candidate for row in found.outputs if row.agrees}:
-            yield repair
-            return
+    for chosen in islice(permutations(values, len(names)), MOST_ORDERS):
+        called = dict(zip(names, chosen, strict=True))
+        if all(value in fitting[name] for name, value in called.items()):
+            yield _repair(called)
 
 
 def _told(case: Case, values: Sequence[str]) -> str:

@@ -18,10 +18,8 @@ def applies(case: Case) -> bool:
 
 def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """A declared version that does not know a layer: Core ML refuses the file, whatever system it runs on."""
-    problems = fatal_problems(case, "target")
-    model = case.model
-    if not problems or not isinstance(model, CoreMLModel):
-        return
+    problems, model = fatal_problems(case, "target"), case.model
+    assert isinstance(model, CoreMLModel)
     repairs: tuple[Repair, ...] = ()
     if model.is_network:
         version = needed_version(model)

@@ -8,6 +8,7 @@ from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.trial import fatal_problems
 from coreproof.editing.edit import Edit
+from coreproof.model.formats.free_name import free_name
 from coreproof.validation.names import wanted_outputs
 
 
@@ -21,10 +22,11 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     input x, output x
     input x, identity x -> x_out, output x_out
     """
+    # layers count as well: the copy is called after what it makes
+    taken = {*case.graph.values, *(n.name for n in case.graph.nodes), *(f.name for f in case.model.signature.outputs)}
     for name in (n for n in wanted_outputs(case.model) if n in case.graph.inputs):
-        fresh = _free(case, f"{name}_out")
+        fresh = free_name(f"{name}_out", taken, 2)
         yield Hypothesis(
-            layer=None,
             evidence=f"{name!r} is declared as an input and as an output, and no layer lies between",
             cause="the model hands an input through, which PyTorch and ONNX allow; Core ML does not compile such a model",
             repairs=(
@@ -35,12 +37,3 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
             ),
             weight=90,
         )
-
-
-def _free(case: Case, name: str) -> str:
-    taken = {*case.graph.values, *(n.name for n in case.graph.nodes)}
-    taken |= {f.name for f in case.model.signature.outputs}
-    number, fresh = 2, name
-    while fresh in taken:
-        fresh, number = f"{name}_{number}", number + 1
-    return fresh

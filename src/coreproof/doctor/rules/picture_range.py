@@ -41,8 +41,6 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     sigmoid -> mul 255 -> picture output
     """
     pictures = [f for f in case.model.signature.outputs if f.image is not None and f.image.colour != "GRAY_FLOAT16"]
-    if not pictures or not case.evidence.runs:
-        return
     for feature, (low, high) in _ranges(case, pictures):
         bound = _bound(case.graph, feature.name)
         if bound is None and not (low >= -_SLACK and _VISIBLE < high <= 1 + _SLACK):
@@ -51,7 +49,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
         steps = brightened(case, feature.name, ends[0] < 0)
         commands = " ".join(f"--do '{_command(step)}'" for step in steps)
         yield Hypothesis(
-            layer=None if (maker := case.graph.producer(feature.name)) is None else maker.name,
+            layer=case.graph.layer_of(feature.name),
             evidence=(
                 f"the picture output {feature.name!r} has values from {low:.3g} to {high:.3g}"
                 f"{'' if bound is None else f', and its layers make none beyond {ends[0]} to {ends[1]}'}; "
@@ -65,6 +63,8 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
 
 def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tuple[float, float]]]:
     """The least and the largest value of each over what was fed and drawn; nothing of constant, whole and infinite ones."""
+    if not pictures:
+        return
     fed = [*case.evidence.own_feeds, *(random_feeds(case.model, case.model, seed)[0] for seed in _SEEDS)]
     names = [f.name for f in pictures]
     try:
@@ -97,21 +97,14 @@ def _bound(graph: Graph, name: str) -> tuple[float, float] | None:
         for operator in (node.operator, *node.attributes):
             if (ends := _ENDS.get(canonical_op(operator))) is not None:
                 return ends
-        fed = [n for n in node.inputs if n and n not in node.parameters and not _is_constant(graph, n)]
-        moves = error_class(node.operator) == "move" or canonical_op(node.operator) in (
-            "cast",
-            "resizebilinear",
-            "upsamplebilinear",
-        )
-        if not moves or len(fed) != 1 or canonical_op(node.operator) in ("neg", "clip", "clamp"):
+        # these carry errors on as a move does, and change the range
+        called = canonical_op(node.operator)
+        moves = error_class(node.operator) == "move" and called not in ("neg", "clip", "clamp")
+        fed = graph.data(node)
+        if len(fed) != 1 or not (moves or called in ("cast", "resizebilinear", "upsamplebilinear")):
             return None
         name = fed[0]
     return None
-
-
-def _is_constant(graph: Graph, name: str) -> bool:
-    value = graph.values.get(name)
-    return value is not None and value.constant
 
 
 def brightened(case: Case, output: str, signed: bool) -> list[Edit]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import comb
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from coreproof.doctor.source.preprocessing import (
     own_affine,
     own_affines,
     picture_input,
+    plausible_affine,
     repairs,
     wanted_affine,
 )
@@ -177,7 +177,7 @@ def _ways(case: Case) -> Iterator[_Way]:
         return
     geometry = replace(case.feeding or Feeding(), size=(image.width, image.height))
 
-    def fed(right: Affine, colour: Colour) -> Callable[[Path], Mapping[str, Any]]:
+    def fed(right: Affine, colour: Colour) -> Callable[[Path], Mapping[str, object]]:
         def see(path: Path) -> Mapping[str, object]:
             planes = pixels(resize_and_crop(open_picture(path), geometry), colour)
             factor, offset, f, o = (
@@ -189,14 +189,14 @@ def _ways(case: Case) -> Iterator[_Way]:
         return see
 
     yield _Way("as it is", fed(own, image.colour))
-    for known in PLAUSIBLE:
-        right = known.affine(image.channels)
+    for name, known in PLAUSIBLE.items():
+        right = plausible_affine(known, image.channels)
         colours: tuple[Colour, ...] = ("RGB", "BGR") if image.channels == 3 else (image.colour,)
         for colour in colours:
             if right.close_to(own, 1e-2) and colour == image.colour:
                 continue
             numbers = right if colour == known.colour else right.reversed()
-            words = known.words + (f", {colour}" if colour != known.colour or colour != "RGB" else "")
+            words = name + (f", {colour}" if colour != known.colour or colour != "RGB" else "")
             yield _Way(words, fed(numbers, colour), repairs(case.model, own, numbers, colour))
     if image.channels == 3:
         other: Colour = "BGR" if image.colour == "RGB" else "RGB"
@@ -210,20 +210,20 @@ def _ways_of_numbers(case: Case) -> Iterator[_Way]:
     if base is None or len(inputs) != 1:
         return
 
-    def fed(feeding: Feeding) -> Callable[[Path], Mapping[str, Any]]:
+    def fed(feeding: Feeding) -> Callable[[Path], Mapping[str, object]]:
         return lambda path: feed(case.model, path, feeding)
 
     yield _Way(f"as it is fed ({base})", fed(base))
     channels = 1 if base.colour.startswith("GRAY") else 3
     own = wanted_affine(base, channels)
-    for known in PLAUSIBLE:
+    for name, known in PLAUSIBLE.items():
         orders: tuple[Colour, ...] = ("RGB", "BGR") if channels == 3 else (base.colour,)
         for colour in orders:
-            if known.affine(channels).close_to(own, 1e-2) and colour == base.colour:
+            if plausible_affine(known, channels).close_to(own, 1e-2) and colour == base.colour:
                 continue
             mean, std = (known.mean, known.std) if colour == known.colour else (known.mean[::-1], known.std[::-1])
             feeding = replace(base, scale=known.scale, mean=mean[:channels], std=std[:channels], colour=colour)
-            yield _Way(f"{known.words}, {colour}", fed(feeding))
+            yield _Way(f"{name}, {colour}", fed(feeding))
     if base.resize == "crop":
         yield _Way("stretched instead of cropped", fed(replace(base, resize="squash")))
     else:

@@ -17,24 +17,20 @@ def applies(case: Case) -> bool:
 def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """Scale and bias for "data" in a model whose input was renamed to "image" (coremltools#163)."""
     model = case.model
-    if not isinstance(model, CoreMLModel) or not model.is_network:
-        return
+    assert isinstance(model, CoreMLModel)
     inputs = [f.name for f in model.signature.inputs]
     named = [str(step.featureName) for step in model.network.preprocessing]
     images = [f.name for f in model.signature.inputs if f.image is not None and f.name not in named]
     for name in dict.fromkeys(n for n in named if n and n not in inputs):
         sure = len(images) == 1
         yield Hypothesis(
-            layer=None,
             evidence=f"scale and bias are stored for {name!r}; the inputs are {', '.join(map(repr, inputs))}",
             cause="the input was renamed without its preprocessing (coremltools#163)",
-            repairs=(
-                Repair(
-                    f"give the preprocessing to {images[0]!r}", (Edit("preprocess", {"input": images[0], "old": name}),)
-                ),
-            )
-            if sure
-            else (),
+            repairs=tuple(
+                Repair(f"give the preprocessing to {image!r}", (Edit("preprocess", {"input": image, "old": name}),))
+                for image in images
+                if sure
+            ),
             needs=None if sure else "to be told which picture is meant: edit it by hand with the verb `preprocess`",
             weight=70,
         )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from coreproof.doctor.source.layer_differences import SAME, STORED, LayerDifference
 from coreproof.model.base import Model
 from coreproof.model.layer_weights import layer_steps, layer_weights
+from coreproof.model.numbers import rms
 
 Array = npt.NDArray[np.float64]
 
@@ -42,7 +43,8 @@ def explains(now: Array, meant: Array, steps: Array) -> bool:
     kept = np.isfinite(steps)
     if np.sum(np.square(now - meant)) >= np.sum(np.square(meant)):
         return False
-    if kept.any() and not kept.all() and _rms(meant[~kept]) > _rms(meant[kept]):
+    # pruning takes the small ones; where large ones are gone, they got lost
+    if kept.any() and not kept.all() and rms(meant[~kept]) > rms(meant[kept]):
         return False
     # what lies beyond the largest that can be stored becomes that, however far away it is
     off = np.where(kept, now - meant.clip(now.min(), now.max()), 0.0)
@@ -58,7 +60,3 @@ def _slices(array: Array) -> Iterator[Array]:
         return
     for axis in (0, 1):
         yield squares.sum(tuple(i for i in range(array.ndim) if i != axis))
-
-
-def _rms(array: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(array))))

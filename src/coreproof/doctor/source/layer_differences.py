@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.registry import normalise_op_name
 from coreproof.difference.settings import changed_settings, layer_arguments, set_edit, weight_name
@@ -18,9 +16,8 @@ from coreproof.editing.edit import Edit
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import layer_weights
+from coreproof.model.numbers import relative_rms, rms
 from coreproof.verification.row import Row
-
-Array = npt.NDArray[Any]
 
 SAME = 2e-3
 """Relative rms difference below which two weights are the same but for rounding to float16 and folding."""
@@ -42,30 +39,33 @@ class LayerDifference:
     ``subject`` is the attribute or weight by its stored name; ``kind`` is one of ``STORED``, "attribute", "operator" or "layer".
     """
 
-    layer: str
-    operator: str
+    node: Node
     kind: str
     subject: str
     words: str
     edits: tuple[Edit, ...]
 
+    @property
+    def layer(self) -> str:
+        return self.node.name
+
 
 def differences(case: Case, conversion: Model, row: Row) -> list[LayerDifference]:
     """In what the layers of a row's stretch are other than the conversion's; empty where they cannot be compared."""
-    theirs = _stretch_of_conversion(case, conversion, row)
-    mine = _behind_preprocessing(case, conversion, case.evidence.stretch(row)[0])
-    return _aligned(case, conversion, mine, theirs) if mine and theirs else []
+    converted = _stretch_of_conversion(case, conversion, row)
+    layers = _behind_preprocessing(case, conversion, case.evidence.stretch(row)[0])
+    return _aligned(case, conversion, layers, converted) if layers and converted else []
 
 
-def _behind_preprocessing(case: Case, conversion: Model, mine: tuple[Node, ...]) -> tuple[Node, ...]:
+def _behind_preprocessing(case: Case, conversion: Model, layers: tuple[Node, ...]) -> tuple[Node, ...]:
     """The layers without those that make numbers of a picture, where the source is fed these numbers."""
     pictures = {f.name for f in case.model.signature.inputs if f.image is not None}
     if any(f.image is not None for f in conversion.signature.inputs) or _leading(
         conversion, set(conversion.graph.inputs), conversion.graph.nodes
     ):
-        return mine
+        return layers
     leading = _leading(case.model, pictures, case.graph.nodes)
-    return tuple(node for node in mine if node.name not in leading)
+    return tuple(node for node in layers if node.name not in leading)
 
 
 def _leading(model: Model, inputs: set[str], nodes: Sequence[Node]) -> set[str]:
@@ -90,21 +90,21 @@ def all_differences(case: Case, conversion: Model) -> list[LayerDifference]:
     return _aligned(case, conversion, case.graph.nodes, conversion.graph.nodes)
 
 
-def _aligned(case: Case, conversion: Model, mine: Sequence[Node], theirs: Sequence[Node]) -> list[LayerDifference]:
+def _aligned(case: Case, conversion: Model, layers: Sequence[Node], converted: Sequence[Node]) -> list[LayerDifference]:
     found: list[LayerDifference] = []
-    matcher = SequenceMatcher(None, [n.operator for n in mine], [n.operator for n in theirs], autojunk=False)
+    # by operator alone: in so short a stretch the order tells which is which, and names are the converter's own
+    matcher = SequenceMatcher(None, [n.operator for n in layers], [n.operator for n in converted], autojunk=False)
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        pairs = list(zip(layers[i1:i2], converted[j1:j2], strict=False))
         if tag == "equal":
-            for own, other in zip(mine[i1:i2], theirs[j1:j2], strict=True):
+            for own, other in pairs:
                 found.extend(_of_layer(case, conversion, own, other))
         elif tag == "delete":
-            found.extend(_surplus(node) for node in mine[i1:i2])
+            found.extend(_surplus(node) for node in layers[i1:i2])
         elif tag == "replace" and i2 - i1 == j2 - j1:
-            found.extend(
-                _replaced(conversion, own, other) for own, other in zip(mine[i1:i2], theirs[j1:j2], strict=True)
-            )
-        elif tag == "insert":
-            found.extend(_missing(conversion, mine, i1, theirs[j1:j2]))
+            found.extend(_replaced(conversion, own, other) for own, other in pairs)
+        elif tag == "insert" and i1:
+            found.append(_missing(conversion, layers[i1 - 1], converted[j1:j2]))
     return found
 
 
@@ -137,7 +137,7 @@ def _of_layer(case: Case, conversion: Model, own: Node, other: Node) -> Iterator
     for setting in changed_settings(own, other, _near, but=apart):
         words = f"{setting.name} is {_say(setting.before)}, and {_say(setting.after)} in the source"
         edits = (set_edit(own.name, setting.name, setting.after),)
-        yield LayerDifference(own.name, own.operator, "attribute", setting.name, words, edits)
+        yield LayerDifference(own, "attribute", setting.name, words, edits)
     weights, right = case.weights(own.name), layer_weights(conversion, other.name)
     if case.model.is_onnx:
         right = {weight_name(own, other, key): weight for key, weight in right.items()}
@@ -159,7 +159,7 @@ def _of_layer(case: Case, conversion: Model, own: Node, other: Node) -> Iterator
 def _of_weight(own: Node, key: str, held: np.ndarray, value: np.ndarray | None, words: str) -> LayerDifference:
     """A weight that differs, of the kind of what one side holds, and the edit that gives it ``value``."""
     kind = kind_of_array(own, key, held)
-    return LayerDifference(own.name, own.operator, kind, key, words, (set_edit(own.name, key, value),))
+    return LayerDifference(own, kind, key, words, (set_edit(own.name, key, value),))
 
 
 def _is_computed(own: Node, other: Node, key: str) -> bool:
@@ -167,7 +167,7 @@ def _is_computed(own: Node, other: Node, key: str) -> bool:
     return key in own.inputs and own.inputs.index(key) < len(other.inputs) and bool(other.inputs[own.inputs.index(key)])
 
 
-def kind_of_array(node: Node, key: str, array: Array) -> str:
+def kind_of_array(node: Node, key: str, array: np.ndarray) -> str:
     """Which of ``STORED`` an array is: by its role in the operator, and not by its shape alone."""
     role = _role(node, key).lower()
     if "quantize" in node.operator.lower() and role.endswith(("scale", "zero_point")):
@@ -200,31 +200,24 @@ def _role(node: Node, key: str) -> str:
 
 def _surplus(node: Node) -> LayerDifference:
     words = f"{node.operator} {node.name!r} is not in the source"
-    return LayerDifference(node.name, node.operator, "layer", "layer", words, (Edit("delete", {"layer": node.name}),))
+    return LayerDifference(node, "layer", "layer", words, (Edit("delete", {"layer": node.name}),))
 
 
 def _replaced(conversion: Model, own: Node, other: Node) -> LayerDifference:
     words = f"it is a {own.operator}, and a {other.operator} in the source"
     arguments = {"layer": own.name, "operator": other.operator, **layer_arguments(conversion, other)}
-    return LayerDifference(own.name, own.operator, "operator", "operator", words, (Edit("replace", arguments),))
+    return LayerDifference(own, "operator", "operator", words, (Edit("replace", arguments),))
 
 
-def _missing(conversion: Model, mine: Sequence[Node], place: int, lacking: Sequence[Node]) -> Iterator[LayerDifference]:
+def _missing(conversion: Model, before: Node, lacking: Sequence[Node]) -> LayerDifference:
     """Layers of the source that the model lacks, put behind the layer before."""
-    if place == 0 or not lacking:
-        return
-    after = mine[place - 1].outputs[0]
-    steps = []
+    after, steps = before.outputs[0], []
     for node in lacking:
-        name = f"{node.name}_restored"
-        steps.append(
-            Edit(
-                "insert", {"operator": node.operator, "name": name, "after": after, **layer_arguments(conversion, node)}
-            )
-        )
-        after = name
-    words = f"{', '.join(n.operator for n in lacking)} behind {mine[place - 1].name!r} is missing"
-    yield LayerDifference(mine[place - 1].name, mine[place - 1].operator, "layer", "layer", words, tuple(steps))
+        place = {"operator": node.operator, "name": f"{node.name}_restored", "after": after}
+        steps.append(Edit("insert", {**place, **layer_arguments(conversion, node)}))
+        after = f"{node.name}_restored"
+    words = f"{', '.join(n.operator for n in lacking)} behind {before.name!r} is missing"
+    return LayerDifference(before, "layer", "layer", words, tuple(steps))
 
 
 def _near(a: float, b: float) -> bool:
@@ -232,17 +225,15 @@ def _near(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-3 * max(abs(a), abs(b))
 
 
-def same_weight(a: Array, b: Array) -> bool:
+def same_weight(a: np.ndarray, b: np.ndarray) -> bool:
     if a.shape != b.shape:
         return False
     if a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
         return bool(np.array_equal(a, b))
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    scale = float(np.sqrt(np.mean(y * y))) or 1.0
-    return bool(np.sqrt(np.mean((x - y) ** 2)) <= SAME * scale)
+    return relative_rms(b, a, rms(b.astype(np.float64)) or 1.0) <= SAME
 
 
-def _say(value: Any) -> str:
+def _say(value: object) -> str:
     if value is None:
         return "missing"
     if isinstance(value, tuple | list):
@@ -250,5 +241,5 @@ def _say(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split()) or "empty"
 
 
-def _shape(array: Array) -> str:
+def _shape(array: np.ndarray) -> str:
     return f"{array.dtype}[{'x'.join(map(str, array.shape))}]"

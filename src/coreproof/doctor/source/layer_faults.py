@@ -19,9 +19,14 @@ from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.source.compression import is_compressed, is_cost
 from coreproof.doctor.source.layer_differences import STORED, LayerDifference, all_differences, differences
 from coreproof.doctor.source.single_changes import missing_biases, of_attributes, single_changes
-from coreproof.doctor.trial import MUCH_BETTER, before, fatal_problems, makes_progress
-from coreproof.editing.edit import Edit
-from coreproof.errors import CoreproofError
+from coreproof.doctor.trial import (
+    before,
+    best_repair,
+    error_in_whole,
+    fatal_problems,
+    makes_progress,
+    measured_words,
+)
 from coreproof.verification.row import Row
 
 _MOST = 150
@@ -34,8 +39,6 @@ _NO_LAYERS_FAULT = ("label-count", "classifier-blob", "target")
 """Problems that no change of a layer takes away."""
 _KEPT = 8
 """Changes with which the model runs that are compared with the source."""
-_ROUNDING = 0.02
-"""What rounding may leave of a value at most, as a share of it: a model that is far off has tolerances that let all pass."""
 
 
 class LayerFault(NamedTuple):
@@ -60,15 +63,15 @@ class Claim(NamedTuple):
 def claimed(cause: str, kind: str = "attribute", *, attributes: Sequence[str] = (), but: Sequence[str] = ()) -> Claim:
     """The rule for faults of one kind: in these attributes (in all when none is named), but not in those."""
 
-    def mine(faults: Sequence[LayerFault]) -> Iterator[Hypothesis]:
+    def chosen(faults: Sequence[LayerFault]) -> Iterator[Hypothesis]:
         for fault in faults:
             if fault.kind == kind and fault.attribute not in but and (not attributes or fault.attribute in attributes):
                 yield replace(fault.hypothesis, cause=cause)
 
     return Claim(
         lambda case: case.evidence.reference is not None,
-        lambda case: mine(case.evidence.once(other_than_source)),
-        lambda case: mine(case.evidence.once(broken_layers)),
+        lambda case: chosen(case.evidence.once(other_than_source)),
+        lambda case: chosen(case.evidence.once(broken_layers)),
     )
 
 
@@ -96,6 +99,7 @@ def broken_layers(case: Case) -> list[LayerFault]:
     place = {node.name: i for i, node in enumerate(near)}
     conversion = case.evidence.reference_conversion
     known = [] if conversion is None else [d for d in all_differences(case, conversion) if _may_break(case, d)]
+    # the nearest to the failure first: what lies behind it, or elsewhere, seldom causes it
     known.sort(key=lambda d: place.get(d.layer, len(place)))
     helpful = [d for d in known[:_MOST_CHANGES] if makes_progress(case, d.edits)]
     if not helpful and case.evidence.source_graph is not None:
@@ -111,7 +115,7 @@ def _broken(found: Sequence[LayerDifference], failure: str) -> LayerFault:
     first = found[0]
     hypothesis = Hypothesis(
         layer=first.layer,
-        evidence=f"{first.operator} {first.layer!r}: {first.words}; the model does not run: {failure}",
+        evidence=f"{first.node.operator} {first.layer!r}: {first.words}; the model does not run: {failure}",
         cause="",
         repairs=tuple(Repair(f"set {d.subject} of {d.layer!r}: {d.words}", d.edits) for d in found),
         weight=88,
@@ -133,7 +137,7 @@ def _of_row(case: Case, row: Row) -> LayerFault | None:
 
     A change that merely makes it smaller is no explanation, and none is given then.
     """
-    before = case.evidence.error_with((), row)
+    now = case.evidence.error_with((), row)
     conversion = case.evidence.reference_conversion
     found = [] if conversion is None else differences(case, conversion, row)
     costs: list[LayerDifference] = []
@@ -141,53 +145,36 @@ def _of_row(case: Case, row: Row) -> LayerFault | None:
     for difference in found:
         (costs if is_cost(case.model, difference) else others).append(difference)
     # what compression costs is asked only where nothing else explains the error
-    if others and (fault := _judged(case, row, others, before)) is not None:
+    if (fault := _judged(case, row, others, now)) is not None:
         return fault
-    if costs and (fault := _judged(case, row, costs, before)) is not None:
+    if (fault := _judged(case, row, costs, now)) is not None:
         return LayerFault("compression", "", replace(fault.hypothesis, repairs=()))
-    if costs and others and (fault := _judged(case, row, found, before)) is not None:
+    if costs and others and (fault := _judged(case, row, found, now)) is not None:
         return fault
     if case.evidence.reference is None or not case.evidence.reference.is_onnx:
         return None
     for difference in islice(single_changes(case, row), _MOST):
-        error = case.evidence.error_with(difference.edits, row)
-        if _explained(error, before, row):
-            return _explaining(case, row, [difference], difference.edits, before, error)
+        if (fault := _judged(case, row, [difference], now)) is not None:
+            return fault
     for difference in missing_biases(case, row):
-        if math.isfinite(error := _in_whole(case, difference.edits, row)):
-            return _explaining(case, row, [difference], difference.edits, before, error)
+        if math.isfinite(error := error_in_whole(case, difference.edits, row)):
+            return _explaining(case, row, [difference], now, error)
     return None
 
 
-def _in_whole(case: Case, edits: Sequence[Edit], row: Row) -> float:
-    """The row's error when the whole edited model is run; infinite where the row does not agree then."""
-    try:
-        found = case.after(edits).evidence.verification
-    except CoreproofError:
-        return math.inf
-    rows = [] if found is None else [r for r in found.rows if r.candidate == row.candidate and r.agrees]
-    return rows[0].judgement.rms_relative_error if rows else math.inf
-
-
-def _judged(case: Case, row: Row, found: Sequence[LayerDifference], before: float) -> LayerFault | None:
-    """The single difference that explains the row, else all of them together; None where they do not."""
-    judged = sorted(((case.evidence.error_with(d.edits, row), i, d) for i, d in enumerate(found)), key=lambda j: j[:2])
-    error, _, best = judged[0]
-    if _explained(error, before, row):
-        return _explaining(case, row, [best], best.edits, before, error)
+def _judged(case: Case, row: Row, found: Sequence[LayerDifference], now: float) -> LayerFault | None:
+    """The single difference that explains the row, else all weights, else everything together; None where they do not."""
     weights = [d for d in found if d.kind in STORED]
-    for several in (weights, found):
-        edits = tuple(step for d in several for step in d.edits)
-        if len(several) > 1 and _explained(whole := case.evidence.error_with(edits, row), before, row):
-            return _explaining(case, row, several, edits, before, whole)
+    for sets in ([[d] for d in found], [weights] if len(weights) > 1 else [], [found] if len(found) > 1 else []):
+        best = best_repair(case, row, list(map(_repair, sets)), now)
+        if best is not None:
+            return _explaining(case, row, sets[best[0]], now, best[1])
     return None
 
 
-def _explained(error: float, before: float, row: Row) -> bool:
-    """Whether so little is left of an error that rounding or the next fault may be all of it."""
-    return error < before and (
-        error < MUCH_BETTER * min(before, 1.0) or error <= min(row.tolerance.typical or 0.0, _ROUNDING)
-    )
+def _repair(found: Sequence[LayerDifference]) -> Repair:
+    words = "; ".join(f"make {d.subject} of {d.layer!r} the source's" for d in found)
+    return Repair(words, tuple(step for d in found for step in d.edits))
 
 
 def _of_compression(costs: Sequence[Hypothesis]) -> Hypothesis:
@@ -213,18 +200,14 @@ def _together(seen: Sequence[LayerFault]) -> LayerFault:
     return seen[0]._replace(hypothesis=joined)
 
 
-def _explaining(
-    case: Case, row: Row, found: Sequence[LayerDifference], edits: tuple[Edit, ...], before: float, after: float
-) -> LayerFault:
+def _explaining(case: Case, row: Row, found: Sequence[LayerDifference], now: float, after: float) -> LayerFault:
     first = next((d for d in found if d.kind == "weight"), found[0])
+    words = "; ".join(d.words for d in found)
     hypothesis = Hypothesis(
         layer=first.layer,
-        evidence=(
-            f"{first.operator} {first.layer!r}: {'; '.join(d.words for d in found)} "
-            f"(relative error at {row.candidate!r}: {before:.2g}, with the source's: {after:.2g})"
-        ),
+        evidence=f"{first.node.operator} {first.layer!r}: {words} ({measured_words(row, now, after)})",
         cause="",
-        repairs=(Repair("; ".join(f"make {d.subject} of {d.layer!r} the source's" for d in found), edits),),
+        repairs=(_repair(found),),
         weight=60,
     )
     if first.kind in STORED and "scaled by" in first.words and is_compressed(case.model, first):

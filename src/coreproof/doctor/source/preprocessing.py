@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.doctor.finding import Repair
 from coreproof.editing.edit import Edit
@@ -27,18 +26,10 @@ class Affine:
 
     def close_to(self, other: Affine, tolerance: float = 1e-3) -> bool:
         """Whether both give the same values for all pixels, within a share of the range of the values."""
-        own, theirs = (np.asarray([f * pixel for pixel in (0.0, 255.0)]).T for f in (self._f, other._f))
-        span = np.abs(other._f).max() * 255 or 1.0
-        ends = np.abs((own + self._o[:, None]) - (theirs + other._o[:, None]))
-        return bool(ends.max() <= tolerance * span)
-
-    @property
-    def _f(self) -> npt.NDArray[np.float64]:
-        return np.asarray(self.factor)
-
-    @property
-    def _o(self) -> npt.NDArray[np.float64]:
-        return np.asarray(self.offset)
+        factors, offsets = (np.subtract(a, b) for a, b in ((self.factor, other.factor), (self.offset, other.offset)))
+        span = 255 * max(map(abs, other.factor)) or 1.0
+        # a straight line is furthest from another at one of its ends: of pixels, 0 and 255
+        return bool(max(np.abs(offsets).max(), np.abs(255 * factors + offsets).max()) <= tolerance * span)
 
     def reversed(self) -> Affine:
         """The same for channels in the opposite order."""
@@ -53,40 +44,24 @@ def _list(values: Sequence[float]) -> str:
     return rounded[0] if len(set(rounded)) == 1 else f"({', '.join(rounded)})"
 
 
-@dataclass(frozen=True)
-class Plausible:
-    """A preprocessing that models are trained with. ``colour`` is the order of the channels."""
-
-    words: str
-    scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    colour: Colour = "RGB"
-
-    def affine(self, channels: int) -> Affine:
-        """For so many channels; grey models get the mean of the three."""
-        factor = [self.scale / s for s in self.std]
-        offset = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
-        if channels == len(factor):
-            return Affine(tuple(factor), tuple(offset))
-        return Affine((float(np.mean(factor)),) * channels, (float(np.mean(offset)),) * channels)
-
-
-PLAUSIBLE = (
-    Plausible("bare pixels, 0 to 255", 1.0, (0, 0, 0), (1, 1, 1)),
-    Plausible("pixels from 0 to 1", 1 / 255, (0, 0, 0), (1, 1, 1)),
-    Plausible("pixels from -1 to 1", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    Plausible("(pixel - 127) / 128", 1.0, (127, 127, 127), (128, 128, 128)),
-    Plausible(
-        "torchvision's mean and std",
-        1 / 255,
-        tuple(TORCHVISION_FEEDING.mean),  # type: ignore[arg-type]
-        tuple(TORCHVISION_FEEDING.std),  # type: ignore[arg-type]
-    ),
-    Plausible("Caffe's means, blue first", 1.0, (104, 117, 123), (1, 1, 1), "BGR"),
-    Plausible("torchvision's mean, std left out", 1 / 255, tuple(TORCHVISION_FEEDING.mean), (1, 1, 1)),  # type: ignore[arg-type]
-)
+PLAUSIBLE = {
+    "bare pixels, 0 to 255": Feeding(),
+    "pixels from 0 to 1": Feeding(scale=1 / 255),
+    "pixels from -1 to 1": Feeding(scale=1 / 255, mean=(0.5,), std=(0.5,)),
+    "(pixel - 127) / 128": Feeding(mean=(127,), std=(128,)),
+    "torchvision's mean and std": TORCHVISION_FEEDING,
+    "Caffe's means, blue first": Feeding(mean=(104, 117, 123), colour="BGR"),
+    "torchvision's mean, std left out": replace(TORCHVISION_FEEDING, std=(1.0,)),
+}
 """What the field's models are trained with (torchvision, Keras' modes "torch", "tf" and "caffe", EfficientNet-Lite)."""
+
+
+def plausible_affine(feeding: Feeding, channels: int) -> Affine:
+    """What a feeding does to the pixels of so many channels; grey models get the mean of the three."""
+    own = wanted_affine(feeding, 3)
+    if channels == 3:
+        return own
+    return Affine((float(np.mean(own.factor)),) * channels, (float(np.mean(own.offset)),) * channels)
 
 
 def picture_input(model: Model) -> Feature | None:
@@ -137,17 +112,10 @@ def repairs(model: Model, own: Affine, right: Affine, colour: Colour) -> tuple[R
         return (Repair(words, before),) if before else ()
     found = []
     if model.is_network and np.ptp(right.factor) <= 1e-6 * max(map(abs, right.factor)):
-        step = Edit(
-            "retype",
-            {
-                "feature": feature.name,
-                "kind": "image",
-                "scale": right.factor[0],
-                "bias": list(right.offset),
-                **({"colour": colour} if before else {}),
-            },
-        )
-        found.append(Repair(words, (step,)))
+        # a network's scaler has one scale and a bias a channel
+        scaler = {"kind": "image", "scale": right.factor[0], "bias": list(right.offset)}
+        recoloured = {"colour": colour} if before else {}
+        found.append(Repair(words, (Edit("retype", {"feature": feature.name, **scaler, **recoloured}),)))
     found.extend(Repair(words, (*before, *steps)) for steps in _stored_numbers(model, feature, right))
     found.append(Repair(words, (*before, *_correction(model, feature, own, right))))
     return tuple(found)
@@ -183,35 +151,14 @@ def _correction(model: Model, feature: Feature, own: Affine, right: Affine) -> t
     channels = len(right.factor)
     factor = np.asarray(right.factor) / np.where(np.asarray(own.factor) == 0, 1, own.factor)
     offset = np.asarray(right.offset) - np.asarray(own.offset) * factor
-    after = _last_own(model, feature)
+    factor, offset = factor.astype(np.float32), offset.astype(np.float32)
+    after, corrected = _last_own(model, feature), f"{feature.name}_corrected"
     if model.is_network:
-        return (
-            Edit(
-                "insert",
-                {
-                    "operator": "scale",
-                    "name": f"{feature.name}_corrected",
-                    "after": after,
-                    "shapeScale": [channels],
-                    "scale": factor.astype(np.float32),
-                    "hasBias": True,
-                    "shapeBias": [channels],
-                    "bias": offset.astype(np.float32),
-                },
-            ),
-        )
-    shape = (1, channels, 1, 1)
-    scaled, moved = f"{feature.name}_corrected_scale", f"{feature.name}_corrected"
-    return (
-        Edit(
-            "insert",
-            {"operator": "mul", "name": scaled, "after": after, "y": factor.astype(np.float32).reshape(shape)},
-        ),
-        Edit(
-            "insert",
-            {"operator": "add", "name": moved, "after": scaled, "y": offset.astype(np.float32).reshape(shape)},
-        ),
-    )
+        scaled = {"shapeScale": [channels], "scale": factor, "hasBias": True, "shapeBias": [channels], "bias": offset}
+        return (Edit("insert", {"operator": "scale", "name": corrected, "after": after, **scaled}),)
+    scale = {"name": f"{corrected}_scale", "after": after, "y": factor.reshape(1, channels, 1, 1)}
+    shift = {"name": corrected, "after": f"{corrected}_scale", "y": offset.reshape(1, channels, 1, 1)}
+    return Edit("insert", {"operator": "mul", **scale}), Edit("insert", {"operator": "add", **shift})
 
 
 _OWN = {
@@ -226,8 +173,8 @@ def _last_own(model: Model, feature: Feature) -> str:
     graph, value = model.graph, feature.name
 
     def stored(name: str) -> bool:
-        known, maker = graph.values.get(name), graph.producer(name)
-        return (known is not None and known.constant) or (maker is not None and not any(maker.inputs))
+        maker = graph.producer(name)
+        return graph.is_constant(name) or (maker is not None and not any(maker.inputs))
 
     while len(readers := graph.consumers(value)) == 1:
         node = readers[0]

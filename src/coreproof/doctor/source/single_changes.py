@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.difference.settings import set_edit
 from coreproof.difference.weight_change import weight_change
@@ -17,7 +15,7 @@ from coreproof.doctor.source.layer_differences import LayerDifference, kind_of_a
 from coreproof.model.graph import Node
 from coreproof.verification.row import Row
 
-Array = npt.NDArray[Any]
+Array = np.ndarray
 
 LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _TAKES_BIAS = {
@@ -51,15 +49,15 @@ def single_changes(case: Case, row: Row) -> Iterator[LayerDifference]:
     Weights and biases are the source's own, as they are or with batch normalisation folded in; attributes are those
     of the source's nodes in the stretch, then what is commonly confused with the value that is there.
     """
-    mine, theirs = case.evidence.stretch(row)
-    held = holdings(case, theirs)
-    ours = {node.name: case.weights(node.name) for node in mine}
-    for node in mine:
-        yield from _of_weights(node, ours[node.name], held)
-    for node in mine:
-        yield from _of_bias(node, ours[node.name], held)
-    for node in mine:
-        yield from of_attributes(case, node, theirs)
+    layers, nodes = case.evidence.stretch(row)
+    held = holdings(case, nodes)
+    weights = {node.name: case.weights(node.name) for node in layers}
+    for node in layers:
+        yield from _of_weights(node, weights[node.name], held)
+    for node in layers:
+        yield from _of_bias(node, weights[node.name], held)
+    for node in layers:
+        yield from of_attributes(case, node, nodes)
 
 
 def holdings(case: Case, nodes: Sequence[Node]) -> list[Held]:
@@ -72,10 +70,9 @@ def holdings(case: Case, nodes: Sequence[Node]) -> list[Held]:
         if node.operator in LINEAR and weights:
             held.extend(_folded(case, node, weights, nodes[place + 1 :]))
         if node.operator == "BatchNormalization" and len(weights) == 4:
-            gamma, beta, mean, variance = weights.values()
-            factor = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+            factor, offset = _normalisation(node, weights)
             held.append(Held(factor, "the factor", repr(node.name)))
-            held.append(Held(beta - mean * factor, "the offset", repr(node.name)))
+            held.append(Held(offset, "the offset", repr(node.name)))
     return [h for h in held if h.array.dtype.kind == "f" and h.array.size <= _MOST_WEIGHTS]
 
 
@@ -118,11 +115,8 @@ def _affine(case: Case, node: Node, channels: int) -> tuple[Array, Array] | None
     weights = _in_order(node, case.evidence.source_weights(node.name))
     one, zero = np.ones(channels), np.zeros(channels)
     if node.operator == "BatchNormalization" and len(weights) == 4:
-        gamma, beta, mean, variance = (w.astype(np.float64) for w in weights.values())
-        if gamma.size != channels:
-            return None
-        factor = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
-        return factor, beta - mean * factor
+        factor, offset = _normalisation(node, {key: w.astype(np.float64) for key, w in weights.items()})
+        return (factor, offset) if factor.size == channels else None
     if node.operator not in ("Add", "Mul", "Sub", "Div") or len(weights) != 1:
         return None
     constant = next(iter(weights.values())).astype(np.float64).reshape(-1)
@@ -136,6 +130,13 @@ def _affine(case: Case, node: Node, channels: int) -> tuple[Array, Array] | None
         "Mul": (constant, zero),
         "Div": (1.0 / np.where(constant == 0, 1.0, constant), zero),
     }[node.operator]
+
+
+def _normalisation(node: Node, weights: dict[str, Array]) -> tuple[Array, Array]:
+    """Factor and offset of a BatchNormalization: gamma (x - mean) / sqrt(variance + epsilon) + beta, epsilon 1e-5 by default."""
+    gamma, beta, mean, variance = weights.values()
+    factor = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+    return factor, beta - mean * factor
 
 
 # weights
@@ -162,10 +163,8 @@ def _of_weights(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> 
 def _replaced(node: Node, key: str, array: Array, origin: Held, fit: Array) -> LayerDifference:
     words = f"{key} is not {origin.words} of the source: {weight_change(key, fit, array).words or 'other numbers'}"
     with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and the trial shows it
-        value: Any = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
-    return LayerDifference(
-        node.name, node.operator, kind_of_array(node, key, array), key, words, (set_edit(node.name, key, value),)
-    )
+        value = fit.astype(array.dtype) if key in node.parameters else fit.reshape(-1).tolist()
+    return LayerDifference(node, kind_of_array(node, key, array), key, words, (set_edit(node.name, key, value),))
 
 
 def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[LayerDifference]:
@@ -174,17 +173,16 @@ def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> It
     if len({array.size for array in own.values()}) != len(own) or len(own) < 2:
         return
     for of in dict.fromkeys(h.of for h in held):
-        theirs = [h for h in held if h.of == of]
         parts = [
             _replaced(node, key, array, h, next(_fits(h.array, array.shape)))
             for key, array in own.items()
-            for h in theirs
-            if h.array.size == array.size
+            for h in held
+            if h.of == of and h.array.size == array.size
         ]
         if len(parts) == len(own):
             edits = tuple(step for part in parts for step in part.edits)
             words = "; ".join(part.words for part in parts)
-            yield LayerDifference(node.name, node.operator, "weight", " and ".join(own), words, edits)
+            yield LayerDifference(node, "weight", " and ".join(own), words, edits)
 
 
 def _own_arrays(node: Node, weights: dict[str, Array]) -> Iterator[tuple[str, Array]]:
@@ -199,11 +197,8 @@ def _own_arrays(node: Node, weights: dict[str, Array]) -> Iterator[tuple[str, Ar
 
 def _fits(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
     """An array of the source in a shape that the layer wants, in each order of axes that a format may store."""
-    orders = [array]
-    if array.ndim == 2:
-        orders.append(array.T)
-    if array.ndim >= 3:
-        orders.append(array.swapaxes(0, 1))
+    # formats order the two axes of channels differently; kernels keep theirs behind them
+    orders = [array] if array.ndim < 2 else [array, array.swapaxes(0, 1)]
     exact = [o for o in orders if o.shape == shape]
     for order in exact + [o for o in orders if o.shape != shape]:
         yield np.ascontiguousarray(order).reshape(shape)
@@ -218,9 +213,7 @@ def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Ite
     for origin in reversed(held):
         if origin.array.ndim == 1 and origin.array.size in shapes:
             words = f"{key} is missing; the source has {origin.words}"
-            yield LayerDifference(
-                node.name, node.operator, "bias", key, words, (set_edit(node.name, key, origin.array),)
-            )
+            yield LayerDifference(node, "bias", key, words, (set_edit(node.name, key, origin.array),))
 
 
 def missing_biases(case: Case, row: Row) -> Iterator[LayerDifference]:
@@ -228,10 +221,10 @@ def missing_biases(case: Case, row: Row) -> Iterator[LayerDifference]:
 
     They lie before what ``Case.error_with`` runs: the whole model has to be run to judge them.
     """
-    mine, theirs = case.evidence.stretch(row)
-    held = holdings(case, theirs)
-    made = {name for node in mine for name in node.outputs}
-    for name in dict.fromkeys(n for node in mine for n in node.inputs if n not in made):
+    layers, nodes = case.evidence.stretch(row)
+    held = holdings(case, nodes)
+    made = {name for node in layers for name in node.outputs}
+    for name in dict.fromkeys(n for node in layers for n in node.inputs if n not in made):
         node = case.graph.producer(name)
         if node is not None:
             yield from _of_bias(node, case.weights(node.name), held)
@@ -246,50 +239,48 @@ def _has_bias(node: Node, weights: dict[str, Array], key: str) -> bool:
 # attributes
 
 
-def of_attributes(case: Case, node: Node, theirs: Sequence[Node]) -> Iterator[LayerDifference]:
+def of_attributes(case: Case, node: Node, nodes: Sequence[Node]) -> Iterator[LayerDifference]:
     """A layer with one attribute as one of the source's nodes has it, or as what is commonly confused with its value."""
     for key, value in node.attributes.items():
-        for fresh in _variants(case, node, key, value, theirs):
+        for fresh in _variants(case, node, key, value, nodes):
             if fresh != (list(value) if isinstance(value, tuple) else value):
                 words = f"{key} is {value}, and {fresh} does what the source does"
-                yield LayerDifference(
-                    node.name, node.operator, "attribute", key, words, (set_edit(node.name, key, fresh),)
-                )
+                yield LayerDifference(node, "attribute", key, words, (set_edit(node.name, key, fresh),))
 
 
-def _variants(case: Case, node: Node, key: str, value: Any, theirs: Sequence[Node]) -> Iterator[Any]:
+def _variants(case: Case, node: Node, key: str, value: object, nodes: Sequence[Node]) -> Iterator[object]:
     name = key.rsplit(".", 1)[-1]
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, float):
-        yield from _floats(name, theirs)
+        yield from _floats(name, nodes)
     elif isinstance(value, int) and name in _AXES:
         rank = _rank(case, node)
         yield from range(rank) if value >= 0 else range(-rank, 0)
-    elif isinstance(value, int) and name in ("ceil_mode", "count_include_pad"):
+    elif isinstance(value, int) and name in ("ceil_mode", "count_include_pad"):  # ONNX has no truth values
         yield 1 - value
     elif isinstance(value, tuple) and value and all(isinstance(v, int) for v in value):
-        yield from _integers(case, node, name, list(value), theirs)
+        yield from _integers(case, node, name, list(value), nodes)
     elif name == "borderAmounts":
-        yield from _borders(theirs)
+        yield from _borders(nodes)
 
 
-def _floats(name: str, theirs: Sequence[Node]) -> Iterator[float]:
+def _floats(name: str, nodes: Sequence[Node]) -> Iterator[float]:
     if "eps" in name.lower():
         yield from dict.fromkeys(
-            (*(float(n.attributes["epsilon"]) for n in theirs if "epsilon" in n.attributes), *_EPSILONS)
+            (*(float(n.attributes["epsilon"]) for n in nodes if "epsilon" in n.attributes), *_EPSILONS)
         )
         return
-    found = [v for n in theirs for v in n.attributes.values() if isinstance(v, float)]
+    found = [v for n in nodes for v in n.attributes.values() if isinstance(v, float)]
     yield from dict.fromkeys((*found, 1.0))
 
 
-def _integers(case: Case, node: Node, name: str, value: list[int], theirs: Sequence[Node]) -> Iterator[list[int]]:
+def _integers(case: Case, node: Node, name: str, value: list[int], nodes: Sequence[Node]) -> Iterator[list[int]]:
     """Pads and permutations: the source's own first, in the candidate's order."""
     if name in ("pad", "pads"):
-        yield from ([*pads] for pads in _pads(theirs, interleaved=name == "pad") if len(pads) == len(value))
+        yield from ([*pads] for pads in _pads(nodes, interleaved=name == "pad") if len(pads) == len(value))
     elif name in _PERMUTATIONS and sorted(v % len(value) for v in value) == list(range(len(value))) and len(value) > 1:
-        for other in theirs:
+        for other in nodes:
             if len(perm := other.attributes.get("perm", ())) == len(value):
                 yield list(perm)
         for a, b in combinations(range(len(value)), 2):
@@ -300,15 +291,15 @@ def _integers(case: Case, node: Node, name: str, value: list[int], theirs: Seque
         rank = _rank(case, node)
         yield from (list(axes) for axes in combinations(range(-rank, 0), len(value)))
     elif name in ("strides", "dilations", "stride", "dilation", "dilationFactor"):
-        for other in theirs:
+        for other in nodes:
             for key in ("strides", "dilations"):
                 if len(found := other.attributes.get(key, ())) == len(value):
                     yield list(found)
 
 
-def _pads(theirs: Sequence[Node], *, interleaved: bool) -> Iterator[list[int]]:
+def _pads(nodes: Sequence[Node], *, interleaved: bool) -> Iterator[list[int]]:
     """The pads of the source's nodes; ``interleaved``: start and end of each axis side by side, as MIL has them."""
-    for node in theirs:
+    for node in nodes:
         pads = list(node.attributes.get("pads", ()))
         if not pads and node.operator in ("Conv", "AveragePool", "MaxPool"):
             pads = [0] * 2 * len(node.attributes.get("kernel_shape", (0, 0)))
@@ -317,16 +308,11 @@ def _pads(theirs: Sequence[Node], *, interleaved: bool) -> Iterator[list[int]]:
             yield [n for pair in zip(pads[:half], pads[half:], strict=True) for n in pair] if interleaved else pads
 
 
-def _borders(theirs: Sequence[Node]) -> Iterator[list[dict[str, int]]]:
-    for pads in _pads(theirs, interleaved=True):
+def _borders(nodes: Sequence[Node]) -> Iterator[list[dict[str, int]]]:
+    for pads in _pads(nodes, interleaved=True):
         yield [{"startEdgeSize": start, "endEdgeSize": end} for start, end in zip(pads[::2], pads[1::2], strict=True)]
 
 
 def _rank(case: Case, node: Node) -> int:
-    return (
-        max(
-            (len(case.evidence.shapes[n]) for n in (*node.inputs, *node.outputs) if n in case.evidence.shapes),
-            default=4,
-        )
-        or 1
-    )
+    shapes = case.evidence.shapes
+    return max((len(shapes[n]) for n in (*node.inputs, *node.outputs) if n in shapes), default=4) or 1

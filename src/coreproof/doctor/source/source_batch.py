@@ -16,9 +16,9 @@ def one_at_a_time(source: Model, model: Model) -> Model:
     if not source.is_onnx:
         return source
     steps = [
-        Edit("batch", {"input": theirs.name, "length": 1})
-        for theirs, mine in zip(source.signature.inputs, model.signature.inputs, strict=False)
-        if _batch(theirs) > 1 and not _batch(mine) > 1
+        Edit("batch", {"input": declared.name, "length": 1})
+        for declared, taken in zip(source.signature.inputs, model.signature.inputs, strict=False)
+        if _batch(declared) > 1 and not _batch(taken) > 1
     ]
     if not steps or len(source.signature.inputs) != len(model.signature.inputs):
         return source
