@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from coreproof.difference.edits import Edits, edits_between
 from coreproof.difference.feature_change import Change, changes_around
-from coreproof.difference.layer_match import LayerIndex, index_layers, pair_layers, translate
-from coreproof.difference.settings import Setting, changed_settings
+from coreproof.difference.layer_match import LayerIndex, LayerPairs, index_layers
+from coreproof.difference.settings import Setting, both_nan, changed_settings
 from coreproof.difference.weight_change import WeightChange, weight_change
 from coreproof.difference.weight_search import FoundWeight, find_weights
 from coreproof.errors import InputError
@@ -103,7 +102,7 @@ class Difference:
         """What ``coreproof diff --json`` prints."""
         held = asdict(replace(self, models=None))
         del held["models"]
-        document: dict[str, Any] = json_ready({"same": self.same, "same_format": self.same_format, **held})
+        document: dict[str, object] = json_ready({"same": self.same, "same_format": self.same_format, **held})
         return document
 
     def edits(self) -> Edits:
@@ -147,21 +146,21 @@ def diff(before: Model | str | Path, after: Model | str | Path, report: Report |
         found, lost, gained = find_weights(old, new, tell)
         ends = (old.name, new.name, (old.format, new.format))
         return Difference(*ends, around, found=found, lost=lost, gained=gained)
-    left = index_layers(old, lambda done, total: tell(f"reading {old.name}", done, total))
-    right = index_layers(new, lambda done, total: tell(f"reading {new.name}", done, total))
-    pairs = pair_layers(left, right)
+    pairs = LayerPairs(
+        index_layers(old, lambda done, total: tell(f"reading {old.name}", done, total)),
+        index_layers(new, lambda done, total: tell(f"reading {new.name}", done, total)),
+    )
     changes = []
-    for done, (name, partner) in enumerate(pairs.items()):
-        changes.append(_layer_change(left, right, pairs, name, partner))
-        tell("comparing layers", done + 1, len(pairs))
-    partners = set(pairs.values())
+    for done, name in enumerate(pairs.partner):
+        changes.append(_layer_change(pairs, name))
+        tell("comparing layers", done + 1, len(pairs.partner))
     return Difference(
         old.name,
         new.name,
         (old.format, new.format),
         around,
-        added=tuple(_note(right, name) for name in right.layers if name not in partners),
-        removed=tuple(_note(left, name) for name in left.layers if name not in pairs),
+        added=tuple(_note(pairs.after, name) for name in pairs.added),
+        removed=tuple(_note(pairs.before, name) for name in pairs.before.layers if name not in pairs.partner),
         changed=tuple(c for c in changes if c is not None),
         unchanged=sum(c is None for c in changes),
         models=(old, new),
@@ -195,19 +194,18 @@ def _note(side: LayerIndex, name: str) -> LayerNote:
     return LayerNote(name, node.operator, side.read(name), node.outputs, count)
 
 
-def _layer_change(
-    before: LayerIndex, after: LayerIndex, pairs: Mapping[str, str], name: str, partner: str
-) -> LayerChange | None:
+def _layer_change(pairs: LayerPairs, name: str) -> LayerChange | None:
     """How two paired layers differ; None when they do not."""
-    old, new = before.layers[name], after.layers[partner]
+    partner = pairs.partner[name]
+    old, new = pairs.before.layers[name], pairs.after.layers[partner]
     change = LayerChange(
         name,
         partner,
         (_operator(old), _operator(new)),
-        settings=_settings(before, after, name, partner),
-        makes=_makes(before, after, old, new),
-        rewired=_rewired(before, after, pairs, name, partner),
-        weights=_weights(before, after, name, partner),
+        settings=_settings(pairs, name),
+        makes=_makes(pairs.before.model, pairs.after.model, old, new),
+        rewired=_rewired(pairs, name),
+        weights=_weights(pairs, name),
     )
     nothing = LayerChange(name, name, (_operator(old), _operator(old)))
     return None if change == nothing else change
@@ -217,17 +215,18 @@ def _operator(node: Node) -> str:
     return f"{node.domain}.{node.operator}" if node.domain not in ("", "ai.onnx") else node.operator
 
 
-def _settings(before: LayerIndex, after: LayerIndex, name: str, partner: str) -> tuple[Setting, ...]:
+def _settings(pairs: LayerPairs, name: str) -> tuple[Setting, ...]:
     """Attributes that differ, but for those that are weights, and for floats that only a narrower type rounded."""
+    before, after, partner = pairs.before, pairs.after, pairs.partner[name]
     old, new = before.layers[name], after.layers[partner]
     weights = {*before.weights.get(name, {}), *after.weights.get(partner, {})}
     narrowed = _widths(before, old) != _widths(after, new)
 
-    def alike(left: float, right: float) -> bool:
-        if not (isinstance(left, float) and isinstance(right, float)):
+    def alike(a: float, b: float) -> bool:
+        if not (isinstance(a, float) and isinstance(b, float)):
             return False
         with np.errstate(over="ignore"):
-            return (left != left and right != right) or (narrowed and bool(np.float16(left) == np.float16(right)))
+            return both_nan(a, b) or (narrowed and bool(np.float16(a) == np.float16(b)))
 
     # what a Constant holds is its readers' weight
     return changed_settings(old, new, alike, but=weights | ({"value"} if old.operator == "Constant" else set()))
@@ -238,59 +237,52 @@ def _widths(side: LayerIndex, node: Node) -> tuple[str | None, ...]:
     return tuple(values[o].dtype if o in values else None for o in node.outputs)
 
 
-def _makes(before: LayerIndex, after: LayerIndex, old: Node, new: Node) -> tuple[Setting, ...]:
+def _makes(before: Model, after: Model, old: Node, new: Node) -> tuple[Setting, ...]:
     """Shapes and dtypes of outputs, where both files say them and they differ; and how many there are."""
     changed = []
     if len(old.outputs) != len(new.outputs):
         changed.append(Setting("outputs", ", ".join(old.outputs), ", ".join(new.outputs)))
-    for left, right in zip(old.outputs, new.outputs, strict=False):
-        a, b = before.model.graph.values.get(left), after.model.graph.values.get(right)
+    for was, now in zip(old.outputs, new.outputs, strict=False):
+        a, b = before.graph.values.get(was), after.graph.values.get(now)
         if a is None or b is None:
             continue
         if a.dtype and b.dtype and a.dtype != b.dtype:
             changed.append(Setting("output dtype", a.dtype, b.dtype))
         if a.shape is not None and b.shape is not None and a.shape != b.shape:
-            changed.append(
-                Setting(
-                    "output shape", *("x".join("?" if d is None else str(d) for d in s) for s in (a.shape, b.shape))
-                )
-            )
+            shapes = ("x".join("?" if d is None else str(d) for d in shape) for shape in (a.shape, b.shape))
+            changed.append(Setting("output shape", *shapes))
     return tuple(changed)
 
 
-def _rewired(
-    before: LayerIndex, after: LayerIndex, pairs: Mapping[str, str], name: str, partner: str
-) -> tuple[tuple[str | None, str | None], ...]:
-    old, new = before.read(name), after.read(partner)
+def _rewired(pairs: LayerPairs, name: str) -> tuple[tuple[str | None, str | None], ...]:
+    old, new = pairs.before.read(name), pairs.after.read(pairs.partner[name])
     if len(old) != len(new):
         return ((", ".join(old) or None, ", ".join(new) or None),)
-    return tuple(
-        (left, right) for left, right in zip(old, new, strict=True) if translate(pairs, before, after, left) != right
-    )
+    return tuple((was, now) for was, now in zip(old, new, strict=True) if pairs.translate(was) != now)
 
 
-def _weights(before: LayerIndex, after: LayerIndex, name: str, partner: str) -> tuple[WeightChange, ...]:
-    old, new = before.weights.get(name, {}), after.weights.get(partner, {})
-    digests = (
-        dict(zip(old, before.digests.get(name, ()), strict=True)),
-        dict(zip(new, after.digests.get(partner, ()), strict=True)),
-    )
+def _weights(pairs: LayerPairs, name: str) -> tuple[WeightChange, ...]:
+    partner = pairs.partner[name]
+    old, new = pairs.before.weights.get(name, {}), pairs.after.weights.get(partner, {})
+    digests = dict(zip(old, pairs.before.digests.get(name, ()), strict=True))
+    others = dict(zip(new, pairs.after.digests.get(partner, ()), strict=True))
     changes = []
-    for left, right in _same_parameters(old, new):
-        if left is None or right is None:
-            here = new[right] if right is not None else old[left or ""]
-            sides = [("", ()) if side is None else (here.dtype, here.shape) for side in (left, right)]
-            words = "added" if left is None else "removed"
-            changes.append(WeightChange(right or left or "", sides[0], sides[1], None, None, None, words))
-            continue
-        a, b = old[left], new[right]
-        if digests[0][left] == digests[1][right]:
-            if a.dtype != b.dtype:
-                words = f"stored as {b.dtype}, the same numbers"
-                changes.append(WeightChange(right, (a.dtype, a.shape), (b.dtype, b.shape), 0.0, 0.0, 0.0, words))
-            continue
-        changes.append(weight_change(right, a.read(), b.read(), (a.dtype, b.dtype)))
+    for was, now in _same_parameters(old, new):
+        a, b = old.get(was or ""), new.get(now or "")
+        ends = (_end(a), _end(b))
+        if a is None or b is None:
+            words = "added" if a is None else "removed"
+            changes.append(WeightChange(now or was or "", *ends, None, None, None, words))
+        elif digests[was or ""] != others[now or ""]:
+            changes.append(weight_change(now or "", a.read(), b.read(), (a.dtype, b.dtype)))
+        elif a.dtype != b.dtype:
+            # a digest is of the numbers: to read them again would show nothing
+            changes.append(WeightChange(now or "", *ends, 0.0, 0.0, 0.0, f"stored as {b.dtype}, the same numbers"))
     return tuple(changes)
+
+
+def _end(weight: WeightRef | None) -> tuple[str, tuple[int, ...]]:
+    return ("", ()) if weight is None else (weight.dtype, weight.shape)
 
 
 def _same_parameters(
@@ -298,10 +290,9 @@ def _same_parameters(
 ) -> list[tuple[str | None, str | None]]:
     """Parameters by the same name, the rest in order (ONNX names weights freely) where as many are left on both sides."""
     spelled = {canonical(name): name for name in after}
-    pairs: list[tuple[str | None, str | None]] = []
-    for name in before:
-        partner = name if name in after else spelled.get(canonical(name))
-        pairs.append((name, partner))
+    pairs: list[tuple[str | None, str | None]] = [
+        (name, name if name in after else spelled.get(canonical(name))) for name in before
+    ]
     taken = {partner for _, partner in pairs}
     rest = [name for name in after if name not in taken]
     missing = [name for name, partner in pairs if partner is None]

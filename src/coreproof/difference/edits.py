@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from coreproof.difference.layer_match import LayerIndex, index_layers, pair_layers, translate
-from coreproof.difference.settings import changed_settings, layer_arguments, set_edit, weight_name
+from coreproof.difference.layer_match import LayerPairs, index_layers
+from coreproof.difference.settings import both_nan, changed_settings, layer_arguments, set_edit, weight_name
 from coreproof.editing.edit import Edit, edit
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
@@ -60,13 +60,17 @@ def _carried_out(model: Model, steps: Sequence[Edit]) -> tuple[Model, list[Edit]
     return model, first + second, refused + others
 
 
+def _paired(before: Model, after: Model) -> LayerPairs:
+    return LayerPairs(index_layers(before), index_layers(after))
+
+
 def _surplus(before: Model, after: Model) -> Iterator[Edit]:
     """Layers that ``after`` lacks; one that passes a single value on is bridged."""
-    left = index_layers(before)
-    pairs = pair_layers(left, index_layers(after))
-    for name, own in left.layers.items():
-        if name not in pairs:
-            yield Edit("delete", {"layer": own.name, "reconnect": len(left.read(name)) == len(own.outputs) == 1})
+    pairs = _paired(before, after)
+    for name, own in pairs.before.layers.items():
+        if name not in pairs.partner:
+            bridged = len(pairs.before.read(name)) == len(own.outputs) == 1
+            yield Edit("delete", {"layer": own.name, "reconnect": bridged})
 
 
 # names
@@ -74,18 +78,18 @@ def _surplus(before: Model, after: Model) -> Iterator[Edit]:
 
 def _names(before: Model, after: Model) -> Iterator[Edit]:
     """Layers, values and features called as they are in ``after``, in an order in which no name is taken twice."""
-    left, right = index_layers(before), index_layers(after)
-    pairs = pair_layers(left, right)
+    pairs = _paired(before, after)
+    old_side, new_side = pairs.before, pairs.after
     wanted: dict[str, str] = {}
-    for name, partner in pairs.items():
-        own, other = left.layers[name], right.layers[partner]
+    for own, other in pairs.nodes:
         values = dict(zip(own.outputs, other.outputs, strict=False))
-        wanted |= {old: new for old, new in values.items() if old not in left.outputs or new in right.outputs}
+        # an output that an inner value becomes is renamed later, when a new layer has taken the output over
+        wanted |= {old: new for old, new in values.items() if old not in old_side.outputs or new in new_side.outputs}
         if own.name not in values:  # else the edit renames both
             wanted[own.name] = other.name
-    wanted |= dict(zip(left.inputs, right.inputs, strict=False))
+    wanted |= dict(zip(old_side.inputs, new_side.inputs, strict=False))
     pending = {old: new for old, new in wanted.items() if old != new}
-    taken = {*left.makers, *left.inputs, *(node.name for node in left.layers.values())}
+    taken = {*old_side.makers, *old_side.inputs, *(node.name for node in old_side.layers.values())}
     while pending := {old: new for old, new in pending.items() if new not in taken or new in pending}:
         # in a ring of names one steps aside
         old = next((old for old, new in pending.items() if new not in taken), None)
@@ -104,49 +108,41 @@ def _names(before: Model, after: Model) -> Iterator[Edit]:
 
 def _layers(before: Model, after: Model) -> Iterator[Edit]:
     """Layers replaced, set otherwise and put in; then what reads something else is connected anew."""
-    left, right = index_layers(before), index_layers(after)
-    pairs = pair_layers(left, right)
-    fresh = {name: node for name, node in right.layers.items() if name not in set(pairs.values())}
+    pairs = _paired(before, after)
+    new_side = pairs.after
     inner: dict[str, str] = {}
     takeovers: list[Edit] = []
-    for name, node in fresh.items():
+    makes_output, others = list[str](), list[str]()
+    for name in pairs.added:
+        (makes_output if new_side.layers[name].outputs[0] in new_side.outputs else others).append(name)
+    for name in makes_output:
         # first, as an output that a new layer makes is another value from then on
-        if node.outputs[0] in right.outputs:
-            takeovers += _insert_before_output(left, right, pairs, name, inner)
+        takeovers += _insert_before_output(pairs, name, inner)
     yield from (step for step in takeovers if step.verb == "insert")
-    for name, node in fresh.items():
-        if node.outputs[0] not in right.outputs:
-            read = [inner.get(value, value) for value in right.read(name)]
-            wiring = {"after": read[0] if read else "", "inputs": read, "output": node.outputs[0], "before": []}
-            yield Edit("insert", {"operator": node.operator, "name": node.name} | wiring | layer_arguments(after, node))
+    for name in others:
+        node, read = new_side.layers[name], [inner.get(value, value) for value in new_side.read(name)]
+        wiring = {"after": read[0] if read else "", "inputs": read, "output": node.outputs[0], "before": []}
+        yield Edit("insert", {"operator": node.operator, "name": node.name} | wiring | layer_arguments(after, node))
     yield from (step for step in takeovers if step.verb == "connect")
-    for name, partner in pairs.items():
-        own, other = left.layers[name], right.layers[partner]
-        wanted = [inner.get(value, value) for value in right.read(partner)]
-        if (own.operator, own.domain) == (other.operator, other.domain) and len(left.read(name)) == len(wanted):
-            yield from _settings(left, right, name, partner)
-            yield from _connected(left, right, pairs, name, partner, inner)
+    for name, partner in pairs.partner.items():
+        own, other = pairs.before.layers[name], new_side.layers[partner]
+        wanted = [inner.get(value, value) for value in new_side.read(partner)]
+        if (own.operator, own.domain) == (other.operator, other.domain) and len(pairs.before.read(name)) == len(wanted):
+            yield from _settings(pairs, name)
+            yield from _connected(pairs, name, inner)
         else:
             arguments = {"layer": own.name, "operator": other.operator, "inputs": wanted}
             yield Edit("replace", arguments | layer_arguments(after, other))
-    yield from _names_around_outputs(left, right, pairs, inner)
-
-
-def _names_around_outputs(
-    left: LayerIndex, right: LayerIndex, pairs: Mapping[str, str], inner: Mapping[str, str]
-) -> Iterator[Edit]:
-    """What made an output and does no more, the outputs, and the layers that make them now; in this order names are free."""
-    for name, partner in pairs.items():
-        own, other = left.layers[name], right.layers[partner]
+    # what made an output and does no more, the outputs, and the layers that make them now: in this order names are free
+    for own, other in pairs.nodes:
         # a layer that bears its output's name cannot be renamed without that: such a name stays a difference
-        if own.name != other.name and set(other.outputs) & set(inner) and own.name not in left.outputs:
+        if own.name != other.name and set(other.outputs) & set(inner) and own.name not in pairs.before.outputs:
             yield Edit("rename", {"old": own.name, "new": other.name})
-    for old, new in zip(left.outputs, right.outputs, strict=False):
+    for old, new in zip(pairs.before.outputs, new_side.outputs, strict=False):
         if old != new:
             yield Edit("rename", {"old": old, "new": new})
-    for name, node in right.layers.items():
-        if name not in set(pairs.values()) and node.outputs[0] in right.outputs:
-            yield Edit("rename", {"old": _provisional(node), "new": node.name})
+    for node in map(new_side.layers.__getitem__, makes_output):
+        yield Edit("rename", {"old": _provisional(node), "new": node.name})
 
 
 def _provisional(node: Node) -> str:
@@ -154,56 +150,49 @@ def _provisional(node: Node) -> str:
     return f"{node.name}__new"
 
 
-def _insert_before_output(
-    left: LayerIndex, right: LayerIndex, pairs: Mapping[str, str], name: str, inner: dict[str, str]
-) -> Iterator[Edit]:
+def _insert_before_output(pairs: LayerPairs, name: str, inner: dict[str, str]) -> Iterator[Edit]:
     """A new layer that makes an output: it takes the output over, and what made it makes an inner value from then on.
 
     ``inner`` learns how the value that ``after`` has there is called then.
     """
-    node = right.layers[name]
-    place = right.outputs.index(node.outputs[0])
-    if place >= len(left.outputs):
+    node = pairs.after.layers[name]
+    place = pairs.after.outputs.index(node.outputs[0])
+    if place >= len(pairs.before.outputs):
         return
-    output = left.outputs[place]
-    maker, index = left.makers.get(output, ("", 0))
-    if maker in pairs:
-        inner[right.layers[pairs[maker]].outputs[index]] = f"{output}_before_{_provisional(node)}"
+    output = pairs.before.outputs[place]
+    maker, index = pairs.before.makers.get(output, ("", 0))
+    if maker in pairs.partner:
+        made = pairs.after.layers[pairs.partner[maker]].outputs[index]
+        inner[made] = f"{output}_before_{_provisional(node)}"  # as the verb insert calls it
     arguments = {"operator": node.operator, "name": _provisional(node), "after": output}
-    yield Edit("insert", arguments | layer_arguments(right.model, node))
+    yield Edit("insert", arguments | layer_arguments(pairs.after.model, node))
     # the verb made it read what made the output before
-    read = right.read(name)
+    read = pairs.after.read(name)
     if len(read) == 1 and read[0] not in inner:
         yield Edit("connect", {"source": read[0], "to": _provisional(node), "input": 0})
 
 
-def _settings(left: LayerIndex, right: LayerIndex, name: str, partner: str) -> Iterator[Edit]:
-    own, other = left.layers[name], right.layers[partner]
-    mine, theirs = left.weights.get(name, {}), right.weights.get(partner, {})
-    for setting in changed_settings(own, other, lambda a, b: a != a and b != b, but={*mine, *theirs}):
+def _settings(pairs: LayerPairs, name: str) -> Iterator[Edit]:
+    before, after, partner = pairs.before, pairs.after, pairs.partner[name]
+    own, other = before.layers[name], after.layers[partner]
+    weights, wanted = before.weights.get(name, {}), after.weights.get(partner, {})
+    for setting in changed_settings(own, other, both_nan, but={*weights, *wanted}):
         yield set_edit(own.name, setting.name, setting.after)
-    here = dict(zip(mine, left.digests.get(name, ()), strict=True))
-    there = dict(zip(theirs, right.digests.get(partner, ()), strict=True))
-    called = {key: weight_name(own, other, key) if left.model.is_onnx else key for key in theirs}
-    for key, weight in theirs.items():
-        if here.get(called[key]) != there[key]:
+    stored = dict(zip(weights, before.digests.get(name, ()), strict=True))
+    digests = dict(zip(wanted, after.digests.get(partner, ()), strict=True))
+    called = {key: weight_name(own, other, key) if before.model.is_onnx else key for key in wanted}
+    for key, weight in wanted.items():
+        if stored.get(called[key]) != digests[key]:
             yield set_edit(own.name, called[key], weight.read())
-    for key in mine:
+    for key in weights:
         if key not in called.values():
             yield set_edit(own.name, key, None)
 
 
-def _connected(
-    left: LayerIndex,
-    right: LayerIndex,
-    pairs: Mapping[str, str],
-    name: str,
-    partner: str,
-    inner: Mapping[str, str],
-) -> Iterator[Edit]:
-    own = left.layers[name]
-    for was, now in zip(left.read(name), right.read(partner), strict=True):
-        if translate(pairs, left, right, was) != now or now in inner:
+def _connected(pairs: LayerPairs, name: str, inner: Mapping[str, str]) -> Iterator[Edit]:
+    own = pairs.before.layers[name]
+    for was, now in zip(pairs.before.read(name), pairs.after.read(pairs.partner[name]), strict=True):
+        if pairs.translate(was) != now or now in inner:
             yield Edit("connect", {"source": inner.get(now, now), "to": own.name, "input": own.inputs.index(was)})
 
 
@@ -212,11 +201,11 @@ def _connected(
 
 def _features(before: Model, after: Model) -> Iterator[Edit]:
     """What the model declares: pictures, shapes, dtypes, labels, the version."""
-    theirs = {f.name: f for f in (*after.signature.inputs, *after.signature.outputs)}
+    wanted = {f.name: f for f in (*after.signature.inputs, *after.signature.outputs)}
     inputs = {f.name for f in before.signature.inputs}
     for own in (*before.signature.inputs, *before.signature.outputs):
-        if own.name in theirs:
-            yield from _feature(own, theirs[own.name], own.name in inputs)
+        if own.name in wanted:
+            yield from _feature(own, wanted[own.name], own.name in inputs)
     labels = after.signature.labels
     if labels is not None and labels != before.signature.labels:
         yield Edit("relabel", {"labels": list(labels)})
@@ -244,7 +233,7 @@ def _feature(own: Feature, other: Feature, is_input: bool) -> Iterator[Edit]:
     shape = (other.image.height, other.image.width) if other.image is not None else other.shape
     was = (own.image.height, own.image.width) if own.image is not None else own.shape
     if (shape, other.enumerated, other.ranges) != (was, own.enumerated, own.ranges) and shape is not None:
-        arguments: dict[str, Any] = {"feature": own.name, "shape": list(shape)}
+        arguments: dict[str, object] = {"feature": own.name, "shape": list(shape)}
         if other.ranges:
             arguments["ranges"] = [[r.low, -1 if r.high is None else r.high] for r in other.ranges]
         elif len(other.enumerated) > 1:

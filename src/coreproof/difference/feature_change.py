@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Literal
+
+import onnx_ir as ir
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
 from coreproof.difference.label_change import label_words
 from coreproof.model.base import Model
+from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.features import Feature
+from coreproof.model.onnx.model import OnnxModel
 
 Section = Literal["format", "features", "preprocessing", "labels", "metadata", "settings"]
 
@@ -40,12 +46,14 @@ def changes_around(before: Model, after: Model) -> tuple[Change, ...]:
     changes = [Change("format", "format", before.format, after.format)] if before.format != after.format else []
     changes += _features(before, after)
     changes += _labels(before.signature.labels, after.signature.labels)
-    comparable = before.format == after.format
-    for section, left, right in zip(
-        ("format", "preprocessing", "metadata", "settings"), _facts(before), _facts(after), strict=True
-    ):
-        if comparable:
-            changes += _facts_changed(section, left, right)  # type: ignore[arg-type]
+    if before.format == after.format:
+        sections: tuple[Section, ...] = ("format", "preprocessing", "metadata", "settings")
+        for section, was, now in zip(sections, _facts(before), _facts(after), strict=True):
+            changes += [
+                Change(section, name, was.get(name), now.get(name))
+                for name in dict.fromkeys([*was, *now])
+                if was.get(name) != now.get(name)
+            ]
     order = ["format", "features", "preprocessing", "labels", "settings", "metadata"]
     return tuple(sorted(changes, key=lambda change: order.index(change.section)))
 
@@ -54,22 +62,20 @@ def changes_around(before: Model, after: Model) -> tuple[Change, ...]:
 
 
 def _features(before: Model, after: Model) -> list[Change]:
-    left, right = before.signature, after.signature
+    old, new = before.signature, after.signature
     changes: list[Change] = []
-    for word, mine, theirs in (
-        ("input", left.inputs, right.inputs),
-        ("output", left.outputs, right.outputs),
-        ("state", left.states, right.states),
+    for word, features, others in (
+        ("input", old.inputs, new.inputs),
+        ("output", old.outputs, new.outputs),
+        ("state", old.states, new.states),
     ):
-        for old, new in _paired(mine, theirs):
-            changes += _feature(word, old, new)
-    for what, old_name, new_name in (
-        ("predicted label", left.predicted_label, right.predicted_label),
-        ("probabilities", left.probabilities, right.probabilities),
-    ):
-        if old_name != new_name:
-            changes.append(Change("features", what, old_name, new_name))
-    return changes
+        for was, now in _paired(features, others):
+            changes += _feature(word, was, now)
+    names = (
+        ("predicted label", old.predicted_label, new.predicted_label),
+        ("probabilities", old.probabilities, new.probabilities),
+    )
+    return changes + [Change("features", what, was, now) for what, was, now in names if was != now]
 
 
 def _paired(before: Sequence[Feature], after: Sequence[Feature]) -> Iterable[tuple[Feature | None, Feature | None]]:
@@ -151,11 +157,11 @@ def _labels(before: Sequence[object] | None, after: Sequence[object] | None) -> 
 
 def _facts(model: Model) -> tuple[dict[str, str], dict[str, str], dict[str, str], dict[str, str]]:
     """Of one model: versions, preprocessing, metadata, other settings."""
-    if model.is_onnx:
-        return _onnx_facts(model.ir)  # type: ignore[attr-defined]
-    spec = getattr(model, "spec", None)
-    if spec is None:
+    if isinstance(model, OnnxModel):
+        return _onnx_facts(model.ir)
+    if not isinstance(model, CoreMLModel):
         return {}, {}, dict(model.signature.metadata), {}
+    spec = model.spec
     facts = flatten(spec, skip=_ELSEWHERE)
     preprocessing = {k: v for k, v in facts.items() if ".preprocessing" in k or "imageInputShapeMapping" in k}
     metadata = flatten(spec.description.metadata)
@@ -172,7 +178,7 @@ def _without_kind(path: str) -> str:
     return rest or path if kind.startswith("neuralNetwork") else path
 
 
-def _onnx_facts(model: Any) -> tuple[dict[str, str], dict[str, str], dict[str, str], dict[str, str]]:
+def _onnx_facts(model: ir.Model) -> tuple[dict[str, str], dict[str, str], dict[str, str], dict[str, str]]:
     versions = {f"opset {domain or 'ai.onnx'}": str(version) for domain, version in model.opset_imports.items()}
     versions["IR version"] = str(model.ir_version)
     metadata = {k: v for k in ("producer_name", "producer_version", "domain", "doc_string") if (v := getattr(model, k))}
@@ -181,13 +187,7 @@ def _onnx_facts(model: Any) -> tuple[dict[str, str], dict[str, str], dict[str, s
     return versions, {}, {k: str(v) for k, v in metadata.items()}, settings
 
 
-def _facts_changed(section: Section, before: Mapping[str, str], after: Mapping[str, str]) -> Iterable[Change]:
-    for name in dict.fromkeys([*before, *after]):
-        if before.get(name) != after.get(name):
-            yield Change(section, name, before.get(name), after.get(name))
-
-
-def flatten(message: Any, path: str = "", skip: Iterable[str] = ()) -> dict[str, str]:
+def flatten(message: Message, path: str = "", skip: Iterable[str] = ()) -> dict[str, str]:
     """path -> value, for everything in a Core ML message but layers and labels; long lists as a digest."""
     facts: dict[str, str] = {}
     for descriptor, value in message.ListFields():
@@ -196,11 +196,8 @@ def flatten(message: Any, path: str = "", skip: Iterable[str] = ()) -> dict[str,
             continue
         if descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry:
             for key in sorted(value, key=str):
-                entry = value[key]
-                nested = (
-                    flatten(entry, f"{name}[{key}]") if hasattr(entry, "ListFields") else {f"{name}[{key}]": str(entry)}
-                )
-                facts.update(nested)
+                entry, called = value[key], f"{name}[{key}]"
+                facts |= flatten(entry, called) if isinstance(entry, Message) else {called: str(entry)}
         elif descriptor.message_type is not None and descriptor.is_repeated:
             facts.update(_entries(name, value))
         elif descriptor.message_type is not None:
@@ -215,17 +212,18 @@ def flatten(message: Any, path: str = "", skip: Iterable[str] = ()) -> dict[str,
     return facts
 
 
-def _is_program(descriptor: Any) -> bool:
+def _is_program(descriptor: FieldDescriptor) -> bool:
     return bool(descriptor.message_type is not None and descriptor.message_type.full_name.endswith("MILSpec.Program"))
 
 
-def _entries(name: str, entries: Sequence[Any]) -> dict[str, str]:
+def _entries(name: str, entries: Sequence[Message]) -> dict[str, str]:
     if len(entries) > 64:
         digest = blake2b(digest_size=3)
         for entry in entries:
             digest.update(entry.SerializeToString(deterministic=True))
         return {name: f"{len(entries):,} entries #{digest.hexdigest()}"}
     facts: dict[str, str] = {}
+    # by name where they have one: one more in front is no change of all others
     for index, entry in enumerate(entries):
         key = getattr(entry, "name", "") or getattr(entry, "featureName", "") or str(index)
         facts.update(flatten(entry, f"{name}[{key}]") or {f"{name}[{key}]": "set"})

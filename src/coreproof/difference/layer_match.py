@@ -6,6 +6,7 @@ Names alone do not do: exporters number layers, so that one layer more gives eve
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -39,16 +40,15 @@ class LayerIndex:
 
     def read(self, name: str) -> tuple[str, ...]:
         """The values that a layer reads, weights and settings apart."""
-        node = self.layers[name]
-        graph = self.model.graph
-        weights = self.weights.get(name, {})
+        node, weights = self.layers[name], self.weights.get(name, {})
+        # of a program a value that nothing makes is a setting, stored or not
         return tuple(
             value
             for value in node.inputs
             if value
             and value not in weights
             and value not in node.parameters
-            and not ((known := graph.values.get(value)) is not None and known.constant and value not in self.makers)
+            and (value in self.makers or not self.model.graph.is_constant(value))
             and (value in self.makers or not self.model.is_program or value in self.inputs)
         )
 
@@ -96,6 +96,7 @@ def _walk(graph: Graph, prefix: str) -> Iterable[tuple[str, Node]]:
 
 def _digest(array: np.ndarray) -> str:
     """The same for the same numbers in the same shape, whatever width they are stored in."""
+    # "V": bfloat16 and other types that numpy knows by their bytes
     widened = array.astype(np.float32) if array.dtype.kind in "fV" else array
     plain = repr(widened.tolist()) if widened.dtype == object else np.ascontiguousarray(widened)
     data = plain.encode() if isinstance(plain, str) else plain.tobytes()
@@ -105,50 +106,137 @@ def _digest(array: np.ndarray) -> str:
 # pairing
 
 
-def pair_layers(before: LayerIndex, after: LayerIndex) -> dict[str, str]:
-    """layer of ``before`` -> the same layer of ``after``; what has no partner was removed or added.
+class LayerPairs:
+    """Which layer of one version is which of the other; what has no partner was removed or added.
 
-    Layers are paired by what they compute from the inputs on (with all weights), by what is computed from them to the
-    outputs, by the same two without the numbers of weights and attributes, by weights that no other layer has, by name
-    with the same operation, and by their place between layers that are paired.
+    ``partner``: layer of ``before`` -> the same layer of ``after``. Layers are paired by what they compute from the inputs on
+    (with all weights), by what is computed from them to the outputs, by the same two without the numbers of weights and
+    attributes, by weights that no other layer has, by name with the same operation, and by their place between layers that are
+    paired.
     """
-    pairs: dict[str, str] = {}
-    for exact in (True, False):
-        for direction in (_upstream, _downstream):
-            _pair_by(pairs, before, after, direction(before, exact), direction(after, exact), exact)
-    _pair_by(pairs, before, after, _unique_weights(before), _unique_weights(after), True)
-    _pair_by_name(pairs, before, after)
-    _pair_by_place(pairs, before, after)
-    return {name: pairs[name] for name in before.layers if name in pairs}
 
+    def __init__(self, before: LayerIndex, after: LayerIndex) -> None:
+        self.before, self.after = before, after
+        self.partner: dict[str, str] = {}
+        self._taken: set[str] = set()
+        for exact in (True, False):
+            for direction in (_upstream, _downstream):
+                self._pair_by(direction(before, exact), direction(after, exact), exact)
+        self._pair_by(_unique_weights(before), _unique_weights(after), True)
+        self._pair_by_name()
+        self._pair_by_place()
+        self.partner = {name: self.partner[name] for name in before.layers if name in self.partner}
 
-def _pair_by(
-    pairs: dict[str, str],
-    before: LayerIndex,
-    after: LayerIndex,
-    left: Mapping[str, str],
-    right: Mapping[str, str],
-    exact: bool,
-) -> None:
-    """Pairs what bears the same key; where several do, the same names first, then in order."""
-    taken = set(pairs.values())
-    groups: dict[str, tuple[list[str], list[str]]] = {}
-    for name, key in left.items():
-        if name not in pairs:
-            groups.setdefault(key, ([], []))[0].append(name)
-    for name, key in right.items():
-        if name not in taken and key in groups:
-            groups[key][1].append(name)
-    for mine, theirs in groups.values():
-        by_name = {canonical(name): name for name in theirs}
-        for name in list(mine):
-            partner = by_name.pop(canonical(name), None)
-            if partner is not None:
-                pairs[name] = partner
-                mine.remove(name)
-                theirs.remove(partner)
-        if exact or len(mine) == len(theirs):
-            pairs.update(zip(mine, theirs, strict=False))
+    @property
+    def nodes(self) -> list[tuple[Node, Node]]:
+        """The two nodes of each pair."""
+        return [(self.before.layers[name], self.after.layers[partner]) for name, partner in self.partner.items()]
+
+    @property
+    def added(self) -> list[str]:
+        """The layers of ``after`` without a partner."""
+        return [name for name in self.after.layers if name not in self._taken]
+
+    def translate(self, value: str) -> str | None:
+        """The value of ``after`` that a value of ``before`` became; None where it has no counterpart."""
+        before, after = self.before, self.after
+        made = before.makers.get(value)
+        if made is not None:
+            partner = self.partner.get(made[0])
+            outputs = after.layers[partner].outputs if partner is not None else ()
+            return outputs[made[1]] if made[1] < len(outputs) else None
+        if value in before.inputs:
+            if value in after.inputs:
+                return value
+            place = before.inputs.index(value)
+            return after.inputs[place] if place < len(after.inputs) else None
+        return value
+
+    def _pair(self, name: str, partner: str) -> None:
+        self.partner[name] = partner
+        self._taken.add(partner)
+
+    def _pair_by(self, keys: Mapping[str, str], others: Mapping[str, str], exact: bool) -> None:
+        """Pairs what bears the same key; where several do, the same names first, then in order."""
+        groups: dict[str, tuple[list[str], list[str]]] = {}
+        for name, key in keys.items():
+            if name not in self.partner:
+                groups.setdefault(key, ([], []))[0].append(name)
+        for name, key in others.items():
+            if name not in self._taken and key in groups:
+                groups[key][1].append(name)
+        for names, partners in groups.values():
+            by_name = {canonical(name): name for name in partners}
+            for name in list(names):
+                partner = by_name.pop(canonical(name), None)
+                if partner is not None:
+                    self._pair(name, partner)
+                    names.remove(name)
+                    partners.remove(partner)
+            # layers that are alike but for their numbers are told apart by their order only where none came or went
+            if exact or len(names) == len(partners):
+                for name, partner in zip(names, partners, strict=False):
+                    self._pair(name, partner)
+
+    def _pair_by_name(self) -> None:
+        """The same name (or the same but for spelling and storage), with the same operation and as many dimensions of weights."""
+        before, after = self.before, self.after
+        free = {canonical(name): name for name in self.added}
+        for name, node in before.layers.items():
+            partner = free.get(canonical(name))
+            if name in self.partner or partner is None or partner in self._taken:
+                continue
+            same_operator = canonical_op(node.operator) == canonical_op(after.layers[partner].operator)
+            if same_operator and (before.weights.get(name) or self._alike(name, partner)):
+                self._pair(name, partner)
+
+    def _alike(self, name: str, partner: str) -> bool:
+        """Whether layers without weights have the same attributes, or read the same: a name that was counted says nothing."""
+        if dict(self.before.layers[name].attributes) == dict(self.after.layers[partner].attributes):
+            return True
+        return self._reads(name) == list(self.after.read(partner))
+
+    def _reads(self, name: str) -> list[str | None]:
+        """What a layer of ``before`` reads, as ``after`` calls it."""
+        return [self.translate(value) for value in self.before.read(name)]
+
+    def _pair_by_place(self) -> None:
+        """Between two layers that are paired: the same operations in the same order, then one layer in the place of another."""
+        order = {name: i for i, name in enumerate(self.after.layers)}
+        rest = self.added
+        anchors = _rising([(name, order[self.partner[name]]) for name in self.before.layers if name in self.partner])
+        start, run = -1, list[str]()
+        for name in [*self.before.layers, ""]:
+            if name and name not in anchors:
+                if name not in self.partner:
+                    run.append(name)
+                continue
+            end = anchors[name] if name else len(order)
+            if run:
+                self._pair_run(run, [n for n in rest if start < order[n] < end])
+            start, run = end, []
+
+    def _pair_run(self, run: list[str], others: list[str]) -> None:
+        alike = [_own(self.before, name, False) for name in run], [_own(self.after, name, False) for name in others]
+        for block in SequenceMatcher(None, *alike, autojunk=False).get_matching_blocks():
+            for k in range(block.size):
+                self._pair(run[block.a + k], others[block.b + k])
+        for name in run:
+            free = (n for n in others if n not in self._taken)
+            if name not in self.partner and (partner := next((n for n in free if self._same_place(name, n)), None)):
+                self._pair(name, partner)
+
+    def _same_place(self, name: str, partner: str) -> bool:
+        """Whether both read from partners, or both bear one name, and hand on to the same place."""
+        before, after = self.before, self.after
+        if canonical(name) == canonical(partner) and len(before.read(name)) == len(after.read(partner)):
+            return True
+        own, other = set(before.layers[name].outputs), set(after.layers[partner].outputs)
+        mapped = self._reads(name)
+        if not mapped or mapped != list(after.read(partner)) or len(own) != len(other):
+            return False
+        readers = {self.partner.get(n) for n, node in before.layers.items() if not own.isdisjoint(node.inputs)}
+        return readers == {n for n, node in after.layers.items() if not other.isdisjoint(node.inputs)}
 
 
 def _own(side: LayerIndex, name: str, exact: bool) -> str:
@@ -208,55 +296,19 @@ def _unique_weights(side: LayerIndex) -> dict[str, str]:
     keys = {
         name: repr((side.layers[name].operator, digests))
         for name, digests in side.digests.items()
+        # a few numbers, ones or zeros above all, are another layer's by chance
         if name in side.layers and sum(w.size for w in side.weights[name].values()) >= 16
     }
-    count: dict[str, int] = {}
-    for key in keys.values():
-        count[key] = count.get(key, 0) + 1
+    count = Counter(keys.values())
     return {name: key for name, key in keys.items() if count[key] == 1}
 
 
-def _pair_by_name(pairs: dict[str, str], before: LayerIndex, after: LayerIndex) -> None:
-    """The same name (or the same but for spelling and storage), with the same operation and as many dimensions of weights."""
-    taken = set(pairs.values())
-    free = {canonical(name): name for name in after.layers if name not in taken}
-    for name in before.layers:
-        partner = free.get(canonical(name))
-        if name in pairs or partner is None or partner in pairs.values():
-            continue
-        if canonical_op(before.layers[name].operator) != canonical_op(after.layers[partner].operator):
-            continue
-        if before.weights.get(name) or _alike(pairs, before, after, name, partner):
-            pairs[name] = partner
-
-
-def _alike(pairs: Mapping[str, str], before: LayerIndex, after: LayerIndex, name: str, partner: str) -> bool:
-    """Whether layers without weights have the same attributes, or read the same values: a name that was counted says nothing."""
-    if dict(before.layers[name].attributes) == dict(after.layers[partner].attributes):
-        return True
-    return [translate(pairs, before, after, v) for v in before.read(name)] == list(after.read(partner))
-
-
-def _pair_by_place(pairs: dict[str, str], before: LayerIndex, after: LayerIndex) -> None:
-    """Between two layers that are paired: the same operations in the same order, then one layer in the place of another."""
-    order = {name: i for i, name in enumerate(after.layers)}
-    taken = set(pairs.values())
-    rest = [name for name in after.layers if name not in taken]
-    anchors = _rising([(name, order[pairs[name]]) for name in before.layers if name in pairs])
-    start, run = -1, list[str]()
-    for name in [*before.layers, ""]:
-        if name and name not in anchors:
-            if name not in pairs:
-                run.append(name)
-            continue
-        end = anchors[name] if name else len(order)
-        if run:
-            _pair_run(pairs, before, after, run, [n for n in rest if start < order[n] < end])
-        start, run = end, []
-
-
 def _rising(places: list[tuple[str, int]]) -> dict[str, int]:
-    """The longest part of the pairs that keeps its order in both models."""
+    """The longest part of the pairs that keeps its order in both models.
+
+    A longest increasing subsequence: ``ends[n]`` is the least place in which a part of length n + 1 can end, ``at[n]`` the pair
+    that ends it, ``back`` the pair before each.
+    """
     ends: list[int] = []
     at: list[int] = []
     back: list[int] = []
@@ -274,48 +326,3 @@ def _rising(places: list[tuple[str, int]]) -> dict[str, int]:
         kept.append(places[index])
         index = back[index]
     return dict(reversed(kept))
-
-
-def _pair_run(pairs: dict[str, str], before: LayerIndex, after: LayerIndex, mine: list[str], theirs: list[str]) -> None:
-    left = [_own(before, n, False) for n in mine]
-    right = [_own(after, n, False) for n in theirs]
-    for block in SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks():
-        for k in range(block.size):
-            pairs[mine[block.a + k]] = theirs[block.b + k]
-    taken = set(pairs.values())
-    for name in mine:
-        if name in pairs:
-            continue
-        for partner in theirs:
-            if partner not in taken and _same_place(pairs, before, after, name, partner):
-                pairs[name] = partner
-                taken.add(partner)
-                break
-
-
-def _same_place(pairs: Mapping[str, str], before: LayerIndex, after: LayerIndex, name: str, partner: str) -> bool:
-    """Whether both read from partners, or both bear one name, and hand on to the same place."""
-    left, right = before.layers[name], after.layers[partner]
-    if canonical(name) == canonical(partner) and len(before.read(name)) == len(after.read(partner)):
-        return True
-    mapped = [translate(pairs, before, after, v) for v in before.read(name)]
-    if not mapped or mapped != list(after.read(partner)) or len(left.outputs) != len(right.outputs):
-        return False
-    readers = {pairs.get(n) for n, node in before.layers.items() if set(node.inputs) & set(left.outputs)}
-    others = {n for n, node in after.layers.items() if set(node.inputs) & set(right.outputs)}
-    return readers == others
-
-
-def translate(pairs: Mapping[str, str], before: LayerIndex, after: LayerIndex, value: str) -> str | None:
-    """The value of ``after`` that a value of ``before`` became; None where it has no counterpart."""
-    made = before.makers.get(value)
-    if made is not None:
-        partner = pairs.get(made[0])
-        outputs = after.layers[partner].outputs if partner is not None else ()
-        return outputs[made[1]] if made[1] < len(outputs) else None
-    if value in before.inputs:
-        if value in after.inputs:
-            return value
-        place = before.inputs.index(value)
-        return after.inputs[place] if place < len(after.inputs) else None
-    return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any
 
 from coreproof.editing.edit import Edit
 from coreproof.model.base import Model
@@ -20,8 +19,8 @@ class Setting:
     """An attribute (or what a layer makes) before and after; None where it was not there."""
 
     name: str
-    before: Any
-    after: Any
+    before: object
+    after: object
 
 
 def changed_settings(before: Node, after: Node, alike: Alike, but: Collection[str] = ()) -> tuple[Setting, ...]:
@@ -34,20 +33,24 @@ def changed_settings(before: Node, after: Node, alike: Alike, but: Collection[st
     return tuple(s for s in settings if not same_setting(s.before, s.after, alike))
 
 
-def same_setting(left: Any, right: Any, alike: Alike) -> bool:
+def same_setting(before: object, after: object, alike: Alike) -> bool:
     """Whether two values of an attribute are the same."""
-    if isinstance(left, tuple | list) and isinstance(right, tuple | list):
-        return len(left) == len(right) and all(same_setting(a, b, alike) for a, b in zip(left, right, strict=True))
-    if _is_number(left) and _is_number(right):
-        return bool(left == right) or alike(left, right)
-    return bool(left == right)
+    if isinstance(before, tuple | list) and isinstance(after, tuple | list):
+        return len(before) == len(after) and all(same_setting(a, b, alike) for a, b in zip(before, after, strict=True))
+    if before == after:
+        return True
+    # a truth value is a number to Python, and none that may be rounded
+    if isinstance(before, bool) or isinstance(after, bool):
+        return False
+    return isinstance(before, float | int) and isinstance(after, float | int) and alike(before, after)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool)
+def both_nan(a: float, b: float) -> bool:
+    """Whether both are no numbers, which are not equal and not different."""
+    return a != a and b != b
 
 
-def set_edit(layer: str, key: str, value: Any) -> Edit:
+def set_edit(layer: str, key: str, value: object) -> Edit:
     """The edit that gives an attribute or a weight of a layer this value; None takes it away."""
     return Edit("set", {"layer": layer, "attribute": key, "value": in_edit(value)})
 
@@ -57,6 +60,7 @@ def layer_arguments(model: Model, node: Node) -> dict[str, object]:
     settings = {key: in_edit(value) for key, value in node.attributes.items() if value is not None}
     weights = layer_weights(model, node.name)
     if model.is_onnx:
+        # the new node reads nothing yet: its weights go by the names of the operator's definition
         unwired = replace(node, inputs=())
         weights = {weight_name(unwired, node, key): weight for key, weight in weights.items()}
     return {**settings, **weights}
@@ -78,6 +82,6 @@ def weight_name(own: Node, other: Node, key: str) -> str:
     return formal[place].name if place < len(formal) else key
 
 
-def in_edit(value: Any) -> object:
+def in_edit(value: object) -> object:
     """A value as scripts hold it, which know lists and no tuples."""
     return list(value) if isinstance(value, tuple) else value

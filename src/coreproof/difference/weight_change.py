@@ -11,10 +11,11 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF, rms
+
 Array = np.ndarray
 
-_HALF_STEP = 2.0**-11
-"""The largest relative error of rounding to float16."""
+_HALF_STEP = UNIT_ROUNDOFF["float16"]
 _SMALLEST_HALF = 2.0**-25
 """The largest absolute error of rounding to float16 below its smallest normal number."""
 _SINGLE_STEP = 2.0**-20
@@ -61,13 +62,11 @@ def weight_change(parameter: str, before: Array, after: Array, stored: tuple[str
         return WeightChange(parameter, *ends, 0.0, 0.0, 0.0, words)
     finite = np.isfinite(a) & np.isfinite(b)
     difference = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=finite & ~same))
-    scale = float(np.sqrt(np.mean(np.square(np.where(finite, a, 0.0)))))
-    rms = float(np.sqrt(np.mean(np.square(difference))))
-    relative = float("inf") if not scale or not finite.all() else rms / scale
+    scale = rms(np.where(finite, a, 0.0))
+    relative = float("inf") if not scale or not finite.all() else rms(difference) / scale
     share = float(np.mean(~same))
-    return WeightChange(
-        parameter, *ends, float(np.max(difference)), relative, share, _words(a, b, relative, share, dtypes)
-    )
+    words = _words(a, b, relative, share, dtypes)
+    return WeightChange(parameter, *ends, float(np.max(difference)), relative, share, words)
 
 
 def _words_of_shapes(a: Array, b: Array) -> str:
@@ -94,34 +93,34 @@ def _cut(a: Array, b: Array) -> str | None:
     count = abs(a.shape[axis] - b.shape[axis])
     for end, pick in (("the end", slice(0, kept)), ("the front", slice(-kept, None))):
         chosen = tuple(pick if i == axis else slice(None) for i in range(a.ndim))
-        left = a[chosen] if a.shape[axis] > kept else a
-        right = b[chosen] if b.shape[axis] > kept else b
-        if _close(left, right) is not None:
+        if _close(*(whole[chosen] if whole.shape[axis] > kept else whole for whole in (a, b))) is not None:
             return f"{count} {_axis_word(axis, a.ndim)} {word} at {end}"
     return None
 
 
 def _words(a: Array, b: Array, relative: float, share: float, stored: tuple[str, str]) -> str:
     """Of two weights of one shape that are not the same."""
-    spoilt = _spoilt(a, b)
-    if spoilt is not None:
-        return spoilt
-    rounding = _rounding(a, b)
-    if rounding is not None:
-        return rounding
-    for moved, words in _moves(a, b):
-        kind = _close(moved, b)
-        if kind is not None:
-            return _joined(words, kind)
-    scaled = _scaled_besides(a, b)
-    if scaled is not None:
-        return scaled
-    if share <= 0.02 and share * a.size < 1000:
-        return f"{round(share * a.size):,} of {a.size:,} elements changed"
-    quantised = _quantised(a, b, relative) or _stored_in_fewer_bits(stored, relative)
-    if quantised is not None:
-        return quantised
-    cosine = float(np.sum(a * b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-300))
+    # the surest first: a whole matrix of zeros is also one that was scaled, and a rounded one was also slightly changed
+    return (
+        _spoilt(a, b)
+        or _rounding(a, b)
+        or next((_joined(words, kind) for moved, words in _moves(a, b) if (kind := _close(moved, b)) is not None), None)
+        or _scaled_besides(a, b)
+        or (f"{round(share * a.size):,} of {a.size:,} elements changed" if _is_few(share, a.size) else None)
+        or _quantised(a, b, relative)
+        or _stored_in_fewer_bits(stored, relative)
+        or _by_likeness(a, b, relative)
+    )
+
+
+def _is_few(share: float, size: int) -> bool:
+    return share <= 0.02 and share * size < 1000
+
+
+def _by_likeness(a: Array, b: Array, relative: float) -> str:
+    """How alike two weights are that nothing in particular was done to: by the cosine of the angle between them."""
+    cosine = float(np.sum(a * b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), _TINY))
+    # of two unrelated lists of n numbers it is about 1 / sqrt(n)
     if abs(cosine) < 0.1 and a.size >= 64:
         return "other numbers, unrelated"
     return "slightly changed" if relative < 0.05 else "changed"
@@ -130,7 +129,7 @@ def _words(a: Array, b: Array, relative: float, share: float, stored: tuple[str,
 def _spoilt(a: Array, b: Array) -> str | None:
     broken = int(np.sum(~np.isfinite(b) & np.isfinite(a)))
     if broken:
-        over = int(np.sum(np.isinf(b) & (np.abs(np.nan_to_num(a)) > 65504)))
+        over = int(np.sum(np.isinf(b) & (np.abs(np.nan_to_num(a)) > FLOAT16_MAX)))
         if over == broken:
             return f"{over:,} values overflowed float16"
         return f"{broken:,} values are NaN or infinite now"
@@ -192,7 +191,7 @@ def _moves(a: Array, b: Array) -> Iterator[tuple[Array, str]]:
             yield np.flip(a, tuple(range(2, a.ndim))), "kernels flipped"
         for axis in range(min(a.ndim, 2)):
             yield from _permuted(a, b, axis)
-    factor = float(np.sum(a * b) / max(float(np.sum(a * a)), 1e-300))
+    factor = float(_factors(a.reshape(1, -1), b.reshape(1, -1))[0])
     if factor and a.size > 1:
         yield a * factor, f"scaled by {factor:.6g}"
     shift = float(np.mean(b - a))
@@ -207,12 +206,13 @@ def _scaled_besides(a: Array, b: Array) -> str | None:
     if a.size < 16 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return None
     rows, others = _slices(a, b, 0)
-    each = np.sum(rows * others, 1) / np.maximum(np.sum(rows * rows, 1), 1e-300)
-    whole = float(np.sum(a * b) / max(float(np.sum(a * a)), 1e-300))
+    each, whole = _factors(rows, others), float(_factors(a.reshape(1, -1), b.reshape(1, -1))[0])
     for factors in (np.full_like(each, whole), each):
         meant = rows * factors[:, None]
-        left = float(np.linalg.norm(others - meant) / max(float(np.linalg.norm(meant)), 1e-300))
-        off = float(np.sqrt(np.mean(np.square(np.log(np.maximum(np.abs(factors), 1e-12))))))
+        left = float(np.linalg.norm(others - meant) / max(float(np.linalg.norm(meant)), _TINY))
+        # how far the factors are from 1, twice as large and half as large alike
+        off = rms(np.log(np.maximum(np.abs(factors), 1e-12)))
+        # what compression itself does to the factors is less than what it leaves of error
         if left < _COMPRESSED and off > 0.05 + 2 * left and rows.shape[1] > 4:
             if np.ptp(factors) == 0:
                 return f"scaled by {whole:.3g}, and slightly changed"
@@ -224,10 +224,20 @@ _COMPRESSED = 0.35
 """What compression to a few bits leaves of the error of a weight, as a share of it."""
 
 
+_TINY = 1e-300
+"""Stands in for a zero that is divided by."""
+
+
+def _factors(rows: Array, others: Array) -> Array:
+    """The factor of each row that brings it nearest to the other, by least squares."""
+    factors: Array = np.sum(rows * others, 1) / np.maximum(np.sum(rows * rows, 1), _TINY)
+    return factors
+
+
 def _same_numbers(a: Array, b: Array) -> bool:
     """Whether ``b`` can be the numbers of ``a`` in another order or with another sign, rounding allowed."""
-    ours, theirs = float(np.sum(a * a)), float(np.sum(b * b))
-    return abs(ours - theirs) <= 4 * _HALF_STEP * ours
+    before, after = float(np.sum(a * a)), float(np.sum(b * b))
+    return abs(before - after) <= 4 * _HALF_STEP * before
 
 
 def _slices(a: Array, b: Array, axis: int) -> tuple[Array, Array]:
@@ -253,7 +263,7 @@ def _scaled_along(a: Array, b: Array, axis: int) -> Iterator[tuple[Array, str]]:
     rows, others = _slices(a, b, axis)
     word = _axis_word(axis, a.ndim)
     if rows.shape[1] > 1:
-        factors = np.sum(rows * others, 1) / np.maximum(np.sum(rows * rows, 1), 1e-300)
+        factors = _factors(rows, others)
         scaled = np.moveaxis((rows * factors[:, None]).reshape(np.moveaxis(a, axis, 0).shape), 0, axis)
         yield scaled, f"{word} scaled by {factors.min():.3g} to {factors.max():.3g}"
 
@@ -264,9 +274,9 @@ def _permutation(rows: Array, others: Array) -> npt.NDArray[np.int64] | None:
         return None
     # A projection that no order changes finds the candidates; _close judges the result.
     direction = np.random.default_rng(0).normal(size=rows.shape[1])
-    left, right = np.argsort(rows @ direction, kind="stable"), np.argsort(others @ direction, kind="stable")
+    sorted_rows, sorted_others = (np.argsort(each @ direction, kind="stable") for each in (rows, others))
     order = np.empty(len(rows), np.int64)
-    order[right] = left
+    order[sorted_others] = sorted_rows
     return None if (order == np.arange(len(order))).all() else order
 
 

@@ -38,24 +38,23 @@ def find_weights(
     before: Model, after: Model, report: Callable[[str, int, int], None]
 ) -> tuple[tuple[FoundWeight, ...], tuple[str, ...], tuple[str, ...]]:
     """Weights in both models, those of ``before`` only, those of ``after`` only; "layer/parameter" each."""
-    left, right = dict(_floats(before)), dict(_floats(after))
+    weights, others = dict(_floats(before)), dict(_floats(after))
     energies = {}
-    for done, (name, reference) in enumerate(right.items()):
-        energies[name] = _energy(reference.read())
-        report(f"reading {after.name}", done + 1, len(right))
-    found, lost, free = [], [], dict.fromkeys(right)
-    likely = _Likely({name: reference.size for name, reference in right.items()}, energies)
-    for done, (name, reference) in enumerate(left.items()):
-        array = reference.read()
-        energy = _energy(array)
-        near = (n for n in likely.near(reference.size, energy) if n in free)
-        match = next(((n, w) for n in near if (w := _words(array, reference, right[n])) is not None), None)
+    for done, (name, weight) in enumerate(others.items()):
+        energies[name] = _energy(weight.read())
+        report(f"reading {after.name}", done + 1, len(others))
+    found, lost, free = [], [], dict.fromkeys(others)
+    likely = _Likely({name: weight.size for name, weight in others.items()}, energies)
+    for done, (name, weight) in enumerate(weights.items()):
+        array = weight.read()
+        near = (n for n in likely.near(weight.size, _energy(array)) if n in free)
+        match = next(((n, w) for n in near if (w := _words(array, weight, others[n])) is not None), None)
         if match is None:
             lost.append(name)
         else:
             found.append(FoundWeight(name, match[0], match[1]))
             del free[match[0]]
-        report("looking for weights", done + 1, len(left))
+        report("looking for weights", done + 1, len(weights))
     return tuple(found), tuple(lost), tuple(free)
 
 
