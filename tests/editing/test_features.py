@@ -165,12 +165,13 @@ def test_what_cannot_be_is_refused(arguments: dict[str, Any], said: str) -> None
 
 
 def test_a_refused_change_leaves_nothing_behind() -> None:
+    from coreproof.editing.interface import Retyped
     from coreproof.editing.open import open_editor
 
     editor = open_editor(net())
     before = editor.model.spec.SerializeToString(deterministic=True)  # type: ignore[attr-defined]
     with pytest.raises(EditError):
-        editor.interface.retype("x", "image", scale=2.0, bias=[1, 2])
+        editor.interface.retype("x", Retyped("image", scale=2.0, bias=[1, 2]))
     assert editor.model.spec.SerializeToString(deterministic=True) == before  # type: ignore[attr-defined]
 
 

@@ -14,7 +14,9 @@ from PIL import Image
 import coreproof
 from coreproof.conversion.onnx_to_coreml.features import ImageInput
 from coreproof.editing.edit import Edit, edit
+from coreproof.editing.interface import Retyped
 from coreproof.editing.open import open_editor
+from coreproof.editing.verbs.registry import VERBS
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.onnx.model import OnnxModel
@@ -155,14 +157,14 @@ def test_an_output_becomes_a_picture(single: Model, tmp_path: Path) -> None:
         "slice_by_size", "three", ["r"], ["p"], {"begin": [0, 0, 0, 0], "size": [1, 3, 6, 8]}, editor.node("r").name
     )
     editor.interface.set_output("p")
-    editor.interface.retype("p", "image")
+    editor.interface.retype("p", Retyped("image"))
     model = stored(editor.close(), tmp_path)
     with coreproof.session(model) as session:
         made = session.run({"x": PHOTO}, taps=["r"])
     want = np.clip(made["r"][0, :3].transpose(1, 2, 0), 0, 255)
     assert np.abs(np.asarray(made["p"].convert("RGB")).astype(np.float32) - want).max() <= 1
     with pytest.raises(EditError, match="the shape of one picture"):
-        editor.interface.retype("y", "image")
+        editor.interface.retype("y", Retyped("image"))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +247,7 @@ def test_what_does_not_fit_changes_nothing(single: Model, verb: str, arguments: 
     editor = open_editor(single)
     before = editor.model.spec.SerializeToString(deterministic=True)
     with pytest.raises(EditError, match=words):
-        getattr(editor.interface, verb)(*([arguments.pop("labels")] if verb == "relabel" else []), **arguments)
+        VERBS[verb](editor, **arguments)
     assert editor.model.spec.SerializeToString(deterministic=True) == before
 
 

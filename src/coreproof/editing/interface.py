@@ -4,6 +4,40 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Retyped:
+    """What a feature is to be; what is None stays as it is.
+
+    ``kind`` is "image" or "tensor", ``dtype`` that of a tensor ("float16", ...). An image input is multiplied by ``scale``, then
+    ``bias`` is added, one number a channel in the order ``colour`` ("RGB", "BGR", "GRAY"); under another colour alone each
+    channel of the network keeps its numbers.
+    """
+
+    kind: str | None = None
+    colour: str | None = None
+    scale: float | None = None
+    bias: Sequence[float] | float | None = None
+    dtype: str | None = None
+
+    @property
+    def preprocesses(self) -> bool:
+        """Whether a scale or a bias is asked for."""
+        return self.scale is not None or self.bias is not None
+
+
+@dataclass(frozen=True)
+class Reshaped:
+    """The shape that an input is to have, a list of shapes, or a range (low, high; -1: no end) for each length.
+
+    Of a picture, shapes are [height, width]. With several, or with ranges, ``shape`` is the one that counts when nothing is said.
+    """
+
+    shape: Sequence[int] | None = None
+    enumerated: Sequence[Sequence[int]] = ()
+    ranges: Sequence[Sequence[int]] = ()
 
 
 class Interface(ABC):
@@ -26,36 +60,15 @@ class Interface(ABC):
         """Takes an input away."""
 
     @abstractmethod
-    def retype(
-        self,
-        feature: str,
-        kind: str | None = None,
-        *,
-        colour: str | None = None,
-        scale: float | None = None,
-        bias: Sequence[float] | float | None = None,
-        dtype: str | None = None,
-    ) -> None:
-        """Makes a feature an "image" or a "tensor" (a multi-array), or gives it another ``dtype`` ("float16", ...).
+    def retype(self, feature: str, to: Retyped) -> None:
+        """Makes a feature an image or a tensor (a multi-array), or gives it another dtype.
 
-        An image input is multiplied by ``scale``, then ``bias`` is added, one number a channel in the order ``colour`` ("RGB",
-        "BGR", "GRAY"); what is not said stays: under another colour alone each channel of the network keeps its numbers. An
-        input that becomes a multi-array is fed what the network saw behind them.
+        An input that becomes a multi-array is fed what the network saw behind the picture's scale and bias.
         """
 
     @abstractmethod
-    def reshape(
-        self,
-        feature: str,
-        shape: Sequence[int] | None = None,
-        *,
-        enumerated: Sequence[Sequence[int]] = (),
-        ranges: Sequence[Sequence[int]] = (),
-    ) -> None:
-        """Gives an input another shape, a list of shapes, or a range (low, high; -1: no end) for each length.
-
-        Of a picture, the shape is [height, width]. Declared outputs follow, as far as their shapes can be told.
-        """
+    def reshape(self, feature: str, to: Reshaped) -> None:
+        """Gives an input another shape. Declared outputs follow, as far as their shapes can be told."""
 
     @abstractmethod
     def relabel(self, labels: Sequence[str] | Sequence[int]) -> None:

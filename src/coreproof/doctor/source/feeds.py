@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,16 @@ from coreproof.feeding.drawn import Sample, random_feeds, random_sample, several
 from coreproof.feeding.inputs import hand_over
 from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.feeding.own_preprocessing import numbers, own_feedings
-from coreproof.feeding.picture_values import at_size_of, picture_value
+from coreproof.feeding.picture_values import at_size_of, in_rank, picture_value
 from coreproof.feeding.pictures import open_picture
 from coreproof.model.base import Model
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 from coreproof.runtime.open import session
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -55,28 +58,28 @@ def candidates(
     if picture_input is None:
         yield _plain(source, model, feeding, photos)
         return
-    theirs, mine = picture_input
-    assert mine.image is not None
+    array, picture = picture_input
+    assert picture.image is not None
     if feeding is not None:
-        shape = at_size_of(mine, feeding)
-        pictures = [open_picture(p) for p in photos] or [_random_picture(mine)]
+        shape = at_size_of(picture, feeding)
+        pictures = [open_picture(p) for p in photos] or [_random_picture(picture)]
         seen = [resize_and_crop(p, shape) for p in pictures]
         yield Feeds(
-            tuple({theirs.name: to_tensor(p, replace(shape, resize="squash"))} for p in seen),
-            tuple({mine.name: pixels(p, mine.image.colour)} for p in seen),
+            tuple({array.name: to_tensor(p, replace(shape, resize="squash"))} for p in seen),
+            tuple({picture.name: pixels(p, picture.image.colour)} for p in seen),
         )
         return
-    bare = at_size_of(mine)
-    fed = [picture_value(open_picture(p), mine, bare) for p in photos] or [_random_pixels(model, mine)]
+    bare = at_size_of(picture)
+    fed = [picture_value(open_picture(p), picture, bare) for p in photos] or [_random_pixels(model, picture)]
     try:
         with session(model) as running:
-            own = own_feedings(running, mine)
+            own = own_feedings(running, picture)
     except CoreproofError:
-        own = (replace(bare, colour=mine.image.colour),)
+        own = (replace(bare, colour=picture.image.colour),)
     for each in own:
         yield Feeds(
-            tuple({theirs.name: _as(theirs, numbers(f, mine.image, each, theirs))} for f in fed),
-            tuple({mine.name: f} for f in fed),
+            tuple({array.name: _as(array, numbers(f, picture.image, each, array))} for f in fed),
+            tuple({picture.name: f} for f in fed),
         )
 
 
@@ -111,19 +114,11 @@ def _drawn(source: Model, model: Model) -> Feeds:
         draws = several(source, model, sessions=(running, None))
         kept = [pair for at, pair in enumerate(draws.pairs) if at not in draws.large]
         return Feeds(tuple(a for a, _ in kept), tuple(b for _, b in kept))
-    left, right = random_feeds(source, model)
-    return Feeds((left,), (right,))
+    return Feeds(*((sample,) for sample in random_feeds(source, model)))
 
 
 def _as(feature: Feature, array: np.ndarray) -> np.ndarray:
-    """The array in the shape and dtype that a feature declares, where only lengths of one differ."""
-    dtype = feature.dtype or "float32"
-    shape = feature.shape
-    if shape is not None and len(shape) != array.ndim:
-        fixed = [d if isinstance(d, int) and d > 0 else 1 for d in shape]
-        if int(np.prod(fixed)) == array.size:
-            array = array.reshape(fixed)
-    return array.astype(dtype)
+    return in_rank(array, feature).astype(feature.dtype or "float32")
 
 
 def _random_pixels(model: Model, feature: Feature) -> npt.NDArray[np.float32]:
@@ -131,7 +126,7 @@ def _random_pixels(model: Model, feature: Feature) -> npt.NDArray[np.float32]:
     return np.asarray(drawn[feature.name], np.float32)
 
 
-def _random_picture(feature: Feature) -> Any:
+def _random_picture(feature: Feature) -> Image.Image:
     from PIL import Image
 
     from coreproof.model.features import Signature

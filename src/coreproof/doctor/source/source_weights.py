@@ -10,8 +10,7 @@ from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_NORM
 from coreproof.model.base import Model
 from coreproof.model.coreml.literals import read_literal
 from coreproof.model.coreml.model import CoreMLModel
-from coreproof.model.coreml.proto import MIL_pb2
-from coreproof.model.formats.program import main, ordered_arguments
+from coreproof.model.formats.program import dtype_of, main, nodes, ordered_arguments
 from coreproof.model.layer_weights import all_weights
 from coreproof.model.numbers import FLOAT16_MAX
 
@@ -20,26 +19,21 @@ Array = np.ndarray
 
 def stored_halves(model: CoreMLModel) -> dict[tuple[str, str], Array]:
     """The float16 constants of the operations of an ML Program: (operation, argument) -> what is stored."""
-    found: dict[tuple[str, str], Array] = {}
-    _collect(model, main(model.spec), {}, found)
-    return found
-
-
-def _collect(
-    model: CoreMLModel, block: MIL_pb2.Block, outer: Mapping[str, object], found: dict[tuple[str, str], Array]
-) -> None:
-    constants = dict(outer)
-    for operation in block.operations:
-        if operation.type == "const":
-            if operation.outputs[0].type.tensorType.dataType == MIL_pb2.FLOAT16:
-                constants[operation.outputs[0].name] = operation.attributes["val"]
-            continue
-        for nested in operation.blocks:
-            _collect(model, nested, constants, found)
-        for key, argument in ordered_arguments(operation):
-            if len(argument.arguments) == 1 and operation.outputs and argument.arguments[0].name in constants:
-                array = np.asarray(read_literal(model, constants[argument.arguments[0].name]))
-                found[operation.outputs[0].name, key] = array
+    operations = list(nodes(main(model.spec).operations))
+    halves = {
+        operation.outputs[0].name: operation.attributes["val"]
+        for operation in operations
+        if operation.type == "const" and dtype_of(operation.outputs[0].type) == "float16"
+    }
+    # a list of values, as of concat, holds no weight
+    alone = (
+        (operation.outputs[0].name, key, argument.arguments[0].name)
+        for operation in operations
+        if operation.outputs
+        for key, argument in ordered_arguments(operation)
+        if len(argument.arguments) == 1
+    )
+    return {(made, key): np.asarray(read_literal(model, halves[name])) for made, key, name in alone if name in halves}
 
 
 def is_extreme(stored: Array) -> bool:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 from coreproof.editing.editor import require_value
 from coreproof.editing.editors.document import CoreMLDocument
-from coreproof.editing.interface import Interface
+from coreproof.editing.interface import Interface, Reshaped, Retyped
 from coreproof.errors import EditError
 from coreproof.model.coreml.noted_labels import note_labels, noted_labels
 from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
@@ -206,40 +206,31 @@ class CoreMLInterface(Interface):
             f"there is no feature {name!r}", where=self.document.where, expected=", ".join(known), found=name
         )
 
-    def retype(
-        self,
-        feature: str,
-        kind: str | None = None,
-        *,
-        colour: str | None = None,
-        scale: float | None = None,
-        bias: Sequence[float] | float | None = None,
-        dtype: str | None = None,
-    ) -> None:
+    def retype(self, feature: str, to: Retyped) -> None:
         """See ``Interface.retype``."""
         found, is_input = self.find(feature)
-        wanted = kind or ("image" if is_image(found) else "tensor")
+        wanted = to.kind or ("image" if is_image(found) else "tensor")
         if wanted not in ("image", "tensor"):
-            raise EditError("there is no such kind of feature", expected="image or tensor", found=kind)
-        if wanted == "image" and dtype is not None:
-            raise EditError("a picture has no dtype of its own", expected="kind = tensor with a dtype", found=dtype)
-        if wanted == "tensor" and (colour is not None or scale is not None or bias is not None):
+            raise EditError("there is no such kind of feature", expected="image or tensor", found=wanted)
+        if wanted == "image" and to.dtype is not None:
+            raise EditError("a picture has no dtype of its own", expected="kind = tensor with a dtype", found=to.dtype)
+        if wanted == "tensor" and (to.colour is not None or to.preprocesses):
             raise EditError("colour, scale and bias belong to pictures", expected='kind = "image"', found=wanted)
-        if not is_input and (scale is not None or bias is not None):
+        if not is_input and to.preprocesses:
             raise EditError(
                 f"the numbers of an output picture ({feature!r}) cannot be scaled by the description",
                 fix=f"insert a {self.scaling_layer} in front of it",
             )
         with self.all_or_nothing():
             if wanted == "image":
-                colour = self._to_picture(feature, colour)
-                if scale is not None or bias is not None:
-                    self.preprocess(feature, colour, scale, bias)
+                colour = self._to_picture(feature, to.colour)
+                if to.preprocesses:
+                    self.preprocess(feature, colour, to.scale, to.bias)
                 return
             if is_image(found):
                 self._to_array(feature)
-            if dtype is not None:
-                self._to_dtype(feature, dtype)
+            if to.dtype is not None:
+                self._to_dtype(feature, to.dtype)
 
     def _to_picture(self, name: str, colour: str | None) -> str:
         if colour is not None and colour not in COLOURS:
@@ -282,14 +273,7 @@ class CoreMLInterface(Interface):
 
     # shapes
 
-    def reshape(
-        self,
-        feature: str,
-        shape: Sequence[int] | None = None,
-        *,
-        enumerated: Sequence[Sequence[int]] = (),
-        ranges: Sequence[Sequence[int]] = (),
-    ) -> None:
+    def reshape(self, feature: str, to: Reshaped) -> None:
         """See ``Interface.reshape``."""
         found, is_input = self.find(feature)
         if not is_input:
@@ -297,32 +281,26 @@ class CoreMLInterface(Interface):
                 f"{feature!r} is an output: its shape follows from the layers",
                 fix="reshape an input; or declare the output anew",
             )
-        if enumerated and ranges:
-            raise EditError("a shape is enumerated or ranged, not both", found=f"{list(enumerated)} and {list(ranges)}")
+        if to.enumerated and to.ranges:
+            both = f"{list(to.enumerated)} and {list(to.ranges)}"
+            raise EditError("a shape is enumerated or ranged, not both", found=both)
         image, array, picture = found.type.imageType, found.type.multiArrayType, is_image(found)
         now = [int(image.height), int(image.width)] if picture else [int(n) for n in array.shape]
-        default = list(shape or (enumerated[0] if enumerated else now))
-        self._check_lengths(feature, len(now) if picture or self.keeps_rank else None, default, enumerated, ranges)
+        default = list(to.shape or (to.enumerated[0] if to.enumerated else now))
+        self._check_lengths(feature, len(now) if picture or self.keeps_rank else None, default, to)
         if not picture:
             self.check_array(feature, default)
-        varies = [len({one[i] for one in (default, *enumerated)}) > 1 for i in range(len(default))]
-        if ranges:
+        varies = [len({one[i] for one in (default, *to.enumerated)}) > 1 for i in range(len(default))]
+        if to.ranges:
             # Core ML refuses a default that lies outside of the range beside it
-            default = [_within(n, one) for n, one in zip(default, ranges, strict=True)]
-            varies = [low != high for low, high in ranges]
+            default = [_within(n, one) for n, one in zip(default, to.ranges, strict=True)]
+            varies = [low != high for low, high in to.ranges]
         lengths = [None if free else n for n, free in zip(default, varies, strict=True)]
-        with self.all_or_nothing(), self.resized(feature, lengths, flexible=bool(enumerated or ranges)):
-            (_resize_image if picture else _resize_array)(self.find(feature)[0], default, enumerated, ranges)
+        with self.all_or_nothing(), self.resized(feature, lengths, flexible=bool(to.enumerated or to.ranges)):
+            (_resize_image if picture else _resize_array)(self.find(feature)[0], default, to)
 
-    def _check_lengths(
-        self,
-        name: str,
-        rank: int | None,
-        default: Sequence[int],
-        enumerated: Sequence[Sequence[int]],
-        ranges: Sequence[Sequence[int]],
-    ) -> None:
-        for one in ranges:
+    def _check_lengths(self, name: str, rank: int | None, default: Sequence[int], to: Reshaped) -> None:
+        for one in to.ranges:
             if len(one) != 2 or one[0] < 1 or 0 <= one[1] < one[0]:
                 raise EditError(
                     "a range is its lowest and its highest length",
@@ -330,7 +308,7 @@ class CoreMLInterface(Interface):
                     found=list(one),
                 )
         wanted = len(default) if rank is None else rank
-        for one in (default, *enumerated, [low for low, _ in ranges] or default):
+        for one in (default, *to.enumerated, [low for low, _ in to.ranges] or default):
             if len(one) != wanted or any(n < 1 for n in one):
                 raise EditError(
                     f"the shapes of {name!r} do not go together",
@@ -410,28 +388,25 @@ def _within(length: int, limits: Sequence[int]) -> int:
     return low if length < low or 0 <= high < length else length
 
 
-def _resize_image(
-    feature: Feature, default: Sequence[int], enumerated: Sequence[Sequence[int]], ranges: Sequence[Sequence[int]]
-) -> None:
+def _resize_image(feature: Feature, default: Sequence[int], to: Reshaped) -> None:
     image = feature.type.imageType
     image.height, image.width = default
     image.ClearField("enumeratedSizes")
     image.ClearField("imageSizeRange")
-    for height, width in enumerated:
+    for height, width in to.enumerated:
         image.enumeratedSizes.sizes.add(height=height, width=width)
-    for side, (low, high) in zip(("heightRange", "widthRange"), ranges, strict=False):
-        limits = getattr(image.imageSizeRange, side)
+    for limits, (low, high) in zip(
+        (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange), to.ranges, strict=False
+    ):
         limits.lowerBound, limits.upperBound = low, high
 
 
-def _resize_array(
-    feature: Feature, default: Sequence[int], enumerated: Sequence[Sequence[int]], ranges: Sequence[Sequence[int]]
-) -> None:
+def _resize_array(feature: Feature, default: Sequence[int], to: Reshaped) -> None:
     array = feature.type.multiArrayType
     array.shape[:] = default
     array.ClearField("enumeratedShapes")
     array.ClearField("shapeRange")
-    for one in enumerated:
+    for one in to.enumerated:
         array.enumeratedShapes.shapes.add(shape=one)
-    for low, high in ranges:
+    for low, high in to.ranges:
         array.shapeRange.sizeRanges.add(lowerBound=low, upperBound=high)

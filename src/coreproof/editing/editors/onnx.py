@@ -11,7 +11,7 @@ from onnx import AttributeProto, helper, numpy_helper
 from onnx.defs import OpSchema
 
 from coreproof.editing.editor import Editor
-from coreproof.editing.interface import Interface
+from coreproof.editing.interface import Interface, Reshaped, Retyped
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.files.wire import reserialise
@@ -234,7 +234,7 @@ class OnnxEditor(Editor, Interface):
         """The array behind a name: an initializer, or what a Constant node holds; None for anything that is computed."""
         if not name:
             return None
-        value = next((v for v in self.model.ir.graph.initializers.values() if v.name == name), None)
+        value = self.model.ir.graph.initializers.get(name)
         if value is not None and value.const_value is not None:
             return value.const_value.numpy()
         for node in self._proto.graph.node:
@@ -305,25 +305,16 @@ class OnnxEditor(Editor, Interface):
             raise EditError(f"there is no {kind} {name!r}", where=self._origin.name, expected=known, found=name)
         return found
 
-    def retype(
-        self,
-        feature: str,
-        kind: str | None = None,
-        *,
-        colour: str | None = None,
-        scale: float | None = None,
-        bias: Sequence[float] | float | None = None,
-        dtype: str | None = None,
-    ) -> None:
-        """ONNX knows arrays only: ``dtype`` is what can be changed, by a Cast behind the input or before the output."""
-        if dtype is None or any(part is not None for part in (colour, scale, bias)) or kind not in (None, "tensor"):
+    def retype(self, feature: str, to: Retyped) -> None:
+        """ONNX knows arrays only: the dtype is what can be changed, by a Cast behind the input or before the output."""
+        if to.dtype is None or to != Retyped(kind=to.kind, dtype=to.dtype) or to.kind not in (None, "tensor"):
             raise EditError(
                 "an ONNX model takes and gives arrays only",
                 where=f"feature {feature!r}",
                 expected="dtype",
                 fix="convert it to Core ML with the image input: coreproof convert --image",
             )
-        graph = self._proto.graph
+        graph, dtype = self._proto.graph, to.dtype
         declared = self._feature([*graph.input, *graph.output], feature, "feature")
         try:
             wanted = int(ir.DataType.from_numpy(np.dtype(dtype)))
@@ -349,21 +340,11 @@ class OnnxEditor(Editor, Interface):
         declared.type.tensor_type.elem_type = wanted
         self._view = None
 
-    def reshape(
-        self,
-        feature: str,
-        shape: Sequence[int] | None = None,
-        *,
-        enumerated: Sequence[Sequence[int]] = (),
-        ranges: Sequence[Sequence[int]] = (),
-    ) -> None:
+    def reshape(self, feature: str, to: Reshaped) -> None:
         """A length that may vary becomes a free dimension: ONNX has no lists and no ranges."""
-        options = [list(s) for s in (enumerated or ([shape] if shape is not None else []))]
-        lengths: list[int | str]
-        if ranges:
-            lengths = [low if low == high else f"{feature}_{i}" for i, (low, high) in enumerate(ranges)]
-        else:
-            lengths = [d if all(o[i] == d for o in options) else f"{feature}_{i}" for i, d in enumerate(options[0])]
+        shapes = [*to.enumerated] or [to.shape or ()]
+        options = [{low, high} for low, high in to.ranges] or [set(lengths) for lengths in zip(*shapes, strict=False)]
+        lengths = [f"{feature}_{i}" if len(several) > 1 else several.pop() for i, several in enumerate(options)]
         declared = self._feature(self._proto.graph.input, feature, "input")
         rank = len(declared.type.tensor_type.shape.dim)
         if rank != len(lengths):

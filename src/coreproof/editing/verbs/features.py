@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coreproof.editing.editor import Editor
+from coreproof.editing.interface import Reshaped, Retyped
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 from coreproof.model.files.entries import read_json, read_lines
@@ -26,12 +27,13 @@ def retype(
     An image input is multiplied by ``scale``, then ``bias`` is added (one number, or one a channel in the order of
     ``colour``: RGB, BGR or GRAY). An input that becomes a tensor is fed what the network saw behind them.
     """
-    if kind is None and colour is None and scale is None and bias is None and dtype is None:
+    wanted = Retyped(kind, colour, scale, bias, dtype)
+    if wanted == Retyped():
         raise EditError(
             f"retype does not say what {feature!r} is to become",
             expected="kind (image or tensor), colour, scale, bias or dtype",
         )
-    editor.interface.retype(feature, kind, colour=colour, scale=scale, bias=bias, dtype=dtype)
+    editor.interface.retype(feature, wanted)
 
 
 @verb
@@ -48,7 +50,7 @@ def reshape(
     """
     if shape is None and not enumerated and not ranges:
         raise EditError(f"reshape does not say how {feature!r} is to be", expected="shape, enumerated or ranges")
-    editor.interface.reshape(feature, shape, enumerated=enumerated, ranges=ranges)
+    editor.interface.reshape(feature, Reshaped(shape, enumerated, ranges))
 
 
 @verb
