@@ -18,7 +18,7 @@ from coreproof.conversion import registry
 from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand
 from coreproof.conversion.coreml_to_onnx.rounding import commutes, rounds
-from coreproof.conversion.operators import LAYERS, MIL, ONNX, PYTORCH, canonical_op, error_class, several
+from coreproof.conversion.operators import LAYERS, MIL, ONNX, PYTORCH, canonical_op, default, error_class, several
 from coreproof.conversion.registry import Registry
 from coreproof.editing.edit import Edit, edit
 from coreproof.model.coreml.model import CoreMLModel
@@ -171,3 +171,9 @@ def test_what_coremltools_types_float32_alone_is_always_wide() -> None:
     assert "spatial_scale" in wide["crop_resize"]
     assert wide == {o: set(MIL.traits(o)["wide"]) for o in MIL if "wide" in MIL.traits(o)}
     assert tuples == {o: set(several(o)) for o in MIL if several(o)}
+
+
+def test_a_parameter_that_a_file_does_not_say_is_what_its_own_format_defines() -> None:
+    assert [default(o, "axis") for o in ("ArgMax", "argMax", "reduce_argmax", "topK", "topk")] == [0, 0, -1, 0, -1]
+    assert default("ArgMax", "no such parameter") is None
+    assert default("aten.argmax.default", "axis") is None

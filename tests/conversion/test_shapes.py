@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from coreproof.conversion.shapes import read_shape, read_shapes
+from coreproof.conversion.shapes import read_shape, read_shapes, with_batches
 from coreproof.errors import InputError
+from coreproof.model.features import Feature
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,12 @@ def test_the_command_lines_shapes_belong_to_inputs() -> None:
     for wrong in (["1x3"], ["x="], ["=1x3"], ["x=1x3", "x=1x4"], ["x=1xn"]):
         with pytest.raises(InputError):
             read_shapes(wrong)
+
+
+def test_a_batch_is_that_of_every_input_whose_shape_is_not_asked_for() -> None:
+    inputs = [Feature("x", shape=("n", 3)), Feature("y", shape=(1, 4))]
+    assert with_batches(inputs, {}, 4) == {"x": "4x3", "y": "4x4"}
+    assert with_batches(inputs, {"y": (2, 4)}, "1-16") == {"x": "1..16x3", "y": (2, 4)}
+    assert with_batches(inputs, {}, "1,4") == {"x": "1x3|4x3", "y": "1x4|4x4"}
+    with pytest.raises(InputError, match="4, 1-16 or 1,4,16"):
+        with_batches(inputs, {}, 0)

@@ -123,24 +123,21 @@ def _inputs(
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
 
     arguments: dict[str, Any] = {}
-    inputs = {f.name: f for f in model.signature.inputs}
+    sized: Feature | None = None
     if image:
         picture = _picture_input(model)
         if not feeding.pixels and model.feeding is None:
             raise unsaid_pixels(model)
         fed = _coloured(feeding, picture).resolve(model)
         assert fed is not None
-        inputs[picture.name] = _sized(picture, fed if feeding.size is not None else None)
+        sized = _sized(picture, fed) if feeding.size is not None else None
         arguments["images"] = {picture.name: ImageInput.from_feeding(fed)}
     elif feeding.said:
         raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
-    asked: dict[str, Any] = {**read_shapes(shape)}
-    left = {name: f for name, f in inputs.items() if name not in asked}
-    if batch is not None:
-        asked |= {name: with_batch(f, batch) for name, f in left.items()}
-    elif any(f not in model.signature.inputs for f in left.values()):
-        asked |= {name: with_batch(f, "1") for name, f in left.items() if f.shape}
-    return {**arguments, "shapes": asked} if asked else arguments
+    shapes: dict[str, object] = {**read_shapes(shape)}
+    if sized is not None and sized.name not in shapes:
+        shapes[sized.name] = with_batch(sized, batch or "1")
+    return {**arguments, "shapes": shapes or None, "batch": batch}
 
 
 def _target(to: str | None, out: Path) -> Any:
@@ -163,17 +160,17 @@ def _coloured(feeding: FeedingOptions, picture: Feature) -> FeedingOptions:
     return replace(feeding, colour="GRAY") if one and feeding.colour is None else feeding
 
 
-def _sized(picture: Feature, said: Feeding | None) -> Feature:
-    """The input with a height and a width of the size that was said, where they were free."""
-    if said is None or picture.shape is None:
-        return picture
+def _sized(picture: Feature, said: Feeding) -> Feature | None:
+    """The input with a height and a width of the size that was said; None where they were not free."""
+    if picture.shape is None:
+        return None
     sides = (said.size[1], said.size[0])
     if any(isinstance(d, int) and d > 0 and d != side for d, side in zip(picture.shape[2:], sides, strict=True)):
         raise InputError(
             "--size is not what the model takes", expected=str(picture), found=f"{said.size[0]}x{said.size[1]}"
         )
     if all(isinstance(d, int) and d > 0 for d in picture.shape[2:]):
-        return picture
+        return None
     return replace(picture, shape=(*picture.shape[:2], *sides))
 
 

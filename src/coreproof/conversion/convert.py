@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from coreproof.conversion.shapes import check_names, read_shape, with_batches
 from coreproof.errors import ConversionError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
 
 if TYPE_CHECKING:
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
+    from coreproof.model.onnx.model import OnnxModel
 
 Target = Literal["onnx", "mlprogram", "neuralnetwork"]
 TARGETS = ("onnx", "mlprogram", "neuralnetwork")
@@ -26,6 +28,7 @@ def convert(
     images: Mapping[str, ImageInput] | None = None,
     labels: Sequence[str] | None = None,
     shapes: Mapping[str, object] | None = None,
+    batch: int | str | None = None,
     fold_batchnorm: bool = True,
     keep_fp32: Collection[str] = (),
     freeze_state: bool = False,
@@ -46,6 +49,8 @@ def convert(
 
         ios_version(target, to)  # before a model is read and traced, which takes its time
     source = load(model)
+    if batch is not None:
+        shapes = with_batches(source.signature.inputs, shapes or {}, batch)
     if to == "onnx":
         return _to_onnx(source, fold_batchnorm, freeze_state=freeze_state, freeze_branches=freeze_branches)
     if not source.is_source:
@@ -59,7 +64,7 @@ def convert(
     from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 
     frozen = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
-    middle: Any = _to_onnx(source, fold_batchnorm, shapes=shapes, **frozen)
+    middle = _to_onnx(source, fold_batchnorm, shapes=shapes, **frozen)
     return onnx_to_coreml(
         middle,
         to,
@@ -72,8 +77,12 @@ def convert(
     )
 
 
-def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, object] | None = None, **frozen: bool) -> Model:
-    if source.is_onnx:
+def _to_onnx(
+    source: Model, fold_batchnorm: bool, shapes: Mapping[str, object] | None = None, **frozen: bool
+) -> OnnxModel:
+    from coreproof.model.onnx.model import OnnxModel
+
+    if isinstance(source, OnnxModel):
         return source
     if source.is_torch:
         from coreproof.conversion.torch_to_onnx.export import torch_to_onnx
@@ -85,7 +94,6 @@ def _to_onnx(source: Model, fold_batchnorm: bool, shapes: Mapping[str, object] |
     from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml.model import CoreMLModel
     from coreproof.model.coreml.noted_labels import note_labels, note_untrained
-    from coreproof.model.onnx.model import OnnxModel
 
     if not isinstance(source, CoreMLModel):
         raise ConversionError(
@@ -102,8 +110,6 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
 
     Dimensions of one axis that have one length and are asked for alike are one: the lengths of ids and of their mask.
     """
-    from coreproof.conversion.shapes import check_names, read_shape
-
     lengths = {f.name: tuple(f.shape or ()) for f in source.signature.inputs}
     check_names(shapes, list(lengths))
     free: dict[str, dict[int, str]] = {name: {} for name in lengths}

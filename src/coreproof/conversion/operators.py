@@ -6,6 +6,8 @@ coremltools nor PyTorch before they run.
 
 from __future__ import annotations
 
+import inspect
+
 from coreproof.conversion import registry
 from coreproof.conversion.registry import ErrorClass, Meaning, Registry
 
@@ -41,12 +43,27 @@ def canonical_op(operator: str) -> str:
     return meaning(operator).get("word") or registry.normalise_op_name(operator)
 
 
+def default(operator: str, parameter: str) -> object:
+    """What a parameter of an operator is where a file does not say it; None where the operator or the parameter is not known.
+
+    The handlers' signatures hold the defaults of each format's definition: the axis of an ArgMax is the first, that of a
+    reduce_argmax the last.
+    """
+    for known in (ONNX, MIL, LAYERS):
+        handler = known.find(operator)
+        said = None if handler is None else inspect.signature(handler).parameters.get(parameter)
+        if said is not None:
+            return None if said.default is said.empty else said.default
+    return None
+
+
 def several(operation: str) -> tuple[str, ...]:
     """The parameters of a MIL operation that are bound to several values."""
     traits = MIL.traits(operation)
     return (*((traits["variadic"],) if "variadic" in traits else ()), *traits.get("tuples", ()))
 
 
+PYTORCH.describe("to_copy", hands_on="whole")
 ONNX.describe(
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"), random=True
 )  # known, and not lowered

@@ -55,6 +55,16 @@ class Meaning(TypedDict, total=False):
     """Its result holds the elements of its operand in the same order."""
     channelwise: bool
     """Each channel of its result is made of the same channel of its one operand."""
+    hands_on: Literal["whole", "reshaped", "part"]
+    """It computes no number, and hands on what it reads.
+
+    The operand as it is, in another dtype at most ("whole"); all of its numbers in another shape or order, once or several times
+    ("reshaped"); or some of them, beside those of others, or with another sign ("part").
+    """
+    truths: bool
+    """Its results are true or false."""
+    positions: bool
+    """Its results are positions or lengths, which memory bounds."""
 
 
 class Traits(Meaning, total=False):
@@ -79,6 +89,10 @@ class Traits(Meaning, total=False):
     """The parameter that takes any number of values."""
     tuples: tuple[str, ...]
     """Other parameters that are bound to several constants."""
+    places: tuple[int, ...]
+    """Which of its operands, by their order, are positions, lengths or shapes."""
+    guards: bool
+    """A small constant among its operands guards against zero, or tells it apart, and is no factor and no weight."""
 
 
 _MEANINGS: dict[str, Meaning] = {}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from coreproof.errors import InputError
@@ -122,6 +122,11 @@ def _wrong(name: str, asked: object, why: str) -> InputError:
 
 def _told(asked: object) -> str:
     return asked if isinstance(asked, str) else repr(asked)
+
+
+def with_batches(inputs: Iterable[Feature], shapes: Mapping[str, object], batch: int | str) -> dict[str, object]:
+    """The shapes that are asked for, and for all other inputs their own with this batch."""
+    return {**{f.name: with_batch(f, str(batch)) for f in inputs if f.name not in shapes}, **shapes}
 
 
 def with_batch(feature: Feature, batch: str) -> str:

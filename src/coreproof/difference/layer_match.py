@@ -14,14 +14,11 @@ from hashlib import blake2b
 
 import numpy as np
 
-from coreproof.conversion.operators import canonical_op
+from coreproof.conversion.operators import canonical_op, meaning
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.model.layer_weights import WeightRef, all_weights
 from coreproof.pairing.align import canonical
-
-_TRANSPARENT = {"cast", "identity", "copy", "tocopy", "dropout"}
-"""Operators that pass a value on; structure is compared as if they were not there."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +250,8 @@ def _own(side: LayerIndex, name: str, exact: bool) -> str:
 
 
 def _transparent(node: Node, exact: bool) -> bool:
-    return not exact and canonical_op(node.operator) in _TRANSPARENT
+    """Whether it passes a value on; structure is compared as if it were not there."""
+    return not exact and meaning(node.operator).get("hands_on") == "whole"
 
 
 def _hashed(*parts: object) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.operators import meaning
 from coreproof.errors import CoreproofError
 from coreproof.feeding.picture_values import in_rank
 from coreproof.model.base import Model
@@ -25,8 +26,6 @@ from coreproof.runtime.executable import Executable, compile_model
 from coreproof.runtime.session import Session
 
 Array = np.ndarray
-
-_PASSED = ("Cast", "Identity")
 
 
 def numbers(planes: Array, layout: ImageLayout, feeding: Feeding, feature: Feature) -> Array:
@@ -113,7 +112,7 @@ def _steps(value: ir.Value | None, channels: int) -> Iterator[tuple[Array, Array
     factor, bias = np.ones(channels), np.zeros(channels)
     while value is not None and len(uses := list(value.uses())) == 1:
         node = uses[0].node
-        if node.op_type not in _PASSED:
+        if meaning(node.op_type).get("hands_on") != "whole":
             step = _step(node, value, channels)
             if step is None:
                 return

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from coreproof.conversion.coreml_to_onnx.mlprogram.switches import SMALLEST_NORMAL, Narrowed
+from coreproof.conversion.coreml_to_onnx.mlprogram.switches import ROUNDS_TO_INFINITY, SMALLEST_NORMAL, Narrowed
 from coreproof.conversion.coreml_to_onnx.rounding import rounds
 from coreproof.feeding.drawn import Sample
 from coreproof.model.graph import Graph, Node
@@ -20,9 +20,6 @@ from coreproof.precision.mixed import MixedProgram
 from coreproof.verification.channels import Profile, profiles
 from coreproof.verification.error_model import ErrorModel
 from coreproof.verification.tolerance import Tolerance
-
-ROUNDS_TO_INFINITY = 65520.0
-"""Half way between the largest float16 number and the next that there would be."""
 
 MUCH = 0.05
 """The share of a result that rounding may take; ordinary rounding takes 0.0003."""

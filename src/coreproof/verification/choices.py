@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from coreproof.conversion.operators import meaning
+from coreproof.conversion.operators import default, meaning
 from coreproof.errors import CoreproofError
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
@@ -24,9 +24,6 @@ from coreproof.verification.row import Row
 from coreproof.verification.run import VerificationRun
 
 Array = np.ndarray
-
-_FIRST_AXIS = ("ArgMax", "ArgMin")
-"""Operators whose axis is the first where none is said; everywhere else it is the last."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,8 @@ def _choice(graph: Graph, row: Row) -> _Choice | None:
 
 
 def _axis(node: Node) -> int:
-    said = node.attributes.get("axis", 0 if node.operator in _FIRST_AXIS else -1)
+    said = node.attributes.get("axis", default(node.operator, "axis"))
+    said = -1 if said is None else said
     return said if isinstance(said, int) else int(np.asarray(said).reshape(-1)[0])
 
 

@@ -64,6 +64,7 @@ def convert(
     images: Images | None = None,
     labels: Sequence[str] | None = None,
     shapes: Mapping[str, object] | None = None,
+    batch: int | str | None = None,
     fold_batchnorm: bool = True,
     keep_fp32: Collection[str] = (),
     freeze_state: bool = False,
@@ -79,7 +80,8 @@ def convert(
     ``keep_fp32`` names ONNX values whose operators stay in float32 in a float16 program, as ``verify MODEL --half`` finds them.
     ``labels`` makes a classifier. ``shapes`` frees dimensions: name -> a shape with ranges beside an int,
     [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
-    [(1, 64), (1, 128)].
+    [(1, 64), (1, 128)]. ``batch`` does the same with the first dimension of all inputs that ``shapes`` does not name: 4,
+    "1-16" or "1,4,16".
     ``freeze_state`` keeps buffers that a PyTorch module changes while it runs as they are; without it they are refused.
     ``freeze_branches`` keeps each if on data (and each number taken out of a tensor) as the example inputs take it, where
     PyTorch cannot export it otherwise; without it such a module is refused with every line.
@@ -91,7 +93,7 @@ def convert(
     """
     source = load(model)
     made = translate(
-        source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes,
+        source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes, batch=batch,
         fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32, freeze_state=freeze_state,
         freeze_branches=freeze_branches,
     )  # fmt: skip

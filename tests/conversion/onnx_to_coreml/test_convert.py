@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from coreproof.conversion.onnx_to_coreml.convert import ImageInput, onnx_to_coreml
+from coreproof.conversion.onnx_to_coreml.export import _operation_of
 from coreproof.errors import ConversionError, InputError, UnsupportedOperatorsError
 from coreproof.model.coreml.model import load_coreml
 from coreproof.model.onnx.model import OnnxModel
@@ -262,3 +264,14 @@ def test_what_is_cut_from_a_value_that_is_known_in_part_stays_a_float() -> None:
     with session(onnx_to_coreml(model, "neuralnetwork")) as running:
         (y,) = running.run({"x": x}).values()
     np.testing.assert_allclose(y, np.broadcast_to([0.75, 0.5, 0.5, 0.5, 0.5], (1, 4, 5)), rtol=1e-6)
+
+
+def test_what_a_networks_backend_refuses_is_named_by_its_operation() -> None:
+    def refuse(op: object) -> None:
+        raise ValueError(op)
+
+    inner = SimpleNamespace(name="y", op_type="pow")
+    with pytest.raises(ValueError, match="pow") as caught:
+        refuse(inner)
+    assert _operation_of(caught.value) is inner
+    assert _operation_of(ValueError()) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.operators import MIL
+from coreproof.conversion.registry import Handler
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2
@@ -21,9 +22,6 @@ Operand: TypeAlias = ir.Value | Constant | Sequence[object] | None
 
 Constant arrays keep their MIL dtype. Values compute in carrier types: float32 for every float, int32 for every integer.
 """
-
-Handler: TypeAlias = Callable[..., Any]
-"""``handler(lowering, **MIL inputs) -> its output or outputs`` (constants or ``ir.Value``)."""
 
 OPSETS: Mapping[str, int] = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
 """The MIL opset names of the files, as the iOS version that brought each."""
@@ -74,10 +72,7 @@ class Lowering:
 
     def ops(self, operator: str, *inputs: Operand, outputs: int, **attributes: object) -> tuple[ir.Value, ...]:
         """Appends an ONNX node with several outputs."""
-        values: tuple[ir.Value, ...] = self.b.op(
-            operator, *(self.operand(i) for i in inputs), outputs=outputs, **attributes
-        )
-        return values
+        return self.b.op(operator, *(self.operand(i) for i in inputs), outputs=outputs, **attributes)
 
     def operand(self, value: Operand) -> ir.Value | None:
         """A value as an input of a node; constants become initializers in their carrier type."""

@@ -150,12 +150,6 @@ def _planned(source: str, graph: ir.Model, shapes: Mapping[str, object]) -> tupl
                 expected=f"lengths of at most {_LONGEST}",
                 found=str(list(planned[name].default)),
             )
-        if 0 in planned[name].default:
-            raise ConversionError(
-                f"input {name!r} has no elements",
-                expected="lengths of at least 1",
-                found=str(list(planned[name].default)),
-            )
     return planned, notes
 
 

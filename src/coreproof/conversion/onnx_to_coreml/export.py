@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,15 +18,16 @@ from coreproof.conversion.onnx_to_coreml.features import (
     FlexibleShape,
     ImageInput,
     describe_array,
+    describe_classes,
     describe_image,
 )
-from coreproof.conversion.onnx_to_coreml.mil import Program, Var
+from coreproof.conversion.onnx_to_coreml.mil import Operation, Program, Var
 from coreproof.conversion.onnx_to_coreml.network_weights import fill_in, keep_large
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.proto import Model_pb2
 
 if TYPE_CHECKING:
-    from coreproof.conversion.onnx_to_coreml.program import Built
+    from coreproof.conversion.onnx_to_coreml.program import Built, OutputPlan
 
 Classifier = tuple[Sequence[str] | Sequence[int], str, bool]
 """Labels, the name of the predicted label, and whether scores pass through a softmax first."""
@@ -53,23 +56,9 @@ def program_spec(
         _classify(built, classifier)
     description = Model_pb2.ModelDescription()
     _describe_inputs(description, built, shapes, images)
-    for plan in built.outputs:
-        var = next(o for o in built.program.functions["main"].outputs if o.name == plan.name)
-        feature = description.output.add(name=plan.name)
-        if plan.dtype == "label":
-            feature.type.stringType.SetInParent()
-            description.predictedFeatureName = plan.name
-        elif plan.dtype == "label64":
-            feature.type.int64Type.SetInParent()
-            description.predictedFeatureName = plan.name
-        elif plan.dtype == "probabilities":
-            keys = feature.type.dictionaryType
-            keys.int64KeyType.SetInParent() if "label64" in {
-                p.dtype for p in built.outputs
-            } else keys.stringKeyType.SetInParent()
-            description.predictedProbabilitiesName = plan.name
-        else:
-            describe_array(feature, _known_shape(var), plan.dtype)
+    if classifier is not None:
+        describe_classes(description, classifier[1], is_text=isinstance(classifier[0][0], str))
+    _describe_outputs(description, built, built.outputs if classifier is None else built.outputs[1:])
     (folder / "weights").mkdir(parents=True, exist_ok=True)
     with _quiet():
         spec: Model_pb2.Model = load(
@@ -95,6 +84,12 @@ def _describe_inputs(
             describe_array(feature, shapes[plan.name], plan.dtype)
 
 
+def _describe_outputs(description: Model_pb2.ModelDescription, built: Built, plans: Sequence[OutputPlan]) -> None:
+    made = {o.name: o for o in built.program.functions["main"].outputs}
+    for plan in plans:
+        describe_array(description.output.add(name=plan.name), _known_shape(made[plan.name]), plan.dtype)
+
+
 def _known_shape(var: Var) -> FlexibleShape | None:
     try:
         return FlexibleShape(tuple(int(d) for d in var.shape))
@@ -106,8 +101,6 @@ def _classify(built: Built, classifier: Classifier) -> None:
     """Replaces the first output by a predicted label and a dictionary of probabilities."""
     from coremltools.converters.mil import Builder as mb
     from coremltools.converters.mil.mil import mil_list, types
-
-    from coreproof.conversion.onnx_to_coreml.program import OutputPlan
 
     labels, name, softmax = classifier
     function = built.program.functions["main"]
@@ -122,11 +115,6 @@ def _classify(built: Built, classifier: Classifier) -> None:
         label, probabilities = mb.classify(probabilities=scores, classes=mb.const(val=mil_list(classes)))
         label.name, probabilities.name = name, f"{name}_probs"
         function.set_outputs([label, probabilities, *function.outputs[1:]])
-    kind = "label" if isinstance(labels[0], str) else "label64"
-    built.outputs[:1] = [
-        OutputPlan("", name, kind),
-        OutputPlan(built.outputs[0].value, f"{name}_probs", "probabilities"),
-    ]
 
 
 def _class_axis(shape: Sequence[int]) -> int:
@@ -136,9 +124,7 @@ def _class_axis(shape: Sequence[int]) -> int:
 
 
 def _check_labels(shape: Sequence[int], labels: Sequence[object], output: str) -> None:
-    count = 1
-    for length in shape:
-        count *= int(length) if isinstance(length, int) else 1
+    count = prod(length for length in shape if isinstance(length, int))
     if count != len(labels):
         raise ConversionError(
             "the number of labels is not the number of classes",
@@ -184,24 +170,34 @@ def network_spec(
         try:
             model = load(built.program)
         except (ValueError, NotImplementedError, RuntimeError, AssertionError, TypeError) as error:
+            at = _operation_of(error)
             raise ConversionError(
                 "a NeuralNetwork's layers cannot express this model",
+                where=None if at is None else f"operation {at.name!r} ({at.op_type})",
                 found=str(error).splitlines()[0] if str(error) else None,
+                fix="convert it to an ML Program",
             ) from None
     spec = model if hasattr(model, "SerializeToString") else model.get_spec()
     fill_in(spec, kept)
     spec.specificationVersion = max(spec.specificationVersion, SPECIFICATIONS[min(version, 14)])
     description = Model_pb2.ModelDescription()
     _describe_inputs(description, built, shapes, images)
-    for plan in built.outputs:
-        var = next(o for o in built.program.functions["main"].outputs if o.name == plan.name)
-        describe_array(description.output.add(name=plan.name), _known_shape(var), plan.dtype)
+    _describe_outputs(description, built, built.outputs if classifier is None else built.outputs[1:])
     spec.description.CopyFrom(description)
     if images:
         from coreproof.model.coreml.proto import NeuralNetwork_pb2
 
         spec.neuralNetwork.imageInputShapeMapping = NeuralNetwork_pb2.RANK4_IMAGE_MAPPING
     return spec if classifier is None else _network_classifier(spec, built, classifier)
+
+
+def _operation_of(error: Exception) -> Operation | None:
+    """The operation that coremltools was at when it raised: its errors do not name it, its translators all call it ``op``."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        at = frame.f_locals.get("op")
+        found = at if hasattr(at, "op_type") and hasattr(at, "name") else found
+    return found
 
 
 def _refuse_inexpressible(program: Program) -> None:
@@ -246,28 +242,17 @@ def _network_classifier(spec: Model_pb2.Model, built: Built, classifier: Classif
         made.neuralNetworkClassifier.stringClassLabels.vector.extend(str(label) for label in labels)
     else:
         made.neuralNetworkClassifier.int64ClassLabels.vector.extend(int(label) for label in labels)
-    del made.description.output[0]
-    first = made.description.output.add(name=name)
-    first.type.stringType.SetInParent() if is_text else first.type.int64Type.SetInParent()
-    second = made.description.output.add(name=f"{name}_probs")
-    keys = second.type.dictionaryType
-    keys.stringKeyType.SetInParent() if is_text else keys.int64KeyType.SetInParent()
-    made.description.predictedFeatureName = name
-    made.description.predictedProbabilitiesName = f"{name}_probs"
+    describe_classes(made.description, name, is_text=is_text)
     return made
 
 
-class _quiet:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """Keeps coremltools' progress bars and warnings off the terminal."""
-
-    def __enter__(self) -> None:
-        self._level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        self._streams = (redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()))
-        for stream in self._streams:
-            stream.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        for stream in reversed(self._streams):
-            stream.__exit__(*error)
-        logging.disable(self._level)
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(level)

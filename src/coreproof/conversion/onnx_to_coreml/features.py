@@ -161,6 +161,18 @@ def describe_array(feature: Model_pb2.FeatureDescription, shape: FlexibleShape |
             array.shapeRange.sizeRanges.add(lowerBound=low, upperBound=high)
 
 
+def describe_classes(description: Model_pb2.ModelDescription, name: str, *, is_text: bool) -> None:
+    """Adds what a classifier gives: the label under ``name``, and the probabilities by label."""
+    label, shares = description.output.add(name=name), description.output.add(name=f"{name}_probs")
+    if is_text:
+        label.type.stringType.SetInParent()
+        shares.type.dictionaryType.stringKeyType.SetInParent()
+    else:
+        label.type.int64Type.SetInParent()
+        shares.type.dictionaryType.int64KeyType.SetInParent()
+    description.predictedFeatureName, description.predictedProbabilitiesName = label.name, shares.name
+
+
 def describe_image(feature: Model_pb2.FeatureDescription, shape: FlexibleShape, colour: Colour) -> None:
     """Fills a FeatureDescription with an image type; flexible sizes become an image size range or list."""
     if len(shape.default) != 4 or shape.default[0] != 1 or 0 in shape.free:

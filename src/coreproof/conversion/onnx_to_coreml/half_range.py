@@ -10,13 +10,14 @@ finite is left in each row, so that sums of such numbers must not all end at min
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.operators import meaning
 from coreproof.model.numbers import FLOAT16_MAX
 
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
@@ -24,66 +25,9 @@ _SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)
 _LOST = 1 / 32
 """A number whose rounding to float16 changes it by more than this share of itself is lost; 1e-6 (1.3%) is not, 1e-7 is."""
 
-RAISED_IN = frozenset(
-    (
-        "Add",
-        "Sub",
-        "Sum",
-        "Max",
-        "Min",
-        "Clip",
-        "Where",
-        "Div",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-    )
-)
-"""Where a constant that float16 would make zero becomes its smallest number: never as a factor or a weight."""
-
-_SHAPED = frozenset(
-    (
-        "Identity",
-        "Cast",
-        "CastLike",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Expand",
-        "Tile",
-        "Transpose",
-        "Flatten",
-        "Slice",
-    )
-)
-"""Operators that hand all numbers on, in another shape at most (a slice hands on some)."""
-
-_PASSES = _SHAPED | frozenset(
-    (
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Split",
-        "Trilu",
-        "Concat",
-        "Dropout",
-        "Pad",
-        "ScatterND",
-        "ScatterElements",
-        "ReduceMax",
-        "ReduceMin",
-        "Neg",
-        "Abs",
-    )
-)
-"""Operators that hand numbers on as they are (or some of them, or with another sign)."""
-
 _ARITHMETIC = frozenset(["Add", "Sub", "Sum", "Mul", "Div", "Where", "Max", "Min", "Clip"])
-_SOFTMAX = frozenset(["Softmax", "LogSoftmax"])
-_COMPARES = frozenset(["Equal", "IsInf", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
 _SQUARED = frozenset(["Pow", "Mul", "ReduceSumSquare"])
-_TO_SQUARES = frozenset(["Sqrt", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceL1", "Sub"]) | _SQUARED | _SHAPED
+_TO_SQUARES = frozenset(["Sqrt", "ReduceSum", "ReduceMean", "ReduceL2", "ReduceL1", "Sub"]) | _SQUARED
 
 FED, HELD, ADDED_UP = 1, 2, 3
 """How a value may hold a mask's minimum: because it is fed, because a constant is one, or several of them added up."""
@@ -108,13 +52,26 @@ class HalfRange:
 _STEPPED = ("QuantizeLinear", "DequantizeLinear")
 
 
+def _is_shaped(operator: str) -> bool:
+    """Whether it hands all numbers on, in another shape at most (a slice hands on some)."""
+    return meaning(operator).get("hands_on") in ("whole", "reshaped") or operator == "Slice"
+
+
+def _is_softmax(operator: str) -> bool:
+    return operator in ("Softmax", "LogSoftmax")
+
+
+def _compares(operator: str) -> bool:
+    return meaning(operator).get("compares", False) or operator == "IsInf"
+
+
 def half_range(graph: ir.Graph) -> HalfRange:
     """Finds both kinds in a prepared graph."""
     constants = _constants(graph)
     wide = frozenset((*_guarded(graph, constants), *_fine_steps(graph, constants)))
     fed = frozenset(_fed_masks(graph))
     softmax, bounded = _masks(graph, constants, fed)
-    asked = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _COMPARES))
+    asked = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _compares))
     return HalfRange(wide, softmax, bounded, asked, fed)
 
 
@@ -149,7 +106,7 @@ def _constants(graph: ir.Graph) -> dict[str, Array]:
             array = node.attributes["value"].as_tensor().numpy()
             if array.dtype.kind == "f":
                 found[name] = array
-        elif node.op_type in _SHAPED and node.inputs and node.inputs[0] is not None and node.inputs[0].name in found:
+        elif _is_shaped(node.op_type) and node.inputs and node.inputs[0] is not None and node.inputs[0].name in found:
             found[name] = found[node.inputs[0].name]
     return found
 
@@ -218,7 +175,7 @@ def _fine_steps(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str
 def _towards_squares(value: ir.Value, constants: Mapping[str, Array], depth: int = 6) -> list[ir.Node]:
     """The operators between the squares of a norm and ``value``, the squares with them."""
     node = value.producer()
-    if node is None or node.op_type not in _TO_SQUARES or not depth:
+    if node is None or not (node.op_type in _TO_SQUARES or _is_shaped(node.op_type)) or not depth:
         return []
     if node.op_type in _SQUARED:
         return [node]
@@ -242,7 +199,7 @@ def _to_what_is_guarded(
     found: list[ir.Node] = []
     for use in node.outputs[0].uses():
         reader, at = use.node, use.idx
-        if reader.op_type in _SHAPED and at == 0:
+        if _is_shaped(reader.op_type) and at == 0:
             further = _to_what_is_guarded(reader, constants, summed, rooted)
             found += [reader, *further] if further else []
         elif reader.op_type == "Log":
@@ -283,7 +240,7 @@ def _divides_only(node: ir.Node) -> bool:
     return not result.is_graph_output() and all(
         use.node.op_type == "Reciprocal"
         or (use.node.op_type == "Div" and use.idx == 1)
-        or (use.node.op_type in _SHAPED and _divides_only(use.node))
+        or (_is_shaped(use.node.op_type) and _divides_only(use.node))
         for use in result.uses()
     )
 
@@ -294,7 +251,7 @@ def _factors(node: ir.Node) -> list[ir.Node]:
     for use in node.outputs[0].uses():
         if use.node.op_type == "Mul":
             found.append(use.node)
-        elif use.node.op_type in _SHAPED:
+        elif _is_shaped(use.node.op_type):
             found += [use.node, *_factors(use.node)]
     return found
 
@@ -327,9 +284,9 @@ def _masks(
         if operator in ("Max", "Min", "Clip"):
             # a bound at the end of float32 bounds nothing
             read = [h for h, v in zip(read, node.inputs, strict=True) if v is None or (v.name or "") not in constants]
-        if operator in _SOFTMAX and read[0] == ADDED_UP:
+        if _is_softmax(operator) and read[0] == ADDED_UP:
             softmax.add(result.name or "")
-        if operator not in _ARITHMETIC and operator not in _PASSES:
+        if operator not in _ARITHMETIC and "hands_on" not in meaning(operator):
             continue
         found = max(read[1:3] if operator == "Where" else read[:1] if operator == "Div" else read, default=0)
         if not found:
@@ -358,9 +315,10 @@ def _only_softmax(graph: ir.Graph) -> frozenset[int]:
 
 
 def _ends_there(reader: ir.Node, found: set[int]) -> bool:
-    if reader.op_type in _SOFTMAX:
+    if _is_softmax(reader.op_type):
         return True
-    carries = reader.op_type in _ARITHMETIC or (reader.op_type in _PASSES and not reader.op_type.startswith("Reduce"))
+    hands_on = "hands_on" in meaning(reader.op_type) and not reader.op_type.startswith("Reduce")
+    carries = reader.op_type in _ARITHMETIC or hands_on
     return carries and all(id(v) in found for v in reader.outputs)
 
 
@@ -368,21 +326,21 @@ def _fed_masks(graph: ir.Graph) -> Iterator[str]:
     """Float inputs whose numbers come to a softmax as they are, or as an addend: what is fed may be a mask's minimum."""
     wide = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
     for value in graph.inputs:
-        if value.dtype in wide and _reaches(value, _SOFTMAX):
+        if value.dtype in wide and _reaches(value, _is_softmax):
             yield value.name or ""
 
 
-def _reaches(value: ir.Value, ends: Collection[str]) -> bool:
-    """Whether an operator among ``ends`` reads the value as it is, or as an addend."""
+def _reaches(value: ir.Value, ends: Callable[[str], bool]) -> bool:
+    """Whether an operator that ``ends`` picks reads the value as it is, or as an addend."""
     waiting, seen = [value], {id(value)}
     while waiting:
         for use in waiting.pop().uses():
             operator = use.node.op_type
-            if operator in ends:
+            if ends(operator):
                 return True
             onward = operator in ("Add", "Sub", "Sum", "Max", "Min") or (operator == "Where" and use.idx > 0)
             result = use.node.outputs[0]
-            if (onward or (operator in _SHAPED and use.idx == 0)) and id(result) not in seen:
+            if (onward or (_is_shaped(operator) and use.idx == 0)) and id(result) not in seen:
                 seen.add(id(result))
                 waiting.append(result)
     return False

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.operators import ONNX, meaning
 from coreproof.errors import ConversionError
 
 _LIMITS = np.iinfo(np.int32)
@@ -24,22 +25,6 @@ _LENGTH = 0.0
 _WIDE = (ir.DataType.INT64, ir.DataType.UINT64, ir.DataType.UINT32)
 _TO_THE_END = {"Slice": (1, 2), "Trilu": (1,), "Min": (0, 1), "Max": (0, 1), "Clip": (1, 2)}
 """Operands in which a number beyond 32 bits means the end, or does not bound at all."""
-
-_POSITIONS = frozenset(
-    ("Shape", "Size", "ArgMax", "ArgMin", "NonZero", "TopK", "Range", "CumSum", "ReduceSum", "OneHot")
-)
-_TRUTHS = frozenset(
-    ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Not", "And", "Or", "Xor", "IsNaN", "IsInf")
-)
-_HANDS_ON = frozenset((
-    "Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Tile", "Transpose", "Flatten", "Slice", "Gather", "GatherElements",
-    "GatherND", "Split", "Concat", "ReduceMax", "ReduceMin", "ReduceMean", "Neg", "Abs", "Cast", "CastLike", "Pad", "Sign",
-))  # fmt: skip
-_PICKS = {
-    **dict.fromkeys(("Gather", "GatherElements", "GatherND", "Reshape", "Expand", "Tile", "Pad", "ScatterND", "Trilu"), (1,)),
-    "Slice": (1, 2, 3, 4), "ConstantOfShape": (0,), "Resize": (1, 2, 3), "TopK": (1,), "ScatterElements": (1,),
-}  # fmt: skip
-"""Operands that are positions, lengths or shapes."""
 
 
 def check_constants(node: ir.Node, operands: Sequence[object], *, is_network: bool) -> None:
@@ -52,7 +37,11 @@ def check_constants(node: ir.Node, operands: Sequence[object], *, is_network: bo
             if _means_an_end(node, place, operand):
                 continue
             check_fits(operand, f"node {node.name!r} ({node.op_type}), constant {name!r}")
-        if is_network and place not in _TO_THE_END.get(node.op_type, ()) and place not in _PICKS.get(node.op_type, ()):
+        if (
+            is_network
+            and place not in _TO_THE_END.get(node.op_type, ())
+            and place not in ONNX.traits(node.op_type).get("places", ())
+        ):
             lost = operand[operand.astype(np.float32).astype(np.int64) != operand.astype(np.int64)]
             if lost.size:
                 raise _beyond(int(lost[0]), f"node {node.name!r} ({node.op_type}), constant {name!r}", "a NeuralNetwork",
@@ -118,7 +107,7 @@ class Magnitudes:
             return declared
         if node.op_type == "Cast":
             return ir.DataType(node.attributes["to"].as_int())
-        if node.op_type in _TRUTHS:
+        if meaning(node.op_type).get("truths", False):
             return ir.DataType.BOOL
         if node.op_type in ("Shape", "Size", "ArgMax", "ArgMin", "NonZero"):
             return ir.DataType.INT64
@@ -140,9 +129,11 @@ class Magnitudes:
 
     def _result(self, node: ir.Node, sizes: list[float]) -> float:
         operator = node.op_type
-        if operator in _POSITIONS:
-            return _LENGTH if operator not in ("CumSum", "ReduceSum") or sizes[0] <= 1 else _ANY
-        if operator in _HANDS_ON:
+        if meaning(operator).get("positions", False):
+            return _LENGTH
+        if operator in ("CumSum", "ReduceSum"):  # they count what is true
+            return _LENGTH if sizes[0] <= 1 else _ANY
+        if _hands_on(operator):
             return max(sizes) if operator == "Concat" else sizes[0] if sizes else _ANY
         if operator in ("Mul", "ReduceProd"):
             if operator == "ReduceProd":
@@ -165,6 +156,13 @@ class Magnitudes:
         return _ANY
 
 
+def _hands_on(operator: str) -> bool:
+    """Whether what it gives is no larger than its operand (of a Concat, its operands); a scatter has others' numbers too."""
+    return operator in ("ReduceMean", "Sign") or (
+        "hands_on" in meaning(operator) and not operator.startswith("Scatter")
+    )
+
+
 def _only_picks(value: ir.Value) -> bool:
     """Whether a value is read as positions, lengths or shapes alone."""
     waiting, seen = [value], {id(value)}
@@ -174,9 +172,9 @@ def _only_picks(value: ir.Value) -> bool:
             return False
         for use in one.uses():
             operator = use.node.op_type
-            if use.idx in _PICKS.get(operator, ()):
+            if use.idx in ONNX.traits(operator).get("places", ()):
                 continue
-            if operator not in _HANDS_ON and operator not in ("Add", "Sub", "Mul", "Where"):
+            if not _hands_on(operator) and operator not in ("Add", "Sub", "Mul", "Where"):
                 return False
             if id(use.node.outputs[0]) not in seen:
                 seen.add(id(use.node.outputs[0]))

@@ -90,6 +90,10 @@ class Context:
             f"its {name} is computed while the model runs", "a constant", "freeze that input, or the shape"
         )
 
+    def integers(self, operand: Operand, name: str) -> list[int]:
+        """The numbers of an operand that Core ML needs to know at conversion time: axes, lengths."""
+        return [int(n) for n in self.constant(operand, name).reshape(-1)]
+
     def shape(self, operand: Operand) -> tuple[int, ...]:
         """The operand's shape, all of it known."""
         shape = tuple(operand.shape)

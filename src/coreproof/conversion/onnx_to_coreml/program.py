@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, SharedConstants
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
-from coreproof.conversion.onnx_to_coreml.half_range import RAISED_IN, HalfRange, half_range, raised
+from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range, raised
 from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
 from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array, said
 from coreproof.conversion.onnx_to_coreml.mil import Builder, Operand, Program, Var
@@ -259,7 +259,7 @@ class ProgramBuilder:
                 # what is kept in float32 reads an input as it is fed, not as float16 took it
                 raw = [self._unrounded.get(id(o), o) if wide else o for o in raw]
                 raw = [self._as_compute(o) if self._is_float(o) else o for o in raw]
-            if context.dtype == np.float16 and node.op_type in RAISED_IN:
+            if context.dtype == np.float16 and ONNX.traits(node.op_type).get("guards", False):
                 raw = context.raw = [raised(o) if isinstance(o, np.ndarray) else o for o in raw]
             operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
             context.masked = context.dtype == np.float16 and (node.outputs[0].name or "") in self.half.softmax

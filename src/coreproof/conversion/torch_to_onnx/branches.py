@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from coreproof.errors import ConversionError
 from coreproof.model.torch.model import TorchModel, import_torch, keeping_buffers, quiet
 from coreproof.model.torch.user_code import line_of, users_place
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Called: TypeAlias = Callable[..., object]
+Arguments: TypeAlias = Sequence[object]
+Named: TypeAlias = Mapping[str, object] | None
+"""An operator of PyTorch's, and what it is called with."""
 
 FREEZE = "or keep each as the example takes it: --freeze-branches, freeze_branches=True"
 
@@ -114,15 +122,15 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
     for tensor in inputs:
         follows[tensor] = True
 
-    def tensors(values: object) -> list[Any]:
+    def tensors(values: object) -> list[Tensor]:
         return [v for v in torch.utils._pytree.tree_leaves(values) if isinstance(v, torch.Tensor)]
 
     class Operators(TorchDispatchMode):  # type: ignore[misc]
-        def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+        def __torch_dispatch__(self, func: Called, types: object, args: Arguments = (), kwargs: Named = None) -> object:
             made = func(*args, **(kwargs or {}))
             read = tensors((args, kwargs))
             if any(t in follows for t in read):
-                name = func.name().split("::")[-1].split(".")[0]
+                name = func.__name__.split(".")[0]
                 if name in ("_local_scalar_dense", "equal"):
                     if depth:  # else TorchScript asks, and not Python
                         found.took(users_place() or model.name, made)
@@ -133,7 +141,7 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
             return made
 
     class Methods(TorchFunctionMode):  # type: ignore[misc]
-        def __torch_function__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+        def __torch_function__(self, func: Called, types: object, args: Arguments = (), kwargs: Named = None) -> object:
             depth.append(func)
             try:
                 made = func(*args, **(kwargs or {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -15,6 +15,9 @@ from coreproof.model.coreml.noted_labels import note_labels, note_untrained
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.user_code import causes, said_by, users_line
+
+if TYPE_CHECKING:
+    import torch
 
 
 def torch_to_onnx(
@@ -114,7 +117,7 @@ def torch_to_onnx(
     )
 
 
-def _changing_buffers(model: TorchModel, held: dict[str, Any]) -> list[str]:
+def _changing_buffers(model: TorchModel, held: Mapping[str, torch.Tensor]) -> list[str]:
     """The buffers that the module changes while it runs: as the traced program says, or as one more run shows.
 
     They are put back to what they ``held`` before the export, which runs the module as well.

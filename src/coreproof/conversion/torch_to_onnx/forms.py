@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Protocol
+
+import onnx_ir as ir
 
 from coreproof.model.torch.model import import_torch
 
@@ -43,14 +45,12 @@ def keeping_forms() -> Mapping[Callable[..., object], Callable[..., object]]:
     }
 
 
-def log1p(x: Any) -> object:
+def log1p(x: ir.Value) -> ir.Value:
     """log(1 + x); below a half 2 atanh(x / (x + 2)). In float64, for which ONNX Runtime has no atanh, Kahan's form."""
     return _log1p(x, x.dtype)
 
 
-def _log1p(x: object, dtype: object) -> Any:
-    import onnx_ir as ir
-
+def _log1p(x: ir.Value, dtype: ir.DataType | None) -> ir.Value:
     op, number = _writer(dtype)
     if dtype == ir.DataType.DOUBLE:
         # what was lost as 1 was added is lost in both
@@ -62,50 +62,50 @@ def _log1p(x: object, dtype: object) -> Any:
     return op.Where(op.Less(op.Abs(x), number(0.5)), near, op.Log(op.Add(x, number(1))))
 
 
-def expm1(x: Any) -> Any:
+def expm1(x: ir.Value) -> ir.Value:
     """exp(x) - 1 = tanh(x / 2) (exp(x) + 1), everywhere."""
     op, number = _writer(x.dtype)
     return op.Mul(op.Tanh(op.Mul(x, number(0.5))), op.Add(op.Exp(x), number(1)))
 
 
-def erfc(x: Any) -> Any:
+def erfc(x: ir.Value) -> ir.Value:
     """1 - erf(x); above a half exp(-x^2) erfcx(x)."""
     op, number = _writer(x.dtype)
     tail = op.Mul(op.Exp(op.Neg(op.Mul(x, x))), _erfcx_of_positive(x))
     return op.Where(op.Greater(x, number(0.5)), tail, op.Sub(number(1), op.Erf(x)))
 
 
-def erfcx(x: Any) -> Any:
+def erfcx(x: ir.Value) -> ir.Value:
     """exp(x^2) erfc(x): no factor of it cancels or overflows before the whole does."""
     op, number = _writer(x.dtype)
     negative = op.Mul(op.Exp(op.Mul(x, x)), op.Sub(number(1), op.Erf(x)))
     return op.Where(op.Less(x, number(0)), negative, _erfcx_of_positive(x))
 
 
-def _erfcx_of_positive(x: Any) -> Any:
+def _erfcx_of_positive(x: ir.Value) -> ir.Value:
     """Of negative numbers the answer for their size."""
     op, number = _writer(x.dtype)
     t = op.Reciprocal(op.Add(op.Mul(op.Abs(x), number(0.5)), number(1)))
-    exponent = number(_ERFCX[-1])
+    exponent: ir.Value | ir.TensorProtocol = number(_ERFCX[-1])
     for coefficient in reversed(_ERFCX[:-1]):
         exponent = op.Add(op.Mul(exponent, t), number(coefficient))
     return op.Mul(t, op.Exp(exponent))
 
 
-def log_sigmoid(x: Any) -> Any:
+def log_sigmoid(x: ir.Value) -> ir.Value:
     """-softplus(-x): a sigmoid has no digits left far from zero."""
     op, _ = _writer(x.dtype)
     return op.Neg(_softplus(op.Neg(x), x.dtype))
 
 
-def logaddexp(x: Any, y: Any) -> Any:
+def logaddexp(x: ir.Value, y: ir.Value) -> ir.Value:
     """log(exp(x) + exp(y)) = max + softplus(-|x - y|), and of two equal infinities that infinity."""
     op, number = _writer(x.dtype)
     apart = _softplus(op.Neg(op.Abs(op.Sub(x, y))), x.dtype)
     return op.Where(op.Equal(x, y), op.Add(x, number(math.log(2))), op.Add(op.Max(x, y), apart))
 
 
-def logaddexp2(x: Any, y: Any) -> Any:
+def logaddexp2(x: ir.Value, y: ir.Value) -> ir.Value:
     """The same with powers of two."""
     op, number = _writer(x.dtype)
     base = number(math.log(2))
@@ -113,19 +113,22 @@ def logaddexp2(x: Any, y: Any) -> Any:
     return op.Where(op.Equal(x, y), op.Add(x, number(1)), op.Add(op.Max(x, y), apart))
 
 
-def _softplus(x: object, dtype: object) -> Any:
+def _softplus(x: ir.Value, dtype: ir.DataType | None) -> ir.Value:
     """log(1 + exp(x)), of float64 too, for which ONNX Runtime has no softplus."""
-    import onnx_ir as ir
-
     op, _ = _writer(dtype)
     if dtype != ir.DataType.DOUBLE:
         return op.Softplus(x)
     return op.Add(op.Relu(x), _log1p(op.Exp(op.Neg(op.Abs(x))), dtype))
 
 
-def _writer(dtype: Any) -> tuple[Any, Callable[[float], Any]]:
+class Operators(Protocol):
+    """ONNX's operators as functions, which append to the graph that is being exported."""
+
+    def __getattr__(self, operator: str) -> Callable[..., ir.Value]: ...
+
+
+def _writer(dtype: ir.DataType | None) -> tuple[Operators, Callable[[float], ir.TensorProtocol]]:
     """The operators, and numbers of a type: what is computed on the way knows its own no more."""
-    import onnx_ir as ir
     from onnxscript import opset18
 
     return opset18, lambda value: ir.tensor(value, dtype=dtype)

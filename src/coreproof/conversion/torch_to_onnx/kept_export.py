@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from coreproof.errors import CoreproofError, UnreadableModelError
 from coreproof.model.digest import content_of, module_content
@@ -29,6 +31,9 @@ from coreproof.model.onnx.data_files import data_file
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel, import_torch, quiet
 from coreproof.model.torch.user_code import is_users_file
+
+if TYPE_CHECKING:
+    import torch
 
 FOLDER = "export"
 """Where ``prove`` keeps it, in its output folder."""
@@ -148,7 +153,7 @@ def _take_program(model: TorchModel, folder: Path) -> bool:
     return True
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Bit for bit: a NaN is the same NaN."""
     torch = import_torch()
     a, b = (x.detach().contiguous().reshape(-1) for x in (a, b))
@@ -205,7 +210,7 @@ class _Unknown(Exception):
     """A value whose content cannot be told."""
 
 
-def _pieces(model: TorchModel, settings: Mapping[str, Any]) -> Iterator[bytes]:
+def _pieces(model: TorchModel, settings: Mapping[str, object]) -> Iterator[bytes]:
     torch = import_torch()
     yield repr(sorted(settings.items())).encode()
     if model.path is not None and model.path.is_file():
@@ -252,7 +257,7 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str | bytes)
 
 
-def _told(value: Any, seen: set[int]) -> Iterator[bytes]:
+def _told(value: object, seen: set[int]) -> Iterator[bytes]:
     """The content of a value, whatever it holds. Raises _Unknown for what has none that can be told."""
     torch = import_torch()
     if _is_plain(value):
@@ -290,7 +295,7 @@ def _told(value: Any, seen: set[int]) -> Iterator[bytes]:
             yield from _told(cell.cell_contents, seen)
     elif isinstance(value, types.BuiltinFunctionType | torch.dtype | torch.device | torch.layout):
         yield str(value).encode() if " at 0x" not in str(value) else value.__qualname__.encode()
-    elif type(value).__module__ == "numpy" and hasattr(value, "tobytes"):
+    elif isinstance(value, np.ndarray | np.generic):
         yield repr((str(value.dtype), value.shape)).encode() + value.tobytes()
     elif hasattr(value, "__dict__") and type(value).__basicsize__ <= _PLAIN_SIZE:  # nothing is held beside its __dict__
         yield from _told(dict(vars(value)), seen)

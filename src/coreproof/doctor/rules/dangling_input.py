@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from coreproof.conversion.operators import meaning
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Hypothesis, Repair
 from coreproof.doctor.trial import fatal_problems
@@ -14,7 +15,6 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.graph import Graph, Node
 from coreproof.validation.problem import Problem
 
-_PASS_ON = ("Identity", "Dropout", "Cast", "identity", "cast")
 _SCALARS = {"add": "alpha", "multiply": "alpha", "max": None, "min": None}
 """NeuralNetwork layers that take one number instead of a second input."""
 
@@ -97,7 +97,7 @@ def _passed_on(case: Case, origin: Graph, name: str) -> str | None:
     """The value of the model that the source's value is a copy of."""
     while name not in case.graph.made:
         maker = origin.producer(name)
-        if maker is None or maker.operator not in _PASS_ON:
+        if maker is None or meaning(maker.operator).get("hands_on") != "whole":
             return None
         name = maker.inputs[0]  # an ONNX graph has no circles
     return name

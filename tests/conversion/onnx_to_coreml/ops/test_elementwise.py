@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conversion.onnx_to_coreml.one_node import TARGETS, check_node
+from coreproof.errors import ConversionError
+from tests.build import node_model
+from tests.conversion.onnx_to_coreml.one_node import TARGETS, check_node, convert_node
 
 RNG = np.random.default_rng(0)
 BINARY: dict[str, Callable[..., Any]] = {
@@ -32,6 +34,13 @@ def test_arithmetic_broadcasts(operator: str, left: tuple[int, ...], right: tupl
     # no layer of a NeuralNetwork raises to exponents that differ from one element to the next and are stored
     targets = TARGETS[:2] if operator == "Pow" and constant else TARGETS
     check_node(operator, fed, BINARY[operator](x, y), stored, targets=targets)
+
+
+def test_stored_exponents_that_differ_are_refused_for_a_network_by_the_nodes_name() -> None:
+    model = node_model("Pow", {"x": np.ones((2, 3), np.float32)}, {"e": np.array([1, 2, 3], np.float32)})
+    node = model.ir.graph[0].name
+    with pytest.raises(ConversionError, match=rf"node '{node}'[\s\S]*one exponent[\s\S]*its exponents differ"):
+        convert_node(model, "neuralnetwork", None)
 
 
 @pytest.mark.parametrize("operator", UNARY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import onnx_ir as ir
 
@@ -29,9 +28,18 @@ def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[MIL
             _lower_operation(low, model, operation, arguments)
 
 
-def _refuse(low: Lowering, operation: MIL_pb2.Operation, problem: str, **said: Any) -> ConversionError:
+def _refuse(
+    low: Lowering,
+    operation: MIL_pb2.Operation,
+    problem: str,
+    *,
+    expected: object = None,
+    found: object = None,
+    fix: str | None = None,
+) -> ConversionError:
+    """In the name of this operation: nested ones may have been lowered meanwhile."""
     low.operation, low.name = operation.type, operation.outputs[0].name if operation.outputs else operation.type
-    return low.refuse(problem, **said)
+    return low.refuse(problem, expected=expected, found=found, fix=fix)
 
 
 def _lower_operation(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 import numpy as np
 import onnx_ir as ir
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 SWITCHES = "coreproof/half"
 """The graph's extra input: one boolean an operation, in ``Switches.order``; true computes in float16."""
 
-_ROUNDS_BEYOND = 65520.0
-"""Halfway between float16's largest and what would follow it: from here on it rounds to infinity."""
+ROUNDS_TO_INFINITY = FLOAT16_MAX + 16
+"""Halfway between float16's largest and what would follow it, 32 further on: from here on it rounds to infinity."""
 SMALLEST_NORMAL = 2.0**-14
 SMALLEST_SUBNORMAL = 2.0**-24
 
@@ -82,7 +82,7 @@ class Switches:
         flushed: bool = False,
         of: Literal["float32", "float16"] = "float32",
         given: Mapping[tuple[str, str], np.ndarray] | None = None,
-        known: dict[Any, tuple[np.ndarray, Narrowed]] | None = None,
+        known: dict[tuple[object, ...], tuple[np.ndarray, Narrowed]] | None = None,
     ) -> None:
         self.order: list[str] = []
         self.fixed: set[str] = set()
@@ -205,7 +205,7 @@ def narrow(wide: np.ndarray, operation: str, key: str, *, flushed: bool) -> tupl
     values = wide.astype(np.float32, copy=False)
     size = np.abs(values)
     half = to_float16(values)
-    overflowing = (np.abs(half) == FLOAT16_MAX) & (size >= _ROUNDS_BEYOND) & np.isfinite(values)
+    overflowing = (np.abs(half) == FLOAT16_MAX) & (size >= ROUNDS_TO_INFINITY) & np.isfinite(values)
     vanished = (half == 0) & (values != 0)
     if key == "epsilon":
         half = np.where(vanished, np.float16(SMALLEST_SUBNORMAL), half).astype(np.float16)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Layer
 from coreproof.conversion.operators import LAYERS
@@ -32,7 +31,7 @@ def fields(layer: Layer, params: NeuralNetwork_pb2.WeightParams) -> dict[str, ob
 
     Fields at 0 count as not set in this format, and the handlers' defaults are the documented ones for that case.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for descriptor, value in params.ListFields():
         if descriptor.enum_type is not None and not hasattr(value, "append"):
             names = descriptor.enum_type.values_by_number

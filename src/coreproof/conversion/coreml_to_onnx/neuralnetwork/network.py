@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -146,11 +147,11 @@ def _preprocessed(model: CoreMLModel, scope: Scope, feature: Feature, value: ir.
         if step.WhichOneof("preprocessor") == "meanImage":
             shape = (feature.image.channels, feature.image.height, feature.image.width)
             mean = np.asarray(step.meanImage.meanImage, np.float32)
-            if mean.size != int(np.prod(shape)):
+            if mean.size != prod(shape):
                 raise ConversionError(
                     f"the mean image of input {feature.name!r} does not fit it",
                     where=model.where,
-                    expected=f"{int(np.prod(shape))} values for {list(shape)}",
+                    expected=f"{prod(shape)} values for {list(shape)}",
                     found=f"{mean.size} values",
                 )
             value = b.op("Sub", value, mean.reshape(1, *shape), name=f"{feature.name}_preprocessed")
@@ -192,17 +193,11 @@ def _output(model: CoreMLModel, scope: Scope, feature: Feature) -> ir.Value:
     if feature.image is not None:
         if shape is None or len(shape) != 4:
             value = b.op("Reshape", value, i64([1, feature.image.channels, -1, feature.image.width]))
-    elif blob.hidden:
-        target = _declared(feature, shape)
-        value = (
-            b.op("Reshape", value, i64(target))
-            if target is not None
-            else b.op("Unsqueeze", value, i64(range(blob.hidden)))
-        )
-    else:
-        target = _declared(feature, shape)
-        if target is not None and tuple(target) != shape:
+    elif (target := _declared(feature, shape)) is not None:
+        if blob.hidden or tuple(target) != shape:
             value = b.op("Reshape", value, i64(target))
+    elif blob.hidden:
+        value = b.op("Unsqueeze", value, i64(range(blob.hidden)))
     if feature.image is None and feature.dtype not in (None, "float32"):
         value = b.op("Cast", value, to=int(ir.DataType.from_numpy(np.dtype(feature.dtype))))
     return _named(scope, feature.name, value)
@@ -247,12 +242,13 @@ def _scores(model: CoreMLModel, scope: Scope, name: str, signature: Signature, o
     blob = _blob(model, scope, name)
     shape = known(blob.value)
     labels = signature.labels or ()
-    if shape is not None and None not in shape and int(np.prod([n or 0 for n in shape])) != len(labels):
+    count = prod(n for n in shape or () if n is not None)
+    if shape is not None and None not in shape and count != len(labels):
         raise ConversionError(
             f"the class labels do not fit the output of layer {name!r}",
             where=f"{model.where}, blob {name!r} (labelProbabilityLayerName)",
             expected=f"{len(labels)} values, one a label",
-            found=f"{int(np.prod([n or 0 for n in shape]))} values in {[1] * blob.hidden + list(shape)}",
+            found=f"{count} values in {[1] * blob.hidden + list(shape)}",
             fix="give as many labels as the network has classes, or name the blob that holds their probabilities",
         )
     if output is not None:

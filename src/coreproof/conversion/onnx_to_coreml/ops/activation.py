@@ -58,11 +58,6 @@ def celu(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
     return ctx.mb.mul(x=ctx.mb.elu(x=scaled, alpha=ctx.scalar(1)), y=ctx.scalar(alpha))
 
 
-@lowering("Sigmoid", channelwise=True)
-def sigmoid(ctx: Context, x: Operand) -> Result:
-    return ctx.mb.sigmoid(x=x)
-
-
 @lowering("HardSigmoid", error="bounded", channelwise=True)
 def hard_sigmoid(ctx: Context, x: Operand, *, alpha: float = 0.2, beta: float = 0.5) -> Result:
     return ctx.mb.sigmoid_hard(x=x, alpha=ctx.scalar(alpha), beta=ctx.scalar(beta))
@@ -72,21 +67,6 @@ def hard_sigmoid(ctx: Context, x: Operand, *, alpha: float = 0.2, beta: float = 
 def hard_swish(ctx: Context, x: Operand) -> Result:
     """x * hard_sigmoid(x, 1/6, 1/2)"""
     return ctx.mb.mul(x=x, y=ctx.mb.sigmoid_hard(x=x, alpha=ctx.scalar(1 / 6), beta=ctx.scalar(0.5)))
-
-
-@lowering("Softplus", channelwise=True)
-def softplus(ctx: Context, x: Operand) -> Result:
-    return ctx.mb.softplus(x=x)
-
-
-@lowering("Softsign")
-def softsign(ctx: Context, x: Operand) -> Result:
-    return ctx.mb.softsign(x=x)
-
-
-@lowering("Tanh", channelwise=True)
-def tanh(ctx: Context, x: Operand) -> Result:
-    return ctx.mb.tanh(x=x)
 
 
 @lowering("ThresholdedRelu")
@@ -109,9 +89,8 @@ def swish(ctx: Context, x: Operand, *, alpha: float = 1.0) -> Result:
 
 
 @lowering("Gelu", channelwise=True)
-def gelu(ctx: Context, x: Operand, *, approximate: str | bytes = "none") -> Result:
-    is_tanh = approximate in ("tanh", b"tanh")
-    return ctx.mb.gelu(x=x, mode="TANH_APPROXIMATION" if is_tanh else "EXACT")
+def gelu(ctx: Context, x: Operand, *, approximate: str = "none") -> Result:
+    return ctx.mb.gelu(x=x, mode="TANH_APPROXIMATION" if approximate == "tanh" else "EXACT")
 
 
 @lowering("Shrink")

@@ -26,7 +26,7 @@ def cast(ctx: Context, x: Operand, *, to: int, saturate: int = 1, round_mode: st
     return _cast(ctx, x, ir.DataType(to))
 
 
-@lowering("CastLike")
+@lowering("CastLike", hands_on="whole")
 def cast_like(ctx: Context, x: Operand, target: Operand, *, saturate: int = 1, round_mode: str = "up") -> Result:
     like = ctx.node.inputs[1]
     if like is not None and like.dtype is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.windows import explicit_pads, flat_pads
+from coreproof.conversion.windows import halves, reaches
 
 
 @lowering("Conv")
@@ -30,22 +30,13 @@ def conv(
     kernel = [int(d) for d in w.shape[2:]]
     count = len(kernel)
     strides, dilations = list(strides or [1] * count), list(dilations or [1] * count)
-    padding = explicit_pads(ctx, auto_pad, pads, x.shape[2:], kernel, strides, dilations)
-    arguments: dict[str, Any] = {
-        "x": x,
-        "weight": w,
-        "strides": strides,
-        "dilations": dilations,
-        "groups": group,
-        "pad_type": "custom",
-        "pad": flat_pads(padding),
-    }
-    if isinstance(b, np.ndarray):
-        arguments["bias"] = b
-    elif b is not None:
-        made = ctx.mb.conv(**arguments)
-        return ctx.mb.add(x=made, y=ctx.mb.reshape(x=b, shape=[1, -1, *[1] * count]))
-    return ctx.mb.conv(**arguments)
+    padding = explicit_pads(ctx, auto_pad, pads, x.shape[2:], reaches(kernel, dilations), strides)
+    known = isinstance(b, np.ndarray)
+    made = ctx.mb.conv(
+        x=x, weight=w, bias=b if known else None,
+        strides=strides, dilations=dilations, groups=group, pad_type="custom", pad=flat_pads(padding),
+    )  # fmt: skip
+    return made if b is None or known else ctx.mb.add(x=made, y=ctx.mb.reshape(x=b, shape=[1, -1, *[1] * count]))
 
 
 @lowering("ConvTranspose")
@@ -74,39 +65,25 @@ def conv_transpose(
     count = len(kernel)
     strides, dilations = list(strides or [1] * count), list(dilations or [1] * count)
     extra = list(output_padding or [0] * count)
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    mode = auto_pad.decode() if isinstance(auto_pad, bytes) else auto_pad
-    if output_shape is not None or mode in ("SAME_UPPER", "SAME_LOWER"):
+    reach = reaches(kernel, dilations)
+    if output_shape is not None or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         spatial = ctx.shape(x)[2:]
         wanted = list(output_shape)[-count:] if output_shape else [n * s for n, s in zip(spatial, strides, strict=True)]
         total = [s * (n - 1) + e + r - o for s, n, e, r, o in zip(strides, spatial, extra, reach, wanted, strict=True)]
-        halves = [(t // 2, t - t // 2) for t in total]
-        padding = halves if mode == "SAME_UPPER" else [(large, small) for small, large in halves]
+        padding = [halves(t, lower=auto_pad != "SAME_UPPER") for t in total]
     else:
-        flat = list(pads or [0] * 2 * count)
-        padding = [(0, 0)] * count if mode == "VALID" else list(zip(flat[:count], flat[count:], strict=True))
+        padding = explicit_pads(ctx, auto_pad, pads, x.shape[2:], reach, strides)
     crop = [(begin, end - e) for (begin, end), e in zip(padding, extra, strict=True)]
     inside = [(max(begin, 0), max(end, 0)) for begin, end in crop]
-    arguments: dict[str, Any] = {
-        "x": x,
-        "weight": weights,
-        "strides": strides,
-        "dilations": dilations,
-        "groups": group,
-        "pad_type": "custom",
-        "pad": flat_pads(inside),
-    }
     outside = [(max(-begin, 0), max(-end, 0)) for begin, end in crop]
-    if not any(flat_pads(outside)):
-        if b is not None:
-            arguments["bias"] = ctx.constant(b, "bias")
-        return ctx.mb.conv_transpose(**arguments)
-    made = ctx.mb.pad(
-        x=ctx.mb.conv_transpose(**arguments),
-        pad=[0, 0, 0, 0, *flat_pads(outside)],
-        mode="constant",
-        constant_val=ctx.scalar(0),
-    )
-    if b is None:
+    widened = any(flat_pads(outside))
+    bias = None if b is None else ctx.constant(b, "bias")
+    made = ctx.mb.conv_transpose(
+        x=x, weight=weights, bias=None if widened else bias,
+        strides=strides, dilations=dilations, groups=group, pad_type="custom", pad=flat_pads(inside),
+    )  # fmt: skip
+    if not widened:
         return made
-    return ctx.mb.add(x=made, y=ctx.constant(b, "bias").reshape(1, -1, *[1] * count))
+    pad = [0, 0, 0, 0, *flat_pads(outside)]
+    made = ctx.mb.pad(x=made, pad=pad, mode="constant", constant_val=ctx.scalar(0))
+    return made if bias is None else ctx.mb.add(x=made, y=bias.reshape(1, -1, *[1] * count))

@@ -49,13 +49,20 @@ def in_floats(ctx: Context, x: Operand, compute: Callable[[Operand], Result]) ->
     return ctx.mb.cast(x=compute(wide), dtype=dtype)
 
 
+def expanded(ctx: Context, x: Operand, axes: list[int]) -> Operand:
+    """``x`` with axes of length 1 put in at these places; itself where there are none."""
+    if not axes:
+        return x
+    return np.expand_dims(x, tuple(axes)) if isinstance(x, np.ndarray) else ctx.mb.expand_dims(x=x, axes=axes)
+
+
 def is_known(length: object) -> bool:
     """Whether a dimension is a number, not a symbol."""
     return isinstance(length, int | np.integer)
 
 
-def known_elements(operand: Operand) -> list[object] | None:
-    """The elements of a small integer vector: numbers, symbols where they are lengths of free dimensions; None if unknown."""
+def known_elements(operand: Operand) -> list[int] | None:
+    """The elements of a small integer vector; None if unknown. Free lengths are symbols, which compute like numbers."""
     if isinstance(operand, np.ndarray):
         return [int(v) for v in operand.reshape(-1)]
     symbolic = getattr(operand, "sym_val", None)

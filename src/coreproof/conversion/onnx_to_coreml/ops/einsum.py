@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import expanded, is_known
 
 _UNNAMED = "αβγδεζηθ"
 """Letters for the axes that an ellipsis stands for; the rightmost is the last of them."""
@@ -89,50 +88,29 @@ def _multiply(ctx: Context, x: Operand, left: str, y: Operand, right: str, neede
     summed = [c for c in left if c in right and c not in needed]
     rows = [c for c in left if c not in right]
     columns = [c for c in right if c not in left]
-    lengths: dict[str, Any] = {**dict(zip(right, y.shape, strict=True)), **dict(zip(left, x.shape, strict=True))}
+    lengths: dict[str, int] = {**dict(zip(right, y.shape, strict=True)), **dict(zip(left, x.shape, strict=True))}
     x = _ordered(ctx, x, left, "".join([*batch, *rows, *summed]))
     y = _ordered(ctx, y, right, "".join([*batch, *summed, *columns]))
     letters = "".join([*batch, *rows, *columns])
     if not summed:
-        x = _spread(ctx, x, list(range(len(batch) + len(rows), len(letters))))
-        y = _spread(ctx, y, list(range(len(batch), len(batch) + len(rows))))
+        x = expanded(ctx, x, list(range(len(batch) + len(rows), len(letters))))
+        y = expanded(ctx, y, list(range(len(batch), len(batch) + len(rows))))
         return ctx.mb.mul(x=x, y=y), letters
-    outer = [lengths[c] for c in batch]
-    grouped_x = _reshaped(
-        ctx,
-        x,
-        [
-            *_merged(ctx, outer),
-            *_merged(ctx, [lengths[c] for c in rows], always=True),
-            *_merged(ctx, [lengths[c] for c in summed], always=True),
-        ],
-    )
-    grouped_y = _reshaped(
-        ctx,
-        y,
-        [
-            *_merged(ctx, outer),
-            *_merged(ctx, [lengths[c] for c in summed], always=True),
-            *_merged(ctx, [lengths[c] for c in columns], always=True),
-        ],
-    )
+    outer = _merged(ctx, [lengths[c] for c in batch])
+    row, column, both = (_merged(ctx, [lengths[c] for c in part], always=True) for part in (rows, columns, summed))
+    grouped_x = _reshaped(ctx, x, [*outer, *row, *both])
+    grouped_y = _reshaped(ctx, y, [*outer, *both, *column])
     product = ctx.mb.matmul(x=grouped_x, y=grouped_y)
     return _reshaped(ctx, product, [lengths[c] for c in letters]), letters
 
 
-def _merged(ctx: Context, lengths: list[Any], *, always: bool = False) -> list[object]:
+def _merged(ctx: Context, lengths: list[int], *, always: bool = False) -> list[int]:
     """Several axes as one: rows, columns and sums always, batch axes beyond the three that a rank of 5 leaves."""
     if len(lengths) == 1 or (not always and len(lengths) <= 3):
         return lengths
     if sum(not is_known(n) for n in lengths) > 1:
         raise ctx.refuse("several free lengths are merged into one", "fixed lengths", "fix the input's shape")
     return [-1] if not all(is_known(n) for n in lengths) else [prod(int(n) for n in lengths)]
-
-
-def _spread(ctx: Context, x: Operand, axes: list[int]) -> Operand:
-    if not axes:
-        return x
-    return np.expand_dims(x, tuple(axes)) if isinstance(x, np.ndarray) else ctx.mb.expand_dims(x=x, axes=axes)
 
 
 def _ordered(ctx: Context, x: Operand, letters: str, wanted: str) -> Operand:
@@ -145,7 +123,7 @@ def _transposed(ctx: Context, x: Operand, order: list[int]) -> Operand:
     return x.transpose(order) if isinstance(x, np.ndarray) else ctx.mb.transpose(x=x, perm=order)
 
 
-def _reshaped(ctx: Context, x: Operand, shape: Sequence[Any]) -> Operand:
+def _reshaped(ctx: Context, x: Operand, shape: Sequence[int]) -> Operand:
     """``x`` in that shape, in which at most one length is free."""
     if tuple(map(str, shape)) == tuple(map(str, x.shape)):
         return x

@@ -8,18 +8,37 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.operators import ONNX
 from coreproof.model.numbers import FLOAT16_MAX
 
+_BINARY = {
+    "Add": "add",
+    "Sub": "sub",
+    "And": "logical_and",
+    "Or": "logical_or",
+    "Xor": "logical_xor",
+    "Greater": "greater",
+    "GreaterOrEqual": "greater_equal",
+    "Less": "less",
+    "LessOrEqual": "less_equal",
+}
+"""ONNX name -> MIL name, where both mean the same and take two operands."""
 
-@lowering("Add")
-def add(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
-    return ctx.mb.add(x=a, y=b)
+
+@lowering("Add", "Sub", guards=True)
+@lowering("Greater", "GreaterOrEqual", "Less", "LessOrEqual", compares=True, truths=True, guards=True)
+@lowering("And", "Or", "Xor", truths=True)
+def binary(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
+    result: Result = getattr(ctx.mb, _BINARY[ctx.node.op_type])(x=a, y=b)
+    return result
 
 
-@lowering("Sub")
-def sub(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
-    return ctx.mb.sub(x=a, y=b)
+@lowering("Erf", "Exp", "Sigmoid", "Softplus", "Tanh", channelwise=True)
+@lowering("Abs", "Ceil", "Floor", "Round", "Softsign", "Sqrt")
+@lowering("Acos", "Asin", "Atan", "Atanh", "Cos", "Cosh", "Sin", "Sinh", "Tan")
+def unary(ctx: Context, x: Operand) -> Result:
+    """MIL has these under the same name, in small letters."""
+    result: Result = getattr(ctx.mb, ctx.node.op_type.lower())(x=x)
+    return result
 
 
 @lowering("Mul")
@@ -46,7 +65,7 @@ def _in_two(ctx: Context, place: int) -> tuple[object, object] | None:
         return ctx.floats(first), ctx.floats(np.where(size > FLOAT16_MAX, known / first, known))
 
 
-@lowering("Div")
+@lowering("Div", guards=True)
 def div(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
     """Integers are divided towards zero: floor(|a| / |b|) with the sign of a * b."""
     if ctx.is_float(a) and ctx.is_float(b):
@@ -78,6 +97,11 @@ def pow_(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
         if exponent == 0.5:
             return ctx.mb.sqrt(x=a)
         return ctx.mb.pow(x=a, y=ctx.scalar(exponent))
+    if ctx.is_network and isinstance(b, np.ndarray) and b.size > 1:
+        # the layer takes one exponent, or a second blob that is computed
+        raise ctx.refuse(
+            f"its exponents differ: {b.size} in the shape {list(b.shape)}", "one exponent for all elements"
+        )
     if ctx.is_float(a) != ctx.is_float(b):
         b = b.astype(ctx.dtype if ctx.is_float(a) else np.int32) if isinstance(b, np.ndarray) else like(ctx, b, a)
     return ctx.mb.pow(x=a, y=b)
@@ -102,7 +126,7 @@ def negative_one(ctx: Context, x: Operand) -> object:
     return ctx.scalar(-1) if ctx.is_float(x) else np.int32(-1)
 
 
-@lowering("Neg", error="move", channelwise=True)
+@lowering("Neg", error="move", channelwise=True, hands_on="part")
 def neg(ctx: Context, x: Operand) -> Result:
     return ctx.mb.mul(x=x, y=negative_one(ctx, x))
 
@@ -128,45 +152,6 @@ def sign(ctx: Context, x: Operand) -> Result:
     if ctx.is_float(x):
         return ctx.mb.sign(x=x)
     return ctx.mb.cast(x=ctx.mb.sign(x=ctx.mb.cast(x=x, dtype="fp32")), dtype="int32")
-
-
-@lowering("Sqrt")
-def sqrt(ctx: Context, x: Operand) -> Result:
-    return ctx.mb.sqrt(x=x)
-
-
-_SAME_NAME = {
-    "Abs": "abs",
-    "Acos": "acos",
-    "Asin": "asin",
-    "Atan": "atan",
-    "Atanh": "atanh",
-    "Ceil": "ceil",
-    "Cos": "cos",
-    "Cosh": "cosh",
-    "Erf": "erf",
-    "Exp": "exp",
-    "Floor": "floor",
-    "Round": "round",
-    "Sin": "sin",
-    "Sinh": "sinh",
-    "Tan": "tan",
-}
-
-
-def _register_same_name(operator: str, mil: str) -> None:
-    @lowering(operator)
-    def unary(ctx: Context, x: Operand) -> Result:
-        result: Result = getattr(ctx.mb, mil)(x=x)
-        return result
-
-    unary.__name__ = mil
-
-
-ONNX.describe("Erf", "Exp", channelwise=True)
-
-for _operator, _mil in _SAME_NAME.items():
-    _register_same_name(_operator, _mil)
 
 
 @lowering("Acosh")
@@ -195,7 +180,7 @@ def _log_of_twice(ctx: Context, x: object, sign: int) -> object:
     return mb.add(x=mb.log(x=x, epsilon=nothing), y=mb.log(x=mb.add(x=one, y=root), epsilon=nothing))
 
 
-@lowering("Sum", error="average")
+@lowering("Sum", error="average", guards=True)
 def sum_(ctx: Context, *operands: Operand) -> Result:
     return reduce(lambda a, b: ctx.mb.add(x=a, y=b), operands) if len(operands) > 1 else operands[0]
 
@@ -205,7 +190,7 @@ def mean(ctx: Context, *operands: Operand) -> Result:
     return ctx.mb.mul(x=sum_(ctx, *operands), y=ctx.scalar(1 / len(operands)))
 
 
-@lowering("Clip", channelwise=True)
+@lowering("Clip", channelwise=True, guards=True)
 def clip_attributes(ctx: Context, x: Operand, *, min: float | None = None, max: float | None = None) -> Result:
     return clip(ctx, x, None if min is None else np.asarray(min), None if max is None else np.asarray(max))
 

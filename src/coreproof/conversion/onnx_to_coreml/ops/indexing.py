@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from coreproof.conversion.onnx_to_coreml.ops.dtypes import (
 _FAR = 2**31 - 1
 
 
-@lowering("Slice", error="move")
+@lowering("Slice", error="move", hands_on="part", places=(1, 2, 3, 4))
 def slice_1(
     ctx: Context, data: Operand, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None
 ) -> Result:
@@ -39,9 +38,9 @@ def slice_10(
     steps: Operand | None = None,
 ) -> Result:
     count = int(starts.shape[0])
-    named = range(count) if axes is None else ctx.constant(axes, "list of axes").reshape(-1).tolist()
+    named = range(count) if axes is None else ctx.integers(axes, "list of axes")
     chosen = [axis_of(a, ctx.rank(data)) for a in named]
-    strides = [1] * count if steps is None else ctx.constant(steps, "list of steps").reshape(-1).tolist()
+    strides = [1] * count if steps is None else ctx.integers(steps, "list of steps")
     first, last = _numbers(starts), _numbers(ends)
     if first is None or last is None:
         return _slice_as_told(ctx, data, starts, ends, chosen, strides)
@@ -77,10 +76,10 @@ def _slice(
         end_mask[axis] = whole_end
     if all(begin_mask) and all(end_mask) and all(s == 1 for s in stride):
         return data
-    arguments: dict[str, Any] = {"begin": begin, "end": end, "begin_mask": begin_mask, "end_mask": end_mask}
-    if any(s != 1 for s in stride):
-        arguments["stride"] = stride
-    return ctx.mb.slice_by_index(x=data, **arguments)
+    steps_said = stride if any(s != 1 for s in stride) else None
+    return ctx.mb.slice_by_index(
+        x=data, begin=begin, end=end, stride=steps_said, begin_mask=begin_mask, end_mask=end_mask
+    )
 
 
 def _slice_as_told(
@@ -107,17 +106,24 @@ def _slice_as_told(
     )
 
 
-def from_start(ctx: Context, indices: Operand, length: Any) -> Operand:
-    """Indices that may count from the end as ones that count from the start, which Core ML asks for from iOS 17 on."""
-    if isinstance(indices, np.ndarray) and is_known(length):
-        return np.where(indices < 0, indices + int(length), indices).astype(np.int32)
-    if not is_known(length) or (ctx.target < 17 and not isinstance(length, np.ndarray)):
+def from_start(ctx: Context, indices: Operand, *lengths: object) -> Operand:
+    """Indices that may count from the end as ones that count from the start, which Core ML asks for from iOS 17 on.
+
+    Of several ``lengths`` each is that of the axis of which the indices' last axis holds a position.
+    """
+    known = [int(n) for n in lengths if isinstance(n, int | np.integer)]
+    if len(known) < len(lengths):
+        return indices
+    limits = np.array(known if len(known) > 1 else known[0], np.int32)
+    if isinstance(indices, np.ndarray):
+        return np.where(indices < 0, indices + limits, indices).astype(np.int32)
+    if ctx.target < 17:
         return indices
     mb = ctx.mb
-    return mb.select(cond=mb.less(x=indices, y=np.int32(0)), a=mb.add(x=indices, y=np.int32(length)), b=indices)
+    return mb.select(cond=mb.less(x=indices, y=np.int32(0)), a=mb.add(x=indices, y=limits), b=indices)
 
 
-@lowering("Gather")
+@lowering("Gather", places=(1,))
 def gather(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> Result:
     axis = axis_of(axis, ctx.rank(data))
     places = from_start(ctx, indices, data.shape[axis])
@@ -145,7 +151,7 @@ def _one(ctx: Context, data: Operand, axis: int, index: int) -> Operand:
     )
 
 
-@lowering("GatherElements", error="move")
+@lowering("GatherElements", error="move", hands_on="part", places=(1,))
 def gather_elements(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> Result:
     axis = axis_of(axis, ctx.rank(data))
     places = from_start(ctx, indices, data.shape[axis])
@@ -156,29 +162,14 @@ def gather_elements(ctx: Context, data: Operand, indices: Operand, *, axis: int 
     return without_bool(ctx, [data], lambda x: ctx.mb.gather_along_axis(x=x, indices=places, axis=axis))
 
 
-@lowering("GatherND")
+@lowering("GatherND", places=(1,))
 def gather_nd(ctx: Context, data: Operand, indices: Operand, *, batch_dims: int = 0) -> Result:
     depth = int(indices.shape[-1])
-    places = from_start_each(ctx, indices, tuple(data.shape)[batch_dims : batch_dims + depth])
-    if batch_dims and ctx.target >= 16:
-        how: dict[str, object] = {"batch_dims": batch_dims}
-    else:
-        how = {}
-        places = _with_batch_positions(ctx, places, batch_dims) if batch_dims else places
-    return without_bool(ctx, [data], lambda x: ctx.mb.gather_nd(x=x, indices=places, **how))
-
-
-def from_start_each(ctx: Context, indices: Operand, lengths: Sequence[Any]) -> Operand:
-    """As ``from_start``, for indices whose last axis holds one position for each of several axes."""
-    if not all(is_known(n) for n in lengths):
-        return indices
-    limits = np.array([int(n) for n in lengths], np.int32)
-    if isinstance(indices, np.ndarray):
-        return np.where(indices < 0, indices + limits, indices).astype(np.int32)
-    if ctx.target < 17:
-        return indices
-    mb = ctx.mb
-    return mb.select(cond=mb.less(x=indices, y=np.int32(0)), a=mb.add(x=indices, y=limits), b=indices)
+    places = from_start(ctx, indices, *tuple(data.shape)[batch_dims : batch_dims + depth])
+    batch = batch_dims or None
+    if batch and ctx.target < 16:
+        places, batch = _with_batch_positions(ctx, places, batch), None
+    return without_bool(ctx, [data], lambda x: ctx.mb.gather_nd(x=x, indices=places, batch_dims=batch))
 
 
 def _with_batch_positions(ctx: Context, indices: Operand, batch_dims: int) -> Operand:
@@ -228,7 +219,7 @@ def _positions(ctx: Context, x: Operand) -> Operand:
     return ctx.mb.non_zero(x=cast(ctx, x, "int32") if ctx.is_bool(x) else x)
 
 
-@lowering("TopK")
+@lowering("TopK", places=(1,))
 def top_k(ctx: Context, x: Operand, *, k: int, axis: int = -1) -> Result:
     return ctx.mb.topk(x=x, k=k, axis=axis, ascending=False)
 
@@ -246,7 +237,7 @@ def cum_sum(ctx: Context, x: Operand, axis: Operand, *, exclusive: int = 0, reve
     return ctx.mb.cumsum(x=x, axis=along, exclusive=bool(exclusive), reverse=bool(reverse))
 
 
-@lowering("Trilu")
+@lowering("Trilu", hands_on="part", places=(1,))
 def trilu(ctx: Context, x: Operand, k: Operand | None = None, *, upper: int = 1) -> Result:
     if k is not None and not isinstance(k, np.ndarray):
         return _triangle(ctx, x, _diagonals(ctx, x), k, upper)

@@ -29,7 +29,7 @@ def split(ctx: Context, x: Operand, *, axis: int = 0, split: Sequence[int] | Non
 def split_13(
     ctx: Context, x: Operand, split: Operand | None = None, *, axis: int = 0, num_outputs: int | None = None
 ) -> Result | list[Operand]:
-    return _split(ctx, x, axis, None if split is None else ctx.constant(split, "list of lengths").reshape(-1).tolist())
+    return _split(ctx, x, axis, None if split is None else ctx.integers(split, "list of lengths"))
 
 
 def _split(ctx: Context, x: Operand, axis: int, sizes: Sequence[int] | None) -> Result | list[Operand]:
@@ -48,7 +48,7 @@ def _split(ctx: Context, x: Operand, axis: int, sizes: Sequence[int] | None) -> 
     return [parts.pop(0) if size > 0 else without_elements(ctx, x, axis) for size in sizes]
 
 
-@lowering("Pad", channelwise=True)
+@lowering("Pad", channelwise=True, places=(1,))
 def pad(ctx: Context, data: Operand, *, pads: Sequence[int], mode: str = "constant", value: float = 0.0) -> Result:
     return _pad(ctx, data, np.array(pads).reshape(2, -1).T, mode, value)
 
@@ -69,7 +69,7 @@ def pad_11(
         return _pad_as_told(ctx, data, pads, axes, mode, value)
     amounts = ctx.constant(pads, "pads").reshape(2, -1).T
     whole = np.zeros((rank, 2), np.int64)
-    chosen = range(rank) if axes is None else ctx.constant(axes, "list of axes").reshape(-1).tolist()
+    chosen = range(rank) if axes is None else ctx.integers(axes, "list of axes")
     for axis, amount in zip(chosen, amounts, strict=True):
         whole[axis] = amount
     return _pad(ctx, data, whole, mode, value)

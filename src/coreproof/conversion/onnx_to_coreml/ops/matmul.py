@@ -6,6 +6,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import expanded
 
 _LINEAR_RANKS = (1, 2, 3)
 """The ranks that linear is documented for."""
@@ -16,15 +17,11 @@ def matmul(ctx: Context, a: Operand, b: Operand) -> Result:
     if isinstance(b, np.ndarray) and b.ndim == 2 and ctx.rank(a) in _LINEAR_RANKS and ctx.is_float(a):
         return ctx.mb.linear(x=a, weight=np.ascontiguousarray(b.T))
     ranks = ctx.rank(a), ctx.rank(b)
-    left = _expanded(ctx, a, 0) if ranks[0] == 1 else a
-    right = _expanded(ctx, b, 1) if ranks[1] == 1 else b
+    left = expanded(ctx, a, [0]) if ranks[0] == 1 else a
+    right = expanded(ctx, b, [1]) if ranks[1] == 1 else b
     product = ctx.mb.matmul(x=left, y=right)
     added = [axis for axis, rank in ((-2, ranks[0]), (-1, ranks[1])) if rank == 1]
     return ctx.mb.squeeze(x=product, axes=added) if added else product
-
-
-def _expanded(ctx: Context, x: Operand, axis: int) -> Operand:
-    return np.expand_dims(x, axis) if isinstance(x, np.ndarray) else ctx.mb.expand_dims(x=x, axes=[axis])
 
 
 @lowering("Gemm", error="linear", word="linear")
@@ -45,7 +42,7 @@ def gemm(
         bias = None if c is None or not isinstance(c, np.ndarray) else _bias(_scaled(ctx, 2, beta), b.shape[1 - transB])
         weight = np.ascontiguousarray(weight if transB else weight.T)
         if c is None or bias is not None:
-            return ctx.mb.linear(x=left, weight=weight, **({} if bias is None else {"bias": bias}))
+            return ctx.mb.linear(x=left, weight=weight, bias=bias)
         return _plus(ctx, ctx.mb.linear(x=left, weight=weight), c, beta)
     product = ctx.mb.matmul(x=left, y=b, transpose_x=bool(transA and left is a), transpose_y=bool(transB))
     if alpha != 1:

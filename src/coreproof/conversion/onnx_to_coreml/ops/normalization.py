@@ -59,9 +59,16 @@ def instance_normalization(ctx: Context, x: Operand, scale: Operand, b: Operand,
 
 def normalize(ctx: Context, x: Operand, axes: list[int], epsilon: float) -> Operand:
     """(x - mean) / sqrt(variance + epsilon) over ``axes``."""
-    centred = ctx.mb.sub(x=x, y=ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True))
+    _, centred, deviation = _statistics(ctx, x, axes, epsilon)
+    return ctx.mb.real_div(x=centred, y=deviation)
+
+
+def _statistics(ctx: Context, x: Operand, axes: list[int], epsilon: float) -> tuple[Operand, Operand, Operand]:
+    """The mean over ``axes``, what is left without it, and sqrt(variance + epsilon)."""
+    mean = ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True)
+    centred = ctx.mb.sub(x=x, y=mean)
     variance = ctx.mb.reduce_mean(x=ctx.mb.square(x=centred), axes=axes, keep_dims=True)
-    return ctx.mb.real_div(x=centred, y=ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon))))
+    return mean, centred, ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon)))
 
 
 @lowering("LayerNormalization", error="norm", word="layernorm")
@@ -96,10 +103,7 @@ def _with_statistics(
     ctx: Context, x: Operand, scale: Operand, b: Operand | None, axes: list[int], epsilon: float
 ) -> tuple[Operand, ...]:
     """The normalised output, the mean, and the inverse of the standard deviation, where a model asks for all three."""
-    mean = ctx.mb.reduce_mean(x=x, axes=axes, keep_dims=True)
-    centred = ctx.mb.sub(x=x, y=mean)
-    variance = ctx.mb.reduce_mean(x=ctx.mb.square(x=centred), axes=axes, keep_dims=True)
-    deviation = ctx.mb.sqrt(x=ctx.mb.add(x=variance, y=ctx.epsilon(epsilon)))
+    mean, centred, deviation = _statistics(ctx, x, axes, epsilon)
     inverse = ctx.mb.real_div(x=ctx.scalar(1.0), y=deviation)
     scaled = ctx.mb.mul(x=ctx.mb.mul(x=centred, y=inverse), y=scale)
     return scaled if b is None else ctx.mb.add(x=scaled, y=b), mean, inverse

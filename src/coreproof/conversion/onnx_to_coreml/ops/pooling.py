@@ -11,6 +11,7 @@ from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, loweri
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import in_floats
 from coreproof.conversion.onnx_to_coreml.ops.windows import explicit_pads, flat_pads
+from coreproof.conversion.windows import Pads, reach_beyond
 
 
 @lowering("MaxPool", channelwise=True)
@@ -57,7 +58,7 @@ def average_pool(
         raise ctx.refuse(f"dilations {list(dilations or ())}", "dilations of 1")
     count = len(kernel_shape)
     strides = list(strides or [1] * count)
-    exact = explicit_pads(ctx, auto_pad, pads, x.shape[2:], kernel_shape, strides, [1] * count)
+    exact = explicit_pads(ctx, auto_pad, pads, x.shape[2:], kernel_shape, strides)
     padding = _pads(ctx, x, auto_pad, pads, kernel_shape, strides, ceil_mode)
     if count_include_pad and padding != exact and any(flat_pads(exact)):
         # pad by hand what counts, and let the pool leave out what ceil_mode adds
@@ -84,18 +85,14 @@ def _pads(
     kernel: Sequence[int],
     strides: Sequence[int],
     ceil_mode: int,
-) -> list[tuple[int, int]]:
+) -> Pads:
     """The padding with which rounding down gives as many windows as the model has."""
-    padding = explicit_pads(ctx, auto_pad, pads, x.shape[2:], kernel, strides, [1] * len(kernel))
+    padding = explicit_pads(ctx, auto_pad, pads, x.shape[2:], kernel, strides)
     if not ceil_mode:
         return padding
-    widened = []
-    for (begin, end), length, size, stride in zip(padding, ctx.shape(x)[2:], kernel, strides, strict=True):
-        windows = math.ceil((length + begin + end - size) / stride) + 1
-        if (windows - 1) * stride >= length + begin:
-            windows -= 1  # a window may not start in the padding at the end
-        widened.append((begin, max(end, (windows - 1) * stride + size - length - begin)))
-    return widened
+    # a window may not start in the padding at the end, of an axis without padding either: ONNX's definition is PyTorch's
+    axes = zip(padding, ctx.shape(x)[2:], kernel, strides, strict=True)
+    return [(begin, end + max(reach_beyond(n, k, s, begin, end, inside=True), 0)) for (begin, end), n, k, s in axes]
 
 
 @lowering("LpPool")
@@ -112,13 +109,14 @@ def lp_pool(
     strides: Sequence[int] | None = None,
 ) -> Result:
     """(sum of |x|^p over the window)^(1/p), through the average of the window times its size."""
+    if ceil_mode:
+        raise ctx.refuse("ceil_mode 1", "ceil_mode 0")
     powered = ctx.mb.pow(x=ctx.mb.abs(x=x), y=ctx.scalar(p))
     mean = average_pool(
         ctx,
         powered,
         kernel_shape=kernel_shape,
         auto_pad=auto_pad,
-        ceil_mode=0 if not ceil_mode else _no_ceil(ctx),
         count_include_pad=1,
         dilations=dilations,
         pads=pads,
@@ -126,10 +124,6 @@ def lp_pool(
     )
     total = ctx.mb.mul(x=mean, y=ctx.scalar(math.prod(kernel_shape)))
     return ctx.mb.pow(x=total, y=ctx.scalar(1 / p))
-
-
-def _no_ceil(ctx: Context) -> int:
-    raise ctx.refuse("ceil_mode 1", "ceil_mode 0")
 
 
 def _spatial(ctx: Context, x: Operand) -> list[int]:

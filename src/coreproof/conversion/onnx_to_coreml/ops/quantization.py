@@ -20,7 +20,7 @@ import onnx_ir as ir
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.convolution import conv
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, float_name, is_known
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, expanded, float_name, is_known
 from coreproof.conversion.onnx_to_coreml.ops.matmul import matmul
 
 _LIMITS = {
@@ -79,11 +79,8 @@ def dynamic_quantize_linear(ctx: Context, x: Operand) -> tuple[Result, ...]:
     lowest = mb.minimum(x=mb.reduce_min(x=x, axes=axes, keep_dims=False), y=ctx.scalar(0))
     width = mb.mul(x=mb.sub(x=highest, y=lowest), y=ctx.scalar(1 / 255))
     scale = mb.select(cond=mb.equal(x=width, y=ctx.scalar(0)), a=ctx.scalar(1), b=width)
-    zero = mb.round(
-        x=mb.clip(
-            x=mb.real_div(x=mb.sub(x=ctx.scalar(0), y=lowest), y=scale), alpha=ctx.scalar(0), beta=ctx.scalar(255)
-        )
-    )
+    place = mb.real_div(x=mb.sub(x=ctx.scalar(0), y=lowest), y=scale)
+    zero = mb.round(x=mb.clip(x=place, alpha=ctx.scalar(0), beta=ctx.scalar(255)))
     point = mb.cast(x=zero, dtype="int32")
     return quantized(ctx, x, scale, point, ir.DataType.UINT8), scale, point
 
@@ -153,11 +150,8 @@ def qlinear_matmul(
 def matmul_integer(
     ctx: Context, a: Operand, b: Operand, a_zero_point: Operand | None = None, b_zero_point: Operand | None = None
 ) -> Result:
-    left, right = (
-        _single(ctx, a, None if a_zero_point is None else _column(ctx, a_zero_point)),
-        _single(ctx, b, b_zero_point),
-    )
-    return ctx.mb.cast(x=matmul(ctx, left, right), dtype="int32")
+    left = _single(ctx, a, None if a_zero_point is None else _column(ctx, a_zero_point))
+    return ctx.mb.cast(x=matmul(ctx, left, _single(ctx, b, b_zero_point)), dtype="int32")
 
 
 @lowering("ConvInteger", since=10)
@@ -202,19 +196,29 @@ def in_steps(ctx: Context, x: Operand, zero: Operand | None, dtype: ir.DataType)
 
 def dequantized(ctx: Context, x: Operand, scale: Operand, zero: Operand | None) -> Operand:
     """The numbers that integers stand for."""
-    if isinstance(x, np.ndarray) and isinstance(scale, np.ndarray) and isinstance(zero, np.ndarray | None):
-        steps = x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64))
+    steps = _shifted(ctx, x, zero)
+    if isinstance(steps, np.ndarray) and isinstance(scale, np.ndarray):
         return ctx.floats(steps * np.asarray(scale, np.float64))
-    shifted = x if _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
-    return ctx.mb.mul(x=cast(ctx, shifted, float_name(ctx)), y=scale)
+    return ctx.mb.mul(x=cast(ctx, steps, float_name(ctx)), y=scale)
 
 
 def centred(ctx: Context, x: Operand, zero: Operand | None) -> Operand:
     """Integers as floats, their zero point taken off, in no unit but their own steps."""
+    steps = _shifted(ctx, x, zero)
+    return ctx.floats(steps.astype(np.float64)) if isinstance(steps, np.ndarray) else cast(ctx, steps, float_name(ctx))
+
+
+def _single(ctx: Context, x: Operand, zero: Operand | None) -> Operand:
+    """The same in float32, in whatever the program computes."""
+    steps = _shifted(ctx, x, zero)
+    return steps.astype(np.float32) if isinstance(steps, np.ndarray) else ctx.mb.cast(x=steps, dtype="fp32")
+
+
+def _shifted(ctx: Context, x: Operand, zero: Operand | None) -> Operand:
+    """Integers with their zero point taken off; of constants in 64 bits, which no difference of theirs leaves."""
     if isinstance(x, np.ndarray) and isinstance(zero, np.ndarray | None):
-        return ctx.floats(np.asarray(x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64)), np.float64))
-    shifted = x if _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
-    return cast(ctx, shifted, float_name(ctx))
+        return x.astype(np.int64) - (0 if zero is None else zero.astype(np.int64))
+    return x if zero is None or _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
 
 
 def factor(ctx: Context, *scales: int) -> npt.NDArray[np.float32] | None:
@@ -243,23 +247,13 @@ def _known_numbers(ctx: Context, index: int, operands: tuple[Operand, Operand, O
     return dequantized(ctx, *(raw if all(isinstance(o, np.ndarray) for o in raw) else operands))
 
 
-def _is_zero(zero: Operand | None) -> bool:
-    return zero is None or (isinstance(zero, np.ndarray) and not zero.any())
-
-
-def _single(ctx: Context, x: Operand, zero: Operand | None) -> Operand:
-    """Integers as float32, their zero point taken off."""
-    if isinstance(x, np.ndarray) and (zero is None or isinstance(zero, np.ndarray)):
-        return (x if zero is None else x - zero).astype(np.float32)
-    shifted = x if _is_zero(zero) else ctx.mb.sub(x=x, y=zero)
-    return ctx.mb.cast(x=shifted, dtype="fp32")
+def _is_zero(zero: Operand) -> bool:
+    return isinstance(zero, np.ndarray) and not zero.any()
 
 
 def _column(ctx: Context, parameter: Operand) -> Operand:
     """A parameter that holds one number for each row of a matrix, so that it broadcasts along the rows."""
-    if ctx.rank(parameter) != 1:
-        return parameter
-    return parameter.reshape(-1, 1) if isinstance(parameter, np.ndarray) else ctx.mb.expand_dims(x=parameter, axes=[1])
+    return expanded(ctx, parameter, [1]) if ctx.rank(parameter) == 1 else parameter
 
 
 def _raw_along(ctx: Context, index: int, name: str, rank: int) -> np.ndarray:

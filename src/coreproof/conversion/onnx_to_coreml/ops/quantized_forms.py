@@ -13,7 +13,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.activation import leaky_relu, sigmoid, softmax, softmax_flattening
+from coreproof.conversion.onnx_to_coreml.ops.activation import leaky_relu, softmax, softmax_flattening
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
 from coreproof.conversion.onnx_to_coreml.ops.joining import concat
 from coreproof.conversion.onnx_to_coreml.ops.pooling import average_pool
@@ -45,11 +45,9 @@ def qlinear_add(
     if first is None or second is None:
         left, right = dequantized(ctx, a, a_scale, a_zero_point), dequantized(ctx, b, b_scale, b_zero_point)
         return quantized(ctx, ctx.mb.add(x=left, y=right), c_scale, c_zero_point, dtype_of(ctx, 7))
-    left, right = centred(ctx, a, a_zero_point), centred(ctx, b, b_zero_point)
-    steps = [
-        ctx.mb.mul(x=each, y=ctx.floats(share)) for each, share in zip((left, right), (first, second), strict=True)
-    ]
-    return in_steps(ctx, ctx.mb.add(x=steps[0], y=steps[1]), c_zero_point, dtype_of(ctx, 7))
+    left = ctx.mb.mul(x=centred(ctx, a, a_zero_point), y=ctx.floats(first))
+    right = ctx.mb.mul(x=centred(ctx, b, b_zero_point), y=ctx.floats(second))
+    return in_steps(ctx, ctx.mb.add(x=left, y=right), c_zero_point, dtype_of(ctx, 7))
 
 
 @lowering("QLinearMul", domain=MICROSOFT)
@@ -99,7 +97,7 @@ def qlinear_average_pool(ctx: Context, *operands: Operand, channels_last: int = 
 
 @lowering("QLinearSigmoid", domain=MICROSOFT)
 def qlinear_sigmoid(ctx: Context, *operands: Operand) -> Result:
-    return _each(ctx, operands, lambda v: sigmoid(ctx, v))
+    return _each(ctx, operands, lambda v: ctx.mb.sigmoid(x=v))
 
 
 @lowering("QLinearLeakyRelu", domain=MICROSOFT)
@@ -149,14 +147,14 @@ def qgemm(
     weight = whole * (1.0 if behind is not None else scaled)
     if transA:
         left = ctx.mb.transpose(x=left, perm=[1, 0])
-    term = {}
+    term: np.ndarray | None = None
     if c is not None:
         unit = 1.0 if behind is not None else steps if steps is not None else alpha * share * weight_scale
         bias = np.asarray(ctx.constant(ctx.raw[6], "bias"), np.float64) * unit
         if bias.size not in (1, weight.shape[1]):
             raise ctx.refuse(f"its bias has the shape {bias.shape}", "one number for each column")
-        term = {"bias": ctx.floats(np.broadcast_to(bias.reshape(-1), (weight.shape[1],)))}
-    product = ctx.mb.linear(x=left, weight=ctx.floats(np.ascontiguousarray(weight.T)), **term)
+        term = ctx.floats(np.broadcast_to(bias.reshape(-1), (weight.shape[1],)))
+    product = ctx.mb.linear(x=left, weight=ctx.floats(np.ascontiguousarray(weight.T)), bias=term)
     if behind is not None:
         product = ctx.mb.mul(x=product, y=ctx.floats(behind))
     if steps is not None:

@@ -25,10 +25,6 @@ def _along(
     return reduce(x=x, axes=wanted, keep_dims=bool(keepdims))
 
 
-def _axes(ctx: Context, axes: Operand | None) -> list[int] | None:
-    return None if axes is None else [int(a) for a in ctx.constant(axes, "list of axes").reshape(-1)]
-
-
 def _floating(ctx: Context, reduce: Callable[..., Result]) -> Callable[..., Result]:
     return lambda x, **how: in_floats(ctx, x, lambda wide: reduce(x=wide, **how))
 
@@ -68,7 +64,7 @@ def _register(operator: str, input_since: int) -> None:
     def by_input(
         ctx: Context, data: Operand, axes: Operand | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0
     ) -> Result:
-        chosen = _axes(ctx, axes)
+        chosen = None if axes is None else ctx.integers(axes, "list of axes")
         if noop_with_empty_axes and not chosen:
             return _ELEMENTWISE[operator](ctx, data) if operator in _ELEMENTWISE else data
         return _along(ctx, data, chosen, keepdims, _REDUCERS[operator](ctx))
@@ -81,12 +77,12 @@ for _operator in _REDUCERS:
     _register(_operator, 13 if _operator == "ReduceSum" else 18)
 
 
-@lowering("ArgMax", indices=0)
+@lowering("ArgMax", indices=0, positions=True)
 def arg_max(ctx: Context, data: Operand, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Result:
     return _position(ctx, ctx.mb.reduce_argmax, data, axis, keepdims, select_last_index)
 
 
-@lowering("ArgMin", indices=0)
+@lowering("ArgMin", indices=0, positions=True)
 def arg_min(ctx: Context, data: Operand, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Result:
     return _position(ctx, ctx.mb.reduce_argmin, data, axis, keepdims, select_last_index)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, in_floats, is_known, name_of
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, in_floats, is_known
 from coreproof.conversion.onnx_to_coreml.ops.sampling import Sampling, coordinates, nearest_indices, weights
 
 
@@ -42,7 +42,7 @@ def upsample_9(ctx: Context, x: Operand, scales: Operand, *, mode: str = "neares
     return upsample(ctx, x, scales=_raw(ctx, 1, "scales").tolist(), mode=mode)
 
 
-@lowering("Resize", since=10, channelwise=True)
+@lowering("Resize", since=10, channelwise=True, places=(1, 2, 3))
 def resize_10(ctx: Context, x: Operand, scales: Operand, *, mode: str = "nearest") -> Result:
     """Opset 10 leaves open which pixel is nearest; ONNX Runtime takes the next one when it shrinks, so we do."""
     factors = _raw(ctx, 1, "scales").tolist()
@@ -135,18 +135,10 @@ def _free(ctx: Context, x: Operand, scales: dict[int, float], sampling: Sampling
     if spatial and all(s == int(s) and s > 0 for s in scales.values()) and not sampling.antialias:
         height, width = (int(scales.get(rank - 2, 1)), int(scales.get(rank - 1, 1)))
         if sampling.mode == "nearest" and _repeats(sampling, max(height, width)):
-            return in_floats(
-                ctx,
-                x,
-                lambda wide: ctx.mb.upsample_nearest_neighbor(
-                    x=wide, scale_factor_height=height, scale_factor_width=width
-                ),
-            )
-        if sampling.mode == "linear" and sampling.transformation in (
-            "half_pixel",
-            "pytorch_half_pixel",
-            "align_corners",
-        ):
+            nearest = ctx.mb.upsample_nearest_neighbor
+            return in_floats(ctx, x, lambda wide: nearest(x=wide, scale_factor_height=height, scale_factor_width=width))
+        layers = ("half_pixel", "pytorch_half_pixel", "align_corners")
+        if sampling.mode == "linear" and sampling.transformation in layers:
             return ctx.mb.upsample_bilinear(
                 x=x,
                 scale_factor_height=height,
@@ -191,10 +183,8 @@ def _nearest(ctx: Context, x: Operand, plans: list[Axis], sampling: Sampling) ->
     }
     spatial = [factors.get(rank - 2, 1), factors.get(rank - 1, 1)]
     if rank >= 3 and max(spatial) > 1:
-        dtype = name_of(ctx, x)
-        wide = x if ctx.is_float(x) else cast(ctx, x, "fp32")
-        x = ctx.mb.upsample_nearest_neighbor(x=wide, scale_factor_height=spatial[0], scale_factor_width=spatial[1])
-        x = x if dtype in ("fp16", "fp32") else ctx.mb.cast(x=x, dtype=dtype)
+        layer, (height, width) = ctx.mb.upsample_nearest_neighbor, spatial
+        x = in_floats(ctx, x, lambda wide: layer(x=wide, scale_factor_height=height, scale_factor_width=width))
         chosen = {a: i for a, i in chosen.items() if not (a >= rank - 2 and a in factors)}
     for index, indices in chosen.items():
         if not np.array_equal(indices, np.arange(x.shape[index])):

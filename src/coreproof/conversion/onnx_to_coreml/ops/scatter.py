@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, without_bool
-from coreproof.conversion.onnx_to_coreml.ops.indexing import from_start, from_start_each, joined
+from coreproof.conversion.onnx_to_coreml.ops.indexing import from_start, joined
 
 _MODES = {"none": "update", "add": "add", "mul": "mul", "max": "max", "min": "min"}
 
 
 @lowering("Scatter", since=9)
-@lowering("ScatterElements", since=11)
+@lowering("ScatterElements", since=11, hands_on="part", places=(1,))
 def scatter_elements(
     ctx: Context, data: Operand, indices: Operand, updates: Operand, *, axis: int = 0, reduction: str = "none"
 ) -> Result:
@@ -23,18 +21,18 @@ def scatter_elements(
     places = from_start(ctx, indices, data.shape[axis])
     mode = _MODES[reduction]
     if all(i == axis or str(n) == str(data.shape[i]) for i, n in enumerate(indices.shape)):
-        return _write(
-            ctx,
-            data,
-            updates,
-            lambda d, u: ctx.mb.scatter_along_axis(data=d, indices=places, updates=u, axis=axis, mode=mode),
+        along = ctx.mb.scatter_along_axis
+        return without_bool(
+            ctx, [data, updates], lambda d, u: along(data=d, indices=places, updates=u, axis=axis, mode=mode)
         )
     positions = _all_positions(ctx, places, axis)
-    return _write(ctx, data, updates, lambda d, u: ctx.mb.scatter_nd(data=d, indices=positions, updates=u, mode=mode))
+    return _write_nd(ctx, data, positions, updates, mode)
 
 
-def _write(ctx: Context, data: Operand, updates: Operand, write: Callable[[Operand, Operand], Result]) -> Result:
-    return without_bool(ctx, [data, updates], write)
+def _write_nd(ctx: Context, data: Operand, places: Operand, updates: Operand, mode: str) -> Result:
+    return without_bool(
+        ctx, [data, updates], lambda d, u: ctx.mb.scatter_nd(data=d, indices=places, updates=u, mode=mode)
+    )
 
 
 def _all_positions(ctx: Context, indices: Operand, axis: int) -> Operand:
@@ -49,8 +47,7 @@ def _all_positions(ctx: Context, indices: Operand, axis: int) -> Operand:
     return joined(ctx, [part for part in (before, own, after) if part is own or part.shape[-1]])
 
 
-@lowering("ScatterND", since=11)
+@lowering("ScatterND", since=11, places=(1,))
 def scatter_nd(ctx: Context, data: Operand, indices: Operand, updates: Operand, *, reduction: str = "none") -> Result:
-    places = from_start_each(ctx, indices, tuple(data.shape)[: int(indices.shape[-1])])
-    mode = _MODES[reduction]
-    return _write(ctx, data, updates, lambda d, u: ctx.mb.scatter_nd(data=d, indices=places, updates=u, mode=mode))
+    places = from_start(ctx, indices, *tuple(data.shape)[: int(indices.shape[-1])])
+    return _write_nd(ctx, data, places, updates, _MODES[reduction])

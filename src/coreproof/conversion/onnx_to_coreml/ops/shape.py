@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ def identity(ctx: Context, x: Operand) -> Result:
     return x
 
 
-@lowering("Dropout", error="move")
+@lowering("Dropout", error="move", hands_on="whole")
 def dropout(ctx: Context, data: Operand, *, ratio: float = 0.5) -> Result | tuple[Operand, ...]:
     return _unmasked(ctx, data)
 
@@ -41,7 +40,7 @@ def _unmasked(ctx: Context, data: Operand) -> Result | tuple[Operand, ...]:
     return data, np.ones(ctx.shape(data), np.bool_)
 
 
-@lowering("Reshape")
+@lowering("Reshape", places=(1,))
 def reshape(ctx: Context, data: Operand, shape: Operand, *, allowzero: int = 0) -> Result:
     elements = known_elements(shape)
     if elements is None:
@@ -56,7 +55,7 @@ def reshape(ctx: Context, data: Operand, shape: Operand, *, allowzero: int = 0) 
     return ctx.mb.reshape(x=data, shape=_as_target(ctx, data, target))
 
 
-def _solve(source: Sequence[Any], target: list[Any]) -> list[object]:
+def _solve(source: Sequence[int], target: list[int]) -> list[int]:
     """``target`` with its -1 replaced by the length that it stands for, where that is a number."""
     if not any(is_known(n) and n == -1 for n in target):
         return target
@@ -70,7 +69,7 @@ def _solve(source: Sequence[Any], target: list[Any]) -> list[object]:
     return [length if i == at else n for i, n in enumerate(target)]
 
 
-def _as_target(ctx: Context, data: Operand, target: list[object]) -> Operand:
+def _as_target(ctx: Context, data: Operand, target: list[int]) -> Operand:
     """What reshape takes: numbers, with -1 for one free length; several free lengths are measured while the model runs."""
     symbols = [i for i, n in enumerate(target) if not is_known(n)]
     inferred = any(is_known(n) and n == -1 for n in target)
@@ -90,7 +89,7 @@ def _element(ctx: Context, vector: Operand, index: int) -> Operand:
     return ctx.mb.slice_by_index(x=vector, begin=[index], end=[index + 1])
 
 
-@lowering("Flatten", error="move")
+@lowering("Flatten", error="move", hands_on="reshaped")
 def flatten(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
     axis = axis_of(axis, ctx.rank(x))
     before, after = tuple(x.shape)[:axis], tuple(x.shape)[axis:]
@@ -124,21 +123,21 @@ def squeeze(ctx: Context, data: Operand, *, axes: Sequence[int] | None = None) -
 
 @lowering("Squeeze", since=13)
 def squeeze_13(ctx: Context, data: Operand, axes: Operand | None = None) -> Result:
-    chosen = None if axes is None else ctx.constant(axes, "list of axes").reshape(-1).tolist()
+    chosen = None if axes is None else ctx.integers(axes, "list of axes")
     return squeeze(ctx, data, axes=chosen)
 
 
-@lowering("Unsqueeze", error="move", keeps_order=True)
+@lowering("Unsqueeze", error="move", keeps_order=True, hands_on="reshaped")
 def unsqueeze(ctx: Context, data: Operand, *, axes: Sequence[int]) -> Result:
     return ctx.mb.expand_dims(x=data, axes=[int(a) for a in axes]) if len(axes) else data
 
 
 @lowering("Unsqueeze", since=13)
 def unsqueeze_13(ctx: Context, data: Operand, axes: Operand) -> Result:
-    return unsqueeze(ctx, data, axes=ctx.constant(axes, "list of axes").reshape(-1).tolist())
+    return unsqueeze(ctx, data, axes=ctx.integers(axes, "list of axes"))
 
 
-@lowering("Expand", error="move")
+@lowering("Expand", error="move", hands_on="reshaped", places=(1,))
 def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
     target = known_elements(shape)
     if target is None:
@@ -149,7 +148,7 @@ def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
     missing = len(target) - ctx.rank(x)
     expanded = ctx.mb.expand_dims(x=x, axes=list(range(missing))) if missing > 0 else x
     target = [1] * -missing + target
-    reps: list[Any] = []
+    reps: list[int | Operand] = []
     for i, (length, wanted) in enumerate(zip(expanded.shape, target, strict=True)):
         if (is_known(wanted) and wanted == 1) or str(length) == str(wanted):
             reps.append(1)
@@ -162,14 +161,14 @@ def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
     return _repeat(ctx, expanded, reps)
 
 
-def _repeat(ctx: Context, x: Operand, reps: list[object]) -> Operand:
+def _repeat(ctx: Context, x: Operand, reps: Sequence[int | Operand]) -> Operand:
     if all(is_known(n) for n in reps):
         return x if all(n == 1 for n in reps) else ctx.mb.tile(x=x, reps=np.array(reps, np.int32))
     pieces = [np.array([n], np.int32) if is_known(n) else n for n in reps]
     return ctx.mb.tile(x=x, reps=ctx.mb.concat(values=pieces, axis=0))
 
 
-@lowering("Tile", since=6)
+@lowering("Tile", since=6, places=(1,))
 def tile(ctx: Context, x: Operand, repeats: Operand) -> Result:
     reps = known_elements(repeats)
     return ctx.mb.tile(x=x, reps=repeats) if reps is None else _repeat(ctx, x, reps)
@@ -187,7 +186,7 @@ def shape(ctx: Context, data: Operand, *, start: int = 0, end: int | None = None
     return whole if (first, last) == (0, rank) else ctx.mb.slice_by_index(x=whole, begin=[first], end=[last])
 
 
-@lowering("Size", error="move")
+@lowering("Size", error="move", positions=True)
 def size(ctx: Context, data: Operand) -> Result:
     if all(is_known(n) for n in data.shape):
         return np.array(prod(map(int, data.shape)), np.int32)
@@ -216,7 +215,7 @@ def constant(
     raise ctx.refuse("it holds strings or a sparse tensor", "numbers in a dense tensor")
 
 
-@lowering("ConstantOfShape", error="move")
+@lowering("ConstantOfShape", error="move", places=(0,))
 def constant_of_shape(ctx: Context, shape: Operand, *, value: Array | None = None) -> Result:
     given = np.zeros(1, np.float32) if value is None else np.asarray(value)
     check_fits(given, f"node {ctx.node.name!r} (ConstantOfShape), its value")
@@ -224,7 +223,7 @@ def constant_of_shape(ctx: Context, shape: Operand, *, value: Array | None = Non
     return ctx.mb.fill(shape=shape, value=filling)
 
 
-@lowering("Range")
+@lowering("Range", positions=True)
 def range_1d(ctx: Context, start: Operand, limit: Operand, delta: Operand) -> Result:
     return ctx.mb.range_1d(start=start, end=limit, step=delta)
 

@@ -9,8 +9,10 @@ from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowe
 
 
 @lowers("relu", exact=True, commutes=True, error="move")
-def relu(low: Lowering, *, x: Operand) -> ir.Value:
-    return low.op("Relu", x)
+@lowers("sigmoid", error="bounded")
+@lowers("softplus", "softsign")
+def same_operator(low: Lowering, *, x: Operand) -> ir.Value:
+    return low.op(low.operation.capitalize(), x)
 
 
 @lowers("relu6", exact=True, commutes=True, error="move", word="clip")
@@ -55,11 +57,6 @@ def scaled_tanh(low: Lowering, *, x: Operand, alpha: Operand, beta: Operand) -> 
     return low.op("Mul", low.op("Tanh", low.op("Mul", x, beta)), alpha)
 
 
-@lowers("sigmoid", error="bounded")
-def sigmoid(low: Lowering, *, x: Operand) -> ir.Value:
-    return low.op("Sigmoid", x)
-
-
 @lowers("sigmoid_hard", error="bounded")
 def sigmoid_hard(low: Lowering, *, x: Operand, alpha: float = 0.2, beta: float = 0.5) -> ir.Value:
     return low.op("HardSigmoid", x, alpha=float(alpha), beta=float(beta))
@@ -68,11 +65,6 @@ def sigmoid_hard(low: Lowering, *, x: Operand, alpha: float = 0.2, beta: float =
 @lowers("silu")
 def silu(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Mul", x, low.op("Sigmoid", x))
-
-
-@lowers("softplus")
-def softplus(low: Lowering, *, x: Operand) -> ir.Value:
-    return low.op("Softplus", x)
 
 
 @lowers("softplus_parametric")
@@ -84,11 +76,6 @@ def softplus_parametric(low: Lowering, *, x: Operand, alpha: Operand, beta: Oper
 @lowers("softmax", error="exponential")
 def softmax(low: Lowering, *, x: Operand, axis: int = -1) -> ir.Value:
     return low.op("Softmax", x, axis=int(axis))
-
-
-@lowers("softsign")
-def softsign(low: Lowering, *, x: Operand) -> ir.Value:
-    return low.op("Softsign", x)
 
 
 @lowers("thresholded_relu", exact=True)

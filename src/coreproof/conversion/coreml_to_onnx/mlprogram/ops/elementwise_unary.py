@@ -7,13 +7,6 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
-_SAME = {
-    "abs": "Abs", "acos": "Acos", "asin": "Asin", "atan": "Atan", "atanh": "Atanh", "ceil": "Ceil", "cos": "Cos",
-    "cosh": "Cosh", "erf": "Erf", "exp": "Exp", "floor": "Floor", "logical_not": "Not", "round": "Round", "sign": "Sign",
-    "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan",
-}  # fmt: skip
-"""MIL name -> ONNX name, where both mean the same and take one input."""
-
 CARRIERS = {
     "fp16": ir.DataType.FLOAT, "fp32": ir.DataType.FLOAT, "fp64": ir.DataType.FLOAT, "bool": ir.DataType.BOOL,
     "int8": ir.DataType.INT8, "uint8": ir.DataType.UINT8, "int16": ir.DataType.INT16, "uint16": ir.DataType.UINT16,
@@ -21,17 +14,18 @@ CARRIERS = {
 }  # fmt: skip
 
 
-@lowers("abs", "sign", exact=True, error="move")
+@lowers("abs", exact=True, error="move", hands_on="part")
+@lowers("sign", exact=True, error="move")
 @lowers("ceil", "floor", "round", exact=True, error="move", steps=True)
 @lowers("cosh", "exp", "sinh", error="exponential")
-@lowers("acos", "asin", "atan", "atanh", "cos", "erf", "logical_not", "sin", "sqrt", "tan")
+@lowers("acos", "asin", "atan", "atanh", "cos", "erf", "sin", "sqrt", "tan", "tanh")
 def same_operator(low: Lowering, *, x: Operand) -> ir.Value:
     if low.operation in ("ceil", "floor", "round") and not low.is_float(x):
         return low.value(x)
-    return low.op(_SAME[low.operation], x)
+    return low.op(low.operation.capitalize(), x)
 
 
-@lowers("cast", keeps_order=True, passes_on=True)
+@lowers("cast", keeps_order=True, passes_on=True, hands_on="whole")
 def cast(low: Lowering, *, x: Operand, dtype: str) -> ir.Value:
     target = CARRIERS.get(dtype)
     if target is None:
@@ -73,9 +67,9 @@ def square(low: Lowering, *, x: Operand) -> ir.Value:
     return low.op("Mul", x, x)
 
 
-@lowers("tanh")
-def tanh(low: Lowering, *, x: Operand) -> ir.Value:
-    return low.op("Tanh", x)
+@lowers("logical_not")
+def logical_not(low: Lowering, *, x: Operand) -> ir.Value:
+    return low.op("Not", x)
 
 
 @lowers("threshold", exact=True, error="move")

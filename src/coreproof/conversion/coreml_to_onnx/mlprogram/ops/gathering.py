@@ -8,7 +8,7 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("gather", exact=True, error="move")
+@lowers("gather", exact=True, error="move", hands_on="part")
 def gather(
     low: Lowering,
     *,
@@ -51,7 +51,7 @@ def gather_along_axis(
     return low.op("GatherElements", x, indices, axis=at)
 
 
-@lowers("gather_nd", exact=True, error="move")
+@lowers("gather_nd", exact=True, error="move", hands_on="part")
 def gather_nd(
     low: Lowering, *, x: Operand, indices: Operand, batch_dims: int = 0, validate_indices: bool = False
 ) -> ir.Value:

@@ -12,7 +12,7 @@ from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowe
 def random_uniform(
     context: Lowering, /, *, shape: Operand, low: Operand = 0.0, high: Operand = 1.0, seed: int = -1
 ) -> ir.Value:
-    unit = context.op("RandomUniformLike", _zeros(context, shape), dtype=int(ir.DataType.FLOAT), **_seed(seed))
+    unit = context.op("RandomUniformLike", _zeros(context, shape), dtype=int(ir.DataType.FLOAT), seed=_seed(seed))
     return context.op("Add", context.op("Mul", unit, context.op("Sub", high, low)), low)
 
 
@@ -20,13 +20,13 @@ def random_uniform(
 def random_normal(
     low: Lowering, *, shape: Operand, mean: Operand = 0.0, stddev: Operand = 1.0, seed: int = -1
 ) -> ir.Value:
-    unit = low.op("RandomNormalLike", _zeros(low, shape), dtype=int(ir.DataType.FLOAT), **_seed(seed))
+    unit = low.op("RandomNormalLike", _zeros(low, shape), dtype=int(ir.DataType.FLOAT), seed=_seed(seed))
     return low.op("Add", low.op("Mul", unit, stddev), mean)
 
 
 @lowers("random_bernoulli")
 def random_bernoulli(low: Lowering, *, shape: Operand, prob: Operand = 0.5, seed: int = -1) -> ir.Value:
-    unit = low.op("RandomUniformLike", _zeros(low, shape), dtype=int(ir.DataType.FLOAT), **_seed(seed))
+    unit = low.op("RandomUniformLike", _zeros(low, shape), dtype=int(ir.DataType.FLOAT), seed=_seed(seed))
     return low.cast(low.op("Less", unit, prob), ir.DataType.FLOAT)
 
 
@@ -38,7 +38,7 @@ def random_categorical(low: Lowering, *, x: Operand, mode: str = "logits", size:
     edges = low.op("Div", edges, low.op("ReduceSum", weights, [-1], keepdims=1))
     rows = low.op("Slice", low.dims(x), [0], [-1])
     draws = low.op("Concat", rows, [int(size)], axis=0)
-    unit = low.op("RandomUniformLike", _zeros(low, draws), dtype=int(ir.DataType.FLOAT), **_seed(seed))
+    unit = low.op("RandomUniformLike", _zeros(low, draws), dtype=int(ir.DataType.FLOAT), seed=_seed(seed))
     passed = low.op(
         "GreaterOrEqual",
         low.op("Unsqueeze", unit, [-1]),
@@ -53,5 +53,6 @@ def _zeros(low: Lowering, shape: Operand) -> ir.Value:
     return low.op("Expand", np.float32(0), low.i64(shape))
 
 
-def _seed(seed: int) -> dict[str, float]:
-    return {} if seed is None or int(seed) < 0 else {"seed": float(seed)}
+def _seed(seed: int) -> float | None:
+    """None lets the engine choose, as a negative number does in MIL."""
+    return None if seed is None or int(seed) < 0 else float(seed)

@@ -15,7 +15,7 @@ _REDUCTIONS = {
 """MIL name -> ONNX name."""
 
 
-@lowers("reduce_max", "reduce_min", exact=True, error="move")
+@lowers("reduce_max", "reduce_min", exact=True, error="move", hands_on="part")
 @lowers("reduce_mean", error="average", word="mean")
 @lowers("reduce_sum", "reduce_sum_square", "reduce_log_sum_exp", error="average")
 @lowers("reduce_l1_norm", "reduce_l2_norm", "reduce_log_sum", "reduce_prod")

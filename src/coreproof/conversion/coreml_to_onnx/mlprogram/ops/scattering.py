@@ -69,7 +69,7 @@ def scatter_along_axis(
     return low.op("ScatterElements", data, indices, updates, axis=at, reduction=reduction)
 
 
-@lowers("scatter_nd", error="move")
+@lowers("scatter_nd", error="move", hands_on="part")
 def scatter_nd(
     low: Lowering,
     *,

@@ -10,12 +10,12 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
 
-@lowers("identity", exact=True, error="move", keeps_order=True, passes_on=True)
+@lowers("identity", exact=True, error="move", keeps_order=True, passes_on=True, hands_on="whole")
 def identity(low: Lowering, *, x: Operand) -> Operand:
     return x
 
 
-@lowers("reshape", exact=True, error="move", keeps_order=True)
+@lowers("reshape", exact=True, error="move", keeps_order=True, hands_on="reshaped")
 def reshape(low: Lowering, *, x: Operand, shape: Operand) -> ir.Value:
     """0 takes over the length of the same dimension."""
     return low.op("Reshape", x, low.i64(shape), allowzero=0)
@@ -71,7 +71,7 @@ def expand_dims(low: Lowering, *, x: Operand, axes: Operand) -> ir.Value:
     return low.op("Unsqueeze", x, np.asarray(axes, np.int64))
 
 
-@lowers("squeeze", exact=True, error="move", keeps_order=True)
+@lowers("squeeze", exact=True, error="move", keeps_order=True, hands_on="reshaped")
 def squeeze(low: Lowering, *, x: Operand, axes: Sequence[int] | None = None) -> ir.Value:
     shape = low.shape(x)
     chosen = range(len(shape)) if axes is None else [int(a) % len(shape) for a in axes]
@@ -80,7 +80,7 @@ def squeeze(low: Lowering, *, x: Operand, axes: Sequence[int] | None = None) -> 
     return low.op("Squeeze", x, np.array(gone, np.int64)) if gone else low.op("Identity", x)
 
 
-@lowers("transpose", exact=True, error="move")
+@lowers("transpose", exact=True, error="move", hands_on="reshaped")
 def transpose(low: Lowering, *, x: Operand, perm: Sequence[int]) -> ir.Value:
     rank = low.rank(x)
     return low.op("Transpose", x, perm=[int(p) % rank for p in perm]) if rank else low.value(x)

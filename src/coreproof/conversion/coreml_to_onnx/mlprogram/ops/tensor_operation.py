@@ -11,7 +11,7 @@ from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowe
 from coreproof.model.budget import afford
 
 
-@lowers("shape", error="move", passes_on=True)
+@lowers("shape", error="move", passes_on=True, positions=True)
 def shape(low: Lowering, *, x: Operand, output_dtype: str = "int32") -> ir.Value:
     return low.i32(low.dims(x))
 
@@ -32,7 +32,7 @@ def range_1d(low: Lowering, *, end: Operand, start: Operand, step: Operand) -> i
     return low.op("Range", *(low.op("Squeeze", v) if low.rank(v) else v for v in scalars))
 
 
-@lowers("concat", exact=True, error="move", word="cat", variadic="values")
+@lowers("concat", exact=True, error="move", word="cat", variadic="values", hands_on="part")
 def concat(low: Lowering, *, values: Sequence[Operand], axis: int, interleave: bool = False) -> ir.Value:
     if low.rank(values[0]) == 0:
         return low.op("Concat", *(low.op("Unsqueeze", v, [0]) for v in values), axis=0)
@@ -53,7 +53,7 @@ def stack(low: Lowering, *, values: Sequence[Operand], axis: int) -> ir.Value:
     return low.op("Concat", *(low.op("Unsqueeze", v, [at]) for v in values), axis=at)
 
 
-@lowers("split", exact=True, error="move")
+@lowers("split", exact=True, error="move", hands_on="part")
 def split(
     low: Lowering, *, x: Operand, axis: int, num_splits: Operand = None, split_sizes: Operand = None
 ) -> Sequence[ir.Value]:
@@ -63,12 +63,12 @@ def split(
     return low.ops("Split", x, axis=int(axis), num_outputs=count, outputs=count)
 
 
-@lowers("tile", exact=True, error="move")
+@lowers("tile", exact=True, error="move", hands_on="reshaped")
 def tile(low: Lowering, *, x: Operand, reps: Operand) -> ir.Value:
     return low.op("Tile", x, low.i64(reps))
 
 
-@lowers("pad", exact=True, error="move")
+@lowers("pad", exact=True, error="move", hands_on="part")
 def pad(low: Lowering, *, x: Operand, pad: Operand, mode: str = "constant", constant_val: Operand = 0.0) -> ir.Value:
     """``pad`` holds (before, after) of each of the last dimensions in turn; ONNX wants all befores first."""
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "reflection": "reflect"}
@@ -106,7 +106,7 @@ def band_part(low: Lowering, *, x: Operand, lower: int = -1, upper: int = -1) ->
     return low.cast(kept, ir.DataType.BOOL) if low.is_bool(x) else kept
 
 
-@lowers("one_hot", exact=True)
+@lowers("one_hot", exact=True, positions=True)
 def one_hot(
     low: Lowering,
     *,
@@ -126,7 +126,7 @@ def one_hot(
     return low.cast(chosen, ir.DataType.BOOL) if low.outputs[0].dtype == "bool" else chosen
 
 
-@lowers("non_zero", error="move")
+@lowers("non_zero", error="move", positions=True)
 def non_zero(low: Lowering, *, x: Operand) -> ir.Value:
     return low.i32(low.op("Transpose", low.op("NonZero", x), perm=[1, 0]))
 
@@ -137,7 +137,7 @@ def argsort(low: Lowering, *, x: Operand, axis: int = -1, ascending: bool = Fals
     return low.i32(order)
 
 
-@lowers("topk", exact=True, error="move", indices=1)
+@lowers("topk", exact=True, error="move", indices=1, positions=True)
 def topk(
     low: Lowering,
     *,

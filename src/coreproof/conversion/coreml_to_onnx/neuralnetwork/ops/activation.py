@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -42,7 +40,7 @@ def activation(
     return Blob(_ACTIVATIONS[kind](layer, x, params), x.hidden)
 
 
-def _plain(operator: str) -> Callable[[Layer, Blob, Any], ir.Value]:
+def _plain(operator: str) -> Callable[[Layer, Blob, Message], ir.Value]:
     def lowering(layer: Layer, x: Blob, params: Message) -> ir.Value:
         return layer.b.op(operator, x.value)
 
@@ -92,7 +90,7 @@ def channelwise(layer: Layer, x: Blob, values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, 1, 1)
 
 
-_ACTIVATIONS: dict[str, Callable[[Layer, Blob, Any], ir.Value]] = {
+_ACTIVATIONS: Mapping[str, Callable[..., ir.Value]] = {
     "linear": _linear,
     "ReLU": _plain("Relu"),
     "leakyReLU": lambda layer, x, params: layer.b.op("LeakyRelu", x.value, alpha=float(params.alpha)),
@@ -116,14 +114,8 @@ def gelu(layer: Layer, x: Blob, *, mode: str = "EXACT") -> Blob:
     b = layer.b
     if mode == "SIGMOID_APPROXIMATION":
         return Blob(b.op("Mul", x.value, b.op("Sigmoid", b.op("Mul", x.value, f32(1.702)))), x.hidden)
-    if mode == "EXACT":
-        inner = b.op("Erf", b.op("Mul", x.value, f32(1 / math.sqrt(2))))
-    else:
-        cube = b.op("Mul", b.op("Mul", x.value, x.value), x.value)
-        inner = b.op(
-            "Tanh", b.op("Mul", b.op("Add", x.value, b.op("Mul", cube, f32(0.044715))), f32(math.sqrt(2 / math.pi)))
-        )
-    return Blob(b.op("Mul", b.op("Mul", x.value, b.op("Add", inner, f32(1))), f32(0.5)), x.hidden)
+    approximate = "tanh" if mode == "TANH_APPROXIMATION" else "none"
+    return Blob(b.op("Gelu", x.value, approximate=approximate), x.hidden)
 
 
 @lowers("clampedReLU")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 
-import onnx_ir as ir
-
+from coreproof.conversion.coreml_to_onnx.builder import Operand
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 
@@ -35,17 +34,13 @@ def _combined(layer: Layer, operator: str, blobs: tuple[Blob, ...]) -> Blob:
 
 
 @lowers("add")
-def add(layer: Layer, *blobs: Blob, alpha: float = 0.0) -> Blob:
-    if len(blobs) == 1:
-        return Blob(layer.b.op("Add", blobs[0].value, f32(alpha)), blobs[0].hidden)
-    return _combined(layer, "Add", blobs)
-
-
 @lowers("multiply", word="mul")
-def multiply(layer: Layer, *blobs: Blob, alpha: float = 0.0) -> Blob:
+def add_or_multiply(layer: Layer, *blobs: Blob, alpha: float = 0.0) -> Blob:
+    """One blob is taken with ``alpha``, several with each other."""
+    operator = "Add" if layer.kind == "add" else "Mul"
     if len(blobs) == 1:
-        return Blob(layer.b.op("Mul", blobs[0].value, f32(alpha)), blobs[0].hidden)
-    return _combined(layer, "Mul", blobs)
+        return Blob(layer.b.op(operator, blobs[0].value, f32(alpha)), blobs[0].hidden)
+    return _combined(layer, operator, blobs)
 
 
 @lowers("average")
@@ -54,14 +49,9 @@ def average(layer: Layer, *blobs: Blob) -> Blob:
     return Blob(layer.b.op("Div", total.value, f32(len(blobs))), total.hidden)
 
 
-@lowers("max")
-def maximum(layer: Layer, *blobs: Blob) -> Blob:
-    return _combined(layer, "Max", blobs)
-
-
-@lowers("min")
-def minimum(layer: Layer, *blobs: Blob) -> Blob:
-    return _combined(layer, "Min", blobs)
+@lowers("max", "min")
+def extreme(layer: Layer, *blobs: Blob) -> Blob:
+    return _combined(layer, layer.kind.capitalize(), blobs)
 
 
 @lowers("dot")
@@ -93,19 +83,16 @@ def floor_div_broadcastable(layer: Layer, x: Blob, y: Blob) -> Blob:
 
 @lowers(*_COMPARISON, compares=True)
 def comparison(layer: Layer, x: Blob, y: Blob | None = None, *, alpha: float = 0.0) -> Blob:
-    return _compared(layer, _COMPARISON[layer.kind], x, y, alpha)
-
-
-@lowers("notEqual")
-def not_equal(layer: Layer, x: Blob, y: Blob | None = None, *, alpha: float = 0.0) -> Blob:
-    same = _compared(layer, "Equal", x, y, alpha)
-    return Blob(layer.b.op("Sub", f32(1), same.value), same.hidden)
-
-
-def _compared(layer: Layer, operator: str, x: Blob, y: Blob | None, alpha: float) -> Blob:
-    right: ir.Value = f32(alpha) if y is None else y.value  # type: ignore[assignment]
-    result = layer.floats(layer.b.op(operator, x.value, right))
+    right: Operand = f32(alpha) if y is None else y.value
+    result = layer.floats(layer.b.op(_COMPARISON[layer.kind], x.value, right))
     return layer.broadcast((x,) if y is None else (x, y), result)
+
+
+@lowers("notEqual", compares=True)
+def not_equal(layer: Layer, x: Blob, y: Blob | None = None, *, alpha: float = 0.0) -> Blob:
+    right: Operand = f32(alpha) if y is None else y.value
+    differs = layer.floats(layer.b.op("Not", layer.b.op("Equal", x.value, right)))
+    return layer.broadcast((x,) if y is None else (x, y), differs)
 
 
 @lowers(*_LOGIC)

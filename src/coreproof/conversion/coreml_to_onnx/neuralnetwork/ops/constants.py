@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.builder import Operand
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.ops.reshaping import with_rank
@@ -95,7 +95,7 @@ def range_dynamic(
     startValue: float = 0.0,
     stepSizeValue: float = 1.0,
 ) -> Blob:
-    def scalar(blob: Blob | None, field: float) -> Any:
+    def scalar(blob: Blob | None, field: float) -> Operand:
         return f32(field) if blob is None else layer.b.op("Reshape", layer.exact(blob), i64([]))
 
     value = layer.b.op("Range", scalar(start, startValue), scalar(end, 0), scalar(step, stepSizeValue))
@@ -106,27 +106,27 @@ def range_dynamic(
 
 
 @lowers("randomNormalStatic", "randomUniformStatic", "randomBernoulliStatic")
-def random_static(layer: Layer, *, outputShape: Sequence[int] = (), **distribution: Any) -> Blob:
+def random_static(layer: Layer, *, outputShape: Sequence[int] = (), **distribution: float) -> Blob:
     return Blob(_random(layer, i64(outputShape), list(outputShape), **distribution))
 
 
 @lowers("randomNormalLike", "randomUniformLike", "randomBernoulliLike")
-def random_like(layer: Layer, x: Blob, **distribution: Any) -> Blob:
+def random_like(layer: Layer, x: Blob, **distribution: float) -> Blob:
     return Blob(_random(layer, shape_of(layer, x), layer.shape(x), **distribution))
 
 
 @lowers("randomNormalDynamic", "randomUniformDynamic", "randomBernoulliDynamic")
-def random_dynamic(layer: Layer, shape: Blob, **distribution: Any) -> Blob:
+def random_dynamic(layer: Layer, shape: Blob, **distribution: float) -> Blob:
     length = layer.shape(shape)[0]
     return Blob(_random(layer, layer.integers(shape), None if length is None else [None] * length, **distribution))
 
 
 def _random(
     layer: Layer,
-    shape: Any,
+    shape: Operand,
     dims: Sequence[int | None] | None,
     *,
-    seed: int = 0,
+    seed: float = 0,
     mean: float = 0.0,
     stdDev: float = 0.0,
     minVal: float = 0.0,
@@ -134,14 +134,14 @@ def _random(
     prob: float = 0.0,
 ) -> ir.Value:
     b = layer.b
-    seeded: dict[str, Any] = {"seed": float(seed)} if seed >= 0 else {}
+    chosen = float(seed) if seed >= 0 else None
     zeros = b.op("Expand", f32(0), shape)
     if "Normal" in layer.kind:
         # drawn from the standard distribution: ONNX Runtime crashes on a deviation of 0
-        drawn = b.op("RandomNormalLike", zeros, mean=0.0, scale=1.0, **seeded)
+        drawn = b.op("RandomNormalLike", zeros, mean=0.0, scale=1.0, seed=chosen)
         value = b.op("Add", b.op("Mul", drawn, f32(stdDev)), f32(mean))
     else:
-        value = b.op("RandomUniformLike", zeros, low=0.0, high=1.0, **seeded)
+        value = b.op("RandomUniformLike", zeros, low=0.0, high=1.0, seed=chosen)
         if "Uniform" in layer.kind:
             value = b.op("Add", b.op("Mul", value, f32(maxVal - minVal)), f32(minVal))
         else:
@@ -163,13 +163,10 @@ def categorical_distribution(
     """Draws class indices from the distributions in the last dimension."""
     b = layer.b
     value = layer.exact(x)
-    shape = layer.shape(x)
-    if None in shape:
-        raise layer.refuse("the shape of its input is only known when the model runs", found=list(shape))
+    *lead, classes = layer.fixed(layer.shape(x), "the shape of its input")
     logits = value if isLogits else b.op("Log", b.op("Add", value, f32(eps)))
     if temperature != 1:
         logits = b.op("Div", logits, f32(temperature))
-    flat = b.op("Reshape", logits, i64([-1, shape[-1] or 0]))
-    seeded: dict[str, Any] = {"seed": float(seed)} if seed >= 0 else {}
-    drawn = layer.floats(b.op("Multinomial", flat, sample_size=numSamples, **seeded))
-    return Blob(b.op("Reshape", drawn, i64([*(n or 0 for n in shape[:-1]), numSamples])))
+    flat = b.op("Reshape", logits, i64([-1, classes]))
+    drawn = b.op("Multinomial", flat, sample_size=numSamples, seed=float(seed) if seed >= 0 else None)
+    return Blob(b.op("Reshape", layer.floats(drawn), i64([*lead, numSamples])))

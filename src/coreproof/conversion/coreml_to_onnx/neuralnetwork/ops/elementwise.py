@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.coreml.weight_params import Array, read_weights
 
-_SAME_NAMED = {
-    "ceil": "Ceil", "floor": "Floor", "sign": "Sign", "round": "Round", "erf": "Erf",
-    "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin", "acos": "Acos", "atan": "Atan",
-    "sinh": "Sinh", "cosh": "Cosh", "tanh": "Tanh", "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh",
-}  # fmt: skip
 
-
-@lowers(*_SAME_NAMED)
+@lowers("ceil", "floor", "sign", "round", "erf", "sin", "cos", "tan", "asin", "acos", "atan")
+@lowers("sinh", "cosh", "tanh", "asinh", "acosh", "atanh")
 def same_named(layer: Layer, x: Blob) -> Blob:
-    return Blob(layer.b.op(_SAME_NAMED[layer.kind], x.value), x.hidden)
+    return Blob(layer.b.op(layer.kind.capitalize(), x.value), x.hidden)
 
 
 @lowers("exp2")
@@ -108,7 +102,6 @@ def _spread(layer: Layer, x: Blob, values: Array) -> Array:
     return values.reshape(-1, 1, 1)
 
 
-@lowers("copy", error="move", keeps_order=True)
+@lowers("copy", error="move", keeps_order=True, hands_on="whole")
 def copy(layer: Layer, x: Blob) -> Blob:
-    result: ir.Value = layer.b.op("Identity", x.value)
-    return Blob(result, x.hidden)
+    return Blob(layer.b.op("Identity", x.value), x.hidden)

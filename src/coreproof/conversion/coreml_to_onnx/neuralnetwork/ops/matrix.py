@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import onnx_ir as ir
 
@@ -29,11 +31,12 @@ def inner_product(
     if rank > 5:
         raise layer.refuse("its input has too many dimensions", expected="rank 1 to 5", found=list(shape))
     features = shape[-3:] if rank >= 4 else shape[-1:]
-    if None not in features and int(np.prod([n or 0 for n in features])) != inputChannels:
+    count = prod(n for n in features if n is not None)
+    if None not in features and count != inputChannels:
         raise layer.refuse(
             "its input has the wrong number of channels",
             expected=f"{inputChannels} input channels",
-            found=f"{int(np.prod([n or 0 for n in features]))} in a blob of shape {list(shape)}",
+            found=f"{count} in a blob of shape {list(shape)}",
         )
     b = layer.b
     added = read_weights(bias, (outputChannels,), "bias") if hasBias else None
@@ -56,9 +59,8 @@ def inner_product(
     before = shape[:leading]
     if before.count(None) > 1:
         raise layer.refuse("both its leading dimensions are only known when the model runs")
-    return Blob(
-        b.op("Reshape", product, i64([-1 if n is None else n for n in before] + [outputChannels, 1, 1])), x.hidden
-    )
+    target = [*(-1 if n is None else n for n in before), outputChannels, 1, 1]
+    return Blob(b.op("Reshape", product, i64(target)), x.hidden)
 
 
 def _product(layer: Layer, value: ir.Value, stored: Array, added: Array | None) -> ir.Value:

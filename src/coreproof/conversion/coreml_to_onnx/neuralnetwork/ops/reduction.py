@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import onnx_ir as ir
-
+from coreproof.conversion.coreml_to_onnx.builder import Operand
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 
@@ -13,11 +12,6 @@ _AXES = {"CHW": [-3, -2, -1], "HW": [-2, -1], "C": [-3], "H": [-2], "W": [-1]}
 _MODES = {
     "SUM": "ReduceSum", "AVG": "ReduceMean", "PROD": "ReduceProd", "LOGSUM": "ReduceSum",
     "SUMSQUARE": "ReduceSumSquare", "L1": "ReduceL1", "L2": "ReduceL2", "MAX": "ReduceMax", "MIN": "ReduceMin",
-}  # fmt: skip
-_OPERATORS = {
-    "reduceL1": "ReduceL1", "reduceL2": "ReduceL2", "reduceMax": "ReduceMax", "reduceMin": "ReduceMin",
-    "reduceSum": "ReduceSum", "reduceProd": "ReduceProd", "reduceMean": "ReduceMean",
-    "reduceLogSum": "ReduceLogSum", "reduceSumSquare": "ReduceSumSquare", "reduceLogSumExp": "ReduceLogSumExp",
 }  # fmt: skip
 
 
@@ -35,14 +29,16 @@ def reduce(layer: Layer, x: Blob, *, mode: str = "SUM", epsilon: float = 1e-6, a
     return Blob(layer.b.op(_MODES[mode], value, i64(axes)), x.hidden)
 
 
-@lowers(*_OPERATORS)
+@lowers("reduceL1", "reduceL2", "reduceMax", "reduceMin", "reduceSum", "reduceProd", "reduceMean")
+@lowers("reduceLogSum", "reduceSumSquare", "reduceLogSumExp")
 def reduce_nd(
     layer: Layer, x: Blob, *, axes: Sequence[int] = (), keepDims: bool = False, reduceAll: bool = False
 ) -> Blob:
     value = layer.exact(x)
     rank = layer.rank(x)
     chosen = list(range(rank)) if reduceAll or not axes else [layer.axis(x, a) for a in axes]
-    result: ir.Value = layer.b.op(_OPERATORS[layer.kind], value, i64(chosen), keepdims=int(keepDims))
+    operator = layer.kind.replace("reduce", "Reduce")
+    result = layer.b.op(operator, value, i64(chosen), keepdims=int(keepDims))
     if not keepDims and len({a % rank for a in chosen}) == rank:  # nothing has a rank below 1
         result = layer.b.op("Reshape", result, i64([1]))
     return Blob(result)
@@ -58,6 +54,6 @@ def cum_sum(
     excludeFinalSum: bool = False,
     reverse: bool = False,
 ) -> Blob:
-    where: ir.Value = i64(axis) if along is None else layer.b.op("Reshape", layer.integers(along), i64([]))  # type: ignore[assignment]
+    where: Operand = i64(axis) if along is None else layer.b.op("Reshape", layer.integers(along), i64([]))
     value = layer.b.op("CumSum", layer.exact(x), where, exclusive=int(excludeFinalSum), reverse=int(reverse))
     return Blob(value)

@@ -43,9 +43,10 @@ def reshape(layer: Layer, x: Blob, *, targetShape: Sequence[int] = (), mode: str
         )
     shape = layer.shape(x)
     check_fits(layer, shape if len(targetShape) == 4 else shape[2:], targetShape)
-    sequence = [targetShape[0]] if len(targetShape) == 4 else [] if x.hidden else [_whole(layer, shape[0])]
+    lead = [] if len(targetShape) == 4 or x.hidden else layer.fixed(shape[:2], "its sequence and batch length")
+    sequence = [targetShape[0]] if len(targetShape) == 4 else lead[:1]
     chw = list(targetShape[-3:])
-    batch = [1] if len(targetShape) == 4 else [0 if x.hidden else _whole(layer, shape[1])]
+    batch = [1] if len(targetShape) == 4 else lead[1:] or [0]
     hidden = 1 if not sequence or sequence == [1] else 0
     before = batch if hidden else sequence + batch
     value = x.value
@@ -54,12 +55,6 @@ def reshape(layer: Layer, x: Blob, *, targetShape: Sequence[int] = (), mode: str
         flat = layer.b.op("Reshape", value, i64([*before, chw[1], chw[2], chw[0]]))
         return Blob(_moved(layer, flat, -1, last=False), hidden)
     return Blob(layer.b.op("Reshape", value, i64([*before, *chw])), hidden)
-
-
-def _whole(layer: Layer, length: int | None) -> int:
-    if length is None:
-        raise layer.refuse("its sequence and batch lengths must be fixed")
-    return length
 
 
 def _moved(layer: Layer, value: ir.Value, axis: int, *, last: bool) -> ir.Value:

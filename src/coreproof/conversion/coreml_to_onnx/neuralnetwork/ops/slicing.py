@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import Operand
@@ -183,12 +183,9 @@ def slice_static(
 
 
 def _without(layer: Layer, value: ir.Value, axes: Sequence[int], rank: int) -> ir.Value:
-    if not axes:
-        return value
-    result: ir.Value = (
-        layer.b.op("Reshape", value, i64([1])) if len(axes) == rank else layer.b.op("Squeeze", value, i64(axes))
-    )
-    return result
+    if len(axes) == rank:  # nothing has a rank below 1
+        return layer.b.op("Reshape", value, i64([1]))
+    return layer.b.op("Squeeze", value, i64(axes)) if axes else value
 
 
 @lowers("sliceDynamic", error="move")
@@ -227,12 +224,10 @@ def slice_dynamic(
         one = b.op("Where", b.op("Equal", start, i64(-1)), i64(_END), b.op("Add", start, i64(1)))
         begins, ends, steps = (b.op("Where", chosen, n, o) for n, o in ((start, begins), (one, ends), (i64(1), steps)))
     value = b.op("Slice", layer.exact(x), begins, ends, i64(range(rank)), steps)
-    if value.shape is None:
-        value.shape = ir.Shape([None] * rank)
-    return Blob(_without(layer, value, axes, rank))
+    return Blob(_without(layer, shaped_like(value, [None] * rank), axes, rank))
 
 
-def _mask(layer: Layer, given: ir.Value | None, field: Sequence[bool], rank: int) -> Any:
+def _mask(layer: Layer, given: ir.Value | None, field: Sequence[bool], rank: int) -> Operand:
     if given is not None:
         return layer.truth(given)
     return np.asarray((list(field) + [False] * rank)[:rank])
@@ -292,15 +287,10 @@ def constant_pad(
             )
         pairs_known = np.asarray(padAmounts, np.int64).reshape(rank, 2)
         if padToGivenOutputSizeMode:
-            if None in layer.shape(x):
-                raise layer.refuse("it pads to a length, and the size of its input is only known when the model runs")
-            lengths = np.asarray(layer.shape(x), np.int64)[:, None]
+            lengths = i64(layer.fixed(layer.shape(x), "it pads to a length, and the size of its input"))[:, None]
             pairs_known = np.where(pairs_known > 0, np.maximum(pairs_known - lengths, 0), 0)
         pads = i64(pairs_known.T.reshape(-1))
-    padded = b.op("Pad", layer.exact(x), pads, f32(value))
-    if padded.shape is None:
-        padded.shape = ir.Shape([None] * rank)
-    return Blob(padded)
+    return Blob(shaped_like(b.op("Pad", layer.exact(x), pads, f32(value)), [None] * rank))
 
 
 @lowers("slidingWindows")
@@ -339,12 +329,10 @@ def reverse_seq(layer: Layer, x: Blob, lengths: Blob, *, batchAxis: int = 0, seq
     return Blob(layer.b.op("Transpose", turned, perm=[order.index(i) for i in range(rank)]))
 
 
-def shape_of(layer: Layer, x: Blob) -> Any:
+def shape_of(layer: Layer, x: Blob) -> ir.Value | npt.NDArray[np.int64]:
     """The Core ML shape as an ONNX int64 list: a constant where it is known."""
     shape = layer.shape(x)
-    if None not in shape:
-        return i64([n or 0 for n in shape])
-    return layer.b.op("Shape", layer.exact(x))
+    return layer.b.op("Shape", layer.exact(x)) if None in shape else i64(layer.fixed(shape))
 
 
 def shaped_like(value: ir.Value, shape: Sequence[int | None]) -> ir.Value:

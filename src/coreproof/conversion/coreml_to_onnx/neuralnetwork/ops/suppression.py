@@ -28,9 +28,7 @@ def non_maximum_suppression(
 ) -> list[Blob]:
     """Boxes [B, N, 4] (centre x, centre y, width, height) and scores [B, N, C]; one suppression a batch entry."""
     b = layer.b
-    batch = layer.shape(boxes)[0]
-    if batch is None:
-        raise layer.refuse("its batch size is only known when the model runs", found=list(layer.shape(boxes)))
+    (batch,) = layer.fixed(layer.shape(boxes)[:1], "its batch size")
     overlap: Operand = f32([iouThreshold]) if iou is None else b.op("Reshape", layer.exact(iou), i64([1]))
     threshold: Operand = f32([scoreThreshold]) if least is None else b.op("Reshape", layer.exact(least), i64([1]))
     limit: Operand = i64([maxBoxes]) if most is None else b.op("Reshape", layer.integers(most), i64([1]))
@@ -42,18 +40,12 @@ def non_maximum_suppression(
         best = b.op("ReduceMax", marks, i64([2]), keepdims=0)  # [1, N]
         judged = b.op("Unsqueeze", best, i64([1]))
         if perClassSuppression:
-            highest = b.op("Equal", b.op("ArgMax", marks, axis=2, keepdims=1), i64(range(_classes(layer, scores))))
+            (classes,) = layer.fixed(layer.shape(scores)[-1:], "its number of classes")
+            highest = b.op("Equal", b.op("ArgMax", marks, axis=2, keepdims=1), i64(range(classes)))
             judged = b.op("Transpose", b.op("Where", highest, marks, f32(_NEVER)), perm=[0, 2, 1])
         parts.append(_one(layer, these, marks, b.op("Squeeze", best, i64([0])), judged, limit, overlap, threshold))
     joined = [b.op("Concat", *column, axis=0) if batch > 1 else column[0] for column in zip(*parts, strict=True)]
     return [Blob(v) for v in joined][: len(layer.outputs)]
-
-
-def _classes(layer: Layer, scores: Blob) -> int:
-    count = layer.shape(scores)[-1]
-    if count is None:
-        raise layer.refuse("its number of classes is only known when the model runs")
-    return count
 
 
 def _one(
@@ -81,23 +73,13 @@ def _one(
     kept = b.op("Max", b.op("Min", count, limit), i64([1]))  # where none survives, the best one does
     chosen = b.op("Slice", ordered, i64([0]), kept, i64([0]))
     missing = b.op("Sub", limit, kept)
-    rows = [
-        b.op(
-            "Unsqueeze",
-            _padded(layer, b.op("Gather", b.op("Squeeze", v, i64([0])), chosen, axis=0), missing, 0, 2),
-            i64([0]),
-        )
-        for v in (boxes, marks)
-    ]
+    picked_rows = (b.op("Gather", b.op("Squeeze", v, i64([0])), chosen, axis=0) for v in (boxes, marks))
+    rows = [b.op("Unsqueeze", _padded(layer, v, missing, 0, 2), i64([0])) for v in picked_rows]
     ids = b.op("Unsqueeze", _padded(layer, layer.floats(chosen), missing, -1, 1), i64([0]))
     return rows[0], rows[1], ids, layer.floats(kept)
 
 
 def _padded(layer: Layer, value: ir.Value, missing: ir.Value, fill: float, rank: int) -> ir.Value:
-    zeros = i64([0] * rank)
-    amounts = (
-        layer.b.op("Concat", zeros, missing, i64([0] * (rank - 1)), axis=0)
-        if rank > 1
-        else layer.b.op("Concat", zeros, missing, axis=0)
-    )
+    """The first dimension longer by ``missing`` at its end."""
+    amounts = layer.b.op("Concat", i64([0] * rank), missing, i64([0] * (rank - 1)), axis=0)
     return layer.b.op("Pad", value, amounts, f32(fill))
