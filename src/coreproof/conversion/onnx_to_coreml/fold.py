@@ -7,18 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 
-from coreproof.conversion.one_node import one_node_model
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.operators import meaning
+from coreproof.conversion.reference import computed, result_shapes
 from coreproof.model.budget import afford
-from coreproof.model.onnx.shapes import inferred
 
 _MOST_ELEMENTS = 1 << 26
-_SHAPES = 1024
-"""Operands of up to this many elements may be shapes, whose values say how large the result is."""
 
 
 def is_foldable(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
@@ -44,30 +40,16 @@ def fold(node: ir.Node, operands: Sequence[Operand | None], opset: int, domains:
     attributes = [ir.to_proto(a) for a in node.attributes.values()]
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names, output=outputs, attribute=attributes)
     feeds = {n: o for n, o in zip(names, operands, strict=True) if isinstance(o, np.ndarray)}
-    model = one_node_model(proto, feeds, {**domains, "": opset})
-    _afford(model, feeds, node)
+    opsets = {**domains, node.domain: opset}
+    for name, lengths in result_shapes(proto, feeds, opsets).items():  # the operands are small, the result need not be
+        what = f"the constant {node.outputs[outputs.index(name)].name!r}"
+        afford(what, lengths, 8, where=f"node {node.name!r} ({node.op_type})")
     try:
-        results = ReferenceEvaluator(model).run(None, feeds)
+        results = computed(proto, feeds, opsets)
     except Exception:  # the reference implementation, on operands that may be anything: the handler says what is wrong
         return None
     arrays = [np.asarray(r) for r in results]
     return arrays if all(a.size <= _MOST_ELEMENTS for a in arrays) else None
-
-
-def _afford(model: onnx.ModelProto, feeds: dict[str, Array], node: ir.Node) -> None:
-    """Raises TooLargeError where inference says that a result is beyond the budget: the operands are small, it need not be."""
-    known = onnx.ModelProto()
-    known.CopyFrom(model)
-    known.graph.initializer.extend(
-        onnx.numpy_helper.from_array(array, name) for name, array in feeds.items() if array.size <= _SHAPES
-    )
-    for place, value in enumerate(inferred(known, data=False).graph.output):
-        tensor = value.type.tensor_type
-        lengths = [d.dim_value for d in tensor.shape.dim if d.WhichOneof("value") == "dim_value"]
-        if tensor.HasField("shape") and len(lengths) == len(tensor.shape.dim) and min(lengths, default=0) >= 0:
-            afford(
-                f"the constant {node.outputs[place].name!r}", lengths, 8, where=f"node {node.name!r} ({node.op_type})"
-            )
 
 
 def _fixed_shape(operand: Operand) -> tuple[int, ...] | None:

@@ -90,20 +90,6 @@ def branches_of(model: TorchModel) -> Branches:
     return found
 
 
-_CONSTANT = frozenset(
-    [
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "empty_like",
-        "rand_like",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_empty",
-    ]
-)
-"""They take the shape of a tensor, and none of its values."""
 _OPEN = frozenset(
     ["nonzero", "masked_select", "_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount", "nms"]
 )
@@ -134,7 +120,7 @@ def _watched(model: TorchModel, inputs: Sequence[object], found: Branches) -> It
                 if name in ("_local_scalar_dense", "equal"):
                     if depth:  # else TorchScript asks, and not Python
                         found.took(users_place() or model.name, made)
-                elif name not in _CONSTANT:
+                elif not (name.endswith("_like") or name.startswith("new_")):  # those take a shape, and no values
                     for tensor in tensors(made):
                         follows[tensor] = True
                 found.open_shapes |= name in _OPEN or (name == "index" and any(t.dtype == torch.bool for t in read[1:]))

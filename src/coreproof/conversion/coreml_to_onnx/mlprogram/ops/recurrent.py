@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+from coreproof.conversion.coreml_to_onnx.recurrent import Activations, activations, batch_first
 
 Array = np.ndarray
 
@@ -143,16 +144,11 @@ def _biases(biases: Sequence[Operand], weight_hh: np.ndarray, count: int, order:
     return np.stack([np.concatenate([b, zeros]) for b in own])
 
 
-def _activations(low: Lowering, names: Sequence[str]) -> dict[str, object]:
+def _activations(low: Lowering, names: Sequence[str]) -> Activations:
     unknown = [n for n in names if n not in _ACTIVATIONS]
     if unknown:
         raise low.refuse("this activation is not known", expected=sorted(_ACTIVATIONS), found=unknown)
-    rows = [_ACTIVATIONS[n] for n in names]
-    return {
-        "activations": [name for name, _, _ in rows],
-        "activation_alpha": [a for _, a, _ in rows if a is not None] or None,
-        "activation_beta": [b for _, _, b in rows if b is not None] or None,
-    }
+    return activations([_ACTIVATIONS[n] for n in names])
 
 
 def _split(low: Lowering, state: Operand, directions: int, hidden: int) -> ir.Value:
@@ -169,14 +165,7 @@ def _joined(low: Lowering, state: ir.Value) -> ir.Value:
 
 
 def _sequence(low: Lowering, y: ir.Value, h: ir.Value, direction: str, whole: bool) -> ir.Value:
-    """[s, directions, b, H] as MIL's [s, b, directions * H], or only the final step as [1, b, directions * H].
-
-    An operation that reads its sequence backwards gives its outputs in the order in which it made them; ONNX puts each at
-    the place of its input.
-    """
+    """[s, directions, b, H] as MIL's [s, b, directions * H], or only the final step as [1, b, directions * H]."""
     if not whole:
         return low.op("Unsqueeze", _joined(low, h), [0])
-    if direction == "reverse":
-        turn = ([n] for n in (-1, np.iinfo(np.int64).min, 0, -1))
-        y = low.op("Slice", y, *turn)
-    return low.op("Reshape", low.op("Transpose", y, perm=[0, 2, 1, 3]), [0, 0, -1])
+    return low.op("Reshape", batch_first(low.b, y, backwards=direction == "reverse"), [0, 0, -1])

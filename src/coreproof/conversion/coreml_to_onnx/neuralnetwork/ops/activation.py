@@ -15,28 +15,11 @@ from coreproof.model.coreml.weight_params import read_vector
 
 
 @lowers("activation")
-def activation(
-    layer: Layer,
-    x: Blob,
-    *,
-    linear: NeuralNetwork_pb2.ActivationLinear | None = None,
-    ReLU: NeuralNetwork_pb2.ActivationReLU | None = None,
-    leakyReLU: NeuralNetwork_pb2.ActivationLeakyReLU | None = None,
-    thresholdedReLU: NeuralNetwork_pb2.ActivationThresholdedReLU | None = None,
-    PReLU: NeuralNetwork_pb2.ActivationPReLU | None = None,
-    tanh: NeuralNetwork_pb2.ActivationTanh | None = None,
-    scaledTanh: NeuralNetwork_pb2.ActivationScaledTanh | None = None,
-    sigmoid: NeuralNetwork_pb2.ActivationSigmoid | None = None,
-    sigmoidHard: NeuralNetwork_pb2.ActivationSigmoidHard | None = None,
-    ELU: NeuralNetwork_pb2.ActivationELU | None = None,
-    softsign: NeuralNetwork_pb2.ActivationSoftsign | None = None,
-    softplus: NeuralNetwork_pb2.ActivationSoftplus | None = None,
-    parametricSoftplus: NeuralNetwork_pb2.ActivationParametricSoftplus | None = None,
-) -> Blob:
-    given = {name: params for name, params in locals().items() if name not in ("layer", "x") and params is not None}
-    if not given:
+def activation(layer: Layer, x: Blob, **kinds: Message) -> Blob:
+    """``kinds``: the one that is set of the message's activations."""
+    if not kinds:
         raise layer.refuse("it does not say which activation it is")
-    ((kind, params),) = given.items()
+    ((kind, params),) = kinds.items()
     return Blob(_ACTIVATIONS[kind](layer, x, params), x.hidden)
 
 

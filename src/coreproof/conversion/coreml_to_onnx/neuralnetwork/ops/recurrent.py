@@ -10,6 +10,8 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.lstm_steps import GATE_LIMIT, Activation, stepped_lstm
+from coreproof.conversion.coreml_to_onnx.recurrent import Activations, batch_first
+from coreproof.conversion.coreml_to_onnx.recurrent import activations as function_attributes
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.coreml.weight_params import Array, read_weights
 
@@ -45,15 +47,18 @@ def _read_activations(layer: Layer, messages: Sequence[NeuralNetwork_pb2.Activat
     return read
 
 
-def _attributes(activations: Sequence[Activation]) -> dict[str, list[str] | list[float] | float | None]:
-    """The activations as ONNX's attributes, with Core ML's limit on what goes into unbounded ones."""
-    parameters = [(alpha, beta) for kind, alpha, beta in activations if kind in _STANDARD_PARAMETERS]
-    return {
-        "activations": [_ACTIVATIONS[kind] for kind, _, _ in activations],
-        "activation_alpha": [alpha for alpha, _ in parameters] or None,
-        "activation_beta": [beta for _, beta in parameters] or None,
-        "clip": None if all(kind in _BOUNDED for kind, _, _ in activations) else GATE_LIMIT,
-    }
+def _attributes(read: Sequence[Activation]) -> Activations:
+    return function_attributes(
+        [
+            (_ACTIVATIONS[kind], *((alpha, beta) if kind in _STANDARD_PARAMETERS else (None, None)))
+            for kind, alpha, beta in read
+        ]
+    )
+
+
+def _gate_limit(read: Sequence[Activation]) -> float | None:
+    """Core ML's limit on what goes into functions; bounded ones do not need it."""
+    return None if all(kind in _BOUNDED for kind, _, _ in read) else GATE_LIMIT
 
 
 def _sequence(layer: Layer, x: Blob, size: int) -> ir.Value:
@@ -76,17 +81,10 @@ def _state(layer: Layer, state: Blob | None, size: int) -> ir.Value | None:
 def _outputs(
     layer: Layer, sequence: ir.Value, states: Sequence[ir.Value], *, whole: bool, last: ir.Value, reverse: bool = False
 ) -> list[Blob]:
-    """Y [Seq, dirs, Batch, size] and the final states, with the two trailing dimensions put back.
-
-    A layer that reads its sequence backwards gives its outputs in the order in which it made them; ONNX puts each at the
-    place of its input.
-    """
+    """Y [Seq, dirs, Batch, size] and the final states, with the two trailing dimensions put back."""
     b = layer.b
     if whole:
-        if reverse:
-            sequence = b.op("Slice", sequence, i64([-1]), i64([np.iinfo(np.int64).min]), i64([0]), i64([-1]))
-        joined = b.op("Transpose", sequence, perm=[0, 2, 1, 3])
-        y = b.op("Reshape", joined, i64([0, 0, -1, 1, 1]))
+        y = b.op("Reshape", batch_first(b, sequence, backwards=reverse), i64([0, 0, -1, 1, 1]))
     else:
         joined = b.op("Transpose", last, perm=[1, 0, 2])
         y = b.op("Unsqueeze", b.op("Reshape", joined, i64([0, -1, 1, 1])), i64([0]))
@@ -114,6 +112,7 @@ def simple_recurrent(
     reverseInput: bool = False,
 ) -> list[Blob]:
     size = outputVectorSize
+    read = _read_activations(layer, [activation])
     bias = read_weights(biasVector, (size,), "bias") if hasBiasVector else np.zeros(size, np.float32)
     y, h = layer.b.op(
         "RNN",
@@ -126,7 +125,8 @@ def simple_recurrent(
         hidden_size=size,
         direction="reverse" if reverseInput else "forward",
         outputs=2,
-        **_attributes(_read_activations(layer, [activation])),
+        clip=_gate_limit(read),
+        **_attributes(read),
     )
     return _outputs(layer, y, [h], whole=sequenceOutput, last=h, reverse=reverseInput)
 
@@ -146,6 +146,7 @@ def gru(
     **matrices: NeuralNetwork_pb2.WeightParams,
 ) -> list[Blob]:
     size = outputVectorSize
+    read = _read_activations(layer, activations)
     gates = ("updateGate", "resetGate", "outputGate")
     bias = _stacked(layer, matrices, gates, "BiasVector", (size,)) if hasBiasVectors else np.zeros(3 * size, np.float32)
     y, h = layer.b.op(
@@ -160,7 +161,8 @@ def gru(
         direction="reverse" if reverseInput else "forward",
         linear_before_reset=0,
         outputs=2,
-        **_attributes(_read_activations(layer, activations)),
+        clip=_gate_limit(read),
+        **_attributes(read),
     )
     return _outputs(layer, y, [h], whole=sequenceOutput, last=h, reverse=reverseInput)
 
@@ -278,7 +280,7 @@ def _lstm(
         direction=direction,
         input_forget=int(params.coupledInputAndForgetGate),
         outputs=3,
-        **{**_attributes(read), "clip": None},
+        **_attributes(read),
     )
     return y, h, c
 

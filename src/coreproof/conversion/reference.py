@@ -1,0 +1,56 @@
+"""A single ONNX node on known operands: what it makes, by ONNX's own reference implementation, and how large that will be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+
+_SHAPES = 1024
+"""Operands of up to this many elements may be shapes, whose values say how large the result is."""
+
+
+def computed(node: onnx.NodeProto, feeds: Mapping[str, np.ndarray], opsets: Mapping[str, int]) -> list[object]:
+    """The node's results. Raises what the reference implementation raises, whatever the operands are."""
+    from onnx.reference import ReferenceEvaluator
+
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(a.dtype)), a.shape)
+        for name, a in feeds.items()
+    ]
+    graph = onnx.helper.make_graph([node], "fold", inputs, [onnx.ValueInfoProto(name=name) for name in node.output])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(d, v) for d, v in opsets.items()])
+    with np.errstate(all="ignore"):
+        return list(ReferenceEvaluator(model).run(None, dict(feeds)))
+
+
+def result_shapes(
+    node: onnx.NodeProto, feeds: Mapping[str, np.ndarray], opsets: Mapping[str, int]
+) -> dict[str, list[int]]:
+    """The shapes of the results before they are computed, by name; those that ONNX's inference cannot tell are left out."""
+    types = {
+        name: onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(a.dtype)), a.shape)
+        for name, a in feeds.items()
+    }
+    shapes = {name: onnx.numpy_helper.from_array(a, name) for name, a in feeds.items() if a.size <= _SHAPES}
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opsets.get(node.domain, 1), node.domain)
+        inferred = onnx.shape_inference.infer_node_outputs(
+            schema,
+            node,
+            types,
+            shapes,
+            opset_imports=[onnx.helper.make_opsetid(d, v) for d, v in opsets.items()],
+            ir_version=10,
+        )
+    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, KeyError):
+        return {}  # what is wrong with the node is said by the one that computes it
+    found = {}
+    for name, made in inferred.items():
+        dimensions = made.tensor_type.shape.dim
+        lengths = [d.dim_value for d in dimensions if d.HasField("dim_value")]
+        if made.tensor_type.HasField("shape") and len(lengths) == len(dimensions) and min(lengths, default=0) >= 0:
+            found[name] = lengths
+    return found
