@@ -82,7 +82,7 @@ class Switches:
         flushed: bool = False,
         of: Literal["float32", "float16"] = "float32",
         given: Mapping[tuple[str, str], np.ndarray] | None = None,
-        known: dict[tuple[object, ...], tuple[np.ndarray, Narrowed]] | None = None,
+        known: dict[object, tuple[np.ndarray, Narrowed]] | None = None,
     ) -> None:
         self.order: list[str] = []
         self.fixed: set[str] = set()
