@@ -24,6 +24,7 @@ def import_coremltools() -> ModuleType:
     logging.disable(logging.WARNING)
     try:
         for name in hidden:
+            # None makes an import fail at once, as that of a package that is not installed
             sys.modules[name] = None  # type: ignore[assignment]
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")

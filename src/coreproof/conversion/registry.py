@@ -104,6 +104,7 @@ def normalise_op_name(operator: str) -> str:
     """``aten.batch_norm.default``, ``BatchNormalization`` and ``batch_norm`` without their house's spelling."""
     base = operator.removeprefix("aten.").split(".", 1)[0]
     name = re.sub(r"[^a-z0-9]", "", base.lower()).removesuffix("layer")
+    # a NeuralNetwork has "addBroadcastable" where others have "add"
     return name.removesuffix("broadcastable") or name
 
 

@@ -25,6 +25,7 @@ def same_pads(length: int, kernel: int, stride: int, *, lower: bool) -> tuple[in
 
     ``kernel`` is the dilated one.
     """
+    # ceil(length / stride) windows reach over (count - 1) * stride + kernel elements
     return halves(max((-(-length // stride) - 1) * stride + kernel - length, 0), lower=lower)
 
 
@@ -40,6 +41,7 @@ def reach_beyond(length: int, kernel: int, stride: int, before: int, after: int,
     in nothing but padding is left out. ``inside`` says so outright: a NeuralNetwork asks it of all axes where one is padded.
     """
     padded = length + before + after
+    # one window, and one more for each stride begun behind it
     count = -(-(padded - kernel) // stride) + 1
     if (before + after > 0 if inside is None else inside) and (count - 1) * stride >= length + before:
         count -= 1

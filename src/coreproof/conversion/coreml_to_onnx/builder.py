@@ -57,7 +57,7 @@ class OnnxBuilder:
         self.by_layer: bool = by_layer if parent is None else parent.by_layer
         self.fold: bool = fold if parent is None else parent.fold
         self.layer: str = name if parent is None else parent.layer
-        self._names: set[str] = parent._names if parent is not None else set()
+        self.taken: set[str] = parent.taken if parent is not None else set()
         self._counter = 0
 
     @contextmanager
@@ -74,15 +74,15 @@ class OnnxBuilder:
     def unique(self, wanted: str) -> str:
         """``wanted``, or ``wanted_1``, ``wanted_2``, ... when it is taken."""
         name = wanted
-        while name in self._names:
+        while name in self.taken:
             self._counter += 1
             name = f"{wanted}_{self._counter}"
-        self._names.add(name)
+        self.taken.add(name)
         return name
 
     def input(self, name: str, dtype: npt.DTypeLike, shape: Sequence[int | str | None] | None) -> ir.Value:
         """Declares a graph input; its name is kept as it is."""
-        self._names.add(name)
+        self.taken.add(name)
         value = ir.Value(name=name, type=ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))))
         value.shape = None if shape is None else ir.Shape(shape)
         self.inputs.append(value)
@@ -141,6 +141,7 @@ class OnnxBuilder:
             known = self._folded(operator, operands, {**attributes, "domain": domain})
             if known is not None:
                 return self.constant(known, name or operator.lower())
+        # inputs that are left out at the end are no inputs; between others they are empty names
         while operands and operands[-1] is None:
             operands.pop()
         wanted: Sequence[str | None]
@@ -243,6 +244,7 @@ class OnnxBuilder:
 
     def model(self, outputs: Sequence[ir.Value], producer: Literal["coreproof"] = "coreproof") -> ir.Model:
         """The finished model with these outputs."""
+        # ONNX Runtime 1.18, the oldest that runs this opset, reads no newer file format
         return ir.Model(self.graph(outputs), ir_version=10, producer_name=producer)
 
 
@@ -270,7 +272,7 @@ def _inferred(node: ir.Node) -> Mapping[str, onnx.TypeProto]:
     )
 
 
-def _attribute(name: str, value: Any) -> ir.Attr:
+def _attribute(name: str, value: int | float | str | Sequence[int] | Sequence[float] | ir.Graph) -> ir.Attr:
     """An attribute. The library asks of every list what protocols it fulfils, which takes longer than to infer a shape."""
     kinds = {type(element) for element in value} if isinstance(value, list | tuple) else set()
     kind = ir.AttributeType.INTS if kinds == {int} else ir.AttributeType.FLOATS if kinds == {float} else None
@@ -280,6 +282,7 @@ def _attribute(name: str, value: Any) -> ir.Attr:
 def _afford(value: ir.Value) -> None:
     """Refuses a value that a file makes larger than memory: engines take the memory first, and fail then."""
     lengths = [d for d in value.shape or () if isinstance(d, int) and d > 0]
+    # what has no dtype yet, or holds texts, is counted as float32
     unsized = value.dtype is None or value.dtype in (ir.DataType.UNDEFINED, ir.DataType.STRING)
     afford(
         f"the value {value.name!r}", lengths, 4 if value.dtype is None or unsized else max(value.dtype.bitwidth // 8, 1)

@@ -210,7 +210,7 @@ class Shared:
         if self.claim(value):
             value.name = self.root.unique(name) if name in self._given else name
             self._given.add(name)
-            self.root._names.add(name)
+            self.root.taken.add(name)
 
     def initializer(self, constant: Constant | Sequence[object]) -> ir.Value:
         """The one initializer of this constant, in its carrier type; a list of numbers is what ONNX's axes and shapes are, int64.

@@ -77,8 +77,10 @@ def pool(b: OnnxBuilder, x: ir.Value, kind: str, window: Window, *, exclude: boo
         # the declared padding counts, what lies beyond does not: the one is made real, the other left to ONNX
         x, window, exclude = *_padded(b, x, window, window.pads or [], 0.0), True
     elif kind == "AVERAGE" and exclude and window.is_wide:
+        # each mean counts padding; divided by the share of elements in its window, it does not
         ones = b.op("Expand", np.float32(1), b.op("Shape", x))
         return b.op("Div", pool(b, x, kind, whole), pool(b, ones, kind, whole))
+    # a maximum is taken of nothing below minus infinity, a sum of nothing beside zero
     if window.is_wide:
         x, window = _padded(b, x, replace(window, beyond=()), window.ends or [], -np.inf if kind == "MAX" else 0.0)
     return b.op(

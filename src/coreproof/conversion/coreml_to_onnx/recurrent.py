@@ -35,5 +35,6 @@ def batch_first(b: OnnxBuilder, y: ir.Value, *, backwards: bool) -> ir.Value:
     input.
     """
     if backwards:
+        # from the last to before the first: no number from 0 on says that end
         y = b.op("Slice", y, *(np.array([n], np.int64) for n in (-1, np.iinfo(np.int64).min, 0, -1)))
     return b.op("Transpose", y, perm=[0, 2, 1, 3])

@@ -87,6 +87,7 @@ def onnx_to_coreml(
         graph,
         source=model.name,
         coremltools=coremltools,
+        # coremltools' builder has no operations newer than those of iOS 18
         target=13 if is_network else min(version, 18),
         dtype=np.float16 if half else np.float32,
         is_network=is_network,

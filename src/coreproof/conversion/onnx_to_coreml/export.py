@@ -110,6 +110,7 @@ def _classify(built: Built, classifier: Classifier) -> None:
     with function:
         if softmax:
             scores = mb.softmax(x=scores, axis=_class_axis(scores.shape), name=f"{scores.name}_softmax")
+        # classify takes float32 alone
         if scores.dtype != types.fp32:
             scores = mb.cast(x=scores, dtype="fp32")
         label, probabilities = mb.classify(probabilities=scores, classes=mb.const(val=mil_list(classes)))
@@ -179,6 +180,7 @@ def network_spec(
             ) from None
     spec = model if hasattr(model, "SerializeToString") else model.get_spec()
     fill_in(spec, kept)
+    # what a NeuralNetwork can hold ends with iOS 14
     spec.specificationVersion = max(spec.specificationVersion, SPECIFICATIONS[min(version, 14)])
     description = Model_pb2.ModelDescription()
     _describe_inputs(description, built, shapes, images)

@@ -68,6 +68,7 @@ def ios_version(target: str | None, to: Literal["mlprogram", "neuralnetwork"]) -
         version = int(name[3:])
     elif name.startswith("macos"):
         version = _MACOS.get(name[5:])
+    # ML Programs came with iOS 15
     allowed = [v for v in SPECIFICATIONS if (v >= 15) == (to == "mlprogram")]
     if version not in SPECIFICATIONS:
         known = ", ".join(f"iOS{v}" for v in SPECIFICATIONS)

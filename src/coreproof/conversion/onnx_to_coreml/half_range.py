@@ -113,9 +113,11 @@ def _constants(graph: ir.Graph) -> dict[str, Array]:
 
 def _is_lost(array: Array) -> bool:
     """Whether float16 has no number near some element that is not zero."""
+    # an epsilon is a number or one a channel, and no weight
     if array.size > 4096 or array.dtype == np.float16:
         return False
     size = np.abs(array.astype(np.float64))
+    # normal numbers keep eleven bits; below them each halving loses one
     small = size[(size > 0) & (size < _SMALLEST_NORMAL)]
     return bool((np.abs(small.astype(np.float16).astype(np.float64) - small) > _LOST * small).any())
 
@@ -138,6 +140,7 @@ def _guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
             continue
         given = [v for v in node.inputs if v is not None]
         lost = [v for v in given if (v.name or "") in constants and _is_lost(constants[v.name or ""])]
+        # before opset 11 the bounds of Clip are attributes
         bound = node.attributes.get("min")
         if not lost and not (bound is not None and _is_lost(np.array([bound.as_float()]))):
             continue

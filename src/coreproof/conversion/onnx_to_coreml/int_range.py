@@ -138,14 +138,18 @@ class Magnitudes:
         if operator in ("Mul", "ReduceProd"):
             if operator == "ReduceProd":
                 return _LENGTH if sizes[0] == _LENGTH else 1.0 if sizes[0] <= 1 else 2 * _ANY
+            # a length times a small number is a length: of a flattened tensor, of an axis that is doubled
             return _LENGTH if _LENGTH in sizes and max(sizes) < 2**16 else max(sizes[0], 1) * max(sizes[1], 1)
         if operator == "Pow":
+            # x to the 0 and to the 1, and powers of 0 and 1
             if min(sizes) <= 1:
                 return sizes[0]
+            # compared by logarithms: the power itself may be beyond any float
             return sizes[0] ** sizes[1] if sizes[1] * log2(sizes[0]) <= 31 else 2 * _ANY
         if operator in ("Add", "Sub", "Sum"):
             return min(sum(sizes), _ANY)
         if operator in ("Mod", "BitwiseAnd"):
+            # a remainder is below its divisor, and no more than what is divided; so are common bits
             return min(sizes)
         if operator == "Div":
             return sizes[0]

@@ -85,6 +85,7 @@ def fill_in(spec: Model_pb2.Model, kept: list[np.ndarray]) -> None:
 
 def _packed(array: np.ndarray) -> bytes:
     length, prefix = array.nbytes, bytearray(_FLOAT_VALUE_TAG)
+    # a varint: seven bits a byte, the lowest first, the eighth set where more follow (Protocol Buffers, Encoding)
     while length > 0x7F:
         prefix.append(length & 0x7F | 0x80)
         length >>= 7

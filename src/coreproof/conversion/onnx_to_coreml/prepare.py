@@ -69,6 +69,7 @@ def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:
     parts = [_constant(v) for v in node.inputs[1:5]]
     if weights is None or len(parts) != 4 or any(p is None for p in parts):
         return False
+    # in float64, so that the merged weight is rounded once
     scale, offset, mean, variance = (np.asarray(p, np.float64) for p in parts)
     epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
     factor = scale / np.sqrt(variance + epsilon)
@@ -77,6 +78,7 @@ def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:
         shape[0] = -1
         scaled = weights * factor.reshape(shape)
     else:
+        # [in, out / groups, ...]: the factors would have to be dealt out over the groups
         if "group" in convolution.attributes and convolution.attributes["group"].as_int() != 1:
             return False
         shape[1] = -1

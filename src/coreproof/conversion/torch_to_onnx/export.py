@@ -104,6 +104,7 @@ def torch_to_onnx(
             fix="return tensors alone, each computed in forward",
         )
     # inner values keep the traced program's own names; only the outputs get the names a reader expects
+    # an export is the source of what is made of it: its values are named after themselves
     provenance = {v.name: v.name for n in exported.graph for v in n.outputs if v.name}
     for value, name in zip(exported.graph.outputs, names, strict=True):
         provenance.pop(value.name or "", None)

@@ -178,6 +178,7 @@ def inner(low: Lowering, block: MIL_pb2.Block, inputs: Sequence[ir.Value]) -> tu
     for name in block.outputs:
         value = child.value(lookup(child, name))
         producer = value.producer()
+        # an ONNX body makes each of its outputs itself, and none of them twice
         if producer is None or producer not in child.b.nodes or value in outputs:
             value = child.op("Identity", value)
         outputs.append(value)

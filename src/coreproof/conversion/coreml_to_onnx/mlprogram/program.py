@@ -44,10 +44,11 @@ def lower_program(
     signature = read_signature(model.spec, chosen) if model.spec.description.functions else model.signature
 
     b = OnnxBuilder()
-    b._names.update(
+    # a node that the lowering adds must not take the name of a value of the program
+    b.taken.update(
         o.name for operation in mil.nodes(body.operations) if operation.type != "const" for o in operation.outputs
     )
-    b._names.update(f.name for f in signature.outputs)
+    b.taken.update(f.name for f in signature.outputs)
     shared = Shared(b, model, switches)
     low = Lowering(b=b, precision=precision, where=model.where, opset=opset, shared=shared)
     if switches is not None:
@@ -66,6 +67,7 @@ def lower_program(
         outputs[signature.scores] = _plain(low, signature.scores, shared.scores)
     states = {}
     for name, value in shared.states.items():
+        # a state goes back in the dtype in which it came, which the description declares
         after = b.op("Cast", value, to=_onnx_dtype(features[name]), name=b.unique(f"{name}/after"))
         states[name] = after.name or ""
         outputs[f"{name}/after"] = after
@@ -76,6 +78,7 @@ def lower_program(
 
 def _function(model: CoreMLModel, program: MIL_pb2.Program, wanted: str | None) -> str:
     name = wanted or model.spec.description.defaultFunctionName or "main"
+    # a program of one function need not call it main
     if name not in program.functions and wanted is None and len(program.functions) == 1:
         return str(next(iter(program.functions)))
     if name not in program.functions:
@@ -176,6 +179,7 @@ def _output(low: Lowering, feature: Feature) -> ir.Value:
         )
     wanted = _onnx_dtype(feature)
     half = low.shared.halves.get(value)
+    # what was rounded exists in float16 already
     if wanted == ir.DataType.FLOAT16 and half is not None and value.name == feature.name:
         value.name = f"{feature.name}/rounded"
         half.name = feature.name

@@ -96,6 +96,7 @@ def _step(
 ) -> tuple[ir.Value, ir.Value]:
     f, g, out = activations
     sums = b.op("Add", now, b.op("MatMul", h, np.ascontiguousarray(recursion.T)))
+    # in the order in which the weights were stacked, which is that of ONNX
     sum_i, sum_o, sum_f, sum_z = b.op("Split", sums, axis=1, num_outputs=4, outputs=4)
     look_i, look_o, look_f = (None, None, None) if peephole is None else np.split(peephole, 3)
 
@@ -105,6 +106,7 @@ def _step(
         return _activated(b, activation, b.op("Clip", total, f32(-GATE_LIMIT), f32(GATE_LIMIT)))
 
     i = gate(f, sum_i, look_i, c)
+    # coupled gates: what is let in is what is forgotten (LSTMParams)
     forget = b.op("Sub", f32(1), i) if coupled else gate(f, sum_f, look_f, c)
     kept = b.op("Add", b.op("Mul", c, forget), b.op("Mul", i, gate(g, sum_z, None, c)))
     new_c = b.op("Clip", kept, f32(-threshold), f32(threshold))

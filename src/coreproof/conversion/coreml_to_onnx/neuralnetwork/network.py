@@ -65,8 +65,9 @@ def open_scope(model: CoreMLModel, shapes: Mapping[str, Sequence[int]] | None = 
     layers = list(network.layers)
     wanted = {f.name for f in model.signature.outputs} | {_probability_blob(model, layers) or ""}
     b = OnnxBuilder(by_layer=True, fold=True)
-    b._names.update(name for layer in layered.nodes(layers) for name in (*layer.input, *layer.output))
+    b.taken.update(name for layer in layered.nodes(layers) for name in (*layer.input, *layer.output))
     scope = Scope(b, frozenset(wanted.union(*map(layered.reads, layered.nodes(layers)))))
+    # EXACT_ARRAY_MAPPING and RANK4_IMAGE_MAPPING, which version 4 brought; older files map to rank 5
     exact_arrays = network.arrayInputShapeMapping == 1 and model.spec.specificationVersion >= 4
     exact_images = network.imageInputShapeMapping == 1 and model.spec.specificationVersion >= 4
     for feature in model.signature.inputs:
@@ -161,6 +162,7 @@ def _preprocessed(model: CoreMLModel, scope: Scope, feature: Feature, value: ir.
             "RGB": [scaler.redBias, scaler.greenBias, scaler.blueBias],
             "BGR": [scaler.blueBias, scaler.greenBias, scaler.redBias],
         }.get(colour, [scaler.grayBias])
+        # scaled first, then shifted (NeuralNetwork.proto, NeuralNetworkImageScaler)
         if scaler.channelScale != 1:
             value = b.op("Mul", value, f32(scaler.channelScale), name=f"{feature.name}_scaled")
         if any(bias):
@@ -234,6 +236,7 @@ def _probability_blob(model: CoreMLModel, layers: list[NeuralNetwork_pb2.NeuralN
     named = str(model.spec.neuralNetworkClassifier.labelProbabilityLayerName)
     if named or not layers or not layers[-1].output:
         return named or None
+    # without a name it is what the last layer gives (NeuralNetworkClassifier)
     return str(layers[-1].output[0])
 
 

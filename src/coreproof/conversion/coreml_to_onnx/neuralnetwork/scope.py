@@ -51,6 +51,7 @@ class Scope:
         if kind not in LAYERS:
             raise layer.refuse("it is not lowered", expected="a layer of a known type", found=kind)
         inputs = [self._read(layer, name) for name in layer.inputs]
+        # a copy layer may overwrite a blob, and so may whatever runs within a loop or a branch
         if self.parent is None and kind != "copy":
             for name in layer.outputs:
                 if name in self.blobs:

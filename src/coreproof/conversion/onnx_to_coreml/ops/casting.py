@@ -65,5 +65,6 @@ def _wrapped(ctx: Context, x: Operand, to: ir.DataType) -> Result:
     if ctx.is_float(x) or ctx.is_bool(x) or (source is not None and source.dtype == to):
         return value
     lowest, count = _NARROW_INTEGERS[to]
+    # MIL's mod has the divisor's sign, so that what lies below the lowest comes back from above
     shifted = ctx.mb.mod(x=ctx.mb.sub(x=value, y=np.int32(lowest)), y=np.int32(count))
     return ctx.mb.add(x=shifted, y=np.int32(lowest))

@@ -73,6 +73,7 @@ def conv_transpose(
         padding = [halves(t, lower=auto_pad != "SAME_UPPER") for t in total]
     else:
         padding = explicit_pads(ctx, auto_pad, pads, x.shape[2:], reach, strides)
+    # a result that is longer by e at its end is one that is cropped less there
     crop = [(begin, end - e) for (begin, end), e in zip(padding, extra, strict=True)]
     inside = [(max(begin, 0), max(end, 0)) for begin, end in crop]
     outside = [(max(-begin, 0), max(-end, 0)) for begin, end in crop]

@@ -40,6 +40,7 @@ def _parse(ctx: Context, equation: str, ranks: list[int]) -> tuple[list[str], st
     ellipsis = _UNNAMED[len(_UNNAMED) - depth :] if depth else ""
     if arrow:
         return terms, right.replace("...", ellipsis)
+    # nothing said of the result: the ellipsis, then the letters that occur once, by the alphabet
     named = left.replace("...", "").replace(",", "")
     return terms, ellipsis + "".join(sorted(c for c in set(named) if named.count(c) == 1))
 
@@ -55,6 +56,7 @@ def _diagonal(ctx: Context, x: Operand, term: str) -> tuple[Operand, str]:
             shape = tuple(moved.shape)
             length = int(shape[-1])
             flat = _reshaped(ctx, moved, [*shape[:-2], length * length])
+            # the diagonal of a square that is laid out in a row
             places = np.arange(length, dtype=np.int32) * (length + 1)
             x = ctx.mb.gather(x=flat, indices=places, axis=len(order) - 2)
             term = "".join(term[i] for i in order[:-2]) + letter

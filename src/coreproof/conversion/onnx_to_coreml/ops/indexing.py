@@ -17,6 +17,7 @@ from coreproof.conversion.onnx_to_coreml.ops.dtypes import (
     without_elements,
 )
 
+# exporters write an axis's end as the largest int32 or int64
 _FAR = 2**31 - 1
 
 
@@ -64,6 +65,7 @@ def _slice(
             first, last, _ = slice(start, stop, step).indices(int(length))
             if not range(first, last, step):
                 return without_elements(ctx, data, axis)
+            # backwards the end lies before the first element, which no index says
             whole_end = last < 0 if step < 0 else last >= length
             begin_mask[axis] = first == (length - 1 if step < 0 else 0)
         else:
@@ -242,6 +244,7 @@ def trilu(ctx: Context, x: Operand, k: Operand | None = None, *, upper: int = 1)
     if k is not None and not isinstance(k, np.ndarray):
         return _triangle(ctx, x, _diagonals(ctx, x), k, upper)
     diagonal = 0 if k is None else int(k.item())
+    # band_part counts diagonals below and above the main one, and keeps all of a side for -1
     if upper and diagonal <= 0:
         return ctx.mb.band_part(x=x, lower=-diagonal, upper=-1)
     if not upper and diagonal >= 0:

@@ -39,6 +39,7 @@ def _split(ctx: Context, x: Operand, axis: int, sizes: Sequence[int] | None) -> 
     if sizes is None and not is_known(length):
         return ctx.mb.split(x=x, num_splits=count, axis=axis)
     if sizes is None:
+        # of uneven parts the last is the shorter one (opset 18)
         chunk = -(-int(length) // count)
         sizes = [min(chunk, int(length) - i * chunk) for i in range(count)]
     filled = [size for size in sizes if size > 0]
@@ -92,6 +93,7 @@ def _pad(ctx: Context, data: Operand, amounts: Array, mode: str, value: float) -
     if mode == "constant":
         return _pad_constant(ctx, cut, amounts, value)
     rank = ctx.rank(cut)
+    # MIL's pad reflects and repeats in the last two dimensions alone, and takes floats alone
     native = mode in ("reflect", "edge") and ctx.is_float(data)
     for axis in range(rank if not native else max(rank - 2, 0)):
         cut = _pad_by_index(ctx, cut, axis, amounts[axis], mode)
@@ -121,6 +123,7 @@ def _pad_constant(ctx: Context, data: Operand, amounts: Array, value: float) -> 
         first = int(np.flatnonzero(amounts.any(axis=1))[0])
         flat = amounts[first:].reshape(-1).astype(np.int32)
         return ctx.mb.pad(x=data, pad=flat, mode="constant", constant_val=ctx.floats(value)[()])
+    # MIL's pad takes floats alone: what is added to others is joined on
     dtype = np.bool_ if ctx.is_bool(data) else np.int32
     for axis, (before, after) in enumerate(amounts.tolist()):
         lengths = list(ctx.shape(data))

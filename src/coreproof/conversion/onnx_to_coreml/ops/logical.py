@@ -18,6 +18,7 @@ def logical_not(ctx: Context, x: Operand) -> Result:
 
 @lowering("Equal", truths=True)
 def equal(ctx: Context, a: Operand, b: Operand) -> Result:
+    # MIL's equal takes no booleans
     if ctx.is_bool(a):
         return ctx.mb.logical_not(x=ctx.mb.logical_xor(x=a, y=b))
     return ctx.mb.equal(x=a, y=b)

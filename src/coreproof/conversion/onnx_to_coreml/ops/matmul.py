@@ -15,6 +15,7 @@ _LINEAR_RANKS = (1, 2, 3)
 @lowering("MatMul")
 def matmul(ctx: Context, a: Operand, b: Operand) -> Result:
     if isinstance(b, np.ndarray) and b.ndim == 2 and ctx.rank(a) in _LINEAR_RANKS and ctx.is_float(a):
+        # linear holds its weight as [outputs, inputs]
         return ctx.mb.linear(x=a, weight=np.ascontiguousarray(b.T))
     ranks = ctx.rank(a), ctx.rank(b)
     left = expanded(ctx, a, [0]) if ranks[0] == 1 else a
@@ -36,6 +37,7 @@ def gemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Result:
+    # matmul transposes by itself, linear does not
     left = ctx.mb.transpose(x=a, perm=[1, 0]) if transA and isinstance(b, np.ndarray) else a
     if isinstance(b, np.ndarray) and ctx.is_float(a):
         weight = _scaled(ctx, 1, alpha)

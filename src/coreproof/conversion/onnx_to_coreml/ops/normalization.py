@@ -32,6 +32,7 @@ def batch_normalization(
         return ctx.mb.batch_norm(
             x=x, gamma=known[0], beta=known[1], mean=known[2], variance=known[3], epsilon=ctx.epsilon(epsilon)
         )
+    # in float64: a variance of 1e-12 would be lost beside its mean
     wide = [v.astype(np.float64) for v in stored]
     factor = wide[0] / np.sqrt(wide[3] + epsilon)
     shape = [1, -1, *[1] * (ctx.rank(x) - 2)]
@@ -43,6 +44,7 @@ def _is_held(ctx: Context, variance: np.ndarray, epsilon: float) -> bool:
     """Whether the compute dtype holds the variances and the epsilon well enough for their root: not so where they vanish."""
     exact = variance.astype(np.float64) + epsilon
     held = ctx.floats(variance).astype(np.float64) + float(ctx.epsilon(epsilon))
+    # a few roundings: the variance, the epsilon, their sum
     return bool((np.abs(held - exact) <= 4 * np.finfo(ctx.dtype).eps * exact).all())
 
 
@@ -172,6 +174,7 @@ def lp_normalization(ctx: Context, x: Operand, *, axis: int = -1, p: int = 2) ->
     """x / norm, and 0 where the norm is 0."""
     reduce = ctx.mb.reduce_l1_norm if p == 1 else ctx.mb.reduce_l2_norm
     norm = reduce(x=x, axes=[axis], keep_dims=True)
+    # 0 divided by a smallest number is 0, divided by 0 it is NaN
     return ctx.mb.real_div(x=x, y=ctx.mb.maximum(x=norm, y=ctx.epsilon(float(np.finfo(np.float32).tiny))))
 
 

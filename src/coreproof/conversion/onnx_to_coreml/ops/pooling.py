@@ -122,6 +122,7 @@ def lp_pool(
         pads=pads,
         strides=strides,
     )
+    # padding counts with its zeros, so that the mean times the size is the sum
     total = ctx.mb.mul(x=mean, y=ctx.scalar(math.prod(kernel_shape)))
     return ctx.mb.pow(x=total, y=ctx.scalar(1 / p))
 

@@ -232,6 +232,7 @@ def factor(ctx: Context, *scales: int) -> npt.NDArray[np.float32] | None:
     known = [scale for scale in raw if isinstance(scale, np.ndarray)]
     if len(known) < len(raw):
         return None
+    # as ONNX Runtime computes the factor: where they are multiplied in another order, a half becomes another integer
     first, *rest, made = (np.asarray(scale, np.float32).reshape(-1) for scale in known)
     if first.size != 1 or made.size != 1 or any(scale.ndim > 1 for scale in known):
         return None

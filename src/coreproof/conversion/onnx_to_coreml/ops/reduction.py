@@ -18,6 +18,7 @@ def _along(
     """``reduce`` along ``axes``; along all where there are none."""
     if any(is_known(length) and length == 0 for length in x.shape):
         raise ctx.refuse("its operand has no elements", "at least one element")
+    # MIL has no axis along which to reduce a single number
     if ctx.rank(x) == 0:
         column = ctx.mb.expand_dims(x=x, axes=[0])
         return reduce(x=column, axes=[0], keep_dims=False)
@@ -95,5 +96,6 @@ def _position(
     length = data.shape[axis]
     if not is_known(length):
         raise ctx.refuse(f"the length of axis {axis} is not fixed", "a fixed length for select_last_index=1")
+    # the first of the reversed is the last
     first = reduce(x=ctx.mb.reverse(x=data, axes=[axis]), axis=axis, keep_dims=bool(keepdims))
     return ctx.mb.sub(x=np.int32(length - 1), y=first)

@@ -93,6 +93,7 @@ def resize(
     factors = [n / int(x.shape[a]) if is_known(x.shape[a]) else 1.0 for a, n in zip(chosen, lengths, strict=True)]
     if keep_aspect_ratio_policy != "stretch":
         one = min(factors) if keep_aspect_ratio_policy == "not_larger" else max(factors)
+        # round_int(x) is floor(x + 1/2) in the definition, and no rounding to even
         lengths = [int(np.floor(one * int(x.shape[a]) + 0.5)) for a in chosen]
         factors = [one] * len(chosen)
     regions = region or [(0.0, 1.0) for _ in chosen]
@@ -153,6 +154,7 @@ def _free(ctx: Context, x: Operand, scales: dict[int, float], sampling: Sampling
 
 
 def _repeats(sampling: Sampling, factor: int) -> bool:
+    # eight elements show how all others go
     axis = Axis(0, 8, 8 * factor, float(factor))
     return bool(np.array_equal(_indices(axis, sampling), np.arange(8 * factor) // factor))
 

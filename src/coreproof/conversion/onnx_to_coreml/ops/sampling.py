@@ -77,6 +77,7 @@ def weights(places: Array, length: int, scale: float, sampling: Sampling) -> Arr
 
 
 def _cubic(distance: Array, a: float) -> Array:
+    # the cubic convolution of Keys (1981); ONNX takes -0.75 for a, as PyTorch does
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

@@ -62,6 +62,7 @@ def _solve(source: Sequence[int], target: list[int]) -> list[int]:
     at = next(i for i, n in enumerate(target) if is_known(n) and n == -1)
     free = [n for n in source if not is_known(n)]
     kept = [n for n in target if not is_known(n)]
+    # free lengths on both sides cancel; symbols are told apart by their names
     if sorted(map(str, free)) != sorted(map(str, kept)):
         return target
     rest = prod(int(n) for i, n in enumerate(target) if is_known(n) and i != at)
@@ -144,6 +145,7 @@ def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
         dtype = name_of(ctx, x)
         number = cast(ctx, x, "int32") if dtype == "bool" else x
         one = np.int32(1) if dtype in ("bool", "int32") else ctx.scalar(1.0)
+        # MIL broadcasts within arithmetic alone: times a tensor of ones
         return cast(ctx, ctx.mb.mul(x=number, y=ctx.mb.fill(shape=shape, value=one)), dtype)
     missing = len(target) - ctx.rank(x)
     expanded = ctx.mb.expand_dims(x=x, axes=list(range(missing))) if missing > 0 else x
@@ -217,6 +219,7 @@ def constant(
 
 @lowering("ConstantOfShape", error="move", places=(0,))
 def constant_of_shape(ctx: Context, shape: Operand, *, value: Array | None = None) -> Result:
+    # the standard's default: a zero of float32
     given = np.zeros(1, np.float32) if value is None else np.asarray(value)
     check_fits(given, f"node {ctx.node.name!r} (ConstantOfShape), its value")
     filling = mil_array(given, ctx.dtype).reshape(-1)[0]

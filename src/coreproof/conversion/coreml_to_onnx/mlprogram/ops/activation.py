@@ -22,6 +22,7 @@ def relu6(low: Lowering, *, x: Operand) -> ir.Value:
 
 @lowers("clamped_relu")
 def clamped_relu(low: Lowering, *, x: Operand, alpha: float, beta: float) -> ir.Value:
+    # the slope alpha is that of negative numbers; beta bounds what comes of both
     return low.op("Min", low.op("LeakyRelu", x, alpha=float(alpha)), beta)
 
 
@@ -33,6 +34,7 @@ def elu(low: Lowering, *, x: Operand, alpha: float) -> ir.Value:
 @lowers("gelu")
 def gelu(low: Lowering, *, x: Operand, mode: str = "EXACT") -> ir.Value:
     if mode == "SIGMOID_APPROXIMATION":
+        # x * sigmoid(1.702 x), as Hendrycks and Gimpel (2016) approximate it
         return low.op("Mul", x, low.op("Sigmoid", low.op("Mul", x, 1.702)))
     return low.op("Gelu", x, approximate="tanh" if mode == "TANH_APPROXIMATION" else "none")
 

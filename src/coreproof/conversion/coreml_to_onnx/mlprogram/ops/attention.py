@@ -20,6 +20,7 @@ def scaled_dot_product_attention(
     similarity = low.op("MatMul", query, transposed(low, key))
     similarity = low.op("Mul", similarity, np.float32(1 / np.sqrt(width)))
     if attn_mask is not None:
+        # a score of minus infinity takes no share of the softmax
         mask = low.op("Where", attn_mask, 0.0, float("-inf")) if low.is_bool(attn_mask) else attn_mask
         similarity = low.op("Add", similarity, mask)
     return low.op("MatMul", low.op("Softmax", similarity, axis=-1), value)

@@ -20,6 +20,7 @@ def cond(low: Lowering, *, pred: Operand) -> tuple[ir.Value, ...]:
         "If", low.op("Reshape", pred, [1]), then_branch=branches[0], else_branch=branches[1],
         outputs=len(low.outputs),
     )  # fmt: skip
+    # ONNX infers nothing across an If; the ways may differ in length, and not in rank
     for result, value in zip(results, branches[0].outputs, strict=True):
         result.type = value.type
         result.shape = ir.Shape([None] * len(value.shape)) if value.shape is not None else None
@@ -45,7 +46,9 @@ def while_loop(low: Lowering, *, loop_vars: Sequence[Operand]) -> tuple[ir.Value
     again = child.op("Reshape", lookup(child, condition.outputs[0]), [])
     turn = ir.Value(name=low.b.unique(f"{low.name}/turn"), type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([]))
     before = ir.Value(name=low.b.unique(f"{low.name}/go"), type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]))
+    # a Loop's body is given the turn and the condition before what it carries
     child.b.inputs[:0] = [turn, before]
+    # no number of turns: the condition alone ends it
     results = low.ops("Loop", None, go, *first, body=child.b.graph([again, *outputs]), outputs=count)
     for result, value in zip(results, outputs, strict=True):
         result.type = value.type

@@ -70,6 +70,7 @@ def conv_quantized(
     stored = low.constant(weight, "weight").astype(np.float32)
     shape = (-1, *[1] * (stored.ndim - 1))
     scale, shift = (np.asarray(v, np.float32) for v in (quant_scale, quant_bias))
+    # scale * stored + bias, one of each an output channel or one for all
     dense = stored * (scale.reshape(shape) if scale.ndim else scale) + (shift.reshape(shape) if shift.ndim else shift)
     return conv(low, x=x, weight=dense, bias=None if bias is None else np.asarray(bias, np.float32), **geometry)
 
@@ -99,6 +100,7 @@ def conv_transpose(
         low.fixed(lengths, "output_shape needs an input of known size")
     pads, extra = [], []
     for i, (k, s, n, target) in enumerate(zip(reaches(spatial, dilation), stride, lengths, wanted, strict=True)):
+        # the length before anything is taken off
         natural = ((n or 0) - 1) * s + k
         if pad_type in ("same", "same_lower"):
             # without a wanted length the result is stride times as long as the input

@@ -21,6 +21,7 @@ _SAME = {
 @lowers("equal", "greater", "greater_equal", "less", "less_equal", compares=True)
 @lowers("logical_and", "logical_or", "logical_xor")
 def same_operator(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
+    # ONNX compares and adds no booleans, MIL takes them for 0 and 1
     if low.is_bool(x) and not low.operation.startswith("logical"):
         x, y = low.i32(x), low.i32(y)
     return low.op(_SAME[low.operation], x, y)
@@ -35,6 +36,7 @@ def not_equal(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
 def real_div(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
     if low.is_float(x):
         return low.op("Div", x, y)
+    # MIL divides whole numbers truly and then drops the fraction
     quotient = low.op("Div", low.cast(x, ir.DataType.FLOAT), low.cast(y, ir.DataType.FLOAT))
     return low.cast(quotient, ir.DataType.INT32)
 
@@ -59,6 +61,7 @@ def mod(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
 
 @lowers("select", exact=True, error="move")
 def select(low: Lowering, *, cond: Operand, a: Operand, b: Operand) -> ir.Value:
+    # ONNX Runtime has no Where of booleans
     if low.is_bool(a):
         chosen = low.op("Where", cond, low.i32(a), low.i32(b))
         return low.cast(chosen, ir.DataType.BOOL)

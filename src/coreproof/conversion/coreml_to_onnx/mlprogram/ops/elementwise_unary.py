@@ -54,6 +54,7 @@ def inverse(low: Lowering, *, x: Operand, epsilon: float = 1e-4) -> ir.Value:
 
 @lowers("log", error="exponential")
 def log(low: Lowering, *, x: Operand, epsilon: float = 1e-45) -> ir.Value:
+    # the default 1e-45 is float32's smallest number: added, it changes zero alone
     return low.op("Log", low.op("Add", x, epsilon) if float(epsilon) else x)
 
 

@@ -10,6 +10,7 @@ from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowe
 
 @lowers("linear", error="linear", weights_may_vary=True)
 def linear(low: Lowering, *, x: Operand, weight: Operand, bias: Operand = None) -> ir.Value:
+    # Gemm takes matrices of floats alone, and adds the bias in one operator
     if low.rank(x) == 2 and low.is_float(x):
         return low.op("Gemm", x, weight, bias, transB=1)
     product = low.op("MatMul", x, transposed(low, weight))

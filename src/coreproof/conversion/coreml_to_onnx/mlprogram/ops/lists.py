@@ -57,6 +57,7 @@ def list_scatter(low: Lowering, *, ls: Operand, indices: Operand, value: Operand
 
 def _write(low: Lowering, ls: Operand, positions: ir.Value, values: ir.Value) -> ir.Value:
     """Writes at ``positions``; a list that is too short grows with zeros first."""
+    # to the end: an end beyond the length means it
     elements = low.op("Slice", low.dims(values), [1], [2**62])
     length = low.op("Slice", low.dims(ls), [0], [1])
     needed = low.op("Add", low.op("ReduceMax", positions, keepdims=0), [1])

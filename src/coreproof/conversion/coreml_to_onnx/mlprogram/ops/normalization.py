@@ -61,6 +61,7 @@ def layer_norm(
     shape = low.shape(x)
     rank = len(shape)
     over = sorted(int(a) % rank for a in axes) if axes is not None else list(range(rank))
+    # ONNX's LayerNormalization takes the last dimensions together, and no others
     if over == list(range(rank - len(over), rank)) and (gamma is not None or all(shape[a] is not None for a in over)):
         scale = np.ones([shape[a] or 0 for a in over], np.float32) if gamma is None else gamma
         return low.op("LayerNormalization", x, scale, beta, axis=over[0], epsilon=float(epsilon))
@@ -96,6 +97,7 @@ def local_response_norm(
     dims = low.dims(x)
     lengths = [1, 1, low.shape(x)[0] or 0, -1] if low.rank(x) == 3 else [0, 1, low.shape(x)[1] or 0, -1]
     rows = low.op("Reshape", low.op("Mul", x, x), np.array(lengths, np.int64))
+    # an even window reaches one channel further back
     before, after = int(size) // 2, (int(size) - 1) // 2
     mean = low.op("AveragePool", rows, kernel_shape=[int(size), 1], pads=[before, 0, after, 0], count_include_pad=1)
     scale = low.op("Pow", low.op("Add", low.op("Mul", mean, alpha), k), beta)

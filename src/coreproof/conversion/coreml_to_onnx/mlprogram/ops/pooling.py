@@ -28,6 +28,7 @@ def _window(
     if ceil_mode and pads is not None:
         lengths = low.fixed(low.shape(x)[2:], "ceil_mode needs an input of known size")
         axes = zip(lengths, kernel, stride, pads, strict=True)
+        # what no window reaches is left out by itself: a negative amount would take more away
         beyond = [max(reach_beyond(n, k, s, before, after), 0) for n, k, s, (before, after) in axes]
     return Window(kernel, stride, pads, pad_type == "same_lower", beyond, ceil_mode)
 

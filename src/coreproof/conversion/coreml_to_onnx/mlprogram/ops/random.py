@@ -45,6 +45,7 @@ def random_categorical(low: Lowering, *, x: Operand, mode: str = "logits", size:
         low.op("Unsqueeze", edges, [-2]),
     )
     index = low.op("ReduceSum", low.i32(passed), [-1], keepdims=0)
+    # rounding may leave the last edge, which is 1, below the number that was drawn
     last = low.op("Sub", low.op("Gather", low.i32(low.dims(x)), np.array(-1, np.int64)), 1)
     return low.cast(low.op("Min", index, last), ir.DataType.FLOAT)
 

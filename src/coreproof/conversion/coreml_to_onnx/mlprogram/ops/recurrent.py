@@ -116,6 +116,7 @@ def lstm(
     peepholes = None
     if any(p is not None for p in looks):
         zeros = np.zeros(3 * hidden, np.float32)
+        # MIL's stand as input, forget, output; ONNX's as input, output, forget
         peepholes = np.stack([_gates(zeros if p is None else np.asarray(p, np.float32), 3, (0, 2, 1)) for p in looks])
     y, h, c = low.ops(
         "LSTM", x, _weights(inputs, 4, order), _weights(states, 4, order), _biases(biases, weight_hh, 4, order), None,

@@ -21,6 +21,7 @@ _REDUCTIONS = {
 @lowers("reduce_l1_norm", "reduce_l2_norm", "reduce_log_sum", "reduce_prod")
 def reduce(low: Lowering, *, x: Operand, axes: Operand = None, keep_dims: bool = False) -> ir.Value:
     over = None if axes is None else np.asarray(axes, np.int64)
+    # an empty list of axes means all of them, as no list does
     if over is not None and over.size == 0:
         over = None
     return low.op(_REDUCTIONS[low.operation], x, over, keepdims=int(keep_dims))

@@ -41,6 +41,7 @@ def resample(
         points = _normalized(low, _pixels(low, points, extent, centres), extent, wanted)
         centres = wanted
     fill = float(padding_value) if padding_mode == "constant" else 0.0
+    # GridSample pads with zero: the picture is shifted so that zero stands for the padding value, and back behind it
     image = low.op("Sub", x, fill) if fill else x
     sampled = low.op(
         "GridSample", image, points,
@@ -58,8 +59,10 @@ def _extent(low: Lowering, x: Operand) -> ir.Value:
 def _normalized(low: Lowering, pixels: ir.Value, extent: ir.Value, centres: bool) -> ir.Value:
     """Pixel coordinates (x, y) as [-1, 1]; the ends are the outer pixels' centres, or their edges."""
     if centres:
+        # a picture of one pixel has no extent to divide by
         span = low.op("Max", low.op("Sub", extent, 1.0), 1.0)
         return low.op("Sub", low.op("Div", low.op("Mul", pixels, 2.0), span), 1.0)
+    # (p + 1/2) / n runs from 0 to 1 between the outer edges; twice that less 1 from -1 to 1
     return low.op("Sub", low.op("Div", low.op("Add", low.op("Mul", pixels, 2.0), 1.0), extent), 1.0)
 
 
@@ -197,6 +200,7 @@ def _crop(
     sampled = low.op("GridSample", images, inside, mode="linear", padding_mode="border", align_corners=0)
     # A point outside the image is the padding value whole, not a blend with the border.
     limit = low.op("Sub", _extent(low, x), 1.0)
+    # what rounding moves off the border is not outside
     outside = low.op("Or", low.op("Less", pixels, -1e-4), low.op("Greater", pixels, low.op("Add", limit, 1e-4)))
     any_outside = low.op("ReduceMax", low.cast(outside, ir.DataType.FLOAT), [3], keepdims=0)
     mask = low.op("Unsqueeze", low.cast(any_outside, ir.DataType.BOOL), [1])

@@ -35,6 +35,7 @@ def upsample_bilinear(
     align_corners: bool = True,
     half_pixel_centers: bool | None = None,
 ) -> ir.Value:
+    # before iOS 16 there is no half_pixel_centers: what is not aligned at the corners is at the centres
     half = not align_corners if half_pixel_centers is None else half_pixel_centers
     if align_corners and half:
         raise low.refuse("align_corners and half_pixel_centers exclude each other")
@@ -78,6 +79,7 @@ def resize(
         wanted = [int(n) for n in np.ravel(low.constant(shape, "shape"))][-count:] if count else []
         lengths = low.shape(x)
         wanted = [n or lengths[i - count] or 0 for i, n in enumerate(wanted)]
+        # one resized dimension is the width of a picture whose height stays
         if count == 1:
             wanted = [lengths[-2] or 0, *wanted]
         if len(wanted) == 2 and 0 not in wanted:

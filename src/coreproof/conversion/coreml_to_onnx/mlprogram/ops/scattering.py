@@ -15,6 +15,7 @@ def _reduction(low: Lowering, mode: str, updates: Operand) -> tuple[str, Operand
     """ONNX's reduction for a mode, and the updates that make it so."""
     if mode not in _REDUCTIONS:
         raise low.refuse("this mode is not known", expected=sorted(_REDUCTIONS), found=mode)
+    # ONNX's reductions neither subtract nor divide: the updates are turned around
     if mode == "sub":
         updates = low.op("Neg", updates)
     if mode == "div":

@@ -123,6 +123,7 @@ def space_to_batch(low: Lowering, *, x: Operand, block_shape: Sequence[int], pad
     n, c, h, w = _known(low, x)
     bh, bw = (int(b) for b in block_shape)
     h, w = (h + top + bottom) // bh, (w + left + right) // bw
+    # the place within a block comes before the batch, as in TensorFlow's operation of this name
     moved = low.op("Transpose", low.reshape(padded, [n, c, h, bh, w, bw]), perm=[3, 5, 0, 1, 2, 4])
     return low.reshape(moved, [n * bh * bw, c, h, w])
 

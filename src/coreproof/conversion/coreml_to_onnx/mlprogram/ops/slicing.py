@@ -30,8 +30,10 @@ def slice_by_index(
     whole_begin, whole_end, single = (
         np.zeros(rank, bool) if m is None else np.asarray(m, bool) for m in (begin_mask, end_mask, squeeze_mask)
     )
+    # a dimension that is taken away is one element, whatever its stride
     steps = np.where(single, 1, steps)
     first = np.where(steps > 0, 0, _END)
+    # backwards the end lies before the first element, which no index from 0 on says
     last = np.where(steps > 0, _END, -_END)
     starts = _where(low, whole_begin & ~single, first, begin)
     ends = _where(low, whole_end, last, end)
@@ -67,6 +69,7 @@ def slice_by_size(low: Lowering, *, x: Operand, begin: Operand, size: Operand) -
     if not isinstance(begin, ir.Value) and not isinstance(size, ir.Value):
         start, count = np.asarray(begin, np.int64), np.asarray(size, np.int64)
         stop = start + count
+        # counted from the end, a slice that ends there would stop at 0: at the beginning
         stop = np.where((count == -1) | ((start < 0) & (stop == 0)), _END, stop)
         return low.op("Slice", x, start, stop, axes)
     dims = low.dims(x)

@@ -17,6 +17,7 @@ def read_state(low: Lowering, *, input: Operand) -> ir.Value:
 
 @lowers("write_state", since="iOS18", exact=True, passes_on=True, effects=True)
 def write_state(low: Lowering, *, input: Operand, data: Operand) -> tuple[()]:
+    # an If or a Loop of ONNX's hands out what it makes by its outputs alone
     if low.parent is not None:
         raise low.refuse("a state is written inside a branch or a loop")
     low.shared.states[_name(low, input)] = low.value(data)

@@ -39,6 +39,7 @@ def concat(low: Lowering, *, values: Sequence[Operand], axis: int, interleave: b
     at = int(axis) % low.rank(values[0])
     if not interleave:
         return low.op("Concat", *values, axis=at) if len(values) > 1 else low.op("Identity", values[0])
+    # first of each, second of each, ...: side by side behind the axis, and merged into it
     stacked = stack(low, values=values, axis=at + 1)
     lengths = [0 if n is None else n for n in low.shape(values[0])]
     merged = [*(0 if i < at else n for i, n in enumerate(lengths[:at])), -1, *lengths[at + 1 :]]
@@ -159,6 +160,7 @@ def _top(low: Lowering, x: Operand, k: Operand, axis: int, *, largest: bool) -> 
         count: Operand = low.op("Gather", low.dims(x), [axis])
     else:
         count = low.op("Reshape", low.i64(k), [1]) if isinstance(k, ir.Value) else [k]
+    # always sorted: MIL leaves the order open where sort is false
     return low.ops("TopK", x, count, axis=int(axis), largest=int(largest), sorted=1, outputs=2)
 
 

@@ -96,6 +96,7 @@ _ACTIVATIONS: Mapping[str, Callable[..., ir.Value]] = {
 def gelu(layer: Layer, x: Blob, *, mode: str = "EXACT") -> Blob:
     b = layer.b
     if mode == "SIGMOID_APPROXIMATION":
+        # x * sigmoid(1.702 x), as Hendrycks and Gimpel (2016) approximate it
         return Blob(b.op("Mul", x.value, b.op("Sigmoid", b.op("Mul", x.value, f32(1.702)))), x.hidden)
     approximate = "tanh" if mode == "TANH_APPROXIMATION" else "none"
     return Blob(b.op("Gelu", x.value, approximate=approximate), x.hidden)

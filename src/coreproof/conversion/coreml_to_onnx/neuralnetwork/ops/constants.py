@@ -164,6 +164,7 @@ def categorical_distribution(
     b = layer.b
     value = layer.exact(x)
     *lead, classes = layer.fixed(layer.shape(x), "the shape of its input")
+    # Multinomial draws by logarithms; eps keeps that of zero finite
     logits = value if isLogits else b.op("Log", b.op("Add", value, f32(eps)))
     if temperature != 1:
         logits = b.op("Div", logits, f32(temperature))

@@ -20,6 +20,7 @@ _BROKEN = "loop has been left"
 
 def _is_true(layer: Layer, b: OnnxBuilder, blob: Blob) -> ir.Value:
     """|value| > 1e-6 as an ONNX scalar."""
+    # the bound is that of BranchLayerParams and LoopLayerParams (NeuralNetwork.proto)
     return b.op("Reshape", b.op("Greater", b.op("Abs", blob.value), f32(1e-6)), i64([]))
 
 
@@ -147,6 +148,7 @@ def loop(
     ]
     initial = [_initial(layer, scope, name) for name in carried]
     shapes = [known(v) for v in initial]
+    # a blob whose shape changes in a turn has none that is known, which may leave others without one in the next
     while True:
         inner, results, go_on = _body(layer, scope, body, condition, conditionVar, carried, shapes)
         grown = [_merged(shape, known(v)) for shape, v in zip(shapes, results, strict=True)]

@@ -39,8 +39,10 @@ def convolution(
     layer.check_channels(x, kernelChannels if isDeconvolution else kernelChannels * nGroups)
     w: Operand
     if kernel is not None:
+        # a kernel that is computed comes as a blob [outputs, inputs, height, width]
         w = layer.batched(kernel)[0]
     elif isDeconvolution:
+        # a deconvolution stores its input channels first (NeuralNetwork.proto)
         w = read_weights(weights, (kernelChannels, outputChannels // nGroups, *kernelSize), channel_axis=1)
     else:
         w = read_weights(weights, (outputChannels, kernelChannels, *kernelSize))

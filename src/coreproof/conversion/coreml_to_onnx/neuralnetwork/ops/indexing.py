@@ -86,6 +86,7 @@ def scatter_along_axis(
 @lowers("argMax", "argMin")
 def arg_extreme(layer: Layer, x: Blob, *, axis: int = 0, removeDim: bool = False) -> Blob:
     operator = "ArgMax" if layer.kind == "argMax" else "ArgMin"
+    # nothing has a rank below 1
     keep = not removeDim or layer.rank(x) == 1
     return Blob(layer.floats(layer.b.op(operator, layer.exact(x), axis=layer.axis(x, axis), keepdims=int(keep))))
 

@@ -74,6 +74,7 @@ def _product(layer: Layer, value: ir.Value, stored: Array, added: Array | None) 
 def _quantised_product(layer: Layer, value: ir.Value, stored: Array, scale: float) -> ir.Value:
     """The product as ``int8DynamicQuantize`` makes it: the blob rounded to 255 steps of its own largest value."""
     b = layer.b
+    # a blob of zeros has no largest value to make steps of
     step = b.op("Div", b.op("Max", b.op("ReduceMax", b.op("Abs", value), keepdims=0), f32(1e-30)), f32(127))
     rounded = b.op("Round", b.op("Div", value, step))
     product = b.op("MatMul", rounded, np.ascontiguousarray(stored.T))

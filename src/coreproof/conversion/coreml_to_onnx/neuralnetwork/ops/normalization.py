@@ -92,6 +92,7 @@ def lrn(layer: Layer, x: Blob, *, alpha: float = 0.0, beta: float = 0.0, localSi
 @lowers("softmax")
 def softmax(layer: Layer, x: Blob) -> Blob:
     layer.at_least(x, 3)
+    # over the channels, whatever the rank
     return Blob(layer.b.op("Softmax", x.value, axis=-3), x.hidden)
 
 

@@ -220,6 +220,7 @@ def bi_directional_lstm(
 ) -> list[Blob]:
     """States come and go in the order h, c, h reverse, c reverse."""
     b = layer.b
+    # without states both directions begin with zeros
     states: list[ir.Value | None] = [None, None]
     if initial:
         h, c, h_back, c_back = (_state(layer, s, outputVectorSize) for s in initial)
@@ -254,6 +255,7 @@ def _lstm(
         if params.hasBiasVectors:
             bias = _stacked(layer, message, gates, "BiasVector", (size,)).copy()
         if params.forgetBias:
+            # "a vector of ones is added to the forget gate bias" (LSTMParams)
             bias[2 * size : 3 * size] += 1
         biases.append(bias)
         if params.hasPeepholeVectors:

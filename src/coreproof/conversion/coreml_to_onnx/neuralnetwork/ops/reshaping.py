@@ -51,6 +51,7 @@ def reshape(layer: Layer, x: Blob, *, targetShape: Sequence[int] = (), mode: str
     before = batch if hidden else sequence + batch
     value = x.value
     if mode == "CHANNEL_LAST":
+        # the elements are read and written with the channels last
         value = _moved(layer, value, -3, last=True)
         flat = layer.b.op("Reshape", value, i64([*before, chw[1], chw[2], chw[0]]))
         return Blob(_moved(layer, flat, -1, last=False), hidden)

@@ -172,6 +172,7 @@ def slice_static(
     for i in range(rank):
         if i in squeezed:
             steps[i] = 1
+            # behind -1 comes the end: 0 would be the beginning
             ends[i] = begins[i] + 1 if begins[i] != -1 else _END
             continue
         if i < len(beginMasks) and beginMasks[i]:
@@ -221,6 +222,7 @@ def slice_dynamic(
     if axes:
         chosen = np.asarray([i in axes for i in range(rank)])
         start = inputs[0]
+        # behind -1 comes the end: 0 would be the beginning
         one = b.op("Where", b.op("Equal", start, i64(-1)), i64(_END), b.op("Add", start, i64(1)))
         begins, ends, steps = (b.op("Where", chosen, n, o) for n, o in ((start, begins), (one, ends), (i64(1), steps)))
     value = b.op("Slice", layer.exact(x), begins, ends, i64(range(rank)), steps)
@@ -250,6 +252,7 @@ def tile(layer: Layer, x: Blob, repeats: Blob | None = None, *, reps: Sequence[i
     if repeats is None:
         return Blob(layer.b.op("Tile", layer.exact(x), i64([1] * (rank - len(reps)) + list(reps))))
     counts = layer.integers(repeats)
+    # repetitions are those of the last dimensions; the others stay
     missing = rank - (layer.shape(repeats)[0] or rank)
     if missing:
         counts = layer.b.op("Concat", i64([1] * missing), counts, axis=0)
@@ -315,6 +318,7 @@ def reverse(layer: Layer, x: Blob, *, reverseDim: Sequence[bool] = ()) -> Blob:
     value = layer.exact(x)
     if not axes:
         return Blob(value)
+    # backwards, from beyond the end to before the beginning
     n = len(axes)
     return Blob(layer.b.op("Slice", value, i64([_END] * n), i64([_BEFORE_START] * n), i64(axes), i64([-1] * n)))
 

@@ -42,6 +42,7 @@ def non_maximum_suppression(
         if perClassSuppression:
             (classes,) = layer.fixed(layer.shape(scores)[-1:], "its number of classes")
             highest = b.op("Equal", b.op("ArgMax", marks, axis=2, keepdims=1), i64(range(classes)))
+            # a box stands for its best class alone: in all others it never passes the threshold
             judged = b.op("Transpose", b.op("Where", highest, marks, f32(_NEVER)), perm=[0, 2, 1])
         parts.append(_one(layer, these, marks, b.op("Squeeze", best, i64([0])), judged, limit, overlap, threshold))
     joined = [b.op("Concat", *column, axis=0) if batch > 1 else column[0] for column in zip(*parts, strict=True)]
