@@ -17,8 +17,9 @@ from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range, raised
 from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
 from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array, said
-from coreproof.conversion.onnx_to_coreml.mil import Builder, Operand, Program, Var
+from coreproof.conversion.onnx_to_coreml.mil import Operand, Program, Var
 from coreproof.conversion.onnx_to_coreml.names import Names, separate
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
 from coreproof.conversion.onnx_to_coreml.ranks import limit_rank
 from coreproof.conversion.operators import ONNX
 from coreproof.conversion.registry import Handler
@@ -91,7 +92,6 @@ class ProgramBuilder:
         self.graph = model.graph
         self.opsets = dict(model.opset_imports)
         self.source = source
-        self.coremltools = coremltools
         self.types = types
         self.half = half_range(model.graph) if dtype == np.float16 else HalfRange()
         self.keep_fp32 = frozenset(keep_fp32) | self.half.wide
@@ -122,7 +122,6 @@ class ProgramBuilder:
         from coremltools.converters.mil.mil import Function, Program
 
         missing = unsupported(self.graph, self.opsets)
-        mb = self.context.mb
         placeholders = {self.names.identifier_for(p.name): self._placeholder(p) for p in inputs}
         program = Program()
         problems: list[CoreproofError] = []
@@ -135,7 +134,7 @@ class ProgramBuilder:
             for node in self.graph:
                 self._lower(node, missing, problems)
             self._report(missing, problems)
-            plans = [self._leave(name, mb) for name in outputs]
+            plans = [self._leave(name) for name in outputs]
             function.set_outputs([p[1] for p in plans])
         program.add_function("main", function)
         limit_rank(program, self.source)
@@ -189,7 +188,7 @@ class ProgramBuilder:
         if plan.offset is not None:
             entered = mb.add(x=entered, y=self.context.floats(plan.offset))
         if entered is not var:
-            self._name([entered], [f"{plan.name}_entered"], plan.name)
+            self._name([entered], [f"{plan.name}_entered"], are_values=False)
         return entered
 
     def graph_dtype(self, name: str) -> object:
@@ -200,11 +199,7 @@ class ProgramBuilder:
 
     def _as_compute(self, var: Var) -> Var:
         wanted = self.types.fp16 if self.context.dtype == np.float16 else self.types.fp32
-        return var if var.dtype == wanted else self.context.mb.cast(x=var, dtype=self._short(self.context.dtype))
-
-    @staticmethod
-    def _short(dtype: FloatType) -> str:
-        return "fp16" if dtype == np.float16 else "fp32"
+        return var if var.dtype == wanted else self.context.mb.cast(x=var, dtype=float_name(self.context))
 
     # nodes
 
@@ -214,7 +209,8 @@ class ProgramBuilder:
         raw = [None if v is None else self.values[v.name or ""] for v in node.inputs]
         opset = self.opsets.get(node.domain, self.context.opset)
         try:
-            results = self._folded(node, raw, opset)
+            results: Sequence[Operand] | None
+            results = fold(node, raw, opset, self.opsets) if is_foldable(node, raw) else None
             if results is None:
                 handler = ONNX.find(node.op_type, opset, node.domain)
                 if handler is None:
@@ -241,10 +237,6 @@ class ProgramBuilder:
         for value, result in zip(node.outputs, results, strict=False):
             if value.name:
                 self.values[value.name] = result
-
-    def _folded(self, node: ir.Node, raw: list[Operand | None], opset: int) -> Sequence[Operand] | None:
-        """The node's results where its operands are known; None where it has to be lowered."""
-        return fold(node, raw, opset, self.opsets) if is_foldable(node, raw) else None
 
     def _handle(self, handler: Handler, node: ir.Node, raw: list[Operand | None]) -> Sequence[Operand]:
         """Calls the handler; a node that is to stay in float32 is computed in it, and hands float32 to others of its kind."""
@@ -275,7 +267,7 @@ class ProgramBuilder:
         # what is handed on keeps the name it has: an operand, or what a branch reads from outside
         fresh = [r if not any(r is o for o in inherited) and not self._is_taken(r) else None for r in results]
         if not self._depth:
-            self._name(fresh, outputs, outputs)
+            self._name(fresh, outputs)
         return results
 
     def _is_taken(self, result: Operand) -> bool:
@@ -305,10 +297,8 @@ class ProgramBuilder:
     def _is_float(self, operand: Operand | None) -> TypeGuard[Var]:
         return operand is not None and not isinstance(operand, np.ndarray) and bool(self.types.is_float(operand.dtype))
 
-    def _name(
-        self, results: Sequence[Operand | None], wanted: Sequence[str], origin: Sequence[str] | str | None
-    ) -> None:
-        """Gives results the names of the ONNX values that they equal, and notes which."""
+    def _name(self, results: Sequence[Operand | None], wanted: Sequence[str], *, are_values: bool = True) -> None:
+        """Gives results these names, and notes them as those of the ONNX values that they equal where ``are_values``."""
         for index, (result, name) in enumerate(zip(results, wanted, strict=False)):
             if result is None or isinstance(result, np.ndarray) or not name:
                 continue
@@ -317,8 +307,8 @@ class ProgramBuilder:
             self._named.add(id(result))
             if index == 0 and result.op is not None and len(result.op.outputs) == 1:
                 result.op.name = identifier
-            if origin is not None and not isinstance(origin, str):
-                self.provenance[identifier] = origin[index]
+            if are_values:
+                self.provenance[identifier] = name
 
     def _nested(self, graph: ir.Graph, inputs: Mapping[str, Operand]) -> list[Operand]:
         """Lowers the graph that a node holds where the node stands. Raises ConversionError for all of its nodes at once."""
@@ -342,7 +332,7 @@ class ProgramBuilder:
 
     # outputs
 
-    def _leave(self, name: str, mb: Builder) -> tuple[OutputPlan, Var]:
+    def _leave(self, name: str) -> tuple[OutputPlan, Var]:
         """The output under its own name, as the dtype that the feature declares."""
         if name not in self.values:
             raise ConversionError(
@@ -351,7 +341,7 @@ class ProgramBuilder:
                 expected="a node that gives as many outputs as it names",
                 fix="`coreproof doctor` says which node names it",
             )
-        value = self.values[name]
+        value, mb = self.values[name], self.context.mb
         identifier = self.names.identifier_for(name)
         if isinstance(value, np.ndarray):
             check_fits(value, f"output {name!r}")
@@ -383,7 +373,7 @@ class ProgramBuilder:
             value = mb.identity(x=value)
         if value is not inner and not is_input and inner.name == identifier:
             # the name belongs to the output, which is cast: what it is cast from, which has it now, goes on under another
-            renamed = self.names.fresh(f"{identifier}_{self._short(self.context.dtype)}")
+            renamed = self.names.fresh(f"{identifier}_{float_name(self.context)}")
             inner.name = renamed
             inner.op.name = renamed if len(inner.op.outputs) == 1 else inner.op.name
             self.provenance[renamed] = self.provenance.pop(identifier, name)

@@ -42,6 +42,8 @@ def torch_to_onnx(
     refused with each such line, unless ``freeze_branches`` allows it; then the notes say what was kept, and where.
     Raises ConversionError for such a model, and when both exporters fail, with the user's line and what each said.
     """
+    from onnxscript import optimizer
+
     torch = import_torch()
     held = {name: buffer.detach().clone() for name, buffer in model.module.named_buffers()}
     names = list(model.example_outputs)
@@ -63,7 +65,8 @@ def torch_to_onnx(
             )
         exported = program.model
         if not fold_batchnorm:
-            _fold_constants(exported)
+            with _small_addends_kept():
+                optimizer.optimize(exported)
         model.program = program.exported_program
         notes = model.notes
     except Exception as error:
@@ -140,13 +143,6 @@ def _changing_buffers(model: TorchModel, held: Mapping[str, torch.Tensor]) -> li
                 found.add(name)
                 after.copy_(before)
     return [name for name in held if name in found] + sorted(found - set(held))
-
-
-def _fold_constants(model: ir.Model) -> None:
-    from onnxscript import optimizer
-
-    with _small_addends_kept():
-        optimizer.optimize(model)
 
 
 @contextmanager

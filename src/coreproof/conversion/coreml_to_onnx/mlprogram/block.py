@@ -10,10 +10,11 @@ import onnx_ir as ir
 from coreproof.conversion.coreml_to_onnx.boundary import settled, signature_of, told, understood
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.lowering import Declared, Lowering, Operand, handler_for
-from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared, read_literal
+from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.conversion.coreml_to_onnx.rounding import commutes, rounds
 from coreproof.conversion.operators import several
 from coreproof.errors import ConversionError
+from coreproof.model.coreml.literals import read_literal
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import MIL_pb2
 

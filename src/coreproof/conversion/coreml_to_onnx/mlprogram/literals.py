@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from coreproof.conversion.coreml_to_onnx.lowering import Declared
-from coreproof.model.coreml.literals import read_literal as read_literal
 from coreproof.model.coreml.literals import tensor_type
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats.program import MIL_DTYPES

@@ -8,6 +8,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, name_of
 from coreproof.model.numbers import FLOAT16_MAX
 
 _BINARY = {
@@ -103,13 +104,8 @@ def pow_(ctx: Context, a: Operand, b: Operand, **_: object) -> Result:
             f"its exponents differ: {b.size} in the shape {list(b.shape)}", "one exponent for all elements"
         )
     if ctx.is_float(a) != ctx.is_float(b):
-        b = b.astype(ctx.dtype if ctx.is_float(a) else np.int32) if isinstance(b, np.ndarray) else like(ctx, b, a)
+        b = cast(ctx, b, name_of(ctx, a))
     return ctx.mb.pow(x=a, y=b)
-
-
-def like(ctx: Context, x: Operand, other: Operand) -> Operand:
-    """``x`` in the kind of numbers that ``other`` is."""
-    return ctx.mb.cast(x=x, dtype=("fp16" if ctx.dtype == np.float16 else "fp32") if ctx.is_float(other) else "int32")
 
 
 @lowering("Mod")

@@ -32,7 +32,7 @@ def batch_normalization(
         return ctx.mb.batch_norm(
             x=x, gamma=known[0], beta=known[1], mean=known[2], variance=known[3], epsilon=ctx.epsilon(epsilon)
         )
-    # in float64: a variance of 1e-12 would be lost beside its mean
+    # in float64, so that factor and offset are rounded once, to what is computed in
     wide = [v.astype(np.float64) for v in stored]
     factor = wide[0] / np.sqrt(wide[3] + epsilon)
     shape = [1, -1, *[1] * (ctx.rank(x) - 2)]

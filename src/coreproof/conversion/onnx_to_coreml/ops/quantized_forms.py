@@ -80,7 +80,7 @@ def qlinear_global_average_pool(ctx: Context, *operands: Operand, channels_last:
     share, lengths = factor(ctx, 1, 3), [operands[0].shape[axis] for axis in axes]
     if share is not None and ctx.dtype == np.float32 and all(is_known(length) for length in lengths):
         total = ctx.mb.reduce_sum(x=centred(ctx, operands[0], operands[2]), axes=axes, keep_dims=True)
-        # the sum of integers is exact in float32; the factor comes last, so that there is one rounding
+        # sums of integers below 2**24 are exact in float32; the factor comes last, so that there is one rounding
         made = ctx.mb.mul(x=total, y=ctx.floats(share / np.float32(np.prod(lengths))))
         return in_steps(ctx, made, (*operands, None)[4], dtype_of(ctx, 4))
     if share is not None:

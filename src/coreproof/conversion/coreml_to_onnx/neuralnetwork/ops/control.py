@@ -57,7 +57,8 @@ def branch(
     )
     for name, value, one, other in zip(names, values, *results, strict=True):
         value.type = ir.TensorType(ir.DataType.FLOAT)
-        value.shape = _common_shape(one, other)
+        shape = _merged(known(one), known(other))
+        value.shape = None if shape is None else ir.Shape(shape)
         scope.write(name, Blob(value))
     return []
 
@@ -92,13 +93,6 @@ def _same_loop(layers: Sequence[NeuralNetwork_pb2.NeuralNetworkLayer]) -> list[N
         if layer.WhichOneof("layer") == "branch":
             found += [inner for taken in network.nested(layer) for inner in _same_loop(taken.layers)]
     return found
-
-
-def _common_shape(one: ir.Value, other: ir.Value) -> ir.Shape | None:
-    left, right = known(one), known(other)
-    if left is None or right is None or len(left) != len(right):
-        return None
-    return ir.Shape([a if a == b else None for a, b in zip(left, right, strict=True)])
 
 
 @lowers("loopBreak")
@@ -174,7 +168,7 @@ def _initial(layer: Layer, scope: Scope, name: str) -> ir.Value:
 def _merged(
     shape: tuple[int | None, ...] | None, after: tuple[int | None, ...] | None
 ) -> tuple[int | None, ...] | None:
-    """What holds for a blob before and after an iteration."""
+    """What holds for a blob before and after an iteration, or on both ways."""
     if shape is None or after is None or len(shape) != len(after):
         return None
     return tuple(a if a == b else None for a, b in zip(shape, after, strict=True))
