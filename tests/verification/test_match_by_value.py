@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 import coreproof as cp
 from coreproof.verification.match_by_value import arrange, arrange_back, distance, sketch
 from coreproof.verification.verify import verify
-from tests.build import FLOAT, Net, as_half, residual_net
+from tests.build import FLOAT, Net, as_half, onnx_model, residual_net
 from tests.verification.test_bisect import changed, renamed
+
+with contextlib.suppress(ImportError):
+    import torch  # noqa: F401 - coremltools offers its PyTorch front end only where torch was loaded before it
 
 
 def test_values_are_found_without_names() -> None:
@@ -135,3 +139,32 @@ def test_a_layout_found_for_one_picture_holds_for_several(batch: int) -> None:
     turned = arrange(array, (1, 2, 0))
     np.testing.assert_array_equal(turned.reshape(batch, 4, 5, 2), array.transpose(0, 2, 3, 1))
     np.testing.assert_array_equal(arrange_back(turned, (1, 2, 0), array.shape), array)
+
+
+PLAIN = """<ir_version: 9, opset_import: ["": 18]>
+net (float[1, 8, 32] x) => (float[1, 8, 16] y) {
+    m = MatMul(x, w)  h = Add(m, o)  square = Mul(h, h)  mean = ReduceMean(square, axes)  sum = Add(mean, e)  root = Sqrt(sum)
+    n = Div(h, root)  y = MatMul(n, v)
+}"""
+SCALED = """<ir_version: 9, opset_import: ["": 18]>
+net (float[1, 8, 32] x) => (float[1, 8, 16] y) {
+    z = MatMul(x, w)  a = Add(z, o)  b = Abs(a)  c = ReduceMax(b, axes)  d = Div(a, c)  f = Mul(d, d)  g = ReduceMean(f, axes)
+    i = Add(g, e)
+    j = Sqrt(i)  k = Mul(j, c)  l = Div(a, k)  y = MatMul(l, v)
+}"""
+
+
+@pytest.mark.parametrize("fault", [1.0, 1.05])
+def test_a_norm_that_is_scaled_on_its_way_is_no_divergence(fault: float) -> None:
+    """The squares of one are those of the other only by their place; what is made of them is the same, or wrong."""
+    rng = np.random.default_rng(1)
+    w, v = rng.normal(size=(32, 32)).astype(np.float32), rng.normal(size=(32, 16)).astype(np.float32)
+    shared = {"w": w, "o": rng.normal(size=32).astype(np.float32), "axes": np.array([-1]), "e": np.float32(1e-6)}
+    other = v.copy()
+    other[3] *= fault
+    found = verify(onnx_model(PLAIN, v=v, **shared), onnx_model(SCALED, v=other, **shared))
+    assert found.agrees == (fault == 1)
+    if fault == 1:
+        assert {"g", "i"} <= {row.candidate for row in found.dismissed}
+    else:
+        assert [row.candidate for row in found.faults] == ["y"]

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
+import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
@@ -137,3 +138,15 @@ def test_a_row_of_zeros_is_no_contrast() -> None:
 def test_what_is_normalised_together(operator: str, attributes: dict[str, object], length: int | None) -> None:
     node = Node("n", operator, ("x",), ("y",), attributes=attributes)
     assert normalised_together(node, (2, 6, 4, 5)) == length
+
+
+def test_the_mean_that_is_taken_away_is_rounded_in_float32_as_well(tmp_path: Path) -> None:
+    """What remains is a thirtieth of it: two honest engines are apart by thirty times their last bit."""
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+    torch.manual_seed(1)
+    module = torch.nn.Sequential(torch.nn.Conv1d(3, 8, 3, padding=1), torch.nn.InstanceNorm1d(8, affine=True)).eval()
+    with torch.no_grad():
+        module[0].bias.copy_(3 * torch.randn(8))
+    source = load(cp.Source(module, (torch.randn(1, 3, 64),)))
+    cp.convert(source, "neuralnetwork", check=False).save(tmp_path / "net.mlmodel")
+    assert verify(source, load(tmp_path / "net.mlmodel")).agrees

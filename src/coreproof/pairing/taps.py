@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from coreproof.conversion.operators import canonical_op
 from coreproof.errors import InputError
 from coreproof.model.base import Model
 from coreproof.model.budget import afford
+from coreproof.model.graph import Graph
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.model.structured import is_structured
 from coreproof.pairing.align import Pair, ValueIndex
@@ -85,16 +87,33 @@ def value_bytes(
 
 
 def stored_formats(pairs: Sequence[Pair], reference: Model, candidate: Model) -> Mapping[str, str]:
-    """The coarser of the two formats in which each value of the candidate, and its partner, is stored."""
+    """The coarser of the two formats in which each value of the candidate, and its partner, is stored.
+
+    A partner that is only cast has the digits of what it was cast from.
+    """
     # an output's declared dtype counts more than the network's: it is what leaves the model
     stored = {name: value.dtype for name, value in candidate.graph.values.items() if value.dtype}
     stored.update({f.name: f.dtype for f in candidate.signature.outputs if f.dtype})
-    partners = {name: value.dtype for name, value in reference.graph.values.items() if value.dtype}
     for pair in pairs:
-        other = partners.get(pair.reference)
+        other = _coarsest(reference.graph, pair.reference)
         if other and UNIT_ROUNDOFF.get(other, 0.0) > UNIT_ROUNDOFF.get(stored.get(pair.candidate, "float32"), 0.0):
             stored[pair.candidate] = other
     return stored
+
+
+def _coarsest(graph: Graph, name: str) -> str | None:
+    """The format with the fewest digits among a value's own and those that it was cast from."""
+    found: str | None = None
+    seen = set[str]()
+    while name not in seen:
+        seen.add(name)
+        value, node = graph.values.get(name), graph.producer(name)
+        dtype = value.dtype if value is not None else None
+        if dtype and (found is None or UNIT_ROUNDOFF.get(dtype, 0.0) > UNIT_ROUNDOFF.get(found, 0.0)):
+            found = dtype
+        if node is not None and node.inputs and canonical_op(node.operator) == "cast":
+            name = node.inputs[0]
+    return found
 
 
 def match_outputs(reference: Session, candidate: Session) -> list[Pair]:

@@ -55,8 +55,9 @@ def bisect(run: VerificationRun, rows: Sequence[Row]) -> tuple[tuple[Stretch, ..
         return (), _contradicted(rows), frozenset()
     # behind a divergence so much error is expected that nothing may be proved by agreeing
     wrong = [row for row in rows[first:] if not _proves(row)]
-    found = _judge_alone(run, rows, wrong)
+    found = _judge_alone(run, rows, [*wrong, *_right_behind_guesses(run.candidate.graph, rows)])
     mistaken = _mistaken(run, rows, found)
+    found = [a for a in found if a.row in wrong]
     if mistaken:
         kept = [row for row in rows if row not in mistaken]
         found = _judge_alone(run, kept, [row for row in wrong if row not in mistaken])
@@ -186,6 +187,17 @@ def _may_be_mistaken(row: Row) -> bool:
     return row.how in GUESSED or (row.how == "name" and unlike)
 
 
+def _is_wrong_guess(row: Row) -> bool:
+    return row.how in GUESSED and not row.agrees
+
+
+def _right_behind_guesses(graph: Graph, rows: Sequence[Row]) -> list[Row]:
+    """What agrees although a guessed pair right before it does not: from that one's partner it tells whether they are a pair."""
+    known = {row.candidate: row for row in rows}
+    reached = (n for row in rows if _is_wrong_guess(row) for n in readers(graph, row.candidate, known))
+    return [known[n] for n in dict.fromkeys(reached) if _proves(known[n])]
+
+
 def _mistaken(run: VerificationRun, rows: Sequence[Row], found: Sequence[_Alone]) -> tuple[Row, ...]:
     """Guessed pairs that diverge and do not hold: what follows is right all the same, or wrong even from the partner's value.
 
@@ -214,6 +226,11 @@ def _mistaken(run: VerificationRun, rows: Sequence[Row], found: Sequence[_Alone]
             # a value taken apart into several steps is mistaken at each of them: what follows them all is right
             behind = readers(run.candidate.graph, name, known.keys() - mistaken.keys())
             if any(_proves(known[n]) for n in behind):
+                mistaken[name] = row
+        if name not in mistaken and _is_wrong_guess(row):
+            # what was right is wrong from the partner's value; or right from it, and of what is no pair itself
+            reached = readers(run.candidate.graph, name, known)
+            if any((n in wrong and known[n].agrees) or (n in mistaken and n not in wrong) for n in reached):
                 mistaken[name] = row
     return tuple(mistaken.values())
 

@@ -210,6 +210,9 @@ class ErrorModel:
             squares.append(self._weight_error(node) ** 2)
         if interpolates(node.operator):
             squares.append((PER_PLACE * U32 * self._longest(node, read)) ** 2)
+        if kind == "norm" and read and read[0].contrast is not None:
+            # the mean that is taken away is rounded as well, however little remains
+            squares.append((U32 * read[0].contrast.typical) ** 2)
         squares.append(self._fused.get(output, 0.0) ** 2)
         return math.sqrt(sum(squares))
 
