@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coreproof.model import notebook_view as shown
 from coreproof.version import __version__ as __version__
@@ -69,7 +69,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'coreproof' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -60,15 +60,23 @@ coreproof.patch_coremltools()
 fed = {"x": np.array([1.0, 2.0], np.float32)}
 for function in (None, "once"):
     assert ct.models.MLModel("both.mlpackage", function_name=function).predict(fed)["y"].tolist() == [1.0, 2.0]
+thrice = ct.models.MLModel("both.mlpackage", function_name="thrice")
+assert thrice.predict(fed)["y"].tolist() == [3.0, 6.0]
+with coreproof.session(thrice) as running:
+    assert running.run(fed)["y"].tolist() == [3.0, 6.0]
+with coreproof.session(thrice, function="once") as running:
+    assert running.run(fed)["y"].tolist() == [1.0, 2.0]
 try:
-    ct.models.MLModel("both.mlpackage", function_name="thrice").predict(fed)
-except RuntimeError as error:
+    coreproof.load(thrice)
+except coreproof.CoreproofError as error:
     print(error)
 """
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
-def test_another_function_is_never_answered_by_the_default_one(tmp_path: Path) -> None:
+def test_each_function_answers_for_itself_and_is_loaded_for_no_other(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FUNCTIONS], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "function 'thrice' of a package with several cannot be run here yet" in done.stdout, done.stderr[-2000:]
+    assert "function 'thrice' of a package with several can be run, and nothing else" in done.stdout, done.stderr[
+        -2000:
+    ]
     assert "functions: once, thrice" in done.stdout

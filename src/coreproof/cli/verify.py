@@ -13,7 +13,7 @@ import typer
 from coreproof.cli.options import AS_CARRIED, AllowWeak, FeedingOptions, Fresh, Replace, Trust, with_feeding
 from coreproof.cli.say import say, say_json
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
-from coreproof.model.arguments import one_of
+from coreproof.model.arguments import ENGINES, one_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _FED = "What both are fed (default: random values within what the models declare)"
 _SAVED = "Saved runs"
 _SHOWN = "What is shown and written"
-_ENGINES = ("auto", "onnxruntime", "torch", "openvino", "coreml")
 
 
 @with_feeding()
@@ -53,7 +52,7 @@ def command(
             help="Allow single elements this share of a value's scale (default: what rounding explains).", min=0
         ),
     ] = None,
-    reference_engine: Annotated[str, typer.Option(help=f"Who runs the reference: {', '.join(_ENGINES)}.")] = "auto",
+    reference_engine: Annotated[str, typer.Option(help=f"Who runs the reference: {', '.join(ENGINES)}.")] = "auto",
     candidate_engine: Annotated[str, typer.Option(help="Who runs the candidate; coreml only on a Mac.")] = "auto",
     half: Annotated[
         bool, typer.Option("--half", help="One model: predict what float16 does to it, operator by operator.")
@@ -108,8 +107,8 @@ def command(
             "--tolerance takes a number", expected="a finite share of a value's scale", found=str(tolerance)
         )
     engines = (
-        one_of(reference_engine, _ENGINES, "--reference-engine"),
-        one_of(candidate_engine, _ENGINES, "--candidate-engine"),
+        one_of(reference_engine, ENGINES, "--reference-engine"),
+        one_of(candidate_engine, ENGINES, "--candidate-engine"),
     )
     if plot is not None:
         plots.require()

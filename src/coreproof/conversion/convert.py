@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from coreproof.model.onnx.model import OnnxModel
 
 Target = Literal["onnx", "mlprogram", "neuralnetwork"]
-TARGETS = ("onnx", "mlprogram", "neuralnetwork")
+TARGETS: tuple[Target, ...] = ("onnx", "mlprogram", "neuralnetwork")
 
 
 def convert(

@@ -102,8 +102,8 @@ class Difference:
         """What ``coreproof diff --json`` prints."""
         held = asdict(replace(self, models=None))
         del held["models"]
-        document: dict[str, object] = json_ready({"same": self.same, "same_format": self.same_format, **held})
-        return document
+        document: dict[str, object] = {"same": self.same, "same_format": self.same_format, **held}
+        return json_ready(document)
 
     def edits(self) -> Edits:
         """Edits that make the one version the other, as ``coreproof.edit`` takes them, and what edits cannot say.

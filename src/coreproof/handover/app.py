@@ -25,6 +25,7 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.model.files import outputs
 from coreproof.model.files.atomic import replacing
+from coreproof.version import __version__
 from coreproof.visible import in_json, visible
 
 MOST_PHOTOS = 60
@@ -70,7 +71,8 @@ def app(
     name = _name(shown)
     bundle = _bundle(identifier, name)
     samples = _samples(loaded, photos, inputs, limit, feeding)
-    model_file = f"{name}{'.mlmodel' if _single_file(loaded) else '.mlpackage'}"
+    single = not loaded.is_program and (loaded.path is None or loaded.path.suffix == ".mlmodel")
+    model_file = f"{name}{'.mlmodel' if single else '.mlpackage'}"
     bundled = ("proof.json", "Samples", "Assets.xcassets")
     project = Project(name, bundle, tuple(swift_sources()), model_file, bundled, _minimum(loaded))
     try:
@@ -78,18 +80,21 @@ def app(
             inner = fresh / name if form == "xcode" else fresh
             resources = inner if form == "xcode" else inner / "Resources"
             resources.mkdir(parents=True)
-            document, left_out = build_plan(
+            document, answered = build_plan(
                 loaded, samples, resources, feeding=feeding, labels=labels, screen=screen, progress=progress
             )
-            plan = {"title": shown, "model": name, "modelFile": model_file, **document, "coreproof": _version()}
+            plan = {"title": shown, "model": name, "modelFile": model_file, **document, "coreproof": __version__}
             loaded.save(resources / model_file)
             (resources / "proof.json").write_text(
                 in_json(json.dumps(plan, indent=1, ensure_ascii=False)), encoding="utf-8"
             )
-            _write_sources(fresh, inner, project, plan, form)
+            camera = document["kind"] == "classifier" and document["picture"] is not None
+            _write_sources(fresh, inner, project, shown, form, camera=camera)
+            readme = _readme(name, shown, form, len(answered.entries), str(document["engine"]), camera=camera)
+            (fresh / "README.md").write_text(readme, encoding="utf-8")
     except OSError as error:
         raise InputError("the app cannot be written", where=str(out), found=str(error)) from None
-    return App(out, plan, tuple(left_out))
+    return App(out, plan, tuple(answered.left_out))
 
 
 class App:
@@ -145,7 +150,7 @@ APP = outputs.Kind("an app that coreproof wrote", _is_app)
 
 def _core_ml(model: Model) -> CoreMLModel:
     if not isinstance(model, CoreMLModel):
-        source = getattr(model, "path", None)
+        source = model.path
         named = ("MODEL", "MODEL") if source is None else (shlex.quote(str(source)), shlex.quote(source.stem))
         raise ConversionError(
             "an app is made around a Core ML model",
@@ -245,13 +250,11 @@ def _bundle(identifier: str | None, name: str) -> str:
 # what is written
 
 
-def _write_sources(fresh: Path, inner: Path, project: Project, plan: Mapping[str, Any], form: Form) -> None:
-    """Everything but the model and its samples: the Swift files, the assets, and what describes the project."""
+def _write_sources(fresh: Path, inner: Path, project: Project, title: str, form: Form, *, camera: bool) -> None:
+    """What is built: the Swift files, the assets, and what describes the project."""
     for file, text in swift_sources().items():
         (inner / file).write_text(text, encoding="utf-8")
     write_assets(inner / "Assets.xcassets")
-    (fresh / "README.md").write_text(_readme(project.name, form, plan), encoding="utf-8")
-    title, camera = plan["title"], plan["kind"] == "classifier" and plan["picture"] is not None
     if form == "swiftpm":
         text = package_swift(project.name, title, project.identifier, camera=camera, minimum=project.minimum)
         (fresh / "Package.swift").write_text(text, encoding="utf-8")
@@ -262,35 +265,24 @@ def _write_sources(fresh: Path, inner: Path, project: Project, plan: Mapping[str
     (inner / "Info.plist").write_bytes(plistlib.dumps(info_plist(title, camera)))
 
 
-def _single_file(model: CoreMLModel) -> bool:
-    return not model.is_program and (model.path is None or model.path.suffix == ".mlmodel")
-
-
 def _minimum(model: CoreMLModel) -> str:
     """The iOS version that the model asks for, at least what the app's own code needs."""
     by_specification = {7: "16.0", 8: "17.0", 9: "18.0", 10: "26.0"}
     return by_specification.get(model.spec.specificationVersion, DEPLOYMENT_TARGET)
 
 
-def _version() -> str:
-    from coreproof.version import __version__
-
-    return __version__
-
-
-def _readme(name: str, form: Form, plan: Mapping[str, Any]) -> str:
+def _readme(name: str, title: str, form: Form, count: int, engine: str, *, camera: bool) -> str:
     opened = f"{name}.xcodeproj" if form == "xcode" else "this folder"
-    count = len(plan["samples"])
     lines = [
-        f"# {visible(plan['title'])}",
+        f"# {visible(title)}",
         f"Open {opened} in Xcode, choose your team under Signing & Capabilities, and run it on an iPhone or iPad.",
         f"The proof screen runs {count} samples on the CPU, the GPU and the Neural Engine in turn, compares with what "
-        f"{plan['engine']} answered, and exports `device.json`.",
+        f"{engine} answered, and exports `device.json`.",
     ]
-    if plan["kind"] == "classifier" and plan["picture"] is not None:
+    if camera:
         lines += [
             "To put the device into the agreement matrix:",
             "    coreproof compare LINEUP.toml --photos FOLDER --import device.json --out FOLDER",
         ]
-    lines.append(f"Made by coreproof {plan['coreproof']}. The app makes no network requests.")
+    lines.append(f"Made by coreproof {__version__}. The app makes no network requests.")
     return "\n\n".join(lines) + "\n"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
@@ -21,9 +20,9 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.features import Feature
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.open import session
-from coreproof.runtime.session import Session
+from coreproof.runtime.session import Session, Values
 
-Samples = Mapping[str, Path] | Sequence[Mapping[str, Any]]
+Samples = Mapping[str, Path] | Sequence[Mapping[str, object]]
 """Photos by the name that a comparison knows them by, or arrays by input name for each sample."""
 
 
@@ -36,8 +35,8 @@ def build_plan(
     labels: Sequence[str] | None = None,
     screen: Kind | None = None,
     progress: Report | None = None,
-) -> tuple[dict[str, Any], list[str]]:
-    """The document of proof.json, and the samples that were left out with the reason.
+) -> tuple[dict[str, object], Answered]:
+    """The document of proof.json, and the samples, those that were left out with the reason.
 
     Writes into ``folder`` what the document names: each photo, losslessly what the model sees of it, arrays, and expected
     answers. ``screen`` None: what fits the model. Raises InputError for a model that cannot be fed like that, PhotoError where
@@ -55,37 +54,34 @@ def build_plan(
         if not known.entries:
             raise PhotoError("none of the photos can be read", found="; ".join(known.left_out[:5]))
         kind = screen or screen_for(running.signature, known.outputs[0], bool(labels))
-        document = {
+        named = _outputs(running, known.outputs[0])
+        document: dict[str, object] = {
             "fingerprint": fingerprint(model),
             "engine": running.engine,
             "kind": kind,
             "picture": _picture(model, feature, seen, feeding) if photos else None,
-            "values": [] if photos else [_value(f) for f in _taken(model, known.entries[0])],
+            "values": [] if photos else _values(model, known.entries[0]["inputs"]),
             "boxes": None,
-            **_outputs(running, known.outputs[0]),
+            "outputs": named,
             **_classes(running, known.outputs[0], kind, labels),
         }
-        if kind == "classifier":
-            document["samples"] = with_scores(running, known, folder)
-        else:
-            document["samples"] = known.entries
+        document["samples"] = with_scores(running, known, folder) if kind == "classifier" else known.entries
     if kind == "detector":
         reading = reading_of(known.outputs)
         if reading is None:
-            raise InputError("these outputs are no detector's", where=model.name, found=_named(document["outputs"]))
+            found = "; ".join(f"{o['name']} {o['shape']}" for o in named)
+            raise InputError("these outputs are no detector's", where=model.name, found=found)
         document["boxes"] = asdict(reading)
-    return document, known.left_out
+    return document, known
 
 
-def _taken(model: CoreMLModel, entry: Mapping[str, Any]) -> list[Feature]:
-    return [f for f in model.signature.inputs if f.name in entry["inputs"]]
+def _values(model: CoreMLModel, given: Container[str]) -> list[dict[str, str]]:
+    """The inputs that are arrays or numbers, as far as they are given: Plan.Value in Plan.swift."""
+    taken = [f for f in model.signature.inputs if f.name in given]
+    return [{"name": f.name, "kind": f.kind, "dtype": f.dtype or "float32"} for f in taken]
 
 
-def _value(feature: Feature) -> dict[str, Any]:
-    return {"name": feature.name, "kind": feature.kind, "dtype": feature.dtype or "float32"}
-
-
-def _picture(model: CoreMLModel, feature: Feature, seen: Feeding, feeding: Feeding | None) -> dict[str, Any]:
+def _picture(model: CoreMLModel, feature: Feature, seen: Feeding, feeding: Feeding | None) -> dict[str, object]:
     """The picture input: Plan.Picture in Plan.swift."""
     shape: Sequence[int] = ()
     if feature.image is None:
@@ -110,23 +106,23 @@ def _picture(model: CoreMLModel, feature: Feature, seen: Feeding, feeding: Feedi
     }
 
 
-def _outputs(running: Session, outputs: Mapping[str, Any]) -> dict[str, Any]:
+def _outputs(running: Session, outputs: Values) -> list[dict[str, object]]:
     """Outputs of numbers and pictures, with the lengths that they really have."""
-    listed = []
+    listed: list[dict[str, object]] = []
     for feature in running.signature.outputs:
         value = outputs.get(feature.name)
         if isinstance(value, Image.Image):
             listed.append({"name": feature.name, "shape": [value.height, value.width], "isImage": True})
         elif value is not None and not isinstance(value, dict | str) and np.asarray(value).dtype.kind in "fiub":
             listed.append({"name": feature.name, "shape": list(np.shape(value)), "isImage": False})
-    return {"outputs": listed}
+    return listed
 
 
-def _classes(running: Session, outputs: Mapping[str, Any], kind: Kind, labels: Sequence[str] | None) -> dict[str, Any]:
+def _classes(running: Session, outputs: Values, kind: Kind, labels: Sequence[str] | None) -> dict[str, object]:
     """Where a classifier's probabilities are found, and what its classes are called."""
     signature = running.signature
     named = [str(label) for label in signature.labels or labels or ()]
-    document: dict[str, Any] = {"scores": None, "probabilities": None, "softmax": False, "labels": named}
+    document: dict[str, object] = {"scores": None, "probabilities": None, "softmax": False, "labels": named}
     if kind != "classifier":
         return document
     count = len(probabilities(running, dict(outputs)))
@@ -140,10 +136,6 @@ def _classes(running: Session, outputs: Mapping[str, Any], kind: Kind, labels: S
         document["scores"], raw = name, outputs[name]
     document["softmax"] = not is_distribution(np.asarray(raw, np.float64).reshape(-1))
     return document
-
-
-def _named(outputs: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{o['name']} [{'x'.join(map(str, o['shape']))}]" for o in outputs)
 
 
 def fingerprint(model: CoreMLModel) -> str:

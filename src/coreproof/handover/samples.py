@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from coreproof.feeding.predict import feed, probabilities
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.images import resize_and_crop
-from coreproof.runtime.session import Session
+from coreproof.runtime.session import Session, Values
 
 MOST_BYTES = 150_000_000
 """What the expected answers of an app may take: a network of pictures answers each photo with megabytes."""
@@ -31,17 +31,28 @@ class Given:
     """One sample: its name, what the model is fed, and for a photo the file and the model's view of it."""
 
     name: str
-    inputs: Mapping[str, Any]
+    inputs: Mapping[str, object]
     file: Path | None = None
     seen: Image.Image | None = None
+
+
+class Entry(TypedDict):
+    """A sample as it stands in proof.json; files are below the folder of the samples."""
+
+    name: str
+    file: str | None
+    seen: str | None
+    inputs: dict[str, dict[str, object]]
+    scores: str | None
+    outputs: dict[str, str]
 
 
 @dataclass
 class Answered:
     """The samples as they stand in proof.json, what the model gave for each, and those that were left out with the reason."""
 
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    outputs: list[dict[str, Any]] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    outputs: list[Values] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
@@ -89,23 +100,23 @@ def answer(
     return known
 
 
-def with_scores(running: Session, answered: Answered, folder: Path) -> list[dict[str, Any]]:
+def with_scores(running: Session, answered: Answered, folder: Path) -> list[Entry]:
     """The entries of a classifier: scores in place of stored outputs, whose files are removed."""
-    entries = []
     for entry, outputs in zip(answered.entries, answered.outputs, strict=True):
         for file in entry["outputs"].values():
             (folder / file).unlink()
-        entries.append({**entry, "scores": encode(probabilities(running, outputs)), "outputs": {}})
-    return entries
+        entry["scores"], entry["outputs"] = encode(probabilities(running, outputs)), {}
+    return answered.entries
 
 
-def _inputs(sample: Given, stem: str, folder: Path) -> dict[str, object]:
+def _inputs(sample: Given, stem: str, folder: Path) -> Entry:
     (folder / "Samples").mkdir(parents=True, exist_ok=True)
-    entry: dict[str, Any] = {"name": sample.name, "file": None, "seen": None, "inputs": {}, "scores": None}
+    entry = Entry(name=sample.name, file=None, seen=None, inputs={}, scores=None, outputs={})
     if sample.file is not None and sample.seen is not None:
-        entry["file"], entry["seen"] = f"{stem}{sample.file.suffix.lower()}", f"{stem}.seen.png"
-        (folder / entry["file"]).write_bytes(sample.file.read_bytes())
-        sample.seen.save(folder / entry["seen"])
+        photo, seen = f"{stem}{sample.file.suffix.lower()}", f"{stem}.seen.png"
+        (folder / photo).write_bytes(sample.file.read_bytes())
+        sample.seen.save(folder / seen)
+        entry["file"], entry["seen"] = photo, seen
         return entry
     for number, (name, value) in enumerate(sample.inputs.items()):
         array = np.asarray(value)

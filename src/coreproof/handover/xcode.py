@@ -7,7 +7,7 @@ resources it would be copied as it is. (swift-build, Sources/SWBApplePlatform/Sp
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 DEPLOYMENT_TARGET = "16.0"
@@ -35,7 +35,7 @@ class Project:
 
     def pbxproj(self) -> str:
         """The text of project.pbxproj, in sections and with the comments that Xcode itself writes and other tools look for."""
-        objects = dict(self._objects())
+        objects = self._objects()
         said = {identifier: _comment(identifier, objects) for identifier in objects}
         sections = ""
         for kind in sorted({_text(entry, "isa") for entry in objects.values()}):
@@ -52,116 +52,91 @@ class Project:
         """24 hexadecimal digits that are the same each time, so that a project made again is the same file."""
         return hashlib.sha256("/".join((self.name, *parts)).encode()).hexdigest()[:24].upper()
 
-    def _objects(self) -> Iterable[tuple[str, Plist]]:
-        yield from self._files()
-        yield from self._phases()
-        yield from self._groups()
-        yield from self._configurations()
-        product = self._id("product")
-        yield (
-            product,
-            {
-                "isa": "PBXFileReference",
-                "explicitFileType": "wrapper.application",
-                "includeInIndex": "0",
-                "path": f"{self.name}.app",
-                "sourceTree": "BUILT_PRODUCTS_DIR",
-            },
-        )
-        yield (
-            self._id("target"),
-            {
-                "isa": "PBXNativeTarget",
-                "buildConfigurationList": self._id("configurations", "target"),
-                "buildPhases": [self._id("phase", p) for p in ("Sources", "Frameworks", "Resources")],
-                "buildRules": [],
-                "dependencies": [],
-                "name": self.name,
-                "productName": self.name,
-                "productReference": product,
-                "productType": "com.apple.product-type.application",
-            },
-        )
-        yield (
-            self._id("project"),
-            {
-                "isa": "PBXProject",
-                "attributes": {"BuildIndependentTargetsInParallel": "1", "LastUpgradeCheck": "1500"},
-                "buildConfigurationList": self._id("configurations", "project"),
-                "compatibilityVersion": "Xcode 14.0",
-                "developmentRegion": "en",
-                "hasScannedForEncodings": "0",
-                "knownRegions": ["en", "Base"],
-                "mainGroup": self._id("group", "main"),
-                "productRefGroup": self._id("group", "Products"),
-                "projectDirPath": "",
-                "projectRoot": "",
-                "targets": [self._id("target")],
-            },
-        )
+    def _objects(self) -> dict[str, Plist]:
+        objects = {**self._files(), **self._phases(), **self._groups(), **self._configurations()}
+        objects[self._id("product")] = {
+            "isa": "PBXFileReference",
+            "explicitFileType": "wrapper.application",
+            "includeInIndex": "0",
+            "path": f"{self.name}.app",
+            "sourceTree": "BUILT_PRODUCTS_DIR",
+        }
+        objects[self._id("target")] = {
+            "isa": "PBXNativeTarget",
+            "buildConfigurationList": self._id("configurations", "target"),
+            "buildPhases": [self._id("phase", p) for p in ("Sources", "Frameworks", "Resources")],
+            "buildRules": [],
+            "dependencies": [],
+            "name": self.name,
+            "productName": self.name,
+            "productReference": self._id("product"),
+            "productType": "com.apple.product-type.application",
+        }
+        objects[self._id("project")] = {
+            "isa": "PBXProject",
+            "attributes": {"BuildIndependentTargetsInParallel": "1", "LastUpgradeCheck": "1500"},
+            "buildConfigurationList": self._id("configurations", "project"),
+            "compatibilityVersion": "Xcode 14.0",
+            "developmentRegion": "en",
+            "hasScannedForEncodings": "0",
+            "knownRegions": ["en", "Base"],
+            "mainGroup": self._id("group", "main"),
+            "productRefGroup": self._id("group", "Products"),
+            "projectDirPath": "",
+            "projectRoot": "",
+            "targets": [self._id("target")],
+        }
+        return objects
 
     @property
     def _compiled(self) -> tuple[str, ...]:
         return (*self.sources, self.model)
 
-    def _files(self) -> Iterable[tuple[str, Plist]]:
-        for path in (*self._compiled, *self.resources, "Info.plist"):
-            yield (
-                self._id("file", path),
-                {
-                    "isa": "PBXFileReference",
-                    "lastKnownFileType": _kind(path),
-                    "path": path,
-                    "sourceTree": "<group>",
-                },
-            )
-        for path in (*self._compiled, *self.resources):
-            yield self._id("build", path), {"isa": "PBXBuildFile", "fileRef": self._id("file", path)}
+    def _files(self) -> dict[str, Plist]:
+        built = (*self._compiled, *self.resources)
+        files: dict[str, Plist] = {}
+        for path in (*built, "Info.plist"):
+            place = {"path": path, "sourceTree": "<group>"}
+            files[self._id("file", path)] = {"isa": "PBXFileReference", "lastKnownFileType": _kind(path), **place}
+        for path in built:
+            files[self._id("build", path)] = {"isa": "PBXBuildFile", "fileRef": self._id("file", path)}
+        return files
 
-    def _phases(self) -> Iterable[tuple[str, Plist]]:
+    def _phases(self) -> dict[str, Plist]:
         members = {"Sources": self._compiled, "Frameworks": (), "Resources": self.resources}
-        for phase, files in members.items():
-            yield (
-                self._id("phase", phase),
-                {
-                    "isa": f"PBX{phase}BuildPhase",
-                    "buildActionMask": "2147483647",
-                    "files": [self._id("build", path) for path in files],
-                    "runOnlyForDeploymentPostprocessing": "0",
-                },
-            )
+        return {
+            self._id("phase", phase): {
+                "isa": f"PBX{phase}BuildPhase",
+                "buildActionMask": "2147483647",  # 2**31 - 1: for every kind of build
+                "files": [self._id("build", path) for path in files],
+                "runOnlyForDeploymentPostprocessing": "0",
+            }
+            for phase, files in members.items()
+        }
 
-    def _groups(self) -> Iterable[tuple[str, Plist]]:
-        app = self._id("group", "app")
-        products = self._id("group", "Products")
-        yield (
-            app,
-            self._group([self._id("file", p) for p in (*self._compiled, *self.resources, "Info.plist")], self.name),
-        )
-        yield products, {**self._group([self._id("product")]), "name": "Products"}
-        yield self._id("group", "main"), self._group([app, products])
+    def _groups(self) -> dict[str, Plist]:
+        app, products = self._id("group", "app"), self._id("group", "Products")
+        files = [self._id("file", path) for path in (*self._compiled, *self.resources, "Info.plist")]
+        product = [self._id("product")]
+        return {
+            app: {"isa": "PBXGroup", "children": files, "path": self.name, "sourceTree": "<group>"},
+            products: {"isa": "PBXGroup", "children": product, "sourceTree": "<group>", "name": "Products"},
+            self._id("group", "main"): {"isa": "PBXGroup", "children": [app, products], "sourceTree": "<group>"},
+        }
 
-    @staticmethod
-    def _group(children: Sequence[str], path: str | None = None) -> dict[str, Plist]:
-        place = {} if path is None else {"path": path}
-        return {"isa": "PBXGroup", "children": children, **place, "sourceTree": "<group>"}
-
-    def _configurations(self) -> Iterable[tuple[str, Plist]]:
+    def _configurations(self) -> dict[str, Plist]:
+        found: dict[str, Plist] = {}
         for level, settings in (("project", self._project_settings()), ("target", self._target_settings())):
-            for name in ("Debug", "Release"):
-                yield (
-                    self._id("configuration", level, name),
-                    {"isa": "XCBuildConfiguration", "buildSettings": settings[name], "name": name},
-                )
-            yield (
-                self._id("configurations", level),
-                {
-                    "isa": "XCConfigurationList",
-                    "buildConfigurations": [self._id("configuration", level, n) for n in ("Debug", "Release")],
-                    "defaultConfigurationIsVisible": "0",
-                    "defaultConfigurationName": "Release",
-                },
-            )
+            own = {name: self._id("configuration", level, name) for name in ("Debug", "Release")}
+            for name, identifier in own.items():
+                found[identifier] = {"isa": "XCBuildConfiguration", "buildSettings": settings[name], "name": name}
+            found[self._id("configurations", level)] = {
+                "isa": "XCConfigurationList",
+                "buildConfigurations": list(own.values()),
+                "defaultConfigurationIsVisible": "0",
+                "defaultConfigurationName": "Release",
+            }
+        return found
 
     def _project_settings(self) -> dict[str, Mapping[str, Plist]]:
         both = {"IPHONEOS_DEPLOYMENT_TARGET": self.minimum, "SDKROOT": "iphoneos", "SWIFT_VERSION": "5.0"}

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal, TypeVar, get_args
 
 from coreproof.errors import InputError
 
-PRECISIONS = ("fp16", "fp32")
+Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+PRECISIONS: tuple[Literal["fp16", "fp32"], ...] = ("fp16", "fp32")
 OTHER_NAMES = {"float16": "fp16", "float32": "fp32"}
 """What others call the two arithmetics; taken beside ours wherever one is named."""
 
 
-def one_of(value: object, allowed: Sequence[str], argument: str, other_names: Mapping[str, str] = OTHER_NAMES) -> Any:
+_Word = TypeVar("_Word", bound=str)
+
+
+def one_of(
+    value: object, allowed: Sequence[_Word], argument: str, other_names: Mapping[str, str] = OTHER_NAMES
+) -> _Word:
     """``value`` as one of ``allowed``, which it may also be called by another name.
 
     Raises InputError, which names the argument and the whole list.
     """
-    named = other_names.get(value, value) if isinstance(value, str) else value
-    if not isinstance(named, str) or named not in allowed:
+    named = other_names.get(value, value) if isinstance(value, str) else None
+    known = next((word for word in allowed if word == named), None)
+    if known is None:
         raise InputError(f"{argument} does not know {value!r}", expected=", ".join(allowed))
-    return named
+    return known

@@ -22,12 +22,13 @@ PIXELS_ENVIRONMENT = "COREPROOF_MAX_PIXELS"
 """Where it is kept how many pixels a picture may have."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BYTES = ("a memory budget is a size", "bytes, or 500MB, 8GB", "(?:i?B)?")
+_PIXELS = ("a number of pixels is a number", "64000000, or 100M")
 
 
 def memory_budget() -> int:
     """The budget in bytes: 2 GB, or what ``set_memory_budget`` or COREPROOF_MEMORY_BUDGET says."""
-    said = os.environ.get(ENVIRONMENT)
-    return DEFAULT_BUDGET if not said else _bytes(said)
+    return _size(os.environ.get(ENVIRONMENT) or DEFAULT_BUDGET, *_BYTES)
 
 
 def set_memory_budget(size: str | int) -> None:
@@ -35,13 +36,13 @@ def set_memory_budget(size: str | int) -> None:
 
     Raises InputError for what is neither.
     """
-    os.environ[ENVIRONMENT] = str(_bytes(str(size)))
+    os.environ[ENVIRONMENT] = str(_size(size, *_BYTES))
 
 
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+def _size(said: str | int, what: str, expected: str, unit: str = "") -> int:
+    match = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*([KMGT]?){unit}\s*", str(said), re.IGNORECASE)
     if match is None or not (size := int(float(match[1]) * _UNITS[match[2].upper()])):
-        raise InputError("a memory budget is a size above zero", expected="bytes, or 500MB, 8GB", found=text)
+        raise InputError(f"{what} above zero", expected=expected, found=str(said))
     return size
 
 
@@ -70,8 +71,7 @@ def afford(
 
 def max_pixels() -> int:
     """How many pixels a picture may have: 64 million, or what ``set_max_pixels`` or COREPROOF_MAX_PIXELS says."""
-    said = os.environ.get(PIXELS_ENVIRONMENT)
-    return DEFAULT_MAX_PIXELS if not said else _pixels(said)
+    return _size(os.environ.get(PIXELS_ENVIRONMENT) or DEFAULT_MAX_PIXELS, *_PIXELS)
 
 
 def set_max_pixels(count: str | int) -> None:
@@ -79,11 +79,4 @@ def set_max_pixels(count: str | int) -> None:
 
     Raises InputError for what is neither.
     """
-    os.environ[PIXELS_ENVIRONMENT] = str(_pixels(str(count)))
-
-
-def _pixels(text: str) -> int:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)\s*", text, re.IGNORECASE)
-    if match is None or not (count := int(float(match[1]) * _UNITS[match[2].upper()])):
-        raise InputError("a number of pixels is a number above zero", expected="64000000, or 100M", found=text)
-    return count
+    os.environ[PIXELS_ENVIRONMENT] = str(_size(count, *_PIXELS))

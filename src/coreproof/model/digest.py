@@ -7,7 +7,7 @@ import inspect
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -16,6 +16,9 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.onnx.read import stored_tensors
 from coreproof.model.torch.model import TorchModel, import_torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def model_digest(model: Model) -> str:
@@ -45,12 +48,12 @@ def model_digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _update(digest: Any, file: Path) -> None:
+def _update(digest: hashlib.blake2b, file: Path) -> None:
     with file.open("rb") as stream:
         digest.update(hashlib.file_digest(stream, hashlib.blake2b).digest())
 
 
-def module_content(module: Any) -> Iterator[bytes]:
+def module_content(module: torch.nn.Module) -> Iterator[bytes]:
     """What a module computes with: its layers and weights, the settings and tensors it keeps otherwise, its own code."""
     yield repr(module).encode()
     for name, value in module.state_dict().items():
@@ -76,10 +79,10 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def content_of(value: Any) -> bytes:
+def content_of(value: object) -> bytes:
     """A tensor's dtype, shape and bytes; of a plain value its text."""
     torch = import_torch()
-    if not _is_tensor(value):
+    if not isinstance(value, torch.Tensor):
         return repr(value).encode()
     plain = value.detach().cpu()
     try:  # as bytes: numpy does not know every dtype

@@ -102,14 +102,15 @@ class Signature:
 
     def input(self, name: str) -> Feature:
         """The input of that name; KeyError when there is none."""
-        for feature in self.inputs:
-            if feature.name == name:
-                return feature
-        raise KeyError(f"no input {name!r}; there are {[f.name for f in self.inputs]}")
+        return _named("input", name, self.inputs)
 
     def output(self, name: str) -> Feature:
         """The output of that name; KeyError when there is none."""
-        for feature in self.outputs:
-            if feature.name == name:
-                return feature
-        raise KeyError(f"no output {name!r}; there are {[f.name for f in self.outputs]}")
+        return _named("output", name, self.outputs)
+
+
+def _named(kind: str, name: str, features: tuple[Feature, ...]) -> Feature:
+    for feature in features:
+        if feature.name == name:
+            return feature
+    raise KeyError(f"no {kind} {name!r}; there are {[f.name for f in features]}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from coreproof.errors import InputError
 from coreproof.model.arguments import one_of
 from coreproof.model.features import Colour
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,14 @@ class Feeding:
         return f"{self.colour} {width}x{height}, {how}, {self.interpolation}, {numbers}"
 
 
-def check_numbers(whose: str, colour: str, *, scale: Any, mean: Any, std: Any) -> None:
+def check_numbers(whose: str, colour: str, *, scale: object, mean: object, std: object) -> None:
     """Raises InputError where what is done to the pixels of ``colour`` makes no sense; ``whose``: "a feeding's", "--".
 
     ``mean`` and ``std`` have one number, or one a channel; ``std`` divides, so none of it is 0.
     """
     told = whose if whose.endswith("-") else f"{whose} "
     channels = 1 if colour.startswith("GRAY") else 3
+    listed: dict[str, Sequence[object]] = {"scale": (scale,)}
     for name, values in (("mean", mean), ("std", std)):
         if not isinstance(values, tuple | list) or len(values) not in (1, channels):
             found = f"{len(values)} numbers: {_short(values)}" if isinstance(values, tuple | list) else f"{values!r}"
@@ -83,19 +88,20 @@ def check_numbers(whose: str, colour: str, *, scale: Any, mean: Any, std: Any) -
                 expected="1 number" if channels == 1 else f"1 number, or {channels}, one a channel",
                 found=found,
             )
-    for name, values in (("scale", (scale,)), ("mean", mean), ("std", std)):
+        listed[name] = values
+    for name, values in listed.items():
         wrong = [v for v in values if isinstance(v, bool) or not isinstance(v, Real) or not math.isfinite(v)]
         if wrong:
             raise InputError(f"{told}{name} takes numbers", expected="finite numbers", found=_short(wrong))
-    if any(v == 0 for v in std):
-        raise InputError(f"{told}std divides: none of it can be 0", found=_short(std))
+    if any(v == 0 for v in listed["std"]):
+        raise InputError(f"{told}std divides: none of it can be 0", found=_short(listed["std"]))
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and 0 < int(value) < 2**24
 
 
-def _short(values: Any) -> str:
+def _short(values: Sequence[object]) -> str:
     shown = ", ".join(map(str, values[:6]))
     return f"{shown}, ..." if len(values) > 6 else shown
 
@@ -118,8 +124,8 @@ class Source:
     random, so that what it answers over photos means nothing; the verdict says so.
     """
 
-    module: Any
-    example_inputs: tuple[Any, ...]
+    module: torch.nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
     feeding: Feeding | None = None
     labels: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(default=())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -113,22 +113,12 @@ class Graph(NotebookView):
 
         An output is made even where it is among the inputs. Layers that make nothing but write a state which is read stay too.
         """
-        writers: dict[str, list[int]] = {}
+        makers = {name: list(places) for name, places in self._makers.items()}
         for place, node in enumerate(self.nodes):
             for name in node.inputs if not _made(node) else ():
                 if name in self.inputs:
-                    writers.setdefault(name, []).append(place)
-        front, seen, kept = list(outputs), set[str](), set[int]()
-        while front:
-            name = front.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            for place in (*self._makers.get(name, ()), *writers.get(name, ())):
-                if place not in kept:
-                    kept.add(place)
-                    front.extend(read for read in self._reads[place] if read not in inputs)
-        return tuple(self.nodes[place] for place in sorted(kept))
+                    makers.setdefault(name, []).append(place)
+        return tuple(self.nodes[place] for place in select(outputs, makers, self._reads, inputs))
 
     def node(self, name: str) -> Node:
         """The node of that name; KeyError when there is none."""
@@ -155,6 +145,30 @@ class Graph(NotebookView):
             found=f"{len(self.nodes)} layers",
             fix=f"did you mean {', '.join(near)}?" if near else "`coreproof show MODEL` lists the layers",
         )
+
+
+def select(
+    outputs: Iterable[str],
+    makers: Mapping[str, Iterable[int]],
+    reads: Sequence[Iterable[str]],
+    stops: Container[str] = (),
+) -> list[int]:
+    """The places, in order, of what makes ``outputs``, and of what that reads in turn, down to ``stops``.
+
+    Where anything in coreproof takes a part of a graph, it goes by this. ``makers`` are the places that make a value, ``reads``
+    what each place reads. An output is made even where it is among the stops.
+    """
+    front, seen, kept = list(outputs), set[str](), set[int]()
+    while front:
+        name = front.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for place in makers.get(name, ()):
+            if place not in kept:
+                kept.add(place)
+                front.extend(read for read in reads[place] if read not in stops)
+    return sorted(kept)
 
 
 def _made(node: Node) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from coreproof.model.coreml.weight_params import (
     read_vector,
     read_weights,
     shape_of,
-    stored_count,
+    stored_as,
 )
 from coreproof.model.formats import classic, network, onnx, program
 from coreproof.model.formats.program import MIL_DTYPES, ordered_arguments
@@ -105,11 +105,10 @@ def _layers(model: Model) -> Iterator[tuple[str, _Lazy]]:
 
 
 def _coreml_layers(model: CoreMLModel, spec: Model_pb2.Model, prefix: str) -> Iterator[tuple[str, _Lazy]]:
-    kind = str(spec.WhichOneof("Type"))
-    if kind == "mlProgram":
+    if spec.WhichOneof("Type") == "mlProgram":
         yield from _program_layers(model, program.main(spec), {}, prefix)
-    elif kind.startswith("neuralNetwork"):
-        for layer in network.nodes(getattr(spec, kind).layers):
+    elif network.is_network(spec):
+        for layer in network.nodes(network.main(spec).layers):
             yield prefix + layer.name, partial(_network_weights, model, layer)
     for index, stage in enumerate(classic.nested(spec)):
         yield from _coreml_layers(model, stage, f"{prefix}stage{index}/")
@@ -137,11 +136,12 @@ def _network_weight(
     params: NeuralNetwork_pb2.WeightParams,
 ) -> WeightRef:
     known = shape_of(operator, fields, name)
-    count = stored_count(params)
+    dtype, count = stored_as(params)
+    shape, axis = ((count,), 0) if known is None else known
 
     def read() -> Array:
         try:
-            return read_vector(params, name) if known is None else read_weights(params, known[0], name, known[1])
+            return read_vector(params, name) if known is None else read_weights(params, shape, name, axis)
         except WeightsError as error:
             raise UnreadableModelError(
                 error.problem,
@@ -150,40 +150,31 @@ def _network_weight(
                 found=error.found,
             ) from None
 
-    dtype, shape = _stored_dtype(params), (count,) if known is None else known[0]
-    steps = partial(read_steps, params, shape, name, 0 if known is None else known[1])
-    return WeightRef(dtype, shape, read, None if "float" in dtype else steps)
-
-
-def _stored_dtype(params: NeuralNetwork_pb2.WeightParams) -> str:
-    if params.floatValue:
-        return "float32"
-    if params.float16Value:
-        return "float16"
-    return "int8" if params.int8RawValue else f"uint{int(params.quantization.numberOfBits)}"
+    steps = None if "float" in dtype else partial(read_steps, params, shape, name, axis)
+    return WeightRef(dtype, shape, read, steps)
 
 
 # ML Program
 
+_Constants: TypeAlias = Mapping[str, MIL_pb2.Operation]
+"""Constant operations by what they make, those of the blocks around included."""
+
 
 def _program_layers(
-    model: CoreMLModel, block: MIL_pb2.Block, outside: Mapping[str, object], prefix: str
+    model: CoreMLModel, block: MIL_pb2.Block, outside: _Constants, prefix: str
 ) -> Iterator[tuple[str, _Lazy]]:
-    """Operations with what constants they read; ``outside`` holds the constant operations of the blocks around."""
+    """Operations with what constants they read."""
     constants = dict(outside)
     for operation in block.operations:
         if program.is_constant(operation):
-            for output in operation.outputs:
-                constants[output.name] = operation
+            constants.update(dict.fromkeys(program.writes(operation), operation))
         if operation.type != "const":
             yield prefix + program.name(operation), partial(_operation_weights, model, operation, constants)
         for nested in operation.blocks:
             yield from _program_layers(model, nested, constants, prefix)
 
 
-def _operation_weights(
-    model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, object]
-) -> dict[str, WeightRef]:
+def _operation_weights(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> dict[str, WeightRef]:
     """Float constants of rank 1 and more, integers of more than 16 elements (shorter ones are settings)."""
     weights = {}
     for key, argument in ordered_arguments(operation):
@@ -194,7 +185,7 @@ def _operation_weights(
                 weights[f"{key}[{index}]" if several else key] = reference
     if operation.type.startswith("constexpr_"):
         for key, value in sorted(operation.attributes.items()):
-            reference = None if key == "name" else _literal(model, value)
+            reference = _literal(model, value)
             if reference is not None and _is_weight(reference):
                 weights[key] = reference
     return weights
@@ -206,7 +197,7 @@ def _is_weight(reference: WeightRef) -> bool:
     return "float" in reference.dtype or reference.size > 16
 
 
-def _operand(model: CoreMLModel, binding: MIL_pb2.Argument.Binding, constants: Mapping[str, Any]) -> WeightRef | None:
+def _operand(model: CoreMLModel, binding: MIL_pb2.Argument.Binding, constants: _Constants) -> WeightRef | None:
     """The constant that an argument is bound to; None for what is made when the program runs."""
     if binding.WhichOneof("binding") == "value":
         return _literal(model, binding.value)
@@ -215,20 +206,18 @@ def _operand(model: CoreMLModel, binding: MIL_pb2.Argument.Binding, constants: M
         return None
     if operation.type == "const":
         return _literal(model, operation.attributes["val"])
-    position = [o.name for o in operation.outputs].index(binding.name)
-    tensor = operation.outputs[position].type.tensorType
+    position = program.writes(operation).index(binding.name)
+    made = operation.outputs[position].type
     data = next(iter(_compressed_data(model, operation, constants)), None)
     return WeightRef(
-        data.dtype if data is not None else MIL_DTYPES.get(tensor.dataType, "?"),
-        tuple(int(d.constant.size) for d in tensor.dimensions),
+        data.dtype if data is not None else program.dtype_of(made) or "?",
+        tuple(length or 0 for length in program.shape_of(made) or ()),
         lambda: np.asarray(_decompressed(model, operation, constants)[position]),
         lambda: _steps(model, operation, constants),
     )
 
 
-def _compressed_data(
-    model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, Any]
-) -> Iterator[WeightRef]:
+def _compressed_data(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> Iterator[WeightRef]:
     """The integers (or the table's indices) that a compressed weight is stored as."""
     for key in ("quantized_data", "indices", "data", "indices_nonzero_data", "nonzero_data", "source_val"):
         if key in operation.attributes:
@@ -241,7 +230,7 @@ def _compressed_data(
             yield found
 
 
-def _decompressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, Any]) -> tuple[object, ...]:
+def _decompressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> tuple[object, ...]:
     from coreproof.model.coreml.compressed import DECOMPRESS
 
     if operation.type not in DECOMPRESS:
@@ -265,11 +254,11 @@ def _decompressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: M
     return dense if isinstance(dense, tuple) else (dense,)
 
 
-def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, Any]) -> dict[str, object]:
+def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> dict[str, object]:
     """The arguments of an operation that decompresses: attributes before iOS18, inputs since."""
     from coreproof.model.coreml.literals import read_literal
 
-    arguments = {k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"}
+    arguments: dict[str, object] = {k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"}
     for key, argument in operation.inputs.items():
         binding = argument.arguments[0]
         if binding.WhichOneof("binding") == "value":
@@ -279,12 +268,12 @@ def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: Map
         if maker.type == "const":
             arguments[key] = read_literal(model, maker.attributes["val"])
         else:
-            names = [o.name for o in maker.outputs]
-            arguments[key] = _decompressed(model, maker, _before(constants, operation))[names.index(binding.name)]
+            place = program.writes(maker).index(binding.name)
+            arguments[key] = _decompressed(model, maker, _before(constants, operation))[place]
     return arguments
 
 
-def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[str, Any]) -> Array:
+def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> Array:
     from coreproof.model.coreml.compressed import steps_of
 
     inner = {}
@@ -296,12 +285,12 @@ def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: Mapping[
     return steps_of(operation.type, arguments, inner)
 
 
-def _before(constants: Mapping[str, object], operation: MIL_pb2.Operation) -> Mapping[str, object]:
+def _before(constants: _Constants, operation: MIL_pb2.Operation) -> _Constants:
     """The constants without those of an operation: nothing is made from itself."""
     return {name: maker for name, maker in constants.items() if maker is not operation}
 
 
-def _literal(model: CoreMLModel, value: Any) -> WeightRef | None:
+def _literal(model: CoreMLModel, value: MIL_pb2.Value) -> WeightRef | None:
     from coreproof.model.coreml.literals import read_literal, tensor_type
 
     tensor = tensor_type(value.type)
@@ -323,9 +312,8 @@ def _torch_weights(program: ExportedProgram, node: Node) -> dict[str, WeightRef]
         array: Array = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
         return array
 
-    return {
-        n: WeightRef(d, s, partial(read, n)) for n, (d, s) in node.parameters.items() if hasattr(held.get(n), "dtype")
-    }
+    stored = {name: about for name, about in node.parameters.items() if hasattr(held.get(name), "dtype")}
+    return {name: WeightRef(dtype, shape, partial(read, name)) for name, (dtype, shape) in stored.items()}
 
 
 # ONNX
@@ -341,12 +329,8 @@ def _onnx_layers(graph: ir.Graph) -> Iterator[tuple[str, _Lazy]]:
 def _node_weights(node: ir.Node) -> dict[str, WeightRef]:
     """Initializers and constants that a node reads, by their names; a Constant node's own value by what it makes."""
     read = node.outputs if node.op_type == "Constant" else node.inputs
-    weights = {}
-    for value in read:
-        reference = _onnx_constant(value) if value is not None and value.name else None
-        if value is not None and reference is not None and reference.dtype != "str":
-            weights[value.name or ""] = reference
-    return weights
+    known = {value.name: _onnx_constant(value) for value in read if value is not None and value.name}
+    return {name: weight for name, weight in known.items() if weight is not None and weight.dtype != "str"}
 
 
 def _onnx_constant(value: ir.Value) -> WeightRef | None:

@@ -11,6 +11,8 @@ from coreproof.model.base import Model
 from coreproof.model.files.paths import regular_file
 
 if TYPE_CHECKING:
+    from coremltools.models import MLModel
+
     from coreproof.model.coreml.model import CoreMLModel
 
 
@@ -25,7 +27,7 @@ def load(source: object, *, trust: bool = False, folder: str | Path | None = Non
     ``folder``, and what names Python code or a file elsewhere needs ``trust`` too.
 
     Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and RunError for an MLModel that was opened at another
-    function than the package's default.
+    function than the package's default: ``session`` runs that.
     """
     base = None if folder is None else Path(folder)
     if isinstance(source, Model):
@@ -103,7 +105,8 @@ def _load_file(path: Path, *, trust: bool) -> Model:
     )
 
 
-def _from_object(source: Any) -> Model:
+def _from_object(given: object) -> Model:
+    source: Any = given
     kind = f"{type(source).__module__}.{type(source).__name__}"
     torch = sys.modules.get("torch")
     if kind.startswith("onnx_ir.") and hasattr(source, "graph"):
@@ -118,12 +121,17 @@ def _from_object(source: Any) -> Model:
         from coreproof.model.coreml.model import CoreMLModel
 
         return _sound(CoreMLModel(source, name="model"))
-    if hasattr(source, "get_spec") and hasattr(source, "weights_dir"):
-        from coreproof.model.coreml.model import CoreMLModel
-
-        _refuse_other_function(source)
-        weights = source.weights_dir
-        return _sound(CoreMLModel(source.get_spec(), name="model", folder=Path(weights).parent if weights else None))
+    if is_mlmodel(source):
+        model, function = from_mlmodel(source)
+        if function is not None:
+            raise RunError(
+                f"function {function!r} of a package with several can be run, and nothing else be done with it yet",
+                expected=f"the default function, {model.spec.description.defaultFunctionName!r}",
+                found=f"functions: {', '.join(f.name for f in model.spec.description.functions)}",
+                fix="make that function a package of its own, or its default function: "
+                "coremltools.utils.MultiFunctionDescriptor",
+            )
+        return model
     pair = isinstance(source, tuple) and len(source) == 2
     from coreproof.model.feeding import Source
 
@@ -137,18 +145,20 @@ def _from_object(source: Any) -> Model:
     )
 
 
-def _refuse_other_function(model: Any) -> None:
-    """A coremltools MLModel that was opened at another function than its default is not answered by the default."""
-    description = model.get_spec().description
-    wanted = getattr(model, "function_name", None)
-    if wanted is None or not description.functions or wanted == description.defaultFunctionName:
-        return
-    raise RunError(
-        f"function {wanted!r} of a package with several cannot be run here yet",
-        expected=f"the default function, {description.defaultFunctionName!r}",
-        found=f"functions: {', '.join(f.name for f in description.functions)}",
-        fix="make that function a package of its own, or its default function: coremltools.utils.MultiFunctionDescriptor",
-    )
+def is_mlmodel(source: object) -> bool:
+    """Whether it is a coremltools MLModel, which is told without importing coremltools."""
+    return hasattr(source, "get_spec") and hasattr(source, "weights_dir")
+
+
+def from_mlmodel(source: MLModel) -> tuple[CoreMLModel, str | None]:
+    """What a coremltools MLModel holds, and the function at which it was opened, None for the package's default one."""
+    from coreproof.model.coreml.model import CoreMLModel
+
+    spec, weights = source.get_spec(), source.weights_dir
+    model = CoreMLModel(spec, name="model", folder=Path(weights).parent if weights else None)
+    wanted = getattr(source, "function_name", None)
+    own = not spec.description.functions or wanted == spec.description.defaultFunctionName
+    return _sound(model), None if own else wanted
 
 
 def _sound(model: CoreMLModel) -> CoreMLModel:

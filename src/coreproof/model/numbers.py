@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import overload
 
 import numpy as np
 
@@ -62,7 +62,17 @@ def share_of(error: float, scale: float) -> float:
     return error / scale if scale > 0 else (0.0 if error == 0 else math.inf)
 
 
-def json_ready(value: Any, *, nan: str | None = "NaN", digits: int | None = None) -> Any:
+@overload
+def json_ready(
+    value: Mapping[str, object], *, nan: str | None = "NaN", digits: int | None = None
+) -> dict[str, object]: ...
+
+
+@overload
+def json_ready(value: object, *, nan: str | None = "NaN", digits: int | None = None) -> object: ...
+
+
+def json_ready(value: object, *, nan: str | None = "NaN", digits: int | None = None) -> object:
     """A value as JSON can hold it: what is not finite becomes a word (NaN ``nan``), other floats keep so many ``digits``."""
     if isinstance(value, Mapping):
         return {key: json_ready(each, nan=nan, digits=digits) for key, each in value.items()}

@@ -84,7 +84,7 @@ def _feature_from(stored: Entry) -> Feature:
     later = {f.name for f in fields(Feature)} - set(read)
     for name in later & set(stored.table()):
         read[name] = stored[name].text()
-    return Feature(**read)  # type: ignore[arg-type]
+    return Feature(**read)
 
 
 def _dtype(stored: Entry) -> str:
@@ -110,8 +110,8 @@ def _shape(stored: Entry) -> tuple[Dimension, ...]:
 
 
 def _image(stored: Entry) -> ImageLayout:
-    colour: Colour = stored["colour"].one_of(get_args(Colour))  # type: ignore[assignment]
-    return ImageLayout(stored["width"].whole(1, 2**24), stored["height"].whole(1, 2**24), colour)
+    width, height = (stored[side].whole(1, 2**24) for side in ("width", "height"))
+    return ImageLayout(width, height, stored["colour"].one_of(get_args(Colour)))
 
 
 def _range(stored: Entry) -> ShapeRange:

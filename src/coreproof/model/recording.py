@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -96,7 +96,7 @@ class Recording(Model):
         """The inputs that were fed, sample by sample."""
         return tuple(self._part(index, "inputs", sample["inputs"]) for index, sample in enumerate(self._samples))
 
-    def value(self, name: str, sample: int = 0) -> Any:
+    def value(self, name: str, sample: int = 0) -> object:
         """One recorded value: an array, or the dictionary or sequence that the model made; KeyError where it was not recorded."""
         return self._part(sample, "values", {name: self._samples[sample]["values"][name]})[name]
 
@@ -104,7 +104,7 @@ class Recording(Model):
         """One array of the file by its entry's name."""
         return self._read({"": entry})[""]
 
-    def find(self, inputs: Mapping[str, Array]) -> int:
+    def find(self, inputs: Mapping[str, object]) -> int:
         """Which sample was made from ``inputs``; InputError where none was."""
         for index, fed in enumerate(self.samples):
             if inputs.keys() == fed.keys() and all(_same(inputs[name], fed[name]) for name in fed):
@@ -127,7 +127,7 @@ class Recording(Model):
     def _part(self, sample: int, part: str, entries: Mapping[str, str]) -> dict[str, object]:
         """Inputs or values of a sample as the model took or made them."""
         built = self._built[sample].get(part, {})
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         for name, array in self._read(entries).items():
             try:
                 found[name] = put_together(built[name], array) if name in built else array
@@ -141,13 +141,13 @@ class Recording(Model):
         return dict(zip(entries, _arrays(self.path, entries.values()), strict=True))
 
 
-def _same(given: Any, recorded: Any) -> bool:
+def _same(given: object, recorded: object) -> bool:
     if is_structured(given) or is_structured(recorded):
         (layout, given), (other, recorded) = taken_apart(given), taken_apart(recorded)
         if layout != other:
             return False
-    given = np.asarray(given)
-    return given.shape == recorded.shape and np.array_equal(given, recorded, equal_nan=recorded.dtype.kind == "f")
+    one, two = np.asarray(given), np.asarray(recorded)
+    return one.shape == two.shape and np.array_equal(one, two, equal_nan=two.dtype.kind == "f")
 
 
 def _gain(stored: Entry) -> tuple[int, float | None, str]:

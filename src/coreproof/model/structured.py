@@ -65,7 +65,7 @@ def _elements(layout: Layout) -> int:
     return sum(_elements(part) for part in layout[-1]) if layout[0] != "nothing" else 0
 
 
-def _built(layout: Layout, values: Iterator[Any], dtype: np.dtype) -> object:
+def _built(layout: Layout, values: Iterator[np.generic], dtype: np.dtype) -> object:
     if layout[0] == "nothing":
         return None
     if layout[0] == "dictionary":

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import islice, zip_longest
-from typing import Any
+from typing import Any, TypeAlias
 
 from coreproof.comparison.comparison import Comparison, ModelPair
 from coreproof.comparison.lineup import explaining
 from coreproof.model.weakness import failing, qualified
+
+Document: TypeAlias = Mapping[str, Any]
+"""What JSON holds: of a proof, a comparison, a step, a row."""
 
 _DIFFERING = 60
 _EXTREMES = 12
@@ -23,7 +26,7 @@ _ALL_DIFFERING = 20_000
 _ALL_EXTREMES = 4_000
 
 
-def comparison_data(comparison: Comparison) -> dict[str, Any]:
+def comparison_data(comparison: Comparison) -> Document:
     """The part of a comparison that the page's script works on. Photos are numbers into ``photos``; ``src`` is still to come."""
     most_differing = max(6, min(_DIFFERING, _ALL_DIFFERING // max(1, len(comparison.pairs))))
     most_extremes = max(3, min(_EXTREMES, _ALL_EXTREMES // max(1, len(comparison.pairs))))
@@ -98,7 +101,7 @@ def table_pairs(comparison: Comparison) -> list[ModelPair]:
     return [pair for names, pair in comparison.pairs.items() if names in kept]
 
 
-def comparison_verdict(comparison: Comparison) -> dict[str, Any]:
+def comparison_verdict(comparison: Comparison) -> Document:
     """On how many photos all models name the same class, and which two are furthest apart.
 
     Models that stand in the line-up only to explain a difference are left out: they differ on purpose.
@@ -132,7 +135,7 @@ def _photos(count: int) -> str:
     return f"{count:,} photo{'' if count == 1 else 's'}"
 
 
-def step_data(step: Mapping[str, Any]) -> dict[str, Any]:
+def step_data(step: Document) -> Document:
     """A step of a proof, with its rows in the page's columns and their summary."""
     rows = [_row(row) for row in step.get("rows", ())]
     failing = [row for row in rows if not row["agrees"]]
@@ -174,7 +177,7 @@ def step_data(step: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+def _row(row: Document) -> Document:
     tolerance = row.get("tolerance")
     relative, text, why = None, tolerance, ""
     if isinstance(tolerance, Mapping):

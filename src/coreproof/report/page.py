@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import jinja2
@@ -17,7 +16,7 @@ from coreproof.model.files.atomic import replacing, replacing_together
 from coreproof.model.files.outputs import COMPARISON, PAGE, check_output
 from coreproof.model.numbers import json_ready
 from coreproof.model.versions import versions
-from coreproof.report.data import comparison_data, comparison_verdict, step_data, table_pairs
+from coreproof.report.data import Document, comparison_data, comparison_verdict, step_data, table_pairs
 from coreproof.report.thumbnails import thumbnails
 from coreproof.visible import visible, visible_in
 
@@ -55,7 +54,7 @@ def check_places(folder: Path, *, replace: bool) -> None:
 def write_page(
     folder: str | Path,
     *,
-    proof: Mapping[str, Any] | None,
+    proof: Document | None,
     comparison: Comparison | None,
     place: Path | None = None,
     replace: bool = False,
@@ -125,7 +124,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _shown(value: object) -> Any:
+def _shown(value: object) -> object:
     """What a template prints: names cannot turn or hide anything; what is markup already is ours."""
     return visible(value, keep="\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
@@ -136,7 +135,7 @@ def _title(proof: Mapping[str, object] | None, comparison: Comparison | None) ->
     return comparison.title if comparison is not None and comparison.title else "Comparison"
 
 
-def _verdict(proof: Mapping[str, Any] | None, comparison: Comparison | None) -> dict[str, Any]:
+def _verdict(proof: Document | None, comparison: Comparison | None) -> Document:
     if proof is not None and proof.get("verdict"):
         verdict = proof["verdict"]
         state = "bad" if not verdict["agrees"] else "good" if verdict.get("proves", True) else "weak"
@@ -146,23 +145,11 @@ def _verdict(proof: Mapping[str, Any] | None, comparison: Comparison | None) -> 
     return {"state": "neutral", "text": "Nothing was compared."}
 
 
-def _columns(row: Mapping[str, object]) -> list[Any]:
+def _columns(row: Mapping[str, object]) -> list[object]:
     """A row as the script's table takes it, in the order of its headings."""
-    return [
-        row["agrees"],
-        row["name"],
-        row["operator"],
-        row["source"],
-        f"{row['dtype']} {row['shape']}".strip(),
-        row["relative"],
-        row["tolerance"],
-        row["used"],
-        row["max"],
-        row["mean"],
-        row["cosine"],
-        row["psnr"],
-        row["problem"] or row["why"],
-    ]
+    kind = f"{row['dtype']} {row['shape']}".strip()
+    figures = (row[key] for key in ("relative", "tolerance", "used", "max", "mean", "cosine", "psnr"))
+    return [row["agrees"], row["name"], row["operator"], row["source"], kind, *figures, row["problem"] or row["why"]]
 
 
 def _inside_script(value: object) -> str:

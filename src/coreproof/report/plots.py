@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coreproof.errors import InputError, MissingDependencyError
 from coreproof.model.files.atomic import replacing
@@ -117,11 +117,6 @@ def _errors(row: Row) -> tuple[float, float]:
     return (math.inf if math.isnan(typical) else typical), (math.inf if math.isnan(worst) else worst)
 
 
-def _is_weak(row: Row) -> bool:
-    """Whether agreement proves little there (``Verification.weak``)."""
-    return row.weakness is not None
-
-
 def _limits(rows: Sequence[Row]) -> tuple[float, float]:
     """The ends of the axis: whole decades around every error and limit; an error of zero lies on the lower end."""
     shown = [
@@ -152,8 +147,8 @@ def _draw_limits(axes: Axes, rows: Sequence[Row], floor: float) -> None:
 def _draw_errors(axes: Axes, rows: Sequence[Row], floor: float, ceiling: float) -> None:
     size = 16.0 if len(rows) < 120 else 8.0
     for colour, label, chosen in (
-        (_GOOD, "error (rms), agrees", [row.agrees and not _is_weak(row) for row in rows]),
-        (_MUTED, "error (rms), proves little", [row.agrees and _is_weak(row) for row in rows]),
+        (_GOOD, "error (rms), agrees", [row.agrees and row.weakness is None for row in rows]),
+        (_MUTED, "error (rms), proves little", [row.agrees and row.weakness is not None for row in rows]),
         (_BAD, "error (rms), diverges", [not row.agrees for row in rows]),
     ):
         places = [i for i, row in enumerate(rows) if chosen[i] and max(_errors(row)) > 0]
@@ -218,7 +213,7 @@ def _name_layers(axes: Axes, verification: Verification) -> None:
     axes.set_xticks(places, [_short(_layer(rows[i]), 26) for i in places], rotation=90, fontsize=6.5)
     for label, place in zip(axes.get_xticklabels(), places, strict=True):
         row = rows[place]
-        label.set_color(_BAD if not row.agrees else _MUTED if _is_weak(row) else _INK)
+        label.set_color(_BAD if not row.agrees else _MUTED if row.weakness is not None else _INK)
         if row is first or row.how == "output":
             label.set_fontweight("bold")
     axes.tick_params(axis="x", length=2, color=_MUTED)
@@ -265,6 +260,3 @@ def _title(verification: Verification) -> str:
     count = len(verification.rows)
     verdict = f"all {count} values agree" if not diverging else f"{diverging} of {count} values diverge"
     return drawn(f"{verification.candidate} against {verification.reference}: {verdict}")
-
-
-__all__: list[Any] = ["SUFFIXES", "check_suffix", "error_plot", "require", "save_plot"]

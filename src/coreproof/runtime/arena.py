@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import re
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING
 
 from coreproof.errors import RunError, TooLargeError
 from coreproof.model.budget import memory_budget
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 _REPACKED = 3
 """How often the engine may hold the weights besides: packed for its kernels, and copied while it optimises."""
@@ -31,7 +34,7 @@ _REFUSED = re.compile(
 _NODE = re.compile(r"while running (\w+) node\. Name:'([^']*)'")
 
 
-def open_within_budget(message: bytes, options: Any, weights: int) -> object:
+def open_within_budget(message: bytes, options: ort.SessionOptions, weights: int) -> ort.InferenceSession:
     """An ONNX Runtime session on the CPU that takes no more than the memory budget, besides ``weights`` bytes of weights."""
     import onnxruntime as ort
 

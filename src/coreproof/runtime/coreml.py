@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ from coreproof.model.coreml.features import label_lists
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.runtime.images import to_picture
-from coreproof.runtime.session import Session, State, read_inputs
+from coreproof.runtime.session import Session, State, Values, read_inputs
 
 
 class CoreMLSession(Session):
@@ -43,7 +42,7 @@ class CoreMLSession(Session):
         scores = self.signature.scores
         return frozenset() if scores is None or self.signature.probabilities is None else frozenset((scores,))
 
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, object], taps: Sequence[str] = (), state: State | None = None) -> Values:
         self._refuse_state(state)
         if not self.tappable.issuperset(taps):
             raise RunError(
@@ -51,11 +50,11 @@ class CoreMLSession(Session):
                 where=self.model.where,
                 fix='verify with engine="auto", or cut the model at that value first',
             )
-        fed: dict[str, object] = {}
-        for name, array in read_inputs(self.signature, inputs, self.model.where).items():
-            layout = self.signature.input(name).image
-            picture = None if layout is None else to_picture(array, layout)
-            fed[name] = array if picture is None else picture.convert("RGB") if picture.mode == "RGBA" else picture
+        fed = read_inputs(self.signature, inputs, self.model.where)
+        for feature in self.signature.inputs:
+            if feature.image is not None and feature.name in fed:
+                picture = to_picture(np.asarray(fed[feature.name]), feature.image)
+                fed[feature.name] = picture.convert("RGB") if picture.mode == "RGBA" else picture
         try:
             outputs = dict(self._proxy.predict(fed))
         except Exception as error:
@@ -98,7 +97,7 @@ def with_distinct_labels(model: CoreMLModel) -> CoreMLModel:
     seen: set[str] = set()
     for held in label_lists(spec):
         for index, label in enumerate(held):
-            told, count = label, 1
+            told, count = str(label), 1
             while told in seen or (count > 1 and told in labels):
                 count += 1
                 told = f"{label} #{count}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -31,9 +31,9 @@ class Executable:
     engine: str
     states: Mapping[str, str] = field(default_factory=dict)
 
-    def decode_outputs(self, outputs: dict[str, object]) -> dict[str, object]:
+    def decode_outputs(self, outputs: Mapping[str, object]) -> dict[str, object]:
         """The graph's outputs as the model's features: pictures, a classifier's label and dictionary, arrays."""
-        finished: dict[str, Any] = {}
+        finished: dict[str, object] = {}
         for feature in self.signature.outputs:
             if feature.name in (self.signature.predicted_label, self.signature.probabilities):
                 continue
@@ -41,11 +41,12 @@ class Executable:
             if feature.image is not None:
                 value = to_picture(np.asarray(value), feature.image)
             finished[feature.name] = value
-        if self.signature.labels is not None and self.signature.scores in outputs:
-            finished.update(self._classify(np.asarray(outputs[self.signature.scores]).reshape(-1)))
+        scores = outputs.get(self.signature.scores or "")
+        if self.signature.labels is not None and scores is not None:
+            finished.update(self._classify(np.asarray(scores).reshape(-1)))
         return finished
 
-    def _classify(self, scores: np.ndarray) -> dict[str, Any]:
+    def _classify(self, scores: np.ndarray) -> dict[str, object]:
         labels = self.signature.labels or ()
         if len(labels) != scores.size:
             raise RunError(
@@ -55,7 +56,7 @@ class Executable:
                 found=f"{scores.size} scores",
                 fix="give the model the label list it was trained with",
             )
-        result: dict[str, Any] = {}
+        result: dict[str, object] = {}
         if self.signature.predicted_label is not None:
             result[self.signature.predicted_label] = labels[int(np.argmax(scores))]
         if self.signature.probabilities is not None:

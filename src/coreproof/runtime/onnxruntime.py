@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +13,12 @@ from coreproof.errors import InputError, RunError
 from coreproof.runtime.arena import engine_error
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.segments import Segment, segments
-from coreproof.runtime.session import Session, State, read_inputs
+from coreproof.runtime.session import Session, State, Values, read_inputs
 from coreproof.runtime.skeleton import element_type
 from coreproof.runtime.subgraph_pool import SubgraphPool
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 
 class OnnxRuntimeSession(Session):
@@ -36,9 +39,9 @@ class OnnxRuntimeSession(Session):
         self.pool = SubgraphPool(executable, threads=threads)
         self._outputs = [v.name or "" for v in executable.graph.graph.outputs]
         self._inputs = {v.name or "" for v in executable.graph.graph.inputs}
-        self._plain: object = None
-        self._tapped: tuple[tuple[str, ...], object] | None = None
-        self._stretch: tuple[tuple[object, ...], object] | None = None
+        self._plain: ort.InferenceSession | None = None
+        self._tapped: tuple[tuple[str, ...], ort.InferenceSession] | None = None
+        self._stretch: tuple[tuple[object, ...], ort.InferenceSession] | None = None
         self._opening = Lock()
 
     @cached_property
@@ -48,7 +51,7 @@ class OnnxRuntimeSession(Session):
         named = {own for own, value in self.executable.values.items() if value in made}
         return frozenset(made | named)
 
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, object], taps: Sequence[str] = (), state: State | None = None) -> Values:
         arrays = {**read_inputs(self.signature, inputs, self.executable.name), **self._remembered(state or {})}
         extra = self._extra(taps)
         with self._opening:
@@ -70,7 +73,7 @@ class OnnxRuntimeSession(Session):
             for group in (*named[:-1], named[-1] + self._outputs)
         ]
         plan = segments(self.pool.skeleton, asked)
-        kept: dict[str, Any] = {}
+        kept: dict[str, object] = {}
         for at, (taps, stretch) in enumerate(zip(groups, plan, strict=True)):
             try:
                 kept.update(self._run_stretch(stretch, {**arrays, **{name: kept[name] for name in stretch.reads}}))
@@ -119,19 +122,19 @@ class OnnxRuntimeSession(Session):
         names = {tap: self.executable.values.get(tap, tap) for tap in taps}
         return {tap: values[name] if name in values else arrays[name] for tap, name in names.items()}
 
-    def _run(self, running: Any, names: Sequence[str], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def _run(self, running: ort.InferenceSession, names: Sequence[str], arrays: Mapping[str, object]) -> Values:
         try:
             return dict(zip(names, running.run(names, arrays), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise engine_error("ONNX Runtime failed while running the model", error, self.executable.name) from error
 
-    def _run_stretch(self, stretch: Segment, arrays: Mapping[str, Any]) -> dict[str, object]:
+    def _run_stretch(self, stretch: Segment, arrays: Mapping[str, object]) -> Mapping[str, object]:
         if not stretch.makes:
             return {}
-        lists = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-        if lists:
+        plain = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+        if lists := [name for name in arrays if name not in plain]:
             raise RunError("sequences are not carried from one stretch to the next", found=", ".join(lists))
-        fed = {name: (element_type(array), array.shape) for name, array in arrays.items()}
+        fed = {name: (element_type(array), array.shape) for name, array in plain.items()}
         with self._opening:
             if self._stretch is None or self._stretch[0] != (stretch, fed):
                 self._stretch = None
@@ -139,7 +142,7 @@ class OnnxRuntimeSession(Session):
             running = self._stretch[1]
         return self._run(running, stretch.makes, arrays)
 
-    def _opened(self, extra: tuple[str, ...]) -> object:
+    def _opened(self, extra: tuple[str, ...]) -> ort.InferenceSession:
         if not extra:
             if self._plain is None:
                 self._plain = self.pool.open(self._outputs)

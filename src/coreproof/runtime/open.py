@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from coreproof.errors import RunError, UnsupportedModelError
-from coreproof.model.arguments import one_of
+from coreproof.model.arguments import ENGINES, one_of
 from coreproof.model.base import Format, Model
 from coreproof.model.features import Signature
 from coreproof.runtime.session import Engine, Precision, Session
 
-ENGINES = ("auto", "onnxruntime", "torch", "openvino", "coreml")
 _COREML: tuple[Format, ...] = ("mlprogram", "neuralnetwork", "pipeline", "classic")
 _RUNS: Mapping[Engine, tuple[Format, ...]] = {
     "torch": ("torch",),
@@ -24,7 +23,7 @@ _RUNS: Mapping[Engine, tuple[Format, ...]] = {
 
 
 def session(
-    model: Model | str | Path,
+    model: Model | str | Path | object,
     engine: Engine = "auto",
     precision: Precision = "stored",
     threads: int | None = None,
@@ -36,19 +35,22 @@ def session(
     lowered to ONNX) for Core ML models. "coreml" is Apple's own engine, on a Mac. ``precision`` "stored" rounds every
     result of a float16 operation to float16 as the program says; "fp32" is ideal arithmetic. ``threads`` None leaves
     the number to OMP_NUM_THREADS, or to the engine. ``function`` is one of an ML Program that has several; None is its
-    default one.
+    default one, or the one at which a coremltools MLModel was opened.
 
     Raises InputError for an engine or a precision that there is not, UnsupportedOperatorsError when a Core ML model holds
     operators that coreproof cannot lower (all are named), ConversionError for a function that it does not have, and
     UnsupportedModelError for one with states, or where no function can be chosen.
     """
     from coreproof.model.coreml.model import CoreMLModel
-    from coreproof.model.load import load
+    from coreproof.model.load import from_mlmodel, is_mlmodel, load
     from coreproof.model.recording import Recording
     from coreproof.model.torch.model import TorchModel
 
     engine = one_of(engine, ENGINES, "engine")
     precision = one_of(precision, ("stored", "fp32"), "precision")
+    if is_mlmodel(model):
+        model, opened = from_mlmodel(model)
+        function = function or opened
     model = load(model)
     if engine == "auto":
         engine = "torch" if model.is_torch else "onnxruntime"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
@@ -11,8 +11,11 @@ import onnx_ir as ir
 from coreproof.errors import MissingDependencyError, RunError
 from coreproof.model.onnx.read import in_memory
 from coreproof.runtime.executable import Executable
-from coreproof.runtime.session import Session, State, read_inputs
+from coreproof.runtime.session import Session, State, Values, read_inputs
 from coreproof.runtime.threads import threads_asked_for
+
+if TYPE_CHECKING:
+    import openvino
 
 
 class OpenVinoSession(Session):
@@ -33,14 +36,14 @@ class OpenVinoSession(Session):
         threads = threads if threads is not None else threads_asked_for()
         if threads is not None:
             self._options["INFERENCE_NUM_THREADS"] = threads
-        self._compiled: dict[tuple[str, ...], object] = {}
+        self._compiled: dict[tuple[str, ...], openvino.CompiledModel] = {}
         self._open(())
 
     @property
     def tappable(self) -> frozenset[str]:
         return frozenset(v.name for node in self.executable.graph.graph for v in node.outputs if v.name)
 
-    def _open(self, taps: tuple[str, ...]) -> Any:
+    def _open(self, taps: tuple[str, ...]) -> openvino.CompiledModel:
         if taps not in self._compiled:
             proto = ir.to_proto(in_memory(self.executable.graph, initializers=True))
             proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
@@ -53,7 +56,7 @@ class OpenVinoSession(Session):
                 ) from None
         return self._compiled[taps]
 
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, object], taps: Sequence[str] = (), state: State | None = None) -> Values:
         self._refuse_state(state)
         arrays = read_inputs(self.signature, inputs, self.executable.name)
         declared = [v.name or "" for v in self.executable.graph.graph.outputs]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from coreproof.errors import InputError, RunError
 from coreproof.runtime.session import Session
+
+if TYPE_CHECKING:
+    from coremltools.models import MLModel
 
 
 def patch_coremltools() -> None:
@@ -24,7 +28,9 @@ def patch_coremltools() -> None:
         return
     sessions: weakref.WeakKeyDictionary[object, Session] = weakref.WeakKeyDictionary()
 
-    def predict(self: Any, data: Any, state: object | None = None) -> object:
+    def predict(
+        self: MLModel, data: Mapping[str, object] | list[Mapping[str, object]], state: object | None = None
+    ) -> object:
         if self not in sessions:
             from coreproof.runtime.open import session
 

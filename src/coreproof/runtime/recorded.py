@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from coreproof.errors import RunError
 from coreproof.model.recording import Recording
-from coreproof.runtime.session import Session, State, read_inputs
+from coreproof.runtime.session import Session, State, Values, read_inputs
 
 
 class RecordedSession(Session):
@@ -24,7 +23,7 @@ class RecordedSession(Session):
     def tappable(self) -> frozenset[str]:
         return frozenset(self.recording.names)
 
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, object], taps: Sequence[str] = (), state: State | None = None) -> Values:
         self._refuse_state(state)
         where = str(self.recording.path)
         index = self.recording.find(read_inputs(self.signature, inputs, where))

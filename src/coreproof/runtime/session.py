@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from coreproof.errors import InputError, UnsupportedModelError
+from coreproof.model.arguments import Engine as Engine
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, ImageLayout, Shape, Signature
 from coreproof.model.recording import Recording
@@ -19,9 +20,10 @@ from coreproof.runtime.executable import Executable
 from coreproof.runtime.images import feature_pixels
 from coreproof.runtime.structured import read_structured
 
-Engine = Literal["auto", "onnxruntime", "torch", "openvino", "coreml"]
 Precision = Literal["stored", "fp32"]
 State = MutableMapping[str, np.ndarray]
+Values = dict[str, Any]
+"""What a run gives, by name: arrays, pictures, a label, dictionaries and lists, as the features of the model say."""
 
 
 class Session(ABC):
@@ -46,7 +48,7 @@ class Session(ABC):
         """Names of inner values that ``run(taps=...)`` accepts."""
 
     @abstractmethod
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, object], taps: Sequence[str] = (), state: State | None = None) -> Values:
         """Runs the model once.
 
         ``inputs``: arrays by feature name, cast to the declared dtype; image features also take a PIL picture. ``state``:
@@ -88,7 +90,7 @@ class Session(ABC):
         self.close()
 
 
-def read_inputs(signature: Signature, inputs: Mapping[str, object], where: str) -> dict[str, Any]:
+def read_inputs(signature: Signature, inputs: Mapping[str, object], where: str) -> dict[str, object]:
     """Checks names, ranks and lengths against the declared inputs and casts to the declared dtypes.
 
     All missing and unknown names are reported at once.
@@ -119,7 +121,7 @@ def is_number(dtype: np.dtype) -> bool:
     return dtype.kind in "biuf" or dtype.isbuiltin == 2
 
 
-def _numbers(feature: Feature, value: object, dtype: Any, where: str) -> np.ndarray:
+def _numbers(feature: Feature, value: object, dtype: str, where: str) -> np.ndarray:
     """A value as numbers of a dtype; InputError where it holds others, or none."""
     try:
         array = np.asarray(value)
@@ -148,7 +150,7 @@ def read_input(feature: Feature, value: object, where: str) -> object:
     if feature.holds and feature.kind in ("dictionary", "sequence"):
         return read_structured(feature, value, where)
     texts = feature.dtype is None or feature.dtype == "str"
-    array = np.asarray(value) if texts else _numbers(feature, value, feature.dtype, where)
+    array = np.asarray(value) if texts else _numbers(feature, value, feature.dtype or "", where)
     if feature.ranges or feature.enumerated:
         _check_flexible(feature, array.shape, feature.shape, where)
     elif feature.shape is not None:

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from coreproof.model.formats import onnx as stored
+from coreproof.model.graph import select
 
 ExternalInputs: TypeAlias = Mapping[str, tuple[int, Sequence[int] | None]]
 """Values that come from outside: name -> ONNX element type, and shape where it is known."""
@@ -22,25 +23,26 @@ class Skeleton:
         self._message = message
         self.nodes: list[onnx.NodeProto] = list(message.graph.node)
         self.reads: list[frozenset[str]] = [frozenset(stored.reads(node)) for node in self.nodes]
-        self.maker = {name: place for place, node in enumerate(self.nodes) for name in node.output if name}
+        self._makers = {name: (place,) for place, node in enumerate(self.nodes) for name in node.output if name}
         self._stored = {i.name: i for i in message.graph.initializer}
         self._declared = {o.name: o for o in message.graph.output}
 
     def before(self, names: Iterable[str], stops: Collection[str] = ()) -> list[int]:
         """The places of the nodes that make ``names``, and what these read in turn, down to ``stops``; in stored order."""
-        front = [self.maker[name] for name in names if name in self.maker]
-        found = set(front)
-        while front:
-            for name in self.reads[front.pop()]:
-                place = self.maker.get(name)
-                if place is not None and place not in found and name not in stops:
-                    found.add(place)
-                    front.append(place)
-        return sorted(found)
+        return select(names, self._makers, self.reads, stops)
+
+    def part(self, outputs: Collection[str], fed: Collection[str]) -> tuple[list[int], set[str]]:
+        """The places of the nodes that compute ``outputs`` from what is ``fed``, and all values that these and the caller read.
+
+        An output that is fed is not computed; what the graph makes there itself is asked for as ``recomputed(name)``.
+        """
+        own = {recomputed(name): name for name in fed}
+        places = self.before([own.get(name, name) for name in outputs if name not in fed], fed)
+        return places, set(outputs).union(*(self.reads[place] for place in places))
 
     def is_constant(self, name: str) -> bool:
         """Whether a node states the value, rather than computing it."""
-        return name in self.maker and self.nodes[self.maker[name]].op_type == "Constant"
+        return any(self.nodes[place].op_type == "Constant" for place in self._makers.get(name, ()))
 
     def prune(self, outputs: Sequence[str], fed: ExternalInputs | None = None) -> onnx.ModelProto:
         """A model that computes ``outputs`` and nothing else; ONNX Runtime itself runs nodes that nobody reads.
@@ -49,15 +51,13 @@ class Skeleton:
         itself can be asked for as ``recomputed(name)``.
         """
         given = fed or {}
-        own = {recomputed(name): name for name in given}
-        nodes = self.before([own.get(name, name) for name in outputs if name not in given], given)
+        nodes, wanted = self.part(outputs, given)
         message = self._message
         part = onnx.ModelProto(ir_version=message.ir_version, producer_name=message.producer_name)
         part.opset_import.extend(message.opset_import)
         part.functions.extend(message.functions)
         part.graph.name = message.graph.name
         part.graph.node.extend(self.nodes[place] for place in nodes)
-        wanted = set(outputs).union(*(self.reads[place] for place in nodes))
         if fed is None:
             # old files declare their weights as inputs too: what is stored and not read would have to be fed
             part.graph.input.extend(i for i in message.graph.input if i.name in wanted or i.name not in self._stored)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -38,7 +37,7 @@ def _dictionary(feature: Feature, value: object, where: str) -> dict[object, obj
         raise _refusal(feature, value, where, f"one value a key ({error})") from error
 
 
-def _dtype(feature: Feature) -> Any:
+def _dtype(feature: Feature) -> str | None:
     return None if feature.dtype in (None, "str") else feature.dtype
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -20,10 +20,13 @@ from coreproof.runtime.session import Precision, Session
 from coreproof.runtime.skeleton import ExternalInputs, element_type, recomputed
 from coreproof.runtime.subgraph_pool import SubgraphPool
 
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
 Array = np.ndarray
 
 
-def run_subgraph(of: Model | Session, inputs: Mapping[str, Any], outputs: Sequence[str]) -> dict[str, Array]:
+def run_subgraph(of: Model | Session, inputs: Mapping[str, object], outputs: Sequence[str]) -> dict[str, Array]:
     """What ``outputs`` are when the values ``inputs`` are given and only what lies between is run.
 
     Any value of the model may be given or asked for, by the model's own name: a feature, an inner value, a classifier's scores
@@ -77,9 +80,9 @@ class Subgraph:
         self._outputs = {name: unread.get(value, value) for name, value in self._outputs.items()}
         self.inputs = tuple(name for name, cut in cuts.items() if cut in needed)
         self._cuts = {name: cuts[name] for name in self.inputs}
-        self._session: tuple[ExternalInputs, Any] | None = None
+        self._session: tuple[ExternalInputs, ort.InferenceSession] | None = None
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
         """The outputs by name, as arrays. Further inputs than the stretch needs are ignored."""
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
@@ -159,19 +162,10 @@ class Subgraph:
     def _needed(self, fed: Collection[str]) -> tuple[set[str], set[str]]:
         """The values that have to be given, and those that are computed; InputError for those that are lacking."""
         skeleton = self._pool.skeleton
-        makers = {recomputed(name) if name in fed else name: place for name, place in skeleton.maker.items()}
-        needed, computed = set[str](), set[str]()
-        front, seen = list(self._outputs.values()), set[str]()
-        while front:
-            name = front.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            if name in makers:
-                computed.add(name)
-                front.extend(skeleton.reads[makers[name]])
-            elif name not in self._pool.initializers or name in fed:
-                needed.add(name)
+        places, read = skeleton.part(self._outputs.values(), fed)
+        made = {name for place in places for name in skeleton.nodes[place].output if name}
+        computed = {recomputed(name) if name in fed else name for name in made}
+        needed = {n for n in read - computed if n not in self._pool.initializers or n in fed}
         lacking = sorted(needed.difference(fed))
         if lacking:
             raise self._lacking(lacking)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -15,6 +15,9 @@ from coreproof.runtime.arena import engine_error, open_within_budget
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.skeleton import ExternalInputs, Skeleton
 from coreproof.runtime.threads import threads_asked_for
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 _INLINE = 1024
 """Bytes up to which a tensor travels inside the message; shapes and axes have to, shape inference reads them."""
@@ -47,7 +50,9 @@ class SubgraphPool:
         """The values that the graph stores."""
         return self.executable.graph.graph.initializers.keys()
 
-    def open(self, outputs: Sequence[str], fed: ExternalInputs | None = None, *, optimised: bool = True) -> Any:
+    def open(
+        self, outputs: Sequence[str], fed: ExternalInputs | None = None, *, optimised: bool = True
+    ) -> ort.InferenceSession:
         """An ONNX Runtime session that computes ``outputs`` and nothing else. RunError where the engine refuses.
 
         ``fed`` are its inputs, inner values or not; None: the inputs that the graph declares.
@@ -72,7 +77,7 @@ class SubgraphPool:
             return {}
         return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
-    def _session(self, part: onnx.ModelProto, *, optimised: bool) -> Any:
+    def _session(self, part: onnx.ModelProto, *, optimised: bool) -> ort.InferenceSession:
         import onnxruntime as ort
 
         shared = self._supply(part)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
-    from torch.export import ExportedProgram
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ml_dtypes import bfloat16
 
 from coreproof.errors import InputError, RunError
+from coreproof.model.graph import select
 from coreproof.model.torch.model import TorchModel, described, import_torch, keeping_buffers, name_outputs
 from coreproof.model.torch.user_code import user_code
-from coreproof.runtime.session import Session, State, read_inputs
+from coreproof.runtime.session import Session, State, Values, read_inputs
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+    from torch.fx import Node
 
 
 class TorchSession(Session):
@@ -52,7 +52,7 @@ class TorchSession(Session):
             return frozenset()
         return frozenset(n.name for n in self.model.exported().graph.nodes if n.op == "call_function")
 
-    def run(self, inputs: Mapping[str, Any], taps: Sequence[str] = (), state: State | None = None) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, object], taps: Sequence[str] = (), state: State | None = None) -> Values:
         self._refuse_state(state)
         tensors = self._tensors(inputs)
         with self._running(tensors):
@@ -60,7 +60,7 @@ class TorchSession(Session):
             tapped = next(self._walk(tensors, [taps])) if taps else {}
         return _arrays({**outputs, **tapped})
 
-    def walk(self, inputs: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
+    def walk(self, inputs: Mapping[str, object], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
         tensors = self._tensors(inputs)
         under_way = self._walk(tensors, groups) if any(groups) else iter([{} for _ in groups])
         for at in range(len(groups)):
@@ -69,9 +69,9 @@ class TorchSession(Session):
                 found = [_arrays({**outputs, **next(under_way)})]
             yield found.pop()
 
-    def _tensors(self, inputs: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+    def _tensors(self, inputs: Mapping[str, object]) -> tuple[torch.Tensor, ...]:
         arrays = read_inputs(self.signature, inputs, self.model.name)
-        return tuple(_tensor(arrays[name].copy()) for name in self.model.input_names)
+        return tuple(_tensor(np.array(arrays[name])) for name in self.model.input_names)
 
     @contextmanager
     def _running(self, tensors: tuple[object, ...]) -> Iterator[None]:
@@ -88,7 +88,7 @@ class TorchSession(Session):
         interpreter.args_iter = iter(_flat_inputs(program, tensors))
         last = {name: at for at, group in enumerate(groups) for name in group}
         nodes = iter(program.graph_module.graph.nodes)
-        kept: dict[str, Any] = {}
+        kept: dict[str, object] = {}
         for at, group in enumerate(groups):
             missing = set(group).difference(kept)
             while missing and (node := next(nodes, None)) is not None:
@@ -103,7 +103,7 @@ class TorchSession(Session):
             yield found.pop()
 
 
-def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
+def _arrays(values: Mapping[str, torch.Tensor]) -> Values:
     torch = import_torch()
     held = {name: value.detach() for name, value in values.items() if hasattr(value, "numpy")}
     return {
@@ -112,7 +112,7 @@ def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tensor(array: Any) -> Any:
+def _tensor(array: np.ndarray) -> torch.Tensor:
     """Between PyTorch and NumPy bfloat16 goes as its bits: each knows the other's kinds, and that is none of NumPy's own."""
     torch = import_torch()
     if array.dtype == bfloat16:
@@ -130,42 +130,33 @@ class TorchPart:
     def __init__(self, of: TorchSession, given: Sequence[str], asked: Sequence[str]) -> None:
         self._model = of.model
         self._program = of.model.exported()
-        nodes = {n.name: n for n in self._program.graph.nodes}
+        nodes = list(self._program.graph.nodes)
+        places = {node.name: (place,) for place, node in enumerate(nodes)}
         users = [s.arg.name for s in self._program.graph_signature.input_specs if s.kind.name == "USER_INPUT"]
         self._features = dict(zip(of.model.input_names, users, strict=False))
         ends = [v for v in self._program.graph_signature.user_outputs if isinstance(v, str)]
         self._asked = dict(zip(asked, asked, strict=True)) | {
             name: end for name, end in zip(of.model.example_outputs, ends, strict=False) if name in asked
         }
-        unknown = [name for name, inner in self._asked.items() if inner not in nodes]
+        unknown = [name for name, inner in self._asked.items() if inner not in places]
         if unknown:
             raise InputError(f"the program has no value {', '.join(map(repr, unknown))}", where=of.model.name)
         fed = {self._features.get(name, name): name for name in given}
-        self._needed, reached = set[Any](), dict[str, str]()
-        front = [nodes[name] for name in self._asked.values()]
-        while front:
-            node = front.pop()
-            if node in self._needed:
-                continue
-            self._needed.add(node)
-            for read in node.all_input_nodes:
-                if read.name in fed:
-                    reached[fed[read.name]] = read.name
-                    self._needed.add(read)
-                else:
-                    front.append(read)
-        self._given = reached
-        self.inputs = tuple(reached)
+        reads = [[read.name for read in node.all_input_nodes] for node in nodes]
+        kept = select(self._asked.values(), places, reads, fed)
+        self._given = {fed[name]: name for place in kept for name in reads[place] if name in fed}
+        self._needed = {nodes[place].name for place in kept} | set(self._given.values())
+        self.inputs = tuple(self._given)
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, object]) -> Values:
         """The asked values as arrays. Raises RunError."""
         torch = import_torch()
         given = {own: _tensor(np.ascontiguousarray(inputs[name])) for name, own in self._given.items()}
-        asked, kept, needed = set(self._asked.values()), dict[str, Any](), self._needed
+        asked, kept, needed = set(self._asked.values()), dict[str, object](), self._needed
 
         class Stretch(torch.fx.Interpreter):  # type: ignore[misc,name-defined]
-            def run_node(self, node: Any) -> object:
-                if node.op == "output" or node not in needed:
+            def run_node(self, node: Node) -> object:
+                if node.op == "output" or node.name not in needed:
                     return None
                 if node.name in given and node.name not in asked:
                     return given[node.name]

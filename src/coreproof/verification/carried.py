@@ -231,7 +231,7 @@ class _Trial:
         return UNIT_ROUNDOFF.get(stored, 0.0) > UNIT_ROUNDOFF.get(dtype, 0.0)
 
 
-def _as_stored(run: VerificationRun, entered: Mapping[str, Array], fed: Sample) -> dict[str, Array]:
+def _as_stored(run: VerificationRun, entered: Mapping[str, object], fed: Sample) -> dict[str, object]:
     """What the reference is fed, rounded where the candidate rounds what it is fed before anything else."""
     stored = dict(entered)
     if len(entered) != len(fed):
@@ -241,7 +241,8 @@ def _as_stored(run: VerificationRun, entered: Mapping[str, Array], fed: Sample) 
         readers = run.candidate.graph.consumers(own)
         narrow = [run.candidate.graph.values.get(r.outputs[0]) for r in readers if r.operator == "cast" and r.outputs]
         halves = len(narrow) == len(readers) > 0 and all(v is not None and v.dtype == "float16" for v in narrow)
-        if halves and stored[name].dtype == np.float32:
+        value = stored[name]
+        if halves and isinstance(value, np.ndarray) and value.dtype == np.float32:
             with np.errstate(over="ignore"):
-                stored[name] = stored[name].astype(np.float16).astype(np.float32)
+                stored[name] = value.astype(np.float16).astype(np.float32)
     return stored

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import coreproof as cp
-from coreproof.errors import InputError, UnreadableModelError
+from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError
 from coreproof.model.feeding import TORCHVISION_FEEDING
 from coreproof.model.stored_source import weights_of, why_unsafe
 
@@ -21,10 +21,10 @@ torch = pytest.importorskip("torch", reason="needs the torch extra")
 def models() -> Any:
     from coreproof.model.torch.model import import_torchvision
 
-    torchvision = import_torchvision(required=False)
-    if torchvision is None:
+    try:
+        return import_torchvision().models
+    except MissingDependencyError:
         pytest.skip("torchvision is not installed")
-    return torchvision.models
 
 
 @pytest.fixture

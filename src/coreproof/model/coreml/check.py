@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml.literals import BITS, WithWeights, tensor_type
-from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
+from coreproof.model.coreml.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2, NeuralNetwork_pb2
 from coreproof.model.coreml.weight_file import WeightFile
 from coreproof.model.coreml.weight_params import network_weights, shape_of, shortfall
 from coreproof.model.formats import classic, network, program
@@ -55,8 +55,8 @@ def _model(model: Loaded, spec: Model_pb2.Model, place: str) -> Iterator[str]:
     yield from _features(spec, place)
     if kind == "mlProgram":
         yield from _program(model, spec.mlProgram, place)
-    elif kind.startswith("neuralNetwork"):
-        yield from _layers(getattr(spec, kind).layers, place)
+    elif network.is_network(spec):
+        yield from _layers(network.main(spec).layers, place)
     for index, stage in enumerate(classic.nested(spec)):
         yield from _model(model, stage, f"{place}stage {index}: ")
 
@@ -84,17 +84,17 @@ def _features(spec: Model_pb2.Model, place: str) -> Iterator[str]:
                     yield f"{place}{of}{role} {feature.name!r} {problem}"
 
 
-def _flexible(array: Any) -> Iterator[str]:
+def _flexible(array: FeatureTypes_pb2.ArrayFeatureType) -> Iterator[str]:
     """More ranges than lengths are well: an old network's input of rank 3 may say them for all five of its axes."""
     rank, ranges = len(array.shape), array.shapeRange.sizeRanges
     if 0 < len(ranges) < rank:
         yield f"has {rank} lengths and ranges for {len(ranges)} of them"
-    for one in ranges:
-        if 0 <= one.upperBound < one.lowerBound:
-            yield f"has a length from {one.lowerBound} to {one.upperBound}"
-    for one in array.enumeratedShapes.shapes:
-        if len(one.shape) < rank:
-            yield f"has {rank} lengths, and {len(one.shape)} in one of its shapes"
+    for lengths in ranges:
+        if 0 <= lengths.upperBound < lengths.lowerBound:
+            yield f"has a length from {lengths.lowerBound} to {lengths.upperBound}"
+    for allowed in array.enumeratedShapes.shapes:
+        if len(allowed.shape) < rank:
+            yield f"has {rank} lengths, and {len(allowed.shape)} in one of its shapes"
 
 
 def _named(features: Iterable[Model_pb2.FeatureDescription], place: str, role: str) -> Iterator[str]:
@@ -126,7 +126,7 @@ def _layers(layers: Iterable[NeuralNetwork_pb2.NeuralNetworkLayer], place: str) 
 # ML Program
 
 
-def _program(model: Loaded, stored: Any, place: str) -> Iterator[str]:
+def _program(model: Loaded, stored: MIL_pb2.Program, place: str) -> Iterator[str]:
     if not stored.functions:
         yield f"{place}the program has no functions"
     for name, function in stored.functions.items():
@@ -155,18 +155,16 @@ def _block(model: Loaded, block: MIL_pb2.Block, place: str) -> Iterator[str]:
             yield from _block(model, nested, place)
 
 
-def _value(model: Loaded, value: Any, what: str) -> Iterator[str]:
+def _value(model: Loaded, value: MIL_pb2.Value, what: str) -> Iterator[str]:
     """A constant: its type, and whether all of it is there."""
     held = value.WhichOneof("value")
-    immediate = value.immediateValue if held == "immediateValue" else None
-    kind = None if immediate is None else immediate.WhichOneof("value")
-    if held is None or (immediate is not None and kind is None):
+    if held is None or (held == "immediateValue" and value.immediateValue.WhichOneof("value") is None):
         yield f"{what} holds no value"
     else:
         yield from _tensor(model, value, what)
 
 
-def _tensor(model: Loaded, value: Any, what: str) -> Iterator[str]:
+def _tensor(model: Loaded, value: MIL_pb2.Value, what: str) -> Iterator[str]:
     tensor = tensor_type(value.type)
     if tensor is None:
         yield f"{what} is of no tensor type"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import MutableSequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml.noted_labels import noted_labels
 from coreproof.model.coreml.proto import FeatureTypes_pb2
 from coreproof.model.features import Colour, Feature, ImageLayout, Kind, ShapeRange, Signature
+from coreproof.model.formats import classic, program
 
 if TYPE_CHECKING:
     from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 
-_ARRAY_DTYPES = {
-    FeatureTypes_pb2.ArrayFeatureType.FLOAT32: "float32",
-    FeatureTypes_pb2.ArrayFeatureType.DOUBLE: "float64",
-    FeatureTypes_pb2.ArrayFeatureType.INT32: "int32",
-    FeatureTypes_pb2.ArrayFeatureType.FLOAT16: "float16",
+_ARRAY_DTYPES: dict[int, str] = {
+    **{number: dtype for dtype, number in classic.ARRAY_DTYPES.items()},
+    # not in the protobuf files of every coremltools yet, and read where it is
     **({FeatureTypes_pb2.ArrayFeatureType.INT8: "int8"} if hasattr(FeatureTypes_pb2.ArrayFeatureType, "INT8") else {}),
 }
 _COLOURS: dict[int, Colour] = {
@@ -24,6 +25,14 @@ _COLOURS: dict[int, Colour] = {
     FeatureTypes_pb2.ImageFeatureType.BGR: "BGR",
     FeatureTypes_pb2.ImageFeatureType.GRAYSCALE: "GRAY",
     FeatureTypes_pb2.ImageFeatureType.GRAYSCALE_FLOAT16: "GRAY_FLOAT16",
+}
+
+_OTHER_KINDS: dict[str, tuple[Kind, str | None]] = {
+    "int64Type": ("int64", "int64"),
+    "doubleType": ("double", "float64"),
+    "stringType": ("string", None),
+    "dictionaryType": ("dictionary", None),
+    "sequenceType": ("sequence", None),
 }
 
 
@@ -59,18 +68,15 @@ def read_signature(spec: Model_pb2.Model, function: str | None = None) -> Signat
 def read_feature(description: Model_pb2.FeatureDescription) -> Feature:
     """One FeatureDescription message."""
     kind = description.type.WhichOneof("Type")
-    common: dict[str, Any] = {
-        "name": description.name,
-        "optional": description.type.isOptional,
-        "description": description.shortDescription,
-    }
+    feature = Feature(description.name, optional=description.type.isOptional, description=description.shortDescription)
     if kind == "multiArrayType":
-        return _array_feature(description.type.multiArrayType, "tensor", common)
+        return _of_array(replace(feature, kind="tensor"), description.type.multiArrayType)
     if kind == "stateType":
-        return _array_feature(description.type.stateType.arrayType, "state", common)
+        return _of_array(replace(feature, kind="state"), description.type.stateType.arrayType)
     if kind == "imageType":
         image = description.type.imageType
-        return Feature(
+        return replace(
+            feature,
             kind="image",
             dtype="float16" if _COLOURS.get(image.colorSpace) == "GRAY_FLOAT16" else "uint8",
             image=ImageLayout(int(image.width), int(image.height), _COLOURS.get(image.colorSpace, "RGB")),
@@ -78,29 +84,20 @@ def read_feature(description: Model_pb2.FeatureDescription) -> Feature:
             ranges=tuple(_range(r) for r in (image.imageSizeRange.heightRange, image.imageSizeRange.widthRange))
             if image.WhichOneof("SizeFlexibility") == "imageSizeRange"
             else (),
-            **common,
         )
-    plain = {
-        "int64Type": ("int64", "int64"),
-        "doubleType": ("double", "float64"),
-        "stringType": ("string", None),
-        "dictionaryType": ("dictionary", None),
-        "sequenceType": ("sequence", None),
-    }
-    name, dtype = plain.get(kind or "", ("tensor", None))
-    return Feature(kind=name, dtype=dtype, **common)  # type: ignore[arg-type]
+    name, dtype = _OTHER_KINDS.get(kind or "", ("tensor", None))
+    return replace(feature, kind=name, dtype=dtype)
 
 
-def _array_feature(array: FeatureTypes_pb2.ArrayFeatureType, kind: Kind, common: dict[str, Any]) -> Feature:
+def _of_array(feature: Feature, array: FeatureTypes_pb2.ArrayFeatureType) -> Feature:
     default = array.WhichOneof("defaultOptionalValue")
-    return Feature(
-        kind=kind,
+    return replace(
+        feature,
         dtype=_ARRAY_DTYPES.get(array.dataType, "float32"),
         shape=tuple(int(d) for d in array.shape) if array.shape else None,
         default=float(getattr(array, default)) if default else None,
         enumerated=tuple(tuple(int(d) for d in s.shape) for s in array.enumeratedShapes.shapes),
         ranges=tuple(_range(r) for r in array.shapeRange.sizeRanges),
-        **common,
     )
 
 
@@ -116,10 +113,10 @@ def read_labels(spec: Model_pb2.Model) -> tuple[str, ...] | tuple[int, ...] | No
     labels = [label for held in label_lists(spec) for label in held]
     if any(isinstance(label, str) for label in labels):  # of both kinds only in a damaged list
         return tuple(str(label) for label in labels)
-    return tuple(int(label) for label in labels) or None
+    return tuple(label for label in labels if isinstance(label, int)) or None
 
 
-def label_lists(spec: Model_pb2.Model) -> list[Any]:
+def label_lists(spec: Model_pb2.Model) -> list[MutableSequence[object]]:
     """Where a classifier stores its labels: the repeated fields that hold them, in order; none in other models."""
     kind = spec.WhichOneof("Type")
     if kind == "mlProgram":
@@ -132,19 +129,18 @@ def label_lists(spec: Model_pb2.Model) -> list[Any]:
     return [] if which is None else [getattr(holder, which).vector]
 
 
-def _program_labels(program: MIL_pb2.Program) -> list[object]:
-    for function in program.functions.values():
-        for block in function.block_specializations.values():
-            constants = {}
-            for operation in block.operations:
-                if operation.type == "const" and operation.outputs and "val" in operation.attributes:
-                    constants[operation.outputs[0].name] = operation.attributes["val"]
-                elif operation.type == "classify":
-                    return _class_values(operation, constants)
+def _program_labels(stored: MIL_pb2.Program) -> list[MutableSequence[object]]:
+    for block in program.blocks(stored):
+        constants = {}
+        for operation in block.operations:
+            if operation.type == "const" and operation.outputs and "val" in operation.attributes:
+                constants[operation.outputs[0].name] = operation.attributes["val"]
+            elif operation.type == "classify":
+                return _class_values(operation, constants)
     return []
 
 
-def _class_values(classify: MIL_pb2.Operation, constants: dict[str, MIL_pb2.Value]) -> list[object]:
+def _class_values(classify: MIL_pb2.Operation, constants: dict[str, MIL_pb2.Value]) -> list[MutableSequence[object]]:
     """The ``classes`` argument: a tensor or a list, of strings or of integers; nothing when it is not immediate."""
     bindings = list(classify.inputs["classes"].arguments) if "classes" in classify.inputs else []
     if len(bindings) != 1:

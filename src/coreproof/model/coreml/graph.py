@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+
+from google.protobuf.message import Message
 
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
-from coreproof.model.formats import classic
+from coreproof.model.coreml.weight_params import parts_of, stored_as
+from coreproof.model.formats import classic, network
 from coreproof.model.formats import program as mil
 from coreproof.model.formats.program import immediate, ordered_arguments
 from coreproof.model.graph import Graph, Node, Value
+
+_LONGEST_SETTING = 16
+"""Elements up to which a constant is shown as an attribute: pads, strides, axes and shapes of rank 5 take ten at the most."""
 
 
 def read_graph(spec: Model_pb2.Model) -> Graph:
@@ -19,10 +24,9 @@ def read_graph(spec: Model_pb2.Model) -> Graph:
     inputs, outputs = tuple(classic.reads(spec)), tuple(classic.writes(spec))
     if kind == "mlProgram":
         return program_graph(spec.mlProgram, mil.main_name(spec))
-    if kind in ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"):
-        nodes = tuple(layer_node(layer) for layer in getattr(spec, kind).layers)
-        return Graph(kind, nodes, inputs, outputs, _named_only(nodes, inputs))
-    if classic.is_pipeline(spec):
+    if network.is_network(spec):
+        nodes = tuple(map(layer_node, network.main(spec).layers))
+    elif classic.is_pipeline(spec):
         nodes = tuple(_stage_node(index, stage) for index, stage in enumerate(classic.nested(spec)))
     else:
         nodes = (Node(kind, kind, inputs, outputs),)
@@ -51,7 +55,7 @@ def layer_node(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> Node:
     """One NeuralNetworkLayer message; weights become parameters, everything else an attribute."""
     operator = layer.WhichOneof("layer") or "nothing"
     params = getattr(layer, operator) if operator != "nothing" else None
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, object] = {}
     parameters: dict[str, tuple[str, tuple[int, ...]]] = {}
     blocks: list[Graph] = []
     if params is not None:
@@ -76,7 +80,7 @@ def layer_node(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> Node:
 
 
 def _read_fields(
-    message: Any,
+    message: Message,
     prefix: str,
     attributes: dict[str, object],
     parameters: dict[str, tuple[str, tuple[int, ...]]],
@@ -85,18 +89,17 @@ def _read_fields(
     for descriptor, value in message.ListFields():
         name = prefix + descriptor.name
         type_name = descriptor.message_type.name if descriptor.message_type is not None else None
-        if type_name == "WeightParams" and not _is_repeated(value):
-            parameters[name] = weight_shape(value)
-        elif type_name in ("WeightParams", "LSTMWeightParams") and _is_repeated(value):
-            for index, part in enumerate(value):
-                if type_name == "WeightParams":
-                    parameters[f"{name}[{index}]"] = weight_shape(part)
+        if type_name in ("WeightParams", "LSTMWeightParams"):
+            for called, part in parts_of(name, value):
+                if isinstance(part, NeuralNetwork_pb2.WeightParams):
+                    dtype, count = stored_as(part)
+                    parameters[called] = dtype, (count,)  # the real shape is known to the layer only
                 else:
-                    _read_fields(part, f"{name}[{index}].", attributes, parameters, blocks)
+                    _read_fields(part, f"{called}.", attributes, parameters, blocks)
         elif type_name == "NeuralNetwork":
             nodes = tuple(layer_node(layer) for layer in value.layers)
             blocks.append(Graph(name, nodes, (), (), _named_only(nodes, ())))
-        elif _is_repeated(value):
+        elif descriptor.is_repeated:
             attributes[name] = tuple(value) if type_name is None else tuple(str(v).strip() for v in value)
         elif type_name is not None:
             before = len(attributes) + len(parameters)
@@ -108,22 +111,6 @@ def _read_fields(
             attributes[name] = known.name if known is not None else f"unknown ({value})"
         else:
             attributes[name] = value
-
-
-def _is_repeated(value: object) -> bool:
-    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
-
-
-def weight_shape(weights: Any) -> tuple[str, tuple[int, ...]]:
-    """dtype and flat length of a WeightParams message; its real shape is known to its layer only."""
-    if weights.floatValue:
-        return "float32", (len(weights.floatValue),)
-    if weights.float16Value:
-        return "float16", (len(weights.float16Value) // 2,)
-    if weights.HasField("quantization"):
-        bits = int(weights.quantization.numberOfBits)
-        return f"uint{bits}", (len(weights.rawValue) * 8 // max(bits, 1),)
-    return "int8", (len(weights.rawValue) or len(weights.int8RawValue),)
 
 
 # ML Program
@@ -146,19 +133,17 @@ def block_graph(block: MIL_pb2.Block, name: str, inputs: Mapping[str, Value]) ->
             values[output.name] = _value(output.name, output.type, constant=mil.is_constant(operation))
         if operation.type != "const":
             nodes.append(_operation_node(operation, values, settings))
-        elif (setting := immediate(operation.attributes["val"])) is not None and _is_short(setting):
+            continue
+        setting = immediate(operation.attributes["val"])
+        if setting is not None and (not isinstance(setting, tuple) or len(setting) <= _LONGEST_SETTING):
             settings[operation.outputs[0].name] = setting
     return Graph(name, tuple(nodes), tuple(inputs), tuple(block.outputs), values)
-
-
-def _is_short(setting: object) -> bool:
-    return not isinstance(setting, tuple) or len(setting) <= 16
 
 
 def _operation_node(operation: MIL_pb2.Operation, values: Mapping[str, Value], settings: Mapping[str, object]) -> Node:
     """Short constants (strides, pads, axes, ...) are shown as what they are, attributes; long ones as parameters."""
     inputs: list[str] = []
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, object] = {}
     parameters: dict[str, tuple[str, tuple[int, ...]]] = {}
     for key, argument in ordered_arguments(operation):
         for binding in argument.arguments:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Protocol, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -43,7 +43,10 @@ BITS: dict[str, int] = {
 """MIL dtype -> bits an element takes where it is stored as bytes. Texts are not."""
 
 
-def tensor_type(value_type: MIL_pb2.ValueType) -> Any:
+Constant: TypeAlias = np.ndarray | np.generic | bool | int | str | list["Constant"]
+
+
+def tensor_type(value_type: MIL_pb2.ValueType) -> MIL_pb2.TensorType | None:
     """The tensor type of a value; what a state wraps counts as its type. None for lists and dictionaries."""
     which = value_type.WhichOneof("type")
     if which == "stateType":
@@ -51,17 +54,15 @@ def tensor_type(value_type: MIL_pb2.ValueType) -> Any:
     return value_type.tensorType if which == "tensorType" else None
 
 
-def read_literal(model: WithWeights, value: Any) -> Any:
-    """A Value message: a Python number or text for scalars, an array for tensors, a list for lists."""
+def read_literal(model: WithWeights, value: MIL_pb2.Value) -> Constant:
+    """A Value message: a Python number or text for scalars, an array for tensors, a list for lists; of dictionaries the pairs."""
     if value.WhichOneof("value") == "immediateValue":
         immediate = value.immediateValue
         kind = immediate.WhichOneof("value")
-        if kind == "list":
-            return [read_literal(model, item) for item in immediate.list.values]
-        if kind == "tuple":
-            return [read_literal(model, item) for item in immediate.tuple.values]
+        if kind in ("list", "tuple"):
+            return [read_literal(model, item) for item in getattr(immediate, kind).values]
         if kind == "dictionary":
-            return {read_literal(model, i.key): read_literal(model, i.value) for i in immediate.dictionary.values}
+            return [[read_literal(model, i.key), read_literal(model, i.value)] for i in immediate.dictionary.values]
     tensor = tensor_type(value.type)
     if tensor is None:
         raise UnreadableModelError(
@@ -92,10 +93,10 @@ def read_literal(model: WithWeights, value: Any) -> Any:
             found=f"{flat.size} elements",
             fix="the model or its weight file is damaged; copy it again",
         )
-    return flat.reshape(shape) if shape else scalar(flat[0])
+    return flat.reshape(shape) if shape else _scalar(flat[0])
 
 
-def _immediate(tensor: Any, dtype: str, count: int) -> np.ndarray:
+def _immediate(tensor: MIL_pb2.TensorValue, dtype: str, count: int) -> np.ndarray:
     which = tensor.WhichOneof("value")
     if which is None:
         return np.empty(0, object if dtype == "str" else _NUMPY.get(dtype, dtype))
@@ -116,10 +117,6 @@ def _immediate(tensor: Any, dtype: str, count: int) -> np.ndarray:
     return np.frombuffer(values, np.dtype(_NUMPY.get(dtype, dtype)))
 
 
-def scalar(value: Any) -> Any:
-    """Texts, booleans and int32 as Python's own; other numbers keep their dtype."""
-    if isinstance(value, str):
-        return value
-    if value.dtype == np.bool_:
-        return bool(value)
-    return int(value) if value.dtype == np.int32 else value
+def _scalar(value: np.generic | str) -> Constant:
+    """Booleans and int32 as Python's own; other numbers keep their dtype."""
+    return value.item() if isinstance(value, np.bool_ | np.int32) else value

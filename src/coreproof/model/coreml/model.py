@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
@@ -28,22 +27,11 @@ from coreproof.model.files.outputs import MLMODEL, PACKAGE, Kind
 from coreproof.model.files.paths import inside, regular_file
 from coreproof.model.files.scratch import TemporaryFolder
 from coreproof.model.files.wire import reserialise
+from coreproof.model.formats import classic, network
 from coreproof.model.graph import Graph
-
-if TYPE_CHECKING:
-    from coreproof.model.coreml.proto import NeuralNetwork_pb2
-
-    Network = (
-        NeuralNetwork_pb2.NeuralNetwork
-        | NeuralNetwork_pb2.NeuralNetworkClassifier
-        | NeuralNetwork_pb2.NeuralNetworkRegressor
-    )
 
 _MODEL_PATH_PREFIX = "@model_path/"
 NEWEST_SPECIFICATION = 10
-
-_NETWORKS = {"neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor"}
-_PIPELINES = {"pipeline", "pipelineClassifier", "pipelineRegressor"}
 
 
 class CoreMLModel(Model):
@@ -80,12 +68,10 @@ class CoreMLModel(Model):
         self.kind: str = spec.WhichOneof("Type") or "nothing"
         if self.kind == "mlProgram":
             self.format = "mlprogram"
-        elif self.kind in _NETWORKS:
+        elif network.is_network(spec):
             self.format = "neuralnetwork"
-        elif self.kind in _PIPELINES:
-            self.format = "pipeline"
         else:
-            self.format = "classic"
+            self.format = "pipeline" if classic.is_pipeline(spec) else "classic"
 
     @cached_property
     def signature(self) -> Signature:
@@ -96,9 +82,9 @@ class CoreMLModel(Model):
         return read_graph(self.spec)
 
     @property
-    def network(self) -> Network:
+    def network(self) -> network.Network:
         """The NeuralNetwork message (plain, classifier or regressor: all three hold layers and preprocessing)."""
-        return network_of(self.spec)
+        return network.main(self.spec)
 
     def weight_file(self, file_name: str) -> WeightFile:
         """The reader for a BlobFileValue's ``fileName``; the file must lie inside the model's own folder."""
@@ -246,21 +232,13 @@ def load_coreml(path: Path) -> CoreMLModel:
     return model
 
 
-def network_of(spec: Model_pb2.Model) -> Network:
-    """The message with the layers, in a NeuralNetwork of any of the three kinds."""
-    kind = spec.WhichOneof("Type")
-    if kind == "neuralNetworkClassifier":
-        return spec.neuralNetworkClassifier
-    return spec.neuralNetworkRegressor if kind == "neuralNetworkRegressor" else spec.neuralNetwork
-
-
 def _parse(spec_file: Path, where: Path) -> Model_pb2.Model:
     spec = Model_pb2.Model()
     content = spec_file.read_bytes()
     try:
         spec.ParseFromString(content)
     except DecodeError:
-        refuse_depth(content, spec.DESCRIPTOR, str(where))
+        refuse_depth(content, spec, str(where))
         raise UnreadableModelError(
             "the file is not a Core ML model, or it is damaged",
             where=str(where),

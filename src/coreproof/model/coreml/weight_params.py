@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,7 @@ def read_vector(params: NeuralNetwork_pb2.WeightParams | None, what: str = "weig
     present = _there(params, what)
     flat = _flat(present)
     if flat is None:
-        count = stored_count(present)
+        _, count = stored_as(present)
         flat = _dequantised(present, count, (count,), what, 0)
     return flat.reshape(-1)
 
@@ -92,26 +92,26 @@ def int8_weights(params: NeuralNetwork_pb2.WeightParams | None, shape: Sequence[
     return flat.reshape(shape), float(scales[0])
 
 
-def stored_count(params: NeuralNetwork_pb2.WeightParams) -> int:
-    """How many values a WeightParams message holds, without reading them."""
-    if len(params.floatValue):
-        return len(params.floatValue)
+def stored_as(params: NeuralNetwork_pb2.WeightParams) -> tuple[str, int]:
+    """The dtype and the number of the values that a WeightParams message holds, without reading them."""
+    if params.floatValue:
+        return "float32", len(params.floatValue)
     if params.float16Value:
-        return len(params.float16Value) // 2
-    if params.int8RawValue:
-        return len(params.int8RawValue)
-    return len(params.rawValue) * 8 // max(int(params.quantization.numberOfBits), 1)
+        return "float16", len(params.float16Value) // 2
+    bits = int(params.quantization.numberOfBits)
+    if params.int8RawValue or not bits:
+        return "int8", len(params.int8RawValue or params.rawValue)
+    return f"uint{bits}", len(params.rawValue) * 8 // bits
 
 
 def shortfall(params: NeuralNetwork_pb2.WeightParams, shape: Sequence[int]) -> str | None:
     """How the stored bytes differ from the declared ``shape``, in words; None where they fit, or nothing is stored."""
     count, bits = math.prod(shape), int(params.quantization.numberOfBits)
-    packed = params.rawValue and not (len(params.floatValue) or params.float16Value or params.int8RawValue)
-    if packed and 1 <= bits <= 8:
+    dtype, found = stored_as(params)
+    if dtype.startswith("uint") and bits <= 8:
         needed = -(-count * bits // 8)
         stored = len(params.rawValue)
         return None if stored >= needed else f"need {needed} bytes for {list(shape)}, and have {stored}"
-    found = stored_count(params)
     return None if found in (0, count) else f"need {count} values for {list(shape)}, and have {found}"
 
 
@@ -121,13 +121,18 @@ def network_weights(message: Message, path: str = "") -> Iterator[tuple[str, Neu
         kind = descriptor.message_type.name if descriptor.message_type is not None else None
         if kind is None or kind == "NeuralNetwork" or isinstance(value, Mapping):
             continue
-        parts = [(f"[{i}]", part) for i, part in enumerate(value)] if descriptor.is_repeated else [("", value)]
-        for index, part in parts:
-            name = f"{path}{descriptor.name}{index}"
-            if kind == "WeightParams":
+        for name, part in parts_of(f"{path}{descriptor.name}", value):
+            if isinstance(part, NeuralNetwork_pb2.WeightParams):
                 yield name, part
             else:
                 yield from network_weights(part, f"{name}.")
+
+
+def parts_of(path: str, value: Message | Sequence[Message]) -> list[tuple[str, Message]]:
+    """The messages that a field holds, under their paths: "weightParams", or "weightParams[0]", "weightParams[1]"."""
+    if isinstance(value, Message):
+        return [(path, value)]
+    return [(f"{path}[{index}]", part) for index, part in enumerate(value)]
 
 
 def _there(params: NeuralNetwork_pb2.WeightParams | None, what: str) -> NeuralNetwork_pb2.WeightParams:
@@ -238,18 +243,14 @@ _Recurrent: TypeAlias = (
 )
 
 
-def shape_of(operator: str, fields: Any, parameter: str) -> _Shape | None:
+def shape_of(operator: str, fields: object, parameter: str) -> _Shape | None:
     """The shape that the layer's ``fields`` give its weight ``parameter`` (its path of fields, "weightParams.inputGate...").
 
     None where the layer takes any length (PReLU's alpha, a custom layer's weights).
     """
     name = parameter.rsplit(".", 1)[-1]
     known = _SHAPES.get(operator)
-    if known is not None:
-        return known(fields, name)
-    if operator in ("gru", "simpleRecurrent", "uniDirectionalLSTM", "biDirectionalLSTM"):
-        return _recurrent(fields, name)
-    return None
+    return None if known is None else known(fields, name)
 
 
 def _recurrent(fields: _Recurrent, name: str) -> _Shape | None:
@@ -299,13 +300,14 @@ def _listed(**fields_of: str) -> Callable[[Message, str], _Shape]:
     return shape
 
 
-_SHAPES: Mapping[str, Callable[..., _Shape]] = {
+_SHAPES: Mapping[str, Callable[..., _Shape | None]] = {
     "convolution": _convolution,
     "convolution3d": _convolution3d,
     "innerProduct": _matrix("outputChannels", "inputChannels"),
     "batchedMatmul": _matrix("weightMatrixSecondDimension", "weightMatrixFirstDimension"),
     "embedding": _matrix("outputChannels", "inputDim"),
     "embeddingND": _matrix("embeddingSize", "vocabSize"),
+    **dict.fromkeys(("gru", "simpleRecurrent", "uniDirectionalLSTM", "biDirectionalLSTM"), _recurrent),
     "batchnorm": lambda fields, _: ((int(fields.channels),), 0),
     "scale": _listed(scale="shapeScale", bias="shapeBias"),
     "bias": _listed(bias="shape"),

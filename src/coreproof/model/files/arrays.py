@@ -123,8 +123,8 @@ def _failing(fail: Fail) -> Iterator[None]:
 
 def _header(begin: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     """Shape, whether in Fortran's order, dtype, and where the numbers begin."""
-    npy: Any = np.lib.format
     stream = io.BytesIO(begin)
+    npy: Any = np.lib.format
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     version = npy.read_magic(stream)
     if version not in readers:

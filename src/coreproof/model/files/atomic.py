@@ -11,11 +11,10 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from coreproof.errors import UnsafeModelError
 from coreproof.model.files.exchange import exchange
@@ -140,9 +139,8 @@ def _commit(scratch: Path, names: Sequence[str]) -> None:
     for step in steps:
         if step.new is None:
             raise FileNotFoundError(errno.ENOENT, "nothing was written", str(step.fresh))
-        if (
-            replaces
-        ):  # where nothing stood, a loss of power costs this run's work at most; syncing all of it, half a second
+        # where nothing stood, a loss of power costs this run's work at most; syncing all of it, half a second
+        if replaces:
             _sync(step.fresh)
         step.target.parent.mkdir(parents=True, exist_ok=True)
     if len(steps) == 1 and steps[0].at_once():
@@ -240,14 +238,14 @@ def _finish(scratch: Path) -> None:
                 step.do()
 
 
-def _read_journal(path: Path) -> list[Any]:
+def _read_journal(path: Path) -> list[Mapping[str, object]]:
     try:
         if path.stat().st_size > _LARGEST_JOURNAL:
             return []
         outputs = json.loads(path.read_text(encoding="utf-8"))["outputs"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
-    return outputs if isinstance(outputs, list) else []
+    return [entry if isinstance(entry, dict) else {} for entry in outputs] if isinstance(outputs, list) else []
 
 
 def _identity(path: Path) -> list[int] | None:

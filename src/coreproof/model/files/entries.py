@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ LARGEST = 64 << 20
 """Bytes of a JSON or TOML file; parsed, it may take twenty times as much. A graph of 20,000 layers takes 10 MB."""
 
 _T = TypeVar("_T")
+_Word = TypeVar("_Word", bound=str)
 
 Fail = Callable[[str], CoreproofError]
 """Makes the error of a file from what was found wrong in it."""
@@ -72,7 +73,9 @@ def parse_json(text: str | bytes, fail: Fail) -> Entry:
 class Entry:
     """One entry of a document: its value, and its name for errors. Each reader returns the value in its type, or raises."""
 
-    def __init__(self, value: Any, name: str, fail: Fail) -> None:
+    value: Any
+
+    def __init__(self, value: object, name: str, fail: Fail) -> None:
         self.value = value
         self.name = name
         self._fail = fail
@@ -85,16 +88,14 @@ class Entry:
 
     def __getitem__(self, key: str) -> Entry:
         """The entry of a table; one that is not there is refused by name."""
-        found = self.get(key)
-        if found.value is None and key not in self.value:
-            raise self._fail(f"{found.name} is missing")
-        return found
+        table = self.table()
+        if key not in table:
+            raise self._fail(f"{self._below(key)} is missing")
+        return table[key]
 
     def get(self, key: str) -> Entry:
         """The entry of a table, None as its value where there is none."""
-        if not isinstance(self.value, dict):
-            raise self.refuse("a table")
-        return Entry(self.value.get(key), self._below(key), self._fail)
+        return self.table().get(key, Entry(None, self._below(key), self._fail))
 
     def table(self) -> dict[str, Entry]:
         """A table's entries by key."""
@@ -149,12 +150,12 @@ class Entry:
             raise self.refuse("true or false")
         return self.value
 
-    def one_of(self, allowed: Iterator[str] | tuple[str, ...]) -> str:
+    def one_of(self, allowed: tuple[_Word, ...]) -> _Word:
         """One of some texts."""
-        known = tuple(allowed)
-        if self.value not in known:
-            raise self.refuse(" or ".join(known), short(self.value))
-        return str(self.value)
+        known = next((word for word in allowed if word == self.value), None)
+        if known is None:
+            raise self.refuse(" or ".join(allowed), short(self.value))
+        return known
 
     def optional(self, read: Callable[[Entry], _T]) -> _T | None:
         """What ``read`` makes of the entry, None where it is null or not there."""
@@ -164,7 +165,7 @@ class Entry:
         return f"{self.name}.{key}" if self.name else key
 
 
-def kind(value: Any) -> str:
+def kind(value: object) -> str:
     """What a value is, in words."""
     words = {
         dict: "a table",
@@ -177,10 +178,10 @@ def kind(value: Any) -> str:
     return "nothing" if value is None else words.get(type(value), f"a {type(value).__name__}")
 
 
-def short(value: Any) -> str:
+def short(value: object) -> str:
     """A value in a line."""
     try:
         text = repr(value)
     except ValueError:  # an integer of more digits than Python prints
-        text = f"a number of {value.bit_length()} bits"
+        text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else kind(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, Message
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.files.wire import records
@@ -31,10 +32,11 @@ _LOOKED_AT = 2_000_000
 Called = tuple[str, str, str]
 
 
-def refuse_depth(content: bytes, message: object, where: str) -> None:
+def refuse_depth(content: bytes, message: Message, where: str) -> None:
     """Raises UnreadableModelError where ``content``, which protobuf refused, nests deeper than protobuf reads."""
+    descriptor: Any = message.DESCRIPTOR  # one of two classes that do the same, by how protobuf is built
     try:
-        deepest = _deepest(memoryview(content), message)
+        deepest = _deepest(memoryview(content), descriptor)
     except DecodeError:
         return
     if deepest > MESSAGES:
@@ -47,22 +49,21 @@ def refuse_depth(content: bytes, message: object, where: str) -> None:
         )
 
 
-def _deepest(content: memoryview, message: Any) -> int:
+def _deepest(content: memoryview, message: Descriptor) -> int:
     """How many messages stand within each other at the most, by the bytes alone and without recursion."""
-    known: dict[Any, dict[int, Any]] = {}
-    waiting: list[tuple[memoryview, Any, int]] = [(content, message, 0)]
+    known: dict[Descriptor, dict[int, Descriptor]] = {}
+    waiting = [(content, message, 0)]
     deepest = seen = 0
     while waiting:
         data, kind, depth = waiting.pop()
         deepest = max(deepest, depth)
-        fields = known.setdefault(kind, {}) or known[kind]
-        if not fields:
-            fields.update({f.number: f.message_type for f in kind.fields if f.message_type is not None})
+        if kind not in known:
+            known[kind] = {f.number: f.message_type for f in kind.fields if f.message_type is not None}
         for record in records(data):
             seen += 1
             if seen > _LOOKED_AT:
                 return deepest
-            inner = fields.get(record.number)
+            inner = known[kind].get(record.number)
             if inner is not None and record.wire == 2:
                 waiting.append((memoryview(record.payload), inner, depth + 1))
     return deepest

@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -210,7 +209,7 @@ def document_kind(name: str, *keys: str) -> Kind:
     def recognises(path: Path) -> bool:
         if not path.is_file() or path.stat().st_size > _LARGEST_JSON:
             return False
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
         return isinstance(document, dict) and all(key in document for key in keys)
 
     return Kind(name, recognises)

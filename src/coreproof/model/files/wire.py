@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -63,8 +63,9 @@ def _equal(a: Message, b: Message) -> bool:
 def _unknown(message: Message) -> list[object]:
     """The fields that this version of the format does not know, which == overlooks."""
 
-    def told(fields: Any) -> list[Any]:
-        return [(f.field_number, told(f.data) if f.wire_type == _GROUP else f.data) for f in fields]
+    def told(fields: UnknownFieldSet) -> list[object]:
+        each = (fields[place] for place in range(len(fields)))
+        return [(f.field_number, told(f.data) if f.wire_type == _GROUP else f.data) for f in each]
 
     return told(UnknownFieldSet(message))
 
@@ -277,15 +278,8 @@ def _reserialise_numbers(field: FieldDescriptor, new: Message, first: Record) ->
 
 def _reserialise_map(field: FieldDescriptor, new: Message, entries: Sequence[Record]) -> list[Bytes]:
     """Entries in their places, by key; new ones behind the last."""
-    kind = _class(field.message_type)
-    wanted = {}
-    for key, value in getattr(new, field.name).items():
-        entry = kind(key=key)
-        if field.message_type is not None and field.message_type.fields_by_name["value"].message_type is not None:
-            entry.value.CopyFrom(value)
-        else:
-            entry.value = value
-        wanted[key] = entry
+    kind = _class(field)
+    wanted = {_key(kind, record): kind.FromString(bytes(record.payload)) for record in records(_spell(field, new))}
     keys = [_key(kind, record) for record in entries]
     last = {key: place for place, key in enumerate(keys)}
     chunks: list[Bytes] = []
@@ -302,14 +296,15 @@ def _reserialise_map(field: FieldDescriptor, new: Message, entries: Sequence[Rec
     return chunks
 
 
-def _class(descriptor: Descriptor | None) -> Any:
-    assert descriptor is not None
-    return GetMessageClass(descriptor)
+def _class(field: FieldDescriptor) -> type[Message]:
+    assert field.message_type is not None
+    return GetMessageClass(field.message_type)
 
 
-def _key(kind: Any, entry: Record) -> object:
-    """The key of a map's entry, without parsing its value."""
-    return kind.FromString(b"".join(r.data for r in records(entry.payload) if r.number == 1)).key
+def _key(kind: type[Message], entry: Record) -> object:
+    """The key of a map's entry, field 1 of it, without parsing its value; None for the empty one, which is not written."""
+    alone = kind.FromString(b"".join(r.data for r in records(entry.payload) if r.number == 1))
+    return next((value for _, value in alone.ListFields()), None)
 
 
 def _reserialise_strings(field: FieldDescriptor, values: Sequence[str | bytes], mine: Sequence[Record]) -> list[Bytes]:
@@ -323,12 +318,12 @@ def _reserialise_strings(field: FieldDescriptor, values: Sequence[str | bytes], 
     return [parts[0] if len(parts) == 1 else b"".join(parts) for parts in chunks]
 
 
-def _reserialise_messages(field: FieldDescriptor, messages: Sequence[Any], mine: Sequence[Record]) -> list[Bytes]:
+def _reserialise_messages(field: FieldDescriptor, messages: Sequence[Message], mine: Sequence[Record]) -> list[Bytes]:
     """Equal messages keep their bytes, also where they moved; changed ones are gone into."""
-    kind = _class(field.message_type)
+    kind = _class(field)
 
-    def old(i: int) -> Any:
-        return kind.FromString(mine[i].payload)
+    def old(i: int) -> Message:
+        return kind.FromString(bytes(mine[i].payload))
 
     def same(i: int, j: int) -> bool:
         plain = _plain(messages[j])

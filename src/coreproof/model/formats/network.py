@@ -25,6 +25,11 @@ def main(spec: Model_pb2.Model) -> Network:
     return network
 
 
+def is_network(spec: Model_pb2.Model) -> bool:
+    """Whether the model is made of layers: a plain network, a classifier or a regressor."""
+    return str(spec.WhichOneof("Type")).startswith("neuralNetwork")
+
+
 def nested(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> list[NeuralNetwork_pb2.NeuralNetwork]:
     """The networks inside a branch or loop layer, in the order in which they first run."""
     kind = layer.WhichOneof("layer")

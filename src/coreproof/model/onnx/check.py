@@ -9,10 +9,9 @@ that do not fit) is for the doctor to find, and passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -43,7 +42,7 @@ _FIELD_OF = {
 }
 """Where values lie that are not raw bytes; for every other type in ``int32_data``."""
 
-_HOLDS = {
+_SINGLE = {
     "FLOAT": "f",
     "INT": "i",
     "STRING": "s",
@@ -51,18 +50,11 @@ _HOLDS = {
     "GRAPH": "g",
     "SPARSE_TENSOR": "sparse_tensor",
     "TYPE_PROTO": "tp",
-    "FLOATS": "floats",
-    "INTS": "ints",
-    "STRINGS": "strings",
-    "TENSORS": "tensors",
-    "GRAPHS": "graphs",
-    "SPARSE_TENSORS": "sparse_tensors",
-    "TYPE_PROTOS": "type_protos",
 }
-"""The field in which an attribute of each type holds its value."""
+_HOLDS = {**_SINGLE, **{f"{name}S": f"{name}S".lower() for name in _SINGLE}}
+"""The field in which an attribute of each type holds its value: onnx.proto names those of several values after their type."""
 
 _KIND_OF = {int(onnx.AttributeProto.AttributeType.Value(name)): name for name in _HOLDS}
-_SINGLE = frozenset(("f", "i", "s", "t", "g", "sparse_tensor", "tp"))
 
 
 @dataclass(frozen=True)
@@ -115,21 +107,21 @@ class _Check:
     problems: list[Problem] = field(default_factory=list)
     _in_function: bool = False
     _opsets: Mapping[str, int] = field(default_factory=dict)
-    _schemas: dict[tuple[str, str, int], Mapping[str, int]] = field(default_factory=dict)
+    _schemas: dict[tuple[str, str, int], Mapping[str, str]] = field(default_factory=dict)
 
     def _report(self, place: str, expected: str, found: object) -> None:
         self.problems.append(Problem(place, expected, str(found)))
 
-    def _names(self, place: str, names: Iterable[Any], what: str = "a name") -> None:
+    def _names(self, place: str, names: Iterable[str | bytes], what: str = "a name") -> None:
         """Names of values, nodes, operators: text, because everything downstream prints, sorts and compares them."""
         for name in names:
             if isinstance(name, bytes):
                 self._report(place, f"{what} in UTF-8", f"{name[:40]!r}")
-            elif "\0" in name:
+            elif "\0" in name:  # C++ readers end the name there, and two names become one
                 self._report(place, f"{what} without a NUL character", f"{name[:40]!r}")
 
-    def _text(self, place: str, *texts: Any) -> None:
-        for text in texts:
+    def _text(self, place: str, *texts: str | bytes) -> None:
+        for text in texts:  # protobuf hands out as bytes what is no UTF-8 in a file of proto2
             if isinstance(text, bytes):
                 self._report(place, "text in UTF-8", f"{text[:40]!r}")
 
@@ -147,7 +139,7 @@ class _Check:
                 tensor, tensor.name or "training"
             )  # nothing of training is run, but it is written again as it is
 
-    def _imports(self, place: str, imports: Iterable[Any]) -> dict[str, int]:
+    def _imports(self, place: str, imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
         opsets = {}
         for entry in imports:
             self._names(place, [entry.domain], "the domain of an opset")
@@ -262,7 +254,7 @@ class _Check:
             for attribute in node.attribute:
                 self._attribute(attribute, place, kinds.get(attribute.name) if kinds else None)
 
-    def _declared(self, node: onnx.NodeProto) -> Mapping[str, int]:
+    def _declared(self, node: onnx.NodeProto) -> Mapping[str, str]:
         """The types that the standard gives this operator's attributes; none where it does not know the operator."""
         if isinstance(node.op_type, bytes) or isinstance(node.domain, bytes):
             return {}
@@ -274,13 +266,10 @@ class _Check:
             except onnx.defs.SchemaError:
                 self._schemas[key] = {}
             else:
-                self._schemas[key] = {
-                    name: int(onnx.AttributeProto.AttributeType.Value(_name_of(a.type)))
-                    for name, a in schema.attributes.items()
-                }
+                self._schemas[key] = {n: str(a.type).rpartition(".")[2] for n, a in schema.attributes.items()}
         return self._schemas[key]
 
-    def _attribute(self, attribute: onnx.AttributeProto, node: str, declared: int | None) -> None:
+    def _attribute(self, attribute: onnx.AttributeProto, node: str, declared: str | None) -> None:
         place = f"{node}, attribute {attribute.name!r}"
         self._names(place, [attribute.name, attribute.ref_attr_name])
         self._text(place, attribute.doc_string)
@@ -288,53 +277,32 @@ class _Check:
         if kind is None:
             self._report(place, "a type of attribute (1 is FLOAT, 2 INT, ...)", f"number {attribute.type}")
             return
-        if declared is not None and attribute.type != declared:
-            self._report(place, _KIND_OF.get(declared, str(declared)), kind)
+        if declared is not None and kind != declared:
+            self._report(place, declared, kind)
             return
         if attribute.ref_attr_name:
             if not self._in_function:
                 self._report(place, "a value, outside a function", f"a reference to {attribute.ref_attr_name!r}")
             return
-        other = [name for name, held in _HOLDS.items() if held != _HOLDS[kind] and _has(attribute, held)]
+        other = [name for name in _HOLDS if name != kind and _has(attribute, name)]
         if other:
             self._report(place, f"a value of its type, {kind}", f"a value of type {other[0]}")
-        reader = _READERS.get(kind)
-        if reader is not None:
-            reader(self, attribute, place)
-
-    def _one_tensor(self, attribute: onnx.AttributeProto, place: str) -> None:
-        self.tensor(attribute.t, place)
-
-    def _tensors(self, attribute: onnx.AttributeProto, place: str) -> None:
-        for tensor in attribute.tensors:
-            self.tensor(tensor, place)
-
-    def _one_graph(self, attribute: onnx.AttributeProto, place: str) -> None:
-        if not attribute.HasField("g"):
+        if kind == "GRAPH" and not attribute.HasField("g"):
             self._report(place, "a graph", "none")
-        self.graph(attribute.g, place)
-
-    def _graphs(self, attribute: onnx.AttributeProto, place: str) -> None:
-        for graph in attribute.graphs:
-            self.graph(graph, place)
-
-    def _one_sparse(self, attribute: onnx.AttributeProto, place: str) -> None:
-        self.sparse(attribute.sparse_tensor, place)
-
-    def _sparse_tensors(self, attribute: onnx.AttributeProto, place: str) -> None:
-        for sparse in attribute.sparse_tensors:
-            self.sparse(sparse, place)
-
-    def _one_type(self, attribute: onnx.AttributeProto, place: str) -> None:
-        self._type(attribute.tp, place)
-
-    def _types(self, attribute: onnx.AttributeProto, place: str) -> None:
-        for kind in attribute.type_protos:
-            self._type(kind, place)
-
-    def _strings(self, attribute: onnx.AttributeProto, place: str) -> None:
-        for text in attribute.strings:
-            self._utf8(place, text)
+        held = getattr(attribute, _HOLDS[kind])
+        for value in [held] if kind in _SINGLE else held:
+            if isinstance(value, onnx.TensorProto):
+                self.tensor(value, place)
+            elif isinstance(value, onnx.GraphProto):
+                self.graph(value, place)
+            elif isinstance(value, onnx.SparseTensorProto):
+                self.sparse(value, place)
+            elif isinstance(value, onnx.TypeProto):
+                self._type(value, place)
+            elif (
+                kind == "STRINGS"
+            ):  # a single STRING may be any bytes: operators of other domains keep whole engines in one
+                self._utf8(place, value)
 
     def _utf8(self, place: str, text: bytes) -> None:
         try:
@@ -443,17 +411,6 @@ class _Check:
             self._report(place, "indices of type INT64", f"data type {sparse.indices.data_type}")
 
 
-_READERS: dict[str, Callable[[_Check, onnx.AttributeProto, str], None]] = {
-    "TENSOR": _Check._one_tensor,
-    "TENSORS": _Check._tensors,
-    "GRAPH": _Check._one_graph,
-    "GRAPHS": _Check._graphs,
-    "SPARSE_TENSOR": _Check._one_sparse,
-    "SPARSE_TENSORS": _Check._sparse_tensors,
-    "TYPE_PROTO": _Check._one_type,
-    "TYPE_PROTOS": _Check._types,
-    "STRINGS": _Check._strings,
-}
 _DATA_TYPES = frozenset(int(t) for t in ir.DataType if t != ir.DataType.UNDEFINED)
 
 
@@ -461,13 +418,8 @@ def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _name_of(member: Any) -> str:
-    """The name of a member of onnx.defs' enumeration, which its type stubs do not know."""
-    return str(member.name)
-
-
-def _has(attribute: onnx.AttributeProto, held: str) -> bool:
-    return bool(attribute.HasField(held) if held in _SINGLE else len(getattr(attribute, held)))
+def _has(attribute: onnx.AttributeProto, kind: str) -> bool:
+    return attribute.HasField(_SINGLE[kind]) if kind in _SINGLE else bool(getattr(attribute, _HOLDS[kind]))
 
 
 def _bytes(dtype: ir.DataType, count: int) -> int:

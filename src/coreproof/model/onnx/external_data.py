@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import onnx
 from google.protobuf.message import Message
 
 
-def stored_elsewhere(message: Any) -> Iterator[Any]:
+def stored_elsewhere(message: Message) -> Iterator[onnx.TensorProto]:
     """Every tensor below ``message``, however deep, that says that its data lies in a file."""
-    waiting: list[Any] = [message]
+    waiting = [message]
     while waiting:
         each = waiting.pop()
         if isinstance(each, onnx.TensorProto):

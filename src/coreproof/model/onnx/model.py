@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -16,10 +15,12 @@ from coreproof.errors import UnreadableModelError
 from coreproof.model.base import Model
 from coreproof.model.coreml.noted_labels import noted_labels, noted_untrained
 from coreproof.model.features import Feature, Shape, Signature
+from coreproof.model.features import Kind as FeatureKind
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.nesting import refuse_depth
 from coreproof.model.files.outputs import ONNX, Kind
 from coreproof.model.files.paths import inside, regular_file
+from coreproof.model.formats.onnx import name_ir, nested_ir
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.onnx.check import check_onnx
 from coreproof.model.onnx.data_files import check_data_file, data_file, external_copies
@@ -149,7 +150,7 @@ def load_onnx(path: Path) -> OnnxModel:
     try:
         proto.ParseFromString(regular_file(path, what="the model").read_bytes())
     except DecodeError as error:
-        refuse_depth(path.read_bytes(), proto.DESCRIPTOR, str(path))
+        refuse_depth(path.read_bytes(), proto, str(path))
         raise _not_onnx(path, f"{path.stat().st_size} bytes that do not parse ({error})") from error
     if len(proto.graph.node) == 0 and not proto.graph.output:
         raise _not_onnx(path, "a file without nodes and outputs")
@@ -208,16 +209,15 @@ def value_shape(value: ir.Value) -> Shape | None:
 def _feature(value: ir.Value) -> Feature:
     if is_tensor(value.type):
         return Feature(value.name or "", "tensor", numpy_dtype(value.dtype), value_shape(value))
-    held: Any = value.type
+    held = value.type
     optional = isinstance(held, ir.OptionalType)
-    if optional:
+    if isinstance(held, ir.OptionalType):
         held = held.elem_type
+    name, dtype = value.name or "", numpy_dtype(None if held is None else held.dtype)
     if is_tensor(held):
-        return Feature(value.name or "", "tensor", numpy_dtype(held.dtype), value_shape(value), optional=True)
-    kind: Any = "dictionary" if isinstance(held, MapType) else "sequence"
-    return Feature(
-        value.name or "", kind, numpy_dtype(held.dtype), value_shape(value), optional=optional, holds=in_words(held)
-    )
+        return Feature(name, "tensor", dtype, value_shape(value), optional=True)
+    kind: FeatureKind = "dictionary" if isinstance(held, MapType) else "sequence"
+    return Feature(name, kind, dtype, value_shape(value), optional=optional, holds=in_words(held))
 
 
 def _zipped_labels(graph: ir.Graph) -> tuple[str, ...] | tuple[int, ...] | None:
@@ -246,15 +246,13 @@ def _read_graph(graph: ir.Graph) -> Graph:
     inputs = tuple(note(v) for v in graph.inputs if v.name not in graph.initializers)
     nodes = []
     for node in graph:
-        names = tuple(note(v) for v in node.inputs)
-        outputs = tuple(note(v) for v in node.outputs)
         nodes.append(
             Node(
-                name=node.name or f"{node.op_type}:{outputs[0] if outputs else ''}",
+                name=name_ir(node),
                 operator=node.op_type,
                 domain=node.domain,
-                inputs=names,
-                outputs=outputs,
+                inputs=tuple(note(v) for v in node.inputs),
+                outputs=tuple(note(v) for v in node.outputs),
                 attributes={k: _attribute(a) for k, a in node.attributes.items() if not _is_graph(a)},
                 parameters={
                     v.name or "": (numpy_dtype(v.dtype) or "?", tuple(v.const_value.shape.numpy()))
@@ -262,7 +260,7 @@ def _read_graph(graph: ir.Graph) -> Graph:
                     if v is not None and v.is_initializer() and v.const_value is not None
                 },
                 source=module_path(node),
-                blocks=tuple(_read_graph(a.as_graph()) for a in node.attributes.values() if _is_graph(a)),
+                blocks=tuple(map(_read_graph, nested_ir(node))),
             )
         )
     return Graph(graph.name or "main", tuple(nodes), inputs, tuple(note(v) for v in graph.outputs), values)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -51,12 +50,11 @@ def _boundary(where: str) -> Iterator[None]:
         root: BaseException = error
         while root.__cause__ is not None:
             root = root.__cause__
-        found = str(root).splitlines()[0][:200] if str(root) else type(root).__name__
         raise UnreadableModelError(
             "the file is not an ONNX model that can be read, or it is damaged",
             where=where,
             expected="a graph of nodes, values and tensors as ONNX defines them",
-            found=found,
+            found=str(root).splitlines()[0][:200] if str(root) else type(root).__name__,
             fix="export the model again; if it was copied or downloaded, do that again",
         ) from error
     finally:
@@ -139,7 +137,7 @@ def _brought(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 def _dense(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     """The message with dense tensors in place of sparse ones; the message itself where it has none."""
-    if not any(_has_sparse(graph) for graph in stored.graphs(proto.graph)):
+    if not any(graph.sparse_initializer or any(_sparse_constants(graph)) for graph in stored.graphs(proto.graph)):
         return proto
     dense = onnx.ModelProto()
     dense.CopyFrom(proto)
@@ -147,22 +145,17 @@ def _dense(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
         for sparse in graph.sparse_initializer:
             graph.initializer.append(_dense_tensor(sparse, sparse.values.name, where))
         del graph.sparse_initializer[:]
-        for node in graph.node:
-            for attribute in node.attribute:
-                if _is_sparse_constant(node, attribute):
-                    tensor = _dense_tensor(attribute.sparse_tensor, f"{node.output[0] if node.output else ''}", where)
-                    attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
+        for node, attribute in _sparse_constants(graph):
+            tensor = _dense_tensor(attribute.sparse_tensor, f"{node.output[0] if node.output else ''}", where)
+            attribute.CopyFrom(onnx.helper.make_attribute("value", tensor))
     return dense
 
 
-def _is_sparse_constant(node: Any, attribute: Any) -> bool:
-    return bool(node.op_type == "Constant" and attribute.type == onnx.AttributeProto.SPARSE_TENSOR)
-
-
-def _has_sparse(graph: onnx.GraphProto) -> bool:
-    return len(graph.sparse_initializer) > 0 or any(
-        _is_sparse_constant(node, attribute) for node in graph.node for attribute in node.attribute
-    )
+def _sparse_constants(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.AttributeProto]]:
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
+                yield node, attribute
 
 
 def _dense_tensor(sparse: onnx.SparseTensorProto, name: str, where: str) -> onnx.TensorProto:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -113,6 +112,7 @@ def _afford_each(found: onnx.GraphProto, where: str) -> None:
             afford(f"value {value.name!r}", lengths, _itemsize(tensor.elem_type), where=where)
 
 
-def _itemsize(element: Any) -> int:
-    known = element in ir.DataType.__members__.values() and element != ir.DataType.STRING and element
+def _itemsize(element: int) -> int:
+    """Bytes of an element; four of text and of what is not known, of which nothing else is known either."""
+    known = element in ir.DataType.__members__.values() and element not in (ir.DataType.UNDEFINED, ir.DataType.STRING)
     return max(1, ir.DataType(element).bitwidth // 8) if known else 4

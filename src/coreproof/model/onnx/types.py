@@ -7,31 +7,32 @@ places that know types, and the same functions serve files, nested graphs and fu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 import onnx_ir as ir
 from onnx_ir import serde
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class MapType:
     """A dictionary: keys are text or whole numbers, values have a type of their own. Behaves as onnx-ir's own types."""
 
     key: ir.DataType
-    elem_type: Any
+    elem_type: ir.TypeProtocol | ir.DataType
     denotation: str | None = None
 
     @property
     def dtype(self) -> ir.DataType:
         """The element type of the values, as a sequence says that of its elements."""
-        return ir.DataType(self.elem_type.dtype) if self.elem_type is not None else ir.DataType.UNDEFINED
+        return self.elem_type if isinstance(self.elem_type, ir.DataType) else self.elem_type.dtype
 
     @dtype.setter
     def dtype(self, value: ir.DataType) -> None:
-        self.elem_type.dtype = value
+        if isinstance(self.elem_type, ir.DataType):
+            self.elem_type = value
+        else:
+            self.elem_type.dtype = value
 
     def __repr__(self) -> str:
         return f"Map({self.key!r}, {self.elem_type!r})"
@@ -42,7 +43,7 @@ def is_tensor(kind: object) -> bool:
     return kind is None or isinstance(kind, ir.TensorType | ir.SparseTensorType)
 
 
-def in_words(kind: Any) -> str:
+def in_words(kind: ir.TypeProtocol | ir.DataType | None) -> str:
     """What a value of this type is: "float32", "dictionary of int64 to float32", "sequence of float32"."""
     if isinstance(kind, MapType):
         return f"dictionary of {_element(kind.key)} to {in_words(kind.elem_type)}"
@@ -50,7 +51,7 @@ def in_words(kind: Any) -> str:
         return f"sequence of {in_words(kind.elem_type)}"
     if isinstance(kind, ir.OptionalType):
         return f"optional {in_words(kind.elem_type)}"
-    return "?" if kind is None else _element(kind.dtype)
+    return "?" if kind is None else _element(kind if isinstance(kind, ir.DataType) else kind.dtype)
 
 
 def _element(dtype: ir.DataType) -> str:
@@ -61,28 +62,27 @@ def _element(dtype: ir.DataType) -> str:
 
 def _teach_maps() -> None:
     """Replaces onnx-ir's readers and writer of types by ones that know maps and hand everything else on."""
-    read_type: Callable[..., object] = serde.deserialize_type_proto_for_type
-    read_shape: Callable[..., object] = serde.deserialize_type_proto_for_shape
-    write_type: Callable[..., None] = serde.serialize_type_into
+    read_type = serde.deserialize_type_proto_for_type
+    read_shape = serde.deserialize_type_proto_for_shape
+    write_type = serde.serialize_type_into
 
-    def type_of(proto: onnx.TypeProto) -> Any:
+    def type_of(proto: onnx.TypeProto) -> ir.TypeProtocol | None:
         if not proto.HasField("map_type"):
             return read_type(proto)
-        return MapType(
-            ir.DataType(proto.map_type.key_type), type_of(proto.map_type.value_type), proto.denotation or None
-        )
+        held = type_of(proto.map_type.value_type) or ir.DataType.UNDEFINED
+        return MapType(ir.DataType(proto.map_type.key_type), held, proto.denotation or None)
 
-    def shape_of(proto: onnx.TypeProto) -> Any:
+    def shape_of(proto: onnx.TypeProto) -> ir.Shape | None:
         return None if proto.HasField("map_type") else read_shape(proto)
 
-    def write(type_proto: onnx.TypeProto, from_: object) -> None:
+    def write(type_proto: onnx.TypeProto, from_: ir.TypeProtocol) -> None:
         if not isinstance(from_, MapType):
             write_type(type_proto, from_)
             return
         if from_.denotation:
             type_proto.denotation = from_.denotation
         type_proto.map_type.key_type = int(from_.key)
-        if from_.elem_type is not None:
+        if not isinstance(from_.elem_type, ir.DataType):  # what the file does not say stays unsaid
             write(type_proto.map_type.value_type, from_.elem_type)
 
     serde.deserialize_type_proto_for_type = type_of

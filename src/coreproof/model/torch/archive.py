@@ -12,24 +12,23 @@ before, a flat archive with ``serialized_exported_program.json`` and three pickl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
 import contextlib
 import inspect
 import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from coreproof.errors import TooLargeError, UnreadableModelError, UnsafeModelError
 from coreproof.model.budget import afford, size_in_bytes
 from coreproof.model.files.paths import regular_file
 from coreproof.model.torch.pickled import DAMAGE, TRUST, archive_members, first_line, read_pickled
 from coreproof.model.torch.schema import NODES, TooMany, is_attribute_path, judge
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
 
 _JSON = 32 * 2**20
 """Bytes of a program without its weights; in memory it takes ten times as much."""
@@ -107,7 +106,7 @@ def _afford_values(program: ExportedProgram, where: Path) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC2701 - it has no public name
 
     class Following(torch.fx.Interpreter):  # type: ignore[misc]
-        def run_node(self, node: Any) -> object:
+        def run_node(self, node: torch.fx.Node) -> object:
             result = super().run_node(node)
             for value in result if isinstance(result, tuple | list) else (result,):
                 if isinstance(value, torch.Tensor):
@@ -277,7 +276,7 @@ def _unknown(names: list[str]) -> str:
     return "members " + ", ".join(f"{n!r}{what}" for n, what in zip(names, said, strict=False)) + more
 
 
-def _tensors(members: _Members, inner: Mapping[str, str], kind: str) -> dict[str, Any]:
+def _tensors(members: _Members, inner: Mapping[str, str], kind: str) -> dict[str, torch.Tensor]:
     """The weights, or the constants, by name: raw bytes as tensors, or an older pickle of them."""
     older = f"data/{kind}/model.pt"
     if older in inner:
@@ -289,7 +288,7 @@ def _tensors(members: _Members, inner: Mapping[str, str], kind: str) -> dict[str
     config = members.document(inner.get(name, name)).get("config")
     if not isinstance(config, dict):
         raise UnreadableModelError(f"the member {name!r} lists nothing", where=str(members.path))
-    stored: dict[str, Any] = {}
+    stored: dict[str, torch.Tensor] = {}
     tensors = {}
     for weight, entry in config.items():
         if not is_attribute_path(weight) or not weight:
@@ -299,12 +298,17 @@ def _tensors(members: _Members, inner: Mapping[str, str], kind: str) -> dict[str
 
 
 def _tensor(
-    members: _Members, inner: Mapping[str, str], folder: str, name: str, entry: Any, stored: dict[str, Any]
-) -> Any:
+    members: _Members,
+    inner: Mapping[str, str],
+    folder: str,
+    name: str,
+    about: object,
+    stored: dict[str, torch.Tensor],
+) -> torch.Tensor:
     import torch
 
     where = f"{members.path}: {name}"
-    entry = entry if isinstance(entry, dict) else {}
+    entry = about if isinstance(about, dict) else {}
     member = f"{folder}/{entry.get('path_name')}"
     if entry.get("use_pickle") is not False or not member.startswith(
         ("data/weights/weight_", "data/constants/tensor_")
@@ -341,7 +345,7 @@ def _tensor(
     return tensor
 
 
-def _layout(meta: Any, where: str) -> tuple[list[int], list[int], list[int], Any]:
+def _layout(about: object, where: str) -> tuple[list[int], list[int], list[int], torch.dtype]:
     import torch
 
     def numbers(values: object) -> list[int]:
@@ -352,9 +356,9 @@ def _layout(meta: Any, where: str) -> tuple[list[int], list[int], list[int], Any
             raise UnreadableModelError("a weight has no shape", where=where, found=str(values)[:100])
         return found
 
-    meta = meta if isinstance(meta, dict) else {}
+    meta = about if isinstance(about, dict) else {}
     sizes, strides = numbers(meta.get("sizes")), numbers(meta.get("strides"))
-    dtype = getattr(torch, _DTYPES.get(meta.get("dtype"), "?"), None)
+    dtype = getattr(torch, _DTYPES.get(meta.get("dtype", 0), "?"), None)
     if dtype is None or meta.get("layout") != _STRIDED or len(sizes) != len(strides):
         raise UnreadableModelError(
             "a weight is stored in an unknown way",
@@ -365,7 +369,7 @@ def _layout(meta: Any, where: str) -> tuple[list[int], list[int], list[int], Any
     return sizes, strides, numbers(meta.get("storage_offset", 0)), dtype
 
 
-def _named(tensors: Any, path: Path) -> dict[str, Any]:
+def _named(tensors: object, path: Path) -> dict[str, torch.Tensor]:
     import torch
 
     if not isinstance(tensors, dict) or not all(

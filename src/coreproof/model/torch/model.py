@@ -2,16 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
-
 import contextlib
 import importlib
 import inspect
@@ -22,20 +12,21 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from coreproof.errors import (
-    ConversionError,
-    CoreproofError,
-    InputError,
-    MissingDependencyError,
-)
+from coreproof.errors import ConversionError, CoreproofError, InputError, MissingDependencyError
 from coreproof.model.base import Model
 from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.outputs import PROGRAM, Kind
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.torch.user_code import causes, kind_of, said_by, user_code, users_line
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch.export import ExportedProgram
 
 
 class TorchModel(Model):
@@ -110,7 +101,7 @@ class TorchModel(Model):
         return named_tensors(outputs, self.name)
 
     @property
-    def examples(self) -> dict[str, Any]:
+    def examples(self) -> dict[str, np.ndarray]:
         """The example inputs as arrays, by name."""
         return {
             name: tensor.detach().cpu().numpy()
@@ -160,7 +151,7 @@ class TorchModel(Model):
 
 
 @contextlib.contextmanager
-def keeping_buffers(module: Any) -> Iterator[None]:
+def keeping_buffers(module: torch.nn.Module) -> Iterator[None]:
     """Puts back what the buffers of a module held before, where what runs within changes them."""
     held = {name: (buffer, buffer.detach().clone()) for name, buffer in module.named_buffers()}
     try:
@@ -169,7 +160,7 @@ def keeping_buffers(module: Any) -> Iterator[None]:
         put_back(module, held)
 
 
-def put_back(module: Any, held: Mapping[str, tuple[Any, Any]]) -> None:
+def put_back(module: torch.nn.Module, held: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
     """Gives each buffer the tensor that it was, with what that ``held``; of those that were replaced as well."""
     torch = import_torch()
     now = dict(module.named_buffers())
@@ -182,7 +173,7 @@ def put_back(module: Any, held: Mapping[str, tuple[Any, Any]]) -> None:
                 buffer.copy_(before)
 
 
-def _decomposed(program: Any) -> object:
+def _decomposed(program: ExportedProgram) -> ExportedProgram:
     """``program`` in the operators that the ONNX exporter translates, under the names that it gives their values.
 
     PyTorch's own default decompositions take other operators apart, and count the same names ("mul_2", "view_1") for other
@@ -266,7 +257,8 @@ def load_program(path: Path, *, trust: bool = False) -> TorchModel:
     from coreproof.model.torch.archive import callable_module, damaged, read_program
 
     torch = import_torch()
-    import_torchvision(required=False)
+    with contextlib.suppress(MissingDependencyError):  # its operators may be in the program
+        import_torchvision()
     if trust:
         try:
             with quiet():
@@ -294,7 +286,7 @@ def load_program(path: Path, *, trust: bool = False) -> TorchModel:
 # imports that need care
 
 
-def import_torch() -> Any:
+def import_torch() -> ModuleType:
     """PyTorch, or a message with the line that installs it."""
     try:
         return importlib.import_module("torch")
@@ -302,7 +294,7 @@ def import_torch() -> Any:
         raise MissingDependencyError("PyTorch is not installed", fix="pip install 'coreproof[torch]'") from None
 
 
-def import_torchvision(*, required: bool = True) -> Any:
+def import_torchvision() -> ModuleType:
     """torchvision, also where its compiled operators do not fit the installed PyTorch.
 
     A torchvision wheel built for CUDA beside a CPU build of PyTorch stops at import, because the schemas of its
@@ -314,9 +306,7 @@ def import_torchvision(*, required: bool = True) -> Any:
             warnings.simplefilter("ignore")
             return importlib.import_module("torchvision")
     except ImportError:
-        if required:
-            raise MissingDependencyError("torchvision is not installed", fix="pip install 'coreproof[torch]'") from None
-        return None
+        raise MissingDependencyError("torchvision is not installed", fix="pip install 'coreproof[torch]'") from None
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
@@ -330,7 +320,7 @@ def import_torchvision(*, required: bool = True) -> Any:
     return importlib.import_module("torchvision")
 
 
-_declared: list[Any] = []  # a torch.library.Library takes its operators back when it is collected
+_declared: list[object] = []  # a torch.library.Library takes its operators back when it is collected
 
 
 @contextlib.contextmanager
@@ -388,7 +378,7 @@ def _read_graph(program: ExportedProgram) -> Graph:
     return Graph("forward", tuple(nodes), tuple(inputs), tuple(outputs), values)
 
 
-def _operator(target: Any) -> str:
+def _operator(target: object) -> str:
     """``conv2d.default`` of aten.conv2d.default; ``getitem`` of Python's own function, which takes one of many outputs."""
     name = str(target)
-    return str(target.__name__) if name.startswith("<") else name.removeprefix("aten.")
+    return str(getattr(target, "__name__", name)) if name.startswith("<") else name.removeprefix("aten.")

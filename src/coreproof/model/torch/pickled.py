@@ -11,11 +11,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from coreproof.errors import CoreproofError, UnreadableModelError, UnsafeModelError
 from coreproof.model.budget import afford
 from coreproof.model.files.paths import stored_name
+
+if TYPE_CHECKING:
+    import torch
 
 TRUST = "pass --trust if you know who made it"
 MEMBERS = 200_000
@@ -109,7 +112,7 @@ def require_stored(path: Path) -> None:
         return
 
 
-def read_pickled(data: bytes, *, what: str, where: str | Path) -> Any:
+def read_pickled(data: bytes, *, what: str, where: str | Path) -> object:
     """Tensors in tuples, lists and dictionaries, from the bytes that ``torch.save`` wrote; {} for no bytes.
 
     Every global that the pickle names is looked at first, without unpickling; then PyTorch's restricted reader
@@ -189,7 +192,7 @@ def _globals(pickled: bytes) -> set[str]:
     return found
 
 
-def _tensors(thing: object, what: str, where: str) -> Iterator[Any]:
+def _tensors(thing: object, what: str, where: str) -> Iterator[torch.Tensor]:
     import torch
 
     places, waiting = 0, [thing]

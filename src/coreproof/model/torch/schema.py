@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from coreproof.model.torch.expression import ExpressionError, check_expression
 
@@ -98,9 +97,12 @@ def _table(table: dict[str, object], expressions: dict[str, str | None]) -> Iter
     if isinstance(table.get("target"), str):
         yield from _node(table)
     for key in list(table):
-        judged = _JUDGES.get(key)
-        if judged is not None:
-            yield from judged(table, key)
+        if key in _LESSENED:
+            table[key] = _LESSENED[key](table[key])
+        elif key == "metadata" and "target" not in table:  # that of a node keeps what is told of it: see _node
+            table[key] = {}
+        elif key in _JUDGES:
+            yield from _JUDGES[key](table[key], key)
         elif key == "expr_str":
             text = str(table[key])
             if text not in expressions:
@@ -171,14 +173,14 @@ def _growing(thing: object, unknown: int, depth: int) -> Iterator[str]:
             yield from _growing(argument.get("as_graph"), max(taken), depth - 1)
         if node.get("target") not in _PYTHON:
             continue
-        long = _result_bits(node["target"], arguments, taken)
+        long = _result_bits(str(node["target"]), arguments, taken)
         if long > _BITS:
             yield f"{node['target']} with a result of {long:,} bits"
             return
         for made in _list(node.get("outputs")):
             for argument in made.values() if isinstance(made, dict) else ():
-                if isinstance(argument, dict) and isinstance(argument.get("as_name"), str):
-                    bits[argument["as_name"]] = long
+                if isinstance(argument, dict) and isinstance(name := argument.get("as_name"), str):
+                    bits[name] = long
 
 
 def _result_bits(target: str, arguments: list[dict[str, object]], taken: list[int]) -> int:
@@ -190,7 +192,7 @@ def _result_bits(target: str, arguments: list[dict[str, object]], taken: list[in
     return max(taken, default=0) + 1
 
 
-def _arguments(node: dict[str, object]) -> list[dict[str, Any]]:
+def _arguments(node: dict[str, object]) -> list[dict[str, object]]:
     given = [entry.get("arg") for entry in _list(node.get("inputs")) if isinstance(entry, dict)]
     return [argument for argument in given if isinstance(argument, dict)]
 
@@ -202,7 +204,7 @@ def _bits(argument: dict[str, object], known: dict[str, int], unknown: int) -> i
     return max((known.get(name, unknown) for name in names), default=64)
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
@@ -214,27 +216,26 @@ def _printable(text: str) -> str:
 # one judge a key
 
 
-def _identifier(table: Mapping[str, object], key: str) -> Iterator[str]:
-    if not _is_name(table[key]):
-        yield f"the name {str(table[key])[:80]!r}"
+def _identifier(name: object, _: str) -> Iterator[str]:
+    if not _is_name(name):
+        yield f"the name {str(name)[:80]!r}"
 
 
 def _is_name(value: object) -> bool:
     return value in (None, "") or (isinstance(value, str) and value.isidentifier() and len(value) <= _NAMED)
 
 
-def _values(table: Mapping[str, object], key: str) -> Iterator[str]:
+def _values(values: object, key: str) -> Iterator[str]:
     """Their names are keys, and no key of the schema: the walk goes on with a list of what they name."""
-    values = table[key]
     if not isinstance(values, dict):
         yield f"{key} that is no table"
         return
     yield from (f"the name {name[:80]!r}" for name in values if not _is_name(name))
 
 
-def _path(table: Mapping[str, object], key: str) -> Iterator[str]:
-    if not is_attribute_path(table[key]):
-        yield f"the path {str(table[key])[:80]!r}"
+def _path(path: object, _: str) -> Iterator[str]:
+    if not is_attribute_path(path):
+        yield f"the path {str(path)[:80]!r}"
 
 
 def is_attribute_path(value: object) -> bool:
@@ -247,19 +248,14 @@ def is_attribute_path(value: object) -> bool:
     )
 
 
-def _argument_names(table: Mapping[str, object], key: str) -> Iterator[str]:
-    names = table[key]
+def _argument_names(names: object, _: str) -> Iterator[str]:
     if names is not None and not (isinstance(names, list) and all(_is_name(n) and n for n in names)):
         yield f"argument names {str(names)[:80]}"
 
 
-def _operator_argument(table: Mapping[str, object], key: str) -> Iterator[str]:
-    yield from operator_problems(table[key])
-
-
-def _container(table: dict[str, Any], key: str) -> Iterator[str]:
+def _container(described: object, key: str) -> Iterator[str]:
     try:
-        protocol, spec = json.loads(table[key])
+        protocol, spec = json.loads(described if isinstance(described, str) else "")
     except (TypeError, ValueError, RecursionError):
         yield f"{key} that describes no container"
         return
@@ -293,55 +289,40 @@ def _plain_keys(context: object) -> bool:
     )
 
 
-def _ranges(table: dict[str, Any], key: str) -> Iterator[str]:
-    for symbol in table[key] if isinstance(table[key], dict) else ():
+def _ranges(ranges: object, _: str) -> Iterator[str]:
+    for symbol in ranges if isinstance(ranges, dict) else ():
         number = re.fullmatch(r"[A-Za-z_]+(\d*)", symbol, re.ASCII)
         if number is None or int(number[1][:20] or 0) > _COUNTED:
             yield f"the symbol {symbol[:80]!r}"
 
 
-def _script_object(table: Mapping[str, object], key: str) -> Iterator[str]:
-    if table[key]:
+def _script_object(held: object, _: str) -> Iterator[str]:
+    if held:
         yield "a script object, which is restored by code"
 
 
-def _string_keys(table: dict[str, Any], key: str) -> Iterator[str]:
-    yield from (f"the name {n[:80]!r}" for n in (table[key] or {}) if not is_attribute_path(n))
+def _string_keys(names: object, _: str) -> Iterator[str]:
+    yield from (
+        f"the name {str(n)[:80]!r}"
+        for n in (names if isinstance(names, dict | list) else ())
+        if not is_attribute_path(n)
+    )
 
 
-def _drop_list(table: dict[str, object], key: str) -> Iterator[str]:
-    table[key] = []
-    yield from ()
-
-
-def _drop_table(table: dict[str, object], key: str) -> Iterator[str]:
-    table[key] = {}
-    yield from ()
-
-
-def _drop_notes(table: dict[str, object], key: str) -> Iterator[str]:
-    if "target" not in table:
-        table[key] = {}
-    yield from ()
-
-
-def _known_verifiers(table: dict[str, object], key: str) -> Iterator[str]:
-    table[key] = [v for v in _list(table[key]) if v in ("ATEN", "TRAINING")]
-    yield from ()
-
-
-_JUDGES: dict[str, Callable[[dict[str, Any], str], Iterator[str]]] = {
+_LESSENED: dict[str, Callable[[object], object]] = {
+    "guards_code": lambda _: [],
+    "treespec_namedtuple_fields": lambda _: {},
+    "verifiers": lambda named: [verifier for verifier in _list(named) if verifier in ("ATEN", "TRAINING")],
+}
+"""What only informs, or would have code looked up by its name -> what is left of it."""
+_JUDGES: dict[str, Callable[[object, str], Iterator[str]]] = {
     **dict.fromkeys(("name", "as_name"), _identifier),
     **dict.fromkeys(_VALUES, _values),
     **dict.fromkeys(_PATHS, _path),
     **dict.fromkeys(("custom_obj", "as_custom_obj", "custom_obj_values"), _script_object),
     **dict.fromkeys(("in_spec", "out_spec"), _container),
     "forward_arg_names": _argument_names,
-    "as_operator": _operator_argument,
+    "as_operator": lambda named, _: operator_problems(named),
     "as_string_to_argument": _string_keys,
     "range_constraints": _ranges,
-    "guards_code": _drop_list,
-    "treespec_namedtuple_fields": _drop_table,
-    "metadata": _drop_notes,
-    "verifiers": _known_verifiers,
 }

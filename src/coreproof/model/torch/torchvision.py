@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
-    from torchvision.models import WeightsEnum
-
 import difflib
 import hashlib
 import importlib
@@ -18,15 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from coreproof.errors import InputError, UnreadableModelError
+from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.model.files.paths import regular_file
 from coreproof.model.stored_source import is_file_of_weights
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
 from coreproof.model.torch.user_code import said_by
+
+if TYPE_CHECKING:
+    import torch
+    from torchvision.models import WeightsEnum
 
 _OPTIONS = ("weights", "seed", "num_classes")
 _LARGER_PICTURES = {"inception_v3": (299, 342)}
@@ -88,11 +86,8 @@ def _read_options(query: str, where: str) -> dict[str, str]:
         raise InputError(f"unknown option(s) {unknown}", where=where, expected=", ".join(_OPTIONS))
     wrong = [key for key, value in given if not value] or [k for k in _OPTIONS if [o for o, _ in given].count(k) > 1]
     if wrong:
-        raise InputError(
-            f"{wrong[0]} is said once, with a value",
-            where=where,
-            found="&".join(f"{k}={v}" for k, v in given),
-        )
+        found = "&".join(f"{k}={v}" for k, v in given)
+        raise InputError(f"{wrong[0]} is said once, with a value", where=where, found=found)
     return dict(given)
 
 
@@ -131,7 +126,7 @@ def _of_member(name: str, member: WeightsEnum, state: object, *notes: str) -> To
 
 
 @contextmanager
-def _handed(member: WeightsEnum, state: Any) -> Iterator[None]:
+def _handed(member: WeightsEnum, state: object) -> Iterator[None]:
     """Lets torchvision build with weights that were read already, as tensors and nothing else."""
     member.get_state_dict = lambda *_, **__: state
     try:
@@ -145,13 +140,12 @@ def _member(name: str, chosen: str, where: str) -> object:
     kinds = import_torchvision().models.get_model_weights(name)
     names = [each for each in kinds.__members__ if each != "DEFAULT"]
     if chosen not in kinds.__members__:
+        near = difflib.get_close_matches(chosen.upper(), names, 1)
         raise InputError(
             f"torchvision publishes no weights {chosen!r} for {name}",
             where=where,
             expected=f"{', '.join(names) or 'none'}; random; or a file (one without a suffix as ./FILE)",
-            fix=f"did you mean {difflib.get_close_matches(chosen.upper(), names, 1)[0]}?"
-            if difflib.get_close_matches(chosen.upper(), names, 1)
-            else None,
+            fix=f"did you mean {near[0]}?" if near else None,
         )
     member = kinds[chosen]
     plain = member.meta.get("unquantized") if chosen == "DEFAULT" else None
@@ -192,7 +186,7 @@ def _downloaded(name: str, member: WeightsEnum) -> object:
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 
-def _feeding_of(preset: Any) -> tuple[Feeding | None, tuple[str, ...]]:
+def _feeding_of(preset: torch.nn.Module) -> tuple[Feeding | None, tuple[str, ...]]:
     """The transforms that belong to published weights, as a Feeding; None for those of videos, of pairs and of detectors.
 
     Segmentation sees whole photos of any proportions; a Feeding has one size, and a note says what is cut.
@@ -248,9 +242,7 @@ def _fill(module: torch.nn.Module, state: object, path: Path, name: str) -> None
     own = module.state_dict()
     given = state if isinstance(state, dict) else {}
     shapes = {key: tuple(getattr(value, "shape", ())) for key, value in given.items()}
-    counters = (
-        ".num_batches_tracked"  # which files of before 2018 do not have, and which nothing that is computed reads
-    )
+    counters = ".num_batches_tracked"  # files of before 2018 lack them, and nothing that is computed reads them
     problems = [f"{key!r} is missing" for key in own if key not in given and not key.endswith(counters)]
     problems += [f"{str(key)!r} is too many" for key in given if key not in own]
     problems += [
@@ -313,7 +305,7 @@ def _random(name: str, seed: int, classes: int | None) -> TorchModel:
     )
 
 
-def _bare(name: str, classes: int | None) -> dict[str, Any]:
+def _bare(name: str, classes: int | None) -> dict[str, object]:
     """What a network is built with before its weights are there."""
     arguments: dict[str, object] = {"weights": None}
     if classes is not None:
@@ -327,13 +319,12 @@ def _bare(name: str, classes: int | None) -> dict[str, Any]:
 def _example(name: str, feeding: Feeding | None) -> tuple[object, ...]:
     """Noise of the shape that a network takes: one picture, unless it is made for videos or for pairs of pictures."""
     torch = import_torch()
-    member = next(iter(import_torchvision().models.get_model_weights(name)), None)
-    preset: Any = None if member is None else member.transforms()
-    kind = type(preset).__name__
-    if kind == "VideoClassification":
-        return (torch.randn(1, 3, 16, *preset.crop_size),)
-    if kind == "OpticalFlow":
-        return torch.randn(1, 3, 128, 128), torch.randn(1, 3, 128, 128)
+    for member in list(import_torchvision().models.get_model_weights(name))[:1]:  # any of them says what all take
+        preset = member.transforms()
+        if type(preset).__name__ == "VideoClassification":
+            return (torch.randn(1, 3, 16, *preset.crop_size),)
+        if type(preset).__name__ == "OpticalFlow":
+            return torch.randn(1, 3, 128, 128), torch.randn(1, 3, 128, 128)
     width, height = _LARGER_PICTURES.get(name, (224, 256))[:1] * 2 if feeding is None else feeding.size
     return (torch.randn(1, 3, height, width),)
 
@@ -368,7 +359,9 @@ def _enliven(module: torch.nn.Module, example: tuple[torch.Tensor, ...], seed: i
 
 def imagenet_labels() -> tuple[str, ...] | None:
     """The 1000 ImageNet classes in standard order, from torchvision's own metadata; None without torchvision."""
-    if import_torchvision(required=False) is None:
+    try:
+        import_torchvision()
+    except MissingDependencyError:
         return None
     meta = importlib.import_module("torchvision.models._meta")
     return tuple(meta._IMAGENET_CATEGORIES)
@@ -376,10 +369,5 @@ def imagenet_labels() -> tuple[str, ...] | None:
 
 def _number(where: str, option: str, text: str, least: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 7 and int(text) >= least):
-        raise InputError(
-            f"{option} is a whole number",
-            where=where,
-            expected=f"{least} to 999999",
-            found=text[:40],
-        )
+        raise InputError(f"{option} is a whole number", where=where, expected=f"{least} to 999999", found=text[:40])
     return int(text)

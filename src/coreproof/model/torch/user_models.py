@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
-
 import copy
 import importlib
 import importlib.util
 import inspect
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from coreproof.errors import CoreproofError, InputError, UnreadableModelError, UnsafeModelError
+from coreproof.errors import (
+    CoreproofError,
+    InputError,
+    MissingDependencyError,
+    UnreadableModelError,
+    UnsafeModelError,
+)
 from coreproof.model.feeding import Source
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
 from coreproof.model.torch.user_code import importable_from_here, kind_of, said_by, user_code, users_line
+
+if TYPE_CHECKING:
+    import torch
 
 _RETURNS = "a module with example inputs: (module, inputs), or coreproof.Source(module, (inputs,), ...)"
 _STATE = (
@@ -37,7 +42,8 @@ def load_callable(reference: str) -> TorchModel:
     user's own line.
     """
     import_torch()
-    import_torchvision(required=False)
+    with suppress(MissingDependencyError):
+        import_torchvision()
     module_name, _, attribute = reference.rpartition(":") if reference.count(":") == 1 else reference.partition(":")
     module = _imported(module_name, reference)
     factory = vars(module).get(attribute)
@@ -101,7 +107,7 @@ def _import_user_module(name: str) -> object:
         return importlib.import_module(name)
 
 
-def _called(factory: Any, reference: str) -> object:
+def _called(factory: Callable[..., object], reference: str) -> object:
     try:
         needed = [
             p.name
@@ -131,15 +137,15 @@ def _called(factory: Any, reference: str) -> object:
     return made
 
 
-def _defined(factory: Any) -> str | None:
+def _defined(factory: object) -> str | None:
     code = getattr(factory, "__code__", None)
-    return None if code is None else f"{code.co_filename}:{code.co_firstlineno}, {factory.__name__}"
+    return None if code is None else f"{code.co_filename}:{code.co_firstlineno}, {code.co_name}"
 
 
 # objects
 
 
-def from_object(thing: Any, name: str = "model") -> TorchModel:
+def from_object(thing: object, name: str = "model") -> TorchModel:
     """A TorchModel from a Source, a (module, example_inputs) pair, or a module that takes [1, 3, 224, 224].
 
     How a module is fed with pictures is known only where a Source says so.
@@ -148,12 +154,7 @@ def from_object(thing: Any, name: str = "model") -> TorchModel:
     """
     torch = import_torch()
     if isinstance(thing, Source):
-        more = {
-            "feeding": thing.feeding,
-            "labels": thing.labels,
-            "notes": thing.notes,
-            "untrained": thing.untrained,
-        }
+        more = {key: getattr(thing, key) for key in ("feeding", "labels", "notes", "untrained")}
         return _model(thing.module, thing.example_inputs, name, **more)
     if isinstance(thing, torch.export.ExportedProgram):
         thing = (thing.module(), thing.example_inputs[0] if thing.example_inputs else ())
@@ -161,11 +162,11 @@ def from_object(thing: Any, name: str = "model") -> TorchModel:
         if len(thing) != 2:
             raise InputError("this tuple is no model", where=name, expected=_RETURNS, found=f"{len(thing)} parts")
         return _model(*thing, name)
-    _require_module(thing, name)
-    first = next((p for p in thing.parameters() if p.ndim >= 2), None)
+    module = _require_module(thing, name)
+    first = next((p for p in module.parameters() if p.ndim >= 2), None)
     if first is not None and first.ndim == 4 and first.shape[1] == 3:
         note = "example input taken to be [1, 3, 224, 224]; for another give (module, example_inputs)"
-        return _model(thing, (torch.randn(1, 3, 224, 224),), name, notes=(note,))
+        return _model(module, (torch.randn(1, 3, 224, 224),), name, notes=(note,))
     raise InputError(
         "the inputs of this PyTorch module are not known",
         where=name,
@@ -179,8 +180,8 @@ def _is_module(thing: object) -> bool:
     return isinstance(thing, import_torch().nn.Module)
 
 
-def _require_module(thing: object, name: str) -> None:
-    """Raises InputError for what is no torch.nn.Module that can be exported, saying what it is."""
+def _require_module(thing: object, name: str) -> torch.nn.Module:
+    """The object itself. Raises InputError for what is no torch.nn.Module that can be exported, saying what it is."""
     torch = import_torch()
     if isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         raise InputError("this is a TorchScript program, which PyTorch does not export", where=name, fix=_SCRIPT)
@@ -196,12 +197,13 @@ def _require_module(thing: object, name: str) -> None:
     if not _is_module(thing):
         fix = f"return {thing.__name__}(...), with inputs" if isinstance(thing, type) else None
         raise InputError("this is no PyTorch model", where=name, expected=_RETURNS, found=kind_of(thing), fix=fix)
+    return thing
 
 
-def _model(module: torch.nn.Module, inputs: object, name: str, **more: Any) -> TorchModel:
+def _model(thing: object, inputs: object, name: str, **more: Any) -> TorchModel:
     """A module and its inputs after a look at both; half-precision weights are widened, with a note."""
     torch = import_torch()
-    _require_module(module, name)
+    module = _require_module(thing, name)
     given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     wrong = [f"input {i} is {kind_of(each)}" for i, each in enumerate(given) if not isinstance(each, torch.Tensor)]
     if wrong or not given:
@@ -281,7 +283,8 @@ def _refuse_other_kinds(path: Path) -> None:
 def load_pickle(path: Path) -> TorchModel:
     """A whole pickled module, only for a user who trusts the file; its classes are imported from the current folder too."""
     torch = import_torch()
-    import_torchvision(required=False)
+    with suppress(MissingDependencyError):
+        import_torchvision()
     _refuse_other_kinds(path)
     try:
         with importable_from_here(), quiet():
