@@ -65,6 +65,7 @@ def app(
 
     out = Path(out)
     source = model.path if isinstance(model, Model) else model
+    # before the model is read and run over all samples
     _check_place(out, form, replace, (source, photos))
     loaded = _core_ml(load(model))
     shown = _title(title if title is not None else loaded.name)
@@ -78,6 +79,7 @@ def app(
     try:
         with replacing(out) as fresh:
             inner = fresh / name if form == "xcode" else fresh
+            # a Swift package copies the folder Resources as it is
             resources = inner if form == "xcode" else inner / "Resources"
             resources.mkdir(parents=True)
             document, answered = build_plan(
@@ -191,6 +193,7 @@ def _samples(
         _require_picture(model, feeding)
         listed = list_photos(photos)
         count = min(limit, len(listed.files))
+        # evenly spread: neighbours in a folder are often of one class
         chosen = [listed.files[i * len(listed.files) // count] for i in range(count)]
         return {listed.name(file): file for file in chosen}
     if any(f.image is not None for f in model.signature.inputs):
@@ -229,9 +232,11 @@ def _title(text: str) -> str:
 
 def _name(title: str) -> str:
     """The title as a name that Xcode, a file system and the bundle identifier all take."""
+    # accents become signs of their own, which ASCII leaves out: É becomes E
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode()
     words = re.findall(r"[A-Za-z0-9]+", plain)
     name = "".join(word[:1].upper() + word[1:] for word in words)[:60] or "Model"
+    # no name in Swift begins with a digit
     return name if name[0].isalpha() else f"Model{name}"
 
 
@@ -267,6 +272,7 @@ def _write_sources(fresh: Path, inner: Path, project: Project, title: str, form:
 
 def _minimum(model: CoreMLModel) -> str:
     """The iOS version that the model asks for, at least what the app's own code needs."""
+    # specification versions came with systems: 7 with iOS 16, 8 with 17, 9 with 18, 10 with 26
     by_specification = {7: "16.0", 8: "17.0", 9: "18.0", 10: "26.0"}
     return by_specification.get(model.spec.specificationVersion, DEPLOYMENT_TARGET)
 

@@ -31,6 +31,7 @@ def write_assets(folder: Path) -> None:
 
 def app_icon() -> Image.Image:
     """A small network whose answer is ticked, [1024, 1024] RGB: an icon has no transparency."""
+    # drawn at twice the size: Pillow's lines have hard edges, and shrinking smooths them
     scale = 2
     picture = Image.new("RGB", (SIDE * scale, SIDE * scale), _BACKGROUND)
     draw = ImageDraw.Draw(picture)

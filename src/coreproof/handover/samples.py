@@ -133,6 +133,7 @@ def _outputs(outputs: Mapping[str, object], stem: str, folder: Path) -> tuple[di
     for number, (name, value) in enumerate(outputs.items()):
         if isinstance(value, Image.Image) and value.mode != "F":
             files[name] = f"{stem}.{number}.out.png"
+            # RGBA outputs are opaque: Core ML's pictures carry an alpha that says nothing
             value.convert("RGB").save(folder / files[name])
         elif isinstance(value, dict | str) or np.asarray(value).dtype.kind not in "fiub":
             continue
@@ -145,6 +146,7 @@ def _outputs(outputs: Mapping[str, object], stem: str, folder: Path) -> tuple[di
 
 def encode(values: object) -> str:
     """Numbers as the app writes and reads them: base64 of little-endian 32-bit floats."""
+    # little-endian, as every device is that Core ML runs on
     return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
 
 

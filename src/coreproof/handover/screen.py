@@ -58,6 +58,7 @@ def pairs_of_boxes(outputs: Mapping[str, object]) -> tuple[str, str] | None:
     arrays = {name: value for name, value in outputs.items() if isinstance(value, np.ndarray) and value.ndim >= 2}
     for name, rows in arrays.items():
         count = rows.size // 4
+        # one row of four numbers may be anything
         if rows.shape[-1] != 4 or count < 2:
             continue
         for other, scores in arrays.items():
@@ -78,16 +79,19 @@ def reading_of(samples: Sequence[Mapping[str, object]]) -> Boxes | None:
         boxes = np.asarray(outputs[coordinates], np.float64).reshape(-1, 4)
         likely = np.asarray(outputs[scores], np.float64).reshape(len(boxes), -1)
         sums.append(likely.sum(axis=1))
+        # shares that add up to one go over all classes, nothing among them; detectors without it score each class by itself
         background = likely.shape[1] > 1 and bool(np.allclose(likely.sum(axis=1), 1, atol=0.01))
         best = likely[:, 1 if background else 0 :].max(axis=1)
         rows.append(boxes[np.argsort(-best, kind="stable")[:_LIKELIEST]])
     told = np.concatenate(rows)
+    # two corners are in order in every row, a centre and a size only by chance
     corners = bool(np.mean((told[:, 2] > told[:, 0]) & (told[:, 3] > told[:, 1])) > 0.9)
     classes = np.asarray(samples[0][scores]).size // (np.asarray(samples[0][coordinates]).size // 4)
     return Boxes(
         coordinates,
         scores,
         centred=not corners,
+        # shares of a picture reach little beyond 1, pixels far beyond
         pixels=bool(np.median(np.abs(told).max(axis=1)) > 2),
         background=classes > 1 and bool(np.allclose(np.concatenate(sums), 1, atol=0.01)),
     )

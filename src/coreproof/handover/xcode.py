@@ -159,6 +159,7 @@ class Project:
             # the app loads the compiled model by name; a class named after the model could clash with the app's own
             "COREML_CODEGEN_LANGUAGE": "None",
             "CURRENT_PROJECT_VERSION": "1",
+            # the purposes of camera and photos stand in a file of our own
             "GENERATE_INFOPLIST_FILE": "NO",
             "INFOPLIST_FILE": f"{self.name}/Info.plist",
             "LD_RUNPATH_SEARCH_PATHS": ["$(inherited)", "@executable_path/Frameworks"],
@@ -217,6 +218,7 @@ def _write(value: Plist, said: Mapping[str, str], depth: int = 0) -> str:
 
 
 def _quoted(text: str) -> str:
+    # old property lists quote whatever is no plain word
     plain = text and all(c.isascii() and (c.isalnum() or c in "_./") for c in text)
     if plain:
         return text

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def model_digest(model: Model) -> str:
     """Changes with any byte of the model that matters to its predictions."""
     digest = hashlib.blake2b(digest_size=16)
+    # the same file that is fed otherwise answers otherwise
     digest.update(repr(model.feeding).encode())
     if isinstance(model, OnnxModel):
         tensors = stored_tensors(model.ir)
@@ -31,6 +32,7 @@ def model_digest(model: Model) -> str:
             _update(digest, file)
     if model.path is not None and Path(model.path).exists():
         path = Path(model.path)
+        # sorted: file systems list in any order
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
             # the manifest holds random identifiers; hidden files are the Finder's
@@ -50,6 +52,7 @@ def model_digest(model: Model) -> str:
 
 def _update(digest: hashlib.blake2b, file: Path) -> None:
     with file.open("rb") as stream:
+        # of each file its own digest, so that bytes that move from one file to the next are seen
         digest.update(hashlib.file_digest(stream, hashlib.blake2b).digest())
 
 
@@ -66,6 +69,7 @@ def module_content(module: torch.nn.Module) -> Iterator[bytes]:
             if _is_plain(value) or _is_tensor(value):
                 yield f"{name}.{key}".encode()
                 yield content_of(value)
+    # what a forward computes stands in its source, not in its weights
     yield from (_code(kind) for kind in classes if kind.__module__.split(".")[0] not in ("torch", "builtins"))
 
 

@@ -173,6 +173,7 @@ def select(
 
 def _made(node: Node) -> list[str]:
     """The values that a node makes; branches and loops of a NeuralNetwork make those of their blocks."""
+    # a branch of a NeuralNetwork names no outputs: what its blocks write is seen around it
     if node.outputs or not node.blocks:
         return [name for name in node.outputs if name]
     return [name for block in node.blocks for inner in block.nodes for name in _made(inner)]
@@ -185,5 +186,6 @@ def _read(node: Node) -> Iterator[str]:
         own = {*block.inputs, *(name for name, value in block.values.items() if value.constant)}
         for inner in block.nodes:
             yield from (name for name in _read(inner) if name not in own)
+            # what is read before it is written comes from outside, or from the round before
             own.update(inner.outputs)
         yield from (name for name in block.outputs if name not in own)

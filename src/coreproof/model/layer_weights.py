@@ -194,6 +194,7 @@ def _operation_weights(model: CoreMLModel, operation: MIL_pb2.Operation, constan
 def _is_weight(reference: WeightRef) -> bool:
     if reference.dtype == "str" or not reference.shape:
         return False
+    # axes, pads and shapes are short integers; integers beyond that are quantised weights or tables of indices
     return "float" in reference.dtype or reference.size > 16
 
 
@@ -279,6 +280,7 @@ def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constan
     inner = {}
     for key, argument in operation.inputs.items():
         maker = constants.get(argument.arguments[0].name)
+        # a mask says where numbers stand; it has no steps
         if maker is not None and maker.type != "const" and "mask" not in key:
             inner[key] = _steps(model, maker, _before(constants, operation))
     arguments = {key: np.asarray(value) for key, value in _compressed(model, operation, constants).items()}
@@ -309,6 +311,7 @@ def _torch_weights(program: ExportedProgram, node: Node) -> dict[str, WeightRef]
 
     def read(name: str) -> Array:
         tensor = held[name].detach().cpu()
+        # NumPy has no bfloat16 of its own, and float32 holds all of its numbers
         array: Array = (tensor.float() if "bfloat16" in str(tensor.dtype) else tensor).numpy()
         return array
 
@@ -361,8 +364,10 @@ def _onnx_constant(value: ir.Value) -> WeightRef | None:
         if to in (ir.DataType.UNDEFINED, ir.DataType.STRING) or to not in ir.DataType.__members__.values():
             return None
         return WeightRef(first.dtype, first.shape, lambda: first.read().astype(ir.DataType(to).numpy()), first.steps)
+    # blocked scales (opset 21) are not along one axis
     if len(operands) < 2 or operands[1] is None or producer.attributes.get("block_size"):
         return None
+    # DequantizeLinear's default
     axis = producer.attributes.get_int("axis", 1)
     shapes = [o.shape for o in operands[1:] if o is not None]
     lengths = {math.prod(shape) for shape in shapes}
@@ -374,6 +379,7 @@ def _onnx_constant(value: ir.Value) -> WeightRef | None:
         first.dtype,
         first.shape,
         lambda: _dequantised(known, axis),
+        # (q + 1 - zero) * scale - (q - zero) * scale: the step is the scale
         lambda: np.broadcast_to(np.abs(_along(known[1].read(), first.shape, axis)), first.shape),
     )
 

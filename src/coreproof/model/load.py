@@ -57,10 +57,12 @@ def _refuse_stored(source: str | Path, base: Path | None, *, trust: bool) -> Non
 
 def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
     path = Path(source) if base is None else base / source
+    # before any path: this prefix is ours
     if source.startswith("torchvision:"):
         from coreproof.model.torch.torchvision import load_torchvision
 
         return load_torchvision(source.removeprefix("torchvision:"), base)
+    # a file's name may hold a colon; then the file is meant
     if ":" in source and not path.exists():
         from coreproof.model.torch.user_models import load_callable
 

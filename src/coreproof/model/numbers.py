@@ -41,6 +41,7 @@ def rms(values: np.ndarray) -> float:
     largest = float(np.abs(values).max(initial=0.0))
     if largest == 0.0 or not math.isfinite(largest):
         return largest
+    # divided by the largest first: squares of numbers beyond 1.8e19 leave float32, of 1.3e154 float64
     return largest * math.sqrt(float(np.mean(np.square(values / largest))))
 
 
@@ -80,6 +81,7 @@ def json_ready(value: object, *, nan: str | None = "NaN", digits: int | None = N
         return [json_ready(each, nan=nan, digits=digits) for each in value]
     if not isinstance(value, float):
         return value
+    # JSON knows neither NaN nor infinities; Python would write words that other parsers refuse
     if not math.isfinite(value):
         return nan if math.isnan(value) else "infinity" if value > 0 else "-infinity"
     return value if digits is None else float(f"{value:.{digits}g}")

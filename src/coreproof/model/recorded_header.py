@@ -47,6 +47,7 @@ def signature_from(stored: Entry) -> Signature:
 
 def _labels(stored: Entry) -> tuple[str, ...] | tuple[int, ...]:
     listed = stored.each()
+    # a list holds labels of one kind: the first one says which
     if listed and isinstance(listed[0].value, int):
         return tuple(label.whole() for label in listed)
     return tuple(label.text() for label in listed)
@@ -61,6 +62,7 @@ def _feature_to(feature: Feature) -> dict[str, object]:
 
 def _features(stored: Entry) -> tuple[Feature, ...]:
     found = tuple(_feature_from(f) for f in stored.each())
+    # signatures are looked up by name
     names = [f.name for f in found]
     if len(set(names)) != len(names):
         raise stored.refuse("each name once", ", ".join(names))

@@ -176,6 +176,7 @@ def load_recording(path: str | Path) -> Recording:
     """
     path = Path(path)
     with open_archive(path, partial(_unreadable, path)) as archive:
+        # what the header names is held against what is there before anything is read
         held = set(archive.members)
         if HEADER not in held:
             raise _unreadable(path, f"arrays only, no {HEADER}", "inputs are given with --inputs")

@@ -26,6 +26,7 @@ def why_unsafe(source: str | Path, folder: Path | None) -> str | None:
         named = weights_of(text)
         return next((f"{name!r}: {why}" for name in named if (why := why_outside(name)) is not None), None)
     path = Path(text) if folder is None else folder / text
+    # as ``load`` decides: a colon names code, unless it is a drive's or of a file that is there
     if ":" in text and _DRIVE.match(text) is None and not _exists(path):
         return "Python code"
     if path.suffix.lower() in PICKLES:

@@ -34,6 +34,7 @@ def taken_apart(value: object) -> tuple[Layout, Array]:
     rows: list[Array] = []
     layout = _walk(value, rows)
     filled = [row for row in rows if row.size]
+    # one text makes a row of texts: NumPy has no row of both
     if any(row.dtype.kind in "OSU" for row in filled):
         filled = [row.astype(str) for row in filled]
     return layout, np.concatenate(filled) if filled else np.zeros(0, np.float32)
@@ -43,6 +44,7 @@ def _walk(value: object, rows: list[Array]) -> Layout:
     if value is None:
         return ("nothing",)
     if isinstance(value, Mapping):
+        # sorted, so that two engines' dictionaries line up; texts and numbers do not compare with each other
         keys = sorted(value, key=lambda key: (isinstance(key, str), key))
         return ("dictionary", tuple(keys), tuple(_walk(value[key], rows) for key in keys))
     if isinstance(value, list | tuple):
@@ -75,6 +77,7 @@ def _built(layout: Layout, values: Iterator[np.generic], dtype: np.dtype) -> obj
         return [_built(part, values, dtype) for part in layout[1]]
     shape = layout[1]
     if not shape:
+        # dictionaries hold Python's own numbers, as ONNX Runtime hands them out
         return next(values).item()
     return np.array(list(islice(values, math.prod(shape))), dtype).reshape(shape)
 

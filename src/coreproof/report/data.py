@@ -49,6 +49,7 @@ def comparison_data(comparison: Comparison) -> Document:
                 "high": round(pair.high, 6),
                 "kappa": None if math.isnan(pair.kappa) else round(pair.kappa, 6),
                 "overlap": round(pair.top5_overlap, 6),
+                # significant digits, not decimals: divergences span many magnitudes
                 "divergence": float(f"{pair.divergence:.6g}"),
                 "differ": [number[photo] for photo in differing if photo in number],
                 "most": numbered(comparison.most_divergent(a, b, most_extremes)),
@@ -90,6 +91,7 @@ def _chosen_photos(comparison: Comparison, most_differing: int, most_extremes: i
     for name in comparison.names:
         lists.append([photo for photo, _ in comparison.most_certain(name, _CERTAIN)])
         lists.append([photo for photo, _ in comparison.least_certain(name, _CERTAIN)])
+    # rank by rank, so that no list takes all the room
     in_turn = (photo for rank in zip_longest(*lists) for photo in rank if photo is not None)
     return list(islice(dict.fromkeys(in_turn), min(_PHOTOS, _ANSWERS // len(comparison.names))))
 
@@ -139,6 +141,7 @@ def step_data(step: Document) -> Document:
     """A step of a proof, with its rows in the page's columns and their summary."""
     rows = [_row(row) for row in step.get("rows", ())]
     failing = [row for row in rows if not row["agrees"]]
+    # rows without a tolerance have used none of it
     worst = max(rows, key=lambda row: row["used"] if row["used"] is not None else -1.0, default=None)
     kept = rows if len(rows) <= _ROWS else [*failing[:_ROWS], *rows[: _ROWS - len(failing[:_ROWS])]]
     first = step.get("first_divergence")
@@ -187,6 +190,7 @@ def _row(row: Document) -> Document:
     elif isinstance(tolerance, int | float):
         relative, text = float(tolerance), _number(tolerance)
     needed = row.get("required", row.get("required_relative"))
+    # the share of what was allowed that was needed; above 1 it disagrees
     used = needed / relative if isinstance(needed, int | float) and relative else None
     shape = row.get("shape") or ()
     return {

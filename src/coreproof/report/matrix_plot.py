@@ -23,6 +23,7 @@ def agreement_plot(comparison: Comparison) -> Figure:
     side = 1.6 + 0.62 * len(names)
     figure = figure_class()(figsize=(side + 0.8, side), layout="constrained", dpi=150)
     axes = figure.add_subplot()
+    # from one half at the most: models that agree on 95 and on 99 of 100 should look different
     axes.imshow(shares, cmap="Blues", vmin=min(0.5, *(min(row) for row in shares)), vmax=1.0)
     for i, a in enumerate(names):
         for j, b in enumerate(names):

@@ -152,6 +152,7 @@ def _chart(verification: Verification) -> str:
     def y(error: float) -> float:
         if not math.isfinite(error):
             return 4
+        # four pixels of margin, so that dots at the ends are whole
         return 4 + (height - 8) * (1 - min(max(math.log10(max(error, floor) / floor) / decades, 0), 1))
 
     def x(i: int) -> float:
@@ -217,6 +218,7 @@ def _matrix(comparison: Comparison) -> str:
         cells = [f"<b>{escape(a)}</b>"]
         for b in comparison.names:
             share = agreement[a][b] / total if total else 0.0
+            # as the plot: shades begin at one half
             shade = f"background:rgba(26,115,232,{max(0.0, share - 0.5) * 1.1:.2f})"
             cells.append("·" if a == b else f'<span class="heat" style="{shade}">{agreement[a][b]}</span>')
         rows.append(cells)

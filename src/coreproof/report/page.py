@@ -156,6 +156,7 @@ def _inside_script(value: object) -> str:
     """JSON that may stand inside a script element: no "<" can close it, no NaN can break it."""
     short = json_ready(visible_in(value), digits=9)
     text = json.dumps(short, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str)
+    # U+2028 and U+2029 end a line in JavaScript before 2019, and in JSON they do not
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
@@ -179,6 +180,7 @@ def _percent(share: float | None, digits: int = 1) -> str:
         return "–"
     text = f"{100 * share:.{digits}f}"
     if share < 1 and float(text) >= 100:
+        # 99.96 % with one digit would read 100.0: it is shown as 99.9
         text = f"{100 - 10**-digits:.{digits}f}"
     return text.removesuffix("." + "0" * digits) + "%"
 

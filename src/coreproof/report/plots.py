@@ -127,9 +127,11 @@ def _limits(rows: Sequence[Row]) -> tuple[float, float]:
     ]
     if not shown:
         return 1e-9, 1.0
+    # in decades: where something diverges, its label needs a place above
     room = 0.15 if all(row.agrees for row in rows) else 0.9
     high = math.ceil(math.log10(max(shown)) + room)
     low = math.floor(math.log10(min(shown)) - 0.15)
+    # fourteen decades: what is smaller lies on the lower edge, or the rest would be squeezed
     return 10.0 ** max(low, high - 14), 10.0**high
 
 
@@ -206,6 +208,7 @@ def _name_layers(axes: Axes, verification: Verification) -> None:
     first = verification.first_divergence
     kept = [i for i, row in enumerate(rows) if row is first or row.how == "output"]
     step = max(1, math.ceil(len(rows) / _NAMED))
+    # a spaced name gives way to one that is always shown
     room = max(1, step // 2)
     places = sorted(
         {*kept, *(i for i in range(0, len(rows), step) if step == 1 or all(abs(i - k) > room for k in kept))}

@@ -26,8 +26,10 @@ def thumbnails(photos: PhotoSource | Path | str, names: Iterable[str], budget: i
     made: dict[str, str] = {}
     spent = 0
     source = photo_source(photos)
+    # Pillow lets go of the interpreter's lock while it decodes
     with ThreadPoolExecutor(2, thread_name_prefix="thumbnail") as pool:
         wanted = list(dict.fromkeys(names))
+        # in pieces: what lies beyond the budget is not read at all
         for start in range(0, len(wanted), 64):
             piece = wanted[start : start + 64]
             for name, uri in zip(piece, pool.map(lambda n: _thumbnail(source, n), piece), strict=True):

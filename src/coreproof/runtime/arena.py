@@ -38,9 +38,11 @@ def open_within_budget(message: bytes, options: ort.SessionOptions, weights: int
     """An ONNX Runtime session on the CPU that takes no more than the memory budget, besides ``weights`` bytes of weights."""
     import onnxruntime as ort
 
+    # the budget is for what is made while it runs; weights whose bytes are in the file have their own share
     limit = memory_budget() + _REPACKED * weights
     options.add_session_config_entry("session.use_env_allocators", "1")
     kind = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    # the registered arena is the process's: between these two calls no other session may take it
     with _opening:
         ort.create_and_register_allocator(kind, ort.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": _AS_ASKED}))
         return ort.InferenceSession(

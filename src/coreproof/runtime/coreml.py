@@ -33,6 +33,7 @@ class CoreMLSession(Session):
         suffix = ".mlpackage" if model.folder is not None or model.is_program else ".mlmodel"
         run = with_distinct_labels(model)
         self._told = run.signature.labels or ()
+        # Core ML compiles files alone: what was never saved is saved for it
         path = run.path or run.save(Path(self._folder.name) / f"model{suffix}")
         self._proxy = coremltools.models.MLModel(str(path), compute_units=coremltools.ComputeUnit.CPU_ONLY)
 
@@ -54,6 +55,7 @@ class CoreMLSession(Session):
         for feature in self.signature.inputs:
             if feature.image is not None and feature.name in fed:
                 picture = to_picture(np.asarray(fed[feature.name]), feature.image)
+                # coremltools takes RGB, L and F
                 fed[feature.name] = picture.convert("RGB") if picture.mode == "RGBA" else picture
         try:
             outputs = dict(self._proxy.predict(fed))

@@ -35,6 +35,7 @@ class Executable:
         """The graph's outputs as the model's features: pictures, a classifier's label and dictionary, arrays."""
         finished: dict[str, object] = {}
         for feature in self.signature.outputs:
+            # made from the scores below
             if feature.name in (self.signature.predicted_label, self.signature.probabilities):
                 continue
             value = outputs[feature.name]

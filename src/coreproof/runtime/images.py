@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from coreproof.errors import InputError, RunError
+from coreproof.errors import RunError
 from coreproof.model.features import Colour, ImageLayout
 from coreproof.model.feeding import Feeding
 
@@ -34,9 +34,11 @@ def resize_and_crop(picture: Image.Image, feeding: Feeding) -> Image.Image:
     if feeding.resize == "squash":
         return picture.resize((width, height), filter_)
     if feeding.resize_to is None:
+        # the larger of the two: the picture covers the window in both directions
         ratio = max(width / picture.width, height / picture.height)
         scaled = (max(width, round(picture.width * ratio)), max(height, round(picture.height * ratio)))
     else:
+        # int, not round: torchvision's Resize cuts off what is behind the point
         short, long = feeding.resize_to, int(feeding.resize_to * max(picture.size) / min(picture.size))
         scaled = (short, long) if picture.width <= picture.height else (long, short)
     left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
@@ -57,6 +59,7 @@ def _window(
         min(picture.width, math.ceil((left + width) * x) + _MARGIN),
         min(picture.height, math.ceil((top + height) * y) + _MARGIN),
     )
+    # the window's edges in the piece that was cut out, in fractions of its pixels
     box = (left * x - around[0], top * y - around[1], (left + width) * x - around[0], (top + height) * y - around[1])
     return picture.crop(around).resize((width, height), filter_, box)
 
@@ -69,23 +72,14 @@ def pixels(picture: Image.Image, colour: Colour) -> npt.NDArray[np.float32]:
     rgb = picture.convert("RGB")
     planes = np.empty((1, 3, rgb.height, rgb.width), np.float32)
     for place, channel in enumerate((2, 1, 0) if colour == "BGR" else (0, 1, 2)):
+        # plane by plane, without the interleaved copy that np.asarray(rgb) would make
         planes[0, place] = np.asarray(rgb.getchannel(channel))
     return planes
 
 
 def to_tensor(picture: Image.Image, feeding: Feeding) -> npt.NDArray[np.float32]:
-    """The model's input for this picture: [1, C, H, W] (or [1, H, W, C]) float32.
-
-    Raises InputError for a mean or std of another number of channels.
-    """
+    """The model's input for this picture: [1, C, H, W] (or [1, H, W, C]) float32."""
     values = pixels(resize_and_crop(picture, feeding), feeding.colour)
-    for name, given in (("mean", feeding.mean), ("std", feeding.std)):
-        if len(given) not in (1, values.shape[1]):
-            raise InputError(
-                f"the {name} does not fit the channels of {feeding.colour}",
-                expected=f"one number, or {values.shape[1]}: one a channel",
-                found=f"{len(given)} numbers",
-            )
     if feeding.scale != 1.0:
         values *= np.float32(feeding.scale)
     if any(feeding.mean) or any(s != 1.0 for s in feeding.std):
@@ -122,5 +116,6 @@ def to_picture(values: npt.NDArray[np.float32], layout: ImageLayout) -> Image.Im
     whole = np.clip(np.rint(planes), 0, 255).astype(np.uint8)
     if layout.colour == "GRAY":
         return Image.fromarray(whole[0])
+    # Pillow knows no BGR
     rgb = whole[::-1] if layout.colour == "BGR" else whole
     return Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0))).convert("RGBA")

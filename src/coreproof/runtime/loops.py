@@ -58,6 +58,7 @@ def _network_loops(inside: network.Network) -> Iterator[_Loop[network.Network]]:
             yield layer.name, 1, network.nested(layer)
         elif operator == "loop":
             loop = layer.loop
+            # only without a condition, and without a break, does it run its full count for certain
             ends = loop.conditionVar or loop.conditionNetwork.layers or _breaks(loop.bodyNetwork)
             yield layer.name, 1 if ends else max(1, loop.maxLoopIterations), network.nested(layer)
 
@@ -78,6 +79,7 @@ def _onnx_loops(graph: ir.Graph) -> Iterator[_Loop[ir.Graph]]:
     for node in graph:
         bodies = list(onnx.nested_ir(node))
         if bodies:
+            # an If runs one of its graphs, a Scan as often as its input is long
             certain = node.op_type == "Loop" and len(node.inputs) > 1 and not _may_end(node, bodies[0])
             yield node.name or node.op_type, _count(node.inputs[0]) if certain else 1, bodies
 

@@ -147,6 +147,7 @@ class OnnxRuntimeSession(Session):
             if self._plain is None:
                 self._plain = self.pool.open(self._outputs)
             return self._plain
+        # a session with more taps answers for fewer: opening one costs more than the values that are not asked for
         if self._tapped is None or not set(extra) <= set(self._tapped[0]):
             self._tapped = (extra, self.pool.open((*self._outputs, *extra)))
         return self._tapped[1]

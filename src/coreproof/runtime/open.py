@@ -86,6 +86,7 @@ def session(
     from coreproof.runtime.loops import require_ending
 
     require_ending(model)
+    # before lowering, which takes its time
     _require_no_states(model.signature, model.name)
     executable = compile_model(model, precision, function)
     _require_no_states(executable.signature, model.name)  # of another function than the default one

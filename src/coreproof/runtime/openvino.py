@@ -32,6 +32,7 @@ class OpenVinoSession(Session):
         self.signature = executable.signature
         self.engine = executable.engine.replace("ONNX Runtime", "OpenVINO")
         self._core = openvino.Core()
+        # on processors with bfloat16 OpenVINO computes in it unless told otherwise
         self._options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
         threads = threads if threads is not None else threads_asked_for()
         if threads is not None:
@@ -46,6 +47,7 @@ class OpenVinoSession(Session):
     def _open(self, taps: tuple[str, ...]) -> openvino.CompiledModel:
         if taps not in self._compiled:
             proto = ir.to_proto(in_memory(self.executable.graph, initializers=True))
+            # a name alone: OpenVINO infers type and shape itself
             proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)
             try:
                 model = self._core.read_model(proto.SerializeToString())

@@ -26,6 +26,7 @@ def patch_coremltools() -> None:
 
     if sys.platform == "darwin":
         return
+    # a script's model that is dropped takes its session along
     sessions: weakref.WeakKeyDictionary[object, Session] = weakref.WeakKeyDictionary()
 
     def predict(

@@ -40,6 +40,7 @@ def segments(skeleton: Skeleton, groups: Sequence[Sequence[str]]) -> list[Segmen
     drops: list[list[str]] = [[] for _ in groups]
     for name, at in last.items():
         drops[at].append(name)
+        # what an earlier stretch made, and this one needs, has to be handed out by that one
         if made_in.get(name, at) < at:
             makes[made_in[name]].append(name)
     return [

@@ -5,8 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from PIL import Image
@@ -26,7 +25,20 @@ Values = dict[str, Any]
 """What a run gives, by name: arrays, pictures, a label, dictionaries and lists, as the features of the model say."""
 
 
-class Session(ABC):
+class Closing:
+    """A context manager that closes what it holds at the end of a ``with`` block."""
+
+    def close(self) -> None:
+        """Frees what the engine holds; most hold nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+
+class Session(Closing, ABC):
     """A model made ready to run. Sessions are context managers; closing one frees the engine.
 
     ``engine`` says in words who computes ("PyTorch", "ONNX Runtime", "coreproof's runtime (ONNX Runtime)", "Core ML"),
@@ -78,17 +90,6 @@ class Session(ABC):
                 fix="leave the state out",
             )
 
-    def close(self) -> None:  # noqa: B027 - most engines hold nothing
-        """Frees what the engine holds."""
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def read_inputs(signature: Signature, inputs: Mapping[str, object], where: str) -> dict[str, object]:
     """Checks names, ranks and lengths against the declared inputs and casts to the declared dtypes.
@@ -118,6 +119,7 @@ def read_inputs(signature: Signature, inputs: Mapping[str, object], where: str) 
 
 def is_number(dtype: np.dtype) -> bool:
     """Whether a dtype is one of real numbers or truth values; those that ml_dtypes adds are."""
+    # 2: a dtype that was registered by an extension, as ml_dtypes does
     return dtype.kind in "biuf" or dtype.isbuiltin == 2
 
 
@@ -143,6 +145,7 @@ def read_input(feature: Feature, value: object, where: str) -> object:
         if isinstance(value, Image.Image):
             return feature_pixels(value, _entering(feature, feature.image, value))
         array = _numbers(feature, value, "float32", where)
+        # a picture without its batch, as photos are usually held
         array = array[None] if array.ndim == 3 else array
         if feature.ranges or len(feature.enumerated) > 1:
             _check_flexible(feature, array.shape[-2:], (feature.image.height, feature.image.width), where)
@@ -155,6 +158,7 @@ def read_input(feature: Feature, value: object, where: str) -> object:
         _check_flexible(feature, array.shape, feature.shape, where)
     elif feature.shape is not None:
         fits = len(array.shape) == len(feature.shape) and all(
+            # names and -1 stand for any length
             not isinstance(want, int) or want < 0 or want == have
             for want, have in zip(feature.shape, array.shape, strict=True)
         )

@@ -80,4 +80,5 @@ def recomputed(name: str) -> str:
 
 def element_type(array: np.ndarray) -> int:
     """The ONNX element type in which an array is fed."""
+    # NumPy has three kinds of texts, ONNX one
     return int(ir.DataType.STRING if array.dtype.kind in "OSU" else ir.DataType.from_numpy(array.dtype))

@@ -27,6 +27,7 @@ def read_structured(feature: Feature, value: object, where: str) -> object:
 def _dictionary(feature: Feature, value: object, where: str) -> dict[object, object]:
     if not isinstance(value, Mapping):
         raise _refusal(feature, value, where, "a dictionary")
+    # ONNX maps have keys of texts or of whole numbers
     kind = str if "dictionary of text" in feature.holds else int
     wrong = [key for key in value if not isinstance(key, kind) or isinstance(key, bool)]
     if wrong:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from coreproof.model.structured import is_structured
 from coreproof.runtime.arena import engine_error
 from coreproof.runtime.executable import Executable, compile_model
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
-from coreproof.runtime.session import Precision, Session
+from coreproof.runtime.session import Closing, Precision, Session
 from coreproof.runtime.skeleton import ExternalInputs, element_type, recomputed
 from coreproof.runtime.subgraph_pool import SubgraphPool
 
@@ -36,7 +35,7 @@ def run_subgraph(of: Model | Session, inputs: Mapping[str, object], outputs: Seq
         return stretch.run(inputs)
 
 
-class Subgraph:
+class Subgraph(Closing):
     """A stretch of an ONNX or Core ML model, made ready to run; a context manager.
 
     ``inputs`` and ``outputs`` are names as in ``run_subgraph``. Of a session that runs on ONNX Runtime the weights are shared.
@@ -95,9 +94,11 @@ class Subgraph:
                 found=", ".join(lists),
             )
         arrays = {cut: self._cast(cut, np.asarray(inputs[name])) for name, cut in self._cuts.items()}
+        # without shapes: the same session takes samples of other lengths
         kinds = {cut: (element_type(array), None) for cut, array in arrays.items()}
         wanted = list(dict.fromkeys(self._outputs.values()))
         if self._session is None or self._session[0] != kinds:
+            # not optimised: a part runs a few times, and fusing takes longer than that
             self._session = (kinds, self._pool.open(wanted, kinds, optimised=False))
         try:
             values = dict(zip(wanted, self._session[1].run(wanted, arrays), strict=True))
@@ -114,14 +115,6 @@ class Subgraph:
         self._session = None
         if self._own:
             self._pool.close()
-
-    def __enter__(self) -> Subgraph:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _cast(self, cut: str, array: Array) -> Array:
         """The array in the dtype in which the graph carries this value, where that is known."""

@@ -82,6 +82,7 @@ class SubgraphPool:
 
         shared = self._supply(part)
         options = ort.SessionOptions()
+        # fatal alone: what is wrong is raised as well, and the log would go to the user's terminal
         options.log_severity_level = 4
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
@@ -119,6 +120,7 @@ class SubgraphPool:
             graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
             graph.input.extend(ir.serde.serialize_value(v) for v in model.graph.inputs)
             graph.output.extend(ir.serde.serialize_value(v) for v in model.graph.outputs)
+            # names alone: a part of the message is then as small as its nodes
             graph.initializer.extend(onnx.TensorProto(name=name) for name in model.graph.initializers)
             self._skeleton = Skeleton(message)
         return self._skeleton
@@ -138,12 +140,14 @@ class SubgraphPool:
                 place.CopyFrom(self._small[place.name])
                 continue
             if place.name not in self._weights:
+                # OrtValue takes memory in C's order
                 array = np.ascontiguousarray(tensor.numpy())
                 self._weights[place.name] = ort.OrtValue.ortvalue_from_numpy(array)
             shared[place.name] = self._weights[place.name]
             place.dims.extend(tensor.shape.numpy())
             place.data_type = int(tensor.dtype)
             place.data_location = onnx.TensorProto.EXTERNAL
+            # the engine looks among the values that were added by name before it opens a file
             place.external_data.add(key="location", value="memory")
         return shared
 

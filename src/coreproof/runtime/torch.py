@@ -14,7 +14,7 @@ from coreproof.errors import InputError, RunError
 from coreproof.model.graph import select
 from coreproof.model.torch.model import TorchModel, described, import_torch, keeping_buffers, name_outputs
 from coreproof.model.torch.user_code import user_code
-from coreproof.runtime.session import Session, State, Values, read_inputs
+from coreproof.runtime.session import Closing, Session, State, Values, read_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +94,7 @@ class TorchSession(Session):
             while missing and (node := next(nodes, None)) is not None:
                 result = interpreter.run_node(node)
                 interpreter.env[node] = result
+                # freed as soon as nobody reads it: so a pass over a large network stays small
                 for unread in interpreter.user_to_last_uses.get(node, ()):
                     del interpreter.env[unread]
                 if node.name in last:
@@ -120,7 +121,7 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-class TorchPart:
+class TorchPart(Closing):
     """A stretch of a PyTorch model's traced program, from inner values to inner values, by the program's own names.
 
     ``inputs`` are those of the given names that the stretch needs. A value that is both given and asked for is computed as
@@ -163,6 +164,7 @@ class TorchPart:
                 result = super().run_node(node)
                 if node.name in asked:
                     kept[node.name] = result[0] if isinstance(result, tuple | list) else result
+                # what follows reads what was given, while the node's own result is kept
                 return given.get(node.name, result)
 
         tensors = tuple(
@@ -177,9 +179,6 @@ class TorchPart:
                 "PyTorch failed while running a part of the model", where=self._model.name, found=str(error)
             ) from None
         return _arrays({name: kept[own] for name, own in self._asked.items()})
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def _flat_inputs(program: ExportedProgram, tensors: tuple[object, ...]) -> list[object]:

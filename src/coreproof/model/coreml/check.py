@@ -34,6 +34,7 @@ _TOLD = 8
 
 def require_sound(model: Loaded, spec: Model_pb2.Model) -> None:
     """Raises UnreadableModelError, which names what makes no sense, or what the weight file does not hold."""
+    # a file made to complain may have millions of faults; nobody reads them
     found = list(islice(_model(model, spec, ""), 1000))
     if found:
         more = [f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
@@ -43,6 +44,7 @@ def require_sound(model: Loaded, spec: Model_pb2.Model) -> None:
             found="; ".join([*found[:_TOLD], *more]),
             fix="it is damaged, or was written by a tool that did not finish; copy it or convert it again",
         )
+    # only now: while it is read, each blob is held against its own constant
     for file in model.weight_files:
         file.require_separate_blobs()
 
@@ -188,6 +190,7 @@ def _tensor(model: Loaded, value: MIL_pb2.Value, what: str) -> Iterator[str]:
         return
     stored = value.immediateValue.tensor
     which = stored.WhichOneof("value")
+    # floats, ints, bools, longs and texts have one entry an element
     if which != "bytes":
         found = 0 if which is None else len(getattr(stored, which).values)
         if found != count:
@@ -196,5 +199,6 @@ def _tensor(model: Loaded, value: MIL_pb2.Value, what: str) -> Iterator[str]:
             yield f"{what} is {dtype}{shape}, and holds {which}"
     elif dtype not in BITS:
         yield f"{what} is {dtype}{shape}, and holds bytes"
+    # sub-byte elements fill whole bytes: -(-n // 8) rounds up
     elif len(stored.bytes.values) != -(-count * BITS[dtype] // 8):
         yield f"{what} is {dtype}{shape}, and has {len(stored.bytes.values)} bytes"

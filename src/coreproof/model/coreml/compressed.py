@@ -31,6 +31,7 @@ def lut_to_dense(indices: Array, lut: Array, shape: Array | None = None, vector_
         return look_up(indices, lut, vector_axis)
     lengths = [int(n) for n in shape]
     packed = np.asarray(indices).astype(np.uint8)
+    # a table of 2**n entries is indexed with n bits (MIL, constexpr_lut_to_dense before iOS18: 2, 4, 16, 64 or 256 entries)
     unpacked = unpack_bits(packed, int(np.log2(lut.size)), math.prod(lengths), signed=False)
     dense: Array = lut[unpacked].reshape(lengths)
     return dense
@@ -38,12 +39,14 @@ def lut_to_dense(indices: Array, lut: Array, shape: Array | None = None, vector_
 
 def look_up(indices: Array, lut: Array, vector_axis: int | None) -> Array:
     """``lut`` is [tables along each dimension of the indices..., entries, vector]; vectors unfold along ``vector_axis``."""
+    # place i of a dimension of n uses table i // (n // t): each table serves a block of the indices
     tables = np.ix_(*(np.arange(n) // (n // t) for n, t in zip(indices.shape, lut.shape[:-2], strict=True)))
     vectors = lut[(*tables, indices)]
     if lut.shape[-1] == 1:
         single: Array = vectors[..., 0]
         return single
     axis = int(vector_axis or 0) % indices.ndim
+    # the numbers of a vector become neighbours along the axis, so that reshape joins them
     unfolded = np.moveaxis(vectors, -1, axis + 1)
     lengths = list(indices.shape)
     lengths[axis] *= lut.shape[-1]
@@ -57,6 +60,7 @@ def sparse_to_dense(nonzero_data: Array, mask: Array, shape: Array | None = None
         packed = np.asarray(mask).astype(np.uint8)
         if math.prod(lengths) > packed.size * 8:
             raise ValueError(f"a mask of {packed.size * 8} bits for {lengths}")
+        # eight places a byte, the first in its lowest bit; the rest of the last byte is no place
         mask = np.unpackbits(packed, count=math.prod(lengths), bitorder="little").reshape(lengths)
     return spread(nonzero_data, mask)
 
@@ -75,6 +79,7 @@ def lut_to_sparse(
     dense = look_up(spread(indices_nonzero_data, indices_mask), lut, vector_axis)
     mask = indices_mask
     if lut.shape[-1] > 1:
+        # each index stands for a whole vector, whose numbers are all kept or all left out
         mask = np.repeat(mask, lut.shape[-1], axis=int(vector_axis or 0))
     return mask, dense[mask != 0]
 
@@ -82,11 +87,13 @@ def lut_to_sparse(
 def blockwise_shift_scale(data: Array, scale: Array, offset: Array | None = None) -> Array:
     """scale * (data - offset) in the dtype of ``scale``, each scale and offset for a block of ``data``."""
     scale, offset = np.asarray(scale), None if offset is None else np.asarray(offset)
+    # an axis of 64 with 4 scales has blocks of 16; one scale serves the whole axis
     blocks = [n // s for n, s in zip(data.shape, scale.shape, strict=True)]
     for axis, block in enumerate(blocks):
         if block > 1:
             scale = np.repeat(scale, block, axis)
             offset = None if offset is None else np.repeat(offset, block, axis)
+    # subtracted in the dtype of the scale: unsigned integers would wrap below zero
     dense = data.astype(scale.dtype)
     if offset is not None:
         dense = dense - offset
@@ -130,14 +137,17 @@ def gaps(table: Array) -> Array:
     entries = table.astype(np.float64)
     apart = np.sqrt(np.square(entries[..., :, None, :] - entries[..., None, :, :]).sum(-1))
     apart[apart == 0] = np.inf  # itself, and entries that a table holds twice
+    # two neighbours a dimension, one on either side, as on a line
     around = np.sort(apart, axis=-1)[..., : 2 * entries.shape[-1]]
     known = np.isfinite(around)
     mean = np.where(known, around, 0.0).sum(-1) / np.maximum(known.sum(-1), 1)
+    # a distance between vectors of n numbers is sqrt(n) times that of each, where they are apart alike
     alike: Array = np.repeat((mean / math.sqrt(entries.shape[-1]))[..., None], entries.shape[-1], axis=-1)
     return alike
 
 
 def _affine_steps(arguments: Mapping[str, Array], _: Mapping[str, Array]) -> Array:
+    # scale * (q + 1 - zero) - scale * (q - zero) = scale: the step is the scale wherever the number is
     ones = np.ones(arguments["quantized_data"].shape, np.float32)
     factor = np.abs(arguments["scale"]).astype(np.float32)
     return affine_dequantize(ones, np.zeros((), np.float32), factor, int(arguments.get("axis", 0)))
@@ -160,6 +170,7 @@ def _sparse_steps(arguments: Mapping[str, Array], inner: Mapping[str, Array]) ->
     kept = inner.get("nonzero_data", np.zeros(arguments["nonzero_data"].shape))
     rest = {k: v for k, v in arguments.items() if k in ("mask", "shape")}
     dense = sparse_to_dense(kept, **rest)
+    # what is left out is exactly 0 and could have been anything
     dense[sparse_to_dense(np.ones(kept.shape), **rest) == 0] = np.nan
     return dense
 

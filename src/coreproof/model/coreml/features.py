@@ -41,6 +41,7 @@ def read_signature(spec: Model_pb2.Model, function: str | None = None) -> Signat
     description = spec.description
     chosen: Model_pb2.ModelDescription | Model_pb2.FunctionDescription = description
     if description.functions:
+        # where there are several functions, each is described by itself
         wanted = function or description.defaultFunctionName
         found = [f for f in description.functions if f.name == wanted]
         if not found:
@@ -78,6 +79,7 @@ def read_feature(description: Model_pb2.FeatureDescription) -> Feature:
         return replace(
             feature,
             kind="image",
+            # pictures are bytes, save for GRAYSCALE_FLOAT16 (iOS 16)
             dtype="float16" if _COLOURS.get(image.colorSpace) == "GRAY_FLOAT16" else "uint8",
             image=ImageLayout(int(image.width), int(image.height), _COLOURS.get(image.colorSpace, "RGB")),
             enumerated=tuple((int(s.height), int(s.width)) for s in image.enumeratedSizes.sizes),
@@ -102,6 +104,7 @@ def _of_array(feature: Feature, array: FeatureTypes_pb2.ArrayFeatureType) -> Fea
 
 
 def _range(message: FeatureTypes_pb2.SizeRange) -> ShapeRange:
+    # FeatureTypes.proto: an upper bound below 0 means that there is none
     return ShapeRange(int(message.lowerBound), int(message.upperBound) if message.upperBound >= 0 else None)
 
 
@@ -122,6 +125,7 @@ def label_lists(spec: Model_pb2.Model) -> list[MutableSequence[object]]:
     if kind == "mlProgram":
         return _program_labels(spec.mlProgram)
     if kind == "pipelineClassifier":
+        # the last stage with labels answers: those before it hand on features
         stages = (label_lists(stage) for stage in reversed(spec.pipelineClassifier.pipeline.models))
         return next((held for held in stages if any(held)), [])
     holder = getattr(spec, kind or "")
@@ -143,6 +147,7 @@ def _program_labels(stored: MIL_pb2.Program) -> list[MutableSequence[object]]:
 def _class_values(classify: MIL_pb2.Operation, constants: dict[str, MIL_pb2.Value]) -> list[MutableSequence[object]]:
     """The ``classes`` argument: a tensor or a list, of strings or of integers; nothing when it is not immediate."""
     bindings = list(classify.inputs["classes"].arguments) if "classes" in classify.inputs else []
+    # a list of names would be bound one by one; the op takes one constant
     if len(bindings) != 1:
         return []
     binding = bindings[0]

@@ -104,6 +104,7 @@ def _read_fields(
         elif type_name is not None:
             before = len(attributes) + len(parameters)
             _read_fields(value, f"{name}.", attributes, parameters, blocks)
+            # an empty message says something by being there, as ReLU among the activations
             if len(attributes) + len(parameters) == before:
                 attributes[name] = True
         elif descriptor.enum_type is not None:
@@ -129,6 +130,7 @@ def block_graph(block: MIL_pb2.Block, name: str, inputs: Mapping[str, Value]) ->
     settings: dict[str, object] = {}
     nodes: list[Node] = []
     for operation in block.operations:
+        # constants have values too, which the layers behind them read
         for output in operation.outputs:
             values[output.name] = _value(output.name, output.type, constant=mil.is_constant(operation))
         if operation.type != "const":
@@ -156,6 +158,7 @@ def _operation_node(operation: MIL_pb2.Operation, values: Mapping[str, Value], s
             elif value is not None and value.constant:
                 shape = tuple(d for d in value.shape or () if isinstance(d, int))
                 parameters[key] = (value.dtype or "?", shape)
+            # a setting is shown as what it is, and is read all the same: renaming has to find it
             inputs.append(binding.name)
     name = mil.name(operation)
     return Node(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml.proto import MIL_pb2
-from coreproof.model.coreml.weight_file import WeightFile, unpack_bits
+from coreproof.model.coreml.weight_file import SUB_BYTE, WeightFile, unpack_bits
 from coreproof.model.formats.program import MIL_DTYPES
 
 
@@ -26,15 +26,13 @@ class WithWeights(Protocol):
         """The reader for a BlobFileValue's ``fileName``."""
 
 
-_SUB_BYTE = {"int4": (4, True), "uint4": (4, False), "uint3": (3, False), "uint2": (2, False), "uint1": (1, False),
-             "uint6": (6, False)}  # fmt: skip
 _NUMPY: dict[str, npt.DTypeLike] = {
     "bfloat16": ml_dtypes.bfloat16,
-    **{name: np.int8 if signed else np.uint8 for name, (_, signed) in _SUB_BYTE.items()},
+    **{name: np.int8 if signed else np.uint8 for name, (_, signed) in SUB_BYTE.items()},
 }
 
 BITS: dict[str, int] = {
-    **{name: bits for name, (bits, _) in _SUB_BYTE.items()},
+    **{name: bits for name, (bits, _) in SUB_BYTE.items()},
     **dict.fromkeys(("bool", "int8", "uint8"), 8),
     **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
     **dict.fromkeys(("float32", "int32", "uint32"), 32),
@@ -104,11 +102,13 @@ def _immediate(tensor: MIL_pb2.TensorValue, dtype: str, count: int) -> np.ndarra
     if (which == "strings") != (dtype == "str") or dtype == "?":
         raise ValueError(f"{which} for elements of type {dtype}")
     if which == "strings":
+        # of Python's own texts: NumPy's fixed width would cut off NULs at their ends
         return np.array(list(values), object)
+    # fields of floats, ints, bools and longs hold plain numbers; all other widths travel as bytes
     if which != "bytes":
         return np.array(values, _NUMPY.get(dtype, dtype))
-    if dtype in _SUB_BYTE:
-        bits, signed = _SUB_BYTE[dtype]
+    if dtype in SUB_BYTE:
+        bits, signed = SUB_BYTE[dtype]
         if len(values) != -(-count * bits // 8):
             raise ValueError(f"{len(values)} bytes for {count} elements of {bits} bits")
         return unpack_bits(np.frombuffer(values, np.uint8), bits, count, signed=signed)

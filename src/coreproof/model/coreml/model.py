@@ -187,9 +187,11 @@ class CoreMLModel(Model):
         def outside(folder: str, names: list[str]) -> set[str]:
             return {name for name in names if not (Path(folder) / name).resolve().is_relative_to(origin)}
 
+        # what a link in the package would bring in from elsewhere stays out
         shutil.copytree(origin, package, ignore=outside, dirs_exist_ok=True)
         copied = package / spec_file.relative_to(origin)
         copied.write_bytes(self.stored())
+        # weights that were changed lie in a folder of their own; else those of the copied package are right already
         if self.folder is not None and self.folder.resolve() != spec_file.parent:
             shutil.rmtree(copied.parent / "weights", ignore_errors=True)
             shutil.copytree(self.folder / "weights", copied.parent / "weights")
@@ -203,7 +205,9 @@ class CoreMLModel(Model):
             shutil.copytree(self.folder / "weights", data / "weights")
             items["weights"] = ("com.apple.CoreML/weights", "CoreML Model Weights")
         identifiers = {
-            name: str(uuid.uuid5(uuid.NAMESPACE_URL, f"coreproof:{self.name}:{name}")).upper() for name in items
+            # made from the names: the same model gives the same bytes each time
+            name: str(uuid.uuid5(uuid.NAMESPACE_URL, f"coreproof:{self.name}:{name}")).upper()
+            for name in items
         }
         manifest = {
             "fileFormatVersion": "1.0.0",
@@ -225,6 +229,7 @@ def load_coreml(path: Path) -> CoreMLModel:
         spec_file = package_spec(path)
         folder: Path | None = spec_file.parent
     else:
+        # a pipe or a device would be waited for without end
         spec_file, folder = regular_file(path, what="the model"), None
     spec = _parse(spec_file, path)
     model = CoreMLModel(spec, name=path.stem, path=path, folder=folder, origin=path)

@@ -43,6 +43,7 @@ def package_spec(package: Path) -> Path:
     if root not in items:
         raise damaged(f"rootModelIdentifier names {root!r}, which is no item")
     for key, name in items.items():
+        # all items, not the model alone: whoever copies the package follows them too
         inside(data, name, what=f"item {key!r} of the package", where=manifest_file, copied=package)
     spec_file = inside(data, items[root], what="the package's model", where=manifest_file, copied=package)
     if not spec_file.exists():

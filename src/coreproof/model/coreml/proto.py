@@ -25,10 +25,12 @@ def _import_without_parent() -> tuple[ModuleType, ...]:
         raise MissingDependencyError("coremltools is not installed", fix="pip install coremltools")
     parent = ModuleType("coremltools")
     parent.__path__ = list(spec.submodule_search_locations)
+    # the import system looks for the parent there and does not run its __init__
     sys.modules["coremltools"] = parent
     try:
         return tuple(importlib.import_module(f"coremltools.proto.{name}") for name in names)
     finally:
+        # or the next import of coremltools would find an empty package
         del sys.modules["coremltools"]
 
 

@@ -18,38 +18,41 @@ import numpy.typing as npt
 from coreproof.errors import UnreadableModelError
 from coreproof.model.files.paths import regular_file
 
+# little-endian whatever the machine: number of blobs, version
 _HEADER = struct.Struct("<II")
+# sentinel, dtype, bytes, where the data begins, bits of the last byte that are not used
 _METADATA = struct.Struct("<IIQQQ")
 _RECORD_BYTES = 64
+# at the head of each record: an offset that points elsewhere is found out by it
 _SENTINEL = 0xDEADBEEF
 
-_WHOLE: dict[int, np.dtype] = {
-    1: np.dtype(np.float16),
-    2: np.dtype(np.float32),
-    3: np.dtype(np.uint8),
-    4: np.dtype(np.int8),
-    5: np.dtype(ml_dtypes.bfloat16),
-    6: np.dtype(np.int16),
-    7: np.dtype(np.uint16),
-    14: np.dtype(np.int32),
-    15: np.dtype(np.uint32),
-    16: np.dtype(ml_dtypes.float8_e4m3fn),
-    17: np.dtype(ml_dtypes.float8_e5m2),
-}
-_SUB_BYTE: dict[int, tuple[int, bool]] = {
-    8: (4, True),
-    9: (1, False),
-    10: (2, False),
-    11: (4, False),
-    12: (3, False),
-    13: (6, False),
-}
-
 _NAMES: dict[int, str] = {
-    **{number: dtype.name for number, dtype in _WHOLE.items()},
-    **{number: f"{'' if signed else 'u'}int{bits}" for number, (bits, signed) in _SUB_BYTE.items()},
+    1: "float16",
+    2: "float32",
+    3: "uint8",
+    4: "int8",
+    5: "bfloat16",
+    6: "int16",
+    7: "uint16",
+    8: "int4",
+    9: "uint1",
+    10: "uint2",
+    11: "uint4",
+    12: "uint3",
+    13: "uint6",
+    14: "int32",
+    15: "uint32",
+    16: "float8_e4m3fn",
+    17: "float8_e5m2",
 }
-"""blob dtype -> MIL's name of it."""
+"""blob dtype -> MIL's name of it (coremltools, mlmodel/src/MILBlob/Blob/BlobDataType.hpp)."""
+SUB_BYTE = {"int4": (4, True), "uint4": (4, False), "uint3": (3, False), "uint2": (2, False), "uint1": (1, False),
+            "uint6": (6, False)}  # fmt: skip
+"""Integers that share bytes -> their bits, and whether they are signed."""
+_SUB_BYTE = {number: SUB_BYTE[name] for number, name in _NAMES.items() if name in SUB_BYTE}
+_WHOLE: dict[int, np.dtype] = {
+    number: np.dtype(getattr(ml_dtypes, name, name)) for number, name in _NAMES.items() if name not in SUB_BYTE
+}
 
 
 class WeightFile:
@@ -68,6 +71,7 @@ class WeightFile:
         size = path.stat().st_size
         if size < _RECORD_BYTES:
             raise self._damaged(f"at least {_RECORD_BYTES} bytes", f"{size} bytes")
+        # mapped, not read: weights of gigabytes cost memory only where they are looked at
         self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
         _, version = _HEADER.unpack(self._bytes[: _HEADER.size].tobytes())
         if version != 2:
@@ -87,6 +91,7 @@ class WeightFile:
             return data.view(_WHOLE[dtype])
         if dtype in _SUB_BYTE:
             bits, signed = _SUB_BYTE[dtype]
+            # by its meaning less than a byte; anything else is taken for none
             padding = padding_bits if padding_bits < 8 else 0
             return unpack_bits(data, bits, (size * 8 - padding) // bits, signed=signed)
         raise self._damaged("a known blob dtype", f"dtype {dtype} at byte {offset}")
@@ -94,6 +99,7 @@ class WeightFile:
     def copy_blobs(self, target: Path, offsets: Iterable[int]) -> dict[int, int]:
         """Writes a weight file that holds the blobs at ``offsets`` only; returns where each stands there."""
         moved: dict[int, int] = {}
+        # two operations may share a blob: it is stored once
         wanted = list(dict.fromkeys(offsets))
         with target.open("wb") as out:
             out.write(_HEADER.pack(len(wanted), 2).ljust(_RECORD_BYTES, b"\0"))
@@ -129,6 +135,7 @@ class WeightFile:
         """Raises UnreadableModelError when two of the blobs that were checked overlap: no writer makes such a file."""
         ends = sorted([*((o, o + _RECORD_BYTES) for o in self._spans), *self._spans.values()])
         for (start, end), (following, _) in pairwise(ends):
+            # an empty blob may stand where another begins
             if following < end and start != end:
                 raise self._damaged(
                     "blobs beside each other", f"one at byte {following} inside the one at byte {start}"
@@ -163,10 +170,12 @@ def unpack_bits(data: npt.NDArray[np.uint8], bits: int, count: int, *, signed: b
     Source: MILBlob SubByteTypes.cpp; signed values are two's complement.
     """
     stream = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
+    # bit k of an element counts 2**k; at most eight bits, so the sum fits a byte
     values: npt.NDArray[np.uint8] = (stream << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
     if not signed:
         return values
     sign = 1 << (bits - 1)
+    # flipping the sign bit and taking its weight away extends it: 0b1111 of four bits becomes -1
     return ((values ^ sign).astype(np.int16) - sign).astype(np.int8)
 
 
@@ -179,6 +188,7 @@ def append_blob(path: Path, array: npt.NDArray[np.generic]) -> int:
     if not path.exists():
         path.write_bytes(_HEADER.pack(0, 2).ljust(_RECORD_BYTES, b"\0"))
     with path.open("r+b") as file:
+        # the header says how many there are: it is written anew when the blob stands
         count, version = _HEADER.unpack(file.read(_HEADER.size))
         end = file.seek(0, 2)
         file.write(bytes(-end % _RECORD_BYTES))

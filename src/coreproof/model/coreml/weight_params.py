@@ -72,6 +72,7 @@ def read_steps(
     quantization = params.quantization
     if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
         table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
+        # a table of numbers is one of vectors of one number each
         found: Array = gaps(table.reshape(-1, 1))[:, 0][_integers(params, math.prod(shape), what)].reshape(shape)
         return found
     scale = _along(np.asarray(quantization.linearQuantization.scale, np.float32), shape, what, channel_axis, 1.0)
@@ -99,6 +100,7 @@ def stored_as(params: NeuralNetwork_pb2.WeightParams) -> tuple[str, int]:
     if params.float16Value:
         return "float16", len(params.float16Value) // 2
     bits = int(params.quantization.numberOfBits)
+    # without a number of bits rawValue says nothing of how it is cut: it counts as bytes
     if params.int8RawValue or not bits:
         return "int8", len(params.int8RawValue or params.rawValue)
     return f"uint{bits}", len(params.rawValue) * 8 // bits
@@ -108,6 +110,7 @@ def shortfall(params: NeuralNetwork_pb2.WeightParams, shape: Sequence[int]) -> s
     """How the stored bytes differ from the declared ``shape``, in words; None where they fit, or nothing is stored."""
     count, bits = math.prod(shape), int(params.quantization.numberOfBits)
     dtype, found = stored_as(params)
+    # packed bits may be padded, so more than needed is no fault; every other kind has one entry a value
     if dtype.startswith("uint") and bits <= 8:
         needed = -(-count * bits // 8)
         stored = len(params.rawValue)
@@ -147,6 +150,7 @@ def _flat(params: NeuralNetwork_pb2.WeightParams) -> Array | None:
     if params.float16Value:
         if len(params.float16Value) % 2:
             raise WeightsError("its weights are cut short", "two bytes a value", f"{len(params.float16Value)} bytes")
+        # NeuralNetwork.proto: two bytes a number; the network computes in float32
         return np.frombuffer(params.float16Value, np.float16).astype(np.float32)
     if not params.rawValue and not params.int8RawValue and not params.HasField("quantization"):
         return np.zeros(0, np.float32)
@@ -159,6 +163,7 @@ def _packed_floats(params: NeuralNetwork_pb2.WeightParams) -> Array:
     only.floatValue.MergeFrom(params.floatValue)
     data = only.SerializeToString()
     position = 1
+    # behind the tag stands the length, seven bits a byte, and the high bit says that more of it follow
     while data[position] & 0x80:
         position += 1
     return np.frombuffer(data, np.dtype("<f4"), offset=position + 1)
@@ -173,6 +178,7 @@ def _integers(params: NeuralNetwork_pb2.WeightParams, count: int, what: str) -> 
         bits = int(quantization.numberOfBits)
         if not 1 <= bits <= 8:
             raise WeightsError(f"its {what} have an impossible number of bits", "1 to 8", bits)
+        # the last byte may hold more bits than are used
         if len(params.rawValue) * 8 < count * bits:
             raise WeightsError(
                 f"its {what} are cut short",
@@ -200,10 +206,12 @@ def _dequantised(
     integers = _integers(params, count, what)
     if quantization.WhichOneof("QuantizationType") == "lookupTableQuantization":
         table = np.asarray(quantization.lookupTableQuantization.floatValue, np.float32)
+        # NeuralNetwork.proto, LookUpTableQuantizationParams: entry i is the number that index i stands for
         looked_up: Array = table[integers]
         return looked_up
     linear = quantization.linearQuantization
     scale = _along(np.asarray(linear.scale, np.float32), shape, what, channel_axis, 1.0)
+    # w = scale * q + bias (NeuralNetwork.proto, LinearQuantizationParams): the bias is in the unit of the weights
     bias = _along(np.asarray(linear.bias, np.float32), shape, what, channel_axis, 0.0)
     return (integers.reshape(shape).astype(np.float32) * scale + bias).reshape(-1)
 
@@ -217,6 +225,7 @@ def _along(values: Array, shape: Sequence[int], what: str, axis: int, default: f
         raise WeightsError(
             f"the quantisation of its {what} does not fit its channels", f"1 or {shape[axis]} scales", values.size
         )
+    # one scale a channel, broadcast over everything else of that channel
     return values.reshape([values.size if i == axis else 1 for i in range(len(shape))])
 
 
@@ -224,6 +233,7 @@ def unpack(data: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np
     """``count`` unsigned integers of ``bits`` bits, most significant bit first, running over byte borders."""
     if bits == 8:
         return data[:count]
+    # packbits fills up with zeros from the right, so the number stands in the high bits and is shifted down
     stream = np.unpackbits(data, count=count * bits).reshape(count, bits)
     numbers: npt.NDArray[np.uint8] = np.packbits(stream, axis=1).reshape(count) >> np.uint8(8 - bits)
     return numbers

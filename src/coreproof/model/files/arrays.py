@@ -68,10 +68,13 @@ class Archive:
                     f"array {member!r} is {dtype}{list(shape)}, {size} bytes, and {held} are stored for it"
                 )
             self._afford(member, info, size)
+            # empty: every byte is written below, or an error raised
             array = np.empty(shape, dtype, order="F" if fortran else "C")
             if size:
+                # in the order of its memory, so that bytes of Fortran's order land where they belong
                 _fill(array.reshape(-1, order="A").view(np.uint8), begin[start:], stream)
             stream.read(1)  # reading to the end checks the sum
+            # engines take the machine's own order of bytes only
             return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
     @contextmanager
@@ -84,6 +87,7 @@ class Archive:
                 yield info, stream
 
     def _afford(self, member: str, info: zipfile.ZipInfo, size: int) -> None:
+        # what is stored byte for byte is no larger than the file, and needs no leave
         if info.file_size > _EXPANDS * max(info.compress_size, 1):
             self._expanded += size
             afford(f"{member!r}, of {info.compress_size:,} bytes,", size=self._expanded, where=self._path)
@@ -132,6 +136,7 @@ def _header(begin: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote
         shape, fortran, dtype = readers[version](stream)
+    # a longdouble has another width on each kind of machine
     known = dtype.kind in _KINDS and dtype.itemsize <= _WIDEST.get(dtype.kind, dtype.itemsize)
     if dtype.hasobject or dtype.fields is not None or not known or any(n < 0 for n in shape):
         raise ValueError(f"an array of {dtype}{list(shape)} is not read")

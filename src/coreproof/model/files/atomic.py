@@ -43,6 +43,7 @@ def replacing(
     the hidden place. Where ``target`` is a link, the link is replaced, and what it leads to stays.
     """
     target = Path(target)
+    # "." and "/" have no name beside which a hidden folder could be written under the final name
     if target.name in ("", ".."):
         target = target.resolve()
     if kind is not None:
@@ -105,6 +106,7 @@ def _staged(folder: Path, target: Path) -> Iterator[Path]:
         finally:
             scratch.close()
     except BaseException:
+        # the innermost first; one in which something stands by now stays
         for parent in reversed(made):
             with contextlib.suppress(OSError):
                 parent.rmdir()
@@ -143,16 +145,19 @@ def _commit(scratch: Path, names: Sequence[str]) -> None:
         if replaces:
             _sync(step.fresh)
         step.target.parent.mkdir(parents=True, exist_ok=True)
+    # one rename is whole or not at all: no journal is needed
     if len(steps) == 1 and steps[0].at_once():
         if replaces:
             _sync_file(steps[0].target.parent)
         return
     journal = scratch / _JOURNAL
+    # from here on a killed run is finished by the next one: the journal is removed last
     _write_journal(journal, steps)
     try:
         for step in steps:
             step.do()
     except BaseException:
+        # the other way round, so that each finds what it left
         for step in reversed(steps):
             step.undo()
         journal.unlink()
@@ -224,6 +229,7 @@ def _write_journal(journal: Path, steps: Sequence[_Step]) -> None:
     draft = journal.with_name("draft")
     draft.write_text(json.dumps({"version": 1, "outputs": entries}), encoding="utf-8")
     _sync_file(draft)
+    # renamed into place, so that no reader meets half a journal
     os.replace(draft, journal)
     _sync_file(journal.parent)
 
@@ -233,6 +239,7 @@ def _finish(scratch: Path) -> None:
     for number, entry in enumerate(_read_journal(scratch / _JOURNAL)):
         with contextlib.suppress(KeyError, TypeError, UnsafeModelError, OSError):
             step = _Step.in_scratch(scratch, number, stored_name(entry["name"], what="an output", where=scratch))
+            # what stands there is what that run saw, or it had been put aside already
             kept = step.old == entry["old"] or (step.old is None and _identity(step.aside) == entry["old"])
             if kept and step.new is not None and step.new == entry["new"]:
                 step.do()

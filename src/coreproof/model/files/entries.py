@@ -32,6 +32,7 @@ def read_text(path: Path, fail: Fail) -> str:
         regular_file(path)
         if path.stat().st_size > LARGEST:
             raise fail(f"{path.stat().st_size:,} bytes, more than any such file holds")
+        # Excel and Notepad write a byte order mark
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError, ValueError) as error:  # ValueError: a NUL in the name
         raise fail(str(error)) from None
@@ -126,6 +127,7 @@ class Entry:
 
     def whole(self, low: int = -(2**63), high: int = 2**63 - 1) -> int:
         """A whole number within bounds."""
+        # JSON's true is Python's 1
         if not isinstance(self.value, int) or isinstance(self.value, bool):
             raise self.refuse("a whole number")
         if not low <= self.value <= high:

@@ -61,6 +61,7 @@ def _deepest(content: memoryview, message: Descriptor) -> int:
             known[kind] = {f.number: f.message_type for f in kind.fields if f.message_type is not None}
         for record in records(data):
             seen += 1
+            # the error is raised in any case; only its words hang on this
             if seen > _LOOKED_AT:
                 return deepest
             inner = known[kind].get(record.number)
@@ -76,6 +77,7 @@ def check_nesting(proto: onnx.ModelProto, where: str) -> None:
     """Raises UnreadableModelError where graphs nest too deeply, or functions call themselves or unfold without end."""
     roots = [proto.graph.node, *(function.node for function in proto.functions)]
     deepest = max(depth for nodes in roots for depth, _ in _nodes(nodes))
+    # a graph within a graph costs three messages: its node, the attribute, the graph
     if deepest > MESSAGES // 3:
         raise UnreadableModelError(
             "the graphs are nested too deeply",
@@ -93,6 +95,7 @@ def check_nesting(proto: onnx.ModelProto, where: str) -> None:
     unfolded: dict[Called, int] = {}
     for name in order:
         levels[name] = 1 + max((levels[c] for c in calls[name]), default=0)
+        # a node that calls a function is none once the function stands in its place
         own = sum(1 for _ in _called(bodies[name])) - len(calls[name])
         unfolded[name] = own + sum(unfolded[c] for c in calls[name])
     deep = max(levels.values())
@@ -139,6 +142,7 @@ def _callees_first(calls: Mapping[Called, list[Called]], where: str) -> list[Cal
     state: dict[Called, int] = {}
     for root in calls:
         path = [(root, iter(calls[root]))] if root not in state else []
+        # 1: on the way down, 2: done; whoever is met on the way down closes a circle
         state.setdefault(root, 1)
         while path:
             name, rest = path[-1]

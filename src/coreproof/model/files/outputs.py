@@ -107,6 +107,7 @@ def _fields(path: Path) -> set[int]:
     if not path.is_file():
         return set()
     with path.open("rb") as file:
+        # mapped, because a model may be larger than memory
         held = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # closed with the last view of it
     found: set[int] = set()
     try:
@@ -142,6 +143,7 @@ def _is_package(path: Path) -> bool:
     if not manifest.is_file() or manifest.stat().st_size > _LARGEST_JSON:
         return False
     document = json.loads(manifest.read_text(encoding="utf-8"))
+    # hidden files are the Finder's and the system's
     others = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} - {"Manifest.json", "Data"}
     return isinstance(document, dict) and "itemInfoEntries" in document and not others
 
@@ -199,6 +201,7 @@ def _is_script(path: Path) -> bool:
 
 def _is_plot(path: Path) -> bool:
     head = _head(path) if path.is_file() else b""
+    # by their first bytes (PNG, PDF); of SVG, text in which comments may stand first, by its root
     drawn = {".png": b"\x89PNG\r\n", ".pdf": b"%PDF-", ".svg": b"<svg"}.get(path.suffix.lower())
     return drawn is not None and (drawn in head if drawn == b"<svg" else head.startswith(drawn))
 

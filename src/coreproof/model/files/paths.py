@@ -33,6 +33,7 @@ def stored_name(
     """
     if not isinstance(name, str):
         raise _refusal(what, where, "a text", f"{type(name).__name__}", error)
+    # one rule on every system: a file that is safe here and unsafe on Windows is not safe
     parts = name.replace("\\", "/").split("/")
     if not name.strip() or not any(part not in ("", ".") for part in parts):
         raise _refusal(what, where, "the name of a file", "an empty name", error)
@@ -106,9 +107,12 @@ _LONGEST_NAME = 120
 def file_name(name: str, taken: Collection[str] = ()) -> str:
     """``name``, whoever chose it, as the name of a file on any system: never a path, and none of those ``taken``."""
     plain = _NOT_IN_NAMES.sub("_", name).strip(" .")
+    # file systems count bytes; a letter that is cut in two is dropped
     plain = plain.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").rstrip(" .") or "unnamed"
+    # names of devices on Windows, with any suffix
     if _RESERVED.match(plain):
         plain = f"_{plain}"
+    # file systems of macOS and Windows do not tell case apart
     known = {other.lower() for other in taken}
     numbered = (f"{plain}_{number}" for number in count(2))
     return plain if plain.lower() not in known else next(n for n in numbered if n.lower() not in known)

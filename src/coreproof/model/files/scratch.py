@@ -37,6 +37,7 @@ class Scratch:
         for _ in range(_TRIES):
             self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
             lock = _Lock(self.path / LOCK)
+            # contested: a sweep of another run took the folder for an old one before it was locked
             if lock.held or not lock.contested:
                 break
         self._ends = weakref.finalize(self, _close, self.path, lock, os.getpid())
@@ -71,6 +72,7 @@ def sweep(parent: Path, prefix: str, recover: Callable[[Path], None] | None = No
 def _clear(path: Path, recover: Callable[[Path], None] | None) -> None:
     if not _is_own_folder(path):
         return
+    # an empty folder is that of a run that was killed before it could lock
     held = os.listdir(path)
     if held and LOCK not in held:  # none of ours
         return
@@ -102,6 +104,7 @@ class _Lock:
         self.contested = False
         self._file: int | None = None
         try:
+            # no link is followed: it could lead to a file of somebody else
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
         except OSError:
             self.contested = True

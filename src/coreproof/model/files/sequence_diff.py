@@ -36,7 +36,9 @@ def align(
         behind += 1
     keys = [key(i) for i in range(start, count - behind)]
     new_keys = [new_key(j) for j in range(start, new_count - behind)]
+    # of equal items the last one stands for all: any of them has the right bytes
     anywhere = {k: start + i for i, k in enumerate(keys)}
+    # autojunk would leave out what stands often, as Relu layers do
     matcher = SequenceMatcher(None, keys, new_keys, autojunk=False)
     for kind, i1, i2, j1, j2 in matcher.get_opcodes():
         olds, news = range(start + i1, start + i2), range(start + j1, start + j2)
@@ -45,6 +47,7 @@ def align(
             continue
         origin = _paired(olds, news, name, new_name)
         for step, j in enumerate(news):
+            # an inserted item is written behind the old one before it, so what follows keeps its place
             place = olds[min(step, len(olds) - 1)] if olds else max(olds.start - 1, 0)
             moved = anywhere.get(new_keys[j - start])
             yield Step(origin.get(j) if moved is None else moved, j, place, unchanged=moved is not None)

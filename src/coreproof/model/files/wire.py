@@ -122,6 +122,7 @@ def _extent(data: Bytes, tag: int, position: int) -> tuple[int, int]:
 
 def _varint(data: Bytes, position: int) -> tuple[int, int]:
     value = shift = 0
+    # ten bytes of seven bits hold 64; more is no number (protobuf, encoding)
     while position < len(data) and shift < 70:
         byte = data[position]
         position += 1
@@ -135,6 +136,7 @@ def _varint(data: Bytes, position: int) -> tuple[int, int]:
 def _varint_bytes(value: int) -> bytes:
     reserialised = bytearray()
     while value > 0x7F:
+        # the lowest seven bits first, the high bit says that more follow
         reserialised.append(value & 0x7F | 0x80)
         value >>= 7
     reserialised.append(value)
@@ -182,6 +184,7 @@ def _settle_oneofs(new: Message, slots: Sequence[Record], reserialised: list[Byt
         name = new.WhichOneof(oneof.name)
         now = None if name is None else new.DESCRIPTOR.fields_by_name[name].number
         written = [p for p, r in enumerate(slots) if r.number in numbers and _parses_as(r, numbers[r.number])]
+        # the field of a oneof that is written last wins
         if written and slots[written[-1]].number != now:
             for place in written:
                 if slots[place].number != now:
@@ -197,6 +200,7 @@ def _fields(*messages: Message) -> list[FieldDescriptor]:
 
 def _parses_as(record: Record, field: FieldDescriptor) -> bool:
     """Whether a parser takes the record for this field: with another wire type it is an unknown field, and kept as such."""
+    # parsers take numbers packed and one by one, whatever the schema says
     packable = field.is_repeated and field.message_type is None and field.type not in _STRINGS
     return record.wire == _wire_type(field) or (packable and record.wire == _BYTES)
 
@@ -242,6 +246,7 @@ def _reserialise_field(
             return _reserialise_map(field, new, mine)
         if field.is_repeated:
             return _reserialise_messages(field, getattr(new, field.name), mine)
+        # several records of one message are merged by a parser: those are written anew, as one
         if len(mine) == 1 and new.HasField(field.name):
             inner = rewrite(mine[0].payload, getattr(new, field.name))
             return [mine[0].data if _same_bytes(inner, mine[0].payload) else field_bytes(field.number, inner)]
@@ -249,11 +254,13 @@ def _reserialise_field(
         return _reserialise_strings(field, getattr(new, field.name), mine)
     rivals = [f.number for f in field.containing_oneof.fields] if field.containing_oneof is not None else [field.number]
     old = type(new)()
+    # with its rivals of a oneof, of which the last one counts
     old.ParseFromString(b"".join(r.data for r in slots if r.number in rivals))
     if _spell(field, old) == _spell(field, new):
         return [record.data for record in mine]
     if field.is_repeated:
         return [_reserialise_numbers(field, new, mine[0]), *(b"" for _ in mine[1:])]
+    # of a single value a parser takes the last record: that one is written anew
     return [*(b"" for _ in mine[1:]), _spell(field, new)]
 
 

@@ -145,6 +145,7 @@ class _Check:
             self._names(place, [entry.domain], "the domain of an opset")
             if not 0 <= entry.version <= _MOST_OPSET:
                 self._report(place, f"an opset of {entry.domain or 'ai.onnx'} from 1 on", entry.version)
+            # a number that is no opset is reported above; the look-up of schemas takes an int of C++
             opsets[_domain(entry.domain)] = min(max(entry.version, 1), _MOST_OPSET)
         return opsets
 
@@ -182,6 +183,7 @@ class _Check:
         given = set(known)
         stored = [t.name for t in graph.initializer] + [s.values.name for s in graph.sparse_initializer]
         self._twice(place, stored, "initializer")
+        # old files list their weights among the inputs too: that is one origin, not two
         self._made_once(place, [*known, *(n for n in dict.fromkeys(stored) if n not in given)], graph.node)
         for annotation in graph.quantization_annotation:
             pairs = [text for p in annotation.quant_parameter_tensor_names for text in (p.key, p.value)]
@@ -221,10 +223,12 @@ class _Check:
             self._data_type(tensor.elem_type, place, undefined=True)
             for dimension in tensor.shape.dim:
                 self._names(place, [dimension.dim_param, dimension.denotation], "the name of a dimension")
+                # exporters write -1 for a length that they do not know
                 if dimension.dim_value < -1:
                     self._report(place, "lengths from 0 on, or -1 for one that is not known", dimension.dim_value)
         elif which in ("sequence_type", "optional_type"):
             inner = getattr(kind, which).elem_type
+            # onnx-ir asks a sequence for the type of its elements
             if inner.WhichOneof("value") is None or (
                 inner.HasField("tensor_type") and not inner.tensor_type.HasField("elem_type")
             ):
@@ -280,6 +284,7 @@ class _Check:
         if declared is not None and kind != declared:
             self._report(place, declared, kind)
             return
+        # inside a function an attribute may stand for one of the call
         if attribute.ref_attr_name:
             if not self._in_function:
                 self._report(place, "a value, outside a function", f"a reference to {attribute.ref_attr_name!r}")
@@ -322,6 +327,7 @@ class _Check:
         if len(tensor.dims) > _MOST_DIMENSIONS:
             self._report(place, f"at most {_MOST_DIMENSIONS} dimensions", f"{len(tensor.dims)}")
             return
+        # without these two nothing can be said of its size
         if not self._data_type(tensor.data_type, place) or negative:
             return
         if tensor.HasField("segment"):
@@ -362,6 +368,7 @@ class _Check:
         if dtype == ir.DataType.STRING:
             self._report(place, "text inside the model", "text in a file of its own, which ONNX does not know")
             return
+        # onnx.proto: location, offset and length as texts; without the last two, the file from its start to its end
         entries = {entry.key: entry.value for entry in tensor.external_data}
         self._text(place, *entries, *entries.values())
         path = self._data_file(tensor, place)
@@ -401,6 +408,7 @@ class _Check:
         dims, stored = list(sparse.dims), list(sparse.values.dims)
         if any(d < 0 for d in dims):
             self._report(place, "lengths from 0 on", dims)
+        # onnx.proto, SparseTensorProto: linear places, or one row of coordinates a value
         if len(stored) != 1 or list(sparse.indices.dims) not in (stored, [*stored, len(dims)]):
             self._report(
                 place,
@@ -424,6 +432,7 @@ def _has(attribute: onnx.AttributeProto, kind: str) -> bool:
 
 def _bytes(dtype: ir.DataType, count: int) -> int:
     """Bytes of so many elements, which may share one: two of four bits, four of two."""
+    # rounded up to whole bytes
     return -(-count * dtype.bitwidth // 8)
 
 

@@ -35,6 +35,7 @@ def external_copies(model: ir.Model, target: Path, *, replace: bool = False) -> 
                 found=location,
                 fix="give the output another name",
             )
+        # the same bytes need not be written again, whoever they belong to
         if data.is_file() and filecmp.cmp(source, data, shallow=False):
             continue
         check_data_file(data, target, replace=replace)

@@ -19,4 +19,5 @@ def stored_elsewhere(message: Message) -> Iterator[onnx.TensorProto]:
             continue
         for field, value in each.ListFields():
             if field.message_type is not None:
+                # without recursion: graphs nest as deep as protobuf reads
                 waiting.extend([value] if isinstance(value, Message) else value)

@@ -69,6 +69,7 @@ class OnnxModel(Model):
     def signature(self) -> Signature:
         graph = self.ir.graph
         return Signature(
+            # an input with an initializer has a default, and need not be fed
             inputs=tuple(_feature(v) for v in graph.inputs if v.name not in graph.initializers),
             outputs=tuple(_feature(v) for v in graph.outputs),
             labels=self.labels or _zipped_labels(graph) or noted_labels(self.ir.metadata_props),
@@ -138,6 +139,7 @@ class OnnxModel(Model):
     def _fits(self) -> bool:
         """Whether all weights go into one protobuf message."""
         size = sum(t.nbytes for t in stored_tensors(self.ir) if t.dtype != ir.DataType.STRING)
+        # the graph around the weights needs room as well
         return size < _PROTOBUF_LIMIT * 0.9
 
 
@@ -152,6 +154,7 @@ def load_onnx(path: Path) -> OnnxModel:
     except DecodeError as error:
         refuse_depth(path.read_bytes(), proto, str(path))
         raise _not_onnx(path, f"{path.stat().st_size} bytes that do not parse ({error})") from error
+    # bytes of other formats may parse as a message of unknown fields; a model makes something
     if len(proto.graph.node) == 0 and not proto.graph.output:
         raise _not_onnx(path, "a file without nodes and outputs")
     check_onnx(proto, str(path), path.parent)
@@ -290,4 +293,5 @@ def module_path(node: ir.Node) -> str | None:
         if value is not None and value.is_initializer() and (value.name or "").endswith(".weight"):
             return (value.name or "").removesuffix(".weight")
     scopes = [part.split(": ", 1)[0] for part in namespace.split("/")]
+    # the last scope is the operator itself, the one before it the module
     return (scopes[-2] if len(scopes) > 1 else scopes[-1]) or None

@@ -33,6 +33,7 @@ def to_ir(proto: onnx.ModelProto, where: str, folder: Path | None = None) -> ir.
     if folder is not None:
         for tensor in stored_tensors(model):
             if isinstance(tensor, ir.ExternalTensor):
+                # onnx-ir would look for it in the folder of the process
                 tensor.base_dir = folder
     return model
 
@@ -99,6 +100,7 @@ def in_memory(model: ir.Model, *, initializers: bool) -> ir.Model:
 
     ``initializers``: those of the graph itself too. Otherwise they stay where they are and are mapped when they are read.
     """
+    # by identity: two tensors may have one name in nested graphs
     own = {id(v.const_value) for v in model.graph.initializers.values()}
     files = [t for t in stored_tensors(model) if isinstance(t, ir.ExternalTensor)]
     if not any(initializers or id(tensor) not in own for tensor in files):
@@ -170,6 +172,7 @@ def _dense_tensor(sparse: onnx.SparseTensorProto, name: str, where: str) -> onnx
     whole = np.zeros(dims, values.dtype)
     try:
         if indices.ndim == 1:
+            # onnx.proto, SparseTensorProto: [N] are places in row-major order, [N, rank] coordinates
             whole.reshape(-1)[indices] = values
         else:
             whole[tuple(indices.T)] = values

@@ -31,6 +31,7 @@ def light_proto(model: ir.Model) -> onnx.ModelProto:
         tensor = value.const_value
         if tensor is None:
             continue
+        # a larger one cannot be a shape, and its bytes would only be copied to and fro
         if tensor.size <= _DATA_KEPT:
             held = ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
             graph.initializer.append(ir.to_proto(held))
@@ -45,6 +46,7 @@ def light_proto(model: ir.Model) -> onnx.ModelProto:
         if not value.type:
             added_output.ClearField("type")
         elif added_output.type.HasField("tensor_type"):
+            # inference stops at a stated shape that is wrong; without it, it finds the right one
             added_output.type.tensor_type.ClearField("shape")
     return light
 
@@ -100,6 +102,7 @@ def _numbers(tensor: onnx.TensorProto) -> list[int]:
 def afford_values(model: ir.Model, where: str) -> None:
     """Raises TooLargeError for the first value of which inference says that it is beyond the memory budget."""
     light = light_proto(model)
+    # inference with values goes further, and without them it goes where a strange value stops it
     for data in (False, True):
         _afford_each(inferred(light, data=data).graph, where)
 

@@ -73,6 +73,7 @@ def _teach_maps() -> None:
         return MapType(ir.DataType(proto.map_type.key_type), held, proto.denotation or None)
 
     def shape_of(proto: onnx.TypeProto) -> ir.Shape | None:
+        # a dictionary has no shape
         return None if proto.HasField("map_type") else read_shape(proto)
 
     def write(type_proto: onnx.TypeProto, from_: ir.TypeProtocol) -> None:
@@ -90,5 +91,6 @@ def _teach_maps() -> None:
     serde.serialize_type_into = write
 
 
+# a module that is loaded again would wrap its own wrappers
 if serde.deserialize_type_proto_for_type.__module__ != __name__:
     _teach_maps()

@@ -62,8 +62,10 @@ def read_program(path: Path) -> ExportedProgram:
     with contextlib.ExitStack() as opened:
         try:
             file = opened.enter_context(path.open("rb"))
+            # the end, as no header can say it
             size = file.seek(0, 2)
             file.seek(0)
+            # the opcode PROTO, with which pickles since version 2 begin
             if file.read(1) == b"\x80":
                 raise _refusal(path, "it is a pickle", "an archive of torch.export.save")
             archive = opened.enter_context(zipfile.ZipFile(file))
@@ -205,6 +207,7 @@ class _Members:
                     fix=TRUST,
                 )
             problems.append(problem)
+            # judging goes on as long as it is asked: a file made for it has no end of problems
             if len(problems) == 5:
                 break
         if problems:
@@ -321,8 +324,10 @@ def _tensor(
     itemsize = dtype.itemsize
     if member not in stored:
         content = members.array(inner[member])
+        # weights may share a member, as tied ones do: it is read once
         stored[member] = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
     held = stored[member].numel() // itemsize
+    # the place of the last element; as_strided itself would read beyond the memory
     last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     if 0 not in sizes and last >= held:
         raise UnreadableModelError(
@@ -331,6 +336,7 @@ def _tensor(
             expected=f"{(last + 1) * itemsize:,} bytes for shape {sizes}",
             found=f"{held * itemsize:,} bytes",
         )
+    # strides of 0 repeat what is stored, as expand does: whoever copies the tensor needs it all
     if size_in_bytes(sizes, itemsize) > held * itemsize:
         afford("a weight that repeats what is stored", sizes, itemsize, where=where)
     if 0 in sizes:
@@ -338,6 +344,7 @@ def _tensor(
     else:
         tensor = stored[member][: held * itemsize].view(dtype).as_strided(sizes, strides, offset)
     if entry.get("is_param"):
+        # PyTorch gives no gradients to whole numbers, and raises where they ask for them
         trained = (
             isinstance(meta, dict) and bool(meta.get("requires_grad")) and (dtype.is_floating_point or dtype.is_complex)
         )
@@ -404,6 +411,7 @@ def _older(members: _Members) -> object:
 
 def _deserialized(path: Path, document: object, weights: object, constants: object, inputs: object) -> object:
     """The program, by PyTorch's own deserialiser: it is given tables and tensors, so that it has nothing to unpickle."""
+    # PyTorch unpacks these by place
     if inputs and not (isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[0], tuple)):
         raise UnreadableModelError(
             "the sample inputs are not as torch.export writes them",

@@ -166,6 +166,7 @@ def put_back(module: torch.nn.Module, held: Mapping[str, tuple[torch.Tensor, tor
     now = dict(module.named_buffers())
     with torch.no_grad():
         for name, (buffer, before) in held.items():
+            # a forward may put a new tensor in the place of a buffer: the old one goes back
             if name in now and now[name] is not buffer:
                 owner, _, own = name.rpartition(".")
                 setattr(module.get_submodule(owner), own, buffer)
@@ -192,6 +193,7 @@ def name_outputs(outputs: object) -> dict[str, object]:
     if hasattr(outputs, "items"):
         flat = {str(k): v for k, v in outputs.items()}
     elif isinstance(outputs, tuple | list):
+        # exporters leave out what is None; the others keep their numbers among those that are left
         kept = [o for o in outputs if o is not None]
         flat = {"output": kept[0]} if len(kept) == 1 else {f"output_{i}": o for i, o in enumerate(kept)}
     else:
@@ -310,8 +312,10 @@ def import_torchvision() -> ModuleType:
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
+    # an import that failed leaves the parts that it had done, which would not be run again
     for name in [n for n in sys.modules if n == "torchvision" or n.startswith("torchvision.")]:
         del sys.modules[name]
+    # as torchvision declares them (torchvision/csrc/ops/nms.cpp)
     schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms" + schema)
@@ -353,6 +357,7 @@ def _read_graph(program: ExportedProgram) -> Graph:
                 tuple(d if isinstance(d, int) else str(d) for d in meta.shape),
                 constant=node.name in parameters,
             )
+        # torch.export makes placeholders of weights too
         if node.op == "placeholder" and node.name not in parameters:
             inputs.append(node.name)
         elif node.op == "call_function":

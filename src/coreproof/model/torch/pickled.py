@@ -71,6 +71,7 @@ def archive_members(archive: zipfile.ZipFile, size: int, where: str) -> dict[str
         )
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
+        # as it is stored: ``filename`` is cut at a NUL
         name = stored_name(info.orig_filename, what="a member of the archive", where=where)
         if info.is_dir():
             continue
@@ -160,6 +161,7 @@ def read_pickled(data: bytes, *, what: str, where: str | Path) -> object:
         raise UnreadableModelError(f"{what} are damaged", where=place, found=first_line(error)) from None
     for tensor in _tensors(read, what, place):
         stored = tensor.untyped_storage().nbytes()
+        # strides of 0 let a small storage pose as a large tensor
         if tensor.numel() * tensor.element_size() > stored:
             afford(f"a tensor of {what}", tensor.shape, tensor.element_size(), where=place)
     return read
@@ -172,6 +174,7 @@ def only_tensors_by_name(archive: zipfile.ZipFile) -> bool:
         return False
     content = archive.read(pickles[0])
     found = _globals(content)
+    # the first opcode is PROTO; the second one begins what is stored
     begins = [(opcode.name, argument) for opcode, argument, _ in itertools.islice(pickletools.genops(content), 2)][-1]
     table = begins[0] == "EMPTY_DICT" or begins == ("GLOBAL", "collections OrderedDict")
     return table and any(" _rebuild_tensor" in name for name in found) and all(map(_harmless, found))

@@ -72,6 +72,7 @@ def judge(document: object) -> Iterator[str]:
     """
     expressions: dict[str, str | None] = {}
     counted = 0
+    # what comes from outside a graph is a 64-bit number
     yield from _growing(document, 64, _NESTED)
     waiting: list[object] = [document]
     while waiting:
@@ -79,6 +80,7 @@ def judge(document: object) -> Iterator[str]:
         if isinstance(each, list):
             waiting += each
         elif isinstance(each, dict):
+            # nodes have a target, values a dtype
             counted += "target" in each or "dtype" in each
             if counted > NODES:
                 yield TooMany(f"more than {NODES:,} operators and values")
@@ -188,7 +190,9 @@ def _result_bits(target: str, arguments: list[dict[str, object]], taken: list[in
         return sum(taken)
     if target == "_operator.pow":
         exponent = arguments[1].get("as_int") if len(arguments) > 1 else None
+        # b bits to the power of e have up to b * e bits; without a stated exponent there is no bound
         return taken[0] * abs(exponent) if isinstance(exponent, int) else _BITS + 1
+    # a sum of two has at most one bit more than the longer one
     return max(taken, default=0) + 1
 
 
@@ -263,6 +267,7 @@ def _container(described: object, key: str) -> Iterator[str]:
     while waiting and problems < 5:
         each, depth = waiting.pop()
         children = each.get("children_spec") if isinstance(each, dict) else None
+        # torch.utils._pytree writes protocol 1 so far
         if protocol != 1 or not isinstance(children, list) or depth > 50:
             yield f"{key} that describes no container"
             return
@@ -292,6 +297,7 @@ def _plain_keys(context: object) -> bool:
 def _ranges(ranges: object, _: str) -> Iterator[str]:
     for symbol in ranges if isinstance(ranges, dict) else ():
         number = re.fullmatch(r"[A-Za-z_]+(\d*)", symbol, re.ASCII)
+        # twenty digits say enough, and a longer text is slow to convert
         if number is None or int(number[1][:20] or 0) > _COUNTED:
             yield f"the symbol {symbol[:80]!r}"
 

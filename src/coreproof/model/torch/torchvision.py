@@ -159,6 +159,7 @@ def _downloaded(name: str, member: WeightsEnum) -> object:
     before = socket.getdefaulttimeout()
     shown = sys.stderr.isatty()
     there = kept.exists()
+    # torch.hub passes none on, and would wait for ever
     socket.setdefaulttimeout(_PATIENCE)
     try:
         with nullcontext() if shown and not there else quiet():
@@ -232,6 +233,7 @@ def _published_as(name: str, path: Path) -> object:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     for member in kinds:
         _, dash, stem = Path(member.url).stem.rpartition("-")
+        # NAME-0123abcd.pth: eight digits and more, as torch.hub writes and checks them
         if dash and len(stem) >= 8 and digest.startswith(stem) and "unquantized" not in member.meta:
             return member
     return None
@@ -312,6 +314,7 @@ def _bare(name: str, classes: int | None) -> dict[str, object]:
         arguments["num_classes"] = classes
     builder = import_torchvision().models.get_model_builder(name)
     if "weights_backbone" in inspect.signature(builder).parameters:
+        # or the backbone of a detector is downloaded
         arguments["weights_backbone"] = None
     return arguments
 
@@ -341,6 +344,7 @@ def _enliven(module: torch.nn.Module, example: tuple[torch.Tensor, ...], seed: i
     for layer in module.modules():
         weight = getattr(layer, "weight", None)
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and weight is not None and not weight.any():
+            # small, and different for each class
             torch.nn.init.trunc_normal_(weight, std=0.02)
     norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     if not norms:
@@ -348,6 +352,7 @@ def _enliven(module: torch.nn.Module, example: tuple[torch.Tensor, ...], seed: i
     momenta = [m.momentum for m in norms]
     for norm in norms:
         norm.train()
+        # the statistics become the average over what is seen, and not 0.9 of the untouched ones
         norm.momentum = None
     torch.manual_seed(seed)
     with torch.no_grad():

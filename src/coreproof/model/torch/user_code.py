@@ -74,6 +74,7 @@ def _exits_raised() -> Iterator[None]:
     with _lock:
         _within[0] += 1
         if _within[0] == 1:
+            # multiprocessing and some test runners end by it; in a model's code it would end coreproof without a word
             os._exit = ended  # type: ignore[assignment]
     try:
         yield

@@ -98,6 +98,7 @@ def _import_user_module(name: str) -> object:
         if spec is None or spec.loader is None or not path.is_file():
             raise _NoFile(f"no file {name}")
         module = importlib.util.module_from_spec(spec)
+        # a pickle or a dataclass in it looks for its module there
         sys.modules.setdefault(path.stem, module)
         spec.loader.exec_module(module)
         return module
@@ -164,6 +165,7 @@ def from_object(thing: object, name: str = "model") -> TorchModel:
         return _model(*thing, name)
     module = _require_module(thing, name)
     first = next((p for p in module.parameters() if p.ndim >= 2), None)
+    # its first weights are a convolution over three channels: it sees pictures
     if first is not None and first.ndim == 4 and first.shape[1] == 3:
         note = "example input taken to be [1, 3, 224, 224]; for another give (module, example_inputs)"
         return _model(module, (torch.randn(1, 3, 224, 224),), name, notes=(note,))
