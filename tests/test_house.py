@@ -175,3 +175,13 @@ def test_every_verb_prints_through_the_one_way_that_escapes_names() -> None:
     assert found <= {"cli/main.py: sys.stderr.write"}, (
         "the screen of a fault; all else goes through cli/say.py and cli/terminal.py"
     )
+
+
+def test_nothing_compares_the_name_of_a_format() -> None:
+    """Whoever asks what a model is asks the model: its class, or ``is_network`` and its like in model/base.py."""
+    compared = re.compile(r"\.format (==|!=|in|not in) [\"(]")
+    found = {
+        file.relative_to(PACKAGE).as_posix() for file in FILES if compared.search(file.read_text(encoding="utf-8"))
+    }
+    # a page has no model, only what a comparison notes of it
+    assert found <= {"model/base.py", "report/page.py"}

@@ -26,11 +26,12 @@ def split(
     from coreproof.editing.verbs.pipelines import split as take_apart
     from coreproof.model.files.atomic import replacing_together
     from coreproof.model.files.paths import file_name
+    from coreproof.model.formats.classic import is_pipeline
     from coreproof.model.load import load
 
     named: dict[str, CoreMLModel] = {}
     for stage in take_apart(load(model)):
-        suffix = ".mlmodel" if stage.is_network or stage.format == "classic" else ".mlpackage"
+        suffix = ".mlpackage" if stage.is_program or is_pipeline(stage.spec) else ".mlmodel"
         named[file_name(stage.name, [Path(other).stem for other in named]) + suffix] = stage
     for name, stage in named.items():
         stage.check_place(folder / name, replace=overwrite)

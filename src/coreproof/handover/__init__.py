@@ -1,1 +1,1 @@
-"""ship: an iOS app around a model, that proves the model on the device."""
+"""An iOS app around a model, that proves the model on the device."""

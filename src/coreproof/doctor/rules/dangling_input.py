@@ -106,7 +106,7 @@ def _passed_on(case: Case, origin: Graph, name: str) -> str | None:
 def _with_constant(case: Case, node: Node, name: str, constant: np.ndarray) -> Iterator[Repair]:
     rest = [n for n in node.inputs if n != name]
     attribute = _SCALARS.get(node.operator)
-    if case.model.format == "neuralnetwork" and constant.size == 1 and attribute is not None and len(rest) == 1:
+    if case.model.is_network and constant.size == 1 and attribute is not None and len(rest) == 1:
         number = float(constant.reshape(-1)[0])
         edit = Edit("replace", {"layer": node.name, "operator": node.operator, "inputs": rest, attribute: number})
         yield Repair(f"let {node.name!r} read {rest[0]!r} alone, with {attribute} = {number:g}", (edit,))

@@ -89,14 +89,16 @@ class Entry:
 
     def __getitem__(self, key: str) -> Entry:
         """The entry of a table; one that is not there is refused by name."""
-        table = self.table()
-        if key not in table:
-            raise self._fail(f"{self._below(key)} is missing")
-        return table[key]
+        found = self.get(key)
+        if found.value is None and key not in self.value:
+            raise self._fail(f"{found.name} is missing")
+        return found
 
     def get(self, key: str) -> Entry:
         """The entry of a table, None as its value where there is none."""
-        return self.table().get(key, Entry(None, self._below(key), self._fail))
+        if not isinstance(self.value, dict):
+            raise self.refuse("a table")
+        return Entry(self.value.get(key), self._below(key), self._fail)
 
     def table(self) -> dict[str, Entry]:
         """A table's entries by key."""

@@ -164,14 +164,14 @@ def rewrite(original: Bytes, new: Message) -> bytes:
     known.update({n: f for n in places if (f := new.DESCRIPTOR.fields_by_number.get(n)) is not None})
     for number in sorted(known):
         field = known[number]
-        mine = [p for p in places.get(number, ()) if _parses_as(slots[p], field)]
+        own = [p for p in places.get(number, ()) if _parses_as(slots[p], field)]
         if field.containing_oneof is not None and chosen[field.containing_oneof.name] != number:
             continue
-        if not mine:
+        if not own:
             added.append(_spell(field, new))
             continue
-        chunks = _reserialise_field(field, new, [slots[p] for p in mine], slots)
-        for place, chunk in zip(mine, chunks, strict=True):
+        chunks = _reserialise_field(field, new, [slots[p] for p in own], slots)
+        for place, chunk in zip(own, chunks, strict=True):
             reserialised[place] = chunk
     return b"".join([*reserialised, *added])
 
@@ -238,30 +238,30 @@ def _spell(field: FieldDescriptor, message: Message) -> bytes:
 
 
 def _reserialise_field(
-    field: FieldDescriptor, new: Message, mine: Sequence[Record], slots: Sequence[Record]
+    field: FieldDescriptor, new: Message, own: Sequence[Record], slots: Sequence[Record]
 ) -> Sequence[Bytes]:
     """What comes in the places where the original has this field."""
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         if _is_map(field):
-            return _reserialise_map(field, new, mine)
+            return _reserialise_map(field, new, own)
         if field.is_repeated:
-            return _reserialise_messages(field, getattr(new, field.name), mine)
+            return _reserialise_messages(field, getattr(new, field.name), own)
         # several records of one message are merged by a parser: those are written anew, as one
-        if len(mine) == 1 and new.HasField(field.name):
-            inner = rewrite(mine[0].payload, getattr(new, field.name))
-            return [mine[0].data if _same_bytes(inner, mine[0].payload) else field_bytes(field.number, inner)]
+        if len(own) == 1 and new.HasField(field.name):
+            inner = rewrite(own[0].payload, getattr(new, field.name))
+            return [own[0].data if _same_bytes(inner, own[0].payload) else field_bytes(field.number, inner)]
     elif field.is_repeated and field.type in _STRINGS:
-        return _reserialise_strings(field, getattr(new, field.name), mine)
+        return _reserialise_strings(field, getattr(new, field.name), own)
     rivals = [f.number for f in field.containing_oneof.fields] if field.containing_oneof is not None else [field.number]
     old = type(new)()
     # with its rivals of a oneof, of which the last one counts
     old.ParseFromString(b"".join(r.data for r in slots if r.number in rivals))
     if _spell(field, old) == _spell(field, new):
-        return [record.data for record in mine]
+        return [record.data for record in own]
     if field.is_repeated:
-        return [_reserialise_numbers(field, new, mine[0]), *(b"" for _ in mine[1:])]
+        return [_reserialise_numbers(field, new, own[0]), *(b"" for _ in own[1:])]
     # of a single value a parser takes the last record: that one is written anew
-    return [*(b"" for _ in mine[1:]), _spell(field, new)]
+    return [*(b"" for _ in own[1:]), _spell(field, new)]
 
 
 def _reserialise_numbers(field: FieldDescriptor, new: Message, first: Record) -> bytes:
@@ -314,31 +314,36 @@ def _key(kind: type[Message], entry: Record) -> object:
     return next((value for _, value in alone.ListFields()), None)
 
 
-def _reserialise_strings(field: FieldDescriptor, values: Sequence[str | bytes], mine: Sequence[Record]) -> list[Bytes]:
-    before = [bytes(record.payload) for record in mine]
+def _reserialise_strings(field: FieldDescriptor, values: Sequence[str | bytes], own: Sequence[Record]) -> list[Bytes]:
+    before = [bytes(record.payload) for record in own]
     after = [v.encode() if isinstance(v, str) else v for v in values]
-    chunks: list[list[Bytes]] = [[] for _ in mine]
+    chunks: list[list[Bytes]] = [[] for _ in own]
     aligned = align(len(before), len(after), lambda i, j: before[i] == after[j], before.__getitem__, after.__getitem__)
     for step in aligned:
         kept = step.unchanged and step.old is not None
-        chunks[step.place].append(mine[step.old or 0].data if kept else field_bytes(field.number, after[step.new]))
+        chunks[step.place].append(own[step.old or 0].data if kept else field_bytes(field.number, after[step.new]))
+    return _joined(chunks)
+
+
+def _joined(chunks: Sequence[Sequence[Bytes]]) -> list[Bytes]:
+    """What comes in each place; what stayed alone there is not copied."""
     return [parts[0] if len(parts) == 1 else b"".join(parts) for parts in chunks]
 
 
-def _reserialise_messages(field: FieldDescriptor, messages: Sequence[Message], mine: Sequence[Record]) -> list[Bytes]:
+def _reserialise_messages(field: FieldDescriptor, messages: Sequence[Message], own: Sequence[Record]) -> list[Bytes]:
     """Equal messages keep their bytes, also where they moved; changed ones are gone into."""
     kind = _class(field)
 
     def old(i: int) -> Message:
-        return kind.FromString(bytes(mine[i].payload))
+        return kind.FromString(bytes(own[i].payload))
 
     def same(i: int, j: int) -> bool:
         plain = _plain(messages[j])
-        return _same_bytes(mine[i].payload, plain) or _plain(old(i)) == plain
+        return _same_bytes(own[i].payload, plain) or _plain(old(i)) == plain
 
-    chunks: list[list[Bytes]] = [[] for _ in mine]
+    chunks: list[list[Bytes]] = [[] for _ in own]
     aligned = align(
-        len(mine),
+        len(own),
         len(messages),
         same,
         lambda i: _digest(old(i)),
@@ -351,11 +356,11 @@ def _reserialise_messages(field: FieldDescriptor, messages: Sequence[Message], m
         if step.old is None:
             chunk: Bytes = field_bytes(field.number, _plain(message))
         elif step.unchanged:
-            chunk = mine[step.old].data
+            chunk = own[step.old].data
         else:
-            chunk = field_bytes(field.number, rewrite(mine[step.old].payload, message))
+            chunk = field_bytes(field.number, rewrite(own[step.old].payload, message))
         chunks[step.place].append(chunk)
-    return [parts[0] if len(parts) == 1 else b"".join(parts) for parts in chunks]
+    return _joined(chunks)
 
 
 def _same_bytes(a: Bytes, b: Bytes) -> bool:

@@ -119,7 +119,7 @@ class OnnxModel(Model):
     def write(self, fresh: Path, target: Path) -> None:
         """Writes one .onnx file; weights go to ``<name>.data`` beside it only beyond protobuf's limit of 2 GB.
 
-        A model that comes from surgery keeps the bytes of all that was not changed; its external weights are copied along.
+        A model that was edited keeps the bytes of all that was not changed; its external weights are copied along.
         ``save`` raises UnsafeModelError and OutputExistsError where those would land on what is not theirs.
         """
         if self._stored is not None:

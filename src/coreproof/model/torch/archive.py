@@ -2,8 +2,8 @@
 
 ``torch.export.load`` unpickles sample inputs, weights and constants, evaluates expressions and guards, runs compiled
 libraries and resolves operators by name: a .pt2 is as dangerous to it as a pickle. So it is not called here. The archive is
-read once; its program, which is JSON, is judged by ``torch_schema``; its weights are raw bytes, taken as tensors; its sample
-inputs and older weights go through ``torch_pickle``; and only what was judged is handed to PyTorch's deserialiser. All else is
+read once; its program, which is JSON, is judged by ``schema``; its weights are raw bytes, taken as tensors; its sample
+inputs and older weights go through ``pickled``; and only what was judged is handed to PyTorch's deserialiser. All else is
 refused with what was found.
 
 Two layouts: since PyTorch 2.7 ``NAME/models/model.json`` with ``data/weights``, ``data/constants`` and ``data/sample_inputs``;

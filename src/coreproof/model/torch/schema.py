@@ -3,7 +3,7 @@
 PyTorch resolves an operator's name by ``getattr`` from ``torch`` (so ``torch.os.system`` is an operator too), writes the names
 of values, arguments and weights into Python source that it runs, imports what a container's type names, and evaluates
 expressions and guards. So names must be names, operators those of PyTorch's own operator libraries, containers the plain
-ones, and expressions those of ``torch_expression``. What only informs (guards, notes of passes) is left out.
+ones, and expressions those of ``expression``. What only informs (guards, notes of passes) is left out.
 """
 
 from __future__ import annotations
