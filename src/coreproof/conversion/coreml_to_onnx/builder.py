@@ -156,11 +156,12 @@ class OnnxBuilder:
             name=results[0].name,
         )
         self.nodes.append(node)
-        self._infer(node)
+        misfit = self._infer(node)
         if self.by_layer:
             node.name = f"{self.layer}/{results[0].name}"
             node.metadata_props["coreml.layer"] = self.layer
-            self._check(node)
+            if misfit is not None:
+                self._refuse_unfit(node, misfit)
         return results[0] if outputs is None else tuple(results)
 
     def copy(self, value: Operand) -> ir.Value:
@@ -188,19 +189,21 @@ class OnnxBuilder:
             return operand
         return self.constant(operand, f"{operator.lower()}_const")
 
-    def _infer(self, node: ir.Node) -> None:
-        """Fills in dtypes and shapes of a new node's outputs; leaves them open where ONNX cannot tell."""
+    def _infer(self, node: ir.Node) -> Exception | None:
+        """Fills in dtypes and shapes of a new node's outputs; where ONNX cannot, leaves them open and says why."""
         first = node.inputs[0] if node.inputs else None
         if node.op_type in _SAME_SHAPE and self.by_layer and first is not None and len(node.outputs) == 1:
             node.outputs[0].type = first.type
             node.outputs[0].shape = None if first.shape is None else ir.Shape(list(first.shape))
-            return
+            return None
         if node.domain or _holds_graphs(node):
-            return
+            return None
         try:
             inferred = _inferred(node)
-        except (onnx.shape_inference.InferenceError, RuntimeError, KeyError):
-            return  # KeyError: an input without a type, made by a node whose own inputs did not fit
+        except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+            return error
+        except KeyError:  # an input without a type, made by a node whose own inputs did not fit
+            return None
         for value in node.outputs:
             proto = inferred.get(value.name or "")
             if proto is not None and proto.HasField("tensor_type"):
@@ -208,26 +211,20 @@ class OnnxBuilder:
                 if proto.tensor_type.HasField("shape"):
                     value.shape = ir.Shape([_dimension(d) for d in proto.tensor_type.shape.dim])
                     _afford(value)
+        return None
 
-    def _check(self, node: ir.Node) -> None:
-        """Refuses a node whose known input shapes contradict each other (its output then stays without a shape)."""
-        if node.domain or all(o.shape is not None and o.type is not None for o in node.outputs) or _holds_graphs(node):
-            return
+    def _refuse_unfit(self, node: ir.Node, error: Exception) -> None:
+        """Refuses a node whose inputs contradict each other, unless one of them is not known."""
         values = [v for v in node.inputs if v is not None]
         if any(v.shape is None or v.type is None for v in values):
             return
-        try:
-            _inferred(node)
-        except (onnx.shape_inference.InferenceError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ConversionError(
-                f"the inputs of layer {self.layer!r} do not fit together",
-                where=f"layer {self.layer!r}",
-                expected=f"shapes that {node.op_type} accepts ({reason.split('] ')[-1]})",
-                found=" and ".join(
-                    f"{v.name} {[d if isinstance(d, int) else '?' for d in v.shape or ()]}" for v in values
-                ),
-            ) from None
+        reason = str(error).strip().splitlines()[-1]
+        raise ConversionError(
+            f"the inputs of layer {self.layer!r} do not fit together",
+            where=f"layer {self.layer!r}",
+            expected=f"shapes that {node.op_type} accepts ({reason.split('] ')[-1]})",
+            found=" and ".join(f"{v.name} {[d if isinstance(d, int) else '?' for d in v.shape or ()]}" for v in values),
+        )
 
     # result
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from coreproof.model.features import Signature
+from coreproof.model.features import Dimension, Feature, Signature
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,13 @@ class LoweredModel:
     signature: Signature
     values: Mapping[str, str]
     states: Mapping[str, str] = field(default_factory=dict)
+
+
+def varying(feature: Feature, lengths: Sequence[Dimension]) -> list[bool]:
+    """Which of an input's lengths (of a picture: its height and width) may be other than they are declared."""
+    others = [s for s in feature.enumerated if len(s) == len(lengths)]
+    ranges = feature.ranges if len(feature.ranges) == len(lengths) else ()
+    return [
+        len({length, *(s[i] for s in others)}) > 1 or (bool(ranges) and ranges[i].low != ranges[i].high)
+        for i, length in enumerate(lengths)
+    ]

@@ -63,6 +63,10 @@ class Lowering:
     outputs: tuple[Declared, ...] = ()
     blocks: Sequence[MIL_pb2.Block] = ()
 
+    def nested(self, b: OnnxBuilder) -> Lowering:
+        """A block within this one, whose nodes ``b`` collects."""
+        return Lowering(b, self.precision, self.where, self.opset, self.shared, parent=self)
+
     # nodes
 
     def op(self, operator: str, *inputs: Operand, **attributes: Any) -> ir.Value:

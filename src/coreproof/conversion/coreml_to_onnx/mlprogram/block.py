@@ -25,22 +25,8 @@ def lower_operations(low: Lowering, model: CoreMLModel, operations: Iterable[MIL
         low.operation = operation.type
         low.name = operation.outputs[0].name if operation.outputs else operation.type
         arguments: dict[str, Operand] = {}
-        with understood(partial(_refuse, low, operation), partial(dict[str, Operand], arguments)):
+        with understood(low.refuse, partial(dict[str, Operand], arguments)):
             _lower_operation(low, model, operation, arguments)
-
-
-def _refuse(
-    low: Lowering,
-    operation: MIL_pb2.Operation,
-    problem: str,
-    *,
-    expected: object = None,
-    found: object = None,
-    fix: str | None = None,
-) -> ConversionError:
-    """In the name of this operation: nested ones may have been lowered meanwhile."""
-    low.operation, low.name = operation.type, operation.outputs[0].name if operation.outputs else operation.type
-    return low.refuse(problem, expected=expected, found=found, fix=fix)
 
 
 def _lower_operation(
@@ -86,7 +72,6 @@ def _lower_operation(
     results = results if isinstance(results, list | tuple) and operation.type != "make_list" else [results]
     if len(results) != len(outputs):
         raise low.refuse("it has another number of outputs", expected=len(results), found=len(outputs))
-    low.operation = operation.type
     for output, result in zip(outputs, results, strict=True):
         low.environment[output.name] = finish(low, output, result, unrounded=exact is not None)
 
@@ -163,14 +148,9 @@ def _declare(value: ir.Value, output: Declared) -> None:
 
 def inner(low: Lowering, block: MIL_pb2.Block, inputs: Sequence[ir.Value]) -> tuple[Lowering, list[ir.Value]]:
     """Lowers a nested block into a graph of its own with these inputs; returns it and its outputs."""
-    child = Lowering(
-        b=inputs_builder(low, inputs),
-        precision=low.precision,
-        where=low.where,
-        opset=low.opset,
-        shared=low.shared,
-        parent=low,
-    )
+    b = OnnxBuilder(f"{low.name}/body", parent=low.b)
+    b.inputs.extend(inputs)
+    child = low.nested(b)
     for named, value in zip(block.inputs, inputs, strict=True):
         child.environment[named.name] = value
         low.shared.claim(value)
@@ -184,10 +164,3 @@ def inner(low: Lowering, block: MIL_pb2.Block, inputs: Sequence[ir.Value]) -> tu
             value = child.op("Identity", value)
         outputs.append(value)
     return child, outputs
-
-
-def inputs_builder(low: Lowering, inputs: Sequence[ir.Value]) -> OnnxBuilder:
-    """The builder of an inner graph."""
-    b = OnnxBuilder(f"{low.name}/body", parent=low.b)
-    b.inputs.extend(inputs)
-    return b

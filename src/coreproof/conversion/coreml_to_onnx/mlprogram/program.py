@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
+from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel, varying
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Shared, handler_for
 from coreproof.conversion.coreml_to_onnx.mlprogram.block import lookup, lower_operations
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
@@ -21,7 +22,6 @@ from coreproof.model.features import Feature, Signature
 from coreproof.model.formats import program as mil
 
 if TYPE_CHECKING:
-    from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
     from coreproof.conversion.coreml_to_onnx.lowering import RoundingPolicy
 
 
@@ -35,8 +35,6 @@ def lower_program(
 
     ``switches`` lets each operation compute in float16 or float32 as one more input says; ``precision`` is not asked then.
     """
-    from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
-
     program = model.spec.mlProgram
     chosen = _function(model, program, function)
     body, opset = mil.block_of(program.functions[chosen]), str(program.functions[chosen].opset)
@@ -122,8 +120,9 @@ def add_input(low: Lowering, named: MIL_pb2.NamedValueType, features: dict[str, 
             expected=list(features),
         )
     shape = [f"{own.name}_{i}" if d is None else d for i, d in enumerate(own.shape or ())]
-    for i, length in enumerate(_varying(feature, len(shape))):
-        shape[i] = f"{own.name}_{i}" if length else shape[i]
+    first = 2 if feature.kind == "image" and len(shape) == 4 else 0  # of a picture the height and the width alone
+    for i, varies in enumerate(varying(feature, shape[first:]), first):
+        shape[i] = f"{own.name}_{i}" if varies else shape[i]
     value = low.b.input(own.name, _onnx_dtype(feature).numpy(), shape)
     if feature.kind == "tensor" and feature.optional and feature.default is not None and own.shape is not None:
         afford(f"the default of input {own.name!r}", [d or 1 for d in own.shape], 8, where=low.where)
@@ -138,22 +137,6 @@ def add_input(low: Lowering, named: MIL_pb2.NamedValueType, features: dict[str, 
     if feature.kind == "state":
         low.shared.states[own.name] = carried
     low.environment[own.name] = carried
-
-
-def _varying(feature: Feature, rank: int) -> list[bool]:
-    """Which of the declared lengths may vary."""
-    if feature.kind == "image" and rank == 4:
-        sizes = feature.enumerated
-        ranges = feature.ranges
-        return [
-            False,
-            False,
-            *(len({s[i] for s in sizes}) > 1 or (bool(ranges) and ranges[i].low != ranges[i].high) for i in (0, 1)),
-        ]
-    if len(feature.ranges) == rank:
-        return [r.low != r.high for r in feature.ranges]
-    shapes = [s for s in feature.enumerated if len(s) == rank]
-    return [len({s[i] for s in shapes}) > 1 for i in range(rank)]
 
 
 # outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +17,17 @@ GATE_LIMIT = 50.0
 
 Activation = tuple[str, float, float]
 """Kind, alpha, beta."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """The weights of one direction, gates below each other in ONNX's order i, o, f, c, and its three functions."""
+
+    weight: Array
+    recursion: Array
+    bias: Array
+    peephole: Array | None
+    activations: Sequence[Activation]
 
 
 def _activated(b: OnnxBuilder, activation: Activation, value: ir.Value) -> ir.Value:
@@ -34,32 +46,27 @@ def _activated(b: OnnxBuilder, activation: Activation, value: ir.Value) -> ir.Va
 def stepped_lstm(
     layer: Layer,
     x: ir.Value,
-    hidden: ir.Value | None,
-    cell: ir.Value | None,
-    weight: Array,
-    recursion: Array,
-    bias: Array,
-    peephole: Array | None,
-    activations: Sequence[Activation],
+    states: Sequence[ir.Value | None],
+    weights: Direction,
     *,
     threshold: float,
     coupled: bool,
     backwards: bool,
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """(Y [Seq, Batch, size], h [1, Batch, size], c [1, Batch, size]); gates below each other in ONNX's order i, o, f, c.
+    """(Y [Seq, Batch, size], h [1, Batch, size], c [1, Batch, size]), from ``states`` h and c or from zeros.
 
     ``x`` is [Seq, Batch, input]. With ``backwards`` the sequence is read from its end and Y keeps the places of ``x``.
     """
     b = layer.b
-    size = recursion.shape[1]
+    size = weights.recursion.shape[1]
     batch = (known(x) or (None, None, None))[1]
-    projected = b.op("Add", b.op("MatMul", x, np.ascontiguousarray(weight.T)), bias)
-    start = [_start(layer, state, x, size) for state in (hidden, cell)]
+    projected = b.op("Add", b.op("MatMul", x, np.ascontiguousarray(weights.weight.T)), weights.bias)
+    start = [_start(layer, state, x, size) for state in states]
     step = OnnxBuilder(f"{layer.name} step", b)
     h = step.input(step.unique("h"), np.float32, [batch, size])
     c = step.input(step.unique("c"), np.float32, [batch, size])
     now = step.input(step.unique("x_t"), np.float32, [batch, 4 * size])
-    new_h, new_c = _step(step, h, c, now, recursion, peephole, activations, threshold, coupled)
+    new_h, new_c = _step(step, h, c, now, weights, threshold, coupled)
     seen = step.copy(new_h)
     last_h, last_c, y = b.op(
         "Scan",
@@ -88,17 +95,15 @@ def _step(
     h: ir.Value,
     c: ir.Value,
     now: ir.Value,
-    recursion: Array,
-    peephole: Array | None,
-    activations: Sequence[Activation],
+    weights: Direction,
     threshold: float,
     coupled: bool,
 ) -> tuple[ir.Value, ir.Value]:
-    f, g, out = activations
-    sums = b.op("Add", now, b.op("MatMul", h, np.ascontiguousarray(recursion.T)))
+    f, g, out = weights.activations
+    sums = b.op("Add", now, b.op("MatMul", h, np.ascontiguousarray(weights.recursion.T)))
     # in the order in which the weights were stacked, which is that of ONNX
     sum_i, sum_o, sum_f, sum_z = b.op("Split", sums, axis=1, num_outputs=4, outputs=4)
-    look_i, look_o, look_f = (None, None, None) if peephole is None else np.split(peephole, 3)
+    look_i, look_o, look_f = (None, None, None) if weights.peephole is None else np.split(weights.peephole, 3)
 
     def gate(activation: Activation, total: ir.Value, look: Array | None, at: ir.Value) -> ir.Value:
         if look is not None:

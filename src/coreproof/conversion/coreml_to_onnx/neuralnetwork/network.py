@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
+from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel, varying
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, f32, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope
 from coreproof.conversion.operators import LAYERS
@@ -19,9 +19,6 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.features import Dimension, Feature, Signature
 from coreproof.model.formats import network as layered
-
-if TYPE_CHECKING:
-    from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
 
 
 def lower_network(
@@ -36,8 +33,6 @@ def lower_network(
     ``shapes`` are the lengths that inputs will have, where those are not the declared ones: a rank 5 network that
     declares [C, H, W] also takes [Seq, Batch, C, H, W].
     """
-    from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
-
     layers = list(model.network.layers)
     _refuse_unsupported(model, layers)
     scope = open_scope(model, shapes)
@@ -129,11 +124,8 @@ def _input_shape(model: CoreMLModel, feature: Feature) -> list[Dimension]:
             expected="a multi-array or image input with a shape",
             found=str(feature),
         )
-    for i in range(len(declared)):
-        lengths = {s[i] for s in feature.enumerated if len(s) == len(declared)} | {declared[i]}
-        ranged = feature.ranges[i] if len(feature.ranges) == len(declared) else None
-        if len(lengths) > 1 or (ranged is not None and ranged.low != ranged.high):
-            declared[i] = f"{feature.name}_{i}"
+    names = [f"{feature.name}_{i}" for i in range(len(declared))]
+    declared = [n if v else d for n, v, d in zip(names, varying(feature, declared), declared, strict=True)]
     return declared if feature.image is None else [1, feature.image.channels, *declared]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.conversion.operators import ONNX
 from coreproof.model.numbers import FLOAT16_MAX
 
 
@@ -119,23 +120,12 @@ def _unmasked(ctx: Context, x: Operand, axis: int) -> Operand:
     return ctx.mb.maximum(x=ctx.mb.sub(x=x, y=largest), y=lowest)
 
 
-@lowering("Softmax")
-def softmax_flattening(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
-    """Until opset 12 all dimensions from ``axis`` on count as one."""
-    return over_flattened(ctx, x, axis, lambda flat, over: softmax(ctx, flat, axis=over))
-
-
 @lowering("LogSoftmax", since=13)
 def log_softmax(ctx: Context, x: Operand, *, axis: int = -1) -> Result:
     """x - max - log(sum(exp(x - max))), which float16 survives."""
     x = _unmasked(ctx, x, axis)
     shifted = ctx.mb.sub(x=x, y=ctx.mb.reduce_max(x=x, axes=[axis], keep_dims=True))
     return ctx.mb.sub(x=shifted, y=ctx.mb.reduce_log_sum_exp(x=shifted, axes=[axis], keep_dims=True))
-
-
-@lowering("LogSoftmax")
-def log_softmax_flattening(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
-    return over_flattened(ctx, x, axis, lambda flat, over: log_softmax(ctx, flat, axis=over))
 
 
 @lowering("Hardmax", since=13)
@@ -148,9 +138,11 @@ def hardmax(ctx: Context, x: Operand, *, axis: int = -1) -> Result:
     return ctx.mb.one_hot(indices=best, one_hot_vector_size=length, axis=axis, on_value=dtype, off_value=ctx.scalar(0))
 
 
-@lowering("Hardmax")
-def hardmax_flattening(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
-    return over_flattened(ctx, x, axis, lambda flat, over: hardmax(ctx, flat, axis=over))
+@lowering("Softmax", "LogSoftmax", "Hardmax")
+def flattening(ctx: Context, x: Operand, *, axis: int = 1) -> Result:
+    """Until opset 12 all dimensions from ``axis`` on count as one."""
+    newest = ONNX[ctx.node.op_type]
+    return over_flattened(ctx, x, axis, lambda flat, over: newest(ctx, flat, axis=over))
 
 
 def over_flattened(ctx: Context, x: Operand, axis: int, compute: Callable[[Operand, int], Result]) -> Result:

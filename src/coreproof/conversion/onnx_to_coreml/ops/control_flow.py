@@ -11,6 +11,7 @@ import onnx_ir as ir
 from coreproof.conversion.onnx_to_coreml.lowering import Context, lowering, mil_array
 from coreproof.conversion.onnx_to_coreml.mil import Operand, Var, several
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, is_known, name_of
+from coreproof.conversion.onnx_to_coreml.ops.indexing import picked
 
 _WRITTEN_OUT = 512
 """As many nodes may the rounds of a loop have together to be written out one after the other: more is a loop of Core ML's."""
@@ -306,12 +307,7 @@ def _row(ctx: Context, x: Operand, number: Operand, axis: int, length: object, b
     """The slice of a round."""
     if isinstance(number, np.ndarray):
         index = int(length) - 1 - int(number) if backwards else int(number)  # type: ignore[call-overload]
-        if isinstance(x, np.ndarray):
-            return np.asarray(np.take(x, index, axis))
-        here = [i == axis for i in range(ctx.rank(x))]
-        others = [not h for h in here]
-        begin, end = ([index + step if h else 0 for h in here] for step in (0, 1))
-        return ctx.mb.slice_by_index(x=x, begin=begin, end=end, begin_mask=others, end_mask=others, squeeze_mask=here)
+        return picked(ctx, x, axis, index)
     if backwards:
         last = np.int32(int(length) - 1) if is_known(length) else ctx.mb.sub(x=_length(ctx, x, axis), y=np.int32(1))  # type: ignore[call-overload]
         number = ctx.mb.sub(x=last, y=number)

@@ -130,7 +130,7 @@ def gather(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> R
     axis = axis_of(axis, ctx.rank(data))
     places = from_start(ctx, indices, data.shape[axis])
     if isinstance(places, np.ndarray) and places.ndim == 0 and not isinstance(data, np.ndarray) and ctx.rank(data) > 1:
-        return _one(ctx, data, axis, int(places))
+        return picked(ctx, data, axis, int(places))
     if ctx.is_network and ctx.rank(places) == 0:
         # A NeuralNetwork holds a single number as [1]; gathered with it, the axis would stay.
         row = ctx.mb.gather(x=data, indices=ctx.mb.reshape(x=places, shape=[1]), axis=axis)
@@ -138,8 +138,10 @@ def gather(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> R
     return without_bool(ctx, [data], lambda x: ctx.mb.gather(x=x, indices=places, axis=axis))
 
 
-def _one(ctx: Context, data: Operand, axis: int, index: int) -> Operand:
+def picked(ctx: Context, data: Operand, axis: int, index: int) -> Operand:
     """A single position of an axis: a slice is cheaper than a gather, and takes every dtype."""
+    if isinstance(data, np.ndarray):
+        return np.ascontiguousarray(np.take(data, index, axis))
     rank = ctx.rank(data)
     here = [i == axis for i in range(rank)]
     others = [not h for h in here]

@@ -13,7 +13,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.activation import leaky_relu, softmax, softmax_flattening
+from coreproof.conversion.onnx_to_coreml.ops.activation import leaky_relu, over_flattened, softmax
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
 from coreproof.conversion.onnx_to_coreml.ops.joining import concat
 from coreproof.conversion.onnx_to_coreml.ops.pooling import average_pool
@@ -110,8 +110,10 @@ def qlinear_leaky_relu(ctx: Context, *operands: Operand, alpha: float = 0.01) ->
 @lowering("QLinearSoftmax", domain=MICROSOFT)
 def qlinear_softmax(ctx: Context, *operands: Operand, opset: int, axis: int = -1) -> Result:
     """``opset``: the one whose softmax is meant; until 12 all dimensions from ``axis`` on count as one."""
+    if opset >= 13:
+        return _each(ctx, operands, lambda v: softmax(ctx, v, axis=axis))
     return _each(
-        ctx, operands, lambda v: softmax(ctx, v, axis=axis) if opset >= 13 else softmax_flattening(ctx, v, axis=axis)
+        ctx, operands, lambda v: over_flattened(ctx, v, axis, lambda flat, over: softmax(ctx, flat, axis=over))
     )
 
 

@@ -11,6 +11,7 @@ from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, lowerin
 from coreproof.conversion.onnx_to_coreml.mil import Operand, Var, several
 from coreproof.conversion.onnx_to_coreml.ops.control_flow import rounds, stack
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, float_name, is_known
+from coreproof.conversion.onnx_to_coreml.ops.indexing import picked
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
@@ -80,43 +81,17 @@ class _Cell:
         return self.known and usual and self.clip is None and not self.coupled
 
 
-@lowering("RNN", error="linear")
-def rnn(
+@lowering("RNN", "GRU", "LSTM", error="linear")
+def recurrent(
     ctx: Context, x: Operand, w: Operand, r: Operand, *inputs: Operand | None, **attributes: object
-) -> list[Operand]:
-    return _recurrent(ctx, "RNN", x, w, r, inputs, attributes)
-
-
-@lowering("GRU", error="linear")
-def gru(
-    ctx: Context, x: Operand, w: Operand, r: Operand, *inputs: Operand | None, **attributes: object
-) -> list[Operand]:
-    return _recurrent(ctx, "GRU", x, w, r, inputs, attributes)
-
-
-@lowering("LSTM", error="linear")
-def lstm(
-    ctx: Context, x: Operand, w: Operand, r: Operand, *inputs: Operand | None, **attributes: object
-) -> list[Operand]:
-    return _recurrent(ctx, "LSTM", x, w, r, inputs, attributes)
-
-
-def _recurrent(
-    ctx: Context,
-    kind: str,
-    x: Operand,
-    w: Operand,
-    r: Operand,
-    inputs: Sequence[Operand | None],
-    attributes: Mapping[str, object],
 ) -> list[Operand]:
     """Y [s, d, b, H] (with layout 1 [b, s, d, H]), Y_h [d, b, H], and of an LSTM Y_c; d: the directions."""
-    mb = ctx.mb
+    mb, kind = ctx.mb, ctx.node.op_type
     optional: list[Operand | None] = list(inputs)
     optional += [None] * (5 - len(optional))
     bias, lengths, initial_h, initial_c, peepholes = optional
     batch_first = bool(attributes.get("layout", 0))
-    direction = _text(attributes.get("direction", "forward")).lower()
+    direction = str(attributes.get("direction", "forward")).lower()
     ways = ["forward", "reverse"] if direction == "bidirectional" else [direction]
     states: list[Operand | None] = [initial_h, initial_c if kind == "LSTM" else None]
     if batch_first:
@@ -129,10 +104,10 @@ def _recurrent(
     cells = [
         _Cell(
             kind,
-            _place(ctx, w, d),
-            _place(ctx, r, d),
+            picked(ctx, w, 0, d),
+            picked(ctx, r, 0, d),
             *biases[d],
-            None if kind != "LSTM" or peepholes is None else _place(ctx, peepholes, d),
+            None if kind != "LSTM" or peepholes is None else picked(ctx, peepholes, 0, d),
             _activations(ctx, kind, attributes, d, len(ways)),
             hidden,
             None if attributes.get("clip") is None else float(attributes["clip"]),  # type: ignore[arg-type]
@@ -153,26 +128,11 @@ def _recurrent(
     return [_joined(ctx, [m[i] for m in made], batch_first, i == 0) for i in range(len(made[0]))]
 
 
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _place(ctx: Context, operand: Operand, index: int) -> Operand:
-    """Its part of one direction."""
-    if isinstance(operand, np.ndarray):
-        return np.ascontiguousarray(operand[index])
-    rank = ctx.rank(operand)
-    here = [i == 0 for i in range(rank)]
-    rest = [not h for h in here]
-    begin, end = ([index + step if h else 0 for h in here] for step in (0, 1))
-    return ctx.mb.slice_by_index(x=operand, begin=begin, end=end, begin_mask=rest, end_mask=rest, squeeze_mask=here)
-
-
 def _biases(ctx: Context, bias: Operand | None, direction: int, count: int) -> tuple[Operand | None, Operand | None]:
     """The input's and the state's half of a bias [d, 2 * gates * H]."""
     if bias is None:
         return None, None
-    own = _place(ctx, bias, direction)
+    own = picked(ctx, bias, 0, direction)
     if isinstance(own, np.ndarray):
         return own[:count], own[count:]
     parts = several(ctx.mb.split(x=own, num_splits=2, axis=0))
@@ -183,7 +143,7 @@ def _activations(
     ctx: Context, kind: str, attributes: Mapping[str, object], direction: int, directions: int
 ) -> list[_Activation]:
     """Those of one direction. Alphas and betas are listed for the activations that have one, in their order."""
-    names = [_text(n) for n in attributes.get("activations") or _DEFAULTS[kind] * directions]  # type: ignore[attr-defined]
+    names = [str(n) for n in attributes.get("activations") or _DEFAULTS[kind] * directions]  # type: ignore[attr-defined]
     given = [list(attributes.get(f"activation_{n}") or ()) for n in ("alpha", "beta")]  # type: ignore[call-overload]
     found = []
     for name in names:
@@ -202,7 +162,7 @@ def _activations(
 def _start(ctx: Context, state: Operand | None, direction: int, x: Operand, hidden: int) -> Var:
     """[b, H]: as given, or zeros."""
     if state is not None:
-        place = _place(ctx, state, direction)
+        place = picked(ctx, state, 0, direction)
         return ctx.mb.const(val=place) if isinstance(place, np.ndarray) else place
     if is_known(x.shape[1]):
         return ctx.mb.const(val=np.zeros((int(x.shape[1]), hidden), ctx.dtype))

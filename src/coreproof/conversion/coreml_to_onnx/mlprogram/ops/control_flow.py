@@ -33,7 +33,7 @@ def while_loop(low: Lowering, *, loop_vars: Sequence[Operand]) -> tuple[ir.Value
     condition, body = low.blocks
     count = len(low.outputs)
     # A body reads its variables under the names of the block's inputs; here they are the loop's first values.
-    start = Lowering(b=low.b, precision=low.precision, where=low.where, opset=low.opset, shared=low.shared, parent=low)
+    start = low.nested(low.b)
     first = [low.value(v) for v in loop_vars]
     start.environment.update({named.name: value for named, value in zip(condition.inputs, first, strict=True)})
     lower_operations(start, low.shared.model, condition.operations)

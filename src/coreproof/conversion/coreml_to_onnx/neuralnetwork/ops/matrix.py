@@ -42,13 +42,7 @@ def inner_product(
     added = read_weights(bias, (outputChannels,), "bias") if hasBias else None
     value = x.value if rank >= 4 else layer.exact(x)
     flat = value if rank == 2 or rank == 3 else b.op("Reshape", value, i64([-1, inputChannels]))
-    if int8DynamicQuantize:
-        stored, scale = int8_weights(weights, (outputChannels, inputChannels))
-        product = _quantised_product(layer, flat, stored, scale)
-        product = product if added is None else b.op("Add", product, added)
-    else:
-        stored = read_weights(weights, (outputChannels, inputChannels))
-        product = _product(layer, flat, stored, added)
+    product = _product(layer, flat, weights, (outputChannels, inputChannels), added, quantised=int8DynamicQuantize)
     if rank in (2, 3):
         return Blob(product)
     if rank == 1:
@@ -63,11 +57,23 @@ def inner_product(
     return Blob(b.op("Reshape", product, i64(target)), x.hidden)
 
 
-def _product(layer: Layer, value: ir.Value, stored: Array, added: Array | None) -> ir.Value:
-    """value @ stored.T + added."""
-    if len(value.shape or ()) == 2:
-        return layer.b.op("Gemm", value, stored, added, transB=1)
-    product = layer.b.op("MatMul", value, np.ascontiguousarray(stored.T))
+def _product(
+    layer: Layer,
+    value: ir.Value,
+    weights: NeuralNetwork_pb2.WeightParams | None,
+    shape: tuple[int, int],
+    added: Array | None,
+    *,
+    quantised: bool,
+) -> ir.Value:
+    """value @ weights.T + added."""
+    if quantised:
+        product = _quantised_product(layer, value, *int8_weights(weights, shape))
+    else:
+        stored = read_weights(weights, shape)
+        if len(value.shape or ()) == 2:
+            return layer.b.op("Gemm", value, stored, added, transB=1)
+        product = layer.b.op("MatMul", value, np.ascontiguousarray(stored.T))
     return product if added is None else layer.b.op("Add", product, added)
 
 
@@ -105,12 +111,7 @@ def batched_matmul(
     vector = layer.rank(x) == 1
     if vector:
         left = layer.b.op("Unsqueeze", left, i64([0]))
-    if int8DynamicQuantize:
-        stored, scale = int8_weights(weights, (columns, rows))
-        product = _quantised_product(layer, left, stored, scale)
-        product = product if added is None else layer.b.op("Add", product, added)
-    else:
-        product = _product(layer, left, read_weights(weights, (columns, rows)), added)
+    product = _product(layer, left, weights, (columns, rows), added, quantised=int8DynamicQuantize)
     return Blob(layer.b.op("Squeeze", product, i64([0])) if vector else product)
 
 

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.lstm_steps import GATE_LIMIT, Activation, stepped_lstm
+from coreproof.conversion.coreml_to_onnx.neuralnetwork.lstm_steps import GATE_LIMIT, Activation, Direction, stepped_lstm
 from coreproof.conversion.coreml_to_onnx.recurrent import Activations, batch_first
 from coreproof.conversion.coreml_to_onnx.recurrent import activations as function_attributes
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
@@ -248,36 +248,24 @@ def _lstm(
     size: int,
     direction: str,
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    gates = ("inputGate", "outputGate", "forgetGate", "blockInput")  # ONNX's order: i, o, f, c
-    biases, peepholes = [], []
-    for message in weights:
-        bias = np.zeros(4 * size, np.float32)
-        if params.hasBiasVectors:
-            bias = _stacked(layer, message, gates, "BiasVector", (size,)).copy()
-        if params.forgetBias:
-            # "a vector of ones is added to the forget gate bias" (LSTMParams)
-            bias[2 * size : 3 * size] += 1
-        biases.append(bias)
-        if params.hasPeepholeVectors:
-            peepholes.append(_stacked(layer, message, gates[:3], "PeepholeVector", (size,)))
-    matrices = [_stacked(layer, m, gates, "WeightMatrix", (size, input_size)) for m in weights]
-    recursions = [_stacked(layer, m, gates, "RecursionMatrix", (size, size)) for m in weights]
     sequence = _sequence(layer, x, input_size)
     read = _read_activations(layer, activations)
+    directions = [
+        _direction(layer, message, params, read[3 * i : 3 * i + 3], input_size, size)
+        for i, message in enumerate(weights)
+    ]
     threshold = params.cellClipThreshold or _DEFAULT_CELL_CLIP
     if _may_be_clipped(sequence, threshold, states[1], read):
-        return _stepped(
-            layer, sequence, states, matrices, recursions, biases, peepholes, read, params, threshold, direction
-        )
+        return _stepped(layer, sequence, states, directions, params, threshold, direction)
     y, h, c = layer.b.op(
         "LSTM",
         sequence,
-        np.stack(matrices),
-        np.stack(recursions),
-        np.stack([np.concatenate([bias, np.zeros_like(bias)]) for bias in biases]),
+        np.stack([d.weight for d in directions]),
+        np.stack([d.recursion for d in directions]),
+        np.stack([np.concatenate([d.bias, np.zeros_like(d.bias)]) for d in directions]),
         None,
         *states,
-        np.stack(peepholes) if peepholes else None,
+        np.stack([d.peephole for d in directions if d.peephole is not None]) if params.hasPeepholeVectors else None,
         hidden_size=size,
         direction=direction,
         input_forget=int(params.coupledInputAndForgetGate),
@@ -285,6 +273,30 @@ def _lstm(
         **_attributes(read),
     )
     return y, h, c
+
+
+def _direction(
+    layer: Layer,
+    message: NeuralNetwork_pb2.LSTMWeightParams | None,
+    params: NeuralNetwork_pb2.LSTMParams,
+    read: Sequence[Activation],
+    input_size: int,
+    size: int,
+) -> Direction:
+    gates = ("inputGate", "outputGate", "forgetGate", "blockInput")  # ONNX's order: i, o, f, c
+    bias = np.zeros(4 * size, np.float32)
+    if params.hasBiasVectors:
+        bias = _stacked(layer, message, gates, "BiasVector", (size,)).copy()
+    if params.forgetBias:
+        # "a vector of ones is added to the forget gate bias" (LSTMParams)
+        bias[2 * size : 3 * size] += 1
+    return Direction(
+        _stacked(layer, message, gates, "WeightMatrix", (size, input_size)),
+        _stacked(layer, message, gates, "RecursionMatrix", (size, size)),
+        bias,
+        _stacked(layer, message, gates[:3], "PeepholeVector", (size,)) if params.hasPeepholeVectors else None,
+        read,
+    )
 
 
 def _may_be_clipped(
@@ -306,37 +318,22 @@ def _stepped(
     layer: Layer,
     sequence: ir.Value,
     states: Sequence[ir.Value | None],
-    matrices: Sequence[Array],
-    recursions: Sequence[Array],
-    biases: Sequence[Array],
-    peepholes: Sequence[Array],
-    activations: Sequence[Activation],
+    directions: Sequence[Direction],
     params: NeuralNetwork_pb2.LSTMParams,
     threshold: float,
     direction: str,
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Each direction step by step, put together as ONNX's LSTM does."""
     b = layer.b
-    parts = []
-    for i in range(len(matrices)):
-        hidden, cell = (
-            s if s is None or len(matrices) == 1 else b.op("Slice", s, i64([i]), i64([i + 1]), i64([0])) for s in states
-        )
+    coupled, parts = params.coupledInputAndForgetGate, []
+    for i, weights in enumerate(directions):
+        own = [
+            s if s is None or len(directions) == 1 else b.op("Slice", s, i64([i]), i64([i + 1]), i64([0]))
+            for s in states
+        ]
+        backwards = direction == "reverse" or i == 1
         parts.append(
-            stepped_lstm(
-                layer,
-                sequence,
-                hidden,
-                cell,
-                matrices[i],
-                recursions[i],
-                biases[i],
-                peepholes[i] if peepholes else None,
-                activations[3 * i : 3 * i + 3],
-                threshold=threshold,
-                coupled=params.coupledInputAndForgetGate,
-                backwards=direction == "reverse" or i == 1,
-            )
+            stepped_lstm(layer, sequence, own, weights, threshold=threshold, coupled=coupled, backwards=backwards)
         )
     ys, hs, cs = zip(*parts, strict=True)
     y = b.op("Concat", *(b.op("Unsqueeze", v, i64([1])) for v in ys), axis=1)
