@@ -119,6 +119,7 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
             length = lengths[name][axis] if axis < len(lengths[name]) else None
             if set(options) != {(length, length)}:
                 key = (axis, length, options)
+                # the first dimension is the batch, which inputs that nobody asked about share
                 free[name][axis] = named.setdefault(key, "batch" if axis == 0 and not named else f"free_{len(named)}")
     batch = next((axes[0] for axes in free.values() if 0 in axes), None)
     if batch is not None:

@@ -55,6 +55,7 @@ class NetworkBuilder(SharedConstants):
     def expand_dims(self, *, x: Operand, axes: Sequence[int], **named: object) -> Var:
         """expand_dims, or for a single number a reshape, which says the whole shape."""
         if not isinstance(x, np.ndarray) and len(x.shape) == 0:
+            # the single number has its axis [1] already: added to, it would have one too many
             return self.reshape(x=x, shape=np.ones(len(axes), np.int32), **named)
         return self._plain.expand_dims(x=x, axes=axes, **named)
 

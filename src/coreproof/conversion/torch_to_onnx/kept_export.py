@@ -193,6 +193,7 @@ def export_digest(model: TorchModel, **settings: object) -> str | None:
     digest = hashlib.blake2b(digest_size=16)
     try:
         for piece in _pieces(model, settings):
+            # with its length, so that two pieces cut elsewhere are not the same bytes
             digest.update(len(piece).to_bytes(8, "little") + piece)
     except _Unknown:
         return None
@@ -229,6 +230,7 @@ def _pieces(model: TorchModel, settings: Mapping[str, object]) -> Iterator[bytes
         if isinstance(part, torch.fx.GraphModule):
             yield part.code.encode()
         for key, value in sorted(vars(part).items(), key=lambda item: item[0]):
+            # these are told with the module's content, and as modules of their own
             if key not in ("_parameters", "_buffers", "_modules", "_graph"):
                 yield key.encode()
                 yield from _told(value, seen)

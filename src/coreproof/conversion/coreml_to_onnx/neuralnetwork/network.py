@@ -98,6 +98,7 @@ def _add_input(model: CoreMLModel, scope: Scope, feature: Feature, shape: Sequen
     hidden = 0
     if not exact:
         if len(shape) == 1:
+            # [C] is seen as [1, 1, C, 1, 1], of which the sequence stays hidden
             value, hidden = b.op("Unsqueeze", value, i64([0, 2, 3])), 1
         elif len(shape) == 3:
             value, hidden = b.op("Unsqueeze", value, i64([0])), 1

@@ -65,6 +65,7 @@ def average_pool(
         x = ctx.mb.pad(x=x, pad=[0, 0, 0, 0, *flat_pads(exact)], mode="constant", constant_val=ctx.scalar(0))
         padding = [(0, p[1] - e[1]) for p, e in zip(padding, exact, strict=True)]
         count_include_pad = 0
+    # what ceil_mode adds is all the padding there is, and never counts
     elif padding != exact:
         count_include_pad = 0
     return ctx.mb.avg_pool(

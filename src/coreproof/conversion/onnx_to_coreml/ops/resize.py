@@ -34,7 +34,7 @@ class Axis:
 def upsample(ctx: Context, x: Operand, *, scales: Sequence[float], mode: str = "nearest") -> Result:
     """Opsets 7 and 8; the deprecated operator's "bilinear" is "linear"."""
     sampling = Sampling("nearest" if mode == "nearest" else "linear", "asymmetric", "floor")
-    return _by_scales(ctx, x, list(range(ctx.rank(x))), list(scales), None, sampling)
+    return _by_scales(ctx, x, range(ctx.rank(x)), scales, [(0.0, 1.0)] * ctx.rank(x), sampling)
 
 
 @lowering("Upsample", since=9)
@@ -47,7 +47,7 @@ def resize_10(ctx: Context, x: Operand, scales: Operand, *, mode: str = "nearest
     """Opset 10 leaves open which pixel is nearest; ONNX Runtime takes the next one when it shrinks, so we do."""
     factors = _raw(ctx, 1, "scales").tolist()
     sampling = Sampling(mode, "asymmetric", "ceil" if any(f < 1 for f in factors) else "floor")
-    return _by_scales(ctx, x, list(range(ctx.rank(x))), factors, None, sampling)
+    return _by_scales(ctx, x, range(ctx.rank(x)), factors, [(0.0, 1.0)] * ctx.rank(x), sampling)
 
 
 @lowering("Resize", since=11)
@@ -79,11 +79,11 @@ def resize(
     )
     rank = ctx.rank(x)
     chosen = list(range(rank)) if axes is None else [axis_of(a, rank) for a in axes]
-    region: Sequence[Sequence[float]] | None = None
+    regions: Sequence[Sequence[float]] = [(0.0, 1.0)] * len(chosen)
     if coordinate_transformation_mode == "tf_crop_and_resize":
-        region = _raw(ctx, 1, "region of interest").reshape(2, -1).T.tolist()
+        regions = _raw(ctx, 1, "region of interest").reshape(2, -1).T.tolist()
     if scales is not None and 0 not in tuple(scales.shape):
-        return _by_scales(ctx, x, chosen, _raw(ctx, 2, "scales").tolist(), region, sampling)
+        return _by_scales(ctx, x, chosen, _raw(ctx, 2, "scales").tolist(), regions, sampling)
     lengths = _raw(ctx, 3, "sizes").tolist()
     changed = [(a, n) for a, n in zip(chosen, lengths, strict=True) if n != x.shape[a]]
     if not all(is_known(x.shape[a]) for a, _ in changed):
@@ -96,7 +96,6 @@ def resize(
         # round_int(x) is floor(x + 1/2) in the definition, and no rounding to even
         lengths = [int(np.floor(one * int(x.shape[a]) + 0.5)) for a in chosen]
         factors = [one] * len(chosen)
-    regions = region or [(0.0, 1.0) for _ in chosen]
     plans = [
         Axis(a, int(x.shape[a]), int(n), f, (r[0], r[1]))
         for a, n, f, r in zip(chosen, lengths, factors, regions, strict=True)
@@ -113,12 +112,12 @@ def _raw(ctx: Context, index: int, name: str) -> Array:
 def _by_scales(
     ctx: Context,
     x: Operand,
-    axes: list[int],
-    scales: list[float],
-    regions: Sequence[Sequence[float]] | None,
+    axes: Sequence[int],
+    scales: Sequence[float],
+    regions: Sequence[Sequence[float]],
     sampling: Sampling,
 ) -> Result:
-    scaled = [(a, s, r) for a, s, r in zip(axes, scales, regions or [(0.0, 1.0) for _ in axes], strict=True)]
+    scaled = list(zip(axes, scales, regions, strict=True))
     if any(s != 1 and not is_known(x.shape[a]) for a, s, _ in scaled):
         return _free(ctx, x, {a: s for a, s, _ in scaled if s != 1}, sampling)
     plans = []

@@ -20,6 +20,7 @@ def scatter_elements(
     axis = axis_of(axis, ctx.rank(data))
     places = from_start(ctx, indices, data.shape[axis])
     mode = _MODES[reduction]
+    # lengths may be symbols, which are told apart by their names
     if all(i == axis or str(n) == str(data.shape[i]) for i, n in enumerate(indices.shape)):
         along = ctx.mb.scatter_along_axis
         return without_bool(

@@ -24,6 +24,7 @@ def gather(
         indices = refuse_negative(low, x, indices, at)
     if batch == 0:
         return low.op("Gather", x, indices, axis=at)
+    # counted from the end, it is the rank of the indices that it is counted in
     if batch < 0:
         batch += low.rank(indices)
     # GatherND reads the dimension after the batch: bring ``axis`` there, and what stood between behind it.

@@ -22,6 +22,7 @@ def quantize(
     scaled = low.op("Round", low.op("Div", input, _along(low, input, scale, axis)))
     if zero_point is not None:
         scaled = low.op("Add", scaled, _along(low, input, zero_point, axis))
+    # what is scaled beyond an integer's ends stays at them
     low_end, high_end = (-128.0, 127.0) if output_dtype == "int8" else (0.0, 255.0)
     return low.i32(low.op("Clip", scaled, low_end, high_end))
 

@@ -93,9 +93,7 @@ def affine(
             "only normalized_minus_one_to_one coordinates with aligned corners and constant padding are defined",
             found=f"{coordinates_mode}, align_corners={align_corners}, {padding_mode}",
         )
-    batch, channels = low.shape(x)[:2]
-    if batch is None or channels is None:
-        raise low.refuse("the batch size is not known")
+    batch, channels = low.fixed(low.shape(x)[:2], "the batch size is not known")
     theta = low.op("Reshape", transform_matrix, [-1, 2, 3])
     theta = low.op("Expand", theta, [batch, 2, 3])
     size = [batch, channels, int(output_height), int(output_width)]
@@ -121,11 +119,9 @@ def crop_resize(
     pad_value: float = 0.0,
 ) -> ir.Value:
     """[N, 1, 4 or 5, 1, 1] boxes; with 5 numbers the first is the image's index, with 4 every image is cropped."""
-    numbers = low.shape(roi)[2]
-    batch, channels = low.shape(x)[:2]
-    count = low.shape(roi)[0]
-    if numbers is None or batch is None or count is None:
-        raise low.refuse("the number of boxes or of images is not known")
+    lengths = (low.shape(roi)[0], low.shape(roi)[2], low.shape(x)[0])
+    count, numbers, batch = low.fixed(lengths, "the number of boxes or of images is not known")
+    channels = low.shape(x)[1]
     flat = low.op("Reshape", low.cast(roi, ir.DataType.FLOAT), [-1, numbers])
     boxes = low.op("Slice", flat, [numbers - 4], [numbers], [1])
     if numbers == 5:

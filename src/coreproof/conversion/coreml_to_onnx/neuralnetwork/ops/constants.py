@@ -145,6 +145,7 @@ def _random(
         if "Uniform" in layer.kind:
             value = b.op("Add", b.op("Mul", value, f32(maxVal - minVal)), f32(minVal))
         else:
+            # a number drawn evenly is below prob as often as prob says
             value = layer.floats(b.op("Less", value, f32(prob)))
     return shaped_like(value, dims) if dims is not None else value
 

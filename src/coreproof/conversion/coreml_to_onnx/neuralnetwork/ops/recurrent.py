@@ -254,6 +254,7 @@ def _lstm(
         _direction(layer, message, params, read[3 * i : 3 * i + 3], input_size, size)
         for i, message in enumerate(weights)
     ]
+    # a field of 0 is one that is not set (Protocol Buffers, version 3)
     threshold = params.cellClipThreshold or _DEFAULT_CELL_CLIP
     if _may_be_clipped(sequence, threshold, states[1], read):
         return _stepped(layer, sequence, states, directions, params, threshold, direction)
