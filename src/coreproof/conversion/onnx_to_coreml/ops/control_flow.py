@@ -303,13 +303,15 @@ def _length(ctx: Context, x: Operand, axis: int) -> Var:
     return ctx.mb.slice_by_index(x=shape, begin=[axis], end=[axis + 1], squeeze_mask=[True])
 
 
-def _row(ctx: Context, x: Operand, number: Operand, axis: int, length: object, backwards: int) -> Operand:
+def _row(ctx: Context, x: Operand, number: Operand, axis: int, length: int | None, backwards: int) -> Operand:
     """The slice of a round."""
     if isinstance(number, np.ndarray):
-        index = int(length) - 1 - int(number) if backwards else int(number)  # type: ignore[call-overload]
+        index = int(length or 0) - 1 - int(number) if backwards else int(number)
         return picked(ctx, x, axis, index)
     if backwards:
-        last = np.int32(int(length) - 1) if is_known(length) else ctx.mb.sub(x=_length(ctx, x, axis), y=np.int32(1))  # type: ignore[call-overload]
+        last = (
+            np.int32(int(length or 0) - 1) if is_known(length) else ctx.mb.sub(x=_length(ctx, x, axis), y=np.int32(1))
+        )
         number = ctx.mb.sub(x=last, y=number)
     return ctx.mb.gather(x=_variable(ctx, x), indices=number, axis=axis)
 

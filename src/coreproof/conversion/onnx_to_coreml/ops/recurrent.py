@@ -83,16 +83,30 @@ class _Cell:
 
 @lowering("RNN", "GRU", "LSTM", error="linear")
 def recurrent(
-    ctx: Context, x: Operand, w: Operand, r: Operand, *inputs: Operand | None, **attributes: object
+    ctx: Context,
+    x: Operand,
+    w: Operand,
+    r: Operand,
+    *inputs: Operand | None,
+    activation_alpha: Sequence[float] = (),
+    activation_beta: Sequence[float] = (),
+    activations: Sequence[str] = (),
+    clip: float | None = None,
+    direction: str = "forward",
+    hidden_size: int = 0,
+    input_forget: int = 0,
+    layout: int = 0,
+    linear_before_reset: int = 0,
+    output_sequence: int = 0,
 ) -> list[Operand]:
     """Y [s, d, b, H] (with layout 1 [b, s, d, H]), Y_h [d, b, H], and of an LSTM Y_c; d: the directions."""
     mb, kind = ctx.mb, ctx.node.op_type
     optional: list[Operand | None] = list(inputs)
     optional += [None] * (5 - len(optional))
     bias, lengths, initial_h, initial_c, peepholes = optional
-    batch_first = bool(attributes.get("layout", 0))
-    direction = str(attributes.get("direction", "forward")).lower()
-    ways = ["forward", "reverse"] if direction == "bidirectional" else [direction]
+    batch_first = bool(layout)
+    ways = ["forward", "reverse"] if direction.lower() == "bidirectional" else [direction.lower()]
+    functions = _activations(ctx, activations, activation_alpha, activation_beta, len(ways))
     states: list[Operand | None] = [initial_h, initial_c if kind == "LSTM" else None]
     if batch_first:
         x = mb.transpose(x=x, perm=[1, 0, 2])
@@ -108,11 +122,11 @@ def recurrent(
             picked(ctx, r, 0, d),
             *biases[d],
             None if kind != "LSTM" or peepholes is None else picked(ctx, peepholes, 0, d),
-            _activations(ctx, kind, attributes, d, len(ways)),
+            functions[d],
             hidden,
-            None if attributes.get("clip") is None else float(attributes["clip"]),  # type: ignore[arg-type]
-            bool(attributes.get("linear_before_reset", 0)),
-            bool(attributes.get("input_forget", 0)),
+            clip,
+            bool(linear_before_reset),
+            bool(input_forget),
             all(v is None or isinstance(v, np.ndarray) for v in (w, r, bias, peepholes)),
         )
         for d in range(len(ways))
@@ -140,23 +154,23 @@ def _biases(ctx: Context, bias: Operand | None, direction: int, count: int) -> t
 
 
 def _activations(
-    ctx: Context, kind: str, attributes: Mapping[str, object], direction: int, directions: int
-) -> list[_Activation]:
-    """Those of one direction. Alphas and betas are listed for the activations that have one, in their order."""
-    names = [str(n) for n in attributes.get("activations") or _DEFAULTS[kind] * directions]  # type: ignore[attr-defined]
-    given = [list(attributes.get(f"activation_{n}") or ()) for n in ("alpha", "beta")]  # type: ignore[call-overload]
+    ctx: Context, names: Sequence[str], alphas: Sequence[float], betas: Sequence[float], directions: int
+) -> list[list[_Activation]]:
+    """Those of each direction. Alphas and betas are listed for the activations that have one, in their order."""
+    usual = _DEFAULTS[ctx.node.op_type]
+    given = [list(alphas), list(betas)]
     found = []
-    for name in names:
+    for name in names or usual * directions:
         known = next((p for n, p in _PARAMETERS.items() if n.lower() == name.lower()), (None, None))
         alpha, beta = (
             (values.pop(0) if values else default) if default is not None else 0.0
             for values, default in zip(given, known, strict=True)
         )
         found.append(_Activation(name, float(alpha), float(beta)))
-    each = len(_DEFAULTS[kind])
+    each = len(usual)
     if len(found) != each * directions:
         raise ctx.refuse(f"{len(found)} activations", f"{each} for each of {directions} direction(s)")
-    return found[each * direction : each * (direction + 1)]
+    return [found[each * d : each * (d + 1)] for d in range(directions)]
 
 
 def _start(ctx: Context, state: Operand | None, direction: int, x: Operand, hidden: int) -> Var:
@@ -260,8 +274,8 @@ def _stepwise(
     return [sequence, *states]
 
 
-def _index(number: Operand) -> Operand:
-    return np.int32(number) if isinstance(number, np.ndarray) else number  # type: ignore[return-value]
+def _index(number: Operand) -> Var | np.int32:
+    return np.int32(number) if isinstance(number, np.ndarray) else number
 
 
 def _turned(ctx: Context, x: Operand, lengths: Operand | None) -> Var:
