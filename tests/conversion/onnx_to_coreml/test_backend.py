@@ -21,8 +21,6 @@ FAMILIES = re.compile(
     r"|abs|neg|floor|ceil|round|reciprocal|min_example|max_example|sum_example|mean_example)"
 )
 UNJUDGED = re.compile(r"uint8|uint16|uint32|uint64|int8|int16|training|expanded|bfloat16")
-DILATED = {"test_averagepool_2d_dilations", "test_maxpool_2d_dilations"}
-"""Core ML's pools have no dilation."""
 
 
 @cache
@@ -30,19 +28,12 @@ def chosen() -> dict[str, Any]:
     return {c.name: c for c in cases(("node",)) if FAMILIES.match(c.name) and not UNJUDGED.search(c.name)}
 
 
-@pytest.mark.parametrize("name", sorted(set(chosen()) - DILATED))
+@pytest.mark.parametrize("name", sorted(chosen()))
 def test_stored_outputs_come_out(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outcome = judge(chosen()[name])
     assert outcome.status in ("passed", "frozen"), outcome.reason
-
-
-@pytest.mark.parametrize("name", sorted(DILATED))
-def test_dilated_pools_are_refused_in_words(name: str) -> None:
-    outcome = judge(chosen()[name])
-    assert outcome.status == "refused"
-    assert "dilations" in outcome.reason
 
 
 def test_the_families_are_really_judged() -> None:

@@ -138,3 +138,19 @@ def test_reverse_sequence() -> None:
     for column, n in enumerate(lengths):
         expected[:n, column] = X[:n, column][::-1]
     check_node("ReverseSequence", {"x": X}, expected, {"lengths": lengths}, time_axis=0, batch_axis=1)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("reverse", [0, 1])
+@pytest.mark.parametrize("exclusive", [0, 1])
+def test_cum_prod(axis: int, reverse: int, exclusive: int) -> None:
+    x = X.copy()
+    x[1, 2, 3] = 0
+    turned = np.flip(x, axis) if reverse else x
+    product = np.cumprod(turned, axis)
+    if exclusive:
+        product = np.concatenate(
+            [np.ones_like(np.take(x, [0], axis)), np.take(product, range(x.shape[axis] - 1), axis)], axis
+        )
+    wanted = np.flip(product, axis) if reverse else product
+    check_node("CumProd", {"x": x}, wanted, {"axis": np.array(axis)}, opset=26, reverse=reverse, exclusive=exclusive)

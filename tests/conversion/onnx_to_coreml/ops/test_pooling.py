@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch.nn import functional as F
 
+from tests.build import node_model
 from tests.conversion.onnx_to_coreml.one_node import check_node
 
 X = np.random.default_rng(0).normal(size=(2, 3, 7, 8)).astype(np.float32)
@@ -44,3 +48,56 @@ def test_the_whole_picture() -> None:
     check_node("GlobalAveragePool", {"x": X}, X.mean((2, 3), keepdims=True))
     check_node("GlobalMaxPool", {"x": X}, X.max((2, 3), keepdims=True))
     check_node("GlobalLpPool", {"x": X}, np.sqrt((X**2).sum((2, 3), keepdims=True)), p=2)
+
+
+@pytest.mark.parametrize("ceil", [0, 1])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_where_the_largest_of_a_window_stands(dilation: int, ceil: int) -> None:
+    largest, places = F.max_pool2d(t(X), 3, 2, 1, dilation=dilation, ceil_mode=bool(ceil), return_indices=True)
+    # PyTorch counts each plane by itself, ONNX the whole of x
+    planes = torch.arange(6).reshape(2, 3, 1, 1) * 56
+    for order in (0, 1):
+        wanted = places
+        if order:
+            wanted = (places % 8) * 7 + places // 8
+        check_node(
+            "MaxPool",
+            {"x": X},
+            [largest.numpy(), (wanted + planes).numpy()],
+            targets=[("mlprogram", "iOS15"), ("mlprogram", "iOS17")],
+            opset=12,
+            ceil_mode=ceil,
+            storage_order=order,
+            dilations=[dilation, dilation],
+            **WINDOW,
+        )
+
+
+def test_spread_windows_of_every_number_of_dimensions() -> None:
+    x = X[:, :, 0]
+    check_node(
+        "MaxPool",
+        {"x": x},
+        F.max_pool1d(t(x), 3, 1, 1, dilation=2).numpy(),
+        opset=12,
+        kernel_shape=[3],
+        dilations=[2],
+        pads=[1, 1],
+    )
+    volume = np.random.default_rng(1).normal(size=(1, 2, 6, 7, 5)).astype(np.float32)
+    wanted = F.max_pool3d(t(volume), 2, 2, 0, dilation=(2, 1, 3)).numpy()
+    check_node("MaxPool", {"x": volume}, wanted, opset=12, kernel_shape=[2] * 3, strides=[2] * 3, dilations=[2, 1, 3])
+
+
+@pytest.mark.parametrize("ceil", [0, 1])
+@pytest.mark.parametrize("padded", [0, 1])
+def test_the_mean_of_a_spread_window(ceil: int, padded: int) -> None:
+    proto = ir.to_proto(
+        node_model(
+            "AveragePool", {"x": X}, opset=19, dilations=[2, 2], ceil_mode=ceil, count_include_pad=padded, **WINDOW
+        ).ir
+    )
+    wanted = ReferenceEvaluator(onnx.load_model_from_string(proto.SerializeToString())).run(None, {"x": X})[0]
+    check_node(
+        "AveragePool", {"x": X}, wanted, opset=19, dilations=[2, 2], ceil_mode=ceil, count_include_pad=padded, **WINDOW
+    )

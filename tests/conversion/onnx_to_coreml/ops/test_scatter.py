@@ -53,3 +53,48 @@ def test_scatter_nd(reduction: str) -> None:
         expected[a, b] = row if reduction == "none" else combine[reduction](expected[a, b], row)
     for inputs, constants in (({"x": X, "u": updates}, {"i": places}), ({"x": X, "i": places, "u": updates}, {})):
         check_node("ScatterND", inputs, expected, constants, order=["x", "i", "u"], opset=18, reduction=reduction)
+
+
+@pytest.mark.parametrize("mode", ["linear", "circular"])
+@pytest.mark.parametrize("axis", [-2, 1])
+def test_a_cache_is_written_from_each_samples_place_on(mode: str, axis: int) -> None:
+    rng = np.random.default_rng(3)
+    cache = rng.normal(size=(2, 5, 6, 3)).astype(np.float32)
+    length = cache.shape[axis]
+    update = rng.normal(size=[2 if i == axis % 4 else n for i, n in enumerate(cache.shape)]).astype(np.float32)
+    places = np.array([1, length - 1 if mode == "circular" else length - 2])
+    wanted = np.moveaxis(cache.copy(), axis, 1)
+    for sample, place in enumerate(places):
+        for step in range(2):
+            wanted[sample, (place + step) % length] = np.moveaxis(update, axis, 1)[sample, step]
+    check_node(
+        "TensorScatter",
+        {"cache": cache, "update": update, "places": places},
+        np.moveaxis(wanted, 1, axis),
+        targets=[("mlprogram", "iOS15"), ("mlprogram", "iOS17")],
+        opset=24,
+        mode=mode,
+        axis=axis,
+    )
+
+
+def test_a_cache_without_places_is_written_from_its_start() -> None:
+    cache, update = np.zeros((2, 4, 3), np.float32), np.ones((2, 2, 3), np.float32)
+    wanted = np.concatenate([update, cache[:, 2:]], axis=1)
+    check_node("TensorScatter", {"cache": cache, "update": update}, wanted, targets=[("mlprogram", "iOS17")], opset=24)
+
+
+def test_what_a_pool_took_goes_back_to_its_place() -> None:
+    x = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    largest, places = torch.nn.functional.max_pool2d(x, 2, 2, return_indices=True)
+    wanted = torch.nn.functional.max_unpool2d(largest, places, 2, 2)
+    whole = places + torch.arange(6).reshape(2, 3, 1, 1) * 48
+    check_node(
+        "MaxUnpool",
+        {"x": largest.numpy(), "i": whole.numpy()},
+        wanted.numpy(),
+        targets=[("mlprogram", "iOS15"), ("mlprogram", "iOS17")],
+        opset=11,
+        kernel_shape=[2, 2],
+        strides=[2, 2],
+    )

@@ -23,20 +23,20 @@ _NARROW_INTEGERS = {
 
 @lowering("Cast")
 def cast(ctx: Context, x: Operand, *, to: int, saturate: int = 1, round_mode: str = "up") -> Result:
-    return _cast(ctx, x, ir.DataType(to))
+    return cast_to(ctx, x, ir.DataType(to))
 
 
 @lowering("CastLike", hands_on="whole")
 def cast_like(ctx: Context, x: Operand, target: Operand, *, saturate: int = 1, round_mode: str = "up") -> Result:
     like = ctx.node.inputs[1]
     if like is not None and like.dtype is not None:
-        return _cast(ctx, x, like.dtype)
+        return cast_to(ctx, x, like.dtype)
     if ctx.is_bool(target):
-        return _cast(ctx, x, ir.DataType.BOOL)
-    return _cast(ctx, x, ir.DataType.FLOAT if ctx.is_float(target) else ir.DataType.INT32)
+        return cast_to(ctx, x, ir.DataType.BOOL)
+    return cast_to(ctx, x, ir.DataType.FLOAT if ctx.is_float(target) else ir.DataType.INT32)
 
 
-def _cast(ctx: Context, x: Operand, to: ir.DataType) -> Result:
+def cast_to(ctx: Context, x: Operand, to: ir.DataType) -> Result:
     if to in _FLOATS:
         return _rounded(ctx, x) if to == ir.DataType.FLOAT16 else to_dtype(ctx, x, float_name(ctx))
     if to == ir.DataType.BOOL:

@@ -26,7 +26,7 @@ def slice_1(
     ctx: Context, data: Operand, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None
 ) -> Result:
     chosen = list(range(len(starts))) if axes is None else [axis_of(a, ctx.rank(data)) for a in axes]
-    return _slice(ctx, data, list(starts), list(ends), chosen, [1] * len(chosen))
+    return slice_of(ctx, data, list(starts), list(ends), chosen, [1] * len(chosen))
 
 
 @lowering("Slice", since=10)
@@ -45,7 +45,7 @@ def slice_10(
     first, last = _numbers(starts), _numbers(ends)
     if first is None or last is None:
         return _slice_as_told(ctx, data, starts, ends, chosen, strides)
-    return _slice(ctx, data, first, last, chosen, strides)
+    return slice_of(ctx, data, first, last, chosen, strides)
 
 
 def _numbers(operand: Operand) -> list[int] | None:
@@ -53,9 +53,16 @@ def _numbers(operand: Operand) -> list[int] | None:
     return None if known is None else np.asarray(known).reshape(-1).tolist()
 
 
-def _slice(
+def part(ctx: Context, data: Operand, axis: int, begin: int, end: int) -> Operand:
+    """A stretch of one axis."""
+    if isinstance(data, np.ndarray):
+        return np.ascontiguousarray(np.take(data, range(begin, end), axis))
+    return slice_of(ctx, data, [begin], [end], [axis_of(axis, ctx.rank(data))], [1])
+
+
+def slice_of(
     ctx: Context, data: Operand, starts: list[int], ends: list[int], axes: list[int], steps: list[int]
-) -> Result:
+) -> Operand:
     rank = ctx.rank(data)
     begin, end, stride = [0] * rank, [0] * rank, [1] * rank
     begin_mask, end_mask = [True] * rank, [True] * rank
@@ -162,7 +169,7 @@ def gather_elements(ctx: Context, data: Operand, indices: Operand, *, axis: int 
     lengths = [n for i, n in enumerate(indices.shape)]
     if any(i != axis and str(n) != str(data.shape[i]) for i, n in enumerate(lengths)):
         others = [i for i in range(len(lengths)) if i != axis]
-        data = _slice(ctx, data, [0] * len(others), [int(lengths[i]) for i in others], others, [1] * len(others))
+        data = slice_of(ctx, data, [0] * len(others), [int(lengths[i]) for i in others], others, [1] * len(others))
     return without_bool(ctx, [data], lambda x: ctx.mb.gather_along_axis(x=x, indices=places, axis=axis))
 
 
@@ -241,6 +248,28 @@ def cum_sum(ctx: Context, x: Operand, axis: Operand, *, exclusive: int = 0, reve
     return ctx.mb.cumsum(x=x, axis=along, exclusive=bool(exclusive), reverse=bool(reverse))
 
 
+@lowering("CumProd", error="linear")
+def cum_prod(ctx: Context, x: Operand, axis: Operand, *, exclusive: int = 0, reverse: int = 0) -> Result:
+    """By doubling: each element times the one that is 1, 2, 4 ... places before it."""
+    mb, along = ctx.mb, axis_of(int(ctx.constant(axis, "axis").item()), ctx.rank(x))
+    length = ctx.shape(x)[along]
+    kind = np.int32 if name_of(ctx, x) == "int32" else ctx.dtype
+
+    def moved(value: Operand, by: int) -> Operand:
+        """By so many places towards the end, with ones where nothing comes from."""
+        shape = [by if i == along else n for i, n in enumerate(ctx.shape(value))]
+        ones: list[Operand] = [np.ones(shape, kind)]
+        return mb.concat(values=ones if by == length else [*ones, part(ctx, value, along, 0, length - by)], axis=along)
+
+    value: Operand = mb.reverse(x=x, axes=[along]) if reverse else x
+    value = moved(value, 1) if exclusive else value
+    by = 1
+    while by < length:
+        value = mb.mul(x=value, y=moved(value, by))
+        by *= 2
+    return mb.reverse(x=value, axes=[along]) if reverse else value
+
+
 @lowering("Trilu", hands_on="part", places=(1,))
 def trilu(ctx: Context, x: Operand, k: Operand | None = None, *, upper: int = 1) -> Result:
     if k is not None and not isinstance(k, np.ndarray):
@@ -300,4 +329,4 @@ def crop(ctx: Context, x: Operand, *, border: Sequence[int], scale: Sequence[int
     left, top, right, bottom = border
     height, width = ctx.shape(x)[-2:]
     ends = [height - bottom, width - right] if not scale else [top + scale[0], left + scale[1]]
-    return _slice(ctx, x, [top, left], ends, [2, 3], [1, 1])
+    return slice_of(ctx, x, [top, left], ends, [2, 3], [1, 1])

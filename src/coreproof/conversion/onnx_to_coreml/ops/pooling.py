@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import in_floats
 from coreproof.conversion.onnx_to_coreml.ops.windows import explicit_pads, flat_pads
-from coreproof.conversion.windows import Pads, reach_beyond
+from coreproof.conversion.windows import Pads, reach_beyond, reaches
+from coreproof.model.budget import afford
 
 
 @lowering("MaxPool", channelwise=True)
@@ -26,14 +28,15 @@ def max_pool(
     pads: Sequence[int] | None = None,
     storage_order: int = 0,
     strides: Sequence[int] | None = None,
-) -> Result:
-    if len(ctx.node.outputs) > 1 and (ctx.node.outputs[1].uses() or ctx.node.outputs[1].is_graph_output()):
-        raise ctx.refuse("the output Indices is used", "values only")
-    if any(d != 1 for d in dilations or ()):
-        raise ctx.refuse(f"dilations {list(dilations or ())}", "dilations of 1")
+) -> Result | list[Operand]:
     count = len(kernel_shape)
-    strides = list(strides or [1] * count)
-    padding = _pads(ctx, x, auto_pad, pads, kernel_shape, strides, ceil_mode)
+    strides, dilations = list(strides or [1] * count), list(dilations or [1] * count)
+    padding = _pads(ctx, x, auto_pad, pads, kernel_shape, strides, dilations, ceil_mode)
+    wants_places = len(ctx.node.outputs) > 1 and (ctx.node.outputs[1].uses() or ctx.node.outputs[1].is_graph_output())
+    if wants_places or any(d != 1 for d in dilations):
+        windows = _windows(ctx, x, kernel_shape, strides, dilations, padding)
+        largest = _largest(ctx, x, windows)
+        return [largest, _places(ctx, x, windows, storage_order)] if wants_places else largest
     if all(begin < k and end < k for (begin, end), k in zip(padding, kernel_shape, strict=True)):
         window = {"kernel_sizes": list(kernel_shape), "strides": strides, "pad_type": "custom"}
         return in_floats(ctx, x, lambda v: ctx.mb.max_pool(x=v, **window, pad=flat_pads(padding)))
@@ -54,12 +57,13 @@ def average_pool(
     strides: Sequence[int] | None = None,
 ) -> Result:
     """Padding that only ceil_mode adds never counts, given padding counts where ``count_include_pad`` says so."""
-    if any(d != 1 for d in dilations or ()):
-        raise ctx.refuse(f"dilations {list(dilations or ())}", "dilations of 1")
     count = len(kernel_shape)
-    strides = list(strides or [1] * count)
-    exact = explicit_pads(ctx, auto_pad, pads, x.shape[2:], kernel_shape, strides)
-    padding = _pads(ctx, x, auto_pad, pads, kernel_shape, strides, ceil_mode)
+    strides, dilations = list(strides or [1] * count), list(dilations or [1] * count)
+    exact = explicit_pads(ctx, auto_pad, pads, x.shape[2:], reaches(kernel_shape, dilations), strides)
+    padding = _pads(ctx, x, auto_pad, pads, kernel_shape, strides, dilations, ceil_mode)
+    if any(d != 1 for d in dilations):
+        windows = _windows(ctx, x, kernel_shape, strides, dilations, padding, exact)
+        return _average(ctx, x, windows, include_padding=bool(count_include_pad))
     if count_include_pad and padding != exact and any(flat_pads(exact)):
         # pad by hand what counts, and let the pool leave out what ceil_mode adds
         x = ctx.mb.pad(x=x, pad=[0, 0, 0, 0, *flat_pads(exact)], mode="constant", constant_val=ctx.scalar(0))
@@ -85,15 +89,109 @@ def _pads(
     pads: Sequence[int] | None,
     kernel: Sequence[int],
     strides: Sequence[int],
+    dilations: Sequence[int],
     ceil_mode: int,
 ) -> Pads:
     """The padding with which rounding down gives as many windows as the model has."""
-    padding = explicit_pads(ctx, auto_pad, pads, x.shape[2:], kernel, strides)
+    reach = reaches(kernel, dilations)
+    padding = explicit_pads(ctx, auto_pad, pads, x.shape[2:], reach, strides)
     if not ceil_mode:
         return padding
     # a window may not start in the padding at the end, of an axis without padding either: ONNX's definition is PyTorch's
-    axes = zip(padding, ctx.shape(x)[2:], kernel, strides, strict=True)
+    axes = zip(padding, ctx.shape(x)[2:], reach, strides, strict=True)
     return [(begin, end + max(reach_beyond(n, k, s, begin, end, inside=True), 0)) for (begin, end), n, k, s in axes]
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Where each window looks: [windows, elements] numbers of the elements of a plane, -1 where it looks at padding."""
+
+    elements: Array
+    sizes: Array
+    """How many elements each window has that lie in the plane or in the padding that was asked for."""
+    shape: tuple[int, ...]
+    """Of the result's plane."""
+
+
+def _windows(
+    ctx: Context,
+    x: Operand,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    asked: Sequence[tuple[int, int]] | None = None,
+) -> _Windows:
+    """``padding``: with what rounding up adds; ``asked``: without it."""
+    lengths = ctx.shape(x)[2:]
+    axes = []
+    sizes = np.ones(1, np.int64)
+    for axis, (length, k, s, d, (begin, end)) in enumerate(
+        zip(lengths, kernel, strides, dilations, padding, strict=True)
+    ):
+        count = (length + begin + end - (k - 1) * d - 1) // s + 1
+        places = (np.arange(count) * s - begin)[:, None] + (np.arange(k) * d)[None, :]
+        covered = places < length + (end if asked is None else asked[axis][1])
+        sizes = (sizes[:, None] * covered.sum(axis=1)[None, :]).reshape(-1)
+        axes.append(places)
+    shape = tuple(len(a) for a in axes)
+    afford("the windows of a pooling", (math.prod(shape), math.prod(kernel)), 8)
+    numbers, inside = np.zeros((1, 1), np.int64), np.ones((1, 1), np.bool_)
+    for places, length in zip(axes, lengths, strict=True):
+        here = (places >= 0) & (places < length)
+        own = np.clip(places, 0, length - 1)
+        # windows along the rows of the result, their elements along its columns, both in the order of the axes
+        numbers = (numbers[:, None, :, None] * length + own[None, :, None, :]).reshape(len(numbers) * len(own), -1)
+        inside = (inside[:, None, :, None] & here[None, :, None, :]).reshape(numbers.shape)
+    return _Windows(np.where(inside, numbers, -1), sizes, shape)
+
+
+def _looked_at(ctx: Context, x: Operand, windows: _Windows, beyond: float) -> Operand:
+    """[N, C, windows, elements], with ``beyond`` in the padding."""
+    batch, channels = ctx.shape(x)[:2]
+    count, each = windows.elements.shape
+    plane = ctx.mb.reshape(x=x, shape=[batch, channels, -1])
+    places = np.clip(windows.elements, 0, None).astype(np.int32).reshape(-1)
+    seen = ctx.mb.reshape(x=ctx.mb.gather(x=plane, indices=places, axis=2), shape=[batch, channels, count, each])
+    if (windows.elements >= 0).all():
+        return seen
+    filling = np.where(windows.elements < 0, ctx.scalar(beyond), ctx.scalar(0)).astype(ctx.dtype)
+    kept = (windows.elements >= 0).astype(ctx.dtype)
+    return ctx.mb.add(x=ctx.mb.mul(x=seen, y=kept), y=filling)
+
+
+def _largest(ctx: Context, x: Operand, windows: _Windows) -> Operand:
+    def largest(v: Operand) -> Operand:
+        seen = _looked_at(ctx, v, windows, float(np.finfo(ctx.dtype).min))
+        return ctx.mb.reshape(x=ctx.mb.reduce_max(x=seen, axes=[3]), shape=[*ctx.shape(x)[:2], *windows.shape])
+
+    return in_floats(ctx, x, largest)
+
+
+def _places(ctx: Context, x: Operand, windows: _Windows, storage_order: int) -> Operand:
+    """Where in the whole of ``x`` each window's largest element stands; the planes' elements by rows, or by columns."""
+    mb = ctx.mb
+    batch, channels, *lengths = ctx.shape(x)
+    numbers = windows.elements
+    if storage_order:  # the last axis counts first
+        numbers = np.ravel_multi_index(np.unravel_index(np.clip(numbers, 0, None), lengths), lengths, order="F")
+    floats = x if ctx.is_float(x) else mb.cast(x=x, dtype="fp32")
+    first = mb.reduce_argmax(x=_looked_at(ctx, floats, windows, float(np.finfo(ctx.dtype).min)), axis=3, keep_dims=True)
+    each = numbers.shape[1]
+    hit = mb.cast(x=mb.equal(x=np.arange(each, dtype=np.int32), y=first), dtype="int32")
+    own = mb.reduce_sum(x=mb.mul(x=hit, y=np.clip(numbers, 0, None).astype(np.int32)), axes=[3], keep_dims=False)
+    planes = np.arange(batch * channels, dtype=np.int32).reshape(batch, channels, 1) * math.prod(lengths)
+    return mb.reshape(x=mb.add(x=own, y=planes.astype(np.int32)), shape=[batch, channels, *windows.shape])
+
+
+def _average(ctx: Context, x: Operand, windows: _Windows, *, include_padding: bool) -> Operand:
+    """Of what lies inside, or of the padding that was asked for too."""
+    inside = windows.elements >= 0
+    sizes = windows.sizes if include_padding else inside.sum(axis=1)
+    share = (inside / np.maximum(sizes, 1)[:, None]).astype(ctx.dtype)
+    seen = _looked_at(ctx, x, windows, 0.0)
+    mean = ctx.mb.reduce_sum(x=ctx.mb.mul(x=seen, y=share), axes=[3])
+    return ctx.mb.reshape(x=mean, shape=[*ctx.shape(x)[:2], *windows.shape])
 
 
 @lowering("LpPool")

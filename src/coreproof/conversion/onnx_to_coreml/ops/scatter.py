@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
@@ -52,3 +55,65 @@ def _all_positions(ctx: Context, indices: Operand, axis: int) -> Operand:
 def scatter_nd(ctx: Context, data: Operand, indices: Operand, updates: Operand, *, reduction: str = "none") -> Result:
     places = from_start(ctx, indices, *tuple(data.shape)[: int(indices.shape[-1])])
     return _write_nd(ctx, data, places, updates, _MODES[reduction])
+
+
+@lowering("TensorScatter", error="move")
+def tensor_scatter(
+    ctx: Context,
+    cache: Operand,
+    update: Operand,
+    places: Operand | None = None,
+    *,
+    axis: int = -2,
+    mode: str | bytes = "linear",
+) -> Result:
+    """Writes ``update`` into each sample's cache from its place on; a circular cache goes on at its start."""
+    mb = ctx.mb
+    along = axis_of(axis, ctx.rank(cache))
+    shape = ctx.shape(update)
+    steps = np.arange(shape[along], dtype=np.int32).reshape([-1 if i == along else 1 for i in range(len(shape))])
+    if places is None:
+        where: Operand = steps
+    else:
+        where = mb.add(x=mb.reshape(x=places, shape=[-1, *[1] * (len(shape) - 1)]), y=steps)
+        if (mode.decode() if isinstance(mode, bytes) else mode) == "circular":
+            where = mb.mod(x=where, y=np.int32(ctx.shape(cache)[along]))
+    if isinstance(where, np.ndarray):
+        spread: Operand = np.ascontiguousarray(np.broadcast_to(where, shape))
+    else:
+        spread = mb.add(x=where, y=np.zeros(shape, np.int32))
+    positions = _all_positions(ctx, spread, along)
+    return _write_nd(ctx, cache, positions, update, "update")
+
+
+@lowering("MaxUnpool", error="move")
+def max_unpool(
+    ctx: Context,
+    x: Operand,
+    indices: Operand,
+    output_shape: Operand | None = None,
+    *,
+    kernel_shape: Sequence[int],
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Result:
+    """Each value at its place in the unpooled tensor, of which the indices count all elements; zeros elsewhere.
+
+    The indices belong to the shape that the window implies, which stands first in a larger ``output_shape``.
+    """
+    mb, shape = ctx.mb, ctx.shape(x)
+    count = len(kernel_shape)
+    strides, pads = list(strides or [1] * count), list(pads or [0] * 2 * count)
+    implied = [
+        (n - 1) * s - pads[i] - pads[count + i] + k
+        for i, (n, s, k) in enumerate(zip(shape[2:], strides, kernel_shape, strict=True))
+    ]
+    natural = [*shape[:2], *implied]
+    wanted = natural if output_shape is None else ctx.constant(output_shape, "output shape").reshape(-1).tolist()
+    flat = np.zeros(math.prod(natural), ctx.dtype)
+    places, values = (mb.reshape(x=v, shape=[-1]) for v in (indices, x))
+    result = mb.reshape(x=mb.scatter(data=flat, indices=places, updates=values, axis=0, mode="update"), shape=natural)
+    if list(wanted) == natural:
+        return result
+    extra = [p for w, n in zip(wanted, natural, strict=True) for p in (0, w - n)]
+    return mb.pad(x=result, pad=extra, mode="constant", constant_val=ctx.scalar(0))

@@ -1,0 +1,106 @@
+"""Bitwise operators, by arithmetic on int32: Core ML has no operations on bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
+
+
+def _width(ctx: Context) -> tuple[int, bool]:
+    """How many bits the operands have, and whether the first of them is a sign. int64 holds what fits int32."""
+    value = ctx.node.inputs[0]
+    dtype = None if value is None else value.dtype
+    if dtype is None or not dtype.is_integer():
+        raise ctx.refuse(f"operands of type {dtype}", "integers")
+    return min(int(dtype.bitwidth), 32), bool(dtype.is_signed())
+
+
+def _bits(ctx: Context, x: Operand, width: int) -> Operand:
+    """The bits of each element along a new last axis, the lowest first; a negative number's as two's complement has them."""
+    mb = ctx.mb
+    powers = np.array([2 ** min(k, 30) for k in range(width)], np.int32)
+    shifted = mb.floor_div(x=mb.expand_dims(x=x, axes=[-1]), y=powers)
+    if width == 32:
+        # 2^31 is no int32: the last place is halved once more
+        shifted = mb.floor_div(x=shifted, y=np.array([1] * 31 + [2], np.int32))
+    return mb.mod(x=shifted, y=np.int32(2))
+
+
+def _number(ctx: Context, bits: Operand, width: int, signed: bool) -> Result:
+    weights = np.array([2**k for k in range(width)], np.int64)
+    if signed or width == 32:
+        weights[-1] *= -1
+    return ctx.mb.reduce_sum(x=ctx.mb.mul(x=bits, y=weights.astype(np.int32)), axes=[-1], keep_dims=False)
+
+
+def _bitwise(ctx: Context, a: Operand, b: Operand, combine: Callable[[Operand, Operand], Operand]) -> Result:
+    """Flat where an axis for the bits would be one too many."""
+    width, signed = _width(ctx)
+    shape = np.broadcast_shapes(ctx.shape(a), ctx.shape(b))
+    flat = len(shape) == 5
+    if flat:
+        a, b = (ctx.mb.reshape(x=_spread(ctx, x, shape), shape=[-1]) for x in (a, b))
+    number = _number(ctx, combine(_bits(ctx, a, width), _bits(ctx, b, width)), width, signed)
+    return ctx.mb.reshape(x=number, shape=list(shape)) if flat else number
+
+
+def _spread(ctx: Context, x: Operand, shape: tuple[int, ...]) -> Operand:
+    if isinstance(x, np.ndarray):
+        return np.ascontiguousarray(np.broadcast_to(x, shape))
+    return ctx.mb.add(x=x, y=np.zeros(shape, np.int32)) if ctx.shape(x) != shape else x
+
+
+@lowering("BitwiseAnd")
+def bitwise_and(ctx: Context, a: Operand, b: Operand) -> Result:
+    return _bitwise(ctx, a, b, lambda p, q: ctx.mb.mul(x=p, y=q))
+
+
+@lowering("BitwiseOr")
+def bitwise_or(ctx: Context, a: Operand, b: Operand) -> Result:
+    return _bitwise(ctx, a, b, lambda p, q: ctx.mb.maximum(x=p, y=q))
+
+
+@lowering("BitwiseXor")
+def bitwise_xor(ctx: Context, a: Operand, b: Operand) -> Result:
+    return _bitwise(ctx, a, b, lambda p, q: ctx.mb.abs(x=ctx.mb.sub(x=p, y=q)))
+
+
+@lowering("BitwiseNot")
+def bitwise_not(ctx: Context, x: Operand) -> Result:
+    """-x - 1 of a number with a sign, the largest number minus x of one without."""
+    width, signed = _width(ctx)
+    top = -1 if signed or width == 32 else 2**width - 1
+    return ctx.mb.sub(x=np.int32(top), y=x)
+
+
+@lowering("BitShift")
+def bit_shift(ctx: Context, x: Operand, by: Operand, *, direction: str | bytes) -> Result:
+    """To the right a division that rounds down; to the left a product, of which the bits beyond the width are lost.
+
+    By a negative number, or by the width and more, only the sign is left to the right, and nothing to the left.
+    """
+    width, signed = _width(ctx)
+    mb = ctx.mb
+    powers = np.array([2**k for k in range(min(width, 31))], np.int32)
+    last = np.int32(len(powers) - 1)
+    within = mb.logical_and(x=mb.less_equal(x=by, y=last), y=mb.greater_equal(x=by, y=np.int32(0)))
+    places = mb.select(cond=within, a=by, b=np.int32(0))
+    factor = mb.gather(x=powers, indices=places, axis=0)
+    if (direction.decode() if isinstance(direction, bytes) else direction).upper() == "RIGHT":
+        sign = mb.floor_div(x=mb.floor_div(x=x, y=powers[-1]), y=powers[-1])  # 0, or -1 of a negative number
+        return mb.select(cond=within, a=mb.floor_div(x=x, y=factor), b=sign)
+    if width == 32:
+        # by 31 places one bit becomes the sign: the factor itself is no int32
+        top = mb.mul(x=mb.mod(x=x, y=np.int32(2)), y=np.int32(-(2**31)))
+        beyond: Operand = mb.select(cond=mb.equal(x=by, y=np.int32(31)), a=top, b=np.int32(0))
+        return mb.select(cond=within, a=mb.mul(x=x, y=factor), b=beyond)
+    modulus = np.int32(2**width)
+    shifted = mb.mod(x=mb.mul(x=mb.mod(x=x, y=modulus), y=factor), y=modulus)
+    if signed:
+        half = np.int32(2 ** (width - 1))
+        shifted = mb.sub(x=mb.mod(x=mb.add(x=shifted, y=half), y=modulus), y=half)
+    return mb.select(cond=within, a=shifted, b=np.int32(0))

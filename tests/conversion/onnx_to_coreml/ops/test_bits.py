@@ -1,0 +1,56 @@
+"""Bitwise operators against numpy, over the whole width of each integer type."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.conversion.onnx_to_coreml.one_node import TARGETS, check_node
+
+PROGRAMS = [t for t in TARGETS if t[0] == "mlprogram"]
+DTYPES = [np.uint8, np.int8, np.uint16, np.int16, np.int32]
+
+
+def _numbers(dtype: type, seed: int, *shape: int) -> np.ndarray:
+    limits = np.iinfo(dtype)
+    drawn = np.random.default_rng(seed).integers(limits.min, limits.max, size=shape, dtype=dtype, endpoint=True)
+    drawn.reshape(-1)[:4] = [limits.min, limits.max, 0, 1]
+    return drawn
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("operator", "judge"),
+    [("BitwiseAnd", np.bitwise_and), ("BitwiseOr", np.bitwise_or), ("BitwiseXor", np.bitwise_xor)],
+)
+def test_two_operands(operator: str, judge: np.ufunc, dtype: type) -> None:
+    a, b = _numbers(dtype, 1, 3, 4), _numbers(dtype, 2, 4)
+    check_node(operator, {"a": a, "b": b}, judge(a, b), targets=PROGRAMS, opset=18)
+
+
+def test_five_dimensions_leave_no_room_for_the_bits() -> None:
+    a, b = _numbers(np.int32, 1, 2, 1, 2, 1, 3), _numbers(np.int32, 2, 2, 1, 1, 3)
+    check_node("BitwiseXor", {"a": a, "b": b}, a ^ b, targets=PROGRAMS, opset=18)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_not(dtype: type) -> None:
+    a = _numbers(dtype, 3, 3, 4)
+    check_node("BitwiseNot", {"a": a}, np.bitwise_not(a), targets=PROGRAMS, opset=18)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("direction", ["LEFT", "RIGHT"])
+def test_shifts(direction: str, dtype: type) -> None:
+    width = np.iinfo(dtype).bits
+    a = np.repeat(_numbers(dtype, 4, 6)[:, None], width, axis=1)
+    by = np.repeat(np.arange(width, dtype=dtype)[None], 6, axis=0)
+    wanted = np.left_shift(a, by) if direction == "LEFT" else np.right_shift(a, by)
+    check_node("BitShift", {"a": a, "by": by}, wanted, targets=PROGRAMS, opset=28, direction=direction)
+
+
+@pytest.mark.parametrize("direction", ["LEFT", "RIGHT"])
+def test_a_shift_beyond_the_width_leaves_the_sign(direction: str) -> None:
+    a, by = np.array([5, -5, 7, -7], np.int32), np.array([32, 40, -1, -3], np.int32)
+    wanted = np.zeros(4, np.int32) if direction == "LEFT" else np.array([0, -1, 0, -1], np.int32)
+    check_node("BitShift", {"a": a, "by": by}, wanted, targets=PROGRAMS, opset=28, direction=direction)
