@@ -17,9 +17,10 @@ import numpy as np
 import onnx
 import pytest
 
-from coreproof.cli import fault, show
+from coreproof.cli import fault
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.validation import known_shapes
 from tests.build import conv_relu_onnx
 from tests.cli.conftest import Ran
 from tests.forked import commands
@@ -52,7 +53,7 @@ def broken(*arguments: Any, **settings: Any) -> Any:
 def test_a_fault_is_one_screen_and_a_file(
     coreproof: Run, net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(show, "with_shapes", broken)
+    monkeypatch.setattr(known_shapes, "with_shapes", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ran = coreproof("show", net, "--head", 3)
     assert ran.code == 3
@@ -82,7 +83,7 @@ def test_a_fault_is_one_screen_and_a_file(
 
 @pytest.mark.parametrize("place", ["before", "after", "environment"])
 def test_debug_shows_the_traceback(coreproof: Run, net: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    monkeypatch.setattr(show, "with_shapes", broken)
+    monkeypatch.setattr(known_shapes, "with_shapes", broken)
     if place == "environment":
         monkeypatch.setenv(fault.DEBUG, "1")
     arguments = {"before": ["--debug", "show", net], "after": ["show", net, "--debug"]}.get(place, ["show", net])
@@ -106,7 +107,7 @@ def test_an_error_that_has_no_number_of_the_system_is_a_fault(
     def raising(*arguments: Any) -> Any:
         raise OSError("decoder error -2")
 
-    monkeypatch.setattr(show, "with_shapes", raising)
+    monkeypatch.setattr(known_shapes, "with_shapes", raising)
     assert coreproof("show", net).code == 3
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Replace, Trust, read_labels, with_feeding
 from coreproof.cli.say import say
+
+if TYPE_CHECKING:
+    from coreproof.feeding.drawn import Sample
+    from coreproof.model.base import Model
 
 
 class Form(StrEnum):
@@ -103,7 +107,7 @@ _DRAWN = 8
 """Samples of random values for a model that takes no picture."""
 
 
-def _arrays(model: Any, photos: Path | None, inputs: Path | None) -> list[Any] | None:
+def _arrays(model: Model, photos: Path | None, inputs: Path | None) -> list[Sample] | None:
     """What a model that takes no picture is proved on: the user's arrays, else random ones; None for a model of pictures."""
     from coreproof.feeding.drawn import SEED, random_feeds
     from coreproof.feeding.user_inputs import read_samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,12 +21,14 @@ from coreproof.cli.options import (
     unsaid_pixels,
     with_feeding,
 )
-from coreproof.cli.say import say
+from coreproof.cli.say import say, say_model
 from coreproof.conversion.shapes import read_shapes, with_batch
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 
 if TYPE_CHECKING:
+    from coreproof.conversion.convert import Target
+    from coreproof.conversion.onnx_to_coreml.features import ImageInput
     from coreproof.model.base import Model
     from coreproof.model.features import Feature
     from coreproof.model.feeding import Feeding
@@ -82,33 +84,31 @@ def command(
     written = ONNX if kind == "onnx" else model_kind(out)
     check_output(out, written, replace=overwrite, inputs=(model, labels))  # before the work, not after it
     loaded = load(model, trust=trust)
-    arguments: dict[str, Any] = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
-    if kind != "onnx":
-        if kind == "mlprogram":
-            arguments["precision"] = one_of(precision, PRECISIONS, "--precision")
-        if keep_fp32 is not None:
-            arguments["keep_fp32"] = _named(loaded, keep_fp32)
-        arguments |= {"target": target, "labels": read_labels(labels)}
-        arguments |= _inputs(loaded, feeding, batch, shape or (), image=image)
-    elif labels is not None or image or batch is not None or shape or feeding.said:
+    to_coreml = kind != "onnx"
+    if not to_coreml and (labels is not None or image or batch is not None or shape or feeding.said):
         raise InputError(
             "--labels, --image, --batch, --shape and what is said of pictures are for Core ML", found=f"--to {kind}"
         )
-    frozen = bool(arguments.get("freeze_state"))
-    with lowered_once():
-        converted = convert(loaded, kind, **arguments)
-        found = check_conversion(loaded, converted, arguments.get("images"), frozen=frozen) if check else None
+    images, shapes = _inputs(loaded, feeding, batch, shape or (), image=image) if to_coreml else (None, None)
+    with lowered_once():  # the check runs what was made, and then the layers are counted
+        converted = convert(
+            loaded,
+            kind,
+            precision=one_of(precision, PRECISIONS, "--precision") if kind == "mlprogram" else None,
+            target=target if to_coreml else None,
+            images=images,
+            labels=read_labels(labels),
+            shapes=shapes,
+            batch=batch,
+            keep_fp32=_named(loaded, keep_fp32) if keep_fp32 is not None and to_coreml else (),
+            freeze_state=freeze_state,
+            freeze_branches=freeze_branches,
+        )
+        found = check_conversion(loaded, converted, images, frozen=freeze_state) if check else None
     converted.save(out, replace=overwrite)
     if found is not None and not found:
         say(f"{out}: {found.said}")
-    nodes = len(converted.graph.nodes)
-    say(f"{out}: {converted.format}, {nodes} layers")
-    for feature in converted.signature.inputs:
-        say(f"  input   {feature}")
-    for feature in converted.signature.outputs:
-        say(f"  output  {feature}")
-    for note in converted.notes:
-        say(f"  note    {note}")
+    say_model(converted, out)
     if found is not None:
         if not found:
             say(f"  what to do: coreproof verify {model} {out} names the layer")
@@ -118,11 +118,11 @@ def command(
 
 def _inputs(
     model: Model, feeding: FeedingOptions, batch: str | None, shape: Sequence[str], *, image: bool
-) -> dict[str, Any]:
+) -> tuple[dict[str, ImageInput] | None, dict[str, object] | None]:
     """How the inputs are declared: which one is a picture, and the shapes that were asked for."""
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
 
-    arguments: dict[str, Any] = {}
+    images: dict[str, ImageInput] | None = None
     sized: Feature | None = None
     if image:
         picture = _picture_input(model)
@@ -131,27 +131,27 @@ def _inputs(
         fed = _coloured(feeding, picture).resolve(model)
         assert fed is not None
         sized = _sized(picture, fed) if feeding.size is not None else None
-        arguments["images"] = {picture.name: ImageInput.from_feeding(fed)}
+        images = {picture.name: ImageInput.from_feeding(fed)}
     elif feeding.said:
         raise InputError("how a picture is fed goes into a model that takes one", fix="say --image as well")
     shapes: dict[str, object] = {**read_shapes(shape)}
     if sized is not None and sized.name not in shapes:
         shapes[sized.name] = with_batch(sized, batch or "1")
-    return {**arguments, "shapes": shapes or None, "batch": batch}
+    return images, shapes or None
 
 
-def _target(to: str | None, out: Path) -> Any:
+def _target(to: str | None, out: Path) -> Target:
     """The format to make: as it was said, else as the suffix of OUT says."""
-    if to is not None:
-        return one_of(to, tuple(_BY_SUFFIX.values()), "--to")
-    if out.suffix not in _BY_SUFFIX:
+    kinds = tuple(_BY_SUFFIX.values())
+    if to is None and out.suffix not in _BY_SUFFIX:
         raise InputError(
             "the name of OUT does not say what to make",
             expected=", ".join(f"OUT{suffix}" for suffix in _BY_SUFFIX),
             found=str(out),
-            fix=f"give it a suffix, or say --to {', '.join(_BY_SUFFIX.values())}",
+            fix=f"give it a suffix, or say --to {', '.join(kinds)}",
         )
-    return _BY_SUFFIX[out.suffix]
+    kind: Target = one_of(_BY_SUFFIX[out.suffix] if to is None else to, kinds, "--to")
+    return kind
 
 
 def _coloured(feeding: FeedingOptions, picture: Feature) -> FeedingOptions:
@@ -164,7 +164,7 @@ def _sized(picture: Feature, said: Feeding) -> Feature | None:
     """The input with a height and a width of the size that was said; None where they were not free."""
     if picture.shape is None:
         return None
-    sides = (said.size[1], said.size[0])
+    sides = (said.size[1], said.size[0])  # a feeding's size is width and height, a shape ends in height and width
     if any(isinstance(d, int) and d > 0 and d != side for d, side in zip(picture.shape[2:], sides, strict=True)):
         raise InputError(
             "--size is not what the model takes", expected=str(picture), found=f"{said.size[0]}x{said.size[1]}"
@@ -174,7 +174,7 @@ def _sized(picture: Feature, said: Feeding) -> Feature | None:
     return replace(picture, shape=(*picture.shape[:2], *sides))
 
 
-def _named(model: Any, names: str) -> tuple[str, ...]:
+def _named(model: Model, names: str) -> tuple[str, ...]:
     """The values, all of which an ONNX model has to have; a PyTorch model gets them when it is exported."""
     wanted = tuple(name.strip() for name in names.split(",") if name.strip())
     if not wanted:
@@ -192,11 +192,10 @@ def _named(model: Any, names: str) -> tuple[str, ...]:
     return wanted
 
 
-def _picture_input(model: Any) -> Feature:
+def _picture_input(model: Model) -> Feature:
     """The one input that can be a picture: rank 4 with one or three channels."""
-    fitting: list[Feature] = [
-        f for f in model.signature.inputs if f.shape is not None and len(f.shape) == 4 and f.shape[1] in (1, 3)
-    ]
+    shaped = [(feature, feature.shape or ()) for feature in model.signature.inputs]
+    fitting = [feature for feature, shape in shaped if len(shape) == 4 and shape[1] in (1, 3)]
     if len(fitting) != 1:
         raise InputError(
             "--image needs a model with exactly one input of shape [N, 1 or 3, height, width]",

@@ -1,4 +1,4 @@
-"""``coreproof edit``: surgery by hand, as a script of edits or one edit an option."""
+"""``coreproof edit``: changes by hand, as a script of edits or one edit an option."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def command(
     if keep is not None:
         write_script(edits, keep, f"coreproof edit {named(model)} {keep.name} OUT", replace=overwrite)
     if as_json:
-        say_json([_as_json(change) for change in edited.changes])
+        say_json([{"edit": str(change.edit), **_as_json(change)} for change in edited.changes])
         return
     for number, change in enumerate(edited.changes, start=1):
         _print(number, change)
@@ -90,28 +90,19 @@ def _files(files: list[Path], has_edits: bool) -> tuple[Path | None, Path | None
 
 
 def _print(number: int, change: Change) -> None:
-    from coreproof.cli import terminal
-    from coreproof.cli.show import one_line
-    from coreproof.cli.terminal import Line
+    from coreproof.cli.terminal import Line, console, print_whole
 
-    console = terminal.console()
-    console.print(Line(f"{number}. {change.edit}", style="bold"))
-    touched = (
-        ("-", [*change.features_before, *map(one_line, change.before)], "red"),
-        ("+", [*change.features_after, *map(one_line, change.after)], "green"),
-    )
-    for mark, lines, style in touched:
-        for line in lines:
-            console.print(Line(f"   {mark} {line}", style=style), soft_wrap=True)
-    for problem in change.problems:
-        console.print(Line(f"   ! {problem}", style="yellow"), soft_wrap=True)
+    told = _as_json(change)
+    shown = console()
+    shown.print(Line(f"{number}. {change.edit}", style="bold"))
+    for mark, part, style in (("-", "before", "red"), ("+", "after", "green"), ("!", "problems", "yellow")):
+        print_whole(shown, [Line(f"   {mark} {line}", style=style) for line in told[part]])
 
 
-def _as_json(change: Change) -> dict[str, object]:
+def _as_json(change: Change) -> dict[str, list[str]]:
     from coreproof.cli.show import one_line
 
     return {
-        "edit": str(change.edit),
         "before": [*change.features_before, *map(one_line, change.before)],
         "after": [*change.features_after, *map(one_line, change.after)],
         "problems": [str(problem) for problem in change.problems],

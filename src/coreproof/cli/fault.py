@@ -40,13 +40,11 @@ def screen(error: BaseException, arguments: list[str]) -> str:
     system = f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     files = [a for a in arguments if not a.startswith("-") and os.path.exists(a.partition("?")[0])]
+    named = [_shortened(file, _WIDTH - _LABEL - 4) for file in files[:4]]
     parts = [
         ("version", system),
         ("verb", next((a for a in arguments if not a.startswith("-")), "none")),
-        (
-            "files",
-            ", ".join(_shortened(f, _WIDTH - _LABEL - 4) for f in files[:4]) + (", ..." if len(files) > 4 else ""),
-        ),
+        ("files", ", ".join([*named, *(["..."] if len(files) > 4 else [])])),
         ("place", place(error.__traceback__)),
         ("exception", _shortened(" ".join(visible(what, keep="\n").split()), 3 * (_WIDTH - _LABEL - 4))),
     ]
@@ -60,9 +58,9 @@ def screen(error: BaseException, arguments: list[str]) -> str:
         "that shows it. Where the file of a stranger causes more than this screen, report it in private: see SECURITY.md."
     )
     shown += textwrap.wrap(report, _WIDTH)
-    return (
-        "".join(visible(line, keep="\n\t") for line in told.splitlines(keepends=True)) if wanted() else ""
-    ) + "\n".join(shown)
+    # line by line: a carriage return inside of one could write over the others
+    trace = "".join(visible(line, keep="\n\t") for line in told.splitlines(keepends=True))
+    return (trace if wanted() else "") + "\n".join(shown)
 
 
 def place(trace: TracebackType | None) -> str:

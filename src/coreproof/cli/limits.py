@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, signature
 from typing import Annotated, Any
 
 import typer
 
 from coreproof.cli import fault
+from coreproof.cli.options import Command, show_as
 
 _PANEL = "Limits and faults"
 _MEMORY, _PIXELS = "COREPROOF_MEMORY_BUDGET", "COREPROOF_MAX_PIXELS"
@@ -60,7 +61,7 @@ def set_limits(memory_budget: str | None, max_pixels: str | None, debug: bool) -
         os.environ[fault.DEBUG] = "1"
 
 
-def with_limits(command: Callable[..., None]) -> Callable[..., None]:
+def with_limits(command: Command) -> Command:
     """Gives a command the options, wherever they stand on its line."""
 
     @wraps(command)
@@ -70,8 +71,7 @@ def with_limits(command: Callable[..., None]) -> Callable[..., None]:
 
     own = signature(command, eval_str=True).parameters.values()
     shown = [*(p.replace(kind=Parameter.KEYWORD_ONLY) for p in own), *_OFFERED]
-    limited.__signature__ = Signature(shown)  # type: ignore[attr-defined]
-    limited.__annotations__ = {option.name: option.annotation for option in shown}
+    show_as(limited, shown)
     return limited
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -39,25 +40,25 @@ BAD_INPUT = 2
 class Verbs(TyperGroup):
     """The verbs as Typer runs them. What it says of a wrong command line quotes it, and shells fill it with names of files."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as error:
-            raise _readable(error)  # noqa: B904 - the same error
+    def parse_args(self, *given: Any, **named: Any) -> list[str]:
+        with _readable():
+            return super().parse_args(*given, **named)
 
-    def invoke(self, ctx: Any) -> object:
-        try:
-            return super().invoke(ctx)
-        except Exception as error:
-            raise _readable(error)  # noqa: B904 - the same error
+    def invoke(self, *given: Any, **named: Any) -> object:
+        with _readable():
+            return super().invoke(*given, **named)
 
 
-def _readable(error: Exception) -> Exception:
-    """A usage error with its message escaped; any other error as it is."""
-    message = getattr(error, "message", None)
-    if hasattr(error, "format_message") and isinstance(message, str):
-        error.message = visible(message, keep="\n\t")  # type: ignore[attr-defined]
-    return error
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Escapes the message of a usage error; any other error stays as it is."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if hasattr(error, "format_message") and isinstance(message, str):
+            vars(error)["message"] = visible(message, keep="\n\t")
+        raise
 
 
 app = typer.Typer(

@@ -23,8 +23,8 @@ from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import socket
 from threading import Thread
-from typing import Any
 from urllib.parse import quote, unquote
 
 from coreproof.visible import visible
@@ -138,7 +138,7 @@ def serve(served: Mapping[str, Served], port: int) -> ThreadingHTTPServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
         """Nothing of a browser that went away or fell silent."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)

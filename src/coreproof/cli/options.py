@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -15,6 +15,7 @@ from coreproof.errors import InputError
 from coreproof.model.arguments import one_of
 
 if TYPE_CHECKING:
+    from coreproof.model.base import Model
     from coreproof.model.feeding import Feeding
 
 _PANEL = "How a picture is fed (default: what the model carries)"
@@ -38,6 +39,13 @@ Fresh = Annotated[
     bool,
     typer.Option(
         "--fresh", help="Export a PyTorch model anew, whatever an earlier run kept of it.", show_default=False
+    ),
+]
+Arrays = Annotated[
+    Path | None,
+    typer.Option(
+        help="In place of photos: a .npz with an array for every input; several samples: name/0, name/1.",
+        show_default=False,
     ),
 ]
 FreezeState = Annotated[
@@ -65,12 +73,23 @@ Trust = Annotated[
 ]
 
 
+def script_beside(out: Path) -> Path:
+    """Where the edits stand that made the model ``out``."""
+    return out.with_name(out.stem + ".edits.toml")
+
+
 def named(model: str) -> str:
     """A model as it is called in what is written: by its file's name, because where it lies on this machine helps nobody."""
     return Path(model).name if Path(model).exists() else model
 
 
 Command = Callable[..., None]
+
+
+def show_as(command: Command, parameters: Sequence[Parameter]) -> None:
+    """Lets Typer, which reads a command's signature, see these parameters in place of its own."""
+    vars(command)["__signature__"] = Signature(parameters)
+    command.__annotations__ = {option.name: option.annotation for option in parameters}
 
 
 def _fed(help_text: str, *names: str, **more: Any) -> object:
@@ -90,7 +109,7 @@ class FeedingOptions:
     mean: Annotated[str | None, _fed("One number, or one a channel: 0.485,0.456,0.406.")] = None
     std: Annotated[str | None, _fed("One number, or one a channel: 0.229,0.224,0.225.")] = None
 
-    def resolve(self, model: object, *beside: object) -> Feeding | None:
+    def resolve(self, model: Model | None, *beside: Model | None) -> Feeding | None:
         """The model's own feeding, changed by what was said; None when there is neither.
 
         Raises InputError where only the size of pictures is known, and the model takes numbers: what becomes of the pixels is not
@@ -98,20 +117,20 @@ class FeedingOptions:
         """
         from coreproof.model.feeding import Feeding, check_numbers
 
-        base: Feeding | None = getattr(model, "feeding", None)
-        changes = self._changes()
+        base, changes = None if model is None else model.feeding, self._changes()
         if base is None and not changes:
             return None
-        if base is None and model is not None and not self.pixels and not any(map(_takes_pictures, (model, *beside))):
+        inputs = (feature for each in (model, *beside) if each is not None for feature in each.signature.inputs)
+        if base is None and model is not None and not (self.pixels or any(f.image is not None for f in inputs)):
             raise unsaid_pixels(model)
-        whole = {**vars(base if base is not None else Feeding()), **changes}
+        whole: dict[str, Any] = {**vars(base or Feeding()), **changes}
         check_numbers("--", whole["colour"], scale=whole["scale"], mean=whole["mean"], std=whole["std"])
         return Feeding(**whole)
 
     @property
     def numbers(self) -> bool:
         """Whether something was said of what becomes of the pixels, and not only of which are seen."""
-        return any(said is not None for said in (self.colour, self.scale, self.mean, self.std))
+        return self.colour is not None or self.pixels
 
     @property
     def pixels(self) -> bool:
@@ -124,40 +143,30 @@ class FeedingOptions:
         return self != AS_CARRIED
 
     def _changes(self) -> dict[str, object]:
-        changes: dict[str, object] = {}
-        if self.size is not None:
-            changes["size"] = _sides(self.size)
-        if self.squash:
-            changes["resize"] = "squash"
-        if self.resize_to is not None:
-            changes["resize_to"] = self.resize_to
-        if self.interpolation is not None:
-            changes["interpolation"] = one_of(self.interpolation, INTERPOLATIONS, "--interpolation")
-        if self.colour is not None:
-            changes["colour"] = one_of(self.colour.upper(), ("RGB", "BGR", "GRAY"), "--colour")
-        if self.scale is not None:
-            changes["scale"] = _number(self.scale, "--scale")
-        for name, text in (("mean", self.mean), ("std", self.std)):
-            if text is not None:
-                changes[name] = tuple(_number(part, f"--{name}") for part in text.split(","))
-        return changes
+        read: Mapping[str, Callable[[str], object]] = {
+            "size": _sides,
+            "interpolation": lambda text: one_of(text, INTERPOLATIONS, "--interpolation"),
+            "colour": lambda text: one_of(text.upper(), ("RGB", "BGR", "GRAY"), "--colour"),
+            "scale": lambda text: _number(text, "--scale"),
+            "mean": lambda text: tuple(_number(part, "--mean") for part in text.split(",")),
+            "std": lambda text: tuple(_number(part, "--std") for part in text.split(",")),
+        }
+        said = {name: getattr(self, name) for name in read}
+        changes = {name: read[name](text) for name, text in said.items() if text is not None}
+        changes |= {"resize": "squash"} if self.squash else {}
+        return changes if self.resize_to is None else {**changes, "resize_to": self.resize_to}
 
 
-def unsaid_pixels(model: object) -> InputError:
+def unsaid_pixels(model: Model) -> InputError:
     """Nobody said which numbers a network of pictures was trained on, and it does not carry them."""
     return InputError(
         "how pictures become this model's numbers is not known",
-        where=str(getattr(model, "name", "")) or None,
+        where=model.name or None,
         expected="the scale, mean and std that it was trained with: (pixel * scale - mean) / std, pixels 0-255",
         found="a model that does not say, and no --scale, --mean or --std",
         fix="give them: --scale 1/255 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 is what most PyTorch models take, "
         "--scale 1 the pixels as they are; or let a function return coreproof.Source(module, inputs, feeding=...)",
     )
-
-
-def _takes_pictures(model: object) -> bool:
-    declared = getattr(model, "signature", None)
-    return declared is not None and any(feature.image is not None for feature in declared.inputs)
 
 
 AS_CARRIED = FeedingOptions()
@@ -181,8 +190,7 @@ def with_feeding(*only: str) -> Callable[[Command], Command]:
 
         own = signature(command, eval_str=True).parameters.values()
         shown = [o for p in own for o in (offered if p.name == "feeding" else [p.replace(kind=Parameter.KEYWORD_ONLY)])]
-        typed.__signature__ = Signature(shown)  # type: ignore[attr-defined]
-        typed.__annotations__ = {option.name: option.annotation for option in shown}
+        show_as(typed, shown)
         return typed
 
     return give

@@ -12,6 +12,7 @@ import typer
 from coreproof.cli.options import (
     AS_CARRIED,
     AllowWeak,
+    Arrays,
     FeedingOptions,
     FreezeBranches,
     FreezeState,
@@ -40,13 +41,7 @@ def command(
     photos: Annotated[
         Path | None, typer.Option(help="A folder of pictures; a labels.csv in it gives the truth.", show_default=False)
     ] = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            help="In place of photos: a .npz with an array for every input; several samples: name/0, name/1.",
-            show_default=False,
-        ),
-    ] = None,
+    inputs: Arrays = None,
     samples: Annotated[int, typer.Option(help="Photos that each step is verified on, value by value.", min=1)] = 8,
     target: Annotated[str, typer.Option(help="Deployment target of the ML Programs.")] = "iOS17",
     witness: Annotated[bool, typer.Option(help="Also convert by coremltools' own PyTorch route.")] = True,

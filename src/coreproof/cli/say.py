@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coreproof.visible import visible
+
+if TYPE_CHECKING:
+    from coreproof.model.base import Model
 
 
 def say(*texts: object, err: bool = False) -> None:
@@ -13,6 +18,14 @@ def say(*texts: object, err: bool = False) -> None:
     stream = sys.stderr if err else sys.stdout
     for text in texts:
         stream.write(visible(text) + "\n")
+
+
+def say_model(model: Model, path: Path) -> None:
+    """Says what was written: the format, how many layers, the features, and what a reader should know of it."""
+    say(f"{path}: {model.format}, {len(model.graph.nodes)} layers")
+    say(*(f"  input   {feature}" for feature in model.signature.inputs))
+    say(*(f"  output  {feature}" for feature in model.signature.outputs))
+    say(*(f"  note    {note}" for note in model.notes))
 
 
 def say_json(document: object) -> None:

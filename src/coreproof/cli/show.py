@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,8 @@ from coreproof.errors import InputError
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
-    from coreproof.model.graph import Graph, Node, Value
+    from coreproof.model.features import Feature
+    from coreproof.model.graph import Graph, Node
 
 
 def command(
@@ -30,6 +31,7 @@ def command(
 ) -> None:
     """Show a model's features and layers, alike for PyTorch, ONNX, NeuralNetwork and ML Program."""
     from coreproof.model.load import load
+    from coreproof.validation.known_shapes import with_shapes
 
     loaded = load(model, trust=trust)
     graph = with_shapes(loaded)
@@ -44,53 +46,6 @@ def command(
         say(*table(nodes, graph))
 
 
-def with_shapes(model: Model) -> Graph:
-    """The stored graph; values whose shape the file does not say get the one that is inferred, as far as that comes."""
-    graph = model.graph
-    silent = {name for node in graph.nodes for name in node.outputs if _shape(name, graph) == "?"}
-    if not silent or not (model.is_network or model.is_onnx):
-        return graph
-    from dataclasses import replace
-
-    inferred = _lowered_values(model) if model.is_network else {}
-    if not inferred:  # of a broken network, the shapes up to the fault are what one wants to see
-        inferred = _followed_values(model, graph)
-    values = {name: value for name, value in inferred.items() if name in silent or name in graph.values}
-    return replace(graph, values={**graph.values, **values})
-
-
-def _lowered_values(model: Model) -> dict[str, Value]:
-    """What the lowering of a NeuralNetwork to ONNX knows of its values; nothing where it cannot be lowered."""
-    from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
-    from coreproof.errors import CoreproofError
-    from coreproof.model.coreml.model import CoreMLModel
-    from coreproof.model.graph import Value
-    from coreproof.model.onnx.model import OnnxModel
-
-    assert isinstance(model, CoreMLModel)
-    try:
-        lowered = coreml_to_onnx(model, precision="fp32")
-    except CoreproofError:
-        return {}  # a broken model is shown as it is; verify and doctor say what is wrong with it
-    known = OnnxModel(lowered.model, name=model.name).graph.values
-    twins = {name: known.get(lowered.values.get(name, name)) for name in model.graph.values}
-    return {name: Value(name, twin.dtype, twin.shape) for name, twin in twins.items() if twin is not None}
-
-
-def _followed_values(model: Model, graph: Graph) -> dict[str, Value]:
-    """The values that have no shape in the file, with the one that is found from layer to layer."""
-    from coreproof.errors import CoreproofError
-    from coreproof.model.graph import Value
-    from coreproof.validation.validate import inspect
-
-    try:
-        shapes = inspect(model).shapes
-    except CoreproofError:
-        return {}
-    dtypes = {name: value.dtype for name, value in graph.values.items()}
-    return {name: Value(name, dtypes.get(name), shape) for name, shape in shapes.items() if _shape(name, graph) == "?"}
-
-
 def chosen_nodes(
     graph: Graph, *, layer: str | None = None, grep: str | None = None, head: int | None = None, tail: int | None = None
 ) -> list[Node]:
@@ -102,13 +57,9 @@ def chosen_nodes(
         except re.error as error:
             raise InputError("--grep is not a regular expression", found=f"{grep!r}: {error}") from None
         nodes = [n for n in nodes if pattern.search("  ".join(_cells(n, graph)))]
-    if head is not None and tail is not None:
-        nodes = nodes if head + tail >= len(nodes) else nodes[:head] + nodes[len(nodes) - tail :]
-    elif head is not None:
-        nodes = nodes[:head]
-    elif tail is not None:
-        nodes = nodes[len(nodes) - tail :] if tail < len(nodes) else nodes
-    return nodes
+    if head is None and tail is None:
+        return nodes
+    return [node for place, node in enumerate(nodes) if place < (head or 0) or place >= len(nodes) - (tail or 0)]
 
 
 def header(model: Model, graph: Graph) -> list[str]:
@@ -131,11 +82,8 @@ def table(nodes: list[Node], graph: Graph) -> list[str]:
     rows = [("layer", "operator", "inputs -> outputs", "shape", "parameters", "attributes")]
     rows += [_cells(n, graph) for n in nodes]
     widths = [min(max(len(r[i]) for r in rows), limit) for i, limit in enumerate((40, 28, 56, 20, 12, 0))]
-    lines = []
-    for row in rows:
-        cells = [_shorten(cell, width).ljust(width) for cell, width in zip(row[:5], widths[:5], strict=True)]
-        lines.append("  ".join([*cells, row[5]]).rstrip())
-    return lines
+    shown = ([*map(_fitted, row[:5], widths), row[5]] for row in rows)  # attributes come last, and are not cut
+    return ["  ".join(cells).rstrip() for cells in shown]
 
 
 def one_line(node: Node) -> str:
@@ -147,18 +95,13 @@ def one_line(node: Node) -> str:
 
 
 def _cells(node: Node, graph: Graph) -> tuple[str, str, str, str, str, str]:
-    read = [name for name in node.inputs if name and not _is_constant(name, graph)]
+    read = [name for name in node.inputs if name and not graph.is_constant(name)]
     shapes = ", ".join(_shape(name, graph) for name in node.outputs)
     count = _parameter_count(node)
     attributes = " ".join(f"{k}={_brief(v)}" for k, v in node.attributes.items())
     source = f"[{node.source}] " if node.source else ""
     flow = f"{', '.join(read)} -> {', '.join(node.outputs)}"
     return node.name, node.operator, flow, shapes, f"{count:,}" if count else "", source + attributes
-
-
-def _is_constant(name: str, graph: Graph) -> bool:
-    value = graph.values.get(name)
-    return value is not None and value.constant
 
 
 def _shape(name: str, graph: Graph) -> str:
@@ -182,8 +125,11 @@ def _brief(value: object) -> str:
     return " ".join(line.strip() for line in str(value).splitlines())  # a message of the format has a line a field
 
 
-def _shorten(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width // 2 - 1] + "…" + text[len(text) - (width - width // 2) :]
+def _fitted(text: str, width: int) -> str:
+    """A cell of this width; of a long name both ends tell it from others."""
+    if len(text) > width:
+        text = text[: width // 2 - 1] + "…" + text[len(text) - (width - width // 2) :]
+    return text.ljust(width)
 
 
 def describe(node: Node, graph: Graph) -> list[str]:
@@ -193,7 +139,7 @@ def describe(node: Node, graph: Graph) -> list[str]:
         lines.append(f"  source     {node.source}")
     for name in node.inputs:
         producer = graph.producer(name)
-        origin = f"from {producer.name}" if producer else "constant" if _is_constant(name, graph) else "input"
+        origin = f"from {producer.name}" if producer else "constant" if graph.is_constant(name) else "input"
         lines.append(f"  reads      {name}  {_shape(name, graph)}  ({origin})")
     for name in node.outputs:
         readers = ", ".join(c.name for c in graph.consumers(name)) or "output"
@@ -210,7 +156,7 @@ def as_document(model: Model, graph: Graph, nodes: list[Node]) -> dict[str, obje
     """What ``--json`` prints."""
     signature = model.signature
 
-    def feature(f: Any) -> dict[str, Any]:
+    def feature(f: Feature) -> dict[str, object]:
         image = None if f.image is None else vars(f.image)
         return {"name": f.name, "kind": f.kind, "dtype": f.dtype, "shape": f.shape, "image": image}
 

@@ -26,11 +26,13 @@ from coreproof.model.files.entries import Entry, read_json
 from coreproof.model.files.scratch import TemporaryFolder
 
 if TYPE_CHECKING:
+    from coreproof.doctor.divergence import Divergence
     from coreproof.editing.submodels.submodel import Submodel
     from coreproof.model.base import Model
     from coreproof.reduction.shrink import Search
 
-_SUFFIXES = {"onnx": ".onnx", "neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}
+_SHOWN = 12
+"""Layers that are listed."""
 
 
 def command(
@@ -79,7 +81,9 @@ def command(
             "a fault is seen by a command or by a source, not by both", fix="leave --while or --against out"
         )
     whole = load(model, trust=trust)
-    suffix = _suffix(whole)
+    # a package may hold a NeuralNetwork: what was read so is written so
+    known = whole.path.suffix if whole.path is not None else ""
+    suffix = known if known in (".onnx", ".mlmodel", ".mlpackage") else whole.suffix
     target = out or Path(f"{file_name(whole.name)}.small{suffix}")
     check_output(target, model_kind(target), replace=overwrite, inputs=(model, against))
     if against is not None:
@@ -97,15 +101,14 @@ def command(
         extra = said(small)
     written = small.save(target, replace=overwrite)
     log.close()
-    document = _document(search, written, extra)
     if as_json:
-        say_json(document)
+        say_json(_document(search, written, extra))
     else:
-        say(*_lines(search, document, test))
-    raise typer.Exit(0 if document["layers"] < document["of"] else 1)
+        say(*_lines(search, written, extra, test))
+    raise typer.Exit(0 if len(search.selection.layers) < len(search.builder.layers) else 1)
 
 
-Evidence = Callable[["Model"], dict[str, Any]]
+Evidence = Callable[["Model"], dict[str, str]]
 
 
 @contextlib.contextmanager
@@ -155,7 +158,7 @@ def _values(target: Path) -> Path:
     return target.with_name(f"{target.stem}.npz")
 
 
-def _evidence(divergence: Any, small: Model, target: Path, overwrite: bool) -> dict[str, object]:
+def _evidence(divergence: Divergence, small: Model, target: Path, overwrite: bool) -> dict[str, str]:
     """Writes what the part is fed and what the source has at its outputs."""
     import numpy as np
 
@@ -164,8 +167,10 @@ def _evidence(divergence: Any, small: Model, target: Path, overwrite: bool) -> d
 
     path = _values(target)
     with replacing(path, ARRAYS, replace=overwrite) as fresh:
-        np.savez(fresh, **divergence.evidence(small))
+        arrays: dict[str, Any] = divergence.evidence(small)  # or mypy takes them for savez's own options
+        np.savez(fresh, **arrays)
     first = divergence.verification.first_divergence
+    assert first is not None
     return {"fault": f"{first.candidate}: {first.judgement.problem}", "values": str(path)}
 
 
@@ -195,8 +200,7 @@ class CommandTest:
     @property
     def line(self) -> str:
         """The command with the candidate's path in it."""
-        path = _quoted(str(self.path))
-        return self.command.replace("{}", path) if "{}" in self.command else f"{self.command} {path}"
+        return _with_path(self.command, self.path)
 
     def _run(self, model: Model) -> tuple[int | str, str]:
         model.save(self.path)
@@ -207,7 +211,7 @@ class CommandTest:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, "COREPROOF_MODEL": str(self.path)},
-            start_new_session=True,
+            start_new_session=True,  # so that all that it starts can be ended with it
             text=True,
             errors="replace",
         ) as process:
@@ -229,8 +233,9 @@ def _stop(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _quoted(path: str) -> str:
-    return subprocess.list2cmdline([path]) if sys.platform == "win32" else shlex.quote(path)
+def _with_path(command: str, path: Path) -> str:
+    quoted = subprocess.list2cmdline([str(path)]) if sys.platform == "win32" else shlex.quote(str(path))
+    return command.replace("{}", quoted) if "{}" in command else f"{command} {quoted}"
 
 
 def _plan(stored: Entry) -> dict[str, object]:
@@ -285,12 +290,6 @@ class _Log:
         self.path.unlink(missing_ok=True)
 
 
-def _suffix(model: Model) -> str:
-    if model.path is not None and model.path.suffix in (".onnx", ".mlmodel", ".mlpackage"):
-        return model.path.suffix
-    return _SUFFIXES.get(model.format, ".onnx")
-
-
 def _digest(model: Model) -> str:
     """Something that changes when the model's file does."""
     if model.path is None:
@@ -299,7 +298,7 @@ def _digest(model: Model) -> str:
     return repr([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
-def _document(search: Search, written: Path, extra: Mapping[str, object]) -> dict[str, Any]:
+def _document(search: Search, written: Path, extra: Mapping[str, object]) -> dict[str, object]:
     cut = search.selection
     return {
         "model": str(written),
@@ -313,24 +312,15 @@ def _document(search: Search, written: Path, extra: Mapping[str, object]) -> dic
     }
 
 
-def _lines(search: Search, document: dict[str, Any], test: str | None) -> list[str]:
+def _lines(search: Search, written: Path, extra: Mapping[str, str], test: str | None) -> list[str]:
     """What is left, and how the fault is seen again."""
-    tests = "1 test" if document["tests"] == 1 else f"{document['tests']} tests"
-    head = f"{document['model']}: {document['layers']} of {document['of']} layers, after {tests}"
-    lines = [
-        head,
-        *(
-            f"  {s.name}  {s.operator}  {', '.join(s.reads)} -> {', '.join(s.makes)}"
-            for s in search.selection.layers[:12]
-        ),
-    ]
-    if len(search.selection.layers) > 12:
-        lines.append(f"  and {len(search.selection.layers) - 12} more: coreproof show {document['model']}")
-    if "fault" in document:
-        lines.append(f"fault: {document['fault']}")
-    if "values" in document:
-        lines.append(f"inputs, and what the source has at the outputs: {document['values']}")
-    if test is not None:
-        path = _quoted(document["model"])
-        lines.append(f"see it again: {test.replace('{}', path) if '{}' in test else f'{test} {path}'}")
-    return lines
+    layers, tests = search.selection.layers, "1 test" if search.tests == 1 else f"{search.tests} tests"
+    lines = [f"{written}: {len(layers)} of {len(search.builder.layers)} layers, after {tests}"]
+    lines += [f"  {s.name}  {s.operator}  {', '.join(s.reads)} -> {', '.join(s.makes)}" for s in layers[:_SHOWN]]
+    if len(layers) > _SHOWN:
+        lines.append(f"  and {len(layers) - _SHOWN} more: coreproof show {written}")
+    if "fault" in extra:
+        lines.append(f"fault: {extra['fault']}")
+    if "values" in extra:
+        lines.append(f"inputs, and what the source has at the outputs: {extra['values']}")
+    return lines if test is None else [*lines, f"see it again: {_with_path(test, written)}"]

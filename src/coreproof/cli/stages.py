@@ -1,4 +1,4 @@
-"""``coreproof split``, ``join`` and ``upgrade``: surgery on whole models."""
+"""``coreproof split``, ``join`` and ``upgrade``: whole models taken apart, put together and carried on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coreproof.cli.options import ModelArgument, Replace
-from coreproof.cli.say import say
+from coreproof.cli.say import say_model
 from coreproof.errors import InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 
 if TYPE_CHECKING:
-    from coreproof.model.base import Model
     from coreproof.model.coreml.model import CoreMLModel
 
 
@@ -39,7 +38,7 @@ def split(
         for name, stage in named.items():
             stage.write(together / name, folder / name)
     for name, stage in named.items():
-        _print(stage, folder / name)
+        say_model(stage, folder / name)
 
 
 def join(
@@ -58,7 +57,7 @@ def join(
         raise InputError("say what to join and where to write", expected="coreproof join MODEL MODEL ... OUT")
     check_output(out, model_kind(out), replace=overwrite, inputs=models)
     joined = put_together([load(m) for m in models], name=Path(out).stem)
-    _print(joined, joined.save(out, replace=overwrite))
+    say_model(joined, joined.save(out, replace=overwrite))
 
 
 def upgrade(
@@ -75,14 +74,4 @@ def upgrade(
 
     check_output(out, PACKAGE, replace=overwrite, inputs=(model,))
     made = modernise(load(model), precision=one_of(precision, PRECISIONS, "--precision"), target=target)
-    _print(made, made.save(out, replace=overwrite))
-
-
-def _print(model: Model, path: Path) -> None:
-    say(f"{path}: {model.format}, {len(model.graph.nodes)} layers")
-    for feature in model.signature.inputs:
-        say(f"  input   {feature}")
-    for feature in model.signature.outputs:
-        say(f"  output  {feature}")
-    for note in model.notes:
-        say(f"  note    {note}")
+    say_model(made, made.save(out, replace=overwrite))

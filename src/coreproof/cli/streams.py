@@ -12,7 +12,10 @@ import errno
 import io
 import os
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _PLAIN = {
     "✓": "+",
@@ -73,10 +76,10 @@ def _stand_in() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
-    if sys.stdout is None:
-        sys.stdout = io.TextIOWrapper(io.FileIO(1, "wb", closefd=False), "utf-8", write_through=True)
-    if sys.stderr is None:
-        sys.stderr = io.TextIOWrapper(io.FileIO(2, "wb", closefd=False), "utf-8", write_through=True)
+    # Python leaves None where a standard stream was closed when it started
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(number, "wb", closefd=False), "utf-8", write_through=True))
 
 
 def finish() -> None:
@@ -92,11 +95,9 @@ def _prepared(stream: TextIO) -> TextIO:
     raw = getattr(stream.buffer, "raw", stream.buffer)  # without a buffer where PYTHONUNBUFFERED asks for none
     if type(raw) is io.FileIO and not stream.isatty():
         stream.flush()
-        guarded: Any = _UntilClosed(raw.fileno())
-        if raw is not stream.buffer:
-            guarded = io.BufferedWriter(guarded)
+        guarded = _UntilClosed(raw.fileno())
         return io.TextIOWrapper(
-            guarded,
+            guarded if raw is stream.buffer else io.BufferedWriter(guarded),
             stream.encoding,
             _HANDLER,
             line_buffering=stream.line_buffering,
@@ -113,12 +114,12 @@ class _UntilClosed(io.FileIO):
         super().__init__(number, "wb", closefd=False)
         self._ended = False
 
-    def write(self, data: object) -> int:
-        size = memoryview(data).nbytes  # type: ignore[arg-type]
+    def write(self, data: ReadableBuffer) -> int:
+        size = memoryview(data).nbytes
         if self._ended:
             return size
         try:
-            return super().write(data)  # type: ignore[arg-type]
+            return super().write(data)
         except OSError as error:
             if isinstance(error, BlockingIOError):
                 raise

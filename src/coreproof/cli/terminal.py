@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 
 from coreproof.visible import visible
@@ -23,7 +24,7 @@ class Line(Text):
     def __init__(self, text: object = "", *arguments: Any, **settings: Any) -> None:
         super().__init__(visible(text), *arguments, **settings)
 
-    def append(self, text: Text | str, style: Any = None) -> Line:
+    def append(self, text: Text | str, style: str | Style | None = None) -> Line:
         """Adds words; those of a ``Text`` are taken as they are."""
         super().append(text if isinstance(text, Text) else visible(text), style)
         return self
@@ -40,6 +41,12 @@ class Console(RichConsole):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text, keep="\n"), segment.style)
+
+
+def print_whole(shown: RichConsole, texts: Iterable[Text]) -> None:
+    """Prints texts without breaking their lines: the terminal does, and what is copied or searched stays whole."""
+    for text in texts:
+        shown.print(text, soft_wrap=True)
 
 
 def console(*, err: bool = False) -> Console:

@@ -93,15 +93,12 @@ def command(
     from coreproof.cli.terminal import console
     from coreproof.feeding.drawn import SEED
     from coreproof.feeding.user_inputs import given_feeds
-    from coreproof.model.files.outputs import NODE_DATA, PLOT, RUN, check_output
     from coreproof.model.load import load
     from coreproof.model.recording import Recording
     from coreproof.report import plots
     from coreproof.verification.node_data import write_node_data
 
-    if half and (candidate is not None or load_run is not None or save is not None):
-        raise InputError("--half looks at one model", expected="coreproof verify MODEL --half")
-    first, second = (reference or "", None) if half and reference else _sides(reference, candidate, load_run, save)
+    first, second = _sides(reference, candidate, load_run, save, half=half)
     if tolerance is not None and not math.isfinite(tolerance):
         raise InputError(
             "--tolerance takes a number", expected="a finite share of a value's scale", found=str(tolerance)
@@ -110,19 +107,14 @@ def command(
         one_of(reference_engine, ENGINES, "--reference-engine"),
         one_of(candidate_engine, ENGINES, "--candidate-engine"),
     )
-    if plot is not None:
-        plots.require()
-        plots.check_suffix(plot)
-    for target, kind in ((save, RUN), (plot, PLOT), (node_data, NODE_DATA)):
-        if target is not None:  # before the work, not after it
-            check_output(target, kind, replace=overwrite, inputs=(inputs, photos))
+    _check_outputs(save, plot, node_data, overwrite, (inputs, photos))
     wanted = load(first, trust=trust)
     judged = wanted if second is None else load(second, trust=trust)
     feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
     fed = given_feeds(wanted, judged, inputs, photos, limit, feedings)
     if half:
         raise typer.Exit(print_forecast(wanted, fed, rows, as_json=as_json))
-    if fed is None and feeding.numbers:
+    if fed is None and feeding.numbers:  # of a picture that is drawn, either side gets what was said of it
         _carry(wanted, feedings[0])
         _carry(judged, feedings[1])
     number = SEED if seed is None else seed
@@ -145,6 +137,21 @@ def command(
         _print(console(), result, rows or None, [*written, *([save] if save is not None else [])])
         _say_unsaid_grids(wanted, judged)
     raise typer.Exit(0 if result.proves or (allow_weak and result.agrees) else 1)
+
+
+def _check_outputs(
+    save: Path | None, plot: Path | None, node_data: Path | None, overwrite: bool, inputs: tuple[Path | None, ...]
+) -> None:
+    """Refuses what could not be written before the work, not after it."""
+    from coreproof.model.files.outputs import NODE_DATA, PLOT, RUN, check_output
+    from coreproof.report import plots
+
+    if plot is not None:
+        plots.require()
+        plots.check_suffix(plot)
+    for target, kind in ((save, RUN), (plot, PLOT), (node_data, NODE_DATA)):
+        if target is not None:
+            check_output(target, kind, replace=overwrite, inputs=inputs)
 
 
 def _drawn(reference: Model, candidate: Model, seed: int) -> Feeds:
@@ -201,15 +208,17 @@ def _verify(
 
 
 def _sides(
-    reference: str | None, candidate: str | None, load_run: str | None, save: Path | None
+    reference: str | None, candidate: str | None, load_run: str | None, save: Path | None, *, half: bool
 ) -> tuple[str, str | None]:
-    """What stands on either side; the candidate may be missing where a run is saved."""
+    """What stands on either side; the candidate may be missing where a run is saved, and is with ``--half``."""
+    if half and (candidate is not None or load_run is not None or save is not None):
+        raise InputError("--half looks at one model", expected="coreproof verify MODEL --half")
     named = [name for name in (load_run, reference, candidate) if name is not None]
     if len(named) > 2:
         raise InputError("a saved run is the reference: give one model beside it", found=", ".join(named))
     if len(named) == 2:
         return named[0], named[1]
-    if len(named) == 1 and save is not None and load_run is None:
+    if len(named) == 1 and (half or (save is not None and load_run is None)):
         return named[0], None
     raise InputError(
         "there are not two sides to compare",
@@ -256,29 +265,22 @@ def _file_name(model: Model) -> str:
 
 
 def _print_saved(saved: Recording, as_json: bool) -> None:
-    about = {
-        "saved": str(saved.path),
-        "model": saved.name,
-        "engine": saved.engine,
-        "values": len(saved.names),
-        "samples": len(saved.samples),
-        "inputs": saved.inputs,
-    }
+    values = len(saved.names)
     if as_json:
-        say_json(about)
+        about = {"saved": str(saved.path), "model": saved.name, "engine": saved.engine, "values": values}
+        say_json({**about, "samples": len(saved.samples), "inputs": saved.inputs})
         return
     assert saved.path is not None
     size = saved.path.stat().st_size / 1e6
-    say(f"saved {about['values']} values of {saved.name}, run on {saved.engine}: {saved.path} ({size:.1f} MB)")
-    say(f"inputs: {saved.inputs}")
-    say(f"compare with it: coreproof verify {saved.path} MODEL")
+    say(f"saved {values} values of {saved.name}, run on {saved.engine}: {saved.path} ({size:.1f} MB)")
+    say(f"inputs: {saved.inputs}", f"compare with it: coreproof verify {saved.path} MODEL")
 
 
 def _print(console: Console, result: Verification, rows: int | None, written: list[Path]) -> None:
     """The table, the chart, and last, where a reader looks first, the verdict."""
     from coreproof.cli.chart import error_chart
     from coreproof.cli.tables import verification_table
-    from coreproof.cli.terminal import Line
+    from coreproof.cli.terminal import Line, lines
 
     console.print(verification_table(result, limit=rows))
     console.print()
@@ -287,7 +289,4 @@ def _print(console: Console, result: Verification, rows: int | None, written: li
     verdict, *rest = result.summary().split("\n")
     style = "bold red" if not result.agrees else "bold green" if result.proves else "bold yellow"
     console.print(Line(verdict, style=style))
-    for line in rest:
-        console.print(Line(line))
-    for path in written:
-        console.print(Line(f"written: {path}"))
+    console.print(lines([*rest, *(f"written: {path}" for path in written)]))

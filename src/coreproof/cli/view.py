@@ -126,6 +126,5 @@ def _cut(path: Path, layer: str, steps: int, folder: Path, *, trust: bool) -> Pa
     from coreproof.reduction.neighbourhood import around
 
     part = around(load(path, trust=trust), layer, steps)
-    suffix = {"neuralnetwork": ".mlmodel", "mlprogram": ".mlpackage"}.get(part.format, ".onnx")
     plain = re.sub(r"[^\w.-]+", "_", f"{path.stem} at {layer}")  # it becomes part of an address
-    return part.save(folder / f"{plain[:120]}{suffix}")
+    return part.save(folder / f"{plain[:120]}{part.suffix}")

@@ -84,6 +84,13 @@ class Model(NotebookView, ABC):
         """Whether it is a Core ML model of layers, which pipelines and classic models are not."""
         return self.is_network or self.is_program
 
+    @property
+    def suffix(self) -> str:
+        """How the files that a model of its format is written to end; ".onnx" for what is written as that."""
+        if self.is_network or self.format == "classic":
+            return ".mlmodel"
+        return ".mlpackage" if self.is_coreml else ".onnx"
+
     def save(self, path: str | Path, *, replace: bool = False) -> Path:
         """Writes the model, whole or not at all; returns the path. A model of the same format that stands there is replaced.
 
