@@ -90,6 +90,7 @@ def command(
         say("  its classes are shown by their numbers; --labels FILE names them")
     for reason in made.left_out:
         say(f"  left out  {reason}", err=True)
+    # a playground is a folder that Xcode opens itself
     opened = out if form is Form.swiftpm else next(out.glob("*.xcodeproj"))
     say(f"open {opened} in Xcode; the proof screen writes device.json")
     if plan["kind"] == "classifier" and plan["picture"] is not None:

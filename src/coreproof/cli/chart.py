@@ -72,6 +72,7 @@ def _decades(columns: Sequence[Sequence[Row]]) -> tuple[int, int]:
     if not shown:
         return -8, 0
     high = math.ceil(math.log10(max(shown)))
+    # three decades at least, or noise would look like a trend
     low = min(math.floor(math.log10(min(shown))), high - 3)
     return max(low, high - 12), high
 
@@ -88,6 +89,7 @@ def _height(error: float, height: int, low: int, high: int) -> float:
 
 def _cell(column: Sequence[Row], line: int, height: int, low: int, high: int) -> tuple[str, str]:
     filled = _height(_error(column), height, low, high) - (line - 1)
+    # half of an eighth, the smallest block
     if filled >= 0.0625:
         return _BLOCKS[min(8, max(1, round(filled * 8)))], _colour(column)
     limit = _allowed(column)

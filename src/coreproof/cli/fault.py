@@ -68,6 +68,7 @@ def place(trace: TracebackType | None) -> str:
     found = "outside coreproof"
     for frame, line in traceback.walk_tb(trace):
         file = Path(frame.f_code.co_filename)
+        # every trace passes through the command line's own frame
         if file.is_relative_to(_PACKAGE) and "cli/main.py" not in file.as_posix():
             found = f"coreproof/{file.relative_to(_PACKAGE).as_posix()}:{line}, in {frame.f_code.co_name}"
     return found

@@ -71,6 +71,7 @@ def _chosen(rows: tuple[Float16Row, ...], limit: int) -> list[Float16Row]:
     by_weight = sorted(
         rows, key=lambda r: (not r.must_stay, r.status == "ok", -(r.error_at_output or 0.0), -r.error_added)
     )
+    # by identity: two operations may have equal rows
     kept = {id(r) for r in by_weight[:limit]}
     return [r for r in rows if id(r) in kept]
 

@@ -47,6 +47,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     try:
         os.write(2, _WORDS)
     finally:
+        # no clean-up: while a module is half imported, handlers would run into it
         os._exit(CODE)
 
 

@@ -78,6 +78,7 @@ def with_limits(command: Command) -> Command:
 @contextmanager
 def kept() -> Iterator[None]:
     """What a command line says holds for that command line: the environment is put back afterwards."""
+    # in the environment, because workers are processes of their own
     before = {name: os.environ.get(name) for name in (_MEMORY, _PIXELS, fault.DEBUG)}
     try:
         yield

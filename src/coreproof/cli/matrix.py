@@ -64,6 +64,7 @@ def _columns(comparison: Comparison, shown: Sequence[int], numbered: bool) -> Ta
     if judged:
         known = next(iter(judged.values())).photos
         table.add_column(f"right of {known:,}", justify="right", no_wrap=True)
+    # the least of all pairs is red, not of each row
     least = min((pair.count for pair in comparison.pairs.values()), default=photos)
     for position, a in enumerate(names, start=1):
         cells = [

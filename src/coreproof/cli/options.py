@@ -80,6 +80,7 @@ def script_beside(out: Path) -> Path:
 
 def named(model: str) -> str:
     """A model as it is called in what is written: by its file's name, because where it lies on this machine helps nobody."""
+    # "torchvision:resnet18" is no file, and stays as it is
     return Path(model).name if Path(model).exists() else model
 
 
@@ -207,6 +208,7 @@ def _sides(text: str) -> tuple[int, int]:
 def _number(text: str, option: str) -> float:
     """A number or a fraction ("1/255")."""
     try:
+        # 1/255 is what people write
         above, *below = [float(p) for p in text.split("/", 1)]
         return above / below[0] if below else above
     except (ValueError, ZeroDivisionError, OverflowError):

@@ -89,6 +89,7 @@ def command(
     if against is not None:
         check_output(_values(target), ARRAYS, replace=overwrite)
     with contextlib.ExitStack() as stack, progress() as report:
+        # another test, model or way is another search
         log = _Log(target, f"{test or against or 'inspection'}\n{_digest(whole)}\n{only_cut}", overwrite)
         search = Search(
             submodel_builder(whole), lambda _: True, report=report, tried=log.tried, keep=log.keep, known_faulty=True

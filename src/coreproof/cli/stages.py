@@ -32,6 +32,7 @@ def split(
     for stage in take_apart(load(model)):
         suffix = ".mlpackage" if stage.is_program or is_pipeline(stage.spec) else ".mlmodel"
         named[file_name(stage.name, [Path(other).stem for other in named]) + suffix] = stage
+    # all places before the first is written
     for name, stage in named.items():
         stage.check_place(folder / name, replace=overwrite)
     with replacing_together(folder, named) as together:

@@ -89,6 +89,7 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
 def _figures(row: Row) -> tuple[str, str, str, str]:
     """Error and limit, of all elements and of the worst one."""
     judgement, tolerance = row.judgement, row.tolerance
+    # integers, booleans and texts
     if not tolerance.relative and not tolerance.absolute:
         return _share(judgement.rms_relative_error), "equal", _share(judgement.max_relative_error), "equal"
     typical = "" if tolerance.typical is None else _share(tolerance.typical)
@@ -112,6 +113,7 @@ def _window(rows: tuple[Row, ...], first: Row | None, limit: int) -> range:
         return range(len(rows))
     if first is None:
         return range(len(rows) - limit, len(rows))
+    # the first divergence in the middle of what is shown
     start = min(max(0, rows.index(first) - limit // 2), len(rows) - limit)
     return range(start, start + limit)
 

@@ -202,6 +202,7 @@ def _verify(
             )
         except (ConversionError, RunError) as error:
             raise _with_advice(error, reference, candidate) from None
+    # two files of one name: their suffixes tell which is which
     if result.reference == result.candidate:
         result = replace(result, reference=_file_name(reference), candidate=_file_name(candidate))
     return result
@@ -230,6 +231,7 @@ def _sides(
 
 def _with_advice(error: CoreproofError, *models: Model) -> CoreproofError:
     """The error of a Core ML model that does not run, with the verb that may know why, where nothing else is advised."""
+    # one Core ML model and its source: what the doctor can hold against each other
     broken = [m for m in models if m.is_coreml_graph]
     source = next((m for m in models if m.is_source), None)
     if error.fix is not None or len(broken) != 1 or source is None or broken[0].path is None or source.path is None:

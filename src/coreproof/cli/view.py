@@ -53,6 +53,7 @@ def command(
             raise InputError(
                 f"port {port}: {error.strerror}", fix="say another one, or let one be chosen: --port 0"
             ) from None
+        # the name would be resolved, and may lead elsewhere: the address is the loopback's own
         with server:
             address = f"http://{server.server_address[0]!s}:{server.server_address[1]}"
             if browse:

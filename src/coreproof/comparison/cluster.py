@@ -58,6 +58,7 @@ def on_cluster(
                 ClusterWorker,
                 fn_constructor_kwargs={**made, "made_by": made_by()},
                 batch_size=1,
+                # one engine a processor, as on one machine
                 num_cpus=1,
                 compute=ray.data.ActorPoolStrategy(size=min(actors, len(window))),
             )
@@ -115,6 +116,7 @@ def _connected(ray: ModuleType, address: str, workers: int | None) -> Iterator[N
         yield
         return
     _require_answer(address)
+    # whoever set these has a reason
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     here: dict[str, object] = {"num_cpus": workers or processors(), "include_dashboard": False}

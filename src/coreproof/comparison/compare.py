@@ -210,6 +210,7 @@ class _Job:
                     self.store.write_model(self.keys[name], self.calibrations[name].to_json())
                     del new[name]
             shown += 1
+            # a model that answers NaN to a hundred photos answers NaN
             if not new or shown == _SHOWN:
                 return
         if not shown:
@@ -306,6 +307,7 @@ class _Job:
                 for label, position in zip(labels or (), orders[name].positions.tolist(), strict=False):
                     names[position] = f"{names[position]}, {label}" if position in names else label
             waiting = refused
+        # in the line-up's order, on which keys of stored parts rest
         ordered = {name: orders[name] for name in self.lineup.names}
         return ordered, {i: text.split(",")[0].strip() for i, text in names.items()}
 

@@ -247,6 +247,7 @@ class Comparison(NotebookView):
         if wanted <= len(kept):
             return kept[:wanted]
         top, divergence = self.everything.top, self.divergence(a, b)
+        # equal ones in the order of the photos, as the lists are
         order = np.argsort(-divergence, kind="stable")
         apart = top[order, self.index(a), 0] != top[order, self.index(b), 0]
         return [self.everything.photos[k] for k in order[apart][:wanted]]
@@ -375,6 +376,7 @@ class Comparison(NotebookView):
     def to_json(self) -> dict[str, object]:
         """What comparison.json holds: the statistics, and each photo's predictions where there are not too many photos."""
         photos = self.photos if self.writes_every_photo else tuple(self._kept)
+        # beyond it the file would grow with the photos
         differing = None if self.writes_every_photo else _LISTED
 
         def per_pair(listed: Callable[[str, str], Sequence[object]]) -> dict[str, dict[str, Sequence[object]]]:

@@ -108,6 +108,7 @@ def _run(document: Entry, run: Entry) -> DeviceRun:
     labels = tuple(label.text() for label in document["labels"].each())
     answers = {photo: _scores(stored) for photo, stored in run["scores"].table().items()}
     sizes = {answer.size for answer in answers.values()}
+    # one row of scores a photo, as long as the labels
     if len(sizes) != 1 or (labels and sizes != {len(labels)}):
         raise run["scores"].refuse(f"{len(labels)} scores a photo, one a label", f"{sorted(sizes)} scores")
     return DeviceRun(

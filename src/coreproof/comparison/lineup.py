@@ -133,6 +133,7 @@ def _device_names(runs: Sequence[DeviceRun]) -> list[str]:
         [f"{run.name}, {run.system}" for run in runs],
         [f"{run.name}, {run.model}, {run.system}" for run in runs],
     )
+    # the shortest naming that tells all runs apart
     different = next((names for names in namings if len(set(names)) == len(runs)), None)
     if different is None:
         raise LineupError(
@@ -260,6 +261,7 @@ def _entry(path: Path, name: str, stored: object, shared: Feeding | None, folder
         if key in table and not fits(table[key]):
             raise LineupError(f"{where}.{key} is not known", where=str(path), expected=expected, found=table[key])
     base = table.pop("from", None)
+    # what is made from another entry is fed as that one
     feeding = shared if base is None else None
     if "feed" in table:
         feeding = _feeding(path, f"{where}.feed", table.pop("feed"), shared)

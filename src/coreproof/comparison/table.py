@@ -35,6 +35,7 @@ class Table:
         import duckdb
 
         slices = [piece.key for piece in self.plan.slices()]
+        # a database in memory: nothing that a question creates is kept
         with duckdb.connect() as connection:
             live = f"SELECT slice, photo FROM read_parquet({_file(self.plan.path)}) WHERE live"
             connection.execute(f"CREATE TABLE live AS {live}")

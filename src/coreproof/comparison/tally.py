@@ -39,6 +39,7 @@ class Extremes:
         """Takes in ``values[k]`` of the photos at ``positions`` in a part."""
         keys = self._sign * np.asarray(values, np.float64)
         if len(self._kept) >= LISTED:
+            # strictly: of equal values the earlier photo stays
             better = keys < self._kept[-1][0]
             keys, positions = keys[better], positions[better]
         best = np.argsort(keys, kind="stable")[:LISTED]
@@ -93,6 +94,7 @@ class PairTally:
         differ = np.flatnonzero(np.logical_not(same))
         self.count += int(same.sum())
         self.pictures += float(part.weights[same].sum())
+        # float32 would lose the last photos of a million
         self.divergence += float(divergence.sum(dtype=np.float64))
         values = part.top_values
         self.overlap += float(top_overlap(part.top[:, i], part.top[:, j], values[:, i], values[:, j]).sum())
@@ -124,6 +126,7 @@ class ModelTally:
         ranks = part.ranks[:, i]
         self.known += int((ranks >= 0).sum())
         self.top1 += int((ranks == 0).sum())
+        # -1 is an unknown truth, and no first place
         self.top5 += int(((ranks >= 0) & (ranks < 5)).sum())
         self.known_pictures += float(part.weights[ranks >= 0].sum())
         self.right_pictures += float(part.weights[ranks == 0].sum())

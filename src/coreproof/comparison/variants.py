@@ -60,6 +60,7 @@ class ModelFactory:
         needed = {d for name in still_to_come for d in self._ancestors(name)} | set(still_to_come)
         self._made = {name: model for name, model in self._made.items() if name in needed}
         self._sources = {name: model for name, model in self._sources.items() if name in needed}
+        # exports go by the identity of their module, which only lives as long as it is held
         kept = {id(model) for model in (*self._made.values(), *self._sources.values())}
         self._exported = {key: pair for key, pair in self._exported.items() if key in kept}
 
@@ -240,6 +241,7 @@ def with_weights_of(model: OnnxModel, other: Model) -> OnnxModel:
     wanted = _weights(changed)
     for name, own in wanted.items():
         likeness = {key: _cosine(own, array) for key, array in offered.items() if array.size == own.size}
+        # names differ between exports, and sizes repeat: the numbers tell
         best = max(likeness, key=lambda key: likeness[key], default=None)
         if best is None or likeness[best] < _SAME_WEIGHTS:
             raise LineupError(

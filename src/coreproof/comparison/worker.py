@@ -85,6 +85,7 @@ class Worker:
         pieces = self._pieces(tasks)
         try:
             while True:
+                # decoding runs ahead of the engines, but not so far that pictures pile up
                 while len(waiting) <= _AHEAD and (piece := next(pieces, None)) is not None:
                     waiting.append(piece)
                 if not waiting or stopped():
@@ -143,12 +144,14 @@ class Worker:
         try:
             data = self.source.read(member.photo)
             content = content_digest(data)
+            # predictions are stored under what the slice holds
             if member.content is not None and content != member.content:
                 return Decoded({}, member.content, "its file changed while the comparison ran", read=False)
             picture = open_picture(member.photo, data)
         except PhotoError as error:
             why = error.found if isinstance(error.found, str) else error.problem
             return Decoded({}, content, why, read=content is not None)
+        # each way once: most models of a line-up are fed alike
         ways = {self.predictors[name].preparation: self.predictors[name].prepare for name in models}
         return Decoded({key: prepare(picture) for key, prepare in ways.items()}, content)
 

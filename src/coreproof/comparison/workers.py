@@ -31,6 +31,7 @@ def on_this_machine(
     is raised here, when the others have stopped.
     """
     shared, stop = _Shared(tasks), Event()
+    # bounded: where storing is slow, the workers wait
     finished: Queue[Done | BaseException | None] = Queue(maxsize=2 * workers)
 
     def work() -> None:

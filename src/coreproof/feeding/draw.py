@@ -63,6 +63,7 @@ def draw(
         return picture(shape, rng)
     afford(what, shape, 12)  # drawn in float64, kept in float32
     dtype = np.dtype(feature.dtype or ("int64" if feature.kind == "int64" else "float32"))
+    # text: a model of text knows a vocabulary, which no draw meets
     if dtype.kind in "OSU":
         raise InputError(
             f"input {feature.name!r} takes text, which is not drawn at random", fix="give the inputs yourself"
@@ -81,6 +82,7 @@ def draw(
         return _lengths(shape, rng, _within(role, dtype), number).astype(dtype)
     if dtype.kind in "iu":
         return _whole(shape, rng, _within(role, dtype)).astype(dtype)
+    # all magnitudes in one draw, so that a large model is run once for them
     scale = _by_rows(shape) if number == MIXED else SCALES[number % len(SCALES)]
     return _numbers(shape, rng, role, scale, number, clean).astype(np.float32).astype(dtype)
 
@@ -151,6 +153,7 @@ def _scattered(value: Array, rng: np.random.Generator, wanted: Iterable[float], 
 def _lengths(shape: tuple[int, ...], rng: np.random.Generator, role: Role, number: int) -> Array:
     if role.exact is not None and len(role.exact) == math.prod(shape):
         return np.array(role.exact, np.int64).reshape(shape)
+    # an unbounded length would size a value beyond any memory
     low, high = math.ceil(role.low), math.floor(min(role.high, role.low + 1e6))
     if math.prod(shape) == 1:
         return np.full(shape, (low + high + 1) // 2 if number % 3 == 0 else high if number % 3 == 1 else low)
@@ -176,6 +179,7 @@ def _numbers(
     drawn: Array = rng.standard_normal(shape)
     if role.low > -math.inf and role.high < math.inf:
         width = role.high - role.low
+        # 2.5 deviations to either end; the ends themselves are drawn, where they belong to the interval
         value = role.low + width * np.clip(0.5 + drawn / 5, 0.01 if role.above else 0, 0.99 if role.below else 1)
     elif role.low > -math.inf:
         value = role.low + scale * (np.abs(drawn) + (_APART if role.above else 0))
@@ -202,10 +206,12 @@ def _by_rows(shape: tuple[int, ...]) -> Array:
 def _degenerate(value: Array, rng: np.random.Generator, role: Role, number: int) -> Array:
     """Repeated values, numbers that the model compares with, zeros, and where there is room a row and a column of zeros."""
     flat = value.reshape(-1).copy()
+    # every sixteenth number is a repeated one, and every sixteenth a zero
     few = flat.size // 16
     places = rng.integers(0, flat.size, 3 * few)
     flat[places[:few]] = flat[places[few : 2 * few]]
     for at, each in enumerate(sorted(role.among)):
+        # not where the compared numbers would be a quarter of all that is fed
         if flat.size > 4 * len(role.among) and _allows(role, each):
             flat[at] = each
     if not _allows(role, 0.0):
@@ -270,6 +276,7 @@ def picture(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     planes = []
     for _ in range(channels):
+        # six waves of up to four periods: photos vary slowly, and are not noise
         waves = sum(
             rng.normal() * np.sin(2 * np.pi * (rng.uniform(0, 4) * x + rng.uniform(0, 4) * y + rng.uniform()))
             for _ in range(6)

@@ -48,6 +48,7 @@ def random_sample(
     pixels. ``roles`` say what the reference's inputs are for (``roles_for``), ``number`` counts the draws of one seed, ``shapes``
     are other lengths than the usual ones; ``graphs`` know the keys of dictionaries. ``clean``: without zeros among the numbers.
     """
+    # the first draw hangs on the seed alone, every further one on its number too
     rng = np.random.default_rng(seed if number == 0 else [seed, number])
     reference_sample: dict[str, object] = {}
     candidate_sample: dict[str, object] = {}
@@ -204,6 +205,7 @@ class Draft:
         scaled = any(self._scales(a) for a in numbers)
         flexible = any(self.shapes(end) != self.shapes("usual") for end in ("low", "high"))
         ends: tuple[End, ...] = ("usual", "high", "low") if flexible else ("usual",) * 3
+        # one further draw instead of two where a run takes long
         mixed = scaled and not flexible and self.ends.elements > _LARGE
         count = 2 if mixed else 3 if flexible or scaled else 2 if numbers else 1
         for number in range(count):

@@ -71,6 +71,7 @@ class Ends:
         stated = {a.name: _elements(a.shape) or _elements(b.shape) for a, b in self.matched}
         basis = max(1, sum(stated.get(name) or math.prod(shape) for name, shape in usual.items()))
         fed = max(1, sum(map(math.prod, usual.values())))
+        # values grow with the inputs, in proportion at least
         made = max(max(self.elements, basis) / basis, self._counted / fed)  # elements made of each that is fed
 
         def bytes_of(asked: Mapping[str, tuple[int, ...]]) -> float:

@@ -103,6 +103,7 @@ def _lowered(model: Model | None) -> Executable | None:
 
 def _plain(figures: Array) -> tuple[float, ...]:
     """One figure where all channels share it; without the last digits that only float32 has put there."""
+    # + 0.0 makes 0.0 of -0.0
     rounded = [float(f"{x:.7g}") + 0.0 for x in figures]
     return tuple(rounded[:1] if len(set(rounded)) == 1 else rounded)
 
@@ -110,6 +111,7 @@ def _plain(figures: Array) -> tuple[float, ...]:
 def _steps(value: ir.Value | None, channels: int) -> Iterator[tuple[Array, Array]]:
     """(factor, bias) a channel of everything done so far, after each operation on the picture and constants alone."""
     factor, bias = np.ones(channels), np.zeros(channels)
+    # what is read twice is no step of preprocessing any more
     while value is not None and len(uses := list(value.uses())) == 1:
         node = uses[0].node
         if meaning(node.op_type).get("hands_on") != "whole":

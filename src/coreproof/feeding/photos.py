@@ -85,6 +85,7 @@ def no_photos(where: str, folder: Path | None = None) -> PhotoError:
     """What a person is told where there is no picture that can be read, and what is in the ``folder`` instead."""
     files = () if folder is None else (path for path in folder.rglob("*") if path.is_file())
     kinds = Counter(path.suffix.lower() or path.name for path in files if not path.name.startswith("."))
+    # an iPhone's own format: the likeliest reason for a folder without pictures
     heic = any(kind in (".heic", ".heif") for kind in kinds)
     return PhotoError(
         "there are no photos in the folder",
@@ -112,6 +113,7 @@ def truth_lines(path: str | Path, content: bytes | None = None) -> Iterator[tupl
     try:
         with (
             Path(path).open("rb") if content is None else BytesIO(content) as stored,
+            # utf-8-sig: spreadsheets write a byte order mark
             TextIOWrapper(stored, encoding="utf-8-sig", newline="") as stream,
         ):
             rows = csv.reader(stream)
@@ -142,6 +144,7 @@ def _truth(where: str, row: list[str], columns: Mapping[str, int]) -> tuple[str,
     try:
         name, picture = (row[columns[c]] if c in columns and len(row) > columns[c] else "" for c in ("name", "picture"))
         told = row[columns["class_index"]].strip() if "class_index" in columns else ""
+        # where the picture is named, the class may be left out
         index = int(told) if told or not picture.strip() else -1
         if abs(index) > _LARGEST_INDEX:
             raise ValueError(index)

@@ -94,6 +94,7 @@ _FIX = "if it is meant to be so large, allow it: --max-pixels 200M, or coreproof
 @contextmanager
 def _opened(path: str | Path, file: IO[bytes]) -> Iterator[Image.Image]:
     """The picture with its header read and judged, and nothing decoded yet."""
+    # as far as a WebP's header says its size
     start = file.read(30)
     file.seek(0)
     _judge(path, *_webp_size(start))  # its reader makes room for two canvases before it says how large they are
@@ -139,6 +140,7 @@ def _webp_size(start: bytes) -> tuple[int, int]:
         return 1 + int.from_bytes(start[24:27], "little"), 1 + int.from_bytes(start[27:30], "little")
     if kind == b"VP8L":
         bits = int.from_bytes(start[21:25], "little")
+        # VP8L: 14 bits each, less one; VP8: 14 bits each, the two above them are a scale
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     if kind == b"VP8 ":
         width, height = struct.unpack("<HH", start[26:30])
@@ -161,6 +163,7 @@ def _judge_scans(path: str | Path, picture: Image.Image, file: IO[bytes]) -> Non
         return
     at = file.tell()
     file.seek(0)
+    # 0xFFDA begins a scan; inside of one, 0xFF is followed by 0x00 or is a restart marker (ITU-T T.81, B.1.1.5)
     scans = file.read().count(b"\xff\xda")
     file.seek(at)
     pixels = picture.width * picture.height

@@ -78,6 +78,7 @@ def probabilities(running: Session, outputs: Mapping[str, object]) -> npt.NDArra
         flat = np.array(list(classes.values()), dtype=np.float64)
     else:
         arrays = [v for v in outputs.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+        # ZipMap, as scikit-learn's converter ends classifiers, hands out dictionaries alone
         arrays = arrays or [rows for v in outputs.values() if (rows := dictionary_rows(v)) is not None]
         if not arrays:
             raise InputError("the model has no output of class scores", found=", ".join(outputs))
@@ -117,5 +118,6 @@ def top_classes(
             expected=f"{values.size} labels, one a class",
             found=f"{len(labels)} labels",
         )
+    # stable: of equal probabilities the lower class number comes first
     order = np.argsort(-values, kind="stable")[:top]
     return [Prediction(int(i), labels[int(i)] if labels else None, float(values[i])) for i in order]

@@ -45,6 +45,7 @@ class ProofFeeds:
         self._origin = origin or (f"of {Path(inputs).name}" if isinstance(inputs, str | Path) else GIVEN)
         self.given = None if inputs is None else given_samples(inputs, source.signature)
         files = photos.files if photos is not None else ()
+        # spread evenly: neighbours in a folder are often alike
         wanted = [int(at * len(files) / samples) for at in range(samples)]
         self.files = tuple(files[at] for at in dict.fromkeys(wanted)) if files else ()
         if photos is not None:

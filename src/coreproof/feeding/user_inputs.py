@@ -154,6 +154,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
 
     regular_file(path, what="the inputs", error=InputError)
     with path.open("rb") as stream:
+        # the magic of a .npy, which has no names
         alone = stream.read(6) == b"\x93NUMPY"
     if alone:
         raise InputError(
@@ -162,6 +163,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
             expected="a .npz with an array for every input",
             fix="numpy.savez(file, name=array)",
         )
+    # x/10 behind x/9
     stored = read_npz(path, damaged)
     return {name: stored[name] for name in sorted(stored, key=_natural)}
 
@@ -194,6 +196,7 @@ def _split(array: Array, feature: Feature) -> list[Array]:
     rank = _rank(feature)
     if rank is not None and array.ndim == rank + 1:
         return list(array)
+    # a declared batch of 1 and a longer array: one sample a row
     first = 1 if feature.image is not None else feature.shape[0] if feature.shape else None
     one_at_a_time = first == 1 and not feature.ranges and not feature.enumerated
     if rank == array.ndim and one_at_a_time and len(array) > 1:

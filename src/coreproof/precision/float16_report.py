@@ -102,6 +102,7 @@ class Float16Report:
     def first(self) -> Float16Row | None:
         """The operation where it goes wrong first, if it goes wrong."""
         kept = [r for r in self.rows if r.must_stay]
+        # what breaks, else what must stay wide, else whatever is suspect
         loud = [r for r in self.rows if r.status in ("overflow", "nan")]
         return next(iter(loud or [r for r in kept if r.status != "ok"] or kept or self.suspects), None)
 

@@ -146,6 +146,7 @@ class _Forecast:
             found, minimal = minimal_set(trials, self._ranked)
             kept, tried = tuple(u for u in self.members if u in found), trials.done
         mended = self._judged(self._half_without(kept)) if kept else outputs
+        # one run each, so only for those that may matter
         carried = self._carried(self._worth_measuring(measured, kept))
         return Float16Report(
             model=self.model.name,
@@ -175,6 +176,7 @@ class _Forecast:
         return worst
 
     def _good(self, judgement: Judgement) -> bool:
+        # an output of zeros has no share to be off by
         return judgement.agrees and (judgement.scale == 0 or judgement.rms_relative_error <= self.at_most)
 
     def _half_without(self, kept: Sequence[str] | frozenset[str]) -> list[str]:

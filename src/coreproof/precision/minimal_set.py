@@ -48,6 +48,7 @@ def _guilty(trials: Trials, group: Sequence[str]) -> list[str]:
         return []
     if len(group) == 1:
         return [group[0]]
+    # a unit that does no harm alone is dismissed with its whole half
     middle = len(group) // 2
     return [*_guilty(trials, group[:middle]), *_guilty(trials, group[middle:])]
 
@@ -67,6 +68,7 @@ def _enough(trials: Trials, kept: frozenset[str], ranked: Sequence[str]) -> froz
 
 def _needed(trials: Trials, kept: frozenset[str]) -> tuple[frozenset[str], bool]:
     """``kept`` without whatever can go: large pieces first, single units last."""
+    # halves first, as in delta debugging: most sets are far too large
     size = max(1, len(kept) // 2)
     while kept:
         went = False

@@ -46,6 +46,7 @@ class MixedProgram:
         self.order = tuple(first.order)
         self.narrowed: tuple[Narrowed, ...] = tuple(first.narrowed)
         self._variants = bool(first.fixed)
+        # constants that float16 breaks and that no switch reaches when the graph runs
         self.hostile = frozenset(
             n.operation for n in self.narrowed if n.operation in first.fixed and (n.overflowing or n.vanished)
         )
@@ -62,6 +63,7 @@ class MixedProgram:
         """One run with the operations ``half`` in float16: the outputs, and the values ``taps``."""
         if not half and self._ideal is not None:
             return self._numbers(self._ideal, sample, taps)
+        # the switches are an input of the graph, so that one session serves all trials
         on = np.zeros(len(self.order), bool)
         on[[self._index[name] for name in half]] = True
         # without constants that have to be known when the graph is made, one graph serves for all

@@ -270,6 +270,7 @@ class _Chain:
     def follow(self) -> None:
         """Opens the stored models where they are now."""
         for name, place in self.stored.items():
+            # what was loaded names its place in the stage, which is gone
             before, now = self.models[name], load(self.out / place)
             now.name, now.notes, now.untrained = before.name, before.notes, before.untrained
             now.provenance = before.provenance

@@ -113,6 +113,7 @@ class Proof:
             if first.verification is not None and first.verification.first_divergence is not None:
                 where = f", first at {first.verification.first_divergence.candidate!r}"
             return f"{self.title} does not survive: {first.name} disagrees{where}."
+        # a proof of nothing says so through its weaknesses
         count, values = len(self.verifications), sum(len(v.rows) for v in self.verifications)
         agree = f"{count} conversion{'s agree' if count != 1 else ' agrees'} in all {values:,} values compared"
         same = f"{self.title} is still the same model: {agree}, each within what rounding explains"

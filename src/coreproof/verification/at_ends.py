@@ -97,6 +97,7 @@ def _problem(pair: ConvertedPair, shapes: Shapes) -> str | None:
     except CoreproofError as error:
         return f"the converted model does not run: {_first_line(error)}"
     off = pair.differ(wanted, got)
+    # ``differ`` gives 0 for what rounding may do
     if off <= 0:
         return None
     return f"the converted model does not answer as its source does: off by {off:.2g} of the scale"
@@ -113,6 +114,7 @@ def _baked(pair: ConvertedPair, shapes: Shapes) -> str:
         return ""  # the source leaves lengths open: it has no example
     free = {(length, shapes[n][axis]) for n, shape in base.items() for axis, length in enumerate(shape)}
     found = []
+    # one free length after another, the others as in the example: so each is blamed alone
     for length, to in sorted(free):
         if length == to:
             continue

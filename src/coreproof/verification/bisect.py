@@ -51,6 +51,7 @@ def bisect(run: VerificationRun, rows: Sequence[Row]) -> tuple[tuple[Stretch, ..
     first = next((i for i, row in enumerate(rows) if not row.agrees), None)
     if first is None:
         return (), (), frozenset()
+    # Apple's engine and a recording run no parts
     if not isinstance(run.candidate_session, OnnxRuntimeSession):
         return (), _contradicted(rows), frozenset()
     # behind a divergence so much error is expected that nothing may be proved by agreeing
@@ -110,6 +111,7 @@ def _task(run: VerificationRun, feedable: Mapping[str, Row], group: Sequence[Row
     asked = [row.candidate for row in group]
     part = Subgraph(run.candidate_session, given, asked, remake=True)
     inner = [name for name in run.alone if part.computes(name)]
+    # again with the values on the way that have no partner: the error model needs their scales
     part = Subgraph(run.candidate_session, given, [*asked, *inner], remake=True)
     return _Task(group, part, {name: feedable[name] for name in part.inputs if name in feedable}, inner)
 
@@ -220,6 +222,7 @@ def _mistaken(run: VerificationRun, rows: Sequence[Row], found: Sequence[_Alone]
     for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
         name = row.candidate
         following = [n for n in readers(run.candidate.graph, name, known) if n not in mistaken]
+        # the guess is wrong where what follows is right from it, or wrong although it was fed the partner's value
         if name in wrong and any((n in wrong and row.how in GUESSED) or _proves(known[n]) for n in following):
             mistaken[name] = row
         elif row.judgement.rms_relative_error >= UNRELATED:
@@ -243,6 +246,7 @@ def spare_harmless(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
         return tuple(rows)
     known = {row.candidate: row for row in rows}
     spared: set[str] = set()
+    # from the outputs back, so that what follows a clipped value is known when its turn comes
     for name in reversed(list(clipped)):
         following = readers(graph, name, known)
         if following and all(known[n].agrees or n in spared for n in following):

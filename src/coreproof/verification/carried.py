@@ -54,6 +54,7 @@ def settle_carried(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
     anything made from that disagrees, where one is NaN on one side only, and where the reference's engine cannot run a part.
     """
     open_rows = [row for row in rows if _is_open(row)]
+    # a recording has no layers to run
     if (
         not open_rows
         or run.tolerance is not None
@@ -96,6 +97,7 @@ class _Trial:
         self._run = run
         self._paired = {row.candidate for row in rows}
         self._accepted = {row.candidate for row in rows if row.agrees}
+        # pictures are 8 bits: what is fed back from them would be rounded
         pictures = {f.name for f in (*run.candidate.signature.outputs, *run.reference.signature.outputs) if f.image}
         self._feedable = {
             row.reference: row

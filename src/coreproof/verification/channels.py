@@ -73,6 +73,7 @@ def _normal(squares: Array, axis: int, power: Array) -> Profile | None:
 
 def _power(weights: np.ndarray) -> Array:
     """The sum of squares over the last axis."""
+    # float16 weights are squared in float32, where 65504 squared still fits
     wide = weights if weights.dtype == np.float64 else weights.astype(np.float32, copy=False)
     power: Array = np.einsum("...k,...k->...", wide, wide).astype(np.float64)
     return power
@@ -135,6 +136,7 @@ def _rounded(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
 def _largest(node: ir.Node, found: Mapping[str, Profile]) -> Profile | None:
     """Sums and products of several values: in each channel the operand that errs most."""
     known = [profile for value in node.inputs if (profile := _profile_of(value, found)) is not None]
+    # operands whose channels are not the same ones say nothing together
     if not known or any(p.shares.shape != known[0].shares.shape or p.axis != known[0].axis for p in known):
         return None
     return Profile(np.maximum.reduce([p.shares for p in known]), known[0].axis)

@@ -58,9 +58,11 @@ def settle_choices(run: VerificationRun, rows: Sequence[Row]) -> tuple[Row, ...]
 def _choice(graph: Graph, row: Row) -> _Choice | None:
     """What the row's indices choose among; None for a row that holds none."""
     name, node = row.candidate, graph.producer(row.candidate)
+    # casts and reshapes of indices: what was chosen among stands before them
     while node is not None and meaning(node.operator).get("keeps_order", False) and node.inputs:
         name = node.inputs[0]
         node = graph.producer(name)
+    # an input, or a constant: nothing was chosen
     if node is None or not node.inputs:
         return None
     if meaning(node.operator).get("compares", False) and len(node.inputs) == 2:
@@ -123,11 +125,13 @@ def _between_equals(reference: Array, candidate: Array, data: Array, axis: int, 
         return None
     axis %= data.ndim
     length = data.shape[axis]
+    # top-k keeps as many as it says of the axis, argmax one, with or without the axis
     count = candidate.size * length // data.size
     shape = (*data.shape[:axis], count, *data.shape[axis + 1 :])
     if math.prod(shape) != candidate.size:
         return None
     a, b = (indices.reshape(shape).astype(np.int64) for indices in (reference, candidate))
+    # an index outside of the axis, or one that is chosen twice, is a fault whatever the numbers are
     if min(a.min(), b.min()) < 0 or max(a.max(), b.max()) >= length or _repeats(b, axis) != _repeats(a, axis):
         return None
     values = data.astype(np.float64)

@@ -41,6 +41,7 @@ class Content:
         loose = (judgement.tolerance.typical or 0.0) >= VACUOUS
         far = judgement.rms_relative_error >= VACUOUS
         ends = judgement.low, judgement.high
+        # of a single number zero may be the answer
         blank = judgement.elements > 1 and ends == (0.0, 0.0)
         sorts = int(loose), int(far), int(blank)
         return cls(1, judgement.elements, nan, infinite, int(nan > 0), *ends, False, *sorts)

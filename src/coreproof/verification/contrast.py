@@ -55,6 +55,7 @@ def normalised_together(node: Node, shape: Sequence[int]) -> int | None:
     elif name == "batchnorm" and said.get("computeMeanVar") and said.get("instanceNormalization"):
         first = rank - 2
     elif name == "mvn":
+        # NeuralNetwork layers see [..., C, H, W]
         first = rank - (3 if said.get("acrossChannels") else 2)
     elif name in ("layernorm", "nativelayernorm", "layernormalization"):
         first = _first_axis(node, rank)
@@ -74,6 +75,7 @@ def _first_axis(node: Node, rank: int) -> int | None:
         return axes[0] if axes and axes == list(range(axes[0], rank)) else None
     if "normalizedShape" in said:
         return rank - int(np.asarray(said["normalizedShape"]).size)
+    # gamma and beta have the shape of what is normalised together
     ranks = [len(shape) for _, shape in node.parameters.values()]
     if ranks:
         return rank - max(ranks)
@@ -86,6 +88,7 @@ def _contrast(rows: np.ndarray, epsilon: float) -> Contrast | None:
     step = max(1, BLOCK // rows.shape[1])
     for start in range(0, rows.shape[0], step):
         block = rows[start : start + step].astype(np.float64)
+        # mean square over variance, which a normalisation divides by: how much larger an error is seen there
         deviations = block.var(axis=1)
         ratio = (deviations + np.square(block.mean(axis=1))) / (deviations + epsilon)
         squares, largest = squares + float(ratio.sum()), max(largest, float(ratio.max()))

@@ -108,6 +108,7 @@ class ErrorModel:
         reference_unit = UNIT_ROUNDOFF.get(str(reference.dtype), 0.0)
         if reference_unit > unit:  # the reference itself is rounded to fewer bits than what it is compared with
             unit, error = reference_unit, math.hypot(error, reference_unit * scale)
+        # nothing to be a share of: the bound is absolute
         if scale == 0:
             return Tolerance(0.0, WORST * error, TYPICAL * unit, why=_why(0.0, unit), step=step)
         share = error / scale
@@ -115,6 +116,7 @@ class ErrorModel:
             crossed = _most_crossed(error / step, measured.elements or 1)
             return Tolerance(0.0, 0.0, min(crossed * step / scale, VACUOUS), why=_why_steps(error, step), step=step)
         uneven = known.uneven if known is not None else 1.0
+        # whatever arithmetic allows, half of a value's scale is not the same value
         most = VACUOUS / TYPICAL
         return Tolerance(WORST * min(share * uneven, most), 0.0, TYPICAL * min(share, most), why=_why(share, unit))
 
@@ -170,6 +172,7 @@ class ErrorModel:
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
         error, step = math.hypot(carried, own), _step(node, read)
+        # a comparison is right or wrong, and has no error to hand on
         if self._dtype(output) == "bool":
             return measured._replace(
                 error=0.0, own=0.0, step=0.0
@@ -260,6 +263,7 @@ class ErrorModel:
 def _step(node: Node, read: Sequence[ErrorState]) -> float:
     """The step of which the result stays a multiple: moving and casting keep it, and so does adding what is known."""
     kind = error_class(node.operator)
+    # adding a known number moves all steps alike
     kept = kind == "move" or canonical_op(node.operator) == "cast" or (kind == "add" and len(read) == 1)
     return max((s.step for s in read), default=0.0) if kept else 0.0
 
@@ -313,6 +317,7 @@ def _factor(node: Node) -> float | None:
     word = canonical_op(node.operator)
     numbers = [node.attributes.get(key) for key in _NUMBERS.get(word, ())]
     known = [abs(float(n)) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
+    # two numbers, or settings beside the number, are no plain product
     if len(known) != 1 or known[0] == 0 or not math.isfinite(known[0]) or len(numbers) < len(node.attributes):
         return None
     return 1 / known[0] if word == "realdiv" else known[0]
@@ -329,6 +334,7 @@ def _louder(source: ErrorState, chosen: ErrorState) -> float:
     """
     if not source.elements or not chosen.elements or source.scale == 0:
         return 1.0
+    # errors follow sizes, so the largest err as they are larger
     return max(1.0, min(chosen.scale / source.scale, math.sqrt(source.elements / chosen.elements)))
 
 
@@ -462,8 +468,10 @@ def _most_crossed(error: float, elements: int) -> float:
     The count is one of rare events, so that a few of many elements may be off where less than one is expected: the largest
     count that a Poisson distribution of ``TYPICAL ** 2`` times the expected mean exceeds once in ``1 / _CHANCE`` values.
     """
+    # the share of crossed edges is the squared error in steps: each is a whole step off
     mean = (TYPICAL * error) ** 2 * elements
     if mean > _MANY:
+        # so many events are all but normally distributed
         count = mean + _DEVIATIONS * math.sqrt(mean)
     else:
         term = math.exp(-mean)

@@ -42,6 +42,7 @@ def folded_values(model: Model) -> Mapping[str, tuple[Array, Array]]:
         if not is_foldable(node, operands) or any(o is not None and o.dtype.kind not in "fiub" for o in operands):
             continue
         made = fold(node, operands, model.opset, domains)
+        # in float64 the same cast would round as float32 does: the number before it is the exact one
         if node.op_type == "Cast" and made is not None and made[0].dtype == np.float32:
             wide: list[Array] | None = [np.asarray(double[names[0] or ""], np.float64)]
         else:
@@ -74,6 +75,7 @@ def both_right(folded: Array, exact: Array, engine: Array) -> bool:
     if not a.size == b.size == c.size or not (np.isfinite(a) & np.isfinite(b) & np.isfinite(c)).all():
         return False
     scale = float(np.sqrt(np.mean(np.square(b)))) if b.size else 0.0
+    # four times what either is off itself: where the function is steep, both kernels are
     allowed = _LAST_BITS * np.maximum(np.abs(b), scale) + 4 * np.maximum(np.abs(a - b), np.abs(c - b))
     return bool((np.abs(a - c) <= allowed).all() and (np.abs(a - b) <= 0.05 * np.maximum(np.abs(b), scale)).all())
 

@@ -46,6 +46,7 @@ def sketch(array: Array) -> Sketch | None:
     if scale == 0.0 or values.max() == values.min() or max(shape) > _LONGEST:
         return None
     places = np.linspace(0, values.size - 1, min(_SAMPLE, values.size)).astype(np.int64)
+    # the means along every axis stay what they are when axes are moved
     axes: tuple[Array, ...] = ()
     if len(shape) > 1:
         others = [tuple(j for j in range(len(shape)) if j != i) for i in range(len(shape))]
@@ -56,6 +57,7 @@ def sketch(array: Array) -> Sketch | None:
 
 def distance(a: Sketch, b: Sketch) -> tuple[float, tuple[int, ...] | None]:
     """How far apart two values are as a share of the scale, and the order of axes that brings ``a`` to the layout of ``b``."""
+    # another scale is another value: rounding does not double it
     if a.sample.size != b.sample.size or not 0.5 < a.scale / b.scale < 2:
         return math.inf, None
     straight = rms(a.sample - b.sample) / a.scale
@@ -129,6 +131,7 @@ def pair_by_value(
         for other in by_size.get(math.prod(own.shape), []):
             away, order = distance(unpaired[other], own)
             if other not in used and away < ALIKE:
+                # the same operation first, then what does not lead back, then the nearest
                 unlike = _word(reference.graph, other) != _word(candidate.graph, name)
                 back = places[other] <= last
                 options.append(((unlike, back, round(away, 3), abs(places[other] - last)), other, order))

@@ -41,6 +41,7 @@ def node_data(verification: Verification, graphs: tuple[Graph, ...] = ()) -> dic
     for row in verification.rows:
         entry = _result(row, row is first)
         for name in _names(row, graphs):
+            # a node that makes several values is coloured by the worst of them
             if name not in worst or row.judgement.used > worst[name]:
                 worst[name], results[name] = row.judgement.used, entry
     return {"results": results}
@@ -59,6 +60,7 @@ def write_node_data(
 
 
 def _names(row: Row, graphs: tuple[Graph, ...]) -> list[str]:
+    # tensor names serve as well as node identifiers
     names = [row.candidate, row.reference]
     for graph in graphs:
         for value in (row.candidate, row.reference):

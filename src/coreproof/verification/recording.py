@@ -82,6 +82,7 @@ class _Writer:
         self.archive, self.model, self.running, self.samples = archive, model, running, samples
         self.side = value_index(model, running.tappable, engine_shapes(running))
         self.outputs = [pair.candidate for pair in match_outputs(running, running)]
+        # values are stored by name: the second would stand for both
         if twice := sorted({name for name in self.outputs if self.outputs.count(name) > 1}):
             raise InputError(
                 "a run of a model that names an output twice cannot be saved",
@@ -189,6 +190,7 @@ def _compresses(array: np.ndarray) -> bool:
     """Whether a look at three places says that compression is worth its time: zeros behind a relu, not the digits of floats."""
     flat = array.reshape(-1)
     sample = b"".join(flat[start : start + 4096].tobytes() for start in (0, flat.size // 2, max(0, flat.size - 4096)))
+    # deflate at its quickest, on three times 4096 numbers
     return len(zlib.compress(sample, 1)) < 0.5 * len(sample)
 
 

@@ -95,6 +95,7 @@ class Row:
 
 def needs(found: Judgement) -> tuple[float, float]:
     """The least tolerance, relative and typical, with which a value would have agreed; infinite where none would have done."""
+    # NaN or infinity on one side alone, or another shape: no bound lets that pass
     if found.misplaced or math.isnan(found.max_error):
         return math.inf, math.inf
     typical = max(0.0, found.rms_error - found.tolerance.absolute) / found.scale if found.scale > 0 else 0.0
@@ -134,6 +135,7 @@ def drowned_in(row: Row) -> tuple[int, int]:
     """In how many samples rounding may change half of a value, and in how many what arrived did; 1 where that is not known."""
     loose = (row.tolerance.typical or 0.0) >= VACUOUS
     far = row.carried is not None and row.judgement.rms_relative_error >= VACUOUS
+    # of a single sample that was not kept
     if row.content is None:
         return int(loose), int(far)
     return row.content.loose, row.content.far if row.carried is not None else 0

@@ -41,6 +41,7 @@ class Samples:
         else:
             if not run.unanswered or self.fed.draft is None:
                 return run
+        # what was made ready rests on the first sample, so it is made ready anew
         self._redraw(0)
         return prepare()
 
@@ -58,6 +59,7 @@ class Samples:
             else:
                 if self.fed.draft is None or not run.unanswered:
                     return numbers, rows
+            # what these samples held must not count twice
             run.forget_since(before)
             for number in [numbers[at] for at in sorted(run.unanswered)]:
                 if not self._redraw(number):

@@ -24,6 +24,7 @@ def unsteady(model: Model, running: Session, sample: Mapping[str, object]) -> st
     """
     if not isinstance(model, TorchModel) or (model.path is not None and model.path.suffix == ".pt2"):
         return None
+    # three looks: what the first call leaves may differ from what the second changes
     before = _buffers(model)
     first = running.run(sample)
     between = _buffers(model)
@@ -85,6 +86,7 @@ def _difference(name: str, first: object, second: object) -> str | None:
     known = np.isfinite(a) & np.isfinite(b)
     scale = float(np.sqrt(np.mean(a[known] ** 2))) if known.any() else 0.0
     most = float(np.abs(a - b)[known].max()) if known.any() else 0.0
+    # a number that is finite in one call only is never the same
     if known.all() and most <= _SAME * scale:
         return None
     share = f"by {most / scale:.2g} of its scale" if scale > 0 else f"by {most:.2g}"

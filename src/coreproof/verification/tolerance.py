@@ -177,6 +177,7 @@ class Judgement:
         if self.misplaced or math.isnan(self.max_error):
             return math.inf
         relative, absolute, typical = self.tolerance.relative, self.tolerance.absolute, self.tolerance.typical
+        # where nothing relative is allowed, the largest error counts as it is
         single = (
             share_of(self.required_relative, relative) if relative else share_of(self.max_error, self.tolerance.single)
         )
@@ -204,6 +205,7 @@ def judge(reference: object, candidate: object, tolerance: Tolerance, profile: P
     if _is_text(a) or _is_text(b):
         different = int(np.sum(a.astype(str).ravel() != b.astype(str).ravel()))
         return _unlike(a, tolerance, f"{different} of {a.size} differ") if different else _equal(a, tolerance)
+    # integers that are equal need no figures in float64
     b = b.reshape(a.shape)
     if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
         return _equal(a, tolerance)
@@ -296,6 +298,7 @@ def _problem(misplaced: int, over: int, elements: int, rms_error: float, toleran
         return f"{misplaced} of {elements} elements are NaN or infinite on one side only"
     if over:
         return f"{over} of {elements} elements are out of tolerance"
+    # a tolerance of the caller's bounds single elements alone
     allowed = math.inf if tolerance.typical is None else tolerance.typical * scale + tolerance.absolute
     if rms_error <= allowed:
         return ""

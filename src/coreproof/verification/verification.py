@@ -90,6 +90,7 @@ class Verification(NotebookView):
 
     def summary(self) -> str:
         """The verdict first, then what it rests on; one line each."""
+        # index results that differ are told apart below: their numbers say nothing of a distance
         failing = [row for row in self.rows if not row.agrees]
         if not failing:
             worst = max((r.judgement.max_relative_error for r in self.outputs if not r.switched), default=0.0)
@@ -189,6 +190,7 @@ def joint_weaknesses(verifications: Sequence[Verification]) -> tuple[Weakness, .
     agreeing = [found for found in verifications if found.agrees]
     outputs = together(w for found in agreeing for w in found.weaknesses if w.fails)
     rows = [row for found in agreeing for row in found.rows if row.how != "output"]
+    # outputs were said one by one above; inner values of all are counted together
     rest = weaknesses_of(rows, max((f.samples for f in agreeing), default=0), any(f.untrained for f in agreeing))
     others = together(
         w for f in agreeing for w in f.weaknesses if w.kind in ("unmoved", "uncompared", "tolerance") and not w.fails

@@ -110,6 +110,7 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
     fed = samples.fed
     numbers = range(len(fed.pairs))
     usual = [at for at in numbers if at and at not in fed.large]
+    # the usual draw first: what it shows is located on it alone
     stages = [[0], usual, list(fed.large)] if fed.taken else [list(numbers)]
     found: Verification | None = None
     told, used = "", list[int]()
@@ -160,6 +161,7 @@ def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress
     ]
     if not pairs:
         return found
+    # the module itself is not bound to the lengths at which it was traced
     run.reference_session.signature = signature
     outer = VerificationRun(
         reference,
@@ -182,6 +184,7 @@ def _concluded(run: VerificationRun, judged: tuple[Row, ...], dismissed: tuple[R
     """Every value that both have, as judged on the samples that the comparison is fed, and what is at fault."""
     gone = {row.candidate for row in dismissed}
     rows = settle_choices(run, settle_carried(run, tuple(row for row in judged if row.candidate not in gone)))
+    # a switched index is right, so what is made from it may be judged on the same indices
     if any(row.switched for row in rows):
         rows = settle_carried(run, rows)  # what is made from those follows from them
     rows = spare_harmless(run.candidate.graph, rows)

@@ -28,6 +28,7 @@ def weaknesses_of(rows: Sequence[Row], samples: int, untrained: bool, lone: Sequ
         reason = row.weakness
         if reason is not None:
             found.append(Weakness(reason, _said(row, reason), (row.candidate,), fails=reason != "tolerance"))
+    # an output that proves something in most samples is still told where it does not in some
     for row in outputs:
         at = max(drowned_in(row))
         if row.weakness is None and row.content is not None and at:

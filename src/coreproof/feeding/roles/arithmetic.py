@@ -23,6 +23,7 @@ def _ends(flow: Flow, name: str) -> tuple[float, float] | None:
 def _through(result: Role, factor: float, low: float, high: float) -> Role:
     """``result`` behind ``factor * x + c``; masks, whatever they are turned into, stay masks."""
     if result.kind in ("mask", "unsure"):
+        # what a mask is compared with says nothing of what it was made from
         return replace(result, among=frozenset())
     if result.kind == "compared":
         return PLAIN

@@ -54,6 +54,7 @@ def _flow_of(model: Model, running: Session | None) -> Flow:
 def backwards(flow: Flow) -> dict[str, Role]:
     """What each input has to hold for all that read it: every operator is asked once, the last one first."""
     roles: dict[str, Role] = dict.fromkeys(flow.outputs, PLAIN)
+    # backwards: when a step's turn comes, all that read its results have spoken
     for step in reversed(flow.steps):
         made = [roles[name] for name in step.outputs if name in roles]
         for name, role in asked(step, reduce(merged, made, None) or PLAIN, flow):
@@ -66,6 +67,7 @@ def _settled(feature: Feature, role: Role) -> Role:
     """The role of an input: what was unsure is a mask only where nothing reads it as a number; a name may tell, too."""
     if role.kind == "unsure":
         return replace(role, kind="mask")
+    # whole numbers are no additive mask: they are made into one first
     if role.kind == "additive" and (feature.dtype or "float").startswith(("int", "uint", "bool")):
         return replace(UNSURE, kind="mask")
     if role.plain and _MASK.search(feature.name):

@@ -66,6 +66,7 @@ class Role:
         of = self.moved()
         if not of.bounded or factor == 0:
             return replace(of, nonzero=of.nonzero and low == high == 0)
+        # for every c: the interval shrinks by what c may add at either end
         ends = ((of.low - low) / factor, (of.high - high) / factor)
         above, below = (of.above, of.below) if factor > 0 else (of.below, of.above)
         if of.kind == "number" and any(_FAR < abs(end) < math.inf for end in ends):
@@ -88,6 +89,7 @@ def merged(one: Role | None, other: Role) -> Role:
     if not narrows or not (second.bounded or second.nonzero):
         return replace(first, among=among, distinct=one.distinct or other.distinct)
     low, high = max(first.low, second.low), min(first.high, second.high)
+    # the two ask for what no number is: the stronger reading stands
     if low > high:
         return replace(first, among=among)
     tighter = second if (second.low, -second.high) > (first.low, -first.high) and second.kind == first.kind else first

@@ -115,6 +115,7 @@ def torch_flow(model: TorchModel) -> Flow:
     titles: dict[str, str] = {}
     for spec in signature.input_specs:
         if spec.kind.name != "USER_INPUT":
+            # weights and buffers stand in the state, lifted constants beside it
             held = program.state_dict.get(spec.target)
             stored[spec.arg.name] = program.constants.get(spec.target) if held is None else held
             titles[spec.arg.name] = str(spec.target)
@@ -151,6 +152,7 @@ class _Reading:
     def note(self, node: torch.fx.Node) -> None:
         meta = node.meta.get("val")
         if hasattr(meta, "shape"):
+            # a symbolic length by its expression ("s0"), so that two of them can be told apart
             self.shapes[node.name] = tuple(d if isinstance(d, int) else str(d) for d in meta.shape)
             self.dtypes[node.name] = str(meta.dtype).removeprefix("torch.")
 
