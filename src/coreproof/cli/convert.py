@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from coreproof.model.features import Feature
     from coreproof.model.feeding import Feeding
 
-_BY_SUFFIX = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
+_BY_SUFFIX: dict[str, Target] = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
 
 
 @with_feeding("size", "colour", "scale", "mean", "std")
@@ -150,8 +150,7 @@ def _target(to: str | None, out: Path) -> Target:
             found=str(out),
             fix=f"give it a suffix, or say --to {', '.join(kinds)}",
         )
-    kind: Target = one_of(_BY_SUFFIX[out.suffix] if to is None else to, kinds, "--to")
-    return kind
+    return one_of(_BY_SUFFIX[out.suffix] if to is None else to, kinds, "--to")
 
 
 def _coloured(feeding: FeedingOptions, picture: Feature) -> FeedingOptions:

@@ -24,7 +24,6 @@ FEW_TERMS = 64
 LAST_BITS = 4 * U32
 """By how much a constant that a converter computed may differ from what an engine computes: both are correct roundings."""
 
-
 PER_PLACE = 3.0
 """Roundings of a place at which is read, as they reach the result: a quotient and a product round it (1.4 times the place), and
 neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
@@ -172,11 +171,8 @@ class ErrorModel:
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
         error, step = math.hypot(carried, own), _step(node, read)
-        # a comparison is right or wrong, and has no error to hand on
-        if self._dtype(output) == "bool":
-            return measured._replace(
-                error=0.0, own=0.0, step=0.0
-            )  # booleans have to be equal, and choose without error
+        if self._dtype(output) == "bool":  # booleans have to be equal, and choose without error
+            return measured._replace(error=0.0, own=0.0, step=0.0)
         truncates = (
             canonical_op(node.operator) == "cast"
             and self._dtype(output).startswith(("int", "uint"))
@@ -238,9 +234,9 @@ class ErrorModel:
 
     def _floor(self, node: Node, output: str) -> float:
         """The absolute error of storing a number too small for the format's full precision."""
-        return (
-            0.0 if error_class(node.operator) == "move" else SMALLEST.get(self._stored.get(output, "float32"), 0.0) / 2
-        )
+        if error_class(node.operator) == "move":
+            return 0.0
+        return SMALLEST.get(self._stored.get(output, "float32"), 0.0) / 2
 
     def _weight_error(self, node: Node) -> float:
         """The coarsest format in which this node's weights are stored, also where other nodes unpack them."""
