@@ -43,7 +43,7 @@ def test_a_command_is_handed_what_was_said_and_the_rest_as_it_is() -> None:
 def test_what_is_said_changes_what_the_model_carries() -> None:
     model = SimpleNamespace(feeding=TORCHVISION_FEEDING)
     assert AS_CARRIED.resolve(model) == TORCHVISION_FEEDING
-    assert AS_CARRIED.resolve(SimpleNamespace()) is None
+    assert AS_CARRIED.resolve(SimpleNamespace(feeding=None)) is None
     changed = FeedingOptions(size="96", squash=True, colour="bgr", scale="1/255", mean="1,2,3").resolve(model)
     assert changed is not None
     assert (changed.size, changed.resize, changed.colour, changed.scale) == ((96, 96), "squash", "BGR", 1 / 255)
