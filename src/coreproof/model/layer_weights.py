@@ -255,23 +255,12 @@ def _decompressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _
     return dense if isinstance(dense, tuple) else (dense,)
 
 
-def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> dict[str, object]:
+def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> dict[str, Array]:
     """The arguments of an operation that decompresses: attributes before iOS18, inputs since."""
-    from coreproof.model.coreml.literals import read_literal
-
-    arguments: dict[str, object] = {k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"}
-    for key, argument in operation.inputs.items():
-        binding = argument.arguments[0]
-        if binding.WhichOneof("binding") == "value":
-            arguments[key] = read_literal(model, binding.value)
-            continue
-        maker = constants[binding.name]
-        if maker.type == "const":
-            arguments[key] = read_literal(model, maker.attributes["val"])
-        else:
-            place = program.writes(maker).index(binding.name)
-            arguments[key] = _decompressed(model, maker, _before(constants, operation))[place]
-    return arguments
+    around = _before(constants, operation)
+    arguments = {key: _literal(model, value) for key, value in operation.attributes.items() if key != "name"}
+    arguments.update((key, _operand(model, held.arguments[0], around)) for key, held in operation.inputs.items())
+    return {key: argument.read() for key, argument in arguments.items() if argument is not None}
 
 
 def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> Array:
@@ -283,8 +272,7 @@ def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constan
         # a mask says where numbers stand; it has no steps
         if maker is not None and maker.type != "const" and "mask" not in key:
             inner[key] = _steps(model, maker, _before(constants, operation))
-    arguments = {key: np.asarray(value) for key, value in _compressed(model, operation, constants).items()}
-    return steps_of(operation.type, arguments, inner)
+    return steps_of(operation.type, _compressed(model, operation, constants), inner)
 
 
 def _before(constants: _Constants, operation: MIL_pb2.Operation) -> _Constants:
