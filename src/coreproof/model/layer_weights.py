@@ -23,6 +23,7 @@ from coreproof.model.coreml.weight_params import (
     stored_as,
 )
 from coreproof.model.formats import classic, network, onnx, program
+from coreproof.model.formats.free_name import free_name
 from coreproof.model.formats.program import MIL_DTYPES, ordered_arguments
 from coreproof.model.graph import Node
 
@@ -77,11 +78,7 @@ def all_weights(model: Model) -> Mapping[str, Mapping[str, WeightRef]]:
     """
     named: dict[str, Mapping[str, WeightRef]] = {}
     for name, weights in _layers(model):
-        free, count = name, 1
-        while free in named:
-            count += 1
-            free = f"{name}#{count}"
-        named[free] = weights()
+        named[free_name(name, named, first=2, sign="#")] = weights()
     return {name: weights for name, weights in named.items() if weights}
 
 

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 
 from coreproof.errors import TooLargeError, UnreadableModelError, UnsafeModelError
 from coreproof.model.budget import afford, size_in_bytes
+from coreproof.model.files.arrays import DAMAGE
 from coreproof.model.files.paths import regular_file
-from coreproof.model.torch.pickled import DAMAGE, TRUST, archive_members, first_line, read_pickled
+from coreproof.model.torch.pickled import TRUST, archive_members, first_line, read_pickled
 from coreproof.model.torch.schema import NODES, TooMany, is_attribute_path, judge
 
 if TYPE_CHECKING:
