@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
+from coreproof.conversion.torch_to_onnx.frozen import freeze
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Finding, Hypothesis, Repair
 from coreproof.doctor.rules import rules
@@ -105,6 +106,8 @@ def diagnose(
     classes: Sequence[int] = (),
     feeding: Feeding | None = None,
     inputs: str | Path | Inputs | None = None,
+    freeze_state: bool = False,
+    freeze_branches: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Examines a model with every rule in ``coreproof.doctor.rules`` and tries the repairs on copies of it.
@@ -112,6 +115,7 @@ def diagnose(
     ``source``: the model that it should equal. ``labels``: the right class labels. ``photos`` and the right class index of
     each (``classes``): to judge preprocessing. ``feeding``: how a picture becomes the source's input. ``inputs``, in
     place of photos: a .npz as ``verify`` takes it, or mappings of name to array.
+    ``freeze_state`` and ``freeze_branches`` are those of ``convert``, of a source that is a PyTorch module.
     ``progress`` hears what is being tried.
 
     A repair is kept only when the model is better after it: it runs and did not, it has fewer problems, or fewer of its
@@ -121,6 +125,9 @@ def diagnose(
 
     model, source = load(model), None if source is None else load(source)
     given: Sequence[Sample] = ()
+    examples = freeze(source or model, freeze_state=freeze_state, freeze_branches=freeze_branches)
+    if examples is not None and inputs is None and not photos and all(f.image is None for f in model.signature.inputs):
+        inputs = examples
     if inputs is not None:
         if photos:
             raise InputError("give arrays or photos, not both", where=model.name)
