@@ -1,4 +1,4 @@
-"""Surgery on NeuralNetwork models: known repairs of real broken files, and every primitive on real and small networks."""
+"""Edits of NeuralNetwork models: known repairs of real broken files, and every primitive on real and small networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ML Programs under surgery: every edit against the same change made in ONNX or numpy, and read again by coremltools."""
+"""Edits of ML Programs: every edit against the same change made in ONNX or numpy, and read again by coremltools."""
 
 from __future__ import annotations
 

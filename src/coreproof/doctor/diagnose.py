@@ -201,9 +201,11 @@ class RepairLoop:
                 if (rule.id, last) not in self._known:
                     self._known[rule.id, last] = rule.of(self.case, last=last)
                 found += [(rule.id, hypothesis) for hypothesis in self._known[rule.id, last]]
+        # of equal weight the earliest layer first: what is wrong behind it may follow from it
         return sorted(found, key=lambda each: (-each[1].weight, place.get(each[1].layer or "", len(place))))
 
     def _repair_one(self) -> bool:
+        # the last resort guesses, at a run or an inspection a guess: it waits until nothing else helps
         return self._repair_one_of(self._supposed(False)) or self._repair_one_of(self._supposed(True))
 
     def _repair_one_of(self, supposed: Sequence[tuple[str, Hypothesis]]) -> bool:
@@ -218,7 +220,7 @@ class RepairLoop:
                 Finding.of(rule, hypothesis, repair.words, repaired=True, proof=proof, edits=repair.edits)
             )
             self.case = case
-            self._known = {}
+            self._known = {}  # all that was supposed was supposed of another model
             return True
         return False
 
@@ -246,7 +248,7 @@ class RepairLoop:
             if hypothesis.repairs and hypothesis.needs is None and hypothesis.weight < 70:
                 continue  # a guess that was tried and did not help
             if (rule, hypothesis.layer) in treated:
-                continue
+                continue  # found again, smaller than before: it is told as repaired
             explained.add(hypothesis.layer)
             yield Finding.of(rule, hypothesis, hypothesis.needs or "no repair that was tried made the model better")
         yield from self._unexplained(bool(explained))
@@ -275,6 +277,7 @@ def _score(case: Case) -> Score:
     fatal = [p for p in seen.problems if p.fatal]
     order = {node.name: i for i, node in enumerate(case.graph.nodes)}
     if not seen.runs:
+        # a repair may bring several new problems to light: what counts is that they come later
         first = min((order.get(p.layer or "", len(order)) for p in fatal), default=len(order))
         return Score(does_not_run=1, behind_first=len(order) - first, fatal_problems=len(fatal))
     found = seen.verification

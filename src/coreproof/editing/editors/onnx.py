@@ -218,17 +218,15 @@ class OnnxEditor(Editor, Interface):
             array = array.astype(np.int64)  # what operators take for axes, shapes and indices
         elif array.dtype == np.float64:
             array = array.astype(np.float32)  # Python's floats, of which few are meant as double
+        owners = {initializer.name: initializer for initializer in graph.initializer}
         readers = sum(name == before for n in message.nodes(graph.node) for name in n.input)
-        if stored is not None and readers == 1 and (owner := self._initializer(before)) is not None:
+        if stored is not None and readers == 1 and (owner := owners.get(before)) is not None:
             owner.CopyFrom(numpy_helper.from_array(array, before))
             return
         name = self._free(before or f"{message.name(node)}.{key}")
         graph.initializer.append(numpy_helper.from_array(array, name))
         node.input[place] = name
         self._drop_unread([before])
-
-    def _initializer(self, name: str) -> onnx.TensorProto | None:
-        return next((i for i in self._proto.graph.initializer if i.name == name), None)
 
     def _constant(self, name: str) -> np.ndarray | None:
         """The array behind a name: an initializer, or what a Constant node holds; None for anything that is computed."""

@@ -114,6 +114,7 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
                 if getattr(description, field) not in cut.outputs:
                     setattr(description, field, "")
         half = FeatureTypes_pb2.ArrayFeatureType.FLOAT16
+        # an inner value of float16 becomes a feature, which older versions have none of
         if any(f.type.multiArrayType.dataType == half for f in (*description.input, *description.output)):
             spec.specificationVersion = max(spec.specificationVersion, classic.FLOAT16_FEATURES_SINCE)
 

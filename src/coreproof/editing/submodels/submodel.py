@@ -105,6 +105,7 @@ class SubmodelBuilder(ABC):
         kept = {node.name for node in graph.between(free, [name for name in outputs if name not in free])}
         chosen = tuple(layer for layer in layers if layer.name in kept)
         read = {name for layer in chosen for name in layer.reads}.union(outputs)
+        # in a fixed order, whatever the order in which a set gives them: a search is deterministic
         inputs = dict.fromkeys(n for n in (*self.inputs, *self._made) if n in free and n in read)
         return Selection(chosen, tuple(inputs), outputs)
 
@@ -164,6 +165,7 @@ def bypasses(submodel: Submodel) -> dict[str, str]:
     around = dict(submodel.bypassed)
     for name, stand_in in submodel.bypassed:
         seen = {name}
+        # what stands in may have been skipped itself, and two that stand in for each other lead nowhere
         while stand_in in around and stand_in not in seen:
             seen.add(stand_in)
             stand_in = around[stand_in]

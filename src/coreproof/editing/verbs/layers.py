@@ -49,6 +49,7 @@ def _end_at(editor: Editor, node: Node, source: str) -> None:
             fix="declare another output first",
         )
     output = node.outputs[0]
+    # in this order the name is free when the layer before takes it
     editor.remove(node.name)
     editor.redirect(source, output, [reader for reader in graph.consumers(source) if reader.name != node.name])
     editor.set_outputs(before.name, [output if name == source else name for name in before.outputs])
@@ -128,6 +129,7 @@ def replace(
     """Puts another operator in the place of a layer, under the same name, with the same inputs (the data) and outputs."""
     node = editor.node(layer)
     graph = editor.graph
+    # behind the layer before it, not behind what it reads: the order of the file stays
     index = graph.nodes.index(node)
     before = graph.nodes[index - 1].name if index else None
     fed = list(inputs) if inputs is not None else [n for n in node.inputs if n and not editor.is_constant(n)]
