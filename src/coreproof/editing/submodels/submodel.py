@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
+
+T = TypeVar("T", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -141,14 +143,22 @@ class SubmodelBuilder(ABC):
         return dict(submodel.shapes).get(name) or self.shapes[name]
 
 
-def named_apart(names: Iterable[str]) -> Iterator[str]:
-    """Names that layers can be told apart by: a file may give several the same one, which building goes by."""
-    taken: set[str] = set()
-    for name in names:
-        while name in taken:
-            name += "#"
-        taken.add(name)
-        yield name
+def layers_of(
+    messages: Iterable[T],
+    names: Iterable[str],
+    operator: Callable[[T], str],
+    reads: Callable[[T], Iterable[str]],
+    makes: Callable[[T], Iterable[str]],
+    constants: Container[str] = (),
+) -> tuple[Layer, ...]:
+    """The stored layers by what these functions tell of each; a file may give several the same name."""
+    found: dict[str, Layer] = {}
+    for message, apart in zip(messages, names, strict=True):
+        while apart in found:
+            apart += "#"
+        read = tuple(dict.fromkeys(value for value in reads(message) if value not in constants))
+        found[apart] = Layer(apart, operator(message), read, tuple(makes(message)), message)
+    return tuple(found.values())
 
 
 def _as_graph(layers: Sequence[Layer], inputs: tuple[str, ...]) -> Graph:

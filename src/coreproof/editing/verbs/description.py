@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coreproof.editing.editor import Editor
+from coreproof.editing.editor import Editor, NewLayer
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 from coreproof.model.coreml.model import NEWEST_SPECIFICATION, CoreMLModel
@@ -84,7 +84,7 @@ def copy(editor: Editor, input: str, new: str) -> None:
         )
     operator, attributes = _COPY.get(editor.model.format, ("Identity", {}))
     editor.require_new_layer(new)
-    editor.add(operator, new, [input], [editor.require_free(new)], attributes, None)
+    editor.add(NewLayer(operator, new, [input], [editor.require_free(new)], attributes), None)
     editor.interface.set_output(new, instead_of=input)
 
 
@@ -113,7 +113,7 @@ def batch(editor: Editor, input: str, length: int = 1) -> None:
 def constant(editor: Editor, name: str, operator: str, **attributes: object) -> None:
     """Puts a constant layer (``operator``, in the format's own words) of that name in front."""
     editor.require_new_layer(name)
-    editor.add(operator, name, [], [name], attributes, None)
+    editor.add(NewLayer(operator, name, [], [name], attributes), None)
 
 
 @verb

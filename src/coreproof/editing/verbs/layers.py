@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from coreproof.editing.editor import Editor
+from coreproof.editing.editor import Editor, NewLayer
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 from coreproof.model.graph import Node
@@ -118,7 +118,7 @@ def insert(
         inner, made = editor.require_free(f"{value}_before_{name}"), value
         editor.set_outputs(producer.name, [inner if n == value else n for n in producer.outputs])
         inputs, value = [inner if n == value else n for n in inputs or [value]], inner
-    editor.add(operator, name, inputs or [value], [made], attributes, producer.name if producer is not None else None)
+    editor.add(NewLayer(operator, name, inputs or [value], [made], attributes), graph.layer_of(read))
     editor.redirect(read, made, readers)
 
 
@@ -140,7 +140,7 @@ def replace(
     editor.rename_layer(node.name, f"{node.name}__replaced")
     editor.set_outputs(f"{node.name}__replaced", spare)
     try:
-        editor.add(operator, name, fed, outputs, attributes, before)
+        editor.add(NewLayer(operator, name, fed, outputs, attributes), before)
     except EditError:
         editor.rename_layer(f"{node.name}__replaced", node.name)
         editor.set_outputs(node.name, outputs)
