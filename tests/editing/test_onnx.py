@@ -1,4 +1,4 @@
-"""Edits of ONNX models: every primitive through the verbs, judged by running the model that comes out."""
+"""Surgery on ONNX: every primitive through the verbs, judged by running the model that comes out."""
 
 from __future__ import annotations
 

@@ -78,11 +78,21 @@ def test_small_vectors_are_normalized_although_their_squares_vanish() -> None:
 
 
 def test_an_epsilon_that_float16_holds_widens_nothing() -> None:
-    text = rows_to_rows(GUARDED["rms norm by hand"])
-    model = onnx_model(f"{HEAD} {text}", two=np.float32(2), e=np.float32(1e-6))
+    text = rows_to_rows(GUARDED["share of a sum"])
+    model = onnx_model(f"{HEAD} {text}", axis=np.array([1]), e=np.float32(1e-6))
     made = cp.convert(model, "mlprogram")
-    inner = {n: v.dtype for n, v in made.graph.values.items() if n in ("q", "v", "m", "r", "i")}
+    inner = {n: v.dtype for n, v in made.graph.values.items() if n in ("a", "s", "m")}
+    assert inner
     assert set(inner.values()) == {"float16"}
+
+
+@pytest.mark.parametrize("operator", ["Sin", "Cos", "Tan"])
+def test_an_angle_beyond_float16_is_turned_as_far(operator: str) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (4, 16)).astype(np.float16).astype(np.float32)
+    text = f"(float[4,16] x) => (float[4,16] y) {{ m = Mul(x, k) y = {operator}(m) }}"
+    ((want, got),) = both(text, {"x": x}, k=np.float32(2e5))
+    np.testing.assert_allclose(got, want, rtol=4e-3, atol=1e-3)
+    assert cp.convert(onnx_model(f"{HEAD} {text}", k=np.float32(2e5)), "mlprogram").notes[-1].startswith("checked")
 
 
 def test_a_variance_that_float16_makes_zero_is_folded_before() -> None:

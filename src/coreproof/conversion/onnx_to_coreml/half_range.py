@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
+from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
 from coreproof.conversion.operators import meaning
 from coreproof.model.numbers import FLOAT16_MAX
 
@@ -49,6 +50,7 @@ class HalfRange:
     """Model inputs that are masks, or scores, of a softmax: what is fed is held within float16."""
 
 
+_PERIODIC = ("Sin", "Cos", "Tan")
 _STEPPED = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -68,7 +70,8 @@ def _compares(operator: str) -> bool:
 def half_range(graph: ir.Graph) -> HalfRange:
     """Finds both kinds in a prepared graph."""
     constants = _constants(graph)
-    wide = frozenset((*_guarded(graph, constants), *_fine_steps(graph, constants)))
+    found = (_guarded, _fine_steps, roots_of_powers, _large_angles)
+    wide = frozenset(name for kind in found for name in kind(graph, constants))
     fed = frozenset(_fed_masks(graph))
     softmax, bounded = _masks(graph, constants, fed)
     asked = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _compares))
@@ -150,6 +153,19 @@ def _guarded(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
         if path:
             squares = before if any(n.op_type in _SQUARED for n in before) else []
             yield from (o.name or "" for n in (node, *squares, *path) for o in n.outputs)
+
+
+# angles
+
+
+def _large_angles(graph: ir.Graph, constants: Mapping[str, Array]) -> Iterator[str]:
+    """Products with a number beyond float16 of which only a periodic function is taken, and that: small numbers again."""
+    for node in graph:
+        names = [v.name or "" for v in node.inputs if v is not None]
+        if node.op_type == "Mul" and any(_is_huge(constants[name]) for name in names if name in constants):
+            readers = [use.node for use in node.outputs[0].uses()]
+            if readers and not node.outputs[0].is_graph_output() and all(n.op_type in _PERIODIC for n in readers):
+                yield from (o.name or "" for n in (node, *readers) for o in n.outputs)
 
 
 # steps

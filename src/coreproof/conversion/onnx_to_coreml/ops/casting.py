@@ -18,7 +18,8 @@ _NARROW_INTEGERS = {
     ir.DataType.INT16: (-(1 << 15), 1 << 16),
     ir.DataType.UINT16: (0, 1 << 16),
 }
-"""The lowest number and how many there are: integers that don't fit wrap around."""
+"""The lowest number and how many there are."""
+_ROUNDS = ("Round", "Floor", "Ceil", "Identity")
 
 
 @lowering("Cast")
@@ -59,12 +60,25 @@ def _rounded(ctx: Context, x: Operand) -> Result:
     return ctx.mb.cast(x=ctx.mb.cast(x=value, dtype="fp16"), dtype="fp32")
 
 
+def _lies_within(value: ir.Value, lowest: int, count: int) -> bool:
+    """Whether it was clipped to what fits, and only rounded since."""
+    node = value.producer()
+    while node is not None and node.op_type in _ROUNDS and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    if node is None or node.op_type != "Clip" or len(node.inputs) < 3:
+        return False
+    bounds = [None if v is None else ir.convenience.get_const_tensor(v) for v in node.inputs[1:3]]
+    ends = [float(b.numpy().reshape(-1)[0]) for b in bounds if b is not None and b.size == 1]
+    return len(ends) == 2 and lowest <= ends[0] and ends[1] <= lowest + count - 1
+
+
 def _wrapped(ctx: Context, x: Operand, to: ir.DataType) -> Result:
+    """Numbers that don't fit wrap around; floats too, whose whole part PyTorch and ONNX Runtime take as an integer first."""
     value = to_dtype(ctx, x, "int32")
     source = ctx.node.inputs[0]
-    if ctx.is_float(x) or ctx.is_bool(x) or (source is not None and source.dtype == to):
-        return value
     lowest, count = _NARROW_INTEGERS[to]
+    if ctx.is_bool(x) or (source is not None and (source.dtype == to or _lies_within(source, lowest, count))):
+        return value
     # MIL's mod has the divisor's sign, so that what lies below the lowest comes back from above
     shifted = ctx.mb.mod(x=ctx.mb.sub(x=value, y=np.int32(lowest)), y=np.int32(count))
     return ctx.mb.add(x=shifted, y=np.int32(lowest))

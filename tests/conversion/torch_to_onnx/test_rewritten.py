@@ -1,0 +1,66 @@
+"""Operators that PyTorch's exporter writes down as something else: in all formats they are what PyTorch computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from tests.conversion.torch_to_onnx.test_forms import Called
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+F = torch.nn.functional
+
+
+def drawn(*shape: int, seed: int = 0) -> Any:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+def points() -> tuple[Any, Any]:
+    """Two sets with points and coordinates in common."""
+    a, b = drawn(2, 5, 4), drawn(2, 3, 4, seed=1)
+    b[0, 0] = a[0, 1]
+    a[1, 0, :2] = b[1, 2, :2]
+    return a, b
+
+
+INDEX = torch.tensor([[0, 1, 1, 2], [2, 2, 0, 1]])
+PICTURE, VOLUME = (drawn(1, 3, 9, 7),), (drawn(2, 5, 6, 7),)
+ROWS = drawn(3, 4), drawn(2, 4, seed=1)
+WHOLE = torch.randint(-9, 9, (3, 4)), torch.randint(-9, 9, (2, 4))
+CASES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    **{f"cdist {p}": (lambda a, b, p=p: torch.cdist(a, b, p=p), points()) for p in (0.0, 0.5, 1.0, 2.0, 3.0, np.inf)},
+    "sum of windows": (lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=1), PICTURE),
+    "uneven windows": (lambda x: F.avg_pool2d(x, (2, 3), padding=(1, 0), divisor_override=7), PICTURE),
+    "windows over the end": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, divisor_override=2), PICTURE),
+    "a last window that begins in the padding": (
+        lambda x: F.avg_pool2d(x, 2, 3, 1, True, divisor_override=-3),
+        PICTURE,
+    ),
+    "padding that does not count": (lambda x: F.avg_pool2d(x, 3, 2, 1, False, False, 5), PICTURE),
+    "volumes": (lambda x: F.avg_pool3d(x, 2, 2, 1, True, divisor_override=3), VOLUME),
+    "without divisor": (lambda x: F.avg_pool2d(x, 3, 2, 1, True, False), PICTURE),
+    "volumes without divisor": (lambda x: F.avg_pool3d(x, (2, 1, 3)), VOLUME),
+    "mean": (lambda z, s: z.scatter_reduce(0, INDEX, s, "mean"), ROWS),
+    "mean of what is written": (lambda z, s: z.scatter_reduce(0, INDEX, s, "mean", include_self=False), ROWS),
+    "mean along rows": (lambda z, s: z.scatter_reduce(1, INDEX, s, "mean", include_self=False), (ROWS[0], ROWS[1])),
+    "mean of a part": (lambda z, s: z.scatter_reduce(0, INDEX[:, :3], s, "mean"), ROWS),
+    "mean of integers": (lambda z, s: z.scatter_reduce(0, INDEX, s, "mean"), WHOLE),
+    "largest": (lambda z, s: z.scatter_reduce(0, INDEX, s, "amax", include_self=False), ROWS),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_format_computes_what_pytorch_computes(name: str) -> None:
+    function, tensors = CASES[name]
+    module = Called(function).eval()
+    expected = module(*(t.clone() for t in tensors)).numpy()
+    source = cp.convert(cp.Source(module, tensors), "onnx", check=False)
+    fed = dict(zip((f.name for f in source.signature.inputs), (t.numpy() for t in tensors), strict=True))
+    for to, options in (("onnx", {}), ("mlprogram", {"precision": "fp32"}), ("neuralnetwork", {})):
+        made = source if to == "onnx" else cp.convert(source, to, check=False, **options)  # type: ignore[arg-type]
+        with cp.session(made) as running:
+            found = np.asarray(next(iter(running.run(fed).values())))
+        np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5, err_msg=to)
