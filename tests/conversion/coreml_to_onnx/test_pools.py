@@ -56,6 +56,14 @@ def test_a_pool_is_what_its_windows_hold(kind: str, exclude: bool) -> None:
         np.testing.assert_allclose(_pooled(x, kind, window, exclude=exclude), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_what_lies_beyond_counts_in_no_average_however_far_it_reaches() -> None:
+    x = np.arange(1, 7, dtype=np.float32).reshape(1, 1, 6)
+    window = Window([2], [3], [(1, 0)], beyond=[4])  # windows at -1, 2, 5 and, beyond all elements, 8
+    found = _pooled(x, "AVERAGE", window, exclude=False)[0, 0]
+    np.testing.assert_allclose(found[:3], [0.5, 3.5, 6])
+    assert np.isnan(found[3])
+
+
 def test_a_pool_of_two_dimensions_is_padded_in_both() -> None:
     x = np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4)
     found = _pooled(x, "AVERAGE", Window([2, 2], [1, 1], [(2, 0), (0, 2)]), exclude=False)

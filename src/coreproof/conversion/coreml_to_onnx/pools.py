@@ -68,16 +68,17 @@ class Window:
 
 def pool(b: OnnxBuilder, x: ir.Value, kind: str, window: Window, *, exclude: bool = False) -> ir.Value:
     """``x`` [N, C, ...] pooled; ``kind`` is "MAX", "AVERAGE" or "L2", ``exclude`` leaves padding out of averages."""
-    whole = replace(window, pads=window.ends, beyond=())
     if kind == "L2":
         # padding adds zeros to the sum of squares, so that the mean times the window's size is that sum
-        mean = pool(b, b.op("Mul", x, x), "AVERAGE", whole)
+        mean = pool(b, b.op("Mul", x, x), "AVERAGE", replace(window, pads=window.ends, beyond=()))
         return b.op("Sqrt", b.op("Mul", mean, np.float32(np.prod(window.kernel))))
     if kind == "AVERAGE" and any(window.beyond) and not exclude:
         # the declared padding counts, what lies beyond does not: the one is made real, the other left to ONNX
-        x, window, exclude = *_padded(b, x, window, window.pads or [], 0.0), True
-    elif kind == "AVERAGE" and exclude and window.is_wide:
+        x, window = _padded(b, x, window, window.pads or [], 0.0)
+        exclude = True
+    if kind == "AVERAGE" and exclude and window.is_wide:
         # each mean counts padding; divided by the share of elements in its window, it does not
+        whole = replace(window, pads=window.ends, beyond=())
         ones = b.op("Expand", np.float32(1), b.op("Shape", x))
         return b.op("Div", pool(b, x, kind, whole), pool(b, ones, kind, whole))
     # a maximum is taken of nothing below minus infinity, a sum of nothing beside zero
