@@ -195,7 +195,9 @@ def trial(folder: Path, source: Model, fed: Feed, exact: Feed, name: str, allowe
     loaded = cp.load(stored)
     try:
         with cp.session(loaded) as running:
-            answer = running.run(dict(zip((f.name for f in loaded.signature.inputs), fed.values(), strict=True)))
+            # a single number is fed as an array of one, the least a Core ML input can be
+            values = map(np.atleast_1d, fed.values())
+            answer = running.run(dict(zip((f.name for f in loaded.signature.inputs), values, strict=True)))
     except Exception as error:
         return "does not run", first_line(error)
     allowance = allowed(name.endswith("fp16"))

@@ -115,8 +115,20 @@ def test_a_limit_on_what_enters_the_gates(kind: str) -> None:
     _check(kind, {"B"}, clip=0.3)
 
 
-def test_a_gru_that_resets_after_the_product() -> None:
-    _check("GRU", {"B", "initial_h"}, linear_before_reset=1, direction="bidirectional")
+@pytest.mark.parametrize("target", ["iOS17", "iOS18"])
+def test_a_gru_that_resets_after_the_product(target: str) -> None:
+    made = _check("GRU", {"B", "initial_h"}, target=target, linear_before_reset=1, direction="bidirectional")
+    assert ("gru" in made) == (target == "iOS18")
+
+
+@EACH
+def test_a_neural_network_holds_both_directions(kind: str) -> None:
+    model, feeds = _model(kind, {"B"}, set(), {"direction": "bidirectional"})
+    expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)
+    made = onnx_to_coreml(OnnxModel(ir.from_proto(model), name="g"), "neuralnetwork")
+    with session(made, "onnxruntime") as running:
+        for got, want in zip(running.run(feeds).values(), expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_an_lstm_whose_gates_are_coupled() -> None:

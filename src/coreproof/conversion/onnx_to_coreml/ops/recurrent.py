@@ -76,8 +76,8 @@ class _Cell:
     def is_own(self, target: int) -> bool:
         """Whether Core ML has an operation for it. Its limit on the cell (``clip``) is another than ONNX's on the gates."""
         usual = all(a.name.lower() in ("tanh", "sigmoid", "relu") for a in self.activations)
-        if self.kind == "GRU" and self.reset_after:
-            return False  # its operation of iOS 18 can say so, and would split the bias between the two products
+        if self.kind == "GRU" and self.reset_after and target < 18:
+            return False
         return self.known and usual and self.clip is None and not self.coupled
 
 
@@ -201,10 +201,13 @@ def _own(ctx: Context, cell: _Cell, x: Operand, start: Sequence[Operand], way: s
         parts = np.split(ctx.constant(value, "weight"), count)
         return np.ascontiguousarray(np.concatenate([parts[p] for p in places])).astype(dtype)
 
+    biases = {"bias": turned(_sum(cell.bias, cell.state_bias), gates, order)}
+    if cell.reset_after:  # the two biases stand on either side of the reset gate
+        biases = {"bias": turned(cell.state_bias, gates, order), "input_bias": turned(cell.bias, gates, order)}
     weights = {
         "weight_ih": turned(cell.weights, gates, order),
         "weight_hh": turned(cell.state_weights, gates, order),
-        "bias": turned(_sum(cell.bias, cell.state_bias), gates, order),
+        **biases,
         # ONNX lists input, output, forget; MIL input, forget, output
         "peephole": turned(cell.peepholes, 3, (0, 2, 1)),
     }
@@ -214,13 +217,18 @@ def _own(ctx: Context, cell: _Cell, x: Operand, start: Sequence[Operand], way: s
         "GRU": ("recurrent_activation", "activation"),
         "LSTM": ("recurrent_activation", "cell_activation", "activation"),
     }[cell.kind]
-    states = [cast(ctx, s, name) if not wide else ctx.mb.cast(x=s, dtype="fp32") for s in start]
+    states: list[Operand] = [cast(ctx, s, name) if not wide else ctx.mb.cast(x=s, dtype="fp32") for s in start]
+    if (
+        ctx.is_network
+    ):  # whose layers around a recurrent one are named after what it reads: each reads copies of its own
+        x, states = ctx.mb.identity(x=x), [ctx.mb.identity(x=s) for s in states]
     made = several(
         getattr(ctx.mb, cell.kind.lower())(
             x=ctx.mb.cast(x=x, dtype="fp32") if wide else x,
             **dict(zip(("initial_h", "initial_c"), states, strict=False)),
             **{k: v for k, v in weights.items() if v is not None},
             **dict(zip(kinds, names, strict=True)),
+            **({"reset_after": True} if cell.reset_after else {}),
             direction=way,
             output_sequence=whole,
         )
