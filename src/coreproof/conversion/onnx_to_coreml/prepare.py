@@ -15,6 +15,7 @@ def prepare(model: ir.Model) -> ir.Model:
     """A copy of ``model``, ready to be lowered; the weights are shared with the original, not copied."""
     _sort(model)
     prepared = model.clone()
+    _align(prepared.graph)
     expand(prepared)
     common.RemoveUnusedNodesPass()(prepared)
     for node in list(prepared.graph):
@@ -42,6 +43,45 @@ def _sort(model: ir.Model) -> None:
                 expected="nodes that can be put in an order in which each reads what was made before",
                 fix="`coreproof doctor MODEL` names the value; `coreproof edit` connects it to what it should read",
             ) from error
+
+
+_ALIGNED = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Greater", "Less", "Equal"])
+"""Operators that said before opset 7 with ``axis`` where their second operand begins; today shapes are aligned at their ends."""
+
+
+def _align(graph: ir.Graph) -> None:
+    """Gives the second operand of such a node the axes behind its own that today's rule wants (opset 6, Broadcast)."""
+    for node in list(graph):
+        begins = node.attributes.get("axis")
+        apart = begins is not None and "broadcast" in node.attributes and node.attributes["broadcast"].as_int()
+        if node.op_type not in _ALIGNED or begins is None or not apart or len(node.inputs) != 2 or None in node.inputs:
+            continue
+        left, right = (_shape(value) for value in node.inputs if value is not None)
+        if left is None or right is None:
+            raise ConversionError(
+                f"{node.op_type} says where its second operand begins, and the shapes of both are not known",
+                where=f"node {node.name or node.outputs[0].name!r}",
+                expected="known ranks, or the form of opset 7",
+                fix="write the file anew with onnx.version_converter.convert_version(model, 7)",
+            )
+        at = begins.as_int() + (len(left) if begins.as_int() < 0 else 0)
+        behind = len(left) - at - len(right)
+        if behind <= 0:
+            continue
+        axes = ir.AttrInt64s("axes", list(range(len(right), len(right) + behind)))
+        widened = ir.Node("", "Unsqueeze", [node.inputs[1]], [axes], num_outputs=1, version=node.version)
+        widened.outputs[0].name = f"{node.outputs[0].name}/aligned"
+        if node.inputs[1] is not None and node.inputs[1].dtype is not None:
+            widened.outputs[0].dtype = node.inputs[1].dtype
+        widened.outputs[0].shape = ir.Shape([*right, *[1] * behind])
+        graph.insert_before(node, widened)
+        node.replace_input_with(1, widened.outputs[0])
+        del node.attributes["axis"]
+
+
+def _shape(value: ir.Value) -> ir.Shape | None:
+    held = ir.convenience.get_const_tensor(value)
+    return value.shape if value.shape is not None or held is None else ir.Shape(held.shape.numpy())
 
 
 def fold_batchnorm(graph: ir.Graph, node: ir.Node) -> bool:
