@@ -116,6 +116,7 @@ def _arrays(model: Model, photos: Path | None, inputs: Path | None) -> list[Samp
 
     if inputs is not None:
         return read_samples(inputs, model.signature)
+    # another format is refused by ``app`` itself, in its own words
     if photos is not None or not isinstance(model, CoreMLModel):
         return None
     if any(f.kind not in ("tensor", "double", "int64") for f in model.signature.inputs):

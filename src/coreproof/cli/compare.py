@@ -48,6 +48,7 @@ def command(
     from coreproof.comparison.lineup import load_lineup
     from coreproof.report.page import check_places, page
 
+    # a missing file is told before anything is loaded
     if not lineup.is_file():
         raise LineupError("there is no such line-up", where=str(lineup))
     check_places(out, replace=overwrite)  # before the work, not after it

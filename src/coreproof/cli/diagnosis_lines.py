@@ -46,6 +46,7 @@ def _print_under(shown: Console, line: Text, indent: int) -> None:
     if not shown.is_terminal:
         print_whole(shown, [line])
         return
+    # the label stays in front, and only what follows it is wrapped
     for number, part in enumerate(line[indent:].wrap(shown, max(20, shown.width - indent))):
         part.rstrip()
         shown.print((Line(" " * indent) if number else line[:indent]) + part)

@@ -84,6 +84,7 @@ def summary(difference: Difference) -> list[str]:
 
 
 def _around(difference: Difference) -> Iterator[Text]:
+    # a section is named once, before the first of its lines
     last = ""
     for change in difference.around:
         section = change.section if change.section != last else ""
@@ -155,6 +156,7 @@ def _change_lines(change: LayerChange) -> list[Text]:
 
 
 def _some(lines: Sequence[Text], limit: int | None, word: str) -> Iterator[Text]:
+    # a line that counts one or two more would save next to nothing
     shown = lines if limit is None or len(lines) <= limit + 2 else lines[:limit]
     yield from shown
     if len(shown) < len(lines):

@@ -83,6 +83,7 @@ def command(
         from coreproof.cli.diagnosis_lines import print_diagnosis
 
         print_diagnosis(diagnosis, fix)
+    # nothing was found, and agreement with the source proves too little to call it healthy
     if diagnosis.healthy is None and diagnosis.weak:
         raise typer.Exit(0 if allow_weak else 1)
     raise typer.Exit({True: 0, False: 1, None: 2}[diagnosis.healthy])

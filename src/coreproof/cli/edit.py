@@ -78,6 +78,7 @@ def command(
 def _files(files: list[Path], has_edits: bool) -> tuple[Path | None, Path | None]:
     """The script and the place to write, told apart by the suffix."""
     script = files[0] if files and files[0].suffix == ".toml" else None
+    # both are positional, and either may be left out
     rest = files[1:] if script is not None else files
     if len(rest) > 1 or (script is None and not has_edits):
         raise InputError(

@@ -68,6 +68,7 @@ def _chosen(rows: tuple[Float16Row, ...], limit: int) -> list[Float16Row]:
     """What stays in float32, where something happens, then what adds most; in the program's order."""
     if not limit or len(rows) <= limit:
         return list(rows)
+    # what has to stay, then what something happens to, then what adds most to the outputs
     by_weight = sorted(
         rows, key=lambda r: (not r.must_stay, r.status == "ok", -(r.error_at_output or 0.0), -r.error_added)
     )

@@ -69,6 +69,7 @@ def with_limits(command: Command) -> Command:
         set_limits(**{option.name: given.pop(option.name) for option in _OFFERED})
         command(**given)
 
+    # eval_str: annotations are texts in these files, and Typer wants what they name
     own = signature(command, eval_str=True).parameters.values()
     shown = [*(p.replace(kind=Parameter.KEYWORD_ONLY) for p in own), *_OFFERED]
     show_as(limited, shown)

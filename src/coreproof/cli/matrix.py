@@ -39,6 +39,7 @@ def agreement_table(comparison: Comparison, width: int = 80) -> Table:
     numbered = longest + sum(max(len(name), count) + _GAP for name in names) + right + _GAP > width
     columns = len(names)
     if numbered:
+        # what is left for columns beside the names, the numbers and how often a model is right
         room = width - longest - (len(str(columns)) + _GAP) - right - _GAP
         columns = max(1, room // (max(count, len(str(columns))) + _GAP))
     # a caption would be wrapped to the width of a narrow matrix

@@ -168,8 +168,10 @@ def _handler(served: Mapping[str, Served]) -> type[BaseHTTPRequestHandler]:
         def _refused(self) -> int | None:
             """Why a request is not answered: it makes no sense, or comes from a page of somebody else."""
             port = self.connection.getsockname()[1]
+            # a page that got this machine's address under a name of its own asks by that name
             own = {f"{name}:{port}" for name in (HOST, "localhost")} | ({HOST, "localhost"} if port == 80 else set())
             hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
+            # twice said is how one server is made to read what another does not
             if len(hosts) != 1 or len(origins) > 1 or not self.path.startswith("/") or self.headers.defects:
                 return 400
             try:

@@ -177,6 +177,7 @@ AS_CARRIED = FeedingOptions()
 def with_feeding(*only: str) -> Callable[[Command], Command]:
     """Gives a command the feeding options (``only`` those named), in place of its parameter ``feeding``."""
     hints = get_type_hints(FeedingOptions, include_extras=True)
+    # the fields of FeedingOptions are the options: one list for both
     offered = [
         Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
         for f in fields(FeedingOptions)

@@ -45,5 +45,6 @@ def command(
                 say(f"  {place.probability:8.2%}  {label}")
     for skipped in unread:
         say(*f"skipped: {skipped}".split("\n"), err=True)
+    # some photos may be skipped; where all are, nothing was predicted
     if unread and len(unread) == len(photos):
         raise typer.Exit(2)

@@ -103,6 +103,7 @@ def step_line(step: ProofStep) -> Text:
     from coreproof.model.weakness import failing
 
     mark = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}[step.ok]
+    # what agrees and proves nothing is no tick
     if step.ok is not False and failing(step.weaknesses):
         mark = ("?", "yellow")
     return Line.assemble(mark, " ", (step.name, "bold"), f" {step.text} ", (f"({step.seconds:.1f} s)", "dim"))

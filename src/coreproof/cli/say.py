@@ -30,4 +30,5 @@ def say_model(model: Model, path: Path) -> None:
 
 def say_json(document: object) -> None:
     r"""Prints a document as JSON of plain ASCII: what is not stands as ``\u`` escapes, which a reader undoes."""
+    # DEL is ASCII, and a terminal obeys it all the same
     sys.stdout.write(json.dumps(document, indent=2, default=str).replace("\x7f", "\\u007f") + "\n")

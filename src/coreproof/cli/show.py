@@ -59,6 +59,7 @@ def chosen_nodes(
         nodes = [n for n in nodes if pattern.search("  ".join(_cells(n, graph)))]
     if head is None and tail is None:
         return nodes
+    # both ends, each layer once where they overlap
     return [node for place, node in enumerate(nodes) if place < (head or 0) or place >= len(nodes) - (tail or 0)]
 
 

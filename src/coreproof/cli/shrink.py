@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -168,8 +168,8 @@ def _evidence(divergence: Divergence, small: Model, target: Path, overwrite: boo
 
     path = _values(target)
     with replacing(path, ARRAYS, replace=overwrite) as fresh:
-        arrays: dict[str, Any] = divergence.evidence(small)  # or mypy takes them for savez's own options
-        np.savez(fresh, **arrays)
+        write: Callable[..., None] = np.savez  # as it is typed, an array might be its option ``allow_pickle``
+        write(fresh, **divergence.evidence(small))
     first = divergence.verification.first_divergence
     assert first is not None
     return {"fault": f"{first.candidate}: {first.judgement.problem}", "values": str(path)}

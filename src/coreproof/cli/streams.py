@@ -93,6 +93,7 @@ def _prepared(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     raw = getattr(stream.buffer, "raw", stream.buffer)  # without a buffer where PYTHONUNBUFFERED asks for none
+    # a terminal does not go away while a verb writes
     if type(raw) is io.FileIO and not stream.isatty():
         stream.flush()
         guarded = _UntilClosed(raw.fileno())

@@ -51,6 +51,7 @@ def verification_table(verification: Verification, limit: int | None = None) -> 
     first = verification.first_divergence
     shown = range(len(rows)) if limit is None else _window(rows, first, limit)
     weak = verification.weak
+    # a column that says nothing new is left out
     layers = any(row.source and row.source != row.candidate for row in rows)
     left_out = len(rows) - len(shown)
     notes = (

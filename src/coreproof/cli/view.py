@@ -92,6 +92,7 @@ def _inside(model: Path, folder: Path, names: Iterable[str]) -> dict[str, Path]:
     for name in names:
         with suppress(CoreproofError):
             path = inside(model.parent, name, what="a data file", where=model)
+            # ``inside`` guards the file's own folder; of a package the whole of it is the model's
             if path.is_relative_to(folder.resolve()):
                 found[stored_name(name, what="a data file", where=model)] = regular_file(path)
     return found

@@ -57,6 +57,7 @@ class SeenByDevices(PhotoSource):
         names: list[str] = []
         seen = 0
         for listed in self.source.listed():
+            # the first three, for the error: a listing may be of any length
             names = names if len(names) == 3 else [*names, listed.photo]
             if all(listed.photo in run.answers for run in self.runs):
                 seen += 1
@@ -84,6 +85,7 @@ def read_device(path: str | Path) -> tuple[DeviceRun, ...]:
     document = read_json(path, damaged)
     said = document.value.get("format", "no format") if isinstance(document.value, dict) else "another kind of JSON"
     if said != FORMAT:
+        # of a later coreproof: the number behind is another
         newer = isinstance(said, str) and said.startswith(FORMAT.rstrip("0123456789"))
         raise LineupError(
             "this is not a device's proof",

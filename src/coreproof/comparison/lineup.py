@@ -270,6 +270,7 @@ def _entry(path: Path, name: str, stored: object, shared: Feeding | None, folder
     for key in ("labels", "shape"):
         if table.get(key) is not None:
             table[key] = tuple(table[key])
+    # "float16" is taken for "fp16", as everywhere
     table["precision"] = OTHER_NAMES.get(str(table.get("precision")), table.get("precision"))
     for key, allowed in _CHOICES.items():
         if table.get(key) is not None and table[key] not in allowed:

@@ -105,6 +105,7 @@ class Agreement:
         ]
         tops = [top_k(probabilities, min(TOP, self.classes)) for probabilities in answers]
         distributions = [Distributions.from_probabilities(probabilities) for probabilities in answers]
+        # entropies are computed once a model, not once a pair
         pairs = [a.divergence(b) for a, b in combinations(distributions, 2)]
         live = {p.member.photo for p in piece.photos if p.live}
         return Part(
@@ -130,6 +131,7 @@ def _answers(probabilities: npt.NDArray[np.float32], model: int, models: int) ->
 
     It is a class of its own for each model: two that both broke down do not agree.
     """
+    # NaN compares with nothing, and zeros alone would name the first class
     broken = np.logical_not(np.isfinite(probabilities).all(axis=1) & (probabilities > 0).any(axis=1)).reshape(-1)
     answers = np.pad(np.where(broken[:, None], np.float32(0), probabilities), ((0, 0), (0, models)))
     answers[broken, probabilities.shape[1] + model] = 1

@@ -113,6 +113,7 @@ class Predictor:
         """Looks at a first photo: how many classes there are, whether scores need a softmax, whether batches work."""
         scores = self._scores(photo)
         self.doubtful = self.entry.softmax is None and not (np.isfinite(scores).all() and scores.any())
+        # logits sum up to 1 by chance alone; who knows better says so in the line-up
         needs_softmax = self.entry.softmax if self.entry.softmax is not None else not is_distribution(scores[0])
         labels = self.running.signature.labels or ()  # not the entry's, which may be others in the next run
         self.calibration = Calibration(
@@ -146,6 +147,7 @@ class Predictor:
 
     def _answers_the_same_among_others(self, photo: Tensor) -> bool:
         """Whether a photo is answered alike alone and in a batch: a symbolic batch is no promise that it works."""
+        # another picture in front: a model that mixes a batch shows it
         others = np.concatenate([np.flip(photo, axis=-1), photo])
         try:
             alone, among = self._scores(photo), self._scores(others)

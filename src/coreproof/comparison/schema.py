@@ -59,6 +59,7 @@ def _wrong(table: pa.Table, name: str, column: Column) -> str | None:
     kind = held.type
     if column.startswith("rows"):
         fits = pa.types.is_fixed_size_list(kind) and _is(kind.value_type, "float" if "floats" in column else "whole")
+        # a row may be null as a whole, as of a photo that was skipped; a number in it may not
         holed = fits and any(chunk.flatten().null_count for chunk in held.chunks)
     else:
         fits, holed = _is(kind, column.split()[0]), bool(held.null_count) and not column.endswith("null")

@@ -130,6 +130,7 @@ class RemotePhotos(PhotoSource):
                 found=str(error),
                 fix="pip install 'coreproof[remote]'",
             ) from None
+        # names are what follows the root and a slash
         self._root = self._root.rstrip("/")
 
     def listed(self) -> Iterator[Listed]:
@@ -137,6 +138,7 @@ class RemotePhotos(PhotoSource):
             raise error
 
         try:
+            # a listing that was kept would hide what was added since
             self._files.invalidate_cache()
             for folder, _, files in self._files.walk(self._root, detail=True, on_error=failed):
                 below = folder.removeprefix(self._root).strip("/")

@@ -109,6 +109,7 @@ class ModelFactory:
 
     def key(self, name: str) -> str:
         """Changes with the model's bytes, how it is made and fed, and with the code and engines that run it."""
+        # sorted, so that equal recipes are equal texts
         text = json.dumps({"recipe": self._recipe(name), **made_by()}, sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
@@ -204,6 +205,7 @@ def with_partial_windows(model: OnnxModel) -> OnnxModel:
     changed = model.ir.clone()
     pools = [node for node in changed.graph.all_nodes() if node.op_type == "MaxPool"]
     for node in pools:
+        # pads stand as [begin of each axis..., end of each axis...]
         kernel = node.attributes.get_ints("kernel_shape", ())
         strides = node.attributes.get_ints("strides", [1] * len(kernel))
         pads = list(node.attributes.get_ints("pads", [0] * 2 * len(kernel)))

@@ -21,6 +21,7 @@ def weaknesses_of(
     ``pictures``: how many the photos are of; ``untrained``: the models with random weights.
     """
     names = tally.main
+    # behind the classes each model has one more: "no answer"
     answers = len(next(iter(tally.models.values())).named) - len(tally.names)
     named = {name: frozenset(np.flatnonzero(tally.models[name].named[:answers]).tolist()) for name in names}
     silent = [name for name in names if tally.models[name].named[answers:].any()]

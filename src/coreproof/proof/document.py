@@ -48,6 +48,7 @@ class ProofStep:
             "to": self.candidate,
             "ok": self.ok,
             "text": self.text,
+            # milliseconds: more digits differ from run to run and say nothing
             "seconds": round(self.seconds, 3),
             "engines": list(self.engines),
             "notes": list(self.notes),
