@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper, parser
 from coreproof.model.coreml.model import CoreMLModel, load_coreml
 from coreproof.model.coreml.proto import Model_pb2, NeuralNetwork_pb2
 from coreproof.model.feeding import Feeding
-from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.onnx.model import OnnxModel, from_message
 
 FLOAT = ir.DataType.FLOAT
 FEEDING = Feeding(size=(8, 8), resize="squash", scale=1 / 255)
@@ -39,6 +39,13 @@ def onnx_model(text: str, **weights: Any) -> OnnxModel:
     proto = parser.parse_model(text)
     proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items())
     return OnnxModel(ir.from_proto(proto), name="net")
+
+
+def graph_model(text: str, opset: int = 18, **weights: Any) -> OnnxModel:
+    """The model of a graph in ONNX's own text form, without the head that names versions."""
+    graph = parser.parse_graph(text)
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items())
+    return from_message(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
 
 
 def onnx_proto(

@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.parser
 import pytest
 
 from coreproof.conversion.convert import convert
 from coreproof.feeding.drawn import several
 from coreproof.model.features import Feature, ShapeRange, Signature
-from coreproof.model.onnx.model import OnnxModel, from_message
+from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.verify import verify
-
-
-def model(text: str, **weights: np.ndarray) -> OnnxModel:
-    graph = onnx.parser.parse_graph(text)
-    graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
-    return from_message(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]))
+from tests.build import graph_model as model
 
 
 def table(fault: int | None = None, rows: int = 40_000) -> OnnxModel:

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.parser
 import pytest
 
 from coreproof.conversion.convert import convert
-from coreproof.model.onnx.model import OnnxModel, from_message
+from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.subgraph_pool import SubgraphPool
 from coreproof.verification.verify import verify
+from tests.build import graph_model
 
 
 class Counted:
@@ -41,11 +40,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     return Counted(monkeypatch)
 
 
-def net(body: str, *names: str, **weights: Any) -> OnnxModel:
-    graph = onnx.parser.parse_graph(f"net (float[1,8] x) => (float[1,8] y) {{ {body} }}")
-    for name, value in weights.items():
-        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), name))
-    return from_message(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]))
+def net(body: str, **weights: Any) -> OnnxModel:
+    return graph_model(f"net (float[1,8] x) => (float[1,8] y) {{ {body} }}", **weights)
 
 
 def test_of_each_model_one_session_is_opened_and_each_draw_runs_once(counted: Counted) -> None:

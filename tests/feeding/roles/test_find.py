@@ -6,8 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.parser
 import pytest
 
 from coreproof.conversion.convert import convert
@@ -15,17 +13,10 @@ from coreproof.feeding.drawn import random_feeds, random_sample, roles_for
 from coreproof.feeding.roles.find import roles_of
 from coreproof.feeding.roles.role import PLAIN, Role, merged
 from coreproof.feeding.roles.words import in_words
-from coreproof.model.onnx.model import OnnxModel, from_message
 from coreproof.model.torch.model import TorchModel
+from tests.build import graph_model as model
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
-
-
-def model(text: str, opset: int = 18, **weights: np.ndarray) -> OnnxModel:
-    """An ONNX model of the parser's text, with weights by name."""
-    graph = onnx.parser.parse_graph(text)
-    graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
-    return from_message(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
 
 
 def roles(text: str, **weights: np.ndarray) -> dict[str, Role]:
