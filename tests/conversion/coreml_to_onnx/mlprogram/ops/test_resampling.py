@@ -62,3 +62,17 @@ def test_only_the_points_beyond_the_image_are_padded_in_a_mirrored_crop(tmp_path
         x.shape, target="iOS17",
     )  # fmt: skip
     np.testing.assert_allclose(only(run(model, a=x))[0, 0], [[10, 7.9], [10, 13.9]], rtol=1e-5)
+
+
+def test_where_corners_are_not_aligned_such_a_box_is_the_whole_image(tmp_path: Path) -> None:
+    """The values of Apple's own test."""
+    x = np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4)
+    model = mil(
+        tmp_path,
+        lambda mb, a: mb.crop_resize(
+            x=a, roi=np.float32([2, 2, 1, 1]).reshape(1, 1, 4, 1, 1), target_height=2, target_width=2,
+            normalized_coordinates=True, sampling_mode="UNALIGN_CORNERS",
+        ),
+        x.shape, target="iOS15",
+    )  # fmt: skip
+    np.testing.assert_allclose(only(run(model, a=x)).reshape(2, 2), [[3.5, 5.5], [11.5, 13.5]], rtol=1e-5)

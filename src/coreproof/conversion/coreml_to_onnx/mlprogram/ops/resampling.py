@@ -178,7 +178,11 @@ def _crop(
     sampling_mode: str,
     pad_value: float,
 ) -> ir.Value:
-    """One crop a box: [N, C, height, width]; of a box that ends before it begins, mirrored."""
+    """One crop a box: [N, C, height, width].
+
+    A box that ends before it begins is a mirrored crop where corners are aligned, else the whole image: both as in
+    Apple's own tests.
+    """
     extent = low.cast(low.op("Gather", low.dims(x), [2, 3]), ir.DataType.FLOAT)
     axes = []
     for i, ((start, end), count) in enumerate(zip(corners(low.b, boxes, box_mode), size, strict=True)):
@@ -187,6 +191,9 @@ def _crop(
             start, end = low.op("Mul", start, last), low.op("Mul", end, last)
         if spatial_scale != 1:
             start, end = low.op("Mul", start, spatial_scale), low.op("Mul", end, spatial_scale)
+        if sampling_mode not in ("ALIGN_CORNERS", "STRICT_ALIGN_CORNERS"):
+            inverted = low.op("Less", end, start)
+            start, end = low.op("Where", inverted, 0.0, start), low.op("Where", inverted, last, end)
         axes.append(box_points(low.b, start, end, count, sampling_mode))
     rows = low.op("Expand", low.op("Unsqueeze", axes[0], [2, 3]), np.array([1, size[0], size[1], 1], np.int64))
     columns = low.op("Expand", low.op("Unsqueeze", axes[1], [1, 3]), np.array([1, size[0], size[1], 1], np.int64))
