@@ -54,7 +54,8 @@ def run_source(model: onnx.ModelProto, fed: Feed) -> Feed:
         from onnx.reference import ReferenceEvaluator
 
         return dict(zip(names, ReferenceEvaluator(model).run(None, fed), strict=True))
-    return dict(zip(names, session.run(names, fed), strict=True))
+    arrays = {name: np.asarray(value) for name, value in fed.items()}  # a single number that was computed is no array
+    return dict(zip(names, session.run(names, arrays), strict=True))
 
 
 def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
