@@ -184,3 +184,22 @@ def test_rounding_makes_an_output_weak_where_it_may_change_half_of_it_in_most_sa
     assert [w.fails for w in told] == ([weak] if small else [])
     if small and not weak:
         assert f"in {small} of 4 samples rounding changes half of output 'y', or may" in found.summary().splitlines()[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_what_a_masks_minimum_leaves_behind_is_not_weak(precision: str, tmp_path: Path) -> None:
+    """The rounding of -1e9 is a share of it: a maximum that leaves the masked places behind does not carry it on."""
+    nodes = [
+        helper.make_node("Tanh", ["x"], ["t"]),
+        helper.make_node("Where", ["masked", "low", "t"], ["w"]),
+        helper.make_node("ReduceMax", ["w"], ["y"], axes=[1], keepdims=0),
+    ]
+    masked = np.zeros((1, 8, 1), bool)
+    masked[:, 5:] = True
+    path = tmp_path / "net.onnx"
+    onnx.save(net(nodes, ["y"], (1, 8, 6), masked=masked, low=np.float32(-1e9)), path)
+    cp.convert(path, "mlprogram", precision=precision).save(tmp_path / "net.mlpackage")
+    found = verify(path, tmp_path / "net.mlpackage")
+    assert found.agrees
+    assert found.proves, found.summary().splitlines()[0]
+    assert found.rows[-1].judgement.tolerance.relative < (1e-4 if precision == "fp32" else 0.1)

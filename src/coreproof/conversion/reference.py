@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
+import onnx.checker
 import onnx.shape_inference
 
 _SHAPES = 1024
@@ -46,7 +47,13 @@ def result_shapes(
             opset_imports=[onnx.helper.make_opsetid(d, v) for d, v in opsets.items()],
             ir_version=10,
         )
-    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, KeyError):
+    except (
+        onnx.checker.ValidationError,  # operands of unlike types: a product in float64 of what else is float32
+        onnx.defs.SchemaError,
+        onnx.shape_inference.InferenceError,
+        RuntimeError,
+        KeyError,
+    ):
         return {}  # what is wrong with the node is said by the one that computes it
     found = {}
     for name, made in inferred.items():

@@ -30,8 +30,8 @@ def match_inputs(reference: Signature, candidate: Signature) -> list[tuple[Featu
 
 
 def fitted(value: object, feature: Feature) -> object:
-    """An array in the rank that the other side declares, where only lengths of 1 differ."""
-    if feature.image is not None or feature.shape is None or not isinstance(value, np.ndarray):
+    """An array or a number in the rank that the other side declares, where only lengths of 1 differ."""
+    if feature.image is not None or feature.shape is None or not isinstance(value, np.ndarray | np.generic):
         return value
     shape = feature.shape
     if len(shape) == value.ndim or not all(isinstance(d, int) for d in shape):

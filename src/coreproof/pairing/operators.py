@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
-from coreproof.conversion.operators import error_class, meaning
+from coreproof.conversion.operators import canonical_op, error_class, meaning
 from coreproof.model.graph import Node
 
 _INTERPOLATION = 10
 """Roundings in a number interpolated along two axes: along each two weights, two products and their sum."""
+
+_NUMBERS = {"mul": ("x", "y", "alpha"), "realdiv": ("y",), "activation": ("linear.alpha",)}
+"""Operators (by ``canonical_op``) that scale, and the attributes that hold the number."""
 
 
 def makes_steps(operator: str) -> bool:
@@ -44,3 +47,14 @@ def summand_count(node: Node, inputs: tuple[int | None, ...], output: int | None
         if known and output:
             return max(1, known[0] // output)
     return 1
+
+
+def scale_factor(node: Node) -> float | None:
+    """By how much a product with one known number scales what it reads, as in dequantisation; None for everything else."""
+    word = canonical_op(node.operator)
+    numbers = [node.attributes.get(key) for key in _NUMBERS.get(word, ())]
+    known = [abs(float(n)) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
+    # two numbers, or settings beside the number, are no plain product
+    if len(known) != 1 or known[0] == 0 or not math.isfinite(known[0]) or len(numbers) < len(node.attributes):
+        return None
+    return 1 / known[0] if word == "realdiv" else known[0]

@@ -198,8 +198,10 @@ class _Forecast:
         return carried
 
     def _worth_measuring(self, count: int, kept: Sequence[str]) -> list[str]:
-        suspects = [u for u, names in self.members.items() if u in kept or any(self.seen[n].suspect for n in names)]
-        added = {unit: max(self.seen[name].added for name in names) for unit, names in self.members.items()}
+        # what stands inside a branch or a loop cannot be brought out, and is not seen
+        seen = {unit: [self.seen[n] for n in names if n in self.seen] for unit, names in self.members.items()}
+        suspects = [unit for unit, ranges in seen.items() if unit in kept or any(r.suspect for r in ranges)]
+        added = {unit: max((r.added for r in ranges), default=0.0) for unit, ranges in seen.items()}
         adding = [unit for unit in sorted(added, key=lambda unit: -added[unit]) if added[unit]]
         return list(dict.fromkeys([*suspects, *adding]))[:count]
 

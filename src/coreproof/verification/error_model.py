@@ -12,7 +12,7 @@ import numpy.typing as npt
 from coreproof.conversion.operators import canonical_op, error_class
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
-from coreproof.pairing.operators import interpolates, makes_steps, summand_count
+from coreproof.pairing.operators import interpolates, makes_steps, scale_factor, summand_count
 from coreproof.verification.channels import Profile
 from coreproof.verification.contrast import Contrast, contrast_for
 from coreproof.verification.error_stats import BLOCK
@@ -34,7 +34,8 @@ class ErrorState(NamedTuple):
 
     ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element,
     both in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of
-    ``error``; ``own`` is the part that the operator itself adds. ``step``: it is rounded to multiples of this (0: it is not).
+    ``error``; ``own`` is the part that the operator itself adds; ``shared`` that which is a share of each element, as rounding
+    is of a value that is only moved. ``step``: it is rounded to multiples of this (0: it is not).
     ``contrast``: of what a normalisation reads, size over deviation of what it takes together.
     """
 
@@ -48,6 +49,7 @@ class ErrorState(NamedTuple):
     own: float = 0.0
     step: float = 0.0
     contrast: Contrast | None = None
+    shared: float = 0.0
 
 
 class ErrorModel:
@@ -181,7 +183,8 @@ class ErrorModel:
         if (makes_steps(node.operator) or truncates) and not step:
             step = 1.0
             error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
-        return measured._replace(error=error, uneven=_uneven(node, read, measured), own=own, step=step)
+        shared = math.hypot(own, *(_shared(s, measured) for s in read)) if error_class(node.operator) == "move" else 0.0
+        return measured._replace(error=error, uneven=_uneven(node, read, measured), own=own, step=step, shared=shared)
 
     def _dtype(self, name: str) -> str:
         value = self._graph.values.get(name)
@@ -275,7 +278,7 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
     if not read:
         return 0.0
     if kind == "move":
-        return max(s.error * _louder(s, result) for s in read)
+        return max(math.hypot(_shared(s, result), _even(s) * _louder(s, result)) for s in read)
     if kind == "add":
         return math.hypot(*(s.error for s in read))
     if kind == "bounded":
@@ -294,7 +297,7 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
         count = max(1.0, (read[0].elements or 1) / (result.elements or read[0].elements or 1))
         return math.hypot(scale * shares, read[0].error / math.sqrt(count))
     if kind == "elementwise" and len(read) == 1:
-        if (factor := _factor(node)) is not None:
+        if (factor := scale_factor(node)) is not None:
             return factor * read[0].error
         # activations pass on what arrives with slopes up to 1, also where they made the value itself smaller
         return max(scale * shares, read[0].error)
@@ -308,19 +311,14 @@ def _divided_by(source: ErrorState) -> float:
     return min(source.deviation, source.scale / source.contrast.typical)
 
 
-def _factor(node: Node) -> float | None:
-    """By how much a product with one known number scales what it reads, as in dequantisation; None for everything else."""
-    word = canonical_op(node.operator)
-    numbers = [node.attributes.get(key) for key in _NUMBERS.get(word, ())]
-    known = [abs(float(n)) for n in numbers if isinstance(n, int | float) and not isinstance(n, bool)]
-    # two numbers, or settings beside the number, are no plain product
-    if len(known) != 1 or known[0] == 0 or not math.isfinite(known[0]) or len(numbers) < len(node.attributes):
-        return None
-    return 1 / known[0] if word == "realdiv" else known[0]
+def _shared(source: ErrorState, chosen: ErrorState) -> float:
+    """What is a share of each element, in a choice among them: where a mask's minimum is left behind, its rounding is too."""
+    return source.shared * min(1.0, chosen.scale / source.scale) if source.scale else source.shared
 
 
-_NUMBERS = {"mul": ("x", "y", "alpha"), "realdiv": ("y",), "activation": ("linear.alpha",)}
-"""Operators (by ``canonical_op``) that scale, and the attributes that hold the number."""
+def _even(source: ErrorState) -> float:
+    """The rest of its error, which may stand at any element."""
+    return math.sqrt(max(source.error**2 - source.shared**2, 0.0))
 
 
 def _louder(source: ErrorState, chosen: ErrorState) -> float:

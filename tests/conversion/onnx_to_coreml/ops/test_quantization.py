@@ -66,6 +66,21 @@ def test_products_of_integers() -> None:
     check_node("ConvInteger", {"x": x}, expected, {"w": w, "zx": np.uint8(7)}, opset=13, pads=[1, 1, 1, 1])
 
 
+def test_a_zero_point_for_each_filter_known_or_fed() -> None:
+    x, w = (
+        RNG.integers(0, 256, size=(1, 1, 5, 5)).astype(np.uint8),
+        RNG.integers(0, 256, size=(3, 1, 2, 2)).astype(np.uint8),
+    )
+    zeros = np.array([0, 7, 200], np.uint8)
+    windows = np.lib.stride_tricks.sliding_window_view(x[0, 0].astype(np.int64) - 5, (2, 2))
+    expected = np.einsum("hwij,kij->khw", windows, w[:, 0].astype(np.int64) - zeros.reshape(-1, 1, 1))[None]
+    order = ["x", "w", "zx", "zw"]
+    check_node("ConvInteger", {"x": x}, expected, {"w": w, "zx": np.uint8(5), "zw": zeros}, order=order, opset=13)
+    fed = {"x": x, "w": w, "zw": zeros}
+    programs = [("mlprogram", "iOS15"), ("mlprogram", "iOS17")]
+    check_node("ConvInteger", fed, expected, {"zx": np.uint8(5)}, order=order, opset=13, targets=programs)
+
+
 BYTES = RNG.integers(0, 256, size=(2, 3, 4, 4)).astype(np.uint8)
 
 

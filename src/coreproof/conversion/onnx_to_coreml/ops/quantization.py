@@ -164,8 +164,9 @@ def conv_integer(
     **attributes: Any,
 ) -> Result:
     zero = w_zero_point
-    if isinstance(zero, np.ndarray) and zero.ndim == 1:
-        zero = zero.reshape([-1] + [1] * (ctx.rank(w) - 1))
+    if zero is not None and ctx.rank(zero) == 1:  # one for each filter
+        shape = [-1, *[1] * (ctx.rank(w) - 1)]
+        zero = zero.reshape(shape) if isinstance(zero, np.ndarray) else ctx.mb.reshape(x=zero, shape=shape)
     return ctx.mb.cast(x=conv(ctx, _single(ctx, x, x_zero_point), _single(ctx, w, zero), **attributes), dtype="int32")
 
 
