@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -28,14 +27,12 @@ class Converted:
     def __init__(self, net: Any, *inputs: Any, images: Any = None) -> None:
         from coreproof.conversion.convert import convert
         from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
-        from coreproof.conversion.onnx_to_coreml.half_range import HalfRange
         from coreproof.model.torch.model import TorchModel
+        from tests.precision.hostile import careless
 
         self.net, self.inputs = net, inputs
         self.source: Any = convert(TorchModel(net, inputs, name="net"), "onnx")
-        # as converters make it that do not ask what float16 can hold; ours raises epsilons and widens what they guard
-        careless = {"half_range": lambda _: HalfRange(), "raised": lambda array: array}
-        with patch.multiple("coreproof.conversion.onnx_to_coreml.program", **careless):
+        with careless():
             self.program = onnx_to_coreml(self.source, precision="fp16", images=images)
 
     def error(self, model: Any, *inputs: Any) -> float:
@@ -120,9 +117,11 @@ def test_a_vanished_epsilon_is_missed_without_the_source_or_asked_for() -> None:
 
 def test_pixels_without_a_scale() -> None:
     from coreproof.conversion.onnx_to_coreml.convert import ImageInput, onnx_to_coreml
+    from tests.precision.hostile import careless
 
     case = _converted("Squares")
-    program = onnx_to_coreml(case.source, precision="fp16", images={"x": ImageInput()})
+    with careless():
+        program = onnx_to_coreml(case.source, precision="fp16", images={"x": ImageInput()})
     found = diagnose(program)
     repaired = _repaired(found)
     assert found.findings[0].layer in ("mul", "sum_1")
