@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from conformance.origin import origin
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "apple.json"
 KNOWN_FAILURES = HERE / "apple_known_failures.json"
@@ -207,7 +209,8 @@ def main(arguments: list[str] | None = None) -> int:
     table = summary(outcomes)
     if directories == DIRECTORIES and not chosen.only:
         shown = [asdict(o) for o in outcomes if o.status in ("failed", "not lowered")]
-        RESULTS.write_text(json.dumps({"sets": chosen.sets, "summary": table, "not passed": shown}, indent=1) + "\n")
+        document = {**origin("conformance.apple"), "sets": chosen.sets, "summary": table, "not passed": shown}
+        RESULTS.write_text(json.dumps(document, indent=1) + "\n")
         TABLE.write_text(operator_table(outcomes))
     failed, known = [], known_failures()
     for outcome in (o for o in outcomes if o.status == "failed"):

@@ -26,6 +26,7 @@ import onnx_ir as ir
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
+from conformance.origin import origin
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.conversion.operators import ONNX
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
@@ -256,7 +257,7 @@ def main() -> int:
         results = HERE / "results" / f"onnx-{options.to}-{options.precision}.json"
         results.parent.mkdir(exist_ok=True)
         document = {
-            "command": " ".join(["python -m conformance.onnx_backend", *sys.argv[1:]]),
+            **origin("conformance.onnx_backend"),
             "onnx": onnx.__version__,
             "counts": dict(counts),
             "tests": [asdict(o) for o in outcomes],

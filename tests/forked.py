@@ -1,4 +1,4 @@
-"""Runs ``coreproof`` in processes forked from one that has imported the heavy libraries: milliseconds instead of seconds.
+"""Runs ``coreproof`` in processes forked from one that has imported it and the heavy libraries: milliseconds instead of seconds.
 
 Each command is a process of its own with its own streams. What counts before a process starts (the seed of hashing, the encoding
 of streams) is given to the one that is forked from. A forked process ends without the destructors of libraries, which wait for
@@ -23,8 +23,11 @@ FORKS = sys.platform == "linux"
 """Elsewhere a library's threads may not survive a fork."""
 
 _PARENT = """
-import atexit, importlib, json, os, runpy, signal, sys, traceback
-for name in json.loads(sys.argv[1]):
+import atexit, importlib, json, os, pkgutil, runpy, signal, sys, traceback
+sys.path = [place for place in sys.path if place]  # as the command is installed: the current folder is not searched
+import coreproof
+ours = [found.name for found in pkgutil.walk_packages(coreproof.__path__, "coreproof.")]
+for name in json.loads(sys.argv[1]) + [name for name in ours if not name.endswith("__main__")]:
     try:
         importlib.import_module(name)
     except ImportError:
@@ -60,6 +63,13 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
 """
 
+_ANEW = """
+import runpy, sys
+sys.path = [place for place in sys.path if place]
+sys.argv[0] = "coreproof"
+runpy.run_module("coreproof", run_name="__main__", alter_sys=True)
+"""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -82,7 +92,7 @@ class Commands:
         given = [str(word) for word in words]
         if self._parent is None:
             done = subprocess.run(
-                [sys.executable, "-m", "coreproof", *given],
+                [sys.executable, "-c", _ANEW, *given],
                 cwd=folder,
                 env=dict(self._environment),
                 capture_output=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,20 @@ def test_labels_of_a_source_are_in_every_file_that_is_made_of_it(file: str, tmp_
     assert stored.signature.labels == NAMES
     assert [f.kind for f in stored.signature.outputs] == ["tensor"]
     assert cp.session(stored).signature.labels == NAMES
+
+
+@pytest.mark.parametrize("to", ["onnx", "mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize("labels", [NAMES[:3], (*NAMES, "more")])
+def test_labels_of_a_source_that_do_not_fit_its_classes_are_refused(to: Any, labels: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="labels do not fit") as caught:
+        cp.convert(dataclasses.replace(source(), labels=labels), to)
+    assert "5 labels" in str(caught.value)
+
+
+def test_prove_refuses_labels_of_a_source_that_do_not_fit_before_it_begins(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="labels do not fit"):
+        cp.prove(dataclasses.replace(source(), labels=NAMES[:3]), photos, tmp_path / "out", witness=False)
+    assert not list(tmp_path.glob("out/*"))
 
 
 def test_labels_go_through_onnx_and_back(tmp_path: Path) -> None:

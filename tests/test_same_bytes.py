@@ -71,7 +71,17 @@ def sources(made: Path) -> Path:
 @pytest.fixture(scope="module")
 def seeded() -> Iterator[tuple[Commands, Commands]]:
     """What runs commands with two orders of hashing, in two time zones."""
-    heavy = ("onnx", "onnx_ir", "onnxruntime", "torch", "coremltools", "PIL.Image")
+    heavy = (
+        "onnx",
+        "onnx_ir",
+        "onnxruntime",
+        "torch",
+        "onnxscript",
+        "torch.onnx",
+        "coremltools",
+        "PIL.Image",
+        "matplotlib.figure",
+    )
     with ExitStack() as stack:
         one, other = (
             stack.enter_context(commands({"PYTHONHASHSEED": seed, "TZ": f"UTC{seed[:1]}"}, heavy))

@@ -136,3 +136,83 @@ def test_what_an_onnx_file_has_not_cannot_be_frozen(coreproof: Callable[..., Ran
     ran = coreproof("prove", "net.onnx", "--out", "proof", "--freeze-state")
     assert ran.code == 2
     assert "--freeze-state: for PyTorch modules alone" in ran.err
+
+
+@pytest.mark.usefixtures("nets")
+@pytest.mark.parametrize("verb", ["verify", "doctor"])
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [("branching", "--freeze-branches"), ("other_way", "--freeze-branches"), ("counting", "--freeze-state")],
+)
+def test_what_was_frozen_is_verified_with_the_same_option(
+    coreproof: Callable[..., Ran], verb: str, model: str, option: str
+) -> None:
+    assert coreproof("convert", f"nets.py:{model}", "out.mlpackage", option).code == 0
+    given = (
+        (f"nets.py:{model}", "out.mlpackage")
+        if verb == "verify"
+        else ("out.mlpackage", "--against", f"nets.py:{model}")
+    )
+    ran = coreproof(verb, *given)
+    assert ran.code == 2
+    assert option in ran.err
+    ran = coreproof(verb, *given, option)
+    assert ran.code == 0, ran.out + ran.err
+
+
+@pytest.mark.usefixtures("nets")
+def test_what_has_no_module_cannot_be_frozen_in_verify(coreproof: Callable[..., Ran]) -> None:
+    assert coreproof("convert", "nets.py:counting", "net.onnx", "--freeze-state").code == 0
+    ran = coreproof("verify", "net.onnx", "net.onnx", "--freeze-branches")
+    assert ran.code == 2
+    assert "--freeze-branches: for PyTorch modules alone" in ran.err
+
+
+PICTURES = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.c = torch.nn.Conv2d(3, 4, 3)
+    def forward(self, x):
+        if x.mean() > 0.5:
+            return self.c(x).mean((2, 3)) + 100
+        return self.c(x).mean((2, 3))
+
+def dark():
+    return Net(), torch.zeros(1, 3, 8, 8)
+
+def no_picture():
+    return Net(), torch.full((1, 3, 8, 8), -30000.0).index_fill(3, torch.tensor([0]), 250000.0)
+"""
+
+
+@pytest.mark.usefixtures("nets")
+def test_a_picture_that_takes_the_frozen_branches_checks_a_model_that_takes_pictures(
+    coreproof: Callable[..., Ran],
+) -> None:
+    Path("pictures.py").write_text(PICTURES)
+    ran = coreproof("convert", "pictures.py:dark", "p.mlpackage", "--freeze-branches", "--image", "--scale", "1/255")
+    assert ran.code == 0, ran.err
+    assert "checked: ran once on a picture that takes the branches as the example inputs do" in ran.out
+    ran = coreproof("verify", "pictures.py:dark", "p.mlpackage", "--freeze-branches")
+    assert ran.code == 0, ran.out + ran.err
+    assert "a picture that takes the branches as the example inputs do" in ran.out
+
+
+@pytest.mark.usefixtures("nets")
+def test_photos_that_take_another_branch_than_the_frozen_one_show_it(coreproof: Callable[..., Ran]) -> None:
+    from PIL import Image
+
+    Path("pictures.py").write_text(PICTURES)
+    Path("photos").mkdir()
+    for number in range(3):
+        Image.new("RGB", (9, 8), (250, 250, 200 + number)).save(f"photos/{number}.png")
+    feed = ("--size", "8", "--scale", "1/255", "--mean", "0", "--std", "1")
+    ran = coreproof(
+        "prove", "pictures.py:dark", "--photos", "photos", "--out", "p", "--no-witness", "--freeze-branches", *feed
+    )
+    assert ran.code == 1, ran.out + ran.err
+    assert "Verify t2o against torchm disagrees" in ran.out

@@ -1,4 +1,4 @@
-"""The doctor and surgery on the command line: exit codes, JSON, what is written and what is not."""
+"""The doctor and edits on the command line: exit codes, JSON, what is written and what is not."""
 
 from __future__ import annotations
 

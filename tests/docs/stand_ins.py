@@ -184,7 +184,7 @@ def export_from_device(app: Path, path: Path) -> None:
 # a recorded run is the reference in verify.md: it is one in float32, whose rounding is not what is compared
 ALIASES: dict[str, dict[str, str]] = {
     "verify.md": {"float32.mlpackage": "model.mlpackage"},
-    "surgery.md": {"normalised.mlpackage": "model.mlpackage"},
+    "edit.md": {"normalised.mlpackage": "model.mlpackage"},
     "matrix.md": {"shipped.mlpackage": "Classifier.mlpackage"},
 }
 """page -> a stand-in that it knows by another name."""

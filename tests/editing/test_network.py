@@ -1,4 +1,4 @@
-"""Surgery on NeuralNetwork models: known repairs of real broken files, and every primitive on real and small networks."""
+"""Edits of NeuralNetwork models: known repairs of real broken files, and every primitive on real and small networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 import coreproof as cp
 from coreproof.editing.edit import Edit, edit
-from coreproof.editing.editor import Editor
+from coreproof.editing.editor import Editor, NewLayer
 from coreproof.editing.editors.network import NetworkEditor
 from coreproof.editing.open import open_editor
 from coreproof.editing.verbs import description, layers
@@ -38,13 +38,13 @@ def bilinear_by_deconvolution(editor: Editor, op: dict[str, Any]) -> None:
     crop = {"cropAmounts": {"borderAmounts": [{"startEdgeSize": 3, "endEdgeSize": 3}] * 2}}
     before = editor.graph.nodes[[n.name for n in editor.graph.nodes].index(layer) - 1].name
     editor.remove(layer)
-    editor.add("padding", "p", [source], ["padded"], {"replication": True, **edges}, before)
+    editor.add(NewLayer("padding", "p", [source], ["padded"], {"replication": True, **edges}), before)
     settings = {
         "outputChannels": channels, "kernelChannels": channels, "nGroups": channels, "isDeconvolution": True,
         "kernelSize": [4, 4], "stride": [2, 2], "valid": True, "weights": np.stack([kernel[None]] * channels),
     }  # fmt: skip
-    editor.add("convolution", "d", ["padded"], ["doubled"], settings, "p")
-    editor.add("crop", layer, ["doubled"], [layer], crop, "d")
+    editor.add(NewLayer("convolution", "d", ["padded"], ["doubled"], settings), "p")
+    editor.add(NewLayer("crop", layer, ["doubled"], [layer], crop), "d")
 
 
 OPERATIONS: dict[str, Apply] = {
@@ -369,7 +369,9 @@ def test_names_that_are_taken_are_refused() -> None:
 def test_an_output_is_declared_with_the_shape_that_it_has() -> None:
     editor = NetworkEditor(network(conv(), relu()))
     editor.interface.set_output("c")
-    editor.add("pooling", "mean", ["y"], ["m"], {"type": "AVERAGE", "globalPooling": True, "valid": True}, "act")
+    editor.add(
+        NewLayer("pooling", "mean", ["y"], ["m"], {"type": "AVERAGE", "globalPooling": True, "valid": True}), "act"
+    )
     editor.interface.set_output("m", instead_of="y")
     features = {f.name: f for f in editor.close().signature.outputs}
     assert list(features) == ["m", "c"]
@@ -398,7 +400,7 @@ def test_inputs_are_declared_and_taken_away() -> None:
 def test_an_unknown_layer_type_is_answered_with_near_ones() -> None:
     editor = NetworkEditor(network(conv(), relu()))
     with pytest.raises(EditError, match="innerProduct"):
-        editor.add("innerproduct", "fc", ["y"], ["z"], {}, None)
+        editor.add(NewLayer("innerproduct", "fc", ["y"], ["z"], {}), None)
 
 
 def test_the_weights_are_those_that_the_layer_has() -> None:

@@ -1,4 +1,4 @@
-"""Surgery on ONNX: every primitive through the verbs, judged by running the model that comes out."""
+"""Edits of ONNX models: every primitive through the verbs, judged by running the model that comes out."""
 
 from __future__ import annotations
 

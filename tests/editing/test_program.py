@@ -1,4 +1,4 @@
-"""ML Programs under surgery: every edit against the same change made in ONNX or numpy, and read again by coremltools."""
+"""Edits of ML Programs: every edit against the same change made in ONNX or numpy, and read again by coremltools."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import coreproof
 from coreproof.editing.edit import Edit, edit
+from coreproof.editing.editor import NewLayer
 from coreproof.editing.open import open_editor
 from coreproof.errors import EditError
 from coreproof.model.base import Model
@@ -172,8 +173,8 @@ def test_replaced_and_inserted_operations(program: CoreMLModel, half: CoreMLMode
 
 def test_an_operation_of_several_outputs_and_inputs(program: CoreMLModel, tmp_path: Path) -> None:
     editor = open_editor(program)
-    editor.add("split", "halves", ["f"], ["low", "high"], {"axis": 1, "num_splits": 2}, editor.node("f").name)
-    editor.add("concat", "swapped", ["high", "low"], ["s"], {"axis": 1, "interleave": False}, "halves")
+    editor.add(NewLayer("split", "halves", ["f"], ["low", "high"], {"axis": 1, "num_splits": 2}), editor.node("f").name)
+    editor.add(NewLayer("concat", "swapped", ["high", "low"], ["s"], {"axis": 1, "interleave": False}), "halves")
     editor.set_inputs(layer(program, "linear"), ["s"])
     model = editor.close()
     assert model.graph.values["low"].shape == (1, 4)
@@ -212,7 +213,7 @@ def test_outputs_follow_what_makes_them_now(program: CoreMLModel, half: CoreMLMo
 
 def test_operations_stand_behind_what_they_read(program: CoreMLModel, tmp_path: Path) -> None:
     editor = open_editor(program)
-    editor.add("sigmoid", "early", ["x"], ["e"], {}, None)
+    editor.add(NewLayer("sigmoid", "early", ["x"], ["e"], {}), None)
     editor.set_inputs("early", ["c"])
     editor.set_inputs(editor.node("p").name, ["e"])
     model = editor.close()
@@ -309,7 +310,7 @@ def test_operations_that_do_not_fit(
     editor = open_editor(program)
     before = editor.model.spec.SerializeToString(deterministic=True)
     with pytest.raises(EditError, match=words):
-        editor.add(operator, "new", inputs, ["new"], attributes, editor.node("f").name)
+        editor.add(NewLayer(operator, "new", inputs, ["new"], attributes), editor.node("f").name)
     assert editor.model.spec.SerializeToString(deterministic=True) == before
 
 

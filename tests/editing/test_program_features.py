@@ -14,6 +14,7 @@ from PIL import Image
 import coreproof
 from coreproof.conversion.onnx_to_coreml.features import ImageInput
 from coreproof.editing.edit import Edit, edit
+from coreproof.editing.editor import NewLayer
 from coreproof.editing.interface import Retyped
 from coreproof.editing.open import open_editor
 from coreproof.editing.verbs.registry import VERBS
@@ -134,8 +135,10 @@ def test_features_in_float16_and_back(half: Model, single: Model, tmp_path: Path
 
 def test_values_that_no_feature_can_be_are_carried_by_one_that_can(single: Model, tmp_path: Path) -> None:
     editor = open_editor(single)
-    editor.add("reduce_max", "most", ["y"], ["most"], {"axes": [0, 1], "keep_dims": False}, editor.node("y").name)
-    editor.add("greater", "positive", ["y", "most"], ["positive"], {}, "most")
+    editor.add(
+        NewLayer("reduce_max", "most", ["y"], ["most"], {"axes": [0, 1], "keep_dims": False}), editor.node("y").name
+    )
+    editor.add(NewLayer("greater", "positive", ["y", "most"], ["positive"], {}), "most")
     editor.interface.set_output("most")
     editor.interface.set_output("positive", instead_of="y")
     model = stored(editor.close(), tmp_path)
@@ -154,7 +157,8 @@ def test_values_that_no_feature_can_be_are_carried_by_one_that_can(single: Model
 def test_an_output_becomes_a_picture(single: Model, tmp_path: Path) -> None:
     editor = open_editor(single)
     editor.add(
-        "slice_by_size", "three", ["r"], ["p"], {"begin": [0, 0, 0, 0], "size": [1, 3, 6, 8]}, editor.node("r").name
+        NewLayer("slice_by_size", "three", ["r"], ["p"], {"begin": [0, 0, 0, 0], "size": [1, 3, 6, 8]}),
+        editor.node("r").name,
     )
     editor.interface.set_output("p")
     editor.interface.retype("p", Retyped("image"))

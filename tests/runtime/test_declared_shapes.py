@@ -116,3 +116,32 @@ def test_a_picture_of_a_declared_size_enters_as_it_is_and_another_is_stretched(
     assert made.shape == (1, 3, enters[1], enters[0])
     if enters == size:
         np.testing.assert_array_equal(made[0], shown.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize(
+    ("flexible", "fed", "said"),
+    [
+        (lambda image: None, (1, 3, 16, 20), "Image size 20 x 16 is not the allowed 10 x 8"),
+        (lambda image: None, (3, 16, 20), "Image size 20 x 16 is not the allowed 10 x 8"),
+        (lambda image: None, (1, 1, 8, 10), "is a picture, and what is given is none"),
+        (lambda image: None, (8, 10), "is a picture, and what is given is none"),
+        (lambda image: None, (2, 3, 8, 10), "is a picture, and what is given is none"),
+        (enumerated, (1, 3, 10, 8), "was not in enumerated set of allowed shapes"),
+        (ranging, (1, 3, 8, 21), "is not in allowed range (6..20)"),
+        (ranging, (1, 4, 8, 10), "is a picture, and what is given is none"),
+    ],
+)
+def test_an_array_that_is_no_declared_picture_is_refused_before_the_engine_sees_it(
+    to: Any, flexible: Any, fed: tuple[int, ...], said: str
+) -> None:
+    with cp.session(picture_net(to, flexible)) as running, pytest.raises(InputError) as caught:
+        running.run({"x": np.zeros(fed, np.float32)})
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_an_array_of_the_declared_size_is_a_picture(to: Any) -> None:
+    with cp.session(picture_net(to, lambda image: None)) as running:
+        for fed in ((1, 3, 8, 10), (3, 8, 10)):
+            assert running.run({"x": np.full(fed, 7, np.float32)})["y"].shape == (1, 3, 8, 10)

@@ -12,6 +12,8 @@ from coreproof.cli.options import (
     AllowWeak,
     Arrays,
     FeedingOptions,
+    FreezeBranches,
+    FreezeState,
     ModelArgument,
     Replace,
     Trust,
@@ -41,6 +43,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
+    freeze_state: FreezeState = False,
+    freeze_branches: FreezeBranches = False,
     trust: Trust = False,
     feeding: FeedingOptions = AS_CARRIED,
 ) -> None:
@@ -71,6 +75,8 @@ def command(
             classes=classes,
             inputs=inputs,
             feeding=feeding.resolve(source, examined),
+            freeze_state=freeze_state,
+            freeze_branches=freeze_branches,
             progress=lambda what: report(what, 0, 0),
         )
     document = diagnosis.to_json()

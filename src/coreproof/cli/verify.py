@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, AllowWeak, FeedingOptions, Fresh, Replace, Trust, with_feeding
+from coreproof.cli.options import (
+    AS_CARRIED,
+    AllowWeak,
+    FeedingOptions,
+    FreezeBranches,
+    FreezeState,
+    Fresh,
+    Replace,
+    Trust,
+    with_feeding,
+)
 from coreproof.cli.say import say, say_json
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
 from coreproof.model.arguments import ENGINES, one_of
@@ -82,6 +92,8 @@ def command(
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
     fresh: Fresh = False,
+    freeze_state: FreezeState = False,
+    freeze_branches: FreezeBranches = False,
     trust: Trust = False,
 ) -> None:
     """Compare two models value by value and name the first that diverges.
@@ -93,7 +105,6 @@ def command(
     from coreproof.cli.terminal import console
     from coreproof.feeding.drawn import SEED
     from coreproof.feeding.user_inputs import given_feeds
-    from coreproof.model.load import load
     from coreproof.model.recording import Recording
     from coreproof.report import plots
     from coreproof.verification.node_data import write_node_data
@@ -108,8 +119,7 @@ def command(
         one_of(candidate_engine, ENGINES, "--candidate-engine"),
     )
     _check_outputs(save, plot, node_data, overwrite, (inputs, photos))
-    wanted = load(first, trust=trust)
-    judged = wanted if second is None else load(second, trust=trust)
+    wanted, judged = _load(first, second, trust=trust, freeze_state=freeze_state, freeze_branches=freeze_branches)
     feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
     fed = given_feeds(wanted, judged, inputs, photos, limit, feedings)
     if half:
@@ -152,6 +162,19 @@ def _check_outputs(
     for target, kind in ((save, RUN), (plot, PLOT), (node_data, NODE_DATA)):
         if target is not None:
             check_output(target, kind, replace=overwrite, inputs=inputs)
+
+
+def _load(
+    first: str, second: str | None, *, trust: bool, freeze_state: bool, freeze_branches: bool
+) -> tuple[Model, Model]:
+    """Both models, the first one twice where it stands alone, with what is to be kept of a PyTorch module."""
+    from coreproof.conversion.torch_to_onnx.frozen import freeze_either
+    from coreproof.model.load import load
+
+    wanted = load(first, trust=trust)
+    judged = wanted if second is None else load(second, trust=trust)
+    freeze_either(wanted, judged, freeze_state=freeze_state, freeze_branches=freeze_branches)
+    return wanted, judged
 
 
 def _drawn(reference: Model, candidate: Model, seed: int) -> Feeds:

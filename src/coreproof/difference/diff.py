@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -19,9 +19,8 @@ from coreproof.model.base import Model
 from coreproof.model.graph import Node
 from coreproof.model.layer_weights import WeightRef
 from coreproof.model.numbers import json_ready
+from coreproof.model.progress import Progress, silent
 from coreproof.pairing.align import canonical
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ class Difference:
         return replace(found, unsaid=tuple(_lines(diff(found.model, self.models[1]))))
 
 
-def diff(before: Model | str | Path, after: Model | str | Path, report: Report | None = None) -> Difference:
+def diff(before: Model | str | Path, after: Model | str | Path, report: Progress | None = None) -> Difference:
     """Compares two versions of a model; of one format, or of two as far as they can be compared.
 
     Layers are paired by content, structure and name, so that renumbering is seen as renaming. Weights are compared as
@@ -133,8 +132,9 @@ def diff(before: Model | str | Path, after: Model | str | Path, report: Report |
     from coreproof.model.load import load
 
     old, new = load(before), load(after)
-    tell = report if report is not None else _silent
+    tell = report or silent
     around = changes_around(old, new)
+    # formats cut a network into layers differently; its weights are the same numbers in each
     if old.format != new.format:
         if "classic" in (old.format, new.format):
             raise InputError(
@@ -184,10 +184,6 @@ def _lines(difference: Difference) -> Iterator[str]:
         yield f"layer {layer.before!r}: {'; '.join(told)}"
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Reports to nobody."""
-
-
 def _note(side: LayerIndex, name: str) -> LayerNote:
     node = side.layers[name]
     count = sum(weight.size for weight in side.weights.get(name, {}).values())
@@ -212,6 +208,7 @@ def _layer_change(pairs: LayerPairs, name: str) -> LayerChange | None:
 
 
 def _operator(node: Node) -> str:
+    # ONNX has two names for its own domain
     return f"{node.domain}.{node.operator}" if node.domain not in ("", "ai.onnx") else node.operator
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,7 +66,6 @@ class Case:
         classes: Sequence[int] = (),
         feeding: Feeding | None = None,
         given: Sequence[Sample] = (),
-        before: Evidence | None = None,
     ) -> None:
         self.model = model
         self.source = source
@@ -74,7 +74,7 @@ class Case:
         self.classes = tuple(classes)
         self.feeding = feeding or (source.feeding if source is not None else None)
         self.given = tuple(given)
-        self.evidence = Evidence(self) if before is None else before.of_edited(self)
+        self.evidence = Evidence(self)
 
     @property
     def graph(self) -> Graph:
@@ -95,16 +95,10 @@ class Case:
 
     def after(self, edits: Sequence[Edit]) -> Case:
         """The same case with an edited model; EditError where the edits cannot be carried out."""
-        return Case(
-            edit(self.model, edits, check=False).model,
-            self.source,
-            labels=self.labels,
-            photos=self.photos,
-            classes=self.classes,
-            feeding=self.feeding,
-            given=self.given,
-            before=self.evidence,
-        )
+        edited = copy(self)
+        edited.model = edit(self.model, edits, check=False).model
+        edited.evidence = self.evidence.of_edited(edited)
+        return edited
 
 
 class SourceEvidence:
@@ -199,6 +193,7 @@ class Evidence:
     def unsupported_here(self) -> bool:
         """Whether the model may be sound, and it is coreproof or its engine that cannot run this kind of model or operator."""
         error = self.failure
+        # NOT_IMPLEMENTED is ONNX Runtime's word for an operator that it has no kernel for
         return isinstance(error, _OUR_LIMITS) or (error is not None and "NOT_IMPLEMENTED" in str(error.found))
 
     @cached_property
@@ -227,6 +222,7 @@ class Evidence:
         if self._feeds is not None or self.reference is not None:
             return self.feeds.model
         takes_pictures = any(f.image is not None for f in self.model.signature.inputs)
+        # two of them: each is run at every width that is tried
         if self.case.photos and (takes_pictures or self.case.feeding is not None):
             return photo_feeds(
                 self.model, self.model, self.case.photos[:2], (self.case.feeding, self.case.feeding)
@@ -304,6 +300,7 @@ class Evidence:
                 self._feeds = fed
                 return None
             found = self._verify(fed)
+            # under a wrong feeding values diverge from the first layer on, even in a model that is ill
             agreeing = sum(row.agrees for row in found.rows)
             if best is None or agreeing > best[0]:
                 best = (agreeing, fed, found)
@@ -384,13 +381,13 @@ class Evidence:
         for name in dict.fromkeys(name for node in layers for name in graph.reads(node) if name not in node.parameters):
             if name in made or graph.is_constant(name):
                 continue
-            right = rows.get(name)
-            array = None if right is None else self.reference_value(right)
-            # of another size, the value itself is at fault, and stays as the model has it
-            same_size = right is not None and array is not None and array.size == math.prod(right.shape)
-            fed[name] = (
-                array.reshape(right.shape) if right and array is not None and same_size else self._own_value(name)
-            )
+            compared = rows.get(name)
+            array = None if compared is None else self.reference_value(compared)
+            if compared is None or array is None or array.size != math.prod(compared.shape):
+                # not compared, or of another size: the value itself is at fault, and stays as the model has it
+                fed[name] = self._own_value(name)
+            else:
+                fed[name] = array.reshape(compared.shape)
         return fed
 
     def _own_value(self, name: str) -> Array:
@@ -404,6 +401,7 @@ class Evidence:
 def relative_error(reference: Array, value: Array) -> float:
     """rms of the difference as a share of the reference's rms; infinite where the sizes differ or a value is not finite."""
     a, b = np.asarray(reference), np.asarray(value)
+    # formats differ in lengths of 1; other lengths are other values, whatever their number
     if a.size != b.size or [d for d in a.shape if d != 1] != [d for d in b.shape if d != 1]:
         return math.inf
     return relative_rms(a, b, rms(a.astype(np.float64)) or 1.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
+from coreproof.conversion.torch_to_onnx.frozen import freeze
 from coreproof.doctor.case import Case
 from coreproof.doctor.finding import Finding, Hypothesis, Repair
 from coreproof.doctor.rules import rules
@@ -105,6 +106,8 @@ def diagnose(
     classes: Sequence[int] = (),
     feeding: Feeding | None = None,
     inputs: str | Path | Inputs | None = None,
+    freeze_state: bool = False,
+    freeze_branches: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
     """Examines a model with every rule in ``coreproof.doctor.rules`` and tries the repairs on copies of it.
@@ -112,6 +115,7 @@ def diagnose(
     ``source``: the model that it should equal. ``labels``: the right class labels. ``photos`` and the right class index of
     each (``classes``): to judge preprocessing. ``feeding``: how a picture becomes the source's input. ``inputs``, in
     place of photos: a .npz as ``verify`` takes it, or mappings of name to array.
+    ``freeze_state`` and ``freeze_branches`` are those of ``convert``, of a source that is a PyTorch module.
     ``progress`` hears what is being tried.
 
     A repair is kept only when the model is better after it: it runs and did not, it has fewer problems, or fewer of its
@@ -121,6 +125,9 @@ def diagnose(
 
     model, source = load(model), None if source is None else load(source)
     given: Sequence[Sample] = ()
+    examples = freeze(source or model, freeze_state=freeze_state, freeze_branches=freeze_branches)
+    if examples is not None and inputs is None and not photos and all(f.image is None for f in model.signature.inputs):
+        inputs = examples
     if inputs is not None:
         if photos:
             raise InputError("give arrays or photos, not both", where=model.name)
@@ -194,9 +201,11 @@ class RepairLoop:
                 if (rule.id, last) not in self._known:
                     self._known[rule.id, last] = rule.of(self.case, last=last)
                 found += [(rule.id, hypothesis) for hypothesis in self._known[rule.id, last]]
+        # of equal weight the earliest layer first: what is wrong behind it may follow from it
         return sorted(found, key=lambda each: (-each[1].weight, place.get(each[1].layer or "", len(place))))
 
     def _repair_one(self) -> bool:
+        # the last resort guesses, at a run or an inspection a guess: it waits until nothing else helps
         return self._repair_one_of(self._supposed(False)) or self._repair_one_of(self._supposed(True))
 
     def _repair_one_of(self, supposed: Sequence[tuple[str, Hypothesis]]) -> bool:
@@ -211,7 +220,7 @@ class RepairLoop:
                 Finding.of(rule, hypothesis, repair.words, repaired=True, proof=proof, edits=repair.edits)
             )
             self.case = case
-            self._known = {}
+            self._known = {}  # all that was supposed was supposed of another model
             return True
         return False
 
@@ -239,7 +248,7 @@ class RepairLoop:
             if hypothesis.repairs and hypothesis.needs is None and hypothesis.weight < 70:
                 continue  # a guess that was tried and did not help
             if (rule, hypothesis.layer) in treated:
-                continue
+                continue  # found again, smaller than before: it is told as repaired
             explained.add(hypothesis.layer)
             yield Finding.of(rule, hypothesis, hypothesis.needs or "no repair that was tried made the model better")
         yield from self._unexplained(bool(explained))
@@ -268,6 +277,7 @@ def _score(case: Case) -> Score:
     fatal = [p for p in seen.problems if p.fatal]
     order = {node.name: i for i, node in enumerate(case.graph.nodes)}
     if not seen.runs:
+        # a repair may bring several new problems to light: what counts is that they come later
         first = min((order.get(p.layer or "", len(order)) for p in fatal), default=len(order))
         return Score(does_not_run=1, behind_first=len(order) - first, fatal_problems=len(fatal))
     found = seen.verification

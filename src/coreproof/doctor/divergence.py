@@ -82,6 +82,7 @@ class Divergence:
         """The stretches that verify found to diverge by themselves, as submodels."""
         submodels = []
         for stretch in self.verification.stretches:
+            # what may not be fed is computed by what lies before it, which then belongs to the part
             made = {name for node in stretch.layers for name in node.outputs}
             read = {name for node in stretch.layers for name in node.inputs} - made
             fed = frozenset(n for n in read if self.feedable(n) and builder.can_feed(n))
@@ -91,7 +92,7 @@ class Divergence:
     def still_faulty(self, model: Model) -> bool:
         """Whether some output of this part differs from the source's."""
         if model is self._case.model:
-            return True
+            return True  # or there would be nothing to shrink: said when this was made
         return any(not row.agrees for row in self._judged(model))
 
     def evidence(self, model: Model) -> dict[str, Array]:
@@ -110,6 +111,7 @@ class Divergence:
         for name in names:
             row = self._rows[name]
             right, value = expected[row.reference], as_array(made[name])
+            # the order of elements is the same in all formats; lengths of 1 are not
             if value.size == right.size:
                 value = value.reshape(right.shape)
             judgements.append(judge(right, value, row.tolerance))
@@ -128,6 +130,7 @@ class Divergence:
         if missing:
             taps = [n for n in missing if n in self._reference.tappable]
             made = self._reference.run(self._case.evidence.feeds.source[0], taps)
+            # what the next part needs are mostly values of this one: the others go first
             if sum(a.nbytes for a in self._held.values()) > _HELD:
                 self._held = {n: a for n, a in self._held.items() if n in names}
             self._held.update({n: as_array(made[n]) for n in missing})

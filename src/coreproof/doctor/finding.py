@@ -82,14 +82,5 @@ class Finding(NotebookView):
 
     def to_json(self) -> dict[str, object]:
         """The finding as ``coreproof doctor --json`` prints it."""
-        return {
-            "rule": self.rule,
-            "layer": self.layer,
-            "evidence": self.evidence,
-            "cause": self.cause,
-            "repair": self.repair,
-            "repaired": self.repaired,
-            "advice": self.advice,
-            "proof": self.proof,
-            "edits": [str(edit) for edit in self.edits],
-        }
+        said = ("rule", "layer", "evidence", "cause", "repair", "repaired", "advice", "proof")
+        return {key: getattr(self, key) for key in said} | {"edits": [str(edit) for edit in self.edits]}

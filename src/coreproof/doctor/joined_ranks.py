@@ -44,6 +44,7 @@ def _repairs(case: Case, node: Node, shapes: dict[str, tuple[int, ...]]) -> Iter
         maker = graph.producer(name)
         if maker is None:
             continue
+        # a dimension too many where it is the longest, one too few where it is the shortest: undo what changed the rank
         widened = maker.operator == _WIDEN[form] and len(shape) > lowest
         narrowed = maker.operator == _NARROW[form] and len(shape) < highest
         source = next((n for n in maker.inputs if n and n not in maker.parameters), None)
@@ -53,6 +54,7 @@ def _repairs(case: Case, node: Node, shapes: dict[str, tuple[int, ...]]) -> Iter
         if len(shape) < highest:
             yield _insert(case, _WIDEN[form], name, node, highest - len(shape))
     for name, shape in shapes.items():
+        # only ones can be taken away without losing values
         if len(shape) > lowest and all(n == 1 for n in shape[: len(shape) - lowest]):
             yield _insert(case, _NARROW[form], name, node, len(shape) - lowest)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from inspect import Parameter, signature
+from inspect import Parameter
 from typing import Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from coreproof.editing.verbs.registry import parameters
 from coreproof.errors import EditError
 from coreproof.model.files.entries import kind, short
 
@@ -41,7 +42,7 @@ def require_arguments(
             where=first[0],
             expected=first[2],
             found="; ".join(f"{place}: {said}" for place, said, _ in problems[:8]) if len(problems) > 1 else None,
-            fix="`coreproof edit --help` lists the verbs, docs/surgery.md what each takes",
+            fix="`coreproof edit --help` lists the verbs, docs/edit.md what each takes",
         )
 
 
@@ -51,7 +52,7 @@ def short_text(value: object) -> str:
 
 
 def _problems(verb: str, function: Callable[..., None], arguments: Mapping[str, object]) -> list[tuple[str, str]]:
-    _, *known = signature(function).parameters.values()  # the first is the editor
+    known = parameters(function)
     named = {p.name: p for p in known if p.kind is not Parameter.VAR_KEYWORD}
     free = len(named) < len(known)
     takes = ", ".join(named) + (" and the operator's own" if free else "")

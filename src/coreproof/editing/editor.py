@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,25 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
 from coreproof.model.layer_weights import layer_weights
+
+
+@dataclass(frozen=True)
+class NewLayer:
+    """A layer that is put in; operator and attributes are the format's own names.
+
+    ``inputs`` in the operator's own order, or by name; ``attributes`` holds settings and weights alike (numpy arrays).
+    """
+
+    operator: str
+    name: str
+    inputs: Sequence[str] | Mapping[str, str]
+    outputs: Sequence[str]
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def reads(self) -> list[str]:
+        """The values that it reads, in the order in which they are given."""
+        return list(self.inputs.values() if isinstance(self.inputs, Mapping) else self.inputs)
 
 
 class Editor(ABC):
@@ -65,19 +85,8 @@ class Editor(ABC):
         """Makes ``layer`` call what it makes by these names; readers and features are not touched."""
 
     @abstractmethod
-    def add(
-        self,
-        operator: str,
-        name: str,
-        inputs: Sequence[str] | Mapping[str, str],
-        outputs: Sequence[str],
-        attributes: Mapping[str, object],
-        after: str | None,
-    ) -> None:
-        """Puts a new layer behind the layer ``after`` (None: at the front).
-
-        ``attributes`` holds settings and weights alike (numpy arrays); the format's own names.
-        """
+    def add(self, layer: NewLayer, after: str | None) -> None:
+        """Puts a new layer behind the layer ``after`` (None: at the front)."""
 
     @abstractmethod
     def set(self, layer: str, attribute: str, value: object) -> None:

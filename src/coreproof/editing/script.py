@@ -6,14 +6,14 @@ import json
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
-from inspect import Parameter, signature
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from coreproof.editing.edit import Edit
-from coreproof.editing.verbs.registry import VERBS
+from coreproof.editing.verbs.registry import VERBS, parameters
 from coreproof.errors import EditError
 from coreproof.model.files.arrays import open_archive
 from coreproof.model.files.atomic import replacing_together
@@ -90,7 +90,7 @@ def write_script(edits: Sequence[Edit], path: str | Path, comment: str = "", *, 
         lines += ["", "[[edit]]", f"verb = {json.dumps(step.verb)}"]
         for key, value in step.arguments.items():
             if value is None:
-                continue
+                continue  # TOML has no word for it, and every verb takes what is left out for it
             if isinstance(value, np.ndarray):
                 name = f"edit{number}.{key}"
                 arrays[name] = value
@@ -112,6 +112,7 @@ def _key(key: str) -> str:
 
 def _toml(value: object) -> str:
     """A value as TOML writes it."""
+    # a truth value is a number to Python, so it comes first
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, np.generic):
@@ -142,7 +143,8 @@ def parse(line: str) -> Edit:
         raise EditError(
             f"there is no verb {words[0] if words else ''!r}", expected=", ".join(sorted(VERBS)), found=line
         )
-    known = _parameters(words[0])
+    # in order, as text: annotations are not evaluated
+    known = {p.name: str(p.annotation) for p in parameters(VERBS[words[0]]) if p.kind is p.POSITIONAL_OR_KEYWORD}
     arguments: dict[str, object] = {}
     for word in words[1:]:
         key, separator, text = word.partition("=")
@@ -159,18 +161,13 @@ def parse(line: str) -> Edit:
 def usage(verb: str) -> str:
     """How a verb is typed: its name and its arguments, those in brackets may be left out."""
     parts = []
-    for name, parameter in list(signature(VERBS[verb]).parameters.items())[1:]:  # the first is the editor
+    for parameter in parameters(VERBS[verb]):
+        name = parameter.name
         if parameter.kind is Parameter.VAR_KEYWORD:
             parts.append(f"[{name.upper()}=VALUE ...]")
         else:
             parts.append(name.upper() if parameter.default is Parameter.empty else f"[{name}={parameter.default}]")
     return " ".join([verb, *parts])
-
-
-def _parameters(verb: str) -> dict[str, str]:
-    """The arguments that a verb names, in order, and how each is annotated."""
-    named = list(signature(VERBS[verb]).parameters.items())[1:]
-    return {name: str(p.annotation) for name, p in named if p.kind is Parameter.POSITIONAL_OR_KEYWORD}
 
 
 def _literal(text: str) -> object:

@@ -129,6 +129,7 @@ def _classes(running: Session, outputs: Values, kind: Kind, labels: Sequence[str
     if named and len(named) != count:
         raise InputError("the labels do not fit the model", expected=f"{count} classes", found=f"{len(named)} labels")
     if signature.probabilities is not None:
+        # the network's own scores where they are known: a dictionary holds one score a label, and labels may repeat
         raw = outputs[signature.scores] if signature.scores else list(outputs[signature.probabilities].values())
         document["probabilities"] = signature.probabilities
     else:
@@ -142,6 +143,7 @@ def fingerprint(model: CoreMLModel) -> str:
     """Changes with the model: its protobuf and its weights, as they are stored."""
     digest = hashlib.blake2b(model.spec.SerializeToString(deterministic=True), digest_size=12)
     if model.folder is not None:
+        # sorted: file systems list in any order
         for file in sorted((model.folder / "weights").rglob("*")):
             if file.is_file():
                 digest.update(file.read_bytes())

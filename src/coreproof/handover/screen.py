@@ -49,6 +49,7 @@ def screen_for(signature: Signature, outputs: Mapping[str, object], labelled: bo
     if only.size > 1 and max(only.shape, default=0) == only.size and only.dtype.kind == "f":
         return "classifier" if is_distribution(np.asarray(only, np.float64)) else "array"
     planes = only.shape[-3] if only.ndim >= 3 else 1
+    # one picture of grey or colour; other numbers of planes are features, and a side of 8 shows nothing
     drawn = only.ndim >= 2 and min(only.shape[-2:]) > 8 and planes in (1, 3) and only.size == np.prod(only.shape[-3:])
     return "image" if drawn else "array"
 

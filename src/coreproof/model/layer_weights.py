@@ -23,6 +23,7 @@ from coreproof.model.coreml.weight_params import (
     stored_as,
 )
 from coreproof.model.formats import classic, network, onnx, program
+from coreproof.model.formats.free_name import free_name
 from coreproof.model.formats.program import MIL_DTYPES, ordered_arguments
 from coreproof.model.graph import Node
 
@@ -77,11 +78,7 @@ def all_weights(model: Model) -> Mapping[str, Mapping[str, WeightRef]]:
     """
     named: dict[str, Mapping[str, WeightRef]] = {}
     for name, weights in _layers(model):
-        free, count = name, 1
-        while free in named:
-            count += 1
-            free = f"{name}#{count}"
-        named[free] = weights()
+        named[free_name(name, named, first=2, sign="#")] = weights()
     return {name: weights for name, weights in named.items() if weights}
 
 
@@ -255,23 +252,12 @@ def _decompressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _
     return dense if isinstance(dense, tuple) else (dense,)
 
 
-def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> dict[str, object]:
+def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> dict[str, Array]:
     """The arguments of an operation that decompresses: attributes before iOS18, inputs since."""
-    from coreproof.model.coreml.literals import read_literal
-
-    arguments: dict[str, object] = {k: read_literal(model, v) for k, v in operation.attributes.items() if k != "name"}
-    for key, argument in operation.inputs.items():
-        binding = argument.arguments[0]
-        if binding.WhichOneof("binding") == "value":
-            arguments[key] = read_literal(model, binding.value)
-            continue
-        maker = constants[binding.name]
-        if maker.type == "const":
-            arguments[key] = read_literal(model, maker.attributes["val"])
-        else:
-            place = program.writes(maker).index(binding.name)
-            arguments[key] = _decompressed(model, maker, _before(constants, operation))[place]
-    return arguments
+    around = _before(constants, operation)
+    arguments = {key: _literal(model, value) for key, value in operation.attributes.items() if key != "name"}
+    arguments.update((key, _operand(model, held.arguments[0], around)) for key, held in operation.inputs.items())
+    return {key: argument.read() for key, argument in arguments.items() if argument is not None}
 
 
 def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> Array:
@@ -283,8 +269,7 @@ def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constan
         # a mask says where numbers stand; it has no steps
         if maker is not None and maker.type != "const" and "mask" not in key:
             inner[key] = _steps(model, maker, _before(constants, operation))
-    arguments = {key: np.asarray(value) for key, value in _compressed(model, operation, constants).items()}
-    return steps_of(operation.type, arguments, inner)
+    return steps_of(operation.type, _compressed(model, operation, constants), inner)
 
 
 def _before(constants: _Constants, operation: MIL_pb2.Operation) -> _Constants:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from coreproof.conversion.convert import Target, convert
+from coreproof.conversion.torch_to_onnx.frozen import freeze as frozen
 from coreproof.conversion.torch_to_onnx.kept_export import (
     FOLDER,
     export_digest,
@@ -26,9 +26,11 @@ from coreproof.conversion.torch_to_onnx.kept_export import (
 )
 from coreproof.errors import CoreproofError, InputError, OutputExistsError
 from coreproof.feeding.drawn import Inputs
+from coreproof.feeding.example_feeds import SAID
 from coreproof.feeding.photos import Photos, list_photos
 from coreproof.feeding.proof_feeds import PROOF_PHOTOS, ProofFeeds
 from coreproof.model.base import Model
+from coreproof.model.class_labels import class_count, refuse_misfit
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.atomic import replacing_together
 from coreproof.model.files.outputs import COMPARISON, PAGE, PROOF, check_output, model_kind
@@ -101,9 +103,9 @@ def prove(
         check_output(out / name, kind, replace=replace)
     loaded = _labelled(_source(load(source)), labels)
     freeze = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
-    examples, origin = _frozen(loaded, freeze), None
+    examples, origin = frozen(loaded, freeze_state=freeze_state, freeze_branches=freeze_branches), None
     if examples is not None and photos is None and inputs is None:
-        inputs, origin = examples, "the example inputs, which the frozen branches follow"
+        inputs, origin = examples, SAID
     pictures = None if photos is None else list_photos(photos)
     fed = ProofFeeds(loaded, pictures, inputs, feeding or loaded.feeding, samples, origin)
     packages: list[str] = []
@@ -319,7 +321,7 @@ class _Chain:
         from coreproof.comparison.lineup import lineup_of
 
         missing = "no photos were given" if self.photos is None else "the model is no classifier"
-        if self.photos is None or _class_count(self.source) is None:
+        if self.photos is None or class_count(self.source.signature) is None:
             self.add(ProofStep("Compare predictions", "compare", f"skipped: {missing}"))
             return None
         started = time.monotonic()
@@ -358,47 +360,15 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
-def _frozen(source: Model, freeze: Mapping[str, bool]) -> Mapping[str, object] | None:
-    """Lets a module be run as it is frozen; its example inputs, where it decides by its data and that is kept."""
-    from coreproof.conversion.torch_to_onnx.branches import branches_of
-
-    if not isinstance(source, TorchModel):
-        if asked := [f"--{name.replace('_', '-')}" for name, wanted in freeze.items() if wanted]:
-            raise InputError(
-                f"{' and '.join(asked)}: for PyTorch modules alone", where=source.name, found=source.format
-            )
-        return None
-    source.frozen_state = source.frozen_state or freeze["freeze_state"]
-    if not freeze["freeze_branches"] or not branches_of(source):
-        return None
-    source.frozen_branches = True
-    return source.examples
-
-
 def _labelled(source: Model, labels: Sequence[str] | None) -> Model:
     """The same model under these labels, which go into all that is made of it. InputError where they do not fit its classes."""
+    refuse_misfit(source.signature, source.signature.labels if labels is None else labels, source.name)
     if labels is None:
         return source
-    count = _class_count(source)
-    if count is not None and count != len(labels):
-        raise InputError(
-            "the labels do not fit the model's classes",
-            where=source.name,
-            expected=f"{count} labels, one a class",
-            found=f"{len(labels)} labels",
-        )
     renamed = copy.copy(source)
     vars(renamed).pop("signature", None)  # cached under the old labels
     renamed.labels = tuple(labels)
     return renamed
-
-
-def _class_count(model: Model) -> int | None:
-    """How many classes a model tells apart by its one output, a row of scores; None for what is no classifier."""
-    outputs = model.signature.outputs
-    lengths = [length for length in outputs[0].shape or () if isinstance(length, int)]
-    is_row = len(outputs) == 1 and lengths and math.prod(lengths) == max(lengths)
-    return max(lengths) if is_row else None
 
 
 def _size(path: Path) -> str:

@@ -12,11 +12,11 @@ from coreproof.editing.submodels.open import submodel_builder
 from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder
 from coreproof.errors import CoreproofError, InputError
 from coreproof.model.base import Model
+from coreproof.model.progress import Progress, silent
 from coreproof.validation.problem import Problem
 from coreproof.validation.validate import inspect
 
 Test = Callable[[Model], bool]
-Report = Callable[[str, int, int], None]
 _HALVINGS = 12
 """How often an input is made half as long at most: from 4096 down to 1."""
 
@@ -24,7 +24,7 @@ _HALVINGS = 12
 def shrink(
     model: Model | str | Path,
     still_faulty: Test,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Model:
     """The smallest sub-model for which ``still_faulty`` is true, by cutting at both ends and taking layers out between.
 
@@ -35,11 +35,7 @@ def shrink(
     """
     from coreproof.model.load import load
 
-    return Search(submodel_builder(load(model)), still_faulty, report=report or _silent).run()
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Reports to nobody."""
+    return Search(submodel_builder(load(model)), still_faulty, report=report or silent).run()
 
 
 @dataclass
@@ -55,7 +51,7 @@ class Search:
 
     builder: SubmodelBuilder
     still_faulty: Test
-    report: Report = _silent
+    report: Progress = silent
     feedable: Callable[[str], bool] | None = None
     observable: Callable[[str], bool] | None = None
     starts: Sequence[Submodel] = ()

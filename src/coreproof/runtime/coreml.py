@@ -13,6 +13,7 @@ from coreproof.errors import RunError
 from coreproof.model.coreml.features import label_lists
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.files.scratch import TemporaryFolder
+from coreproof.model.formats.free_name import free_name
 from coreproof.runtime.images import to_picture
 from coreproof.runtime.session import Session, State, Values, read_inputs
 
@@ -98,11 +99,8 @@ def with_distinct_labels(model: CoreMLModel) -> CoreMLModel:
     spec.CopyFrom(model.spec)
     seen: set[str] = set()
     for held in label_lists(spec):
-        for index, label in enumerate(held):
-            told, count = str(label), 1
-            while told in seen or (count > 1 and told in labels):
-                count += 1
-                told = f"{label} #{count}"
-            seen.add(told)
-            held[index] = told
+        for index, label in enumerate(map(str, held)):
+            if label in seen:  # neither the name of another class, nor of one that was told apart before
+                held[index] = free_name(label, {*seen, *labels}, first=2, sign=" #")
+            seen.add(str(held[index]))
     return model.with_spec(spec)

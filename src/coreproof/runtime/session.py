@@ -147,8 +147,7 @@ def read_input(feature: Feature, value: object, where: str) -> object:
         array = _numbers(feature, value, "float32", where)
         # a picture without its batch, as photos are usually held
         array = array[None] if array.ndim == 3 else array
-        if feature.ranges or len(feature.enumerated) > 1:
-            _check_flexible(feature, array.shape[-2:], (feature.image.height, feature.image.width), where)
+        _check_picture(feature, feature.image, array, where)
         return array
     if feature.holds and feature.kind in ("dictionary", "sequence"):
         return read_structured(feature, value, where)
@@ -170,6 +169,28 @@ def read_input(feature: Feature, value: object, where: str) -> object:
                 found=f"{array.dtype}[{'x'.join(map(str, array.shape))}]",
             )
     return array
+
+
+def _check_picture(feature: Feature, layout: ImageLayout, array: np.ndarray, where: str) -> None:
+    """Raises InputError for an array that is no picture of the channels and of a size that the model declares."""
+    if array.ndim != 4 or array.shape[0] != 1 or array.shape[1] != layout.channels:
+        raise InputError(
+            f"input {feature.name!r} is a picture, and what is given is none",
+            where=where,
+            expected=f"{feature}, as a PIL picture or an array [1, {layout.channels}, height, width] of 0 to 255",
+            found=f"an array of shape {list(array.shape)}",
+        )
+    size, usual = array.shape[2:], (layout.height, layout.width)
+    if feature.ranges or len(feature.enumerated) > 1:
+        _check_flexible(feature, size, usual, where)
+    elif size != usual:
+        raise InputError(
+            f"input {feature.name!r}: Image size {size[1]} x {size[0]} is not the allowed {usual[1]} x {usual[0]}",
+            where=where,
+            expected=str(feature),
+            found=f"a picture of {size[1]}x{size[0]}",
+            fix="a PIL picture is stretched to the size; an array is taken as it is",
+        )
 
 
 def _entering(feature: Feature, layout: ImageLayout, picture: Image.Image) -> ImageLayout:

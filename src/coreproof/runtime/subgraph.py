@@ -124,7 +124,7 @@ class Subgraph(Closing):
         return np.ascontiguousarray(array, dtype=carried.numpy())
 
     def _check(self, cuts: Mapping[str, str]) -> None:
-        known = {*self._pool.producers, *self._pool.values, *self._pool.initializers}
+        known = self._pool.values
         unknown = [own for own, name in (*cuts.items(), *self._outputs.items()) if name not in known]
         if unknown:
             own_names = {*self._pool.executable.values, *known}
@@ -139,7 +139,7 @@ class Subgraph(Closing):
     def _made(self, value: str, fed: Collection[str]) -> str:
         """The name under which the graph makes ``value`` itself, although it, or what it is rounded from, is fed."""
         cut = _entry_point(self._pool, value)
-        if cut not in fed or cut not in self._pool.producers:
+        if cut not in fed or self._pool.values[cut].producer() is None:
             return value
         if cut != value:
             self._rounded.add(recomputed(cut))
@@ -189,11 +189,14 @@ def _executable(of: Model | Session, precision: Precision) -> Executable:
 
 def _entry_point(pool: SubgraphPool, name: str) -> str:
     """Where a given value enters: in a lowered model before its rounding, which others may read around."""
-    if not pool.executable.values:
+    half = _cast_from(pool.values.get(name)) if pool.executable.values else None
+    wide = _cast_from(half)
+    if half is None or wide is None or half.dtype != ir.DataType.FLOAT16:
         return name
-    back, half = pool.producers.get(name), None
-    if back is not None and back.op_type == "Cast" and back.inputs[0] is not None:
-        half = pool.producers.get(back.inputs[0].name or "")
-    if half is None or half.op_type != "Cast" or half.inputs[0] is None or half.outputs[0].dtype != ir.DataType.FLOAT16:
-        return name
-    return half.inputs[0].name or name
+    return wide.name or name
+
+
+def _cast_from(value: ir.Value | None) -> ir.Value | None:
+    """What a Cast makes the value of; None for a value that something else makes."""
+    maker = None if value is None else value.producer()
+    return maker.inputs[0] if maker is not None and maker.op_type == "Cast" else None

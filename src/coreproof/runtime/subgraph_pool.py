@@ -34,11 +34,6 @@ class SubgraphPool:
         self._skeleton: Skeleton | None = None
 
     @cached_property
-    def producers(self) -> dict[str, ir.Node]:
-        """The node that makes each value of the graph."""
-        return {v.name: node for node in self.executable.graph.graph for v in node.outputs if v.name}
-
-    @cached_property
     def values(self) -> dict[str, ir.Value]:
         """The values that are fed, computed or stored, by name; those of nested graphs apart."""
         graph = self.executable.graph.graph

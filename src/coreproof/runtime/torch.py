@@ -129,6 +129,10 @@ class TorchPart(Closing):
     """
 
     def __init__(self, of: TorchSession, given: Sequence[str], asked: Sequence[str]) -> None:
+        if of.model.frozen_branches:
+            raise InputError(
+                "a module that decides by its data has no program to take a stretch of", where=of.model.name
+            )
         self._model = of.model
         self._program = of.model.exported()
         nodes = list(self._program.graph.nodes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -213,26 +213,23 @@ def _mistaken(run: VerificationRun, rows: Sequence[Row], found: Sequence[_Alone]
     ends = {*known, *graph.outputs}
     mistaken = {
         row.candidate: row
-        for row in rows
-        if row.how in GUESSED
-        and not row.agrees
-        and row.candidate not in graph.outputs
-        and not readers(graph, row.candidate, ends)
+        for row in filter(_is_wrong_guess, rows)
+        if row.candidate not in graph.outputs and not readers(graph, row.candidate, ends)
     }
     for row in [a.row for a in reversed(found) if _may_be_mistaken(a.row)]:
         name = row.candidate
-        following = [n for n in readers(run.candidate.graph, name, known) if n not in mistaken]
+        following = [n for n in readers(graph, name, known) if n not in mistaken]
         # the guess is wrong where what follows is right from it, or wrong although it was fed the partner's value
         if name in wrong and any((n in wrong and row.how in GUESSED) or _proves(known[n]) for n in following):
             mistaken[name] = row
         elif row.judgement.rms_relative_error >= UNRELATED:
             # a value taken apart into several steps is mistaken at each of them: what follows them all is right
-            behind = readers(run.candidate.graph, name, known.keys() - mistaken.keys())
+            behind = readers(graph, name, known.keys() - mistaken.keys())
             if any(_proves(known[n]) for n in behind):
                 mistaken[name] = row
         if name not in mistaken and _is_wrong_guess(row):
             # what was right is wrong from the partner's value; or right from it, and of what is no pair itself
-            reached = readers(run.candidate.graph, name, known)
+            reached = readers(graph, name, known)
             if any((n in wrong and known[n].agrees) or (n in mistaken and n not in wrong) for n in reached):
                 mistaken[name] = row
     return tuple(mistaken.values())
@@ -240,18 +237,27 @@ def _mistaken(run: VerificationRun, rows: Sequence[Row], found: Sequence[_Alone]
 
 def spare_harmless(graph: Graph, rows: Sequence[Row]) -> tuple[Row, ...]:
     """The rows, inner values that leave float16's range marked as harmless where all outputs, and all made from them, agree."""
-    outputs = [row for row in rows if row.how == "output"]
-    clipped = _clipped(rows)
-    if not clipped or not outputs or not all(row.agrees for row in outputs):
+    if not _all_outputs_agree(rows):
         return tuple(rows)
+    spared = _clipped_before_right(graph, rows, lambda row: row.agrees)
+    return tuple(replace(row, harmless=True) if row.candidate in spared else row for row in rows)
+
+
+def _all_outputs_agree(rows: Sequence[Row]) -> bool:
+    outputs = [row for row in rows if row.how == "output"]
+    return bool(outputs) and all(row.agrees for row in outputs)
+
+
+def _clipped_before_right(graph: Graph, rows: Sequence[Row], right: Callable[[Row], bool]) -> frozenset[str]:
+    """The clipped values behind which every row is right, or such a value itself."""
     known = {row.candidate: row for row in rows}
     spared: set[str] = set()
     # from the outputs back, so that what follows a clipped value is known when its turn comes
-    for name in reversed(list(clipped)):
+    for name in reversed(list(_clipped(rows))):
         following = readers(graph, name, known)
-        if following and all(known[n].agrees or n in spared for n in following):
+        if following and all(n in spared or right(known[n]) for n in following):
             spared.add(name)
-    return tuple(replace(row, harmless=True) if row.candidate in spared else row for row in rows)
+    return frozenset(spared)
 
 
 def _clipped(rows: Sequence[Row]) -> dict[str, Row]:
@@ -264,15 +270,10 @@ def _spared(graph: Graph, rows: Sequence[Row], found: Sequence[_Alone]) -> froze
 
     What is infinite on one side alone is no proof, however much rounding explains of it.
     """
-    known = {row.candidate: row for row in rows}
     alone = {a.row.candidate: a.judgement for a in found}
-    spared: set[str] = set()
-    for name in reversed(list(_clipped(rows))):
-        following = readers(graph, name, known)
-        if following and all(n in spared or _right(known[n], alone) for n in following):
-            spared.add(name)
+    spared = _clipped_before_right(graph, rows, lambda row: _right(row, alone))
     other_faults = any(judgement is not None and name not in spared for name, judgement in alone.items())
-    return frozenset(spared) if other_faults else frozenset()
+    return spared if other_faults else frozenset()
 
 
 def _right(row: Row, alone: Mapping[str, Judgement | None]) -> bool:
@@ -283,10 +284,7 @@ def _right(row: Row, alone: Mapping[str, Judgement | None]) -> bool:
 
 def _contradicted(rows: Sequence[Row]) -> tuple[Row, ...]:
     """Guessed pairs that diverge while all outputs agree, where the engine runs no parts that could tell: no evidence."""
-    outputs = [row for row in rows if row.how == "output"]
-    if not outputs or not all(row.agrees for row in outputs):
-        return ()
-    return tuple(row for row in rows if row.how in GUESSED and not row.agrees)
+    return tuple(filter(_is_wrong_guess, rows)) if _all_outputs_agree(rows) else ()
 
 
 def readers(graph: Graph, name: str, stops: Collection[str]) -> list[str]:

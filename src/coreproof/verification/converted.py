@@ -17,10 +17,11 @@ from coreproof.conversion.coreml_to_onnx.convert import lowered_once
 from coreproof.errors import ConversionError, CoreproofError, InputError
 from coreproof.feeding.drawn import Sample, is_finite, random_sample, roles_for
 from coreproof.feeding.ends import as_free_as
-from coreproof.feeding.inputs import hand_over
+from coreproof.feeding.example_feeds import example_feeds
 from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
 from coreproof.model.features import Signature
+from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
 from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.model.torch.model import TorchModel
@@ -192,11 +193,13 @@ def _fed_once(
         graphs = [source.graph, made.graph]
         drawn, made_sample = random_sample(signature, made.signature, roles=roles, graphs=graphs)
         return _DRAWN, {name: _numbers(value, images.get(name)) for name, value in drawn.items()}, made_sample
-    if images:
-        raise InputError("its frozen branches follow example inputs, which are numbers, and it takes a picture")
-    return "the example inputs, which its frozen branches follow", *hand_over(
-        source.examples, signature, made.signature
-    )
+    fed = example_feeds(source, made, feedings={name: _as_feeding(image) for name, image in images.items()})
+    return fed.said.replace("the frozen", "its frozen"), *fed.pairs[0]
+
+
+def _as_feeding(image: ImageInput) -> Feeding:
+    """How a source that takes numbers is fed where the converted model takes their picture of any size."""
+    return Feeding(size=(1, 1), colour=image.colour, scale=image.scale, mean=image.mean, std=image.std)
 
 
 def _looked_at_closely(source: Model, made: Model, source_sample: Sample, made_sample: Sample) -> Check:

@@ -56,7 +56,8 @@ def refuse_unsteady(model: Model, running: Session, sample: Mapping[str, object]
             where=model.name,
             expected="the same answer each time: a converted model has no memory and no chance",
             found=said,
-            fix="put it into evaluation mode, draw nothing at random, and hand what it remembers in and out of forward",
+            fix="put it into evaluation mode, draw nothing at random, and hand what it remembers in and out of forward; "
+            "or hold it with its buffers as they are: --freeze-state, freeze_state=True",
         )
 
 

@@ -8,18 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from coreproof.conversion.coreml_to_onnx.convert import lowered_once
+from coreproof.conversion.torch_to_onnx.frozen import freeze_either
 from coreproof.errors import CoreproofError
 from coreproof.feeding.draw import SCALES
 from coreproof.feeding.drawn import SEED, Feeds, Inputs, random_sample, roles_for
 from coreproof.feeding.ends import Ends, as_free_as, count_elements
+from coreproof.feeding.example_feeds import example_feeds
 from coreproof.feeding.inputs import describe, feeds_of
 from coreproof.feeding.lengths import ENDS
 from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.model.base import Model
 from coreproof.model.load import load
 from coreproof.model.progress import Progress, silent
+from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.open import session
-from coreproof.runtime.session import Engine
+from coreproof.runtime.session import Engine, Session
 from coreproof.verification.bisect import bisect, spare_harmless, suspects
 from coreproof.verification.carried import settle_carried
 from coreproof.verification.choices import settle_choices
@@ -47,6 +50,8 @@ def verify(
     memory: int = 1 << 28,
     progress: Progress | None = None,
     fresh: bool = False,
+    freeze_state: bool = False,
+    freeze_branches: bool = False,
 ) -> Verification:
     """Runs both models on the same inputs and compares every value that both have.
 
@@ -63,13 +68,19 @@ def verify(
     ``prove``, what that kept of the export is taken, unless ``fresh``.
     A PyTorch module is called twice in a row first: what it answers has to be the same, or frozen state would go unseen.
 
+    ``freeze_state`` and ``freeze_branches`` are those of ``convert``: a PyTorch module is held with its buffers as they are, and,
+    where nothing is given, at its example inputs, whose branches its conversions keep.
+
     Raises InputError, also for a module that answers differently; RunError, and UnsupportedOperatorsError of a model that
     cannot be run here.
     """
     reference, candidate = load(reference), load(candidate)
+    freeze_either(reference, candidate, freeze_state=freeze_state, freeze_branches=freeze_branches)
     for model, other in ((reference, candidate), (candidate, reference)):
         _export(model, other, progress, fresh=fresh)
     with session(reference, reference_engine) as wanted, session(candidate, candidate_engine) as judged:
+        if inputs is None and feeds is None:
+            feeds = _examples(reference, candidate, wanted, judged)
         fed = feeds_of(reference, candidate, inputs, feeds, seed, (wanted, judged), tried=False)
         samples = Samples(fed)
 
@@ -81,6 +92,15 @@ def verify(
         run = samples.first(prepared)
         found = _in_stages(run, samples, progress or silent)
         return _at_both_ends(run, found, seed, progress or silent) if fed.taken and found.agrees else found
+
+
+def _examples(reference: Model, candidate: Model, wanted: Session, judged: Session) -> Feeds | None:
+    """What both are fed where one is a module whose branches are frozen; None elsewhere."""
+    if isinstance(reference, TorchModel) and reference.frozen_branches:
+        return example_feeds(reference, candidate, judged)
+    if isinstance(candidate, TorchModel) and candidate.frozen_branches:
+        return example_feeds(candidate, reference, wanted, module_first=False)
+    return None
 
 
 def _export(model: Model, other: Model, progress: Progress | None, *, fresh: bool) -> None:

@@ -40,6 +40,15 @@ def test_a_rule_says_when_it_applies_and_what_it_supposes(file: Path) -> None:
     assert named & {"hypotheses", "last_resort"}
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_no_rule_tries_its_own_repairs(file: Path) -> None:
+    """A rule proposes; the driver carries out on copies, measures and judges, and so in one way for all rules."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    called = {n.func.attr for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
+    called |= {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    assert called.isdisjoint({"after", "edit", "error_with", "makes_progress", "best_repair", "error_in_whole"})
+
+
 def test_no_rule_names_a_finding_itself() -> None:
     """A literal rule name in a finding would be an id without a file: only the driver gives names, for what no rule explains."""
     given = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from coreproof.errors import (
     UnreadableModelError,
     UnsafeModelError,
 )
+from tests.forked import Commands, commands
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's own, as it exports
@@ -305,35 +306,40 @@ def test_a_state_dict_of_another_network_is_compared_name_by_name(tmp_path: Path
             cp.load(f"torchvision:resnet18?{option}")
 
 
-def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def command() -> Iterator[Commands]:
     """The command as it is installed: its own folder, not the current one, is where Python imports from."""
-    code = "import sys; sys.path = [p for p in sys.path if p]; from coreproof.cli.main import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=120
-    )
+    with commands({}, ("onnx", "onnx_ir", "torch")) as runs:
+        yield runs
 
 
-def test_a_pickle_whose_module_lies_in_the_current_folder(tmp_path: Path) -> None:
+def test_a_pickle_whose_module_lies_in_the_current_folder(
+    tmp_path: Path, command: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "mynet.py").write_text(
         "import torch\nclass Net(torch.nn.Conv2d):\n    def __init__(self):\n        super().__init__(3, 2, 3)\n"
     )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    save = "import torch, mynet; torch.save(mynet.Net(), 'a.pt')"
-    subprocess.run([sys.executable, "-c", save], cwd=tmp_path, check=True, timeout=120)
-    shown = command(tmp_path, "show", "a.pt", "--trust")
-    assert shown.returncode == 0, shown.stderr
-    assert "222" in shown.stdout
-    missed = command(elsewhere, "show", "../a.pt", "--trust")
-    assert missed.returncode == 2
-    assert "No module named 'mynet'" in missed.stderr
-    assert "run coreproof in the folder" in missed.stderr.replace("\n", " ")
-    assert "Traceback" not in missed.stderr
-    main = "import torch\nclass Net(torch.nn.ReLU): pass\ntorch.save(Net(), 'main.pt')"
-    subprocess.run([sys.executable, "-c", main], cwd=tmp_path, check=True, timeout=120)
-    missed = command(tmp_path, "show", "main.pt", "--trust")
-    assert missed.returncode == 2
-    assert "__main__" in missed.stderr
+    with monkeypatch.context() as here:
+        here.syspath_prepend(str(tmp_path))
+        torch.save(importlib.import_module("mynet").Net(), tmp_path / "a.pt")
+        here.delitem(sys.modules, "mynet")
+        of_main = type("Net", (torch.nn.ReLU,), {"__module__": "__main__"})
+        here.setattr(sys.modules["__main__"], "Net", of_main, raising=False)
+        torch.save(of_main(), tmp_path / "main.pt")
+    shown = command.run("show", "a.pt", "--trust", folder=tmp_path)
+    assert shown.code == 0, shown.err.decode()
+    assert b"222" in shown.out
+    missed = command.run("show", "../a.pt", "--trust", folder=elsewhere)
+    said = missed.err.decode()
+    assert missed.code == 2
+    assert "No module named 'mynet'" in said
+    assert "run coreproof in the folder" in said.replace("\n", " ")
+    assert "Traceback" not in said
+    missed = command.run("show", "main.pt", "--trust", folder=tmp_path)
+    assert missed.code == 2
+    assert "__main__" in missed.err.decode()
 
 
 def test_a_damaged_pickle_is_an_error_with_trust_too(tmp_path: Path) -> None:
@@ -343,9 +349,9 @@ def test_a_damaged_pickle_is_an_error_with_trust_too(tmp_path: Path) -> None:
             cp.load(tmp_path / "a.pt", trust=True)
 
 
-def test_the_command_ends_with_2_and_no_traceback(tmp_path: Path) -> None:
+def test_the_command_ends_with_2_and_no_traceback(tmp_path: Path, command: Commands) -> None:
     (tmp_path / "net.py").write_text(NET + "    os._exit(0)\n")
-    ended = command(tmp_path, "show", "net.py:model")
-    assert ended.returncode == 2
-    assert "net.py:14" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    ended = command.run("show", "net.py:model", folder=tmp_path)
+    assert ended.code == 2
+    assert "net.py:14" in ended.err.decode()
+    assert "Traceback" not in ended.err.decode()

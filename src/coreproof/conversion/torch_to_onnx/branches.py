@@ -72,8 +72,10 @@ def _in_words(values: Sequence[str]) -> str:
     return ", then ".join(told) + (", ..." if len(runs) > 4 else "")
 
 
-def branches_of(model: TorchModel) -> Branches:
-    """Runs the module once on its example inputs and finds each line that takes a Python value out of what follows from them.
+def branches_of(model: TorchModel, sample: Mapping[str, object] | None = None) -> Branches:
+    """Each line that takes a Python value out of what follows from the inputs: the module runs once on its example inputs.
+
+    Or on ``sample``, arrays by name.
 
     What follows from an input is told operator by operator; values of weights and constants are the module's own, and shapes
     are no data. An if within TorchScript is none of these: it stays an if. A module that does not run is left to whoever
@@ -82,6 +84,9 @@ def branches_of(model: TorchModel) -> Branches:
     torch = import_torch()
     found = Branches()
     inputs = tuple(x.clone() for x in model.example_inputs)
+    if sample is not None:
+        given = zip(inputs, model.input_names, strict=True)
+        inputs = tuple(torch.as_tensor(sample[name]).to(x.dtype).clone() for x, name in given)
     with quiet(), torch.no_grad(), keeping_buffers(model.module), _watched(model, inputs, found):
         try:
             model.module(*inputs)

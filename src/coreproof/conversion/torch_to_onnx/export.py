@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,10 +13,11 @@ from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, t
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
 from coreproof.errors import ConversionError
+from coreproof.model.class_labels import refuse_misfit
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
-from coreproof.model.torch.user_code import causes, said_by, users_line
+from coreproof.model.torch.user_code import causes, line_of, said_by, users_line
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +40,8 @@ def torch_to_onnx(
     Buffers that the module changes while it runs cannot change in ONNX: they are refused, by name, unless ``freeze_state`` keeps
     them at what they hold before the export.
 
+    A module that is frozen already (``frozen``) is taken as it is.
+
     Where the current exporter fails, the older tracing one is tried and the returned model's ``notes`` say so.
     A model that decides by its data which way it goes is not traced, which would keep one of its ways without a word: it is
     refused with each such line, unless ``freeze_branches`` allows it; then the notes say what was kept, and where.
@@ -46,8 +50,10 @@ def torch_to_onnx(
     from onnxscript import optimizer
 
     torch = import_torch()
+    freeze_state, freeze_branches = freeze_state or model.frozen_state, freeze_branches or model.frozen_branches
     held = {name: buffer.detach().clone() for name, buffer in model.module.named_buffers()}
     names = list(model.example_outputs)
+    refuse_misfit(model.signature, model.labels, model.name)
     shapes = None
     if free:
         dimensions = {n: torch.export.Dim(n, min=1) for axes in free.values() for n in axes.values()}
@@ -88,6 +94,7 @@ def torch_to_onnx(
         elif not branches:
             notes = (*notes, f"what it said: {said_by(list(causes(error))[-1])}")
     changing = _changing_buffers(model, held)
+    _refuse_training(model, exported, changing=bool(changing) and not freeze_state)
     if changing and not freeze_state:
         raise ConversionError(
             f"the module changes {len(changing)} buffer(s) while it runs, which would be frozen",
@@ -120,6 +127,46 @@ def torch_to_onnx(
     return OnnxModel(
         exported, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels, provenance=provenance
     )
+
+
+def _refuse_training(model: TorchModel, exported: ir.Model, *, changing: bool) -> None:
+    """Raises ConversionError for a module that trains although it was put into evaluation mode.
+
+    It drops elements by chance, or counts what it is fed into its statistics (``changing``). Nobody would want that frozen.
+    """
+    training = [
+        (f"{name or 'the module'} ({type(m).__name__})", m) for name, m in model.module.named_modules() if m.training
+    ]
+    told = [said for said, m in training if "Dropout" in said and getattr(m, "p", None)]
+    told += [said for said, m in training if changing and getattr(m, "track_running_stats", False)]
+    dropped = [node for node in exported.graph if node.op_type == "Dropout" and _is_training(node)]
+    if not dropped and not (changing and told):
+        return
+    lines = [line for node in dropped if (line := _users_line_of(node)) is not None]
+    raise ConversionError(
+        "the module trains although it was put into evaluation mode",
+        where=", ".join(dict.fromkeys(lines)) or model.name,
+        expected="a module that answers the same each time after .eval()",
+        found=f"in training mode: {', '.join(told[:8])}" if told else "dropout with training=True",
+        fix="call no .train() in forward, let train(mode) keep the mode that it is given, and write "
+        "dropout(x, p, training=self.training)",
+    )
+
+
+def _is_training(node: ir.Node) -> bool:
+    mode = node.inputs[2] if len(node.inputs) > 2 else None
+    held = None if mode is None else ir.convenience.get_const_tensor(mode)
+    return held is not None and bool(held.numpy().any())
+
+
+def _users_line_of(node: ir.Node) -> str | None:
+    """The user's line that called the operator, as the exporter noted it."""
+    lines = node.metadata_props.get("pkg.torch.onnx.stack_trace", "").splitlines()
+    calls = [m for text in lines if (m := _CALL.search(text)) and "/torch/" not in m["file"].replace("\\", "/")]
+    return line_of(calls[-1]["file"], int(calls[-1]["line"])) if calls else None
+
+
+_CALL = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
 def _changing_buffers(model: TorchModel, held: Mapping[str, torch.Tensor]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from coreproof.difference.settings import set_edit
 from coreproof.doctor.case import Case
@@ -14,6 +13,7 @@ from coreproof.doctor.trial import before, fatal_problems, whole_numbers
 from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.model.graph import Node
+from coreproof.validation.onnx import elements
 from coreproof.validation.problem import Problem
 from coreproof.verification.row import Row
 
@@ -83,6 +83,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
         yield from (_keeps_a_batch(case, g, failure, told) for g in _groups(case, before(case.graph, None)))
     for row in case.evidence.faults:
         yield from _silent(case, row)
+    # last: a target that is other than the source's is more certain, and says less of its cause
     yield from _not_the_sources(case)
 
 
@@ -105,7 +106,7 @@ def _differs(case: Case, node: Node) -> bool:
     rows = case.evidence.verification.rows if case.evidence.verification is not None else ()
     row = next((r for r in rows if r.candidate == node.outputs[0]), None)
     if shape is None or row is None:
-        return True
+        return True  # of unknown shape, it may be the one
     return [n for n in shape if n != 1] != [n for n in case.evidence.reference_value(row).shape if n != 1]
 
 
@@ -141,17 +142,10 @@ def _repair(case: Case, baked: Baked) -> tuple[str, Edit]:
 
 def _is_flat_already(case: Case, baked: Baked) -> bool:
     """Whether the freed reshape would make [1, 1, C, 1, 1] of just that, which is no layer's work."""
-    shape = case.evidence.shapes.get(_data(baked.node))
-    return (
-        case.model.is_network
-        and baked.node.operator == "reshape"
-        and baked.freed in ([1, -1, 1, 1], [1, *(shape or (0,) * 5)[2:3], 1, 1])
-        and shape is not None
-        and len(shape) == 5
-        and shape[:2] == (1, 1)
-        and shape[3:] == (1, 1)
-        and baked.node.outputs[0] not in case.graph.outputs
-    )
+    shape, freed = case.evidence.shapes.get(_data(baked.node), ()), baked.freed
+    if not case.model.is_network or baked.node.operator != "reshape" or baked.node.outputs[0] in case.graph.outputs:
+        return False
+    return shape == (1, 1, *shape[2:3], 1, 1) and freed in ([1, -1, 1, 1], [1, shape[2], 1, 1])
 
 
 def _data(node: Node) -> str:
@@ -164,6 +158,7 @@ def _groups(case: Case, nodes: Sequence[Node]) -> Iterator[list[Baked]]:
     everywhere = _candidates(case, case.graph.nodes[::-1]) if near else []
     seen = set()
     for first in near[:MOST_TRIED]:
+        # a converter folds one batch into all reshapes; where a number stands there by itself, it may be meant
         together = [
             [b for b in pool if b.is_leading and b.batch == first.batch]
             for pool in (everywhere, near)
@@ -178,23 +173,15 @@ def _groups(case: Case, nodes: Sequence[Node]) -> Iterator[list[Baked]]:
 
 def _candidates(case: Case, nodes: Sequence[Node]) -> list[Baked]:
     """Every place of every literal target where a batch above 1 may stand: leading places first, then near ones."""
-    found = []
-    for node in nodes:
-        literal = _literal(case, node)
-        if literal is not None:
-            attribute, target = literal
-            found += [Baked(node, attribute, target, i) for i, n in enumerate(target) if n > 1]
-    return sorted(
-        (b for b in found if _holds(b.freed, case.evidence.shapes.get(_data(b.node)))), key=lambda b: not b.is_leading
-    )
-
-
-def _holds(target: Sequence[int], shape: Sequence[int] | None) -> bool:
-    """Whether the target takes a value of that shape; a value of unknown shape may fit."""
-    if shape is None or 0 in target:
-        return True
-    have, wanted = prod(shape), prod(n for n in target if n != -1)
-    return have % wanted == 0 if -1 in target else have == wanted
+    found = [
+        baked
+        for node in nodes
+        for attribute, target in [_literal(case, node) or ("", ())]
+        for baked in (Baked(node, attribute, target, i) for i, n in enumerate(target) if n > 1)
+        # a target that cannot take the value, once the batch is 1, had no batch there
+        if not any(elements(node.name, "", case.evidence.shapes.get(_data(node)), baked.freed))
+    ]
+    return sorted(found, key=lambda b: not b.is_leading)
 
 
 def _literal(case: Case, node: Node) -> tuple[str, tuple[int, ...]] | None:

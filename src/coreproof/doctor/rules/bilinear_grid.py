@@ -105,8 +105,8 @@ def _onnx(node: Node) -> Iterator[Repair]:
 def _upsample(case: Case, node: Node) -> Iterator[Repair]:
     assert isinstance(case.model, CoreMLModel)
     version = case.model.spec.specificationVersion
-    made = case.evidence.shapes.get(node.outputs[0])
-    modes = [m for m in ("ALIGN_CORNERS_FALSE", "ALIGN_CORNERS_TRUE", "DEFAULT") if m != _mode(node)]
+    made, now = case.evidence.shapes.get(node.outputs[0]), node.attributes.get("linearUpsampleMode", "DEFAULT")
+    modes = [m for m in ("ALIGN_CORNERS_FALSE", "ALIGN_CORNERS_TRUE", "DEFAULT") if m != now]
     by_mode = [_set(node, f"linearUpsampleMode = {mode}", linearUpsampleMode=mode) for mode in modes]
     if version >= 5:
         yield from by_mode
@@ -134,10 +134,6 @@ def _half_pixels(case: Case, node: Node) -> Iterator[Repair]:
     (rows, columns), (height, width) = made[-2:], shape[-2:]
     if rows % height == columns % width == 0 and max(rows // height, columns // width) > 1:
         yield _deconvolution(node, shape[-3], (rows // height, columns // width))
-
-
-def _mode(node: Node) -> str:
-    return str(node.attributes.get("linearUpsampleMode", "DEFAULT"))
 
 
 def _deconvolution(node: Node, channels: int, factors: tuple[int, int]) -> Repair:

@@ -22,6 +22,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     if stored is None or value is None or value not in case.evidence.shapes:
         return
     count, right = prod(case.evidence.shapes[value]), case.right_labels
+    # of another number than the scores, the labels that were given are no help either
     known = right is not None and len(right) == count
     if not known and values_of(case, len(stored)):
         return  # another value fits the labels: the classifier takes the wrong one

@@ -68,6 +68,7 @@ def values_of(case: Case, count: int) -> list[str]:
         for name in node.outputs
         if prod(case.evidence.shapes.get(name, (0,))) == count and node.operator not in ("const", "classify")
     ]
+    # what the classifier reads does not count as read
     ends = [n for n in fitting if not [r for r in graph.consumers(n) if r.operator != "classify"] or n in graph.outputs]
     declared = case.model.signature.probabilities
     if declared in fitting:

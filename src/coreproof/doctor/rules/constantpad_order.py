@@ -104,6 +104,7 @@ def _amounts(node: Node, model: Model) -> tuple[str, tuple[int, ...]] | None:
 def _trials(case: Case, near: Sequence[Amounts]) -> Iterator[tuple[str, tuple[Edit, ...], list[Amounts]]]:
     """Each order for all pads of the model at once, then for those before the fault, then for each alone."""
     everywhere = _pads(case, case.graph.nodes) if near else []
+    # a converter mixes up all of them or none; edits by hand may have put some right
     groups = [everywhere, list(near), *([pad] for pad in near)]
     seen = set()
     for words, order in _ORDERS.items():

@@ -112,7 +112,8 @@ def _with_constant(case: Case, node: Node, name: str, constant: np.ndarray) -> I
         yield Repair(f"let {node.name!r} read {rest[0]!r} alone, with {attribute} = {number:g}", (edit,))
     layer = _constant_layer(case, name, constant)
     if layer is not None:
-        yield Repair(f"put the source's constant {name!r} ({_told(constant)}) back", (layer,))
+        told = f"{constant.reshape(-1)[0]:g}" if constant.size == 1 else "x".join(map(str, constant.shape))
+        yield Repair(f"put the source's constant {name!r} ({told}) back", (layer,))
 
 
 def _constant_layer(case: Case, name: str, constant: np.ndarray) -> Edit | None:
@@ -131,10 +132,6 @@ def _constant_layer(case: Case, name: str, constant: np.ndarray) -> Edit | None:
         return None
     shape = list(values.shape[-3:] if values.ndim >= 3 else (*values.shape, *(1,) * (3 - values.ndim)))
     return Edit("constant", {"name": name, "operator": "loadConstant", "shape": shape, "data": values})
-
-
-def _told(constant: np.ndarray) -> str:
-    return f"{constant.reshape(-1)[0]:g}" if constant.size == 1 else "x".join(map(str, constant.shape))
 
 
 # from the model alone

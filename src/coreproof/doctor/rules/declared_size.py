@@ -135,6 +135,7 @@ def _sizes(case: Case) -> Iterator[Shapes]:
 def _crops(fixed: Shapes, pictures: Collection[str]) -> Iterator[Shapes]:
     sides = {fixed[name][-1] for name in pictures if fixed[name][-1] == fixed[name][-2]}
     for side in sorted(sides):
+        # near ones first, those that are half as large or more than half as large again later
         for crop in sorted(CROPS, key=lambda c: (abs(c - side) > side // 2, CROPS.index(c))):
             if crop != side:
                 yield {n: (*fixed[n][:-2], crop, crop) for n in pictures if fixed[n][-1] == side}
@@ -172,6 +173,7 @@ def _of_flexible(case: Case) -> Iterator[Hypothesis]:
     flexible = [f for f in case.model.signature.inputs if f.ranges or len(f.enumerated) > 1]
     tried = [shapes for shapes in _allowed(flexible) if all(prod(s) <= _LARGEST for s in shapes.values())]
     results = [(shapes, taken) for shapes in tried if (taken := _takes(case, shapes)) is not None]
+    # one allowed shape that works is enough: the others may be too small for the windows behind
     if not results or any(taken for _, taken in results):
         return
     default = {f.name: s for f in flexible if (s := _shape(f)) is not None}
@@ -197,8 +199,10 @@ def _allowed(flexible: Sequence[Feature]) -> Iterator[Shapes]:
     seen = [default]
     most = max(len(f.enumerated) for f in flexible)
     for number in range(min(most, 4)):
-        shapes = {f.name: _sized(f, f.enumerated[min(number, len(f.enumerated) - 1)]) for f in flexible if f.enumerated}
+        chosen = {f: f.enumerated[min(number, len(f.enumerated) - 1)] for f in flexible if f.enumerated}
+        shapes = {f.name: tuple(shape[-2:] if f.image is not None else shape) for f, shape in chosen.items()}
         yield from _fresh({**default, **shapes}, seen)
+    # three lengths of each range: a size that is folded into a layer shows at the first that is another one
     for place in range(3):
         shapes = {f.name: _picked(f, own, place) for f in flexible if f.ranges and (own := default[f.name]) is not None}
         yield from _fresh({**default, **shapes}, seen)
@@ -213,10 +217,6 @@ def _picked(feature: Feature, own: tuple[int, ...], place: int) -> tuple[int, ..
         else (min(max(r.low, 2), r.high or 2), min(2 * n, r.high or 2 * n), min(n + 1, r.high or n + 1))[place]
         for n, r in zip(own, ranges, strict=True)
     )
-
-
-def _sized(feature: Feature, shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(shape[-2:]) if feature.image is not None else tuple(shape)
 
 
 def _fresh(

@@ -46,14 +46,16 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     assert isinstance(model, CoreMLModel)
     found = case.evidence.verification
     if found is not None and found.agrees:
-        return
+        return  # whatever float16 does to inner values, the outputs bear it
     constants = stored_halves(model)
     if not case.evidence.lost and not _unlike_the_source(case, constants):
         return
     weights = weights_before(constants, case.evidence.reference) if case.evidence.reference is not None else {}
     try:
+        # how much each operation adds to the error is not asked: only which of them have to be wider
         report = forecast(model, case.evidence.own_feeds, measured=0, weights=weights)
     except RunError:
+        # not even float32 gives numbers, so that no width of an operation helps
         yield from _stored_weights(constants)
         return
     except CoreproofError:
@@ -76,6 +78,7 @@ def _hypothesis(report: Float16Report, weights: Weights, constants: Weights) -> 
     kept = list(report.must_stay_fp32)
     restored = {place: array for place, array in weights.items() if place[0] in kept}
     wrong = [o for o in report.outputs if not o.agrees]
+    # widen takes the weights as they are stored; what rounding took from them the source gives back
     edits = [Edit("widen", {"layers": kept})]
     edits += [set_edit(op, key, array) for (op, key), array in restored.items()]
     words = f"compute {', '.join(kept)} in float32"
@@ -116,12 +119,14 @@ def _did_not_fit(key: str, array: Array) -> bool:
     """Whether a constant looks like one that float16 clipped, or took to zero."""
     size = np.abs(array)
     ended = bool((size >= FLOAT16_MAX).any())
+    # a bias of zero is nothing unusual; a factor or an epsilon of zero is
     return ended or (array.size == 1 and key not in ("bias", "beta") and bool(size.max() <= SMALLEST_SUBNORMAL))
 
 
 def _stored_weights(constants: Weights) -> Iterator[Hypothesis]:
     """NaN in float32 as well: constants that were stored as infinity or zero."""
     broken = [(op, key, a) for (op, key), a in constants.items() if not np.isfinite(a).all()]
+    # an epsilon below 6e-8 is stored as zero
     broken += [(op, key, a) for (op, key), a in constants.items() if key == "epsilon" and not np.any(a)]
     if not broken:
         return

@@ -59,6 +59,7 @@ def _unread(case: Case) -> list[str]:
     """What the ends of the graph make: of layers of which nothing is read or declared, else every value that is not."""
     graph, signature = case.graph, case.model.signature
     declared = {f.name for f in signature.outputs} | {signature.scores, signature.probabilities}
+    # the scores of a classifier are read by what makes the label, which no layer does
     used = declared.union(*map(graph.reads, graph.nodes)) | {n for n, value in graph.values.items() if value.constant}
     ends = [o for n in graph.nodes if used.isdisjoint(n.outputs) for o in n.outputs if o]
     return ends or [o for n in graph.nodes for o in n.outputs if o and o not in used]
@@ -77,6 +78,7 @@ def _fits(case: Case, value: str, output: Feature) -> bool:
     if shape is None or not declared:
         return True
     if output.image is not None:
+        # channels may lie in front, with a batch and in an order of the format's
         return tuple(shape[-2:]) == declared
     long, wanted = [n for n in shape if n != 1], [n for n in declared if n != 1]
     return len(long) == len(wanted) and all(

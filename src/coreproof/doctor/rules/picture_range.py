@@ -43,6 +43,7 @@ def hypotheses(case: Case) -> Iterator[Hypothesis]:
     pictures = [f for f in case.model.signature.outputs if f.image is not None and f.image.colour != "GRAY_FLOAT16"]
     for feature, (low, high) in _ranges(case, pictures):
         bound = _bound(case.graph, feature.name)
+        # layers that cannot make more tell for sure; else what was seen, if it lies within 0 to 1
         if bound is None and not (low >= -_SLACK and _VISIBLE < high <= 1 + _SLACK):
             continue
         ends = (0, 1) if (bound or (0.0, 1.0))[0] >= 0 else (-1, 1)
@@ -67,6 +68,7 @@ def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tupl
         return
     fed = [*case.evidence.own_feeds, *(random_feeds(case.model, case.model, seed)[0] for seed in _SEEDS)]
     names = [f.name for f in pictures]
+    # as taps, which are numbers: a picture that is handed out has been cut to 0 to 255 already
     try:
         with session(case.model) as running:
             taps = [name for name in names if name in running.tappable]
@@ -77,6 +79,7 @@ def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tupl
         if feature.name not in taps:
             continue
         values = np.concatenate([np.asarray(m[feature.name], np.float64).reshape(-1) for m in made])
+        # an output that is one number throughout says nothing of its range
         if values.size and np.isfinite(values).all() and np.ptp(values) > 0 and not _is_mask(feature, values):
             yield feature, (float(values.min()), float(values.max()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import comb
 from pathlib import Path
 
@@ -119,6 +120,7 @@ def _by_accuracy(case: Case) -> Iterator[Hypothesis]:
         right = {way.words: _right(running, way, case.photos[:SCREENED], targets) for way in ways}
         now = ways[0]
         better = [w for w in ways[1:] if sum(right[w.words]) >= sum(right[now.words])]
+        # the rest of the photos is run for these alone: each plausible way costs a run a photo
         promising = sorted(better, key=lambda w: -sum(right[w.words]))[:PROMISING]
         if not promising:
             return
@@ -174,7 +176,7 @@ def _ways(case: Case) -> Iterator[_Way]:
     own = own_affine(case.model)
     image = feature.image
     if own is None or image is None or any(f == 0 for f in own.factor):
-        return
+        return  # a factor of zero hides what the pixels were
     geometry = replace(case.feeding or Feeding(), size=(image.width, image.height))
 
     def fed(right: Affine, colour: Colour) -> Callable[[Path], Mapping[str, object]]:
@@ -184,23 +186,28 @@ def _ways(case: Case) -> Iterator[_Way]:
                 np.asarray(n, np.float32).reshape(1, -1, 1, 1)
                 for n in (right.factor, right.offset, own.factor, own.offset)
             )
+            # pixels that the model's own preprocessing turns into what the other one would make of these
             return {feature.name: (planes * factor + offset - o) / f}
 
         return see
 
     yield _Way("as it is", fed(own, image.colour))
-    for name, known in PLAUSIBLE.items():
-        right = plausible_affine(known, image.channels)
-        colours: tuple[Colour, ...] = ("RGB", "BGR") if image.channels == 3 else (image.colour,)
-        for colour in colours:
-            if right.close_to(own, 1e-2) and colour == image.colour:
-                continue
-            numbers = right if colour == known.colour else right.reversed()
-            words = name + (f", {colour}" if colour != known.colour or colour != "RGB" else "")
-            yield _Way(words, fed(numbers, colour), repairs(case.model, own, numbers, colour))
+    for name, known, colour, right in _plausible(image.channels, own, image.colour):
+        numbers = right if colour == known.colour else right.reversed()
+        words = name + (f", {colour}" if colour != known.colour or colour != "RGB" else "")
+        yield _Way(words, fed(numbers, colour), repairs(case.model, own, numbers, colour))
     if image.channels == 3:
         other: Colour = "BGR" if image.colour == "RGB" else "RGB"
         yield _Way(f"channels in the order {other}", fed(own, other), repairs(case.model, own, own, other))
+
+
+def _plausible(channels: int, own: Affine, colour: Colour) -> Iterator[tuple[str, Feeding, Colour, Affine]]:
+    """Every plausible preprocessing in each order of channels, but for the one that is carried out now."""
+    orders: tuple[Colour, ...] = ("RGB", "BGR") if channels == 3 else (colour,)
+    for (name, known), order in product(PLAUSIBLE.items(), orders):
+        affine = plausible_affine(known, channels)
+        if not (affine.close_to(own, 1e-2) and order == colour):
+            yield name, known, order, affine
 
 
 def _ways_of_numbers(case: Case) -> Iterator[_Way]:
@@ -216,14 +223,10 @@ def _ways_of_numbers(case: Case) -> Iterator[_Way]:
     yield _Way(f"as it is fed ({base})", fed(base))
     channels = 1 if base.colour.startswith("GRAY") else 3
     own = wanted_affine(base, channels)
-    for name, known in PLAUSIBLE.items():
-        orders: tuple[Colour, ...] = ("RGB", "BGR") if channels == 3 else (base.colour,)
-        for colour in orders:
-            if plausible_affine(known, channels).close_to(own, 1e-2) and colour == base.colour:
-                continue
-            mean, std = (known.mean, known.std) if colour == known.colour else (known.mean[::-1], known.std[::-1])
-            feeding = replace(base, scale=known.scale, mean=mean[:channels], std=std[:channels], colour=colour)
-            yield _Way(f"{name}, {colour}", fed(feeding))
+    for name, known, colour, _ in _plausible(channels, own, base.colour):
+        mean, std = (known.mean, known.std) if colour == known.colour else (known.mean[::-1], known.std[::-1])
+        feeding = replace(base, scale=known.scale, mean=mean[:channels], std=std[:channels], colour=colour)
+        yield _Way(f"{name}, {colour}", fed(feeding))
     if base.resize == "crop":
         yield _Way("stretched instead of cropped", fed(replace(base, resize="squash")))
     else:

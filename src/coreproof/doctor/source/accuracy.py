@@ -39,6 +39,7 @@ def misclassified(model: Model, photos: Sequence[Path], classes: Sequence[int], 
             seen = [scores(running, model, path, feeding) for path in photos]
     except CoreproofError:
         return None
+    # the classes are of another list than the model's
     if any(s.size <= max(classes) for s in seen):
         return None
     return sum(int(np.argmax(s)) != c for s, c in zip(seen, classes, strict=True))

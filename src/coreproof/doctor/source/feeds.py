@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import Sample, random_feeds, random_sample, several
@@ -61,6 +60,7 @@ def candidates(
     array, picture = picture_input
     assert picture.image is not None
     if feeding is not None:
+        # cut out once, so that both see the very same pixels; then no more than squashed to what they are
         shape = at_size_of(picture, feeding)
         pictures = [open_picture(p) for p in photos] or [_random_picture(picture)]
         seen = [resize_and_crop(p, shape) for p in pictures]
@@ -70,12 +70,15 @@ def candidates(
         )
         return
     bare = at_size_of(picture)
-    fed = [picture_value(open_picture(p), picture, bare) for p in photos] or [_random_pixels(model, picture)]
+    fed = [picture_value(open_picture(p), picture, bare) for p in photos] or [
+        np.asarray(random_feeds(model, model)[0][picture.name], np.float32)
+    ]
     try:
         with session(model) as running:
             own = own_feedings(running, picture)
     except CoreproofError:
         own = (replace(bare, colour=picture.image.colour),)
+    # the last steps may be the network's own, as when a quantisation divides as well: less and less is taken for preprocessing
     for each in own:
         yield Feeds(
             tuple({array.name: _as(array, numbers(f, picture.image, each, array))} for f in fed),
@@ -121,17 +124,13 @@ def _as(feature: Feature, array: np.ndarray) -> np.ndarray:
     return in_rank(array, feature).astype(feature.dtype or "float32")
 
 
-def _random_pixels(model: Model, feature: Feature) -> npt.NDArray[np.float32]:
-    drawn, _ = random_feeds(model, model)
-    return np.asarray(drawn[feature.name], np.float32)
-
-
 def _random_picture(feature: Feature) -> Image.Image:
     from PIL import Image
 
     from coreproof.model.features import Signature
 
     drawn, _ = random_sample(Signature((feature,), ()), Signature((feature,), ()))
+    # a picture's drawn values are whole numbers in the order of its colour; PIL wants red first
     planes = np.asarray(drawn[feature.name])[0].astype(np.uint8)
     if feature.image is not None and feature.image.colour == "BGR":
         planes = planes[::-1]

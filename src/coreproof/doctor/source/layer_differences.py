@@ -112,6 +112,7 @@ def _stretch_of_conversion(case: Case, conversion: Model, row: Row) -> tuple[Nod
     """The conversion's layers that make what the row's reference is, from what the row's stretch starts from."""
     origin: Mapping[str, str] = getattr(conversion, "provenance", None) or {}
     named = {n: origin.get(n, n) for node in conversion.graph.nodes for n in node.outputs}
+    # the last of several: what came of the value when all was done to it
     ends = [n for n, source in named.items() if source == row.reference]
     end = ends[-1] if ends else _output_like(conversion, case, row)
     if end is None:
@@ -138,22 +139,23 @@ def _of_layer(case: Case, conversion: Model, own: Node, other: Node) -> Iterator
         words = f"{setting.name} is {_say(setting.before)}, and {_say(setting.after)} in the source"
         edits = (set_edit(own.name, setting.name, setting.after),)
         yield LayerDifference(own, "attribute", setting.name, words, edits)
-    weights, right = case.weights(own.name), layer_weights(conversion, other.name)
+    weights, wanted = case.weights(own.name), layer_weights(conversion, other.name)
     if case.model.is_onnx:
-        right = {weight_name(own, other, key): weight for key, weight in right.items()}
-    for key in dict.fromkeys((*right, *weights)):
-        if key not in right:
+        wanted = {weight_name(own, other, key): weight for key, weight in wanted.items()}
+    for key in dict.fromkeys((*wanted, *weights)):
+        if key not in wanted:
             if key in own.parameters and key not in other.attributes and not _is_computed(own, other, key):
                 words = f"{key} is not in the source"
                 yield _of_weight(own, key, weights[key], None, words)
         elif key not in weights:
             if key not in own.attributes and key not in own.inputs:
-                words = f"{key} is missing, and {_shape(right[key])} in the source"
-                yield _of_weight(own, key, right[key], right[key], words)
-        elif not same_weight(weights[key], right[key]):
-            change = weight_change(key, right[key], weights[key])
+                shape = "x".join(map(str, wanted[key].shape))
+                words = f"{key} is missing, and {wanted[key].dtype}[{shape}] in the source"
+                yield _of_weight(own, key, wanted[key], wanted[key], words)
+        elif not same_weight(weights[key], wanted[key]):
+            change = weight_change(key, wanted[key], weights[key])
             words = f"{key} is not the source's: {change.words or 'other numbers'}"
-            yield _of_weight(own, key, right[key], right[key], words)
+            yield _of_weight(own, key, wanted[key], wanted[key], words)
 
 
 def _of_weight(own: Node, key: str, held: np.ndarray, value: np.ndarray | None, words: str) -> LayerDifference:
@@ -228,6 +230,7 @@ def _near(a: float, b: float) -> bool:
 def same_weight(a: np.ndarray, b: np.ndarray) -> bool:
     if a.shape != b.shape:
         return False
+    # texts, truth values, and few-bit types that numpy does not compute with
     if a.dtype.kind not in "fiu" or b.dtype.kind not in "fiu":
         return bool(np.array_equal(a, b))
     return relative_rms(b, a, rms(b.astype(np.float64)) or 1.0) <= SAME
@@ -239,7 +242,3 @@ def _say(value: object) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_say, value))}]"
     return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split()) or "empty"
-
-
-def _shape(array: np.ndarray) -> str:
-    return f"{array.dtype}[{'x'.join(map(str, array.shape))}]"

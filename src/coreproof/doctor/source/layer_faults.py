@@ -101,6 +101,7 @@ def broken_layers(case: Case) -> list[LayerFault]:
     known = [] if conversion is None else [d for d in all_differences(case, conversion) if _may_break(case, d)]
     # the nearest to the failure first: what lies behind it, or elsewhere, seldom causes it
     known.sort(key=lambda d: place.get(d.layer, len(place)))
+    # each costs an inspection or a run
     helpful = [d for d in known[:_MOST_CHANGES] if makes_progress(case, d.edits)]
     if not helpful and case.evidence.source_graph is not None:
         guesses = (d for node in near[:_NEAR] for d in of_attributes(case, node, case.evidence.source_graph.nodes))
@@ -196,6 +197,7 @@ def _together(seen: Sequence[LayerFault]) -> LayerFault:
     repairs = [repair for fault in seen for repair in fault.hypothesis.repairs]
     whole = Repair("; ".join(r.words for r in repairs), tuple(step for r in repairs for step in r.edits))
     evidence = "; ".join(fault.hypothesis.evidence for fault in seen)
+    # a little lighter, so that each alone is tried before
     joined = replace(first, evidence=evidence, repairs=(whole,), weight=first.weight - 1)
     return seen[0]._replace(hypothesis=joined)
 

@@ -108,6 +108,7 @@ def repairs(model: Model, own: Affine, right: Affine, colour: Colour) -> tuple[R
     if colour != feature.image.colour and colour in ("RGB", "BGR") and feature.image.colour in ("RGB", "BGR"):
         before = (Edit("retype", {"feature": feature.name, "kind": "image", "colour": colour}),)
         words = f"{words}, {colour}"
+    # only the order of the channels is wrong
     if own.close_to(right):
         return (Repair(words, before),) if before else ()
     found = []
@@ -129,6 +130,7 @@ def _stored_numbers(model: Model, feature: Feature, right: Affine) -> list[tuple
     while len(readers := graph.consumers(value)) == 1 and readers[0].operator in ("mul", "add", "cast"):
         node = readers[0]
         if node.operator != "cast":
+            # an addition in front of the product, or two of one kind, are not what a converter writes
             if node.operator in steps or (node.operator == "mul" and "add" in steps):
                 return []
             steps[node.operator] = node.name
@@ -149,6 +151,7 @@ def _stored_numbers(model: Model, feature: Feature, right: Affine) -> list[tuple
 def _correction(model: Model, feature: Feature, own: Affine, right: Affine) -> tuple[Edit, ...]:
     """New layers behind the model's own preprocessing that turn what it makes into what it should be."""
     channels = len(right.factor)
+    # right = factor * own + offset, for each channel
     factor = np.asarray(right.factor) / np.where(np.asarray(own.factor) == 0, 1, own.factor)
     offset = np.asarray(right.offset) - np.asarray(own.offset) * factor
     factor, offset = factor.astype(np.float32), offset.astype(np.float32)

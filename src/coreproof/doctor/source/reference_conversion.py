@@ -17,6 +17,7 @@ def convert_reference(source: Model | None, model: Model) -> Model | None:
     to = model.format
     if to not in ("mlprogram", "neuralnetwork"):
         return None
+    # in the model's own width, so that what differs is not the rounding
     half = any(v.dtype == "float16" for v in model.graph.values.values())
     try:
         return convert(source, to, precision="fp16" if half and to == "mlprogram" else "fp32")

@@ -120,6 +120,7 @@ def _affine(case: Case, node: Node, channels: int) -> tuple[Array, Array] | None
     if node.operator not in ("Add", "Mul", "Sub", "Div") or len(weights) != 1:
         return None
     constant = next(iter(weights.values())).astype(np.float64).reshape(-1)
+    # a constant that something is taken away from, or divided by, turns the sign or the fraction round
     turned = node.inputs[0] in weights and node.operator in ("Sub", "Div")
     if constant.size not in (1, channels) or turned:
         return None
@@ -207,9 +208,12 @@ def _fits(array: Array, shape: tuple[int, ...]) -> Iterator[Array]:
 def _of_bias(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> Iterator[LayerDifference]:
     """The source's biases, for a layer that could have one and has none."""
     key = _TAKES_BIAS.get(node.operator)
-    if key is None or not weights or _has_bias(node, weights, key):
+    # ONNX's third input may bear any name
+    has = len(node.inputs) > 2 if node.operator in LINEAR else key in weights or key in node.attributes
+    if key is None or not weights or has:
         return
     shapes = {n for array in weights.values() for n in array.shape}
+    # folded ones stand behind the bare ones, and are what a layer with a fold before it needs
     for origin in reversed(held):
         if origin.array.ndim == 1 and origin.array.size in shapes:
             words = f"{key} is missing; the source has {origin.words}"
@@ -228,12 +232,6 @@ def missing_biases(case: Case, row: Row) -> Iterator[LayerDifference]:
         node = case.graph.producer(name)
         if node is not None:
             yield from _of_bias(node, case.weights(node.name), held)
-
-
-def _has_bias(node: Node, weights: dict[str, Array], key: str) -> bool:
-    if node.operator in LINEAR:
-        return len(node.inputs) > 2
-    return key in weights or key in node.attributes
 
 
 # attributes
@@ -262,7 +260,9 @@ def _variants(case: Case, node: Node, key: str, value: object, nodes: Sequence[N
     elif isinstance(value, tuple) and value and all(isinstance(v, int) for v in value):
         yield from _integers(case, node, name, list(value), nodes)
     elif name == "borderAmounts":
-        yield from _borders(nodes)
+        for pads in _pads(nodes, interleaved=True):
+            ends = zip(pads[::2], pads[1::2], strict=True)
+            yield [{"startEdgeSize": start, "endEdgeSize": end} for start, end in ends]
 
 
 def _floats(name: str, nodes: Sequence[Node]) -> Iterator[float]:
@@ -271,6 +271,7 @@ def _floats(name: str, nodes: Sequence[Node]) -> Iterator[float]:
             (*(float(n.attributes["epsilon"]) for n in nodes if "epsilon" in n.attributes), *_EPSILONS)
         )
         return
+    # any float of the source's nodes: what the formats call it differs too much (alpha, slope, beta)
     found = [v for n in nodes for v in n.attributes.values() if isinstance(v, float)]
     yield from dict.fromkeys((*found, 1.0))
 
@@ -306,11 +307,6 @@ def _pads(nodes: Sequence[Node], *, interleaved: bool) -> Iterator[list[int]]:
         half = len(pads) // 2
         if pads:
             yield [n for pair in zip(pads[:half], pads[half:], strict=True) for n in pair] if interleaved else pads
-
-
-def _borders(nodes: Sequence[Node]) -> Iterator[list[dict[str, int]]]:
-    for pads in _pads(nodes, interleaved=True):
-        yield [{"startEdgeSize": start, "endEdgeSize": end} for start, end in zip(pads[::2], pads[1::2], strict=True)]
 
 
 def _rank(case: Case, node: Node) -> int:

@@ -22,6 +22,7 @@ def one_at_a_time(source: Model, model: Model) -> Model:
     ]
     if not steps or len(source.signature.inputs) != len(model.signature.inputs):
         return source
+    # a batch that is folded into the layers as well cannot be declared away: the source stays as it is then
     try:
         single = edit(source, steps, check=False).model
         _run_once(single)

@@ -77,6 +77,7 @@ def _factors(source: OnnxModel, node: Node) -> tuple[int, int] | None:
     if stored is None:
         return None
     scales = [float(n) for n in np.asarray(stored).reshape(-1)]
+    # of [batch, channels, height, width] the last two alone are enlarged
     if len(scales) != 4 or scales[:2] != [1, 1] or any(s != int(s) for s in scales):
         return None
     return int(scales[2]), int(scales[3])
@@ -94,6 +95,7 @@ def bilinear_kernel(channels: int, factors: tuple[int, int]) -> tuple[npt.NDArra
 
 
 def _triangle(factor: int) -> npt.NDArray[np.float64]:
+    # an odd factor has a pixel's centre among the new ones, and the triangle its peak there
     size = 2 * factor - factor % 2
     centre = (size - 1) / 2
     weights: npt.NDArray[np.float64] = 1 - np.abs(np.arange(size) - centre) / factor

@@ -54,6 +54,7 @@ def weights_before(stored: Mapping[tuple[str, str], Array], source: Model) -> di
     found: dict[tuple[str, str], Array] = {}
     for place, array in stored.items():
         fitting = [w for c in by_size.get(array.size, ()) for w in _orders(c) if _rounds_to(w, array)]
+        # a small scalar rounds to zero as many others do: it has to be the only one
         if array.size == 1:
             fitting = [w for w in fitting if w[0] != 0]
         if not fitting or (array.size == 1 and len({float(w[0]) for w in fitting}) > 1):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from coreproof.editing.editor import Editor, such_as
+from coreproof.editing.editor import Editor, NewLayer, such_as
 from coreproof.editing.editors.layer_fields import set_field
 from coreproof.editing.editors.network_interface import NetworkDocument, NetworkInterface
 from coreproof.errors import EditError
@@ -78,28 +78,19 @@ class NetworkEditor(Editor):
         message.output[:] = list(outputs)
         self._document.changed()
 
-    def add(
-        self,
-        operator: str,
-        name: str,
-        inputs: Sequence[str] | Mapping[str, str],
-        outputs: Sequence[str],
-        attributes: Mapping[str, object],
-        after: str | None,
-    ) -> None:
-        given = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
-        message = NeuralNetwork_pb2.NeuralNetworkLayer(name=name, input=given, output=list(outputs))
+    def add(self, layer: NewLayer, after: str | None) -> None:
+        message = NeuralNetwork_pb2.NeuralNetworkLayer(name=layer.name, input=layer.reads, output=layer.outputs)
         kinds = [f.name for f in message.DESCRIPTOR.oneofs_by_name["layer"].fields]
-        if operator not in kinds:
+        if layer.operator not in kinds:
             raise EditError(
-                f"there is no layer type {operator!r}",
-                where=f"new layer {name!r}",
-                expected="a layer of NeuralNetwork.proto" + such_as(operator, kinds),
-                found=operator,
+                f"there is no layer type {layer.operator!r}",
+                where=f"new layer {layer.name!r}",
+                expected="a layer of NeuralNetwork.proto" + such_as(layer.operator, kinds),
+                found=layer.operator,
             )
-        getattr(message, operator).SetInParent()
+        getattr(message, layer.operator).SetInParent()
         # weights last: what shape they should have is told by the other attributes
-        for key, value in sorted(attributes.items(), key=lambda item: isinstance(item[1], np.ndarray)):
+        for key, value in sorted(layer.attributes.items(), key=lambda item: isinstance(item[1], np.ndarray)):
             set_field(message, key, value)
         self._document.network.layers.insert(0 if after is None else self._index(after) + 1, message)
         self._document.changed()

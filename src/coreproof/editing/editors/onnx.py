@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx import AttributeProto, helper, numpy_helper
 from onnx.defs import OpSchema
 
-from coreproof.editing.editor import Editor
+from coreproof.editing.editor import Editor, NewLayer
 from coreproof.editing.interface import Interface, Reshaped, Retyped
 from coreproof.errors import EditError
 from coreproof.model.base import Model
@@ -116,34 +116,23 @@ class OnnxEditor(Editor, Interface):
         self._changed(*node.output, *outputs)
         node.output[:] = list(outputs)
 
-    def add(
-        self,
-        operator: str,
-        name: str,
-        inputs: Sequence[str] | Mapping[str, str],
-        outputs: Sequence[str],
-        attributes: Mapping[str, object],
-        after: str | None,
-    ) -> None:
-        schema = self._schema(operator)
-        formal = [p.name for p in schema.inputs]
-        if isinstance(inputs, Mapping):
-            places = [formal.index(key) for key in inputs]
-            given = ["" for _ in range(max(places) + 1)]
-            for place, read in zip(places, inputs.values(), strict=True):
-                given[place] = read
-        else:
-            given = list(inputs)
-        node = onnx.NodeProto(name=name, op_type=operator, input=given, output=list(outputs))
+    def add(self, layer: NewLayer, after: str | None) -> None:
+        schema = self._schema(layer.operator)
+        given = layer.reads
+        if isinstance(layer.inputs, Mapping):
+            formal = [p.name for p in schema.inputs]
+            by_place = {formal.index(key): value for key, value in layer.inputs.items()}
+            given = [by_place.get(place, "") for place in range(max(by_place) + 1)]
+        node = onnx.NodeProto(name=layer.name, op_type=layer.operator, input=given, output=layer.outputs)
         index = 0 if after is None else self._find(after)[0] + 1
         self._proto.graph.node.insert(index, node)
         try:
-            for key, value in attributes.items():
+            for key, value in layer.attributes.items():
                 self._assign(self._proto.graph.node[index], schema, key, value)
         except EditError:
             del self._proto.graph.node[index]
             raise
-        self._changed(*outputs)
+        self._changed(*layer.outputs)
 
     def set(self, layer: str, attribute: str, value: object) -> None:
         _, node = self._find(layer)
@@ -218,17 +207,15 @@ class OnnxEditor(Editor, Interface):
             array = array.astype(np.int64)  # what operators take for axes, shapes and indices
         elif array.dtype == np.float64:
             array = array.astype(np.float32)  # Python's floats, of which few are meant as double
+        owners = {initializer.name: initializer for initializer in graph.initializer}
         readers = sum(name == before for n in message.nodes(graph.node) for name in n.input)
-        if stored is not None and readers == 1 and (owner := self._initializer(before)) is not None:
+        if stored is not None and readers == 1 and (owner := owners.get(before)) is not None:
             owner.CopyFrom(numpy_helper.from_array(array, before))
             return
         name = self._free(before or f"{message.name(node)}.{key}")
         graph.initializer.append(numpy_helper.from_array(array, name))
         node.input[place] = name
         self._drop_unread([before])
-
-    def _initializer(self, name: str) -> onnx.TensorProto | None:
-        return next((i for i in self._proto.graph.initializer if i.name == name), None)
 
     def _constant(self, name: str) -> np.ndarray | None:
         """The array behind a name: an initializer, or what a Constant node holds; None for anything that is computed."""
@@ -326,7 +313,7 @@ class OnnxEditor(Editor, Interface):
         name, inner = self._free(f"{feature}_as_{dtype}"), self._free(f"{feature}_inner")
         if feature in self.graph.inputs:
             readers = list(self.graph.consumers(feature))
-            self.add("Cast", name, [feature], [inner], {"to": stored}, None)
+            self.add(NewLayer("Cast", name, [feature], [inner], {"to": stored}), None)
             self.redirect(feature, inner, readers)
         else:
             # the output keeps its name; what made it makes an inner value for all that read it within
@@ -336,7 +323,7 @@ class OnnxEditor(Editor, Interface):
                 for names in (stored_node.input, stored_node.output):
                     names[:] = [inner if n == feature else n for n in names]
             self._changed(feature, inner)
-            self.add("Cast", name, [inner], [feature], {"to": wanted}, maker.name)
+            self.add(NewLayer("Cast", name, [inner], [feature], {"to": wanted}), maker.name)
         declared.type.tensor_type.elem_type = wanted
         self._view = None
 

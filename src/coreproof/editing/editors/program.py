@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from coreproof.conversion.operators import MIL
-from coreproof.editing.editor import Editor
+from coreproof.editing.editor import Editor, NewLayer
 from coreproof.editing.editors.program_constants import ProgramConstants
 from coreproof.editing.editors.program_document import ProgramDocument, copied, keep_name, new_operation, set_name
 from coreproof.editing.editors.program_interface import ProgramInterface
@@ -141,76 +141,60 @@ class ProgramEditor(Editor):
             if before not in (None, now):
                 self._types.retyped.update(self._document.made_from(name))
 
-    def add(
-        self,
-        operator: str,
-        name: str,
-        inputs: Sequence[str] | Mapping[str, str],
-        outputs: Sequence[str],
-        attributes: Mapping[str, object],
-        after: str | None,
-    ) -> None:
-        known = formal_inputs(operator, str(self._document.function.opset), self._document.where)
-        bound = self._arguments(operator, known, inputs, attributes)
-        for wanted in (name, *outputs):
-            self._document.identifier(wanted)
-        self._complete(operator, known, {*bound, *attributes})
-        place = 0 if after is None else self._document.find(self.node(after).name)[0] + 1
+    def add(self, layer: NewLayer, after: str | None) -> None:
+        document, outputs = self._document, layer.outputs
+        known = formal_inputs(layer.operator, str(document.function.opset), document.where)
+        bound = self._arguments(layer, known)
+        for wanted in (layer.name, *outputs):
+            document.identifier(wanted)
+        self._complete(layer.operator, known, {*bound, *layer.attributes})
+        place = 0 if after is None else self._find(after)[0] + 1
         kept = MIL_pb2.Block()
-        kept.CopyFrom(self._document.block)
-        operation = new_operation(operator, name)
+        kept.CopyFrom(document.block)
+        operation = new_operation(layer.operator, layer.name)
         for key, values in bound.items():
             for read in values:
                 operation.inputs[key].arguments.add(name=read)
         for output in outputs:
             operation.outputs.add(name=output)
-        self._document.block.operations.insert(place, operation)
+        document.block.operations.insert(place, operation)
         try:
-            for key, value in attributes.items():
+            for key, value in layer.attributes.items():
                 # looked up anew: a constant that was put in front has moved it
-                inserted = self._document.block.operations[self._document.place_of(outputs[0])]
+                inserted = document.block.operations[document.place_of(outputs[0])]
                 self._constants.assign(inserted, key, value, known)
             self._types.changed(*outputs)
-            self._document.sort()
+            document.sort()
             follower = self._types.renew()
             refused = [follower.problems[o] for o in outputs if follower is not None and o in follower.problems]
             if refused:
                 raise EditError(
-                    f"{operator} does not take these inputs: {refused[0].problem}",
-                    where=f"{self._document.where}, layer {name!r}",
+                    f"{layer.operator} does not take these inputs: {refused[0].problem}",
+                    where=f"{document.where}, layer {layer.name!r}",
                     expected=refused[0].expected,
                     found=refused[0].found,
                 )
-            self._require_types(operator, outputs)
+            self._require_types(layer.operator, outputs)
         except EditError:
-            self._document.block.CopyFrom(kept)
+            document.block.CopyFrom(kept)
             self._types.changed()
             raise
 
-    def _arguments(
-        self,
-        operator: str,
-        known: Mapping[str, bool],
-        inputs: Sequence[str] | Mapping[str, str],
-        attributes: Mapping[str, object],
-    ) -> dict[str, list[str]]:
+    def _arguments(self, layer: NewLayer, known: Mapping[str, bool]) -> dict[str, list[str]]:
         """argument -> the values that are bound to it, from a list in the operation's own order, or by name."""
-        read = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
-        for value in read:
-            self.require_value(value)
-        if isinstance(inputs, Mapping):
-            return {key: [value] for key, value in inputs.items()}
-        places = [key for key in known if key not in attributes]
-        if places and places[0] == MIL.traits(operator).get("variadic"):
+        read = list(map(self.require_value, layer.reads))
+        if isinstance(layer.inputs, Mapping):
+            return {key: [value] for key, value in layer.inputs.items()}
+        places = [key for key in known if key not in layer.attributes]
+        if places and places[0] == MIL.traits(layer.operator).get("variadic"):
             return {places[0]: read}
         if len(read) > len(places):
-            raise EditError(f"{operator} reads fewer values", expected=", ".join(places), found=", ".join(read))
+            raise EditError(f"{layer.operator} reads fewer values", expected=", ".join(places), found=", ".join(read))
         return {key: [value] for key, value in zip(places, read, strict=False)}
 
     def _complete(self, operator: str, known: Mapping[str, bool], given: set[str]) -> None:
-        unknown = sorted(given.difference(known))
         missing = [key for key, optional in known.items() if not optional and key not in given]
-        if unknown or missing:
+        if missing or not given.issubset(known):
             raise EditError(
                 f"{operator} is not given what it takes",
                 where=self._document.where,

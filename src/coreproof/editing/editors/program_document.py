@@ -203,16 +203,11 @@ class ProgramDocument(CoreMLDocument):
     def sort(self) -> None:
         """Moves operations behind what they read, where they do not stand there; EditError where they read in a circle."""
         operations = list(self.block.operations)
-        made: set[str] = {named.name for named in self.function.inputs}
-        makers = {o.name: i for i, op in enumerate(operations) for o in op.outputs}
-        late = False
-        for operation in operations:
-            late = late or any(name in makers and name not in made for name in mil.reads(operation))
-            made.update(o.name for o in operation.outputs)
-        if not late:
+        order = _ordered(operations, {o.name: i for i, op in enumerate(operations) for o in op.outputs})
+        if order == list(range(len(operations))):
             return
         # a list of messages cannot be sorted in place: to delete its items empties those that were taken from it
-        copies = [copied(operations[index]) for index in _ordered(operations, makers)]
+        copies = [copied(operations[index]) for index in order]
         del self.block.operations[:]
         self.block.operations.extend(copies)
 

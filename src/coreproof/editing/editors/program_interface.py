@@ -244,6 +244,7 @@ class ProgramInterface(CoreMLInterface):
         set_tensor_type(named.type, dtype, shape)
         document.changed()
         readers = [op for op in document.block.operations if name in mil.reads(op)]
+        # a cast reads any dtype: it stays, or goes where it would cast to what comes in
         casts = [op.outputs[0].name for op in readers if op.type == "cast"]
         inner = document.free(f"{name}_to_{before}")
         for reader in readers:
@@ -260,6 +261,7 @@ class ProgramInterface(CoreMLInterface):
         maker = document.block.operations[document.place_of(name)]
         if maker.type == "cast" and document.readers(name) == 1:
             source = next(b.name for key, b in mil.bindings(maker) if key == "x")
+            # what is cast for the outside alone can bear the output's name itself
             free = source not in document.block.outputs and source not in document.graph.inputs
             if free and document.type_of(source)[0] == dtype:
                 document.remove(name)

@@ -28,8 +28,6 @@ from coreproof.model.graph import Value
 CAST_DTYPES = {"fp16": "float16", "fp32": "float32", "fp64": "float64"}
 """What casts call the dtypes that they do not call by numpy's name."""
 
-Shape = tuple[int | None, ...]
-
 PROGRAM_ARRAY_DTYPES = {dtype: number for dtype, number in classic.ARRAY_DTYPES.items() if dtype != "float64"}
 """The dtypes that a multi-array of an ML Program can have."""
 
@@ -108,6 +106,7 @@ class EditedTypes:
         touched = self.stale | follower.changed
         self.stale, self.retyped = set(), set()
         document.changed()
+        # only those behind an edit: others may declare less than is known, or differ and be a fault of their own
         for feature in list(document.description.output):
             if feature.name in touched and feature.type.WhichOneof("Type") == "multiArrayType":
                 self._redeclare(feature)
@@ -154,8 +153,7 @@ class TypeFollower:
 
     Dtypes stay as they were declared, except of ``retyped`` values, whose operations read another dtype now, and behind them.
     ``changed`` are then the values that have another type than before; ``problems`` says, for values whose
-    operation does not accept its inputs, why (they keep what they declared); ``open`` are values whose lengths are not
-    known before the program runs.
+    operation does not accept its inputs, why (they keep what they declared).
     """
 
     def __init__(
@@ -165,7 +163,6 @@ class TypeFollower:
         self.stale = set(stale)
         self.changed = self.stale.intersection(named.name for named in function.inputs)
         self.problems: dict[str, ConversionError] = {}
-        self.open: list[str] = []
         self._types = {named.name: declared(named) for named in function.inputs}
         self._retyped = set(retyped)
         # a damaged description does not keep the program from being followed
@@ -221,13 +218,10 @@ class TypeFollower:
             return
         shape = known(made) if isinstance(made, ir.Value) else np.asarray(made).shape
         if shape is None:
-            self.open.append(output.name)
             return
         same_rank = before.shape is not None and len(before.shape) == len(shape)
         if before.shape is not None and same_rank and self.changed.isdisjoint(mil.reads(operation)):
             shape = tuple(b if n is None else n for b, n in zip(before.shape, shape, strict=True))
-        if None in shape and not _lengths_known_as_open(before.shape, shape):
-            self.open.append(output.name)
         dtype = self._dtype(operation, before, made)
         if dtype != before.dtype:
             self._retyped.add(output.name)
@@ -263,10 +257,3 @@ def _kind(made: object) -> str:
     if isinstance(made, ir.Value):
         return "bool" if made.dtype == ir.DataType.BOOL else "float" if made.dtype == ir.DataType.FLOAT else "int"
     return {"b": "bool", "f": "float"}.get(np.asarray(made).dtype.kind, "int")
-
-
-def _lengths_known_as_open(before: Shape | None, shape: Shape) -> bool:
-    """Whether the lengths that are open now were declared as open before."""
-    if before is None or len(before) != len(shape):
-        return False
-    return all(b is None for b, n in zip(before, shape, strict=True) if n is None)

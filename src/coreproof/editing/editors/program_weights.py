@@ -51,24 +51,19 @@ class WeightStore:
     def append(self, file_name: str, array: np.ndarray) -> int:
         """Puts the array behind the last blob of that weight file; returns the offset of its record."""
         if not self._own:
-            folder = self._scratch()
+            # a copy of its own: others may read the original's files, or have them mapped into memory
+            scratch = TemporaryFolder()
+            weakref.finalize(self, scratch.cleanup)
+            folder = Path(scratch.name)
             if self.folder is not None and (self.folder / "weights").is_dir():
                 shutil.copytree(self.folder / "weights", folder / "weights", copy_function=shutil.copyfile)
                 (folder / "weights").chmod(0o755)
             self.folder, self._own = folder, True
         assert self.folder is not None
-        path = self._place(self.folder, file_name)
+        name = file_name.removeprefix("@model_path/")
+        path = inside(self.folder, name, what="a weight file", where=self.origin.where)
         path.parent.mkdir(parents=True, exist_ok=True)
         return append_blob(path, array)
-
-    def _place(self, folder: Path, file_name: str) -> Path:
-        return inside(folder, file_name.removeprefix("@model_path/"), what="a weight file", where=self.origin.where)
-
-    def _scratch(self) -> Path:
-        """A new folder that goes with the store."""
-        scratch = TemporaryFolder()
-        weakref.finalize(self, scratch.cleanup)
-        return Path(scratch.name)
 
     def lend(self, model: CoreMLModel) -> None:
         """Keeps the folder as long as ``model`` lives."""

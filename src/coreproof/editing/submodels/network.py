@@ -6,7 +6,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from coreproof.editing.editors.coreml_interface import declare_array
-from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses, named_apart
+from coreproof.editing.submodels.submodel import Selection, Submodel, SubmodelBuilder, bypasses, layers_of
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import Model_pb2
 from coreproof.model.formats import network
@@ -21,15 +21,12 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
 
     def _read(self) -> None:
         model, stored = self.model, self.model.network.layers
-        self.layers = tuple(
-            Layer(
-                name,
-                message.WhichOneof("layer") or "nothing",
-                tuple(dict.fromkeys(network.reads(message))),
-                tuple(network.writes(message)),
-                message,
-            )
-            for name, message in zip(named_apart(layer.name for layer in stored), stored, strict=True)
+        self.layers = layers_of(
+            stored,
+            (m.name for m in stored),
+            lambda m: m.WhichOneof("layer") or "nothing",
+            network.reads,
+            network.writes,
         )
         score = score_blob(model)
         self.inputs = tuple(f.name for f in model.signature.inputs)

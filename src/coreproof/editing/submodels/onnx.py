@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from coreproof.editing.submodels.submodel import Layer, Submodel, SubmodelBuilder, bypasses, named_apart
+from coreproof.editing.submodels.submodel import Submodel, SubmodelBuilder, bypasses, layers_of
 from coreproof.model.files.wire import reserialise
 from coreproof.model.formats import onnx as stored
 from coreproof.model.onnx.model import OnnxModel
@@ -24,17 +24,8 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
         self._types = _types(light_proto(model.ir))
         self._proto = onnx.ModelProto.FromString(model.stored())
         constants = set(graph.initializers)
-        nodes = zip(named_apart(map(stored.name_ir, graph)), self._proto.graph.node, strict=True)
-        self.layers = tuple(
-            Layer(
-                name,
-                proto.op_type,
-                tuple(dict.fromkeys(n for n in stored.reads(proto) if n not in constants)),
-                tuple(stored.writes(proto)),
-                proto,
-            )
-            for name, proto in nodes
-        )
+        nodes, names = self._proto.graph.node, map(stored.name_ir, graph)
+        self.layers = layers_of(nodes, names, lambda node: node.op_type, stored.reads, stored.writes, constants)
         self.inputs = tuple(v.name or "" for v in graph.inputs if v.name not in constants)
         self.whole_outputs = tuple(v.name or "" for v in graph.outputs)
         # element types that numpy has no name for (and sequences, maps) can be neither fed nor compared

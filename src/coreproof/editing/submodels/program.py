@@ -9,7 +9,7 @@ from pathlib import Path
 from coreproof.editing.editors.coreml_interface import declare_array
 from coreproof.editing.editors.program_types import PROGRAM_ARRAY_DTYPES
 from coreproof.editing.editors.program_weights import tensor_type
-from coreproof.editing.submodels.submodel import Layer, Selection, Submodel, SubmodelBuilder, bypasses, named_apart
+from coreproof.editing.submodels.submodel import Selection, Submodel, SubmodelBuilder, bypasses, layers_of
 from coreproof.errors import EditError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
@@ -37,16 +37,13 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         }
         self._types = {named.name: named.type for named in function.inputs}
         self._types.update({output.name: output.type for operation in self._stored for output in operation.outputs})
-        names = named_apart((*program.writes(operation), operation.type)[0] for operation in computing)
-        self.layers = tuple(
-            Layer(
-                name,
-                operation.type,
-                tuple(dict.fromkeys(n for n in program.reads(operation) if n not in self._constants)),
-                tuple(program.writes(operation)),
-                operation,
-            )
-            for name, operation in zip(names, computing, strict=True)
+        self.layers = layers_of(
+            computing,
+            ((*program.writes(operation), operation.type)[0] for operation in computing),
+            lambda operation: operation.type,
+            program.reads,
+            program.writes,
+            self._constants,
         )
         self.inputs = tuple(named.name for named in function.inputs)
         self.whole_outputs = tuple(block.outputs)
@@ -114,6 +111,7 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
                 if getattr(description, field) not in cut.outputs:
                     setattr(description, field, "")
         half = FeatureTypes_pb2.ArrayFeatureType.FLOAT16
+        # an inner value of float16 becomes a feature, which older versions have none of
         if any(f.type.multiArrayType.dataType == half for f in (*description.input, *description.output)):
             spec.specificationVersion = max(spec.specificationVersion, classic.FLOAT16_FEATURES_SINCE)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
+
+T = TypeVar("T", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class SubmodelBuilder(ABC):
         kept = {node.name for node in graph.between(free, [name for name in outputs if name not in free])}
         chosen = tuple(layer for layer in layers if layer.name in kept)
         read = {name for layer in chosen for name in layer.reads}.union(outputs)
+        # in a fixed order, whatever the order in which a set gives them: a search is deterministic
         inputs = dict.fromkeys(n for n in (*self.inputs, *self._made) if n in free and n in read)
         return Selection(chosen, tuple(inputs), outputs)
 
@@ -140,14 +143,22 @@ class SubmodelBuilder(ABC):
         return dict(submodel.shapes).get(name) or self.shapes[name]
 
 
-def named_apart(names: Iterable[str]) -> Iterator[str]:
-    """Names that layers can be told apart by: a file may give several the same one, which building goes by."""
-    taken: set[str] = set()
-    for name in names:
-        while name in taken:
-            name += "#"
-        taken.add(name)
-        yield name
+def layers_of(
+    messages: Iterable[T],
+    names: Iterable[str],
+    operator: Callable[[T], str],
+    reads: Callable[[T], Iterable[str]],
+    makes: Callable[[T], Iterable[str]],
+    constants: Container[str] = (),
+) -> tuple[Layer, ...]:
+    """The stored layers by what these functions tell of each; a file may give several the same name."""
+    found: dict[str, Layer] = {}
+    for message, apart in zip(messages, names, strict=True):
+        while apart in found:
+            apart += "#"
+        read = tuple(dict.fromkeys(value for value in reads(message) if value not in constants))
+        found[apart] = Layer(apart, operator(message), read, tuple(makes(message)), message)
+    return tuple(found.values())
 
 
 def _as_graph(layers: Sequence[Layer], inputs: tuple[str, ...]) -> Graph:
@@ -164,6 +175,7 @@ def bypasses(submodel: Submodel) -> dict[str, str]:
     around = dict(submodel.bypassed)
     for name, stand_in in submodel.bypassed:
         seen = {name}
+        # what stands in may have been skipped itself, and two that stand in for each other lead nowhere
         while stand_in in around and stand_in not in seen:
             seen.add(stand_in)
             stand_in = around[stand_in]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coreproof.editing.editor import Editor
+from coreproof.editing.editor import Editor, NewLayer
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 from coreproof.model.coreml.model import NEWEST_SPECIFICATION, CoreMLModel
@@ -41,7 +41,7 @@ def respecify(editor: Editor, version: int) -> None:
     model = _network(editor)
     if not 1 <= version <= NEWEST_SPECIFICATION:
         raise EditError("there is no such version", expected=f"1 to {NEWEST_SPECIFICATION}", found=version)
-    model.spec.specificationVersion = version
+    model.spec.specificationVersion = version  # a view of the editor's own copy, so that the edit takes
 
 
 @verb
@@ -84,7 +84,7 @@ def copy(editor: Editor, input: str, new: str) -> None:
         )
     operator, attributes = _COPY.get(editor.model.format, ("Identity", {}))
     editor.require_new_layer(new)
-    editor.add(operator, new, [input], [editor.require_free(new)], attributes, None)
+    editor.add(NewLayer(operator, new, [input], [editor.require_free(new)], attributes), None)
     editor.interface.set_output(new, instead_of=input)
 
 
@@ -113,7 +113,7 @@ def batch(editor: Editor, input: str, length: int = 1) -> None:
 def constant(editor: Editor, name: str, operator: str, **attributes: object) -> None:
     """Puts a constant layer (``operator``, in the format's own words) of that name in front."""
     editor.require_new_layer(name)
-    editor.add(operator, name, [], [name], attributes, None)
+    editor.add(NewLayer(operator, name, [], [name], attributes), None)
 
 
 @verb
@@ -125,6 +125,7 @@ def divide(editor: Editor, value: str, layer: str, new: str) -> None:
         raise EditError(f"layer {layer!r} does not make {value!r}", where=editor.graph.name)
     editor.require_free(new)
     following = [i for i, n in enumerate(nodes) if i > place and value in n.outputs]
+    # the next that writes the name may read it as well, as it was before
     last = following[0] if following else len(nodes) - 1
     readers = [n for n in nodes[place + 1 : last + 1] if value in n.inputs]
     editor.set_outputs(layer, [new if n == value else n for n in nodes[place].outputs])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from coreproof.editing.editor import Editor
+from coreproof.editing.editor import Editor, NewLayer
 from coreproof.editing.verbs.registry import verb
 from coreproof.errors import EditError
 from coreproof.model.graph import Node
@@ -49,6 +49,7 @@ def _end_at(editor: Editor, node: Node, source: str) -> None:
             fix="declare another output first",
         )
     output = node.outputs[0]
+    # in this order the name is free when the layer before takes it
     editor.remove(node.name)
     editor.redirect(source, output, [reader for reader in graph.consumers(source) if reader.name != node.name])
     editor.set_outputs(before.name, [output if name == source else name for name in before.outputs])
@@ -117,7 +118,7 @@ def insert(
         inner, made = editor.require_free(f"{value}_before_{name}"), value
         editor.set_outputs(producer.name, [inner if n == value else n for n in producer.outputs])
         inputs, value = [inner if n == value else n for n in inputs or [value]], inner
-    editor.add(operator, name, inputs or [value], [made], attributes, producer.name if producer is not None else None)
+    editor.add(NewLayer(operator, name, inputs or [value], [made], attributes), graph.layer_of(read))
     editor.redirect(read, made, readers)
 
 
@@ -128,6 +129,7 @@ def replace(
     """Puts another operator in the place of a layer, under the same name, with the same inputs (the data) and outputs."""
     node = editor.node(layer)
     graph = editor.graph
+    # behind the layer before it, not behind what it reads: the order of the file stays
     index = graph.nodes.index(node)
     before = graph.nodes[index - 1].name if index else None
     fed = list(inputs) if inputs is not None else [n for n in node.inputs if n and not editor.is_constant(n)]
@@ -138,7 +140,7 @@ def replace(
     editor.rename_layer(node.name, f"{node.name}__replaced")
     editor.set_outputs(f"{node.name}__replaced", spare)
     try:
-        editor.add(operator, name, fed, outputs, attributes, before)
+        editor.add(NewLayer(operator, name, fed, outputs, attributes), before)
     except EditError:
         editor.rename_layer(f"{node.name}__replaced", node.name)
         editor.set_outputs(node.name, outputs)

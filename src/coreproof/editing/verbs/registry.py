@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import Parameter, signature
 
 Verb = Callable[..., None]
 VERBS: dict[str, Verb] = {}
@@ -13,3 +14,8 @@ def verb(function: Verb) -> Verb:
     """Registers a verb of editing under its function's name (a trailing underscore is dropped)."""
     VERBS[function.__name__.rstrip("_")] = function
     return function
+
+
+def parameters(function: Verb) -> list[Parameter]:
+    """What a verb takes; its first parameter is the open editor."""
+    return list(signature(function).parameters.values())[1:]

@@ -12,7 +12,7 @@ from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import Model_pb2
-from coreproof.model.features import Feature, Signature
+from coreproof.model.features import Signature
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
 
@@ -50,6 +50,7 @@ def upgrade(
     from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 
+    # by way of ONNX: both translators are held to their judges, and a third would have none
     lowered = coreml_to_onnx(model, precision="fp32")
     signature = lowered.signature
     renamed = _scores_first(lowered.model, signature)
@@ -109,13 +110,12 @@ def _shapes(signature: Signature) -> dict[str, object]:
             lengths = [str(r) for r in feature.ranges]
             shapes[feature.name] = [*front, *lengths]
         elif len(feature.enumerated) > 1:
-            shapes[feature.name] = [[*front, *option] for option in _default_first(feature)]
+            # the converter takes the first one for the default
+            image, default = feature.image, feature.shape
+            default = default if image is None else (image.height, image.width)
+            options = sorted(feature.enumerated, key=lambda option: option != default)
+            shapes[feature.name] = [[*front, *option] for option in options]
     return shapes
-
-
-def _default_first(feature: Feature) -> list[tuple[int, ...]]:
-    default = feature.shape if feature.image is None else (feature.image.height, feature.image.width)
-    return sorted(feature.enumerated, key=lambda option: option != default)
 
 
 def identifier(name: str) -> str:
@@ -144,6 +144,7 @@ def _finished(made: CoreMLModel, model: CoreMLModel, signature: Signature) -> Co
     for feature in (*description.input, *description.output):
         known = documented.get(feature.name)
         if known is not None:
+            # what the converter knows nothing of: words, whether an input may be left out, flexible sizes
             feature.shortDescription = known.shortDescription
             feature.type.isOptional = known.type.isOptional
             if known.type.WhichOneof("Type") == "imageType":

@@ -20,9 +20,9 @@ def affine_dequantize(quantized_data: Array, zero_point: Array, scale: Array, ax
     return dense
 
 
-def cast(source_val: Array, output_dtype: str) -> Array:
-    """The values in another width."""
-    return np.asarray(source_val).astype({"fp16": np.float16, "fp32": np.float32}[output_dtype])
+def cast(source_val: Array, output_dtype: object) -> Array:
+    """The values in another width, which is a text."""
+    return source_val.astype({"fp16": np.float16, "fp32": np.float32}[str(output_dtype)])
 
 
 def lut_to_dense(indices: Array, lut: Array, shape: Array | None = None, vector_axis: int | None = None) -> Array:

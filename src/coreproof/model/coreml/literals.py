@@ -32,11 +32,9 @@ _NUMPY: dict[str, npt.DTypeLike] = {
 }
 
 BITS: dict[str, int] = {
-    **{name: bits for name, (bits, _) in SUB_BYTE.items()},
-    **dict.fromkeys(("bool", "int8", "uint8"), 8),
-    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 16),
-    **dict.fromkeys(("float32", "int32", "uint32"), 32),
-    **dict.fromkeys(("float64", "int64", "uint64"), 64),
+    name: SUB_BYTE[name][0] if name in SUB_BYTE else 8 * np.dtype(_NUMPY.get(name, name)).itemsize
+    for name in MIL_DTYPES.values()
+    if name != "str"
 }
 """MIL dtype -> bits an element takes where it is stored as bytes. Texts are not."""
 

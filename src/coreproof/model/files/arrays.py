@@ -24,7 +24,7 @@ from coreproof.model.files.paths import regular_file
 
 Array = np.ndarray
 
-DAMAGE = (OSError, ValueError, EOFError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
+DAMAGE = (OSError, ValueError, EOFError, RuntimeError, OverflowError, struct.error, zlib.error, zipfile.BadZipFile)
 """What reading a damaged archive may raise; RuntimeError where it seems encrypted or compressed in another way."""
 
 _EXPANDS = 16
@@ -121,7 +121,7 @@ def _failing(fail: Fail) -> Iterator[None]:
         raise fail(f"{error.found}") from None
     except CoreproofError:
         raise
-    except (*DAMAGE, SyntaxError, tokenize.TokenError, TypeError, LookupError, OverflowError, RecursionError) as error:
+    except (*DAMAGE, SyntaxError, tokenize.TokenError, TypeError, LookupError) as error:
         raise fail(str(error) or type(error).__name__) from None
 
 

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 
 from coreproof.errors import TooLargeError, UnreadableModelError, UnsafeModelError
 from coreproof.model.budget import afford, size_in_bytes
+from coreproof.model.files.arrays import DAMAGE
 from coreproof.model.files.paths import regular_file
-from coreproof.model.torch.pickled import DAMAGE, TRUST, archive_members, first_line, read_pickled
+from coreproof.model.torch.pickled import TRUST, archive_members, first_line, read_pickled
 from coreproof.model.torch.schema import NODES, TooMany, is_attribute_path, judge
 
 if TYPE_CHECKING:
@@ -73,8 +74,13 @@ def read_program(path: Path) -> ExportedProgram:
             raise damaged(path, error) from None
         if (kind := _other_kind(archive.namelist())) is not None:
             raise _refusal(path, kind, "an archive of torch.export.save")
-        members = _Members(archive, archive_members(archive, size, str(path)), path)
-        return _older(members) if _OLDER["program"] in members.names else _current(members)
+        members = archive_members(archive, size, str(path))
+        if _OLDER["program"] in members:
+            return _older(_Members(archive, members, path))
+        # since PyTorch 2.7 all of it stands in one folder, which is called after the file
+        folders = {name.split("/")[0] for name in members}
+        top = f"{folders.pop()}/" if len(folders) == 1 else ""
+        return _current(_Members(archive, {name.removeprefix(top): info for name, info in members.items()}, path))
 
 
 def damaged(path: Path, error: BaseException) -> UnreadableModelError:
@@ -173,10 +179,10 @@ class _Members:
             raise damaged(self.path, EOFError(f"the member {name!r} breaks off"))
         return content
 
-    def text(self, name: str, allowed: tuple[str, ...] | None = None) -> str:
-        """A short text; one of those that are known."""
+    def require_text(self, name: str, allowed: tuple[str, ...]) -> None:
+        """Raises UnreadableModelError unless a member is one of these texts."""
         found = self.read(name, _TEXT).decode("utf-8", "replace").strip()
-        if allowed is not None and found not in allowed:
+        if found not in allowed:
             raise UnreadableModelError(
                 f"this kind of .pt2 is not known: {name}",
                 where=str(self.path),
@@ -184,7 +190,6 @@ class _Members:
                 found=repr(found[:40]),
                 fix="write it again with torch.export.save, with this version of PyTorch",
             )
-        return found
 
     def document(self, name: str) -> dict[str, object]:
         """A JSON table that was judged."""
@@ -229,32 +234,26 @@ def _refusal(path: Path, found: str, expected: str) -> UnsafeModelError:
 
 
 def _current(members: _Members) -> object:
-    folders = {name.split("/")[0] for name in members.names}
-    top = next(iter(folders)) if len(folders) == 1 else ""
-    inner = {name.removeprefix(f"{top}/"): name for name in members.names} if top else {n: n for n in members.names}
-    if "models/model.json" not in inner and "archive_format" not in inner:
-        raise _refusal(members.path, _unknown(sorted(inner)), "an archive of torch.export.save")
+    if not members.names & {"models/model.json", "archive_format"}:
+        raise _refusal(members.path, _unknown(sorted(members.names)), "an archive of torch.export.save")
     known = {
         "models/model.json", "archive_format", "archive_version", "byteorder", "version",
         ".data/version", ".data/serialization_id", ".data/alignment", ".format_version", ".storage_alignment",
         "data/sample_inputs/model.pt", "data/weights/model.pt", "data/constants/model.pt",
         "data/weights/model_weights_config.json", "data/constants/model_constants_config.json",
     }  # fmt: skip
-    raw = {n for n in inner if n.startswith(("data/weights/weight_", "data/constants/tensor_"))}
-    unknown = sorted(n for n in set(inner) - known - raw if not n.startswith("extra/"))
+    others = ("data/weights/weight_", "data/constants/tensor_", "extra/")
+    unknown = sorted(n for n in members.names - known if not n.startswith(others))
     if unknown:
         raise _refusal(members.path, _unknown(unknown), "the program, its weights and its sample inputs")
-    members.text(inner.get("archive_format", "archive_format"), _FORMATS)
-    members.text(inner.get("archive_version", "archive_version"), _VERSIONS)
-    if "byteorder" in inner:
-        members.text(inner["byteorder"], ("little",))
-    document = members.document(inner.get("models/model.json", "models/model.json"))
-    inputs = read_pickled(
-        members.read(inner.get("data/sample_inputs/model.pt", "data/sample_inputs/model.pt"), 2**31),
-        what="the sample inputs",
-        where=members.path,
-    )
-    weights, constants = (_tensors(members, inner, kind) for kind in ("weights", "constants"))
+    members.require_text("archive_format", _FORMATS)
+    members.require_text("archive_version", _VERSIONS)
+    if "byteorder" in members.names:
+        members.require_text("byteorder", ("little",))
+    document = members.document("models/model.json")
+    sample = members.read("data/sample_inputs/model.pt", 2**31)
+    inputs = read_pickled(sample, what="the sample inputs", where=members.path)
+    weights, constants = (_tensors(members, kind) for kind in ("weights", "constants"))
     return _deserialized(members.path, document, weights, constants, inputs)
 
 
@@ -279,16 +278,14 @@ def _unknown(names: list[str]) -> str:
     return "members " + ", ".join(f"{n!r}{what}" for n, what in zip(names, said, strict=False)) + more
 
 
-def _tensors(members: _Members, inner: Mapping[str, str], kind: str) -> dict[str, torch.Tensor]:
+def _tensors(members: _Members, kind: str) -> dict[str, torch.Tensor]:
     """The weights, or the constants, by name: raw bytes as tensors, or an older pickle of them."""
     older = f"data/{kind}/model.pt"
-    if older in inner:
-        size = members.infos[inner[older]].file_size
-        return _named(
-            read_pickled(members.read(inner[older], size), what=f"the {kind}", where=members.path), members.path
-        )
+    if older in members.names:
+        pickled = members.read(older, members.infos[older].file_size)
+        return _named(read_pickled(pickled, what=f"the {kind}", where=members.path), members.path)
     name = f"data/{kind}/model_{kind}_config.json"
-    config = members.document(inner.get(name, name)).get("config")
+    config = members.document(name).get("config")
     if not isinstance(config, dict):
         raise UnreadableModelError(f"the member {name!r} lists nothing", where=str(members.path))
     stored: dict[str, torch.Tensor] = {}
@@ -296,18 +293,11 @@ def _tensors(members: _Members, inner: Mapping[str, str], kind: str) -> dict[str
     for weight, entry in config.items():
         if not is_attribute_path(weight) or not weight:
             raise _refusal(members.path, f"a weight called {weight[:80]!r}", "names as modules have them")
-        tensors[weight] = _tensor(members, inner, f"data/{kind}", weight, entry, stored)
+        tensors[weight] = _tensor(members, f"data/{kind}", weight, entry, stored)
     return tensors
 
 
-def _tensor(
-    members: _Members,
-    inner: Mapping[str, str],
-    folder: str,
-    name: str,
-    about: object,
-    stored: dict[str, torch.Tensor],
-) -> torch.Tensor:
+def _tensor(members: _Members, folder: str, name: str, about: object, stored: dict[str, torch.Tensor]) -> torch.Tensor:
     import torch
 
     where = f"{members.path}: {name}"
@@ -317,13 +307,13 @@ def _tensor(
         ("data/weights/weight_", "data/constants/tensor_")
     ):
         raise _refusal(members.path, f"{name!r} is pickled, or no tensor: {member!r}", "raw tensors")
-    if member not in inner:
+    if member not in members.names:
         raise UnreadableModelError("a weight is missing", where=where, expected=f"a member {member!r}", found="none")
     meta = entry.get("tensor_meta")
     sizes, strides, (offset,), dtype = _layout(meta, where)
     itemsize = dtype.itemsize
     if member not in stored:
-        content = members.array(inner[member])
+        content = members.array(member)
         # weights may share a member, as tied ones do: it is read once
         stored[member] = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
     held = stored[member].numel() // itemsize

@@ -232,7 +232,7 @@ def export_error(error: BaseException, name: str) -> ConversionError:
             where=line or name,
             found=said_by(cause),
             fix="write the if with torch.where or torch.cond, and give sizes that do not hang on values; or take this part out; "
-            "coreproof convert --freeze-branches keeps it as the example takes it",
+            "--freeze-branches, freeze_branches=True, keeps it as the example takes it",
         )
     return ConversionError(
         "PyTorch cannot export this model",

@@ -6,15 +6,14 @@ import io
 import itertools
 import pickletools
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coreproof.errors import CoreproofError, UnreadableModelError, UnsafeModelError
 from coreproof.model.budget import afford
+from coreproof.model.files.arrays import DAMAGE
 from coreproof.model.files.paths import stored_name
 
 if TYPE_CHECKING:
@@ -42,20 +41,6 @@ _PLAIN = frozenset(
         "torch.storage TypedStorage",
     )
 )
-
-
-DAMAGE = (
-    zipfile.BadZipFile,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
-"""What zipfile raises for archives that are damaged."""
 
 
 def archive_members(archive: zipfile.ZipFile, size: int, where: str) -> dict[str, zipfile.ZipInfo]:

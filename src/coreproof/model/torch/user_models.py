@@ -265,7 +265,8 @@ def refuse_pickle(path: Path) -> None:
 
 
 def _refuse_other_kinds(path: Path) -> None:
-    from coreproof.model.torch.pickled import DAMAGE, only_tensors_by_name
+    from coreproof.model.files.arrays import DAMAGE
+    from coreproof.model.torch.pickled import only_tensors_by_name
 
     try:
         with zipfile.ZipFile(path) as archive:
