@@ -1,4 +1,4 @@
-"""The architecture as a test: who may import whom, how a file begins, how long it may be, what a quick start must not load."""
+"""The architecture as a test: who may import whom, no circle among files, how a file begins, its length, what starts quickly."""
 
 from __future__ import annotations
 
@@ -87,6 +87,9 @@ def imported(path: Path) -> list[tuple[int, str, str]]:
     return [(line, module, name) for line, module, name in found if module.split(".")[0] == "coreproof"]
 
 
+NAMES = {name_of(path) for path in FILES}
+
+
 def relative(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
@@ -103,6 +106,38 @@ def test_no_room_imports_upward(path: Path) -> None:
         if room_of(module) not in MAY_IMPORT[room] | {room}
     ]
     assert not upward, f"{room}/ may import {sorted(MAY_IMPORT[room])} only"
+
+
+def files_needed(path: Path) -> set[str]:
+    """The files of coreproof that a file needs: what it imports anywhere, and what it names in a string to import it later."""
+    # "from coreproof.model import weights" names a file; "from coreproof.errors import InputError" a name in one
+    found = {
+        next((m for m in (f"{module}.{name}", module) if m in NAMES), module) for module, name in names_imported(path)
+    }
+    if room_of(name_of(path)) not in DOORS:
+        words = (n.value for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Constant))
+        found |= {word.partition(":")[0] for word in words if isinstance(word, str) and "." in word}
+    return found & NAMES - {name_of(path)}
+
+
+def in_a_circle(needs: dict[str, set[str]]) -> set[str]:
+    """The files that lie in a circle, or between two."""
+    while free := {file for file, needed in needs.items() if not needed & needs.keys()}:
+        needs = {file: needed for file, needed in needs.items() if file not in free}
+    while unread := needs.keys() - set[str]().union(*needs.values()):  # they lead into a circle, and lie in none
+        needs = {file: needed for file, needed in needs.items() if file not in unread}
+    return set(needs)
+
+
+def test_no_circle_among_files() -> None:
+    circle = in_a_circle({name_of(path): files_needed(path) for path in FILES})
+    assert not circle, "these files import each other in a circle; imports for types and inside functions count too"
+
+
+def test_a_circle_would_be_found() -> None:
+    needs = {"door": {"a"}, "a": {"b"}, "b": {"c"}, "c": {"a", "ground"}, "ground": set[str]()}
+    assert in_a_circle(needs) == {"a", "b", "c"}
+    assert not in_a_circle({**needs, "c": {"ground"}})
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)

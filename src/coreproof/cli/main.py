@@ -41,10 +41,12 @@ class Verbs(TyperGroup):
     """The verbs as Typer runs them. What it says of a wrong command line quotes it, and shells fill it with names of files."""
 
     def parse_args(self, *given: Any, **named: Any) -> list[str]:
+        """Reads the words of a command; what an error quotes of them is escaped."""
         with _readable():
             return super().parse_args(*given, **named)
 
     def invoke(self, *given: Any, **named: Any) -> object:
+        """Runs the verb; what a usage error quotes is escaped."""
         with _readable():
             return super().invoke(*given, **named)
 

@@ -184,6 +184,7 @@ class CommandTest:
     timeout: float
 
     def __call__(self, model: Model) -> bool:
+        """Whether the command still sees the fault: it ends with 0."""
         return self._run(model)[0] == 0
 
     def check(self, whole: Model) -> None:

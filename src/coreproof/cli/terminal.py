@@ -39,6 +39,7 @@ class Console(RichConsole):
     """A console on which text controls nothing: only rich's own styles and cursor movements do."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments to print, with what a name could do to a terminal made visible."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text, keep="\n"), segment.style)
 

@@ -68,6 +68,7 @@ class ModelPair:
 
     @property
     def share(self) -> float:
+        """On which share of the photos both name the same class first; 0 where there are none."""
         return self.count / self.photos if self.photos else 0.0
 
     @property
@@ -152,6 +153,7 @@ class Comparison(NotebookView):
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The models, in the order of the line-up."""
         return tuple(model.name for model in self.models)
 
     @property

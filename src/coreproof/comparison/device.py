@@ -54,6 +54,7 @@ class SeenByDevices(PhotoSource):
         self.runs = runs
 
     def listed(self) -> Iterator[Listed]:
+        """Those photos. Raises PhotoError where there are none."""
         names: list[str] = []
         seen = 0
         for listed in self.source.listed():
@@ -72,6 +73,7 @@ class SeenByDevices(PhotoSource):
             )
 
     def read(self, photo: str) -> bytes:
+        """The bytes of a photo, from the source."""
         return self.source.read(photo)
 
 

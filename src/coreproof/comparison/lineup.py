@@ -102,6 +102,7 @@ class Lineup:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The models, in the order of the line-up."""
         return tuple(entry.name for entry in self.entries)
 
     def entry(self, name: str) -> LineupEntry:

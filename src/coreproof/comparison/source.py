@@ -71,6 +71,7 @@ class FolderPhotos(PhotoSource):
         require_folder(self.folder)
 
     def listed(self) -> Iterator[Listed]:
+        """The pictures of a folder, then those of the folders in it, as the system lists them. Raises PhotoError."""
         return self._below(self.folder, "")
 
     def _below(self, folder: Path, prefix: str) -> Iterator[Listed]:
@@ -93,6 +94,7 @@ class FolderPhotos(PhotoSource):
             yield from self._below(folder / name, f"{prefix}{name}/")
 
     def read(self, photo: str) -> bytes:
+        """The bytes of a picture. Raises PhotoError."""
         return _read(self.folder, photo)
 
 
@@ -104,11 +106,13 @@ class ListedPhotos(PhotoSource):
         self.where = str(photos.folder)
 
     def listed(self) -> Iterator[Listed]:
+        """The chosen files in their order, whether they can be read or not."""
         for file in self.photos.files:
             name = self.photos.name(file)
             yield _listed(name, file) or Listed(_as_text(name), 0, "")  # whoever wants to read it will say so
 
     def read(self, photo: str) -> bytes:
+        """The bytes of a picture. Raises PhotoError."""
         return _read(self.photos.folder, photo)
 
 
@@ -134,6 +138,8 @@ class RemotePhotos(PhotoSource):
         self._root = self._root.rstrip("/")
 
     def listed(self) -> Iterator[Listed]:
+        """The pictures below the address."""
+
         def failed(error: OSError) -> None:
             raise error
 
@@ -158,6 +164,7 @@ class RemotePhotos(PhotoSource):
             raise PhotoError("the photos cannot be listed", where=self.where, found=_text(error)) from None
 
     def read(self, photo: str) -> bytes:
+        """The bytes of a picture, fetched. Raises PhotoError."""
         stored_name(photo, what="a photo", where=self.where, error=PhotoError, drives=True)
         try:
             return bytes(self._files.cat_file(f"{self._root}/{photo}"))

@@ -41,6 +41,7 @@ class LayerChange:
 
     @property
     def renamed(self) -> bool:
+        """Whether the layer has another name."""
         return self.before != self.after
 
     @property
@@ -50,6 +51,7 @@ class LayerChange:
 
     @property
     def only_renamed(self) -> bool:
+        """Whether nothing but its name is another."""
         return self.renamed and not (self.replaced or self.settings or self.makes or self.rewired or self.weights)
 
 
@@ -87,6 +89,7 @@ class Difference:
 
     @property
     def same_format(self) -> bool:
+        """Whether both versions are stored in one format."""
         return self.formats[0] == self.formats[1]
 
     @property

@@ -78,6 +78,7 @@ class Case:
 
     @property
     def graph(self) -> Graph:
+        """The layers of the model."""
         return self.model.graph
 
     @property
@@ -160,6 +161,7 @@ class Evidence:
 
     @cached_property
     def inspection(self) -> Inspection:
+        """What can be told of the model without running it."""
         return inspect(self.model)
 
     @property
@@ -187,6 +189,7 @@ class Evidence:
 
     @property
     def runs(self) -> bool:
+        """Whether the model can be run here."""
         return self.failure is None
 
     @property
@@ -321,6 +324,7 @@ class Evidence:
 
     @property
     def source_graph(self) -> Graph | None:
+        """The layers of the source (of its ONNX form, where it is a PyTorch model); None without a source."""
         return None if self.reference is None else self.reference.graph
 
     def source_weights(self, node: str) -> dict[str, Array]:

@@ -115,10 +115,12 @@ class Feeds:
 
     @property
     def reference(self) -> list[Sample]:
+        """What the reference is fed, sample by sample."""
         return [sample for sample, _ in self.pairs]
 
     @property
     def candidate(self) -> list[Sample]:
+        """What the candidate is fed, sample by sample."""
         return [sample for _, sample in self.pairs]
 
 

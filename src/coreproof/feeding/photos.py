@@ -41,6 +41,7 @@ class Photos:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of the files, in their order."""
         return tuple(self.name(file) for file in self.files)
 
     def name(self, file: Path) -> str:

@@ -28,6 +28,7 @@ class ImageLayout:
 
     @property
     def channels(self) -> int:
+        """3 for a colour picture, 1 for a grey one."""
         return 3 if self.colour in ("RGB", "BGR") else 1
 
 

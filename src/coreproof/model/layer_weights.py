@@ -49,6 +49,7 @@ class WeightRef:
 
     @property
     def size(self) -> int:
+        """How many numbers the weight has."""
         return math.prod(self.shape)
 
 

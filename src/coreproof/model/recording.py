@@ -75,10 +75,12 @@ class Recording(Model):
 
     @property
     def signature(self) -> Signature:
+        """The signature of the model that was recorded."""
         return self._signature
 
     @property
     def graph(self) -> Graph:
+        """The layers of the model that was recorded."""
         return self._graph
 
     @property

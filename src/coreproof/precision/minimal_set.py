@@ -24,6 +24,7 @@ class Trials:
 
     @property
     def spent(self) -> bool:
+        """Whether no trial is left."""
         return self.done >= self.limit
 
 

@@ -44,6 +44,7 @@ class OperationRange:
 
     @property
     def suspect(self) -> bool:
+        """Whether float16 may harm the operation."""
         return self.status != "ok"
 
     @property

@@ -75,6 +75,7 @@ class Proof:
 
     @property
     def agrees(self) -> bool:
+        """Whether no step of the chain disagrees."""
         return all(step.ok is not False for step in self.steps)
 
     def __bool__(self) -> bool:
@@ -102,6 +103,7 @@ class Proof:
 
     @property
     def page(self) -> Path:
+        """Where the page of the proof lies."""
         return self.folder / "index.html"
 
     @property

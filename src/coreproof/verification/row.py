@@ -40,10 +40,12 @@ class Row:
 
     @property
     def tolerance(self) -> Tolerance:
+        """How far the two values may be apart."""
         return self.judgement.tolerance
 
     @property
     def agrees(self) -> bool:
+        """Whether the values agree, or what they are apart by is explained."""
         return self.judgement.agrees or self.carried is not None or self.harmless or self.switched > 0
 
     @property

@@ -101,6 +101,7 @@ class VerificationRun:
 
     @property
     def pairs(self) -> list[Pair]:
+        """All pairs of values that are compared, inner ones first."""
         return [*self.inner, *self.outputs]
 
     def error_model(self, sample: int) -> ErrorModel:

@@ -43,6 +43,7 @@ class Verification(NotebookView):
 
     @property
     def agrees(self) -> bool:
+        """Whether values were compared, and every one agrees."""
         return bool(self.rows) and all(row.agrees for row in self.rows)
 
     def __bool__(self) -> bool:
@@ -63,6 +64,7 @@ class Verification(NotebookView):
 
     @property
     def outputs(self) -> tuple[Row, ...]:
+        """The rows of the outputs."""
         return tuple(row for row in self.rows if row.how == "output")
 
     @property

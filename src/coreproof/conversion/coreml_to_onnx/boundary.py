@@ -43,7 +43,8 @@ class Refuse(Protocol):
 
     def __call__(
         self, problem: str, *, expected: object = None, found: object = None, fix: str | None = None
-    ) -> CoreproofError: ...
+    ) -> CoreproofError:
+        """The error to raise, which says where."""
 
 
 @contextmanager

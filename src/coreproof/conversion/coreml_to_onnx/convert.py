@@ -58,7 +58,8 @@ _kept: ContextVar[OrderedDict[_Key, tuple[CoreMLModel, LoweredModel]] | None] = 
 class Lowerer(Protocol):
     """What lowers the models of one kind; of a kind whose models have one function, it asks for no ``function``."""
 
-    def __call__(self, model: CoreMLModel, precision: Precision, *, function: str | None) -> LoweredModel: ...
+    def __call__(self, model: CoreMLModel, precision: Precision, *, function: str | None) -> LoweredModel:
+        """The ONNX graph that computes what ``model`` does."""
 
 
 LOWERERS = {

@@ -28,11 +28,13 @@ class Schema(Protocol):
     function_opset_versions: Sequence[int]
     context_dependent_function_opset_versions: Sequence[int]
 
-    def get_function_with_opset_version(self, opset: int) -> bytes: ...
+    def get_function_with_opset_version(self, opset: int) -> bytes:
+        """The serialised function; empty where there is none."""
 
     def get_context_dependent_function_with_opset_version(
         self, opset: int, node: bytes, types: Sequence[bytes]
-    ) -> bytes: ...
+    ) -> bytes:
+        """The serialised function for this node and the types of its inputs; empty where there is none."""
 
 
 def expand(model: ir.Model) -> None:

@@ -102,9 +102,11 @@ class Context:
         return tuple(int(d) for d in shape)
 
     def rank(self, operand: Operand) -> int:
+        """How many axes an operand has."""
         return len(operand.shape)
 
     def is_float(self, operand: Operand) -> bool:
+        """Whether an operand holds floats, of either width."""
         if isinstance(operand, np.ndarray):
             return bool(operand.dtype.kind == "f")
         from coremltools.converters.mil.mil import types
@@ -112,6 +114,7 @@ class Context:
         return bool(types.is_float(operand.dtype))
 
     def is_bool(self, operand: Operand) -> bool:
+        """Whether an operand holds booleans."""
         if isinstance(operand, np.ndarray):
             return bool(operand.dtype.kind == "b")
         from coremltools.converters.mil.mil import types

@@ -192,6 +192,7 @@ class ProgramBuilder:
         return entered
 
     def graph_dtype(self, name: str) -> object:
+        """The ONNX dtype that an input or output of the graph declares; None for any other value."""
         for value in (*self.graph.inputs, *self.graph.outputs):
             if value.name == name:
                 return value.dtype

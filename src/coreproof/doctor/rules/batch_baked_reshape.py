@@ -43,6 +43,7 @@ class Baked:
 
     @property
     def batch(self) -> int:
+        """The batch that the layer keeps."""
         return self.target[self.place]
 
     @property

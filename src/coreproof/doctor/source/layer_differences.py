@@ -47,6 +47,7 @@ class LayerDifference:
 
     @property
     def layer(self) -> str:
+        """The name of the layer."""
         return self.node.name
 
 
@@ -228,6 +229,7 @@ def _near(a: float, b: float) -> bool:
 
 
 def same_weight(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two weights are the same but for rounding; what are no numbers must be equal."""
     if a.shape != b.shape:
         return False
     # texts, truth values, and few-bit types that numpy does not compute with

@@ -40,6 +40,7 @@ class Held:
 
     @property
     def words(self) -> str:
+        """What the number is and whose, for an error or a finding."""
         return f"{self.role} of {self.of}"
 
 

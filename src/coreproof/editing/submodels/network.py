@@ -36,6 +36,7 @@ class NetworkSubmodelBuilder(SubmodelBuilder):
         self.dtypes = dict.fromkeys(self.shapes, "float32")
 
     def declared_shape(self, name: str) -> tuple[int, ...]:
+        """The shape in which a feature declares the value."""
         return network.feature_shape(self.model.spec, self.shapes[name])
 
     def build(self, submodel: Submodel) -> CoreMLModel:

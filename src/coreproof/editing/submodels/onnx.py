@@ -40,6 +40,7 @@ class OnnxSubmodelBuilder(SubmodelBuilder):
         return name in self._made and name in self.dtypes and self._types[name].tensor_type.HasField("shape")
 
     def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        """Notes shape and dtype of a value, and the type that an input of it is declared with."""
         super().learn(name, shape, dtype)
         element = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtypes[name]))
         self._types[name] = helper.make_tensor_type_proto(element, shape)

@@ -52,6 +52,7 @@ class ProgramSubmodelBuilder(SubmodelBuilder):
         self.dtypes = {name: dtype for name, t in types if (dtype := program.dtype_of(t)) in PROGRAM_ARRAY_DTYPES}
 
     def learn(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        """Notes shape and dtype of a value that can be a feature: a multi-array of rank 1 or more."""
         stored = program.dtype_of(self._types[name])
         if stored not in PROGRAM_ARRAY_DTYPES or not shape:
             return

@@ -58,6 +58,7 @@ class FlowStep:
         return int(self.attributes.get(attribute, default))
 
     def operand(self, index: int) -> str:
+        """The name of that input; "" where it is left out."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
     @property
@@ -103,6 +104,7 @@ class Flow:
 
     @cached_property
     def producers(self) -> dict[str, FlowStep]:
+        """The step that makes each value."""
         return {name: step for step in self.steps for name in step.outputs}
 
     @cached_property

@@ -47,6 +47,7 @@ class Role:
 
     @property
     def bounded(self) -> bool:
+        """Whether there is a lowest or a highest number."""
         return self.low > -math.inf or self.high < math.inf
 
     @property

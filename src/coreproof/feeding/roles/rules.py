@@ -39,6 +39,8 @@ def asked(step: FlowStep, result: Role, flow: Flow) -> Asked:
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
+    """Registers what these operators say of their inputs."""
+
     def keep(given: Rule) -> Rule:
         RULES.update(dict.fromkeys(operators, given))
         return given

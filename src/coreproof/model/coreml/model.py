@@ -75,10 +75,12 @@ class CoreMLModel(Model):
 
     @cached_property
     def signature(self) -> Signature:
+        """The features that the model declares."""
         return read_signature(self.spec)
 
     @cached_property
     def graph(self) -> Graph:
+        """The layers of the model, as they are stored."""
         return read_graph(self.spec)
 
     @property

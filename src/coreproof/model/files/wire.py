@@ -84,6 +84,7 @@ class Record:
 
     @property
     def payload(self) -> Bytes:
+        """The bytes of the field, without its tag and length."""
         return self.data[self.content :]
 
 

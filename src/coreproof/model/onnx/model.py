@@ -67,6 +67,7 @@ class OnnxModel(Model):
 
     @cached_property
     def signature(self) -> Signature:
+        """What the graph declares; an input with an initializer need not be fed, and is none."""
         graph = self.ir.graph
         return Signature(
             # an input with an initializer has a default, and need not be fed
@@ -78,6 +79,7 @@ class OnnxModel(Model):
 
     @cached_property
     def graph(self) -> Graph:
+        """The nodes of the graph, as they are stored."""
         return _read_graph(self.ir.graph)
 
     def with_graph(self, graph: ir.Model, stored: Callable[[], bytes]) -> OnnxModel:
@@ -110,6 +112,7 @@ class OnnxModel(Model):
         return ONNX
 
     def check_place(self, target: Path, *, replace: bool = False) -> None:
+        """Raises an error where the model, or a data file beside it, cannot be written."""
         super().check_place(target, replace=replace)
         if self._stored is not None:
             external_copies(self.ir, target, replace=replace)

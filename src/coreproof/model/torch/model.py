@@ -110,6 +110,8 @@ class TorchModel(Model):
 
     @cached_property
     def signature(self) -> Signature:
+        """What the example inputs are and what they gave."""
+
         def feature(name: str, tensor: torch.Tensor) -> Feature:
             return Feature(name, "tensor", str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
@@ -136,6 +138,7 @@ class TorchModel(Model):
 
     @cached_property
     def graph(self) -> Graph:
+        """The operators of the exported program; none where Python branches on values."""
         if self.frozen_branches:
             return Graph(self.name, (), self.input_names, tuple(self.example_outputs))
         return _read_graph(self.exported())
