@@ -73,6 +73,33 @@ class CoreMLModel(Model):
         else:
             self.format = "pipeline" if classic.is_pipeline(spec) else "classic"
 
+    def __getstate__(self) -> dict[str, object]:
+        """What pickle keeps: the spec as bytes; weights as bytes too, unless they lie in the package that was loaded."""
+        state = {k: v for k, v in self.__dict__.items() if k not in ("_parent", "_weight_files", "_weights_named")}
+        state["spec"] = self.spec.SerializeToString()
+        weights: dict[str, bytes] = {}
+        if self.folder is not None and not self._in_origin(self.folder):
+            files = (file for file in sorted((self.folder / "weights").rglob("*")) if file.is_file())
+            weights = {file.relative_to(self.folder).as_posix(): file.read_bytes() for file in files}
+        return {**state, "weights": weights}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        weights, spec = state.pop("weights"), state.pop("spec")
+        assert isinstance(weights, dict)
+        assert isinstance(spec, bytes)
+        self.__dict__.update(state, spec=Model_pb2.Model.FromString(spec))
+        self._parent, self._weight_files, self._weights_named = None, {}, {}
+        if weights:  # the folder that they came from is gone with the process that made it
+            kept = TemporaryFolder()
+            weakref.finalize(self, kept.cleanup)
+            self.folder = Path(kept.name)
+            for name, content in weights.items():
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.folder / name).write_bytes(content)
+
+    def _in_origin(self, folder: Path) -> bool:
+        return isinstance(self.origin, Path) and folder.resolve().is_relative_to(self.origin.resolve())
+
     @cached_property
     def signature(self) -> Signature:
         """The features that the model declares."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import onnx
@@ -59,6 +59,10 @@ class OnnxModel(Model):
         self.untrained = noted_untrained(model.metadata_props)
         self.provenance = dict(provenance or {})
         self._stored = stored
+
+    def __getstate__(self) -> dict[str, object]:
+        """What pickle keeps: of an edited model the bytes, in the place of the function that gives them."""
+        return {**self.__dict__, "_stored": None if self._stored is None else partial(bytes, self._stored())}
 
     @property
     def opset(self) -> int:
