@@ -141,6 +141,18 @@ def test_a_circle_would_be_found() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
+def test_no_private_name_is_taken_from_another_file(path: Path) -> None:
+    """ruff's rule on private imports looks at other packages only."""
+    private = [
+        f"{relative(path)}:{line} imports {name or module}"
+        for line, module, name in imported(path)
+        for part in (*module.split("."), name)
+        if part.startswith("_") and not part.endswith("__")
+    ]
+    assert not private, "give it a public name where it stands"
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
 def test_a_file_begins_with_what_it_is_for(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith('"""'), "the first line is the docstring that says what the file is for"

@@ -199,7 +199,7 @@ class RepairLoop:
         for last in rounds:
             for rule in rules():
                 if (rule.id, last) not in self._known:
-                    self._known[rule.id, last] = rule.of(self.case, last=last)
+                    self._known[rule.id, last] = rule.suppose(self.case, last=last)
                 found += [(rule.id, hypothesis) for hypothesis in self._known[rule.id, last]]
         # of equal weight the earliest layer first: what is wrong behind it may follow from it
         return sorted(found, key=lambda each: (-each[1].weight, place.get(each[1].layer or "", len(place))))
@@ -217,7 +217,7 @@ class RepairLoop:
             repair, case = tried
             proof = f"before: {_describe(self.case)}; after: {_describe(case)}"
             self.repaired.append(
-                Finding.of(rule, hypothesis, repair.words, repaired=True, proof=proof, edits=repair.edits)
+                Finding.from_hypothesis(rule, hypothesis, repair.words, repaired=True, proof=proof, edits=repair.edits)
             )
             self.case = case
             self._known = {}  # all that was supposed was supposed of another model
@@ -250,7 +250,9 @@ class RepairLoop:
             if (rule, hypothesis.layer) in treated:
                 continue  # found again, smaller than before: it is told as repaired
             explained.add(hypothesis.layer)
-            yield Finding.of(rule, hypothesis, hypothesis.needs or "no repair that was tried made the model better")
+            yield Finding.from_hypothesis(
+                rule, hypothesis, hypothesis.needs or "no repair that was tried made the model better"
+            )
         yield from self._unexplained(bool(explained))
 
     def _unexplained(self, explained: bool) -> Iterator[Finding]:

@@ -75,7 +75,7 @@ class Finding(NotebookView):
     advice: bool = False
 
     @classmethod
-    def of(cls, rule: str, supposed: Hypothesis, repair: str, **proved: Any) -> Finding:
+    def from_hypothesis(cls, rule: str, supposed: Hypothesis, repair: str, **proved: Any) -> Finding:
         """What a rule's hypothesis became."""
         known = {key: getattr(supposed, key) for key in ("layer", "evidence", "cause", "weight", "advice")}
         return cls(rule=rule, repair=repair, **known, **proved)

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import OPSETS, Lowering, handler_for
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
-from coreproof.conversion.coreml_to_onnx.mlprogram.program import _function
+from coreproof.conversion.coreml_to_onnx.mlprogram.program import chosen_function
 from coreproof.conversion.coreml_to_onnx.mlprogram.shapes import ProgramTypes
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.conversion.operators import MIL
@@ -34,7 +34,7 @@ _VERSIONS = {"CoreML5": 6, "CoreML6": 7, "CoreML7": 8, "CoreML8": 9, "CoreML9": 
 
 def follow_program(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[int, ...]]]:
     """Every operation whose inputs do not fit it or that declares another shape than it makes, and the declared shapes."""
-    chosen = model.spec.mlProgram.functions[_function(model, model.spec.mlProgram, None)]
+    chosen = model.spec.mlProgram.functions[chosen_function(model, model.spec.mlProgram, None)]
     body = mil.block_of(chosen)
     problems = [*_target(model, body, str(chosen.opset))]
     follower = _Follower(model, chosen)

@@ -91,7 +91,7 @@ def test_weights_that_were_clipped_come_from_the_source() -> None:
     case = _converted("Scaled", factor=1e7)
     repaired = _repaired(diagnose(case.program, case.source))
     assert case.error(repaired) < 1e-3
-    (hypothesis,) = FLOAT16.of(Case(case.program))
+    (hypothesis,) = FLOAT16.suppose(Case(case.program))
     assert hypothesis.needs is not None
     assert "source" in hypothesis.needs
     assert "conv2d_1" in hypothesis.needs
@@ -101,7 +101,7 @@ def test_weights_that_were_clipped_come_from_the_source() -> None:
 def test_a_vanished_epsilon_comes_from_the_source(kind: str) -> None:
     case = _converted(kind)
     assert case.error(case.program) > 0.3
-    (hypothesis,) = FLOAT16.of(Case(case.program, case.source))
+    (hypothesis,) = FLOAT16.suppose(Case(case.program, case.source))
     assert hypothesis.needs is None
     (repair,) = hypothesis.repairs
     assert [step.verb for step in repair.edits] == ["widen", "set"]
@@ -109,8 +109,8 @@ def test_a_vanished_epsilon_comes_from_the_source(kind: str) -> None:
 
 
 def test_a_vanished_epsilon_is_missed_without_the_source_or_asked_for() -> None:
-    assert not FLOAT16.of(Case(_converted("Epsilon").program))
-    (hypothesis,) = FLOAT16.of(Case(_converted("Variance").program))
+    assert not FLOAT16.suppose(Case(_converted("Epsilon").program))
+    (hypothesis,) = FLOAT16.suppose(Case(_converted("Variance").program))
     assert hypothesis.needs is not None
     assert "source" in hypothesis.needs
 
@@ -135,9 +135,9 @@ def test_healthy_models_are_left_alone() -> None:
 
     case = _converted("Healthy")
     for source in (None, case.source):
-        assert not FLOAT16.of(Case(case.program, source))
-    assert not FLOAT16.of(Case(onnx_to_coreml(_converted("Scaled").source, precision="fp32")))
-    assert not FLOAT16.of(Case(case.source))
+        assert not FLOAT16.suppose(Case(case.program, source))
+    assert not FLOAT16.suppose(Case(onnx_to_coreml(_converted("Scaled").source, precision="fp32")))
+    assert not FLOAT16.suppose(Case(case.source))
 
 
 def test_real_programs_are_left_alone(shared_data: Any) -> None:
@@ -148,7 +148,7 @@ def test_real_programs_are_left_alone(shared_data: Any) -> None:
     for path in sorted((shared_data / "coreml").glob("*.mlpackage")):
         model = load(path)
         seen += computes_in_float16(model)
-        assert not FLOAT16.of(Case(model)), path.name
+        assert not FLOAT16.suppose(Case(model)), path.name
     assert seen >= 2
 
 

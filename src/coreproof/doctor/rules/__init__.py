@@ -30,7 +30,7 @@ class Rule:
     hypotheses: Callable[[Case], Iterable[Hypothesis]]
     last_resort: Callable[[Case], Iterable[Hypothesis]]
 
-    def of(self, case: Case, *, last: bool = False) -> list[Hypothesis]:
+    def suppose(self, case: Case, *, last: bool = False) -> list[Hypothesis]:
         """What this rule supposes of a case, without what trying has refuted; ``last``: only what it tries as the last resort."""
         if not self.applies(case):
             return []

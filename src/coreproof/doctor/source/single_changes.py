@@ -32,16 +32,16 @@ _MOST_WEIGHTS = 1 << 26
 
 @dataclass(frozen=True)
 class Held:
-    """An array that the source's nodes hold, or that comes from folding them; ``words`` say which it is and ``of`` what."""
+    """An array that the source's nodes hold, or that comes from folding them; ``words`` say which it is, and of what."""
 
     array: Array
     role: str
-    of: str
+    owner: str
 
     @property
     def words(self) -> str:
         """What the number is and whose, for an error or a finding."""
-        return f"{self.role} of {self.of}"
+        return f"{self.role} of {self.owner}"
 
 
 def single_changes(case: Case, row: Row) -> Iterator[LayerDifference]:
@@ -174,12 +174,12 @@ def _together(node: Node, weights: dict[str, Array], held: Sequence[Held]) -> It
     own = dict(_own_arrays(node, weights))
     if len({array.size for array in own.values()}) != len(own) or len(own) < 2:
         return
-    for of in dict.fromkeys(h.of for h in held):
+    for owner in dict.fromkeys(h.owner for h in held):
         parts = [
             _replaced(node, key, array, h, next(_fits(h.array, array.shape)))
             for key, array in own.items()
             for h in held
-            if h.of == of and h.array.size == array.size
+            if h.owner == owner and h.array.size == array.size
         ]
         if len(parts) == len(own):
             edits = tuple(step for part in parts for step in part.edits)

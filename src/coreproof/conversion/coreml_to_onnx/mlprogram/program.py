@@ -36,7 +36,7 @@ def lower_program(
     ``switches`` lets each operation compute in float16 or float32 as one more input says; ``precision`` is not asked then.
     """
     program = model.spec.mlProgram
-    chosen = _function(model, program, function)
+    chosen = chosen_function(model, program, function)
     body, opset = mil.block_of(program.functions[chosen]), str(program.functions[chosen].opset)
     _refuse_unsupported(model, body, opset)
     signature = read_signature(model.spec, chosen) if model.spec.description.functions else model.signature
@@ -74,7 +74,8 @@ def lower_program(
     return LoweredModel(b.model(list(outputs.values())), signature, values, states)
 
 
-def _function(model: CoreMLModel, program: MIL_pb2.Program, wanted: str | None) -> str:
+def chosen_function(model: CoreMLModel, program: MIL_pb2.Program, wanted: str | None) -> str:
+    """The name of the function that is wanted, else of the default one. Raises ConversionError where there is none such."""
     name = wanted or model.spec.description.defaultFunctionName or "main"
     # a program of one function need not call it main
     if name not in program.functions and wanted is None and len(program.functions) == 1:

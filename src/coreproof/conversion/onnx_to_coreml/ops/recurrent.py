@@ -34,7 +34,7 @@ class _Activation:
     alpha: float
     beta: float
 
-    def of(self, ctx: Context, x: Operand) -> Operand:
+    def apply(self, ctx: Context, x: Operand) -> Operand:
         """The function itself, as the standard writes it."""
         mb, alpha, beta = ctx.mb, ctx.scalar(self.alpha), ctx.scalar(self.beta)
         forms: dict[str, Callable[[], Operand]] = {
@@ -305,7 +305,7 @@ def _times(ctx: Context, h: Operand, weights: Operand) -> Operand:
 def _rnn_step(ctx: Context, cell: _Cell, share: Operand, carry: Sequence[Operand]) -> list[Operand]:
     mb = ctx.mb
     total = mb.add(x=share, y=_times(ctx, carry[0], cell.state_weights))
-    return [cell.activations[0].of(ctx, _limited(ctx, cell, total))]
+    return [cell.activations[0].apply(ctx, _limited(ctx, cell, total))]
 
 
 def _gru_step(ctx: Context, cell: _Cell, share: Operand, carry: Sequence[Operand]) -> list[Operand]:
@@ -320,7 +320,7 @@ def _gru_step(ctx: Context, cell: _Cell, share: Operand, carry: Sequence[Operand
     def gate(own: Operand, weights: Operand, bias: Operand | None) -> Operand:
         total = mb.add(x=own, y=_times(ctx, h, weights))
         total = total if bias is None else mb.add(x=total, y=bias)
-        return f.of(ctx, _limited(ctx, cell, total))
+        return f.apply(ctx, _limited(ctx, cell, total))
 
     update, reset = gate(zs, zw, zb), gate(rs, rw, rb)
     if cell.reset_after:
@@ -330,7 +330,7 @@ def _gru_step(ctx: Context, cell: _Cell, share: Operand, carry: Sequence[Operand
     else:
         inner = _times(ctx, mb.mul(x=reset, y=h), hw)
         inner = inner if hb is None else mb.add(x=inner, y=hb)
-    proposed = g.of(ctx, _limited(ctx, cell, mb.add(x=hs, y=inner)))
+    proposed = g.apply(ctx, _limited(ctx, cell, mb.add(x=hs, y=inner)))
     return [mb.add(x=proposed, y=mb.mul(x=update, y=mb.sub(x=h, y=proposed)))]
 
 
@@ -351,13 +351,13 @@ def _lstm_step(ctx: Context, cell: _Cell, share: Operand, carry: Sequence[Operan
 
     def gate(x: Operand, look: Operand | None, at: Operand) -> Operand:
         seen = x if look is None else mb.add(x=x, y=mb.mul(x=look, y=at))
-        return f.of(ctx, _limited(ctx, cell, seen))
+        return f.apply(ctx, _limited(ctx, cell, seen))
 
     i = gate(into, looks[0], c)
     kept: Operand = mb.sub(x=ctx.scalar(1), y=i) if cell.coupled else gate(forget, looks[2], c)
-    new = mb.add(x=mb.mul(x=kept, y=c), y=mb.mul(x=i, y=g.of(ctx, _limited(ctx, cell, proposed))))
+    new = mb.add(x=mb.mul(x=kept, y=c), y=mb.mul(x=i, y=g.apply(ctx, _limited(ctx, cell, proposed))))
     o = gate(out, looks[1], new)
-    return [mb.mul(x=o, y=last.of(ctx, new)), new]
+    return [mb.mul(x=o, y=last.apply(ctx, new)), new]
 
 
 # results
