@@ -37,6 +37,7 @@ _NETWORK_PASSES = (
     "common::const_elimination",
     "common::dead_code_elimination",
     "nn_backend::handle_unused_inputs",
+    "nn_backend::commingle_loop_vars",
 )
 """What coremltools' layers still need done; applied one by one, because its manager validates and prints between them."""
 

@@ -54,3 +54,13 @@ def test_a_shift_beyond_the_width_leaves_the_sign(direction: str) -> None:
     a, by = np.array([5, -5, 7, -7], np.int32), np.array([32, 40, -1, -3], np.int32)
     wanted = np.zeros(4, np.int32) if direction == "LEFT" else np.array([0, -1, 0, -1], np.int32)
     check_node("BitShift", {"a": a, "by": by}, wanted, targets=PROGRAMS, opset=28, direction=direction)
+
+
+@pytest.mark.parametrize(
+    ("operator", "judge"),
+    [("BitwiseAnd", np.bitwise_and), ("BitwiseOr", np.bitwise_or), ("BitwiseXor", np.bitwise_xor)],
+)
+def test_a_neural_network_keeps_small_negative_numbers_exact(operator: str, judge: np.ufunc) -> None:
+    a = np.array([-9, -1, -200, 5, 0, -(2**20) - 1, 2**20 + 3, -7], np.int32)
+    b = np.array([-3, -1, 77, -2, -5, -12345, 77, 7], np.int32)
+    check_node(operator, {"a": a, "b": b}, judge(a, b), targets=[("neuralnetwork", None)], opset=18)

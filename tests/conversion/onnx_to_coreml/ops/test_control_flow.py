@@ -138,6 +138,37 @@ def test_an_endless_loop_ends_by_its_condition() -> None:
     check(text, {"x": np.array(3, np.float32)}, {"x": np.array(70, np.float32)})
 
 
+def test_a_loop_starts_from_constants_and_exchanges_them() -> None:
+    text = """
+    agraph (int64 count) => (int64 last, int64[n] all)
+    <bool yes = {1}, int64 zero = {0}, int64 one = {1}>
+    {
+        last, next, all = Loop (count, yes, zero, one) <
+            body = b (int64 i, bool c, int64 a, int64 b) => (bool again, int64 d, int64 e, int64 row) {
+                d = Identity (b)
+                e = Add (a, b)
+                row = Identity (a)
+                again = Identity (c)
+        } >
+    }"""
+    check(text, {"count": np.array(7)}, {"count": np.array(1)})
+
+
+def test_a_limit_that_is_fed_ends_a_loop_of_known_length() -> None:
+    text = """
+    agraph (float[3] x, float limit) => (float[3] last, int64[n] all)
+    <bool yes = {1}, int64 most = {5}>
+    {
+        last, all = Loop (most, yes, x) < body = b (int64 i, bool c, float[3] v) => (bool again, float[3] w, int64 row) {
+            w = Add (v, v)
+            sum = ReduceSum <keepdims = 0> (w)
+            again = Less (sum, limit)
+            row = Identity (i)
+        } >
+    }"""
+    check(text, *({"x": np.ones(3, np.float32), "limit": np.array(n, np.float32)} for n in (1, 20, 10000)))
+
+
 SCAN = """
 agraph (float[3] start, float[4, 3] x, float[3, 4] t) => (float[3] last, float[{shape}] rows)
 {{

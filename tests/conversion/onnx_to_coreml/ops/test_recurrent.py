@@ -121,9 +121,12 @@ def test_a_gru_that_resets_after_the_product(target: str) -> None:
     assert ("gru" in made) == (target == "iOS18")
 
 
-@EACH
-def test_a_neural_network_holds_both_directions(kind: str) -> None:
-    model, feeds = _model(kind, {"B"}, set(), {"direction": "bidirectional"})
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [("RNN", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 1}), ("LSTM", {}), ("RNN", {"clip": 0.3})],
+)
+def test_a_neural_network_holds_both_directions(kind: str, attributes: dict[str, Any]) -> None:
+    model, feeds = _model(kind, {"B"}, set(), {"direction": "bidirectional", **attributes})
     expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, feeds)
     made = onnx_to_coreml(OnnxModel(ir.from_proto(model), name="g"), "neuralnetwork")
     with session(made, "onnxruntime") as running:

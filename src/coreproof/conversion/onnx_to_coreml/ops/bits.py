@@ -31,6 +31,14 @@ def _bits(ctx: Context, x: Operand, width: int) -> Operand:
 
 
 def _number(ctx: Context, bits: Operand, width: int, signed: bool) -> Result:
+    if ctx.is_network and width == 32:
+        # its layers compute in float32, where -2^31 + 2^30 + ... loses what is left: a negative number is made of its complement
+        mb, low = ctx.mb, np.array([2**k for k in range(31)] + [0], np.int32)
+        sign = mb.reduce_sum(x=mb.mul(x=bits, y=np.array([0] * 31 + [1], np.int32)), axes=[-1], keep_dims=True)
+        differs = mb.abs(x=mb.sub(x=bits, y=sign))
+        size = mb.reduce_sum(x=mb.mul(x=differs, y=low), axes=[-1], keep_dims=False)
+        sign = mb.squeeze(x=sign, axes=[-1])
+        return mb.sub(x=mb.mul(x=size, y=mb.sub(x=np.int32(1), y=mb.mul(x=sign, y=np.int32(2)))), y=sign)
     weights = np.array([2**k for k in range(width)], np.int64)
     if signed or width == 32:
         weights[-1] *= -1

@@ -30,9 +30,15 @@ def _variable(ctx: Context, operand: Operand) -> Var:
 
 
 def _one(ctx: Context, operand: Operand) -> Var:
-    """A condition or a count as the scalar that MIL asks for; ONNX takes [1] as well."""
+    """A condition or a count as the scalar that MIL asks for; ONNX takes [1] as well.
+
+    MIL tells a tensor of rank 0 from a scalar, and a loop has to go on with the one that it started with.
+    """
     value = _variable(ctx, operand)
-    return ctx.mb.squeeze(x=value, axes=list(range(ctx.rank(value)))) if ctx.rank(value) else value
+    rank = ctx.rank(value)
+    if not rank:
+        value, rank = ctx.mb.expand_dims(x=value, axes=[0]), 1
+    return ctx.mb.squeeze(x=value, axes=list(range(rank)))
 
 
 def _present(operands: Sequence[Operand | None]) -> list[Operand]:
@@ -160,7 +166,8 @@ class _Rounds:
 def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Operand]:
     """MIL's while_loop; what is stacked is written into lists, whose elements have one fixed shape."""
     mb = ctx.mb
-    carried = [_variable(ctx, v) for v in values]
+    # what they start with is forgotten: MIL would take it for what a later round reads
+    carried = [v if _known(v) is None else _forgotten(ctx, v) for v in (_variable(ctx, v) for v in values)]
     kinds = _tried(ctx, rounds, carried)
     lists = [
         mb.make_list(

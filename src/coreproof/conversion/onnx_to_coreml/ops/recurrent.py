@@ -267,7 +267,9 @@ def _stepwise(
     length = x.shape[0]
 
     def round_of(number: Operand, _: Operand, carry: Sequence[Operand]) -> tuple[Operand, list[Operand]]:
-        made = step(ctx, cell, mb.gather(x=share, indices=_index(number), axis=0), carry)
+        at_once = isinstance(number, np.ndarray)  # picked: a NeuralNetwork's gather keeps the axis of a single place
+        own = picked(ctx, share, 0, int(number)) if at_once else mb.gather(x=share, indices=number, axis=0)
+        made = step(ctx, cell, own, carry)
         if numbers is None:
             return np.asarray(True), [*made, made[0]]
         inside = mb.expand_dims(x=mb.less(x=_index(number), y=numbers), axes=[1])
