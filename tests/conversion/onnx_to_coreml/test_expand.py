@@ -53,6 +53,20 @@ MODELS: list[tuple[str, str, dict[str, Any]]] = [
         {"x": _floats(2, 3, 4, 8), "c": _floats(2, 4, 4), "s": _floats(2, 4, 4)},
     ),
     (
+        "a loss in a model of a later opset than its definition",
+        """<ir_version: 10, opset_import: ["" : 22]>
+        g (float[3, 5] x, int64[3] labels) => (float y, float[3, 5] p)
+        { y, p = SoftmaxCrossEntropyLoss <reduction = "mean"> (x, labels) }""",
+        {"x": _floats(3, 5), "labels": np.array([1, 0, 4])},
+    ),
+    (
+        "a crop in a model of a later opset than its definition",
+        """<ir_version: 10, opset_import: ["" : 22]>
+        g (float[5, 8, 3] x) => (float[7, 3, 3] y) <int64[2] size = {7, 3}>
+        { y = CenterCropPad <axes = [0, 1]> (x, size) }""",
+        {"x": _floats(5, 8, 3)},
+    ),
+    (
         "an attribute that is left out has its default",
         """<ir_version: 10, opset_import: ["" : 17]>
         g (float[1] x) => (float[10] y)

@@ -111,6 +111,11 @@ def _call(model: ir.Model, node: ir.Node, number: int) -> bool:
     for output in definition.output:
         if output not in made:  # an optional output that is not asked for: something has to bear its name
             definition.node.append(onnx.helper.make_node("Constant", [], [output], value_float=0.0))
+    for used in definition.opset_import:
+        if (
+            not used.domain
+        ):  # the definition is the newest up to the model's opset: it says the same there, by the standard's own rule
+            used.version = opset
     definition.domain, definition.name = _DOMAIN, f"{node.op_type}_{number}"
     graphs = [name for name, a in node.attributes.items() if a.type == ir.AttributeType.GRAPH]
     if schema.has_context_dependent_function:  # a definition made for this node holds the node's graphs already

@@ -138,6 +138,33 @@ def test_an_endless_loop_ends_by_its_condition() -> None:
     check(text, {"x": np.array(3, np.float32)}, {"x": np.array(70, np.float32)})
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "float[3] v, float[3] w) => (bool c, float[3] w, float[3] v, float[3] v) { }",
+        """float[3] v, float[3] w) => (bool again, float[3] t, float[3] u, float[3] row) {
+            again = Identity (c)
+            t = Add (v, x)
+            u = Mul (w, t)
+            row = Neg (u)
+        }""",
+    ],
+)
+def test_a_neural_network_loops(body: str) -> None:
+    proto = onnx.parser.parse_model(
+        f"""{HEADER} agraph (float[3] x, float[3] z, int64 count) => (float[3] a, float[3] b, float[n, 3] rows)
+        <bool yes = {{1}}> {{ a, b, rows = Loop (count, yes, x, z) < body = bo (int64 i, bool c, {body} > }}"""
+    )
+    judge = onnxruntime.InferenceSession(proto.SerializeToString())
+    made = onnx_to_coreml(OnnxModel(ir.from_proto(proto), name="agraph"), "neuralnetwork")
+    with session(made, "onnxruntime") as running:
+        for count in (1, 3, 4):
+            expected = judge.run(None, {"x": X[0], "z": X[1], "count": np.array(count)})
+            results = running.run({"x": X[0], "z": X[1], "count": np.array([count])})
+            for (name, got), want in zip(results.items(), expected, strict=True):
+                np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=f"{name} of {count} rounds")
+
+
 def test_a_loop_starts_from_constants_and_exchanges_them() -> None:
     text = """
     agraph (int64 count) => (int64 last, int64[n] all)

@@ -134,6 +134,22 @@ def test_a_neural_network_holds_both_directions(kind: str, attributes: dict[str,
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_a_gru_that_resets_after_the_product_over_any_number_of_steps(to: Any) -> None:
+    model, _ = _model("GRU", {"B"}, set(), {"direction": "bidirectional", "linear_before_reset": 1})
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "steps"
+    judge = onnxruntime.InferenceSession(model.SerializeToString())
+    precision: Any = "fp32" if to == "mlprogram" else None
+    source = OnnxModel(ir.from_proto(model), name="g")
+    made = onnx_to_coreml(source, to, precision=precision, shapes={"X": [(1, 9), BATCH, SIZE]})
+    random = np.random.default_rng(8)
+    with session(made, "onnxruntime") as running:
+        for steps in (1, 4, 9):
+            feeds = {"X": random.normal(size=(steps, BATCH, SIZE)).astype(np.float32)}
+            for got, want in zip(running.run(feeds).values(), judge.run(None, feeds), strict=True):
+                np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 def test_an_lstm_whose_gates_are_coupled() -> None:
     _check("LSTM", {"B", "P"}, input_forget=1)
 

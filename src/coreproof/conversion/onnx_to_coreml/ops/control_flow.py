@@ -108,7 +108,8 @@ def rounds(
         assert written is not None  # such rounds do not compute whether there is another
         carry, given = written
         return [*carry, *(stack(ctx, list(rows), 0) for rows in zip(*given, strict=True))]
-    count: Operand = np.asarray(known, np.int32)
+    assert known is not None or size is not None
+    count: Operand = np.asarray(known or 0, np.int32)
     if size is not None:
         count = ctx.mb.slice_by_index(x=size, begin=[0], end=[1], squeeze_mask=[True])
     return _looped(ctx, _Rounds(round_of, count, np.asarray(True), known), states)
@@ -188,11 +189,15 @@ def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Op
     def body(number: Var, goes_on: Var, *rest: Var) -> list[Var]:
         again, made = rounds.round_of(number, goes_on, rest[:width])
         carry = [_like(ctx, _variable(ctx, m), v) for m, v in zip(made[:width], carried, strict=True)]
+        if ctx.is_network:  # whose values are written over one after the other: two that change places are copied first
+            carry = [mb.identity(x=m) if any(m is r for r in rest) else m for m in carry]
         written = [
             mb.list_write(ls=ls, index=number, value=_element(ctx, _variable(ctx, value)))
             for ls, value in zip(rest[width:], made[width:], strict=True)
         ]
-        return [mb.add(x=number, y=np.int32(1)), _one(ctx, again), *carry, *written]
+        # coremltools writes a constant that a body gives twice into a NeuralNetwork; within the loop this one is true
+        always = ctx.is_network and _known(again) is not None and bool(np.all(_known(again)))
+        return [mb.add(x=number, y=np.int32(1)), goes_on if always else _one(ctx, again), *carry, *written]
 
     start = [mb.const(val=np.int32(0)), _one(ctx, rounds.start)]
     done, _, *results = several(mb.while_loop(_cond=condition, _body=body, loop_vars=(*start, *carried, *lists)))
@@ -320,7 +325,19 @@ def _row(ctx: Context, x: Operand, number: Operand, axis: int, length: int | Non
             np.int32(int(length or 0) - 1) if is_known(length) else ctx.mb.sub(x=_length(ctx, x, axis), y=np.int32(1))
         )
         number = ctx.mb.sub(x=last, y=number)
-    return ctx.mb.gather(x=_variable(ctx, x), indices=number, axis=axis)
+    return at_round(ctx, x, number, axis)
+
+
+def at_round(ctx: Context, x: Operand, number: Operand, axis: int) -> Operand:
+    """What stands at the round's place of an axis."""
+    if isinstance(number, np.ndarray):
+        return picked(ctx, x, axis, int(number))
+    value = _variable(ctx, x)
+    if not ctx.is_network:
+        return ctx.mb.gather(x=value, indices=number, axis=axis)
+    # whose gather keeps the axis of a single place
+    one = ctx.mb.gather(x=value, indices=ctx.mb.expand_dims(x=number, axes=[0]), axis=axis)
+    return ctx.mb.squeeze(x=one, axes=[axis])
 
 
 def _placed(ctx: Context, rows: Operand, axis: int, backwards: int) -> Operand:

@@ -9,7 +9,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand, Var, several
-from coreproof.conversion.onnx_to_coreml.ops.control_flow import rounds, stack
+from coreproof.conversion.onnx_to_coreml.ops.control_flow import at_round, rounds, stack
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, float_name, is_known
 from coreproof.conversion.onnx_to_coreml.ops.indexing import picked
 
@@ -267,9 +267,7 @@ def _stepwise(
     length = x.shape[0]
 
     def round_of(number: Operand, _: Operand, carry: Sequence[Operand]) -> tuple[Operand, list[Operand]]:
-        at_once = isinstance(number, np.ndarray)  # picked: a NeuralNetwork's gather keeps the axis of a single place
-        own = picked(ctx, share, 0, int(number)) if at_once else mb.gather(x=share, indices=number, axis=0)
-        made = step(ctx, cell, own, carry)
+        made = step(ctx, cell, at_round(ctx, share, number, 0), carry)
         if numbers is None:
             return np.asarray(True), [*made, made[0]]
         inside = mb.expand_dims(x=mb.less(x=_index(number), y=numbers), axes=[1])
