@@ -125,7 +125,7 @@ class Context:
         """The error for a form of this node that Core ML cannot express."""
         return ConversionError(
             f"{self.node.op_type} cannot be expressed in Core ML in this form",
-            where=f"node {self.node.name!r}",
+            where=f"node {self.node.name or next((v.name for v in self.node.outputs if v.name), '')!r}",
             expected=expected,
             found=found,
             fix=fix,

@@ -14,6 +14,7 @@ import pytest
 
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.conversion.onnx_to_coreml.ops import control_flow
+from coreproof.errors import ConversionError
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
 
@@ -194,6 +195,15 @@ def test_a_limit_that_is_fed_ends_a_loop_of_known_length() -> None:
         } >
     }"""
     check(text, *({"x": np.ones(3, np.float32), "limit": np.array(n, np.float32)} for n in (1, 20, 10000)))
+
+
+def test_a_node_without_a_name_is_refused_by_its_output() -> None:
+    text = """
+    agraph (float[3] x) => (float[3] last, float[n, 3] all) <bool yes = {1}, int64 none = {0}>
+    { last, all = Loop (none, yes, x) < body = b (int64 i, bool c, float[3] v) => (bool c, float[3] w, float[3] v) {
+        w = Neg (v) } > }"""
+    with pytest.raises(ConversionError, match="node 'last'"):
+        check(text, {"x": X[0]})
 
 
 SCAN = """
