@@ -149,15 +149,23 @@ def test_an_endless_loop_ends_by_its_condition() -> None:
             u = Mul (w, t)
             row = Neg (u)
         }""",
+        """float[3] v, float[3] w) => (bool again, float[3] t, float[3] u, float[3] row) {
+            again = Identity (c)
+            t = Add (v, w)
+            u = Constant <value = float[3] {3, 4, 5}> ()
+            row = Neg (t)
+        }""",
     ],
 )
-def test_a_neural_network_loops(body: str) -> None:
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+def test_rounds_hand_on_what_they_read_what_they_make_and_constants(body: str, to: Any) -> None:
     proto = onnx.parser.parse_model(
         f"""{HEADER} agraph (float[3] x, float[3] z, int64 count) => (float[3] a, float[3] b, float[n, 3] rows)
         <bool yes = {{1}}> {{ a, b, rows = Loop (count, yes, x, z) < body = bo (int64 i, bool c, {body} > }}"""
     )
     judge = onnxruntime.InferenceSession(proto.SerializeToString())
-    made = onnx_to_coreml(OnnxModel(ir.from_proto(proto), name="agraph"), "neuralnetwork")
+    precision: Any = "fp32" if to == "mlprogram" else None
+    made = onnx_to_coreml(OnnxModel(ir.from_proto(proto), name="agraph"), to, precision=precision)
     with session(made, "onnxruntime") as running:
         for count in (1, 3, 4):
             expected = judge.run(None, {"x": X[0], "z": X[1], "count": np.array(count)})

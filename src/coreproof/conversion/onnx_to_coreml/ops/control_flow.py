@@ -168,7 +168,7 @@ def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Op
     """MIL's while_loop; what is stacked is written into lists, whose elements have one fixed shape."""
     mb = ctx.mb
     # what they start with is forgotten: MIL would take it for what a later round reads
-    carried = [v if _known(v) is None else _forgotten(ctx, v) for v in (_variable(ctx, v) for v in values)]
+    carried = [_open(ctx, v) for v in values]
     kinds = _tried(ctx, rounds, carried)
     lists = [
         mb.make_list(
@@ -188,7 +188,7 @@ def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Op
 
     def body(number: Var, goes_on: Var, *rest: Var) -> list[Var]:
         again, made = rounds.round_of(number, goes_on, rest[:width])
-        carry = [_like(ctx, _variable(ctx, m), v) for m, v in zip(made[:width], carried, strict=True)]
+        carry = [_like(ctx, _open(ctx, m), v) for m, v in zip(made[:width], carried, strict=True)]
         if ctx.is_network:  # whose values are written over one after the other: two that change places are copied first
             carry = [mb.identity(x=m) if any(m is r for r in rest) else m for m in carry]
         written = [
@@ -245,6 +245,12 @@ def _forgotten(ctx: Context, value: Var) -> Var:
     copy = ctx.mb.identity(x=value)
     copy._sym_val = None  # type: ignore[assignment]
     return copy
+
+
+def _open(ctx: Context, operand: Operand) -> Var:
+    """A value that a loop carries, of which nothing is known."""
+    value = _variable(ctx, operand)
+    return value if _known(value) is None else _forgotten(ctx, value)
 
 
 def _like(ctx: Context, value: Var, carried: Var) -> Var:
