@@ -11,7 +11,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
-from coreproof.conversion.onnx_to_coreml.expand import expand
+from coreproof.conversion.onnx_to_coreml.expand import _says_the_same, expand
 from coreproof.conversion.operators import ONNX
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
@@ -111,3 +111,19 @@ def test_an_operator_with_a_handler_stays_one() -> None:
     assert {"HardSwish", "Gelu"} <= set(ONNX)
     expand(model)
     assert [node.op_type for node in model.graph] == ["HardSwish", "Gelu"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "written", "opset", "same"),
+    [
+        ("Relu", {}, 13, 22, True),  # opened to further types
+        ("Reshape", {}, 13, 22, True),  # given an attribute whose default changes nothing
+        ("ReduceMax", {"axes": [1]}, 17, 18, False),  # its axes became an input
+    ],
+)
+def test_a_definition_is_carried_to_a_later_opset_where_its_operators_kept_their_form(
+    operator: str, attributes: dict[str, Any], written: int, opset: int, same: bool
+) -> None:
+    node = onnx.helper.make_node(operator, ["x"], ["y"], **attributes)
+    definition = onnx.helper.make_function("d", "f", ["x"], ["y"], [node], [onnx.helper.make_opsetid("", written)])
+    assert _says_the_same(definition, opset) is same

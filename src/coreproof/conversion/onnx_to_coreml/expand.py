@@ -104,7 +104,7 @@ def _call(model: ir.Model, node: ir.Node, number: int) -> bool:
     schema = _schema(node, model.opset_imports.get(node.domain, 1))
     assert schema is not None
     definition = _definition(schema, node, opset)
-    if definition is None:
+    if definition is None or not _says_the_same(definition, opset):
         return False
     del definition.output[len(node.outputs) :]  # a call gives as many as its function has
     made = {name for n in definition.node for name in n.output}
@@ -112,9 +112,7 @@ def _call(model: ir.Model, node: ir.Node, number: int) -> bool:
         if output not in made:  # an optional output that is not asked for: something has to bear its name
             definition.node.append(onnx.helper.make_node("Constant", [], [output], value_float=0.0))
     for used in definition.opset_import:
-        if (
-            not used.domain
-        ):  # the definition is the newest up to the model's opset: it says the same there, by the standard's own rule
+        if not used.domain:
             used.version = opset
     definition.domain, definition.name = _DOMAIN, f"{node.op_type}_{number}"
     graphs = [name for name, a in node.attributes.items() if a.type == ir.AttributeType.GRAPH]
@@ -130,6 +128,21 @@ def _call(model: ir.Model, node: ir.Node, number: int) -> bool:
             node.attributes[name] = ir.from_proto(default)
     model.functions[function.identifier()] = function
     node.domain, node.op_type = _DOMAIN, definition.name
+    return True
+
+
+def _says_the_same(definition: onnx.FunctionProto, opset: int) -> bool:
+    """Whether each operator of the definition may be written in ``opset`` as it was written for an older one.
+
+    Most are only opened to further types or given further attributes, whose defaults change nothing. Where an attribute became an
+    input, a node of the old form means another thing.
+    """
+    written = next((used.version for used in definition.opset_import if not used.domain), opset)
+    for operator in {node.op_type for node in definition.node if not node.domain}:
+        old, new = (onnx.defs.get_schema(operator, version) for version in (written, opset))
+        inputs = [i.name for i in old.inputs]
+        if [i.name for i in new.inputs][: len(inputs)] != inputs or not set(old.attributes) <= set(new.attributes):
+            return False
     return True
 
 

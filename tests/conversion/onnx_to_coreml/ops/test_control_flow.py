@@ -125,6 +125,24 @@ def test_a_count_that_is_fed_and_a_condition_that_is_computed_end_the_loop() -> 
     check(text, *({"count": np.array(n), "x": values} for n in (1, 2, 9)))
 
 
+def test_rounds_that_were_tried_in_vain_leave_nothing_behind() -> None:
+    """A known count, and a condition that is computed: what was written out at first is taken out again."""
+    text = """
+    agraph (float[3] x) => (float[3] last)
+    <int64 count = {9}, bool yes = {1}>
+    {
+        last = Loop (count, yes, x) < body = b (int64 i, bool c, float[3] v) => (bool again, float[3] w) {
+            w = Add (v, v)
+            sum = ReduceSum <keepdims = 0> (w)
+            limit = Constant <value = float {40}> ()
+            again = Less (sum, limit)
+        } >
+    }"""
+    made = check(text, {"x": np.array([1, 2, 0.5], np.float32)})
+    assert "while_loop" in made
+    assert not made & {"add", "reduce_sum", "less"}
+
+
 def test_an_endless_loop_ends_by_its_condition() -> None:
     text = """
     agraph (float x) => (float last)

@@ -86,7 +86,7 @@ def bitwise_not(ctx: Context, x: Operand) -> Result:
 
 
 @lowering("BitShift")
-def bit_shift(ctx: Context, x: Operand, by: Operand, *, direction: str | bytes) -> Result:
+def bit_shift(ctx: Context, x: Operand, by: Operand, *, direction: str) -> Result:
     """To the right a division that rounds down; to the left a product, of which the bits beyond the width are lost.
 
     By a negative number, or by the width and more, only the sign is left to the right, and nothing to the left.
@@ -98,7 +98,7 @@ def bit_shift(ctx: Context, x: Operand, by: Operand, *, direction: str | bytes) 
     within = mb.logical_and(x=mb.less_equal(x=by, y=last), y=mb.greater_equal(x=by, y=np.int32(0)))
     places = mb.select(cond=within, a=by, b=np.int32(0))
     factor = mb.gather(x=powers, indices=places, axis=0)
-    if (direction.decode() if isinstance(direction, bytes) else direction).upper() == "RIGHT":
+    if direction.upper() == "RIGHT":
         sign = mb.floor_div(x=mb.floor_div(x=x, y=powers[-1]), y=powers[-1])  # 0, or -1 of a negative number
         return mb.select(cond=within, a=mb.floor_div(x=x, y=factor), b=sign)
     if width == 32:

@@ -88,7 +88,10 @@ def loop(
         return made[0], [_as_declared(ctx, m, v) for m, v in zip(made, body.outputs, strict=True)][1:]
 
     if most is not None and (condition is None or goes_on is not None) and most * _size(body) <= _WRITTEN_OUT:
-        written = _written_out(round_of, most, True if goes_on is None else bool(goes_on.reshape(-1)[0]), values)
+        first = True if goes_on is None else bool(goes_on.reshape(-1)[0])
+        with _TakenOut() as tried:
+            written = _written_out(round_of, most, first, values)
+            tried.stays = written is not None
         if written is not None:
             return _stacked(ctx, written, len(names), body)
     start = np.asarray(True) if condition is None else condition
@@ -100,18 +103,17 @@ Round = Callable[[Operand, Operand, Sequence[Operand]], tuple[Operand, list[Oper
 
 
 def rounds(
-    ctx: Context, round_of: Round, size: Var | None, known: int | None, states: Sequence[Operand], nodes: int
+    ctx: Context, round_of: Round, along: tuple[Operand, int], states: Sequence[Operand], nodes: int
 ) -> list[Operand]:
-    """Rounds of about ``nodes`` operations, ``known`` of them or the first of ``size``: the states, then what is stacked."""
+    """A round of about ``nodes`` operations for each place ``along`` an axis of a value: the states, then what is stacked."""
+    length = along[0].shape[along[1]]
+    known = int(length) if is_known(length) else None
     if known is not None and known * nodes <= _WRITTEN_OUT:
         written = _written_out(round_of, known, True, states)
         assert written is not None  # such rounds do not compute whether there is another
         carry, given = written
         return [*carry, *(stack(ctx, list(rows), 0) for rows in zip(*given, strict=True))]
-    assert known is not None or size is not None
-    count: Operand = np.asarray(known or 0, np.int32)
-    if size is not None:
-        count = ctx.mb.slice_by_index(x=size, begin=[0], end=[1], squeeze_mask=[True])
+    count = np.asarray(known, np.int32) if known is not None else _length(ctx, *along)
     return _looped(ctx, _Rounds(round_of, count, np.asarray(True), known), states)
 
 
@@ -201,6 +203,8 @@ def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Op
 
     start = [mb.const(val=np.int32(0)), _one(ctx, rounds.start)]
     done, _, *results = several(mb.while_loop(_cond=condition, _body=body, loop_vars=(*start, *carried, *lists)))
+    if not lists:
+        return [*results]
     if rounds.known is not None and kinds.goes_on:
         rows: Operand = np.arange(rounds.known, dtype=np.int32)
     else:
@@ -225,18 +229,31 @@ class _Kinds:
     goes_on: bool
 
 
+class _TakenOut:
+    """What is lowered within is taken out of the block again, unless it ``stays``; its constants, which others share, are not."""
+
+    stays = False
+
+    def __enter__(self) -> _TakenOut:
+        from coremltools.converters.mil.mil.block import curr_block
+
+        self._block = curr_block()
+        self._before = len(self._block.operations)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.stays:
+            made = list(self._block.operations)[self._before :]
+            self._block.remove_ops([operation for operation in made if operation.op_type != "const"])
+
+
 def _tried(ctx: Context, rounds: _Rounds, carried: Sequence[Var]) -> _Kinds:
     """One round lowered to see what it gives, and taken out again."""
-    from coremltools.converters.mil.mil.block import curr_block
-
-    block = curr_block()
-    before = len(block.operations)
-    number = _forgotten(ctx, ctx.mb.const(val=np.int32(0)))
-    again, made = rounds.round_of(number, np.asarray(True), [_forgotten(ctx, v) for v in carried])
-    known = _known(again)
-    stacked = [(ctx.shape(m), name_of(ctx, m)) for m in made[len(carried) :]]
-    # its constants stay: later operations share them
-    block.remove_ops([operation for operation in list(block.operations)[before:] if operation.op_type != "const"])
+    with _TakenOut():
+        number = _forgotten(ctx, ctx.mb.const(val=np.int32(0)))
+        again, made = rounds.round_of(number, np.asarray(True), [_forgotten(ctx, v) for v in carried])
+        known = _known(again)
+        stacked = [(ctx.shape(m), name_of(ctx, m)) for m in made[len(carried) :]]
     return _Kinds(stacked, known is not None and bool(known.reshape(-1)[0]))
 
 
@@ -270,25 +287,8 @@ def scan(
     scan_output_directions: Sequence[int] = (),
 ) -> list[Operand]:
     """A round for each position along the scanned axes; a direction of 1 goes backwards."""
-    states, scanned = _present(ctx.raw[:-num_scan_inputs]), _present(ctx.raw[-num_scan_inputs:])
-    axes = [axis_of(a, ctx.rank(x)) for a, x in zip(scan_input_axes or [0] * num_scan_inputs, scanned, strict=True)]
-    backwards = scan_input_directions or [0] * num_scan_inputs
-    length = scanned[0].shape[axes[0]]
-    names = [v.name or "" for v in body.inputs]
-    count = len(states)
-
-    def round_of(number: Operand, holds: Operand, carry: Sequence[Operand]) -> tuple[Operand, list[Operand]]:
-        rows = [_row(ctx, x, number, a, length, b) for x, a, b in zip(scanned, axes, backwards, strict=True)]
-        return np.asarray(True), ctx.nested(body, dict(zip(names, (*carry, *rows), strict=True)))
-
-    if is_known(length) and int(length) * (_size(body) + num_scan_inputs) <= _WRITTEN_OUT:
-        written = _written_out(round_of, int(length), True, states)
-        assert written is not None  # a scan's rounds do not compute whether there is another
-        results = _stacked(ctx, written, count - 1, body)
-    else:
-        known = int(length) if is_known(length) else None
-        size = np.asarray(known, np.int32) if known is not None else _length(ctx, scanned[0], axes[0])
-        results = _looped(ctx, _Rounds(round_of, size, np.asarray(True), known), states)
+    count = len(operands) - num_scan_inputs
+    results = _scanned(ctx, _present(ctx.raw), body, num_scan_inputs, scan_input_axes, scan_input_directions)
     outputs = len(results) - count
     turned = zip(
         results[count:], scan_output_axes or [0] * outputs, scan_output_directions or [0] * outputs, strict=True
@@ -310,10 +310,30 @@ def scan_8(
         raise ctx.refuse("sequence_lens", "sequences of one length")
     rows = []
     for number in range(ctx.shape(operands[0])[0]):
-        place = np.asarray(number)
-        ctx.raw = [_row(ctx, x, place, 0, None, 0) for x in operands]
-        rows.append(scan(ctx, body=body, num_scan_inputs=num_scan_inputs, scan_input_directions=directions))
+        own = [picked(ctx, x, 0, number) for x in _present(ctx.raw[1:])]
+        rows.append(_scanned(ctx, own, body, num_scan_inputs, (), directions))
     return [stack(ctx, list(parts), 0) for parts in zip(*rows, strict=True)]
+
+
+def _scanned(
+    ctx: Context,
+    operands: Sequence[Operand],
+    body: ir.Graph,
+    scans: int,
+    axes: Sequence[int],
+    directions: Sequence[int],
+) -> list[Operand]:
+    """The states at the end, and what the rounds give, stacked along a first axis."""
+    states, scanned = operands[:-scans], operands[-scans:]
+    along = [axis_of(a, ctx.rank(x)) for a, x in zip(axes or [0] * scans, scanned, strict=True)]
+    backwards = directions or [0] * scans
+    names = [v.name or "" for v in body.inputs]
+
+    def round_of(number: Operand, _: Operand, carry: Sequence[Operand]) -> tuple[Operand, list[Operand]]:
+        rows = [_row(ctx, x, number, a, b) for x, a, b in zip(scanned, along, backwards, strict=True)]
+        return np.asarray(True), ctx.nested(body, dict(zip(names, (*carry, *rows), strict=True)))
+
+    return rounds(ctx, round_of, (scanned[0], along[0]), states, _size(body) + scans)
 
 
 def _length(ctx: Context, x: Operand, axis: int) -> Var:
@@ -321,17 +341,15 @@ def _length(ctx: Context, x: Operand, axis: int) -> Var:
     return ctx.mb.slice_by_index(x=shape, begin=[axis], end=[axis + 1], squeeze_mask=[True])
 
 
-def _row(ctx: Context, x: Operand, number: Operand, axis: int, length: int | None, backwards: int) -> Operand:
+def _row(ctx: Context, x: Operand, number: Operand, axis: int, backwards: int) -> Operand:
     """The slice of a round."""
+    if not backwards:
+        return at_round(ctx, x, number, axis)
+    length = x.shape[axis]
     if isinstance(number, np.ndarray):
-        index = int(length or 0) - 1 - int(number) if backwards else int(number)
-        return picked(ctx, x, axis, index)
-    if backwards:
-        last = (
-            np.int32(int(length or 0) - 1) if is_known(length) else ctx.mb.sub(x=_length(ctx, x, axis), y=np.int32(1))
-        )
-        number = ctx.mb.sub(x=last, y=number)
-    return at_round(ctx, x, number, axis)
+        return picked(ctx, x, axis, int(length) - 1 - int(number))
+    last = np.int32(int(length) - 1) if is_known(length) else ctx.mb.sub(x=_length(ctx, x, axis), y=np.int32(1))
+    return at_round(ctx, x, ctx.mb.sub(x=last, y=number), axis)
 
 
 def at_round(ctx: Context, x: Operand, number: Operand, axis: int) -> Operand:

@@ -25,15 +25,14 @@ def grid_sample(
     grid: Operand,
     *,
     align_corners: int = 0,
-    mode: str | bytes = "linear",
-    padding_mode: str | bytes = "zeros",
+    mode: str = "linear",
+    padding_mode: str = "zeros",
 ) -> Result:
     """Core ML's resample for pictures; volumes and cubic sampling by gathering each neighbour.
 
     A border that reflects does so at the centres of the outer elements where corners are aligned, else at their edges.
     """
-    how = {"bilinear": "linear", "bicubic": "cubic"}.get(_text(mode), _text(mode))
-    border = _text(padding_mode)
+    how = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
     if ctx.rank(x) == 4 and how != "cubic" and not ctx.is_network:
         reflected = "reflection" if align_corners else "symmetric"
         coordinates = ctx.mb.cast(x=grid, dtype="fp32") if ctx.target < 16 and ctx.dtype == np.float16 else grid
@@ -41,7 +40,7 @@ def grid_sample(
             x=x,
             coordinates=coordinates,
             sampling_mode="bilinear" if how == "linear" else "nearest",
-            padding_mode={"zeros": "constant", "border": "border", "reflection": reflected}[border],
+            padding_mode={"zeros": "constant", "border": "border", "reflection": reflected}[padding_mode],
             padding_value=ctx.scalar(0),
             coordinates_mode="normalized_minus_one_to_one",
             align_corners=bool(align_corners),
@@ -56,11 +55,7 @@ def grid_sample(
         )  # the last axis comes first
         span, shift = (length - 1, (length - 1) / 2) if align_corners else (length, (length - 1) / 2)
         places.append(ctx.mb.add(x=ctx.mb.mul(x=own, y=np.float32(span / 2)), y=np.float32(shift)))
-    return _sampled(ctx, x, places, how, border, bool(align_corners))
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return _sampled(ctx, x, places, how, padding_mode, bool(align_corners))
 
 
 def _sampled(ctx: Context, x: Operand, places: Sequence[Operand], how: str, border: str, aligned: bool) -> Result:
@@ -221,8 +216,8 @@ def roi_align(
     rois: Operand,
     batch_indices: Operand,
     *,
-    coordinate_transformation_mode: str | bytes | None = None,
-    mode: str | bytes = "avg",
+    coordinate_transformation_mode: str | None = None,
+    mode: str = "avg",
     output_height: int = 1,
     output_width: int = 1,
     sampling_ratio: int = 0,
@@ -239,12 +234,12 @@ def roi_align(
             "a fixed sampling_ratio",
             "export with sampling_ratio=2, say",
         )
-    how = _text(coordinate_transformation_mode or ("half_pixel" if ctx.opset >= 16 else "output_half_pixel"))
+    how = coordinate_transformation_mode or ("half_pixel" if ctx.opset >= 16 else "output_half_pixel")
     shift = 0.5 if how == "half_pixel" else 0.0
     mb = ctx.mb
     corners = mb.mul(x=mb.cast(x=rois, dtype="fp32"), y=np.float32(spatial_scale))
     lengths = ctx.shape(x)[2:]
-    reduce_first = _text(mode) == "avg"
+    reduce_first = mode == "avg"
     shares = []
     for axis, (length, count) in enumerate(zip(lengths, (output_height, output_width), strict=True)):
         low, high = (

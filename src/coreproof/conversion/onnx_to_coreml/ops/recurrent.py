@@ -218,9 +218,8 @@ def _own(ctx: Context, cell: _Cell, x: Operand, start: Sequence[Operand], way: s
         "LSTM": ("recurrent_activation", "cell_activation", "activation"),
     }[cell.kind]
     states: list[Operand] = [cast(ctx, s, name) if not wide else ctx.mb.cast(x=s, dtype="fp32") for s in start]
-    if (
-        ctx.is_network
-    ):  # whose layers around a recurrent one are named after what it reads: each reads copies of its own
+    if ctx.is_network:
+        # whose layers around a recurrent one are named after what it reads: each reads copies of its own
         x, states = ctx.mb.identity(x=x), [ctx.mb.identity(x=s) for s in states]
     made = several(
         getattr(ctx.mb, cell.kind.lower())(
@@ -264,7 +263,6 @@ def _stepwise(
     for bias in biases:
         share = mb.add(x=share, y=bias)
     step = {"RNN": _rnn_step, "GRU": _gru_step, "LSTM": _lstm_step}[cell.kind]
-    length = x.shape[0]
 
     def round_of(number: Operand, _: Operand, carry: Sequence[Operand]) -> tuple[Operand, list[Operand]]:
         made = step(ctx, cell, at_round(ctx, share, number, 0), carry)
@@ -274,9 +272,7 @@ def _stepwise(
         kept = [mb.select(cond=inside, a=m, b=c) for m, c in zip(made, carry, strict=True)]
         return np.asarray(True), [*kept, mb.select(cond=inside, a=made[0], b=ctx.scalar(0))]
 
-    size = int(length) if is_known(length) else None
-    made = rounds(ctx, round_of, mb.shape(x=variable) if size is None else None, size, start, 12)
-    *states, sequence = made
+    *states, sequence = rounds(ctx, round_of, (variable, 0), start, 12)
     if way == "reverse":
         sequence = _turned(ctx, sequence, numbers)
     return [sequence, *states]

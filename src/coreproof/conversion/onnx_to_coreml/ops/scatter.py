@@ -65,7 +65,7 @@ def tensor_scatter(
     places: Operand | None = None,
     *,
     axis: int = -2,
-    mode: str | bytes = "linear",
+    mode: str = "linear",
 ) -> Result:
     """Writes ``update`` into each sample's cache from its place on; a circular cache goes on at its start."""
     mb = ctx.mb
@@ -76,7 +76,7 @@ def tensor_scatter(
         where: Operand = steps
     else:
         where = mb.add(x=mb.reshape(x=places, shape=[-1, *[1] * (len(shape) - 1)]), y=steps)
-        if (mode.decode() if isinstance(mode, bytes) else mode) == "circular":
+        if mode == "circular":
             where = mb.mod(x=where, y=np.int32(ctx.shape(cache)[along]))
     if isinstance(where, np.ndarray):
         spread: Operand = np.ascontiguousarray(np.broadcast_to(where, shape))

@@ -130,7 +130,7 @@ def tf_idf(
     max_gram_length: int,
     max_skip_count: int,
     min_gram_length: int,
-    mode: str | bytes,
+    mode: str,
     ngram_counts: Sequence[int],
     ngram_indexes: Sequence[int],
     pool_int64s: Sequence[int] = (),
@@ -170,9 +170,8 @@ def tf_idf(
             assert hit is not None
             found = mb.reduce_sum(x=mb.cast(x=hit, dtype="int32"), axes=[1], keep_dims=False)
             total = mb.add(x=total, y=mb.matmul(x=found, y=into))
-    how = mode.decode() if isinstance(mode, bytes) else mode
-    counts = total if how != "IDF" else mb.minimum(x=total, y=np.int32(1))
+    counts = total if mode != "IDF" else mb.minimum(x=total, y=np.int32(1))
     values = cast(ctx, counts, float_name(ctx))
-    if how != "TF" and weights:
+    if mode != "TF" and weights:
         values = mb.mul(x=values, y=scale.astype(ctx.dtype))
     return mb.squeeze(x=values, axes=[0]) if ctx.rank(x) == 1 else values
