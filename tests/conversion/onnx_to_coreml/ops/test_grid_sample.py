@@ -23,39 +23,24 @@ GRID = RANDOM.uniform(-2.7, 2.7, size=(2, 4, 3, 2)).astype(np.float32)
 VOLUME_GRID = RANDOM.uniform(-2.7, 2.7, size=(2, 2, 4, 3, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("aligned", [False, True])
-@pytest.mark.parametrize("border", ["zeros", "border", "reflection"])
-@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
-def test_pictures(mode: str, border: str, aligned: bool) -> None:
-    wanted = torch.nn.functional.grid_sample(
-        torch.tensor(PICTURE), torch.tensor(GRID), mode=mode, padding_mode=border, align_corners=aligned
-    )
-    check_node(
-        "GridSample",
-        {"x": PICTURE, "grid": GRID},
-        wanted.numpy(),
-        targets=PROGRAMS,
-        opset=16,
-        mode=mode,
-        padding_mode=border,
-        align_corners=int(aligned),
-    )
+MODES = [("bilinear", 2), ("nearest", 2), ("bicubic", 2), ("bilinear", 3), ("nearest", 3)]
 
 
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("border", ["zeros", "border", "reflection"])
-@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
-def test_volumes(mode: str, border: str, aligned: bool) -> None:
+@pytest.mark.parametrize(("mode", "axes"), MODES)
+def test_pictures_and_volumes(mode: str, axes: int, border: str, aligned: bool) -> None:
+    x, grid = (PICTURE, GRID) if axes == 2 else (VOLUME, VOLUME_GRID)
     wanted = torch.nn.functional.grid_sample(
-        torch.tensor(VOLUME), torch.tensor(VOLUME_GRID), mode=mode, padding_mode=border, align_corners=aligned
+        torch.tensor(x), torch.tensor(grid), mode=mode, padding_mode=border, align_corners=aligned
     )
     check_node(
         "GridSample",
-        {"x": VOLUME, "grid": VOLUME_GRID},
+        {"x": x, "grid": grid},
         wanted.numpy(),
         targets=PROGRAMS,
-        opset=20,
-        mode={"bilinear": "linear"}.get(mode, mode),
+        opset=16 if axes == 2 else 20,
+        mode="linear" if axes == 3 and mode == "bilinear" else mode,
         padding_mode=border,
         align_corners=int(aligned),
     )

@@ -43,6 +43,16 @@ def test_unique(dtype: Any, axis: int | None, in_order: int) -> None:
     check("Unique", {"x": x}, {}, [dtype, np.int64, np.int64, np.int64], opset=11, **attributes)
 
 
+def test_numbers_that_are_none_and_infinities_do_not_get_lost() -> None:
+    x = np.array([2, np.nan, -np.inf, 2, np.inf, -np.inf], np.float32)
+    model = node_model("Unique", {"x": x}, outputs=[np.float32] + [np.int64] * 3, opset=11, sorted=0)
+    made = onnx_to_coreml(model, target="iOS17", precision="fp32")
+    with session(made, "onnxruntime") as running:
+        values, first, back, counts = running.run({"x": x}).values()
+    np.testing.assert_array_equal(values, np.array([2, np.nan, -np.inf, np.inf], np.float32))
+    assert [v.tolist() for v in (first, back, counts)] == [[0, 1, 2, 4], [0, 1, 2, 0, 3, 2], [2, 1, 2, 1]]
+
+
 def _boxes(count: int, centred: bool) -> np.ndarray:
     corners = RANDOM.uniform(0, 10, size=(2, count, 2))
     sizes = RANDOM.uniform(1, 6, size=(2, count, 2))

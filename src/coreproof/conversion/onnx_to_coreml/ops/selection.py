@@ -32,6 +32,7 @@ def unique(ctx: Context, x: Operand, *, axis: int | None = None, sorted: int = 1
     rows = mb.reshape(x=moved, shape=[count, -1])
     first, second = mb.expand_dims(x=rows, axes=[1]), mb.expand_dims(x=rows, axes=[0])
     same = mb.reduce_min(x=mb.cast(x=mb.equal(x=first, y=second), dtype="int32"), axes=[2], keep_dims=False)
+    same = mb.maximum(x=same, y=np.eye(count, dtype=np.int32))  # NaN equals nothing, and is there all the same
     # the first that equals each; the largest of a row of zeros and ones stands at its first one
     origin = mb.reduce_argmax(x=cast(ctx, same, float_name(ctx)), axis=1, keep_dims=False)
     numbers = np.arange(count, dtype=np.int32)
