@@ -165,6 +165,20 @@ def test_what_leaves_the_range_and_reaches_an_output_is_a_fault() -> None:
     assert not any(row.harmless for row in found.rows)
 
 
+@pytest.mark.parametrize("end", ["y = Identity(m)", "n = Min(m, big) y = Neg(n)"])
+def test_a_product_at_the_end_of_the_range_may_come_out_on_either_side(end: str) -> None:
+    """In float32 65,518 is a number; where both factors were rounded up to 256 before, float16 makes infinity of it."""
+    x = np.linspace(0, 200, 256, dtype=np.float32).reshape(4, 64)
+    x[0, 0], x[0, 1] = 255.98, 255.93
+    text = f'<ir_version: 8, opset_import: ["": 17]> net (float[4,64] x) => (float[4,64] y) {{ m = Mul(x, k) {end} }}'
+    names = {"big": np.float32(100.0)} if "big" in end else {}
+    source = onnx_model(text, k=np.float32(255.95), **names)
+    found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), {"x": x})
+    assert found, found.summary()
+    assert "the end of float16's range" in found.summary()
+    assert not any(row.harmless for row in found.rows)
+
+
 def test_a_wrong_value_beside_those_beyond_the_range_is_a_fault() -> None:
     x = np.linspace(-400, 400, 256, dtype=np.float32).reshape(4, 64)
     end = [helper.make_node("Min", ["m", "big"], ["n"]), helper.make_node("Mul", ["n", "one"], ["y"])]

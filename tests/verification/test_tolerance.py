@@ -62,6 +62,35 @@ def test_nan_and_infinity_have_to_stand_at_the_same_places(a: list[float], b: li
         assert judgement.worst == ((0,) if misplaced == 2 else (1,))
 
 
+BOUND = Tolerance(relative=1e-3, typical=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "stored", "agrees"),
+    [
+        ([65500.0, 1.0], [np.inf, 1.0], "float16", True),  # 20 below 65520, of 65 that are allowed
+        ([np.inf, 1.0], [65500.0, 1.0], "float16", True),
+        ([65580.0, 1.0], [np.inf, 1.0], "float16", True),  # a float32 side may lie above it as well
+        ([-65500.0, 1.0], [-np.inf, 1.0], "float16", True),
+        ([65500.0, 1.0], [-np.inf, 1.0], "float16", False),
+        ([65440.0, 1.0], [np.inf, 1.0], "float16", False),
+        ([65600.0, 1.0], [np.inf, 1.0], "float16", False),
+        ([65500.0, 1.0], [np.nan, 1.0], "float16", False),
+        ([65500.0, 1.0], [np.inf, 1.0], "float32", False),
+        ([3.402e38, 1e38], [np.inf, 1e38], "float32", True),
+        ([3.39e38, 1e38], [np.inf, 1e38], "float32", False),
+        ([65500.0, 1.0], [np.inf, 1.1], "float16", False),  # beside it, a number is wrong
+    ],
+)
+def test_an_infinity_on_one_side_is_allowed_within_tolerance_of_the_formats_end(
+    a: list[float], b: list[float], stored: str, agrees: bool
+) -> None:
+    typed = np.float32(a), np.float32(b)
+    found = judge(*typed, BOUND, stored=stored)
+    assert found.agrees is agrees
+    assert (found.at_limit, found.misplaced) in ([(1, 0)] if agrees else [(0, 1), (1, 0)])
+
+
 def test_the_scale_of_the_tensor_counts_not_that_of_an_element_near_zero() -> None:
     reference = np.array([1e12, -2e12, 1e-3])
     assert judge(reference, reference + 1e6, Tolerance(relative=1e-5))

@@ -22,6 +22,14 @@ UNIT_ROUNDOFF: Mapping[str, float] = {
 FLOAT16_MAX = 65504.0
 """The largest finite number of float16: (2 - 2**-10) * 2**15 (IEEE 754, binary16)."""
 
+OVERFLOW: Mapping[str, float] = {
+    "float64": math.inf,
+    "float32": (2.0 - 2.0**-24) * 2.0**127,
+    "float16": FLOAT16_MAX + 16,
+    "bfloat16": (2.0 - 2.0**-8) * 2.0**127,
+}
+"""From this size on a format rounds to infinity: half a step beyond its largest finite number (IEEE 754, 4.3.1)."""
+
 
 def to_float16(values: np.ndarray) -> np.ndarray:
     """``values`` as a converter stores them: finite ones beyond float16 become its largest, not infinite.

@@ -101,6 +101,18 @@ def stored_formats(pairs: Sequence[Pair], reference: Model, candidate: Model) ->
     return stored
 
 
+def narrowest_ranges(pairs: Sequence[Pair], reference: Model, candidate: Model) -> Mapping[str, str]:
+    """The format with the fewest digits that each value of the candidate, or its partner, was ever stored in: its range counts.
+
+    An output that is declared float32 and was computed in float16 is infinite from float16's end on.
+    """
+    found = {}
+    for pair in pairs:
+        known = (_coarsest(candidate.graph, pair.candidate), _coarsest(reference.graph, pair.reference))
+        found[pair.candidate] = max((d for d in known if d), key=lambda d: UNIT_ROUNDOFF.get(d, 0.0), default="float32")
+    return found
+
+
 def _coarsest(graph: Graph, name: str) -> str | None:
     """The format with the fewest digits among a value's own and those that it was cast from."""
     found: str | None = None

@@ -23,7 +23,6 @@ from coreproof.model.base import Model
 from coreproof.model.features import Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
-from coreproof.model.numbers import FLOAT16_MAX
 from coreproof.model.torch.model import TorchModel
 from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array, match_outputs, taps_of
@@ -145,17 +144,17 @@ def check_conversion(source: Model, made: Model, images: Images | None = None, *
                 wanted = reference.run(source_sample, taps)
                 if not all(is_finite(as_array(wanted[name])) for name in source_names):
                     return Check(True, "not checked: the source's own answer to drawn input is NaN or infinite")
-                worst = _worst(wanted, got, pairs, half)
+                worst = _worst(wanted, got, pairs)
                 if worst > _CLOSE[half]:
                     again = reference.run(source_sample, taps)
-                    if any(_difference(wanted[a], again[a], False) > 0 for a in source_names):
+                    if any(_difference(wanted[a], again[a]) > 0 for a in source_names):
                         said = "the source answers differently from one call to another"
                         # what a module keeps and looks at later is as frozen as what shows in its first two calls
                         module = source.is_torch and not frozen
                         return Check(not module, said if module else f"not checked: {said}")
                 pair = ConvertedPair(
                     source, made, reference, candidate, signature, roles,
-                    differ=lambda a, b: _beyond(_worst(a, b, pairs, half), half),
+                    differ=lambda a, b: _beyond(_worst(a, b, pairs), half),
                     handed=lambda sample: {n: _numbers(v, (images or {}).get(n)) for n, v in sample.items()},
                 )  # fmt: skip
                 ends = at_ends(pair) if fed == _DRAWN else AtEnds()
@@ -228,10 +227,10 @@ def _is_half(made: Model) -> bool:
     return made.is_program and any(v.dtype == "float16" for v in made.graph.values.values())
 
 
-def _worst(wanted: Mapping[str, object], got: Mapping[str, object], pairs: Sequence[Pair], half: bool) -> float:
+def _worst(wanted: Mapping[str, object], got: Mapping[str, object], pairs: Sequence[Pair]) -> float:
     """The largest difference of an output that both brought, where the source's is finite."""
     both = [(wanted[p.reference], got[p.candidate]) for p in pairs if p.reference in wanted and p.candidate in got]
-    return max((_difference(a, b, half) for a, b in both if is_finite(as_array(a))), default=0.0)
+    return max((_difference(a, b) for a, b in both if is_finite(as_array(a))), default=0.0)
 
 
 def _beyond(difference: float, half: bool) -> float:
@@ -239,11 +238,8 @@ def _beyond(difference: float, half: bool) -> float:
     return difference if difference > _CLOSE[half] else 0.0
 
 
-def _difference(wanted: object, got: object, half: bool) -> float:
-    """The root-mean-square difference as a share of the scale; infinite where shapes, or what is not finite, differ.
-
-    ``half``: a number beyond float16's range that the program holds at the range's end (the minimum of a mask) keeps its meaning.
-    """
+def _difference(wanted: object, got: object) -> float:
+    """The root-mean-square difference as a share of the scale; infinite where shapes, or what is not finite, differ."""
     a, b = as_array(wanted), as_array(got)
     if a.size != b.size or a.dtype.kind in "OSU":
         return 0.0 if a.dtype.kind in "OSU" else np.inf
@@ -256,9 +252,6 @@ def _difference(wanted: object, got: object, half: bool) -> float:
         whole: npt.NDArray[np.bool_] = np.isfinite(x)
         if not np.array_equal(whole, np.isfinite(y)):
             return float(np.inf)
-        if half:
-            held = whole & (np.abs(y) == FLOAT16_MAX) & (np.abs(x) > FLOAT16_MAX) & (np.sign(x) == np.sign(y))
-            x = np.where(held, y, x)
         x, y = x[whole], y[whole]
         count += x.size
         squares += float(x @ x)

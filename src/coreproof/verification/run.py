@@ -20,6 +20,7 @@ from coreproof.pairing.taps import (
     engine_shapes,
     lone_outputs,
     match_outputs,
+    narrowest_ranges,
     stored_formats,
     taps_of,
     value_bytes,
@@ -71,6 +72,7 @@ class VerificationRun:
         self.order = {name: i for i, name in enumerate(self.candidate_index.inner_values)}
         self.alone = [name for name in self.order if name not in paired]
         self.stored = stored_formats(self.pairs, reference, candidate)
+        self._ranges = narrowest_ranges(self.pairs, reference, candidate)
         self.profiles = profiles_of(candidate_session)
         self._fused = fused_scales(candidate)
         self.size = value_bytes(candidate_session, self.candidate_index, [fed for _, fed in feeds], memory)
@@ -229,7 +231,7 @@ class VerificationRun:
         """The two values of a pair, by the caller's tolerance or by what rounding explains at this value."""
         tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
         profile = self.profiles.get(pair.candidate)
-        judgement = judge(reference, candidate, tolerance, profile)
+        judgement = judge(reference, candidate, tolerance, profile, self._ranges[pair.candidate])
         # only what is stored in float16 can have left its range
         half = self.stored.get(pair.candidate) == "float16"
         return judge_range(reference, candidate, judgement, profile) if half else judgement
@@ -239,7 +241,8 @@ class VerificationRun:
         tolerance = self.tolerance or error_model.tolerance(pair.candidate, reference)
         if passes(reference, candidate, tolerance):  # most do, and nobody asks for their figures
             return None
-        judgement = judge(reference, candidate, tolerance, self.profiles.get(pair.candidate))
+        known = self.profiles.get(pair.candidate)
+        judgement = judge(reference, candidate, tolerance, known, self._ranges[pair.candidate])
         return None if judgement.agrees else judgement
 
     def _row(

@@ -34,7 +34,9 @@ here and nowhere else.
    made them does not). A value agrees when its root-mean-square error is within TYPICAL * e(v), which catches small
    faults that touch everything, and every single element is within WORST * e(v) times the larger of its own size and
    the scale (times its channel's and its place's share), which catches faults that touch little. Integers, booleans
-   and strings have to be equal. NaN and infinity have to stand at the same places.
+   and strings have to be equal. NaN and infinity have to stand at the same places; an infinity is allowed on one side alone where
+   the other's number lies within its tolerance of the size from which on the format rounds to infinity (65520 in float16):
+   either engine may have come out on either side of it.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from coreproof.model.budget import afford
-from coreproof.model.numbers import FLOAT16_MAX, UNIT_ROUNDOFF, json_ready, share_of
+from coreproof.model.numbers import FLOAT16_MAX, OVERFLOW, UNIT_ROUNDOFF, json_ready, share_of
 from coreproof.pairing.structured import unlike
 from coreproof.verification.channels import Profile
 from coreproof.verification.error_stats import (
@@ -141,9 +143,10 @@ class Judgement:
     shares of ``scale``, the root mean square of the reference. ``required_absolute`` and ``required_relative`` are the least
     values of that part of the tolerance, the other part as it is, with which every element would have passed. ``worst``
     is the index of the element that is furthest off. ``misplaced`` counts elements that are NaN or infinite on one side only (or
-    infinities of another sign). ``problem`` says in words why the two do not agree; empty when they do. ``clipped`` counts
-    elements beyond float16's range that the candidate holds at its end or as infinite, where nothing else is wrong. ``low`` and
-    ``high`` are the ends of the reference's finite elements; NaN where there are none, and of texts.
+    infinities of another sign); not those ``at_limit``, infinite on one side where the other lies within its tolerance of the
+    size from which on the format overflows. ``problem`` says in words why the two do not agree; empty when they do. ``clipped``
+    counts elements beyond float16's range that the candidate holds at its end or as infinite, where nothing else is wrong.
+    ``low`` and ``high`` are the ends of the reference's finite elements; NaN where there are none, and of texts.
     """
 
     agrees: bool
@@ -165,6 +168,7 @@ class Judgement:
     elements: int
     problem: str
     clipped: int = 0
+    at_limit: int = 0
     low: float = math.nan
     high: float = math.nan
 
@@ -191,11 +195,18 @@ class Judgement:
         return figures
 
 
-def judge(reference: object, candidate: object, tolerance: Tolerance, profile: Profile | None = None) -> Judgement:
+def judge(
+    reference: object,
+    candidate: object,
+    tolerance: Tolerance,
+    profile: Profile | None = None,
+    stored: str | None = None,
+) -> Judgement:
     """Compares two tensors element by element, after bringing ``candidate`` to the reference's shape.
 
-    ``profile`` says how unevenly errors spread over the channels; None: evenly. Shapes may differ where the number of
-    elements is the same (a squeezed batch, a NeuralNetwork's rank 5).
+    ``profile`` says how unevenly errors spread over the channels; None: evenly. ``stored``: the coarser of the two formats in
+    which they are stored, which says from which size on a number is infinite; None: from no size on. Shapes may differ where the
+    number of elements is the same (a squeezed batch, a NeuralNetwork's rank 5).
     """
     a, b = np.asarray(reference), np.asarray(candidate)
     if built := unlike(reference, candidate):
@@ -210,7 +221,7 @@ def judge(reference: object, candidate: object, tolerance: Tolerance, profile: P
     if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
         return _equal(a, tolerance)
     channel_scale = None if profile is None else profile.over(a.shape)
-    return _judge_numbers(a, b, tolerance, channel_scale)
+    return _judge_numbers(a, b, tolerance, channel_scale, OVERFLOW.get(stored or "", math.inf))
 
 
 def judge_range(reference: Array, candidate: Array, judgement: Judgement, profile: Profile | None = None) -> Judgement:
@@ -230,7 +241,10 @@ def judge_range(reference: Array, candidate: Array, judgement: Judgement, profil
             & (np.signbit(reference) == np.signbit(b))
         )
         clipped = np.isfinite(reference) & (beyond | np.isinf(b))
-    if not clipped.any() or not judge(reference, np.where(clipped, reference, b), judgement.tolerance, profile).agrees:
+    if (
+        not clipped.any()
+        or not judge(reference, np.where(clipped, reference, b), judgement.tolerance, profile, "float16").agrees
+    ):
         return judgement
     return replace(judgement, clipped=int(clipped.sum()))
 
@@ -247,11 +261,17 @@ def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
     return not _problem(0, int(beyond), reference.size, typical, tolerance, scale)
 
 
-def _judge_numbers(a: Array, b: Array, tolerance: Tolerance, channel_scale: ChannelScale | None = None) -> Judgement:
+def _judge_numbers(
+    a: Array,
+    b: Array,
+    tolerance: Tolerance,
+    channel_scale: ChannelScale | None = None,
+    limit: float = math.inf,
+) -> Judgement:
     known = error_stats(a.reshape(-1), b.reshape(-1))
     if known is None:
         afford("comparing a value that is not finite everywhere", a.shape, _SPARSE_BYTES)
-        return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, channel_scale)
+        return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, channel_scale, limit)
     beyond = exceedance(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.single, channel_scale)
     return _judgement(a, tolerance, known, beyond, beyond.worst)
 
@@ -307,24 +327,32 @@ def _problem(misplaced: int, over: int, elements: int, rms_error: float, toleran
     return f"the typical error is {rms_error / allowed:.3g} times what rounding explains"
 
 
-def _judge_sparse(a: Array, b: Array, tolerance: Tolerance, channel_scale: ChannelScale | None) -> Judgement:
+def _judge_sparse(
+    a: Array, b: Array, tolerance: Tolerance, channel_scale: ChannelScale | None, limit: float
+) -> Judgement:
     """Tensors of which some elements are not finite, or so large that their squares are not."""
     both = np.isfinite(a) & np.isfinite(b)
     alike = (np.isnan(a) & np.isnan(b)) | (np.isinf(a) & (a == b))
-    wrong = np.flatnonzero(~both & ~alike)
     x, y = a[both], b[both]
     known = any_size_stats(x, y)
-    size = np.maximum(np.abs(x), known.scale)
-    if channel_scale is not None:
-        size = size * channel_scale.factors(0, a.size).reshape(a.shape)[both]
+    share = np.ones(a.shape) if channel_scale is None else channel_scale.factors(0, a.size).reshape(a.shape)
+    at_limit = np.zeros(a.shape, bool)
+    if math.isfinite(limit) and not tolerance.step:
+        finite = np.where(np.isfinite(a), a, b)
+        one_side = (np.isinf(a) ^ np.isinf(b)) & np.isfinite(finite) & (np.signbit(a) == np.signbit(b))
+        allowed = np.minimum(tolerance.relative * share, VACUOUS) * max(limit, known.scale) + tolerance.absolute
+        at_limit = one_side & (np.abs(np.abs(np.where(one_side, finite, 0.0)) - limit) <= allowed)
+    wrong = np.flatnonzero(~both & ~alike & ~at_limit)
     beyond, worst = Exceedance(0, 0, 0.0, 0.0), None
     if x.size:
+        size = np.maximum(np.abs(x), known.scale) * share[both]
         beyond = block_exceedance(np.abs(x - y), size, tolerance.relative, tolerance.single)
         worst = int(np.flatnonzero(both)[beyond.worst])
     if wrong.size:
         worst = int(wrong[0])
     nan, infinite = ((int(found(a).sum()), int(found(b).sum())) for found in (np.isnan, np.isinf))
-    return _judgement(a, tolerance, known, beyond, worst, misplaced=wrong.size, nan=nan, infinite=infinite)
+    judged = _judgement(a, tolerance, known, beyond, worst, misplaced=wrong.size, nan=nan, infinite=infinite)
+    return replace(judged, at_limit=int(np.count_nonzero(at_limit)))
 
 
 def _psnr(peak: float, rms_error: float) -> float:

@@ -125,6 +125,13 @@ class Verification(NotebookView):
                 f"{len(harmless)} {are} float16's range without harm: what is made from it agrees (first "
                 f"{harmless[0].candidate!r}, {harmless[0].judgement.clipped} of {harmless[0].judgement.elements} elements)"
             )
+        if reaching := [row for row in self.rows if row.agrees and row.judgement.at_limit]:
+            seen = reaching[0].judgement
+            are = "value reaches" if len(reaching) == 1 else "values reach"
+            lines.append(
+                f"{len(reaching)} {are} the end of {reaching[0].dtype}'s range, where rounding decides whether a number is "
+                f"infinite (first {reaching[0].candidate!r}, {seen.at_limit} of {seen.elements} elements on one side only)"
+            )
         if switched := [row for row in self.rows if row.switched]:
             results = "index result differs" if len(switched) == 1 else "index results differ"
             lines.append(

@@ -5,7 +5,8 @@ An epsilon guards a division, a root or a logarithm. Where its rounding to the s
 squares vanish before it does), the operators from the squares to the guarded one are kept in float32.
 
 A mask's minimum (-1e9, or float32's own) becomes float16's own, -65504. It does its work in a softmax as long as something
-finite is left in each row, so that sums of such numbers must not all end at minus infinity.
+finite is left in each row, so that sums of such numbers must not all end at minus infinity. Where it reaches an output, whoever
+reads that asks for the number itself: there the operators that hand it on are kept in float32.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class HalfRange:
     """Other sums and products of a mask's minimum, which are held within float16."""
     asked: frozenset[str] = frozenset()
     """Those of them that the model compares with something: infinity is told from a minimum there."""
+    shown: frozenset[str] = frozenset()
+    """Results that hold a minimum and of which an output is made: in float32, and within float16 only where that reads them."""
     inputs: frozenset[str] = frozenset()
     """Model inputs that are masks, or scores, of a softmax: what is fed is held within float16."""
 
@@ -73,9 +76,10 @@ def half_range(graph: ir.Graph) -> HalfRange:
     found = (_guarded, _fine_steps, roots_of_powers, _large_angles)
     wide = frozenset(name for kind in found for name in kind(graph, constants))
     fed = frozenset(_fed_masks(graph))
-    softmax, bounded = _masks(graph, constants, fed)
+    softmax, bounded, levels = _masks(graph, constants, fed)
     asked = frozenset(v.name for node in graph for v in node.outputs if v.name in bounded and _reaches(v, _compares))
-    return HalfRange(wide, softmax, bounded, asked, fed)
+    shown = frozenset(_shown(graph, levels))
+    return HalfRange(wide | shown, softmax, bounded, asked, shown, fed)
 
 
 def raised(array: Array) -> Array:
@@ -280,8 +284,8 @@ def _factors(node: ir.Node) -> list[ir.Node]:
 
 def _masks(
     graph: ir.Graph, constants: Mapping[str, Array], fed: frozenset[str]
-) -> tuple[frozenset[str], frozenset[str]]:
-    """The softmaxes that read minima added up, and the other sums and products that hold a minimum."""
+) -> tuple[frozenset[str], frozenset[str], Mapping[str, int]]:
+    """The softmaxes that read minima added up, the other sums and products that hold a minimum, and how each value holds one."""
     levels: dict[str, int] = dict.fromkeys(fed, FED)
     softmax: set[str] = set()
     bounded: set[str] = set()
@@ -301,8 +305,11 @@ def _masks(
             continue
         read = [level(v) for v in node.inputs]
         if operator in ("Max", "Min", "Clip"):
-            # a bound at the end of float32 bounds nothing
-            read = [h for h, v in zip(read, node.inputs, strict=True) if v is None or (v.name or "") not in constants]
+            # a bound at the end of float32 bounds nothing, unless it is the wrong end: then nothing else is left
+            known = [None if v is None else constants.get(v.name or "") for v in node.inputs]
+            read = [
+                h for at, (h, c) in enumerate(zip(read, known, strict=True)) if c is None or _binds(operator, at, c)
+            ]
         if _is_softmax(operator) and read[0] == ADDED_UP:
             softmax.add(result.name or "")
         if operator not in _ARITHMETIC and "hands_on" not in meaning(operator):
@@ -316,7 +323,25 @@ def _masks(
             if found != ADDED_UP:
                 bounded.add(result.name or "")
         levels.update((value.name or "", found) for value in node.outputs)
-    return frozenset(softmax), frozenset(bounded)
+    return frozenset(softmax), frozenset(bounded), levels
+
+
+def _binds(operator: str, place: int, bound: Array) -> bool:
+    """Whether all that float16 holds lies beyond a bound of Max, Min or Clip: a lower one above it, an upper one below it."""
+    lower = operator == "Max" or (operator == "Clip" and place == 1)
+    return bool(((bound if lower else -bound) > FLOAT16_MAX).any())
+
+
+def _shown(graph: ir.Graph, levels: Mapping[str, int]) -> Iterator[str]:
+    """What hands a minimum on to an output that float32 holds; from the end to the front, each node once."""
+    wide = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+    shown = {value.name for value in graph.outputs if value.dtype in wide and levels.get(value.name or "")}
+    for node in reversed(list(graph)):
+        made = [value.name or "" for value in node.outputs if value.name in shown]
+        hands_on = node.op_type in _ARITHMETIC or "hands_on" in meaning(node.op_type)
+        if made and hands_on:
+            yield from made
+            shown |= {v.name for v in node.inputs if v is not None and levels.get(v.name or "")}
 
 
 def _only_softmax(graph: ir.Graph) -> frozenset[int]:

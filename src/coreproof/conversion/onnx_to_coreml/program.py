@@ -103,6 +103,7 @@ class ProgramBuilder:
         self._left: list[Var] = []  # outputs handed out so far: one value cannot be two outputs
         self._magnitudes = Magnitudes()
         self._unrounded: dict[int, Var] = {}  # an input as float16 took it -> as it is fed, for what is kept in float32
+        self._shown: set[int] = set()  # float32 values that hold a mask's minimum, for an output
         self._named: set[int] = set()  # named after an ONNX value: `separate` renames all others, not these
         self.context = Context(
             (NetworkBuilder if is_network else SharedConstants)(Builder),
@@ -174,11 +175,7 @@ class ProgramBuilder:
         if not self.types.is_float(var.dtype):
             return var
         if plan.name in self.half.inputs and var.dtype == self.types.fp32:
-            # the mask's minimum of float32 must not be fed as minus infinity: a row of it has no softmax
-            held = mb.clip(x=var, alpha=np.float32(-FLOAT16_MAX), beta=np.float32(FLOAT16_MAX))
-            # infinity itself stays: models ask for it (x == -inf), and a row of it has no softmax in the source either
-            infinite = mb.equal(x=mb.abs(x=var), y=np.float32(np.inf))
-            entered = self._as_compute(mb.select(cond=infinite, a=var, b=held))
+            entered = self._as_compute(self._within_float16(var))
         else:
             entered = self._as_compute(var)
         if entered is not var and plan.factor is None and plan.offset is None:
@@ -198,9 +195,22 @@ class ProgramBuilder:
                 return value.dtype
         return None
 
+    def _within_float16(self, var: Var) -> Var:
+        """A value of float32 that holds a mask's minimum: that must not become minus infinity, as a row of it has no softmax.
+
+        Infinity itself stays: models ask for it (x == -inf), and a row of it has no softmax in the source either.
+        """
+        mb = self.context.mb
+        held = mb.clip(x=var, alpha=np.float32(-FLOAT16_MAX), beta=np.float32(FLOAT16_MAX))
+        return mb.select(cond=mb.equal(x=mb.abs(x=var), y=np.float32(np.inf)), a=var, b=held)
+
     def _as_compute(self, var: Var) -> Var:
         wanted = self.types.fp16 if self.context.dtype == np.float16 else self.types.fp32
-        return var if var.dtype == wanted else self.context.mb.cast(x=var, dtype=float_name(self.context))
+        if var.dtype == wanted:
+            return var
+        if wanted == self.types.fp16 and id(var) in self._shown:
+            var = self._within_float16(var)
+        return self.context.mb.cast(x=var, dtype=float_name(self.context))
 
     # nodes
 
@@ -264,6 +274,7 @@ class ProgramBuilder:
             asked = (node.outputs[0].name or "") in self.half.asked
             results[0] = self._bounded(results[0], operands if asked else ())
         outputs = [v.name or "" for v in node.outputs]
+        self._shown.update(id(r) for r, name in zip(results, outputs, strict=False) if name in self.half.shown)
         inherited = [o for o in operands if o is not None and not isinstance(o, np.ndarray)]
         # what is handed on keeps the name it has: an operand, or what a branch reads from outside
         fresh = [r if not any(r is o for o in inherited) and not self._is_taken(r) else None for r in results]

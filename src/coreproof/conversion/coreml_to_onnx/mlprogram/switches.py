@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.rounding import rounds
 from coreproof.conversion.operators import MIL
-from coreproof.model.numbers import FLOAT16_MAX, to_float16
+from coreproof.model.numbers import FLOAT16_MAX, OVERFLOW, to_float16
 
 if TYPE_CHECKING:
     from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SWITCHES = "coreproof/half"
 """The graph's extra input: one boolean an operation, in ``Switches.order``; true computes in float16."""
 
-ROUNDS_TO_INFINITY = FLOAT16_MAX + 16
+ROUNDS_TO_INFINITY = OVERFLOW["float16"]
 """Halfway between float16's largest and what would follow it, 32 further on: from here on it rounds to infinity."""
 SMALLEST_NORMAL = 2.0**-14
 SMALLEST_SUBNORMAL = 2.0**-24
