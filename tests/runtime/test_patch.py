@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.build import counter
+
 SCRIPT = """
 import warnings
 warnings.simplefilter("ignore")
@@ -80,3 +82,43 @@ def test_each_function_answers_for_itself_and_is_loaded_for_no_other(tmp_path: P
         -2000:
     ]
     assert "functions: once, thrice" in done.stdout
+
+
+STATES = """
+import warnings
+warnings.simplefilter("ignore")
+import sys
+import numpy as np
+import coremltools as ct
+import coreproof
+
+coreproof.patch_coremltools()
+model = ct.models.MLModel(sys.argv[1], skip_model_load=True)
+x = np.ones((1, 4), np.float32)
+state, other = model.make_state(), model.make_state()
+assert [model.predict({"x": x}, state)["y"][0, 0] for _ in range(3)] == [2.0, 4.0, 6.0]
+assert model.predict({"x": x}, state=other)["y"][0, 0] == 2.0
+held = state.read_state("total")
+assert held.dtype == np.float32 and held.tolist() == [[3.0] * 4]
+state.write_state("total", np.full((1, 4), 10.0))
+assert model.predict({"x": x}, state=state)["y"][0, 0] == 22.0
+for refused in (
+    lambda: model.predict({"x": x}),
+    lambda: state.read_state("tally"),
+    lambda: state.write_state("total", np.zeros(3)),
+):
+    try:
+        refused()
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
+def test_states_are_made_read_written_and_handed_on(tmp_path: Path) -> None:
+    counter(tmp_path / "counter.mlpackage")
+    script = [sys.executable, "-c", STATES, str(tmp_path / "counter.mlpackage")]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for told in ("is run without one", "no state 'tally'", "state 'total' has another shape"):
+        assert told in done.stdout

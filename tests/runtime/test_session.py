@@ -111,7 +111,10 @@ def test_a_state_is_carried_by_the_executable_that_has_it(tmp_path: Path) -> Non
     one, state = np.ones((1, 4), np.float16), {}  # type: ignore[var-annotated]
     with OnnxRuntimeSession(executable) as running:
         assert [running.run({"x": one}, state=state)["y"][0, 0] for _ in range(2)] == [2.0, 4.0]
-        assert running.run({"x": one})["y"][0, 0] == 2.0
+        with pytest.raises(InputError, match=r"is run without one[\s\S]*total: float16\[1x4\]"):
+            running.run({"x": one})
+        with pytest.raises(InputError, match=r"does not fit the model[\s\S]*total: float16\[1, 5\]"):
+            running.run({"x": one}, state={"total": np.ones((1, 5))})
         with pytest.raises(InputError, match=r"expected: total\n  found: tally"):
             running.run({"x": one}, state={"tally": one})
     assert state["total"].tolist() == [[2.0] * 4]

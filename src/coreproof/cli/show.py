@@ -70,6 +70,7 @@ def header(model: Model, graph: Graph) -> list[str]:
     lines = [f"{model.name}  ({model.format})"]
     lines += [f"  input   {feature}" for feature in signature.inputs]
     lines += [f"  output  {feature}" for feature in signature.outputs]
+    lines += [f"  state   {feature}" for feature in signature.states]
     if signature.labels:
         shown = ", ".join(map(str, signature.labels[:3]))
         lines.append(f"  labels  {len(signature.labels)}: {shown}{', ...' if len(signature.labels) > 3 else ''}")
@@ -166,6 +167,7 @@ def as_document(model: Model, graph: Graph, nodes: list[Node]) -> dict[str, obje
         "format": model.format,
         "inputs": [feature(f) for f in signature.inputs],
         "outputs": [feature(f) for f in signature.outputs],
+        "states": [feature(f) for f in signature.states],
         "labels": signature.labels,
         "notes": model.notes,
         "layers": [

@@ -71,7 +71,7 @@ class Feature:
     def __str__(self) -> str:
         if self.image is not None:
             return f"{self.name}: {self.image.colour} image {self.image.width}x{self.image.height}"
-        if self.kind != "tensor":
+        if self.kind not in ("tensor", "state"):
             return f"{self.name}: {self.holds or self.kind}"
         shape = "?" if self.shape is None else "x".join("?" if d is None else str(d) for d in self.shape)
         if self.ranges:

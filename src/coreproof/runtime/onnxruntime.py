@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from coreproof.errors import InputError, RunError
+from coreproof.errors import RunError
 from coreproof.runtime.arena import engine_error
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.segments import Segment, segments
 from coreproof.runtime.session import Session, State, Values, read_inputs
 from coreproof.runtime.skeleton import element_type
+from coreproof.runtime.states import read_state, require_no_states
 from coreproof.runtime.subgraph_pool import SubgraphPool
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class OnnxRuntimeSession(Session):
         return frozenset(made | named)
 
     def run(self, inputs: Mapping[str, object], taps: Sequence[str] = (), state: State | None = None) -> Values:
-        arrays = {**read_inputs(self.signature, inputs, self.executable.name), **self._remembered(state or {})}
+        arrays = {**read_inputs(self.signature, inputs, self.executable.name), **self._remembered(state)}
         extra = self._extra(taps)
         with self._opening:
             running = self._opened(extra)
@@ -94,22 +95,11 @@ class OnnxRuntimeSession(Session):
         found = self.pool.sizes(self._extra(taps), arrays)
         return {tap: found[name] for tap in taps if (name := self.executable.values.get(tap, tap)) in found}
 
-    def _remembered(self, state: State) -> dict[str, object]:
+    def _remembered(self, state: State | None) -> dict[str, np.ndarray]:
         """What each state holds before the run, cast to its dtype."""
-        declared = {feature.name: feature for feature in self.signature.states}
-        if unknown := [name for name in state if name not in declared]:
-            raise InputError(
-                "the model has no such states",
-                where=self.executable.name,
-                expected=", ".join(declared) or "no state",
-                found=", ".join(unknown),
-            )
-        return {
-            name: np.asarray(state[name], feature.dtype)
-            if name in state
-            else np.zeros([d for d in feature.shape or () if isinstance(d, int)], feature.dtype)
-            for name, feature in declared.items()
-        }
+        if state is None:
+            require_no_states(self.signature, self.executable.name)
+        return read_state(self.signature, state or {}, self.executable.name)
 
     def _extra(self, taps: Sequence[str]) -> tuple[str, ...]:
         """The values of the graph that the taps stand for, without those that every run brings or is fed."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from coreproof.errors import RunError, UnsupportedModelError
 from coreproof.model.arguments import ENGINES, one_of
 from coreproof.model.base import Format, Model
-from coreproof.model.features import Signature
 from coreproof.runtime.session import Engine, Precision, Session
 
 _COREML: tuple[Format, ...] = ("mlprogram", "neuralnetwork", "pipeline", "classic")
@@ -39,7 +38,7 @@ def session(
 
     Raises InputError for an engine or a precision that there is not, UnsupportedOperatorsError when a Core ML model holds
     operators that coreproof cannot lower (all are named), ConversionError for a function that it does not have, and
-    UnsupportedModelError for one with states, or where no function can be chosen.
+    UnsupportedModelError where no function can be chosen. A model with states is run with ``run(inputs, state=)``.
     """
     from coreproof.model.coreml.model import CoreMLModel
     from coreproof.model.load import from_mlmodel, is_mlmodel, load
@@ -86,10 +85,7 @@ def session(
     from coreproof.runtime.loops import require_ending
 
     require_ending(model)
-    # before lowering, which takes its time
-    _require_no_states(model.signature, model.name)
     executable = compile_model(model, precision, function)
-    _require_no_states(executable.signature, model.name)  # of another function than the default one
     if engine == "openvino":
         from coreproof.runtime.openvino import OpenVinoSession
 
@@ -106,16 +102,4 @@ def _require_functions(model: Model, engine: Engine) -> None:
             where=model.name,
             found=f"a model of format {model.format}, on the {engine} engine",
             fix="leave the function out",
-        )
-
-
-def _require_no_states(signature: Signature, name: str) -> None:
-    """Raises UnsupportedModelError for a model that remembers: each of its answers would be that of a first prediction."""
-    if signature.states:
-        raise UnsupportedModelError(
-            "the model has states, and coreproof's runtime does not run such a model yet",
-            where=name,
-            expected="a model whose answers depend on what it is fed alone",
-            found=f"states {', '.join(state.name for state in signature.states)}",
-            fix="convert it to ONNX, where each state is an input and an output, and run that",
         )

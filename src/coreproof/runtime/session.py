@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
@@ -17,10 +17,11 @@ from coreproof.model.features import Feature, ImageLayout, Shape, Signature
 from coreproof.model.recording import Recording
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.images import feature_pixels
+from coreproof.runtime.states import State as State
+from coreproof.runtime.states import read_state
 from coreproof.runtime.structured import read_structured
 
 Precision = Literal["stored", "fp32"]
-State = MutableMapping[str, np.ndarray]
 Values = dict[str, Any]
 """What a run gives, by name: arrays, pictures, a label, dictionaries and lists, as the features of the model say."""
 
@@ -64,10 +65,19 @@ class Session(Closing, ABC):
         """Runs the model once.
 
         ``inputs``: arrays by feature name, cast to the declared dtype; image features also take a PIL picture. ``state``:
-        what the model remembers, arrays by the name of each state, read and renewed in place; what it does not hold
-        begins with zeros. Returns the model's outputs and the tapped values by name. Raises InputError or RunError, and
-        UnsupportedModelError for a ``state`` where the engine carries none.
+        what the model remembers, as ``state()`` makes it: arrays by the name of each state, read and renewed in place; what
+        it does not hold begins with zeros. A model with states needs one: the session keeps nothing. Returns the model's
+        outputs and the tapped values by name. Raises InputError or RunError, and UnsupportedModelError for a ``state`` where
+        the engine carries none.
         """
+
+    def state(self) -> State:
+        """What the model remembers before its first run: zeros by the name of each state, to be given to ``run``.
+
+        Whoever runs the model keeps it, so that one session serves any number of sequences. Empty for a model without
+        states. Raises TooLargeError for states beyond the memory budget.
+        """
+        return read_state(self.signature, {}, self.engine)
 
     def walk(self, inputs: Mapping[str, object], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
         """The values of each group in turn, for one sample; the model's outputs come with the last group.

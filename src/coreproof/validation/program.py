@@ -15,6 +15,7 @@ from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import known
 from coreproof.conversion.operators import MIL
 from coreproof.model.coreml.compressed import DECOMPRESS
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.open_states import open_states
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.formats import program as mil
 from coreproof.validation.onnx import channels, elements
@@ -34,6 +35,8 @@ _VERSIONS = {"CoreML5": 6, "CoreML6": 7, "CoreML7": 8, "CoreML8": 9, "CoreML9": 
 
 def follow_program(model: CoreMLModel) -> tuple[list[Problem], dict[str, tuple[int, ...]]]:
     """Every operation whose inputs do not fit it or that declares another shape than it makes, and the declared shapes."""
+    # what states declare of themselves is held against the program here
+    model = open_states(model).model
     chosen = model.spec.mlProgram.functions[chosen_function(model, model.spec.mlProgram, None)]
     body = mil.block_of(chosen)
     problems = [*_target(model, body, str(chosen.opset))]

@@ -17,6 +17,7 @@ from coreproof.errors import ConversionError, UnsupportedOperatorsError
 from coreproof.model.budget import afford
 from coreproof.model.coreml.features import read_signature
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.coreml.open_states import open_states
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.features import Feature, Signature
 from coreproof.model.formats import program as mil
@@ -37,9 +38,12 @@ def lower_program(
     """
     program = model.spec.mlProgram
     chosen = chosen_function(model, program, function)
+    stateful = read_signature(model.spec, chosen) if model.spec.description.functions else model.signature
+    model, states = (opened := open_states(model, chosen)).model, opened.pairs
+    program = model.spec.mlProgram
     body, opset = mil.block_of(program.functions[chosen]), str(program.functions[chosen].opset)
     _refuse_unsupported(model, body, opset)
-    signature = read_signature(model.spec, chosen) if model.spec.description.functions else model.signature
+    signature = read_signature(model.spec, chosen)
 
     b = OnnxBuilder()
     # a node that the lowering adds must not take the name of a value of the program
@@ -51,7 +55,7 @@ def lower_program(
     low = Lowering(b=b, precision=precision, where=model.where, opset=opset, shared=shared)
     if switches is not None:
         switches.declare(low)
-    features = {f.name: f for f in (*signature.inputs, *signature.states)}
+    features = {f.name: f for f in signature.inputs}
     for named in program.functions[chosen].inputs:
         add_input(low, named, features)
     lower_operations(low, model, body.operations)
@@ -63,15 +67,10 @@ def lower_program(
     outputs = {f.name: _output(low, f) for f in plain}
     if signature.scores is not None and signature.scores not in outputs:
         outputs[signature.scores] = _plain(low, signature.scores, shared.scores)
-    states = {}
-    for name, value in shared.states.items():
-        # a state goes back in the dtype in which it came, which the description declares
-        after = b.op("Cast", value, to=_onnx_dtype(features[name]), name=b.unique(f"{name}/after"))
-        states[name] = after.name or ""
-        outputs[f"{name}/after"] = after
     values = {name: v.name or name for name, v in low.environment.items() if isinstance(v, ir.Value)}
     values.update({name: v.name or name for name, v in outputs.items()})
-    return LoweredModel(b.model(list(outputs.values())), signature, values, states)
+    own = replace(signature, inputs=stateful.inputs, outputs=stateful.outputs, states=stateful.states)
+    return LoweredModel(b.model(list(outputs.values())), own, values, states)
 
 
 def chosen_function(model: CoreMLModel, program: MIL_pb2.Program, wanted: str | None) -> str:
