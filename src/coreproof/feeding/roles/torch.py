@@ -16,15 +16,12 @@ if TYPE_CHECKING:
 
 _SMALL = 4096
 
+_ALIKE = "abs acos acosh add asin atanh div exp log mul neg pow reciprocal relu softmax sqrt sub where"
+"""ONNX's names, but for the first letter."""
 _ONE_TO_ONE = {
-    "abs": "Abs",
-    "acos": "Acos",
-    "acosh": "Acosh",
-    "add": "Add",
+    **{name: name.capitalize() for name in _ALIKE.split()},
     "amax": "ReduceMax",
     "amin": "ReduceMin",
-    "asin": "Asin",
-    "atanh": "Atanh",
     "bitwise_and": "And",
     "bitwise_not": "Not",
     "bitwise_or": "Or",
@@ -32,13 +29,10 @@ _ONE_TO_ONE = {
     "clamp_min": "Max",
     "clamp_max": "Min",
     "cumsum": "CumSum",
-    "div": "Div",
     "eq": "Equal",
-    "exp": "Exp",
     "ge": "GreaterOrEqual",
     "gt": "Greater",
     "le": "LessOrEqual",
-    "log": "Log",
     "log10": "Log",
     "log2": "Log",
     "log_softmax": "LogSoftmax",
@@ -50,22 +44,13 @@ _ONE_TO_ONE = {
     "maximum": "Max",
     "mean": "ReduceMean",
     "minimum": "Min",
-    "mul": "Mul",
     "ne": "NotEqual",
-    "neg": "Neg",
-    "pow": "Pow",
-    "reciprocal": "Reciprocal",
-    "relu": "Relu",
     "remainder": "Mod",
     "fmod": "Mod",
-    "softmax": "Softmax",
     "_softmax": "Softmax",
     "_safe_softmax": "Softmax",
     "scaled_dot_product_attention": "Attention",
-    "sqrt": "Sqrt",
-    "sub": "Sub",
     "sum": "ReduceSum",
-    "where": "Where",
 }
 _MOVES = frozenset(
     (

@@ -19,6 +19,7 @@ _ARITHMETIC = {
 }
 _COMPARISON = {
     "equal": "Equal",
+    "notEqual": "Equal",
     "lessThan": "Less",
     "lessEqual": "LessOrEqual",
     "greaterThan": "Greater",
@@ -84,15 +85,9 @@ def floor_div_broadcastable(layer: Layer, x: Blob, y: Blob) -> Blob:
 @lowers(*_COMPARISON, compares=True)
 def comparison(layer: Layer, x: Blob, y: Blob | None = None, *, alpha: float = 0.0) -> Blob:
     right: Operand = f32(alpha) if y is None else y.value
-    result = layer.floats(layer.b.op(_COMPARISON[layer.kind], x.value, right))
+    result = layer.b.op(_COMPARISON[layer.kind], x.value, right)
+    result = layer.floats(layer.b.op("Not", result) if layer.kind == "notEqual" else result)
     return layer.broadcast((x,) if y is None else (x, y), result)
-
-
-@lowers("notEqual", compares=True)
-def not_equal(layer: Layer, x: Blob, y: Blob | None = None, *, alpha: float = 0.0) -> Blob:
-    right: Operand = f32(alpha) if y is None else y.value
-    differs = layer.floats(layer.b.op("Not", layer.b.op("Equal", x.value, right)))
-    return layer.broadcast((x,) if y is None else (x, y), differs)
 
 
 @lowers(*_LOGIC)

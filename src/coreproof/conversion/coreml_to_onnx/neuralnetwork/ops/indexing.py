@@ -36,12 +36,9 @@ def gather_along_axis(layer: Layer, x: Blob, indices: Blob, *, axis: int = 0) ->
 
 def _updates(layer: Layer, updates: Blob, mode: str) -> ir.Value:
     """The updates such that ONNX's reductions (which neither subtract nor divide) do what ``mode`` says."""
+    turned = {"SCATTER_SUB": "Neg", "SCATTER_DIV": "Reciprocal"}.get(mode)
     value = layer.exact(updates)
-    if mode == "SCATTER_SUB":
-        value = layer.b.op("Neg", value)
-    elif mode == "SCATTER_DIV":
-        value = layer.b.op("Reciprocal", value)
-    return value
+    return value if turned is None else layer.b.op(turned, value)
 
 
 @lowers("scatter")
@@ -154,13 +151,7 @@ def matrix_band_part(layer: Layer, x: Blob, *, numLower: int = 0, numUpper: int 
     return Blob(value, x.hidden)
 
 
-@lowers("upperTriangular")
-def upper_triangular(layer: Layer, x: Blob, *, k: int = 0) -> Blob:
+@lowers("upperTriangular", "lowerTriangular")
+def triangular(layer: Layer, x: Blob, *, k: int = 0) -> Blob:
     layer.at_least(x, 2)
-    return Blob(layer.b.op("Trilu", x.value, i64(k), upper=1), x.hidden)
-
-
-@lowers("lowerTriangular")
-def lower_triangular(layer: Layer, x: Blob, *, k: int = 0) -> Blob:
-    layer.at_least(x, 2)
-    return Blob(layer.b.op("Trilu", x.value, i64(k), upper=0), x.hidden)
+    return Blob(layer.b.op("Trilu", x.value, i64(k), upper=int(layer.kind == "upperTriangular")), x.hidden)
