@@ -63,15 +63,14 @@ def run_directory(suite: Path, python: str, directory: str, record: Path, sets: 
     environment = {
         **os.environ,
         "PYTHON": python,
-        "PYTHONPATH": str(HERE.parent / "src"),
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE.parent)]),
+        "PYTEST_ADDOPTS": " ".join(["-p conformance.seeded", *([f"-k '{only}'"] if only else [])]),
         "APPLE_SUITE_FP16_TOL": STRICT_FP16,
         "INCLUDE_MIL_FP32_UNIT_TESTS": "1",
         "TMO": os.environ.get("TMO", SECONDS),
     }
     if sets:
         environment["APPLE_SUITE_PER_FUNC"] = f"{sets}:20250101"
-    if only:
-        environment["PYTEST_ADDOPTS"] = f"-k '{only}'"
     record.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(
         ["bash", str(suite / "run.sh"), "coreproof.testing:predict", str(record), directory],

@@ -76,3 +76,24 @@ def test_where_corners_are_not_aligned_such_a_box_is_the_whole_image(tmp_path: P
         x.shape, target="iOS15",
     )  # fmt: skip
     np.testing.assert_allclose(only(run(model, a=x)).reshape(2, 2), [[3.5, 5.5], [11.5, 13.5]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_point_half_way_between_two_pixels_is_mirrored_before_it_is_rounded(tmp_path: Path, half: bool) -> None:
+    """Columns from -6.5 to 6.5 of a picture of two: the mirror at -1/2 first, then the even neighbour, as Apple's test."""
+    x = np.array([11, 22], np.float32).reshape(1, 1, 1, 2)
+    columns = np.arange(-6.5, 7, 0.5, dtype=np.float32)
+    points = np.stack([(columns + 0.5) / 2, np.full_like(columns, 0.5)], axis=-1)[None, None]
+    zero = np.float16(0) if half else np.float32(0)
+    model = mil(
+        tmp_path,
+        lambda mb, a: mb.resample(
+            x=a, coordinates=points, sampling_mode="nearest", padding_mode="symmetric", padding_value=zero,
+            coordinates_mode="normalized_zero_to_one", align_corners=False,
+        ),
+        x.shape,
+        half=half,
+    )  # fmt: skip
+    rest = (columns + 0.5) % 4
+    nearest = np.rint(np.minimum(rest, 4 - rest) - 0.5).astype(int).clip(0, 1)
+    np.testing.assert_array_equal(only(run(model, a=x)).ravel(), x.ravel()[nearest])

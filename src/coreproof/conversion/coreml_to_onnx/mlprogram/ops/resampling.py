@@ -40,6 +40,10 @@ def resample(
     if wanted != centres:
         points = _normalized(low, _pixels(low, points, extent, centres), extent, wanted)
         centres = wanted
+    if sampling_mode == "nearest" and padding_mode == "symmetric":
+        # GridSample rounds before it mirrors, Core ML behind it: a mirror at -1/2 makes an even half of an odd one
+        mirrored = _mirrored_at_edges(low, _pixels(low, points, extent, False), extent)
+        points = _normalized(low, low.op("Round", mirrored), extent, False)
     fill = float(padding_value) if padding_mode == "constant" else 0.0
     # GridSample pads with zero: the picture is shifted so that zero stands for the padding value, and back behind it
     image = low.op("Sub", x, fill) if fill else x
@@ -72,6 +76,14 @@ def _pixels(low: Lowering, points: ir.Value, extent: ir.Value, centres: bool) ->
     if centres:
         return low.op("Mul", unit, low.op("Sub", extent, 1.0))
     return low.op("Sub", low.op("Mul", unit, extent), 0.5)
+
+
+def _mirrored_at_edges(low: Lowering, pixels: ir.Value, extent: ir.Value) -> ir.Value:
+    """Pixel coordinates brought into [-1/2, extent - 1/2] by mirrors at the outer edges."""
+    period = low.op("Mul", extent, 2.0)
+    shifted = low.op("Add", pixels, 0.5)
+    rest = low.op("Sub", shifted, low.op("Mul", low.op("Floor", low.op("Div", shifted, period)), period))
+    return low.op("Sub", low.op("Min", rest, low.op("Sub", period, rest)), 0.5)
 
 
 @lowers("affine")
