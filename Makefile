@@ -22,6 +22,12 @@ ifneq ($(COREPROOF_APPLE_SUITE),)
 export COREPROOF_APPLE_SUITE
 endif
 
+# What an ML Program can express of the ONNX project's backend tests, a row a test.
+COREPROOF_ONNX_TESTS ?= $(wildcard ../shared/conformance/onnx_backend_tests.csv)
+ifneq ($(COREPROOF_ONNX_TESTS),)
+export COREPROOF_ONNX_TESTS
+endif
+
 # Models and photos that the notebooks use where they are there: see notebooks/material.py.
 COREPROOF_DATA ?= $(abspath $(wildcard ../shared/data))
 ifneq ($(COREPROOF_DATA),)

@@ -4,18 +4,24 @@
 
 writes conformance/results/onnx-<to>-<precision>.json, and docs/operators-onnx.md from the ML Program results; a part of the
 tests (--only, --every) writes nothing.
+
+``--list FILE`` (or COREPROOF_ONNX_TESTS) names a table of what an ML Program can express at all: a row a test, with its kind,
+its name, ``expressible`` (yes: as shipped; frozen: once the inputs of ``frozen_inputs`` are constants; no) and the reason. With
+it those inputs alone are frozen, and the tests that Core ML can express are counted by themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import io
 import json
+import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,14 +52,39 @@ FP16_TOLERANCE = 1e-2
 class Outcome:
     """How one test ended.
 
-    ``status``: "passed" as shipped; "frozen": passed with its parameter inputs (all but the first) made constants, as
-    Core ML needs them known; "refused": coreproof says that it cannot convert this; "failed": wrong numbers or an error.
+    ``status``: "passed" as shipped; "frozen": passed with its parameter inputs (those that the list names, without a list all but
+    the first) made constants, as Core ML needs them known; "refused": coreproof says that it cannot convert this; "failed": wrong
+    numbers or an error. ``expressible`` is what the list says of the test.
     """
 
     name: str
     operators: tuple[str, ...]
     status: str
     reason: str = ""
+    expressible: str = ""
+
+    @property
+    def came_out(self) -> bool:
+        """Whether the stored outputs came out, as the list asks for it: what Core ML takes as shipped has to pass as shipped."""
+        return self.status == "passed" or (self.status == "frozen" and self.expressible != "yes")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the list says of a test: whether Core ML can express it, and which of its inputs have to be constants for that."""
+
+    kind: str
+    expressible: str
+    frozen_inputs: tuple[str, ...]
+
+
+def listed(path: Path) -> dict[str, Listed]:
+    """The list, by the names of the tests."""
+    with path.open(newline="") as file:
+        return {
+            row["name"]: Listed(row["kind"], row["expressible"], tuple(n for n in row["frozen_inputs"].split(";") if n))
+            for row in csv.DictReader(file)
+        }
 
 
 def cases(kinds: tuple[str, ...] = KINDS) -> Iterator[Any]:
@@ -64,20 +95,25 @@ def cases(kinds: tuple[str, ...] = KINDS) -> Iterator[Any]:
             yield from sorted(load_model_tests(kind=kind), key=lambda case: case.name)
 
 
-def judge(case: Any, to: str = "mlprogram", precision: str = "fp32") -> Outcome:
-    """Converts, runs and compares one test."""
+def judge(case: Any, to: str = "mlprogram", precision: str = "fp32", row: Listed | None = None) -> Outcome:
+    """Converts, runs and compares one test; ``row`` is what the list says of it."""
     model, samples = _read(case)
     operators = tuple(sorted({n.op_type for n in model.graph.node}))
-    first = _attempt(case, model, samples, to, precision)
-    if first is None:
-        return Outcome(case.name, operators, "passed")
-    if isinstance(first, ConversionError | UnsupportedOperatorsError) and len(model.graph.input) > 1:
-        frozen = [_freeze(model, sample) for sample in samples]
-        if all(_attempt(case, m, [s], to, precision) is None for m, s in frozen):
-            return Outcome(case.name, operators, "frozen")
-    status = "refused" if isinstance(first, ConversionError | UnsupportedOperatorsError) else "failed"
-    reason = f"{type(first).__name__}: {' '.join(str(first).split())}"
-    return Outcome(case.name, operators, status, reason[:400])
+    expressible = "" if row is None else row.expressible
+    error = _attempt(case, model, samples, to, precision)
+    if error is None:
+        return Outcome(case.name, operators, "passed", expressible=expressible)
+    if isinstance(error, ConversionError | UnsupportedOperatorsError):
+        constants = [i.name for i in model.graph.input][1:] if row is None else row.frozen_inputs
+        frozen = [_freeze(model, sample, constants) for sample in samples] if constants else []
+        found = [_attempt(case, m, [s], to, precision) for m, s in frozen]
+        if frozen and not any(found):
+            return Outcome(case.name, operators, "frozen", expressible=expressible)
+        # what the list says to freeze is not what keeps the test from passing
+        error = error if row is None else next((e for e in found if e is not None), error)
+    status = "refused" if isinstance(error, ConversionError | UnsupportedOperatorsError) else "failed"
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Outcome(case.name, operators, status, reason[:400], expressible)
 
 
 Sample = tuple[dict[str, Any], list[Any]]
@@ -124,19 +160,18 @@ def _tensor(path: Path) -> Any:
         return None
 
 
-def _freeze(model: onnx.ModelProto, sample: Sample) -> tuple[onnx.ModelProto, Sample]:
-    """All inputs but the first become initializers with the sample's values."""
+def _freeze(model: onnx.ModelProto, sample: Sample, constants: Collection[str]) -> tuple[onnx.ModelProto, Sample]:
+    """These inputs become initializers with the sample's values."""
     inputs, outputs = sample
     frozen = onnx.ModelProto()
     frozen.CopyFrom(model)
-    first = next(iter(inputs), None)
-    kept = [i for i in model.graph.input if i.name == first]
+    kept = [i for i in model.graph.input if i.name not in constants]
     del frozen.graph.input[:]
     frozen.graph.input.extend(kept)
     for name, value in inputs.items():
-        if name != first and value is not None:
+        if name in constants and value is not None:
             frozen.graph.initializer.append(numpy_helper.from_array(value, name))
-    return frozen, ({k: v for k, v in inputs.items() if k == first}, outputs)
+    return frozen, ({k: v for k, v in inputs.items() if k not in constants}, outputs)
 
 
 def _attempt(case: Any, model: onnx.ModelProto, samples: list[Sample], to: str, precision: str) -> Exception | None:
@@ -181,6 +216,17 @@ def _compare(case: Any, actual: Any, expected: Any, precision: str) -> None:
     )
 
 
+def expressible_counts(outcomes: Collection[Outcome], rows: Mapping[str, Listed]) -> dict[str, dict[str, int]]:
+    """Of each kind of tests, how those ended that Core ML can express: as shipped, frozen, and by what they did not pass."""
+    found: dict[str, Counter[str]] = {}
+    for outcome in outcomes:
+        if outcome.expressible in ("yes", "frozen"):
+            counts = found.setdefault(rows[outcome.name].kind, Counter())
+            lost = outcome.status == "frozen" and not outcome.came_out
+            counts["frozen where it passes as shipped" if lost else outcome.status] += 1
+    return {kind: dict(counts) for kind, counts in found.items()}
+
+
 def known_failures() -> dict[str, str]:
     """Tests that end as "failed" and why; the list may only get shorter."""
     return json.loads(KNOWN_FAILURES.read_text()) if KNOWN_FAILURES.exists() else {}
@@ -202,6 +248,9 @@ def operator_table() -> str:
         if document is not None:
             counts = ", ".join(f"{n} {status}" for status, n in sorted(document["counts"].items()))
             lines.append(f"- {name}: {sum(document['counts'].values())} tests: {counts} (`{document['command']}`)")
+            for kind, ended in document.get("expressible", {}).items():
+                told = ", ".join(f"{n} {status}" for status, n in sorted(ended.items()))
+                lines.append(f"  - of {sum(ended.values())} {kind} tests that Core ML can express: {told}")
     lines += [
         "",
         "| operator | form changes at opset | " + " | ".join(columns) + " |",
@@ -240,17 +289,24 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only tests whose name holds this")
     parser.add_argument("--every", type=int, default=1, help="each N-th test")
     parser.add_argument("--show", action="store_true", help="print every test that does not pass")
+    parser.add_argument(
+        "--list", type=Path, default=os.environ.get("COREPROOF_ONNX_TESTS"), help="table of what Core ML can express"
+    )
     options = parser.parse_args()
+    rows = {} if options.list is None else listed(Path(options.list))
     outcomes = []
     for case in [case for case in cases() if options.only in case.name][:: options.every]:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outcome = judge(case, options.to, options.precision)
+            outcome = judge(case, options.to, options.precision, rows.get(case.name))
         outcomes.append(outcome)
-        if options.show and outcome.status not in ("passed", "frozen"):
-            print(f"{outcome.status:8} {outcome.name}: {outcome.reason}", flush=True)
+        if options.show and not outcome.came_out:
+            print(f"{outcome.status:8} {outcome.name} [{outcome.expressible}]: {outcome.reason}", flush=True)
     counts = Counter(o.status for o in outcomes)
     print(f"{len(outcomes)} tests: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+    for kind, ended in expressible_counts(outcomes, rows).items():
+        told = ", ".join(f"{n} {status}" for status, n in sorted(ended.items()))
+        print(f"of {sum(ended.values())} {kind} tests that Core ML can express: {told}")
     known = known_failures() if options.to == "mlprogram" and options.precision == "fp32" else None
     unexpected = [o for o in outcomes if o.status == "failed" and known is not None and o.name not in known]
     if not options.only and options.every == 1:
@@ -260,6 +316,7 @@ def main() -> int:
             **origin("conformance.onnx_backend"),
             "onnx": onnx.__version__,
             "counts": dict(counts),
+            **({"expressible": expressible_counts(outcomes, rows)} if rows else {}),
             "tests": [asdict(o) for o in outcomes],
         }
         results.write_text(json.dumps(document, indent=0))

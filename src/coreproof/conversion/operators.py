@@ -64,10 +64,6 @@ def several(operation: str) -> tuple[str, ...]:
 
 
 PYTORCH.describe("to_copy", hands_on="whole")
-ONNX.describe(
-    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"), random=True
-)  # known, and not lowered
-
 _say = PYTORCH.describe
 _say(
     *(

@@ -91,6 +91,8 @@ class Traits(Meaning, total=False):
     """Other parameters that are bound to several constants."""
     places: tuple[int, ...]
     """Which of its operands, by their order, are positions, lengths or shapes."""
+    sequences: bool
+    """It takes or gives sequences of tensors."""
     guards: bool
     """A small constant among its operands guards against zero, or tells it apart, and is no factor and no weight."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import warnings
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conformance.onnx_backend import cases, judge
+from conformance.onnx_backend import Listed, Outcome, cases, expressible_counts, judge, listed
 
 FAMILIES = re.compile(
     r"test_(conv_with|basic_conv|convtranspose|averagepool_2d|averagepool_1d|maxpool_2d|maxpool_1d|globalaveragepool|globalmaxpool"
@@ -38,3 +39,29 @@ def test_stored_outputs_come_out(name: str) -> None:
 
 def test_the_families_are_really_judged() -> None:
     assert len(chosen()) > 100
+
+
+def case(name: str) -> Any:
+    return next(c for c in cases(("node",)) if c.name == name)
+
+
+def test_the_list_says_which_inputs_are_frozen_and_no_other_is(tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text(
+        "kind,name,expressible,reason,frozen_inputs\n"
+        "node,test_cumsum_1d,frozen,,axis\nnode,test_split_variable_parts_1d_opset18,yes,,\nnode,test_cumsum_2d_axis_0,frozen,,\n"
+    )
+    rows = listed(table)
+    assert rows["test_cumsum_1d"] == Listed("node", "frozen", ("axis",))
+    outcomes = [judge(case(name), row=row) for name, row in rows.items()]
+    assert [o.status for o in outcomes] == ["frozen", "passed", "refused"]
+    assert [o.came_out for o in outcomes] == [True, True, False]
+    assert expressible_counts(outcomes, rows) == {"node": {"frozen": 1, "passed": 1, "refused": 1}}
+    assert judge(case("test_cumsum_2d_axis_0")).status == "frozen"  # without a list all inputs but the first are
+
+
+def test_what_passes_as_shipped_elsewhere_is_not_let_off_with_constants() -> None:
+    rows = {"a": Listed("node", "yes", ("k",)), "b": Listed("node", "frozen", ("k",)), "c": Listed("node", "no", ())}
+    outcomes = [Outcome(name, (), "frozen", expressible=row.expressible) for name, row in rows.items()]
+    assert [o.came_out for o in outcomes] == [False, True, True]
+    assert expressible_counts(outcomes, rows) == {"node": {"frozen where it passes as shipped": 1, "frozen": 1}}

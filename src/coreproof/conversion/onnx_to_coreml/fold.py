@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.operators import meaning
+from coreproof.conversion.operators import ONNX, meaning
 from coreproof.conversion.reference import computed, result_shapes
 from coreproof.model.budget import afford
 
@@ -19,6 +19,8 @@ _MOST_ELEMENTS = 1 << 26
 
 def is_foldable(node: ir.Node, operands: Sequence[Operand | None]) -> bool:
     """Whether every operand is known and the result does not depend on chance or on nested graphs."""
+    if ONNX.traits(node.op_type).get("sequences", False) and node.op_type != "Identity":
+        return False
     nested = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
     if nested or meaning(node.op_type).get("random", False):
         return False

@@ -45,6 +45,26 @@ Operand: TypeAlias = "Var | np.ndarray"
 """A MIL value, or an array where it is known; what may be left out is ``Operand | None``."""
 
 
+class Items:
+    """A sequence of ONNX's: the tensors in it, which are known one by one. MIL has no such value; operators that take one know.
+
+    To everybody else it looks like a value of the program with no shape, and no operation that makes it.
+    """
+
+    name = ""
+    shape: tuple[int, ...] = ()
+    rank = 0
+    dtype: type = tuple
+    val = None
+    sym_val: object = None
+    _sym_val: Symbolic
+    op: Operation
+    child_ops: Sequence[Operation] = ()
+
+    def __init__(self, items: Sequence[Operand]) -> None:
+        self.items = tuple(items)
+
+
 class Operation(Protocol):
     """An operation of a block."""
 

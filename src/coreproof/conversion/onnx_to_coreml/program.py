@@ -17,7 +17,7 @@ from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range, raised
 from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
 from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array, said
-from coreproof.conversion.onnx_to_coreml.mil import Operand, Program, Var
+from coreproof.conversion.onnx_to_coreml.mil import Items, Operand, Program, Var
 from coreproof.conversion.onnx_to_coreml.names import Names, separate
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
 from coreproof.conversion.onnx_to_coreml.ranks import limit_rank
@@ -254,6 +254,8 @@ class ProgramBuilder:
         context, dtype = self.context, self.context.dtype
         wide = dtype == np.float16 and any(v.name in self.keep_fp32 for v in node.outputs)
         context.node, context.raw = node, raw
+        if any(isinstance(o, Items) for o in raw) and not ONNX.traits(node.op_type).get("sequences", False):
+            raise context.refuse("a sequence of tensors", "a tensor")
         check_constants(node, raw, is_network=context.is_network)
         self._magnitudes.follow(node, raw)
         context.dtype = np.float32 if wide else dtype
@@ -283,8 +285,10 @@ class ProgramBuilder:
         return results
 
     def _is_taken(self, result: Operand) -> bool:
-        """Whether it is an input, or bears the name of an ONNX value already."""
-        return not isinstance(result, np.ndarray) and (result.op is None or id(result) in self._named)
+        """Whether it is an input, or bears the name of an ONNX value already; a sequence has none."""
+        if isinstance(result, np.ndarray | Items):
+            return isinstance(result, Items)
+        return result.op is None or id(result) in self._named
 
     def _bounded(self, value: Operand, operands: Sequence[Operand | None]) -> Operand:
         """A sum of a mask's minima, held within float16 as its ONNX value is held within float32.
@@ -354,6 +358,13 @@ class ProgramBuilder:
                 fix="`coreproof doctor` says which node names it",
             )
         value, mb = self.values[name], self.context.mb
+        if isinstance(value, Items):
+            raise ConversionError(
+                f"the output {name!r} is a sequence of {len(value.items)} tensors",
+                where=f"output {name!r}",
+                expected="tensors, which is what a Core ML model gives",
+                fix="end the model with SequenceAt or ConcatFromSequence, or give the tensors out one by one",
+            )
         identifier = self.names.identifier_for(name)
         if isinstance(value, np.ndarray):
             check_fits(value, f"output {name!r}")

@@ -61,3 +61,13 @@ def test_softmax_over_one_axis_and_before_opset_13_over_all_that_follow(
 def test_hardmax_marks_the_first_of_the_largest() -> None:
     x = np.array([[1, 3, 3], [2, 0, 1]], np.float32)
     check_node("Hardmax", {"x": x}, np.array([[0, 1, 0], [1, 0, 0]], np.float32), opset=13, axis=1)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 3, 4, 5), (2, 3, 4, 5, 2)])
+def test_early_slopes_are_one_a_channel(shape: tuple[int, ...]) -> None:
+    """Until opset 6; since then they are aligned at their end."""
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    slope = np.array([0.1, 0.2, 0.3], np.float32)
+    want = torch.nn.functional.prelu(torch.from_numpy(x), torch.from_numpy(slope)).numpy()
+    check_node("PRelu", {"x": x}, want, {"slope": slope}, opset=6)
+    check_node("PRelu", {"x": x}, np.where(x < 0, x * np.float32(0.2), x), {"slope": slope[1:2]}, opset=6)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import onnx
 import pytest
 
-from tests.conversion.onnx_to_coreml.one_node import TARGETS, check_node
+from coreproof.errors import ConversionError
+from tests.build import node_model
+from tests.conversion.onnx_to_coreml.one_node import TARGETS, check_node, convert_node
 
 PROGRAMS = [t for t in TARGETS if t[0] == "mlprogram"]
 DTYPES = [np.uint8, np.int8, np.uint16, np.int16, np.int32]
@@ -64,3 +69,22 @@ def test_a_neural_network_keeps_small_negative_numbers_exact(operator: str, judg
     a = np.array([-9, -1, -200, 5, 0, -(2**20) - 1, 2**20 + 3, -7], np.int32)
     b = np.array([-3, -1, 77, -2, -5, -12345, 77, 7], np.int32)
     check_node(operator, {"a": a, "b": b}, judge(a, b), targets=[("neuralnetwork", None)], opset=18)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [(np.int8, np.uint8), (np.uint8, np.int8), (np.uint16, np.int16), (np.int16, np.uint16), (np.int32, np.uint32)],
+)
+def test_bits_with_a_sign_and_without(given: Any, wanted: Any) -> None:
+    limits = np.iinfo(given)
+    x = np.array([0, 1, limits.max, limits.min, limits.max - 5, limits.max // 2], given)
+    want = x.view(wanted).astype(np.int64)
+    want = want.astype(np.int32).astype(np.int64)  # Core ML has the number with a sign alone
+    to = int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(wanted)))
+    check_node("BitCast", {"x": x}, want, opset=26, to=to, targets=PROGRAMS if limits.bits == 32 else TARGETS)
+
+
+def test_bits_of_floats_are_refused_by_name() -> None:
+    model = node_model("BitCast", {"x": np.zeros(2, np.float32)}, opset=26, to=6, outputs=[np.int32])
+    with pytest.raises(ConversionError, match="bits of FLOAT as INT32"):
+        convert_node(model, "mlprogram", "iOS17")

@@ -63,3 +63,35 @@ def test_transposed_convolution(groups: int, padding: int, more: int) -> None:
         "ConvTranspose", {"x": x}, expected, {"w": w, "b": b}, strides=[2, 2], pads=[padding] * 4,
         output_padding=[more, more], group=groups, atol=2e-5,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "described"),
+    [
+        ((7,), (4, 3), {"strides": [2], "pads": [1, 1]}),
+        ((5, 6), (4, 3), {}),
+        ((5, 6), (4, 3), {"strides": [2, 3], "pads": [1, 0, 1, 0], "output_padding": [1, 0]}),
+        ((5, 6), (4, 2), {"group": 2, "dilations": [2, 1], "strides": [2, 1]}),
+        ((3, 4, 3), (2, 3), {"strides": [2, 1, 2]}),
+    ],
+)
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_transposed_convolution_by_weights_that_are_fed(
+    size: tuple[int, ...], channels: tuple[int, int], described: dict[str, Any], with_bias: bool
+) -> None:
+    count = len(size)
+    x, w = numbers(2, channels[0], *size), numbers(*channels, *[3] * count)
+    groups = described.get("group", 1)
+    fed = {"x": x, "w": w, **({"b": numbers(channels[1] * groups)} if with_bias else {})}
+    want = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[count - 1](
+        t(x), t(w), t(fed["b"]) if with_bias else None, stride=described.get("strides", 1),
+        padding=described.get("pads", [0] * count)[:count], output_padding=described.get("output_padding", 0),
+        groups=groups, dilation=described.get("dilations", 1),
+    )  # fmt: skip
+    check_node("ConvTranspose", fed, want.numpy(), targets=PROGRAMS, rtol=1e-4, atol=1e-4, **described)
+
+
+def test_a_dilated_convolution_by_weights_that_are_fed() -> None:
+    x, w = numbers(1, 2, 9, 9), numbers(3, 2, 3, 2)
+    want = F.conv2d(t(x), t(w), dilation=(2, 3)).numpy()
+    check_node("Conv", {"x": x, "w": w}, want, targets=PROGRAMS, rtol=1e-4, atol=1e-4, dilations=[2, 3])

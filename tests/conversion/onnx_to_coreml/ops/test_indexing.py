@@ -154,3 +154,36 @@ def test_cum_prod(axis: int, reverse: int, exclusive: int) -> None:
         )
     wanted = np.flip(product, axis) if reverse else product
     check_node("CumProd", {"x": x}, wanted, {"axis": np.array(axis)}, opset=26, reverse=reverse, exclusive=exclusive)
+
+
+PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize(("axis", "k"), [(-1, 3), (0, 1), (1, 5)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_top_k_of_a_number_that_is_fed(axis: int, k: int, largest: int, dtype: Any) -> None:
+    x = np.random.default_rng(1).permutation(4 * 5 * 6).reshape(4, 5, 6).astype(dtype)
+    order = np.argsort(-x if largest else x, axis, kind="stable").take(range(k), axis)
+    want = [np.take_along_axis(x, order, axis), order]
+    fed = {"x": x, "k": np.array([k])}
+    check_node("TopK", fed, want, axis=axis, largest=largest, targets=PROGRAMS)
+
+
+def test_top_k_of_a_number_that_is_fed_takes_the_first_of_equal_ones() -> None:
+    x = np.array([[1, 1, 0, 1], [0, 0, 0, 0]], np.float32)
+    check_node("TopK", {"x": x, "k": np.array([2])}, [x[:, :2], np.array([[0, 1], [0, 1]])], targets=PROGRAMS)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.bool_])
+@pytest.mark.parametrize("depth_is_fed", [False, True])
+def test_one_hot_by_a_depth_and_values_that_are_fed(axis: int, dtype: Any, depth_is_fed: bool) -> None:
+    indices = np.array([[0, 3, -1], [-5, 4, 9]])
+    values = np.array([1, 0] if dtype is np.bool_ else [2, 5], dtype)
+    places = np.where(indices < 0, indices + 5, indices)
+    hit = np.expand_dims(places, axis) == np.arange(5).reshape([-1 if i == axis % 3 else 1 for i in range(3)])
+    want = np.where(hit, values[1], values[0])
+    fed: dict[str, Any] = {"i": indices, "v": values, **({"d": np.array([5])} if depth_is_fed else {})}
+    known = {} if depth_is_fed else {"d": np.array(5)}
+    check_node("OneHot", fed, want, known, order=["i", "d", "v"], axis=axis, targets=PROGRAMS)

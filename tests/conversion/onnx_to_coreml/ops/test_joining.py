@@ -1,4 +1,4 @@
-"""Concat, Split and Pad, against numpy."""
+"""Concat and Split, against numpy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.conversion.onnx_to_coreml.one_node import check_node
 
+PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
 
 
@@ -39,28 +40,9 @@ def test_split(opset: int, sizes: list[int], described: dict[str, Any]) -> None:
     check_node("Split", {"x": X}, list(expected), opset=opset, **{"axis": 2, **described})
 
 
-@pytest.mark.parametrize(("mode", "numpy_mode"), [("constant", "constant"), ("reflect", "reflect"), ("edge", "edge")])
-@pytest.mark.parametrize(
-    "amounts", [((0, 0), (0, 0), (1, 2)), ((0, 0), (1, 0), (2, 1)), ((1, 1), (0, 2), (0, 0)), ((0, 1), (2, 2), (3, 3))]
-)
+@pytest.mark.parametrize(("axis", "sizes"), [(1, (1, 2)), (-1, (2, 2)), (2, (1, 3)), (0, (1, 1))])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
-def test_pad_on_any_axis(mode: str, numpy_mode: Any, amounts: tuple[tuple[int, int], ...], dtype: Any) -> None:
+def test_split_by_lengths_that_are_fed(axis: int, sizes: tuple[int, ...], dtype: Any) -> None:
     x = (X * 9).astype(dtype)
-    pads = ints(*(a[0] for a in amounts), *(a[1] for a in amounts))
-    how = {"constant_values": 5} if mode == "constant" else {}
-    given: dict[str, Any] = {"pads": pads, "value": np.array(5, dtype)} if mode == "constant" else {"pads": pads}
-    check_node("Pad", {"x": x}, np.pad(x, amounts, mode=numpy_mode, **how), given, opset=13, mode=mode)
-
-
-def test_pad_wraps_crops_and_knows_its_early_form() -> None:
-    check_node(
-        "Pad", {"x": X}, np.pad(X, [(0, 0), (1, 2), (0, 0)], mode="wrap"), {"pads": ints(0, 1, 0, 0, 2, 0)},
-        opset=19, mode="wrap",
-    )  # fmt: skip
-    cropped = np.pad(X[:, 1:, :-1], [(0, 0), (0, 1), (2, 0)])
-    check_node("Pad", {"x": X}, cropped, {"pads": ints(0, -1, 2, 0, 1, -1)})
-    check_node("Pad", {"x": X}, np.pad(X, [(0, 0), (0, 0), (1, 1)]), opset=10, pads=[0, 0, 1, 0, 0, 1])
-    check_node(
-        "Pad", {"x": X}, np.pad(X, [(0, 0), (2, 1), (0, 0)]), {"pads": ints(2, 1), "axes": ints(-2)},
-        order=["x", "pads", "", "axes"], opset=18,
-    )  # fmt: skip
+    parts = np.split(x, np.cumsum(sizes)[:-1], axis)
+    check_node("Split", {"x": x, "split": ints(*sizes)}, parts, opset=18, axis=axis, targets=PROGRAMS)

@@ -78,3 +78,10 @@ def test_a_constant_matrix_becomes_one_linear_layer() -> None:
 def test_the_batch_may_be_free() -> None:
     a, b = numbers(3, 7, 4), numbers(4, 5)
     check_node("MatMul", {"a": a}, a @ b, {"b": b}, free={"a": [0]}, shapes={"a": [(1, 8), 7, 4]})
+
+
+def test_gemm_until_opset_6_says_that_its_term_is_broadcast() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 3, 3)).astype(np.float32)
+    c = np.array([1, 2, 3], np.float32)
+    check_node("Gemm", {"a": a}, a @ b + c, {"b": b, "c": c}, opset=6, broadcast=1)
+    check_node("Gemm", {"a": a, "b": b}, a @ b, {"c": c[:1]}, opset=6, broadcast=1, beta=0.0)

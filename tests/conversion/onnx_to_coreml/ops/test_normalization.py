@@ -65,3 +65,34 @@ def test_mean_variance_normalization() -> None:
     axes = (0, 2, 3)
     expected = (X - X.mean(axes, keepdims=True)) / X.std(axes, keepdims=True)
     check_node("MeanVarianceNormalization", {"x": X}, expected, atol=2e-5)
+
+
+PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (2, 6, 5), (2, 6, 4, 5), (1, 6, 2, 3, 2)])
+def test_statistics_and_scales_that_are_fed(shape: tuple[int, ...]) -> None:
+    x = RNG.normal(size=shape).astype(np.float32)
+    fed = {"x": x, "scale": SCALE, "bias": SHIFT, "mean": MEAN, "variance": VARIANCE}
+    want = F.batch_norm(t(x), t(MEAN), t(VARIANCE), t(SCALE), t(SHIFT)).numpy()
+    check_node("BatchNormalization", fed, want, targets=PROGRAMS)
+    if len(shape) > 2:
+        few = {k: fed[k] for k in ("x", "scale", "bias")}
+        want = F.instance_norm(t(x), weight=t(SCALE), bias=t(SHIFT)).numpy()
+        check_node("InstanceNormalization", few, want, targets=PROGRAMS, rtol=1e-4, atol=1e-4)
+        want = F.group_norm(t(x), 3, t(SCALE), t(SHIFT)).numpy()
+        check_node("GroupNormalization", few, want, opset=21, num_groups=3, targets=PROGRAMS, rtol=1e-4, atol=1e-4)
+        by_group = {"x": x, "scale": SCALE[:3], "bias": SHIFT[:3]}
+        want = F.group_norm(t(x), 3, t(np.repeat(SCALE[:3], 2)), t(np.repeat(SHIFT[:3], 2))).numpy()
+        check_node("GroupNormalization", by_group, want, opset=18, num_groups=3, targets=PROGRAMS, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.25])
+def test_batch_normalization_in_training_takes_the_statistics_of_what_is_fed(momentum: float) -> None:
+    mean, variance = t(MEAN.copy()), t(VARIANCE.copy())
+    want = F.batch_norm(t(X), mean, variance, t(SCALE), t(SHIFT), training=True, momentum=1 - momentum).numpy()
+    own = X.var(axis=(0, 2, 3))  # PyTorch's running variance is that of a sample, the standard's that of the whole
+    running = MEAN * momentum + X.mean(axis=(0, 2, 3)) * (1 - momentum), VARIANCE * momentum + own * (1 - momentum)
+    np.testing.assert_allclose(mean.numpy(), running[0], rtol=1e-4)
+    weights = {"scale": SCALE, "bias": SHIFT, "mean": MEAN, "variance": VARIANCE}
+    check_node("BatchNormalization", {"x": X}, [want, *running], weights, opset=15, training_mode=1, momentum=momentum)

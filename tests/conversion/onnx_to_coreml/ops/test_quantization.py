@@ -220,3 +220,29 @@ def test_the_largest_of_a_window_of_bytes() -> None:
     windows = BYTES.reshape(2, 3, 2, 2, 2, 2).transpose(0, 1, 2, 4, 3, 5).reshape(2, 3, 2, 2, 4)
     expected = windows.max(-1).astype(np.uint8)
     check_node("MaxPool", {"x": BYTES}, expected, kernel_shape=[2, 2], strides=[2, 2])
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_quantised_convolution_whose_parameters_are_fed(per_channel: bool, with_bias: bool) -> None:
+    rng = np.random.default_rng(3)
+    filters = 4 if per_channel else 1
+    fed: dict[str, Any] = {
+        "x": rng.integers(0, 256, (1, 3, 6, 6)).astype(np.uint8),
+        "xs": np.array([0.02], np.float32),
+        "xz": np.array([118], np.uint8),
+        "w": rng.integers(0, 256, (4, 3, 3, 3)).astype(np.uint8),
+        "ws": rng.uniform(0.001, 0.01, filters).astype(np.float32),
+        "wz": np.full(filters, 131, np.uint8),
+        "ys": np.array([0.05], np.float32),
+        "yz": np.array([124], np.uint8),
+        **({"b": rng.integers(-2000, 2000, 4).astype(np.int32)} if with_bias else {}),
+    }
+    x, w = (
+        fed[n].astype(np.int64) - fed[z].astype(np.int64).reshape([-1, 1, 1, 1]) for n, z in (("x", "xz"), ("w", "wz"))
+    )
+    windows = np.lib.stride_tricks.sliding_window_view(x[0], (3, 3), (1, 2))
+    sums = np.einsum("chwij,kcij->khw", windows, w) + (fed["b"].reshape(-1, 1, 1) if with_bias else 0)
+    steps = (fed["xs"] * fed["ws"] / fed["ys"]).astype(np.float32).reshape(-1, 1, 1)
+    want = np.clip(np.rint(sums.astype(np.float32) * steps) + 124, 0, 255).astype(np.int64)[None]
+    check_node("QLinearConv", fed, want, targets=[("mlprogram", "iOS15"), ("mlprogram", "iOS18")])

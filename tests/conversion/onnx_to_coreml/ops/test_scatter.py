@@ -98,3 +98,14 @@ def test_what_a_pool_took_goes_back_to_its_place() -> None:
         kernel_shape=[2, 2],
         strides=[2, 2],
     )
+
+
+def test_max_unpool_to_a_shape_that_is_fed() -> None:
+    x = np.array([5, 6, 7, 8], np.float32).reshape(1, 1, 2, 2)
+    places = np.array([5, 7, 13, 15]).reshape(1, 1, 2, 2)
+    want = np.zeros((1, 1, 5, 6), np.float32)
+    want[0, 0, [1, 1, 3, 3], [1, 3, 1, 3]] = [5, 6, 7, 8]
+    check_node(
+        "MaxUnpool", {"x": x, "i": places, "shape": np.array([1, 1, 5, 6])}, want, kernel_shape=[2, 2], strides=[2, 2],
+        targets=[("mlprogram", "iOS15"), ("mlprogram", "iOS18")],
+    )  # fmt: skip

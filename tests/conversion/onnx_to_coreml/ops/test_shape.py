@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from coreproof.errors import ConversionError
+from coreproof.errors import CoreproofError
+from coreproof.runtime.open import session
 from tests.build import node_model
 from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
 
+PROGRAMS = [("mlprogram", "iOS15"), ("mlprogram", "iOS18")]
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
 FREE: dict[str, Any] = {"free": {"x": [0]}, "shapes": {"x": [(1, 8), 3, 4]}}
 
@@ -76,10 +78,25 @@ def test_identity_and_dropout_change_nothing() -> None:
     check_node("Dropout", {"x": X}, [X, np.ones(X.shape, np.bool_)], {"ratio": np.float32(0.3)}, opset=13)
 
 
-def test_dropout_of_training_is_refused() -> None:
-    model = node_model("Dropout", {"x": X}, {"ratio": np.float32(0.3), "training": np.bool_(True)}, opset=13)
-    with pytest.raises(ConversionError, match="training mode"):
-        convert_node(model, "mlprogram", None)
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+@pytest.mark.parametrize("axes", [(0,), (2,), (-2,), (0, 2), (-4, -2), (2, 0)])
+def test_squeeze_along_axes_that_are_fed(axes: tuple[int, ...], dtype: Any) -> None:
+    x = np.arange(6).reshape(1, 3, 1, 2).astype(dtype)
+    check_node("Squeeze", {"x": x, "axes": ints(*axes)}, np.squeeze(x, axes), targets=PROGRAMS)
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (-1,), (0, 2), (4, 0, 2), (-1, -3)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_unsqueeze_along_axes_that_are_fed(axes: tuple[int, ...], dtype: Any) -> None:
+    x = np.arange(6).reshape(3, 2).astype(dtype)
+    check_node("Unsqueeze", {"x": x, "axes": ints(*axes)}, np.expand_dims(x, axes), targets=PROGRAMS)
+
+
+def test_a_longer_axis_is_not_squeezed_silently() -> None:
+    x = np.zeros((2, 3), np.float32)
+    model = convert_node(node_model("Squeeze", {"x": x, "axes": ints(0)}), "mlprogram", "iOS17")
+    with session(model) as running, pytest.raises(CoreproofError):
+        running.run({"x": x, "axes": ints(0)})
 
 
 def test_shape_and_size_of_a_free_batch() -> None:

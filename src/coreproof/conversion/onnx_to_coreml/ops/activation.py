@@ -23,6 +23,14 @@ def leaky_relu(ctx: Context, x: Operand, *, alpha: float = 0.01) -> Result:
 
 
 @lowering("PRelu", channelwise=True)
+def prelu_1(ctx: Context, x: Operand, slope: Operand, **_: object) -> Result:
+    """Until opset 6 there is one slope a channel, or one for all; since then slopes are aligned at their end."""
+    if isinstance(slope, np.ndarray) and slope.ndim == 1 and slope.size > 1:
+        slope = slope.reshape(-1, *[1] * (ctx.rank(x) - 2))
+    return prelu(ctx, x, slope)
+
+
+@lowering("PRelu", since=7)
 def prelu(ctx: Context, x: Operand, slope: Operand, **_: object) -> Result:
     """MIL's prelu has one slope a channel, at ranks 3 and 5 one for all; others become relu(x) + slope * min(x, 0).
 

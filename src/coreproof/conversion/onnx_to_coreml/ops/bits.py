@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
@@ -112,3 +113,24 @@ def bit_shift(ctx: Context, x: Operand, by: Operand, *, direction: str) -> Resul
         half = np.int32(2 ** (width - 1))
         shifted = mb.sub(x=mb.mod(x=mb.add(x=shifted, y=half), y=modulus), y=half)
     return mb.select(cond=within, a=shifted, b=np.int32(0))
+
+
+@lowering("BitCast", since=26, error="move")
+def bit_cast(ctx: Context, x: Operand, *, to: int) -> Result:
+    """The same bits with, or without, a sign: numbers beyond the half become negative ones, and back."""
+    value, wanted = ctx.node.inputs[0], ir.DataType(to)
+    given = None if value is None else value.dtype
+    whole = (ir.DataType.BOOL, *(t for t in ir.DataType if t.is_integer() and t.bitwidth <= 32))
+    if given not in whole or wanted not in whole:
+        raise ctx.refuse(f"bits of {given} as {wanted}", "integers of up to 32 bits")
+    if ctx.is_bool(x):
+        return ctx.mb.cast(x=x, dtype="int32")
+    if wanted == ir.DataType.BOOL:
+        return ctx.mb.not_equal(x=x, y=np.int32(0))
+    width = int(wanted.bitwidth)
+    if width == 32 or given.is_signed() == wanted.is_signed():
+        return x  # of 32 bits Core ML has the number with a sign alone
+    whole_range, half = np.int32(2**width), np.int32(2 ** (width - 1))
+    if not wanted.is_signed():
+        return ctx.mb.mod(x=x, y=whole_range)
+    return ctx.mb.sub(x=ctx.mb.mod(x=ctx.mb.add(x=x, y=half), y=whole_range), y=half)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, lowering, mil_array
-from coreproof.conversion.onnx_to_coreml.mil import Operand, Var, several
+from coreproof.conversion.onnx_to_coreml.mil import Items, Operand, Var, several
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, is_known, name_of
 from coreproof.conversion.onnx_to_coreml.ops.indexing import picked
 
@@ -26,6 +26,11 @@ def _known(operand: Operand | None) -> np.ndarray | None:
 
 def _variable(ctx: Context, operand: Operand) -> Var:
     """The operand as a value of the program, which blocks take and give."""
+    if isinstance(operand, Items):
+        raise ctx.refuse(
+            "a sequence that comes out of a branch, or of rounds, that are chosen while the model runs",
+            "a known condition, or a known count of rounds",
+        )
     return ctx.mb.const(val=mil_array(operand, ctx.dtype)) if isinstance(operand, np.ndarray) else operand
 
 
@@ -58,7 +63,7 @@ def _size(graph: ir.Graph) -> int:
     return sum(1 for _ in graph.all_nodes())
 
 
-@lowering("If", error="move")
+@lowering("If", error="move", sequences=True)
 def if_(ctx: Context, condition: Operand, *, then_branch: ir.Graph, else_branch: ir.Graph) -> list[Operand]:
     """The branch itself where the condition is known. ONNX lets the branches differ in shape, MIL's cond does not."""
     known = _known(condition)
@@ -73,7 +78,7 @@ def if_(ctx: Context, condition: Operand, *, then_branch: ir.Graph, else_branch:
     return [*several(ctx.mb.cond(pred=pred, _true_fn=branch(then_branch), _false_fn=branch(else_branch)))]
 
 
-@lowering("Loop", error="move")
+@lowering("Loop", error="move", sequences=True)
 def loop(
     ctx: Context, count: Operand | None, condition: Operand | None, *carried: Operand, body: ir.Graph
 ) -> list[Operand]:
@@ -275,7 +280,7 @@ def _like(ctx: Context, value: Var, carried: Var) -> Var:
     return ctx.mb.reshape(x=value, shape=carried.shape) if ctx.rank(value) != ctx.rank(carried) else value
 
 
-@lowering("Scan", since=9, error="move")
+@lowering("Scan", since=9, error="move", sequences=True)
 def scan(
     ctx: Context,
     *operands: Operand,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
-from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.conversion.onnx_to_coreml.mil import Operand, several
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import (
     axis_of,
     cast,
@@ -115,6 +115,25 @@ def _slice_as_told(
     )
 
 
+def part_as_told(ctx: Context, data: Operand, axis: int, begin: Operand, end: Operand) -> Operand:
+    """A stretch of one axis between bounds, [1] each, that are computed while the model runs."""
+    return _slice_as_told(ctx, data, begin, end, [axis], [1])
+
+
+def picked_one(ctx: Context, numbers: Operand, index: int) -> Operand:
+    """One of several numbers, [1]."""
+    if isinstance(numbers, np.ndarray):
+        return numbers.reshape(-1)[index : index + 1]
+    return ctx.mb.slice_by_index(x=numbers, begin=[index], end=[index + 1])
+
+
+def length_of(ctx: Context, data: Operand, axis: int) -> Operand:
+    """How long an axis is, [1]: known, or measured while the model runs."""
+    if is_known(data.shape[axis]):
+        return np.array([int(data.shape[axis])], np.int32)
+    return picked_one(ctx, ctx.mb.shape(x=data), axis)
+
+
 def from_start(ctx: Context, indices: Operand, *lengths: object) -> Operand:
     """Indices that may count from the end as ones that count from the start, which Core ML asks for from iOS 17 on.
 
@@ -201,14 +220,24 @@ def joined(ctx: Context, parts: list[Operand]) -> Operand:
 @lowering("OneHot")
 def one_hot(ctx: Context, indices: Operand, depth: Operand, values: Operand, *, axis: int = -1) -> Result:
     """Written as a comparison with the positions, which leaves no doubt about indices that are negative or too large."""
-    count = int(ctx.constant(depth, "depth").item())
-    rank = ctx.rank(indices) + 1
+    mb, rank = ctx.mb, ctx.rank(indices) + 1
     axis = axis_of(axis, rank)
     numbers = cast(ctx, indices, "int32")
-    mb = ctx.mb
-    positive = mb.select(cond=mb.less(x=numbers, y=np.int32(0)), a=mb.add(x=numbers, y=np.int32(count)), b=numbers)
-    positions = np.arange(count, dtype=np.int32).reshape([-1 if i == axis else 1 for i in range(rank)])
+    shape = [-1 if i == axis else 1 for i in range(rank)]
+    if isinstance(depth, np.ndarray) or depth.val is not None:
+        count: Operand | np.int32 = np.int32(ctx.constant(depth, "depth").item())
+        positions: Operand = np.arange(count, dtype=np.int32).reshape(shape)
+    else:
+        count = mb.squeeze(x=mb.reshape(x=cast(ctx, depth, "int32"), shape=[1]), axes=[0])
+        positions = mb.reshape(x=mb.range_1d(start=np.int32(0), end=count, step=np.int32(1)), shape=shape)
+    positive = mb.select(cond=mb.less(x=numbers, y=np.int32(0)), a=mb.add(x=numbers, y=count), b=numbers)
     hit = mb.equal(x=mb.expand_dims(x=positive, axes=[axis]), y=positions)
+    if not isinstance(values, np.ndarray) and values.val is None:
+        low, high = (mb.squeeze(x=picked_one(ctx, values, at), axes=[0]) for at in (0, 1))
+        if ctx.is_bool(values):
+            high, low = (mb.cast(x=v, dtype="int32") for v in (high, low))
+            return mb.cast(x=mb.select(cond=hit, a=high, b=low), dtype="bool")
+        return mb.select(cond=hit, a=high, b=low)
     pair = ctx.constant(values, "pair of values").reshape(-1)
     off, on = pair
     if pair.dtype.kind == "b":
@@ -236,8 +265,19 @@ def top_k(ctx: Context, x: Operand, *, k: int, axis: int = -1) -> Result:
 
 
 @lowering("TopK", since=10)
-def top_k_10(ctx: Context, x: Operand, k: Operand, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> Result:
+def top_k_10(
+    ctx: Context, x: Operand, k: Operand, *, axis: int = -1, largest: int = 1, sorted: int = 1
+) -> Result | list[Operand]:
     """Core ML's result is always sorted unless it is told otherwise, which serves ``sorted=0`` as well."""
+    if not isinstance(k, np.ndarray) and k.val is None:
+        # all of them in their order, of which the first are kept
+        axis = axis_of(axis, ctx.rank(x))
+        if is_known(x.shape[axis]):
+            ordered = several(ctx.mb.topk(x=x, k=int(x.shape[axis]), axis=axis, ascending=not largest))
+        else:
+            order = ctx.mb.argsort(x=x, axis=axis, ascending=bool(not largest))
+            ordered = [ctx.mb.gather_along_axis(x=x, indices=order, axis=axis), order]
+        return [part_as_told(ctx, v, axis, np.zeros(1, np.int32), k) for v in ordered]
     count = int(ctx.constant(k, "k").item())
     return ctx.mb.topk(x=x, k=count, axis=axis, ascending=not largest)
 

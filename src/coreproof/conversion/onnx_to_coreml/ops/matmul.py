@@ -36,7 +36,9 @@ def gemm(
     beta: float = 1.0,
     transA: int = 0,
     transB: int = 0,
+    broadcast: int = 1,
 ) -> Result:
+    """``broadcast`` was said until opset 6; since then C always is."""
     # matmul transposes by itself, linear does not
     left = ctx.mb.transpose(x=a, perm=[1, 0]) if transA and isinstance(b, np.ndarray) else a
     if isinstance(b, np.ndarray) and ctx.is_float(a):

@@ -22,10 +22,12 @@ def batch_normalization(
     spatial: int = 1,
     training_mode: int = 0,
     is_test: int = 1,
-) -> Result:
+) -> Result | list[Operand]:
     """With the stored statistics. Ranks that MIL's batch_norm does not take become scale and offset."""
     if training_mode:
-        raise ctx.refuse("training_mode 1", "the stored statistics (evaluation mode)", "export the model in eval()")
+        return _trained(ctx, x, (scale, bias, mean, variance), epsilon, momentum)
+    if not all(isinstance(v, np.ndarray) for v in (scale, bias, mean, variance)):
+        return _scaled(ctx, x, (scale, bias, mean, variance), epsilon)
     known = [ctx.constant(v, n) for v, n in ((scale, "scale"), (bias, "B"), (mean, "mean"), (variance, "var"))]
     stored = [r if isinstance(r, np.ndarray) else k for r, k in zip(ctx.raw[1:5], known, strict=True)]
     if ctx.rank(x) in (3, 4, 5) and _is_held(ctx, stored[3], epsilon):
@@ -40,6 +42,41 @@ def batch_normalization(
     return ctx.mb.add(x=scaled, y=ctx.floats((wide[1] - wide[2] * factor).reshape(shape)))
 
 
+def along_channels(ctx: Context, v: Operand, rank: int) -> Operand:
+    """One number a channel, so shaped that it broadcasts over [batch, channels, ...]."""
+    shape = [1, -1, *[1] * (rank - 2)]
+    return v.reshape(shape) if isinstance(v, np.ndarray) else ctx.mb.reshape(x=v, shape=shape)
+
+
+def _scaled(ctx: Context, x: Operand, parameters: tuple[Operand, ...], epsilon: float) -> Operand:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, of parameters that are computed while the model runs."""
+    mb = ctx.mb
+    scale, bias, mean, variance = (along_channels(ctx, v, ctx.rank(x)) for v in parameters)
+    deviation = mb.sqrt(x=mb.add(x=variance, y=ctx.epsilon(epsilon)))
+    normal = mb.real_div(x=mb.sub(x=x, y=mean), y=deviation)
+    return mb.add(x=mb.mul(x=normal, y=scale), y=bias)
+
+
+def _trained(
+    ctx: Context, x: Operand, parameters: tuple[Operand, ...], epsilon: float, momentum: float
+) -> list[Operand]:
+    """With the statistics of what is fed; the running ones move towards them."""
+    mb, axes = ctx.mb, [i for i in range(ctx.rank(x)) if i != 1]
+    scale, bias, *running = parameters
+    mean = mb.reduce_mean(x=x, axes=axes, keep_dims=False)
+    centred = mb.sub(x=x, y=along_channels(ctx, mean, ctx.rank(x)))
+    variance = mb.reduce_mean(x=mb.square(x=centred), axes=axes, keep_dims=False)
+    ctx.notes.append(
+        f"{ctx.node.outputs[0].name!r} is normalised by the statistics of what is fed (training mode), as in the source; "
+        "a model for inference is exported in eval()"
+    )
+    made: list[Operand] = [_scaled(ctx, x, (scale, bias, mean, variance), epsilon)]
+    for old, new in zip(running, (mean, variance), strict=True):
+        share = mb.mul(x=new, y=ctx.scalar(1 - momentum))
+        made.append(mb.add(x=mb.mul(x=old, y=ctx.scalar(momentum)), y=share))
+    return made
+
+
 def _is_held(ctx: Context, variance: np.ndarray, epsilon: float) -> bool:
     """Whether the compute dtype holds the variances and the epsilon well enough for their root: not so where they vanish."""
     exact = variance.astype(np.float64) + epsilon
@@ -50,13 +87,11 @@ def _is_held(ctx: Context, variance: np.ndarray, epsilon: float) -> bool:
 
 @lowering("InstanceNormalization", error="norm")
 def instance_normalization(ctx: Context, x: Operand, scale: Operand, b: Operand, *, epsilon: float = 1e-5) -> Result:
-    gamma, beta = ctx.constant(scale, "scale"), ctx.constant(b, "B")
-    if ctx.rank(x) in (3, 4):
-        return ctx.mb.instance_norm(x=x, gamma=gamma, beta=beta, epsilon=ctx.epsilon(epsilon))
-    axes = list(range(2, ctx.rank(x)))
-    shape = [1, -1, *[1] * len(axes)]
-    normal = normalize(ctx, x, axes, epsilon)
-    return ctx.mb.add(x=ctx.mb.mul(x=normal, y=gamma.reshape(shape)), y=beta.reshape(shape))
+    if ctx.rank(x) in (3, 4) and isinstance(scale, np.ndarray) and isinstance(b, np.ndarray):
+        return ctx.mb.instance_norm(x=x, gamma=scale, beta=b, epsilon=ctx.epsilon(epsilon))
+    normal = normalize(ctx, x, list(range(2, ctx.rank(x))), epsilon)
+    scaled = ctx.mb.mul(x=normal, y=along_channels(ctx, scale, ctx.rank(x)))
+    return ctx.mb.add(x=scaled, y=along_channels(ctx, b, ctx.rank(x)))
 
 
 def normalize(ctx: Context, x: Operand, axes: list[int], epsilon: float) -> Operand:
@@ -132,11 +167,18 @@ def group_normalization_by_group(
     return group_normalization(
         ctx,
         x,
-        np.repeat(ctx.constant(scale, "scale"), repeat),
-        np.repeat(ctx.constant(bias, "bias"), repeat),
+        _repeated(ctx, scale, repeat),
+        _repeated(ctx, bias, repeat),
         num_groups=num_groups,
         epsilon=epsilon,
     )
+
+
+def _repeated(ctx: Context, v: Operand, times: int) -> Operand:
+    """Each number so many times, one after another."""
+    if isinstance(v, np.ndarray):
+        return np.repeat(v, times)
+    return ctx.mb.reshape(x=ctx.mb.tile(x=ctx.mb.expand_dims(x=v, axes=[1]), reps=[1, times]), shape=[-1])
 
 
 @lowering("GroupNormalization", since=21)
@@ -154,9 +196,8 @@ def group_normalization(
     shape = ctx.shape(x)
     grouped = ctx.mb.reshape(x=x, shape=[shape[0], num_groups, -1])
     normal = ctx.mb.reshape(x=normalize(ctx, grouped, [2], epsilon), shape=list(shape))
-    per_channel = [1, -1, *[1] * (len(shape) - 2)]
-    scaled = ctx.mb.mul(x=normal, y=ctx.constant(scale, "scale").reshape(per_channel))
-    return ctx.mb.add(x=scaled, y=ctx.constant(bias, "bias").reshape(per_channel))
+    scaled = ctx.mb.mul(x=normal, y=along_channels(ctx, scale, len(shape)))
+    return ctx.mb.add(x=scaled, y=along_channels(ctx, bias, len(shape)))
 
 
 @lowering("LRN")

@@ -101,6 +101,9 @@ def qlinear_conv(
 ) -> Result:
     dtype = dtype_of(ctx, 7)
     count = ctx.rank(w)
+    if not all(isinstance(o, np.ndarray) for o in (w, w_scale, w_zero_point)):
+        operands = (x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point)
+        return _convolved_as_told(ctx, operands, b, dtype, attributes)
     weight_scale = _raw_along(ctx, 4, "scale of the weights", count)
     numbers = ctx.constant(w, "weight") - _raw_along(ctx, 5, "zero point of the weights", count).astype(np.int64)
     terms = None if b is None else ctx.constant(b, "bias").astype(np.int64)
@@ -118,6 +121,27 @@ def qlinear_conv(
     if behind is not None:
         result = ctx.mb.mul(x=result, y=ctx.floats(behind.reshape([1, -1] + [1] * (count - 2))))
     return in_steps(ctx, result, y_zero_point, dtype)
+
+
+def _convolved_as_told(
+    ctx: Context, operands: tuple[Operand, ...], b: Operand | None, dtype: ir.DataType, attributes: dict[str, Any]
+) -> Result:
+    """Weights, or what they count in, that are computed while the model runs: the integers, then the factor of the scales."""
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = operands
+    count = ctx.rank(w)
+
+    def by_filter(v: Operand, shape: list[int]) -> Operand:
+        if ctx.rank(v) == 0:
+            return v
+        return v.reshape(shape) if isinstance(v, np.ndarray) else ctx.mb.reshape(x=v, shape=shape)
+
+    numbers = _shifted(ctx, w, by_filter(w_zero, [-1, *[1] * (count - 1)]))
+    share = by_filter(w_scale, [1, -1, *[1] * (count - 2)])
+    product = conv(ctx, centred(ctx, x, x_zero), cast(ctx, numbers, float_name(ctx)), None, **attributes)
+    if b is not None:
+        product = ctx.mb.add(x=product, y=by_filter(cast(ctx, b, float_name(ctx)), [1, -1, *[1] * (count - 2)]))
+    steps = ctx.mb.real_div(x=ctx.mb.mul(x=x_scale, y=share), y=y_scale)
+    return in_steps(ctx, ctx.mb.mul(x=product, y=steps), y_zero, dtype)
 
 
 @lowering("QLinearMatMul", since=10)

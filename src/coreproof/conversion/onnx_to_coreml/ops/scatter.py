@@ -109,11 +109,18 @@ def max_unpool(
         for i, (n, s, k) in enumerate(zip(shape[2:], strides, kernel_shape, strict=True))
     ]
     natural = [*shape[:2], *implied]
-    wanted = natural if output_shape is None else ctx.constant(output_shape, "output shape").reshape(-1).tolist()
     flat = np.zeros(math.prod(natural), ctx.dtype)
     places, values = (mb.reshape(x=v, shape=[-1]) for v in (indices, x))
     result = mb.reshape(x=mb.scatter(data=flat, indices=places, updates=values, axis=0, mode="update"), shape=natural)
-    if list(wanted) == natural:
+    if output_shape is None:
+        return result
+    if not isinstance(output_shape, np.ndarray) and output_shape.val is None:
+        behind = mb.sub(x=output_shape, y=np.array(natural, np.int32))
+        pairs = mb.stack(values=[np.zeros(len(natural), np.int32), behind], axis=1)
+        told = mb.reshape(x=pairs, shape=[2 * len(natural)])
+        return mb.pad(x=result, pad=told, mode="constant", constant_val=ctx.scalar(0))
+    wanted = ctx.integers(output_shape, "output shape")
+    if wanted == natural:
         return result
     extra = [p for w, n in zip(wanted, natural, strict=True) for p in (0, w - n)]
     return mb.pad(x=result, pad=extra, mode="constant", constant_val=ctx.scalar(0))

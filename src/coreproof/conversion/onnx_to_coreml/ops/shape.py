@@ -13,31 +13,9 @@ from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, cast, in_floats, is_known, known_elements, name_of
 
 
-@lowering("Identity", channelwise=True)
+@lowering("Identity", channelwise=True, sequences=True)
 def identity(ctx: Context, x: Operand) -> Result:
     return x
-
-
-@lowering("Dropout", error="move", hands_on="whole")
-def dropout(ctx: Context, data: Operand, *, ratio: float = 0.5) -> Result | tuple[Operand, ...]:
-    return _unmasked(ctx, data)
-
-
-@lowering("Dropout", since=12)
-def dropout_12(
-    ctx: Context, data: Operand, ratio: Operand | None = None, training_mode: Operand | None = None, *, seed: int = 0
-) -> Result | tuple[Operand, ...]:
-    training = training_mode is not None and bool(ctx.constant(training_mode, "training mode").item())
-    share = 0.5 if ratio is None else float(ctx.constant(ratio, "ratio").item())
-    if training and share:
-        raise ctx.refuse("it drops elements by chance (training mode)", "a model for inference", "export in eval mode")
-    return _unmasked(ctx, data)
-
-
-def _unmasked(ctx: Context, data: Operand) -> Result | tuple[Operand, ...]:
-    if len(ctx.node.outputs) < 2:
-        return data
-    return data, np.ones(ctx.shape(data), np.bool_)
 
 
 @lowering("Reshape", places=(1,))
@@ -124,8 +102,44 @@ def squeeze(ctx: Context, data: Operand, *, axes: Sequence[int] | None = None) -
 
 @lowering("Squeeze", since=13)
 def squeeze_13(ctx: Context, data: Operand, axes: Operand | None = None) -> Result:
+    if axes is not None and not isinstance(axes, np.ndarray) and axes.val is None:
+        return _squeezed_as_told(ctx, data, axes)
     chosen = None if axes is None else ctx.integers(axes, "list of axes")
     return squeeze(ctx, data, axes=chosen)
+
+
+def _squeezed_as_told(ctx: Context, data: Operand, axes: Operand) -> Result:
+    """Axes that are computed while the model runs; how many there are is known. One that is longer than 1 fails there."""
+    mb, rank = ctx.mb, ctx.rank(data)
+    left = rank - int(axes.shape[0])
+    if not left:
+        return mb.squeeze(x=mb.reshape(x=data, shape=[1]), axes=[0])
+    # the axes that stay come first, each group in its order
+    order = mb.add(x=mb.mul(x=_chosen(ctx, axes, rank), y=np.int32(rank)), y=np.arange(rank, dtype=np.int32))
+    kept = mb.slice_by_index(x=mb.argsort(x=order, axis=0, ascending=True), begin=[0], end=[left])
+    return mb.reshape(x=data, shape=mb.gather(x=mb.shape(x=data), indices=kept, axis=0))
+
+
+def _unsqueezed_as_told(ctx: Context, data: Operand, axes: Operand) -> Result:
+    """Axes that are computed while the model runs; how many there are is known."""
+    mb, before = ctx.mb, ctx.rank(data)
+    rank = before + int(axes.shape[0])
+    if not before:
+        return mb.reshape(x=data, shape=[1] * rank)
+    new = _chosen(ctx, axes, rank)
+    own = mb.sub(x=np.int32(1), y=new)
+    # the lengths of the others follow each other
+    places = mb.maximum(x=mb.sub(x=mb.cumsum(x=own, axis=0), y=np.int32(1)), y=np.int32(0))
+    lengths = mb.gather(x=mb.shape(x=data), indices=places, axis=0)
+    return mb.reshape(x=data, shape=mb.add(x=mb.mul(x=lengths, y=own), y=new))
+
+
+def _chosen(ctx: Context, axes: Operand, rank: int) -> Operand:
+    """[rank]: 1 at each of the axes, of which negative ones count from the end, 0 elsewhere."""
+    mb = ctx.mb
+    places = mb.expand_dims(x=mb.mod(x=axes, y=np.int32(rank)), axes=[1])
+    hit = mb.cast(x=mb.equal(x=places, y=np.arange(rank, dtype=np.int32).reshape(1, rank)), dtype="int32")
+    return mb.reduce_max(x=hit, axes=[0], keep_dims=False)
 
 
 @lowering("Unsqueeze", error="move", keeps_order=True, hands_on="reshaped")
@@ -135,6 +149,8 @@ def unsqueeze(ctx: Context, data: Operand, *, axes: Sequence[int]) -> Result:
 
 @lowering("Unsqueeze", since=13)
 def unsqueeze_13(ctx: Context, data: Operand, axes: Operand) -> Result:
+    if not isinstance(axes, np.ndarray) and axes.val is None:
+        return _unsqueezed_as_told(ctx, data, axes)
     return unsqueeze(ctx, data, axes=ctx.integers(axes, "list of axes"))
 
 
