@@ -19,7 +19,7 @@ CoreproofError
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from typing import Self
 
@@ -52,6 +52,11 @@ class CoreproofError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Errors travel between processes whole, whatever their class takes."""
         return _restored, (type(self), self.args, vars(self))
+
+    @classmethod
+    def of_file(cls, problem: str, where: object) -> Callable[[str], Self]:
+        """Makes the error of a file from what is found wrong in it."""
+        return lambda found: cls(problem, where=str(where), found=found)
 
     def at(self, where: str) -> Self:
         """The same error, said of another place, for whoever knows the place better."""

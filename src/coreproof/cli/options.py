@@ -222,10 +222,7 @@ def read_labels(path: Path | None) -> tuple[str, ...] | None:
         return None
     from coreproof.model.files.entries import read_lines
 
-    def unreadable(found: str) -> InputError:
-        return InputError("the label file cannot be read", where=str(path), found=found)
-
-    labels = read_lines(path, unreadable)
+    labels = read_lines(path, InputError.of_file("the label file cannot be read", path))
     if not labels:
         raise InputError("the label file is empty", where=str(path), expected="one label a line")
     return labels

@@ -81,8 +81,7 @@ def read_device(path: str | Path) -> tuple[DeviceRun, ...]:
     """The runs of a device.json that an app exported, one a processor. Raises LineupError for any other file."""
     path = Path(path)
 
-    def damaged(found: str) -> LineupError:
-        return LineupError("the device's proof is damaged, or cannot be read", where=str(path), found=found)
+    damaged = LineupError.of_file("the device's proof is damaged, or cannot be read", path)
 
     document = read_json(path, damaged)
     said = document.value.get("format", "no format") if isinstance(document.value, dict) else "another kind of JSON"

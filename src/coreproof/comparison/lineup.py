@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
@@ -159,7 +158,7 @@ def load_lineup(path: str | Path, data: str | Path | None = None, *, trust: bool
     all named at once.
     """
     path = Path(path)
-    read = read_toml(path, partial(_damaged, path))
+    read = read_toml(path, LineupError.of_file("the line-up cannot be read", path))
     document = read.value
     folder = Path(data) if data is not None else path.parent
     unknown = set(document) - {"title", "feed", "models", "photos", "attribution"}
@@ -267,7 +266,8 @@ def _entry(path: Path, name: str, stored: object, shared: Feeding | None, folder
     if "feed" in table:
         feeding = _feeding(path, f"{where}.feed", table.pop("feed"), shared)
     if isinstance(table.get("labels"), str):
-        table["labels"] = _label_lines(folder / table["labels"])
+        file = folder / table["labels"]
+        table["labels"] = read_lines(file, LineupError.of_file("the label file cannot be read", file))
     for key in ("labels", "shape"):
         if table.get(key) is not None:
             table[key] = tuple(table[key])
@@ -298,13 +298,8 @@ _CHOICES: dict[str, Sequence[str]] = {
 }
 
 
-def _damaged(path: Path, found: str) -> LineupError:
-    return LineupError("the line-up cannot be read", where=str(path), found=found)
-
-
 def _feeding(path: Path, where: str, table: object, base: Feeding | None = None) -> Feeding:
-    def wrong(found: str) -> LineupError:
-        return LineupError(f"{where} does not say how photos are fed", where=str(path), found=found)
+    wrong = LineupError.of_file(f"{where} does not say how photos are fed", path)
 
     return feeding_from(Document(table, where, wrong), base)
 
@@ -355,13 +350,6 @@ def _unknown(path: Path, where: str, unknown: set[str], known: Sequence[str]) ->
     return LineupError(
         f"unknown key(s){place}: {', '.join(sorted(unknown))}", where=str(path), expected=", ".join(known)
     )
-
-
-def _label_lines(path: Path) -> tuple[str, ...]:
-    def unreadable(found: str) -> LineupError:
-        return LineupError("the label file cannot be read", where=str(path), found=found)
-
-    return read_lines(path, unreadable)
 
 
 def _or(allowed: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from coreproof.difference.layer_match import LayerPairs, index_layers
 from coreproof.difference.settings import both_nan, changed_settings, layer_arguments, set_edit, weight_name
@@ -12,10 +11,8 @@ from coreproof.editing.edit import Edit, edit
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.features import Feature
 from coreproof.model.graph import Node
-
-if TYPE_CHECKING:
-    from coreproof.model.features import Feature
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,12 @@ from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node
+from coreproof.model.layer_weights import layer_weights
 from coreproof.model.numbers import relative_rms, rms
 from coreproof.pairing.taps import as_array
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
+from coreproof.runtime.subgraph import run_subgraph
 from coreproof.validation.problem import Problem
 from coreproof.validation.validate import Inspection, inspect
 from coreproof.verification.row import Row
@@ -90,8 +92,6 @@ class Case:
 
     def weights(self, layer: str) -> dict[str, Array]:
         """The weights of a layer, real values by name."""
-        from coreproof.model.layer_weights import layer_weights
-
         return layer_weights(self.model, layer)
 
     def after(self, edits: Sequence[Edit]) -> Case:
@@ -329,8 +329,6 @@ class Evidence:
 
     def source_weights(self, node: str) -> dict[str, Array]:
         """The weights of a node of the source (its ONNX form, where it is a PyTorch model)."""
-        from coreproof.model.layer_weights import layer_weights
-
         assert self.reference is not None
         return layer_weights(self.reference, node)
 
@@ -366,8 +364,6 @@ class Evidence:
 
         Only the row's stretch is run, fed with what the source has before it.
         """
-        from coreproof.runtime.subgraph import run_subgraph
-
         try:
             changed = edit(self.model, edits, check=False).model if edits else self.model
             made = run_subgraph(changed, self._frontier(row), [row.candidate])

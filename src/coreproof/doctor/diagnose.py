@@ -18,6 +18,7 @@ from coreproof.feeding.drawn import Inputs, Sample
 from coreproof.feeding.user_inputs import given_samples
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
+from coreproof.model.load import load
 from coreproof.model.notebook_view import NotebookView
 from coreproof.model.weakness import Weakness, failing, qualified
 from coreproof.verification.verification import Verification
@@ -121,8 +122,6 @@ def diagnose(
     A repair is kept only when the model is better after it: it runs and did not, it has fewer problems, or fewer of its
     values diverge from the source. The given model is never changed. Raises CoreproofError for a model that cannot be read.
     """
-    from coreproof.model.load import load
-
     model, source = load(model), None if source is None else load(source)
     given: Sequence[Sample] = ()
     examples = freeze(source or model, freeze_state=freeze_state, freeze_branches=freeze_branches)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 
 import numpy as np
 
@@ -73,9 +72,7 @@ class Divergence:
     def __enter__(self) -> Divergence:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._reference.close()
 
     def starts(self, builder: SubmodelBuilder) -> list[Submodel]:

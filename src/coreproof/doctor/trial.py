@@ -12,6 +12,7 @@ from coreproof.editing.edit import Edit
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.graph import Graph, Node
+from coreproof.model.onnx.model import OnnxModel
 from coreproof.validation.problem import Kind, Problem
 from coreproof.verification.row import Row
 
@@ -157,8 +158,6 @@ def best_repair(case: Case, row: Row, repairs: Sequence[Repair], before: float) 
 
 def whole_numbers(model: Model, name: str) -> tuple[int, ...] | None:
     """The few whole numbers that an ONNX model stores under a name: a target, amounts, axes; None for anything else."""
-    from coreproof.model.onnx.model import OnnxModel
-
     if not isinstance(model, OnnxModel):
         return None
     stored = model.ir.graph.initializers.get(name)

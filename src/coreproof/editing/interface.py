@@ -5,6 +5,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from coreproof.errors import EditError
+
+
+class Named(Protocol):
+    """A declared feature of any format."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+
+def place_of(features: Sequence[Named], name: str, role: str, where: str) -> int:
+    """The place of the feature of that name; EditError that lists those that there are."""
+    names = [feature.name for feature in features]
+    if name not in names:
+        raise EditError(f"there is no {role} {name!r}", where=where, expected=", ".join(names), found=name)
+    return names.index(name)
 
 
 @dataclass(frozen=True)

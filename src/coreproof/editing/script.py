@@ -33,8 +33,7 @@ def read_script(path: str | Path) -> list[Edit]:
     """
     path = Path(path)
 
-    def unreadable(found: str) -> EditError:
-        return EditError("the script of edits cannot be read", where=str(path), found=found)
+    unreadable = EditError.of_file("the script of edits cannot be read", path)
 
     document = read_toml(path, unreadable)
     version = document.get("version").optional(lambda e: e.whole(1)) or 1
@@ -71,8 +70,7 @@ def _read(verb: str, key: str, value: object, script: Path) -> object:
     if not isinstance(value["key"], str):
         raise EditError(f"{verb}: {key}.key is {kind(value['key'])}", where=str(script), expected="a text")
 
-    def unreadable(found: str) -> EditError:
-        return EditError("an array of the script cannot be read", where=str(file), found=found)
+    unreadable = EditError.of_file("an array of the script cannot be read", file)
 
     with open_archive(file, unreadable) as stored:
         return stored.array(f"{value['key']}.npy")

@@ -12,6 +12,7 @@ import numpy as np
 
 from coreproof.errors import CoreproofError, InputError, UnreadableModelError
 from coreproof.model.base import Model
+from coreproof.model.coreml.compressed import DECOMPRESS, steps_of
 from coreproof.model.coreml.proto import MIL_pb2, Model_pb2, NeuralNetwork_pb2
 from coreproof.model.coreml.weight_params import (
     WeightsError,
@@ -230,8 +231,6 @@ def _compressed_data(model: CoreMLModel, operation: MIL_pb2.Operation, constants
 
 
 def _decompressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> tuple[object, ...]:
-    from coreproof.model.coreml.compressed import DECOMPRESS
-
     if operation.type not in DECOMPRESS:
         raise UnreadableModelError(
             "a weight is compressed in a way that is not known",
@@ -262,8 +261,6 @@ def _compressed(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Co
 
 
 def _steps(model: CoreMLModel, operation: MIL_pb2.Operation, constants: _Constants) -> Array:
-    from coreproof.model.coreml.compressed import steps_of
-
     inner = {}
     for key, argument in operation.inputs.items():
         maker = constants.get(argument.arguments[0].name)

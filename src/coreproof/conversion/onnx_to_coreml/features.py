@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from coreproof.conversion.shapes import read_shape
 from coreproof.errors import ConversionError, InputError
 from coreproof.model.arguments import one_of
-from coreproof.model.coreml.proto import FeatureTypes_pb2
+from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
 from coreproof.model.features import Colour
 from coreproof.model.feeding import Feeding, check_numbers
-
-if TYPE_CHECKING:
-    from coreproof.model.coreml.proto import Model_pb2
 
 SPECIFICATIONS = {13: 4, 14: 5, 15: 6, 16: 7, 17: 8, 18: 9, 26: 10}
 """Core ML specification version by iOS version (Apple, coremltools _deployment_compatibility)."""

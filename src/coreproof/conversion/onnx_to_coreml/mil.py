@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -101,9 +100,7 @@ class Block(Protocol):
 
     def __enter__(self) -> Block: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *raised: object) -> None: ...
 
 
 class Program(Protocol):

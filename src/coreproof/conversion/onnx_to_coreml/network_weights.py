@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from coreproof.conversion.onnx_to_coreml.mil import Program
 from coreproof.model.coreml.proto import Model_pb2, NeuralNetwork_pb2
+from coreproof.model.files.wire import varint_bytes
 
 _SMALLEST = 1024
 _MARK = float(np.float32(-2.7182817e-33))
@@ -77,20 +78,11 @@ def fill_in(spec: Model_pb2.Model, kept: list[np.ndarray]) -> None:
             continue
         index = int(values[1])
         weights.Clear()
-        weights.MergeFromString(_packed(kept[index]))
+        data = kept[index].astype("<f4", copy=False).tobytes()
+        weights.MergeFromString(_FLOAT_VALUE_TAG + varint_bytes(len(data)) + data)
         filled.add(index)
     if len(filled) != len(kept):
         raise RuntimeError(f"{len(kept)} large weights were exported, {len(filled)} found in the specification")
-
-
-def _packed(array: np.ndarray) -> bytes:
-    length, prefix = array.nbytes, bytearray(_FLOAT_VALUE_TAG)
-    # a varint: seven bits a byte, the lowest first, the eighth set where more follow (Protocol Buffers, Encoding)
-    while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    prefix.append(length)
-    return bytes(prefix) + array.astype("<f4", copy=False).tobytes()
 
 
 def _weight_messages(message: Message) -> Iterator[NeuralNetwork_pb2.WeightParams]:

@@ -113,8 +113,7 @@ def _provenance(folder: Path, onnx: Path | None, digest: str | None) -> Mapping[
     if digest is None or folder.is_symlink() or not about.is_file():
         return None
 
-    def damaged(found: str) -> UnreadableModelError:
-        return UnreadableModelError("the kept export cannot be read", where=str(about), found=found)
+    damaged = UnreadableModelError.of_file("the kept export cannot be read", about)
 
     read = read_json(about, damaged)
     if read["format"].text() != _FORMAT or read["version"].whole() != _VERSION or read["digest"].text() != digest:

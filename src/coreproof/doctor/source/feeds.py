@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from coreproof.errors import CoreproofError
 from coreproof.feeding.drawn import Sample, random_feeds, random_sample, several
@@ -18,13 +18,10 @@ from coreproof.feeding.own_preprocessing import numbers, own_feedings
 from coreproof.feeding.picture_values import at_size_of, in_rank, picture_value
 from coreproof.feeding.pictures import open_picture
 from coreproof.model.base import Model
-from coreproof.model.features import Feature
+from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.images import pixels, resize_and_crop, to_tensor
 from coreproof.runtime.open import session
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -125,10 +122,6 @@ def _as(feature: Feature, array: np.ndarray) -> np.ndarray:
 
 
 def _random_picture(feature: Feature) -> Image.Image:
-    from PIL import Image
-
-    from coreproof.model.features import Signature
-
     drawn, _ = random_sample(Signature((feature,), ()), Signature((feature,), ()))
     # a picture's drawn values are whole numbers in the order of its colour; PIL wants red first
     planes = np.asarray(drawn[feature.name])[0].astype(np.uint8)

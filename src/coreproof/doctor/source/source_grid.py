@@ -7,8 +7,6 @@ A model that is held against such a file is therefore held against what its expo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,20 +14,16 @@ from coreproof.editing.edit import Edit, edit
 from coreproof.errors import CoreproofError
 from coreproof.model.base import Model
 from coreproof.model.graph import Node
-
-if TYPE_CHECKING:
-    from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.layer_weights import layer_weights
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.validation.validate import inspect
 
 
 def with_meant_grid(source: Model) -> Model:
     """The source with every linear Upsample of a PyTorch exporter on half-pixel centres; as it is where there is none."""
-    from coreproof.model.onnx.model import OnnxModel
-
     found = unsaid_grids(source)
     if not found or not isinstance(source, OnnxModel):
         return source
-    from coreproof.validation.validate import inspect
-
     shapes = inspect(source).shapes
     steps = [step for node in found for step in _on_half_pixels(source, node, shapes.get(node.inputs[0]))]
     try:
@@ -40,8 +34,6 @@ def with_meant_grid(source: Model) -> Model:
 
 def unsaid_grids(model: Model) -> list[Node]:
     """The linear Upsamples of a PyTorch exporter: ONNX Runtime takes another grid than PyTorch meant."""
-    from coreproof.model.onnx.model import OnnxModel
-
     if not isinstance(model, OnnxModel) or model.ir.producer_name != "pytorch":
         return []
     return [n for n in model.graph.nodes if n.operator == "Upsample" and n.attributes.get("mode") == "linear"]
@@ -67,8 +59,6 @@ def _on_half_pixels(source: OnnxModel, node: Node, shape: tuple[int, ...] | None
 
 def _factors(source: OnnxModel, node: Node) -> tuple[int, int] | None:
     """The enlargement of height and width, where it is by whole factors and of nothing else."""
-    from coreproof.model.layer_weights import layer_weights
-
     stored = node.attributes.get("scales")
     if stored is None and len(node.inputs) > 1:
         maker = source.graph.producer(node.inputs[1])

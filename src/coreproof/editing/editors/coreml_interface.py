@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 from coreproof.editing.editor import require_value
 from coreproof.editing.editors.document import CoreMLDocument
-from coreproof.editing.interface import Interface, Reshaped, Retyped
+from coreproof.editing.interface import Interface, Reshaped, Retyped, place_of
 from coreproof.errors import EditError
 from coreproof.model.coreml.noted_labels import note_labels, noted_labels
 from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
@@ -118,7 +118,9 @@ class CoreMLInterface(Interface):
         """See ``Interface.set_output``; the same output declared anew keeps its kind."""
         require_value(self.document.graph, value, self.document.where)
         outputs = self.document.description.output
-        feature = outputs[self._place(outputs, instead_of, "output")] if instead_of is not None else None
+        feature = (
+            outputs[place_of(outputs, instead_of, "output", self.document.where)] if instead_of is not None else None
+        )
         if value != instead_of and any(f.name == value for f in outputs):
             raise EditError(f"{value!r} is an output already", where=self.document.where)
         if feature is not None and value != instead_of:
@@ -144,7 +146,7 @@ class CoreMLInterface(Interface):
     def drop_output(self, name: str) -> None:
         """See ``Interface.drop_output``."""
         outputs = self.document.description.output
-        place = self._place(outputs, name, "output")
+        place = place_of(outputs, name, "output", self.document.where)
         self.require_no_label(name)
         if len(outputs) == 1:
             raise EditError(
@@ -160,13 +162,6 @@ class CoreMLInterface(Interface):
         for field in ("predictedFeatureName", "predictedProbabilitiesName"):
             if getattr(self.document.description, field) == name:
                 setattr(self.document.description, field, "")
-
-    def _place(self, features: Sequence[Feature], name: str, role: str) -> int:
-        place = next((i for i, f in enumerate(features) if f.name == name), None)
-        if place is None:
-            known = ", ".join(f.name for f in features)
-            raise EditError(f"there is no {role} {name!r}", where=self.document.where, expected=known, found=name)
-        return place
 
     # inputs
 
@@ -184,7 +179,7 @@ class CoreMLInterface(Interface):
         """See ``Interface.drop_input``; a state is an input here."""
         states = self.document.description.state
         owner = states if any(f.name == name for f in states) else self.document.description.input
-        del owner[self._place(owner, name, "input")]
+        del owner[place_of(owner, name, "input", self.document.where)]
         self.input_gone(name)
         self.document.changed()
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # fields are of either class, by the implementation that prot
 from coreproof.errors import EditError
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
 from coreproof.model.coreml.weight_params import shape_of
+from coreproof.model.files.wire import varint_bytes
 from coreproof.model.numbers import FLOAT16_MAX
 
 Field: TypeAlias = "FieldDescriptor | UpbFieldDescriptor"
@@ -259,14 +260,9 @@ def write_weights(params: NeuralNetwork_pb2.WeightParams, value: object) -> None
 def _write_floats(params: NeuralNetwork_pb2.WeightParams, numbers: npt.NDArray[np.float32]) -> None:
     """``floatValue`` without a Python object a number: the message is given the packed bytes that it would be parsed from."""
     data = numbers.astype("<f4").tobytes()
-    # the tag (field 1, of wire type 2: packed), then the length, seven bits a byte, the lowest first
-    length, prefix = len(data), bytearray([1 << 3 | 2])
-    while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    prefix.append(length)
     if data:
-        params.MergeFromString(bytes(prefix) + data)
+        # the tag (field 1, of wire type 2: packed), then the length
+        params.MergeFromString(bytes([1 << 3 | 2]) + varint_bytes(len(data)) + data)
     else:
         params.SetInParent()
 

@@ -11,7 +11,7 @@ from onnx import AttributeProto, helper, numpy_helper
 from onnx.defs import OpSchema
 
 from coreproof.editing.editor import Editor, NewLayer
-from coreproof.editing.interface import Interface, Reshaped, Retyped
+from coreproof.editing.interface import Interface, Reshaped, Retyped, place_of
 from coreproof.errors import EditError
 from coreproof.model.base import Model
 from coreproof.model.files.wire import reserialise
@@ -281,16 +281,9 @@ class OnnxEditor(Editor, Interface):
     def drop_input(self, name: str) -> None:
         self._drop(self._proto.graph.input, name, "input")
 
-    def _drop(self, features: MutableSequence[onnx.ValueInfoProto], name: str, kind: str) -> None:
-        features.remove(self._feature(features, name, kind))
+    def _drop(self, features: MutableSequence[onnx.ValueInfoProto], name: str, role: str) -> None:
+        del features[place_of(features, name, role, self._origin.name)]
         self._view = None
-
-    def _feature(self, features: Sequence[onnx.ValueInfoProto], name: str, kind: str) -> onnx.ValueInfoProto:
-        found = next((f for f in features if f.name == name), None)
-        if found is None:
-            known = ", ".join(f.name for f in features)
-            raise EditError(f"there is no {kind} {name!r}", where=self._origin.name, expected=known, found=name)
-        return found
 
     def retype(self, feature: str, to: Retyped) -> None:
         """ONNX knows arrays only: the dtype is what can be changed, by a Cast behind the input or before the output."""
@@ -302,7 +295,8 @@ class OnnxEditor(Editor, Interface):
                 fix="convert it to Core ML with the image input: coreproof convert --image",
             )
         graph, dtype = self._proto.graph, to.dtype
-        declared = self._feature([*graph.input, *graph.output], feature, "feature")
+        features = [*graph.input, *graph.output]
+        declared = features[place_of(features, feature, "feature", self._origin.name)]
         try:
             wanted = int(ir.DataType.from_numpy(np.dtype(dtype)))
         except TypeError:
@@ -332,7 +326,7 @@ class OnnxEditor(Editor, Interface):
         shapes = [*to.enumerated] or [to.shape or ()]
         options = [{low, high} for low, high in to.ranges] or [set(lengths) for lengths in zip(*shapes, strict=False)]
         lengths = [f"{feature}_{i}" if len(several) > 1 else several.pop() for i, several in enumerate(options)]
-        declared = self._feature(self._proto.graph.input, feature, "input")
+        declared = self._proto.graph.input[place_of(self._proto.graph.input, feature, "input", self._origin.name)]
         rank = len(declared.type.tensor_type.shape.dim)
         if rank != len(lengths):
             raise EditError(

@@ -63,8 +63,7 @@ def read_labels(path: str | Path) -> list[str] | list[int]:
     """The labels of a file: a .json list of texts or whole numbers; any other file holds one a line. Raises EditError."""
     path = Path(path)
 
-    def unreadable(found: str) -> EditError:
-        return EditError("the labels cannot be read", where=str(path), found=found)
+    unreadable = EditError.of_file("the labels cannot be read", path)
 
     if path.suffix != ".json":
         return list(read_lines(path, unreadable))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import MutableSequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml.noted_labels import noted_labels
-from coreproof.model.coreml.proto import FeatureTypes_pb2
+from coreproof.model.coreml.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 from coreproof.model.features import Colour, Feature, ImageLayout, Kind, ShapeRange, Signature
 from coreproof.model.formats import classic, program
-
-if TYPE_CHECKING:
-    from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 
 _ARRAY_DTYPES: dict[int, str] = {
     **{number: dtype for dtype, number in classic.ARRAY_DTYPES.items()},

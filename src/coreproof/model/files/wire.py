@@ -134,7 +134,8 @@ def _varint(data: Bytes, position: int) -> tuple[int, int]:
     raise DecodeError("a number is cut short")
 
 
-def _varint_bytes(value: int) -> bytes:
+def varint_bytes(value: int) -> bytes:
+    """A whole number as it is written: seven bits a byte, the lowest first (Protocol Buffers, Encoding)."""
     reserialised = bytearray()
     while value > 0x7F:
         # the lowest seven bits first, the high bit says that more follow
@@ -146,7 +147,7 @@ def _varint_bytes(value: int) -> bytes:
 
 def field_bytes(number: int, content: Bytes) -> bytes:
     """A message, text or bytes as the field of that number, as it is written."""
-    return _varint_bytes(number << 3 | _BYTES) + _varint_bytes(len(content)) + content
+    return varint_bytes(number << 3 | _BYTES) + varint_bytes(len(content)) + content
 
 
 # writing
@@ -275,7 +276,7 @@ def _reserialise_numbers(field: FieldDescriptor, new: Message, first: Record) ->
         return b"".join(r.data for r in natural)
     if was_packed:
         return field_bytes(field.number, b"".join(r.payload for r in natural))
-    tag = _varint_bytes(field.number << 3 | _wire_type(field))
+    tag = varint_bytes(field.number << 3 | _wire_type(field))
     content, position, reserialised = natural[0].payload, 0, bytearray()
     while position < len(content):
         end = _extent(content, _wire_type(field), position)[1]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel, varying
-from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Shared, handler_for
+from coreproof.conversion.coreml_to_onnx.lowering import Lowering, RoundingPolicy, Shared, handler_for
 from coreproof.conversion.coreml_to_onnx.mlprogram.block import lookup, lower_operations
 from coreproof.conversion.coreml_to_onnx.mlprogram.literals import declared
 from coreproof.errors import ConversionError, UnsupportedOperatorsError
@@ -21,9 +21,6 @@ from coreproof.model.coreml.open_states import open_states
 from coreproof.model.coreml.proto import MIL_pb2
 from coreproof.model.features import Feature, Signature
 from coreproof.model.formats import program as mil
-
-if TYPE_CHECKING:
-    from coreproof.conversion.coreml_to_onnx.lowering import RoundingPolicy
 
 
 def lower_program(
