@@ -77,23 +77,29 @@ def draw(
     if role.kind == "additive":
         return _additive(shape, rng, number, dtype)
     if role.kind == "index":
-        return _indices(shape, rng, _within(role, dtype)).astype(dtype)
+        return _indices(shape, rng, within(role, dtype)).astype(dtype)
     if role.kind == "length":
-        return _lengths(shape, rng, _within(role, dtype), number).astype(dtype)
+        return _lengths(shape, rng, within(role, dtype), number).astype(dtype)
     if dtype.kind in "iu":
-        return _whole(shape, rng, _within(role, dtype)).astype(dtype)
+        return _whole(shape, rng, within(role, dtype)).astype(dtype)
     # all magnitudes in one draw, so that a large model is run once for them
     scale = _by_rows(shape) if number == MIXED else SCALES[number % len(SCALES)]
     return _numbers(shape, rng, role, scale, number, clean).astype(np.float32).astype(dtype)
 
 
-def _within(role: Role, dtype: np.dtype) -> Role:
+def within(role: Role, dtype: np.dtype) -> Role:
     """The role within what integers of the dtype hold."""
     if dtype.kind not in "iu":
         return role
     held = np.iinfo(dtype)
-    low, high = max(role.low, float(held.min)), min(role.high, float(held.max))
-    return replace(role, low=low, high=high) if role.bounded and low <= high else role
+    # an open end stays open: what nothing bounds is drawn small. The largest int64 as a float is one too many.
+    most = float(held.max) if dtype.itemsize < 8 else float(held.max // 2)
+    low = role.low if math.isinf(role.low) and held.min < 0 else max(role.low, float(held.min))
+    high = role.high if math.isinf(role.high) else min(role.high, most)
+    if not role.bounded or low > high:
+        return role
+    above, below = role.above and low == role.low, role.below and high == role.high
+    return replace(role, low=low, high=high, above=above, below=below)
 
 
 def _both(shape: tuple[int, ...], rng: np.random.Generator, number: int) -> Array:
@@ -160,10 +166,18 @@ def _lengths(shape: tuple[int, ...], rng: np.random.Generator, role: Role, numbe
     return _scattered(rng.integers(low, high + 1, shape), rng, [high, low], low, high)
 
 
+def whole_ends(role: Role) -> tuple[int, int]:
+    """The least and the greatest whole number that is drawn for a role; ``WHOLE_NUMBERS`` of them where an end is open."""
+    least = math.ceil(role.low) + (role.above and role.low == math.ceil(role.low)) if role.low > -math.inf else None
+    most = math.floor(role.high) - (role.below and role.high == math.floor(role.high)) if role.high < math.inf else None
+    if least is None:
+        least = 0 if most is None or most >= WHOLE_NUMBERS - 1 else most - WHOLE_NUMBERS + 1
+    return least, least + WHOLE_NUMBERS - 1 if most is None else most
+
+
 def _whole(shape: tuple[int, ...], rng: np.random.Generator, role: Role) -> Array:
     """Integers that are numbers to the model."""
-    low = 0 if math.isinf(role.low) else math.ceil(role.low) + (role.above and role.low == math.ceil(role.low))
-    high = low + WHOLE_NUMBERS - 1 if math.isinf(role.high) else math.floor(role.high)
+    low, high = whole_ends(role)
     low = min(low, high)
     if role.nonzero and low <= 0 <= high:
         low, high = (1, high) if high > 0 else (low, -1)

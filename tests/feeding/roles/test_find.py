@@ -14,7 +14,9 @@ from coreproof.feeding.roles.find import roles_of
 from coreproof.feeding.roles.role import PLAIN, Role, merged
 from coreproof.feeding.roles.words import in_words
 from coreproof.model.torch.model import TorchModel
+from coreproof.verification.verify import verify
 from tests.build import graph_model as model
+from tests.build import onnx_model
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 
@@ -161,6 +163,41 @@ def test_numbers_stay_within_the_domain_of_what_is_made_of_them(
         assert (value > low).all() if above else (value >= low).all()
         assert (value <= high).all()
         assert value.all() or not nonzero
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int8", "uint8"])
+@pytest.mark.parametrize(
+    ("body", "low", "high", "said"),
+    [
+        ("y = Log(c)", 1, 10, "1 to 10"),
+        ("a = Add(c, tiny)  y = Log(a)", 0, 9, "0 to 9"),  # a mask, guarded: 1e-45 is no number to tell anybody
+        ("a = Add(c, small)  y = Sqrt(a)", 0, 9, "0 to 9"),
+        ("a = Sub(small, c)  y = Sqrt(a)", -9, 0, "-9 to 0"),
+    ],
+)
+def test_whole_numbers_within_a_domain_are_few_and_told_as_whole_numbers(
+    dtype: str, body: str, low: int, high: int, said: str
+) -> None:
+    constants = {"tiny": np.array(1e-45, np.float32), "small": np.array(0.5, np.float32)}
+    used = {name: value for name, value in constants.items() if name in body}
+    if low < 0 and dtype.startswith("uint"):
+        low, said = 0, "0 to 0"
+    net = model(f"g ({dtype}[64] i) => (float y) {{ c = Cast<to=1>(i)  {body} }}", **used)
+    found = roles_of(net)["i"]
+    for number in range(3):
+        value = random_sample(net.signature, net.signature, 1, {"i": found}, number=number)[0]["i"]
+        assert low <= value.min() <= value.max() <= high
+    assert said in in_words(net.signature.inputs[0], found)
+
+
+@pytest.mark.parametrize(("mode", "most"), [("linear", 13), ("circular", 15)])
+def test_what_is_written_into_a_cache_lies_within_it(mode: str, most: int) -> None:
+    text = f"""<ir_version: 10, opset_import: ["": 24]> g (float[2,16,8] c, float[2,3,8] u, int64[2] w) => (float y)
+    {{ y = TensorScatter<mode="{mode}">(c, u, w) }}"""
+    net = onnx_model(text)
+    found = roles_of(net)["w"]
+    assert (found.kind, found.low, found.high) == ("index", 0, most)
+    assert verify(net, net)
 
 
 def test_lengths_lie_within_what_they_size() -> None:

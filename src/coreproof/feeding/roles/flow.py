@@ -46,7 +46,10 @@ ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div", "Neg", "Clip", "Max", "Min")
 
 @dataclass(frozen=True)
 class FlowStep:
-    """One operator: its operands in the standard's order ("" for one left out), its results, its attributes that are numbers."""
+    """One operator: its operands in the standard's order ("" for one left out), its results, its attributes that are numbers.
+
+    One that is a word stands with it as a name of its own, and 1: "mode=circular".
+    """
 
     operator: str
     inputs: tuple[str, ...]

@@ -94,6 +94,8 @@ class _Reading:
             self._bodies(node, inputs, outputs, bodies)
             return
         numbers = {attribute.name: attribute.value for attribute in attributes if attribute.type in _NUMBERS}
+        words = [attribute for attribute in attributes if attribute.type == ir.AttributeType.STRING]
+        numbers.update({f"{attribute.name}={attribute.as_string()}": 1 for attribute in words})
         self.steps.append(FlowStep(node.op_type, inputs, outputs, numbers))
 
     def _bodies(

@@ -54,6 +54,8 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 @rule(*sorted(MOVES - {"Cast", "Identity", "CastLike", "Expand", "Pad", "Reshape", "Slice", "Tile", "Split"}))
 def _moves(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
+    if step.operator == "Compress":
+        yield step.operand(1), MASK
     if step.operator == "ReverseSequence":
         axis = step.integer("time_axis")
         yield step.operand(1), length_of(flow, step.operand(0), axis, "sequence_lens of `ReverseSequence`")
@@ -197,6 +199,37 @@ def _scatter(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield data, result.moved()
     yield indices, picks(flow, data, step.integer("axis"), distinct=True)
     yield updates, result.moved()
+
+
+@rule("TensorScatter")
+def _tensor_scatter(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    cache, update, places = (step.operand(i) for i in range(3))
+    yield cache, result.moved()
+    yield update, result.moved()
+    axis = step.integer("axis", -2)
+    where, written = picks(flow, cache, axis), flow.length(update, axis)
+    if not step.integer("mode=circular"):  # all that is written has to lie within the cache
+        high = where.high - written + 1 if isinstance(written, int) and where.symbol is None else 0
+        where = replace(where, high=max(0, high), symbol=None, why=f"first {where.why} that are written at once")
+    yield places, where
+
+
+@rule("RoiAlign")
+def _roi_align(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    x = step.operand(0)
+    yield x, PLAIN
+    sides = [n for n in (flow.length(x, -2), flow.length(x, -1)) if isinstance(n, int)]
+    yield step.operand(1), domain(0, min(sides, default=1), "corners of `RoiAlign`")
+    yield step.operand(2), picks(flow, x, 0)
+
+
+@rule("MaxUnpool")
+def _max_unpool(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), result.moved()
+    # each value came from its own place of the picture
+    size = [n for n in flow.shape(step.result) if isinstance(n, int)]
+    many = math.prod(size) if size and len(size) == len(flow.shape(step.result)) else 1
+    yield step.operand(1), Role("index", 0, many - 1, distinct=True, why=f"places of {many:,} of `MaxUnpool`")
 
 
 @rule("GatherND", "ScatterND")

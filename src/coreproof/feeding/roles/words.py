@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from coreproof.feeding.draw import MASKED, WHOLE_NUMBERS
+import numpy as np
+
+from coreproof.feeding.draw import MASKED, whole_ends, within
 from coreproof.feeding.roles.role import Role
 from coreproof.model.features import Feature
 
@@ -32,7 +34,9 @@ def in_words(feature: Feature, role: Role) -> str:
         return f"a mask, {role.why}: 0 or {' or '.join(f'{n:,.0f}' for n in MASKED)}"
     why = f" ({role.why})" if role.why and (role.bounded or role.nonzero) else ""
     if whole:
-        return f"whole numbers{_interval(role) or f' 0 to {WHOLE_NUMBERS - 1}'}{', not 0' if role.nonzero else ''}{why}"
+        least, most = whole_ends(within(role, np.dtype(feature.dtype or feature.kind)))
+        ends = f" {least:,} to {most:,}"
+        return f"whole numbers{ends}{', not 0' if role.nonzero else ''}{why}"
     return f"numbers{_interval(role)}{', not 0' if role.nonzero else ''}{why}"
 
 
