@@ -58,6 +58,12 @@ class CoreproofError(Exception):
         """Makes the error of a file from what is found wrong in it."""
         return lambda found: cls(problem, where=str(where), found=found)
 
+    @classmethod
+    def of_newer(cls, what: str, where: object, newest: str, version: int, fix: str = "update coreproof") -> Self:
+        """Something that a later coreproof, or coremltools, wrote."""
+        problem, known = f"the {what} is newer than this coreproof", f"{newest} or older"
+        return cls(problem, where=str(where), expected=known, found=f"version {version}", fix=fix)
+
     def at(self, where: str) -> Self:
         """The same error, said of another place, for whoever knows the place better."""
         moved = copy(self)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coreproof.cli import app, convert, doctor, options, predict, prove, verify
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, with_groups
 from coreproof.errors import InputError
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 
@@ -31,7 +31,7 @@ def test_convert_has_those_that_can_go_inside_a_model() -> None:
 def test_a_command_is_handed_what_was_said_and_the_rest_as_it_is() -> None:
     seen: dict[str, Any] = {}
 
-    @with_feeding()
+    @with_groups()
     def command(model: str, feeding: FeedingOptions = AS_CARRIED, top: int = 5) -> None:
         seen.update(model=model, feeding=feeding, top=top)
 

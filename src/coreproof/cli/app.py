@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Replace, Trust, read_labels, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Replace, Trust, read_labels, with_groups
 from coreproof.cli.say import say
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Screen(StrEnum):
     array = "array"
 
 
-@with_feeding()
+@with_groups()
 def command(
     model: ModelArgument,
     out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],

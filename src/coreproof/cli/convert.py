@@ -11,15 +11,15 @@ import typer
 
 from coreproof.cli.options import (
     AS_CARRIED,
+    AS_IT_RUNS,
     FeedingOptions,
-    FreezeBranches,
-    FreezeState,
+    Freezing,
     ModelArgument,
     Replace,
     Trust,
     read_labels,
     unsaid_pixels,
-    with_feeding,
+    with_groups,
 )
 from coreproof.cli.say import say, say_model
 from coreproof.conversion.shapes import read_shapes, with_batch
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _BY_SUFFIX: dict[str, Target] = {".onnx": "onnx", ".mlpackage": "mlprogram", ".mlmodel": "neuralnetwork"}
 
 
-@with_feeding("size", "colour", "scale", "mean", "std")
+@with_groups("size", "colour", "scale", "mean", "std")
 def command(
     model: ModelArgument,
     out: Annotated[Path, typer.Argument(help="OUT.onnx, OUT.mlpackage or OUT.mlmodel.", show_default=False)],
@@ -61,8 +61,7 @@ def command(
         ),
     ] = None,
     feeding: FeedingOptions = AS_CARRIED,
-    freeze_state: FreezeState = False,
-    freeze_branches: FreezeBranches = False,
+    freezing: Freezing = AS_IT_RUNS,
     check: Annotated[
         bool, typer.Option(" /--no-check", help="Do not run what was made once beside its source on drawn input.")
     ] = True,
@@ -101,10 +100,9 @@ def command(
             shapes=shapes,
             batch=batch,
             keep_fp32=_named(loaded, keep_fp32) if keep_fp32 is not None and to_coreml else (),
-            freeze_state=freeze_state,
-            freeze_branches=freeze_branches,
+            **vars(freezing),
         )
-        found = check_conversion(loaded, converted, images, frozen=freeze_state) if check else None
+        found = check_conversion(loaded, converted, images, frozen=freezing.freeze_state) if check else None
     converted.save(out, replace=overwrite)
     if found is not None and not found:
         say(f"{out}: {found.said}")

@@ -9,18 +9,18 @@ import typer
 
 from coreproof.cli.options import (
     AS_CARRIED,
+    AS_IT_RUNS,
     AllowWeak,
     Arrays,
     FeedingOptions,
-    FreezeBranches,
-    FreezeState,
+    Freezing,
     ModelArgument,
     Replace,
     Trust,
     named,
     read_labels,
     script_beside,
-    with_feeding,
+    with_groups,
 )
 from coreproof.cli.say import say_json
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from coreproof.doctor.diagnose import Diagnosis
 
 
-@with_feeding()
+@with_groups()
 def command(
     model: ModelArgument,
     against: Annotated[
@@ -43,8 +43,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
-    freeze_state: FreezeState = False,
-    freeze_branches: FreezeBranches = False,
+    freezing: Freezing = AS_IT_RUNS,
     trust: Trust = False,
     feeding: FeedingOptions = AS_CARRIED,
 ) -> None:
@@ -75,8 +74,7 @@ def command(
             classes=classes,
             inputs=inputs,
             feeding=feeding.resolve(source, examined),
-            freeze_state=freeze_state,
-            freeze_branches=freeze_branches,
+            **vars(freezing),
             progress=lambda what: report(what, 0, 0),
         )
     document = diagnosis.to_json()

@@ -48,22 +48,6 @@ Arrays = Annotated[
         show_default=False,
     ),
 ]
-FreezeState = Annotated[
-    bool,
-    typer.Option(
-        "--freeze-state",
-        help="Keep buffers that a PyTorch module changes while it runs as they are.",
-        show_default=False,
-    ),
-]
-FreezeBranches = Annotated[
-    bool,
-    typer.Option(
-        "--freeze-branches",
-        help="Keep each if on data of a PyTorch module as the example inputs take it.",
-        show_default=False,
-    ),
-]
 Trust = Annotated[
     bool,
     typer.Option(
@@ -95,6 +79,32 @@ def show_as(command: Command, parameters: Sequence[Parameter]) -> None:
 
 def _fed(help_text: str, *names: str, **more: Any) -> object:
     return typer.Option(*names, help=help_text, rich_help_panel=_PANEL, **more)
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What is kept of a PyTorch module as the example inputs find it."""
+
+    freeze_state: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-state",
+            help="Keep buffers that a PyTorch module changes while it runs as they are.",
+            show_default=False,
+        ),
+    ] = False
+    freeze_branches: Annotated[
+        bool,
+        typer.Option(
+            "--freeze-branches",
+            help="Keep each if on data of a PyTorch module as the example inputs take it.",
+            show_default=False,
+        ),
+    ] = False
+
+
+AS_IT_RUNS = Freezing()
+"""Nothing is kept."""
 
 
 @dataclass(frozen=True)
@@ -174,28 +184,36 @@ AS_CARRIED = FeedingOptions()
 """Nothing is said on the command line: every model is fed as it carries it."""
 
 
-def with_feeding(*only: str) -> Callable[[Command], Command]:
-    """Gives a command the feeding options (``only`` those named), in place of its parameter ``feeding``."""
-    hints = get_type_hints(FeedingOptions, include_extras=True)
-    # the fields of FeedingOptions are the options: one list for both
-    offered = [
-        Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
-        for f in fields(FeedingOptions)
-        if not only or f.name in only
-    ]
+def with_groups(*only: str) -> Callable[[Command], Command]:
+    """Gives a command the options of its parameters ``feeding`` (``only`` those named) and ``freezing``, in their place."""
 
     def give(command: Command) -> Command:
+        own = signature(command, eval_str=True).parameters.values()
+        groups = {p.name: _offered(p.default, only) for p in own if p.name in ("feeding", "freezing")}
+
         @wraps(command)
         def typed(**given: Any) -> None:
-            said = {option.name: given.pop(option.name) for option in offered}
-            command(**given, feeding=FeedingOptions(**said))
+            for name, offered in groups.items():
+                said = {option.name: given.pop(option.name) for option in offered}
+                given[name] = (FeedingOptions if name == "feeding" else Freezing)(**said)
+            command(**given)
 
-        own = signature(command, eval_str=True).parameters.values()
-        shown = [o for p in own for o in (offered if p.name == "feeding" else [p.replace(kind=Parameter.KEYWORD_ONLY)])]
+        shown = [o for p in own for o in groups.get(p.name, [p.replace(kind=Parameter.KEYWORD_ONLY)])]
         show_as(typed, shown)
         return typed
 
     return give
+
+
+def _offered(group: FeedingOptions | Freezing, only: Sequence[str]) -> list[Parameter]:
+    """The fields of a group are the options: one list for both."""
+    hints = get_type_hints(type(group), include_extras=True)
+    named = only if only and isinstance(group, FeedingOptions) else hints
+    return [
+        Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(group)
+        if f.name in named
+    ]
 
 
 def _sides(text: str) -> tuple[int, int]:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_feeding
+from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_groups
 from coreproof.cli.say import say
 
 
-@with_feeding()
+@with_groups()
 def command(
     model: ModelArgument,
     photos: Annotated[list[Path], typer.Argument(help="Pictures.", show_default=False)],

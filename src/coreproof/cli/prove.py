@@ -11,16 +11,16 @@ import typer
 
 from coreproof.cli.options import (
     AS_CARRIED,
+    AS_IT_RUNS,
     AllowWeak,
     Arrays,
     FeedingOptions,
-    FreezeBranches,
-    FreezeState,
+    Freezing,
     Fresh,
     Replace,
     Trust,
     read_labels,
-    with_feeding,
+    with_groups,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from coreproof.proof.chain import ProofStep
 
 
-@with_feeding()
+@with_groups()
 def command(
     source: Annotated[
         str,
@@ -50,8 +50,7 @@ def command(
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
     fresh: Fresh = False,
-    freeze_state: FreezeState = False,
-    freeze_branches: FreezeBranches = False,
+    freezing: Freezing = AS_IT_RUNS,
     trust: Trust = False,
 ) -> None:
     """Convert a model to Core ML and prove every step: verified tensor by tensor, compared over photos, on one page.
@@ -85,8 +84,7 @@ def command(
             command=shlex.join(["coreproof", *sys.argv[1:]]),
             replace=overwrite,
             fresh=fresh,
-            freeze_state=freeze_state,
-            freeze_branches=freeze_branches,
+            **vars(freezing),
         )
     if proof.comparison is not None:
         shown.print(agreement_table(proof.comparison, shown.width))

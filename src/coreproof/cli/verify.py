@@ -12,14 +12,14 @@ import typer
 
 from coreproof.cli.options import (
     AS_CARRIED,
+    AS_IT_RUNS,
     AllowWeak,
     FeedingOptions,
-    FreezeBranches,
-    FreezeState,
+    Freezing,
     Fresh,
     Replace,
     Trust,
-    with_feeding,
+    with_groups,
 )
 from coreproof.cli.say import say, say_json
 from coreproof.errors import ConversionError, CoreproofError, InputError, RunError
@@ -40,7 +40,7 @@ _SAVED = "Saved runs"
 _SHOWN = "What is shown and written"
 
 
-@with_feeding()
+@with_groups()
 def command(
     reference: Annotated[str | None, typer.Argument(help="The model that is right, or a saved run of it.")] = None,
     candidate: Annotated[str | None, typer.Argument(help="The model that should equal it.")] = None,
@@ -92,8 +92,7 @@ def command(
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
     fresh: Fresh = False,
-    freeze_state: FreezeState = False,
-    freeze_branches: FreezeBranches = False,
+    freezing: Freezing = AS_IT_RUNS,
     trust: Trust = False,
 ) -> None:
     """Compare two models value by value and name the first that diverges.
@@ -119,7 +118,7 @@ def command(
         one_of(candidate_engine, ENGINES, "--candidate-engine"),
     )
     _check_outputs(save, plot, node_data, overwrite, (inputs, photos))
-    wanted, judged = _load(first, second, trust=trust, freeze_state=freeze_state, freeze_branches=freeze_branches)
+    wanted, judged = _load(first, second, trust=trust, freezing=freezing)
     feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
     fed = given_feeds(wanted, judged, inputs, photos, limit, feedings)
     if half:
@@ -164,16 +163,14 @@ def _check_outputs(
             check_output(target, kind, replace=overwrite, inputs=inputs)
 
 
-def _load(
-    first: str, second: str | None, *, trust: bool, freeze_state: bool, freeze_branches: bool
-) -> tuple[Model, Model]:
+def _load(first: str, second: str | None, *, trust: bool, freezing: Freezing) -> tuple[Model, Model]:
     """Both models, the first one twice where it stands alone, with what is to be kept of a PyTorch module."""
     from coreproof.conversion.torch_to_onnx.frozen import freeze_either
     from coreproof.model.load import load
 
     wanted = load(first, trust=trust)
     judged = wanted if second is None else load(second, trust=trust)
-    freeze_either(wanted, judged, freeze_state=freeze_state, freeze_branches=freeze_branches)
+    freeze_either(wanted, judged, **vars(freezing))
     return wanted, judged
 
 

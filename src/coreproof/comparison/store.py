@@ -376,13 +376,8 @@ class Store:
             return
         version = 1 if said is None else said["version"].whole(1)
         if version > VERSION:
-            raise StoreError(
-                "the store is newer than this coreproof",
-                where=str(about),
-                expected=f"version {VERSION} or older",
-                found=f"version {version}",
-                fix="update coreproof, or give another folder: --store FOLDER",
-            )
+            fix = "update coreproof, or give another folder: --store FOLDER"
+            raise StoreError.of_newer("store", about, f"version {VERSION}", version, fix)
 
     def _say_version(self) -> None:
         about = self.folder / _ABOUT

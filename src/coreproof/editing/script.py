@@ -38,13 +38,7 @@ def read_script(path: str | Path) -> list[Edit]:
     document = read_toml(path, unreadable)
     version = document.get("version").optional(lambda e: e.whole(1)) or 1
     if version > VERSION:
-        raise EditError(
-            "the script is newer than this coreproof",
-            where=str(path),
-            expected=f"version {VERSION} or older",
-            found=f"version {version}",
-            fix="update coreproof",
-        )
+        raise EditError.of_newer("script", path, f"version {VERSION}", version)
     tables = document.value.get("edit")
     if not isinstance(tables, list) or not all(isinstance(t, dict) and isinstance(t.get("verb"), str) for t in tables):
         raise EditError(

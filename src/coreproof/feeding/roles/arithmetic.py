@@ -152,11 +152,6 @@ def _abs(step: FlowStep, result: Role, flow: Flow) -> Asked:
         yield step.operand(0), PLAIN
 
 
-@rule("Exp")
-def _exp(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), PLAIN
-
-
 @rule("Relu", "Clip", "Max", "Min")
 def _clips(step: FlowStep, result: Role, flow: Flow) -> Asked:
     low, high = _limits(step, flow)

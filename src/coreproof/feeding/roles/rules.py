@@ -48,6 +48,16 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
     return keep
 
 
+def says(operators: str, *roles: Role | None) -> None:
+    """Operators that ask the same of their operands, in order, whatever becomes of the result; None: what is asked of that."""
+
+    def ask(step: FlowStep, result: Role, flow: Flow) -> Asked:
+        for at, role in enumerate(roles):
+            yield step.operand(at), result.moved() if role is None else role
+
+    RULES.update(dict.fromkeys(operators.split(), ask))
+
+
 # what moves values about
 
 
@@ -120,12 +130,6 @@ def _reshape(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(1), sized(1, max(known, default=1), f"shape of `{step.operator}`", exact)
 
 
-@rule("Tile")
-def _tile(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), result.moved()
-    yield step.operand(1), sized(1, 3, "repeats of `Tile`")
-
-
 @rule("Slice")
 def _slice(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), result.moved()
@@ -139,18 +143,6 @@ def _slice(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(2), sized(shortest // 2 + 1, max(shortest // 2 + 1, shortest), "ends of `Slice`")
     yield step.operand(3), sized(0, max(0, len(shape) - 1), "axes of `Slice`", tuple(range(len(shape))))
     yield step.operand(4), sized(1, 2, "steps of `Slice`")
-
-
-@rule("Pad")
-def _pad(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), result.moved()
-    yield step.operand(1), sized(0, 2, "pads of `Pad`")
-    yield step.operand(2), PLAIN
-
-
-@rule("Shape", "Size")
-def _shape(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield from ()
 
 
 @rule("Split")
@@ -306,13 +298,6 @@ def _top_k(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(1), length_of(flow, step.operand(0), step.integer("axis", -1), "k of `TopK`")
 
 
-@rule("Range")
-def _range(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    # such that the range is never empty
-    for at, (low, high, of) in enumerate(((0, 2, "start"), (4, 8, "limit"), (1, 2, "delta"))):
-        yield step.operand(at), sized(low, high, f"{of} of `Range`")
-
-
 @rule("ConstantOfShape", "RandomNormalLike", "EyeLike")
 def _of_shape(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), sized(1, 8, f"shape of `{step.operator}`", fixed_lengths(flow.shape(step.result))[1])
@@ -328,28 +313,7 @@ def _resize(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(3), sized(1, max(shape, default=1), f"sizes of `{step.operator}`", shape or None)
 
 
-@rule("Loop")
-def _loop(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), sized(1, 4, "trip count of `Loop`")
-    yield step.operand(1), MASK
-
-
-@rule("If")
-def _if(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), MASK
-
-
-@rule("Scan")
-def _scan(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield from ()
-
-
 # masks
-
-
-@rule("Softmax", "LogSoftmax")
-def _softmax(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), SCORES
 
 
 @rule("Attention")
@@ -422,17 +386,6 @@ def _domains(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), replace(role, above=True) if above_zero else role
 
 
-@rule("Reciprocal")
-def _reciprocal(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), DENOMINATOR
-
-
-@rule("BatchNormalization")
-def _batch_normalization(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    for at, name in enumerate(step.inputs):  # X, scale, B, mean, variance
-        yield name, PLAIN if at != 4 else domain(0, math.inf, "variance")
-
-
 @rule("ReduceSum", "ReduceL1", "ReduceL2", "ReduceMean", "ReduceMax", "ReduceMin", "GlobalAveragePool", "AveragePool")
 def _reduces(step: FlowStep, result: Role, flow: Flow) -> Asked:
     # what lies between its operands is in an interval when they are; a sum of positive numbers is positive
@@ -447,16 +400,19 @@ def _cumsum(step: FlowStep, result: Role, flow: Flow) -> Asked:
     yield step.operand(0), UNSURE if result.kind == "index" else PLAIN
 
 
-@rule("BitShift")
-def _bit_shift(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), PLAIN
-    yield (
-        step.operand(1),
-        sized(0, 7, "shift of `BitShift`"),
-    )  # beyond the width of the smallest, uint8, no result is defined
+# the same of every operator of a kind
 
-
-@rule("GridSample")
-def _grid_sample(step: FlowStep, result: Role, flow: Flow) -> Asked:
-    yield step.operand(0), PLAIN
-    yield step.operand(1), domain(-1, 1, "places of `GridSample`")
+says("Shape Size Scan")
+says("Tile", None, sized(1, 3, "repeats of `Tile`"))
+says("Pad", None, sized(0, 2, "pads of `Pad`"), PLAIN)
+# such that the range is never empty
+says("Range", sized(0, 2, "start of `Range`"), sized(4, 8, "limit of `Range`"), sized(1, 2, "delta of `Range`"))
+says("Loop", sized(1, 4, "trip count of `Loop`"), MASK)
+says("If", MASK)
+says("Softmax LogSoftmax", SCORES)
+says("Reciprocal", DENOMINATOR)
+says("BatchNormalization", PLAIN, PLAIN, PLAIN, PLAIN, domain(0, math.inf, "variance"))  # X, scale, B, mean, variance
+says(
+    "BitShift", PLAIN, sized(0, 7, "shift of `BitShift`")
+)  # beyond the width of the smallest, uint8, no result is defined
+says("GridSample", PLAIN, domain(-1, 1, "places of `GridSample`"))

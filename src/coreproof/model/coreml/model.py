@@ -289,11 +289,6 @@ def _parse(spec_file: Path, where: Path) -> Model_pb2.Model:
             fix="check that the file's name says what it is",
         )
     if spec.specificationVersion > NEWEST_SPECIFICATION:
-        raise UnreadableModelError(
-            "the model is newer than this coreproof",
-            where=str(where),
-            expected=f"Core ML specification version {NEWEST_SPECIFICATION} or older",
-            found=f"version {spec.specificationVersion}",
-            fix="update coreproof",
-        )
+        known = f"Core ML specification version {NEWEST_SPECIFICATION}"
+        raise UnreadableModelError.of_newer("model", where, known, spec.specificationVersion)
     return spec
