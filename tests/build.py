@@ -264,6 +264,8 @@ def fill(message: Any, fields: Mapping[str, Any]) -> None:
         descriptor = message.DESCRIPTOR.fields_by_name[name]
         if isinstance(value, np.ndarray):
             getattr(message, name).floatValue.extend(value.astype(np.float32).ravel())
+        elif isinstance(value, Mapping) and descriptor.message_type.GetOptions().map_entry:
+            getattr(message, name).update(value)
         elif isinstance(value, Mapping):
             getattr(message, name).SetInParent()
             fill(getattr(message, name), value)
@@ -356,6 +358,57 @@ def network(
         spec.description.predictedFeatureName = "label"
         spec.description.predictedProbabilitiesName = probabilities
     return CoreMLModel(spec, name="net")
+
+
+def feature(
+    message: Any, name: str, kind: str | Sequence[int], dtype: str = "DOUBLE", *, optional: bool = False
+) -> None:
+    """A FeatureDescription: an array where ``kind`` is a shape, else "double", "int64", "string", "dictionary string" ..."""
+    described = message.add(name=name).type
+    described.isOptional = optional
+    if not isinstance(kind, str):
+        described.multiArrayType.shape.extend(kind)
+        described.multiArrayType.dataType = type(described.multiArrayType).ArrayDataType.Value(dtype)
+    elif " " in kind:
+        of, element = kind.split()
+        ending = "KeyType" if of == "dictionary" else "Type"
+        getattr(getattr(described, f"{of}Type"), f"{element}{ending}").SetInParent()
+    else:
+        getattr(described, f"{kind}Type").SetInParent()
+
+
+def classic(
+    kind: str,
+    inputs: Mapping[str, str | Sequence[int]],
+    outputs: Mapping[str, str | Sequence[int]],
+    *,
+    optional: Sequence[str] = (),
+    dtype: str = "DOUBLE",
+    **fields: Any,
+) -> CoreMLModel:
+    """A model that is no network; the first output is the predicted one, a dictionary holds the probabilities."""
+    spec = Model_pb2.Model(specificationVersion=4)
+    for name, of in inputs.items():
+        feature(spec.description.input, name, of, dtype, optional=name in optional)
+    for name, of in outputs.items():
+        feature(spec.description.output, name, of, dtype)
+        if of in ("dictionary string", "dictionary int64") and kind.endswith("Classifier"):
+            spec.description.predictedProbabilitiesName = name
+    if kind.endswith(("Classifier", "Regressor")):
+        spec.description.predictedFeatureName = next(iter(outputs))
+    getattr(spec, kind).SetInParent()
+    fill(getattr(spec, kind), fields)
+    return CoreMLModel(spec, name=kind)
+
+
+def pipeline(
+    kind: str, stages: Sequence[CoreMLModel], inputs: Mapping[str, Any], outputs: Mapping[str, Any]
+) -> CoreMLModel:
+    """A pipeline, plain or a classifier or a regressor, of these models."""
+    model = classic(kind, inputs, outputs)
+    body = model.spec.pipeline if kind == "pipeline" else getattr(model.spec, kind).pipeline
+    body.models.extend(stage.spec for stage in stages)
+    return CoreMLModel(model.spec, name=kind)
 
 
 def mil(

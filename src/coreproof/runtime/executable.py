@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.classic.held import fed_as, keys_of, values_of
+from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput
 from coreproof.errors import RunError
 from coreproof.model.base import Model
-from coreproof.model.features import Signature
+from coreproof.model.features import Feature, Signature
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.images import to_picture
 
@@ -30,22 +33,39 @@ class Executable:
     name: str
     engine: str
     states: Mapping[str, str] = field(default_factory=dict)
+    dictionaries: Mapping[str, DictionaryOutput] = field(default_factory=dict)
+
+    def encode_inputs(self, values: Mapping[str, object]) -> dict[str, object]:
+        """What the graph is fed for the model's features: of a dictionary of a Core ML model its keys and its values."""
+        fed: dict[str, object] = {}
+        for name, value in values.items():
+            if name in self._entries or not isinstance(value, Mapping):
+                fed[fed_as(name) if fed_as(name) in self._entries else name] = value
+                continue
+            texts = "of text" in self.signature.input(name).holds
+            fed[keys_of(name)] = np.array(list(value), dtype=object if texts else np.int64)
+            fed[values_of(name)] = np.array(list(value.values()), np.float64)
+        return fed
+
+    @cached_property
+    def _entries(self) -> frozenset[str]:
+        return frozenset(value.name or "" for value in self.graph.graph.inputs)
 
     def decode_outputs(self, outputs: Mapping[str, object]) -> dict[str, object]:
-        """The graph's outputs as the model's features: pictures, a classifier's label and dictionary, arrays."""
+        """The graph's outputs as the model's features: pictures, a classifier's label and dictionary, numbers, texts, arrays."""
         finished: dict[str, object] = {}
+        made = (self.signature.predicted_label, self.signature.probabilities)
         for feature in self.signature.outputs:
-            # made from the scores below
-            if feature.name in (self.signature.predicted_label, self.signature.probabilities):
-                continue
-            value = outputs[feature.name]
-            if feature.image is not None:
-                value = to_picture(np.asarray(value), feature.image)
-            finished[feature.name] = value
+            if feature.name in self.dictionaries:
+                finished[feature.name] = _dictionary(self.dictionaries[feature.name], outputs)
+            elif feature.name in made and (feature.name not in outputs or feature.kind == "dictionary"):
+                continue  # made from the scores below
+            else:
+                finished[feature.name] = _decoded(feature, outputs[feature.name])
         scores = outputs.get(self.signature.scores or "")
         if self.signature.labels is not None and scores is not None:
-            finished.update(self._classify(np.asarray(scores).reshape(-1)))
-        return finished
+            finished = {**self._classify(np.asarray(scores).reshape(-1)), **finished}
+        return {f.name: finished[f.name] for f in self.signature.outputs if f.name in finished}
 
     def _classify(self, scores: np.ndarray) -> dict[str, object]:
         labels = self.signature.labels or ()
@@ -65,6 +85,24 @@ class Executable:
         return result
 
 
+def _decoded(feature: Feature, value: object) -> object:
+    """A value of the graph as its feature hands it out: single numbers and texts as Python's own."""
+    if feature.image is not None:
+        return to_picture(np.asarray(value), feature.image)
+    if feature.kind in ("double", "int64", "string") and np.asarray(value).size == 1:
+        single = np.asarray(value).reshape(())[()]
+        return {"double": float, "int64": int, "string": str}[feature.kind](single)
+    if feature.kind == "sequence" and isinstance(value, np.ndarray):
+        return value.tolist()
+    return value
+
+
+def _dictionary(output: DictionaryOutput, outputs: Mapping[str, object]) -> dict[object, object]:
+    keys = np.asarray(outputs[output.keys]).tolist() if isinstance(output.keys, str) else output.keys
+    values = np.asarray(outputs[output.values], np.float64).reshape(-1).tolist()
+    return {key: value for key, value in zip(keys, values, strict=True) if value or not output.sparse}
+
+
 def compile_model(model: Model, precision: Literal["stored", "fp32"], function: str | None = None) -> Executable:
     """The ONNX graph of an ONNX or Core ML model; ``function`` picks one of a multi-function ML Program."""
     if isinstance(model, OnnxModel):
@@ -75,4 +113,6 @@ def compile_model(model: Model, precision: Literal["stored", "fp32"], function: 
     assert isinstance(model, CoreMLModel)
     lowered = coreml_to_onnx(model, precision=precision, function=function)
     engine = "coreproof's runtime (ONNX Runtime)"
-    return Executable(lowered.model, lowered.signature, lowered.values, model.name, engine, lowered.states)
+    return Executable(
+        lowered.model, lowered.signature, lowered.values, model.name, engine, lowered.states, lowered.dictionaries
+    )

@@ -53,7 +53,7 @@ class OnnxRuntimeSession(Session):
         return frozenset(made | named)
 
     def run(self, inputs: Mapping[str, object], taps: Sequence[str] = (), state: State | None = None) -> Values:
-        arrays = {**read_inputs(self.signature, inputs, self.executable.name), **self._remembered(state)}
+        arrays = {**self._read(inputs), **self._remembered(state)}
         extra = self._extra(taps)
         with self._opening:
             running = self._opened(extra)
@@ -67,7 +67,7 @@ class OnnxRuntimeSession(Session):
         if len(groups) < 2:
             yield from super().walk(inputs, groups)
             return
-        arrays = read_inputs(self.signature, inputs, self.executable.name)
+        arrays = self._read(inputs)
         named = [[self.executable.values.get(t, t) for t in group] for group in groups]
         asked = [
             [n for n in dict.fromkeys(group) if n not in self._inputs]
@@ -91,9 +91,13 @@ class OnnxRuntimeSession(Session):
             yield found.pop()  # nothing is held here while the next stretch runs
 
     def sizes(self, inputs: Mapping[str, object], taps: Sequence[str]) -> Mapping[str, int]:
-        arrays = read_inputs(self.signature, inputs, self.executable.name)
+        arrays = self._read(inputs)
         found = self.pool.sizes(self._extra(taps), arrays)
         return {tap: found[name] for tap in taps if (name := self.executable.values.get(tap, tap)) in found}
+
+    def _read(self, inputs: Mapping[str, object]) -> dict[str, object]:
+        """What the graph is fed for these inputs of the model."""
+        return self.executable.encode_inputs(read_inputs(self.signature, inputs, self.executable.name))
 
     def _remembered(self, state: State | None) -> dict[str, np.ndarray]:
         """What each state holds before the run, cast to its dtype."""

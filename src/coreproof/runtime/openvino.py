@@ -60,7 +60,7 @@ class OpenVinoSession(Session):
 
     def run(self, inputs: Mapping[str, object], taps: Sequence[str] = (), state: State | None = None) -> Values:
         self._refuse_state(state)
-        arrays = read_inputs(self.signature, inputs, self.executable.name)
+        arrays = self.executable.encode_inputs(read_inputs(self.signature, inputs, self.executable.name))
         declared = [v.name or "" for v in self.executable.graph.graph.outputs]
         extra = tuple(dict.fromkeys(n for t in taps if (n := self.executable.values.get(t, t)) not in declared))
         results = self._open(extra)(arrays)

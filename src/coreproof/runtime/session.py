@@ -19,7 +19,7 @@ from coreproof.runtime.executable import Executable
 from coreproof.runtime.images import feature_pixels
 from coreproof.runtime.states import State as State
 from coreproof.runtime.states import read_state
-from coreproof.runtime.structured import read_structured
+from coreproof.runtime.structured import read_single, read_structured
 
 Precision = Literal["stored", "fp32"]
 Values = dict[str, Any]
@@ -159,6 +159,8 @@ def read_input(feature: Feature, value: object, where: str) -> object:
         array = array[None] if array.ndim == 3 else array
         _check_picture(feature, feature.image, array, where)
         return array
+    if feature.kind in ("double", "int64", "string"):
+        return read_single(feature, value, where)
     if feature.holds and feature.kind in ("dictionary", "sequence"):
         return read_structured(feature, value, where)
     texts = feature.dtype is None or feature.dtype == "str"

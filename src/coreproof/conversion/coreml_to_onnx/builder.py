@@ -19,6 +19,9 @@ from coreproof.model.budget import afford
 OPSET = 21
 """The ONNX opset that Core ML is lowered to; onnxruntime 1.18 and later run it."""
 
+DOMAINS = {"ai.onnx.ml": 3, "com.microsoft": 1}
+"""The versions of other domains whose operators are used: what ONNX Runtime has run since 1.10."""
+
 _MAY_BE_A_SHAPE = 1024
 """Constants of up to this many elements are shown to the inference: they may be shapes, axes or pads."""
 
@@ -58,6 +61,7 @@ class OnnxBuilder:
         self.fold: bool = fold if parent is None else parent.fold
         self.layer: str = name if parent is None else parent.layer
         self.taken: set[str] = parent.taken if parent is not None else set()
+        self.domains: dict[str, int] = parent.domains if parent is not None else {"": OPSET}
         self._counter = 0
 
     @contextmanager
@@ -156,6 +160,8 @@ class OnnxBuilder:
             name=results[0].name,
         )
         self.nodes.append(node)
+        if domain:
+            self.domains[domain] = DOMAINS[domain]
         misfit = self._infer(node)
         if self.by_layer:
             node.name = f"{self.layer}/{results[0].name}"
@@ -235,7 +241,7 @@ class OnnxBuilder:
             outputs,
             nodes=self.nodes,
             initializers=list(self.initializers.values()),
-            opset_imports={"": OPSET} if self.parent is None else {},
+            opset_imports=dict(self.domains) if self.parent is None else {},
             name=self.name,
         )
 

@@ -6,14 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib import import_module
-from typing import Literal, Protocol
 
+from coreproof.conversion.coreml_to_onnx.kinds import LOWERERS, Precision, lowerer_of
 from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
 from coreproof.errors import UnsupportedOperatorsError
 from coreproof.model.coreml.model import CoreMLModel
-
-Precision = Literal["stored", "fp32"]
 
 
 def coreml_to_onnx(model: CoreMLModel, *, precision: Precision = "stored", function: str | None = None) -> LoweredModel:
@@ -55,25 +52,8 @@ _Key = tuple[int, str, str | None]
 _kept: ContextVar[OrderedDict[_Key, tuple[CoreMLModel, LoweredModel]] | None] = ContextVar("_kept", default=None)
 
 
-class Lowerer(Protocol):
-    """What lowers the models of one kind; of a kind whose models have one function, it asks for no ``function``."""
-
-    def __call__(self, model: CoreMLModel, precision: Precision, *, function: str | None) -> LoweredModel:
-        """The ONNX graph that computes what ``model`` does."""
-
-
-LOWERERS = {
-    "mlProgram": "mlprogram.program:lower_program",
-    "neuralNetwork": "neuralnetwork.network:lower_network",
-    "neuralNetworkClassifier": "neuralnetwork.network:lower_network",
-    "neuralNetworkRegressor": "neuralnetwork.network:lower_network",
-}
-"""Kind of Core ML model, by the name of its message -> the module beside this one, and the Lowerer in it."""
-
-
 def _lowered(model: CoreMLModel, precision: Precision, function: str | None) -> LoweredModel:
-    if model.kind not in LOWERERS:
+    lower = lowerer_of(model.kind)
+    if lower is None:
         raise UnsupportedOperatorsError(model.where, [(model.kind, model.name)], "ONNX", supported=LOWERERS)
-    module, name = LOWERERS[model.kind].split(":")
-    lower: Lowerer = getattr(import_module(f"{__package__}.{module}"), name)
     return lower(model, precision, function=function)

@@ -11,18 +11,32 @@ from coreproof.model.features import Dimension, Feature, Signature
 
 
 @dataclass(frozen=True)
+class DictionaryOutput:
+    """A dictionary that is no classifier's: its keys, or the ONNX output that holds them, and the output of its values.
+
+    ``sparse``: what is zero is not in it.
+    """
+
+    keys: tuple[str, ...] | tuple[int, ...] | str
+    values: str
+    sparse: bool = False
+
+
+@dataclass(frozen=True)
 class LoweredModel:
     """The ONNX form of a Core ML model.
 
     ``model`` has one input a Core ML input (pictures as float32 [1, C, H, W], 0-255) and one output a Core ML output; a
     classifier's scores are the output ``signature.scores``. ``values`` maps Core ML value names to ONNX value names.
-    ``states`` maps each state (an ONNX input of that name) to the ONNX output that holds it after the run.
+    ``states`` maps each state (an ONNX input of that name) to the ONNX output that holds it after the run. A dictionary that
+    enters is two inputs, ``name/keys`` and ``name/values``; ``dictionaries`` says how those that leave are put together.
     """
 
     model: ir.Model
     signature: Signature
     values: Mapping[str, str]
     states: Mapping[str, str] = field(default_factory=dict)
+    dictionaries: Mapping[str, DictionaryOutput] = field(default_factory=dict)
 
 
 def varying(feature: Feature, lengths: Sequence[Dimension]) -> list[bool]:

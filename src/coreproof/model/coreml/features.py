@@ -27,8 +27,6 @@ _OTHER_KINDS: dict[str, tuple[Kind, str | None]] = {
     "int64Type": ("int64", "int64"),
     "doubleType": ("double", "float64"),
     "stringType": ("string", None),
-    "dictionaryType": ("dictionary", None),
-    "sequenceType": ("sequence", None),
 }
 
 
@@ -83,6 +81,13 @@ def read_feature(description: Model_pb2.FeatureDescription) -> Feature:
             if image.WhichOneof("SizeFlexibility") == "imageSizeRange"
             else (),
         )
+    if kind == "dictionaryType":
+        keys = "int64" if description.type.dictionaryType.WhichOneof("KeyType") == "int64KeyType" else "text"
+        return replace(feature, kind="dictionary", dtype="float64", holds=f"dictionary of {keys} to float64")
+    if kind == "sequenceType":
+        texts = description.type.sequenceType.WhichOneof("Type") == "stringType"
+        holds = f"sequence of {'text' if texts else 'int64'}"
+        return replace(feature, kind="sequence", dtype="str" if texts else "int64", holds=holds)
     name, dtype = _OTHER_KINDS.get(kind or "", ("tensor", None))
     return replace(feature, kind=name, dtype=dtype)
 

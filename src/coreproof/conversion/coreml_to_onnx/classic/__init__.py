@@ -1,0 +1,1 @@
+"""Core ML models that are no networks -> ONNX: one file a family of model kinds, named in ``convert.LOWERERS``."""

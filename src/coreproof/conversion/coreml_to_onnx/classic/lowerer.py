@@ -1,0 +1,189 @@
+"""ModelLowerer: a handler of one model kind as what lowers whole models of it, and stages of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TypeAlias
+
+import onnx_ir as ir
+
+from coreproof.conversion.coreml_to_onnx.boundary import understood
+from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
+from coreproof.conversion.coreml_to_onnx.classic.held import Dictionary, Held, Labels, fed_as, keys_of, values_of
+from coreproof.conversion.coreml_to_onnx.classic.stage import Shared, Stage
+from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel, varying
+from coreproof.errors import ConversionError
+from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.features import Dimension, Feature, Signature
+
+Handler: TypeAlias = Callable[[Stage], None]
+Check: TypeAlias = Callable[[CoreMLModel], Iterable[str]]
+_TOLD = 8
+"""Problems that one error names."""
+_KINDS: Mapping[str, ir.DataType] = {
+    "double": ir.DataType.DOUBLE,
+    "int64": ir.DataType.INT64,
+    "string": ir.DataType.STRING,
+}
+
+
+class ModelLowerer:
+    """What lowers the models of one kind; ``problems`` tells what makes no sense in one before anything is built."""
+
+    def __init__(self, handler: Handler, check: Check) -> None:
+        self._handler = handler
+        self._check = check
+
+    def __call__(self, model: CoreMLModel, precision: str, *, function: str | None = None) -> LoweredModel:
+        """The ONNX model. Raises ConversionError, which names every problem of the model and its stages."""
+        found = list(islice(self.problems(model), 1000))
+        if found:
+            more = [f"and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
+            raise ConversionError(
+                "the model contradicts itself",
+                where=model.where,
+                found="; ".join([*found[:_TOLD], *more]),
+                fix="it is damaged, or was written by a tool with a fault; make it again from its source",
+            )
+        b = OnnxBuilder()
+        b.taken.update(f.name for f in (*model.signature.inputs, *model.signature.outputs))
+        shared = Shared(b, precision)
+        held = {feature.name: _entered(shared, model, feature) for feature in model.signature.inputs}
+        made = self.into(Stage(model, model.where, held, shared))
+        return _finished(model, shared, made)
+
+    def problems(self, model: CoreMLModel, place: str = "") -> Iterator[str]:
+        """What makes no sense in the model, each problem with its place."""
+        yield from (f"{place}{problem}" for problem in _interface(model))
+        yield from (f"{place}{problem}" for problem in self._check(model))
+
+    def into(self, stage: Stage) -> dict[str, Held]:
+        """Adds the model's nodes to the graph of its stage; returns what stands under the names of its outputs."""
+        with understood(stage.refuse, dict):
+            self._handler(stage)
+        missing = [f.name for f in stage.model.signature.outputs if f.name not in stage.made]
+        if missing:
+            raise stage.refuse(f"nothing in it makes its output {', '.join(map(repr, missing))}")
+        return stage.made
+
+
+def lowers_model(check: Check | None = None) -> Callable[[Handler], ModelLowerer]:
+    """Makes a handler the lowerer of its model kind; ``check`` yields what makes no sense in a model of it."""
+    return lambda handler: ModelLowerer(handler, check or (lambda model: ()))
+
+
+def _interface(model: CoreMLModel) -> Iterator[str]:
+    signature = model.signature
+    if not signature.inputs:
+        yield f"the {model.kind} has no inputs"
+    if not signature.outputs:
+        yield f"the {model.kind} has no outputs"
+
+
+# inputs
+
+
+def _entered(shared: Shared, model: CoreMLModel, feature: Feature) -> Held:
+    """The ONNX input (of a dictionary the two inputs) of a feature."""
+    b = shared.b
+    shares = feature.name in {f.name for f in model.signature.outputs}
+    name = fed_as(feature.name) if shares else feature.name
+    if feature.kind == "dictionary":
+        count = f"{feature.name}_count"
+        keys = _input(
+            b, keys_of(feature.name), ir.DataType.STRING if "of text" in feature.holds else ir.DataType.INT64, [count]
+        )
+        return Dictionary(keys, b.input(values_of(feature.name), "float64", [count]))
+    if feature.kind in _KINDS:
+        value = _input(b, name, _KINDS[feature.kind], [])
+    elif feature.kind == "sequence":
+        dtype = ir.DataType.STRING if feature.dtype == "str" else ir.DataType.INT64
+        value = _input(b, name, dtype, [f"{feature.name}_count"])
+    elif feature.kind in ("tensor", "image"):
+        value = b.input(name, "float32" if feature.image else feature.dtype or "float32", _lengths(feature))
+    else:
+        raise ConversionError(
+            f"input {feature.name!r} is a {feature.kind}, which such models do not read", where=model.where
+        )
+    if feature.optional:
+        shared.optional[value] = feature.name
+    return value
+
+
+def _input(b: OnnxBuilder, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
+    value = b.input(name, "float32", shape)
+    value.type = ir.TensorType(dtype)
+    return value
+
+
+def _lengths(feature: Feature) -> list[Dimension] | None:
+    if feature.image is not None:
+        lengths: list[Dimension] = [feature.image.height, feature.image.width]
+    elif feature.shape is None:
+        return None
+    else:
+        lengths = list(feature.shape)
+    names = [f"{feature.name}_{i}" for i in range(len(lengths))]
+    named = [n if v else d for n, v, d in zip(names, varying(feature, lengths), lengths, strict=True)]
+    return named if feature.image is None else [1, feature.image.channels, *named]
+
+
+# outputs
+
+
+def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> LoweredModel:
+    signature = model.signature
+    outputs: dict[str, ir.Value] = {}
+    dictionaries: dict[str, DictionaryOutput] = {}
+    labels: Labels | None = None
+    for feature in signature.outputs:
+        held = made[feature.name]
+        if not isinstance(held, Dictionary):
+            outputs[feature.name] = _named(shared.b, feature.name, held, outputs.values())
+            continue
+        if isinstance(held.keys, ir.Value):
+            names = keys_of(feature.name), values_of(feature.name)
+            for name, value in zip(names, (held.keys, held.values), strict=True):
+                outputs[name] = _named(shared.b, name, value, outputs.values())
+            dictionaries[feature.name] = DictionaryOutput(*names, sparse=held.sparse)
+            continue
+        outputs[feature.name] = _named(shared.b, feature.name, held.values, outputs.values())
+        if feature.name == signature.probabilities and not held.sparse:
+            labels = held.keys
+        else:
+            dictionaries[feature.name] = DictionaryOutput(held.keys, feature.name, sparse=held.sparse)
+    inputs = tuple(
+        replace(f, optional=False) if f.optional and not _has_default(shared, f.name) else f for f in signature.inputs
+    )
+    values = {**shared.values, **{f.name: f.name for f in signature.inputs}, **{name: name for name in outputs}}
+    lowered = shared.b.model(list(outputs.values()))
+    return LoweredModel(
+        lowered, _of_classifier(replace(signature, inputs=inputs), labels), values, dictionaries=dictionaries
+    )
+
+
+def _of_classifier(signature: Signature, labels: Labels | None) -> Signature:
+    """A regressor names its output as "predicted" too; that is a number like any other."""
+    predicted = next((f for f in signature.outputs if f.name == signature.predicted_label), None)
+    classifies = predicted is not None and predicted.kind in ("string", "int64")
+    return replace(
+        signature,
+        predicted_label=signature.predicted_label if classifies else None,
+        labels=labels or signature.labels,
+        probabilities=signature.probabilities if labels else None,
+        scores=signature.probabilities if labels else None,
+    )
+
+
+def _has_default(shared: Shared, name: str) -> bool:
+    return any(value.const_value is not None for value, called in shared.optional.items() if called == name)
+
+
+def _named(b: OnnxBuilder, name: str, value: ir.Value, made: Collection[ir.Value]) -> ir.Value:
+    """A value as the graph's output of that name."""
+    if value.producer() is None or value.const_value is not None or value in made:
+        value = b.copy(value)
+    b.rename(value, name)
+    return value
