@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -415,6 +416,19 @@ def mil(
     folder: Path, build: Callable[..., Any], *shapes: tuple[int, ...], target: str = "iOS17", half: bool = False
 ) -> CoreMLModel:
     """The program ``build(mb, *inputs)`` as a package on disk, all in float16 when ``half`` (inputs and outputs too)."""
+    dtype = "float16" if half else "float32"
+    return program(folder, build, [(shape, dtype) for shape in shapes], target=target, half=half)
+
+
+def program(
+    folder: Path,
+    build: Callable[..., Any],
+    inputs: Sequence[tuple[Sequence[int | None], str]],
+    *,
+    target: str = "iOS17",
+    half: bool = False,
+) -> CoreMLModel:
+    """``mil`` with inputs of these shapes and dtypes, called a, b, ... z, a1, ...; a length of None is free from 0 to 100."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import coremltools as ct
@@ -422,22 +436,39 @@ def mil(
         from coremltools.converters.mil.mil import types
 
         version = getattr(ct.target, target)
-        dtype = types.fp16 if half else types.fp32
-
-        specs = [mb.TensorSpec(s, dtype=dtype) for s in shapes]
-        names = "abcdef"[: len(specs)]
+        dtypes = {"float16": types.fp16, "float32": types.fp32, "int32": types.int32, "bool": types.bool}
+        specs = [
+            mb.TensorSpec([mb.get_new_symbol() if n is None else n for n in shape] or (), dtype=dtypes[dtype])
+            for shape, dtype in inputs
+        ]
+        names = [chr(ord("a") + i % 26) + str(i // 26 or "") for i in range(len(specs))]
+        ranges = [
+            ct.TensorType(name=name, shape=[ct.RangeDim(0, 100) if n is None else n for n in shape])
+            for name, (shape, _) in zip(names, inputs, strict=True)
+        ]
         function = eval(f"lambda {', '.join(names)}: build({', '.join(['mb', *names])})", {"build": build, "mb": mb})
-        program = mb.program(input_specs=specs, opset_version=version)(function)
-        model = ct.convert(
-            program,
-            compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
-            minimum_deployment_target=version,
-            pass_pipeline=ct.PassPipeline.EMPTY,
-            skip_model_load=True,
-        )
-        path = folder / "program.mlpackage"
-        model.save(str(path))
+        written = mb.program(input_specs=specs, opset_version=version)(function)
+    path = quietly_converted(
+        folder,
+        written,
+        inputs=ranges if any(None in shape for shape, _ in inputs) else None,
+        compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+        minimum_deployment_target=version,
+        pass_pipeline=ct.PassPipeline.EMPTY,
+    )
     return load_coreml(path)
+
+
+def quietly_converted(folder: Path, source: Any, **settings: Any) -> Path:
+    """The package that coremltools makes of a program or a model of PyTorch, without what it says about it."""
+    import coremltools as ct
+
+    path = folder / "program.mlpackage"
+    # it looks through the whole memory for garbage after each conversion, which takes ten times as long as a small one
+    with warnings.catch_warnings(), mock.patch("gc.collect"):
+        warnings.simplefilter("ignore")
+        ct.convert(source, skip_model_load=True, **settings).save(str(path))
+    return path
 
 
 def counter(path: Path) -> CoreMLModel:

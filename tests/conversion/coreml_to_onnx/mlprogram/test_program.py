@@ -12,7 +12,8 @@ from coreproof.conversion.coreml_to_onnx.lowering import handler_for
 from coreproof.conversion.operators import MIL
 from coreproof.errors import ConversionError, UnreadableModelError, UnsupportedOperatorsError
 from coreproof.model.coreml.model import load_coreml
-from tests.build import mil
+from coreproof.runtime.open import session
+from tests.build import mil, program
 from tests.conversion.coreml_to_onnx.lowered import RNG, normal, only, run
 
 
@@ -51,6 +52,18 @@ def test_values_keep_their_names(tmp_path: Path) -> None:
     lowered = coreml_to_onnx(model)
     assert lowered.values["inner"] == "inner"
     assert [v.name for v in lowered.model.graph.outputs] == ["outer"]
+
+
+def test_an_input_may_be_an_output_as_it_came(tmp_path: Path) -> None:
+    model = program(tmp_path, lambda mb, a, b: (a, mb.add(x=a, y=a), b), [((2,), "float16"), ((1, 2), "int32")])
+    x, y = np.float16([0.1, 3]), np.int32([[7, -7]])
+    with session(model) as running:
+        given = running.run({"a": x, "b": y})
+    assert {name: (str(v.dtype), v.tolist()) for name, v in given.items()} == {
+        "a": ("float16", x.tolist()),
+        "add_0": ("float16", (x + x).tolist()),
+        "b": ("int32", y.tolist()),
+    }
 
 
 def test_weights_cut_short_are_named(tmp_path: Path) -> None:

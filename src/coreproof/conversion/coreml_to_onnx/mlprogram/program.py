@@ -148,6 +148,10 @@ def _with_scores(low: Lowering, signature: Signature) -> Signature:
 
 def _output(low: Lowering, feature: Feature) -> ir.Value:
     """The value of that name in the feature's dtype, bearing the feature's name."""
+    # an input that is handed out as it came: a node that made it again could not bear its name
+    handed_on = next((value for value in low.b.inputs if value.name == feature.name), None)
+    if handed_on is not None:
+        return handed_on
     operand = lookup(low, feature.name)
     value = low.value(operand)
     if value.dtype == ir.DataType.STRING:

@@ -55,7 +55,8 @@ def mod(low: Lowering, *, x: Operand, y: Operand) -> ir.Value:
         return low.op("Mod", x, y)
     # ONNX's Mod takes the dividend's sign for floats; MIL's takes the divisor's, as x - floor(x / y) * y does.
     remainder = low.op("Mod", x, y, fmod=1)
-    differs = low.op("Less", low.op("Mul", remainder, y), 0.0)
+    # of their signs: the product of two small numbers would be zero
+    differs = low.op("Less", low.op("Mul", low.op("Sign", remainder), low.op("Sign", y)), 0.0)
     return low.op("Where", differs, low.op("Add", remainder, y), remainder)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
+from coreproof.conversion.coreml_to_onnx.lstm_steps import Direction, stepped_lstm
 from coreproof.conversion.coreml_to_onnx.recurrent import Activations, activations, batch_first
 
 Array = np.ndarray
@@ -103,9 +104,6 @@ def lstm(
     clip: float | None = None,
 ) -> tuple[ir.Value, ...]:
     """MIL's gates stand as input, forget, output, cell; ONNX's as input, output, forget, cell."""
-    if clip is not None:
-        # MIL limits the cell; ONNX's ``clip`` limits what goes into every gate.
-        raise low.refuse("a limit on the cell is not lowered", found=f"clip={float(clip)}")
     both = direction == "bidirectional"
     order = (0, 2, 1, 3)
     hidden = weight_hh.shape[1]
@@ -118,12 +116,25 @@ def lstm(
         zeros = np.zeros(3 * hidden, np.float32)
         # MIL's stand as input, forget, output; ONNX's as input, output, forget
         peepholes = np.stack([_gates(zeros if p is None else np.asarray(p, np.float32), 3, (0, 2, 1)) for p in looks])
-    y, h, c = low.ops(
-        "LSTM", x, _weights(inputs, 4, order), _weights(states, 4, order), _biases(biases, weight_hh, 4, order), None,
-        _split(low, initial_h, len(inputs), hidden), _split(low, initial_c, len(inputs), hidden), peepholes,
-        hidden_size=hidden, direction=direction, outputs=3,
-        **_activations(low, [recurrent_activation, cell_activation, activation] * len(inputs)),
-    )  # fmt: skip
+    names = [recurrent_activation, cell_activation, activation]
+    weights, recursions = _weights(inputs, 4, order), _weights(states, 4, order)
+    both_biases = _biases(biases, weight_hh, 4, order)
+    start = [_split(low, state, len(inputs), hidden) for state in (initial_h, initial_c)]
+    if clip is None:
+        y, h, c = low.ops(
+            "LSTM", x, weights, recursions, both_biases, None, *start, peepholes,
+            hidden_size=hidden, direction=direction, outputs=3, **_activations(low, names * len(inputs)),
+        )  # fmt: skip
+    else:
+        # MIL limits the state of the cell; ONNX's ``clip`` limits what goes into every gate
+        functions = [_ACTIVATIONS[name] for name in _known(low, names)]
+        ways = [
+            Direction(w, r, both[: 4 * hidden], None if peepholes is None else peepholes[i], functions)
+            for i, (w, r, both) in enumerate(zip(weights, recursions, both_biases, strict=True))
+        ]
+        y, h, c = stepped_lstm(
+            low.b, low.value(x), start, ways, threshold=float(clip), backwards=direction == "reverse"
+        )
     return _sequence(low, y, h, direction, output_sequence), _joined(low, h), _joined(low, c)
 
 
@@ -146,10 +157,14 @@ def _biases(biases: Sequence[Operand], weight_hh: np.ndarray, count: int, order:
 
 
 def _activations(low: Lowering, names: Sequence[str]) -> Activations:
+    return activations([_ACTIVATIONS[n] for n in _known(low, names)])
+
+
+def _known(low: Lowering, names: Sequence[str]) -> Sequence[str]:
     unknown = [n for n in names if n not in _ACTIVATIONS]
     if unknown:
         raise low.refuse("this activation is not known", expected=sorted(_ACTIVATIONS), found=unknown)
-    return activations([_ACTIVATIONS[n] for n in names])
+    return names
 
 
 def _split(low: Lowering, state: Operand, directions: int, hidden: int) -> ir.Value:

@@ -40,19 +40,48 @@ def resample(
     if wanted != centres:
         points = _normalized(low, _pixels(low, points, extent, centres), extent, wanted)
         centres = wanted
-    if sampling_mode == "nearest" and padding_mode == "symmetric":
-        # GridSample rounds before it mirrors, Core ML behind it: a mirror at -1/2 makes an even half of an odd one
-        mirrored = _mirrored_at_edges(low, _pixels(low, points, extent, False), extent)
-        points = _normalized(low, low.op("Round", mirrored), extent, False)
     fill = float(padding_value) if padding_mode == "constant" else 0.0
+    if sampling_mode == "nearest":
+        return _nearest(low, x, _pixels(low, points, extent, centres), padding_mode, fill)
     # GridSample pads with zero: the picture is shifted so that zero stands for the padding value, and back behind it
     image = low.op("Sub", x, fill) if fill else x
     sampled = low.op(
         "GridSample", image, points,
-        mode="nearest" if sampling_mode == "nearest" else "linear",
+        mode="linear",
         padding_mode=_PADDING[padding_mode], align_corners=int(centres),
     )  # fmt: skip
     return low.op("Add", sampled, fill) if fill else sampled
+
+
+def _nearest(low: Lowering, x: Operand, pixels: ir.Value, padding_mode: str, fill: float) -> ir.Value:
+    """The pixel nearest to each place; of two as near the even one, as in PyTorch.
+
+    ONNX Runtime rounds a place first and reflects it then, which picks another pixel half way between two.
+    """
+    last = low.op("Sub", _extent(low, x), 1.0)
+    if padding_mode in ("reflection", "symmetric"):
+        # about the centres of the outer pixels, or about their edges
+        start, span = (0.0, last) if padding_mode == "reflection" else (-0.5, _extent(low, x))
+        period = low.op("Max", low.op("Mul", span, 2.0), 1.0)
+        ahead = low.op("Mod", low.op("Abs", low.op("Sub", pixels, start)), period, fmod=1)
+        pixels = low.op("Add", low.op("Min", ahead, low.op("Sub", period, ahead)), start)
+    rounded = low.op("Round", pixels)
+    inside = low.op("Min", low.op("Max", rounded, 0.0), last)
+    column, row = (low.op("Gather", inside, np.array(i, np.int64), axis=3) for i in (0, 1))
+    width = low.op("Gather", _extent(low, x), np.array(0, np.int64))
+    place = low.i64(low.op("Add", low.op("Mul", row, width), column))
+    size = low.dims(place)
+    flat = low.op("Reshape", x, np.array([0, 0, -1], np.int64))
+    channels = low.op("Slice", low.dims(x), [1], [2])
+    here = low.op(
+        "Expand", low.op("Reshape", place, np.array([0, 1, -1], np.int64)), low.op("Concat", [1], channels, [1], axis=0)
+    )
+    picked = low.op("GatherElements", flat, here, axis=2)
+    sampled = low.op("Reshape", picked, low.op("Concat", [0], channels, low.op("Slice", size, [1], [3]), axis=0))
+    if padding_mode != "constant":
+        return sampled
+    within = low.op("ReduceMin", low.i32(low.op("Equal", rounded, inside)), [3], keepdims=0)
+    return low.op("Where", low.op("Unsqueeze", low.cast(within, ir.DataType.BOOL), [1]), sampled, fill)
 
 
 def _extent(low: Lowering, x: Operand) -> ir.Value:
@@ -76,14 +105,6 @@ def _pixels(low: Lowering, points: ir.Value, extent: ir.Value, centres: bool) ->
     if centres:
         return low.op("Mul", unit, low.op("Sub", extent, 1.0))
     return low.op("Sub", low.op("Mul", unit, extent), 0.5)
-
-
-def _mirrored_at_edges(low: Lowering, pixels: ir.Value, extent: ir.Value) -> ir.Value:
-    """Pixel coordinates brought into [-1/2, extent - 1/2] by mirrors at the outer edges."""
-    period = low.op("Mul", extent, 2.0)
-    shifted = low.op("Add", pixels, 0.5)
-    rest = low.op("Sub", shifted, low.op("Mul", low.op("Floor", low.op("Div", shifted, period)), period))
-    return low.op("Sub", low.op("Min", rest, low.op("Sub", period, rest)), 0.5)
 
 
 @lowers("affine")

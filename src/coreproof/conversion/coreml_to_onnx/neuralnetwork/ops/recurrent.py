@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.conversion.coreml_to_onnx.lstm_steps import Direction, stepped_lstm
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
-from coreproof.conversion.coreml_to_onnx.neuralnetwork.lstm_steps import GATE_LIMIT, Activation, Direction, stepped_lstm
 from coreproof.conversion.coreml_to_onnx.recurrent import Activations, batch_first
 from coreproof.conversion.coreml_to_onnx.recurrent import activations as function_attributes
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
@@ -26,10 +26,17 @@ _ACTIVATIONS = {
 _STANDARD_PARAMETERS = {"linear": (1.0, 0.0), "scaledTanh": (1.0, 1.0), "sigmoidHard": (0.2, 0.5)}
 """What alpha and beta are where the message leaves both out, as coremltools' builder does."""
 
+GATE_LIMIT = 50.0
+"""The gates' sums are kept within this, says NeuralNetwork.proto (``clip()``)."""
+
 _BOUNDED = {"sigmoid", "tanh", "scaledTanh", "sigmoidHard"}
 _DEFAULT_CELL_CLIP = 50.0
 _NEVER_REACHED = 500.0
 """coremltools writes this cell clip for "none"."""
+
+
+Activation = tuple[str, float, float]
+"""Kind, alpha, beta."""
 
 
 def _read_activations(layer: Layer, messages: Sequence[NeuralNetwork_pb2.ActivationParams | None]) -> list[Activation]:
@@ -257,7 +264,10 @@ def _lstm(
     # a field of 0 is one that is not set (Protocol Buffers, version 3)
     threshold = params.cellClipThreshold or _DEFAULT_CELL_CLIP
     if _may_be_clipped(sequence, threshold, states[1], read):
-        return _stepped(layer, sequence, states, directions, params, threshold, direction)
+        return stepped_lstm(
+            layer.b, sequence, states, directions, threshold=threshold, gate_limit=GATE_LIMIT,
+            coupled=params.coupledInputAndForgetGate, backwards=direction == "reverse",
+        )  # fmt: skip
     y, h, c = layer.b.op(
         "LSTM",
         sequence,
@@ -296,7 +306,7 @@ def _direction(
         _stacked(layer, message, gates, "RecursionMatrix", (size, size)),
         bias,
         _stacked(layer, message, gates[:3], "PeepholeVector", (size,)) if params.hasPeepholeVectors else None,
-        read,
+        [(_ACTIVATIONS[kind], alpha, beta) for kind, alpha, beta in read],
     )
 
 
@@ -313,29 +323,3 @@ def _may_be_clipped(
         return False
     length = (known(sequence) or (None,))[0]
     return initial is not None or length is None or length > threshold
-
-
-def _stepped(
-    layer: Layer,
-    sequence: ir.Value,
-    states: Sequence[ir.Value | None],
-    directions: Sequence[Direction],
-    params: NeuralNetwork_pb2.LSTMParams,
-    threshold: float,
-    direction: str,
-) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """Each direction step by step, put together as ONNX's LSTM does."""
-    b = layer.b
-    coupled, parts = params.coupledInputAndForgetGate, []
-    for i, weights in enumerate(directions):
-        own = [
-            s if s is None or len(directions) == 1 else b.op("Slice", s, i64([i]), i64([i + 1]), i64([0]))
-            for s in states
-        ]
-        backwards = direction == "reverse" or i == 1
-        parts.append(
-            stepped_lstm(layer, sequence, own, weights, threshold=threshold, coupled=coupled, backwards=backwards)
-        )
-    ys, hs, cs = zip(*parts, strict=True)
-    y = b.op("Concat", *(b.op("Unsqueeze", v, i64([1])) for v in ys), axis=1)
-    return y, b.op("Concat", *hs, axis=0), b.op("Concat", *cs, axis=0)
