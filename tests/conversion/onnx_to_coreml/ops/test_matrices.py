@@ -9,6 +9,7 @@ import pytest
 
 from coreproof.errors import ConversionError
 from tests.build import node_model
+from tests.conversion.onnx_to_coreml.microsoft_node import check_microsoft
 from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
 
 RANDOM = np.random.default_rng(2)
@@ -38,3 +39,10 @@ def test_determinants_that_need_another_row_first_or_are_zero() -> None:
 def test_a_determinant_of_many_rows_is_refused() -> None:
     with pytest.raises(ConversionError, match="matrices of 40 x 40"):
         convert_node(node_model("Det", {"x": np.eye(40, dtype=np.float32)}, opset=11), "mlprogram", None)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (2, 4, 4), (2, 2, 6, 6)])
+def test_inverses_against_onnx_runtime(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).normal(size=shape).astype(np.float32) + np.eye(shape[-1], dtype=np.float32)
+    x[..., 0, 0] = 0 if shape[-1] > 1 else 2  # the first pivot is another row's
+    check_microsoft("Inverse", {"x": x}, half=0.2)

@@ -234,10 +234,11 @@ def one_hot(ctx: Context, indices: Operand, depth: Operand, values: Operand, *, 
     hit = mb.equal(x=mb.expand_dims(x=positive, axes=[axis]), y=positions)
     if not isinstance(values, np.ndarray) and values.val is None:
         low, high = (mb.squeeze(x=picked_one(ctx, values, at), axes=[0]) for at in (0, 1))
-        if ctx.is_bool(values):
-            high, low = (mb.cast(x=v, dtype="int32") for v in (high, low))
-            return mb.cast(x=mb.select(cond=hit, a=high, b=low), dtype="bool")
-        return mb.select(cond=hit, a=high, b=low)
+        # a choice between two numbers would be a number to MIL
+        dtype = "int32" if ctx.is_bool(values) else name_of(ctx, values)
+        shares = mb.cast(x=hit, dtype=dtype), mb.cast(x=mb.logical_not(x=hit), dtype=dtype)
+        parts = [mb.mul(x=share, y=cast(ctx, v, dtype)) for share, v in zip(shares, (high, low), strict=True)]
+        return cast(ctx, mb.add(x=parts[0], y=parts[1]), name_of(ctx, values))
     pair = ctx.constant(values, "pair of values").reshape(-1)
     off, on = pair
     if pair.dtype.kind == "b":

@@ -1,4 +1,4 @@
-"""Whole matrices: the unit matrix, and determinants."""
+"""Whole matrices: the unit matrix, determinants and inverses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.casting import cast_to
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, float_name, name_of
 from coreproof.conversion.onnx_to_coreml.ops.indexing import part
+from coreproof.conversion.onnx_to_coreml.ops.quantized_forms import MICROSOFT
 
 _LARGEST = 32
 """Rows up to which a determinant's elimination is written out."""
@@ -54,3 +55,30 @@ def determinant(ctx: Context, x: Operand) -> Result:
         signed = mb.squeeze(x=mb.select(cond=stays, a=pivot, b=mb.mul(x=pivot, y=ctx.scalar(-1))), axes=[-2, -1])
         result = signed if result is None else mb.mul(x=result, y=signed)
     raise ctx.refuse("matrices without rows", "at least one row")
+
+
+@lowering("Inverse", domain=MICROSOFT, error="linear")
+def inverse(ctx: Context, x: Operand) -> Result:
+    """Gauss and Jordan: the unit matrix beside it, and in each column the largest element as its pivot."""
+    mb = ctx.mb
+    *batch, rows, columns = ctx.shape(x)
+    if rows != columns or rows > _LARGEST:
+        raise ctx.refuse(f"matrices of {rows} x {columns}", f"square ones of at most {_LARGEST} rows")
+    unit = np.broadcast_to(np.eye(rows, dtype=ctx.dtype), (*batch, rows, rows))
+    both = mb.concat(values=[x, np.ascontiguousarray(unit)], axis=-1)
+    numbers = np.arange(rows, dtype=np.int32).reshape(rows, 1)
+    for step in range(rows):
+        column = mb.abs(x=part(ctx, both, -1, step, step + 1))
+        below = mb.select(cond=np.broadcast_to(numbers >= step, (*batch, rows, 1)), a=column, b=ctx.scalar(-1))
+        largest = mb.reduce_argmax(x=below, axis=-2, keep_dims=True)
+        chosen = mb.cast(x=mb.equal(x=numbers, y=largest), dtype=float_name(ctx))
+        pivot_row = mb.reduce_sum(x=mb.mul(x=both, y=chosen), axes=[-2], keep_dims=True)
+        own_row = part(ctx, both, -2, step, step + 1)
+        # the two rows change places
+        here = (numbers == step).astype(ctx.dtype)
+        both = mb.add(x=both, y=mb.mul(x=chosen, y=mb.sub(x=own_row, y=pivot_row)))
+        row = mb.real_div(x=pivot_row, y=part(ctx, pivot_row, -1, step, step + 1))
+        factor = mb.mul(x=part(ctx, both, -1, step, step + 1), y=(1 - here))
+        cleared = mb.sub(x=both, y=mb.mul(x=factor, y=row))
+        both = mb.add(x=mb.mul(x=cleared, y=(1 - here)), y=mb.mul(x=row, y=here))
+    return part(ctx, both, -1, rows, 2 * rows)

@@ -122,7 +122,14 @@ def layer_normalization(
     rank = ctx.rank(x)
     axes = list(range(axis % rank, rank))
     if len(ctx.node.outputs) > 1 and any(o.uses() or o.is_graph_output() for o in ctx.node.outputs[1:]):
-        return _with_statistics(ctx, x, scale, b, axes, epsilon)
+        return layer_normalized_with_statistics(ctx, x, scale, b, axes, epsilon)
+    return layer_normalized(ctx, x, scale, b, axes, epsilon)
+
+
+def layer_normalized(
+    ctx: Context, x: Operand, scale: Operand, b: Operand | None, axes: list[int], epsilon: float
+) -> Operand:
+    """(x - mean) / sqrt(variance + epsilon) * scale + b over the last axes."""
     lengths = [x.shape[a] for a in axes]
     known = isinstance(scale, np.ndarray) and (b is None or isinstance(b, np.ndarray))
     if known and all(isinstance(n, int) for n in lengths):
@@ -136,7 +143,7 @@ def layer_normalization(
     return scaled if b is None else ctx.mb.add(x=scaled, y=b)
 
 
-def _with_statistics(
+def layer_normalized_with_statistics(
     ctx: Context, x: Operand, scale: Operand, b: Operand | None, axes: list[int], epsilon: float
 ) -> tuple[Operand, ...]:
     """The normalised output, the mean, and the inverse of the standard deviation, where a model asks for all three."""

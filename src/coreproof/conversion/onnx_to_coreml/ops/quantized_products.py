@@ -1,0 +1,101 @@
+"""Products with quantised weights, as ONNX Runtime writes them (com.microsoft): packed, or counted as they come."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
+from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, float_name
+from coreproof.conversion.onnx_to_coreml.ops.matmul import matmul
+from coreproof.conversion.onnx_to_coreml.ops.quantization import (
+    dequantize_linear,
+    dynamic_quantize_linear,
+    matmul_integer,
+    quantize_linear,
+)
+from coreproof.conversion.onnx_to_coreml.ops.quantized_forms import MICROSOFT
+
+lowering("DequantizeLinear", domain=MICROSOFT)(dequantize_linear)
+lowering("QuantizeLinear", domain=MICROSOFT)(quantize_linear)
+
+
+def _unpacked(packed: Array, bits: int) -> Array:
+    """Numbers of so many bits, the lowest of a byte first, along the last axis."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    numbers = (packed[..., None] >> shifts) & np.uint8((1 << bits) - 1)
+    return numbers.reshape(*packed.shape[:-1], -1)
+
+
+@lowering("MatMulNBits", domain=MICROSOFT, error="linear", word="linear")
+def matmul_n_bits(
+    ctx: Context,
+    a: Operand,
+    b: Operand,
+    scales: Operand,
+    zero_points: Operand | None = None,
+    g_idx: Operand | None = None,
+    bias: Operand | None = None,
+    *,
+    K: int,
+    N: int,
+    bits: int = 4,
+    block_size: int,
+    accuracy_level: int = 0,
+    weight_prepacked: int = 0,
+) -> Result:
+    """A times weights [N, K] in blocks along K: (number - zero point) * scale; without zero points the middle is zero."""
+    if bits not in (2, 4, 8) or weight_prepacked:
+        raise ctx.refuse(f"weights of {bits} bits, or packed for a device", "plain ones of 2, 4 or 8 bits")
+    blocks = -(-K // block_size)
+    numbers = _unpacked(np.asarray(ctx.constant(ctx.raw[1], "weight")), bits).reshape(N, -1)[:, : blocks * block_size]
+    scale = np.asarray(ctx.constant(ctx.raw[2], "scales"), np.float64).reshape(N, blocks)
+    zero = np.full((N, blocks), float(1 << (bits - 1)))
+    if zero_points is not None:
+        raw = np.asarray(ctx.constant(ctx.raw[3], "zero points"))
+        given = _unpacked(raw.reshape(N, -1), bits) if raw.dtype == np.uint8 else raw.reshape(N, -1)
+        zero = given[:, :blocks].astype(np.float64)
+    if g_idx is None:
+        group = np.repeat(np.arange(blocks), block_size)[:K]
+    else:
+        group = np.asarray(ctx.constant(ctx.raw[4], "groups")).reshape(-1)[:K]
+    weight = (numbers[:, :K].astype(np.float64) - zero[:, group]) * scale[:, group]
+    product = matmul(ctx, a, ctx.floats(np.ascontiguousarray(weight.T)))
+    return product if bias is None else ctx.mb.add(x=product, y=bias)
+
+
+@lowering("MatMulIntegerToFloat", domain=MICROSOFT, error="linear", word="linear")
+def matmul_integer_to_float(
+    ctx: Context,
+    a: Operand,
+    b: Operand,
+    a_scale: Operand,
+    b_scale: Operand,
+    a_zero_point: Operand | None = None,
+    b_zero_point: Operand | None = None,
+    bias: Operand | None = None,
+) -> Result:
+    """The product of the integers, times both scales; that of B may be one for each column."""
+    mb = ctx.mb
+    counted = mb.cast(x=matmul_integer(ctx, a, b, a_zero_point, b_zero_point), dtype="fp32")
+    left, right = (
+        s.astype(np.float32) if isinstance(s, np.ndarray) else mb.cast(x=s, dtype="fp32") for s in (a_scale, b_scale)
+    )
+    scaled = cast(ctx, mb.mul(x=counted, y=mb.mul(x=left, y=right)), float_name(ctx))
+    if ctx.dtype == np.float16:
+        scaled = mb.cast(x=scaled, dtype="fp16")
+    return scaled if bias is None else mb.add(x=scaled, y=bias)
+
+
+@lowering("DynamicQuantizeMatMul", domain=MICROSOFT, error="linear", word="linear")
+def dynamic_quantize_matmul(
+    ctx: Context,
+    a: Operand,
+    b: Operand,
+    b_scale: Operand,
+    b_zero_point: Operand | None = None,
+    bias: Operand | None = None,
+) -> Result:
+    """A is counted in steps of what it holds, as DynamicQuantizeLinear does."""
+    number, scale, zero = dynamic_quantize_linear(ctx, a)
+    return matmul_integer_to_float(ctx, number, b, scale, b_scale, zero, b_zero_point, bias)
