@@ -41,6 +41,7 @@ LOWERERS = {
     "oneHotEncoder": "classic.encoders:lower_one_hot",
     "categoricalMapping": "classic.encoders:lower_mapping",
     "dictVectorizer": "classic.encoders:lower_dict_vectorizer",
+    "nonMaximumSuppression": "classic.suppression:lower_suppression",
 }
 """Kind of Core ML model, by the name of its message -> the module beside this one, and the Lowerer in it."""
 

@@ -154,9 +154,7 @@ def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> L
             labels = held.keys
         else:
             dictionaries[feature.name] = DictionaryOutput(held.keys, feature.name, sparse=held.sparse)
-    inputs = tuple(
-        replace(f, optional=False) if f.optional and not _has_default(shared, f.name) else f for f in signature.inputs
-    )
+    inputs = tuple(replace(f, optional=_has_default(shared, f.name)) for f in signature.inputs)
     values = {**shared.values, **{f.name: f.name for f in signature.inputs}, **{name: name for name in outputs}}
     lowered = shared.b.model(list(outputs.values()))
     return LoweredModel(

@@ -134,7 +134,7 @@ def _picture(stage: Stage, feature: Feature, image: ImageLayout, value: ir.Value
             expected=wanted,
             found=list(shape),
         )
-    if not value.is_graph_input() and image.colour != "GRAY_FLOAT16":
+    if value not in b.inputs and image.colour != "GRAY_FLOAT16":
         value = b.op("Clip", b.op("Round", stage.cast(value, ir.DataType.FLOAT)), np.float32(0), np.float32(255))
     return value
 

@@ -60,6 +60,12 @@ class Stage:
             self._give_default(held, default)
         return held
 
+    def may_be_left_out(self, name: str) -> None:
+        """An input of the whole that the file declares as one to be fed, and Core ML does without."""
+        held = self.held[name]
+        if isinstance(held, ir.Value) and held in self.b.inputs:
+            self.shared.optional[held] = name
+
     def value(self, name: str | None = None, *, default: float | None = None) -> ir.Value:
         """An input that is no dictionary."""
         held = self.read(name, default=default)
