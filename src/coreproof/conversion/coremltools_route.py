@@ -15,7 +15,7 @@ from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel, load_coreml
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
 from coreproof.model.files.scratch import TemporaryFolder
-from coreproof.model.torch.model import TorchModel, import_torch, quiet
+from coreproof.model.torch.model import TorchModel, import_torch, name_outputs, quiet
 
 
 def coremltools_route(
@@ -63,10 +63,8 @@ def coremltools_route(
 
 
 def _tuples(model: TorchModel) -> object:
-    """The module; one that returns a dictionary is wrapped, because tracing takes tuples only."""
+    """The module, wrapped so that it returns a tuple of tensors: tracing takes no dictionaries."""
     torch = import_torch()
-    if len(model.example_outputs) == 1 and not hasattr(model.module(*model.example_inputs), "items"):
-        return model.module
 
     class Tupled(torch.nn.Module):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
@@ -74,7 +72,7 @@ def _tuples(model: TorchModel) -> object:
             self.module = model.module
 
         def forward(self, *inputs: object) -> object:
-            return tuple(self.module(*inputs).values())
+            return tuple(name_outputs(self.module(*inputs)).values())
 
     return Tupled().eval()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal, get_args
@@ -120,12 +120,13 @@ TORCHVISION_FEEDING = Feeding(
 class Source:
     """What a ``module.path:callable`` may return to say more than the module alone does.
 
-    ``module`` is a torch.nn.Module, ``example_inputs`` a tuple of tensors it can be called with. ``untrained``: its weights are
-    random, so that what it answers over photos means nothing; the verdict says so.
+    ``module`` is a torch.nn.Module, ``example_inputs`` what it can be called with: a tuple of arguments, or a dictionary of
+    them by their names. Each is a tensor, or holds tensors in tuples, lists and dictionaries; each tensor becomes an input.
+    ``untrained``: its weights are random, so that what it answers over photos means nothing; the verdict says so.
     """
 
     module: torch.nn.Module
-    example_inputs: tuple[torch.Tensor, ...]
+    example_inputs: tuple[object, ...] | Mapping[str, object]
     feeding: Feeding | None = None
     labels: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(default=())

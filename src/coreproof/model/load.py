@@ -137,7 +137,8 @@ def _from_object(given: object) -> Model:
     pair = isinstance(source, tuple) and len(source) == 2
     from coreproof.model.feeding import Source
 
-    if isinstance(source, Source) or (torch is not None and isinstance(source[0] if pair else source, torch.nn.Module)):
+    known = () if torch is None else (torch.nn.Module, torch.export.ExportedProgram)
+    if isinstance(source, Source) or isinstance(source[0] if pair else source, known):
         from coreproof.model.torch.user_models import from_object
 
         return from_object(source, name=type(source[0] if pair else source).__name__)

@@ -56,16 +56,19 @@ class TorchSession(Session):
         self._refuse_state(state)
         tensors = self._tensors(inputs)
         with self._running(tensors):
-            outputs = name_outputs(self.model.module(*tensors))
+            outputs = self._outputs(tensors)
             tapped = next(self._walk(tensors, [taps])) if taps else {}
         return _arrays({**outputs, **tapped})
+
+    def _outputs(self, tensors: tuple[torch.Tensor, ...]) -> dict[str, object]:
+        return self.model.named(name_outputs(self.model.module(*tensors)))
 
     def walk(self, inputs: Mapping[str, object], groups: Sequence[Sequence[str]]) -> Iterator[dict[str, object]]:
         tensors = self._tensors(inputs)
         under_way = self._walk(tensors, groups) if any(groups) else iter([{} for _ in groups])
         for at in range(len(groups)):
             with self._running(tensors):
-                outputs = name_outputs(self.model.module(*tensors)) if at == len(groups) - 1 else {}
+                outputs = self._outputs(tensors) if at == len(groups) - 1 else {}
                 found = [_arrays({**outputs, **next(under_way)})]
             yield found.pop()
 

@@ -191,7 +191,7 @@ def test_a_forward_that_raises_or_ends_the_process(write: Callable[..., str]) ->
         reference = write("return Odd(), torch.ones(2)", before=odd.format(line))
         refused(reference, InputError, found, verb=signature)
     reference = write("return Odd(), torch.ones(2)", before=odd.format("return x, (x, [3])"))
-    refused(reference, InputError, "output_1 is a tuple", verb=signature)
+    refused(reference, InputError, "output_1_1_0 is a int", verb=signature)
 
 
 IF = """import torch

@@ -21,6 +21,7 @@ from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.outputs import PROGRAM, Kind
 from coreproof.model.graph import Graph, Node, Value
+from coreproof.model.torch.nested import flattened, is_flat, named_leaves
 from coreproof.model.torch.user_code import causes, kind_of, said_by, user_code, users_line
 
 if TYPE_CHECKING:
@@ -98,7 +99,11 @@ class TorchModel(Model):
             keeping_buffers(self.module),
         ):
             outputs = self.module(*self.example_inputs)
-        return named_tensors(outputs, self.name)
+        return self.named(named_tensors(outputs, self.name))
+
+    def named(self, outputs: Mapping[str, object]) -> dict[str, object]:
+        """Outputs by name, of which none is an input's: a value has one name in a graph."""
+        return {f"{name}_out" if name in self.input_names else name: value for name, value in outputs.items()}
 
     @property
     def examples(self) -> dict[str, np.ndarray]:
@@ -192,16 +197,16 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
 
 
 def name_outputs(outputs: object) -> dict[str, object]:
-    """A module's outputs by name, None left out: tensor, tuple, list, dataclass-like or dictionary."""
+    """A module's outputs by name, None left out: a tensor, tuple, list or dictionary; what is nested in it, by its keys."""
     if hasattr(outputs, "items"):
-        flat = {str(k): v for k, v in outputs.items()}
+        top = {str(k): v for k, v in outputs.items()}
     elif isinstance(outputs, tuple | list):
         # exporters leave out what is None; the others keep their numbers among those that are left
         kept = [o for o in outputs if o is not None]
-        flat = {"output": kept[0]} if len(kept) == 1 else {f"output_{i}": o for i, o in enumerate(kept)}
+        top = {"output": kept[0]} if len(kept) == 1 else {f"output_{i}": o for i, o in enumerate(kept)}
     else:
-        flat = {"output": outputs}
-    return {name: tensor for name, tensor in flat.items() if tensor is not None}
+        top = {"output": outputs}
+    return {name: leaf for key, value in top.items() for name, leaf in named_leaves(value, key)}
 
 
 def named_tensors(outputs: object, where: str) -> dict[str, object]:
@@ -213,7 +218,7 @@ def named_tensors(outputs: object, where: str) -> dict[str, object]:
         raise InputError(
             "the model returns something else than tensors",
             where=where,
-            expected="a tensor, or a tuple, list or dictionary of tensors",
+            expected="a tensor, or tuples, lists and dictionaries of tensors",
             found="; ".join(wrong[:5]) or "nothing",
             fix="wrap it in a module whose forward returns the tensors alone",
         )
@@ -280,11 +285,13 @@ def load_program(path: Path, *, trust: bool = False) -> TorchModel:
                 raise
             except Exception as error:  # PyTorch asserts as it puts the module together
                 raise damaged(path, error) from None
-    arguments = program.example_inputs[0] if program.example_inputs else None
-    if arguments is None:
+    if program.example_inputs is None:
         raise InputError(
             "the program holds no example inputs", where=str(path), fix="export it again with torch.export"
         )
+    arguments, keywords = program.example_inputs
+    if not is_flat(arguments, keywords):
+        module, arguments = flattened(module, arguments, keywords)
     return TorchModel(module, tuple(arguments), name=path.stem, path=path)
 
 

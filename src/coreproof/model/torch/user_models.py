@@ -22,10 +22,12 @@ from coreproof.errors import (
 )
 from coreproof.model.feeding import Source
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
+from coreproof.model.torch.nested import flattened, is_flat, named_leaves
 from coreproof.model.torch.user_code import importable_from_here, kind_of, said_by, user_code, users_line
 
 if TYPE_CHECKING:
     import torch
+    from torch.export import ExportedProgram
 
 _RETURNS = "a module with example inputs: (module, inputs), or coreproof.Source(module, (inputs,), ...)"
 _STATE = (
@@ -158,7 +160,7 @@ def from_object(thing: object, name: str = "model") -> TorchModel:
         more = {key: getattr(thing, key) for key in ("feeding", "labels", "notes", "untrained")}
         return _model(thing.module, thing.example_inputs, name, **more)
     if isinstance(thing, torch.export.ExportedProgram):
-        thing = (thing.module(), thing.example_inputs[0] if thing.example_inputs else ())
+        return _exported(thing, name)
     if isinstance(thing, tuple):
         if len(thing) != 2:
             raise InputError("this tuple is no model", where=name, expected=_RETURNS, found=f"{len(thing)} parts")
@@ -206,16 +208,11 @@ def _model(thing: object, inputs: object, name: str, **more: Any) -> TorchModel:
     """A module and its inputs after a look at both; half-precision weights are widened, with a note."""
     torch = import_torch()
     module = _require_module(thing, name)
-    given = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-    wrong = [f"input {i} is {kind_of(each)}" for i, each in enumerate(given) if not isinstance(each, torch.Tensor)]
-    if wrong or not given:
-        raise InputError(
-            "the example inputs are not tensors",
-            where=name,
-            expected="one tensor for each argument of forward",
-            found="; ".join(wrong) or "none",
-            fix="give torch tensors: torch.from_numpy(array), torch.tensor(number)",
-        )
+    named = dict(inputs) if isinstance(inputs, Mapping) else {}
+    given = () if named else tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+    _require_tensors(given, named, name)
+    if not is_flat(given, named):
+        module, given = flattened(module, given, named)
     held = [*module.parameters(), *module.buffers()]
     elsewhere = sorted({str(t.device) for t in (*held, *given) if t.device.type != "cpu"})
     if elsewhere:
@@ -234,6 +231,31 @@ def _model(thing: object, inputs: object, name: str, **more: Any) -> TorchModel:
         )
         more["notes"] = (*more.get("notes", ()), note)
     return TorchModel(module, given, name=name, **more)
+
+
+def _require_tensors(given: tuple[object, ...], named: Mapping[str, object], where: str) -> None:
+    """Raises InputError for what is no tensor and holds none; arguments given by name may be flags and numbers too."""
+    torch = import_torch()
+    found = [(f"input {i}", value) for i, value in enumerate(given)] + [(f"input {n!r}", v) for n, v in named.items()]
+    leaves = [(top, leaf) for top, value in found for _, leaf in named_leaves(value, "") or [("", value)]]
+    fixed = (torch.Tensor, bool, int, float, str, type(None)) if named else torch.Tensor
+    wrong = [f"{top} is {kind_of(leaf)}" for top, leaf in leaves if not isinstance(leaf, fixed)]
+    if wrong or not any(isinstance(leaf, torch.Tensor) for _, leaf in leaves):
+        raise InputError(
+            "the example inputs are not tensors",
+            where=where,
+            expected="tensors for the arguments of forward, or tuples, lists and dictionaries of them",
+            found="; ".join(wrong) or "none",
+            fix="give torch tensors: torch.from_numpy(array), torch.tensor(number)",
+        )
+
+
+def _exported(program: ExportedProgram, name: str) -> TorchModel:
+    arguments, keywords = program.example_inputs or ((), {})
+    module = program.module()
+    if arguments and keywords:
+        module, arguments = flattened(module, arguments, keywords)
+    return _model(module, arguments or keywords, name)
 
 
 def _widened(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], name: str) -> tuple[object, tuple[object, ...]]:

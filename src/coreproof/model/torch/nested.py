@@ -1,0 +1,102 @@
+"""Modules that take or return dictionaries, lists or caches: each tensor in them becomes an input or output with a name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from keyword import iskeyword
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def named_leaves(tree: object, name: str) -> list[tuple[str, object]]:
+    """What a tree holds, None left out, each under the tree's name and the keys that lead to it: ``past_0_key``."""
+    pytree = _trees()
+    leaves, _ = pytree.tree_flatten_with_path(tree)
+    return [("_".join([name, *map(_key, path)]), leaf) for path, leaf in leaves if leaf is not None]
+
+
+def _key(entry: object) -> str:
+    for attribute in ("key", "idx", "name"):
+        if hasattr(entry, attribute):
+            return re.sub(r"\W", "_", str(getattr(entry, attribute)))
+    return re.sub(r"\W", "_", str(entry))
+
+
+def _trees() -> ModuleType:
+    """PyTorch's own view of nested values, which has no public name; torch.export flattens what it is given by the same.
+
+    It sees into the caches of transformers too, where that is loaded: they are registered only when it is asked to.
+    """
+    if "transformers" in sys.modules:
+        with suppress(ImportError, AttributeError):
+            importlib.import_module("transformers.integrations.executorch").register_dynamic_cache_export_support()
+    return importlib.import_module("torch.utils._pytree")
+
+
+def is_flat(arguments: Sequence[object], keywords: Mapping[str, object]) -> bool:
+    """Whether a module is called with tensors by position alone."""
+    import torch
+
+    return not keywords and all(isinstance(each, torch.Tensor) for each in arguments)
+
+
+def flattened(
+    module: torch.nn.Module, arguments: Sequence[object], keywords: Mapping[str, object]
+) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    """A module that takes the tensors within ``arguments`` and ``keywords`` one by one, and these tensors.
+
+    Its ``forward`` names them after the module's own parameters and the keys that lead to them. What is no tensor (None,
+    a flag, a number) is as it is in the example, at every call.
+    """
+    import torch
+
+    pytree = _trees()
+    leaves, tree = pytree.tree_flatten((tuple(arguments), dict(keywords)))
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+    fixed = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+    names = _names(module, arguments, keywords)
+
+    class Flattened(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *tensors: torch.Tensor) -> object:
+            filled = list(fixed)
+            for place, tensor in zip(places, tensors, strict=True):
+                filled[place] = tensor
+            positional, named = pytree.tree_unflatten(filled, tree)
+            return self.module(*positional, **named)
+
+    # where torch.export and our own signature read the names
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    vars(Flattened)["forward"].__signature__ = inspect.Signature([own, *(own.replace(name=name) for name in names)])
+    return Flattened(), tuple(leaves[place] for place in places)
+
+
+def _names(module: torch.nn.Module, arguments: Sequence[object], keywords: Mapping[str, object]) -> list[str]:
+    """A name of its own for each tensor, in the order of the tree's leaves."""
+    import torch
+
+    parameters = [
+        name
+        for name, p in inspect.signature(module.forward).parameters.items()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    parameters += [f"input_{place}" for place in range(len(parameters), len(arguments))]
+    given = [*zip(parameters, arguments, strict=False), *keywords.items()]
+    found = [
+        name if name.isidentifier() and not iskeyword(name) else f"input_{name}"
+        for top, value in given
+        for name, leaf in named_leaves(value, str(top))
+        if isinstance(leaf, torch.Tensor)
+    ]
+    return [name if found.index(name) == place else f"{name}_{place}" for place, name in enumerate(found)]
