@@ -7,13 +7,25 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from keyword import iskeyword
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from coreproof.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+
+
+class _Layer(Protocol):
+    keys: object
+    values: object
+
+
+class _Growing(Protocol):
+    """What is read of transformers' DynamicCache."""
+
+    layers: list[_Layer]
 
 
 def named_leaves(tree: object, name: str) -> list[tuple[str, object]]:
@@ -33,12 +45,50 @@ def _key(entry: object) -> str:
 def _trees() -> ModuleType:
     """PyTorch's own view of nested values, which has no public name; torch.export flattens what it is given by the same.
 
-    It sees into the caches of transformers too, where that is loaded: they are registered only when it is asked to.
+    It sees into the growing caches of transformers too, where that is loaded. transformers would register them itself, but puts
+    each together from an empty constant, over which torch.export stumbles.
     """
-    if "transformers" in sys.modules:
-        with suppress(ImportError, AttributeError):
-            importlib.import_module("transformers.integrations.executorch").register_dynamic_cache_export_support()
-    return importlib.import_module("torch.utils._pytree")
+    pytree = importlib.import_module("torch.utils._pytree")
+    caches = sys.modules.get("transformers.cache_utils")
+    kind = getattr(caches, "DynamicCache", None)
+    if caches is not None and kind is not None and kind not in pytree.SUPPORTED_NODES:
+        pytree.register_pytree_node(
+            kind,
+            lambda cache: ([leaf for _, leaf in _cached(cache)], len(cache.layers)),
+            lambda leaves, _: _cache(caches, list(leaves)),
+            flatten_with_keys_fn=lambda cache: (
+                [(pytree.MappingKey(key), leaf) for key, leaf in _cached(cache)],
+                len(cache.layers),
+            ),
+            serialized_type_name="transformers.cache_utils.DynamicCache",
+        )
+    return pytree
+
+
+def _cached(cache: _Growing) -> list[tuple[str, object]]:
+    """``0_key``, ``0_value``, ``1_key`` ... of a cache, as exporters of such models name them."""
+    unlike = sorted({type(layer).__name__ for layer in cache.layers if type(layer).__name__ != "DynamicLayer"})
+    if unlike or any(layer.keys is None for layer in cache.layers):
+        raise InputError(
+            "this cache is more than the keys and values of its layers, or is empty",
+            expected="a DynamicCache of layers that grow, filled by a first call of the model",
+            found=", ".join(unlike) or "a layer without keys",
+            fix="wrap the model in a module whose forward takes and returns the tensors alone",
+        )
+    return [
+        (f"{i}_{k}", v) for i, each in enumerate(cache.layers) for k, v in (("key", each.keys), ("value", each.values))
+    ]
+
+
+def _cache(caches: ModuleType, leaves: list[torch.Tensor]) -> object:
+    cache = caches.DynamicCache()
+    for keys, values in zip(leaves[::2], leaves[1::2], strict=True):
+        layer = caches.DynamicLayer()
+        layer.keys, layer.values, layer.is_initialized = keys, values, True
+        # PyTorch also puts trees of other things together, as it compares their forms
+        layer.dtype, layer.device = getattr(keys, "dtype", None), getattr(keys, "device", None)
+        cache.layers.append(layer)
+    return cache
 
 
 def is_flat(arguments: Sequence[object], keywords: Mapping[str, object]) -> bool:
