@@ -53,3 +53,51 @@ def test_half_of_the_weights_taken_away_is_a_divergence(joint: bool, tmp_path: P
     assert not found
     row = found.outputs[0]
     assert (row.tolerance.typical or 1.0) < 0.1
+
+
+def squeezed(folder: Path, levels: int, fault: float = 1.0) -> CoreMLModel:
+    """A weight looked up in a table, as files before iOS18 hold it: in the operation's attributes, packed."""
+    low, high = float(WEIGHT.min()), float(WEIGHT.max())
+    table = np.linspace(low, high, levels).astype(np.float32)
+    indices = np.abs(WEIGHT[..., None] - table).argmin(-1).astype(np.uint8)
+    table[levels // 2] *= fault
+
+    def build(mb: Any, x: Any) -> Any:
+        bits = (indices.reshape(-1, 1) >> np.arange(levels.bit_length() - 1)) & 1
+        packed = np.packbits(bits.astype(np.uint8).reshape(-1), bitorder="little")
+        weight = mb.constexpr_lut_to_dense(indices=packed, lut=table, shape=np.array(WEIGHT.shape, np.uint32))
+        return mb.linear(x=mb.relu(x=x), weight=weight, name="y")
+
+    return mil(folder, build, (4, 48), target="iOS16")
+
+
+def scaled_down(folder: Path, fault: float = 1.0) -> CoreMLModel:
+    scale = np.float32(np.abs(WEIGHT).max() / 127)
+
+    def build(mb: Any, x: Any) -> Any:
+        data = np.clip(np.rint(WEIGHT / scale), -127, 127).astype(np.int8)
+        kept = {
+            "quantized_data": data,
+            "zero_point": np.int8(0),
+            "scale": np.float32(scale * fault),
+            "axis": np.int32(0),
+        }
+        return mb.linear(x=mb.relu(x=x), weight=mb.constexpr_affine_dequantize(**kept), name="y")
+
+    return mil(folder, build, (4, 48), target="iOS16")
+
+
+@pytest.mark.parametrize("levels", [256, 64, 16, 0])
+def test_a_weight_compressed_as_before_ios18_errs_as_its_bits_explain(levels: int, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    candidate = squeezed(tmp_path, levels) if levels else scaled_down(tmp_path)
+    found = verify(dense(tmp_path / "a"), candidate)
+    assert found, found.summary()
+    assert found.proves
+
+
+@pytest.mark.parametrize("levels", [256, 0])
+def test_a_scale_or_a_table_that_is_off_is_a_fault_all_the_same(levels: int, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    candidate = squeezed(tmp_path, levels, 500.0) if levels else scaled_down(tmp_path, 1.1)
+    assert not verify(dense(tmp_path / "a"), candidate)

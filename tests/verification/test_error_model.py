@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from coreproof.model.graph import Node
-from coreproof.verification.error_model import _carried, _most_crossed, measure
+from coreproof.verification.error_model import _carried, _most_crossed
+from coreproof.verification.error_state import measure
 
 POOL = Node("MaxPool", "pool", ("x",), ("y",))
 

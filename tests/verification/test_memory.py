@@ -13,7 +13,7 @@ import coreproof as cp
 from coreproof.errors import TooLargeError
 from coreproof.model.budget import set_memory_budget
 from coreproof.verification.channels import profiles
-from coreproof.verification.error_model import ErrorState, measure
+from coreproof.verification.error_state import ErrorState, measure
 from tests.build import onnx_model
 
 

@@ -17,7 +17,8 @@ from coreproof.model.graph import Graph, Node
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.verification.contrast import contrast_for, normalised_together
-from coreproof.verification.error_model import _carried, measure
+from coreproof.verification.error_model import _carried
+from coreproof.verification.error_state import measure
 from coreproof.verification.verify import verify
 from tests.build import onnx_proto
 

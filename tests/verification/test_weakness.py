@@ -203,3 +203,34 @@ def test_what_a_masks_minimum_leaves_behind_is_not_weak(precision: str, tmp_path
     assert found.agrees
     assert found.proves, found.summary().splitlines()[0]
     assert found.rows[-1].judgement.tolerance.relative < (1e-4 if precision == "fp32" else 0.1)
+
+
+@pytest.mark.parametrize("low", [-1e9, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_mask_that_is_computed_does_not_drown_what_a_softmax_keeps(low: float, precision: str) -> None:
+    """A causal mask plus a padding mask times 0: its own rounding is large, and stays behind with what it masks."""
+    causal = np.triu(np.full((6, 6), low, np.float32), 1)
+    nodes = [
+        helper.make_node("Mul", ["x", "none"], ["n"]),
+        helper.make_node("Add", ["causal", "n"], ["c"]),
+        helper.make_node("Tanh", ["x"], ["t"]),
+        helper.make_node("Add", ["t", "c"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["y"], axis=-1),
+    ]
+    source = cp.load(net(nodes, ["y"], (6, 6), causal=causal, none=np.float32(0)))
+    found = verify(source, cp.convert(source, "mlprogram", precision=precision))  # type: ignore[arg-type]
+    assert found, found.summary()
+    assert found.proves, found.summary()
+    (row,) = found.outputs
+    assert (row.tolerance.typical or 1.0) < 2e-2
+
+
+def test_a_softmax_over_nothing_but_masked_places_is_still_weak() -> None:
+    """All of a row lies so low that float32 keeps no digit of the scores."""
+    nodes = [
+        helper.make_node("Sub", ["x", "big"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["y"], axis=-1),
+    ]
+    source = cp.load(net(nodes, ["y"], (6, 6), big=np.float32(1e9)))
+    found = verify(source, cp.convert(source, "mlprogram", precision="fp32"))
+    assert not found.proves

@@ -1,7 +1,11 @@
-"""How much more a normalisation makes of what arrives than the whole value shows: it divides each row by its own deviation.
+"""How much more or less a normalisation or a softmax makes of what arrives than the whole value shows.
 
+A normalisation divides each row by its own deviation.
 What is normalised together (a channel of a picture, a token, a group) may vary little around a large mean, or less than its
 neighbours do. Errors follow sizes, and what is divided by is the deviation there.
+
+A softmax leaves behind what is far below the largest of its row: a mask's minimum, whose rounding alone may be larger than all
+other scores. An error that is a share of each element counts there as the softmax weighs the element.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from coreproof.conversion.operators import error_class
+from coreproof.conversion.operators import default, error_class
 from coreproof.conversion.registry import normalise_op_name
 from coreproof.model.graph import Graph, Node
 from coreproof.verification.error_stats import BLOCK
@@ -43,6 +47,44 @@ def contrast_for(graph: Graph, name: str, array: np.ndarray) -> Contrast | None:
             epsilon = node.attributes.get("epsilon", node.attributes.get("eps", _EPSILON))
             return _contrast(array.reshape(-1, length), float(epsilon) if isinstance(epsilon, float) else _EPSILON)
     return None
+
+
+def kept_of(graph: Graph, name: str, array: np.ndarray) -> float:
+    """The size of what a softmax of the graph keeps of this value, in units of its scale; 1 where none reads it."""
+    for node in graph.consumers(name):
+        if normalise_op_name(node.operator) not in _SOFTMAXES or not array.size or array.dtype.kind != "f":
+            continue
+        said = node.attributes.get("axis", node.attributes.get("dim", default(node.operator, "axis")))
+        axis = said if isinstance(said, int) else -1
+        if array.ndim and -array.ndim <= axis < array.ndim:
+            return _kept(np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]))
+    return 1.0
+
+
+_SOFTMAXES = ("softmax", "softmaxnd", "logsoftmax", "safesoftmax")
+
+
+@np.errstate(all="ignore")
+def _kept(rows: np.ndarray) -> float:
+    """Of each row the root mean square, weighted by the softmax; of all rows that again, in units of the scale of all."""
+    weighed, largest = 0.0, float(np.max(np.abs(rows), initial=0.0, where=np.isfinite(rows)))
+    if largest == 0.0:
+        return 1.0
+    squares = count = 0.0
+    step = max(1, BLOCK // rows.shape[1])
+    for start in range(0, rows.shape[0], step):
+        block = rows[start : start + step].astype(np.float64)
+        finite = np.isfinite(block)
+        weights = np.where(finite, np.exp(block - block.max(axis=1, keepdims=True)), 0.0)
+        units = np.square(np.where(finite, block, 0.0) / largest)  # so that no square overflows
+        total = weights.sum(axis=1)
+        weighed += float(
+            np.divide((weights * units).sum(axis=1), total, out=np.zeros_like(total), where=total > 0).sum()
+        )
+        squares, count = squares + float(units.sum()), count + float(finite.sum())
+    if not (squares > 0 and math.isfinite(weighed)):
+        return 1.0
+    return min(1.0, math.sqrt(weighed / rows.shape[0]) / math.sqrt(squares / count))
 
 
 def normalised_together(node: Node, shape: Sequence[int]) -> int | None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from coreproof.conversion.operators import canonical_op, error_class
 from coreproof.model.graph import Graph, Node
 from coreproof.model.numbers import UNIT_ROUNDOFF
 from coreproof.pairing.operators import interpolates, makes_steps, scale_factor, summand_count
 from coreproof.verification.channels import Profile
-from coreproof.verification.contrast import Contrast, contrast_for
-from coreproof.verification.error_stats import BLOCK
+from coreproof.verification.contrast import contrast_for, kept_of
+from coreproof.verification.error_state import ErrorState, measure
+from coreproof.verification.further_errors import Further
 from coreproof.verification.tolerance import EXACT, SMALLEST, TYPICAL, U32, VACUOUS, WORST, Tolerance
 
 FEW_TERMS = 64
@@ -29,36 +28,13 @@ PER_PLACE = 3.0
 neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
 
 
-class ErrorState(NamedTuple):
-    """What is known of one value: predicted error (absolute, root mean square), scale, standard deviation.
-
-    ``loudest`` is the root mean square of its loudest place (over the channels there), ``peak`` its largest element,
-    both in units of the scale. ``uneven`` is the typical error at the place where errors are largest, in units of
-    ``error``; ``own`` is the part that the operator itself adds; ``shared`` that which is a share of each element, as rounding
-    is of a value that is only moved. ``step``: it is rounded to multiples of this (0: it is not).
-    ``contrast``: of what a normalisation reads, size over deviation of what it takes together.
-    """
-
-    error: float
-    scale: float
-    deviation: float
-    elements: int | None = None
-    loudest: float = 1.0
-    peak: float = 1.0
-    uneven: float = 1.0
-    own: float = 0.0
-    step: float = 0.0
-    contrast: Contrast | None = None
-    shared: float = 0.0
-
-
 class ErrorModel:
     """Predicts the error of every value of a graph, in its order, from the scales that the caller measures.
 
     ``stored`` gives the format in which a value is stored (the coarser of the two sides). A value without a partner
     on the other side counts with the scale that ``note_scale`` was told. ``measures`` keeps what was measured of the
-    reference's values, for another prediction over the same ones. ``fused``: by what share values are off that a converter makes
-    by another operator (``fused_scales``).
+    reference's values, for another prediction over the same ones. ``further``: by what share values are off besides
+    (``further_errors``).
     """
 
     def __init__(
@@ -67,13 +43,13 @@ class ErrorModel:
         stored: Mapping[str, str],
         profiles: Mapping[str, Profile] | None = None,
         measures: dict[str, ErrorState] | None = None,
-        fused: Mapping[str, float] | None = None,
+        further: Mapping[str, Further] | None = None,
     ) -> None:
         self._graph = graph
         self._stored = stored
         self._profiles = profiles or {}
         self._measures = {} if measures is None else measures
-        self._fused = fused or {}
+        self._further = further or {}
         self._states: dict[str, ErrorState] = {}
         self._observed: dict[str, ErrorState] = {}
         self._entered: set[str] = set()
@@ -91,7 +67,7 @@ class ErrorModel:
 
     def note_scale(self, name: str, array: np.ndarray) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
-        self._observed[name] = measure(array)._replace(contrast=contrast_for(self._graph, name, array))
+        self._observed[name] = self._measure(name, array)
 
     def tolerance(self, name: str, reference: np.ndarray) -> Tolerance:
         """The tolerance for the value ``name``, of which ``reference`` is the right answer."""
@@ -129,12 +105,19 @@ class ErrorModel:
         """
         known = self._states.get(name)
         if known is not None:
-            self._states[name] = known._replace(error=max(error, known.own))
+            found = max(error, known.own)
+            # what was found is taken to be spread over the elements as what was predicted
+            shared = found * min(1.0, known.shared / known.error) if known.error > 0 else 0.0
+            self._states[name] = known._replace(error=found, shared=shared)
 
     def _measured(self, name: str, reference: np.ndarray) -> ErrorState:
         if name not in self._measures:
-            self._measures[name] = measure(reference)._replace(contrast=contrast_for(self._graph, name, reference))
+            self._measures[name] = self._measure(name, reference)
         return self._measures[name]
+
+    def _measure(self, name: str, array: np.ndarray) -> ErrorState:
+        graph = self._graph
+        return measure(array)._replace(contrast=contrast_for(graph, name, array), kept=kept_of(graph, name, array))
 
     def _advance(self, name: str, measured: ErrorState) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
@@ -166,7 +149,12 @@ class ErrorModel:
         # terms that cancel in the result leave their errors behind: the size that counts is that before cancelling
         gain = self._gain(output)
         summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
-        own = math.hypot(self._own(node, output, read, measured.elements) * summands, self._floor(node, output))
+        further = self._further.get(output, Further())
+        own = math.hypot(
+            self._own(node, output, read, measured.elements) * summands,
+            further.share * summands,
+            self._floor(node, output),
+        )
         carried = _carried(node, read, measured)
         if len(read) == 1 and read[0].scale and self._is_scaled(node):
             carried = read[0].error * scale / read[0].scale
@@ -183,8 +171,12 @@ class ErrorModel:
         if (makes_steps(node.operator) or truncates) and not step:
             step = 1.0
             error = math.sqrt(min(1.0, 2 * error)) * step  # the share of elements that lies at an edge, each a step off
-        shared = math.hypot(own, *(_shared(s, measured) for s in read)) if error_class(node.operator) == "move" else 0.0
-        return measured._replace(error=error, uneven=_uneven(node, read, measured), own=own, step=step, shared=shared)
+        kind = error_class(node.operator)
+        # terms that cancel leave their errors at elements that are small
+        adds = kind == "add" and all(s.scale <= scale for s in read)
+        shared = math.hypot(own, *(_shared(s, measured) for s in read)) if kind == "move" or adds else 0.0
+        uneven = max(further.uneven, _uneven(node, read, measured))
+        return measured._replace(error=error, uneven=uneven, own=own, step=step, shared=shared)
 
     def _dtype(self, name: str) -> str:
         value = self._graph.values.get(name)
@@ -215,7 +207,6 @@ class ErrorModel:
         if kind == "norm" and read and read[0].contrast is not None:
             # the mean that is taken away is rounded as well, however little remains
             squares.append((U32 * read[0].contrast.typical) ** 2)
-        squares.append(self._fused.get(output, 0.0) ** 2)
         return math.sqrt(sum(squares))
 
     def _longest(self, node: Node, read: Sequence[ErrorState]) -> float:
@@ -287,7 +278,8 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
         # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
         return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
     if kind == "exponential":
-        return scale * math.hypot(*(s.error for s in read))
+        # a softmax leaves behind what a mask makes small, and the rounding of that with it
+        return scale * math.hypot(*(math.hypot(_even(s), s.shared * s.kept) for s in read))
     base = [_divided_by(s) if kind == "norm" else s.scale for s in read]
     each = [s.error / b for s, b in zip(read, base, strict=True) if b > 0]
     # factors are often made from one value (x * sigmoid(x)), and then their errors have one sign
@@ -354,106 +346,6 @@ def _uneven(node: Node, read: Sequence[ErrorState], result: ErrorState) -> float
     if error_class(node.operator) == "norm" and read[0].contrast is not None:
         return max(*(s.uneven for s in read), read[0].contrast.uneven)
     return max(s.uneven for s in read)
-
-
-def measure(array: np.ndarray) -> ErrorState:
-    """A value's scale, deviation and how unevenly it is spread, over its finite elements."""
-    if array.dtype.kind in "OSU" or not array.size:
-        return ErrorState(0.0, 0.0, 0.0)
-    small = array.ndim > 2 or array.size <= _SMALL
-    quick = _measure_finite(array) if array.dtype == np.float32 and small else None
-    if quick is not None:
-        return quick
-    return _measure_blocks(array)
-
-
-def _measure_blocks(array: np.ndarray) -> ErrorState:
-    """The same for any values, block by block: in float64 all at once, a large value would take ten times its own memory."""
-    if array.ndim == 4:
-        arranged = array.reshape(array.shape[0], array.shape[1], -1)
-    else:
-        features = array.shape[-1] if array.ndim > 2 else array.size
-        arranged = array.reshape(-1, features, 1)
-    largest, count = 0.0, 0
-    for block in _flat_blocks(arranged):
-        finite = np.isfinite(block)
-        count += int(np.count_nonzero(finite))
-        largest = max(largest, float(np.abs(block[finite]).max(initial=0.0)))
-    if largest == 0.0:
-        return ErrorState(0.0, 0.0, 0.0, int(array.size))
-    squares = total = loudest = 0.0
-    for place in _places(arranged):
-        power = 0.0
-        for part in place:
-            units = _finite(part) / largest  # so that no square overflows
-            power = power + np.square(units).sum(axis=1)
-            total += float(units.sum())
-        squares += float(np.sum(power))
-        loudest = max(loudest, float(np.max(power)))
-    mean = total / array.size
-    apart = sum(float(np.square(_finite(block) / largest - mean).sum()) for block in _flat_blocks(arranged))
-    share = math.sqrt(squares / count)  # the scale, as a share of the largest
-    places = loudest / arranged.shape[1]
-    return ErrorState(
-        error=0.0,
-        scale=largest * share,
-        deviation=largest * math.sqrt(apart / array.size),
-        elements=int(array.size),
-        loudest=max(1.0, math.sqrt(places) / share),
-        peak=max(1.0, 1.0 / share),
-    )
-
-
-def _finite(block: np.ndarray) -> npt.NDArray[np.float64]:
-    values = block.astype(np.float64)
-    return np.where(np.isfinite(values), values, 0.0)
-
-
-def _flat_blocks(arranged: np.ndarray) -> Iterator[npt.NDArray[np.float64]]:
-    for place in _places(arranged):
-        for part in place:
-            yield part.astype(np.float64)
-
-
-def _places(arranged: np.ndarray) -> Iterator[Iterator[np.ndarray]]:
-    """[outer, features, inner] in blocks: each item holds all features of the same places, in parts along the features."""
-    outer, features, inner = arranged.shape
-    if features * inner <= BLOCK:
-        step = BLOCK // (features * inner)
-        yield from (iter((arranged[start : start + step],)) for start in range(0, outer, step))
-        return
-    step = max(1, BLOCK // features)
-    for at in range(outer):
-        for start in range(0, inner, step):
-            places = arranged[at : at + 1, :, start : start + step]
-            yield (places[:, first : first + BLOCK] for first in range(0, features, BLOCK))
-
-
-_SMALL = 1 << 13
-"""As many numbers of a vector or matrix are summed in float32 without a loss that matters."""
-
-
-def _measure_finite(array: npt.NDArray[np.float32]) -> ErrorState | None:
-    """The same in few passes, for pictures and sequences and for small vectors.
-
-    None where squares overflow, vanish, or the mean hides the rest.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        if array.ndim <= 2:  # one place, whose features are all of the value
-            flat = array.reshape(-1)
-            places = np.asarray(flat @ flat)
-        else:
-            places = np.einsum("nchw,nchw->nhw" if array.ndim == 4 else "...c,...c->...", array, array)
-        total = float(places.sum(dtype=np.float64))
-        mean = float(array.sum()) / array.size
-    scale = math.sqrt(total / array.size) if math.isfinite(total) else 0.0
-    deviation = scale * scale - mean * mean
-    if not (scale > 1e-15 and deviation > 1e-3 * scale * scale):
-        return None
-    peak = max(float(array.max()), -float(array.min()))
-    loudest = math.sqrt(float(places.max()) * places.size / array.size)
-    elements = int(array.size)
-    return ErrorState(0.0, scale, math.sqrt(deviation), elements, max(1.0, loudest / scale), max(1.0, peak / scale))
 
 
 def _most_crossed(error: float, elements: int) -> float:

@@ -28,8 +28,9 @@ from coreproof.pairing.taps import (
 from coreproof.runtime.session import Session
 from coreproof.verification.channels import profiles_of
 from coreproof.verification.content import Contents, digest
-from coreproof.verification.error_model import ErrorModel, ErrorState
-from coreproof.verification.fused import fused_scales
+from coreproof.verification.error_model import ErrorModel
+from coreproof.verification.error_state import ErrorState
+from coreproof.verification.further_errors import further_errors
 from coreproof.verification.match_by_value import arrange, pair_by_value, sketched
 from coreproof.verification.row import Row, most, needs
 from coreproof.verification.tolerance import Judgement, Tolerance, judge, judge_range, passes
@@ -74,7 +75,7 @@ class VerificationRun:
         self.stored = stored_formats(self.pairs, reference, candidate)
         self._ranges = narrowest_ranges(self.pairs, reference, candidate)
         self.profiles = profiles_of(candidate_session)
-        self._fused = fused_scales(candidate)
+        self._further = further_errors(self.pairs, reference, candidate, self.stored)
         self.size = value_bytes(candidate_session, self.candidate_index, [fed for _, fed in feeds], memory)
         self._kept: tuple[int, dict[str, Array]] = (-1, {})
         self.kinds: list[dict[str, tuple[tuple[int, ...], np.dtype]]] = [{} for _ in feeds]
@@ -108,7 +109,7 @@ class VerificationRun:
 
     def error_model(self, sample: int) -> ErrorModel:
         """A fresh prediction of the candidate's errors for the sample of that number, nothing fed yet."""
-        return ErrorModel(self.candidate.graph, self.stored, self.profiles, self._measures[sample], self._fused)
+        return ErrorModel(self.candidate.graph, self.stored, self.profiles, self._measures[sample], self._further)
 
     def feed(self, pairs: list[tuple[Sample, Sample]]) -> None:
         """Other samples from now on; what the values held in those before still counts."""

@@ -11,11 +11,13 @@ here and nowhere else.
    engines that add in different orders differ by sqrt(2) times that: own = u32 * sqrt(K). A result that is then stored
    adds u once, and so do weights that were stored with u: own^2 = (u32 * sqrt(K))^2 + u^2 + w^2.
    Operators that only move values (reshape, relu, max pooling) add nothing; one that chooses among values errs like
-   what it chose, which max pooling takes from where values and errors are large.
+   what it chose, which max pooling takes from where values and errors are large. A loop rounds its state in each of T rounds,
+   which is sqrt(T) times u; ONNX Runtime's Fourier transforms round their angles (further_errors.py).
 3. Depth. What arrives at an operator is passed on: sums add the absolute errors of their operands (so a small
    difference of large numbers gets the error of the large ones); products add the relative ones; normalisation
    divides by the deviation of what it centres; exp and softmax turn an absolute error into a relative one, log a
-   relative one into an absolute one. Errors of different origin are independent and add as squares:
+   relative one into an absolute one. A softmax leaves behind what a mask makes small, and its rounding with it.
+   Errors of different origin are independent and add as squares:
    e(v)^2 = sum of e(inputs)^2 + own^2. The scales needed for this are those of the reference's own values, measured
    while it runs.
    Known weights say more: white noise grows by their root sum of squares, and what arrives passes like the signal or like

@@ -148,11 +148,18 @@ def test_what_is_masked_once_outweighs_what_is_masked_twice() -> None:
 @pytest.mark.parametrize("low", [-1e9, LOW])
 @pytest.mark.parametrize("scores", [[0.5, -1, 2, 3], [-20, -25, -30, -31]])
 def test_a_mask_that_is_fed_still_masks(low: float, scores: list[float]) -> None:
-    text = "(float[1,2,4] x, float[1,1,4] m) => (float[1,2,4] y) { f = Add(x, m) y = Softmax(f) }"
     x = np.array([[scores, [1, 2, 3, 4]]], np.float32)
-    for mask in ([0, low, low, 0], [low] * 4):
-        ((want, got),) = both(text, {"x": x, "m": np.array([[mask]], np.float32)})
-        np.testing.assert_allclose(got, want, atol=3e-3)
+    for body, weights in (
+        ("f = Add(x, m)", {}),
+        ("n = Mul(m, k) f = Add(x, n)", {"k": 1.0}),
+        ("n = Mul(k, m) f = Add(x, n)", {"k": 0.0}),  # infinity times 0 is no number
+        ("n = Neg(m) p = Div(n, k) f = Sub(x, p)", {"k": 2.0}),
+    ):
+        text = f"(float[1,2,4] x, float[1,1,4] m) => (float[1,2,4] y) {{ {body} y = Softmax(f) }}"
+        for mask in ([0, low, low, 0], [low] * 4):
+            feeds = {"x": x, "m": np.array([[mask]], np.float32)}
+            ((want, got),) = both(text, feeds, **{name: np.float32(value) for name, value in weights.items()})
+            np.testing.assert_allclose(got, want, atol=3e-3)
 
 
 SHOWN = {

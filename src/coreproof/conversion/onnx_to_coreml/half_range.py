@@ -367,22 +367,30 @@ def _ends_there(reader: ir.Node, found: set[int]) -> bool:
 
 
 def _fed_masks(graph: ir.Graph) -> Iterator[str]:
-    """Float inputs whose numbers come to a softmax as they are, or as an addend: what is fed may be a mask's minimum."""
+    """Float inputs whose numbers come to a softmax as they are, scaled, or as an addend: what is fed may be a mask's minimum."""
     wide = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.BFLOAT16)
     for value in graph.inputs:
         if value.dtype in wide and _reaches(value, _is_softmax):
             yield value.name or ""
 
 
+def _is_scaled(node: ir.Node, at: int) -> bool:
+    """Whether the operand is multiplied with, or divided by, one stored number."""
+    other = node.inputs[1 - at]
+    known = None if other is None else ir.convenience.get_const_tensor(other)
+    return known is not None and known.size == 1 and (at == 0 or node.op_type == "Mul")
+
+
 def _reaches(value: ir.Value, ends: Callable[[str], bool]) -> bool:
-    """Whether an operator that ``ends`` picks reads the value as it is, or as an addend."""
+    """Whether an operator that ``ends`` picks reads the value as it is, scaled by a stored number, or as an addend."""
     waiting, seen = [value], {id(value)}
     while waiting:
         for use in waiting.pop().uses():
             operator = use.node.op_type
             if ends(operator):
                 return True
-            onward = operator in ("Add", "Sub", "Sum", "Max", "Min") or (operator == "Where" and use.idx > 0)
+            onward = operator in ("Add", "Sub", "Sum", "Max", "Min", "Neg") or (operator == "Where" and use.idx > 0)
+            onward = onward or (operator in ("Mul", "Div") and _is_scaled(use.node, use.idx))
             result = use.node.outputs[0]
             if (onward or (_is_shaped(operator) and use.idx == 0)) and id(result) not in seen:
                 seen.add(id(result))

@@ -1,0 +1,131 @@
+"""What values are off besides what their operator's class says: scales as normalisations, Fourier transforms, rounds of a loop.
+
+Each is a share of the value's scale, by the names of the candidate's values.
+
+A transform whose length is no power of two is computed by ONNX Runtime with Bluestein's algorithm: three products with
+exp(i pi n^2 / N). The angles reach pi N and are rounded to float32, each to u of itself: over n = 0 ... N - 1 that is
+pi N u / sqrt(3 * 5) in the root mean square, sqrt(5) times as much at the last one, and three of them make sqrt(3) times that.
+
+A loop that computes its state T times rounds it T times. Where its body neither amplifies nor forgets, roundings in random
+directions add up to sqrt(T) of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.operators import canonical_op
+from coreproof.model.base import Model
+from coreproof.model.graph import Graph, Node
+from coreproof.model.numbers import UNIT_ROUNDOFF
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.pairing.align import Pair
+from coreproof.verification.fused import fused_scales
+
+_BLUESTEIN = math.pi / math.sqrt(5.0)
+"""The error of a transform of length N, in units of N u: sqrt(3) * pi / sqrt(3 * 5)."""
+
+
+class Further(NamedTuple):
+    """A share of the value's scale, in the root mean square; ``uneven``: how much larger it is where it is largest."""
+
+    share: float = 0.0
+    uneven: float = 1.0
+
+
+def further_errors(
+    pairs: Sequence[Pair], reference: Model, candidate: Model, stored: Mapping[str, str]
+) -> Mapping[str, Further]:
+    """By the candidate's values; ``stored`` says in which format each is kept, the coarser of the two sides'."""
+    found = {name: Further(share) for name, share in fused_scales(candidate).items()}
+    transformed = _transforms(reference)
+    found.update({p.candidate: transformed[p.reference] for p in pairs if p.reference in transformed})
+    found.update(_transforms(candidate))
+    for node, rounds in _rounds(pairs, reference.graph, candidate.graph):
+        # a list that it collects says no format: it is that of the state
+        unit = max(UNIT_ROUNDOFF.get(stored.get(name, ""), UNIT_ROUNDOFF["float32"]) for name in node.outputs)
+        found.update(dict.fromkeys(node.outputs, Further(unit * math.sqrt(rounds))))
+    return found
+
+
+def _transforms(model: Model) -> dict[str, Further]:
+    """The results of an ONNX model's Fourier transforms whose length is no power of two."""
+    if not isinstance(model, OnnxModel):
+        return {}
+    found = {}
+    for node in model.ir.graph:
+        length = _length(node) if node.op_type in ("DFT", "STFT") else None
+        if length is not None and length & (length - 1):
+            further = Further(_BLUESTEIN * length * UNIT_ROUNDOFF["float32"], math.sqrt(5.0))
+            found.update({value.name or "": further for value in node.outputs})
+    return found
+
+
+def _length(node: ir.Node) -> int | None:
+    """The length of a transform; None where it is not known before it runs."""
+    read = list(node.inputs)
+    if node.op_type == "STFT":  # signal, step, window, length of a frame
+        return _number(read, 3) or _lengths(read, 2, 0)
+    said = _number(read, 1)
+    if said is not None:
+        return said
+    axis = _number(read, 2)
+    if axis is None:
+        axis = node.attributes.get_int("axis", 1 if (node.version or 17) < 20 else -2)
+    return _lengths(read, 0, axis)
+
+
+def _number(read: Sequence[ir.Value | None], at: int) -> int | None:
+    value = read[at] if at < len(read) else None
+    known = None if value is None else ir.convenience.get_const_tensor(value)
+    return int(np.asarray(known.numpy()).reshape(-1)[0]) if known is not None and known.size else None
+
+
+def _lengths(read: Sequence[ir.Value | None], at: int, axis: int) -> int | None:
+    value = read[at] if at < len(read) else None
+    if value is None or value.shape is None or not -len(value.shape) <= axis < len(value.shape):
+        return None
+    length = value.shape[axis]
+    return length if isinstance(length, int) else None
+
+
+def _rounds(pairs: Sequence[Pair], reference: Graph, candidate: Graph) -> Iterator[tuple[Node, int]]:
+    """The candidate's loops, with how often each body runs, as far as either side says it."""
+    partners = {pair.candidate: pair.reference for pair in pairs}
+    for node in candidate.nodes:
+        if canonical_op(node.operator) not in ("whileloop", "loop", "scan") or not node.blocks:
+            continue
+        known = [*_listed(candidate, node)]
+        for name in node.outputs:
+            other = reference.producer(partners.get(name, ""))
+            known += _scanned(reference, other) if other is not None and other.blocks else ()
+        if known and node.outputs:
+            yield node, max(known)
+
+
+def _listed(graph: Graph, node: Node) -> Iterator[int]:
+    """How long the lists are that a loop writes to, and what it scans."""
+    yield from _scanned(graph, node)
+    for name in node.inputs:
+        maker = graph.producer(name)
+        length = maker.attributes.get("init_length") if maker is not None and maker.operator == "make_list" else None
+        if isinstance(length, int):
+            yield length
+
+
+def _scanned(graph: Graph, node: Node) -> Iterator[int]:
+    """The lengths along which a Scan goes, and those of what it or a Loop collects."""
+    if canonical_op(node.operator) not in ("scan", "loop"):
+        return
+    carried = len(node.blocks[0].inputs)
+    scanned = int(number) if isinstance(number := node.attributes.get("num_scan_inputs"), int) else 0
+    states = carried - scanned if scanned else carried - 2
+    for name in (*node.inputs[len(node.inputs) - scanned :], *node.outputs[states:]):
+        value = graph.values.get(name)
+        if value is not None and value.shape and isinstance(value.shape[0], int):
+            yield value.shape[0]

@@ -1,0 +1,71 @@
+"""What operators err beyond their class: loops round in each round, and ONNX Runtime rounds the angles of a Fourier transform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
+from coreproof.model.onnx.model import OnnxModel
+from tests.build import onnx_model
+
+HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
+FORMATS: list[tuple[str, dict[str, str]]] = [("mlprogram", {"precision": "fp32"}), ("neuralnetwork", {})]
+
+
+def transform(length: int, body: str = "y = DFT<axis=1>(x)", **weights: Any) -> OnnxModel:
+    return onnx_model(f"{HEAD} (float[2,{length},1] x) => (float y) {{ {body} }}", **weights)
+
+
+@pytest.mark.parametrize(("to", "options"), FORMATS)
+@pytest.mark.parametrize("length", [3, 13, 45, 63, 101, 255])
+def test_a_transform_of_any_length_agrees(length: int, to: Any, options: Any) -> None:
+    source = transform(length)
+    found = cp.verify(source, onnx_to_coreml(source, to, **options))
+    assert found, found.summary()
+
+
+def test_a_transform_of_a_power_of_two_is_held_to_what_it_was() -> None:
+    source = transform(64)
+    (row,) = cp.verify(source, onnx_to_coreml(source, "mlprogram", precision="fp32")).rows
+    assert (row.tolerance.typical or 1.0) < 3e-6
+
+
+@pytest.mark.parametrize("length", [13, 255])
+def test_a_transform_that_is_slightly_off_is_a_fault_all_the_same(length: int) -> None:
+    """The angles' rounding grows with the length, to 1e-5 of the scale at 63; a factor of 1.0005 is far more."""
+    wrong = transform(length, "d = DFT<axis=1>(x) y = Mul(d, k)", k=np.float32(1.0005))
+    assert not cp.verify(transform(length), onnx_to_coreml(wrong, "mlprogram", precision="fp32"))
+
+
+def scan(rounds: int, body: str, **weights: Any) -> OnnxModel:
+    text = f"""{HEAD} (float[{rounds},4] x, float[4] s) => (float[4] last, float[{rounds},4] all) {{
+        last, all = Scan<num_scan_inputs=1, body=b (float[4] h, float[4] xi) => (float[4] hn, float[4] o)
+        {{ {body} o = Identity(hn) }}>(s, x) }}"""
+    return onnx_model(text, **weights)
+
+
+BODIES = {
+    "sums": ("hn = Add(h, xi)", {}),
+    "forgets": ("t = Mul(h, k) hn = Add(t, xi)", {"k": 0.97}),
+    "saturates": ("t = Add(h, xi) hn = Tanh(t)", {}),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("rounds", [20, 700])
+def test_a_long_scan_in_float16_rounds_in_each_round(rounds: int, body: str) -> None:
+    text, weights = BODIES[body]
+    source = scan(rounds, text, **{name: np.float32(value) for name, value in weights.items()})
+    found = cp.verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"))
+    assert found, found.summary()
+    assert found.proves
+
+
+def test_another_state_in_a_long_scan_is_a_fault() -> None:
+    right, wrong = (scan(700, "t = Mul(h, k) hn = Add(t, xi)", k=np.float32(k)) for k in (0.97, 0.93))
+    found = cp.verify(right, onnx_to_coreml(wrong, "mlprogram", precision="fp16"))
+    assert not found
