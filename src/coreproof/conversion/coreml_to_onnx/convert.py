@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from coreproof.conversion.coreml_to_onnx.classic.refused import require_computed
 from coreproof.conversion.coreml_to_onnx.kinds import LOWERERS, Precision, lowerer_of
 from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel
 from coreproof.errors import UnsupportedOperatorsError
@@ -53,6 +54,7 @@ _kept: ContextVar[OrderedDict[_Key, tuple[CoreMLModel, LoweredModel]] | None] = 
 
 
 def _lowered(model: CoreMLModel, precision: Precision, function: str | None) -> LoweredModel:
+    require_computed(model)
     lower = lowerer_of(model.kind)
     if lower is None:
         raise UnsupportedOperatorsError(model.where, [(model.kind, model.name)], "ONNX", supported=LOWERERS)

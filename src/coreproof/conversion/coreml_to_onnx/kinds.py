@@ -41,6 +41,10 @@ LOWERERS = {
     "oneHotEncoder": "classic.encoders:lower_one_hot",
     "categoricalMapping": "classic.encoders:lower_mapping",
     "dictVectorizer": "classic.encoders:lower_dict_vectorizer",
+    "kNearestNeighborsClassifier": "classic.neighbours:lower_classifier",
+    "itemSimilarityRecommender": "classic.recommender:lower_recommender",
+    "soundAnalysisPreprocessing": "classic.sound:lower_vggish",
+    "classConfidenceThresholding": "classic.arrays:lower_thresholding",
     "nonMaximumSuppression": "classic.suppression:lower_suppression",
 }
 """Kind of Core ML model, by the name of its message -> the module beside this one, and the Lowerer in it."""

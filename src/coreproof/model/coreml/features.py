@@ -115,6 +115,8 @@ def read_labels(spec: Model_pb2.Model) -> tuple[str, ...] | tuple[int, ...] | No
     ML Programs keep theirs in the ``classify`` operation instead of the description.
     """
     labels = [label for held in label_lists(spec) for label in held]
+    if spec.WhichOneof("Type") == "kNearestNeighborsClassifier":  # which stores the label of each of its samples
+        labels = sorted(set(labels), key=lambda label: (str(type(label)), label))
     if any(isinstance(label, str) for label in labels):  # of both kinds only in a damaged list
         return tuple(str(label) for label in labels)
     return tuple(label for label in labels if isinstance(label, int)) or None

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from coreproof.conversion.convert import convert
-from coreproof.errors import ConversionError, UnreadableModelError, UnsupportedOperatorsError
+from coreproof.errors import ConversionError, UnreadableModelError, UnsupportedModelError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.files.wire import field_bytes
 from coreproof.model.load import load
@@ -67,6 +67,7 @@ def test_a_network_as_a_stage_gives_what_it_gives_by_itself() -> None:
     with session(model) as running, session(classifier(labels)) as alone:
         got, wanted = running.run({"raw": np.array([1.0, 2.0, -4.0])}), alone.run({"x": np.array([0.5, 1.0, -2.0])})
     assert got["label"] == wanted["label"]
+    assert running.signature.scores == "chances"
     assert got["chances"] == pytest.approx(wanted["chances"], rel=1e-6)
 
 
@@ -156,7 +157,7 @@ def test_the_faults_of_all_stages_are_said_at_once() -> None:
 def test_a_stage_of_a_kind_that_only_apple_computes_is_named() -> None:
     eyes = classic("visionFeaturePrint", {"image": [3, 4, 4]}, {"all": [2]}, scene={"version": "SCENE_VERSION_1"})
     model = pipeline("pipelineRegressor", [eyes, regressor(2)], {"image": [3, 4, 4]}, {"price": "double"})
-    with pytest.raises(UnsupportedOperatorsError, match=r"visionFeaturePrint .*stage 0"):
+    with pytest.raises(UnsupportedModelError, match=r"Vision framework[\s\S]*stage 0: visionFeaturePrint"):
         session(model)
 
 

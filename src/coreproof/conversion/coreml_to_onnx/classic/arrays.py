@@ -263,3 +263,22 @@ def lower_identity(stage: Stage) -> None:
     """The inputs, unchanged, as the outputs in the same order."""
     for source, target in zip(stage.model.signature.inputs, stage.model.signature.outputs, strict=True):
         stage.write(target.name, stage.read(source.name))
+
+
+# class confidence thresholding
+
+
+def _thresholding_problems(model: CoreMLModel) -> Iterator[str]:
+    yield from one_to_one(model)
+    fed = fed_count(model)
+    curves = len(model.spec.classConfidenceThresholding.precisionRecallCurves)
+    if curves and fed is not None and curves != fed:
+        yield f"it has {curves} curves, and is fed the confidences of {fed} classes"
+
+
+@lowers_model(_thresholding_problems)
+def lower_thresholding(stage: Stage) -> None:
+    """The confidences, and below them ones: the model takes all classes, and its curves are for whoever reads them."""
+    flat = stage.flat(stage.numbers())
+    ones = stage.b.op("Expand", f64(1), stage.b.op("Shape", flat))
+    stage.write_only(stage.b.op("Concat", *(stage.b.op("Unsqueeze", row, _FIRST) for row in (flat, ones)), axis=0))

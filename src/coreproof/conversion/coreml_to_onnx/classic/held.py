@@ -40,3 +40,8 @@ def values_of(name: str) -> str:
 def fed_as(name: str) -> str:
     """The name under which an input is fed that an output shares its name with: no ONNX graph has two values of one name."""
     return f"{name}/fed"
+
+
+def scores_of(label: str) -> str:
+    """The name of the scores of a classifier that gives its label alone."""
+    return f"{label}/scores"

@@ -11,7 +11,15 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.boundary import understood
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
-from coreproof.conversion.coreml_to_onnx.classic.held import Dictionary, Held, Labels, fed_as, keys_of, values_of
+from coreproof.conversion.coreml_to_onnx.classic.held import (
+    Dictionary,
+    Held,
+    Labels,
+    fed_as,
+    keys_of,
+    scores_of,
+    values_of,
+)
 from coreproof.conversion.coreml_to_onnx.classic.stage import Shared, Stage
 from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel, varying
 from coreproof.errors import ConversionError
@@ -150,19 +158,24 @@ def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> L
             dictionaries[feature.name] = DictionaryOutput(*names, sparse=held.sparse)
             continue
         outputs[feature.name] = _named(shared.b, feature.name, held.values, outputs.values())
-        if feature.name == signature.probabilities and not held.sparse:
+        if feature.name == signature.probabilities and held.keys and not held.sparse:
             labels = held.keys
         else:
             dictionaries[feature.name] = DictionaryOutput(held.keys, feature.name, sparse=held.sparse)
+    scores = signature.probabilities if labels else None
+    alone = made.get(scores_of(signature.predicted_label or ""))
+    if labels is None and isinstance(alone, Dictionary) and not isinstance(alone.keys, ir.Value):
+        scores, labels = scores_of(signature.predicted_label or ""), alone.keys
+        outputs[scores] = _named(shared.b, scores, alone.values, outputs.values())
     inputs = tuple(replace(f, optional=_has_default(shared, f.name)) for f in signature.inputs)
     values = {**shared.values, **{f.name: f.name for f in signature.inputs}, **{name: name for name in outputs}}
     lowered = shared.b.model(list(outputs.values()))
     return LoweredModel(
-        lowered, _of_classifier(replace(signature, inputs=inputs), labels), values, dictionaries=dictionaries
+        lowered, _of_classifier(replace(signature, inputs=inputs), labels, scores), values, dictionaries=dictionaries
     )
 
 
-def _of_classifier(signature: Signature, labels: Labels | None) -> Signature:
+def _of_classifier(signature: Signature, labels: Labels | None, scores: str | None) -> Signature:
     """A regressor names its output as "predicted" too; that is a number like any other."""
     predicted = next((f for f in signature.outputs if f.name == signature.predicted_label), None)
     classifies = predicted is not None and predicted.kind in ("string", "int64")
@@ -170,8 +183,8 @@ def _of_classifier(signature: Signature, labels: Labels | None) -> Signature:
         signature,
         predicted_label=signature.predicted_label if classifies else None,
         labels=labels or signature.labels,
-        probabilities=signature.probabilities if labels else None,
-        scores=signature.probabilities if labels else None,
+        probabilities=signature.probabilities if scores == signature.probabilities else None,
+        scores=scores,
     )
 
 

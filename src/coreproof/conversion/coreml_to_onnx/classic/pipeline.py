@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.coreml_to_onnx.classic.held import Dictionary, Held
+from coreproof.conversion.coreml_to_onnx.classic.held import Dictionary, Held, scores_of
 from coreproof.conversion.coreml_to_onnx.classic.inlined import inlined
 from coreproof.conversion.coreml_to_onnx.classic.lowerer import ModelLowerer, lowers_model
 from coreproof.conversion.coreml_to_onnx.classic.stage import Stage, known_shape
@@ -110,6 +110,9 @@ def lower_pipeline(stage: Stage) -> None:
             held.update(_added(inner, lowered))
     for feature in model.signature.outputs:
         stage.write(feature.name, held[feature.name])
+    scores = scores_of(model.signature.predicted_label or "")
+    if scores in held:
+        stage.made[scores] = held[scores]
 
 
 def _handed_on(stage: Stage, feature: Feature, held: Held) -> Held:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
-from coreproof.conversion.coreml_to_onnx.classic.held import Dictionary, Held, Labels
+from coreproof.conversion.coreml_to_onnx.classic.held import Dictionary, Held, Labels, scores_of
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.features import Feature
@@ -66,6 +66,18 @@ class Stage:
         if isinstance(held, ir.Value) and held in self.b.inputs:
             self.shared.optional[held] = name
 
+    def may_be_empty(self, name: str) -> None:
+        """A list that need not be fed is empty then."""
+        held = self.held[name]
+        if isinstance(held, ir.Value) and held in self.shared.optional and held.const_value is None:
+            assert held.dtype is not None
+            nothing = np.zeros(0, str if held.dtype == STRING else held.dtype.numpy())
+            tensor: ir.TensorProtocol = ir.Tensor(nothing, name=held.name)
+            if held.dtype == STRING:
+                tensor = ir.StringTensor([], shape=ir.Shape([0]), name=held.name)
+            held.const_value = tensor
+            self.b.initializers[held.name or ""] = held
+
     def value(self, name: str | None = None, *, default: float | None = None) -> ir.Value:
         """An input that is no dictionary."""
         held = self.read(name, default=default)
@@ -119,6 +131,8 @@ class Stage:
             self.write(signature.probabilities, Dictionary(labels, scores))
         if signature.predicted_label in names:
             assert signature.predicted_label is not None
+            if signature.probabilities not in names and scores is not None:
+                self.made[scores_of(signature.predicted_label)] = Dictionary(labels, scores)
             if index is None:
                 index = self.b.op("ArgMax", scores, axis=0, keepdims=0)
             self.write(signature.predicted_label, self.b.op("Gather", label_array(labels), index))
