@@ -11,6 +11,7 @@ import numpy as np
 from coreproof.conversion.shapes import read_shape
 from coreproof.errors import ConversionError, InputError
 from coreproof.model.arguments import one_of
+from coreproof.model.coreml.features import COLOURS
 from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
 from coreproof.model.features import Colour
 from coreproof.model.feeding import Feeding, check_numbers
@@ -182,10 +183,7 @@ def describe_image(feature: Model_pb2.FeatureDescription, shape: FlexibleShape, 
         )
     image = feature.type.imageType
     image.height, image.width = shape.default[2:]
-    image.colorSpace = getattr(
-        FeatureTypes_pb2.ImageFeatureType,
-        {"GRAY": "GRAYSCALE", "GRAY_FLOAT16": "GRAYSCALE_FLOAT16"}.get(colour, colour),
-    )
+    image.colorSpace = COLOURS[colour]
     if shape.enumerated:
         for option in shape.enumerated:
             image.enumeratedSizes.sizes.add(height=option[2], width=option[3])

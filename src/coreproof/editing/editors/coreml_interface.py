@@ -15,16 +15,11 @@ from coreproof.editing.editor import require_value
 from coreproof.editing.editors.document import CoreMLDocument
 from coreproof.editing.interface import Interface, Reshaped, Retyped, place_of
 from coreproof.errors import EditError
+from coreproof.model.coreml.features import COLOURS
 from coreproof.model.coreml.noted_labels import note_labels, noted_labels
-from coreproof.model.coreml.proto import FeatureTypes_pb2, Model_pb2
+from coreproof.model.coreml.proto import Model_pb2
 from coreproof.model.formats import classic
 
-COLOURS = {
-    "RGB": FeatureTypes_pb2.ImageFeatureType.RGB,
-    "BGR": FeatureTypes_pb2.ImageFeatureType.BGR,
-    "GRAY": FeatureTypes_pb2.ImageFeatureType.GRAYSCALE,
-    "GRAY_FLOAT16": FeatureTypes_pb2.ImageFeatureType.GRAYSCALE_FLOAT16,
-}
 BIASES = {"RGB": ("redBias", "greenBias", "blueBias"), "BGR": ("blueBias", "greenBias", "redBias")}
 """The fields of a scaler, in the order in which a picture of that layout has its channels."""
 

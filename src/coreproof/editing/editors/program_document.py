@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from coreproof.model.coreml.proto import MIL_pb2, Model_pb2
 from coreproof.model.formats import program as mil
 from coreproof.model.formats.free_name import free_name
 from coreproof.model.graph import Graph
+from coreproof.model.order import Circle, behind_needs
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -203,7 +204,17 @@ class ProgramDocument(CoreMLDocument):
     def sort(self) -> None:
         """Moves operations behind what they read, where they do not stand there; EditError where they read in a circle."""
         operations = list(self.block.operations)
-        order = _ordered(operations, {o.name: i for i, op in enumerate(operations) for o in op.outputs})
+        makers = {o.name: i for i, op in enumerate(operations) for o in op.outputs}
+        try:
+            order = behind_needs(
+                range(len(operations)), lambda i: (makers[n] for n in mil.reads(operations[i]) if n in makers)
+            )
+        except Circle as circle:
+            raise EditError(
+                "the layers would read from each other in a circle",
+                expected="a layer that reads what is made before it",
+                found=mil.name(operations[circle.path[0]]),
+            ) from None
         if order == list(range(len(operations))):
             return
         # a list of messages cannot be sorted in place: to delete its items empties those that were taken from it
@@ -247,32 +258,3 @@ def keep_name(operation: MIL_pb2.Operation) -> None:
 
 def _as_identifier(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]", "_", name)
-
-
-def _ordered(operations: Sequence[MIL_pb2.Operation], makers: Mapping[str, int]) -> list[int]:
-    """The operations in an order in which each follows what it reads, as near to the given one as that allows."""
-    order: list[int] = []
-    done: set[int] = set()
-    # depth first with a stack of its own: a chain of thousands of operations is deeper than Python's
-    for start in range(len(operations)):
-        stack, open_ones = [start], set[int]()
-        while stack:
-            index = stack[-1]
-            if index in done:
-                stack.pop()
-                continue
-            waiting = [makers[n] for n in mil.reads(operations[index]) if n in makers and makers[n] not in done]
-            if index in open_ones and waiting:
-                raise EditError(
-                    "the layers would read from each other in a circle",
-                    expected="a layer that reads what is made before it",
-                    found=mil.name(operations[index]),
-                )
-            open_ones.add(index)
-            if waiting:
-                stack += reversed(waiting)
-            else:
-                done.add(index)
-                order.append(index)
-                stack.pop()
-    return order

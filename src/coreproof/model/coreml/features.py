@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableSequence
 from dataclasses import replace
+from typing import get_args
 
 from coreproof.errors import UnreadableModelError
 from coreproof.model.coreml.noted_labels import noted_labels
@@ -16,12 +17,14 @@ _ARRAY_DTYPES: dict[int, str] = {
     # not in the protobuf files of every coremltools yet, and read where it is
     **({FeatureTypes_pb2.ArrayFeatureType.INT8: "int8"} if hasattr(FeatureTypes_pb2.ArrayFeatureType, "INT8") else {}),
 }
-_COLOURS: dict[int, Colour] = {
-    FeatureTypes_pb2.ImageFeatureType.RGB: "RGB",
-    FeatureTypes_pb2.ImageFeatureType.BGR: "BGR",
-    FeatureTypes_pb2.ImageFeatureType.GRAYSCALE: "GRAY",
-    FeatureTypes_pb2.ImageFeatureType.GRAYSCALE_FLOAT16: "GRAY_FLOAT16",
+COLOURS = {
+    "RGB": FeatureTypes_pb2.ImageFeatureType.RGB,
+    "BGR": FeatureTypes_pb2.ImageFeatureType.BGR,
+    "GRAY": FeatureTypes_pb2.ImageFeatureType.GRAYSCALE,
+    "GRAY_FLOAT16": FeatureTypes_pb2.ImageFeatureType.GRAYSCALE_FLOAT16,
 }
+"""The layouts of pictures, as a description says them."""
+_COLOURS: dict[int, Colour] = {COLOURS[colour]: colour for colour in get_args(Colour)}
 
 _OTHER_KINDS: dict[str, tuple[Kind, str | None]] = {
     "int64Type": ("int64", "int64"),

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -105,11 +106,7 @@ class WeightFile:
             out.write(_HEADER.pack(len(wanted), 2).ljust(_RECORD_BYTES, b"\0"))
             for offset in wanted:
                 dtype, data, padding = self._blob(offset)
-                moved[offset] = out.tell()
-                record = _METADATA.pack(_SENTINEL, dtype, data.size, out.tell() + _RECORD_BYTES, padding)
-                out.write(record.ljust(_RECORD_BYTES, b"\0"))
-                out.write(data.tobytes())
-                out.write(bytes(-data.size % _RECORD_BYTES))
+                moved[offset] = _write_blob(out, dtype, data.tobytes(), padding)
         return moved
 
     def check(self, offset: int, dtype: str | None = None, count: int | None = None) -> None:
@@ -164,6 +161,16 @@ class WeightFile:
         )
 
 
+def _write_blob(file: BinaryIO, dtype: int, data: bytes, padding_bits: int = 0) -> int:
+    """Writes a record and its data where the file stands; returns where that was."""
+    offset = file.tell()
+    record = _METADATA.pack(_SENTINEL, dtype, len(data), offset + _RECORD_BYTES, padding_bits)
+    file.write(record.ljust(_RECORD_BYTES, b"\0"))
+    file.write(data)
+    file.write(bytes(-len(data) % _RECORD_BYTES))
+    return offset
+
+
 def unpack_bits(data: npt.NDArray[np.uint8], bits: int, count: int, *, signed: bool) -> npt.NDArray[np.generic]:
     """``count`` integers of ``bits`` bits each, least significant bit first, running over byte borders.
 
@@ -192,11 +199,7 @@ def append_blob(path: Path, array: npt.NDArray[np.generic]) -> int:
         count, version = _HEADER.unpack(file.read(_HEADER.size))
         end = file.seek(0, 2)
         file.write(bytes(-end % _RECORD_BYTES))
-        offset = file.tell()
-        record = _METADATA.pack(_SENTINEL, number, array.nbytes, offset + _RECORD_BYTES, 0)
-        file.write(record.ljust(_RECORD_BYTES, b"\0"))
-        file.write(np.ascontiguousarray(array).tobytes())
-        file.write(bytes(-array.nbytes % _RECORD_BYTES))
+        offset = _write_blob(file, number, array.tobytes())
         file.seek(0)
         file.write(_HEADER.pack(count + 1, version))
     return offset

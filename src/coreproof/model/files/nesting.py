@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from coreproof.errors import UnreadableModelError
 from coreproof.model.files.wire import records
 from coreproof.model.formats import onnx as stored
+from coreproof.model.order import Circle, behind_needs
 
 MESSAGES = 100
 """Messages within each other that protobuf reads, in every language: about 32 graphs, 33 networks, 49 pipelines."""
@@ -138,33 +139,16 @@ def _called(nodes: Iterable[onnx.NodeProto]) -> Iterator[Called]:
 
 def _callees_first(calls: Mapping[Called, list[Called]], where: str) -> list[Called]:
     """Every function after those that it calls. UnreadableModelError names those that call themselves in the end."""
-    order: list[Called] = []
-    state: dict[Called, int] = {}
-    for root in calls:
-        path = [(root, iter(calls[root]))] if root not in state else []
-        # 1: on the way down, 2: done; whoever is met on the way down closes a circle
-        state.setdefault(root, 1)
-        while path:
-            name, rest = path[-1]
-            following = next(rest, None)
-            if following is None:
-                state[name] = 2
-                order.append(name)
-                path.pop()
-            elif state.get(following) == 1:
-                names = [n for n, _ in path]
-                circle = [*names[names.index(following) :], following]
-                raise UnreadableModelError(
-                    "functions of the model call themselves",
-                    where=where,
-                    expected="functions that end",
-                    found=" -> ".join(map(_name, circle[:8])) + (" -> ..." if len(circle) > 8 else ""),
-                    fix="export the model again; ONNX has no recursion",
-                )
-            elif following not in state:
-                state[following] = 1
-                path.append((following, iter(calls[following])))
-    return order
+    try:
+        return behind_needs(calls, calls.__getitem__)
+    except Circle as circle:
+        raise UnreadableModelError(
+            "functions of the model call themselves",
+            where=where,
+            expected="functions that end",
+            found=" -> ".join(map(_name, circle.path[:8])) + (" -> ..." if len(circle.path) > 8 else ""),
+            fix="export the model again; ONNX has no recursion",
+        ) from None
 
 
 def _name(called: Called) -> str:

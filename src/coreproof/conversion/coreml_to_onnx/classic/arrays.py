@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.coreml_to_onnx.classic.counts import fed_count
+from coreproof.conversion.coreml_to_onnx.classic.counts import count_of, fed_count
 from coreproof.conversion.coreml_to_onnx.classic.dictionaries import dense, keys_array
 from coreproof.conversion.coreml_to_onnx.classic.held import Dictionary, Labels
 from coreproof.conversion.coreml_to_onnx.classic.lowerer import lowers_model
@@ -219,16 +219,13 @@ def _vectorizer_problems(model: CoreMLModel) -> Iterator[str]:
             yield f"it puts in {feature.name!r} with no dimensions"
         elif feature.kind in ("double", "int64") and column.inputDimensions != 1:
             yield f"{feature.name!r} is one number, and is put in as {column.inputDimensions}"
-        elif feature.kind == "tensor" and feature.shape is not None and not feature.ranges and not feature.enumerated:
-            count = int(np.prod([d for d in feature.shape if isinstance(d, int)], dtype=object))
-            if count != column.inputDimensions:
-                yield f"{feature.name!r} is an array of {count}, and is put in as {column.inputDimensions}"
+        elif feature.kind == "tensor" and (count := count_of(feature)) not in (None, column.inputDimensions):
+            yield f"{feature.name!r} is an array of {count}, and is put in as {column.inputDimensions}"
     if not model.spec.featureVectorizer.inputList:
         yield "it puts nothing into its array"
     for output in model.signature.outputs:
-        lengths = [d for d in output.shape or () if isinstance(d, int)]
-        if output.kind == "tensor" and lengths and int(np.prod(lengths, dtype=object)) != total:
-            yield f"it makes an array of {total}, and its output {output.name!r} is one of {lengths}"
+        if output.kind == "tensor" and count_of(output) not in (None, total):
+            yield f"it makes an array of {total}, and its output {output.name!r} is one of {list(output.shape or ())}"
 
 
 @lowers_model(_vectorizer_problems)

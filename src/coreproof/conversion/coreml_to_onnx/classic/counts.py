@@ -13,12 +13,13 @@ from coreproof.model.features import Feature
 
 def fed_count(model: CoreMLModel) -> int | None:
     """The numbers in all inputs together; None where an input does not say its shape."""
-    counts = [_count(feature) for feature in model.signature.inputs]
+    counts = [count_of(feature) for feature in model.signature.inputs]
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 
 
-def _count(feature: Feature) -> int | None:
+def count_of(feature: Feature) -> int | None:
+    """The numbers in a feature; None for one that holds none, or does not say how many."""
     if feature.kind in ("double", "int64"):
         return 1
     if feature.kind != "tensor" or feature.shape is None or feature.ranges or feature.enumerated:

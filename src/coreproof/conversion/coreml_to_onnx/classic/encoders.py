@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.classic.arrays import one_to_one
+from coreproof.conversion.coreml_to_onnx.classic.counts import count_of
 from coreproof.conversion.coreml_to_onnx.classic.dictionaries import placed
 from coreproof.conversion.coreml_to_onnx.classic.held import Dictionary, Labels
 from coreproof.conversion.coreml_to_onnx.classic.lowerer import lowers_model
@@ -46,9 +47,9 @@ def _one_hot_problems(model: CoreMLModel) -> Iterator[str]:
         if categories and _held_texts(feature) != isinstance(categories[0], str):
             yield f"its input {feature.name!r} is of another type than its categories"
     for output in model.signature.outputs[:1]:
-        lengths = [d for d in output.shape or () if isinstance(d, int)]
-        if output.kind == "tensor" and lengths and int(np.prod(lengths, dtype=object)) != len(categories):
-            yield f"it knows {len(categories)} categories, and its output {output.name!r} is an array of {lengths}"
+        if output.kind == "tensor" and count_of(output) not in (None, len(categories)):
+            shape = list(output.shape or ())
+            yield f"it knows {len(categories)} categories, and its output {output.name!r} is an array of {shape}"
 
 
 @lowers_model(_one_hot_problems)

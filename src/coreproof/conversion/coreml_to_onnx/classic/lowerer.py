@@ -20,7 +20,7 @@ from coreproof.conversion.coreml_to_onnx.classic.held import (
     scores_of,
     values_of,
 )
-from coreproof.conversion.coreml_to_onnx.classic.stage import Shared, Stage
+from coreproof.conversion.coreml_to_onnx.classic.stage import SINGLE, Shared, Stage
 from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel, varying
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
@@ -30,11 +30,6 @@ Handler: TypeAlias = Callable[[Stage], None]
 Check: TypeAlias = Callable[[CoreMLModel], Iterable[str]]
 _TOLD = 8
 """Problems that one error names."""
-_KINDS: Mapping[str, ir.DataType] = {
-    "double": ir.DataType.DOUBLE,
-    "int64": ir.DataType.INT64,
-    "string": ir.DataType.STRING,
-}
 
 
 class ModelLowerer:
@@ -104,8 +99,8 @@ def _entered(shared: Shared, model: CoreMLModel, feature: Feature) -> Held:
             b, keys_of(feature.name), ir.DataType.STRING if "of text" in feature.holds else ir.DataType.INT64, [count]
         )
         return Dictionary(keys, b.input(values_of(feature.name), "float64", [count]))
-    if feature.kind in _KINDS:
-        value = _input(b, name, _KINDS[feature.kind], [])
+    if feature.kind in SINGLE:
+        value = _input(b, name, SINGLE[feature.kind], [])
     elif feature.kind == "sequence":
         dtype = ir.DataType.STRING if feature.dtype == "str" else ir.DataType.INT64
         value = _input(b, name, dtype, [f"{feature.name}_count"])

@@ -17,6 +17,8 @@ from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.features import Feature
 
 DOUBLE, INT64, STRING = ir.DataType.DOUBLE, ir.DataType.INT64, ir.DataType.STRING
+SINGLE: Mapping[str, ir.DataType] = {"double": DOUBLE, "int64": INT64, "string": STRING}
+"""The kinds of features that are one number, or one text."""
 ML = "ai.onnx.ml"
 
 
@@ -144,10 +146,9 @@ class Stage:
             raise self.refuse(f"feature {feature.name!r} is declared as {feature.kind}", found=found)
         if isinstance(held, Dictionary) or feature.kind == "image":
             return held
-        if feature.kind in ("double", "int64", "string"):
-            wanted = {"double": DOUBLE, "int64": INT64, "string": STRING}[feature.kind]
+        if feature.kind in SINGLE:
             self._require_texts(feature, held, texts=feature.kind == "string")
-            value = self.cast(held, wanted)
+            value = self.cast(held, SINGLE[feature.kind])
             return value if known_shape(value) == () else self.b.op("Reshape", value, np.zeros(0, np.int64))
         if feature.kind == "sequence":
             self._require_texts(feature, held, texts=feature.dtype == "str")

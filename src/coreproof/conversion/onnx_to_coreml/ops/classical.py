@@ -31,7 +31,9 @@ def binarizer(ctx: Context, x: Operand, *, threshold: float = 0.0) -> Result:
     return cast(ctx, ctx.mb.greater(x=x, y=limit), float_name(ctx) if ctx.is_float(x) else "int32")
 
 
-_LESS_EQUAL, _LESS, _GREATER_EQUAL, _GREATER, _EQUAL, _NOT_EQUAL, _MEMBER = range(7)
+_COMPARED = ("less_equal", "less", "greater_equal", "greater", "equal", "not_equal")
+"""What a node of mode 0, 1, ... asks, in MIL's words."""
+_MEMBER = len(_COMPARED)
 
 
 @dataclass
@@ -150,14 +152,6 @@ def _cut_at_nan(values: Array) -> Iterator[Array]:
 def _answers(ctx: Context, seen: Operand, modes: Array, splits: Array, sets: dict[int, Array], nodes: Array) -> Operand:
     """[rows, nodes] of 0 and 1; NaN says no to everything but "not equal"."""
     mb = ctx.mb
-    compare = {
-        _LESS_EQUAL: mb.less_equal,
-        _LESS: mb.less,
-        _GREATER_EQUAL: mb.greater_equal,
-        _GREATER: mb.greater,
-        _EQUAL: mb.equal,
-        _NOT_EQUAL: mb.not_equal,
-    }
     total: Operand | None = None
     for mode in sorted(set(modes.tolist())):
         here = (modes == mode)[None]
@@ -169,8 +163,9 @@ def _answers(ctx: Context, seen: Operand, modes: Array, splits: Array, sets: dic
                     table[0, place, : len(sets[node])] = sets[node]
             hit = mb.cast(x=mb.equal(x=mb.expand_dims(x=seen, axes=[2]), y=table), dtype="fp32")
             found = mb.reduce_max(x=hit, axes=[2], keep_dims=False)
-        elif mode in compare:
-            found = mb.cast(x=compare[mode](x=seen, y=np.where(here, splits[None], np.float32(0))), dtype="fp32")
+        elif 0 <= mode < _MEMBER:
+            compare = getattr(mb, _COMPARED[mode])
+            found = mb.cast(x=compare(x=seen, y=np.where(here, splits[None], np.float32(0))), dtype="fp32")
         else:
             raise ctx.refuse(f"nodes of mode {mode}", "modes 0 to 6")
         own = found if here.all() else mb.mul(x=found, y=here.astype(np.float32))

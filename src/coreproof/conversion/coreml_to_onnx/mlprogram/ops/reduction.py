@@ -7,13 +7,6 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.lowering import Lowering, Operand, lowers
 
-_REDUCTIONS = {
-    "reduce_l1_norm": "ReduceL1", "reduce_l2_norm": "ReduceL2", "reduce_log_sum": "ReduceLogSum",
-    "reduce_log_sum_exp": "ReduceLogSumExp", "reduce_max": "ReduceMax", "reduce_mean": "ReduceMean",
-    "reduce_min": "ReduceMin", "reduce_prod": "ReduceProd", "reduce_sum": "ReduceSum", "reduce_sum_square": "ReduceSumSquare",
-}  # fmt: skip
-"""MIL name -> ONNX name."""
-
 
 @lowers("reduce_max", "reduce_min", exact=True, error="move", hands_on="part")
 @lowers("reduce_mean", error="average", word="mean")
@@ -24,7 +17,9 @@ def reduce(low: Lowering, *, x: Operand, axes: Operand = None, keep_dims: bool =
     # an empty list of axes means all of them, as no list does
     if over is not None and over.size == 0:
         over = None
-    return low.op(_REDUCTIONS[low.operation], x, over, keepdims=int(keep_dims))
+    # ONNX has the same names in another spelling: reduce_l1_norm, ReduceL1
+    operator = low.operation.removesuffix("_norm").title().replace("_", "")
+    return low.op(operator, x, over, keepdims=int(keep_dims))
 
 
 @lowers("reduce_argmax", "reduce_argmin", indices=0)

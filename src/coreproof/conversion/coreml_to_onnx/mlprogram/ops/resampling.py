@@ -166,9 +166,10 @@ def crop_resize(
         tripled = low.op("Unsqueeze", boxes, [1])
         boxes = low.op("Reshape", low.op("Tile", tripled, [1, batch, 1]), [-1, 4])
         repeats = batch
-    crops = _crop(
-        low, x, boxes, index, (int(target_height), int(target_width)),
-        normalized_coordinates, float(spatial_scale), box_coordinate_mode, sampling_mode, float(pad_value),
+    crops = crop_resize_ios17(
+        low, x=x, boxes=boxes, box_indices=index, target_height=target_height, target_width=target_width,
+        normalized_coordinates=normalized_coordinates, spatial_scale=spatial_scale,
+        box_coordinate_mode=box_coordinate_mode, sampling_mode=sampling_mode, pad_value=pad_value,
     )  # fmt: skip
     shape = [count, repeats, channels or -1, int(target_height), int(target_width)]
     return low.op("Reshape", crops, np.array(shape, np.int64))
@@ -189,45 +190,30 @@ def crop_resize_ios17(
     sampling_mode: str = "DEFAULT",
     pad_value: float = 0.0,
 ) -> ir.Value:
-    count = low.shape(boxes)[0]
-    if box_indices is None and count is None:
-        raise low.refuse("the number of boxes is not known")
-    index = np.arange(count or 0, dtype=np.int64) if box_indices is None else low.i64(box_indices)
-    return _crop(
-        low, x, low.cast(boxes, ir.DataType.FLOAT), index, (int(target_height), int(target_width)),
-        normalized_coordinates, float(spatial_scale), box_coordinate_mode, sampling_mode, float(pad_value),
-    )  # fmt: skip
-
-
-def _crop(
-    low: Lowering,
-    x: Operand,
-    boxes: ir.Value,
-    index: Operand,
-    size: tuple[int, int],
-    normalized: bool,
-    spatial_scale: float,
-    box_mode: str,
-    sampling_mode: str,
-    pad_value: float,
-) -> ir.Value:
     """One crop a box: [N, C, height, width].
 
     A box that ends before it begins is a mirrored crop where corners are aligned, else the whole image: both as in
     Apple's own tests.
     """
+    count = low.shape(boxes)[0]
+    if box_indices is None and count is None:
+        raise low.refuse("the number of boxes is not known")
+    index = np.arange(count or 0, dtype=np.int64) if box_indices is None else low.i64(box_indices)
+    corner_values, size = low.cast(boxes, ir.DataType.FLOAT), (int(target_height), int(target_width))
+    scale = float(spatial_scale)
     extent = low.cast(low.op("Gather", low.dims(x), [2, 3]), ir.DataType.FLOAT)
     axes = []
-    for i, ((start, end), count) in enumerate(zip(corners(low.b, boxes, box_mode), size, strict=True)):
+    sides = corners(low.b, corner_values, box_coordinate_mode)
+    for i, ((start, end), points) in enumerate(zip(sides, size, strict=True)):
         last = low.op("Sub", low.op("Gather", extent, [i]), 1.0)
-        if normalized:
+        if normalized_coordinates:
             start, end = low.op("Mul", start, last), low.op("Mul", end, last)
-        if spatial_scale != 1:
-            start, end = low.op("Mul", start, spatial_scale), low.op("Mul", end, spatial_scale)
+        if scale != 1:
+            start, end = low.op("Mul", start, scale), low.op("Mul", end, scale)
         if sampling_mode not in ("ALIGN_CORNERS", "STRICT_ALIGN_CORNERS"):
             inverted = low.op("Less", end, start)
             start, end = low.op("Where", inverted, 0.0, start), low.op("Where", inverted, last, end)
-        axes.append(box_points(low.b, start, end, count, sampling_mode))
+        axes.append(box_points(low.b, start, end, points, sampling_mode))
     rows = low.op("Expand", low.op("Unsqueeze", axes[0], [2, 3]), np.array([1, size[0], size[1], 1], np.int64))
     columns = low.op("Expand", low.op("Unsqueeze", axes[1], [1, 3]), np.array([1, size[0], size[1], 1], np.int64))
     pixels = low.op("Concat", columns, rows, axis=3)
@@ -240,4 +226,4 @@ def _crop(
     outside = low.op("Or", low.op("Less", pixels, -1e-4), low.op("Greater", pixels, low.op("Add", limit, 1e-4)))
     any_outside = low.op("ReduceMax", low.cast(outside, ir.DataType.FLOAT), [3], keepdims=0)
     mask = low.op("Unsqueeze", low.cast(any_outside, ir.DataType.BOOL), [1])
-    return low.op("Where", mask, pad_value, sampled)
+    return low.op("Where", mask, float(pad_value), sampled)

@@ -8,15 +8,6 @@ from coreproof.conversion.coreml_to_onnx.builder import Operand
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, Layer, f32, i64
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.layer_arguments import lowers
 
-_ARITHMETIC = {
-    "addBroadcastable": "Add",
-    "subtractBroadcastable": "Sub",
-    "multiplyBroadcastable": "Mul",
-    "divideBroadcastable": "Div",
-    "powBroadcastable": "Pow",
-    "minBroadcastable": "Min",
-    "maxBroadcastable": "Max",
-}
 _COMPARISON = {
     "equal": "Equal",
     "notEqual": "Equal",
@@ -65,9 +56,11 @@ def dot(layer: Layer, x: Blob, y: Blob, *, cosineSimilarity: bool = False) -> Bl
 
 
 @lowers("subtractBroadcastable", error="add")
-@lowers(*_ARITHMETIC.keys() - {"subtractBroadcastable"})
+@lowers("addBroadcastable", "multiplyBroadcastable", "divideBroadcastable")
+@lowers("powBroadcastable", "minBroadcastable", "maxBroadcastable")
 def arithmetic(layer: Layer, x: Blob, y: Blob) -> Blob:
-    return _combined(layer, _ARITHMETIC[layer.kind], (x, y))
+    # ONNX's names are the first three letters: Add, Sub, Mul, ...
+    return _combined(layer, layer.kind[:3].capitalize(), (x, y))
 
 
 @lowers("modBroadcastable")
