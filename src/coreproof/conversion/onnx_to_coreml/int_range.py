@@ -34,7 +34,7 @@ def check_constants(node: ir.Node, operands: Sequence[object], *, is_network: bo
             continue
         name = value.name if value is not None else "?"
         if operand.dtype.itemsize > 4 or operand.dtype == np.uint32:
-            if _means_an_end(node, place, operand):
+            if _means_an_end(node, place, operand) or _is_pattern(node, operand):
                 continue
             check_fits(operand, f"node {node.name!r} ({node.op_type}), constant {name!r}")
         if (
@@ -73,6 +73,18 @@ def _means_an_end(node: ir.Node, place: int, constant: Array) -> bool:
         return True
     upper = node.op_type == "Min" or (node.op_type == "Clip" and place == 2)
     return bool((constant >= _LIMITS.min).all() if upper else (constant <= _LIMITS.max).all())
+
+
+def _is_pattern(node: ir.Node, constant: Array) -> bool:
+    """Whether a constant without a sign counts by its bits: of all that are set from some place on the lowest 32 say the same.
+
+    PyTorch's exporter writes an arithmetic shift (x >> 1) as one without a sign, and puts the sign's bits in with such a mask.
+    """
+    if node.op_type not in ("BitwiseAnd", "BitwiseOr", "BitwiseXor") or constant.dtype.kind != "u":
+        return False
+    held = constant.view(f"i{constant.dtype.itemsize}")
+    mask = (held < _LIMITS.min) & (held & -held == -held)
+    return bool((mask | ((held >= _LIMITS.min) & (held <= _LIMITS.max))).all())
 
 
 class Magnitudes:

@@ -98,6 +98,18 @@ class Block(Protocol):
 
     def set_outputs(self, outputs: Sequence[Var]) -> None: ...
 
+    def remove_ops(self, operations: Sequence[Operation]) -> None: ...
+
+    def replace_uses_of_var_after_op(
+        self,
+        anchor_op: Operation,
+        old_var: Var,
+        new_var: Var,
+        *,
+        no_check_var_types: bool = False,
+        force_replace: bool = False,
+    ) -> None: ...
+
     def __enter__(self) -> Block: ...
 
     def __exit__(self, *raised: object) -> None: ...

@@ -138,8 +138,9 @@ class ProgramBuilder:
             plans = [self._leave(name) for name in outputs]
             function.set_outputs([p[1] for p in plans])
         program.add_function("main", function)
-        limit_rank(program, self.source)
+        removed = limit_rank(program, self.source, self._named)
         separate(function, self.names, self._named)
+        del removed  # whose ids are no others' until here
         for (leaving, _), output in zip(plans, function.outputs, strict=True):
             output.name = output.op.name = leaving.name  # a rewrite at the very end makes a new output
         return Built(program, list(inputs), [p[0] for p in plans], self.provenance, self.context.notes, self.names)

@@ -49,12 +49,22 @@ def _number(ctx: Context, bits: Operand, width: int, signed: bool) -> Result:
 def _bitwise(ctx: Context, a: Operand, b: Operand, combine: Callable[[Operand, Operand], Operand]) -> Result:
     """Flat where an axis for the bits would be one too many."""
     width, signed = _width(ctx)
+    a, b = _pattern(ctx, 0, a), _pattern(ctx, 1, b)
     shape = np.broadcast_shapes(ctx.shape(a), ctx.shape(b))
     flat = len(shape) == 5
     if flat:
         a, b = (ctx.mb.reshape(x=_spread(ctx, x, shape), shape=[-1]) for x in (a, b))
     number = _number(ctx, combine(_bits(ctx, a, width), _bits(ctx, b, width)), width, signed)
     return ctx.mb.reshape(x=number, shape=list(shape)) if flat else number
+
+
+def _pattern(ctx: Context, index: int, x: Operand) -> Operand:
+    """A constant without a sign as the number with one that has its bits: 2^31 is -2^31, which is how Core ML holds them."""
+    raw = ctx.raw[index]
+    if not isinstance(raw, np.ndarray) or raw.dtype.kind != "u" or raw.dtype.itemsize < 4:
+        return x
+    limits = np.iinfo(np.int32)
+    return np.clip(raw.view(f"i{raw.dtype.itemsize}"), limits.min, limits.max).astype(np.int32)
 
 
 def _spread(ctx: Context, x: Operand, shape: tuple[int, ...]) -> Operand:
