@@ -44,11 +44,13 @@ def box_points(b: OnnxBuilder, start: ir.Value, end: ir.Value, count: int, mode:
         return b.op("Add", start, b.op("Mul", span, alone if count == 1 else i / np.float32(count - 1)))
     if mode == "OFFSET_CORNERS":
         step = b.op("Div", b.op("Max", span, np.float32(1)), np.float32(count))
-        return b.op("Add", start, b.op("Mul", step, i + half))
-    step = b.op("Div", b.op("Add", span, np.float32(1)), np.float32(count))
-    if mode == "UNALIGN_CORNERS":
-        return b.op("Sub", b.op("Add", start, b.op("Mul", step, i + half)), half)
-    return b.op("Min", b.op("Add", start, b.op("Mul", step, i)), end)
+        points = b.op("Add", start, b.op("Mul", step, i + half))
+    else:
+        step = b.op("Div", b.op("Add", span, np.float32(1)), np.float32(count))
+        points = b.op("Add", start, b.op("Mul", step, i + half if mode == "UNALIGN_CORNERS" else i))
+        points = b.op("Sub", points, half) if mode == "UNALIGN_CORNERS" else points
+    # as within a whole picture: no point lies beyond the centres of the outer pixels
+    return b.op("Max", start, b.op("Min", points, end))
 
 
 def corners(b: OnnxBuilder, boxes: ir.Value, mode: str) -> list[tuple[ir.Value, ir.Value]]:

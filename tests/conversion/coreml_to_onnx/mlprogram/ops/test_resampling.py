@@ -1,4 +1,4 @@
-"""Sampling at given coordinates, with values written out."""
+"""Sampling at given coordinates: against plain formulas in NumPy, and with values of Apple's own tests written out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import pytest
 
 from tests.build import mil
 from tests.conversion.coreml_to_onnx.lowered import normal, only, run
+from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
+from tests.conversion.coreml_to_onnx.mlprogram.ops.test_resizing import points
+
+family = Family("resampling")
+Array = np.ndarray
 
 BOXES = np.array([[0, 0.5, 3, 4], [3, 4, 0, 0.5], [2, 0.5, 0.25, 4], [0, 4, 3, 0.5]], np.float32)
 """A box, the same mirrored in both directions, and two that are mirrored in one: rows and columns, first and last."""
@@ -97,3 +102,179 @@ def test_a_point_half_way_between_two_pixels_is_mirrored_before_it_is_rounded(tm
     rest = (columns + 0.5) % 4
     nearest = np.rint(np.minimum(rest, 4 - rest) - 0.5).astype(int).clip(0, 1)
     np.testing.assert_array_equal(only(run(model, a=x)).ravel(), x.ravel()[nearest])
+
+
+# the formulas
+
+
+def folded(place: Array, length: int, padding_mode: str) -> Array:
+    """Places brought into the picture: mirrored at the centres of its outer pixels or at their edges, or moved to its border."""
+    if padding_mode in ("reflection", "symmetric"):
+        start, span = (0.0, length - 1.0) if padding_mode == "reflection" else (-0.5, float(length))
+        turned = np.mod(place - start, 2 * span) if span else np.zeros_like(place)
+        place = start + np.minimum(turned, 2 * span - turned)
+    return np.clip(place, 0, length - 1)
+
+
+def pixel(x: Array, rows: Array, columns: Array, padding_mode: str, fill: float) -> Array:
+    """The pixels at whole places [B, H, W] of pictures [B, C, ...], as [B, C, H, W]."""
+    (height, width), image = x.shape[2:], np.arange(len(x))[:, None, None]
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    r, c = (folded(v, n, padding_mode).astype(int) for v, n in ((rows, height), (columns, width)))
+    values = x[image, :, r, c]
+    if padding_mode == "constant":
+        values = np.where(inside[..., None], values, fill)
+    return np.moveaxis(values, -1, 1)
+
+
+MODES = ("normalized_minus_one_to_one", "normalized_zero_to_one", "unnormalized")
+PADDINGS = ("constant", "border", "reflection", "symmetric")
+PLACES = np.float32([[[[-1, -1], [1, 1], [0.5, -0.25]], [[-2.25, 0.75], [3.5, -4.125], [0, 0]]]])
+
+
+def sampled(**more: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "x": normal(2, 2, 3, 4), "coordinates": np.concatenate([PLACES, -PLACES]), "padding_mode": padding,
+            "padding_value": np.float32(1.5),
+            "coordinates_mode": mode, "align_corners": aligned, **more,
+        }
+        for padding in PADDINGS for mode in MODES for aligned in (True, False)
+        # between the centres of the outer pixels nothing is mirrored at their edges
+        if not (mode == "unnormalized" and aligned)
+    ]  # fmt: skip
+
+
+@family.defines("resample", "x coordinates", sampled(sampling_mode="bilinear"), within=2e-5)
+@family.defines("resample", "x coordinates", sampled(sampling_mode="nearest"))
+@family.defines(
+    "resample", "x coordinates",
+    [
+        row | {"x": np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4),
+          "coordinates": np.float32([[[[n / 2, 0] for n in range(-11, 17)]]])}
+        for row in sampled(sampling_mode="nearest") if row["coordinates_mode"] == "unnormalized"
+    ],
+)  # fmt: skip
+@family.defines(
+    "resample", "x coordinates",
+    [row | {"coordinates": np.int32([[[[0, 0], [3, 2], [-1, 5]]]] * 2)} for row in sampled(sampling_mode="nearest")],
+)  # fmt: skip
+def resample(
+    x: Array,
+    coordinates: Array,
+    sampling_mode: str,
+    padding_mode: str,
+    padding_value: float,
+    coordinates_mode: str,
+    align_corners: bool,
+) -> Array:
+    places = []
+    for axis, length in ((1, x.shape[2]), (0, x.shape[3])):
+        at = np.asarray(coordinates[..., axis], np.float64)
+        if coordinates_mode != "unnormalized":
+            unit = (at + 1) / 2 if coordinates_mode == "normalized_minus_one_to_one" else at
+            at = unit * (length - 1) if align_corners else unit * length - 0.5
+        # pictures whose padding is mirrored repeat themselves: a place may be mirrored instead
+        places.append(at if padding_mode == "constant" else folded(at, length, padding_mode))
+    rows, columns = places
+    if sampling_mode == "nearest":
+        return pixel(x, np.round(rows), np.round(columns), padding_mode, padding_value)
+    low_r, low_c = np.floor(rows), np.floor(columns)
+    result = np.zeros((*x.shape[:2], *rows.shape[1:]))
+    for down in (0, 1):
+        for right in (0, 1):
+            share = np.abs(1 - down - (rows - low_r)) * np.abs(1 - right - (columns - low_c))
+            result += share[:, None] * pixel(x, low_r + down, low_c + right, padding_mode, padding_value)
+    return result
+
+
+AFFINE = {"sampling_mode": "bilinear", "padding_mode": "constant", "padding_value": np.float32(0),
+  "coordinates_mode": "normalized_minus_one_to_one", "align_corners": True}  # fmt: skip
+
+
+@family.defines(
+    "affine", "x transform_matrix",
+    [
+        {"x": normal(2, 3, 4, 5), "transform_matrix": matrix, "output_height": h, "output_width": w, **AFFINE}
+        for matrix in (np.float32([[1, 0, 0, 0, 1, 0]]), np.float32([[0.5, 0.25, 0.1, -0.5, 1.25, -0.2]]), normal(2, 6))
+        for h, w in ((4, 5), (3, 7))
+    ],
+    within=1e-4,
+)  # fmt: skip
+def affine(x: Array, transform_matrix: Array, output_height: int, output_width: int, **form: Any) -> Array:
+    v, u = np.meshgrid(np.linspace(-1, 1, output_height), np.linspace(-1, 1, output_width), indexing="ij")
+    theta = np.broadcast_to(transform_matrix, (len(x), 6)).reshape(-1, 2, 3)
+    places = np.einsum("bij,hwj->bhwi", theta, np.stack([u, v, np.ones_like(u)], -1))
+    return resample(x, places, **form)
+
+
+ROWS_FIRST = np.float32([[0, 0.5, 3, 4], [1, 1, 2.5, 3], [0.25, 2, 2, 4]])
+SAMPLINGS = ("DEFAULT", "STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "OFFSET_CORNERS", "UNALIGN_CORNERS")
+
+
+def crops(**more: Any) -> list[dict[str, Any]]:
+    return [
+        {"x": normal(2, 2, 4, 5), "target_height": h, "target_width": w, "sampling_mode": mode, **more}
+        for mode in SAMPLINGS for h, w in ((2, 3), (6, 5), (1, 1))
+    ]  # fmt: skip
+
+
+@family.defines("crop_resize", "x boxes", crops(boxes=ROWS_FIRST, box_indices=np.int32([1, 0, 1])), within=1e-4)
+@family.defines(
+    "crop_resize",
+    "x boxes box_indices",
+    crops(boxes=ROWS_FIRST[:2], box_indices=np.int32([1, 1])),
+    within=1e-4,
+    half=False,
+)
+@family.defines(
+    "crop_resize",
+    "x boxes",
+    crops(boxes=ROWS_FIRST[:2] / np.float32([3, 4, 3, 4]), normalized_coordinates=True),
+    within=1e-4,
+    half=False,
+)
+@family.defines("crop_resize", "x boxes", crops(boxes=ROWS_FIRST[:2] * 4, spatial_scale=0.25), within=1e-4)
+def crop_resize(
+    x: Array, boxes: Array, target_height: int, target_width: int, sampling_mode: str, box_indices: Array | None = None,
+    normalized_coordinates: bool = False, spatial_scale: float = 1.0,
+) -> Array:  # fmt: skip
+    """The grid of resize_bilinear within each box, whose ends belong to it."""
+    result = []
+    for box, image in zip(
+        boxes * spatial_scale, range(len(boxes)) if box_indices is None else box_indices, strict=True
+    ):
+        picture = x[int(image)]
+        for axis, (start, end, count) in enumerate(
+            ((box[0], box[2], target_height), (box[1], box[3], target_width)), 1
+        ):
+            last = x.shape[axis + 1] - 1
+            first, final = (start * last, end * last) if normalized_coordinates else (start, end)
+            where = np.minimum(first + points(final - first + 1, count, sampling_mode), last)
+            low = np.floor(where).astype(int)
+            share = (where - low).reshape(-1, *[1] * (2 - axis))
+            picture = picture.take(low, axis) * (1 - share) + picture.take(np.minimum(low + 1, last), axis) * share
+        result.append(picture)
+    return np.stack(result)
+
+
+@family.defines(
+    "crop_resize", "x roi",
+    [row | {"roi": ROWS_FIRST.reshape(-1, 1, 4, 1, 1)} for row in crops()], within=1e-4, target="iOS16",
+)  # fmt: skip
+@family.defines(
+    "crop_resize", "x roi",
+    [row | {"x": normal(1, 2, 4, 5), "roi": np.pad(ROWS_FIRST, [(0, 0), (1, 0)]).reshape(-1, 1, 5, 1, 1)} for row in crops()],
+    within=1e-4, target="iOS16",
+)  # fmt: skip
+def crop_resize_16(x: Array, roi: Array, **form: Any) -> Array:
+    """Of four numbers every picture is cropped, of five the one that the first names."""
+    numbers = roi.reshape(len(roi), -1)
+    if numbers.shape[1] == 5:
+        return crop_resize(x, numbers[:, 1:], box_indices=numbers[:, 0], **form)[:, None]
+    return np.stack([crop_resize(x, numbers, box_indices=np.full(len(numbers), i), **form) for i in range(len(x))], 1)
+
+
+@family.each
+def test_each_sampling_follows_its_formula(trial: Trial, tmp_path: Path) -> None:
+    trial.hold(tmp_path)

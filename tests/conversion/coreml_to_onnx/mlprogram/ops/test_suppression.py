@@ -10,6 +10,9 @@ import pytest
 
 from tests.build import mil
 from tests.conversion.coreml_to_onnx.lowered import run
+from tests.conversion.coreml_to_onnx.mlprogram.family import Family
+
+family = Family("suppression")
 
 RANDOM = np.random.default_rng(9)
 
@@ -38,6 +41,8 @@ def plain(
     return kept[:most]
 
 
+@family.exercises("non_maximum_suppression", target="iOS15")
+@family.exercises("non_maximum_suppression", target="iOS17")
 @pytest.mark.parametrize("per_class", [False, True])
 @pytest.mark.parametrize(("most", "limit", "least"), [(4, 0.2, 0.4), (30, 0.5, 0.7), (6, 0.0, 2.0), (12, 0.9, 0.0)])
 @pytest.mark.parametrize("target", ["iOS15", "iOS17"])

@@ -31,18 +31,19 @@ def resample(
     centres = align_corners
     if coordinates_mode == "normalized_zero_to_one":
         points = low.op("Sub", low.op("Mul", points, 2.0), 1.0)
-    elif coordinates_mode == "unnormalized":
+    elif coordinates_mode == "unnormalized" and sampling_mode != "nearest":
         centres = padding_mode != "symmetric"
         points = _normalized(low, points, extent, centres)
-    elif coordinates_mode != "normalized_minus_one_to_one":
+    elif coordinates_mode not in ("normalized_minus_one_to_one", "unnormalized"):
         raise low.refuse("this coordinates mode is not known", found=coordinates_mode)
+    fill = float(padding_value) if padding_mode == "constant" else 0.0
+    if sampling_mode == "nearest":
+        pixels = points if coordinates_mode == "unnormalized" else _pixels(low, points, extent, centres)
+        return _nearest(low, x, pixels, padding_mode, fill)
     wanted = {"reflection": True, "symmetric": False}.get(padding_mode, centres)
     if wanted != centres:
         points = _normalized(low, _pixels(low, points, extent, centres), extent, wanted)
         centres = wanted
-    fill = float(padding_value) if padding_mode == "constant" else 0.0
-    if sampling_mode == "nearest":
-        return _nearest(low, x, _pixels(low, points, extent, centres), padding_mode, fill)
     # GridSample pads with zero: the picture is shifted so that zero stands for the padding value, and back behind it
     image = low.op("Sub", x, fill) if fill else x
     sampled = low.op(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 
@@ -52,6 +54,48 @@ def scatter(
     return low.op("ScatterElements", data, everywhere, updates, axis=at, reduction=reduction)
 
 
+@lowers("scatter", since="iOS17")
+def scatter_ios17(
+    low: Lowering,
+    *,
+    data: Operand,
+    indices: Operand,
+    updates: Operand,
+    axis: int = 0,
+    mode: str = "add",
+    validate_indices: bool = False,
+) -> ir.Value:
+    def put(data: Operand, indices: Operand) -> ir.Value:
+        return scatter(low, data=data, indices=indices, updates=updates, axis=axis, mode=mode, validate_indices=True)
+
+    return put(data, indices) if validate_indices else _unchecked(low, data, indices, int(axis) % low.rank(data), put)
+
+
+def _unchecked(
+    low: Lowering, data: Operand, indices: Operand, at: int, put: Callable[[Operand, Operand], ir.Value]
+) -> ir.Value:
+    """What ``put`` makes of ``data`` where an index, also a negative one, may lie outside: its update goes nowhere.
+
+    Core ML promises no more than to go on (iOS17's scatter); ONNX Runtime refuses such an index. A spare place behind the
+    others takes these updates.
+    """
+    length = low.shape(data)[at]
+    if not isinstance(indices, ir.Value) and length is not None:
+        known = np.asarray(indices)
+        if np.all((known >= 0) & (known < length)):
+            return put(data, indices)
+    limit = low.op("Slice", low.dims(data), [at], [at + 1])
+    index = low.value(low.i64(indices))
+    inside = low.op("And", low.op("GreaterOrEqual", index, np.array(0, np.int64)), low.op("Less", index, limit))
+    result = put(_with_spare(low, data, at), low.op("Where", inside, index, limit))
+    return low.op("Slice", result, [0], limit, [at])
+
+
+def _with_spare(low: Lowering, data: Operand, at: int) -> ir.Value:
+    """``data`` with one place more at the end of a dimension."""
+    return low.op("Pad", data, np.array([0, 1], np.int64), None, np.array([at], np.int64))
+
+
 @lowers("scatter_along_axis")
 def scatter_along_axis(
     low: Lowering,
@@ -68,6 +112,25 @@ def scatter_along_axis(
     if validate_indices:
         indices = refuse_negative(low, data, indices, at)
     return low.op("ScatterElements", data, indices, updates, axis=at, reduction=reduction)
+
+
+@lowers("scatter_along_axis", since="iOS17")
+def scatter_along_axis_ios17(
+    low: Lowering,
+    *,
+    data: Operand,
+    indices: Operand,
+    updates: Operand,
+    axis: int = 0,
+    mode: str = "add",
+    validate_indices: bool = False,
+) -> ir.Value:
+    def put(data: Operand, indices: Operand) -> ir.Value:
+        return scatter_along_axis(
+            low, data=data, indices=indices, updates=updates, axis=axis, mode=mode, validate_indices=True
+        )
+
+    return put(data, indices) if validate_indices else _unchecked(low, data, indices, int(axis) % low.rank(data), put)
 
 
 @lowers("scatter_nd", error="move", hands_on="part")
@@ -89,3 +152,34 @@ def scatter_nd(
         limit = low.op("Slice", low.dims(data), [0], [depth])
         index = low.op("Where", low.op("Less", index, np.array(0, np.int64)), limit, index)
     return low.op("ScatterND", data, index, updates, reduction=reduction)
+
+
+@lowers("scatter_nd", since="iOS17")
+def scatter_nd_ios17(
+    low: Lowering,
+    *,
+    data: Operand,
+    indices: Operand,
+    updates: Operand,
+    mode: str = "add",
+    validate_indices: bool = False,
+) -> ir.Value:
+    def put(data: Operand, indices: Operand) -> ir.Value:
+        return scatter_nd(low, data=data, indices=indices, updates=updates, mode=mode, validate_indices=True)
+
+    if validate_indices:
+        return put(data, indices)
+    depth = low.fixed(low.shape(indices)[-1:], "the length of an index is not known")[0]
+    lengths = low.shape(data)[:depth]
+    if not isinstance(indices, ir.Value) and None not in lengths:
+        known = np.asarray(indices)
+        if np.all((known >= 0) & (known < np.array(lengths))):
+            return put(data, indices)
+    # as in ``_unchecked``; the spare place is the first of a row more
+    limits = low.op("Slice", low.dims(data), [0], [depth])
+    index = low.value(low.i64(indices))
+    fits = low.op("And", low.op("GreaterOrEqual", index, np.array(0, np.int64)), low.op("Less", index, limits))
+    inside = low.op("Cast", low.op("ReduceMin", low.i32(fits), [-1], keepdims=1), to=ir.DataType.BOOL)
+    spare = low.op("Mul", limits, np.array([1] + [0] * (depth - 1), np.int64))
+    result = put(_with_spare(low, data, 0), low.op("Where", inside, index, spare))
+    return low.op("Slice", result, [0], low.op("Slice", limits, [0], [1]), [0])
