@@ -14,6 +14,8 @@ from coreproof.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from coreproof.comparison.compare import compare as compare
+    from coreproof.conversion.coreml_to_onnx.custom import CustomLayer as CustomLayer
+    from coreproof.conversion.coreml_to_onnx.custom import register_custom_layer as register_custom_layer
     from coreproof.difference.diff import diff as diff
     from coreproof.doctor.diagnose import diagnose as diagnose
     from coreproof.doctor.diagnose import repair as repair
@@ -44,6 +46,7 @@ _HOMES = {
     "compare": "coreproof.comparison.compare",
     "convert": "coreproof.verification.converted",
     "CoreproofError": "coreproof.errors",
+    "CustomLayer": "coreproof.conversion.coreml_to_onnx.custom",
     "Feeding": "coreproof.model.feeding",
     "Source": "coreproof.model.feeding",
     "diagnose": "coreproof.doctor.diagnose",
@@ -56,6 +59,7 @@ _HOMES = {
     "patch_coremltools": "coreproof.runtime.patch",
     "predict": "coreproof.feeding.predict",
     "prove": "coreproof.proof.chain",
+    "register_custom_layer": "coreproof.conversion.coreml_to_onnx.custom",
     "repair": "coreproof.doctor.diagnose",
     "record": "coreproof.verification.recording",
     "session": "coreproof.runtime.open",

@@ -109,7 +109,13 @@ class UnsupportedOperatorsError(CoreproofError):
     """Operators (or layers) that no lowering exists for; ``operators`` names all of them, with their nodes."""
 
     def __init__(
-        self, source: str, operators: Iterable[tuple[str, str]], target: str, *, supported: Iterable[str] = ()
+        self,
+        source: str,
+        operators: Iterable[tuple[str, str]],
+        target: str,
+        *,
+        supported: Iterable[str] = (),
+        fix: str | None = None,
     ) -> None:
         pairs = list(operators)
         by_operator: dict[str, list[str]] = {}
@@ -122,7 +128,7 @@ class UnsupportedOperatorsError(CoreproofError):
         super().__init__(
             f"{len(by_operator)} operator(s) of {source} cannot be lowered to {target}: {listed}",
             expected=", ".join(supported) or None,
-            fix="see docs/operators-*.md for what is lowered, or cut the part out of the model",
+            fix=fix or "see docs/operators-*.md for what is lowered, or cut the part out of the model",
         )
 
 

@@ -11,7 +11,7 @@ import re
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from coreproof.errors import RunError, TooLargeError
+from coreproof.errors import CoreproofError, RunError, TooLargeError
 from coreproof.model.budget import memory_budget
 
 if TYPE_CHECKING:
@@ -51,7 +51,12 @@ def open_within_budget(message: bytes, options: ort.SessionOptions, weights: int
 
 
 def engine_error(problem: str, error: Exception, where: str) -> Exception:
-    """What ONNX Runtime said, as TooLargeError where it asked for more than its arena has, else as RunError."""
+    """What ONNX Runtime said, as TooLargeError where it asked for more than its arena has, else as RunError.
+
+    What is said in our words already, as by a custom layer between two parts of the graph, stays as it is.
+    """
+    if isinstance(error, CoreproofError):
+        return error
     text = str(error)
     refused = _REFUSED.search(text)
     node = _NODE.search(text)

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coreproof.errors import RunError
 from coreproof.runtime.arena import engine_error
+from coreproof.runtime.custom_layers import Runnable
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.segments import Segment, segments
 from coreproof.runtime.session import Session, State, Values, read_inputs
 from coreproof.runtime.skeleton import element_type
 from coreproof.runtime.states import read_state, require_no_states
 from coreproof.runtime.subgraph_pool import SubgraphPool
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
 
 
 class OnnxRuntimeSession(Session):
@@ -40,9 +37,9 @@ class OnnxRuntimeSession(Session):
         self.pool = SubgraphPool(executable, threads=threads)
         self._outputs = [v.name or "" for v in executable.graph.graph.outputs]
         self._inputs = {v.name or "" for v in executable.graph.graph.inputs}
-        self._plain: ort.InferenceSession | None = None
-        self._tapped: tuple[tuple[str, ...], ort.InferenceSession] | None = None
-        self._stretch: tuple[tuple[object, ...], ort.InferenceSession] | None = None
+        self._plain: Runnable | None = None
+        self._tapped: tuple[tuple[str, ...], Runnable] | None = None
+        self._stretch: tuple[tuple[object, ...], Runnable] | None = None
         self._opening = Lock()
 
     @cached_property
@@ -116,7 +113,7 @@ class OnnxRuntimeSession(Session):
         names = {tap: self.executable.values.get(tap, tap) for tap in taps}
         return {tap: values[name] if name in values else arrays[name] for tap, name in names.items()}
 
-    def _run(self, running: ort.InferenceSession, names: Sequence[str], arrays: Mapping[str, object]) -> Values:
+    def _run(self, running: Runnable, names: Sequence[str], arrays: Mapping[str, object]) -> Values:
         try:
             return dict(zip(names, running.run(names, arrays), strict=True))
         except Exception as error:  # onnxruntime's exceptions share no base class
@@ -136,7 +133,7 @@ class OnnxRuntimeSession(Session):
             running = self._stretch[1]
         return self._run(running, stretch.makes, arrays)
 
-    def _opened(self, extra: tuple[str, ...]) -> ort.InferenceSession:
+    def _opened(self, extra: tuple[str, ...]) -> Runnable:
         if not extra:
             if self._plain is None:
                 self._plain = self.pool.open(self._outputs)

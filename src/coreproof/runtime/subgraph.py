@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -13,14 +12,12 @@ from coreproof.errors import InputError, RunError
 from coreproof.model.base import Model
 from coreproof.model.structured import is_structured
 from coreproof.runtime.arena import engine_error
+from coreproof.runtime.custom_layers import Runnable
 from coreproof.runtime.executable import Executable, compile_model
 from coreproof.runtime.onnxruntime import OnnxRuntimeSession
 from coreproof.runtime.session import Closing, Precision, Session
 from coreproof.runtime.skeleton import ExternalInputs, element_type, recomputed
 from coreproof.runtime.subgraph_pool import SubgraphPool
-
-if TYPE_CHECKING:
-    import onnxruntime as ort
 
 Array = np.ndarray
 
@@ -79,7 +76,7 @@ class Subgraph(Closing):
         self._outputs = {name: unread.get(value, value) for name, value in self._outputs.items()}
         self.inputs = tuple(name for name, cut in cuts.items() if cut in needed)
         self._cuts = {name: cuts[name] for name in self.inputs}
-        self._session: tuple[ExternalInputs, ort.InferenceSession] | None = None
+        self._session: tuple[ExternalInputs, Runnable] | None = None
 
     def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
         """The outputs by name, as arrays. Further inputs than the stretch needs are ignored."""

@@ -12,12 +12,13 @@ import onnx_ir as ir
 
 from coreproof.model.onnx.read import in_memory, stored_tensors
 from coreproof.runtime.arena import engine_error, open_within_budget
+from coreproof.runtime.custom_layers import CustomParts, Runnable, has_custom_layers, layers_of
 from coreproof.runtime.executable import Executable
 from coreproof.runtime.skeleton import ExternalInputs, Skeleton
 from coreproof.runtime.threads import threads_asked_for
 
 if TYPE_CHECKING:
-    import onnxruntime as ort
+    pass
 
 _INLINE = 1024
 """Bytes up to which a tensor travels inside the message; shapes and axes have to, shape inference reads them."""
@@ -45,9 +46,7 @@ class SubgraphPool:
         """The values that the graph stores."""
         return self.executable.graph.graph.initializers.keys()
 
-    def open(
-        self, outputs: Sequence[str], fed: ExternalInputs | None = None, *, optimised: bool = True
-    ) -> ort.InferenceSession:
+    def open(self, outputs: Sequence[str], fed: ExternalInputs | None = None, *, optimised: bool = True) -> Runnable:
         """An ONNX Runtime session that computes ``outputs`` and nothing else. RunError where the engine refuses.
 
         ``fed`` are its inputs, inner values or not; None: the inputs that the graph declares.
@@ -72,8 +71,12 @@ class SubgraphPool:
             return {}
         return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
-    def _session(self, part: onnx.ModelProto, *, optimised: bool) -> ort.InferenceSession:
+    def _session(self, part: onnx.ModelProto, *, optimised: bool) -> Runnable:
         import onnxruntime as ort
+
+        if has_custom_layers(part):
+            layers, dtypes = layers_of(self.executable.graph.graph)
+            return CustomParts(part, layers, dtypes, lambda inner: self._session(inner, optimised=optimised))
 
         shared = self._supply(part)
         options = ort.SessionOptions()
@@ -85,9 +88,10 @@ class SubgraphPool:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_external_initializers(list(shared), list(shared.values()))
         try:
-            return open_within_budget(part.SerializeToString(), options, self._weight_bytes)
+            opened: Runnable = open_within_budget(part.SerializeToString(), options, self._weight_bytes)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise engine_error("ONNX Runtime refuses the model", error, self.executable.name) from error
+        return opened
 
     def close(self) -> None:
         """Lets go of the weights."""

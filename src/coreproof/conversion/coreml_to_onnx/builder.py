@@ -19,8 +19,8 @@ from coreproof.model.budget import afford
 OPSET = 21
 """The ONNX opset that Core ML is lowered to; onnxruntime 1.18 and later run it."""
 
-DOMAINS = {"ai.onnx.ml": 3, "com.microsoft": 1}
-"""The versions of other domains whose operators are used: what ONNX Runtime has run since 1.10."""
+DOMAINS = {"ai.onnx.ml": 3, "coreproof.custom": 1}
+"""The versions of other domains whose operators are used; of ONNX's own what ONNX Runtime has run since 1.10."""
 
 _MAY_BE_A_SHAPE = 1024
 """Constants of up to this many elements are shown to the inference: they may be shapes, axes or pads."""

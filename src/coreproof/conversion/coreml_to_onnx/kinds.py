@@ -45,6 +45,8 @@ LOWERERS = {
     "itemSimilarityRecommender": "classic.recommender:lower_recommender",
     "soundAnalysisPreprocessing": "classic.sound:lower_vggish",
     "classConfidenceThresholding": "classic.arrays:lower_thresholding",
+    "customModel": "classic.custom_model:lower_custom_model",
+    "linkedModel": "classic.linked:lower_linked",
     "nonMaximumSuppression": "classic.suppression:lower_suppression",
 }
 """Kind of Core ML model, by the name of its message -> the module beside this one, and the Lowerer in it."""

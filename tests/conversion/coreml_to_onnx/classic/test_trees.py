@@ -185,13 +185,14 @@ def test_each_transform_of_several_sums(transform: str, chances: list[float]) ->
     assert got["label"] == "b"
 
 
-def test_two_classes_of_one_sum_meet_at_a_half_which_is_the_second() -> None:
-    leaf = {"nodeBehavior": "LeafNode", "evaluationInfo": [{"evaluationValue": 0.5}]}
+@pytest.mark.parametrize(("value", "label"), [(0.5, 7), (0.75, 9), (0.25, 7)])
+def test_two_classes_of_one_sum_meet_at_a_half_which_is_the_firsts(value: float, label: int) -> None:
+    leaf = {"nodeBehavior": "LeafNode", "evaluationInfo": [{"evaluationValue": value}]}
     model = classic("treeEnsembleClassifier", {"x": [1]}, {"label": "int64", "chances": "dictionary int64"},
                     treeEnsemble={"nodes": [leaf], "numPredictionDimensions": 1},
                     int64ClassLabels={"vector": [7, 9]})  # fmt: skip
     with session(model) as running:
-        assert running.run({"x": [0.0]}) == {"label": 9, "chances": {7: 0.5, 9: 0.5}}
+        assert running.run({"x": [0.0]}) == {"label": label, "chances": {7: 1 - value, 9: value}}
 
 
 def test_an_ensemble_without_trees_gives_its_base() -> None:

@@ -18,11 +18,14 @@ def keys_array(stage: Stage, held: Dictionary) -> ir.Value:
 
 def placed(stage: Stage, held: Dictionary, vocabulary: Labels) -> ir.Value:
     """The values of a dictionary, each at the place of its key in the vocabulary; keys that are not in it are left out."""
-    if (isinstance(held.keys, ir.Value) and (held.keys.dtype == STRING) != isinstance(vocabulary[0], str)) or (
-        isinstance(held.keys, tuple) and held.keys and isinstance(held.keys[0], str) != isinstance(vocabulary[0], str)
-    ):
-        raise stage.refuse("the keys of its dictionary are of another type than those that it knows")
-    return _scattered(stage, held, stage.positions(keys_array(stage, held), vocabulary), len(vocabulary))
+    texts = isinstance(vocabulary[0], str)
+    keys = keys_array(stage, held)
+    if (keys.dtype == STRING) != texts:
+        if keys not in stage.b.inputs:
+            raise stage.refuse("the keys of its dictionary are of another type than those that it knows")
+        # what is fed is declared with keys of another type: those that have a place say of which they are
+        keys.type = ir.TensorType(STRING if texts else ir.DataType.INT64)
+    return _scattered(stage, held, stage.positions(keys, vocabulary), len(vocabulary))
 
 
 def dense(stage: Stage, held: Dictionary, count: int) -> ir.Value:

@@ -128,8 +128,6 @@ def _dict_problems(model: CoreMLModel) -> Iterator[str]:
     for feature in model.signature.inputs[:1]:
         if feature.kind != "dictionary":
             yield f"it reads a dictionary, and its input {feature.name!r} is a {feature.kind}"
-        elif vocabulary and ("of text" in feature.holds) != isinstance(vocabulary[0], str):
-            yield f"the keys of its input {feature.name!r} are of another type than those that it knows"
 
 
 @lowers_model(_dict_problems)

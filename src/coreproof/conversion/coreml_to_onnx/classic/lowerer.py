@@ -162,7 +162,7 @@ def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> L
     if labels is None and isinstance(alone, Dictionary) and not isinstance(alone.keys, ir.Value):
         scores, labels = scores_of(signature.predicted_label or ""), alone.keys
         outputs[scores] = _named(shared.b, scores, alone.values, outputs.values())
-    inputs = tuple(replace(f, optional=_has_default(shared, f.name)) for f in signature.inputs)
+    inputs = tuple(_as_read(shared, f) for f in signature.inputs)
     values = {**shared.values, **{f.name: f.name for f in signature.inputs}, **{name: name for name in outputs}}
     lowered = shared.b.model(list(outputs.values()))
     return LoweredModel(
@@ -181,6 +181,15 @@ def _of_classifier(signature: Signature, labels: Labels | None, scores: str | No
         probabilities=signature.probabilities if scores == signature.probabilities else None,
         scores=scores,
     )
+
+
+def _as_read(shared: Shared, feature: Feature) -> Feature:
+    """An input as the stages turned out to read it: what has a default need not be fed, and dictionaries have their keys."""
+    feature = replace(feature, optional=_has_default(shared, feature.name))
+    keys = next((value for value in shared.b.inputs if value.name == keys_of(feature.name)), None)
+    if feature.kind != "dictionary" or keys is None:
+        return feature
+    return replace(feature, holds=f"dictionary of {'text' if keys.dtype == ir.DataType.STRING else 'int64'} to float64")
 
 
 def _has_default(shared: Shared, name: str) -> bool:

@@ -107,7 +107,7 @@ def lower_pipeline(stage: Stage) -> None:
                 lowered = lower(part, "fp32" if stage.shared.precision == "fp32" else "stored", function=None)
             except CoreproofError as error:
                 raise error.at(where) from None
-            held.update(_added(inner, lowered))
+            held.update(added(inner, lowered))
     for feature in model.signature.outputs:
         stage.write(feature.name, held[feature.name])
     scores = scores_of(model.signature.predicted_label or "")
@@ -142,7 +142,7 @@ def _picture(stage: Stage, feature: Feature, image: ImageLayout, value: ir.Value
     return value
 
 
-def _added(stage: Stage, lowered: LoweredModel) -> dict[str, Held]:
+def added(stage: Stage, lowered: LoweredModel) -> dict[str, Held]:
     """A stage that was lowered by itself, a network or a program, put into the graph."""
     signature, graph = lowered.signature, lowered.model.graph
     if lowered.states:

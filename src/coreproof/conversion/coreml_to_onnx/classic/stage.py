@@ -124,19 +124,18 @@ class Stage:
         """The model's one output."""
         self.write(self.model.signature.outputs[0].name, held)
 
-    def write_class(self, labels: Labels, scores: ir.Value | None, index: ir.Value | None = None) -> None:
-        """A classifier's outputs: the label of the best score (the first of equal ones), or at ``index``; and the scores."""
+    def write_class(self, labels: Labels, scores: ir.Value) -> None:
+        """A classifier's outputs: the label of the best score, of equal ones the first; and the scores."""
         signature = self.model.signature
         names = {f.name for f in signature.outputs}
-        if signature.probabilities in names and scores is not None:
+        if signature.probabilities in names:
             assert signature.probabilities is not None
             self.write(signature.probabilities, Dictionary(labels, scores))
         if signature.predicted_label in names:
             assert signature.predicted_label is not None
-            if signature.probabilities not in names and scores is not None:
+            if signature.probabilities not in names:
                 self.made[scores_of(signature.predicted_label)] = Dictionary(labels, scores)
-            if index is None:
-                index = self.b.op("ArgMax", scores, axis=0, keepdims=0)
+            index = self.b.op("ArgMax", scores, axis=0, keepdims=0)
             self.write(signature.predicted_label, self.b.op("Gather", label_array(labels), index))
 
     def as_declared(self, feature: Feature, held: Held) -> Held:

@@ -60,7 +60,7 @@ def lower_regressor(stage: Stage) -> None:
 
 @lowers_model(_classifier_problems)
 def lower_classifier(stage: Stage) -> None:
-    """One sum tells two classes apart, and at 0.5 it is the second; of several the best wins."""
+    """One sum tells two classes apart, and is the second one's above 0.5; of several the best wins, of equal ones the first."""
     trees, b = stage.model.spec.treeEnsembleClassifier, stage.b
     count = int(trees.treeEnsemble.numPredictionDimensions)
     labels = labels_of(stage.model, _class_count(stage.model, trees))
@@ -68,9 +68,7 @@ def lower_classifier(stage: Stage) -> None:
     if count == 1:
         # a softmax of the sum and the zero of a reference class is the logistic function
         second = sums if transform == _NONE else b.op("Sigmoid", sums)
-        # Apple's own converter lowers a leaf of exactly 0.5 to keep it on the first class's side
-        index = b.op("Cast", b.op("GreaterOrEqual", second, f64(0.5)), to=int(ir.DataType.INT64))
-        stage.write_class(labels, both_classes(b, second), b.op("Reshape", index, np.zeros(0, np.int64)))
+        stage.write_class(labels, both_classes(b, second))
         return
     if transform == _SOFTMAX_ZERO_REFERENCE:
         own = sums if len(labels) > count else b.op("Slice", sums, _at(1), _at(count))

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
+from coreproof.conversion.coreml_to_onnx.custom import how_to_register, is_registered
 from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel, varying
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, f32, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope
@@ -76,10 +77,15 @@ def _refuse_unsupported(model: CoreMLModel, layers: Iterable[NeuralNetwork_pb2.N
     missing = []
     for layer in layered.nodes(layers):
         kind = layer.WhichOneof("layer")
-        if kind not in LAYERS:
-            missing.append((f"custom:{layer.custom.className}" if kind == "custom" else kind or "nothing", layer.name))
+        if kind == "custom" and not is_registered(layer.custom.className):
+            missing.append((f"custom:{layer.custom.className}", layer.name))
+        elif kind not in LAYERS:
+            missing.append((kind or "nothing", layer.name))
+    custom = [name.removeprefix("custom:") for name, _ in missing if name.startswith("custom:")]
     if missing:
-        raise UnsupportedOperatorsError(model.where, missing, "ONNX")
+        raise UnsupportedOperatorsError(
+            model.where, missing, "ONNX", fix=how_to_register(custom[0]) if len(custom) == len(missing) else None
+        )
 
 
 # inputs
