@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,10 @@ import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, traced_branches
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
+from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
+from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
+from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
 from coreproof.errors import ConversionError
 from coreproof.model.class_labels import refuse_misfit
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
@@ -68,7 +71,7 @@ def torch_to_onnx(
                 verbose=False,
                 dynamic_shapes=shapes,
                 input_names=list(model.input_names),
-                custom_translation_table={**keeping_forms(), **rewritten_operators()},
+                custom_translation_table=_translations(),
             )
         exported = program.model
         if not fold_batchnorm:
@@ -127,6 +130,17 @@ def torch_to_onnx(
     return OnnxModel(
         exported, name=model.name, notes=notes, feeding=model.feeding, labels=model.labels, provenance=provenance
     )
+
+
+def _translations() -> dict[Callable[..., object], Callable[..., object]]:
+    """How the operators are written in ONNX that PyTorch's own exporter does not know, or writes down as something else."""
+    return {
+        **keeping_forms(),
+        **rewritten_operators(),
+        **ordered_operators(),
+        **matrix_operators(),
+        **written_out_operators(),
+    }
 
 
 def _refuse_training(model: TorchModel, exported: ir.Model, *, changing: bool) -> None:

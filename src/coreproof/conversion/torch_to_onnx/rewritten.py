@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.forms import Operators
+from coreproof.conversion.torch_to_onnx.writing import lengths, number, numbers, operators
 from coreproof.model.torch.model import import_torch
 
 
@@ -37,11 +38,11 @@ def avg_pool(
     divisor_override: int | None = None,
 ) -> ir.Value:
     """The mean of each window, or its sum over ``divisor_override``."""
-    op = _operators()
-    axes = 3 if len(kernel_size) == 3 or len(_lengths(x)) == 5 else 2
+    op = operators()
+    axes = 3 if len(kernel_size) == 3 or len(lengths(x)) == 5 else 2
     kernel, pads = _each(kernel_size, axes), _each(padding, axes)
     strides = _each(stride, axes) if stride else kernel
-    unbatched = len(_lengths(x)) == axes + 1
+    unbatched = len(lengths(x)) == axes + 1
     value = op.Unsqueeze(x, [0]) if unbatched else x
     if divisor_override is None:
         pooled = op.AveragePool(
@@ -55,19 +56,19 @@ def avg_pool(
         return op.Squeeze(pooled, [0]) if unbatched else pooled
     ends = pads
     if ceil_mode:
-        ends = [_end(*about) for about in zip(_lengths(x)[-axes:], kernel, strides, pads, strict=True)]
+        ends = [_end(*about) for about in zip(lengths(x)[-axes:], kernel, strides, pads, strict=True)]
         if any((*pads, *ends)):
             # written out, so that each window counts as many as it has places
             value = op.Pad(value, [0, 0, *pads, 0, 0, *ends])
             pads = ends = [0] * axes
     mean = op.AveragePool(value, count_include_pad=1, kernel_shape=kernel, pads=[*pads, *ends], strides=strides)
     factor = math.prod(kernel) / divisor_override
-    pooled = op.Mul(mean, _number(factor, x.dtype))
+    pooled = op.Mul(mean, number(factor, x.dtype))
     return op.Squeeze(pooled, [0]) if unbatched else pooled
 
 
-def _each(lengths: Sequence[int], axes: int) -> list[int]:
-    return [int(n) for n in (lengths if len(lengths) == axes else [lengths[0]] * axes)]
+def _each(given: Sequence[int], axes: int) -> list[int]:
+    return [int(n) for n in (given if len(given) == axes else [given[0]] * axes)]
 
 
 def _end(length: object, kernel: int, stride: int, pad: int) -> int:
@@ -82,10 +83,10 @@ def _end(length: object, kernel: int, stride: int, pad: int) -> int:
 
 def cdist(x1: ir.Value, x2: ir.Value, p: float = 2.0, compute_mode: int | None = None) -> ir.Value:
     """The p-norm of each row of x1 less each row of x2."""
-    op = _operators()
+    op = operators()
     apart = op.Sub(op.Unsqueeze(x1, [-2]), op.Unsqueeze(x2, [-3]))
     if p == 0:
-        differs = op.Cast(op.Not(op.Equal(apart, _number(0, x1.dtype))), to=x1.dtype)
+        differs = op.Cast(op.Not(op.Equal(apart, number(0, x1.dtype))), to=x1.dtype)
         return op.ReduceSum(differs, [-1], keepdims=0)
     if p == 2:
         return op.ReduceL2(apart, [-1], keepdims=0)
@@ -94,8 +95,8 @@ def cdist(x1: ir.Value, x2: ir.Value, p: float = 2.0, compute_mode: int | None =
         return op.ReduceSum(size, [-1], keepdims=0)
     if math.isinf(p):
         return op.ReduceMax(size, [-1], keepdims=0)
-    powers = op.ReduceSum(op.Pow(size, _number(p, x1.dtype)), [-1], keepdims=0)
-    return op.Pow(powers, _number(1 / p, x1.dtype))
+    powers = op.ReduceSum(op.Pow(size, number(p, x1.dtype)), [-1], keepdims=0)
+    return op.Pow(powers, number(1 / p, x1.dtype))
 
 
 def scatter_reduce(
@@ -104,19 +105,19 @@ def scatter_reduce(
     """What comes to one place is reduced there, together with what stood there or without it."""
     from onnxscript.function_libs.torch_lib.ops.core import aten_scatter_reduce
 
-    op = _operators()
+    op = operators()
     if reduce != "mean":
         written: ir.Value = aten_scatter_reduce(x, dim, index, src, reduce, include_self)
         return written
-    scalar = len(_lengths(x)) == 0
+    scalar = len(lengths(x)) == 0
     if scalar:
         x, index, src = (op.Reshape(v, [-1]) for v in (x, index, src))
     dtype = src.dtype
     # as many numbers as there are places: a source may be larger than its index
-    src = src if scalar or _lengths(src) == _lengths(index) else op.Slice(src, *_corner(op, index))
+    src = src if scalar or lengths(src) == lengths(index) else op.Slice(src, *_corner(op, index))
 
     def filled(like: ir.Value, value: int) -> ir.Value:
-        return op.ConstantOfShape(op.Shape(like), value=_numbers([value], dtype))
+        return op.ConstantOfShape(op.Shape(like), value=numbers([value], dtype))
 
     # what stood at a place that is written counts as one more, or not at all
     start = x if include_self else op.ScatterElements(x, index, filled(index, 0), axis=dim)
@@ -131,24 +132,5 @@ def scatter_reduce(
 
 
 def _corner(op: Operators, index: ir.Value) -> tuple[ir.Value, ir.Value]:
-    lengths = op.Shape(index)
-    return op.Mul(lengths, _number(0, ir.DataType.INT64)), lengths
-
-
-def _operators() -> Operators:
-    from onnxscript import opset18
-
-    operators: Operators = opset18
-    return operators
-
-
-def _lengths(value: ir.Value) -> tuple[int | ir.SymbolicDim, ...]:
-    return () if value.shape is None else tuple(value.shape)
-
-
-def _number(value: float, dtype: ir.DataType | None) -> ir.TensorProtocol:
-    return _numbers(value, dtype)
-
-
-def _numbers(value: float | Sequence[float], dtype: ir.DataType | None) -> ir.TensorProtocol:
-    return ir.tensor(value, dtype=dtype)
+    ends = op.Shape(index)
+    return op.Mul(ends, number(0, ir.DataType.INT64)), ends

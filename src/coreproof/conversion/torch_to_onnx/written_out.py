@@ -1,0 +1,250 @@
+"""PyTorch's operators that its exporter does not know, or by halves, written out in ONNX.
+
+They are an LSTM's projections, bags of embeddings, distances within one set, adaptive maxima, and two functions of statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from coreproof.conversion.torch_to_onnx.rewritten import cdist
+from coreproof.conversion.torch_to_onnx.writing import known_length, lengths, number, numbers, operators, whole
+from coreproof.model.torch.model import import_torch
+
+_MOST_STEPS = 512
+
+
+def written_out_operators() -> Mapping[Callable[..., object], Callable[..., object]]:
+    """PyTorch operator -> how it is written in ONNX, as ``torch.onnx.export`` takes them."""
+    aten = import_torch().ops.aten
+    return {
+        aten.lstm.input: lstm,
+        aten.embedding_bag.default: embedding_bag,
+        aten.embedding_bag.padding_idx: embedding_bag,
+        aten._embedding_bag.default: embedding_bag,  # noqa: SLF001 - what a bag becomes in an exported program
+        aten._embedding_bag_forward_only.default: embedding_bag,  # noqa: SLF001
+        aten._pdist_forward.default: pdist,  # noqa: SLF001
+        aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
+        aten.adaptive_max_pool1d.default: adaptive_max_pool1d,
+        aten.erfinv.default: erfinv,
+        aten.special_erfinv.default: erfinv,
+        aten.lgamma.default: lgamma,
+        aten.special_gammaln.default: lgamma,
+    }
+
+
+# networks
+
+
+def lstm(
+    x: ir.Value,
+    hx: Sequence[ir.Value],
+    params: Sequence[ir.Value],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[ir.Value, ...]:
+    """With projections step by step, which ONNX's operator does not have; without them as the exporter writes it."""
+    ways = 2 if bidirectional else 1
+    each = len(params) // (num_layers * ways)
+    if each == (4 if has_biases else 2):
+        from onnxscript.function_libs.torch_lib.ops.core import aten_lstm
+
+        plain: tuple[ir.Value, ...] = aten_lstm(
+            x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
+        )
+        return plain
+    op = operators()
+    steps = known_length(x, 1 if batch_first else 0, "an LSTM with projections")
+    if steps * num_layers * ways > _MOST_STEPS:
+        raise NotImplementedError(f"an LSTM with projections over more than {_MOST_STEPS} steps")
+    value = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
+    last_h, last_c = [], []
+    for layer in range(num_layers):
+        made = []
+        for way in range(ways):
+            at = layer * ways + way
+            h, c = (op.Squeeze(op.Slice(s, whole(at), whole(at + 1), whole(0)), whole(0)) for s in hx)
+            own = params[at * each : (at + 1) * each]
+            order = range(steps - 1, -1, -1) if way else range(steps)
+            rows, h, c = _projected(value, h, c, own, has_biases, order)
+            made.append(rows)
+            last_h.append(op.Unsqueeze(h, whole(0)))
+            last_c.append(op.Unsqueeze(c, whole(0)))
+        value = op.Concat(*made, axis=-1) if ways > 1 else made[0]
+    result = op.Transpose(value, perm=[1, 0, 2]) if batch_first else value
+    return result, op.Concat(*last_h, axis=0), op.Concat(*last_c, axis=0)
+
+
+def _projected(
+    x: ir.Value, h: ir.Value, c: ir.Value, params: Sequence[ir.Value], has_biases: bool, order: Sequence[int]
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """[steps, batch, projection] of one layer in one direction, and its last states; PyTorch's gates are i, f, g, o."""
+    op = operators()
+    w, r, *biases = params[:-1]
+    turned = [op.Transpose(m, perm=[1, 0]) for m in (w, r, params[-1])]
+    share = op.MatMul(x, turned[0])
+    for bias in biases:
+        share = op.Add(share, bias)
+    hidden = known_length(params[-1], 1, "an LSTM with projections")
+    bounds = [(whole(i * hidden), whole((i + 1) * hidden)) for i in range(4)]
+    rows: dict[int, ir.Value] = {}
+    for step in order:
+        here = op.Squeeze(op.Slice(share, whole(step), whole(step + 1), whole(0)), whole(0))
+        total = op.Add(here, op.MatMul(h, turned[1]))
+        i, f, g, o = (op.Slice(total, begin, end, whole(-1)) for begin, end in bounds)
+        c = op.Add(op.Mul(op.Sigmoid(f), c), op.Mul(op.Sigmoid(i), op.Tanh(g)))
+        h = op.MatMul(op.Mul(op.Sigmoid(o), op.Tanh(c)), turned[2])
+        rows[step] = op.Unsqueeze(h, whole(0))
+    return op.Concat(*(rows[step] for step in sorted(rows)), axis=0), h, c
+
+
+def embedding_bag(
+    weight: ir.Value,
+    indices: ir.Value,
+    offsets: ir.Value,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: ir.Value | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> tuple[ir.Value, ...]:
+    """Sums (0), means (1) or maxima (2) of the rows of each bag, which begins at its offset; the other results are not made."""
+    op = operators()
+    begins = op.Slice(offsets, whole(0), whole(-1), whole(0)) if include_last_offset else offsets
+    count = known_length(indices, 0, "a bag of embeddings")
+    bags = known_length(offsets, 0, "a bag of embeddings") - int(include_last_offset)
+    # the bag of each index is the last that has begun
+    row = op.CastLike(numbers(np.arange(count).reshape(count, 1), ir.DataType.INT64), offsets)
+    begun = op.Cast(op.LessOrEqual(op.Unsqueeze(begins, whole(0)), row), to=int(ir.DataType.INT64))
+    bag = op.Sub(op.ReduceSum(begun, whole(1), keepdims=0), whole(1))
+    inside = op.Equal(numbers(np.arange(bags).reshape(bags, 1), ir.DataType.INT64), op.Unsqueeze(bag, whole(0)))
+    if padding_idx is not None and padding_idx >= 0:
+        kept = op.Not(op.Equal(indices, op.CastLike(number(padding_idx, ir.DataType.INT64), indices)))
+        inside = op.And(inside, op.Unsqueeze(kept, whole(0)))
+    share = op.CastLike(inside, weight)
+    rows = op.Gather(weight, indices, axis=0)
+    total = op.ReduceSum(share, whole(1), keepdims=1)
+    if mode == 2:
+        lowest = op.CastLike(number(-math.inf, ir.DataType.FLOAT), weight)
+        seen = op.Where(op.Unsqueeze(inside, whole(2)), op.Unsqueeze(rows, whole(0)), lowest)
+        nothing = op.Equal(total, op.CastLike(number(0, ir.DataType.FLOAT), weight))
+        made = op.Where(
+            nothing, op.CastLike(number(0, ir.DataType.FLOAT), weight), op.ReduceMax(seen, whole(1), keepdims=0)
+        )
+    else:
+        if per_sample_weights is not None:
+            rows = op.Mul(rows, op.Unsqueeze(per_sample_weights, whole(1)))
+        made = op.MatMul(share, rows)
+        if mode == 1:
+            made = op.Div(made, op.Max(total, op.CastLike(number(1, ir.DataType.FLOAT), weight)))
+    # what is handed on itself would be taken for the input
+    return made, bag, op.Identity(offsets), op.Identity(offsets)
+
+
+def pdist(x: ir.Value, p: float = 2.0) -> ir.Value:
+    """The distance of each pair of rows, once."""
+    op = operators()
+    count = known_length(x, 0, "pdist")
+    first, second = np.triu_indices(count, 1)
+    flat = op.Reshape(cdist(x, x, p), whole(-1))
+    return op.Gather(flat, numbers(first * count + second, ir.DataType.INT64), axis=0)
+
+
+def adaptive_max_pool1d(x: ir.Value, output_size: Sequence[int]) -> tuple[ir.Value, ir.Value]:
+    """As a picture of one row."""
+    op = operators()
+    values, places = _adaptive(
+        op.Unsqueeze(x, whole(-2)), len(lengths(x)) + 1, (1, known_length(x, -1, _POOL)), (1, int(output_size[0]))
+    )
+    return op.Squeeze(values, whole(-2)), op.Squeeze(places, whole(-2))
+
+
+_POOL = "an adaptive maximum"
+
+
+def adaptive_max_pool2d(x: ir.Value, output_size: Sequence[int]) -> tuple[ir.Value, ir.Value]:
+    """The largest of each window, from floor(i n / m) to ceil((i + 1) n / m), and where in the picture it stands."""
+    height, width = (known_length(x, axis, _POOL) for axis in (-2, -1))
+    return _adaptive(x, len(lengths(x)), (height, width), (int(output_size[0]), int(output_size[1])))
+
+
+def _adaptive(x: ir.Value, rank: int, sizes: tuple[int, int], wanted: tuple[int, int]) -> tuple[ir.Value, ir.Value]:
+    op = operators()
+    rows, columns = (_windows(n, m) for n, m in zip(sizes, wanted, strict=True))
+    seen = op.Gather(x, numbers(rows, ir.DataType.INT64), axis=rank - 2)
+    seen = op.Gather(seen, numbers(columns, ir.DataType.INT64), axis=rank)
+    batch = list(range(rank - 2))
+    seen = op.Transpose(seen, perm=[*batch, rank - 2, rank, rank - 1, rank + 1])
+    each = rows.shape[1] * columns.shape[1]
+    flat = op.Reshape(seen, whole(*[0] * rank, each))
+    best = op.ArgMax(flat, axis=-1, keepdims=1)
+    table = rows[:, None, :, None] * sizes[1] + columns[None, :, None, :]
+    spread = op.Expand(numbers(table.reshape(*table.shape[:2], each), ir.DataType.INT64), op.Shape(flat))
+    return op.ReduceMax(flat, whole(-1), keepdims=0), op.Squeeze(op.GatherElements(spread, best, axis=-1), whole(-1))
+
+
+def _windows(length: int, count: int) -> np.ndarray:
+    """[windows, places]: shorter ones look at their last place again."""
+    bounds = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+    widest = max(end - begin for begin, end in bounds)
+    return np.array([[min(begin + k, end - 1) for k in range(widest)] for begin, end in bounds])
+
+
+# statistics
+
+_NEAR = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164,
+         0.246640727, 1.50140941)  # fmt: skip
+_FAR = (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047,
+        1.00167406, 2.83297682)  # fmt: skip
+"""erfinv(x) / x as polynomials of w = -log(1 - x^2), less 2.5, or of its root less 3 (Giles, Approximating erfinv)."""
+
+
+def erfinv(x: ir.Value) -> ir.Value:
+    """The x whose erf is given; infinite at 1 and -1."""
+    op = operators()
+    dtype = x.dtype
+    one = number(1, dtype)
+    w = op.Neg(op.Log(op.Mul(op.Sub(one, x), op.Add(one, x))))
+    near, far = op.Sub(w, number(2.5, dtype)), op.Sub(op.Sqrt(w), number(3, dtype))
+    made = op.Where(op.Less(w, number(5, dtype)), _polynomial(near, _NEAR, dtype), _polynomial(far, _FAR, dtype))
+    at_end = op.Equal(op.Abs(x), one)
+    return op.Mul(op.Where(at_end, number(math.inf, dtype), made), x)
+
+
+def _polynomial(x: ir.Value, coefficients: Sequence[float], dtype: ir.DataType | None) -> ir.Value:
+    op = operators()
+    first, second, *rest = coefficients
+    made = op.Add(op.Mul(x, number(first, dtype)), number(second, dtype))
+    for coefficient in rest:
+        made = op.Add(op.Mul(made, x), number(coefficient, dtype))
+    return made
+
+
+_LANCZOS = (676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059, 12.507343278686905,
+            -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7)  # fmt: skip
+"""Of Lanczos' series for the gamma function with g = 7, behind its first term, which is 1."""
+
+
+def lgamma(x: ir.Value) -> ir.Value:
+    """log |gamma(x)|, by Lanczos' series from a half on, below by its mirror image."""
+    op = operators()
+    dtype = x.dtype
+    mirrored = op.Less(x, number(0.5, dtype))
+    z = op.Sub(op.Where(mirrored, op.Sub(number(1, dtype), x), x), number(1, dtype))
+    total: ir.Value | ir.TensorProtocol = number(0.99999999999980993, dtype)
+    for k, coefficient in enumerate(_LANCZOS, start=1):
+        total = op.Add(total, op.Div(number(coefficient, dtype), op.Add(z, number(k, dtype))))
+    t = op.Add(z, number(7.5, dtype))
+    made = op.Mul(op.Add(z, number(0.5, dtype)), op.Log(t))
+    made = op.Add(op.Sub(made, t), op.Add(op.Log(total), number(0.5 * math.log(2 * math.pi), dtype)))
+    wave = op.Abs(op.Sin(op.Mul(x, number(math.pi, dtype))))
+    return op.Where(mirrored, op.Sub(op.Log(op.Div(number(math.pi, dtype), wave)), made), made)
