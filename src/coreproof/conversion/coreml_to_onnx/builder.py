@@ -84,10 +84,13 @@ class OnnxBuilder:
         self.taken.add(name)
         return name
 
-    def input(self, name: str, dtype: npt.DTypeLike, shape: Sequence[int | str | None] | None) -> ir.Value:
+    def input(
+        self, name: str, dtype: npt.DTypeLike | ir.DataType, shape: Sequence[int | str | None] | None
+    ) -> ir.Value:
         """Declares a graph input; its name is kept as it is."""
         self.taken.add(name)
-        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))))
+        kind = dtype if isinstance(dtype, ir.DataType) else ir.DataType.from_numpy(np.dtype(dtype))
+        value = ir.Value(name=name, type=ir.TensorType(kind))
         value.shape = None if shape is None else ir.Shape(shape)
         self.inputs.append(value)
         return value

@@ -47,3 +47,18 @@ def varying(feature: Feature, lengths: Sequence[Dimension]) -> list[bool]:
         len({length, *(s[i] for s in others)}) > 1 or (bool(ranges) and ranges[i].low != ranges[i].high)
         for i, length in enumerate(lengths)
     ]
+
+
+def named_lengths(feature: Feature) -> list[Dimension] | None:
+    """An input's shape, of a picture [1, C, H, W], with a name for each length that may vary; None where it does not say one."""
+    if feature.image is not None:
+        declared: list[Dimension] = [feature.image.height, feature.image.width]
+    elif feature.shape is not None:
+        declared = list(feature.shape)
+    else:
+        return None
+    named = [
+        f"{feature.name}_{i}" if varies else n
+        for i, (n, varies) in enumerate(zip(declared, varying(feature, declared), strict=True))
+    ]
+    return named if feature.image is None else [1, feature.image.channels, *named]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
@@ -13,10 +13,10 @@ from coreproof.conversion.onnx_to_coreml.high_ranks import (
     CannotFoldError,
     Folded,
     Folder,
-    is_known,
     size,
 )
 from coreproof.conversion.onnx_to_coreml.mil import Operation, Var, several
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
 
 Rule: TypeAlias = Callable[[Folder, Operation], Sequence[Var]]
 """Gives the results in any shape that has their elements in their order."""
@@ -109,12 +109,16 @@ def _select(folder: Folder, operation: Operation) -> Sequence[Var]:
     return _broadcast(folder, operation, ["cond", "a", "b"])
 
 
-def _broadcast(folder: Folder, operation: Operation, names: Sequence[str]) -> Sequence[Var]:
-    """Dimensions along which the same operands are repeated are one; where too many are left, they are repeated first."""
-    lengths = tuple(operation.outputs[0].shape)
-    values = [_aligned(folder.value(operation.inputs[name]), len(lengths)) for name in names]
+def _broadcast(folder: Folder, operation: Operation, names: Sequence[str], kept: int = 0) -> Sequence[Var]:
+    """Dimensions along which the same operands are repeated are one; where too many are left, they are repeated first.
+
+    The last ``kept`` dimensions are those of matrices, and stay.
+    """
+    rank = len(operation.outputs[0].shape)
+    lengths = tuple(operation.outputs[0].shape)[: rank - kept]
+    values = [_aligned(folder.value(operation.inputs[name]), rank) for name in names]
     groups = _alike(values, lengths)
-    if len(groups) > HIGHEST_RANK:
+    if len(groups) > HIGHEST_RANK - kept:
         values = [v if not v.lengths else _repeated(folder, v, lengths) for v in values]
         groups = _alike(values, lengths)
     seen = {}
@@ -124,7 +128,7 @@ def _broadcast(folder: Folder, operation: Operation, names: Sequence[str]) -> Se
             continue
         once = [_is_one(value.lengths[g[0]], lengths[g[0]]) for g in groups]
         shape = [1 if o else size(lengths[i] for i in g) for o, g in zip(once, groups, strict=True)]
-        seen[name] = folder.as_lengths(value, shape)
+        seen[name] = folder.as_lengths(value, [*shape, *value.lengths[len(lengths) :]])
     return _again(folder, operation, **seen)
 
 
@@ -139,22 +143,16 @@ def _is_one(length: int, wanted: int) -> bool:
 
 def _alike(values: Sequence[Folded], lengths: tuple[int, ...]) -> list[list[int]]:
     """Neighbouring dimensions in which the same values are repeated; dimensions of length 1 belong to their neighbours."""
-    groups: list[list[int]] = []
-    before: tuple[bool, ...] | None = None
-    for axis, length in enumerate(lengths):
-        if is_known(length) and length == 1:
-            continue
-        repeated = tuple(bool(v.lengths) and _is_one(v.lengths[axis], length) for v in values)
-        if repeated == before:
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-        before = repeated
-    return groups or [[0]]
+    longer = [axis for axis, length in enumerate(lengths) if not (is_known(length) and length == 1)]
+
+    def repeated(axis: int) -> tuple[bool, ...]:
+        return tuple(bool(v.lengths) and _is_one(v.lengths[axis], lengths[axis]) for v in values)
+
+    return [list(run) for _, run in groupby(longer, repeated)] or [[0]]
 
 
 def _repeated(folder: Folder, value: Folded, lengths: tuple[int, ...]) -> Folded:
-    """The value in these lengths, an axis after the other."""
+    """The value in these lengths, which are its first ones, an axis after the other."""
     for axis, length in enumerate(lengths):
         if _is_one(value.lengths[axis], length):
             if not is_known(length):
@@ -196,12 +194,7 @@ def _reduce(folder: Folder, operation: Operation) -> Sequence[Var]:
     rank = len(x.lengths)
     said = operation.inputs.get("axes")
     axes = set(range(rank)) if said is None else {a % rank for a in _numbers(operation, "axes")}
-    runs: list[list[int]] = []
-    for axis in range(rank):
-        if runs and (runs[-1][0] in axes) == (axis in axes):
-            runs[-1].append(axis)
-        else:
-            runs.append([axis])
+    runs = [list(run) for _, run in groupby(range(rank), axes.__contains__)]
     reduced = [i for i, run in enumerate(runs) if run[0] in axes]
     if len(runs) <= HIGHEST_RANK:
         return _again(folder, operation, x=folder.grouped(x, *runs), axes=reduced, keep_dims=True)
@@ -238,20 +231,7 @@ def _band_part(folder: Folder, operation: Operation) -> Sequence[Var]:
 
 @_rule("matmul")
 def _matmul(folder: Folder, operation: Operation) -> Sequence[Var]:
-    lengths = tuple(operation.outputs[0].shape)[:-2]
-    values = [folder.value(operation.inputs[name]) for name in ("x", "y")]
-    matrices = [v.lengths[-2:] for v in values]
-    aligned = [Folded(v.held, (*[1] * (len(lengths) + 2 - len(v.lengths)), *v.lengths)) for v in values]
-    whole = [(*lengths, *m) for m in matrices]
-    groups = _alike([Folded(v.held, v.lengths[:-2]) for v in aligned], lengths)
-    if len(groups) > HIGHEST_RANK - 2:
-        aligned = [_repeated(folder, v, w) for v, w in zip(aligned, whole, strict=True)]
-        groups = _alike([Folded(v.held, v.lengths[:-2]) for v in aligned], lengths)
-    seen = {}
-    for name, value, matrix in zip(("x", "y"), aligned, matrices, strict=True):
-        batch = [1 if _is_one(value.lengths[g[0]], lengths[g[0]]) else size(lengths[i] for i in g) for g in groups]
-        seen[name] = folder.as_lengths(value, [*batch, *matrix])
-    return _again(folder, operation, **seen)
+    return _broadcast(folder, operation, ["x", "y"], kept=2)
 
 
 @_rule("linear")
@@ -268,8 +248,7 @@ def _attention(folder: Folder, operation: Operation) -> Sequence[Var]:
     seen = {}
     for name in names:
         value = folder.value(operation.inputs[name])
-        value = Folded(value.held, (*[1] * (len(batch) + 2 - len(value.lengths)), *value.lengths))
-        value = _repeated(folder, value, (*batch, *value.lengths[-2:]))
+        value = _repeated(folder, _aligned(value, len(batch) + 2), batch)
         seen[name] = folder.grouped(value, range(len(batch)), [len(batch)], [len(batch) + 1])
     return _again(folder, operation, **seen)
 
@@ -315,13 +294,8 @@ def _transpose(folder: Folder, operation: Operation) -> Sequence[Var]:
 def _neighbours(perm: Sequence[int]) -> list[list[int]]:
     """The order of a transposition in runs that stand next to each other before it, too."""
     ranks = {axis: i for i, axis in enumerate(sorted(perm))}
-    groups: list[list[int]] = [[perm[0]]] if perm else []
-    for before, axis in pairwise(perm):
-        if ranks[axis] == ranks[before] + 1:
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-    return groups
+    runs = groupby(enumerate(perm), lambda placed: ranks[placed[1]] - placed[0])
+    return [[axis for _, axis in run] for _, run in runs]
 
 
 @_rule("concat")

@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.mil import Builder, Operation, Var
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
 
 HIGHEST_RANK = 5
 
@@ -103,11 +104,6 @@ def is_tensor(value: Var) -> bool:
     from coremltools.converters.mil.mil import ListVar
 
     return not isinstance(value, ListVar) and hasattr(value, "rank")
-
-
-def is_known(length: object) -> bool:
-    """Whether a dimension is a number, not a symbol."""
-    return isinstance(length, int | np.integer)
 
 
 def size(lengths: Iterable[int]) -> int:

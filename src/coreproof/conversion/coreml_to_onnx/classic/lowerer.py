@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import TypeAlias
@@ -21,10 +21,10 @@ from coreproof.conversion.coreml_to_onnx.classic.held import (
     values_of,
 )
 from coreproof.conversion.coreml_to_onnx.classic.stage import SINGLE, Shared, Stage
-from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel, varying
+from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel, named_lengths
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
-from coreproof.model.features import Dimension, Feature, Signature
+from coreproof.model.features import Feature, Signature
 
 Handler: TypeAlias = Callable[[Stage], None]
 Check: TypeAlias = Callable[[CoreMLModel], Iterable[str]]
@@ -95,17 +95,17 @@ def _entered(shared: Shared, model: CoreMLModel, feature: Feature) -> Held:
     name = fed_as(feature.name) if shares else feature.name
     if feature.kind == "dictionary":
         count = f"{feature.name}_count"
-        keys = _input(
-            b, keys_of(feature.name), ir.DataType.STRING if "of text" in feature.holds else ir.DataType.INT64, [count]
+        keys = b.input(
+            keys_of(feature.name), ir.DataType.STRING if "of text" in feature.holds else ir.DataType.INT64, [count]
         )
         return Dictionary(keys, b.input(values_of(feature.name), "float64", [count]))
     if feature.kind in SINGLE:
-        value = _input(b, name, SINGLE[feature.kind], [])
+        value = b.input(name, SINGLE[feature.kind], [])
     elif feature.kind == "sequence":
         dtype = ir.DataType.STRING if feature.dtype == "str" else ir.DataType.INT64
-        value = _input(b, name, dtype, [f"{feature.name}_count"])
+        value = b.input(name, dtype, [f"{feature.name}_count"])
     elif feature.kind in ("tensor", "image"):
-        value = b.input(name, "float32" if feature.image else feature.dtype or "float32", _lengths(feature))
+        value = b.input(name, "float32" if feature.image else feature.dtype or "float32", named_lengths(feature))
     else:
         raise ConversionError(
             f"input {feature.name!r} is a {feature.kind}, which such models do not read", where=model.where
@@ -113,24 +113,6 @@ def _entered(shared: Shared, model: CoreMLModel, feature: Feature) -> Held:
     if feature.optional:
         shared.optional[value] = feature.name
     return value
-
-
-def _input(b: OnnxBuilder, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
-    value = b.input(name, "float32", shape)
-    value.type = ir.TensorType(dtype)
-    return value
-
-
-def _lengths(feature: Feature) -> list[Dimension] | None:
-    if feature.image is not None:
-        lengths: list[Dimension] = [feature.image.height, feature.image.width]
-    elif feature.shape is None:
-        return None
-    else:
-        lengths = list(feature.shape)
-    names = [f"{feature.name}_{i}" for i in range(len(lengths))]
-    named = [n if v else d for n, v, d in zip(names, varying(feature, lengths), lengths, strict=True)]
-    return named if feature.image is None else [1, feature.image.channels, *named]
 
 
 # outputs

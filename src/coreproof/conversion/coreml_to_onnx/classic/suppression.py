@@ -124,11 +124,8 @@ def _survivors(stage: Stage, boxes: ir.Value, classes: ir.Value | None, overlap:
     nobody = b.op("Not", everyone)
     body = OnnxBuilder("suppress", parent=b)
     body.input(b.unique("round"), "int64", [])
-    going, left, stays = (
-        ir.Value(name=b.unique(name), type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape(shape))
-        for name, shape in (("going", []), ("left", [None]), ("stays", [None]))
-    )
-    body.inputs.extend([going, left, stays])
+    body.input(b.unique("going"), "bool", [])
+    left, stays = (body.input(b.unique(name), "bool", [None]) for name in ("left", "stays"))
     at = body.op("ArgMax", body.op("Cast", left, to=int(ir.DataType.INT32)), axis=0, keepdims=0)
     own = [body.op("Gather", value, at, axis=0) for value in (low, high, area)]
     width = body.op("Sub", body.op("Min", high, own[1]), body.op("Max", low, own[0]))

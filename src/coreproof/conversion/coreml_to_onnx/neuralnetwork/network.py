@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from coreproof.conversion.coreml_to_onnx.builder import OnnxBuilder
 from coreproof.conversion.coreml_to_onnx.custom import how_to_register, is_registered
-from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel, varying
+from coreproof.conversion.coreml_to_onnx.lowered_model import LoweredModel, named_lengths
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, f32, i64, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope
 from coreproof.conversion.operators import LAYERS
@@ -119,21 +119,15 @@ def _add_input(model: CoreMLModel, scope: Scope, feature: Feature, shape: Sequen
 
 
 def _input_shape(model: CoreMLModel, feature: Feature) -> list[Dimension]:
-    """The declared shape with a name for each length that may vary."""
-    if feature.image is not None:
-        declared: list[Dimension] = [feature.image.height, feature.image.width]
-    elif feature.shape is not None:
-        declared = list(feature.shape)
-    else:
+    declared = named_lengths(feature)
+    if declared is None:
         raise ConversionError(
             f"input {feature.name!r} does not declare its shape",
             where=model.where,
             expected="a multi-array or image input with a shape",
             found=str(feature),
         )
-    names = [f"{feature.name}_{i}" for i in range(len(declared))]
-    declared = [n if v else d for n, v, d in zip(names, varying(feature, declared), declared, strict=True)]
-    return declared if feature.image is None else [1, feature.image.channels, *declared]
+    return declared
 
 
 def _preprocessed(model: CoreMLModel, scope: Scope, feature: Feature, value: ir.Value) -> ir.Value:

@@ -197,14 +197,22 @@ def multi_head_attention(
     if past_key is not None and past_value is not None:
         k = ctx.mb.concat(values=[past_key, k], axis=2)
         v = ctx.mb.concat(values=[past_value, v], axis=2)
+    added = _added(ctx, q, k, key_padding_mask, mask_filter_value, attention_bias, unidirectional)
+    return [joined(ctx, attended(ctx, q, k, v, scale or _usual(q), added)), k, v]
+
+
+def _added(
+    ctx: Context, q: Operand, k: Operand, mask: Operand | None, value: float, bias: Operand | None, unidirectional: int
+) -> Operand | None:
+    """What is added to the scores: the mask's value, the bias, and for later keys what hides them."""
     scores = _Scores(ctx)
-    if key_padding_mask is not None:
-        _masked(ctx, scores, key_padding_mask, k, mask_filter_value)
-    if attention_bias is not None:
-        scores.add(attention_bias)
+    if mask is not None:
+        _masked(ctx, scores, mask, k, value)
+    if bias is not None:
+        scores.add(bias)
     if unidirectional:
         _causal(ctx, scores, q, k)
-    return [joined(ctx, attended(ctx, q, k, v, scale or _usual(q), scores.total())), k, v]
+    return scores.total()
 
 
 def _usual(q: Operand) -> float:
@@ -249,14 +257,8 @@ def attention(
     if past is not None:
         k = mb.concat(values=[picked(ctx, past, 0, 0), k], axis=2)
         v = mb.concat(values=[picked(ctx, past, 0, 1), v], axis=2)
-    scores = _Scores(ctx)
-    if mask is not None:
-        _masked(ctx, scores, mask, k, mask_filter_value)
-    if attention_bias is not None:
-        scores.add(attention_bias)
-    if unidirectional:
-        _causal(ctx, scores, q, k)
-    made = joined(ctx, attended(ctx, q, k, v, scale or _usual(q), scores.total()))
+    added = _added(ctx, q, k, mask, mask_filter_value, attention_bias, unidirectional)
+    made = joined(ctx, attended(ctx, q, k, v, scale or _usual(q), added))
     return [made, mb.stack(values=[k, v], axis=0)] if len(ctx.node.outputs) > 1 else [made]
 
 

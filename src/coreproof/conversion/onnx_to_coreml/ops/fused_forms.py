@@ -5,7 +5,7 @@ The definitions are in ONNX Runtime's docs/ContribOperators.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,30 +15,18 @@ from coreproof.conversion.onnx_to_coreml.mil import Operand, several
 from coreproof.conversion.onnx_to_coreml.ops.convolution import conv
 from coreproof.conversion.onnx_to_coreml.ops.matmul import gemm, matmul
 from coreproof.conversion.onnx_to_coreml.ops.quantized_forms import MICROSOFT
+from coreproof.conversion.onnx_to_coreml.ops.recurrent import PARAMETERS, Activation
 
 
 def _activated(ctx: Context, x: Operand, activation: str, parameters: Sequence[float]) -> Operand:
     """The activations that the optimiser fuses, with their attributes in the order of their definition."""
-    mb = ctx.mb
-
-    def number(index: int, default: float) -> np.floating:
-        return ctx.scalar(parameters[index] if index < len(parameters) else default)
-
-    forms: dict[str, Callable[[], Operand]] = {
-        "": lambda: x,
-        "Relu": lambda: mb.relu(x=x),
-        "Tanh": lambda: mb.tanh(x=x),
-        "Sigmoid": lambda: mb.sigmoid(x=x),
-        "LeakyRelu": lambda: mb.leaky_relu(x=x, alpha=number(0, 0.01)),
-        "Clip": lambda: mb.clip(x=x, alpha=number(0, -np.inf), beta=number(1, np.inf)),
-        "HardSigmoid": lambda: mb.sigmoid_hard(x=x, alpha=number(0, 0.2), beta=number(1, 0.5)),
-        "Elu": lambda: mb.elu(x=x, alpha=number(0, 1.0)),
-        "Softplus": lambda: mb.softplus(x=x),
-        "Softsign": lambda: mb.softsign(x=x),
-    }
-    if activation not in forms:
-        raise ctx.refuse(f"the activation {activation!r}", f"one of {', '.join(sorted(forms))}")
-    return forms[activation]()
+    if not activation:
+        return x
+    usual = (-np.inf, np.inf) if activation == "Clip" else PARAMETERS.get(activation, (None, None))
+    alpha, beta = (float(number or 0.0) for number in (*parameters[:2], *usual[len(parameters) :]))
+    if activation == "Clip":
+        return ctx.mb.clip(x=x, alpha=ctx.scalar(alpha), beta=ctx.scalar(beta))
+    return Activation(activation, alpha, beta).apply(ctx, x)
 
 
 @lowering("FusedConv", domain=MICROSOFT, error="linear", word="conv")

@@ -17,7 +17,7 @@ _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _DEFAULTS = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 _ORDER = {"RNN": (0,), "GRU": (1, 2, 0), "LSTM": (0, 2, 1, 3)}
 """Gates in MIL's order, by their place in ONNX's: z r h -> r h z; i o f c -> i f o c."""
-_PARAMETERS: Mapping[str, tuple[float | None, float | None]] = {
+PARAMETERS: Mapping[str, tuple[float | None, float | None]] = {
     "Affine": (1.0, 0.0),
     "LeakyRelu": (0.01, None),
     "ThresholdedRelu": (1.0, None),
@@ -29,7 +29,9 @@ _PARAMETERS: Mapping[str, tuple[float | None, float | None]] = {
 
 
 @dataclass(frozen=True)
-class _Activation:
+class Activation:
+    """A function of a gate, with the two numbers that some of them have."""
+
     name: str
     alpha: float
     beta: float
@@ -65,7 +67,7 @@ class _Cell:
     bias: Operand | None
     state_bias: Operand | None
     peepholes: Operand | None
-    activations: Sequence[_Activation]
+    activations: Sequence[Activation]
     hidden: int
     clip: float | None = None
     reset_after: bool = False
@@ -155,18 +157,18 @@ def _biases(ctx: Context, bias: Operand | None, direction: int, count: int) -> t
 
 def _activations(
     ctx: Context, names: Sequence[str], alphas: Sequence[float], betas: Sequence[float], directions: int
-) -> list[list[_Activation]]:
+) -> list[list[Activation]]:
     """Those of each direction. Alphas and betas are listed for the activations that have one, in their order."""
     usual = _DEFAULTS[ctx.node.op_type]
     given = [list(alphas), list(betas)]
     found = []
     for name in names or usual * directions:
-        known = next((p for n, p in _PARAMETERS.items() if n.lower() == name.lower()), (None, None))
+        known = next((p for n, p in PARAMETERS.items() if n.lower() == name.lower()), (None, None))
         alpha, beta = (
             (values.pop(0) if values else default) if default is not None else 0.0
             for values, default in zip(given, known, strict=True)
         )
-        found.append(_Activation(name, float(alpha), float(beta)))
+        found.append(Activation(name, float(alpha), float(beta)))
     each = len(usual)
     if len(found) != each * directions:
         raise ctx.refuse(f"{len(found)} activations", f"{each} for each of {directions} direction(s)")

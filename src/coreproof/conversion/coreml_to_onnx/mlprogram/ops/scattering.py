@@ -54,7 +54,7 @@ def scatter(
     return low.op("ScatterElements", data, everywhere, updates, axis=at, reduction=reduction)
 
 
-@lowers("scatter", since="iOS17")
+@lowers("scatter", "scatter_along_axis", since="iOS17")
 def scatter_ios17(
     low: Lowering,
     *,
@@ -65,8 +65,10 @@ def scatter_ios17(
     mode: str = "add",
     validate_indices: bool = False,
 ) -> ir.Value:
+    handler = scatter if low.operation == "scatter" else scatter_along_axis
+
     def put(data: Operand, indices: Operand) -> ir.Value:
-        return scatter(low, data=data, indices=indices, updates=updates, axis=axis, mode=mode, validate_indices=True)
+        return handler(low, data=data, indices=indices, updates=updates, axis=axis, mode=mode, validate_indices=True)
 
     return put(data, indices) if validate_indices else _unchecked(low, data, indices, int(axis) % low.rank(data), put)
 
@@ -112,25 +114,6 @@ def scatter_along_axis(
     if validate_indices:
         indices = refuse_negative(low, data, indices, at)
     return low.op("ScatterElements", data, indices, updates, axis=at, reduction=reduction)
-
-
-@lowers("scatter_along_axis", since="iOS17")
-def scatter_along_axis_ios17(
-    low: Lowering,
-    *,
-    data: Operand,
-    indices: Operand,
-    updates: Operand,
-    axis: int = 0,
-    mode: str = "add",
-    validate_indices: bool = False,
-) -> ir.Value:
-    def put(data: Operand, indices: Operand) -> ir.Value:
-        return scatter_along_axis(
-            low, data=data, indices=indices, updates=updates, axis=axis, mode=mode, validate_indices=True
-        )
-
-    return put(data, indices) if validate_indices else _unchecked(low, data, indices, int(axis) % low.rank(data), put)
 
 
 @lowers("scatter_nd", error="move", hands_on="part")
