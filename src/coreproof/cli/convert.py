@@ -16,6 +16,7 @@ from coreproof.cli.options import (
     Freezing,
     ModelArgument,
     Replace,
+    States,
     Trust,
     read_labels,
     unsaid_pixels,
@@ -60,6 +61,7 @@ def command(
             "--shape", help="Shapes of an input, again for others: x=1x3x224..1024x224..1024, ids=1x64|1x128."
         ),
     ] = None,
+    state: States = None,
     feeding: FeedingOptions = AS_CARRIED,
     freezing: Freezing = AS_IT_RUNS,
     check: Annotated[
@@ -77,11 +79,13 @@ def command(
     from coreproof.conversion.coreml_to_onnx.convert import lowered_once
     from coreproof.model.files.outputs import ONNX, check_output, model_kind
     from coreproof.model.load import load
+    from coreproof.model.remembered import read_pairs
     from coreproof.verification.converted import check_conversion
 
     kind = _target(to, out)
     written = ONNX if kind == "onnx" else model_kind(out)
     check_output(out, written, replace=overwrite, inputs=(model, labels))  # before the work, not after it
+    states = read_pairs(state) if state else None
     loaded = load(model, trust=trust)
     to_coreml = kind != "onnx"
     if not to_coreml and (labels is not None or image or batch is not None or shape or feeding.said):
@@ -100,9 +104,12 @@ def command(
             shapes=shapes,
             batch=batch,
             keep_fp32=_named(loaded, keep_fp32) if keep_fp32 is not None and to_coreml else (),
+            states=states,
             **vars(freezing),
         )
-        found = check_conversion(loaded, converted, images, frozen=freezing.freeze_state) if check else None
+        found = (
+            check_conversion(loaded, converted, images, frozen=freezing.freeze_state, states=states) if check else None
+        )
     converted.save(out, replace=overwrite)
     if found is not None and not found:
         say(f"{out}: {found.said}")

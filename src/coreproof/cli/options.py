@@ -48,6 +48,14 @@ Arrays = Annotated[
         show_default=False,
     ),
 ]
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        help="What an ONNX model remembers, its input and its output: past_*=present_*. Again for others.",
+        show_default=False,
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(
@@ -89,7 +97,7 @@ class Freezing:
         bool,
         typer.Option(
             "--freeze-state",
-            help="Keep buffers that a PyTorch module changes while it runs as they are.",
+            help="Keep buffers that a PyTorch module changes while it runs as they are: no states of them.",
             show_default=False,
         ),
     ] = False

@@ -18,6 +18,7 @@ from coreproof.cli.options import (
     Freezing,
     Fresh,
     Replace,
+    States,
     Trust,
     with_groups,
 )
@@ -91,6 +92,7 @@ def command(
     ] = False,
     allow_weak: AllowWeak = False,
     overwrite: Replace = False,
+    state: States = None,
     fresh: Fresh = False,
     freezing: Freezing = AS_IT_RUNS,
     trust: Trust = False,
@@ -105,6 +107,7 @@ def command(
     from coreproof.feeding.drawn import SEED
     from coreproof.feeding.user_inputs import given_feeds
     from coreproof.model.recording import Recording
+    from coreproof.model.remembered import read_pairs
     from coreproof.report import plots
     from coreproof.verification.node_data import write_node_data
 
@@ -117,10 +120,11 @@ def command(
         one_of(reference_engine, ENGINES, "--reference-engine"),
         one_of(candidate_engine, ENGINES, "--candidate-engine"),
     )
+    states = read_pairs(state) if state else None
     _check_outputs(save, plot, node_data, overwrite, (inputs, photos))
     wanted, judged = _load(first, second, trust=trust, freezing=freezing)
     feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
-    fed = given_feeds(wanted, judged, inputs, photos, limit, feedings)
+    fed = given_feeds(wanted, judged, inputs, photos, limit, feedings, states)
     if half:
         raise typer.Exit(print_forecast(wanted, fed, rows, as_json=as_json))
     if fed is None and feeding.numbers:  # of a picture that is drawn, either side gets what was said of it
@@ -134,7 +138,7 @@ def command(
         assert isinstance(wanted, Recording)
         _print_saved(wanted, as_json)
         return
-    result = _verify(wanted, judged, fed, number, tolerance, engines, fresh=fresh)
+    result = _verify(wanted, judged, fed, number, tolerance, engines, fresh=fresh, states=states)
     written = []
     if plot is not None:
         written.append(plots.save_plot(result, plot, replace=overwrite))
@@ -201,6 +205,7 @@ def _verify(
     engines: tuple[Engine, Engine],
     *,
     fresh: bool,
+    states: dict[str, str] | None = None,
 ) -> Verification:
     """The two held against each other; the result says which file is which."""
     from coreproof.cli.progress import progress
@@ -219,6 +224,7 @@ def _verify(
                 candidate_engine=engines[1],
                 progress=report,
                 fresh=fresh,
+                states=states,
             )
         except (ConversionError, RunError) as error:
             raise _with_advice(error, reference, candidate) from None

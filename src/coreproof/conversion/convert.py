@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from coreproof.conversion.shapes import check_names, read_shape, with_batches
-from coreproof.errors import ConversionError
+from coreproof.errors import ConversionError, InputError
 from coreproof.model.arguments import PRECISIONS, one_of
 from coreproof.model.base import Model
+from coreproof.model.opened import opened
+from coreproof.model.remembered import note_pairs
 
 if TYPE_CHECKING:
     from coreproof.conversion.onnx_to_coreml.features import ImageInput
@@ -33,6 +35,7 @@ def convert(
     keep_fp32: Collection[str] = (),
     freeze_state: bool = False,
     freeze_branches: bool = False,
+    states: Mapping[str, str] | None = None,
 ) -> Model:
     """Converts a model without looking at the result; the arguments are those of ``coreproof.convert``, which does.
 
@@ -49,6 +52,12 @@ def convert(
 
         ios_version(target, to)  # before a model is read and traced, which takes its time
     source = load(model)
+    if states is not None and not source.is_onnx:
+        raise InputError(
+            "states= says what an ONNX model remembers", where=source.name, found=f"a model of format {source.format}"
+        )
+    if not freeze_state:
+        source = opened(source, states)
     if batch is not None:
         shapes = with_batches(source.signature.inputs, shapes or {}, batch)
     if to == "onnx":
@@ -74,6 +83,7 @@ def convert(
         labels=labels,
         shapes=shapes,
         keep_fp32=keep_fp32,
+        states=middle.remembers,
     )
 
 
@@ -83,6 +93,7 @@ def _to_onnx(
     from coreproof.model.onnx.model import OnnxModel
 
     if isinstance(source, OnnxModel):
+        note_pairs(source.ir.metadata_props, source.remembers)
         return source
     if source.is_torch:
         from coreproof.conversion.torch_to_onnx.export import torch_to_onnx
@@ -90,7 +101,8 @@ def _to_onnx(
 
         assert isinstance(source, TorchModel)
         free = _free_dimensions(source, shapes) if shapes else None
-        return torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, **frozen)
+        exported = torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, **frozen)
+        return _remembering(exported, source.remembers)
     from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml.model import CoreMLModel
     from coreproof.model.coreml.noted_labels import note_labels, note_untrained
@@ -102,7 +114,15 @@ def _to_onnx(
     lowered = coreml_to_onnx(source, precision="fp32")
     note_labels(lowered.model.metadata_props, source.signature.labels)
     note_untrained(lowered.model.metadata_props, source.untrained)
-    return OnnxModel(lowered.model, name=source.name, labels=source.signature.labels)
+    made = OnnxModel(lowered.model, name=source.name, labels=source.signature.labels)
+    return _remembering(made, source.remembers)
+
+
+def _remembering(made: OnnxModel, pairs: Mapping[str, str]) -> OnnxModel:
+    """The model, which says itself what it remembers."""
+    note_pairs(made.ir.metadata_props, pairs)
+    made.remembers = pairs
+    return made
 
 
 def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, dict[int, str]]:

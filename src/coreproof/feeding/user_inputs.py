@@ -12,6 +12,7 @@ from PIL import Image
 
 from coreproof.errors import InputError
 from coreproof.feeding.drawn import Feeds, Inputs, Sample
+from coreproof.feeding.ends import as_free_as
 from coreproof.feeding.inputs import hand_over, samples
 from coreproof.feeding.lengths import takes_shape
 from coreproof.feeding.matched_inputs import match_inputs
@@ -31,6 +32,7 @@ from coreproof.model.features import Feature, Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.arrays import read_npz
 from coreproof.model.files.paths import regular_file
+from coreproof.model.opened import opened, without_memory
 from coreproof.model.recording import is_recording, load_recording
 from coreproof.runtime.open import session
 from coreproof.runtime.session import is_number
@@ -47,16 +49,20 @@ def given_feeds(
     photos: str | Path | None = None,
     limit: int = 4,
     feedings: tuple[Feeding | None, Feeding | None] = (None, None),
+    states: Mapping[str, str] | None = None,
 ) -> Feeds | None:
     """What the user gives for both models: a .npz of arrays, or the first ``limit`` photos of a folder (or one photo).
 
+    Of models that remember (``states``: what of an ONNX model does), arrays are steps, and give what is fed alone.
     None where neither is given. Raises InputError, PhotoError.
     """
     if inputs is not None and photos is not None:
         raise InputError("give arrays or photos, not both", found=f"{inputs} and {photos}")
     if inputs is not None:
-        given = read_samples(inputs, reference.signature, candidate.signature)
-        pairs = [hand_over(sample, reference.signature, candidate.signature) for sample in given]
+        wanted, judged = (opened(m, states if m.is_onnx else None) for m in (reference, candidate))
+        free = as_free_as(wanted, judged) if wanted.is_torch else wanted.signature
+        sides = without_memory(free, wanted.remembers), without_memory(judged.signature, judged.remembers)
+        pairs = [hand_over(sample, *sides) for sample in read_samples(inputs, *sides)]
         return Feeds(pairs, f"of {Path(inputs).name}")
     if photos is not None:
         path = Path(photos)

@@ -141,7 +141,7 @@ def _run_alone(
     asked = {row.candidate: row for row in task.group}
     pairs = {pair.candidate: pair for pair in run.pairs}
     visited = sorted({*task.fed, *asked}, key=lambda name: run.order.get(name, math.inf))
-    for sample, ((_, candidate_feed), walk) in enumerate(zip(run.feeds, walks, strict=True)):
+    for sample, walk in enumerate(walks):
         reference = next(walk)
         if refused:
             continue
@@ -149,7 +149,7 @@ def _run_alone(
             row.candidate: arrange(reference[row.reference], pairs[row.candidate].axes)
             for row in (*task.fed.values(), *task.group)
         }
-        entered = read_inputs(run.candidate.signature, candidate_feed, run.candidate.name)
+        entered = read_inputs(run.candidate.signature, run.with_reference_memory(sample), run.candidate.name)
         given = {name: _shaped(expected[name], row.shape) for name, row in task.fed.items()}
         try:
             if any(isinstance(array, Leaves) for array in given.values()):

@@ -199,8 +199,8 @@ class _Trial:
         worst: dict[str, Judgement],
     ) -> None:
         """One sample of one group."""
-        run, (reference_feed, candidate_feed) = self._run, self._run.feeds[sample]
-        entered = read_inputs(run.reference.signature, reference_feed, run.reference.name)
+        run, (_, candidate_feed) = self._run, self._run.feeds[sample]
+        entered = read_inputs(run.reference.signature, run.with_candidate_memory(sample), run.reference.name)
         given = {**self._constants, **_as_stored(run, entered, candidate_feed)}
         for name, row in fed.items():
             shape, dtype = run.kinds[sample][row.reference]

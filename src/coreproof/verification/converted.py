@@ -23,6 +23,7 @@ from coreproof.model.base import Model
 from coreproof.model.features import Signature
 from coreproof.model.feeding import Feeding
 from coreproof.model.load import load
+from coreproof.model.opened import opened
 from coreproof.model.torch.model import TorchModel
 from coreproof.pairing.align import Pair
 from coreproof.pairing.taps import as_array, match_outputs, taps_of
@@ -69,6 +70,7 @@ def convert(
     keep_fp32: Collection[str] = (),
     freeze_state: bool = False,
     freeze_branches: bool = False,
+    states: Mapping[str, str] | None = None,
     check: bool = True,
 ) -> Model:
     """Converts a model; the result is in memory, ``save`` writes it.
@@ -82,7 +84,9 @@ def convert(
     [1, 3, (224, 1024), (224, 1024)], or as text, ["1..4", "1..16"] or "1..4x1..16"; or a list of whole shapes,
     [(1, 64), (1, 128)]. ``batch`` does the same with the first dimension of all inputs that ``shapes`` does not name: 4,
     "1-16" or "1,4,16".
-    ``freeze_state`` keeps buffers that a PyTorch module changes while it runs as they are; without it they are refused.
+    ``freeze_state`` keeps buffers that a PyTorch module changes while it runs as they are; without it they become states of an
+    ML Program (from iOS 18 on, for which it is made where no ``target`` is said), and inputs and outputs of anything else.
+    ``states`` says the same of an ONNX model's inputs: {"past_*": "present_*"}.
     ``freeze_branches`` keeps each if on data (and each number taken out of a tensor) as the example inputs take it, where
     PyTorch cannot export it otherwise; without it such a module is refused with every line.
     ``check`` runs the result once on drawn input and holds its outputs against the source's; what came of it is the last of
@@ -95,10 +99,10 @@ def convert(
     made = translate(
         source, to, precision=precision, target=target, images=images, labels=labels, shapes=shapes, batch=batch,
         fold_batchnorm=fold_batchnorm, keep_fp32=keep_fp32, freeze_state=freeze_state,
-        freeze_branches=freeze_branches,
+        freeze_branches=freeze_branches, states=states,
     )  # fmt: skip
     if check:
-        found = check_conversion(source, made, images, frozen=freeze_state)
+        found = check_conversion(source, made, images, frozen=freeze_state, states=states)
         if not found:
             raise ConversionError(
                 found.said,
@@ -109,14 +113,25 @@ def convert(
     return made
 
 
-def check_conversion(source: Model, made: Model, images: Images | None = None, *, frozen: bool = False) -> Check:
+def check_conversion(
+    source: Model,
+    made: Model,
+    images: Images | None = None,
+    *,
+    frozen: bool = False,
+    states: Mapping[str, str] | None = None,
+) -> Check:
     """Runs a converted model once on drawn input beside its source.
 
     Raises ConversionError where the converted model does not run on what its source runs on. A source that does not run on
     drawn input, or draws at random itself, leaves nothing to hold against: the check says so. A PyTorch module that answers
     differently when it is called twice in a row fails it, unless its state was ``frozen`` as the user asked: then it is
-    called with its buffers as they are. A module whose branches were frozen is held at its example inputs.
+    called with its buffers as they are. A module whose branches were frozen is held at its example inputs. What a model
+    remembers is drawn as well, and what it remembers afterwards held against the source's; ``states`` are those of ``convert``.
     """
+    if not frozen:
+        source = opened(source, states)
+    made = opened(made)
     try:
         signature = as_free_as(source, made)
         roles = roles_for(source, source)  # the source says what the inputs are for

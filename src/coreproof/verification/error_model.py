@@ -55,15 +55,17 @@ class ErrorModel:
         self._entered: set[str] = set()
         self._next = 0
 
-    def feed(self, name: str, array: np.ndarray, *, exact: bool = False) -> None:
+    def feed(self, name: str, array: np.ndarray, *, exact: bool = False, apart: float = 0.0) -> None:
         """A value that is fed: the same on both sides, save for rounding where one stores it in fewer bits.
 
         Inputs of the model before anything else; an inner value after it was judged, if it is, and before what follows.
-        ``exact``: the value comes from the side that stores it in fewer bits, so that nothing is rounded.
+        ``exact``: the value comes from the side that stores it in fewer bits, so that nothing is rounded. ``apart``: by how much
+        (root mean square) the two sides differ there already, because each remembers its own.
         """
         self._entered.add(name)
         measured, unit = self._measured(name, array), self._unit(name)
-        self._states[name] = measured._replace(error=0.0 if exact or unit <= U32 else unit * measured.scale)
+        rounding = 0.0 if exact or unit <= U32 else unit * measured.scale
+        self._states[name] = measured._replace(error=math.hypot(rounding, apart))
 
     def note_scale(self, name: str, array: np.ndarray) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""

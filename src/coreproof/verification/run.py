@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -43,8 +43,9 @@ class VerificationRun:
 
     ``inner`` are the pairs of inner values in the candidate's order, ``outputs`` those of outputs; ``alone`` are inner values
     of the candidate without partner; with ``outputs_only`` all of them. ``memory`` bounds the bytes of inner values held at a
-    time, on each side. ``unanswered`` are the numbers of the samples on which the reference failed, or gave an output that is not
-    finite, when they were last run.
+    time, on each side. ``remembered`` are the candidate's inputs that bring what it remembers, each with the reference's: there
+    the two are fed each its own. ``unanswered`` are the numbers of the samples on which the reference failed, or gave an
+    output that is not finite, when they were last run.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class VerificationRun:
         memory: int,
         *,
         outputs_only: bool = False,
+        remembered: Mapping[str, str] | None = None,
     ) -> None:
         self.reference, self.candidate = reference, candidate
         self.reference_session, self.candidate_session = reference_session, candidate_session
         self.feeds, self.memory, self.tolerance = feeds, memory, tolerance
+        self.remembered = remembered or {}
         self.unanswered: set[int] = set()
         self.reference_index = value_index(reference, reference_session.tappable, engine_shapes(reference_session))
         self.candidate_index = value_index(candidate, candidate_session.tappable, engine_shapes(candidate_session))
@@ -119,7 +122,7 @@ class VerificationRun:
         self._kept = (-1, {})
         self.unanswered = set()
 
-    def remembered(self) -> Contents:
+    def contents(self) -> Contents:
         """What the values held so far, to be given to ``forget_since``."""
         return self._contents.copied()
 
@@ -140,9 +143,9 @@ class VerificationRun:
         """Every pair judged, in the candidate's order, the outputs last."""
         what = f"{self.candidate.name} against {self.reference.name}"
         error_models = [self.error_model(i) for i in range(len(self.feeds))]
-        for error_model, (_, fed) in zip(error_models, self.feeds, strict=True):
+        for error_model, (reference_fed, fed) in zip(error_models, self.feeds, strict=True):
             for name, value in fed.items():
-                error_model.feed(name, as_array(value))
+                error_model.feed(name, as_array(value), apart=self._apart(name, reference_fed, value))
         rows: list[Row] = []
         groups = list(self._groups())
         asked = [[pair.reference for pair in pairs] for pairs, _ in groups]
@@ -153,6 +156,26 @@ class VerificationRun:
             rows.extend(self._batch(error_models, group, alone, reference_walks, candidate_walks))
             progress(what, len(rows), len(self.pairs))
         return tuple(rows)
+
+    def _apart(self, name: str, reference_fed: Sample, value: object) -> float:
+        """By how much (root mean square) the two sides' memories differ at an input; nothing at one that is fed to both."""
+        if name not in self.remembered:
+            return 0.0
+        own, other = as_array(value), as_array(reference_fed[self.remembered[name]])
+        if own.size != other.size or not own.size:
+            return 0.0
+        off = own.astype(np.float64).reshape(-1) - other.astype(np.float64).reshape(-1)
+        return float(np.sqrt(np.mean(np.square(off[np.isfinite(off)])))) if np.isfinite(off).any() else 0.0
+
+    def with_reference_memory(self, sample: int) -> Sample:
+        """What the candidate is fed, with what the reference remembers in the place of what it remembers itself."""
+        reference, candidate = self.feeds[sample]
+        return {**candidate, **{own: reference[other] for own, other in self.remembered.items()}}
+
+    def with_candidate_memory(self, sample: int) -> Sample:
+        """What the reference is fed, with what the candidate remembers in the place of what it remembers itself."""
+        reference, candidate = self.feeds[sample]
+        return {**reference, **{other: candidate[own] for own, other in self.remembered.items()}}
 
     def _groups(self) -> Iterator[tuple[list[Pair], list[str]]]:
         """As many values of the candidate at a time as the memory holds, in its order: pairs, and values without partner.

@@ -50,7 +50,7 @@ class Samples:
         numbers = [number for number in numbers if number not in self.left_out]
         while numbers:
             run.feed([self.pairs[number] for number in numbers])
-            before = run.remembered()
+            before = run.contents()
             try:
                 rows = run.compare(progress)
             except CoreproofError:

@@ -25,6 +25,8 @@ class Verification(NotebookView):
     ``lone`` are outputs of either side that have none. ``dismissed`` are those that were paired by guess and contradicted by
     what follows: not the same value, so no evidence. ``stretches`` are those that diverge by themselves, also when fed with
     the reference's values: several independent faults are all among them. ``suspects`` is the stretch of the first divergence.
+    Of models that remember, ``steps`` counts the tokens of the sequence, and ``first_step`` is the first that diverges, from 1
+    on; the rows are then those of that step.
     """
 
     reference: str
@@ -40,6 +42,8 @@ class Verification(NotebookView):
     untrained: bool = False
     taken: Mapping[str, str] = field(default_factory=dict)
     lone: tuple[str, ...] = ()
+    steps: int = 0
+    first_step: int | None = None
 
     @property
     def agrees(self) -> bool:
@@ -96,14 +100,16 @@ class Verification(NotebookView):
         failing = [row for row in self.rows if not row.agrees]
         if not failing:
             worst = max((r.judgement.max_relative_error for r in self.outputs if not r.switched), default=0.0)
-            agreement = f"{len(self.rows)} of {len(self.rows)} values agree"
+            over = f" over {self.steps} tokens" if self.steps else ""
+            agreement = f"{len(self.rows)} of {len(self.rows)} values agree{over}"
             measured = f"outputs differ by at most {worst:.2g} of their scale"
             lines = [qualified(agreement, self.weaknesses, measured)]
         else:
             first = failing[0]
             came_from = f" in {first.source}" if first.source else ""
+            at = f" at token {self.first_step} of {self.steps}" if self.first_step else ""
             lines = [
-                f"{len(failing)} of {len(self.rows)} values diverge, first {first.candidate!r} "
+                f"{len(failing)} of {len(self.rows)} values diverge{at}, first {first.candidate!r} "
                 f"({first.operator}{came_from}): {first.judgement.problem}"
             ]
             lines.extend(self._where(first))
@@ -178,6 +184,8 @@ class Verification(NotebookView):
             "inputs": self.inputs,
             "taken_for": dict(self.taken),
             "samples": self.samples,
+            "tokens": self.steps,
+            "first_diverging_token": self.first_step,
             "outputs_without_partner": list(self.lone),
             "unpaired": self.unpaired,
             "first_divergence": None if first is None else first.to_json(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from coreproof.verification.row import Row, Stretch, most, needs
 from coreproof.verification.run import VerificationRun, severity
 from coreproof.verification.samples import Samples
 from coreproof.verification.steady import refuse_unsteady
+from coreproof.verification.steps import steps_of
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verification import Verification
 
@@ -52,6 +54,7 @@ def verify(
     fresh: bool = False,
     freeze_state: bool = False,
     freeze_branches: bool = False,
+    states: Mapping[str, str] | None = None,
 ) -> Verification:
     """Runs both models on the same inputs and compares every value that both have.
 
@@ -71,15 +74,24 @@ def verify(
     ``freeze_state`` and ``freeze_branches`` are those of ``convert``: a PyTorch module is held with its buffers as they are, and,
     where nothing is given, at its example inputs, whose branches its conversions keep.
 
+    Models that remember (Core ML states, buffers that a module changes, past and present of an ONNX model, which ``states``
+    names as in ``convert``) are run token by token: the same sequence for both, which ``inputs`` gives in its order, each with
+    what it remembers itself. The first token that diverges is named with its first value.
+
     Raises InputError, also for a module that answers differently; RunError, and UnsupportedOperatorsError of a model that
     cannot be run here.
     """
     reference, candidate = load(reference), load(candidate)
     freeze_either(reference, candidate, freeze_state=freeze_state, freeze_branches=freeze_branches)
+    steps = steps_of(reference, candidate, states)
+    if steps is not None:
+        reference, candidate = steps.reference, steps.candidate
     for model, other in ((reference, candidate), (candidate, reference)):
         _export(model, other, progress, fresh=fresh)
     with session(reference, reference_engine) as wanted, session(candidate, candidate_engine) as judged:
-        if inputs is None and feeds is None:
+        if steps is not None:
+            inputs, feeds = None, steps.sequence(wanted, judged, inputs, feeds, seed)
+        elif inputs is None and feeds is None:
             feeds = _examples(reference, candidate, wanted, judged)
         fed = feeds_of(reference, candidate, inputs, feeds, seed, (wanted, judged), tried=False)
         samples = Samples(fed)
@@ -87,9 +99,23 @@ def verify(
         def prepared() -> VerificationRun:
             for model, running, at in ((reference, wanted, 0), (candidate, judged, 1)):
                 refuse_unsteady(model, running, samples.pairs[0][at])
-            return VerificationRun(reference, candidate, wanted, judged, samples.pairs, tolerance, memory)
+            remembered = None if steps is None else steps.matched
+            outer = steps is not None and not steps.at_one_length(samples.pairs)
+            return VerificationRun(
+                reference,
+                candidate,
+                wanted,
+                judged,
+                samples.pairs,
+                tolerance,
+                memory,
+                outputs_only=outer,
+                remembered=remembered,
+            )
 
         run = samples.first(prepared)
+        if steps is not None:
+            return _step_by_step(run, samples, progress or silent)
         found = _in_stages(run, samples, progress or silent)
         return _at_both_ends(run, found, seed, progress or silent) if fed.taken and found.agrees else found
 
@@ -154,6 +180,29 @@ def _in_stages(run: VerificationRun, samples: Samples, progress: Progress) -> Ve
     assert found is not None
     inputs = describe([samples.pairs[at][0] for at in used], samples.said + told)
     return replace(found, inputs=inputs, samples=len(used), taken=fed.taken)
+
+
+def _step_by_step(run: VerificationRun, samples: Samples, progress: Progress) -> Verification:
+    """All steps at once, and where they do not agree, one after the other up to the first that does not."""
+    numbers = list(range(len(samples.pairs)))
+    inputs = describe([sample for sample, _ in samples.pairs], samples.said)
+
+    def judged(steps: list[int]) -> Verification:
+        before = run.contents()
+        _, rows = samples.judged(run, steps, progress)
+        found = replace(_concluded(run, rows, ()), inputs=inputs, samples=len(numbers), steps=len(numbers))
+        if not found.agrees:
+            run.forget_since(before)  # what these steps held is looked at again
+        return found
+
+    found = judged(numbers)
+    if found.agrees or len(numbers) == 1:
+        return found if found.agrees else replace(found, first_step=1)
+    for number in numbers:
+        now = judged([number])
+        if not now.agrees:
+            return replace(now, first_step=number + 1)
+    return found
 
 
 def _at_both_ends(run: VerificationRun, found: Verification, seed: int, progress: Progress) -> Verification:

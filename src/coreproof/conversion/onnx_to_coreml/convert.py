@@ -16,10 +16,10 @@ from coreproof.conversion.onnx_to_coreml.features import (
     ImageInput,
     check_images,
     flexible_shape,
-    ios_version,
 )
 from coreproof.conversion.onnx_to_coreml.lowering import said
 from coreproof.conversion.onnx_to_coreml.prepare import prepare
+from coreproof.conversion.onnx_to_coreml.states import plan_states
 from coreproof.conversion.shapes import check_names
 from coreproof.errors import ConversionError, CoreproofError, UnsupportedOperatorsError
 from coreproof.model.arguments import PRECISIONS, one_of
@@ -48,6 +48,7 @@ def onnx_to_coreml(
     softmax: bool = False,
     shapes: Mapping[str, object] | None = None,
     keep_fp32: Collection[str] = (),
+    states: Mapping[str, str] | None = None,
 ) -> CoreMLModel:
     """Converts an ONNX model of any opset from 7 on.
 
@@ -55,7 +56,9 @@ def onnx_to_coreml(
     here. ``target`` is the oldest system that must run it. ``images`` makes inputs into pictures. ``labels`` makes a
     classifier of the first output (without them the source's own are noted in the metadata); with ``softmax`` its scores are
     turned into probabilities first. ``shapes`` frees dimensions: a shape with (low, high) ranges, or a list of shapes.
-    ``keep_fp32`` names ONNX values that stay in float32 in a float16 program.
+    ``keep_fp32`` names ONNX values that stay in float32 in a float16 program. ``states`` are inputs that bring what the model
+    remembers, each with the output that holds it after a run: states of an ML Program from iOS 18 on, which it is made for
+    where no ``target`` is said, and inputs and outputs below.
 
     The result's ``provenance`` maps its values to the ONNX values that they equal. Raises UnsupportedOperatorsError and
     ConversionError, each naming every node concerned.
@@ -64,7 +67,8 @@ def onnx_to_coreml(
 
     to = one_of(to, ("mlprogram", "neuralnetwork"), "to")
     precision = None if precision is None else one_of(precision, PRECISIONS, "precision")
-    version = ios_version(target, to)
+    remembered = plan_states(states or {}, model.ir.graph, to, target)
+    version = remembered.version
     is_network = to == "neuralnetwork"
     half = not is_network and (precision or "fp16") == "fp16"
     graph = _prepared(model)
@@ -76,7 +80,9 @@ def onnx_to_coreml(
         InputPlan(
             name,
             tuple(None if i in shape.free else d for i, d in enumerate(shape.default)),
-            _io_dtype(graph, name, half=half and version >= 16 and name not in pictures),
+            "float16"
+            if name in remembered.closed
+            else _io_dtype(graph, name, half=half and version >= 16 and name not in pictures),
             *(pictures[name].affine(shape.default[1]) if name in pictures else (None, None)),
             is_number=name in numbers,
         )
@@ -92,6 +98,7 @@ def onnx_to_coreml(
         dtype=np.float16 if half else np.float32,
         is_network=is_network,
         keep_fp32=keep_fp32,
+        half_outputs=frozenset(remembered.closed.values()),
     )
     built = builder.build(plans, [v.name or "" for v in graph.graph.outputs])
     classifier = (labels, predicted_label, softmax) if labels is not None else None
@@ -104,12 +111,13 @@ def onnx_to_coreml(
         except BaseException:
             scratch.cleanup()
             raise
+    remembered.apply(spec, built, model.name)
     note_untrained(spec.description.metadata.userDefined, model.untrained)
     made = CoreMLModel(
         spec,
         name=model.name,
         folder=None if scratch is None else Path(scratch.name),
-        notes=(*model.notes, *notes, *built.notes),
+        notes=(*model.notes, *notes, *remembered.notes, *built.notes),
         keep_alive=scratch,
         provenance=built.provenance,
     )

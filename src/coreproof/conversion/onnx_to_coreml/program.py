@@ -85,6 +85,7 @@ class ProgramBuilder:
         dtype: FloatType,
         is_network: bool,
         keep_fp32: Collection[str] = (),
+        half_outputs: Collection[str] = (),
     ) -> None:
         from coremltools.converters.mil import Builder
         from coremltools.converters.mil.mil import types
@@ -94,6 +95,7 @@ class ProgramBuilder:
         self.source = source
         self.types = types
         self.half = half_range(model.graph) if dtype == np.float16 else HalfRange()
+        self.half_outputs = half_outputs  # which are float16 whatever the program computes in: they become states
         self.keep_fp32 = frozenset(keep_fp32) | self.half.wide
         self.names = Names()
         self.provenance: dict[str, str] = {}
@@ -382,7 +384,8 @@ class ProgramBuilder:
         wants_half = onnx_dtype == ir.DataType.FLOAT16 and self.context.target >= 16 and not self.context.is_network
         inner = value
         if self.types.is_float(value.dtype):
-            wanted = "fp16" if wants_half and self.context.dtype == np.float16 else "fp32"
+            wants_half = (wants_half and self.context.dtype == np.float16) or name in self.half_outputs
+            wanted = "fp16" if wants_half else "fp32"
             dtype = "float16" if wanted == "fp16" else "float32"
             current = "fp16" if value.dtype == self.types.fp16 else "fp32"
             if current != wanted:

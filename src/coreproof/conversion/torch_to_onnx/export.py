@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -57,10 +58,7 @@ def torch_to_onnx(
     held = {name: buffer.detach().clone() for name, buffer in model.module.named_buffers()}
     names = list(model.example_outputs)
     refuse_misfit(model.signature, model.labels, model.name)
-    shapes = None
-    if free:
-        dimensions = {n: torch.export.Dim(n, min=1) for axes in free.values() for n in axes.values()}
-        shapes = tuple({axis: dimensions[n] for axis, n in free.get(name, {}).items()} for name in model.input_names)
+    shapes = _traced_free(model, free) if free else None
     try:
         with quiet(), _small_addends_kept():
             program = torch.onnx.export(
@@ -141,6 +139,17 @@ def _translations() -> dict[Callable[..., object], Callable[..., object]]:
         **matrix_operators(),
         **written_out_operators(),
     }
+
+
+def _traced_free(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> tuple[object, ...]:
+    """The free dimensions as torch.export takes them, input by input."""
+    torch = import_torch()
+    dimensions = {n: torch.export.Dim(n, min=1) for axes in free.values() for n in axes.values()}
+    each = tuple({axis: dimensions[n] for axis, n in free.get(name, {}).items()} for name in model.input_names)
+    # what forward takes as *args is one parameter to torch.export
+    parameters = list(inspect.signature(model.module.forward).parameters.values())
+    starred = next((at for at, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
+    return each if starred is None else (*each[:starred], each[starred:])
 
 
 def _refuse_training(model: TorchModel, exported: ir.Model, *, changing: bool) -> None:

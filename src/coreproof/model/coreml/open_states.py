@@ -59,7 +59,6 @@ def open_states(model: CoreMLModel, function: str | None = None) -> OpenedStates
     del description.state[:]
     opened = model.with_spec(spec)
     opened.path = model.path  # for messages
-    opened.remembers = dict(pairs)
     return OpenedStates(opened, pairs)
 
 
@@ -110,9 +109,13 @@ class _Opening:
         holds = self._walk(self.block, {name: name for name in self.states})
         pairs: dict[str, str] = {}
         for name, value in holds.items():
-            pairs[name] = self._free(f"{name}_after")
-            self._identity(self.block, value, pairs[name], self.states[name])
-            self.block.outputs.append(pairs[name])
+            # what a conversion wrote is the value that its source calls so
+            if value != f"{name}_after" or value in self.block.outputs:
+                after = self._free(f"{name}_after")
+                self._identity(self.block, value, after, self.states[name])
+                value = after
+            pairs[name] = value
+            self.block.outputs.append(value)
         return pairs
 
     def _free(self, wish: str) -> str:

@@ -1,0 +1,144 @@
+"""Models that remember, held against each other token by token, each with its own memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coreproof as cp
+from coreproof.errors import InputError
+from coreproof.verification.steps import STEPS
+from tests.build import counter, onnx_net
+from tests.decoders import Counter, decoder, growing, torch
+
+X = (torch.ones(1, 4),)
+TOKENS = [
+    {"ids": np.array([[token]]), "position": np.array([place])} for place, token in enumerate([3, 7, 1, 19, 4, 4])
+]
+
+
+def test_a_decoder_equals_its_module_token_by_token() -> None:
+    made = cp.convert(decoder(), "mlprogram")
+    assert [f.name for f in made.signature.states] == [f"layers_{i}_{n}_cache" for i in (0, 1) for n in "kv"]
+    found = cp.verify(decoder(), made, TOKENS)
+    assert found.proves
+    assert (found.steps, found.first_step) == (6, None)
+    assert "values agree over 6 tokens" in found.summary()
+    # what is remembered is compared too, and so are the layers between
+    assert {row.candidate for row in found.outputs} == {
+        "output",
+        *(f"layers_{i}_{n}_cache_after" for i in (0, 1) for n in "kv"),
+    }
+    assert len(found.rows) > 40
+
+
+def test_a_decoder_of_other_weights_diverges_at_the_first_token_and_its_layer_is_named() -> None:
+    net, example = decoder()
+    with torch.no_grad():
+        net.layers[1].out.weight += 0.1
+    found = cp.verify(decoder(), cp.convert((net, example), "mlprogram"), TOKENS)
+    assert found.first_step == 1
+    assert found.first_divergence is not None
+    assert found.first_divergence.candidate == "linear_3"
+    assert "values diverge at token 1 of 6, first 'linear_3' (add in " in found.summary()
+
+
+def test_the_first_token_that_diverges_is_named_and_not_the_first_of_all() -> None:
+    class Held(Counter):
+        def forward(self, x: Any) -> Any:
+            self.total.add_(x)
+            return torch.clamp(self.total, max=5.0) * 2
+
+    made = cp.convert((Held().eval(), X), "mlprogram", precision="fp32")
+    fed = [{"x": np.full((1, 4), 2.0, np.float32)}] * 5
+    found = cp.verify((Counter().eval(), X), made, fed)
+    # 2, 4, 6: the third sum is cut
+    assert (found.first_step, found.steps) == (3, 5)
+    assert found.to_json()["first_diverging_token"] == 3
+    assert found.first_divergence is not None
+    assert found.first_divergence.candidate == "output"
+
+
+def test_what_is_remembered_in_float16_drifts_and_is_no_divergence() -> None:
+    made = cp.convert((Counter().eval(), X), "mlprogram", precision="fp32")
+    fed = [{"x": np.random.default_rng(n).normal(size=(1, 4)).astype(np.float32)} for n in range(32)]
+    found = cp.verify((Counter().eval(), X), made, fed)
+    assert found.agrees, found.summary()
+    assert found.steps == 32
+
+
+def test_drawn_tokens_are_several_and_of_one_seed() -> None:
+    made = cp.convert((Counter().eval(), X), "mlprogram")
+    found = cp.verify((Counter().eval(), X), made)
+    assert found.proves
+    assert found.steps == STEPS
+    assert "4 steps, each side with what it remembers itself" in found.inputs
+
+
+def test_lengths_that_grow_from_token_to_token_are_held_against_the_module() -> None:
+    made = cp.convert(growing(), "mlprogram", shapes={"mask": "1x1x1..8"}, precision="fp32")
+    rng = np.random.default_rng(0)
+    fed = [
+        {"token": rng.normal(size=(1, 1, 16)).astype(np.float32), "mask": np.zeros((1, 1, n), np.float32)}
+        for n in range(1, 9)
+    ]
+    found = cp.verify(growing(), made, fed)
+    assert found.proves, found.summary()
+    assert found.steps == 8
+
+
+def test_packages_and_onnx_files_remember_alike_in_both_directions(tmp_path: Path) -> None:
+    package = counter(tmp_path / "counter.mlpackage")
+    exported = cp.load(cp.convert(package, "onnx").save(tmp_path / "counter.onnx"))
+    assert exported.signature.states == ()
+    again = cp.convert(exported, "mlprogram")
+    assert [str(f) for f in again.signature.states] == ["total: float16[1x4]"]
+    for one, other in ((package, exported), (exported, again), (again, package)):
+        found = cp.verify(one, other)
+        assert found.proves, found.summary()
+        assert found.steps == STEPS
+
+
+def _past_and_present(grows: bool = False) -> Any:
+    nodes = [("Add", "past_sum x", "present_sum", {}), ("Mul", "present_sum two", "y", {})]
+    shapes = {"past_sum": [1, 4], "x": [1, 4]}
+    if grows:
+        nodes = [("Concat", "past_sum x", "present_sum", {"axis": 0}), ("ReduceSum", "present_sum axes", "y", {})]
+        shapes["past_sum"] = ["past", 4]
+        outputs = {"present_sum": ["present", 4], "y": [1, 4]}
+        return onnx_net(nodes, shapes, outputs, axes=np.array([0]))
+    return onnx_net(nodes, shapes, {"present_sum": [1, 4], "y": [1, 4]}, two=np.float32([2]))
+
+
+def test_past_and_present_of_an_onnx_file_become_states_where_it_is_said(tmp_path: Path) -> None:
+    made = cp.convert(_past_and_present(), "mlprogram", states={"past_*": "present_*"})
+    assert [f.name for f in made.signature.states] == ["past_sum"]
+    assert [f.name for f in made.signature.outputs] == ["y"]
+    found = cp.verify(_past_and_present(), made, states={"past_*": "present_*"})
+    assert found.proves, found.summary()
+    with pytest.raises(InputError, match=r"the other is not known to[\s\S]*--state past_\*=present_\*"):
+        cp.verify(_past_and_present(), made)
+
+
+def test_a_memory_that_grows_begins_with_nothing() -> None:
+    net = _past_and_present(grows=True)
+    found = cp.verify(net, net, states={"past_sum": "present_sum"})
+    assert found.agrees
+    assert found.steps == STEPS
+
+
+def test_models_that_do_not_remember_the_same_are_refused() -> None:
+    one = cp.convert((Counter().eval(), X), "mlprogram")
+    with pytest.raises(InputError, match=r"do not remember the same\n  expected: layers_0_k_cache.*\n  found: total"):
+        cp.verify(decoder(), one)
+
+
+def test_steps_beyond_the_memory_budget_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = cp.convert(decoder(), "mlprogram")
+    # four caches of 512 bytes, in float32 and in float16, over six steps
+    monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "15000")
+    with pytest.raises(cp.CoreproofError, match=r"what both models remember over 6 steps would take"):
+        cp.verify(decoder(), made, TOKENS)
