@@ -109,12 +109,14 @@ def test_a_model_with_frozen_state_is_held_against_the_module_with_its_buffers_a
 
 @pytest.mark.usefixtures("nets")
 @pytest.mark.parametrize(("model", "option"), [("branching", "--freeze-branches"), ("counting", "--freeze-state")])
-def test_prove_refuses_without_the_option_and_proves_with_it(
-    coreproof: Callable[..., Ran], model: str, option: str
-) -> None:
+def test_prove_freezes_what_it_is_told_to_freeze(coreproof: Callable[..., Ran], model: str, option: str) -> None:
     ran = coreproof("prove", f"nets.py:{model}", "--out", "proof", "--no-witness")
-    assert ran.code == 2
-    assert option in ran.err
+    if model == "branching":
+        assert ran.code == 2
+        assert option in ran.err
+    else:  # what it remembers comes in and goes out of each conversion
+        assert ran.code == 0, ran.out + ran.err
+        assert "values agree over 4 tokens" in ran.out
     ran = coreproof("prove", f"nets.py:{model}", "--out", "proof", "--no-witness", option)
     assert ran.code == 0, ran.out + ran.err
     assert Path("proof/models/t2c16.mlpackage").exists()

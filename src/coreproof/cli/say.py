@@ -25,6 +25,7 @@ def say_model(model: Model, path: Path) -> None:
     say(f"{path}: {model.format}, {len(model.graph.nodes)} layers")
     say(*(f"  input   {feature}" for feature in model.signature.inputs))
     say(*(f"  output  {feature}" for feature in model.signature.outputs))
+    say(*(f"  state   {feature}" for feature in model.signature.states))
     say(*(f"  note    {note}" for note in model.notes))
 
 

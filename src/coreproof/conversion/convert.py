@@ -102,6 +102,11 @@ def _to_onnx(
         assert isinstance(source, TorchModel)
         free = _free_dimensions(source, shapes) if shapes else None
         exported = torch_to_onnx(source, fold_batchnorm=fold_batchnorm, free=free, **frozen)
+        if began := [name for name, array in source.examples.items() if name in source.remembers and array.any()]:
+            note = (
+                f"it begins with what the module's buffers hold, and not with zeros: {', '.join(began)}; write it first"
+            )
+            exported.notes = (*exported.notes, note)
         return _remembering(exported, source.remembers)
     from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml.model import CoreMLModel

@@ -33,6 +33,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.graph import Graph, Node
 from coreproof.model.layer_weights import layer_weights
 from coreproof.model.numbers import relative_rms, rms
+from coreproof.model.opened import opened, without_memory
 from coreproof.pairing.taps import as_array
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Session
@@ -115,7 +116,16 @@ class SourceEvidence:
         if self._source is not None and self._source.is_torch:
             from coreproof.conversion.convert import convert
 
-            return convert(self._source, "onnx")
+            exported = convert(self._source, "onnx")
+            if exported.remembers and not _as_step(self._model).remembers:
+                raise InputError(
+                    "the source remembers, and the model does not",
+                    where=self._model.name,
+                    expected=f"what holds {', '.join(exported.remembers)}",
+                    found="a model whose answers depend on what it is fed alone",
+                    fix="convert the module again, or hold it with its buffers as they are: --freeze-state, freeze_state=True",
+                )
+            return exported
         return None if self._source is None else with_meant_grid(one_at_a_time(self._source, self._model))
 
     @cached_property
@@ -137,7 +147,7 @@ class Evidence:
         reference_values: dict[str, Array] | None = None,
     ) -> None:
         self.case = case
-        self.model = case.model
+        self.model = _as_step(case.model)
         self._of_source = of_source or SourceEvidence(case.source, case.model)
         self._feeds = feeds
         self._values: dict[str, Array] = {}
@@ -162,7 +172,7 @@ class Evidence:
     @cached_property
     def inspection(self) -> Inspection:
         """What can be told of the model without running it."""
-        return inspect(self.model)
+        return inspect(self.case.model)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -237,7 +247,14 @@ class Evidence:
         """What is given for the model, else drawn for it."""
         if self.case.given:
             known = self.case.source or self.model
-            return [hand_over(sample, known.signature, self.model.signature)[1] for sample in self.case.given]
+            own, wanted = (without_memory(m.signature, m.remembers) for m in (self.model, known))
+            given = [hand_over(sample, wanted, own)[1] for sample in self.case.given]
+            # what it remembers is nothing that anybody gives
+            return (
+                [{**random_feeds(self.model, self.model)[1], **sample} for sample in given]
+                if self.model.remembers
+                else given
+            )
         return [random_feeds(self.model, self.model)[1]]
 
     @property
@@ -396,6 +413,14 @@ class Evidence:
             with session(self.model) as running:
                 self._values[name] = as_array(inputs[name]) if name in inputs else _tapped(running, inputs, name)
         return self._values[name]
+
+
+def _as_step(model: Model) -> Model:
+    """The model with what it remembers as inputs and outputs, so that it is drawn and compared; as it is where that fails."""
+    try:
+        return opened(model)
+    except CoreproofError:  # a state that makes no sense: whoever runs the model says so
+        return model
 
 
 def relative_error(reference: Array, value: Array) -> float:

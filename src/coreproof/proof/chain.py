@@ -38,6 +38,7 @@ from coreproof.model.files.paths import file_name
 from coreproof.model.load import load
 from coreproof.model.onnx.data_files import data_file
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
 from coreproof.model.torch.model import TorchModel
 from coreproof.model.weakness import qualified
@@ -106,6 +107,8 @@ def prove(
     examples, origin = frozen(loaded, freeze_state=freeze_state, freeze_branches=freeze_branches), None
     if examples is not None and photos is None and inputs is None:
         inputs, origin = examples, SAID
+    # what it remembers comes in and goes out from here on, so that each step answers for itself
+    loaded = opened(loaded)
     pictures = None if photos is None else list_photos(photos)
     fed = ProofFeeds(loaded, pictures, inputs, feeding or loaded.feeding, samples, origin)
     packages: list[str] = []

@@ -54,7 +54,7 @@ class Steps:
             running.signature = as_free_as(model, other) if isinstance(model, TorchModel) else running.signature
         given, said = self._given(inputs, feeds, seed, wanted, judged)
         names = {side: frozenset(model.remembers) for side, model in enumerate((self.reference, self.candidate))}
-        held = (_first(self.reference, given[0][0]), _first(self.candidate, given[0][1]))
+        held = self._first(given[0])
         size = sum(as_array(value).nbytes for state in held for value in state.values())
         afford(f"what both models remember over {len(given)} steps", size=size * len(given), where=self.candidate.name)
         pairs: list[tuple[Sample, Sample]] = []
@@ -87,6 +87,18 @@ class Steps:
         drawn = [random_sample(reference, candidate, seed, roles, number=n, graphs=graphs) for n in range(STEPS)]
         return drawn, f"random, seed {seed}"
 
+    def _first(self, sample: tuple[Sample, Sample]) -> tuple[dict[str, object], dict[str, object]]:
+        """What both remember before the first step: nothing, save what the buffers of a module hold, for both.
+
+        A Core ML state begins with zeros; whoever runs it can write into it first, and has to where the module does not begin so.
+        """
+        reference, candidate = _first(self.reference, sample[0]), _first(self.candidate, sample[1])
+        if isinstance(self.reference, TorchModel):
+            candidate = {own: _as(candidate[own], reference[other]) for own, other in self.matched.items()}
+        elif isinstance(self.candidate, TorchModel):
+            reference = {other: _as(reference[other], candidate[own]) for own, other in self.matched.items()}
+        return reference, candidate
+
     def at_one_length(self, pairs: Sequence[tuple[Sample, Sample]]) -> bool:
         """Whether a PyTorch program, which is traced at its example's lengths, has inner values to every step."""
         for side, model in enumerate((self.reference, self.candidate)):
@@ -107,10 +119,10 @@ def steps_of(reference: Model, candidate: Model, states: Mapping[str, str] | Non
     if not (one.remembers or other.remembers):
         return None
     if not (one.remembers and other.remembers):
-        silent = one if other.remembers else other
-        if not silent.is_onnx and (one if silent is other else other).is_torch:
-            return None  # what a module keeps was frozen in the other, or is its own matter: the verdict says so
-        knows = other if silent is one else one
+        silent, knows = (one, other) if other.remembers else (other, one)
+        room = len(silent.signature.inputs) > len(knows.signature.inputs) - len(knows.remembers)
+        if knows.is_torch and not room:
+            return None  # what a module keeps was frozen in the other: whoever calls it twice sees that
         raise InputError(
             "one of the two models remembers, and the other is not known to",
             where=silent.name,
@@ -136,6 +148,12 @@ def _matched(reference: Model, candidate: Model) -> Iterator[tuple[str, str]]:
         )
     for name in candidate.remembers:
         yield name, known[identifier(name)] if identifier(name) in known else others[rest.index(name)]
+
+
+def _as(own: object, other: object) -> np.ndarray:
+    """The other side's memory in this side's dtype and shape."""
+    mine, theirs = as_array(own), as_array(other)
+    return theirs.reshape(mine.shape).astype(mine.dtype) if theirs.size == mine.size else mine
 
 
 def _without(sample: Sample, names: frozenset[str]) -> dict[str, object]:

@@ -236,7 +236,7 @@ def _takes(case: Case, shapes: Shapes) -> bool | None:
     except CoreproofError:
         return None
     try:
-        with session(case.model) as running:
+        with session(case.evidence.model) as running:
             running.run(fed)
     except CoreproofError:
         return False

@@ -53,7 +53,7 @@ def _is_batch(case: Case, names: set[str], length: int) -> bool:
     # a model that mixes its samples, or works along them, gives other answers in another order
     turned = {name: np.roll(np.asarray(value), 1, axis=0) if name in names else value for name, value in fed.items()}
     try:
-        with session(case.model) as running:
+        with session(case.evidence.model) as running:
             straight, moved = _arrays(running.run(fed)), _arrays(running.run(turned))
     except CoreproofError:
         return False

@@ -42,7 +42,7 @@ def applies(case: Case) -> bool:
 
 def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """An ML Program whose outputs float16 ruins."""
-    model = case.model
+    model = case.evidence.model
     assert isinstance(model, CoreMLModel)
     found = case.evidence.verification
     if found is not None and found.agrees:

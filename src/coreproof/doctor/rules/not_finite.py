@@ -23,7 +23,7 @@ def applies(case: Case) -> bool:
 
 def hypotheses(case: Case) -> Iterator[Hypothesis]:
     """An output that is NaN or infinite in every sample. What float16 alone ruins is the rule float16's."""
-    with session(case.model) as running:
+    with session(case.evidence.model) as running:
         found = weaknesses_alone([running.run(fed) for fed in case.evidence.own_feeds])
         for weakness in found:
             (output,) = weakness.values

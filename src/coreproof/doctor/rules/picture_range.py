@@ -66,11 +66,14 @@ def _ranges(case: Case, pictures: list[Feature]) -> Iterator[tuple[Feature, tupl
     """The least and the largest value of each over what was fed and drawn; nothing of constant, whole and infinite ones."""
     if not pictures:
         return
-    fed = [*case.evidence.own_feeds, *(random_feeds(case.model, case.model, seed)[0] for seed in _SEEDS)]
+    fed = [
+        *case.evidence.own_feeds,
+        *(random_feeds(case.evidence.model, case.evidence.model, seed)[0] for seed in _SEEDS),
+    ]
     names = [f.name for f in pictures]
     # as taps, which are numbers: a picture that is handed out has been cut to 0 to 255 already
     try:
-        with session(case.model) as running:
+        with session(case.evidence.model) as running:
             taps = [name for name in names if name in running.tappable]
             made = [running.run(sample, taps) for sample in fed]
     except CoreproofError:

@@ -116,7 +116,7 @@ def _by_accuracy(case: Case) -> Iterator[Hypothesis]:
     ways = list(_ways(case))
     if len(targets) != len(case.photos) or len(ways) < 2:
         return
-    with session(case.model) as running:
+    with session(case.evidence.model) as running:
         right = {way.words: _right(running, way, case.photos[:SCREENED], targets) for way in ways}
         now = ways[0]
         better = [w for w in ways[1:] if sum(right[w.words]) >= sum(right[now.words])]
