@@ -38,7 +38,7 @@ def test_a_wrong_weight_is_repaired_and_the_states_are_kept() -> None:
         other.scale.weight[1, 2] += 1.0
     wrong = cp.convert((other, X), "mlprogram", precision="fp32")
     found = cp.diagnose(wrong, (net, X))
-    assert [f.layer for f in found.faults] == ["output"]
+    assert {f.layer for f in found.faults} == {"output"}
     assert found.repaired is not None
     assert [f.name for f in found.repaired.signature.states] == ["total"]
     assert cp.verify((net, X), found.repaired).agrees
