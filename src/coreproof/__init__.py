@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from coreproof.doctor.diagnose import repair as repair
     from coreproof.editing.edit import Edit as Edit
     from coreproof.editing.edit import edit as edit
+    from coreproof.editing.verbs.functions import join_functions as join_functions
     from coreproof.editing.verbs.pipelines import join as join
     from coreproof.editing.verbs.pipelines import split as split
     from coreproof.editing.verbs.upgrading import upgrade as upgrade
@@ -54,6 +55,7 @@ _HOMES = {
     "edit": "coreproof.editing.edit",
     "diff": "coreproof.difference.diff",
     "join": "coreproof.editing.verbs.pipelines",
+    "join_functions": "coreproof.editing.verbs.functions",
     "load": "coreproof.model.load",
     "page": "coreproof.report.page",
     "patch_coremltools": "coreproof.runtime.patch",

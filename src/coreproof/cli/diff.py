@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coreproof.cli.functions import function_pairs
 from coreproof.cli.options import Replace, Trust, named
 from coreproof.cli.progress import progress
-from coreproof.cli.say import say_json
+from coreproof.cli.say import say, say_json
+
+if TYPE_CHECKING:
+    from coreproof.model.base import Model
 
 
 def command(
@@ -36,8 +41,12 @@ def command(
 
     if edits is not None:
         check_output(edits, SCRIPT, replace=overwrite, inputs=(before, after))
+    sides = load(before, trust=trust), load(after, trust=trust)
+    pairs = function_pairs(*sides) if edits is None else {}
+    if pairs:
+        raise typer.Exit(_each(pairs, everything=everything, as_json=as_json))
     with progress() as report:
-        result = diff(load(before, trust=trust), load(after, trust=trust), report)
+        result = diff(*sides, report)
     found = None if edits is None else result.edits()
     document = result.to_json()
     if edits is not None and found is not None:
@@ -58,3 +67,21 @@ def command(
         if found is not None:
             print_whole(console(), edits_lines(found, edits))
     raise typer.Exit(0 if result.same else 1)
+
+
+def _each(pairs: Mapping[str, tuple[Model, Model]], *, everything: bool, as_json: bool) -> int:
+    """The differences of each pair of functions; 0 where there are none."""
+    from coreproof.cli.difference_lines import show
+    from coreproof.cli.terminal import console
+    from coreproof.difference.diff import diff
+
+    found = {}
+    for name, (old, new) in pairs.items():
+        with progress() as report:
+            found[name] = diff(old, new, report)
+        if not as_json:
+            say(f"function {name}")
+            show(found[name], console(), everything=everything)
+    if as_json:
+        say_json({"functions": {name: difference.to_json() for name, difference in found.items()}})
+    return 0 if all(difference.same for difference in found.values()) else 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coreproof.cli.functions import each_function, function_pairs
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
@@ -22,10 +23,14 @@ from coreproof.cli.options import (
     script_beside,
     with_groups,
 )
-from coreproof.cli.say import say_json
+from coreproof.cli.say import say, say_json
+from coreproof.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from coreproof.doctor.diagnose import Diagnosis
+    from coreproof.model.base import Model
 
 
 @with_groups()
@@ -65,18 +70,34 @@ def command(
     source = None if against is None else load(against, trust=trust)
     examined = load(model, trust=trust)
     pictures, classes = find_photos(photos)
-    with progress() as report:
-        diagnosis = diagnose(
-            examined,
-            source,
-            labels=read_labels(labels),
-            photos=pictures,
-            classes=classes,
-            inputs=inputs,
-            feeding=feeding.resolve(source, examined),
-            **vars(freezing),
-            progress=lambda what: report(what, 0, 0),
+    functions = function_pairs(source, examined) if source is not None else each_function(examined)
+    if functions and fix is not None:
+        raise InputError(
+            "--fix repairs one function at a time",
+            found=f"functions {', '.join(functions)}",
+            fix=f"name it: {model}#FUNCTION",
         )
+
+    def examine(sound: Model | None, ill: Model) -> Diagnosis:
+        with progress() as report:
+            return diagnose(
+                ill,
+                sound,
+                labels=read_labels(labels),
+                photos=pictures,
+                classes=classes,
+                inputs=inputs,
+                feeding=feeding.resolve(sound, ill),
+                **vars(freezing),
+                progress=lambda what: report(what, 0, 0),
+            )
+
+    if functions:
+        found = {
+            name: examine(*(each if isinstance(each, tuple) else (None, each))) for name, each in functions.items()
+        }
+        raise typer.Exit(_told_of_each(found, as_json=as_json, allow_weak=allow_weak))
+    diagnosis = examine(source, examined)
     document = diagnosis.to_json()
     if fix is not None and diagnosis.repaired is not None:
         _write(diagnosis, model, fix, overwrite)
@@ -87,10 +108,29 @@ def command(
         from coreproof.cli.diagnosis_lines import print_diagnosis
 
         print_diagnosis(diagnosis, fix)
+    raise typer.Exit(_code(diagnosis, allow_weak=allow_weak))
+
+
+def _code(diagnosis: Diagnosis, *, allow_weak: bool) -> int:
     # nothing was found, and agreement with the source proves too little to call it healthy
     if diagnosis.healthy is None and diagnosis.weak:
-        raise typer.Exit(0 if allow_weak else 1)
-    raise typer.Exit({True: 0, False: 1, None: 2}[diagnosis.healthy])
+        return 0 if allow_weak else 1
+    return {True: 0, False: 1, None: 2}[diagnosis.healthy]
+
+
+def _told_of_each(found: Mapping[str, Diagnosis], *, as_json: bool, allow_weak: bool) -> int:
+    """Prints the diagnoses of all functions; the code of the worst."""
+    from coreproof.cli.diagnosis_lines import print_diagnosis
+
+    if as_json:
+        say_json({"functions": {name: diagnosis.to_json() for name, diagnosis in found.items()}})
+    else:
+        for name, diagnosis in found.items():
+            say(f"function {name}")
+            print_diagnosis(diagnosis, None)
+    # a finding says more than that another function could not be run
+    codes = {_code(diagnosis, allow_weak=allow_weak) for diagnosis in found.values()}
+    return next(code for code in (1, 2, 0) if code in codes)
 
 
 def _write(diagnosis: Diagnosis, model: str, out: Path, overwrite: bool) -> None:

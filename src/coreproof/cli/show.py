@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coreproof.cli.functions import each_function
 from coreproof.cli.options import ModelArgument, Trust
 from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
@@ -34,16 +35,22 @@ def command(
     from coreproof.validation.known_shapes import with_shapes
 
     loaded = load(model, trust=trust)
-    graph = with_shapes(loaded)
-    nodes = chosen_nodes(graph, layer=layer, grep=grep, head=head, tail=tail)
+    functions = each_function(loaded) if layer is None else {}
+    documents: dict[str, object] = {}
+    for shown in functions.values() or [loaded]:
+        graph = with_shapes(shown)
+        nodes = chosen_nodes(graph, layer=layer, grep=grep, head=head, tail=tail)
+        if as_json:
+            documents[shown.name] = as_document(shown, graph, nodes)
+        elif layer is not None:
+            for node in nodes:
+                say(*describe(node, graph))
+        else:
+            say(*header(shown, graph))
+            say(*table(nodes, graph), *([""] if functions else []))
     if as_json:
-        say_json(as_document(loaded, graph, nodes))
-    elif layer is not None:
-        for node in nodes:
-            say(*describe(node, graph))
-    else:
-        say(*header(loaded, graph))
-        say(*table(nodes, graph))
+        found = list(documents.values())
+        say_json({"functions": dict(zip(functions, found, strict=True))} if functions else found[0])
 
 
 def chosen_nodes(
@@ -64,10 +71,14 @@ def chosen_nodes(
 
 
 def header(model: Model, graph: Graph) -> list[str]:
-    """Name, format, features and totals."""
+    """Name, format, functions, features and totals."""
+    from coreproof.model.coreml.functions import function_names
+
     signature = model.signature
     parameters = sum(_parameter_count(n) for n in graph.nodes)
     lines = [f"{model.name}  ({model.format})"]
+    if len(names := function_names(model)) > 1:
+        lines.append(f"  functions  {', '.join(names)} (the first is the default one)")
     lines += [f"  input   {feature}" for feature in signature.inputs]
     lines += [f"  output  {feature}" for feature in signature.outputs]
     lines += [f"  state   {feature}" for feature in signature.states]

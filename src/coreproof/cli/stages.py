@@ -44,18 +44,35 @@ def split(
 
 def join(
     files: Annotated[
-        list[str], typer.Argument(metavar="MODEL MODEL ... OUT", help="The stages in order; OUT comes last.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL MODEL ... OUT",
+            help="The stages in order, or FUNCTION=MODEL for each function of a package; OUT comes last.",
+        ),
     ],
     overwrite: Replace = False,
 ) -> None:
-    """Make one pipeline of Core ML models: a stage reads what earlier ones make under the names of its inputs."""
+    """Make one pipeline of Core ML models: a stage reads what earlier ones make under the names of its inputs.
+
+    With FUNCTION=MODEL, ML Programs become the functions of one package, the first its default one: weights that they share
+    are stored once.
+    """
+    from coreproof.editing.verbs.functions import join_functions
     from coreproof.editing.verbs.pipelines import join as put_together
-    from coreproof.model.files.outputs import check_output, model_kind
+    from coreproof.model.files.outputs import PACKAGE, check_output, model_kind
     from coreproof.model.load import load
 
     *models, out = files
     if len(models) < 2:
         raise InputError("say what to join and where to write", expected="coreproof join MODEL MODEL ... OUT")
+    functions = [
+        (name, source) for name, sign, source in (m.partition("=") for m in models) if sign and name.isidentifier()
+    ]
+    if len(functions) == len(models):
+        check_output(out, PACKAGE, replace=overwrite, inputs=[source for _, source in functions])
+        package = join_functions({name: load(source) for name, source in functions}, name=Path(out).stem)
+        say_model(package, package.save(out, replace=overwrite))
+        return
     check_output(out, model_kind(out), replace=overwrite, inputs=models)
     joined = put_together([load(m) for m in models], name=Path(out).stem)
     say_model(joined, joined.save(out, replace=overwrite))

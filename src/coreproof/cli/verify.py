@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coreproof.cli.functions import function_pairs
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
@@ -123,6 +125,19 @@ def command(
     states = read_pairs(state) if state else None
     _check_outputs(save, plot, node_data, overwrite, (inputs, photos))
     wanted, judged = _load(first, second, trust=trust, freezing=freezing)
+    pairs = function_pairs(wanted, judged) if second is not None else {}
+    if pairs:
+        _require_alone(pairs, save=save, plot=plot, node_data=node_data)
+
+        def held(one: Model, other: Model) -> Verification:
+            resolved = feeding.resolve(one, other), feeding.resolve(other, one)
+            own = given_feeds(one, other, inputs, photos, limit, resolved, states)
+            return _verify(
+                one, other, own, SEED if seed is None else seed, tolerance, engines, fresh=fresh, states=states
+            )
+
+        found = {name: held(*each) for name, each in pairs.items()}
+        raise typer.Exit(_told_of_each(found, rows or None, as_json=as_json, allow_weak=allow_weak))
     feedings = feeding.resolve(wanted, judged), feeding.resolve(judged, wanted)
     fed = given_feeds(wanted, judged, inputs, photos, limit, feedings, states)
     if half:
@@ -232,6 +247,29 @@ def _verify(
     if result.reference == result.candidate:
         result = replace(result, reference=_file_name(reference), candidate=_file_name(candidate))
     return result
+
+
+def _told_of_each(found: Mapping[str, Verification], rows: int | None, *, as_json: bool, allow_weak: bool) -> int:
+    """Prints what was found of each function; the code of the worst."""
+    from coreproof.cli.terminal import console
+
+    if as_json:
+        say_json({"functions": {name: result.to_json() for name, result in found.items()}})
+    else:
+        for name, result in found.items():
+            say(f"function {name}")
+            _print(console(), result, rows, [])
+    return 0 if all(result.proves or (allow_weak and result.agrees) for result in found.values()) else 1
+
+
+def _require_alone(functions: Mapping[str, object], **asked: Path | None) -> None:
+    """Raises InputError for what is written of one comparison, where several functions are compared."""
+    if options := [f"--{name.replace('_', '-')}" for name, path in asked.items() if path is not None]:
+        raise InputError(
+            f"{', '.join(options)}: of one function at a time",
+            found=f"functions {', '.join(functions)}",
+            fix="name one of each side: MODEL.mlpackage#FUNCTION",
+        )
 
 
 def _sides(

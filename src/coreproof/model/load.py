@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coreproof.errors import RunError, UnreadableModelError, UnsafeModelError
+from coreproof.errors import ConversionError, UnreadableModelError, UnsafeModelError
 from coreproof.model.base import Model
+from coreproof.model.coreml.functions import SIGN, at_function
 from coreproof.model.files.paths import regular_file
 
 if TYPE_CHECKING:
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
     from coreproof.model.coreml.model import CoreMLModel
 
 
-def load(source: object, *, trust: bool = False, folder: str | Path | None = None, stored: bool = False) -> Model:
+def load(
+    source: object,
+    *,
+    trust: bool = False,
+    folder: str | Path | None = None,
+    stored: bool = False,
+    function: str | None = None,
+) -> Model:
     """Loads a model.
 
     ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2", a saved run "a.npz"), "torchvision:NAME[?weights=...]",
@@ -24,11 +32,13 @@ def load(source: object, *, trust: bool = False, folder: str | Path | None = Non
     onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are
     relative to. ``trust`` allows pickled PyTorch files and .pt2 archives that hold more than data: they execute code
     when read. ``stored``: the text was not typed by a user, but stands in a file such as a line-up; then it names data below
-    ``folder``, and what names Python code or a file elsewhere needs ``trust`` too.
+    ``folder``, and what names Python code or a file elsewhere needs ``trust`` too. ``function``: the one of a package of several
+    that every verb is to work on, else its default one; as text also ``llm.mlpackage#decode``. An MLModel stands at its own.
 
-    Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and RunError for an MLModel that was opened at another
-    function than the package's default: ``session`` runs that.
+    Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and ConversionError for a function that there is not.
     """
+    if function is not None:
+        return _at(load(source, trust=trust, folder=folder, stored=stored), function)
     base = None if folder is None else Path(folder)
     if isinstance(source, Model):
         return source
@@ -62,12 +72,25 @@ def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
         from coreproof.model.torch.torchvision import load_torchvision
 
         return load_torchvision(source.removeprefix("torchvision:"), base)
-    # a file's name may hold a colon; then the file is meant
+    # a file's name may hold the sign, or a colon; then the file is meant
+    name, sign, function = source.rpartition(SIGN)
+    if sign and name.rstrip("/").endswith(".mlpackage") and not path.exists():
+        return _at(_load_file(Path(name) if base is None else base / name, trust=trust), function)
     if ":" in source and not path.exists():
         from coreproof.model.torch.user_models import load_callable
 
         return load_callable(source)
     return _load_file(path, trust=trust)
+
+
+def _at(model: Model, function: str) -> Model:
+    from coreproof.model.coreml.model import CoreMLModel
+
+    if isinstance(model, CoreMLModel) and model.is_program:
+        return at_function(model, function)
+    raise ConversionError(
+        "a function can be chosen of an ML Program", where=model.name, found=f"a model of format {model.format}"
+    )
 
 
 def _load_file(path: Path, *, trust: bool) -> Model:
@@ -125,15 +148,7 @@ def _from_object(given: object) -> Model:
         return _sound(CoreMLModel(source, name="model"))
     if is_mlmodel(source):
         model, function = from_mlmodel(source)
-        if function is not None:
-            raise RunError(
-                f"function {function!r} of a package with several can be run, and nothing else be done with it yet",
-                expected=f"the default function, {model.spec.description.defaultFunctionName!r}",
-                found=f"functions: {', '.join(f.name for f in model.spec.description.functions)}",
-                fix="make that function a package of its own, or its default function: "
-                "coremltools.utils.MultiFunctionDescriptor",
-            )
-        return model
+        return model if function is None else _at(model, function)
     pair = isinstance(source, tuple) and len(source) == 2
     from coreproof.model.feeding import Source
 

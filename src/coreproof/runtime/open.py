@@ -47,10 +47,8 @@ def session(
 
     engine = one_of(engine, ENGINES, "engine")
     precision = one_of(precision, ("stored", "fp32"), "precision")
-    if is_mlmodel(model):
-        model, opened = from_mlmodel(model)
-        function = function or opened
-    model = load(model)
+    # a function that is named counts, whatever the one at which an MLModel was opened
+    model = from_mlmodel(model)[0] if is_mlmodel(model) and function is not None else load(model)
     if engine == "auto":
         engine = "torch" if model.is_torch else "onnxruntime"
     if function is not None:

@@ -40,6 +40,7 @@ class CoreMLModel(Model):
     ``folder`` is what "@model_path" stands for in the spec: the directory that holds ``weights/``. ``provenance`` maps
     values of this model to the values of the model that it was converted from, where known. ``origin`` is the file or package
     that it was read from, or its bytes: what did not change since is stored again as it is there, byte for byte.
+    ``stored_default`` is the default function with which it is stored, where every verb works on another one (``at_function``).
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class CoreMLModel(Model):
         self.folder = folder
         self.origin = origin
         self._parent: CoreMLModel | None = None
+        self.stored_default: str | None = None
         self.provenance = dict(provenance or {})
         if keep_alive is not None:
             weakref.finalize(self, keep_alive.cleanup)
@@ -164,18 +166,24 @@ class CoreMLModel(Model):
             provenance=self.provenance,
             origin=self.origin,
         )
+        model.stored_default = self.stored_default
         model._parent = self  # whose temporary folder of weights may be in use
         return model
 
     def stored(self) -> bytes:
         """The spec as it is stored: what did not change since it was read is spelled as in the file that it came from."""
         original = self.origin if isinstance(self.origin, bytes) else None
+        spec = self.spec
+        if self.stored_default is not None:
+            spec = Model_pb2.Model()
+            spec.CopyFrom(self.spec)
+            spec.description.defaultFunctionName = self.stored_default
         file = self._source()
         if file is not None:
             original = file.read_bytes()
         if original is not None:
-            return reserialise(original, self.spec)
-        return bytes(self.spec.SerializeToString(deterministic=True))
+            return reserialise(original, spec)
+        return bytes(spec.SerializeToString(deterministic=True))
 
     def _source(self) -> Path | None:
         """The file that the spec came from, if it is still there."""

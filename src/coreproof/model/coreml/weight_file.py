@@ -6,6 +6,7 @@ metadata record and its data, both on 64-byte boundaries. A ``BlobFileValue``'s 
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable
 from itertools import pairwise
@@ -83,7 +84,7 @@ class WeightFile:
 
         Sub-byte integers are unpacked to one int8 or uint8 an element.
         """
-        dtype, data, padding_bits = self._blob(offset)
+        dtype, data, padding_bits = self.blob(offset)
         size, start = data.size, offset + _RECORD_BYTES
         if dtype in _WHOLE:
             itemsize = _WHOLE[dtype].itemsize
@@ -99,22 +100,16 @@ class WeightFile:
 
     def copy_blobs(self, target: Path, offsets: Iterable[int]) -> dict[int, int]:
         """Writes a weight file that holds the blobs at ``offsets`` only; returns where each stands there."""
-        moved: dict[int, int] = {}
         # two operations may share a blob: it is stored once
         wanted = list(dict.fromkeys(offsets))
-        with target.open("wb") as out:
-            out.write(_HEADER.pack(len(wanted), 2).ljust(_RECORD_BYTES, b"\0"))
-            for offset in wanted:
-                dtype, data, padding = self._blob(offset)
-                moved[offset] = _write_blob(out, dtype, data.tobytes(), padding)
-        return moved
+        return dict(zip(wanted, write_blobs(target, [(self, offset) for offset in wanted]), strict=True))
 
     def check(self, offset: int, dtype: str | None = None, count: int | None = None) -> None:
         """Raises UnreadableModelError when the blob at ``offset`` is not there, or not the ``count`` elements of ``dtype``.
 
         ``dtype`` is MIL's name of it ("float16", "uint4"); what is None is not held against what is stored.
         """
-        number, data, padding = self._blob(offset)
+        number, data, padding = self.blob(offset)
         bits = _WHOLE[number].itemsize * 8 if number in _WHOLE else _SUB_BYTE.get(number, (0, False))[0]
         if not bits:
             raise self._damaged("a known blob dtype", f"dtype {number} at byte {offset}")
@@ -138,7 +133,7 @@ class WeightFile:
                     "blobs beside each other", f"one at byte {following} inside the one at byte {start}"
                 )
 
-    def _blob(self, offset: int) -> tuple[int, npt.NDArray[np.uint8], int]:
+    def blob(self, offset: int) -> tuple[int, npt.NDArray[np.uint8], int]:
         """dtype, bytes and padding bits of the blob whose record stands at ``offset``."""
         record = self._slice(offset, _RECORD_BYTES)
         sentinel, dtype, size, start, padding_bits = _METADATA.unpack(record[: _METADATA.size].tobytes())
@@ -184,6 +179,26 @@ def unpack_bits(data: npt.NDArray[np.uint8], bits: int, count: int, *, signed: b
     sign = 1 << (bits - 1)
     # flipping the sign bit and taking its weight away extends it: 0b1111 of four bits becomes -1
     return ((values ^ sign).astype(np.int16) - sign).astype(np.int8)
+
+
+def write_blobs(target: Path, wanted: Iterable[tuple[WeightFile, int]]) -> list[int]:
+    """Writes a weight file of blobs of others, given by file and offset; returns where each stands there.
+
+    Blobs of the same bytes and dtype are stored once, whatever files they come from.
+    """
+    moved: list[int] = []
+    known: dict[tuple[int, int, int, bytes], int] = {}
+    with target.open("wb") as out:
+        out.write(bytes(_RECORD_BYTES))
+        for file, offset in wanted:
+            dtype, data, padding = file.blob(offset)
+            key = (dtype, data.size, padding, hashlib.sha256(data.tobytes()).digest())
+            if key not in known:
+                known[key] = _write_blob(out, dtype, data.tobytes(), padding)
+            moved.append(known[key])
+        out.seek(0)
+        out.write(_HEADER.pack(len(known), 2))
+    return moved
 
 
 def append_blob(path: Path, array: npt.NDArray[np.generic]) -> int:

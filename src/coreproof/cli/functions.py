@@ -1,0 +1,48 @@
+"""Packages of several functions on the command line: each of them in turn, unless one is named (``llm.mlpackage#decode``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coreproof.errors import InputError
+
+if TYPE_CHECKING:
+    from coreproof.model.base import Model
+
+
+def each_function(model: Model) -> dict[str, Model]:
+    """The functions of a package that has several, by name, the default one first; empty where one was named, or there is one."""
+    from coreproof.model.coreml.functions import at_function, function_names
+    from coreproof.model.coreml.model import CoreMLModel
+
+    names = function_names(model)
+    if not isinstance(model, CoreMLModel) or len(names) < 2 or model.stored_default is not None:
+        return {}
+    return {name: at_function(model, name) for name in names}
+
+
+def function_pairs(before: Model, after: Model) -> dict[str, tuple[Model, Model]]:
+    """Of two packages with several functions those of the same name, of one such and another model each with that; else none.
+
+    Raises InputError where two packages have no function in common.
+    """
+    one, other = each_function(before), each_function(after)
+    if not one and not other:
+        return {}
+    if one and other:
+        pairs = {name: (model, other[name]) for name, model in one.items() if name in other}
+        if not pairs:
+            raise InputError(
+                "the two packages have no function in common",
+                expected=", ".join(one),
+                found=", ".join(other),
+                fix="name one of each: MODEL.mlpackage#FUNCTION",
+            )
+        return pairs
+    raise InputError(
+        "one of the two is a package of several functions",
+        where=(before if one else after).name,
+        expected="the function that the other model should equal",
+        found=", ".join(one or other),
+        fix=f"name it: {(before if one else after).path or 'MODEL.mlpackage'}#{next(iter(one or other))}",
+    )
