@@ -10,7 +10,7 @@ import pytest
 
 import coreproof as cp
 from coreproof.errors import InputError
-from coreproof.verification.steps import STEPS
+from coreproof.verification.steps import STEPS, steps_of
 from tests.build import counter, onnx_net
 from tests.decoders import Counter, decoder, growing, torch
 
@@ -142,3 +142,14 @@ def test_steps_beyond_the_memory_budget_are_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("COREPROOF_MEMORY_BUDGET", "15000")
     with pytest.raises(cp.CoreproofError, match=r"what both models remember over 6 steps would take"):
         cp.verify(decoder(), made, TOKENS)
+
+
+def test_drawn_tokens_differ_and_are_written_one_behind_the_other() -> None:
+    made = cp.convert(decoder(), "mlprogram")
+    steps = steps_of(cp.load(decoder()), made)
+    assert steps is not None
+    with cp.session(steps.reference) as wanted, cp.session(steps.candidate) as judged:
+        fed = steps.sequence(wanted, judged, None, None, 1).reference
+    assert len({int(np.asarray(sample["ids"])[0, 0]) for sample in fed}) > 2
+    # heads are two: no more is known of where the places of a cache lie
+    assert [int(np.asarray(sample["position"])[0]) for sample in fed] == [0, 1, 0, 1]

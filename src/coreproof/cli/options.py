@@ -24,7 +24,8 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="A .onnx, .mlpackage, .mlmodel or .pt2 file, torchvision:NAME[?weights=...], or module.path:callable.",
+        help="A .onnx, .mlpackage, .mlmodel or .pt2 file, a zipped package, MODEL.mlpackage#FUNCTION, "
+        "torchvision:NAME[?weights=...], or module.path:callable.",
         show_default=False,
     ),
 ]

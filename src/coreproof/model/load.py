@@ -27,13 +27,14 @@ def load(
 ) -> Model:
     """Loads a model.
 
-    ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", "a.pt2", a saved run "a.npz"), "torchvision:NAME[?weights=...]",
-    "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with its example inputs), an
-    onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are
-    relative to. ``trust`` allows pickled PyTorch files and .pt2 archives that hold more than data: they execute code
-    when read. ``stored``: the text was not typed by a user, but stands in a file such as a line-up; then it names data below
-    ``folder``, and what names Python code or a file elsewhere needs ``trust`` too. ``function``: the one of a package of several
-    that every verb is to work on, else its default one; as text also ``llm.mlpackage#decode``. An MLModel stands at its own.
+    ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", one of the last two in a .zip, "a.pt2", a saved run "a.npz"),
+    "torchvision:NAME[?weights=...]", "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with
+    its example inputs), an onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what
+    relative paths are relative to. ``trust`` allows pickled PyTorch files and .pt2 archives that hold more than data: they
+    execute code when read. ``stored``: the text was not typed by a user, but stands in a file such as a line-up; then it names
+    data below ``folder``, and what names Python code or a file elsewhere needs ``trust`` too. ``function``: the one of a package
+    of several that every verb is to work on, else its default one; as text also ``llm.mlpackage#decode``. An MLModel stands at
+    its own.
 
     Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and ConversionError for a function that there is not.
     """
@@ -105,6 +106,10 @@ def _load_file(path: Path, *, trust: bool) -> Model:
         from coreproof.model.coreml.model import load_coreml
 
         return load_coreml(path)
+    if suffix == ".zip":
+        from coreproof.model.coreml.zipped import load_zipped
+
+        return load_zipped(path)
     if suffix == ".pt2":
         from coreproof.model.torch.model import load_program
 
@@ -120,13 +125,19 @@ def _load_file(path: Path, *, trust: bool) -> Model:
         from coreproof.model.recording import load_recording
 
         return load_recording(path)
-    hint = "compile products cannot be read back; give the .mlpackage or .mlmodel" if suffix == ".mlmodelc" else None
+    if suffix == ".mlmodelc":
+        raise UnreadableModelError(
+            "this is a compiled Core ML model, which holds what Core ML runs, and not the model that it was compiled from",
+            where=str(path),
+            expected="the .mlpackage or .mlmodel that it was made of",
+            found=".mlmodelc",
+            fix="ask its author for that file; Xcode, coremlc and MLModel.compileModel(at:) make the compiled one from it",
+        )
     raise UnreadableModelError(
         "coreproof does not know this kind of file",
         where=str(path),
-        expected=".onnx, .mlpackage, .mlmodel, .pt2, torchvision:NAME or module.path:callable",
+        expected=".onnx, .mlpackage, .mlmodel, .mlpackage.zip, .pt2, torchvision:NAME or module.path:callable",
         found=suffix or "no suffix",
-        fix=hint,
     )
 
 

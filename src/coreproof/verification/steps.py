@@ -7,6 +7,7 @@ was accepted in the step before, is where the errors of a step begin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from coreproof.errors import InputError
 from coreproof.feeding.drawn import Feeds, Inputs, Sample, random_sample, roles_for
 from coreproof.feeding.ends import as_free_as
 from coreproof.feeding.inputs import GIVEN, hand_over, samples
+from coreproof.feeding.matched_inputs import match_inputs
+from coreproof.feeding.roles.role import Role
 from coreproof.model.base import Model
 from coreproof.model.budget import afford, size_in_bytes
 from coreproof.model.features import Feature
@@ -84,8 +87,29 @@ class Steps:
             return [hand_over(sample, reference, candidate) for sample in samples(inputs)], GIVEN
         roles = roles_for(self.reference, self.candidate, (wanted, judged))
         graphs = [self.reference.graph, self.candidate.graph]
-        drawn = [random_sample(reference, candidate, seed, roles, number=n, graphs=graphs) for n in range(STEPS)]
+        matched = [(a.name, b.name) for a, b in match_inputs(reference, candidate)]
+        drawn = []
+        for number in range(STEPS):
+            first, second = random_sample(reference, candidate, seed, roles, number=number, graphs=graphs)
+            for a, b in matched:
+                if (role := roles.get(a)) is not None and role.kind == "index":
+                    place = self._place(role, number, np.shape(as_array(first[a])), seed)
+                    first = {**first, a: place.astype(as_array(first[a]).dtype)}
+                    second = {**second, b: place.reshape(as_array(second[b]).shape).astype(as_array(second[b]).dtype)}
+            drawn.append((first, second))
         return drawn, f"random, seed {seed}"
+
+    def _place(self, role: Role, number: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
+        """Indices of one step: any of those that there are; of places in what is remembered, one step behind the other."""
+        remembered = [f for f in self.reference.signature.inputs if f.name in self.reference.remembers]
+        written = [f for f in remembered if f"`{f.name}`" in role.why]
+        if not written:
+            low, high = math.ceil(role.low), math.floor(role.high)
+            return np.random.default_rng([seed, number]).integers(low, max(low, high) + 1, shape)
+        room = min((d for f in written for d in f.shape or () if isinstance(d, int) and d > 1), default=1)
+        count = math.prod(shape)
+        first = (number * count) % max(1, room - count + 1)
+        return (first + np.arange(count)).reshape(shape)
 
     def _first(self, sample: tuple[Sample, Sample]) -> tuple[dict[str, object], dict[str, object]]:
         """What both remember before the first step: nothing, save what the buffers of a module hold, for both.

@@ -64,7 +64,7 @@ class CoreMLModel(Model):
         self.stored_default: str | None = None
         self.provenance = dict(provenance or {})
         if keep_alive is not None:
-            weakref.finalize(self, keep_alive.cleanup)
+            self.keep(keep_alive)
         self._weight_files: dict[Path, WeightFile] = {}
         self._weights_named: dict[str, WeightFile] = {}
         self.kind: str = spec.WhichOneof("Type") or "nothing"
@@ -98,6 +98,10 @@ class CoreMLModel(Model):
             for name, content in weights.items():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / name).write_bytes(content)
+
+    def keep(self, folder: TemporaryFolder) -> None:
+        """Keeps a folder of weights as long as the model lives."""
+        weakref.finalize(self, folder.cleanup)
 
     def _in_origin(self, folder: Path) -> bool:
         return isinstance(self.origin, Path) and folder.resolve().is_relative_to(self.origin.resolve())
