@@ -32,6 +32,9 @@ MASKED = (-1e4, -1e9)
 _MANY = 16
 """Rows from which on one of them is zero in the first draw as well: it has to stay a usual one."""
 
+_MOST_KEYS = 100_000
+"""Keys of a dictionary that is drawn whole."""
+
 _APART = 0.05
 """How far numbers stay away from a zero that they must not be, as a share of the draw's scale."""
 
@@ -62,7 +65,10 @@ def draw(
         afford(what, shape, size=height * width * 8 * (channels + 6))  # waves in float64 on a grid
         return picture(shape, rng)
     afford(what, shape, 12)  # drawn in float64, kept in float32
-    dtype = np.dtype(feature.dtype or ("int64" if feature.kind == "int64" else "float32"))
+    dtype = np.dtype(feature.dtype or {"int64": "int64", "string": "str"}.get(feature.kind, "float32"))
+    if role.kind == "category" and isinstance(role.choices[0], str) == (dtype.kind in "OSU"):
+        picked = [role.choices[i] for i in rng.integers(0, len(role.choices), math.prod(shape))]
+        return np.array(picked, dtype=object if dtype.kind in "OSU" else dtype).reshape(shape)
     # text: a model of text knows a vocabulary, which no draw meets
     if dtype.kind in "OSU":
         raise InputError(
@@ -258,10 +264,14 @@ def takes_zeros(feature: Feature, role: Role) -> bool:
     return floats and role.kind in ("number", "scores", "compared") and _allows(role, 0.0)
 
 
-def draw_structured(feature: Feature, rng: np.random.Generator, graphs: Iterable[Graph]) -> object:
+def draw_structured(feature: Feature, rng: np.random.Generator, graphs: Iterable[Graph], role: Role = PLAIN) -> object:
     """A dictionary of the keys that the graph knows, or a sequence of two; InputError where neither is known."""
+    if role.kind == "category" and feature.kind == "sequence":
+        return [role.choices[i] for i in rng.integers(0, len(role.choices), 3)]
     if feature.kind == "dictionary" or "dictionary" in feature.holds:
-        keys = next((keys for graph in graphs if (keys := _vocabulary(graph, feature.name))), ())
+        keys = next((keys for graph in graphs if (keys := _vocabulary(graph, feature.name))), role.choices)
+        if not keys and role.kind == "index" and role.high < _MOST_KEYS:
+            keys = tuple(range(math.ceil(role.low), math.floor(role.high) + 1))
         if keys and feature.dtype is not None and np.dtype(feature.dtype).kind in "fiu":
             rows = [{key: abs(float(rng.standard_normal())) for key in keys} for _ in range(2)]
             return rows[0] if feature.kind == "dictionary" else rows

@@ -64,10 +64,12 @@ def random_sample(
         if isinstance(dimension, str)
     }
     for drawn, a, b in fed:
-        if a.name in structured:
-            reference_sample[a.name] = candidate_sample[b.name] = draw_structured(drawn, rng, graphs)
-            continue
         role = (roles or {}).get(a.name, PLAIN)
+        if a.optional and b.optional and a.kind in ("double", "int64", "string", "sequence"):
+            continue  # a threshold, a number of results, a missing value: the model has one of its own
+        if a.name in structured:
+            reference_sample[a.name] = candidate_sample[b.name] = draw_structured(drawn, rng, graphs, role)
+            continue
         value = draw(drawn, asked[a.name], rng, role, number, free, clean=clean)
         reference_sample[a.name], candidate_sample[b.name] = value, (handed := fitted(value, b))
         if a.image is None and b.image is None and not takes_shape(b, np.asarray(handed).shape):

@@ -29,7 +29,7 @@ def lengths(a: Feature, b: Feature, end: End = "usual") -> tuple[int, ...]:
     image = a.image or b.image
     if image is not None:
         return (1, image.channels, image.height, image.width)
-    if a.kind in ("double", "int64"):
+    if a.kind in ("double", "int64", "string"):
         return ()
     if a.shape is None and b.shape is None:
         raise InputError(

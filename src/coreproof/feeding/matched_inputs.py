@@ -19,6 +19,10 @@ def match_inputs(reference: Signature, candidate: Signature) -> list[tuple[Featu
     common = {f.name for f, _ in pairs}
     rest_of_reference = [f for f in reference.inputs if f.name not in common]
     rest_of_candidate = [f for f in candidate.inputs if f.name not in common]
+    if len(rest_of_reference) != len(rest_of_candidate):  # what need not be fed, and the other side does not know
+        rest_of_reference, rest_of_candidate = (
+            [f for f in rest if not f.optional] for rest in (rest_of_reference, rest_of_candidate)
+        )
     if len(rest_of_reference) != len(rest_of_candidate):
         raise InputError(
             "the two models have different inputs",

@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.coreml_to_onnx.classic.held import fed_as, keys_of, values_of
+from coreproof.conversion.coreml_to_onnx.classic.held import fed_as
 from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput
 from coreproof.errors import RunError
 from coreproof.model.base import Model
+from coreproof.model.dictionary_tensors import keys_of, values_of
 from coreproof.model.features import Feature, Signature
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.images import to_picture
@@ -106,7 +107,12 @@ def _dictionary(output: DictionaryOutput, outputs: Mapping[str, object]) -> dict
 def compile_model(model: Model, precision: Literal["stored", "fp32"], function: str | None = None) -> Executable:
     """The ONNX graph of an ONNX or Core ML model; ``function`` picks one of a multi-function ML Program."""
     if isinstance(model, OnnxModel):
-        return Executable(model.ir, model.signature, {}, model.name, "ONNX Runtime")
+        pairs = {
+            f.name: DictionaryOutput(keys_of(f.name), values_of(f.name))
+            for f in model.signature.outputs
+            if keys_of(f.name) in {value.name for value in model.ir.graph.outputs}
+        }
+        return Executable(model.ir, model.signature, {}, model.name, "ONNX Runtime", dictionaries=pairs)
     from coreproof.conversion.coreml_to_onnx.convert import coreml_to_onnx
     from coreproof.model.coreml.model import CoreMLModel
 

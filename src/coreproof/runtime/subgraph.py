@@ -80,6 +80,10 @@ class Subgraph(Closing):
 
     def run(self, inputs: Mapping[str, object]) -> dict[str, Array]:
         """The outputs by name, as arrays. Further inputs than the stretch needs are ignored."""
+        # what need not be fed has a value in the graph
+        stored = self._pool.executable.graph.graph.initializers
+        defaults = {name: stored[cut].const_value for name, cut in self._cuts.items() if cut in stored}
+        inputs = {**{name: tensor.numpy() for name, tensor in defaults.items() if tensor is not None}, **inputs}
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
             raise self._lacking(missing)

@@ -27,10 +27,10 @@ _MASK = re.compile(r"(?:^|[_.])mask(?:$|[_.\d])", re.IGNORECASE)
 def roles_of(model: Model, running: Session | None = None) -> dict[str, Role]:
     """input -> what it is for. ``running``: the model ready to run, which saves lowering it once more.
 
-    Empty for models whose operators are not looked at (pipelines, classic models, saved runs) or cannot be (running them says
-    why), and for those that have nothing but pictures.
+    Empty for models whose operators are not looked at (saved runs) or cannot be (running them says why), and for those that have
+    nothing but pictures.
     """
-    if not (model.is_source or model.is_coreml_graph) or all(f.image is not None for f in model.signature.inputs):
+    if not (model.is_source or model.is_coreml) or all(f.image is not None for f in model.signature.inputs):
         return {}
     try:
         flow = _flow_of(model, running)

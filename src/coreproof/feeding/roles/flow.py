@@ -55,6 +55,8 @@ class FlowStep:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, int | float] = field(default_factory=dict)
+    keys: tuple[int, ...] | tuple[str, ...] = ()
+    """What it looks its operand up among, where it does."""
 
     def integer(self, attribute: str, default: int = 0) -> int:
         """An attribute such as an axis."""

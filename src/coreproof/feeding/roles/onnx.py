@@ -96,7 +96,9 @@ class _Reading:
         numbers = {attribute.name: attribute.value for attribute in attributes if attribute.type in _NUMBERS}
         words = [attribute for attribute in attributes if attribute.type == ir.AttributeType.STRING]
         numbers.update({f"{attribute.name}={attribute.as_string()}": 1 for attribute in words})
-        self.steps.append(FlowStep(node.op_type, inputs, outputs, numbers))
+        texts, wholes = node.attributes.get_strings("keys_strings", ()), node.attributes.get_ints("keys_int64s", ())
+        keys: tuple[int, ...] | tuple[str, ...] = tuple(map(str, texts)) or tuple(map(int, wholes))
+        self.steps.append(FlowStep(node.op_type, inputs, outputs, numbers, keys))
 
     def _bodies(
         self, node: ir.Node, inputs: tuple[str, ...], outputs: tuple[str, ...], bodies: Iterable[ir.Graph]

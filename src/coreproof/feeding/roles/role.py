@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["compared", "unsure", "number", "scores", "mask", "additive", "length", "index"]
+Kind = Literal["compared", "unsure", "number", "scores", "mask", "additive", "length", "index", "category"]
 _WEIGHT: dict[Kind, int] = {
     "compared": 0,
     "unsure": 1,
@@ -16,6 +16,7 @@ _WEIGHT: dict[Kind, int] = {
     "additive": 4,
     "length": 5,
     "index": 6,
+    "category": 7,
 }
 
 
@@ -25,7 +26,8 @@ class Role:
 
     "index": whole numbers that pick from ``high - low + 1``; "length": whole numbers that size something; "mask": 0 or 1;
     "additive": 0 or a large negative number; "number": any of the interval; "scores": numbers that a softmax reads;
-    "unsure": 0 or 1, unless something else reads it as a number; "compared": nothing but compared with ``among``.
+    "unsure": 0 or 1, unless something else reads it as a number; "compared": nothing but compared with ``among``; "category": one
+    of ``choices``, whole numbers or texts that are looked up.
 
     ``columns`` are the lengths that the last axis' entries pick from, ``exact`` numbers that are known to fit, both only where
     the value is read as it is. ``symbol`` names the free dimension that bounds an index. ``distinct``: an index that is
@@ -43,6 +45,7 @@ class Role:
     exact: tuple[int, ...] | None = None
     distinct: bool = False
     among: frozenset[float] = frozenset()
+    choices: tuple[int | str, ...] = ()
     why: str = ""
 
     @property
@@ -85,6 +88,9 @@ def merged(one: Role | None, other: Role) -> Role:
     if one is None or one == other:
         return other
     first, second = (one, other) if _WEIGHT[one.kind] >= _WEIGHT[other.kind] else (other, one)
+    if first.kind == "category":
+        shared = tuple(c for c in first.choices if c in second.choices)
+        return replace(first, choices=shared) if second.kind == "category" and shared else first
     among = one.among | other.among
     narrows = second.kind == first.kind or second.kind in ("number", "length")
     if not narrows or not (second.bounded or second.nonzero):

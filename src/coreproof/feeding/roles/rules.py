@@ -174,6 +174,11 @@ def _of(flow: Flow, table: str, axis: int, length: int | str | None) -> str:
     return f"indices of {many or 'the '}entries of `{flow.title(table)}` along axis {axis}"
 
 
+@rule("LabelEncoder")
+def _looked_up(step: FlowStep, result: Role, flow: Flow) -> Asked:
+    yield step.operand(0), Role("category", choices=step.keys) if step.keys else PLAIN
+
+
 @rule("Gather", "GatherElements")
 def _gather(step: FlowStep, result: Role, flow: Flow) -> Asked:
     data, indices = step.operand(0), step.operand(1)

@@ -15,6 +15,10 @@ def in_words(feature: Feature, role: Role) -> str:
     """``indices of 40,000 rows of `embed.weight```, ``a mask, 0 or 1``, ``numbers above 0 (logarithm)``."""
     if feature.image is not None:
         return f"a picture, {feature.image.colour} {feature.image.width}x{feature.image.height}"
+    if role.kind == "category":
+        few = ", ".join(map(str, role.choices[:3]))
+        said = f"{len(role.choices):,} categories ({few}{', ...' if len(role.choices) > 3 else ''})"
+        return said if feature.kind not in ("dictionary", "sequence") else f"a {feature.kind} of {said}"
     if feature.kind in ("dictionary", "sequence"):
         return f"a {feature.kind}"
     whole = (feature.dtype or "").startswith(("int", "uint")) or feature.kind == "int64"

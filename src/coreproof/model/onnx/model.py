@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from coreproof.errors import UnreadableModelError
 from coreproof.model.base import Model
 from coreproof.model.coreml.noted_labels import noted_labels, noted_untrained
+from coreproof.model.dictionary_tensors import keys_of, values_of
 from coreproof.model.features import Feature, Shape, Signature
 from coreproof.model.features import Kind as FeatureKind
 from coreproof.model.feeding import Feeding
@@ -72,11 +73,11 @@ class OnnxModel(Model):
     @cached_property
     def signature(self) -> Signature:
         """What the graph declares; an input with an initializer need not be fed, and is none."""
-        graph = self.ir.graph
+        graph, made = self.ir.graph, self.ir.producer_name == "coreproof"
         return Signature(
             # an input with an initializer has a default, and need not be fed
-            inputs=tuple(_feature(v) for v in graph.inputs if v.name not in graph.initializers),
-            outputs=tuple(_feature(v) for v in graph.outputs),
+            inputs=_features([v for v in graph.inputs if v.name not in graph.initializers], made),
+            outputs=_features(graph.outputs, made),
             labels=self.labels or _zipped_labels(graph) or noted_labels(self.ir.metadata_props),
             metadata={k: v for k, v in (("producer", self.ir.producer_name or ""),) if v},
         )
@@ -214,6 +215,20 @@ def value_shape(value: ir.Value) -> Shape | None:
     if value.shape is None:
         return None
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
+def _features(values: Sequence[ir.Value], from_coreml: bool) -> tuple[Feature, ...]:
+    """What these values are; of a model made of a Core ML one, keys and their values are one dictionary."""
+    named = {value.name or "": value for value in values}
+    found: dict[str, Feature] = {}
+    for name, value in named.items():
+        of = name.removesuffix(keys_of("")) if from_coreml else name
+        if of != name and values_of(of) in named:
+            held = MapType(value.dtype or ir.DataType.STRING, ir.DataType.DOUBLE)
+            found[values_of(of)] = Feature(of, "dictionary", "float64", holds=in_words(held))
+        elif name not in found:
+            found[name] = _feature(value)
+    return tuple(found.values())
 
 
 def _feature(value: ir.Value) -> Feature:

@@ -27,16 +27,6 @@ Held: TypeAlias = ir.Value | Dictionary
 """Arrays and scalars (of one element, rank 0) in their declared dtype, sequences as vectors, pictures as [1, C, H, W]."""
 
 
-def keys_of(name: str) -> str:
-    """The name of the tensor of keys of a dictionary feature."""
-    return f"{name}/keys"
-
-
-def values_of(name: str) -> str:
-    """The name of the tensor of values of a dictionary feature."""
-    return f"{name}/values"
-
-
 def fed_as(name: str) -> str:
     """The name under which an input is fed that an output shares its name with: no ONNX graph has two values of one name."""
     return f"{name}/fed"

@@ -16,14 +16,13 @@ from coreproof.conversion.coreml_to_onnx.classic.held import (
     Held,
     Labels,
     fed_as,
-    keys_of,
     scores_of,
-    values_of,
 )
 from coreproof.conversion.coreml_to_onnx.classic.stage import SINGLE, Shared, Stage
 from coreproof.conversion.coreml_to_onnx.lowered_model import DictionaryOutput, LoweredModel, named_lengths
 from coreproof.errors import ConversionError
 from coreproof.model.coreml.model import CoreMLModel
+from coreproof.model.dictionary_tensors import keys_of, values_of
 from coreproof.model.features import Feature, Signature
 
 Handler: TypeAlias = Callable[[Stage], None]
@@ -144,8 +143,11 @@ def _finished(model: CoreMLModel, shared: Shared, made: Mapping[str, Held]) -> L
     if labels is None and isinstance(alone, Dictionary) and not isinstance(alone.keys, ir.Value):
         scores, labels = scores_of(signature.predicted_label or ""), alone.keys
         outputs[scores] = _named(shared.b, scores, alone.values, outputs.values())
-    inputs = tuple(_as_read(shared, f) for f in signature.inputs)
-    values = {**shared.values, **{f.name: f.name for f in signature.inputs}, **{name: name for name in outputs}}
+    entries = {value.name or "": value for value in shared.b.inputs}
+    given = {name for value, name in shared.optional.items() if value.const_value is not None}
+    inputs = tuple(_as_read(f, entries.get(keys_of(f.name)), f.name in given) for f in signature.inputs)
+    read = {f.name: keys_of(f.name) if f.kind == "dictionary" else f.name for f in signature.inputs}
+    values = {**shared.values, **read, **{name: name for name in outputs}}
     lowered = shared.b.model(list(outputs.values()))
     return LoweredModel(
         lowered, _of_classifier(replace(signature, inputs=inputs), labels, scores), values, dictionaries=dictionaries
@@ -165,17 +167,12 @@ def _of_classifier(signature: Signature, labels: Labels | None, scores: str | No
     )
 
 
-def _as_read(shared: Shared, feature: Feature) -> Feature:
+def _as_read(feature: Feature, keys: ir.Value | None, has_default: bool) -> Feature:
     """An input as the stages turned out to read it: what has a default need not be fed, and dictionaries have their keys."""
-    feature = replace(feature, optional=_has_default(shared, feature.name))
-    keys = next((value for value in shared.b.inputs if value.name == keys_of(feature.name)), None)
+    feature = replace(feature, optional=has_default)
     if feature.kind != "dictionary" or keys is None:
         return feature
     return replace(feature, holds=f"dictionary of {'text' if keys.dtype == ir.DataType.STRING else 'int64'} to float64")
-
-
-def _has_default(shared: Shared, name: str) -> bool:
-    return any(value.const_value is not None for value, called in shared.optional.items() if called == name)
 
 
 def _named(b: OnnxBuilder, name: str, value: ir.Value, made: Collection[ir.Value]) -> ir.Value:

@@ -30,6 +30,8 @@ class Shared:
     precision: str
     optional: dict[ir.Value, str] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
+    flat: ir.Value | None = None
+    """The shape of a vector of any length, for Reshape: a model may have thousands of inputs."""
 
 
 class Stage:
@@ -179,7 +181,11 @@ class Stage:
     def flat(self, value: ir.Value) -> ir.Value:
         """The value as a vector."""
         shape = known_shape(value)
-        return value if shape is not None and len(shape) == 1 else self.b.op("Reshape", value, np.array([-1], np.int64))
+        if shape is not None and len(shape) == 1:
+            return value
+        if self.shared.flat is None:
+            self.shared.flat = self.b.constant(np.array([-1], np.int64), "flat")
+        return self.b.op("Reshape", value, self.shared.flat)
 
     def positions(self, value: ir.Value, keys: Labels) -> ir.Value:
         """Where each text or whole number stands among the keys; their number for one that is not there."""
