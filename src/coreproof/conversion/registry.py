@@ -121,6 +121,19 @@ Handler: TypeAlias = Callable[..., Any]
 AnyHandler = TypeVar("AnyHandler", bound=Handler)
 
 
+def registers(table: dict[str, AnyHandler]) -> Callable[..., Callable[[AnyHandler], AnyHandler]]:
+    """Makes the decorator that puts a function into ``table``, under each of the names that it is given."""
+
+    def under(*names: str) -> Callable[[AnyHandler], AnyHandler]:
+        def keep(handler: AnyHandler) -> AnyHandler:
+            table.update(dict.fromkeys(names, handler))
+            return handler
+
+        return keep
+
+    return under
+
+
 class Registry:
     """The handlers of one format's operators.
 

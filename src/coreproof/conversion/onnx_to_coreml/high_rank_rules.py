@@ -17,6 +17,7 @@ from coreproof.conversion.onnx_to_coreml.high_ranks import (
 )
 from coreproof.conversion.onnx_to_coreml.mil import Operation, Var, several
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
+from coreproof.conversion.registry import registers
 
 Rule: TypeAlias = Callable[[Folder, Operation], Sequence[Var]]
 """Gives the results in any shape that has their elements in their order."""
@@ -24,12 +25,7 @@ Rule: TypeAlias = Callable[[Folder, Operation], Sequence[Var]]
 _RULES: dict[str, Rule] = {}
 
 
-def _rule(*operations: str) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(operations, rule))
-        return rule
-
-    return register
+_rule = registers(_RULES)
 
 
 def rewritten(folder: Folder, operation: Operation) -> list[Var | None]:

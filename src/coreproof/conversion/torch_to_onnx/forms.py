@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import onnx_ir as ir
 
+from coreproof.conversion.torch_to_onnx.writing import Operators, numbers, operators, polynomial
 from coreproof.model.torch.model import import_torch
 
 _ERFCX = (
@@ -86,10 +86,7 @@ def _erfcx_of_positive(x: ir.Value) -> ir.Value:
     """Of negative numbers the answer for their size."""
     op, number = _writer(x.dtype)
     t = op.Reciprocal(op.Add(op.Mul(op.Abs(x), number(0.5)), number(1)))
-    exponent: ir.Value | ir.TensorProtocol = number(_ERFCX[-1])
-    for coefficient in reversed(_ERFCX[:-1]):
-        exponent = op.Add(op.Mul(exponent, t), number(coefficient))
-    return op.Mul(t, op.Exp(exponent))
+    return op.Mul(t, op.Exp(polynomial(t, _ERFCX[::-1], x.dtype)))
 
 
 def log_sigmoid(x: ir.Value) -> ir.Value:
@@ -121,14 +118,5 @@ def _softplus(x: ir.Value, dtype: ir.DataType | None) -> ir.Value:
     return op.Add(op.Relu(x), _log1p(op.Exp(op.Neg(op.Abs(x))), dtype))
 
 
-class Operators(Protocol):
-    """ONNX's operators as functions, which append to the graph that is being exported."""
-
-    def __getattr__(self, operator: str) -> Callable[..., ir.Value]: ...
-
-
 def _writer(dtype: ir.DataType | None) -> tuple[Operators, Callable[[float], ir.TensorProtocol]]:
-    """The operators, and numbers of a type: what is computed on the way knows its own no more."""
-    from onnxscript import opset18
-
-    return opset18, lambda value: ir.tensor(value, dtype=dtype)
+    return operators(), lambda value: numbers(value, dtype)

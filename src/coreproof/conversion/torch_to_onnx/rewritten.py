@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.forms import Operators
-from coreproof.conversion.torch_to_onnx.writing import lengths, number, numbers, operators
+from coreproof.conversion.torch_to_onnx.writing import Operators, lengths, number, numbers, operators
 from coreproof.model.torch.model import import_torch
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.forms import Operators
+
+class Operators(Protocol):
+    """ONNX's operators as functions, which append to the graph that is being exported."""
+
+    def __getattr__(self, operator: str) -> Callable[..., ir.Value]: ...
 
 
 def operators() -> Operators:
@@ -51,3 +56,13 @@ def numbers(value: float | Sequence[float] | np.ndarray, dtype: ir.DataType | No
 def whole(*values: int) -> ir.TensorProtocol:
     """Positions, axes or lengths."""
     return ir.tensor(list(values), dtype=ir.DataType.INT64)
+
+
+def polynomial(x: ir.Value, coefficients: Sequence[float], dtype: ir.DataType | None) -> ir.Value | ir.TensorProtocol:
+    """The highest power comes first."""
+    op = operators()
+    first, *rest = (number(coefficient, dtype) for coefficient in coefficients)
+    value: ir.Value | ir.TensorProtocol = first
+    for coefficient in rest:
+        value = op.Add(op.Mul(value, x), coefficient)
+    return value

@@ -12,7 +12,15 @@ import numpy as np
 import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.rewritten import cdist
-from coreproof.conversion.torch_to_onnx.writing import known_length, lengths, number, numbers, operators, whole
+from coreproof.conversion.torch_to_onnx.writing import (
+    known_length,
+    lengths,
+    number,
+    numbers,
+    operators,
+    polynomial,
+    whole,
+)
 from coreproof.model.torch.model import import_torch
 
 _MOST_STEPS = 512
@@ -215,18 +223,9 @@ def erfinv(x: ir.Value) -> ir.Value:
     one = number(1, dtype)
     w = op.Neg(op.Log(op.Mul(op.Sub(one, x), op.Add(one, x))))
     near, far = op.Sub(w, number(2.5, dtype)), op.Sub(op.Sqrt(w), number(3, dtype))
-    made = op.Where(op.Less(w, number(5, dtype)), _polynomial(near, _NEAR, dtype), _polynomial(far, _FAR, dtype))
+    made = op.Where(op.Less(w, number(5, dtype)), polynomial(near, _NEAR, dtype), polynomial(far, _FAR, dtype))
     at_end = op.Equal(op.Abs(x), one)
     return op.Mul(op.Where(at_end, number(math.inf, dtype), made), x)
-
-
-def _polynomial(x: ir.Value, coefficients: Sequence[float], dtype: ir.DataType | None) -> ir.Value:
-    op = operators()
-    first, second, *rest = coefficients
-    made = op.Add(op.Mul(x, number(first, dtype)), number(second, dtype))
-    for coefficient in rest:
-        made = op.Add(op.Mul(made, x), number(coefficient, dtype))
-    return made
 
 
 _LANCZOS = (676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059, 12.507343278686905,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from coreproof.conversion.registry import registers
 from coreproof.feeding.roles.flow import COMPARES, LOGIC, MOVES, Flow, FlowStep
 from coreproof.feeding.roles.role import PLAIN, Role
 from coreproof.model.features import Shape
@@ -38,14 +39,8 @@ def asked(step: FlowStep, result: Role, flow: Flow) -> Asked:
         yield name, PLAIN
 
 
-def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Registers what these operators say of their inputs."""
-
-    def keep(given: Rule) -> Rule:
-        RULES.update(dict.fromkeys(operators, given))
-        return given
-
-    return keep
+rule = registers(RULES)
+"""Registers what the named operators say of their inputs."""
 
 
 def says(operators: str, *roles: Role | None) -> None:

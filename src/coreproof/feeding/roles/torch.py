@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from coreproof.conversion.registry import registers
 from coreproof.feeding.roles.flow import Array, Flow, FlowStep
 from coreproof.model.features import Shape
 from coreproof.model.torch.model import TorchModel
@@ -202,12 +203,7 @@ _Form = Callable[[_Reading, str, Sequence[object]], Iterator[FlowStep]]
 _FORMS: dict[str, _Form] = {}
 
 
-def _form(*names: str) -> Callable[[_Form], _Form]:
-    def keep(form: _Form) -> _Form:
-        _FORMS.update(dict.fromkeys(names, form))
-        return form
-
-    return keep
+_form = registers(_FORMS)
 
 
 @_form("index", "index_put", "_unsafe_index", "_unsafe_index_put")

@@ -53,21 +53,20 @@ def read_json(path: Path, fail: Fail) -> Entry:
 def read_toml(path: Path, fail: Fail) -> Entry:
     """The TOML in a file. Raises what ``fail`` makes."""
     text = read_text(path, fail)
-    try:
-        return Entry(tomllib.loads(text), "", fail)
-    except RecursionError:
-        raise fail("it is nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError is one; so are numbers of too many digits and impossible dates
-        raise fail(str(error)) from None
+    return _parsed(lambda: tomllib.loads(text), fail)
 
 
 def parse_json(text: str | bytes, fail: Fail) -> Entry:
     """The JSON in a text. Raises what ``fail`` makes."""
+    return _parsed(lambda: json.loads(text), fail)
+
+
+def _parsed(parse: Callable[[], object], fail: Fail) -> Entry:
     try:
-        return Entry(json.loads(text), "", fail)
+        return Entry(parse(), "", fail)
     except RecursionError:
         raise fail("it is nested too deeply") from None
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are; so are numbers of too many digits
+    except ValueError as error:  # decoding errors are; so are numbers of too many digits and impossible dates
         raise fail(str(error)) from None
 
 

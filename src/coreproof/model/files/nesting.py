@@ -41,13 +41,18 @@ def refuse_depth(content: bytes, message: Message, where: str) -> None:
     except DecodeError:
         return
     if deepest > MESSAGES:
-        raise UnreadableModelError(
-            "the model is nested too deeply",
-            where=where,
-            expected=f"at most {MESSAGES} messages within each other: some 30 graphs or networks, or 49 pipelines",
-            found=f"{deepest}",
-            fix="write the inner parts side by side, or export the model again",
-        )
+        most = f"{MESSAGES} messages within each other: some 30 graphs or networks, or 49 pipelines"
+        raise _too_deep("the model is", most, deepest, where)
+
+
+def _too_deep(what: str, most: str, found: int, where: str) -> UnreadableModelError:
+    return UnreadableModelError(
+        f"{what} nested too deeply",
+        where=where,
+        expected=f"at most {most}",
+        found=f"{found}",
+        fix="write the inner parts side by side, or export the model again",
+    )
 
 
 def _deepest(content: memoryview, message: Descriptor) -> int:
@@ -80,13 +85,7 @@ def check_nesting(proto: onnx.ModelProto, where: str) -> None:
     deepest = max(depth for nodes in roots for depth, _ in _nodes(nodes))
     # a graph within a graph costs three messages: its node, the attribute, the graph
     if deepest > MESSAGES // 3:
-        raise UnreadableModelError(
-            "the graphs are nested too deeply",
-            where=where,
-            expected=f"at most {MESSAGES // 3} graphs within each other",
-            found=f"{deepest}",
-            fix="write the inner parts side by side, or export the model again",
-        )
+        raise _too_deep("the graphs are", f"{MESSAGES // 3} graphs within each other", deepest, where)
     if not proto.functions:
         return
     bodies = {(f.domain, f.name, f.overload): f.node for f in proto.functions}
