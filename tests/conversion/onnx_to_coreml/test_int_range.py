@@ -1,4 +1,4 @@
-"""64-bit integers that Core ML's 32 bits cannot hold are refused by name; those that mean an end, or stay small, are not."""
+"""64-bit integers that Core ML's 32 bits cannot hold are refused by name, or fail while they run; an end is neither."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 import coreproof as cp
-from coreproof.errors import ConversionError
+from coreproof.errors import ConversionError, CoreproofError
 from tests.build import onnx_model
 
 HEAD = '<ir_version: 8, opset_import: ["": 17]> net'
@@ -38,21 +38,43 @@ def test_a_constant_beyond_32_bits_is_refused_by_name(to: Any, text: str, weight
     assert "'k'" in str(caught.value) or "output 'z'" in str(caught.value)
 
 
-@pytest.mark.parametrize("to", FORMATS)
-@pytest.mark.parametrize(
-    "text",
-    [
-        "(int64[3] x) => (int64[3] y) { y = Mul(x, x) }",
-        "(int64[3] x) => (int64[3] y) { a = Add(x, k) y = Mul(a, a) }",
-        "(int64[3] x) => (float[3] y) { p = Mul(x, k) y = Cast<to=1>(p) }",
-        "(int64[3] x, int64[3] z) => (int64[3] y) { y = Mul(x, z) }",
-        "(int64[3] x) => (int64 y) { y = ReduceProd<keepdims=0>(x) }",
-    ],
-)
-def test_a_product_that_32_bits_may_not_hold_is_refused_by_name(to: Any, text: str) -> None:
-    weights = {"k": np.array([1000])} if "k)" in text else {}
+PRODUCTS = [
+    ("(int64[3] x) => (int64[3] y) { y = Mul(x, x) }", [1000, -46340, 7], [3, 46341, 9]),
+    ("(int64[3] x) => (int64[3] y) { a = Add(x, k) y = Mul(a, a) }", [45340, -1000, 0], [1, 2, 46000]),
+    ("(int64[3] x) => (float[3] y) { p = Mul(x, k) y = Cast<to=1>(p) }", [65, -60, 5], [1, -2147484, 3]),
+    ("(int64[3] x) => (int64 y) { y = ReduceProd<keepdims=0>(x) }", [1000, 1000, -2000], [3000, 1000, 1000]),
+    ("(int64[3] x) => (int64[3] y) { y = Pow(x, t) }", [1000, -1200, 3], [1300, 1, 1]),
+    ("(uint32[3] x) => (uint32[3] y) { y = Mul(x, x) }", [1000, 46340, 7], [3, 65535, 9]),
+]
+
+
+def product_model(text: str) -> Any:
+    used = {"k": np.array([1000]), "t": np.array(3)}
+    return onnx_model(f"{HEAD} {text}", **{n: v for n, v in used.items() if f" {n})" in text})
+
+
+@pytest.mark.parametrize(("text", "fits", "leaves"), PRODUCTS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_product_that_32_bits_may_not_hold_is_right_or_fails_while_it_runs(
+    text: str, fits: list[int], leaves: list[int], precision: Any
+) -> None:
+    model = product_model(text)
+    dtype = np.uint32 if "uint32" in text else np.int64
+    fed = {"x": np.array(fits, dtype)}
+    (want,) = onnxruntime.InferenceSession(model.stored()).run(None, fed)
+    converted = cp.convert(model, "mlprogram", precision=precision, check=False)
+    assert any("64-bit integers" in note for note in converted.notes)
+    with cp.session(converted) as running:
+        (got,) = running.run(fed).values()
+        np.testing.assert_allclose(np.reshape(got, want.shape), want, rtol=1e-3 if want.dtype.kind == "f" else 0)
+        with pytest.raises(CoreproofError, match="Reshape"):
+            running.run({"x": np.array(leaves, dtype)})
+
+
+@pytest.mark.parametrize(("text", "fits", "leaves"), PRODUCTS)
+def test_a_neural_network_refuses_it_by_name(text: str, fits: list[int], leaves: list[int]) -> None:
     with pytest.raises(ConversionError, match="64-bit integers may not fit the 32 bits"):
-        cp.convert(onnx_model(f"{HEAD} {text}", **weights), to)
+        cp.convert(product_model(text), "neuralnetwork")
 
 
 @pytest.mark.parametrize(

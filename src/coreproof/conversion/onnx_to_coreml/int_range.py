@@ -1,7 +1,8 @@
 """Core ML's integers have 32 bits, ONNX's mostly 64: what does not fit is refused by name, and never clipped or wrapped.
 
-A constant is looked at where it is read. A product is refused where its factors, each of which may be any integer that can be
-fed, reach beyond 32 bits, unless it only picks elements or says a shape: there what is too large is wrong in the source as well.
+A constant is looked at where it is read. A product whose factors, each of which may be any integer that can be fed, reach beyond
+32 bits is looked at while the model runs (``checked_products``), or refused in a NeuralNetwork, unless it only picks elements or
+says a shape: there what is too large is wrong in the source as well.
 Sums are let through: they leave 32 bits only from the very edge of what can be fed.
 """
 
@@ -94,13 +95,14 @@ class Magnitudes:
         self._known: dict[str, float] = {}
         self._dtypes: dict[str, ir.DataType | None] = {}
 
-    def follow(self, node: ir.Node, operands: Sequence[object]) -> None:
-        """Notes a node's results. Raises ConversionError for a product that 32 bits may not hold."""
+    def follow(self, node: ir.Node, operands: Sequence[object], *, is_network: bool) -> bool:
+        """Notes a node's results; whether it is a product that 32 bits may not hold, which a NeuralNetwork refuses."""
         sizes = [self._size(o, v) for o, v in zip(operands, node.inputs, strict=True)]
         found = self._result(node, sizes)
         dtype = self._dtype_of(node)
         picked = node.op_type not in ("Mul", "Pow", "ReduceProd") or _only_picks(node.outputs[0])
-        if dtype in _WIDE and found > _ANY and not picked:
+        unsure = dtype in _WIDE and found > _ANY and not picked
+        if unsure and is_network:
             raise ConversionError(
                 f"{node.op_type} of 64-bit integers may not fit the 32 bits that Core ML has",
                 where=f"node {node.name!r}, value {node.outputs[0].name!r}",
@@ -111,6 +113,7 @@ class Magnitudes:
         for value in node.outputs:
             self._known[value.name or ""] = min(found, _ANY)
             self._dtypes[value.name or ""] = dtype if value.dtype is None else value.dtype
+        return unsure
 
     def _dtype_of(self, node: ir.Node) -> ir.DataType | None:
         """The dtype of a node's results, where the file does not say it: as it is cast to, or as what it reads."""

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from coreproof.conversion.onnx_to_coreml.checked_products import checked
 from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, SharedConstants
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range, raised
@@ -260,7 +261,7 @@ class ProgramBuilder:
         if any(isinstance(o, Items) for o in raw) and not ONNX.traits(node.op_type).get("sequences", False):
             raise context.refuse("a sequence of tensors", "a tensor")
         check_constants(node, raw, is_network=context.is_network)
-        self._magnitudes.follow(node, raw)
+        unsure = self._magnitudes.follow(node, raw, is_network=context.is_network)
         context.dtype = np.float32 if wide else dtype
         try:
             if self.keep_fp32:
@@ -271,7 +272,13 @@ class ProgramBuilder:
                 raw = context.raw = [raised(o) if isinstance(o, np.ndarray) else o for o in raw]
             operands = [mil_array(o, context.dtype) if isinstance(o, np.ndarray) else o for o in raw]
             context.masked = context.dtype == np.float16 and (node.outputs[0].name or "") in self.half.softmax
-            made = handler(context, *operands, **{name: _attribute(a) for name, a in node.attributes.items()})
+            attributes = {name: _attribute(a) for name, a in node.attributes.items()}
+            made = handler(context, *operands, **attributes)
+            if unsure and not isinstance(made, np.ndarray | tuple | list):
+                # an exponent is a factor, too; the axes of a ReduceProd are none
+                count = 1 if node.op_type == "ReduceProd" else 2
+                factors = [_as_float(context, o) if i < count else o for i, o in enumerate(operands)]
+                made = checked(context, made, lambda: handler(context, *factors, **attributes))
         finally:
             context.dtype = dtype
         results = list(made) if isinstance(made, tuple | list) else [made]
@@ -409,6 +416,12 @@ class ProgramBuilder:
         self.provenance[identifier] = name
         self._left.append(value)
         return OutputPlan(name, identifier, dtype), value
+
+
+def _as_float(context: Context, operand: Operand | None) -> Operand | None:
+    if operand is None or isinstance(operand, np.ndarray):
+        return operand if operand is None else operand.astype(np.float32)
+    return context.mb.cast(x=operand, dtype="fp32")
 
 
 def _lacking(node: ir.Node, opset: int) -> str | None:

@@ -92,9 +92,15 @@ def test_deformable_convolutions(described: dict[str, Any], groups: int, offset_
 
 
 @pytest.mark.parametrize("how", ["half_pixel", "output_half_pixel"])
-@pytest.mark.parametrize(("mode", "ratio"), [("avg", 1), ("avg", 2), ("avg", 3), ("max", 2)])
+@pytest.mark.parametrize(("mode", "ratio"), [("avg", 0), ("avg", 1), ("avg", 2), ("avg", 3), ("max", 2)])
 def test_regions(mode: str, ratio: int, how: str) -> None:
     rois = np.array([[0.2, 1.1, 6.3, 7.9], [2.0, 0.5, 4.4, 3.1], [-3, -2, 30, 40], [1, 1, 1.2, 1.1]], np.float32)
+    # as many samples as a region is large, up to twice the picture
+    rois = (
+        rois
+        if ratio
+        else np.array([[0.2, 1.1, 6.3, 7.9], [2.0, 0.5, 4.4, 3.1], [-3, -2, 9, 12], [1, 1, 1.2, 1.1]], np.float32)
+    )
     inputs = {"x": PICTURE, "rois": rois, "batch": np.array([0, 1, 1, 0])}
     described = {
         "opset": 16,

@@ -15,6 +15,7 @@ from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.conversion.onnx_to_coreml.ops import control_flow
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
+from tests.build import onnx_model
 
 STEPS, BATCH, SIZE, HIDDEN = 5, 3, 4, 2
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -208,3 +209,25 @@ def test_the_batch_in_front(bidirectional: bool) -> None:
     wanted = [y.reshape(BATCH, STEPS, d, HIDDEN), h.transpose(0, 1), c.transpose(0, 1)]
     for got, want in zip(results.values(), wanted, strict=True):
         np.testing.assert_allclose(got, want.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("operator", "gates"), [("GRU", 3), ("LSTM", 4), ("RNN", 1)])
+@pytest.mark.parametrize("target", ["iOS15", "iOS18"])
+@pytest.mark.parametrize("size", [(5, 2), (8, 4), (1, 1)])
+def test_steps_and_batch_may_both_be_free(operator: str, gates: int, target: str, size: tuple[int, int]) -> None:
+    """PyTorch's GRU resets behind the product, for which Core ML has an operation from iOS 18 on: below it is a loop."""
+    rng = np.random.default_rng(0)
+    weights = {"w": (1, 4 * gates, 3), "r": (1, 4 * gates, 4), "b": (1, 8 * gates)}
+    drawn = {name: rng.normal(size=shape).astype(np.float32) for name, shape in weights.items()}
+    how = "linear_before_reset=1, " if operator == "GRU" else ""
+    text = f"""<ir_version: 8, opset_import: ["": 17]> net (float[s,n,3] x) => (float[?,?,?,?] y, float[?,?,?] h) {{
+        y, h = {operator}<{how}hidden_size=4>(x, w, r, b) }}"""
+    model = onnx_model(text, **drawn)
+    x = rng.normal(size=(*size, 3)).astype(np.float32)
+    wanted = onnxruntime.InferenceSession(model.stored()).run(None, {"x": x})
+    made = onnx_to_coreml(model, "mlprogram", target=target, precision="fp32", shapes={"x": [(1, 8), (1, 4), 3]})
+    with session(made) as running:
+        found = [*running.run({"x": x}).values()]
+    for got, want in zip(found, wanted, strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

@@ -75,6 +75,21 @@ def test_non_max_suppression(most: int, overlap: float, least: float | None, cen
     check("NonMaxSuppression", inputs, constants, [np.int64], opset=11, center_point_box=centred)
 
 
+@pytest.mark.parametrize(("most", "least"), [(3, 0.3), (100, 0.5), (1, 0.0), (0, 0.2)])
+def test_non_max_suppression_by_bounds_that_are_fed(most: int, least: float) -> None:
+    inputs = {
+        "boxes": _boxes(20, True),
+        "scores": RANDOM.uniform(size=(2, 3, 20)).astype(np.float32),
+        "most": np.array([most]),
+        "least": np.array([least], np.float32),
+    }
+    constants = {"overlap": np.array([0.4], np.float32)}
+    check(
+        "NonMaxSuppression", inputs, constants, [np.int64], order=["boxes", "scores", "most", "overlap", "least"],
+        opset=11, center_point_box=1,
+    )  # fmt: skip
+
+
 def test_a_picture_without_a_box_above_the_threshold_has_none() -> None:
     scores = np.zeros((2, 1, 4), np.float32)
     scores[1, 0] = [0.5, 0.6, 0.5, 0.1]

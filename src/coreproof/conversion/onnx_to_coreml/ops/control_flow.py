@@ -172,11 +172,12 @@ class _Rounds:
 
 
 def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Operand]:
-    """MIL's while_loop; what is stacked is written into lists, whose elements have one fixed shape."""
+    """MIL's while_loop; what is stacked is written into lists, whose elements have one fixed shape, or into room for all rows."""
     mb = ctx.mb
     # what they start with is forgotten: MIL would take it for what a later round reads
     carried = [_open(ctx, v) for v in values]
     kinds = _tried(ctx, rounds, carried)
+    limit = None if rounds.count is None else _one(ctx, rounds.count)
     lists = [
         mb.make_list(
             init_length=max(rounds.known or 1, 1),
@@ -184,9 +185,10 @@ def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Op
             elem_shape=shape or (1,),
             dtype=dtype,
         )
+        if all(map(is_known, shape))
+        else _room(ctx, shape, dtype, limit, carried)
         for shape, dtype in kinds.stacked
     ]
-    limit = None if rounds.count is None else _one(ctx, rounds.count)
     width = len(carried)
 
     def condition(number: Var, goes_on: Var, *_: Var) -> Var:
@@ -199,8 +201,8 @@ def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Op
         if ctx.is_network:  # whose values are written over one after the other: two that change places are copied first
             carry = [mb.identity(x=m) if any(m is r for r in rest) else m for m in carry]
         written = [
-            mb.list_write(ls=ls, index=number, value=_element(ctx, _variable(ctx, value)))
-            for ls, value in zip(rest[width:], made[width:], strict=True)
+            _written(ctx, place, number, _variable(ctx, value))
+            for place, value in zip(rest[width:], made[width:], strict=True)
         ]
         # coremltools writes a constant that a body gives twice into a NeuralNetwork; within the loop this one is true
         always = ctx.is_network and _known(again) is not None and bool(np.all(_known(again)))
@@ -214,16 +216,51 @@ def _looped(ctx: Context, rounds: _Rounds, values: Sequence[Operand]) -> list[Op
         rows: Operand = np.arange(rounds.known, dtype=np.int32)
     else:
         rows = mb.range_1d(start=np.int32(0), end=done, step=np.int32(1))
-    gathered = [mb.list_gather(ls=ls, indices=rows) for ls in results[width:]]
-    return [
-        *results[:width],
-        *(r if shape else mb.squeeze(x=r, axes=[1]) for r, (shape, _) in zip(gathered, kinds.stacked, strict=True)),
-    ]
+    stacked: list[Operand] = []
+    for place, (shape, _) in zip(results[width:], kinds.stacked, strict=True):
+        if not _is_list(place):
+            stacked.append(place if kinds.goes_on else mb.gather(x=place, indices=rows, axis=0))
+            continue
+        gathered = mb.list_gather(ls=place, indices=rows)
+        stacked.append(gathered if shape else mb.squeeze(x=gathered, axes=[1]))
+    return [*results[:width], *stacked]
 
 
-def _element(ctx: Context, value: Var) -> Var:
-    """A list's elements are arrays: a single number is written as one of one."""
-    return value if ctx.rank(value) else ctx.mb.expand_dims(x=value, axes=[0])
+def _is_list(value: Var) -> bool:
+    from coremltools.converters.mil.mil import ListVar
+
+    return isinstance(value, ListVar)
+
+
+def _written(ctx: Context, place: Var, number: Var, value: Var) -> Var:
+    """A round's row in its place. A list's elements are arrays: a single number is written as one of one."""
+    mb = ctx.mb
+    if _is_list(place):
+        return mb.list_write(
+            ls=place, index=number, value=value if ctx.rank(value) else mb.expand_dims(x=value, axes=[0])
+        )
+    row, index = (mb.expand_dims(x=v, axes=[0]) for v in (value, number))
+    return mb.scatter(data=place, indices=index, updates=row, axis=0, mode="update")
+
+
+def _room(ctx: Context, shape: Sequence[int], dtype: str, count: Var | None, carried: Sequence[Var]) -> Var:
+    """Zeros for all rows of a value whose lengths are free: those that what the loop carries has, too, can be measured."""
+    mb = ctx.mb
+    known: dict[str, tuple[Var, int]] = {
+        str(n): (value, axis) for value in carried for axis, n in enumerate(value.shape) if not is_known(n)
+    }
+    if count is None or dtype == "bool" or any(not is_known(n) and str(n) not in known for n in shape):
+        raise ctx.refuse(
+            f"the shape {tuple(shape)} of what a round gives is not fixed", "fixed lengths", "fix the input's shape"
+        )
+    pieces: list[Operand] = [mb.expand_dims(x=count, axes=[0])]
+    for n in shape:
+        if is_known(n):
+            pieces.append(np.array([n], np.int32))
+        else:
+            value, axis = known[str(n)]
+            pieces.append(mb.slice_by_index(x=mb.shape(x=value), begin=[axis], end=[axis + 1]))
+    return mb.fill(shape=mb.concat(values=pieces, axis=0), value=np.int32(0) if dtype == "int32" else ctx.scalar(0))
 
 
 @dataclass(frozen=True)
@@ -258,7 +295,7 @@ def _tried(ctx: Context, rounds: _Rounds, carried: Sequence[Var]) -> _Kinds:
         number = _forgotten(ctx, ctx.mb.const(val=np.int32(0)))
         again, made = rounds.round_of(number, np.asarray(True), [_forgotten(ctx, v) for v in carried])
         known = _known(again)
-        stacked = [(ctx.shape(m), name_of(ctx, m)) for m in made[len(carried) :]]
+        stacked = [(tuple(m.shape), name_of(ctx, m)) for m in made[len(carried) :]]
     return _Kinds(stacked, known is not None and bool(known.reshape(-1)[0]))
 
 

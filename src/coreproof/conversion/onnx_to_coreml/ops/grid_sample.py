@@ -228,10 +228,10 @@ def roi_align(
     Before opset 16 the regions' corners are not moved by half an element. The largest sample is, as in ONNX Runtime, of which
     the standard's tests are, the largest of its four neighbours' parts, not of their sums.
     """
-    if sampling_ratio <= 0:
+    if sampling_ratio <= 0 and mode != "avg":
         raise ctx.refuse(
             "sampling_ratio 0: as many samples as the region is large, which is known while the model runs",
-            "a fixed sampling_ratio",
+            "a fixed sampling_ratio where the largest sample is asked for",
             "export with sampling_ratio=2, say",
         )
     how = coordinate_transformation_mode or ("half_pixel" if ctx.opset >= 16 else "output_half_pixel")
@@ -248,6 +248,9 @@ def roi_align(
         span = mb.sub(x=high, y=low)
         if not shift:
             span = mb.maximum(x=span, y=np.float32(1))  # without the half element a region has at least one
+        if sampling_ratio <= 0:
+            shares.append(_adaptive_shares(ctx, low, span, length, count))
+            continue
         samples = count * sampling_ratio
         steps = ((np.arange(samples) + 0.5) / samples).astype(np.float32)[None, :]
         places = mb.add(x=low, y=mb.mul(x=span, y=steps))
@@ -271,8 +274,29 @@ def roi_align(
     return mb.reshape(x=pooled, shape=[regions, channels, output_height, output_width])
 
 
-def _shares(ctx: Context, places: Operand, length: int, count: int | None) -> list[Operand]:
-    """[R, 1, samples, length]: what each sample takes of each element.
+def _adaptive_shares(ctx: Context, low: Operand, span: Operand, length: int, count: int) -> list[Operand]:
+    """The same for as many samples as a bin of the region has elements, up to those of a region twice as long as the picture."""
+    mb = ctx.mb
+    most = -(-2 * length // count)
+    size = mb.minimum(x=mb.ceil(x=mb.mul(x=span, y=np.float32(1 / count))), y=np.float32(most))
+    size = mb.maximum(x=size, y=np.float32(0))
+    divisor = mb.maximum(x=size, y=np.float32(1))
+    bins, numbers = (np.ascontiguousarray(v.reshape(1, -1)) for v in np.indices((count, most)).astype(np.float32))
+    steps = mb.add(x=mb.real_div(x=numbers + np.float32(0.5), y=divisor), y=bins)
+    places = mb.add(x=low, y=mb.mul(x=span, y=mb.mul(x=steps, y=np.float32(1 / count))))
+    # the mean over all that there is room for becomes that over those that are taken
+    taken = mb.cast(x=mb.less(x=numbers, y=size), dtype="fp32")
+    weights = mb.real_div(x=mb.mul(x=taken, y=np.float32(most)), y=divisor)
+    ctx.notes.append(
+        f"{ctx.node.outputs[0].name!r} samples regions of up to twice the picture's size as densely as the source does"
+    )
+    return _shares(ctx, places, length, count, weights)
+
+
+def _shares(
+    ctx: Context, places: Operand, length: int, count: int | None, weights: Operand | None = None
+) -> list[Operand]:
+    """[R, 1, samples, length]: what each sample takes of each element, times its own ``weights`` [R, samples].
 
     Averaged to [R, 1, count, length] where ``count`` is said, else of the element before it and of the one behind it apart.
     """
@@ -284,6 +308,8 @@ def _shares(ctx: Context, places: Operand, length: int, count: int | None) -> li
     ahead = mb.sub(x=np.arange(length, dtype=np.float32), y=held)
     hat = mb.maximum(x=mb.sub(x=np.float32(1), y=mb.abs(x=ahead)), y=np.float32(0))
     share = mb.mul(x=hat, y=mb.expand_dims(x=mb.cast(x=inside, dtype="fp32"), axes=[2]))
+    if weights is not None:
+        share = mb.mul(x=share, y=mb.expand_dims(x=weights, axes=[2]))
     if count is not None:
         regions, samples, _ = ctx.shape(share)
         grouped = mb.reshape(x=share, shape=[regions, count, samples // count, length])

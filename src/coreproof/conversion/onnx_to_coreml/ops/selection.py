@@ -78,7 +78,8 @@ def non_max_suppression(
     """[selected, 3]: batch, class and box. Each class of each picture is one batch of Core ML's operation."""
     mb = ctx.mb
     batch, classes, count = ctx.shape(scores)
-    limit = 0 if most is None else int(ctx.constant(most, "max_output_boxes_per_class").item())
+    told = most is not None and not isinstance(most, np.ndarray) and most.val is None
+    limit = count if told else 0 if most is None else int(ctx.constant(most, "max_output_boxes_per_class").item())
     if limit <= 0:
         return np.zeros((0, 3), np.int32)
     corners = boxes if center_point_box else _centred(ctx, boxes)
@@ -89,7 +90,11 @@ def non_max_suppression(
     lowest = float(np.finfo(ctx.dtype).min)
     if least is not None:
         # a score at the threshold is not chosen either
-        threshold = ctx.scalar(float(ctx.constant(least, "score_threshold").item()))
+        threshold: Operand | np.floating = (
+            mb.reshape(x=least, shape=[1, 1, 1])
+            if not isinstance(least, np.ndarray)
+            else ctx.scalar(float(least.item()))
+        )
         rows = mb.select(cond=mb.greater(x=rows, y=threshold), a=rows, b=ctx.scalar(lowest))
     suppression = {
         "iou_threshold": ctx.scalar(0.0 if overlap is None else float(ctx.constant(overlap, "iou_threshold").item())),
@@ -107,6 +112,10 @@ def non_max_suppression(
         marks = mb.squeeze(x=marks, axes=[1])
     # [batch * classes, most], with -1 behind the last; what the threshold ruled out is chosen last of all
     real = mb.logical_and(x=mb.greater_equal(x=numbers, y=np.int32(0)), y=mb.greater(x=marks, y=ctx.scalar(lowest)))
+    if told and most is not None:  # they stand in the order in which they were chosen
+        place_in_class = np.broadcast_to(np.arange(limit, dtype=np.int32), (batch * classes, limit))
+        within = mb.less(x=np.ascontiguousarray(place_in_class), y=mb.reshape(x=most, shape=[1, 1]))
+        real = mb.logical_and(x=real, y=within)
     found = mb.non_zero(x=mb.cast(x=real, dtype="int32"))
     place = part(ctx, found, 1, 0, 1)
     own = mb.expand_dims(x=mb.gather_nd(x=numbers, indices=found), axes=[1])
