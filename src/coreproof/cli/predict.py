@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coreproof.cli.options import AS_CARRIED, FeedingOptions, ModelArgument, Trust, read_labels, with_groups
 from coreproof.cli.say import say
+
+if TYPE_CHECKING:
+    from coreproof.feeding.detections import Detection
 
 
 @with_groups()
@@ -20,21 +23,26 @@ def command(
     feeding: FeedingOptions = AS_CARRIED,
     trust: Trust = False,
 ) -> None:
-    """Print the top classes of each picture. Core ML models are run by coreproof's runtime."""
+    """Print the top classes of each picture, or the boxes that a detector finds. Core ML models run on coreproof's runtime."""
     from coreproof.errors import PhotoError
-    from coreproof.feeding.predict import scores, top_classes
+    from coreproof.feeding.detections import detector_of
+    from coreproof.feeding.predict import feed, scores, top_classes
     from coreproof.model.load import load
     from coreproof.runtime.open import session
 
     loaded = load(model, trust=trust)
     fed = feeding.resolve(loaded)
-    names = read_labels(labels)
+    names, detector = read_labels(labels), detector_of(loaded)
     unread = []
     with session(loaded) as running:
         unlearned = " (untrained weights: the classes mean nothing)" if loaded.untrained else ""
         say(f"{loaded.name}, run by {running.engine}{unlearned}")
         for photo in photos:
             try:
+                if detector is not None:
+                    boxes = detector.detections(running.run(feed(loaded, photo, fed)))
+                    say("", photo.name, *(map(_line, boxes[:top]) if boxes else ["  nothing is found"]))
+                    continue
                 values = scores(running, loaded, photo, fed)
             except PhotoError as error:
                 unread.append(error)
@@ -48,3 +56,9 @@ def command(
     # some photos may be skipped; where all are, nothing was predicted
     if unread and len(unread) == len(photos):
         raise typer.Exit(2)
+
+
+def _line(box: Detection) -> str:
+    label = box.label if box.label is not None else f"class {box.index}"
+    x, y, width, height = box.box
+    return f"  {box.confidence:8.2%}  {label}  at {x:.3g}, {y:.3g}, {width:.3g} wide, {height:.3g} high"

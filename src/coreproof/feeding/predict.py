@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from coreproof.errors import InputError
+from coreproof.feeding.detections import detector_of
 from coreproof.feeding.picture_values import picture_input
 from coreproof.feeding.pictures import as_picture
 from coreproof.model.base import Model
@@ -41,6 +42,12 @@ def predict(
     from coreproof.model.load import load
 
     loaded = load(model)
+    if detector_of(loaded) is not None:
+        raise InputError(
+            "the model finds boxes, and tells no classes of a picture apart",
+            where=loaded.name,
+            fix="run it: session(model).run({input: picture}), or `coreproof predict` for its boxes",
+        )
     with session(loaded) as running:
         return top_classes(scores(running, loaded, picture, feeding), running.signature.labels, top)
 

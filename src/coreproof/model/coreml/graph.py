@@ -30,7 +30,7 @@ def read_graph(spec: Model_pb2.Model) -> Graph:
     elif classic.is_pipeline(spec):
         nodes = tuple(_stage_node(index, stage) for index, stage in enumerate(classic.nested(spec)))
     else:
-        nodes = (Node(kind, kind, inputs, outputs),)
+        nodes = (Node(kind, kind, inputs, outputs, attributes=settings_of(spec)),)
     return Graph(kind, nodes, inputs, outputs, _named_only(nodes, inputs))
 
 
@@ -45,8 +45,39 @@ def _stage_node(index: int, stage: Model_pb2.Model) -> Node:
         operator=classic.name(stage),
         inputs=tuple(classic.reads(stage)),
         outputs=tuple(classic.writes(stage)),
+        attributes=settings_of(stage),
         blocks=(read_graph(stage),),
     )
+
+
+def settings_of(spec: Model_pb2.Model) -> dict[str, object]:
+    """What a model without layers is set to: its numbers, words and short lists; of long lists how long they are."""
+    kind = str(spec.WhichOneof("Type"))
+    if kind == "mlProgram" or network.is_network(spec) or classic.is_pipeline(spec):
+        return {}
+    found: dict[str, object] = {}
+    _read_settings(getattr(spec, kind), "", found)
+    return found
+
+
+def _read_settings(message: Message, prefix: str, found: dict[str, object]) -> None:
+    for descriptor, value in message.ListFields():
+        name = f"{prefix}{descriptor.name}"
+        if isinstance(value, bytes):
+            found[name] = f"{len(value):,} bytes"
+        elif descriptor.is_repeated:
+            short = descriptor.message_type is None and len(value) <= _LONGEST_SETTING
+            found[name] = tuple(value) if short else f"{len(value):,} of them"
+        elif descriptor.message_type is not None:
+            before = len(found)
+            _read_settings(value, f"{name}.", found)
+            if len(found) == before:  # an empty message says something by being there, as a kernel does
+                found[name] = True
+        elif descriptor.enum_type is not None:
+            known = descriptor.enum_type.values_by_number.get(value)
+            found[name] = known.name if known is not None else f"unknown ({value})"
+        else:
+            found[name] = value
 
 
 # NeuralNetwork
