@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,30 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+_frozen = 0
+"""How many modules there were when garbage was last looked for among what they made."""
+
+
 def pytest_collection_finish() -> None:
+    freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    """A test has imported PyTorch, coremltools or the like."""
+    if len(sys.modules) > _frozen + 200:
+        freeze()
+
+
+def freeze() -> None:
     """What importing has made stays to the end: to look through it for garbage again and again takes a tenth of the time."""
+    global _frozen
     gc.collect()
     gc.freeze()
+    _frozen = len(sys.modules)
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries tell at the end what was never given back
 
 
 @pytest.fixture(scope="session")

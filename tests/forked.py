@@ -61,6 +61,8 @@ for line in sys.stdin:
             sys.stderr.flush()
             os._exit(code)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
+atexit._run_exitfuncs()
+os._exit(0)  # what libraries take down piece by piece goes with the process
 """
 
 _ANEW = """

@@ -78,6 +78,8 @@ def seeded() -> Iterator[tuple[Commands, Commands]]:
         "torch",
         "onnxscript",
         "torch.onnx",
+        "torch._dynamo",  # what an export imports, which each command would import anew
+        "torch.onnx._internal.exporter._core",
         "coremltools",
         "PIL.Image",
         "matplotlib.figure",

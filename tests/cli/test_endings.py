@@ -213,7 +213,7 @@ def test_a_reader_who_goes_away_leaves_the_verb_its_own_code(tmp_path: Path) -> 
 @pytest.mark.skipif(sys.platform == "win32", reason="the shell that closes streams is POSIX's here")
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 def test_a_stream_that_was_closed_before_the_start_leaves_the_verb_its_own_code(tmp_path: Path, closed: str) -> None:
-    left, right = diverging(tmp_path)
+    left, right = diverging(tmp_path, layers=4)
     for arguments, code in (
         (("show", left), 0),
         (("verify", left, right), 1),
