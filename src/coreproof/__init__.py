@@ -14,8 +14,10 @@ from coreproof.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from coreproof.comparison.compare import compare as compare
+    from coreproof.conversion.check import check as check
     from coreproof.conversion.coreml_to_onnx.custom import CustomLayer as CustomLayer
     from coreproof.conversion.coreml_to_onnx.custom import register_custom_layer as register_custom_layer
+    from coreproof.conversion.onnx_to_coreml.features import ImageInput as ImageInput
     from coreproof.difference.diff import diff as diff
     from coreproof.doctor.diagnose import diagnose as diagnose
     from coreproof.doctor.diagnose import repair as repair
@@ -44,11 +46,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "app": "coreproof.handover.app",
+    "check": "coreproof.conversion.check",
     "compare": "coreproof.comparison.compare",
     "convert": "coreproof.verification.converted",
     "CoreproofError": "coreproof.errors",
     "CustomLayer": "coreproof.conversion.coreml_to_onnx.custom",
     "Feeding": "coreproof.model.feeding",
+    "ImageInput": "coreproof.conversion.onnx_to_coreml.features",
     "Source": "coreproof.model.feeding",
     "diagnose": "coreproof.doctor.diagnose",
     "Edit": "coreproof.editing.edit",

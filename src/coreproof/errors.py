@@ -30,8 +30,11 @@ class CoreproofError(Exception):
     """A problem that the user can act on.
 
     The message always has the same shape: what is wrong, where (file, node or layer), what was
-    expected, what was found, and what to do. Parts that are not known are left out.
+    expected, what was found, and what to do. Parts that are not known are left out. ``problems`` are the errors that it
+    tells at once, where it tells several.
     """
+
+    problems: tuple[CoreproofError, ...] = ()
 
     def __init__(
         self,

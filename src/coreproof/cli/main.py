@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from coreproof.cli import app as app_
 from coreproof.cli import (
+    check,
     compare,
     convert,
     diff,
@@ -74,6 +75,7 @@ app = typer.Typer(
 )
 _VERBS: dict[str, Callable[..., None]] = {
     "prove": prove.command,
+    "check": check.command,
     "convert": convert.command,
     "show": show.command,
     "predict": predict.command,

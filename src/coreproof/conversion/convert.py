@@ -61,7 +61,7 @@ def convert(
     if batch is not None:
         shapes = with_batches(source.signature.inputs, shapes or {}, batch)
     if to == "onnx":
-        return _to_onnx(source, fold_batchnorm, freeze_state=freeze_state, freeze_branches=freeze_branches)
+        return to_onnx(source, fold_batchnorm, freeze_state=freeze_state, freeze_branches=freeze_branches)
     if not source.is_source:
         upgrade = "coreproof upgrade MODEL OUT.mlpackage turns a NeuralNetwork into an ML Program"
         raise ConversionError(
@@ -73,7 +73,7 @@ def convert(
     from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 
     frozen = {"freeze_state": freeze_state, "freeze_branches": freeze_branches}
-    middle = _to_onnx(source, fold_batchnorm, shapes=shapes, **frozen)
+    middle = to_onnx(source, fold_batchnorm, shapes=shapes, **frozen)
     return onnx_to_coreml(
         middle,
         to,
@@ -87,9 +87,13 @@ def convert(
     )
 
 
-def _to_onnx(
-    source: Model, fold_batchnorm: bool, shapes: Mapping[str, object] | None = None, **frozen: bool
+def to_onnx(
+    source: Model, fold_batchnorm: bool = True, shapes: Mapping[str, object] | None = None, **frozen: bool
 ) -> OnnxModel:
+    """The ONNX model that a conversion makes of a model first, or that it is; the arguments are those of ``convert``.
+
+    Raises as ``convert`` does.
+    """
     from coreproof.model.onnx.model import OnnxModel
 
     if isinstance(source, OnnxModel):

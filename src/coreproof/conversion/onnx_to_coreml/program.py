@@ -150,15 +150,19 @@ class ProgramBuilder:
 
     def _report(self, missing: list[tuple[str, str]], problems: list[CoreproofError]) -> None:
         if missing:
-            raise UnsupportedOperatorsError(self.source, missing, "Core ML")
+            lacking = UnsupportedOperatorsError(self.source, missing, "Core ML")
+            lacking.problems = tuple(problems)
+            raise lacking
         if len(problems) == 1:
             raise problems[0]
         if problems:
-            raise ConversionError(
+            several = ConversionError(
                 f"{len(problems)} nodes cannot be expressed in Core ML in this form",
                 where=self.source,
                 found="; ".join(f"{p.where}: {p.found or p.problem}" for p in problems),
             )
+            several.problems = tuple(problems)
+            raise several
 
     # inputs
 
