@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.functions import function_pairs
+from coreproof.cli.functions import function_pairs, tell_each
 from coreproof.cli.options import Replace, Trust, named
 from coreproof.cli.progress import progress
-from coreproof.cli.say import say, say_json
+from coreproof.cli.say import say_json
 
 if TYPE_CHECKING:
     from coreproof.model.base import Model
@@ -75,13 +75,7 @@ def _each(pairs: Mapping[str, tuple[Model, Model]], *, everything: bool, as_json
     from coreproof.cli.terminal import console
     from coreproof.difference.diff import diff
 
-    found = {}
-    for name, (old, new) in pairs.items():
-        with progress() as report:
-            found[name] = diff(old, new, report)
-        if not as_json:
-            say(f"function {name}")
-            show(found[name], console(), everything=everything)
-    if as_json:
-        say_json({"functions": {name: difference.to_json() for name, difference in found.items()}})
+    with progress() as report:
+        found = {name: diff(old, new, report) for name, (old, new) in pairs.items()}
+    tell_each(found, lambda difference: show(difference, console(), everything=everything), as_json=as_json)
     return 0 if all(difference.same for difference in found.values()) else 1

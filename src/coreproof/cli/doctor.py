@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.functions import each_function, function_pairs
+from coreproof.cli.functions import each_function, function_pairs, tell_each
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
@@ -23,7 +23,7 @@ from coreproof.cli.options import (
     script_beside,
     with_groups,
 )
-from coreproof.cli.say import say, say_json
+from coreproof.cli.say import say_json
 from coreproof.errors import InputError
 
 if TYPE_CHECKING:
@@ -122,12 +122,7 @@ def _told_of_each(found: Mapping[str, Diagnosis], *, as_json: bool, allow_weak: 
     """Prints the diagnoses of all functions; the code of the worst."""
     from coreproof.cli.diagnosis_lines import print_diagnosis
 
-    if as_json:
-        say_json({"functions": {name: diagnosis.to_json() for name, diagnosis in found.items()}})
-    else:
-        for name, diagnosis in found.items():
-            say(f"function {name}")
-            print_diagnosis(diagnosis, None)
+    tell_each(found, lambda diagnosis: print_diagnosis(diagnosis, None), as_json=as_json)
     # a finding says more than that another function could not be run
     codes = {_code(diagnosis, allow_weak=allow_weak) for diagnosis in found.values()}
     return next(code for code in (1, 2, 0) if code in codes)

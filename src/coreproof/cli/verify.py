@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coreproof.cli.functions import function_pairs
+from coreproof.cli.functions import function_pairs, tell_each
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
@@ -253,12 +253,7 @@ def _told_of_each(found: Mapping[str, Verification], rows: int | None, *, as_jso
     """Prints what was found of each function; the code of the worst."""
     from coreproof.cli.terminal import console
 
-    if as_json:
-        say_json({"functions": {name: result.to_json() for name, result in found.items()}})
-    else:
-        for name, result in found.items():
-            say(f"function {name}")
-            _print(console(), result, rows, [])
+    tell_each(found, lambda result: _print(console(), result, rows, []), as_json=as_json)
     return 0 if all(result.proves or (allow_weak and result.agrees) for result in found.values()) else 1
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from coreproof.conversion.operators import MIL
 from coreproof.editing.editor import Editor, NewLayer
 from coreproof.editing.editors.program_constants import ProgramConstants
-from coreproof.editing.editors.program_document import ProgramDocument, copied, keep_name, new_operation, set_name
+from coreproof.editing.editors.program_document import ProgramDocument, copied, keep_name
 from coreproof.editing.editors.program_interface import ProgramInterface
 from coreproof.editing.editors.program_types import EditedTypes, formal_inputs
 from coreproof.editing.editors.widen import Widening
@@ -151,7 +151,7 @@ class ProgramEditor(Editor):
         place = 0 if after is None else self._find(after)[0] + 1
         kept = MIL_pb2.Block()
         kept.CopyFrom(document.block)
-        operation = new_operation(layer.operator, layer.name)
+        operation = mil.new_operation(layer.operator, layer.name)
         for key, values in bound.items():
             for read in values:
                 operation.inputs[key].arguments.add(name=read)
@@ -231,7 +231,7 @@ class ProgramEditor(Editor):
     # names
 
     def rename_layer(self, old: str, new: str) -> None:
-        set_name(self._find(old)[1], self._document.identifier(new))
+        mil.set_name(self._find(old)[1], self._document.identifier(new))
         self._types.changed()
 
     def name_output(self, value: str, output: str) -> None:

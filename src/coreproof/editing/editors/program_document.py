@@ -12,7 +12,6 @@ from coreproof.editing.editors.program_weights import (
     DEFAULT_WEIGHT_FILE,
     WeightStore,
     tensor_type,
-    text_value,
     write_value,
 )
 from coreproof.errors import EditError
@@ -158,7 +157,7 @@ class ProgramDocument(CoreMLDocument):
         """An operation with one datum and one setting (its key and its Value message), which a constant in front of it holds."""
         key, value = setting
         constant = constant_operation(self.free(f"{made}_{key}_0"), value)
-        operation = new_operation(operator, name)
+        operation = mil.new_operation(operator, name)
         operation.inputs["x"].arguments.add(name=data)
         operation.inputs[key].arguments.add(name=constant.outputs[0].name)
         operation.outputs.add(name=made).type.CopyFrom(made_type)
@@ -168,7 +167,7 @@ class ProgramDocument(CoreMLDocument):
 
     def insert_cast(self, source: str, made: str, dtype: str, place: int) -> None:
         """Makes ``made`` of ``source`` in another dtype."""
-        word = text_value({"float16": "fp16", "float32": "fp32"}.get(dtype, dtype))
+        word = mil.text_value({"float16": "fp16", "float32": "fp32"}.get(dtype, dtype))
         made_type = tensor_type(dtype, self.type_of(source)[1])
         self.insert(place, "cast", self.free(made + "_cast"), made, source, ("dtype", word), made_type)
 
@@ -230,30 +229,18 @@ def copied(operation: MIL_pb2.Operation) -> MIL_pb2.Operation:
     return copy
 
 
-def new_operation(operator: str, name: str) -> MIL_pb2.Operation:
-    """An operation of that name, which reads and makes nothing yet."""
-    operation = MIL_pb2.Operation(type=operator)
-    set_name(operation, name)
-    return operation
-
-
 def constant_operation(name: str, value: MIL_pb2.Value) -> MIL_pb2.Operation:
     """The operation that makes a constant, under its own name."""
-    operation = new_operation("const", name)
+    operation = mil.new_operation("const", name)
     operation.attributes["val"].CopyFrom(value)
     operation.outputs.add(name=name).type.CopyFrom(value.type)
     return operation
 
 
-def set_name(operation: MIL_pb2.Operation, name: str) -> None:
-    """Gives the operation this name."""
-    operation.attributes["name"].CopyFrom(text_value(name))
-
-
 def keep_name(operation: MIL_pb2.Operation) -> None:
     """An operation without a name of its own is named by its output: before that changes it gets one."""
     if "name" not in operation.attributes:
-        set_name(operation, mil.name(operation))
+        mil.set_name(operation, mil.name(operation))
 
 
 def _as_identifier(name: str) -> str:

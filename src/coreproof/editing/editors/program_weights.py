@@ -135,11 +135,3 @@ def write_value(value: MIL_pb2.Value, array: np.ndarray, dtype: str, store: Weig
     field = getattr(tensor, _FIELDS[dtype])
     field.SetInParent()  # an array without elements has its field too, which says what it holds
     field.values.extend(array.reshape(-1).tolist())
-
-
-def text_value(text: str) -> MIL_pb2.Value:
-    """A Value message of one text."""
-    value = MIL_pb2.Value()
-    set_tensor_type(value.type, "str", ())
-    value.immediateValue.tensor.strings.values.append(text)
-    return value

@@ -18,10 +18,7 @@ from coreproof.editing.editors.program_document import (
     ProgramDocument,
     constant_operation,
     copied,
-    new_operation,
-    set_name,
 )
-from coreproof.editing.editors.program_weights import text_value
 from coreproof.errors import EditError
 from coreproof.model.coreml.literals import read_literal
 from coreproof.model.coreml.proto import MIL_pb2
@@ -94,7 +91,7 @@ class Widening:
         for value in outputs:
             # the operation keeps its name, its result does not: the cast makes that for those who read float16
             cast = self._cast(self._wide[value], value, "fp16", value)
-            set_name(cast, self._free(f"{value}_fp16"))
+            mil.set_name(cast, self._free(f"{value}_fp16"))
             self._fresh.append(cast)
 
     def _widen_binding(self, binding: MIL_pb2.Argument.Binding) -> None:
@@ -142,7 +139,7 @@ class Widening:
 
     def _cast(self, value: str, name: str, word: str, like: str) -> MIL_pb2.Operation:
         """Casts ``value`` to the dtype that MIL calls ``word``, in the shape of the value ``like``."""
-        cast = new_operation("cast", name)
+        cast = mil.new_operation("cast", name)
         cast.inputs["x"].arguments.add(name=value)
         cast.inputs["dtype"].arguments.add(name=self._dtype_constant(word))
         output = cast.outputs.add(name=name)
@@ -153,7 +150,7 @@ class Widening:
     def _dtype_constant(self, word: str) -> str:
         if word not in self._dtype_constants:
             name = self._dtype_constants[word] = self._free(f"cast_to_{word}")
-            self._fresh.append(constant_operation(name, text_value(word)))
+            self._fresh.append(constant_operation(name, mil.text_value(word)))
         return self._dtype_constants[word]
 
     def _free(self, wanted: str) -> str:

@@ -55,12 +55,9 @@ def close_states(spec: Model_pb2.Model, pairs: Mapping[str, str], where: str) ->
 
 
 def _operation(kind: str, name: str, **bound: str) -> MIL_pb2.Operation:
-    operation = MIL_pb2.Operation(type=kind)
+    operation = program.new_operation(kind, name)
     for key, value in bound.items():
         operation.inputs[key].arguments.add(name=value)
-    noted = operation.attributes["name"]
-    noted.type.tensorType.dataType = MIL_pb2.STRING
-    noted.immediateValue.tensor.strings.values.append(name)
     return operation
 
 

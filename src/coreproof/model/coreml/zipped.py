@@ -7,14 +7,13 @@ the memory budget or beyond what it says of itself, and what is not part of the 
 from __future__ import annotations
 
 import stat
-import struct
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from coreproof.errors import CoreproofError, UnreadableModelError, UnsafeModelError
 from coreproof.model.budget import afford
 from coreproof.model.coreml.model import CoreMLModel, load_coreml
+from coreproof.model.files.arrays import DAMAGE
 from coreproof.model.files.paths import regular_file, stored_name
 from coreproof.model.files.scratch import TemporaryFolder
 
@@ -26,7 +25,6 @@ _EXPANDS = 16
 _BLOCK = 1 << 20
 _LEFT_OUT = ("__MACOSX", ".DS_Store")
 """What macOS puts into archives for itself."""
-_DAMAGE = (OSError, ValueError, EOFError, RuntimeError, OverflowError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 def load_zipped(path: Path) -> CoreMLModel:
@@ -50,7 +48,7 @@ def load_zipped(path: Path) -> CoreMLModel:
                 raise
     except CoreproofError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(path, str(error)) from None
     model.name, model.path = PurePosixPath(target.name).stem, path
     model.keep(scratch)

@@ -150,6 +150,26 @@ def rename_reads(operation: MIL_pb2.Operation, names: Mapping[str, str]) -> None
             rename_reads(inner, names)
 
 
+def new_operation(operator: str, name: str) -> MIL_pb2.Operation:
+    """An operation of that name, which reads and makes nothing yet."""
+    operation = MIL_pb2.Operation(type=operator)
+    set_name(operation, name)
+    return operation
+
+
+def set_name(operation: MIL_pb2.Operation, name: str) -> None:
+    """Gives the operation this name."""
+    operation.attributes["name"].CopyFrom(text_value(name))
+
+
+def text_value(text: str) -> MIL_pb2.Value:
+    """A Value message of one text."""
+    value = MIL_pb2.Value()
+    value.type.tensorType.dataType = MIL_pb2.STRING
+    value.immediateValue.tensor.strings.values.append(text)
+    return value
+
+
 # constants
 
 
