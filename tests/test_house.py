@@ -6,9 +6,8 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "coreproof"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -74,10 +73,17 @@ def imports_of(path: Path) -> list[tuple[int, str]]:
     return [(line, f"{module}.{name}" if module == "coreproof" else module) for line, module, name in imported(path)]
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """What a file says, read once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imported(path: Path) -> list[tuple[int, str, str]]:
     package = name_of(path).split(".") if path.name == "__init__.py" else name_of(path).split(".")[:-1]
     found: list[tuple[int, str, str]] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -94,18 +100,17 @@ def relative(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
-@pytest.mark.parametrize("path", FILES, ids=relative)
-def test_no_room_imports_upward(path: Path) -> None:
-    room = room_of(name_of(path))
-    if room in DOORS:
-        return
-    assert room in MAY_IMPORT, f"{room} is a new room: give it a line in this table and in the architecture"
+def test_no_room_imports_upward() -> None:
+    rooms = {path: room for path in FILES if (room := room_of(name_of(path))) not in DOORS}
+    new = set(rooms.values()) - MAY_IMPORT.keys()
+    assert not new, "a new room: give it a line in this table and in the architecture"
     upward = [
-        f"{relative(path)}:{line} imports {module}"
+        f"{relative(path)}:{line} imports {module}; {room}/ may import {sorted(MAY_IMPORT[room])} only"
+        for path, room in rooms.items()
         for line, module in imports_of(path)
         if room_of(module) not in MAY_IMPORT[room] | {room}
     ]
-    assert not upward, f"{room}/ may import {sorted(MAY_IMPORT[room])} only"
+    assert not upward
 
 
 def files_needed(path: Path) -> set[str]:
@@ -115,7 +120,7 @@ def files_needed(path: Path) -> set[str]:
         next((m for m in (f"{module}.{name}", module) if m in NAMES), module) for module, name in names_imported(path)
     }
     if room_of(name_of(path)) not in DOORS:
-        words = (n.value for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Constant))
+        words = (n.value for n in ast.walk(tree(path)) if isinstance(n, ast.Constant))
         found |= {word.partition(":")[0] for word in words if isinstance(word, str) and "." in word}
     return found & NAMES - {name_of(path)}
 
@@ -140,11 +145,11 @@ def test_a_circle_would_be_found() -> None:
     assert not in_a_circle({**needs, "c": {"ground"}})
 
 
-@pytest.mark.parametrize("path", FILES, ids=relative)
-def test_no_private_name_is_taken_from_another_file(path: Path) -> None:
+def test_no_private_name_is_taken_from_another_file() -> None:
     """ruff's rule on private imports looks at other packages only."""
     private = [
         f"{relative(path)}:{line} imports {name or module}"
+        for path in FILES
         for line, module, name in imported(path)
         for part in (*module.split("."), name)
         if part.startswith("_") and not part.endswith("__")
@@ -152,20 +157,20 @@ def test_no_private_name_is_taken_from_another_file(path: Path) -> None:
     assert not private, "give it a public name where it stands"
 
 
-@pytest.mark.parametrize("path", FILES, ids=relative)
-def test_a_file_begins_with_what_it_is_for(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.startswith('"""'), "the first line is the docstring that says what the file is for"
-    assert (ast.get_docstring(ast.parse(text)) or "").strip()
+def test_a_file_begins_with_what_it_is_for() -> None:
+    unsaid = [
+        relative(path)
+        for path in FILES
+        if not path.read_text(encoding="utf-8").startswith('"""') or not (ast.get_docstring(tree(path)) or "").strip()
+    ]
+    assert not unsaid, "the first line is the docstring that says what the file is for"
 
 
-@pytest.mark.parametrize("path", FILES, ids=relative)
-def test_a_file_stays_short_or_says_why(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    if relative(path) in LONGER_WITH_A_REASON:
-        assert lines > LONGEST, "short again: take it off the list"
-        return
-    assert lines <= LONGEST, f"{lines} lines: split it by meaning, or list it with the reason"
+def test_a_file_stays_short_or_says_why() -> None:
+    lines = {relative(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    long = {file: count for file, count in lines.items() if count > LONGEST}
+    assert not long.keys() - LONGER_WITH_A_REASON.keys(), "split them by meaning, or list them with the reason"
+    assert not LONGER_WITH_A_REASON.keys() - long.keys(), "short again, or gone: take them off the list"
 
 
 def test_no_file_is_called_utils() -> None:
