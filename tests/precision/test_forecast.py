@@ -54,13 +54,16 @@ class Case:
         self.right = net(*inputs).detach().numpy()
         self._converting = nullcontext if guarded else hostile.careless
 
-    def error(self, keep: tuple[str, ...]) -> float:
-        """How far the converted float16 program is from PyTorch, as a share of the scale; infinite for NaN."""
+    def program(self, precision: Any = "fp16", keep: tuple[str, ...] = ()) -> Any:
+        """The converted program."""
         from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 
         with self._converting():
-            program = onnx_to_coreml(self.exported, precision="fp16", keep_fp32=keep)
-        with session(program) as running:
+            return onnx_to_coreml(self.exported, precision=precision, keep_fp32=keep)
+
+    def error(self, keep: tuple[str, ...]) -> float:
+        """How far the converted float16 program is from PyTorch, as a share of the scale; infinite for NaN."""
+        with session(self.program(keep=keep)) as running:
             (got,) = running.run(self.feed).values()
         error = float(np.sqrt(np.mean((got - self.right) ** 2) / np.mean(self.right**2)))
         return error if np.isfinite(error) else np.inf
@@ -162,18 +165,15 @@ def test_an_ordinary_network_raises_no_alarm() -> None:
 
 
 def test_a_stored_program_is_judged_as_it_is() -> None:
-    from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
-
     case = _padded()
-    report = forecast(onnx_to_coreml(case.exported, precision="fp16"), case.feed)
+    report = forecast(case.program(), case.feed)
     assert report.stored == "float16"
     assert not report.agrees
     assert [r.operator for r in report.rows if r.must_stay] == ["mul", "add", "softmax"]
-    wide = forecast(onnx_to_coreml(case.exported, precision="fp32"), case.feed)
+    wide = forecast(case.program("fp32"), case.feed)
     assert wide.stored == "float32"
     assert [r.operator for r in wide.rows if r.must_stay] == ["mul", "add", "softmax"]
-    mixed = onnx_to_coreml(case.exported, precision="fp16", keep_fp32=wide.must_stay_fp32)
-    assert forecast(mixed, case.feed)
+    assert forecast(case.program(keep=wide.must_stay_fp32), case.feed)
 
 
 def test_the_report_as_json_holds_no_infinity() -> None:

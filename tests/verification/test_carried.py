@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.model.load import load
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.pairing.align import Pair
+from coreproof.verification.run import VerificationRun
 from coreproof.verification.tolerance import Tolerance
 from coreproof.verification.verify import verify
 from tests.build import onnx_proto
@@ -192,3 +194,44 @@ def test_an_infinity_that_rounding_makes_and_an_output_keeps_is_a_fault() -> Non
     found = verify(source, onnx_to_coreml(source, "mlprogram", precision="fp16"), fed)
     assert not found
     assert not any(row.agrees for row in found.rows if row.candidate in ("b", "n", "y"))
+
+
+def gates(kept: float) -> OnnxModel:
+    """Two gates of one state, as a GRU has them: each a product, taken apart, and added to its neighbour."""
+    rng = np.random.default_rng(5)
+    weights = {name: rng.standard_normal((64, 64)).astype(np.float32) / 8 for name in ("u", "v")}
+    weights |= {"c": rng.standard_normal(64).astype(np.float32), "k": np.float32(0.0)}
+    weights["v"] = weights["v"] * np.float32(kept)
+    nodes = [
+        helper.make_node("Mul", ["x", "k"], ["zero"]),
+        helper.make_node("Gemm", ["zero", "v", "c"], ["d"]),
+        helper.make_node("Split", ["d"], ["d0", "d1"], axis=1),
+        helper.make_node("Gemm", ["x", "u"], ["a"]),
+        helper.make_node("Tanh", ["a"], ["h"]),
+        helper.make_node("Gemm", ["h", "v", "c"], ["b"]),
+        helper.make_node("Split", ["a"], ["a0", "a1"], axis=1),
+        helper.make_node("Split", ["b"], ["b0", "b1"], axis=1),
+        helper.make_node("Add", ["a0", "b0"], ["s"]),
+        helper.make_node("Sigmoid", ["s"], ["r"]),
+        helper.make_node("Mul", ["r", "b1"], ["m"]),
+        helper.make_node("Add", ["a1", "m"], ["n"]),
+        helper.make_node("Tanh", ["n"], ["y"]),
+        helper.make_node("Add", ["b1", "d1"], ["z"]),
+    ]
+    made = onnx_proto(nodes, {"x": [4, 64]}, {"y": None, "z": None}, weights)
+    return OnnxModel(ir.from_proto(onnx.shape_inference.infer_shapes(made)), name="gates")
+
+
+def test_what_is_computed_from_a_wrong_value_is_not_excused_by_its_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state's weights are all but gone, so that its bias alone is left, which the source holds elsewhere, and is paired with.
+
+    The reference, fed the wrong product, computes the same from it; what stands right before the values in the candidate agrees.
+    """
+    pairs = [Pair(n, n, "name") for n in ("a", "h", "b", "a0", "a1")]
+    pairs += [Pair("d0", "b0", "value"), Pair("d1", "b1", "value")]
+    pairs += [Pair(n, n, "structure") for n in ("s", "r", "m", "n")]
+    monkeypatch.setattr(VerificationRun, "_aligned", lambda _: pairs)
+    source, wrong = gates(1.0), onnx_to_coreml(gates(2.0**-15), "mlprogram", precision="fp16")
+    x = np.random.default_rng(1).standard_normal((4, 64)).astype(np.float32)
+    found = verify(source, wrong, {"x": x})
+    assert [row.agrees for row in found.rows if row.candidate in ("s", "m", "y")] == [False] * 3

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from coreproof.doctor.source.feeds import Feeds, candidates
+from coreproof.doctor.source.feeds import Feeds, all_drawn, candidates
 from coreproof.doctor.source.source_batch import one_at_a_time
 from coreproof.doctor.source.source_grid import with_meant_grid
 from coreproof.editing.edit import Edit, edit
@@ -329,6 +329,27 @@ class Evidence:
         assert best is not None
         self._feeds = best[1]
         return best[2]
+
+    def on_all_draws(self) -> Evidence | None:
+        """The evidence on draws that show what these hide, where ``verify`` itself finds that the model diverges; None elsewhere.
+
+        The draws that every repair is tried on are of the usual size, at which rounding may hide what is missing: a weight scaled
+        down, of which the one that scaled it up was mended. What is called right is right on all that ``verify`` draws.
+        """
+        drawn = not self.case.photos and not self.case.given and self.case.feeding is None
+        pictures = any(f.image is not None for f in self.model.signature.inputs)
+        if not drawn or pictures or self.reference is None or self.verification is None or not self.verification.agrees:
+            return None
+        try:
+            if verify(self.reference, self.model).agrees:
+                return None
+            for fed in all_drawn(self.reference, self.model):
+                found = Evidence(self.case, self._of_source, fed)
+                if found.verification is not None and not found.verification.agrees:
+                    return found
+        except CoreproofError:  # what is drawn for the one does not suit the other
+            return None
+        return None
 
     @property
     def faults(self) -> tuple[Row, ...]:

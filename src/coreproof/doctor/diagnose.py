@@ -176,8 +176,12 @@ class RepairLoop:
     def carry_out(self) -> Diagnosis:
         self.progress("examining")
         before = _describe(self.case)
-        while len(self.repaired) < MOST_REPAIRS and self._repair_one():
-            pass
+        self._repair_all()
+        if (whole := self.case.evidence.on_all_draws()) is not None:
+            # one half of a fault was repaired, and hid the other
+            self.case.evidence, self._known = whole, {}
+            before = before if self.repaired else _describe(self.case)
+            self._repair_all()
         findings = sorted([*self.repaired, *self._left()], key=lambda f: -f.weight)
         seen = self.case.evidence
         return Diagnosis(
@@ -190,6 +194,10 @@ class RepairLoop:
             *(seen.fed if seen.runs else ("", {})),
             verification=seen.verification if seen.runs else None,
         )
+
+    def _repair_all(self) -> None:
+        while len(self.repaired) < MOST_REPAIRS and self._repair_one():
+            pass
 
     def _supposed(self, *rounds: bool) -> list[tuple[str, Hypothesis]]:
         """What the rules suppose now (False), and as their last resort (True): the heaviest first, then in the layers' order."""

@@ -124,16 +124,52 @@ class _Trial:
 
     def settle(self, rows: Sequence[Row]) -> bool:
         """Tries the rows, in the candidate's order; whether any was settled."""
-        by_name = {row.candidate: row for row in rows}
-        groups = batched(list(by_name), self._run.memory // 2, self._run.size)
-        before = len(self.settled)
-        judged = self._judge_groups([[by_name[name] for name in group] for group in groups])
+        before, doubtful = len(self.settled), list[Row]()
+        judged = self._judge_all(rows, self._feedable)
         for row in rows:
             judgement = judged.get(row.candidate)
             if judgement is not None and judgement.agrees and self.made_from_accepted(row):
-                self.settled[row.candidate] = judgement
-                self._accepted.add(row.candidate)
+                if self._computed_from_accepted(row):
+                    self._settle(row, judgement)
+                else:
+                    doubtful.append(row)
+        if doubtful:
+            # once more without what is out of tolerance itself: of a wrong value both sides make the same
+            accepted = {name: row for name, row in self._feedable.items() if row.candidate in self._accepted}
+            judged = self._judge_all(doubtful, accepted)
+            for row in doubtful:
+                judgement = judged.get(row.candidate)
+                if judgement is not None and judgement.agrees and self.made_from_accepted(row):
+                    self._settle(row, judgement)
         return len(self.settled) > before
+
+    def _settle(self, row: Row, judgement: Judgement) -> None:
+        self.settled[row.candidate] = judgement
+        self._accepted.add(row.candidate)
+
+    def _computed_from_accepted(self, row: Row) -> bool:
+        """Whether all that the reference is fed, to compute its partner of the row, is accepted.
+
+        What stands nearest before the row in the candidate may be paired with another value than stands there in the reference.
+        """
+        graph = self._run.reference.graph
+        front, seen = [row.reference], {row.reference}
+        while front:
+            node = graph.producer(front.pop())
+            for read in () if node is None else graph.reads(node):
+                fed = self._feedable.get(read)
+                if fed is not None and fed.candidate not in self._accepted:
+                    return False
+                if read not in seen and fed is None:
+                    seen.add(read)
+                    front.append(read)
+        return True
+
+    def _judge_all(self, rows: Sequence[Row], feedable: Mapping[str, Row]) -> dict[str, Judgement]:
+        """Each of the rows, both sides being fed the candidate's values of ``feedable``; as many at a time as memory holds."""
+        by_name = {row.candidate: row for row in rows}
+        groups = batched(list(by_name), self._run.memory // 2, self._run.size)
+        return self._judge_groups([[by_name[name] for name in group] for group in groups], feedable)
 
     def _part(self, given: Sequence[str], asked: Sequence[str]) -> _Stretch:
         """The reference's stretch from ``given`` to ``asked``. Raises InputError for a value that no name leads to."""
@@ -155,16 +191,16 @@ class _Trial:
         stretch.close()
         return {name: made for name, (made, exact) in known.items() if both_right(made, exact, engine[name])}
 
-    def _judge_groups(self, groups: Sequence[Sequence[Row]]) -> dict[str, Judgement]:
+    def _judge_groups(self, groups: Sequence[Sequence[Row]], feedable: Mapping[str, Row]) -> dict[str, Judgement]:
         """The worst judgement over all samples of each row, both sides being fed the candidate's values; in one pass over it."""
-        inputs = [f.name for f in self._run.reference.signature.inputs if f.name not in self._feedable]
+        inputs = [f.name for f in self._run.reference.signature.inputs if f.name not in feedable]
         tasks: list[tuple[Sequence[Row], _Stretch, dict[str, Row]]] = []
         for group in groups:
             try:
-                stretch = self._part([*self._feedable, *inputs, *self._constants], [row.reference for row in group])
+                stretch = self._part([*feedable, *inputs, *self._constants], [row.reference for row in group])
             except InputError:
                 continue
-            tasks.append((group, stretch, {n: self._feedable[n] for n in stretch.inputs if n in self._feedable}))
+            tasks.append((group, stretch, {n: feedable[n] for n in stretch.inputs if n in feedable}))
         taps = [
             taps_of(self._run.candidate_session, [row.candidate for row in (*fed.values(), *group)])
             for group, _, fed in tasks
@@ -186,7 +222,7 @@ class _Trial:
             at = next(i for i, group in enumerate(groups) if group is refused[0])
             half = len(refused[0]) // 2
             rest = [refused[0][:half], refused[0][half:], *groups[at + 1 :]]
-            return worst | self._judge_groups(rest)
+            return worst | self._judge_groups(rest, feedable)
         return worst
 
     def _judge(

@@ -103,6 +103,8 @@ class Verification(NotebookView):
             over = f" over {self.steps} tokens" if self.steps else ""
             agreement = f"{len(self.rows)} of {len(self.rows)} values agree{over}"
             measured = f"outputs differ by at most {worst:.2g} of their scale"
+            if any(row in self.carried for row in self.outputs):
+                measured += f", which {_came_in(self.rows)}"
             lines = [qualified(agreement, self.weaknesses, measured)]
         else:
             first = failing[0]
@@ -194,6 +196,14 @@ class Verification(NotebookView):
             "rows": [row.to_json() for row in self.rows],
             "dismissed": [row.to_json() for row in self.dismissed],
         }
+
+
+def _came_in(rows: Sequence[Row]) -> str:
+    """In words, what an output that is computed alike from the same values is off by."""
+    stepped = sum(1 for row in rows if row.judgement.tolerance.step)
+    if stepped:
+        return f"came in: rounding before them brings numbers to another step of quantisation ({stepped} values are quantised)"
+    return "came in: they are computed alike from what arrives"
 
 
 def _named(nodes: tuple[Node, ...], limit: int = 4) -> str:

@@ -117,6 +117,15 @@ def _drawn(source: Model, model: Model) -> Feeds:
     return Feeds(*((sample,) for sample in random_feeds(source, model)))
 
 
+def all_drawn(source: Model, model: Model) -> Iterator[Feeds]:
+    """What ``verify`` draws, what is larger than usual too: the first draw and the large ones, then all of them."""
+    with session(source) as running:
+        draws = several(source, model, sessions=(running, None))
+    some = [pair for at, pair in enumerate(draws.pairs) if at == 0 or at in draws.large]
+    for pairs in (some, draws.pairs):
+        yield Feeds(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+
+
 def _as(feature: Feature, array: np.ndarray) -> np.ndarray:
     return in_rank(array, feature).astype(feature.dtype or "float32")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from google.protobuf.message import Message
@@ -193,8 +192,6 @@ def _operation_node(operation: MIL_pb2.Operation, values: Mapping[str, Value], s
             # a setting is shown as what it is, and is read all the same: renaming has to find it
             inputs.append(binding.name)
     name = mil.name(operation)
-    if operation.type.startswith("constexpr_"):
-        parameters.update(_held(operation))
     return Node(
         name=name,
         operator=operation.type,
@@ -207,24 +204,6 @@ def _operation_node(operation: MIL_pb2.Operation, values: Mapping[str, Value], s
             for index, nested in enumerate(operation.blocks)
         ),
     )
-
-
-def _held(operation: MIL_pb2.Operation) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
-    """The arrays that a compressed weight's operation holds itself, as its attributes, before iOS18."""
-    kept = operation.attributes
-    for key, value in kept.items():
-        shape = mil.shape_of(value.type)
-        lengths = tuple(n for n in shape or () if isinstance(n, int))
-        if not lengths or key == "shape":
-            continue
-        dtype = mil.dtype_of(value.type) or "?"
-        if key == "indices" and "lut" in kept:
-            # packed: as many bits an index as the table's length needs
-            table = math.prod(n for n in mil.shape_of(kept["lut"].type) or () if isinstance(n, int))
-            dtype = f"uint{max(1, math.ceil(math.log2(max(2, table))))}"
-            whole = immediate(kept["shape"]) if "shape" in kept else None
-            lengths = tuple(int(n) for n in whole) if isinstance(whole, tuple) else lengths
-        yield key, (dtype, lengths)
 
 
 def _value(name: str, value_type: MIL_pb2.ValueType, *, constant: bool = False) -> Value:
