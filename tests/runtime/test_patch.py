@@ -118,3 +118,48 @@ def test_states_are_made_read_written_and_handed_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     for told in ("is run without one", "no state 'tally'", "state 'total' has another shape"):
         assert told in done.stdout
+
+
+TYPES = """
+import warnings
+warnings.simplefilter("ignore")
+import sys
+import numpy as np
+import coremltools as ct
+import coreproof
+
+coreproof.patch_coremltools()
+model = ct.models.MLModel(sys.argv[1], skip_model_load=True)
+state = model.make_state()
+for x in (np.ones((1, 4), np.float16), np.ones((1, 4)), [[1, 1, 1, 1]]):
+    y = model.predict({"x": x}, state)["y"]
+    print(type(y).__name__, y.dtype, y.shape)
+for data, given in (
+    ({"z": np.ones((1, 4))}, state),
+    ([{"x": np.ones((1, 4))}], state),
+    (((1, 4),), state),
+    ({"x": np.ones((1, 5))}, state),
+    ({}, state),
+):
+    try:
+        model.predict(data, given)
+    except Exception as error:
+        print(type(error).__mro__[-3].__name__ if isinstance(error, RuntimeError) else type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="on a Mac Core ML itself answers")
+def test_types_in_and_out_and_refusals_are_those_of_coremltools(tmp_path: Path) -> None:
+    counter(tmp_path / "counter.mlpackage")
+    script = [sys.executable, "-c", TYPES, str(tmp_path / "counter.mlpackage")]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("ndarray float32 (1, 4)") == 3
+    for told in (
+        'KeyError \'Provided key "z", in the input dict, does not match any of the model input name(s)',
+        "AssertionError State can only be used for unbatched predictions",
+        'TypeError "data" parameter must be either a dict or list of dict',
+        "MultiArray shape (1 x 5) does not match the shape (1 x 4) specified in the model description",
+        "give x",
+    ):
+        assert told in done.stdout

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,9 @@ if TYPE_CHECKING:
 def patch_coremltools() -> None:
     """Makes ``coremltools.models.MLModel``'s ``predict`` and ``make_state`` answer with coreproof's runtime, for this process.
 
-    Takes what Apple's takes: a dictionary, or a list of dictionaries for a batch; pictures as PIL images; for a model with
-    states what ``make_state`` made of it, which each prediction reads and renews. Models that are loaded before the call are
+    Takes what Apple's takes, which coremltools itself checks: a dictionary, or a list of dictionaries for a batch; pictures as
+    PIL images; for a model with states what ``make_state`` made of it, which each prediction reads and renews. Gives what
+    Apple's gives: float16 widened to float32, arrays of rank 1 at least. Models that are loaded before the call are
     served too. On a Mac, where Core ML itself answers, nothing is changed.
     Calling it twice does no harm.
     """
@@ -31,35 +31,61 @@ def patch_coremltools() -> None:
 
     if sys.platform == "darwin":
         return
-    # a script's model that is dropped takes its session along
-    sessions: weakref.WeakKeyDictionary[object, Session] = weakref.WeakKeyDictionary()
-
-    def opened(model: MLModel) -> Session:
-        if model not in sessions:
-            from coreproof.runtime.open import session
-
-            sessions[model] = session(model)
-        return sessions[model]
+    models = coremltools.models
+    original = getattr(models.MLModel.predict, "original", models.MLModel.predict)
 
     def predict(
-        self: MLModel, data: Mapping[str, object] | list[Mapping[str, object]], state: MLState | None = None
+        self: MLModel, data: dict[str, object] | list[dict[str, object]], state: MLState | None = None
     ) -> object:
-        if isinstance(data, list):
-            # coremltools' own word
-            assert state is None, "State can only be used for unbatched predictions"
-        held = None if state is None else state.__proxy__.arrays
-        with _refusing():
-            if isinstance(data, list):
-                return [opened(self).run(item) for item in data]
-            return opened(self).run(data, state=held)
+        _serve(self)
+        return original(self, data, state)
 
     def make_state(self: MLModel) -> MLState:
-        with _refusing():
-            running = opened(self)
-            return coremltools.models.model.MLState(_HeldState(running.state()))
+        return models.model.MLState(_serve(self).newState())
 
-    coremltools.models.MLModel.predict = predict
-    coremltools.models.MLModel.make_state = make_state
+    vars(predict)["original"] = original
+    models.MLModel.predict = predict
+    models.MLModel.make_state = make_state
+
+
+def _serve(model: MLModel) -> _Proxy:
+    """What answers for a model, which keeps it: so all that coremltools checks and converts is checked and converted by it."""
+    if not isinstance(model.__proxy__, _Proxy):
+        from coreproof.runtime.open import session
+
+        with _refusing():
+            model.__proxy__ = _Proxy(session(model))
+    proxy: _Proxy = model.__proxy__
+    return proxy
+
+
+class _Proxy:
+    """coreproof's runtime in the place of coremltools' binding to Core ML, with the same calls and the same types out."""
+
+    def __init__(self, running: Session) -> None:
+        self._running = running
+
+    def predict(self, data: Mapping[str, object], state: _HeldState | None = None) -> dict[str, object]:
+        with _refusing():
+            made = self._running.run(data, state=None if state is None else state.arrays)
+        return {name: _as_core_ml(value) for name, value in made.items()}
+
+    def batchPredict(self, batch: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+        return [self.predict(data) for data in batch]
+
+    def newState(self) -> _HeldState:
+        with _refusing():
+            return _HeldState(self._running.state())
+
+
+def _as_core_ml(value: object) -> object:
+    """A value as coremltools' binding hands it out: arrays of rank 1 at least, float16 widened, single numbers as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if not isinstance(value, np.ndarray):
+        return value
+    wide = value.astype(np.float32) if value.dtype == np.float16 else value
+    return wide.reshape(1) if wide.ndim == 0 else wide
 
 
 class _HeldState:

@@ -175,7 +175,8 @@ def read_input(feature: Feature, value: object, where: str) -> object:
         )
         if not fits:
             raise InputError(
-                f"input {feature.name!r} has the wrong shape",
+                f"input {feature.name!r} has the wrong shape: MultiArray shape ({_crossed(array.shape)}) does not match the "
+                f"shape ({' x '.join(map(str, feature.shape))}) specified in the model description",
                 where=where,
                 expected=str(feature),
                 found=f"{array.dtype}[{'x'.join(map(str, array.shape))}]",
