@@ -10,7 +10,7 @@ import pytest
 import coreproof as cp
 from coreproof.errors import InputError
 from tests.build import counter
-from tests.decoders import Counter, torch
+from tests.decoders import Counter, growing, torch
 
 X = (torch.ones(1, 4),)
 
@@ -53,3 +53,8 @@ def test_a_source_that_remembers_and_a_model_that_does_not_are_told_apart() -> N
 def test_given_inputs_are_handed_in_beside_what_is_remembered(tmp_path: Path) -> None:
     found = cp.diagnose(counter(tmp_path / "counter.mlpackage"), inputs={"x": np.ones((1, 4), np.float16)})
     assert found.healthy
+
+
+def test_lengths_that_are_declared_free_are_tried_with_what_is_remembered() -> None:
+    made = cp.convert(growing(), "mlprogram", shapes={"mask": "1x1x1..8"})
+    assert cp.diagnose(made).healthy

@@ -153,3 +153,26 @@ def test_drawn_tokens_differ_and_are_written_one_behind_the_other() -> None:
     assert len({int(np.asarray(sample["ids"])[0, 0]) for sample in fed}) > 2
     # heads are two: no more is known of where the places of a cache lie
     assert [int(np.asarray(sample["position"])[0]) for sample in fed] == [0, 1, 0, 1]
+
+
+def test_a_saved_run_of_a_model_that_remembers_is_the_reference_later(tmp_path: Path) -> None:
+    package = cp.convert(decoder(), "mlprogram")
+    saved = cp.record(package, tmp_path / "run.npz", TOKENS)
+    assert len(saved.samples) == len(TOKENS)
+    # what it remembers before the second token is what the first left
+    assert np.abs(saved.samples[0]["layers_0_k_cache"]).max() == 0
+    assert np.abs(saved.samples[1]["layers_0_k_cache"]).max() > 0
+    assert cp.verify(saved, package).proves
+    net, example = decoder()
+    with torch.no_grad():
+        net.head.weight += 0.1
+    assert not cp.verify(saved, cp.convert((net, example), "mlprogram"))
+
+
+def test_float16_is_forecast_with_what_is_remembered() -> None:
+    from coreproof.precision.forecast import forecast
+
+    for model in ((Counter().eval(), X), cp.convert((Counter().eval(), X), "mlprogram", precision="fp32")):
+        report = forecast(cp.load(model))
+        assert report.agrees
+        assert {output.name for output in report.outputs} >= {"output", "total_after"}

@@ -23,7 +23,10 @@ def command(
     feeding: FeedingOptions = AS_CARRIED,
     trust: Trust = False,
 ) -> None:
-    """Print the top classes of each picture, or the boxes that a detector finds. Core ML models run on coreproof's runtime."""
+    """Print the top classes of each picture, or the boxes that a detector finds. Core ML models run on coreproof's runtime.
+
+    A model with states sees the pictures one after the other, and remembers.
+    """
     from coreproof.errors import PhotoError
     from coreproof.feeding.detections import detector_of
     from coreproof.feeding.predict import feed, scores, top_classes
@@ -37,13 +40,14 @@ def command(
     with session(loaded) as running:
         unlearned = " (untrained weights: the classes mean nothing)" if loaded.untrained else ""
         say(f"{loaded.name}, run by {running.engine}{unlearned}")
+        state = running.state() if running.signature.states else None
         for photo in photos:
             try:
                 if detector is not None:
                     boxes = detector.detections(running.run(feed(loaded, photo, fed)))
                     say("", photo.name, *(map(_line, boxes[:top]) if boxes else ["  nothing is found"]))
                     continue
-                values = scores(running, loaded, photo, fed)
+                values = scores(running, loaded, photo, fed, state)
             except PhotoError as error:
                 unread.append(error)
                 continue

@@ -17,7 +17,7 @@ from coreproof.feeding.pictures import as_picture
 from coreproof.model.base import Model
 from coreproof.model.feeding import Feeding
 from coreproof.runtime.open import session
-from coreproof.runtime.session import Session
+from coreproof.runtime.session import Session, State
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,22 @@ def predict(
             fix="run it: session(model).run({input: picture}), or `coreproof predict` for its boxes",
         )
     with session(loaded) as running:
-        return top_classes(scores(running, loaded, picture, feeding), running.signature.labels, top)
+        state = running.state() if running.signature.states else None
+        return top_classes(scores(running, loaded, picture, feeding, state), running.signature.labels, top)
 
 
 def scores(
-    running: Session, model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None
+    running: Session,
+    model: Model,
+    picture: str | Path | Image.Image,
+    feeding: Feeding | None = None,
+    state: State | None = None,
 ) -> npt.NDArray[np.float64]:
-    """The probabilities of all classes for one picture, flat, in class order."""
+    """The probabilities of all classes for one picture, flat, in class order; ``state`` is what the model remembers."""
     fed = feed(model, picture, feeding)
     scores = running.signature.scores
     taps = (scores,) if scores is not None else ()
-    return probabilities(running, running.run(fed, taps))
+    return probabilities(running, running.run(fed, taps, state))
 
 
 def feed(model: Model, picture: str | Path | Image.Image, feeding: Feeding | None = None) -> dict[str, object]:

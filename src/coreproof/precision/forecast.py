@@ -23,6 +23,7 @@ from coreproof.model.base import Model
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.graph import Graph, Node
 from coreproof.model.onnx.model import OnnxModel
+from coreproof.model.opened import opened
 from coreproof.model.progress import Progress, silent
 from coreproof.precision.float16_report import Float16Output, Float16Report, Float16Row
 from coreproof.precision.minimal_set import Trials, minimal_set
@@ -63,7 +64,8 @@ def forecast(
     """
     from coreproof.model.load import load
 
-    given = load(model)
+    # what a model remembers is fed like anything else
+    given = opened(load(model))
     source, program = _programs(given)
     switched = MixedProgram(program, weights)
     try:
@@ -71,6 +73,8 @@ def forecast(
         if isinstance(inputs, Feeds):
             origin, inputs = inputs.said, inputs.reference
         feeds = [random_feeds(given, given)[0]] if inputs is None else samples(inputs)
+        if inputs is not None and given.remembers:  # which nobody gives
+            feeds = [{**random_feeds(given, given)[0], **sample} for sample in feeds]
         # under the names that Core ML has: "input.1" is input_1
         fed = [hand_over(sample, given.signature, program.signature)[1] for sample in feeds]
         work = _Forecast(given, source, program, switched, fed, at_most, memory, progress or silent)

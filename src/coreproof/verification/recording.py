@@ -21,6 +21,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.files.atomic import replacing
 from coreproof.model.files.outputs import RUN
 from coreproof.model.graph import Graph, Value
+from coreproof.model.opened import opened
 from coreproof.model.progress import Progress
 from coreproof.model.recorded_header import graph_to, signature_to
 from coreproof.model.recording import HEADER, VERSION, Recording, load_recording
@@ -30,6 +31,7 @@ from coreproof.pairing.taps import as_array, batched, engine_shapes, match_outpu
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Precision, Session, read_inputs
 from coreproof.verification.channels import profiles_of
+from coreproof.verification.steps import Steps
 from coreproof.version import __version__
 
 
@@ -52,7 +54,8 @@ def record(
     Apple's own, ``engine="coreml"``), the model's graph and signature, where values came from, the digest of the model's file,
     the engine, and coreproof's version. It appears whole or not at all. The result, or ``load(path)``, is what
     ``verify`` takes as either side. ``memory``: how many bytes of values are held at a time. ``inputs`` default to
-    random values, as in ``verify``.
+    random values, as in ``verify``. Of a model that remembers they are the steps of a sequence, and what it remembers before
+    each is among what it was fed.
 
     Raises OutputExistsError where something else than a saved run stands at ``path``, unless ``replace`` allows it;
     InputError, RunError, and UnsupportedOperatorsError of a model that cannot be run here.
@@ -62,8 +65,13 @@ def record(
         raise InputError("a run is saved as .npz", where=str(path), fix=f"call it {path.with_suffix('.npz').name}")
     if isinstance(model, Recording):
         raise InputError("this is a saved run already", where=str(model.path), fix="copy the file")
+    model = opened(model)
     with replacing(path, RUN, replace=replace) as fresh, session(model, engine, precision) as running:
-        drawn = feeds_of(model, model, inputs, None, seed, (running, running))
+        if model.remembers:
+            steps = Steps(model, model, {name: name for name in model.remembers})
+            drawn = steps.sequence(running, running, inputs, None, seed)
+        else:
+            drawn = feeds_of(model, model, inputs, None, seed, (running, running))
         fed = [read_inputs(running.signature, sample, model.name) for sample in drawn.reference]
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             writer = _Writer(archive, model, running, drawn.reference)

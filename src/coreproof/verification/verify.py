@@ -20,7 +20,9 @@ from coreproof.feeding.lengths import ENDS
 from coreproof.feeding.matched_inputs import match_inputs
 from coreproof.model.base import Model
 from coreproof.model.load import load
+from coreproof.model.opened import opened
 from coreproof.model.progress import Progress, silent
+from coreproof.model.recording import Recording
 from coreproof.model.torch.model import TorchModel
 from coreproof.runtime.open import session
 from coreproof.runtime.session import Engine, Session
@@ -83,7 +85,10 @@ def verify(
     """
     reference, candidate = load(reference), load(candidate)
     freeze_either(reference, candidate, freeze_state=freeze_state, freeze_branches=freeze_branches)
-    steps = steps_of(reference, candidate, states)
+    saved = Recording in (type(reference), type(candidate))
+    if saved:  # which holds what was remembered before each step
+        reference, candidate = opened(reference), opened(candidate)
+    steps = None if saved else steps_of(reference, candidate, states)
     if steps is not None:
         reference, candidate = steps.reference, steps.candidate
     for model, other in ((reference, candidate), (candidate, reference)):

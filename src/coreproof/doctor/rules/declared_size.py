@@ -229,7 +229,7 @@ def _fresh(
 
 def _takes(case: Case, shapes: Shapes) -> bool | None:
     """Whether the model runs with these shapes; None where nothing can be drawn for them."""
-    whole = case.model.signature
+    whole = case.evidence.model.signature
     signature = replace(whole, inputs=tuple(_with(f, shapes[f.name]) if f.name in shapes else f for f in whole.inputs))
     try:
         fed = random_sample(signature, signature, roles=case.evidence.roles, graphs=[case.graph])[0]
