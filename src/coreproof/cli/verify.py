@@ -147,8 +147,9 @@ def command(
         _carry(judged, feedings[1])
     number = SEED if seed is None else seed
     if save is not None:
-        fed = fed or _drawn(wanted, judged, number)
-        wanted = _record(wanted, save, fed, engines[0], outputs_only=outputs_only, replace=overwrite)
+        wanted, fed = _recorded(
+            wanted, judged, save, fed, number, engines[0], outputs_only=outputs_only, replace=overwrite
+        )
     if second is None:
         assert isinstance(wanted, Recording)
         _print_saved(wanted, as_json)
@@ -200,15 +201,39 @@ def _drawn(reference: Model, candidate: Model, seed: int) -> Feeds:
     return replace(feeds_of(reference, candidate, seed=seed), taken={}, large=())
 
 
-def _record(model: Model, place: Path, fed: Feeds, engine: Engine, *, outputs_only: bool, replace: bool) -> Recording:
-    """``--save``: the reference's run, which stands for the reference from then on."""
+def _recorded(
+    model: Model,
+    other: Model,
+    place: Path,
+    fed: Feeds | None,
+    seed: int,
+    engine: Engine,
+    *,
+    outputs_only: bool,
+    replace: bool,
+) -> tuple[Recording, Feeds | None]:
+    """``--save``: the reference's run, which stands for the reference from then on; and what the candidate is fed.
+
+    The run of a model that remembers says itself what was fed and remembered: None.
+    """
     from coreproof.cli.progress import progress
+    from coreproof.model.opened import opened
     from coreproof.verification.recording import record
 
+    remembers = bool(opened(model).remembers)
+    fed = fed if fed is not None or remembers else _drawn(model, other, seed)
     with progress() as report:
-        return record(
-            model, place, fed.reference, engine=engine, outputs_only=outputs_only, progress=report, replace=replace
+        saved = record(
+            model,
+            place,
+            None if fed is None else fed.reference,
+            seed=seed,
+            engine=engine,
+            outputs_only=outputs_only,
+            progress=report,
+            replace=replace,
         )
+    return saved, None if remembers else fed
 
 
 def _verify(
