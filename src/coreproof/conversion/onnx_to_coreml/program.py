@@ -391,9 +391,15 @@ class ProgramBuilder:
                     fix="remove the output: coreproof edit",
                 )
             value = mb.identity(x=np.atleast_1d(mil_array(value, np.float32)))  # a multi-array has a rank of 1 at least
+        inner = value
+        if not self.context.is_network and self.context.rank(value) == 0:
+            value = mb.expand_dims(x=value, axes=[0])
+        if any(v.name == name and v.shape is not None and not len(v.shape) for v in self.graph.outputs):
+            self.context.notes.append(
+                f"output {name!r} is a single number; it is given as an array of one, the least a Core ML output can be"
+            )
         onnx_dtype = self.graph_dtype(name)
         wants_half = onnx_dtype == ir.DataType.FLOAT16 and self.context.target >= 16 and not self.context.is_network
-        inner = value
         if self.types.is_float(value.dtype):
             wants_half = (wants_half and self.context.dtype == np.float16) or name in self.half_outputs
             wanted = "fp16" if wants_half else "fp32"

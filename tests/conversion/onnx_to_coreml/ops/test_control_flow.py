@@ -12,11 +12,13 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
+import coreproof as cp
 from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
 from coreproof.conversion.onnx_to_coreml.ops import control_flow
 from coreproof.errors import ConversionError
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.runtime.open import session
+from tests.build import onnx_model
 
 X = np.random.default_rng(5).normal(size=(4, 3)).astype(np.float32)
 HEADER = '<ir_version: 10, opset_import: ["" : 21]>'
@@ -259,3 +261,26 @@ def test_scan(attributes: str, shape: str, written_out: int, monkeypatch: pytest
     text = SCAN.format(attributes=attributes, shape=shape)
     made = check(text, {"start": X[1], "x": X, "t": np.ascontiguousarray(X.T[::-1])})
     assert ("while_loop" in made) == (written_out == 1)
+
+
+@pytest.mark.parametrize("to", ["mlprogram", "neuralnetwork"])
+@pytest.mark.parametrize("holds", [True, False])
+def test_branches_may_give_other_lengths(holds: bool, to: Any) -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[2,3] x, bool[1] c) => (float[3] y) {
+        q = If (c) <then_branch = a () => (float[2,3] t) { t = Relu(x) },
+                    else_branch = b () => (float[1,3] e) { e = ReduceMax<axes=[0]>(x) }>
+        y = ReduceSum<keepdims=0>(q, first) }"""
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+    converted = cp.convert(onnx_model(text, first=np.array([0])), to, precision="fp32", check=False)
+    with cp.session(converted) as running:
+        (got,) = running.run({"x": x, "c": np.array([holds])}).values()
+    want = np.maximum(x, 0).sum(0) if holds else x.max(0)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_branches_of_other_ranks_are_refused_by_name() -> None:
+    text = """<ir_version: 8, opset_import: ["": 17]> net (float[2,3] x, bool[1] c) => (float[?,?] y) {
+        y = If (c) <then_branch = a () => (float[2,3] t) { t = Relu(x) },
+                    else_branch = b () => (float[3] e) { e = ReduceMax<axes=[0], keepdims=0>(x) }> }"""
+    with pytest.raises(ConversionError, match=r"branches that give \[\(2, 3\)\] and \[\(3,\)\]"):
+        cp.convert(onnx_model(text), "mlprogram")

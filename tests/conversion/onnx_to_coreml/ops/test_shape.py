@@ -132,3 +132,15 @@ def test_depth_to_space_and_back(mode: str) -> None:
         np.testing.assert_array_equal(wide, torch.pixel_shuffle(torch.from_numpy(x), 2).numpy())
     else:
         check_node("SpaceToDepth", {"x": wide}, x, blocksize=2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_single_number_leaves_as_an_array_of_one(dtype: Any, precision: str) -> None:
+    x = np.arange(6).reshape(2, 3).astype(dtype)
+    model = node_model("ReduceMax", {"x": x}, keepdims=0, outputs=[dtype])
+    converted = convert_node(model, "mlprogram", "iOS16", precision=precision)
+    assert any("single number" in note for note in converted.notes)
+    with session(converted) as running:
+        (got,) = running.run({"x": x}).values()
+    np.testing.assert_array_equal(got, np.array([5]))

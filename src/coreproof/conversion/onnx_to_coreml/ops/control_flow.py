@@ -65,17 +65,42 @@ def _size(graph: ir.Graph) -> int:
 
 @lowering("If", error="move", sequences=True)
 def if_(ctx: Context, condition: Operand, *, then_branch: ir.Graph, else_branch: ir.Graph) -> list[Operand]:
-    """The branch itself where the condition is known. ONNX lets the branches differ in shape, MIL's cond does not."""
+    """The branch itself where the condition is known.
+
+    ONNX lets the branches differ in shape, MIL's cond does not: lengths in which they do are given as free ones by both.
+    """
     known = _known(condition)
     if known is not None:
         return ctx.nested(then_branch if bool(known.reshape(-1)[0]) else else_branch, {})
 
+    with _TakenOut():
+        shapes = [[tuple(made.shape) for made in ctx.nested(graph, {})] for graph in (then_branch, else_branch)]
+    if [*map(len, shapes[0])] != [*map(len, shapes[1])]:
+        raise ctx.refuse(
+            f"branches that give {shapes[0]} and {shapes[1]}", "values of the same ranks", "reshape one of them"
+        )
+    apart = [
+        [i for i, (n, m) in enumerate(zip(a, b, strict=True)) if str(n) != str(m)] for a, b in zip(*shapes, strict=True)
+    ]
+
     def branch(graph: ir.Graph) -> Callable[[], list[Var]]:
         # an output is a value that the block itself makes: Core ML's blocks do not hand on what they only read
-        return lambda: [ctx.mb.identity(x=_variable(ctx, made)) for made in ctx.nested(graph, {})]
+        return lambda: [
+            _of_free_lengths(ctx, _variable(ctx, made), axes) if axes else ctx.mb.identity(x=_variable(ctx, made))
+            for made, axes in zip(ctx.nested(graph, {}), apart, strict=True)
+        ]
 
     pred = _one(ctx, cast(ctx, condition, "bool"))
     return [*several(ctx.mb.cond(pred=pred, _true_fn=branch(then_branch), _false_fn=branch(else_branch)))]
+
+
+def _of_free_lengths(ctx: Context, value: Var, axes: Sequence[int]) -> Var:
+    """The value whole, of which MIL does not know how long it is along these axes."""
+    ends = _forgotten(ctx, ctx.mb.const(val=np.array([n if is_known(n) else 0 for n in value.shape], np.int32)))
+    if not all(map(is_known, value.shape)):
+        ends = ctx.mb.shape(x=value)
+    whole = [axis not in axes for axis in range(ctx.rank(value))]
+    return ctx.mb.slice_by_index(x=value, begin=[0] * len(whole), end=ends, begin_mask=whole, end_mask=whole)
 
 
 @lowering("Loop", error="move", sequences=True)
