@@ -63,3 +63,19 @@ def test_functions_are_joined_by_name(coreproof: Callable[..., Ran], both: str) 
     assert ran.code == 0, ran.err
     assert "functions  a, b" in coreproof("show", "joined.mlpackage").out
     assert coreproof("verify", "joined.mlpackage#b", "thrice.mlpackage").code == 0
+
+
+def test_every_function_is_converted_and_edited_where_none_is_named(coreproof: Callable[..., Ran], both: str) -> None:
+    assert coreproof("convert", both, "out.onnx").code == 0
+    assert coreproof("verify", f"{both}#once", "out.onnx").code == 0
+    assert coreproof("verify", f"{both}#thrice", "out.thrice.onnx").code == 0
+    ran = coreproof("edit", both, "new.mlpackage", "--do", "rename y z")
+    assert ran.code == 0, ran.err
+    shown = coreproof("show", "new.mlpackage").out
+    assert shown.count("output  z: float32[2]") == 2
+    assert "functions  once, thrice" in shown
+    assert coreproof("edit", f"{both}#thrice", "one.mlpackage", "--do", "rename y z").code == 0
+    assert coreproof("show", "one.mlpackage").out.count("output  z: float32[2]") == 1
+    ran = coreproof("edit", both, "none.mlpackage", "--do", "delete nothing")
+    assert ran.code == 2
+    assert "function once" in ran.err

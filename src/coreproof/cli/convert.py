@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coreproof.cli.functions import each_function
 from coreproof.cli.options import (
     AS_CARRIED,
     AS_IT_RUNS,
@@ -74,6 +75,7 @@ def command(
 
     What was made runs once on drawn input beside its source before it is written: a model that does not run is not
     left behind (exit 2), and one whose outputs differ by more than rounding explains is written and said first (exit 1).
+    Of a package of several functions the default one goes to OUT, the others beside it, with their names in front of the suffix.
     """
     from coreproof.conversion.convert import convert
     from coreproof.conversion.coreml_to_onnx.convert import lowered_once
@@ -92,6 +94,8 @@ def command(
         raise InputError(
             "--labels, --image, --batch, --shape and what is said of pictures are for Core ML", found=f"--to {kind}"
         )
+    if not to_coreml and (functions := each_function(loaded)):
+        raise typer.Exit(_each_to_onnx(functions, out, check=check, overwrite=overwrite))
     images, shapes = _inputs(loaded, feeding, batch, shape or (), image=image) if to_coreml else (None, None)
     with lowered_once():  # the check runs what was made, and then the layers are counted
         converted = convert(
@@ -119,6 +123,29 @@ def command(
             say(f"  what to do: coreproof verify {model} {out} names the layer")
             raise typer.Exit(1)
         say(f"  check   {found.said}")
+
+
+def _each_to_onnx(functions: Mapping[str, Model], out: Path, *, check: bool, overwrite: bool) -> int:
+    """Converts every function of a package; 1 where one of them does not answer as it did."""
+    from coreproof.conversion.convert import convert
+    from coreproof.model.files.outputs import ONNX, check_output
+    from coreproof.verification.converted import check_conversion
+
+    places = {
+        name: out if at == 0 else out.with_name(f"{out.stem}.{name}{out.suffix}") for at, name in enumerate(functions)
+    }
+    for place in places.values():
+        check_output(place, ONNX, replace=overwrite)
+    code = 0
+    for name, function in functions.items():
+        made = convert(function, "onnx")
+        found = check_conversion(function, made) if check else None
+        made.save(places[name], replace=overwrite)
+        say_model(made, places[name])
+        if found is not None:
+            say(f"  check   {found.said}")
+            code = code if found else 1
+    return code
 
 
 def _inputs(

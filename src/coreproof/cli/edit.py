@@ -12,7 +12,8 @@ from coreproof.cli.say import say, say_json
 from coreproof.errors import InputError
 
 if TYPE_CHECKING:
-    from coreproof.editing.edit import Change
+    from coreproof.editing.edit import Change, Edit, Edited
+    from coreproof.model.base import Model
 
 
 def _list_verbs(wanted: bool) -> None:
@@ -51,6 +52,7 @@ def command(
     """Delete, connect, insert, replace, rename, set ... layers of an ONNX, NeuralNetwork or ML Program model.
 
     What is not touched stays byte for byte as it was. Every edit shows the layers that it touched, before and after.
+    In a package of several functions each is edited, unless one is named: MODEL.mlpackage#FUNCTION.
     """
     from coreproof.editing.edit import edit
     from coreproof.editing.script import parse, read_script, write_script
@@ -62,7 +64,8 @@ def command(
         if target is not None:
             check_output(target, kind, replace=overwrite, inputs=(model, script))
     edits = [*(read_script(script) if script is not None else []), *(parse(line) for line in do or [])]
-    edited = edit(load(model, trust=trust), edits, check=not force)
+    loaded = load(model, trust=trust)
+    edited = _in_each(loaded, edits, check=not force) or edit(loaded, edits, check=not force)
     if out is not None:
         edited.model.save(out, replace=overwrite)
     if keep is not None:
@@ -73,6 +76,26 @@ def command(
     for number, change in enumerate(edited.changes, start=1):
         _print(number, change)
     say(f"{out}: {len(edited.changes)} edits" if out is not None else "nothing written: no OUT was given")
+
+
+def _in_each(model: Model, edits: list[Edit], *, check: bool) -> Edited | None:
+    """The edits carried out in every function of a package that has several; None for any other model."""
+    from coreproof.cli.functions import each_function
+    from coreproof.editing.edit import Edited, edit
+    from coreproof.errors import EditError
+    from coreproof.model.coreml.functions import at_function
+    from coreproof.model.coreml.model import CoreMLModel
+
+    changes: list[Change] = []
+    names = list(each_function(model))
+    for name in names:
+        assert isinstance(model, CoreMLModel)
+        try:
+            edited = edit(at_function(model, name), edits, check=check)
+        except EditError as error:
+            raise error.at(f"function {name}{'' if error.where is None else f', {error.where}'}") from None
+        model, changes = edited.model, [*changes, *edited.changes]
+    return Edited(model, tuple(changes)) if names else None
 
 
 def _files(files: list[Path], has_edits: bool) -> tuple[Path | None, Path | None]:
