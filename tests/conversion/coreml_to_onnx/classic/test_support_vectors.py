@@ -111,3 +111,17 @@ def test_a_sparse_vector_counts_from_one_to_the_number_of_features(index: int) -
                     sparseSupportVectors=vectors, coefficients={"alpha": [1.0, 1.0]})  # fmt: skip
     with pytest.raises(ConversionError, match="places are 1 to 1"):
         session(model)
+
+
+def test_a_hundred_classes_vote_without_a_table_of_all_pairs_and_classes() -> None:
+    classes, pairs = 100, 100 * 99 // 2
+    model = classic(
+        "supportVectorClassifier", {"x": [1]}, {"label": "int64"}, kernel={"linearKernel": {}}, denseSupportVectors={},
+        numberOfSupportVectorsPerClass=[0] * classes, coefficients=[{}] * (classes - 1),
+        rho=[-1.0] * (classes - 1) + [1.0] * (pairs - classes + 1), int64ClassLabels={"vector": list(range(classes))},
+    )  # fmt: skip
+    with session(model) as running:
+        # the first class wins all its pairs; of the others the later one wins each
+        got = running.run({"x": [0.0]}, taps=["label/scores"])
+    assert got["label"] == 0
+    assert got["label/scores"].tolist() == [classes - 1, *range(classes - 1)]

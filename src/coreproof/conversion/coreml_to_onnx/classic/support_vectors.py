@@ -149,13 +149,9 @@ def lower_classifier(stage: Stage) -> None:
     if machine.probA:
         stage.write_class(labels, _probabilities(b, decisions, machine, classes))
         return
-    first, second = _pair_masks(classes)
-    wins = b.op("Greater", decisions, f64(0))
-    votes = b.op(
-        "Add",
-        b.op("MatMul", first, b.op("Cast", wins, to=int(ir.DataType.DOUBLE))),
-        b.op("MatMul", second, b.op("Cast", b.op("Not", wins), to=int(ir.DataType.DOUBLE))),
-    )
+    pairs = np.array(list(combinations(range(classes), 2)), np.int64)
+    winners = b.op("Where", b.op("Greater", decisions, f64(0)), pairs[:, 0], pairs[:, 1])
+    votes = b.op("ScatterElements", np.zeros(classes), winners, np.ones(len(pairs)), axis=0, reduction="add")
     stage.write_class(labels, votes)
 
 
@@ -174,13 +170,6 @@ def _pair_weights(machine: Model_pb2.SupportVectorClassifier) -> np.ndarray:
         weights[row, starts[i] : starts[i + 1]] = alpha[j - 1, starts[i] : starts[i + 1]]
         weights[row, starts[j] : starts[j + 1]] = alpha[i, starts[j] : starts[j + 1]]
     return weights
-
-
-def _pair_masks(classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which pairs each class is the first, or the second, of: two arrays [classes, pairs]."""
-    pairs = np.array(list(combinations(range(classes), 2)))
-    rows = np.arange(classes)[:, None]
-    return f64(rows == pairs[:, 0]), f64(rows == pairs[:, 1])
 
 
 _LEAST = 1e-7
