@@ -176,3 +176,30 @@ def test_float16_is_forecast_with_what_is_remembered() -> None:
         report = forecast(cp.load(model))
         assert report.agrees
         assert {output.name for output in report.outputs} >= {"output", "total_after"}
+
+
+def test_the_next_token_is_judged_by_its_margin() -> None:
+    class Chooses(torch.nn.Module):  # type: ignore[misc]
+        """The token that scores most after what was summed up; of the last two either may, by rounding."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("total", torch.zeros(1, 4))
+
+        def forward(self, x: Any) -> Any:
+            self.total.add_(x)
+            scores = torch.cat(
+                [self.total * 0.1, self.total.sum(-1, keepdim=True), self.total.sum(-1, keepdim=True)], -1
+            )
+            # apart by less than float16 tells
+            scores = scores + torch.tensor([0.0, 0, 0, 0, 0, 1e-5])
+            return scores, scores.argmax(-1)
+
+    made = cp.convert((Chooses().eval(), X), "mlprogram")
+    fed = [{"x": np.full((1, 4), x, np.float32)} for x in (1.0, 0.3, 2.1)]
+    found = cp.verify((Chooses().eval(), X), made, fed)
+    assert found.agrees, found.summary()
+    (choice,) = [row for row in found.outputs if row.candidate == "output_1"]
+    # other indices, each the largest among what its own side has
+    assert not choice.judgement.agrees
+    assert choice.switched or choice.carried is not None
