@@ -65,7 +65,7 @@ def windows(
     every = np.lib.stride_tricks.sliding_window_view(view, kernel_sizes, axes)
     for axis, (s, length) in enumerate(zip(strides, lengths, strict=True), 2):
         every = every.take(range(0, s * length, s), axis)
-    return every.reshape(*every.shape[: x.ndim], -1)
+    return every.reshape(*every.shape[: x.ndim], int(np.prod(kernel_sizes)))
 
 
 def pooled(

@@ -32,8 +32,9 @@ def reshape_ios17(low: Lowering, *, x: Operand, shape: Sequence[int] | ir.Value)
         if n == 0:
             j = len(lengths) - (len(target) - i)
             target[i] = lengths[j] if j >= 0 else 1
-    if None not in target:
-        return low.op("Reshape", x, np.array(target, np.int64))
+    known = [n for n in target if n is not None]
+    if len(known) == len(target):
+        return low.reshape(x, known)  # a length of 0 that was taken over is one
     dims = low.dims(x)
     parts = [
         low.op("Slice", dims, [j], [j + 1]) if n is None else [n]
