@@ -433,12 +433,12 @@ def program(
         warnings.simplefilter("ignore")
         import coremltools as ct
         from coremltools.converters.mil import Builder as mb
-        from coremltools.converters.mil.mil import types
+        from coremltools.converters.mil.mil import get_new_symbol, types
 
         version = getattr(ct.target, target)
         dtypes = {"float16": types.fp16, "float32": types.fp32, "int32": types.int32, "bool": types.bool}
         specs = [
-            mb.TensorSpec([mb.get_new_symbol() if n is None else n for n in shape] or (), dtype=dtypes[dtype])
+            mb.TensorSpec([get_new_symbol() if n is None else n for n in shape] or (), dtype=dtypes[dtype])
             for shape, dtype in inputs
         ]
         names = [chr(ord("a") + i % 26) + str(i // 26 or "") for i in range(len(specs))]

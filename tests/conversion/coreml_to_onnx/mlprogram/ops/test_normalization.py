@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from tests.conversion.coreml_to_onnx.lowered import normal
+from coreproof.runtime.open import session
+from tests.build import program
+from tests.conversion.coreml_to_onnx.lowered import normal, only
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
 
 family = Family("normalization")
@@ -105,3 +108,16 @@ def local_response_norm(x: Array, size: int, alpha: float = 1e-4, beta: float = 
 @family.each
 def test_each_normalisation_follows_its_formula(trial: Trial, tmp_path: Path) -> None:
     trial.hold(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 3, 2), (1, 6, 2, 2)])
+def test_a_window_over_channels_whose_number_is_free(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    x = normal(*shape)
+    model = program(
+        tmp_path,
+        lambda mb, a: mb.local_response_norm(x=a, size=3, alpha=np.float32(0.5)),
+        [((None, None, None, None), "float32")],
+    )
+    with session(model) as running:
+        found = only(running.run({"a": x}))
+    np.testing.assert_allclose(found, local_response_norm(x, 3, alpha=0.5), rtol=1e-5, atol=1e-5)

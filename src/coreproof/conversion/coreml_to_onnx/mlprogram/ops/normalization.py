@@ -95,8 +95,10 @@ def local_response_norm(
     # ONNX Runtime's LRN takes odd sizes and rank 4 only; a mean over a window of channels is the same sum / size.
     # Rank 3 is [C, H, W] to Core ML: Apple's test for it has the window along dimension 0.
     dims = low.dims(x)
-    lengths = [1, 1, low.shape(x)[0] or 0, -1] if low.rank(x) == 3 else [0, 1, low.shape(x)[1] or 0, -1]
-    rows = low.op("Reshape", low.op("Mul", x, x), np.array(lengths, np.int64))
+    at = 0 if low.rank(x) == 3 else 1
+    channels, before_it = (low.op("Slice", dims, [i], [j]) for i, j in ((at, at + 1), (0, at)))
+    lengths = low.op("Concat", *([[1]] if at == 0 else [before_it]), [1], channels, [-1], axis=0)
+    rows = low.op("Reshape", low.op("Mul", x, x), lengths)
     # an even window reaches one channel further back
     before, after = int(size) // 2, (int(size) - 1) // 2
     mean = low.op("AveragePool", rows, kernel_shape=[int(size), 1], pads=[before, 0, after, 0], count_include_pad=1)
