@@ -64,3 +64,25 @@ def test_each_format_computes_what_pytorch_computes(name: str) -> None:
         with cp.session(made) as running:
             found = np.asarray(next(iter(running.run(fed).values())))
         np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5, err_msg=to)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (4, 1, 2), (2, 2, 0), (5, 3, 1)])
+def test_windows_over_the_end_of_a_free_length_are_summed_at_every_length(
+    kernel: int, stride: int, padding: int
+) -> None:
+    module = Called(lambda x: F.avg_pool2d(x, kernel, stride, padding, True, divisor_override=5)).eval()
+    made = cp.convert(
+        cp.Source(module, PICTURE), "mlprogram", precision="fp32", shapes={"input_0": [1, 3, (7, 20), (7, 20)]}
+    )
+    for length in range(7, 21):
+        x = drawn(1, 3, length, 27 - length)
+        with cp.session(made) as running:
+            found = np.asarray(next(iter(running.run({"input_0": x.numpy()}).values())))
+        np.testing.assert_allclose(found, module(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_last_window_in_the_padding_of_a_free_length_is_refused_by_name() -> None:
+    """What PyTorch's other exporter writes forgets the divisor."""
+    module = Called(lambda x: F.avg_pool2d(x, 2, 3, 1, True, divisor_override=5)).eval()
+    with pytest.raises(cp.CoreproofError, match=r"divisor_override and ceil_mode.*known lengths"):
+        cp.convert(cp.Source(module, PICTURE), "mlprogram", shapes={"input_0": [1, 3, (7, 20), (7, 20)]})

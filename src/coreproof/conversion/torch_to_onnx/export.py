@@ -15,6 +15,7 @@ from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
+from coreproof.conversion.torch_to_onnx.writing import NowhereRightError
 from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
 from coreproof.errors import ConversionError
 from coreproof.model.class_labels import refuse_misfit
@@ -81,6 +82,10 @@ def torch_to_onnx(
         branches = branches_of(model)
         if depends_on_data(error) and not freeze_branches:
             raise branches.refusal(model.name) if branches else export_error(error, model.name) from error
+        if (wrong := next((e for e in causes(error) if isinstance(e, NowhereRightError)), None)) is not None:
+            raise ConversionError(
+                str(wrong), where=users_line(error) or model.name, fix="give the input a fixed shape"
+            ) from error
         exported = _export_by_tracing(model, names, error, free, branches)
         if branches and not freeze_branches:
             raise branches.refusal(model.name) from error

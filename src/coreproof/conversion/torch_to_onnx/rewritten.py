@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from coreproof.conversion.torch_to_onnx.writing import Operators, lengths, number, numbers, operators
+from coreproof.conversion.torch_to_onnx.writing import NowhereRightError, Operators, lengths, number, numbers, operators
 from coreproof.model.torch.model import import_torch
 
 
@@ -73,7 +73,13 @@ def _each(given: Sequence[int], axes: int) -> list[int]:
 def _end(length: object, kernel: int, stride: int, pad: int) -> int:
     """How much is added behind an axis so that the last window, which begins within the picture, is whole."""
     if not isinstance(length, int):
-        raise NotImplementedError("average pooling with divisor_override and ceil_mode asks for known lengths")
+        if stride > kernel - pad:
+            raise NowhereRightError(
+                "average pooling with divisor_override and ceil_mode, whose last window may begin in the padding, "
+                f"asks for known lengths (kernel {kernel}, stride {stride}, padding {pad})"
+            )
+        # rounded down, a step less one further on is what is rounded up; and no last window begins in the padding
+        return pad + stride - 1
     windows = math.ceil((length + 2 * pad - kernel) / stride) + 1
     if (windows - 1) * stride >= length + pad:
         windows -= 1

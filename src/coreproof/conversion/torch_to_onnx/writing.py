@@ -15,6 +15,10 @@ class Operators(Protocol):
     def __getattr__(self, operator: str) -> Callable[..., ir.Value]: ...
 
 
+class NowhereRightError(NotImplementedError):
+    """A form of an operator that is not written here, and that PyTorch's own exporters write as something else."""
+
+
 def operators() -> Operators:
     """ONNX's operators as functions, which append to the graph that is being exported."""
     from onnxscript import opset18
