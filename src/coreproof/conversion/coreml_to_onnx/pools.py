@@ -18,7 +18,8 @@ def same_padding(
 ) -> Pads | None:
     """The amounts of "same" padding; None where a length is known at run time only. ``kernel`` is the dilated one."""
     axes = zip(lengths, kernel, strides, strict=True)
-    pads = [None if n is None else same_pads(n, k, s, lower=lower) for n, k, s in axes]
+    # without a stride it is one less than the kernel, whatever the length
+    pads = [None if n is None and s > 1 else same_pads(n or 1, k, s, lower=lower) for n, k, s in axes]
     whole = [p for p in pads if p is not None]
     return whole if len(whole) == len(pads) else None
 

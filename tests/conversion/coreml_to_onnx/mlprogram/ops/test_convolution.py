@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from coreproof.errors import ConversionError
 from coreproof.runtime.open import session
 from tests.build import program
 from tests.conversion.coreml_to_onnx.lowered import RNG, normal, only
@@ -160,3 +161,16 @@ def conv_transpose(
 @family.each
 def test_each_convolution_is_pytorchs(trial: Trial, tmp_path: Path) -> None:
     trial.hold(tmp_path)
+
+
+@pytest.mark.parametrize("pad_type", ["same", "same_lower"])
+def test_dilated_kernels_are_padded_alike_where_lengths_are_free(tmp_path: Path, pad_type: str) -> None:
+    x, weight = normal(1, 2, 7, 6), normal(3, 2, 3, 2)
+    form = {"pad_type": pad_type, "dilations": [2, 3]}
+    inputs = [((1, 2, None, None), "float32")]
+    with session(program(tmp_path, lambda mb, a: mb.conv(x=a, weight=weight, **form), inputs)) as running:
+        found = only(running.run({"a": x}))
+    np.testing.assert_allclose(found, conv(x, weight, **form), rtol=1e-5, atol=1e-5)
+    strided = program(tmp_path, lambda mb, a: mb.conv(x=a, weight=weight, strides=[2, 1], **form), inputs)
+    with pytest.raises(ConversionError, match="needs an input of known size"):
+        session(strided)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from tests.conversion.coreml_to_onnx.lowered import normal
+from coreproof.runtime.open import session
+from tests.build import program
+from tests.conversion.coreml_to_onnx.lowered import normal, only
 from tests.conversion.coreml_to_onnx.mlprogram.family import Family, Trial
 
 family = Family("resizing")
@@ -163,3 +166,13 @@ def resize(
 @family.each
 def test_each_resizing_follows_its_formula(trial: Trial, tmp_path: Path) -> None:
     trial.hold(tmp_path)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_factors_are_computed_anew_where_lengths_are_free(tmp_path: Path, aligned: bool) -> None:
+    x = normal(1, 2, 5, 3)
+    form = {"scale_factor_height": 1.5, "scale_factor_width": 0.5, "align_corners": aligned}
+    model = program(tmp_path, lambda mb, a: mb.upsample_bilinear(x=a, **form), [((1, 2, None, None), "float32")])
+    with session(model) as running:
+        found = only(running.run({"a": x}))
+    np.testing.assert_allclose(found, upsample_bilinear(x, **form), rtol=1e-5, atol=1e-5)

@@ -45,6 +45,9 @@ def conv(
     stride = ones if strides is None else [int(s) for s in strides]
     dilation = ones if dilations is None else [int(d) for d in dilations]
     pads = explicit_pads(low, x, pad_type, pad, reaches(spatial, dilation), stride)
+    if pads is None and max(dilation) > 1:
+        # ONNX Runtime's own rule of "same" knows no dilations
+        low.fixed(low.shape(x)[2:], "a dilated kernel with strides and this padding needs an input of known size")
     return low.op(
         "Conv", x, weight, bias,
         kernel_shape=spatial, strides=stride, dilations=dilation, group=int(groups),

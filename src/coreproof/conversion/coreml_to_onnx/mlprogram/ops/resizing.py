@@ -103,14 +103,17 @@ def resize(
 
 
 def _scaled(low: Lowering, x: Operand, factors: Sequence[float], coordinates: str, mode: str) -> ir.Value:
-    """Resizes by factors; where the size is known the factor is recomputed from it, as MIL says."""
+    """Resizes by factors, to whole lengths, from which the factors are computed anew, as MIL says."""
     height, width = low.shape(x)[-2:]
     if height is not None and width is not None:
         size = (_floor_product(height, factors[0]), _floor_product(width, factors[1]))
         return _sized(low, x, size, coordinates, mode)
-    scales = np.array([*[1.0] * (low.rank(x) - 2), float(factors[0]), float(factors[1])], np.float32)
+    dims = low.dims(x)
+    lengths = low.cast(low.op("Slice", dims, [-2], [2**62]), ir.DataType.FLOAT)
+    product = low.op("Floor", low.op("Mul", lengths, np.array([float(f) for f in factors], np.float32)))
+    sizes = low.op("Concat", low.op("Slice", dims, [0], [-2]), low.i64(product), axis=0)
     return low.op(
-        "Resize", x, None, scales, coordinate_transformation_mode=coordinates, mode=mode, nearest_mode="floor"
+        "Resize", x, None, None, sizes, coordinate_transformation_mode=coordinates, mode=mode, nearest_mode="floor"
     )
 
 
