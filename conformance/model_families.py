@@ -1,0 +1,334 @@
+"""Model families that people ship, with seeded weights: converted, run and held against PyTorch's own output.
+
+    python -m conformance.model_families [--only TEXT] [--kind timm ...] [--jobs N] [--again] [--record]
+
+One small network a family: timm, transformers (tiny configurations), torchvision, and plain networks. Each is judged in float32
+and float16 by the sixteenth roundings that ``conformance.trial`` grants (in float16 beside PyTorch's own half precision), by
+``verify``, and once more at another length or batch where that is free. Each family runs in a process of its own; what is judged
+stands in build/model_families.jsonl, and the next run goes on behind it. ``--record`` writes conformance/results/model_families.json.
+timm and transformers are not among coreproof's own requirements: conformance/families-requirements.txt has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import coreproof as cp
+from conformance.origin import origin
+from conformance.plain_networks import PLAIN
+from conformance.trial import Feed, difference, first_line, quiet, trial
+from coreproof.model.files.atomic import replacing
+
+RESULTS = Path(__file__).parent / "results" / "model_families.json"
+PROGRESS = Path(__file__).parent.parent / "build" / "model_families.jsonl"
+FORMATS = ("mlprogram-fp32", "mlprogram-fp16")
+SECONDS = 1200
+LENGTH, OTHER_LENGTH = 12, 7
+
+TIMM = ["halonet_h1", "mobileone_s1", "cait_xxs24_224", "coat_tiny", "convit_tiny", "convnext_zepto_rms", "crossvit_tiny_240", "cs3darknet_focus_s", "davit_tiny", "deit_tiny_patch16_224", "densenet121", "dla46x_c", "dpn48b", "edgenext_xx_small", "efficientformer_l1", "efficientformerv2_s0", "tinynet_e", "efficientvim_m1", "efficientvit_b0", "efficientvit_m0", "eva02_tiny_patch14_224", "fasternet_t0", "fastvit_t8", "focalnet_tiny_srf", "gcvit_xxtiny", "ghostnet_050", "hardcorenas_b", "hgnetv2_b0", "hiera_tiny_224", "hrnet_w18_small", "inception_next_atto", "inception_v3", "lcnetv2_small", "levit_128s", "mambaout_femto", "maxvit_pico_rw_256", "poolformerv2_s12", "gmlp_ti16_224", "mobilenetv3_small_050", "mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "nf_regnet_b0", "pit_ti_224", "pvt_v2_b0", "regnetx_002", "repghostnet_050", "repvit_m1", "res2next50", "resnest14d", "resnet10t", "resnetv2_18", "rexnet_100", "selecsls42", "legacy_seresnet18", "sequencer2d_s", "shvit_s1", "skresnet18", "starnet_s050", "swiftformer_xs", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "tiny_vit_5m_224", "tnt_s_legacy_patch16_224", "tresnet_m", "twins_svt_small", "visformer_tiny", "vit_tiny_patch16_224", "test_byobnet", "test_coatnet", "test_convnext", "test_efficientnet", "test_maxvit", "test_nfnet", "test_vit", "test_vit_relpos"]
+TRANSFORMERS = ["albert", "bart", "beit", "bert", "bert-generation", "big_bird", "biogpt", "blenderbot", "bloom", "camembert", "canine", "clip_text_model", "clip_vision_model", "cohere", "cohere2", "convbert", "ctrl", "data2vec-text", "data2vec-vision", "deberta", "deberta-v2", "deit", "diffllama", "dinov2", "dinov3_vit", "distilbert", "dpr", "dpt", "electra", "ernie", "ernie4_5", "esm", "exaone4", "falcon", "falcon_h1", "falcon_mamba", "fnet", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "ibert", "imagegpt", "jamba", "jetmoe", "layoutlm", "led", "lfm2", "llama", "llama4_text", "longformer", "m2m_100", "mamba", "marian", "mbart", "megatron-bert", "minimax", "mistral", "mixtral", "mobilebert", "mobilenet_v2", "modernbert", "moonshine", "mpnet", "mpt", "mra", "mt5", "mvp", "nemotron", "nomic_bert", "nystromformer", "olmo", "olmo2", "olmoe", "openai-gpt", "opt", "pegasus", "persimmon", "phi", "phi3", "phimoe", "pixtral", "plbart", "prophetnet", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "recurrent_gemma", "rembert", "roberta", "roformer", "rwkv", "sam_vision_model", "seed_oss", "sew", "siglip_vision_model", "smollm3", "splinter", "squeezebert", "stablelm", "starcoder2", "switch_transformers", "t5", "umt5", "vit", "vit_mae", "vit_msn", "xglm", "xlm-roberta", "xlnet", "xlstm", "yoso"]
+TORCHVISION = ["alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vit_b_32", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large", "fcn_resnet50"]
+FAMILIES = {"plain": list(PLAIN), "transformers": TRANSFORMERS, "torchvision": TORCHVISION, "timm": TIMM}
+
+SMALL: Mapping[str, Any] = {
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "embedding_size"), 32),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "encoder_layers", "decoder_layers", "n_layers"), 2),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads", "num_experts", "num_local_experts"), 4),
+    **dict.fromkeys(("num_key_value_heads", "type_vocab_size", "num_experts_per_tok", "eos_token_id"), 2),
+    **dict.fromkeys(("intermediate_size", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "n_inner"), 64),
+    **dict.fromkeys(("hidden_dim", "ffn_hidden_size", "max_position_embeddings", "n_positions"), 64),
+    **dict.fromkeys(("d_kv", "head_dim", "patch_size"), 8),
+    **dict.fromkeys(("image_size", "moe_intermediate_size"), 32),
+    
+        "vocab_size": 99,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "decoder_start_token_id": 1,
+        "use_cache": False,
+        "num_labels": 5
+    ,
+}
+"""What makes a configuration of transformers tiny, by the names that they share."""
+
+
+def made(kind: str, name: str) -> tuple[Any, dict[str, Any], dict[str, list[Any]]]:
+    """The module with its weights, an input by each name, and the shapes that are free, as ``convert`` takes them."""
+    import torch
+
+    from coreproof.model.torch.model import import_torchvision
+
+    torchvision = import_torchvision()  # before timm and transformers import it
+    torch.manual_seed(0)
+    if kind == "plain":
+        module, inputs, free = PLAIN[name]()
+    elif kind == "torchvision":
+        module = torchvision.models.get_model(
+            name, weights=None, **({"weights_backbone": None} if "v3_large" in name or "fcn" in name else {})
+        )
+        size = 299 if name == "inception_v3" else 224 if name in ("maxvit_t", "vit_b_32") else 128
+        inputs, free = {"x": torch.randn(1, 3, size, size)}, {"x": [(1, 4), 3, size, size]}
+    elif kind == "timm":
+        import timm
+
+        module = timm.create_model(name, pretrained=False, num_classes=10)
+        size = module.default_cfg["input_size"]
+        inputs, free = {"x": torch.randn(1, *size)}, {"x": [(1, 4), *size]}
+    else:
+        module, inputs, free = _transformer(name)
+    _stir(module)
+    return module.eval(), inputs, free
+
+
+def _transformer(name: str) -> tuple[Any, dict[str, Any], dict[str, list[Any]]]:
+    import torch
+    import transformers
+
+    kind = transformers.CONFIG_MAPPING[name]
+    known = kind().to_dict()
+    config = kind(**{key: value for key, value in SMALL.items() if key in known})
+    module = transformers.AutoModel.from_config(config)
+    taken = module.forward.__code__.co_varnames
+    inputs: dict[str, Any] = {}
+    if "input_ids" in taken:
+        inputs["input_ids"] = torch.randint(3, 90, (1, LENGTH))
+        if "attention_mask" in taken:
+            inputs["attention_mask"] = torch.ones(1, LENGTH, dtype=torch.long)
+    elif "pixel_values" in taken:
+        inputs["pixel_values"] = torch.randn(1, 3, 32, 32)
+    else:
+        inputs["input_values"] = torch.randn(1, 1600)
+    if "decoder_input_ids" in taken:
+        inputs["decoder_input_ids"] = torch.randint(3, 90, (1, 5))
+    free = {key: [1, (2, 32)] for key, value in inputs.items() if key in ("input_ids", "attention_mask")}
+    return module, inputs, free
+
+
+def _stir(module: Any) -> None:
+    """Gives statistics that are not 0 and 1, and weights that are not all alike: a scale of 1e-6 hides what a block computes."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+
+    def drawn(like: Any) -> Any:
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype)
+
+    with torch.no_grad():
+        for part in module.modules():
+            if getattr(part, "running_mean", None) is not None:
+                part.running_mean.copy_(0.1 * drawn(part.running_mean))
+                part.running_var.copy_(1 + 0.5 * drawn(part.running_var).tanh())
+        for parameter in module.parameters():
+            if parameter.is_floating_point() and parameter.numel() > 1 and float(parameter.std()) < 1e-3:
+                parameter.add_(0.1 * drawn(parameter))
+
+
+def flat(answer: Any) -> list[np.ndarray[Any, Any]]:
+    """The tensors of what a module returns."""
+    import torch
+
+    from coreproof.model.torch.model import name_outputs
+
+    return [
+        leaf.detach().float().numpy() if leaf.dtype in (torch.float16, torch.bfloat16) else leaf.detach().numpy()
+        for leaf in name_outputs(answer).values()
+    ]
+
+
+def judge(kind: str, name: str) -> dict[str, Any]:
+    """What became of one family, a format at a time, in one word and a reason."""
+    import torch
+
+    quiet()
+    torch.set_num_threads(1)
+    record: dict[str, Any] = {"family": f"{kind}:{name}"}
+    started = time.monotonic()
+    with torch.no_grad():
+        module, inputs, free = made(kind, name)
+        exact = flat(module(**inputs))
+    if not all(np.isfinite(v).all() for v in exact if v.dtype.kind == "f"):
+        return {**record, "skipped": "PyTorch's own answer is not finite"}
+    half = _in_half(module, inputs)
+    try:
+        source = cp.load(cp.Source(module, dict(inputs)))
+        names = [f.name for f in source.signature.outputs]
+    except cp.CoreproofError as error:
+        return {**record, **dict.fromkeys(FORMATS, ["refused", first_line(error)])}
+    fed: Feed = {f.name: t.numpy() for f, t in zip(source.signature.inputs, inputs.values(), strict=True)}
+    known: Feed = dict(zip(names, exact, strict=True))
+    for form in FORMATS:
+        allowed = partial(allowances, module, inputs, known, half)
+        with tempfile.TemporaryDirectory() as folder:
+            record[form] = list(trial(Path(folder), source, fed, known, form, lambda narrow: allowed(narrow)))  # noqa: B023
+    if free:
+        record["other size"] = list(_at_another_size(module, inputs, free))
+    return {**record, "seconds": round(time.monotonic() - started)}
+
+
+def _in_half(module: Any, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]] | None:
+    """PyTorch's answer in half precision; None where its CPU kernels do not have that."""
+    import copy
+
+    import torch
+
+    try:
+        narrow = copy.deepcopy(module).half()
+        with torch.no_grad():
+            return flat(narrow(**{k: v.half() if v.is_floating_point() else v for k, v in inputs.items()}))
+    except Exception:  # a kernel that PyTorch has not for half precision, or code that names float32
+        return None
+
+
+def allowances(
+    module: Any, inputs: Mapping[str, Any], exact: Feed, half: Sequence[np.ndarray[Any, Any]] | None, narrow: bool
+) -> dict[str, float] | None:
+    """Per output, what no honest conversion exceeds; None where PyTorch itself has no finite answer in half precision."""
+    scale = {n: float(np.max(np.abs(v.astype(np.float64)), initial=0.0)) for n, v in exact.items()}
+    moved = _moved(module, inputs, exact, 2.0**-10 if narrow else 2.0**-22)
+    if not narrow:
+        return {n: 1e-4 * scale[n] + 1e-6 + 16 * moved[n] for n in exact}
+    if half is not None and any(not np.isfinite(v).all() for v in half if v.dtype.kind == "f"):
+        return None
+    lost = {
+        n: 0.0 if half is None else difference(v, own)
+        for (n, v), own in zip(exact.items(), half or exact.values(), strict=True)
+    }
+    return {n: 4e-3 * scale[n] + 1e-4 + max(8 * moved[n], 8 * lost[n]) for n in exact}
+
+
+def _moved(module: Any, inputs: Mapping[str, Any], exact: Feed, unit: float) -> dict[str, float]:
+    """How far each output moves when all weights and inputs move by ``unit``, the most of three draws."""
+    import torch
+
+    found = dict.fromkeys(exact, 0.0)
+    held = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+    def near(tensor: Any, generator: Any) -> Any:
+        noise = 2 * torch.rand(tensor.shape, generator=generator) - 1
+        return tensor * (1 + unit * noise).to(tensor.dtype) if tensor.is_floating_point() else tensor
+
+    with torch.no_grad():
+        for draw in range(3):
+            generator = torch.Generator().manual_seed(draw)
+            for name, parameter in module.named_parameters():
+                parameter.copy_(near(held[name], generator))
+            for name, value in zip(
+                exact, flat(module(**{k: near(v, generator) for k, v in inputs.items()})), strict=True
+            ):
+                found[name] = max(found[name], difference(exact[name], value))
+        for name, parameter in module.named_parameters():
+            parameter.copy_(held[name])
+    return found
+
+
+def _at_another_size(module: Any, inputs: Mapping[str, Any], free: Mapping[str, list[Any]]) -> tuple[str, str]:
+    """Converted with free lengths, and judged in float32 at the example's size and at another."""
+    import torch
+
+    def other(name: str, tensor: Any) -> Any:
+        if name not in free:
+            return tensor
+        if free[name][0] != 1:  # the batch is free
+            return torch.cat([tensor, tensor.flip(-1), tensor.neg()])
+        return tensor[:, :OTHER_LENGTH]
+
+    try:
+        # other inputs that share a free batch follow it
+        source = cp.load(cp.Source(module, dict(inputs)))
+        model = cp.convert(source, "mlprogram", precision="fp32", shapes=free)
+    except cp.CoreproofError as error:
+        return "refused", first_line(error)
+    except Exception as error:
+        return "breaks", first_line(error)
+    for given in (inputs, {name: other(name, tensor) for name, tensor in inputs.items()}):
+        with torch.no_grad():
+            exact = dict(zip((f.name for f in source.signature.outputs), flat(module(**given)), strict=True))
+        granted = allowances(module, given, exact, None, False)
+        try:
+            with cp.session(model) as running:
+                answer = running.run(
+                    dict(
+                        zip((f.name for f in model.signature.inputs), (t.numpy() for t in given.values()), strict=True)
+                    )
+                )
+        except Exception as error:
+            return "does not run", first_line(error)
+        for (name, value), found in zip(exact.items(), answer.values(), strict=True):
+            off = difference(value, found)
+            if granted is None or not off <= granted[name]:
+                return "wrong", f"{name} at {[tuple(t.shape) for t in given.values()]}: off by {off:.3g}"
+    return "right", ""
+
+
+def _in_a_process(family: str) -> dict[str, Any]:
+    command = [sys.executable, "-W", "ignore", "-m", "conformance.model_families", "--one", family]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"family": family, **dict.fromkeys(FORMATS, ["breaks", f"not done within {SECONDS} s"])}
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"family"')]
+    if not lines:
+        said = (done.stderr.strip().splitlines() or ["nothing"])[-1][:300]
+        return {"family": family, "skipped": f"it cannot be made: {said}"}
+    return dict(json.loads(lines[-1]))
+
+
+def main() -> int:
+    """Judges the families; 1 when less than 97% of what was judged is right."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="", help="a part of the family's name")
+    parser.add_argument("--kind", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--again", action="store_true", help="forget what an earlier run found of these families")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--record", action="store_true", help=f"write {RESULTS.name}")
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(judge(*given.one.split(":", 1))))
+        return 0
+    chosen = [f"{kind}:{name}" for kind in given.kind for name in FAMILIES[kind] if given.only in name]
+    known = (
+        {} if not PROGRESS.exists() else {r["family"]: r for r in map(json.loads, PROGRESS.read_text().splitlines())}
+    )
+    todo = [family for family in chosen if given.again or family not in known]
+    PROGRESS.parent.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(given.jobs) as pool, PROGRESS.open("a") as progress:
+        for record in pool.map(_in_a_process, todo):
+            known[record["family"]] = record
+            print(json.dumps(record), file=progress, flush=True)
+            print(
+                record["family"],
+                *(f"{form}: {' '.join(record[form])}" for form in (*FORMATS, "other size") if form in record),
+                record.get("skipped", ""),
+                flush=True,
+            )
+    records = [known[family] for family in chosen if family in known]
+    counts = {form: dict(Counter(r[form][0] for r in records if form in r)) for form in (*FORMATS, "other size")}
+    summary = {"families": len(records), "skipped": sum("skipped" in r for r in records), **counts}
+    print(json.dumps(summary, indent=1))
+    if given.record:
+        with replacing(RESULTS) as fresh:
+            fresh.write_text(
+                json.dumps({**origin("conformance.model_families"), **summary, "records": records}, indent=1) + "\n"
+            )
+    judged = [r[form][0] for r in records for form in FORMATS if form in r and r[form][0] != "beyond the format"]
+    right = sum(word == "right" for word in judged)
+    print(f"{right} of {len(judged)} right")
+    return int(right < 0.97 * len(judged))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
