@@ -150,8 +150,9 @@ def _free_dimensions(source: Model, shapes: Mapping[str, object]) -> dict[str, d
                 key = (axis, length, options)
                 # the first dimension is the batch, which inputs that nobody asked about share
                 free[name][axis] = named.setdefault(key, "batch" if axis == 0 and not named else f"free_{len(named)}")
-    batch = next((axes[0] for axes in free.values() if 0 in axes), None)
-    if batch is not None:
+    first = next((name for name, axes in free.items() if 0 in axes), None)
+    if first is not None:
         for name in set(lengths) - set(shapes):
-            free[name][0] = batch
+            if lengths[name][:1] == lengths[first][:1]:
+                free[name][0] = free[first][0]
     return {name: axes for name, axes in free.items() if axes}

@@ -27,6 +27,10 @@ PER_PLACE = 3.0
 """Roundings of a place at which is read, as they reach the result: a quotient and a product round it (1.4 times the place), and
 neighbours differ by 1.4 of the scale, in a cubic's weights by half as much again."""
 
+PER_STEP = 4.0
+"""What a step of a layer without gates adds, in units of float32's rounding: engines write tanh as quotients of polynomials, and
+nothing damps what is carried from step to step."""
+
 
 class ErrorModel:
     """Predicts the error of every value of a graph, in its order, from the scales that the caller measures.
@@ -52,6 +56,7 @@ class ErrorModel:
         self._further = further or {}
         self._states: dict[str, ErrorState] = {}
         self._observed: dict[str, ErrorState] = {}
+        self._guessed: dict[str, Node] = {}
         self._entered: set[str] = set()
         self._next = 0
 
@@ -123,6 +128,9 @@ class ErrorModel:
 
     def _advance(self, name: str, measured: ErrorState) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
+        if name in self._guessed:  # beside another output of its operator, of whose scale nothing says what its own is
+            node = self._guessed.pop(name)
+            self._states[name] = self._after(node, name, measured)
         if name in self._states:
             return
         nodes = self._graph.nodes
@@ -134,6 +142,8 @@ class ErrorModel:
                 if output in self._entered or self._graph.is_constant(output):
                     continue  # a compressed weight is a weight, and no value that errs
                 self._states[output] = self._after(node, output, measured if output == name else None)
+                if made and output != name and output not in self._observed:
+                    self._guessed[output] = node
             if made:
                 return
 
@@ -204,12 +214,20 @@ class ErrorModel:
         squares = [(U32 * math.sqrt(summed)) ** 2, max(unit, 2 * U32) ** 2]
         if kind == "linear":
             squares.append(self._weight_error(node) ** 2)
+            if canonical_op(node.operator).startswith("rnn"):
+                squares.append((PER_STEP * U32 * self._steps(node)) ** 2)
         if interpolates(node.operator):
             squares.append((PER_PLACE * U32 * self._longest(node, read)) ** 2)
         if kind == "norm" and read and read[0].contrast is not None:
             # the mean that is taken away is rounded as well, however little remains
             squares.append((U32 * read[0].contrast.typical) ** 2)
         return math.sqrt(sum(squares))
+
+    def _steps(self, node: Node) -> int:
+        """The length of the sequence that a layer reads: its first axis, or its second where the batch comes first."""
+        value = self._graph.values.get(node.inputs[0]) if node.inputs else None
+        lengths = [n for n in (value.shape or ())[:2] if isinstance(n, int)] if value is not None else []
+        return max(lengths, default=1)
 
     def _longest(self, node: Node, read: Sequence[ErrorState]) -> float:
         """The largest place at which an interpolation reads: the longest axis behind batch and channels."""

@@ -14,6 +14,7 @@ from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, t
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
+from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
 from coreproof.conversion.torch_to_onnx.writing import NowhereRightError
 from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
@@ -22,6 +23,7 @@ from coreproof.model.class_labels import refuse_misfit
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
+from coreproof.model.torch.recurrent import kept_whole
 from coreproof.model.torch.user_code import causes, line_of, said_by, users_line
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def torch_to_onnx(
     refuse_misfit(model.signature, model.labels, model.name)
     shapes = _traced_free(model, free) if free else None
     try:
-        with quiet(), _small_addends_kept():
+        with quiet(), _small_addends_kept(), kept_whole():
             program = torch.onnx.export(
                 model.module,
                 model.example_inputs,
@@ -143,6 +145,7 @@ def _translations() -> dict[Callable[..., object], Callable[..., object]]:
         **ordered_operators(),
         **matrix_operators(),
         **written_out_operators(),
+        **recurrent_operators(),
     }
 
 

@@ -1,6 +1,6 @@
 """PyTorch's operators that its exporter does not know, or by halves, written out in ONNX.
 
-They are an LSTM's projections, bags of embeddings, distances within one set, adaptive maxima, and two functions of statistics.
+They are bags of embeddings, distances within one set, adaptive maxima, and two functions of statistics.
 """
 
 from __future__ import annotations
@@ -23,14 +23,11 @@ from coreproof.conversion.torch_to_onnx.writing import (
 )
 from coreproof.model.torch.model import import_torch
 
-_MOST_STEPS = 512
-
 
 def written_out_operators() -> Mapping[Callable[..., object], Callable[..., object]]:
     """PyTorch operator -> how it is written in ONNX, as ``torch.onnx.export`` takes them."""
     aten = import_torch().ops.aten
     return {
-        aten.lstm.input: lstm,
         aten.embedding_bag.default: embedding_bag,
         aten.embedding_bag.padding_idx: embedding_bag,
         aten._embedding_bag.default: embedding_bag,  # noqa: SLF001 - what a bag becomes in an exported program
@@ -46,72 +43,6 @@ def written_out_operators() -> Mapping[Callable[..., object], Callable[..., obje
 
 
 # networks
-
-
-def lstm(
-    x: ir.Value,
-    hx: Sequence[ir.Value],
-    params: Sequence[ir.Value],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[ir.Value, ...]:
-    """With projections step by step, which ONNX's operator does not have; without them as the exporter writes it."""
-    ways = 2 if bidirectional else 1
-    each = len(params) // (num_layers * ways)
-    if each == (4 if has_biases else 2):
-        from onnxscript.function_libs.torch_lib.ops.core import aten_lstm
-
-        plain: tuple[ir.Value, ...] = aten_lstm(
-            x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first
-        )
-        return plain
-    op = operators()
-    steps = known_length(x, 1 if batch_first else 0, "an LSTM with projections")
-    if steps * num_layers * ways > _MOST_STEPS:
-        raise NotImplementedError(f"an LSTM with projections over more than {_MOST_STEPS} steps")
-    value = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
-    last_h, last_c = [], []
-    for layer in range(num_layers):
-        made = []
-        for way in range(ways):
-            at = layer * ways + way
-            h, c = (op.Squeeze(op.Slice(s, whole(at), whole(at + 1), whole(0)), whole(0)) for s in hx)
-            own = params[at * each : (at + 1) * each]
-            order = range(steps - 1, -1, -1) if way else range(steps)
-            rows, h, c = _projected(value, h, c, own, has_biases, order)
-            made.append(rows)
-            last_h.append(op.Unsqueeze(h, whole(0)))
-            last_c.append(op.Unsqueeze(c, whole(0)))
-        value = op.Concat(*made, axis=-1) if ways > 1 else made[0]
-    result = op.Transpose(value, perm=[1, 0, 2]) if batch_first else value
-    return result, op.Concat(*last_h, axis=0), op.Concat(*last_c, axis=0)
-
-
-def _projected(
-    x: ir.Value, h: ir.Value, c: ir.Value, params: Sequence[ir.Value], has_biases: bool, order: Sequence[int]
-) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """[steps, batch, projection] of one layer in one direction, and its last states; PyTorch's gates are i, f, g, o."""
-    op = operators()
-    w, r, *biases = params[:-1]
-    turned = [op.Transpose(m, perm=[1, 0]) for m in (w, r, params[-1])]
-    share = op.MatMul(x, turned[0])
-    for bias in biases:
-        share = op.Add(share, bias)
-    hidden = known_length(params[-1], 1, "an LSTM with projections")
-    bounds = [(whole(i * hidden), whole((i + 1) * hidden)) for i in range(4)]
-    rows: dict[int, ir.Value] = {}
-    for step in order:
-        here = op.Squeeze(op.Slice(share, whole(step), whole(step + 1), whole(0)), whole(0))
-        total = op.Add(here, op.MatMul(h, turned[1]))
-        i, f, g, o = (op.Slice(total, begin, end, whole(-1)) for begin, end in bounds)
-        c = op.Add(op.Mul(op.Sigmoid(f), c), op.Mul(op.Sigmoid(i), op.Tanh(g)))
-        h = op.MatMul(op.Mul(op.Sigmoid(o), op.Tanh(c)), turned[2])
-        rows[step] = op.Unsqueeze(h, whole(0))
-    return op.Concat(*(rows[step] for step in sorted(rows)), axis=0), h, c
 
 
 def embedding_bag(

@@ -22,6 +22,7 @@ from coreproof.model.feeding import Feeding
 from coreproof.model.files.outputs import PROGRAM, Kind
 from coreproof.model.graph import Graph, Node, Value
 from coreproof.model.torch.nested import flattened, is_flat, named_leaves
+from coreproof.model.torch.recurrent import kept_whole, recurrent
 from coreproof.model.torch.user_code import causes, kind_of, said_by, user_code, users_line
 
 if TYPE_CHECKING:
@@ -75,13 +76,16 @@ class TorchModel(Model):
     @cached_property
     def input_names(self) -> tuple[str, ...]:
         """The parameter names of ``forward``, in order, as many as there are example inputs."""
-        parameters = [
+        named = self._parameters[: len(self.example_inputs)]
+        return named + tuple(f"input_{i}" for i in range(len(named), len(self.example_inputs)))
+
+    @cached_property
+    def _parameters(self) -> tuple[str, ...]:
+        return tuple(
             name
             for name, p in inspect.signature(self.module.forward).parameters.items()
             if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        ]
-        named = parameters[: len(self.example_inputs)]
-        return tuple(named) + tuple(f"input_{i}" for i in range(len(named), len(self.example_inputs)))
+        )
 
     @cached_property
     def example_outputs(self) -> dict[str, object]:
@@ -135,7 +139,7 @@ class TorchModel(Model):
     def _traced(self, *, decomposed: bool = False) -> ExportedProgram:
         torch = import_torch()
         try:
-            with quiet():
+            with quiet(), kept_whole():
                 program = torch.export.export(self.module, self.example_inputs)
                 return _decomposed(program) if decomposed else program
         except Exception as error:  # the exporter runs the user's code and raises what that raises
@@ -191,7 +195,10 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     try:
         core = importlib.import_module("torch.onnx._internal.exporter._core")
         registration = importlib.import_module("torch.onnx._internal.exporter._registration")
-        return core._prepare_exported_program_for_export(program, registry=registration.ONNXRegistry.from_torchlib())
+        known = registration.ONNXRegistry.from_torchlib()
+        for kind in recurrent():  # some of which only coreproof's own table translates
+            known.register_op(kind, name_outputs)
+        return core._prepare_exported_program_for_export(program, registry=known)
     except (ImportError, AttributeError, TypeError):
         return program.run_decompositions()
 

@@ -1,0 +1,74 @@
+"""LSTM, GRU and RNN stay one operator each while PyTorch traces: step by step, their loop would fix a free length."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+_STRATEGIES = "torch.onnx._internal.exporter._capture_strategies"
+_THEIRS = "_patch_dynamic_shape_rnn_decompositions"
+
+
+@contextmanager
+def kept_whole() -> Iterator[None]:
+    """While PyTorch traces, these operators say their shapes at once.
+
+    Its exporter has a stand-in of its own for a free length, which PyTorch's cache of kernels hides after a first export;
+    that is left out meanwhile.
+    """
+    import torch
+
+    kinds = recurrent()
+    keys = (torch._C.DispatchKey.CompositeImplicitAutograd, torch._C.DispatchKey.Autograd)
+    before = {kind: dict(kind.py_kernels) for kind in kinds}
+    strategies = importlib.import_module(_STRATEGIES)
+    theirs = getattr(strategies, _THEIRS, None)
+    try:
+        for kind in kinds:
+            kind.py_kernels.update(dict.fromkeys(keys, _shapes))
+            kind._dispatch_cache.clear()  # noqa: SLF001
+        if theirs is not None:
+            setattr(strategies, _THEIRS, _nothing)
+        yield
+    finally:
+        for kind, kernels in before.items():
+            kind.py_kernels.clear()
+            kind.py_kernels.update(kernels)
+            kind._dispatch_cache.clear()  # noqa: SLF001
+        if theirs is not None:
+            setattr(strategies, _THEIRS, theirs)
+
+
+@contextmanager
+def _nothing(_: object) -> Iterator[None]:
+    yield
+
+
+def recurrent() -> tuple[Any, ...]:
+    """PyTorch's operators that are whole layers with steps."""
+    import torch
+
+    aten = torch.ops.aten
+    return (aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input)
+
+
+def _shapes(
+    x: torch.Tensor,
+    hx: torch.Tensor | Sequence[torch.Tensor],
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, ...]:
+    """Tensors of the shapes that such a layer answers."""
+    states = (hx,) if hasattr(hx, "shape") else tuple(hx)
+    width = states[0].shape[-1] * (2 if bidirectional else 1)
+    return (x.new_empty((*x.shape[:2], width)), *(state.new_empty(state.shape) for state in states))
