@@ -12,7 +12,7 @@ from ml_dtypes import bfloat16
 
 from coreproof.errors import InputError, RunError
 from coreproof.model.graph import select
-from coreproof.model.torch.model import TorchModel, described, import_torch, keeping_buffers, name_outputs
+from coreproof.model.torch.model import TorchModel, array_of, described, import_torch, keeping_buffers, name_outputs
 from coreproof.model.torch.user_code import user_code
 from coreproof.runtime.session import Closing, Session, State, Values, read_inputs
 
@@ -108,12 +108,7 @@ class TorchSession(Session):
 
 
 def _arrays(values: Mapping[str, torch.Tensor]) -> Values:
-    torch = import_torch()
-    held = {name: value.detach() for name, value in values.items() if hasattr(value, "numpy")}
-    return {
-        name: value.view(torch.int16).numpy().view(bfloat16) if value.dtype == torch.bfloat16 else value.numpy()
-        for name, value in held.items()
-    }
+    return {name: array_of(value) for name, value in values.items() if hasattr(value, "numpy")}
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

@@ -157,7 +157,7 @@ def _traced_free(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> tu
     # what forward takes as *args is one parameter to torch.export
     parameters = list(inspect.signature(model.module.forward).parameters.values())
     starred = next((at for at, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
-    return each if starred is None else (*each[:starred], each[starred:])
+    return each if starred is None or starred >= len(each) else (*each[:starred], each[starred:])
 
 
 def _refuse_training(model: TorchModel, exported: ir.Model, *, changing: bool) -> None:

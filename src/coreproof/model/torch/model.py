@@ -112,10 +112,7 @@ class TorchModel(Model):
     @property
     def examples(self) -> dict[str, np.ndarray]:
         """The example inputs as arrays, by name."""
-        return {
-            name: tensor.detach().cpu().numpy()
-            for name, tensor in zip(self.input_names, self.example_inputs, strict=True)
-        }
+        return {name: array_of(tensor) for name, tensor in zip(self.input_names, self.example_inputs, strict=True)}
 
     @cached_property
     def signature(self) -> Signature:
@@ -160,6 +157,19 @@ class TorchModel(Model):
         torch = import_torch()
         with quiet():
             torch.export.save(self._traced(), fresh)
+
+
+def array_of(tensor: torch.Tensor) -> np.ndarray:
+    """The numbers of a tensor; bfloat16 goes as its bits, for which NumPy has no kind of its own."""
+    torch = import_torch()
+    held = tensor.detach().cpu()
+    if held.dtype != torch.bfloat16:
+        numbers: np.ndarray = held.numpy()
+        return numbers
+    from ml_dtypes import bfloat16
+
+    bits: np.ndarray = held.view(torch.int16).numpy()
+    return bits.view(bfloat16)
 
 
 @contextlib.contextmanager
