@@ -8,7 +8,6 @@ from math import prod
 from coreproof.conversion.coreml_to_onnx.neuralnetwork import network
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.blobs import Blob, known
 from coreproof.conversion.coreml_to_onnx.neuralnetwork.scope import Scope
-from coreproof.conversion.operators import LAYERS
 from coreproof.errors import CoreproofError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.model.coreml.proto import NeuralNetwork_pb2
@@ -58,7 +57,7 @@ def _lower(scope: Scope, message: NeuralNetwork_pb2.NeuralNetworkLayer) -> Probl
     if any(scope.find(name) is None for name in message.input):
         return None
     # custom layers, and those of a later coremltools, are no fault
-    if any(layer.WhichOneof("layer") not in LAYERS for layer in layered.nodes([message])):
+    if any(network.missing_kind(layer) is not None for layer in layered.nodes([message])):
         return None
     if any(name in scope.blobs for name in message.output) and message.WhichOneof("layer") != "copy":
         return None  # said by the names

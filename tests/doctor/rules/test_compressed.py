@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import coreproof as cp
-from coreproof.errors import UnsupportedModelError
 from coreproof.model.coreml.model import CoreMLModel
 from coreproof.validation.validate import inspect
 from tests import build
@@ -165,20 +164,11 @@ def counter(tmp_path: Path) -> CoreMLModel:
     return build.counter(tmp_path / "counter.mlpackage")
 
 
-def test_a_model_with_states_is_refused_by_name(counter: CoreMLModel) -> None:
-    with pytest.raises(UnsupportedModelError, match="does not run such a model yet") as caught:
-        cp.session(counter)
-    assert "states total" in str(caught.value)
-
-
-def test_a_model_with_states_is_inspected_and_not_called_ill(counter: CoreMLModel) -> None:
+def test_a_model_with_states_is_healthy(counter: CoreMLModel) -> None:
     diagnosis = cp.diagnose(counter)
     assert list(diagnosis) == []
-    assert diagnosis.healthy is None
-    assert "states total" in str(diagnosis.not_run)
-    assert diagnosis.before.startswith("inspected, not run")
-    assert diagnosis.to_json()["healthy"] is None
-    assert diagnosis.to_json()["reason"] == diagnosis.not_run
+    assert diagnosis.healthy is True
+    assert diagnosis.to_json()["healthy"] is True
 
 
 # against the source

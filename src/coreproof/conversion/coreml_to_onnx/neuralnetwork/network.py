@@ -73,14 +73,17 @@ def open_scope(model: CoreMLModel, shapes: Mapping[str, Sequence[int]] | None = 
     return scope
 
 
+def missing_kind(layer: NeuralNetwork_pb2.NeuralNetworkLayer) -> str | None:
+    """What a layer is that cannot be lowered: of a kind without a lowering, or custom and computed by nobody's function."""
+    kind = layer.WhichOneof("layer")
+    if kind == "custom" and not is_registered(layer.custom.className):
+        return f"custom:{layer.custom.className}"
+    return (kind or "nothing") if kind not in LAYERS else None
+
+
 def _refuse_unsupported(model: CoreMLModel, layers: Iterable[NeuralNetwork_pb2.NeuralNetworkLayer]) -> None:
-    missing = []
-    for layer in layered.nodes(layers):
-        kind = layer.WhichOneof("layer")
-        if kind == "custom" and not is_registered(layer.custom.className):
-            missing.append((f"custom:{layer.custom.className}", layer.name))
-        elif kind not in LAYERS:
-            missing.append((kind or "nothing", layer.name))
+    kinds = ((missing_kind(layer), layer.name) for layer in layered.nodes(layers))
+    missing = [(kind, name) for kind, name in kinds if kind is not None]
     custom = [name.removeprefix("custom:") for name, _ in missing if name.startswith("custom:")]
     if missing:
         raise UnsupportedOperatorsError(
