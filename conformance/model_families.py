@@ -2,16 +2,17 @@
 
     python -m conformance.model_families [--only TEXT] [--kind timm ...] [--jobs N] [--again] [--record]
 
-One small network a family: timm, transformers (tiny configurations), torchvision, and plain networks. Each is judged in float32
-and float16 by the sixteenth roundings that ``conformance.trial`` grants (in float16 beside PyTorch's own half precision), by
-``verify``, and once more at another length or batch where that is free. Each family runs in a process of its own; what is judged
-stands in build/model_families.jsonl, and the next run goes on behind it. ``--record`` writes conformance/results/model_families.json.
+One small network a family: timm, transformers (tiny configurations), torchvision, and plain networks. Each is judged in
+float32 and float16 by what ``conformance.trial`` grants (in float16 beside PyTorch's own half precision), by ``verify``, and
+once more at another length or batch where that is free. Each family runs in a process of its own; what is judged stands in
+build/model_families.jsonl, and the next run goes on behind it. ``--record`` writes conformance/results/model_families.json.
 timm and transformers are not among coreproof's own requirements: conformance/families-requirements.txt has them.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import subprocess
 import sys
@@ -38,9 +39,40 @@ FORMATS = ("mlprogram-fp32", "mlprogram-fp16")
 SECONDS = 1200
 LENGTH, OTHER_LENGTH = 12, 7
 
-TIMM = ["halonet_h1", "mobileone_s1", "cait_xxs24_224", "coat_tiny", "convit_tiny", "convnext_zepto_rms", "crossvit_tiny_240", "cs3darknet_focus_s", "davit_tiny", "deit_tiny_patch16_224", "densenet121", "dla46x_c", "dpn48b", "edgenext_xx_small", "efficientformer_l1", "efficientformerv2_s0", "tinynet_e", "efficientvim_m1", "efficientvit_b0", "efficientvit_m0", "eva02_tiny_patch14_224", "fasternet_t0", "fastvit_t8", "focalnet_tiny_srf", "gcvit_xxtiny", "ghostnet_050", "hardcorenas_b", "hgnetv2_b0", "hiera_tiny_224", "hrnet_w18_small", "inception_next_atto", "inception_v3", "lcnetv2_small", "levit_128s", "mambaout_femto", "maxvit_pico_rw_256", "poolformerv2_s12", "gmlp_ti16_224", "mobilenetv3_small_050", "mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "nf_regnet_b0", "pit_ti_224", "pvt_v2_b0", "regnetx_002", "repghostnet_050", "repvit_m1", "res2next50", "resnest14d", "resnet10t", "resnetv2_18", "rexnet_100", "selecsls42", "legacy_seresnet18", "sequencer2d_s", "shvit_s1", "skresnet18", "starnet_s050", "swiftformer_xs", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "tiny_vit_5m_224", "tnt_s_legacy_patch16_224", "tresnet_m", "twins_svt_small", "visformer_tiny", "vit_tiny_patch16_224", "test_byobnet", "test_coatnet", "test_convnext", "test_efficientnet", "test_maxvit", "test_nfnet", "test_vit", "test_vit_relpos"]
-TRANSFORMERS = ["albert", "bart", "beit", "bert", "bert-generation", "big_bird", "biogpt", "blenderbot", "bloom", "camembert", "canine", "clip_text_model", "clip_vision_model", "cohere", "cohere2", "convbert", "ctrl", "data2vec-text", "data2vec-vision", "deberta", "deberta-v2", "deit", "diffllama", "dinov2", "dinov3_vit", "distilbert", "dpr", "dpt", "electra", "ernie", "ernie4_5", "esm", "exaone4", "falcon", "falcon_h1", "falcon_mamba", "fnet", "gemma", "gemma2", "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "ibert", "imagegpt", "jamba", "jetmoe", "layoutlm", "led", "lfm2", "llama", "llama4_text", "longformer", "m2m_100", "mamba", "marian", "mbart", "megatron-bert", "minimax", "mistral", "mixtral", "mobilebert", "mobilenet_v2", "modernbert", "moonshine", "mpnet", "mpt", "mra", "mt5", "mvp", "nemotron", "nomic_bert", "nystromformer", "olmo", "olmo2", "olmoe", "openai-gpt", "opt", "pegasus", "persimmon", "phi", "phi3", "phimoe", "pixtral", "plbart", "prophetnet", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "recurrent_gemma", "rembert", "roberta", "roformer", "rwkv", "sam_vision_model", "seed_oss", "sew", "siglip_vision_model", "smollm3", "splinter", "squeezebert", "stablelm", "starcoder2", "switch_transformers", "t5", "umt5", "vit", "vit_mae", "vit_msn", "xglm", "xlm-roberta", "xlnet", "xlstm", "yoso"]
-TORCHVISION = ["alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vit_b_32", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large", "fcn_resnet50"]
+TIMM = [
+    "halonet_h1", "mobileone_s1", "cait_xxs24_224", "coat_tiny", "convit_tiny", "convnext_zepto_rms", "crossvit_tiny_240",
+    "cs3darknet_focus_s", "davit_tiny", "deit_tiny_patch16_224", "densenet121", "dla46x_c", "dpn48b", "edgenext_xx_small",
+    "efficientformer_l1", "efficientformerv2_s0", "tinynet_e", "efficientvim_m1", "efficientvit_b0", "efficientvit_m0",
+    "eva02_tiny_patch14_224", "fasternet_t0", "fastvit_t8", "focalnet_tiny_srf", "gcvit_xxtiny", "ghostnet_050",
+    "hardcorenas_b", "hgnetv2_b0", "hiera_tiny_224", "hrnet_w18_small", "inception_next_atto", "inception_v3",
+    "lcnetv2_small", "levit_128s", "mambaout_femto", "maxvit_pico_rw_256", "poolformerv2_s12", "gmlp_ti16_224",
+    "mobilenetv3_small_050", "mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "nf_regnet_b0", "pit_ti_224", "pvt_v2_b0",
+    "regnetx_002", "repghostnet_050", "repvit_m1", "res2next50", "resnest14d", "resnet10t", "resnetv2_18", "rexnet_100",
+    "selecsls42", "legacy_seresnet18", "sequencer2d_s", "shvit_s1", "skresnet18", "starnet_s050", "swiftformer_xs",
+    "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "tiny_vit_5m_224", "tnt_s_legacy_patch16_224", "tresnet_m",
+    "twins_svt_small", "visformer_tiny", "vit_tiny_patch16_224", "test_byobnet", "test_coatnet", "test_convnext",
+    "test_efficientnet", "test_maxvit", "test_nfnet", "test_vit", "test_vit_relpos",
+]  # fmt: skip
+TRANSFORMERS = [
+    "albert", "bart", "beit", "bert", "bert-generation", "big_bird", "biogpt", "blenderbot", "bloom", "camembert", "canine",
+    "clip_text_model", "clip_vision_model", "cohere", "cohere2", "convbert", "ctrl", "data2vec-text", "data2vec-vision",
+    "deberta", "deberta-v2", "deit", "diffllama", "dinov2", "dinov3_vit", "distilbert", "dpr", "dpt", "electra", "ernie",
+    "ernie4_5", "esm", "exaone4", "falcon", "falcon_h1", "falcon_mamba", "fnet", "gemma", "gemma2", "gemma3_text", "glm",
+    "glm4", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_oss", "granite", "granitemoe", "helium", "ibert", "imagegpt", "jamba",
+    "jetmoe", "layoutlm", "led", "lfm2", "llama", "llama4_text", "longformer", "m2m_100", "mamba", "marian", "mbart",
+    "megatron-bert", "minimax", "mistral", "mixtral", "mobilebert", "mobilenet_v2", "modernbert", "moonshine", "mpnet", "mpt",
+    "mra", "mt5", "mvp", "nemotron", "nomic_bert", "nystromformer", "olmo", "olmo2", "olmoe", "openai-gpt", "opt", "pegasus",
+    "persimmon", "phi", "phi3", "phimoe", "pixtral", "plbart", "prophetnet", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe",
+    "qwen3_next", "recurrent_gemma", "rembert", "roberta", "roformer", "rwkv", "sam_vision_model", "seed_oss", "sew",
+    "siglip_vision_model", "smollm3", "splinter", "squeezebert", "stablelm", "starcoder2", "switch_transformers", "t5",
+    "umt5", "vit", "vit_mae", "vit_msn", "xglm", "xlm-roberta", "xlnet", "xlstm", "yoso",
+]  # fmt: skip
+TORCHVISION = [
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
+    "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5",
+    "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vit_b_32", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large",
+    "fcn_resnet50",
+]  # fmt: skip
 FAMILIES = {"plain": list(PLAIN), "transformers": TRANSFORMERS, "torchvision": TORCHVISION, "timm": TIMM}
 
 SMALL: Mapping[str, Any] = {
@@ -53,14 +85,12 @@ SMALL: Mapping[str, Any] = {
     **dict.fromkeys(("hidden_dim", "ffn_hidden_size", "max_position_embeddings", "n_positions"), 64),
     **dict.fromkeys(("d_kv", "head_dim", "patch_size"), 8),
     **dict.fromkeys(("image_size", "moe_intermediate_size"), 32),
-    
-        "vocab_size": 99,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "decoder_start_token_id": 1,
-        "use_cache": False,
-        "num_labels": 5
-    ,
+    "vocab_size": 99,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "decoder_start_token_id": 1,
+    "use_cache": False,
+    "num_labels": 5,
 }
 """What makes a configuration of transformers tiny, by the names that they share."""
 
@@ -101,7 +131,7 @@ def _transformer(name: str) -> tuple[Any, dict[str, Any], dict[str, list[Any]]]:
     known = kind().to_dict()
     config = kind(**{key: value for key, value in SMALL.items() if key in known})
     module = transformers.AutoModel.from_config(config)
-    taken = module.forward.__code__.co_varnames
+    taken = inspect.signature(module.forward).parameters
     inputs: dict[str, Any] = {}
     if "input_ids" in taken:
         inputs["input_ids"] = torch.randint(3, 90, (1, LENGTH))
@@ -166,7 +196,7 @@ def judge(kind: str, name: str) -> dict[str, Any]:
         source = cp.load(cp.Source(module, dict(inputs)))
         names = [f.name for f in source.signature.outputs]
     except cp.CoreproofError as error:
-        return {**record, **dict.fromkeys(FORMATS, ["refused", first_line(error)])}
+        return {**record, **{form: ["refused", first_line(error)] for form in FORMATS}}
     fed: Feed = {f.name: t.numpy() for f, t in zip(source.signature.inputs, inputs.values(), strict=True)}
     known: Feed = dict(zip(names, exact, strict=True))
     for form in FORMATS:
@@ -278,7 +308,7 @@ def _in_a_process(family: str) -> dict[str, Any]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        return {"family": family, **dict.fromkeys(FORMATS, ["breaks", f"not done within {SECONDS} s"])}
+        return {"family": family, **{form: ["breaks", f"not done within {SECONDS} s"] for form in FORMATS}}
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"family"')]
     if not lines:
         said = (done.stderr.strip().splitlines() or ["nothing"])[-1][:300]
