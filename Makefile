@@ -35,7 +35,7 @@ export COREPROOF_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-files conformance-torch fuzz fuzz-quick fuzz-models clean
+.PHONY: help setup demo test coverage lint stubs docs notebooks bench conformance-apple conformance-onnx conformance-quick conformance-files conformance-torch conformance-families fuzz fuzz-quick fuzz-models clean
 
 help: ## Say what there is to make.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -113,6 +113,10 @@ conformance-files: $(READY) ## Let small ONNX files of others judge conversion a
 
 conformance-torch: $(READY) ## Let PyTorch's own operator database judge conversion and verify, one sample an operator.
 	$(BIN)/python -W ignore -m conformance.torch_operators $(ARGS)
+
+conformance-families: $(READY) ## Let model families of timm, transformers and torchvision judge conversion; needs timm and transformers.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --requirement conformance/families-requirements.txt
+	$(BIN)/python -W ignore -m conformance.model_families $(ARGS)
 
 # MINUTES=30 goes on for so long; build/fuzz.json keeps what is known, and the next run goes on behind it.
 fuzz: $(READY) ## Try damaged files of every kind with every verb, MINUTES=10 or so; failures stand in build/fuzz.md.

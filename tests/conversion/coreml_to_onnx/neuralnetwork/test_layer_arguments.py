@@ -12,8 +12,8 @@ from coreproof.model.coreml.proto import NeuralNetwork_pb2
 LAYER_FIELDS = NeuralNetwork_pb2.NeuralNetworkLayer.DESCRIPTOR.oneofs_by_name["layer"].fields
 
 
-def test_all_layers_but_custom_ones_are_lowered() -> None:
-    assert {f.name for f in LAYER_FIELDS} - set(LAYERS) == {"custom"}
+def test_all_layers_are_lowered() -> None:
+    assert {f.name for f in LAYER_FIELDS} == set(LAYERS)
 
 
 @pytest.mark.parametrize("field", [f for f in LAYER_FIELDS if f.name in LAYERS], ids=lambda f: str(f.name))
