@@ -90,7 +90,17 @@ class _Writer:
         self.archive, self.model, self.running, self.samples = archive, model, running, samples
         self.side = value_index(model, running.tappable, engine_shapes(running))
         self.outputs = [pair.candidate for pair in match_outputs(running, running)]
-        self.inner = [name for name in self.side.inner_values if name not in self.outputs]
+        # values are stored by name: the second would stand for both
+        if twice := sorted({name for name in self.outputs if self.outputs.count(name) > 1}):
+            raise InputError(
+                "a run of a model that names an output twice cannot be saved",
+                where=model.name,
+                expected="each output once",
+                found=", ".join(twice),
+                fix="leave one out: coreproof edit, extract",
+            )
+        # stages of a pipeline may make values of one name, of which one can be brought out
+        self.inner = [name for name in dict.fromkeys(self.side.inner_values) if name not in self.outputs]
         self.inputs: list[dict[str, str]] = []
         self.values: list[dict[str, str]] = [{} for _ in samples]
         self.built: list[dict[str, dict[str, object]]] = [{} for _ in samples]

@@ -21,6 +21,7 @@ from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.conversion.onnx_to_coreml.rooted_powers import roots_of_powers
 from coreproof.conversion.operators import meaning
 from coreproof.model.numbers import FLOAT16_MAX
+from coreproof.model.onnx.constants import known_tensor
 
 SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
 _SMALLEST_NORMAL = float(np.finfo(np.float16).tiny)
@@ -377,7 +378,7 @@ def _fed_masks(graph: ir.Graph) -> Iterator[str]:
 def _is_scaled(node: ir.Node, at: int) -> bool:
     """Whether the operand is multiplied with, or divided by, one stored number."""
     other = node.inputs[1 - at]
-    known = None if other is None else ir.convenience.get_const_tensor(other)
+    known = known_tensor(other)
     return known is not None and known.size == 1 and (at == 0 or node.op_type == "Mul")
 
 

@@ -9,6 +9,7 @@ import onnx_ir.passes.common as common
 from coreproof.conversion.onnx_to_coreml.expand import expand
 from coreproof.conversion.onnx_to_coreml.lowering import Array
 from coreproof.errors import ConversionError
+from coreproof.model.onnx.constants import known_tensor
 
 
 def prepare(model: ir.Model) -> ir.Model:
@@ -80,7 +81,7 @@ def _align(graph: ir.Graph) -> None:
 
 
 def _shape(value: ir.Value) -> ir.Shape | None:
-    held = ir.convenience.get_const_tensor(value)
+    held = known_tensor(value)
     return value.shape if value.shape is not None or held is None else ir.Shape(held.shape.numpy())
 
 

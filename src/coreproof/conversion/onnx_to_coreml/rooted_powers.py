@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from coreproof.model.onnx.constants import known_tensor
+
 _SHAPED = frozenset(("Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Flatten"))
 _SUMS = frozenset(("ReduceSum", "ReduceMean", "Add", "Max", "Clip")) | _SHAPED
 _SCALES = frozenset(("Mul", "Div"))
@@ -41,7 +43,7 @@ def _exponent(node: ir.Node, constants: Mapping[str, np.ndarray]) -> float | Non
     if node.op_type != "Pow" or node.inputs[1] is None:
         return None
     known = constants.get(node.inputs[1].name or "")
-    if known is None and (tensor := ir.convenience.get_const_tensor(node.inputs[1])) is not None:
+    if known is None and (tensor := known_tensor(node.inputs[1])) is not None:
         known = tensor.numpy()  # an integer
     return float(known.reshape(-1)[0]) if known is not None and known.size == 1 else None
 

@@ -21,6 +21,7 @@ from coreproof.conversion.torch_to_onnx.written_out import written_out_operators
 from coreproof.errors import ConversionError
 from coreproof.model.class_labels import refuse_misfit
 from coreproof.model.coreml.noted_labels import note_labels, note_untrained
+from coreproof.model.onnx.constants import known_tensor
 from coreproof.model.onnx.model import OnnxModel
 from coreproof.model.torch.model import TorchModel, depends_on_data, export_error, import_torch, quiet
 from coreproof.model.torch.recurrent import kept_whole
@@ -186,7 +187,7 @@ def _refuse_training(model: TorchModel, exported: ir.Model, *, changing: bool) -
 
 def _is_training(node: ir.Node) -> bool:
     mode = node.inputs[2] if len(node.inputs) > 2 else None
-    held = None if mode is None else ir.convenience.get_const_tensor(mode)
+    held = known_tensor(mode)
     return held is not None and bool(held.numpy().any())
 
 

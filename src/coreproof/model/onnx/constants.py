@@ -21,3 +21,13 @@ def stored_constant(value: ir.Value | None) -> np.ndarray | None:
     if producer is not None and producer.op_type == "Cast":
         return stored_constant(producer.inputs[0])
     return None if value.const_value is None else value.const_value.numpy()
+
+
+def known_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """A value that is stored, or made by a Constant node; None also where that holds nothing, of which the converter speaks."""
+    if value is None:
+        return None
+    try:
+        return ir.convenience.get_const_tensor(value)
+    except ValueError:
+        return None

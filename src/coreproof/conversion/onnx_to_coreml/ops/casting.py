@@ -9,6 +9,7 @@ from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, loweri
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast as to_dtype
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
+from coreproof.model.onnx.constants import known_tensor
 
 _FLOATS = {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16}
 _WIDE_INTEGERS = {ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT32, ir.DataType.UINT64}
@@ -67,7 +68,7 @@ def _lies_within(value: ir.Value, lowest: int, count: int) -> bool:
         node = node.inputs[0].producer()
     if node is None or node.op_type != "Clip" or len(node.inputs) < 3:
         return False
-    bounds = [None if v is None else ir.convenience.get_const_tensor(v) for v in node.inputs[1:3]]
+    bounds = [known_tensor(v) for v in node.inputs[1:3]]
     ends = [float(b.numpy().reshape(-1)[0]) for b in bounds if b is not None and b.size == 1]
     return len(ends) == 2 and lowest <= ends[0] and ends[1] <= lowest + count - 1
 
