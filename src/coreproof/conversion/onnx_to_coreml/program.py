@@ -105,6 +105,7 @@ class ProgramBuilder:
         # All of them live until the program is finished, so that no id is given out twice.
         self._left: list[Var] = []  # outputs handed out so far: one value cannot be two outputs
         self._magnitudes = Magnitudes()
+        self._lengths: dict[str, object] = {}  # the free lengths of inputs, by ONNX's names for them
         self._unrounded: dict[int, Var] = {}  # an input as float16 took it -> as it is fed, for what is kept in float32
         self._shown: set[int] = set()  # float32 values that hold a mask's minimum, for an output
         self._named: set[int] = set()  # named after an ONNX value: `separate` renames all others, not these
@@ -169,7 +170,19 @@ class ProgramBuilder:
     def _placeholder(self, plan: InputPlan) -> Var:
         from coremltools.converters.mil.mil import get_new_symbol, types
 
-        shape = [d if d is not None else get_new_symbol() for d in plan.shape]
+        # what ONNX calls by one name is one length, also of several inputs
+        declared = next((v.shape for v in self.graph.inputs if v.name == plan.name), None)
+        names = [str(d) if isinstance(d, ir.SymbolicDim) and d.value else None for d in declared or ()]
+        if len(names) != len(plan.shape):
+            names = [None] * len(plan.shape)
+        shape = [
+            length
+            if length is not None
+            else get_new_symbol()
+            if name is None
+            else self._lengths.setdefault(name, get_new_symbol())
+            for name, length in zip(names, plan.shape, strict=True)
+        ]
         dtype = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}[plan.dtype]
         return self.context.mb.placeholder(shape=shape, dtype=dtype)
 

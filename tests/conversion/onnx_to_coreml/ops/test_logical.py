@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+import coreproof as cp
 from tests.conversion.onnx_to_coreml.one_node import check_node
 
 A = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
@@ -89,3 +91,41 @@ def test_smallest_and_largest_of_several(dtype: Any) -> None:
         check_node(operator, {"a": a, "b": b, "c": c}, fold(fold(a, b), c))
         check_node(operator, {"a": a}, fold(a, b), {"b": b})
         check_node(operator, {"a": a}, a)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(
+    ("dtype", "a", "b"),
+    [(TensorProto.FLOAT, 0.0, -np.inf), (TensorProto.INT32, 3, -2), (TensorProto.BOOL, True, False)],
+)
+def test_a_condition_of_free_lengths_chooses_between_numbers(dtype: int, a: float, b: float, precision: str) -> None:
+    """A causal mask: length by length places, of two inputs whose lengths bear one name."""
+    kind = helper.tensor_dtype_to_np_dtype(dtype)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Unsqueeze", ["rows", "last"], ["r"]),
+            helper.make_node("GreaterOrEqual", ["r", "columns"], ["seen"]),
+            helper.make_node("Where", ["seen", "a", "b"], ["chosen"]),
+            helper.make_node("Cast", ["chosen"], ["y"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["rows", "columns"], ["sum"]),
+        ],
+        "mask",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("rows", "columns")],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("y", ["n", "n"]), ("sum", ["n"]))],
+        [
+            numpy_helper.from_array(np.array([1]), "last"),
+            numpy_helper.from_array(np.array(a, kind), "a"),
+            numpy_helper.from_array(np.array(b, kind), "b"),
+        ],
+    )
+    source = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    model = cp.convert(
+        source, "mlprogram", precision=precision, shapes={"rows": "1..9", "columns": "1..9"}, check=False
+    )
+    with cp.session(model) as running:
+        for length in (1, 4, 9):
+            places = np.arange(length, dtype=np.float32)
+            found = running.run({"rows": places, "columns": places})
+            expected = np.where(places[:, None] >= places, a, b).astype(np.float32)
+            np.testing.assert_array_equal(found["y"], expected)
+            np.testing.assert_array_equal(found["sum"], 2 * places)

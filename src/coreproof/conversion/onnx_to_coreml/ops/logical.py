@@ -8,7 +8,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known, without_bool
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import cast, is_known, name_of, without_bool
 
 
 @lowering("Not", truths=True)
@@ -32,7 +32,7 @@ def where(ctx: Context, condition: Operand, x: Operand, y: Operand) -> Result:
     shapes = [(1,) * (rank - r) + tuple(o.shape) for r, o in zip(ranks, (condition, x, y), strict=True)]
     result = tuple(_widest(lengths) for lengths in zip(*shapes, strict=True))
     if tuple(_widest(lengths) for lengths in zip(*shapes[1:], strict=True)) != result or max(ranks[1:]) < rank:
-        x = _widen(ctx, x, shapes[1], result)
+        x = _widen(ctx, condition, x, shapes[1], result)
     return ctx.mb.select(cond=condition, a=x, b=y)
 
 
@@ -40,10 +40,12 @@ def _widest(lengths: tuple[int, ...]) -> int:
     return next((length for length in lengths if not (is_known(length) and length == 1)), 1)
 
 
-def _widen(ctx: Context, x: Operand, shape: tuple[int, ...], result: tuple[int, ...]) -> Operand:
+def _widen(ctx: Context, condition: Operand, x: Operand, shape: tuple[int, ...], result: tuple[int, ...]) -> Operand:
     reps = [1 if length == wanted else wanted for length, wanted in zip(shape, result, strict=True)]
     if not all(is_known(n) for n in reps):
-        raise ctx.refuse("the condition has a free dimension that neither choice has", "a fixed shape of the condition")
+        # tile takes no free lengths: zeros of the condition's shape carry them, and change no number
+        zeros = ctx.mb.mul(x=ctx.mb.cast(x=condition, dtype="int32"), y=np.int32(0))
+        return without_bool(ctx, [x], lambda v: ctx.mb.add(x=v, y=cast(ctx, zeros, name_of(ctx, v))))
     if isinstance(x, np.ndarray):
         return np.tile(x.reshape([1 if is_known(n) and n == 1 else n for n in shape]), reps)
     missing = len(result) - ctx.rank(x)
