@@ -34,7 +34,8 @@ def command(
     source: Annotated[
         str,
         typer.Argument(
-            help="torchvision:NAME[?weights=...], module.path:callable, a .pt2 or a .onnx file.", show_default=False
+            help="torchvision:NAME, https://HOST/FILE#sha256=DIGEST, module.path:callable, a .pt2 or a .onnx file.",
+            show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for index.html, proof.json and the converted models.")],

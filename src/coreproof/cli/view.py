@@ -19,10 +19,16 @@ from coreproof.cli.say import say
 from coreproof.errors import CoreproofError, InputError, MissingDependencyError
 from coreproof.model.files.paths import inside, regular_file, stored_name
 from coreproof.model.files.scratch import TemporaryFolder
+from coreproof.model.load import located
 
 
 def command(
-    model: Annotated[Path, typer.Argument(help="A model file that Netron can read.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model file that Netron can read, or https://HOST/FILE#sha256=DIGEST.", show_default=False
+        ),
+    ],
     layer: Annotated[
         str | None, typer.Option(help="Go to this layer, or to the one that makes this value.", show_default=False)
     ] = None,
@@ -37,15 +43,16 @@ def command(
     package = find_spec("netron")
     if package is None or not package.submodule_search_locations:
         raise MissingDependencyError("Netron is not installed", fix="pip install 'coreproof[view]'")
-    if not model.is_dir():
-        regular_file(model, what="the model")
+    given = located(model)
+    if not given.is_dir():
+        regular_file(given, what="the model")
     if around is not None and layer is None:
         raise InputError("around which layer?", fix="say --layer NAME as well")
     from coreproof.cli.netron_at import pages, serve
 
-    names = [] if layer is None else _names(model, layer, trust=trust)
+    names = [] if layer is None else _names(given, layer, trust=trust)
     with TemporaryFolder() as scratch:
-        shown = model if around is None else _cut(model, names[0], around, Path(scratch), trust=trust)
+        shown = given if around is None else _cut(given, names[0], around, Path(scratch), trust=trust)
         file, data = model_files(shown)
         try:
             server = serve(pages(Path(package.submodule_search_locations[0]), file, data, names), port)
@@ -58,7 +65,7 @@ def command(
             address = f"http://{server.server_address[0]!s}:{server.server_address[1]}"
             if browse:
                 webbrowser.open(address)
-            what = model.name if layer is None else f"{layer} of {model.name}"
+            what = given.name if layer is None else f"{layer} of {given.name}"
             say(f"Netron shows {what} at {address}; stop with Ctrl-C")
             sys.stdout.flush()
             wait()

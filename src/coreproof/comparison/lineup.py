@@ -14,6 +14,7 @@ from coreproof.model.arguments import OTHER_NAMES
 from coreproof.model.feeding import Feeding
 from coreproof.model.files.entries import Entry as Document
 from coreproof.model.files.entries import read_lines, read_toml
+from coreproof.model.named.kinds import named_kind
 from coreproof.model.recorded_header import feeding_from
 from coreproof.model.stored_source import weights_of, why_nameless, why_outside, why_unsafe
 from coreproof.runtime.session import Engine, Precision
@@ -243,7 +244,7 @@ def _require_files(path: Path, lineup: Lineup) -> None:
 
 def _files_of(source: str | Path) -> list[str]:
     text = str(source)
-    if text.startswith("torchvision:"):
+    if named_kind(text) is not None:
         return weights_of(text)
     return [text] if Path(text).suffix.lower() in _MODEL_FILES and ":" not in text else []
 

@@ -21,8 +21,13 @@ DEFAULT_MAX_PIXELS = 64_000_000
 PIXELS_ENVIRONMENT = "COREPROOF_MAX_PIXELS"
 """Where it is kept how many pixels a picture may have."""
 
+DEFAULT_DOWNLOAD_BUDGET = 20 * 10**9
+DOWNLOAD_ENVIRONMENT = "COREPROOF_DOWNLOAD_BUDGET"
+"""Where it is kept how many bytes a download may have, whatever a server says."""
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BYTES = ("a memory budget is a size", "bytes, or 500MB, 8GB", "(?:i?B)?")
+_DOWNLOAD = ("the budget of a download is a size", "bytes, or 500MB, 50GB", "(?:i?B)?")
 _PIXELS = ("a number of pixels is a number", "64000000, or 100M")
 
 
@@ -37,6 +42,11 @@ def set_memory_budget(size: str | int) -> None:
     Raises InputError for what is neither.
     """
     os.environ[ENVIRONMENT] = str(_size(size, *_BYTES))
+
+
+def download_budget() -> int:
+    """How many bytes a file may have that is downloaded: 20 GB, or what COREPROOF_DOWNLOAD_BUDGET says."""
+    return _size(os.environ.get(DOWNLOAD_ENVIRONMENT) or DEFAULT_DOWNLOAD_BUDGET, *_DOWNLOAD)
 
 
 def _size(said: str | int, what: str, expected: str, unit: str = "") -> int:

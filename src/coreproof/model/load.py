@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coreproof.errors import ConversionError, UnreadableModelError, UnsafeModelError
+from coreproof.errors import ConversionError, InputError, UnreadableModelError, UnsafeModelError
 from coreproof.model.base import Model
 from coreproof.model.coreml.functions import SIGN, at_function
 from coreproof.model.files.paths import regular_file
+from coreproof.model.named.kinds import NAMES, named_kind
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
 
     from coreproof.model.coreml.model import CoreMLModel
+    from coreproof.model.named.kinds import Named
 
 
 def load(
@@ -28,13 +30,13 @@ def load(
     """Loads a model.
 
     ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", one of the last two in a .zip, "a.pt2", a saved run "a.npz"),
-    "torchvision:NAME[?weights=...]", "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with
-    its example inputs), an onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what
-    relative paths are relative to. ``trust`` allows pickled PyTorch files and .pt2 archives that hold more than data: they
-    execute code when read. ``stored``: the text was not typed by a user, but stands in a file such as a line-up; then it names
-    data below ``folder``, and what names Python code or a file elsewhere needs ``trust`` too. ``function``: the one of a package
-    of several that every verb is to work on, else its default one; as text also ``llm.mlpackage#decode``. An MLModel stands at
-    its own.
+    a name ("torchvision:NAME", "https://HOST/FILE#sha256=DIGEST": see docs/sources.md), "module.path:callable", or the object
+    itself: a Model, a torch.nn.Module (or a pair with its example inputs), an onnx.ModelProto, an onnx_ir.Model, a coremltools
+    MLModel or its protobuf. ``folder`` is what relative paths are relative to. ``trust`` allows pickled PyTorch files and .pt2
+    archives that hold more than data: they execute code when read. ``stored``: the text was not typed by a user, but stands in
+    a file such as a line-up; then it names data below ``folder``, and what names Python code, an address or a file elsewhere
+    needs ``trust`` too. ``function``: the one of a package of several that every verb is to work on, else its default one; as
+    text also ``llm.mlpackage#decode``. An MLModel stands at its own.
 
     Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and ConversionError for a function that there is not.
     """
@@ -67,12 +69,10 @@ def _refuse_stored(source: str | Path, base: Path | None, *, trust: bool) -> Non
 
 
 def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
+    # before any path: these prefixes are ours
+    if (kind := named_kind(source)) is not None:
+        return _load_named(kind, source, base, trust=trust)
     path = Path(source) if base is None else base / source
-    # before any path: this prefix is ours
-    if source.startswith("torchvision:"):
-        from coreproof.model.torch.torchvision import load_torchvision
-
-        return load_torchvision(source.removeprefix("torchvision:"), base)
     # a file's name may hold the sign, or a colon; then the file is meant
     name, sign, function = source.rpartition(SIGN)
     if sign and name.rstrip("/").endswith(".mlpackage") and not path.exists():
@@ -82,6 +82,39 @@ def _load_reference(source: str, base: Path | None, *, trust: bool) -> Model:
 
         return load_callable(source)
     return _load_file(path, trust=trust)
+
+
+def located(source: str) -> Path:
+    """The file or package that a path or an address names, on this machine, for whoever shows it and does not load it.
+
+    Raises InputError for names of networks, which are made in memory.
+    """
+    kind = named_kind(source)
+    if kind is None:
+        return Path(source)
+    if kind != "address":
+        raise InputError(
+            "a network of a library is no file",
+            where=source,
+            expected="a path, or https://HOST/FILE#sha256=DIGEST",
+            fix="convert it first: coreproof convert SOURCE model.onnx",
+        )
+    from coreproof.model.named.address import fetched
+
+    return fetched(source)[0]
+
+
+def _load_named(kind: Named, source: str, base: Path | None, *, trust: bool) -> Model:
+    if kind == "torchvision":
+        from coreproof.model.torch.torchvision import load_torchvision
+
+        return load_torchvision(source.removeprefix("torchvision:"), base)
+    from coreproof.model.named.address import fetched
+
+    path, note = fetched(source)
+    model = _load_file(path, trust=trust)
+    model.notes = (*model.notes, note)
+    return model
 
 
 def _at(model: Model, function: str) -> Model:
@@ -136,7 +169,7 @@ def _load_file(path: Path, *, trust: bool) -> Model:
     raise UnreadableModelError(
         "coreproof does not know this kind of file",
         where=str(path),
-        expected=".onnx, .mlpackage, .mlmodel, .mlpackage.zip, .pt2, torchvision:NAME or module.path:callable",
+        expected=f".onnx, .mlpackage, .mlmodel, .mlpackage.zip, .pt2, {NAMES} or module.path:callable",
         found=suffix or "no suffix",
     )
 
@@ -170,7 +203,7 @@ def _from_object(given: object) -> Model:
         return from_object(source, name=type(source[0] if pair else source).__name__)
     raise UnreadableModelError(
         f"coreproof cannot make a model of a {kind}",
-        expected="a path, torchvision:NAME, module.path:callable, or a PyTorch, ONNX or Core ML model object",
+        expected=f"a path, {NAMES}, module.path:callable, or a PyTorch, ONNX or Core ML model object",
     )
 
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from coreproof.errors import UnsafeModelError
 from coreproof.model.files.paths import stored_name
+from coreproof.model.named.kinds import named_kind
 
 PICKLES = (".pt", ".pth", ".ts")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -22,7 +23,10 @@ def why_unsafe(source: str | Path, folder: Path | None) -> str | None:
     text = str(source)
     if (empty := why_nameless(text)) is not None:
         return empty
-    if text.startswith("torchvision:"):
+    kind = named_kind(text)
+    if kind == "address":
+        return "an address that its author chose"
+    if kind is not None:
         named = weights_of(text)
         return next((f"{name!r}: {why}" for name in named if (why := why_outside(name)) is not None), None)
     path = Path(text) if folder is None else folder / text
@@ -51,7 +55,7 @@ def why_outside(name: str) -> str | None:
 
 
 def weights_of(source: str) -> list[str]:
-    """The files of weights that ``torchvision:NAME?weights=FILE`` names, as ``load`` reads it."""
+    """The files of weights that ``torchvision:NAME?weights=FILE`` and its like name, as ``load`` reads it."""
     given = parse_qsl(source.partition("?")[2], keep_blank_values=True)
     return [value for key, value in given if key == "weights" and is_file_of_weights(value)]
 

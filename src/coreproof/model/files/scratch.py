@@ -36,7 +36,7 @@ class Scratch:
     def __init__(self, parent: Path, prefix: str) -> None:
         for _ in range(_TRIES):
             self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-            lock = _Lock(self.path / LOCK)
+            lock = Lock(self.path / LOCK)
             # contested: a sweep of another run took the folder for an old one before it was locked
             if lock.held or not lock.contested:
                 break
@@ -47,7 +47,7 @@ class Scratch:
         self._ends()
 
 
-def _close(path: Path, lock: _Lock, process: int) -> None:
+def _close(path: Path, lock: Lock, process: int) -> None:
     if os.getpid() != process:  # a forked child ends: the folder is its parent's
         return
     if sys.platform == "win32":  # an open file cannot be removed there
@@ -76,7 +76,7 @@ def _clear(path: Path, recover: Callable[[Path], None] | None) -> None:
     held = os.listdir(path)
     if held and LOCK not in held:  # none of ours
         return
-    lock = _Lock(path / LOCK)
+    lock = Lock(path / LOCK)
     try:
         if lock.held:
             if recover is not None:
@@ -93,7 +93,7 @@ def _is_own_folder(path: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.getuid())
 
 
-class _Lock:
+class Lock:
     """A lock on a file, made where it is not there. ``held``: it is ours; ``contested``: somebody else has it, or took the file.
 
     Neither is true where the file system knows no locks.
@@ -123,6 +123,7 @@ class _Lock:
             self.release()
 
     def release(self) -> None:
+        """Lets it go; calling it again does nothing."""
         if self._file is not None:
             os.close(self._file)
         self._file = None
