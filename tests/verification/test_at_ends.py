@@ -89,3 +89,30 @@ def test_verify_holds_the_module_against_both_ends() -> None:
     wrong = cp.verify(source(Baked()), made)
     assert not wrong
     assert [row.how for row in wrong.rows if not row.agrees] == ["output"]
+
+
+class Sorted(torch.nn.Module):
+    """Places among equal numbers, which PyTorch names in another order where there are more than 16 of them."""
+
+    def forward(self, x: Any) -> Any:
+        return x.sort(1, descending=True)
+
+
+def test_places_among_equal_numbers_are_no_difference_of_lengths() -> None:
+    made = converted(Sorted(), {"x": [1, (4, 64), 4]})
+    assert "at x 1x64x4 likewise" in made.notes[-1]
+
+
+class Counted(torch.nn.Module):
+    """A loop that its length counts: no exporter leaves it free."""
+
+    def forward(self, x: Any) -> Any:
+        total = x[:, 0]
+        for row in range(1, x.shape[1]):
+            total = torch.where(total > 0, total + x[:, row], total * 2)
+        return total
+
+
+def test_a_loop_over_a_free_length_is_refused_by_the_inputs_axis() -> None:
+    with pytest.raises(ConversionError, match=r"(?s)goes by the numbers of lengths.*axis 1 of 'x' at the example's 16"):
+        converted(Counted(), {"x": [1, (4, 64), 4]})

@@ -48,10 +48,14 @@ class ConvertedPair:
     handed: Callable[[Sample], Sample]
 
     def drawn(self, shapes: Shapes) -> tuple[Sample, Sample]:
-        """One draw of these lengths for both."""
+        """One draw of these lengths for both, without equal numbers where an output is whole: it may be a place among them.
+
+        Equal numbers have no order (``choices``), and nothing of that hangs on lengths.
+        """
         graphs = [self.source.graph, self.made.graph]
+        whole = any((f.dtype or "").startswith(("int", "uint")) for f in self.taken.outputs)
         source_sample, made_sample = random_sample(
-            self.taken, self.made.signature, roles=self.roles, shapes=shapes, graphs=graphs
+            self.taken, self.made.signature, roles=self.roles, shapes=shapes, graphs=graphs, clean=whole
         )
         return self.handed(source_sample), made_sample
 

@@ -29,6 +29,9 @@ class Var(Protocol):
     _sym_val: Symbolic
     """Where ``val`` and ``sym_val`` are read from; coremltools has no public way to write it."""
 
+    _sym_type: object
+    """Where ``shape`` and ``dtype`` are read from; coremltools has no public way to write it either."""
+
     @property
     def rank(self) -> int: ...
 
@@ -57,6 +60,7 @@ class Items:
     val = None
     sym_val: object = None
     _sym_val: Symbolic
+    _sym_type: object
     op: Operation
     child_ops: Sequence[Operation] = ()
 

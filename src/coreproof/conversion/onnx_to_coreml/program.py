@@ -17,6 +17,7 @@ from coreproof.conversion.onnx_to_coreml.constants import NetworkBuilder, Shared
 from coreproof.conversion.onnx_to_coreml.fold import fold, is_foldable
 from coreproof.conversion.onnx_to_coreml.half_range import HalfRange, half_range, raised
 from coreproof.conversion.onnx_to_coreml.int_range import Magnitudes, check_constants, check_fits
+from coreproof.conversion.onnx_to_coreml.lengths import Lengths, dimension_names
 from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil_array, said
 from coreproof.conversion.onnx_to_coreml.mil import Items, Operand, Program, Var
 from coreproof.conversion.onnx_to_coreml.names import Names, separate
@@ -105,7 +106,7 @@ class ProgramBuilder:
         # All of them live until the program is finished, so that no id is given out twice.
         self._left: list[Var] = []  # outputs handed out so far: one value cannot be two outputs
         self._magnitudes = Magnitudes()
-        self._lengths: dict[str, object] = {}  # the free lengths of inputs, by ONNX's names for them
+        self._lengths = Lengths()
         self._unrounded: dict[int, Var] = {}  # an input as float16 took it -> as it is fed, for what is kept in float32
         self._shown: set[int] = set()  # float32 values that hold a mask's minimum, for an output
         self._named: set[int] = set()  # named after an ONNX value: `separate` renames all others, not these
@@ -168,19 +169,13 @@ class ProgramBuilder:
     # inputs
 
     def _placeholder(self, plan: InputPlan) -> Var:
-        from coremltools.converters.mil.mil import get_new_symbol, types
+        from coremltools.converters.mil.mil import types
 
-        # what ONNX calls by one name is one length, also of several inputs
-        declared = next((v.shape for v in self.graph.inputs if v.name == plan.name), None)
-        names = [str(d) if isinstance(d, ir.SymbolicDim) and d.value else None for d in declared or ()]
+        names = next((dimension_names(v) for v in self.graph.inputs if v.name == plan.name), None) or []
         if len(names) != len(plan.shape):
             names = [None] * len(plan.shape)
         shape = [
-            length
-            if length is not None
-            else get_new_symbol()
-            if name is None
-            else self._lengths.setdefault(name, get_new_symbol())
+            self._lengths.of_input(name) if length is None else length
             for name, length in zip(names, plan.shape, strict=True)
         ]
         dtype = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}[plan.dtype]
@@ -268,6 +263,8 @@ class ProgramBuilder:
             return
         for value, result in zip(node.outputs, results, strict=False):
             if value.name:
+                if not isinstance(result, np.ndarray | Items):
+                    self._lengths.settle(result, value)
                 self.values[value.name] = result
 
     def _handle(self, handler: Handler, node: ir.Node, raw: list[Operand | None]) -> Sequence[Operand]:

@@ -102,6 +102,7 @@ def torch_to_onnx(
             notes = (*notes, f"nothing that hangs on the inputs was frozen at {users_line(error) or model.name}")
         elif not branches:
             notes = (*notes, f"what it said: {said_by(list(causes(error))[-1])}")
+    _refuse_baked(exported, free or {}, model.name)
     changing = _changing_buffers(model, held)
     _refuse_training(model, exported, changing=bool(changing) and not freeze_state)
     if changing and not freeze_state:
@@ -159,6 +160,25 @@ def _traced_free(model: TorchModel, free: Mapping[str, Mapping[int, str]]) -> tu
     parameters = list(inspect.signature(model.module.forward).parameters.values())
     starred = next((at for at, p in enumerate(parameters) if p.kind is p.VAR_POSITIONAL), None)
     return each if starred is None or starred >= len(each) else (*each[:starred], each[starred:])
+
+
+def _refuse_baked(exported: ir.Model, free: Mapping[str, Mapping[int, str]], name: str) -> None:
+    """Raises ConversionError where the exporter, which tries several ways, has gone one that holds a free length fixed."""
+    lengths = {value.name: value.shape for value in exported.graph.inputs}
+    baked = [
+        f"axis {axis} of {feature!r} at the example's {shape[axis]}"
+        for feature, axes in free.items()
+        for axis in axes
+        if (shape := lengths.get(feature)) is not None and axis < len(shape) and isinstance(shape[axis], int)
+    ]
+    if baked:
+        raise ConversionError(
+            "the module's own code goes by the numbers of lengths that are to be free, as a loop over range(x.shape[1]) does",
+            where=name,
+            expected="code that computes with lengths and does not count by them",
+            found=f"PyTorch's exporter holds {', '.join(baked)}",
+            fix="convert it with fixed lengths, once for each that is needed, or write the loop with tensor operations",
+        )
 
 
 def _refuse_training(model: TorchModel, exported: ir.Model, *, changing: bool) -> None:

@@ -30,7 +30,7 @@ def reshape(ctx: Context, data: Operand, shape: Operand, *, allowzero: int = 0) 
         raise ctx.refuse(f"the shape {tuple(target)} has no elements", "at least one element")
     if all(is_known(n) for n in target) and tuple(target) == source:
         return data
-    return ctx.mb.reshape(x=data, shape=_as_target(ctx, data, target))
+    return ctx.mb.reshape(x=data, shape=_as_target(ctx, data, shape, target))
 
 
 def _solve(source: Sequence[int], target: list[int]) -> list[int]:
@@ -48,20 +48,23 @@ def _solve(source: Sequence[int], target: list[int]) -> list[int]:
     return [length if i == at else n for i, n in enumerate(target)]
 
 
-def _as_target(ctx: Context, data: Operand, target: list[int]) -> Operand:
+def _as_target(ctx: Context, data: Operand, shape: Operand, target: list[int]) -> Operand:
     """What reshape takes: numbers, with -1 for one free length; several free lengths are measured while the model runs."""
     symbols = [i for i, n in enumerate(target) if not is_known(n)]
     inferred = any(is_known(n) and n == -1 for n in target)
     if len(symbols) + inferred <= 1:
         return np.array([n if is_known(n) else -1 for n in target], np.int32)
     source = list(map(str, data.shape))
-    if all(str(target[i]) in source for i in symbols):
-        lengths = ctx.mb.shape(x=data)
-        pieces = [
-            np.array([n], np.int32) if is_known(n) else _element(ctx, lengths, source.index(str(n))) for n in target
-        ]
-        return ctx.mb.concat(values=pieces, axis=0)
-    raise ctx.refuse(f"the shape {tuple(target)} has several free lengths", "one free length at most")
+    lengths = ctx.mb.shape(x=data) if any(str(target[i]) in source for i in symbols) else shape
+    pieces = [
+        np.array([n], np.int32)
+        if is_known(n)
+        else _element(ctx, lengths, source.index(str(n)))
+        if str(n) in source
+        else _element(ctx, shape, i)
+        for i, n in enumerate(target)
+    ]
+    return ctx.mb.concat(values=pieces, axis=0)
 
 
 def _element(ctx: Context, vector: Operand, index: int) -> Operand:
@@ -170,13 +173,23 @@ def expand(ctx: Context, x: Operand, shape: Operand) -> Result:
     for i, (length, wanted) in enumerate(zip(expanded.shape, target, strict=True)):
         if (is_known(wanted) and wanted == 1) or str(length) == str(wanted):
             reps.append(1)
-        elif not is_known(wanted) and is_known(length) and length == 1:
-            reps.append(_element(ctx, shape, i + min(missing, 0)))
-        elif is_known(length) and length == 1:
-            reps.append(wanted)
-        else:
+        elif is_known(length) and is_known(wanted) and length != 1:
             raise ctx.refuse(f"a length of {length} would become {wanted}", "equal lengths, or 1")
+        elif is_known(length) and length != 1:
+            reps.append(1)  # what it would become is free, and can be nothing but its own length, or 1
+        else:
+            reps.append(_times(ctx, expanded, i, wanted, shape, i + min(missing, 0)))
     return _repeat(ctx, expanded, reps)
+
+
+def _times(ctx: Context, x: Operand, axis: int, wanted: int, shape: Operand, at: int) -> int | Operand:
+    """How often an axis is repeated that is 1, or free and thus 1 or as long as it is wanted already."""
+    length = x.shape[axis]
+    if is_known(length):
+        return wanted if is_known(wanted) else _element(ctx, shape, at)
+    own = _element(ctx, ctx.mb.shape(x=x), axis)
+    told = np.array([wanted], np.int32) if is_known(wanted) else _element(ctx, shape, at)
+    return ctx.mb.floor_div(x=ctx.mb.maximum(x=told, y=own), y=own)
 
 
 def _repeat(ctx: Context, x: Operand, reps: Sequence[int | Operand]) -> Operand:
