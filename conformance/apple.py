@@ -6,6 +6,8 @@ FOLDER holds ``run.sh``, which runs the unmodified tests of the coremltools whee
 binding. Each test directory runs twice over: with float32 programs, and with float16 ones under a strict tolerance. Tests
 that need an operation which is not lowered are counted apart. Writes conformance/results/apple.json and
 docs/operators-mlprogram.md when all directories are run; a part of them writes nothing.
+``--sets 0`` runs the whole suite, as far as it reaches a prediction. That takes hours: it goes on where it was cut off, and
+ends with conformance/results/apple_whole.json.
 What no runtime can pass stands in conformance/apple_known_failures.json, with the reason; any other failure ends with 1.
 """
 
@@ -15,32 +17,24 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from conformance.apple_parts import DIRECTORIES, SLICE, STRICT_FP16, Part, run_part, whole_suite
 from conformance.origin import origin
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "apple.json"
+WHOLE_RESULTS = HERE / "results" / "apple_whole.json"
 KNOWN_FAILURES = HERE / "apple_known_failures.json"
 TABLE = HERE.parent / "docs" / "operators-mlprogram.md"
-STRICT_FP16 = "1e-2:1e-2"
-"""Relative and absolute tolerance of float16 tests; Apple's own, 0.05 and 0.5, hardly notices a wrong result."""
-
-MIL = "converters/mil/mil/ops/tests"
-DIRECTORIES = (*(f"{MIL}/iOS{version}" for version in (14, 15, 16, 17, 18)), "test/neural_network")
-SLICE = (f"{MIL}/iOS16", f"{MIL}/iOS18", "test/neural_network/test_numpy_nn_layers.py")
-"""What takes a few minutes: operations in their newer forms, compressed weights, states, and nearly every layer."""
 
 SLICE_ONLY = "not topk and not random_normal and not conv2d_stress and not cpu_slow"
 """Without topk, whose expected indices are numpy's choice among equal numbers, and without what draws for a minute."""
-SECONDS = "900"
-"""What one test may take: a busy machine is not a failure."""
 
 
 @dataclass(frozen=True)
@@ -58,54 +52,50 @@ class Outcome:
     message: str = ""
 
 
-def run_directory(suite: Path, python: str, directory: str, record: Path, sets: int, only: str | None) -> None:
-    """Runs one directory of the suite into ``record``."""
-    environment = {
-        **os.environ,
-        "PYTHON": python,
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent / "src"), str(HERE.parent)]),
-        "PYTEST_ADDOPTS": " ".join(["-p conformance.seeded", *([f"-k '{only}'"] if only else [])]),
-        "APPLE_SUITE_FP16_TOL": STRICT_FP16,
-        "INCLUDE_MIL_FP32_UNIT_TESTS": "1",
-        "TMO": os.environ.get("TMO", SECONDS),
-    }
-    if sets:
-        environment["APPLE_SUITE_PER_FUNC"] = f"{sets}:20250101"
-    record.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        ["bash", str(suite / "run.sh"), "coreproof.testing:predict", str(record), directory],
-        env=environment,
-        check=False,
-    )
+@dataclass
+class _Predictions:
+    """What the predictions of one test had in common: a record holds a hundred thousand lines, and few that differ."""
+
+    kind: str = ""
+    operators: set[str] = field(default_factory=set)
+    not_lowered: str | None = None
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Takes in one prediction."""
+        self.kind = str(event["kind"])
+        self.operators.update(event["ops"])
+        if event.get("outcome") == "not_implemented" and self.not_lowered is None:
+            self.not_lowered = str(event["exc"])
 
 
 def read_record(record: Path) -> list[Outcome]:
     """The tests of one record that reached a prediction."""
-    predictions: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    predictions: dict[str, _Predictions] = defaultdict(_Predictions)
     ends: dict[str, dict[str, Any]] = {}
-    for line in record.read_text().splitlines():
-        event = json.loads(line)
-        if event["ev"] == "predict":
-            predictions[event["test"]].append(event)
-        elif event["ev"] == "test":
-            ends[event["test"]] = event
-    return [_outcome(test, ends[test], events) for test, events in predictions.items() if test in ends]
+    with record.open() as lines:
+        for line in lines:
+            event = json.loads(line)
+            if event["ev"] == "predict":
+                predictions[event["test"]].add(event)
+            elif event["ev"] == "test":
+                ends[event["test"]] = event
+    return [_outcome(test, ends[test], predicted) for test, predicted in predictions.items() if test in ends]
 
 
-def _outcome(test: str, end: Mapping[str, Any], events: list[dict[str, Any]]) -> Outcome:
+def _outcome(test: str, end: Mapping[str, Any], predicted: _Predictions) -> Outcome:
     precision = re.search(r"precision='(fp\d+)'", test)
     message = str(end.get("msg", ""))
-    if any(e.get("outcome") == "not_implemented" for e in events):
-        status, message = "not lowered", next(e["exc"] for e in events if e.get("outcome") == "not_implemented")
+    if predicted.not_lowered is not None:
+        status, message = "not lowered", predicted.not_lowered
     elif end.get("outcome") in ("xfailed", "xpassed"):
         status = "expected to fail"
     else:
         status = "passed" if end.get("outcome") == "passed" else "failed"
     return Outcome(
         test=test,
-        kind=str(events[-1]["kind"]),
+        kind=predicted.kind,
         precision=precision.group(1) if precision else "fp32",
-        operators=tuple(sorted({name for e in events for name in e["ops"]})),
+        operators=tuple(sorted(predicted.operators)),
         status=status,
         message="" if status == "passed" else message[:300],
     )
@@ -176,56 +166,110 @@ def known_failures() -> list[KnownFailure]:
     return [KnownFailure(**entry) for entry in json.loads(KNOWN_FAILURES.read_text())]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the suite; 1 when a test failed whose operations are all lowered, and of which no runtime could do better."""
+def vacuous(suite: Path) -> frozenset[str]:
+    """The tests that pass whatever is predicted, as the suite lists them: they prove nothing and are not counted."""
+    listed = suite / "tables" / "vacuous_ids.txt"
+    return frozenset(listed.read_text().splitlines()) if listed.is_file() else frozenset()
+
+
+def arguments_of(arguments: list[str] | None) -> argparse.Namespace:
+    """What is to be run, from the command line."""
     parser = argparse.ArgumentParser(prog="conformance.apple", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--suite", type=Path, default=os.environ.get("COREPROOF_APPLE_SUITE"), help="folder of run.sh")
     parser.add_argument("--python", default=sys.executable, help="interpreter with the suite's requirements")
-    parser.add_argument("--sets", type=int, default=1, help="parameter sets of each test function; 0 for all")
+    parser.add_argument(
+        "--sets", type=int, default=1, help="parameter sets of each test function; 0 for the whole suite, which resumes"
+    )
     parser.add_argument("--only", help="pytest -k expression")
     parser.add_argument(
         "--slice", action="store_true", help="only the directories that are quick; skips without a suite"
     )
     parser.add_argument("--records", type=Path, default=HERE.parent / "build" / "apple", help="where records go")
+    parser.add_argument("--fresh", action="store_true", help="with --sets 0: run again what has been run")
     parser.add_argument("--read-only", action="store_true", help="make the tables from the records that are there")
     parser.add_argument("directories", nargs="*", default=DIRECTORIES)
     chosen = parser.parse_args(arguments)
+    if chosen.suite is None and not chosen.read_only and not chosen.slice:
+        parser.error("--suite FOLDER (or COREPROOF_APPLE_SUITE) must name the folder that holds run.sh")
+    if chosen.slice and not chosen.only:
+        chosen.only = SLICE_ONLY
+    return chosen
+
+
+def parts_of(chosen: argparse.Namespace) -> list[Part]:
+    """The pieces that are run, in their order."""
+    if chosen.slice:
+        return [Part(directory) for directory in SLICE]
+    asked = tuple(chosen.directories)
+    if chosen.sets:
+        return [Part(directory) for directory in asked]
+    return [part for part in whole_suite() if asked == DIRECTORIES or part.directory in asked]
+
+
+def run_parts(chosen: argparse.Namespace, parts: list[Part]) -> list[Outcome]:
+    """Runs each part, of the whole suite only those that have not ended yet, and reads what became of their tests."""
+    commit = origin("conformance.apple")["commit"]
+    records, whole = chosen.records.resolve(), not chosen.sets and not chosen.slice
+    outcomes: list[Outcome] = []
+    for number, part in enumerate(parts, 1):
+        known = part.finished_at(records) if whole and not chosen.fresh else None
+        if not chosen.read_only and known is None:
+            print(f"[{number}/{len(parts)}] {part.name}", flush=True)
+            part.forget(records)
+            if run_part(Path(chosen.suite).resolve(), chosen.python, part, records, chosen.sets, chosen.only):
+                part.finish(records, commit)
+        if part.record(records).is_file():
+            outcomes += read_record(part.record(records))
+    return outcomes
+
+
+def record_results(chosen: argparse.Namespace, parts: list[Part], outcomes: list[Outcome]) -> None:
+    """Writes the results of a run that left nothing out; a part of the suite writes nothing."""
+    if chosen.only or chosen.slice:
+        return
+    shown = [asdict(o) for o in outcomes if o.status in ("failed", "not lowered")]
+    document = {**origin("conformance.apple"), "sets": chosen.sets, "summary": summary(outcomes), "not passed": shown}
+    if tuple(chosen.directories) == DIRECTORIES and chosen.sets:
+        RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+        TABLE.write_text(operator_table(outcomes))
+    commits = {part.finished_at(chosen.records.resolve()) for part in parts}
+    if not chosen.sets and tuple(chosen.directories) == DIRECTORIES and None not in commits:
+        by_directory: dict[str, Counter[str]] = defaultdict(Counter)
+        for part in parts:
+            for outcome in read_record(part.record(chosen.records.resolve())):
+                by_directory[part.directory][outcome.status] += 1
+        document["commit"] = ", ".join(sorted(str(commit) for commit in commits))
+        document["directories"] = {name: dict(counts) for name, counts in by_directory.items()}
+        WHOLE_RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the suite; 1 when a test failed whose operations are all lowered, and of which no runtime could do better."""
+    chosen = arguments_of(arguments)
     if chosen.slice and chosen.suite is None:
         print("skipped: COREPROOF_APPLE_SUITE names no folder that holds run.sh")
         return 0
-    if chosen.suite is None and not chosen.read_only:
-        parser.error("--suite FOLDER (or COREPROOF_APPLE_SUITE) must name the folder that holds run.sh")
-    outcomes: list[Outcome] = []
-    directories = SLICE if chosen.slice else tuple(chosen.directories)
-    if chosen.slice and not chosen.only:
-        chosen.only = SLICE_ONLY
-    for directory in directories:
-        record = chosen.records / f"{directory.replace('/', '_')}.jsonl"
-        if not chosen.read_only:
-            run_directory(
-                Path(chosen.suite).resolve(), chosen.python, directory, record.resolve(), chosen.sets, chosen.only
-            )
-        if record.is_file():
-            outcomes += read_record(record)
-    table = summary(outcomes)
-    if directories == DIRECTORIES and not chosen.only:
-        shown = [asdict(o) for o in outcomes if o.status in ("failed", "not lowered")]
-        document = {**origin("conformance.apple"), "sets": chosen.sets, "summary": table, "not passed": shown}
-        RESULTS.write_text(json.dumps(document, indent=1) + "\n")
-        TABLE.write_text(operator_table(outcomes))
+    parts = parts_of(chosen)
+    outcomes = run_parts(chosen, parts)
+    proves_nothing = vacuous(Path(chosen.suite)) if chosen.suite else frozenset()
+    outcomes = [outcome for outcome in outcomes if outcome.test not in proves_nothing]
+    record_results(chosen, parts, outcomes)
     failed, known = [], known_failures()
     for outcome in (o for o in outcomes if o.status == "failed"):
         if reason := next((k.reason for k in known if k.explains(outcome)), None):
             print(f"known to fail: {outcome.test.rpartition('/')[2]}\n       {reason}")
         else:
             failed.append(outcome)
-    for name, ended in table.items():
+    for name, ended in summary(outcomes).items():
         print(f"{name:32s} {', '.join(f'{count} {status}' for status, count in sorted(ended.items()))}")
     for outcome in failed:
         print(f"FAILED {outcome.test}\n       {outcome.message[:200]}")
-    if not outcomes:
+    counted = Counter(outcome.status for outcome in outcomes)
+    if judged := counted["passed"] + counted["failed"] + counted["not lowered"]:
+        print(f"{counted['passed']} of {judged} tests that reach a prediction passed: {counted['passed'] / judged:.2%}")
+    else:
         print("no test reached a prediction")
-    return 1 if failed or not outcomes else 0
+    return 1 if failed or not judged else 0
 
 
 if __name__ == "__main__":
