@@ -14,8 +14,13 @@ from coreproof.pairing.operators import interpolates, makes_steps, scale_factor,
 from coreproof.verification.channels import Profile
 from coreproof.verification.contrast import contrast_for, kept_of
 from coreproof.verification.error_state import ErrorState, measure
+from coreproof.verification.fills import ordinary_part
 from coreproof.verification.further_errors import Further
+from coreproof.verification.ordinary import Added, left_of_fills, ordinary_after
 from coreproof.verification.tolerance import EXACT, SMALLEST, TYPICAL, U32, VACUOUS, WORST, Tolerance
+
+_HIDDEN = 0.25
+"""Beside fills of so small a share of the whole value's scale, the ordinary elements are judged by themselves."""
 
 FEW_TERMS = 64
 """A sum of fewer terms (depthwise convolutions) does not average over channels."""
@@ -69,8 +74,12 @@ class ErrorModel:
         """
         self._entered.add(name)
         measured, unit = self._measured(name, array), self._unit(name)
-        rounding = 0.0 if exact or unit <= U32 else unit * measured.scale
-        self._states[name] = measured._replace(error=math.hypot(rounding, apart))
+        rounding = 0.0 if exact or unit <= U32 else unit
+        part = measured.ordinary
+        self._states[name] = measured._replace(
+            error=math.hypot(rounding * measured.scale, apart),
+            ordinary=None if part is None else part._replace(error=math.hypot(rounding * part.scale, apart)),
+        )
 
     def note_scale(self, name: str, array: np.ndarray) -> None:
         """Notes the scale of an inner value that will not be compared, before anything after it is judged."""
@@ -102,10 +111,21 @@ class ErrorModel:
         uneven = known.uneven if known is not None else 1.0
         # whatever arithmetic allows, half of a value's scale is not the same value
         most = VACUOUS / TYPICAL
-        return Tolerance(WORST * min(share * uneven, most), 0.0, TYPICAL * min(share, most), why=_why(share, unit))
+        whole = WORST * min(share * uneven, most), TYPICAL * min(share, most)
+        part = known.ordinary if known is not None else None
+        if part is not None and 0 < part.scale <= _HIDDEN * scale:
+            beside = math.hypot(part.error, reference_unit * part.scale) / part.scale
+            # where rounding hides the rest behind the fills, nothing more can be said than of the whole
+            if beside < most:
+                return Tolerance(
+                    WORST * min(beside * uneven, most), 0.0, TYPICAL * beside, why=_why(beside, unit), filled=whole
+                )
+        return Tolerance(whole[0], 0.0, whole[1], why=_why(share, unit))
 
-    def accept(self, name: str, error: float) -> None:
+    def accept(self, name: str, error: float, ordinary: float | None = None) -> None:
         """Notes the root-mean-square error that was found at ``name`` and accepted: what follows starts from it.
+
+        ``ordinary`` is that of the elements beside its fills, where it holds some.
 
         So each operator answers for what it adds itself, however deep it stands. Not less than the operator's own error
         counts: in another run, with other values brought out, the engine may have computed it in another order.
@@ -115,7 +135,10 @@ class ErrorModel:
             found = max(error, known.own)
             # what was found is taken to be spread over the elements as what was predicted
             shared = found * min(1.0, known.shared / known.error) if known.error > 0 else 0.0
-            self._states[name] = known._replace(error=found, shared=shared)
+            part = known.ordinary
+            if part is not None and ordinary is not None:
+                part = part._replace(error=max(ordinary, min(part.own, part.error)))
+            self._states[name] = known._replace(error=found, shared=shared, ordinary=part)
 
     def _measured(self, name: str, reference: np.ndarray) -> ErrorState:
         if name not in self._measures:
@@ -124,7 +147,12 @@ class ErrorModel:
 
     def _measure(self, name: str, array: np.ndarray) -> ErrorState:
         graph = self._graph
-        return measure(array)._replace(contrast=contrast_for(graph, name, array), kept=kept_of(graph, name, array))
+        known = measure(array)
+        return known._replace(
+            contrast=contrast_for(graph, name, array),
+            kept=kept_of(graph, name, array),
+            ordinary=ordinary_part(array, known.peak * known.scale),
+        )
 
     def _advance(self, name: str, measured: ErrorState) -> None:
         """Walks the graph up to the node that makes ``name``, and puts the measured scale in."""
@@ -162,19 +190,17 @@ class ErrorModel:
         gain = self._gain(output)
         summands = max(scale, gain * read[0].scale) if gain is not None and read else scale
         further = self._further.get(output, Further())
-        own = math.hypot(
-            self._own(node, output, read, measured.elements) * summands,
-            further.share * summands,
-            self._floor(node, output),
-        )
+        share, floor = self._own(node, output, read, measured.elements), self._floor(node, output)
+        own = math.hypot(share * summands, further.share * summands, floor)
         carried = _carried(node, read, measured)
+        scaled = len(read) == 1 and read[0].scale > 0 and (self._is_scaled(node) or scale_factor(node) is not None)
         if len(read) == 1 and read[0].scale and self._is_scaled(node):
             carried = read[0].error * scale / read[0].scale
         if gain is not None and read:
             carried = max(carried, gain * read[0].error)
         error, step = math.hypot(carried, own), _step(node, read)
         if self._dtype(output) == "bool":  # booleans have to be equal, and choose without error
-            return measured._replace(error=0.0, own=0.0, step=0.0)
+            return measured._replace(error=0.0, own=0.0, step=0.0, ordinary=None)
         truncates = (
             canonical_op(node.operator) == "cast"
             and self._dtype(output).startswith(("int", "uint"))
@@ -188,7 +214,8 @@ class ErrorModel:
         adds = kind == "add" and all(s.scale <= scale for s in read)
         shared = math.hypot(own, *(_shared(s, measured) for s in read)) if kind == "move" or adds else 0.0
         uneven = max(further.uneven, _uneven(node, read, measured))
-        return measured._replace(error=error, uneven=uneven, own=own, step=step, shared=shared)
+        part = ordinary_after(node, read, measured, error, Added(share, further.share, floor, gain, scaled))
+        return measured._replace(error=error, uneven=uneven, own=own, step=step, shared=shared, ordinary=part)
 
     def _dtype(self, name: str) -> str:
         value = self._graph.values.get(name)
@@ -293,13 +320,14 @@ def _carried(node: Node, read: Sequence[ErrorState], result: ErrorState) -> floa
     if kind == "add":
         return math.hypot(*(s.error for s in read))
     if kind == "bounded":
-        return max(s.error for s in read) / 4  # the steepest slope of a sigmoid
+        # the steepest slope of a sigmoid
+        return max(s.error if (left := left_of_fills(s)) is None else left for s in read) / 4
     if canonical_op(node.operator) == "log":
         # what is a share of the operand is absolute in its logarithm, near 1 too, where that is all but zero
         return max(scale * read[0].error, read[0].error / read[0].scale if read[0].scale else 0.0)
     if kind == "exponential":
         # a softmax leaves behind what a mask makes small, and the rounding of that with it
-        return scale * math.hypot(*(math.hypot(_even(s), s.shared * s.kept) for s in read))
+        return scale * math.hypot(*(math.hypot(_beside(s), s.shared * s.kept) for s in read))
     base = [_divided_by(s) if kind == "norm" else s.scale for s in read]
     each = [s.error / b for s, b in zip(read, base, strict=True) if b > 0]
     # factors are often made from one value (x * sigmoid(x)), and then their errors have one sign
@@ -331,6 +359,11 @@ def _shared(source: ErrorState, chosen: ErrorState) -> float:
 def _even(source: ErrorState) -> float:
     """The rest of its error, which may stand at any element."""
     return math.sqrt(max(source.error**2 - source.shared**2, 0.0))
+
+
+def _beside(source: ErrorState) -> float:
+    """The same of what is not a fill."""
+    return _even(source) if source.ordinary is None else min(_even(source), source.ordinary.error)
 
 
 def _louder(source: ErrorState, chosen: ErrorState) -> float:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from coreproof.verification.contrast import Contrast
 from coreproof.verification.error_stats import BLOCK
+from coreproof.verification.fills import Ordinary
 
 
 class ErrorState(NamedTuple):
@@ -22,6 +23,7 @@ class ErrorState(NamedTuple):
     is of a value that is only moved. ``step``: it is rounded to multiples of this (0: it is not).
     ``contrast``: of what a normalisation reads, size over deviation of what it takes together. ``kept``: of what a softmax reads,
     the size of what it keeps, weighted as it weighs, in units of the scale: a mask's minimum makes the scale, and is left behind.
+    ``ordinary``: the elements beside its fills, and what they err by; None where it holds none.
     """
 
     error: float
@@ -36,6 +38,7 @@ class ErrorState(NamedTuple):
     contrast: Contrast | None = None
     shared: float = 0.0
     kept: float = 1.0
+    ordinary: Ordinary | None = None
 
 
 def measure(array: np.ndarray) -> ErrorState:

@@ -62,6 +62,18 @@ class ChannelScale:
         return picked
 
 
+@dataclass(frozen=True)
+class PickedScale(ChannelScale):
+    """The same for elements that were picked out, at ``places`` of the whole."""
+
+    places: Array
+
+    def factors(self, start: int, stop: int) -> Array:
+        """The factors of the picked elements from ``start`` to ``stop``."""
+        picked: Array = self.per_channel[self.places[start:stop] // self.run % self.per_channel.size]
+        return picked
+
+
 @np.errstate(invalid="ignore", over="ignore")
 def error_stats(a: Array, b: Array) -> ErrorStats | None:
     """The figures of two flat numeric arrays of the same length; None where one is empty or not finite everywhere."""

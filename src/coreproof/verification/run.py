@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,7 +64,9 @@ class VerificationRun:
     ) -> None:
         self.reference, self.candidate = reference, candidate
         self.reference_session, self.candidate_session = reference_session, candidate_session
-        self.feeds, self.memory, self.tolerance = feeds, memory, tolerance
+        self.feeds, self.memory = feeds, memory
+        # a bound of the caller's is a share of the ordinary elements' scale too
+        self.tolerance = tolerance and replace(tolerance, filled=(tolerance.relative, tolerance.typical))
         self.remembered = remembered or {}
         self.unanswered: set[int] = set()
         self.reference_index = value_index(reference, reference_session.tappable, engine_shapes(reference_session))
@@ -228,7 +231,10 @@ class VerificationRun:
         judgement = self.judge(pair, expected, candidate, error_model)
         self._contents.add(pair.candidate, judgement, expected if pair.how == "output" else None)
         if judgement.agrees:
-            error_model.accept(pair.candidate, judgement.rms_error)
+            if judgement.filled:
+                error_model.accept(pair.candidate, judgement.whole_error, judgement.rms_error)
+            else:
+                error_model.accept(pair.candidate, judgement.rms_error)
         return judgement, candidate.shape, str(candidate.dtype)
 
     def reference_values(self, sample: int, groups: Sequence[Iterable[str]]) -> Iterator[dict[str, Array]]:

@@ -57,14 +57,19 @@ from coreproof.verification.error_stats import (
     ChannelScale,
     ErrorStats,
     Exceedance,
+    PickedScale,
     any_size_stats,
     block_exceedance,
     error_stats,
     errors,
     exceedance,
 )
+from coreproof.verification.fills import Ordinary, largest_finite, ordinary_part
 
 Array = np.ndarray
+
+_FILLED_BYTES = 32
+"""Bytes that an element takes while the ordinary elements of a value are taken out: both sides, places, and their shares."""
 
 _SPARSE_BYTES = 80
 """Bytes that an element takes while two values are compared that are not finite everywhere: ten doubles."""
@@ -94,7 +99,8 @@ class Tolerance:
 
     ``typical`` bounds the root-mean-square error relative to the scale; None leaves it unjudged. ``step``: the value is rounded
     to multiples of it, and an element at the edge between two may come out as either; ``typical`` says how many may. ``why``
-    says in words where the numbers come from.
+    says in words where the numbers come from. ``filled`` is (relative, typical) for all of a value that holds fills; the other
+    bounds are then for its ordinary elements, by their own scale. None: it is judged once.
     """
 
     relative: float = 0.0
@@ -102,6 +108,13 @@ class Tolerance:
     typical: float | None = None
     why: str = "given by the caller"
     step: float = 0.0
+    filled: tuple[float, float | None] | None = None
+
+    @property
+    def of_whole(self) -> Tolerance:
+        """What all elements together are judged by, where some are fills."""
+        relative, typical = self.filled or (self.relative, self.typical)
+        return replace(self, relative=relative, typical=typical, filled=None)
 
     @property
     def single(self) -> float:
@@ -131,6 +144,10 @@ def explain(tolerance: Tolerance) -> str:
     text = f"A single element may be off by {' plus '.join(parts)}"
     if tolerance.typical is not None:
         text += f", the root mean square of all by {tolerance.typical:.2g} of the scale"
+    if tolerance.filled:
+        text += (
+            "; the scale is that of its ordinary elements, those that are far larger are held against their own size"
+        )
     return f"{text} ({tolerance.why})."
 
 
@@ -149,6 +166,8 @@ class Judgement:
     size from which on the format overflows. ``problem`` says in words why the two do not agree; empty when they do. ``clipped``
     counts elements beyond float16's range that the candidate holds at its end or as infinite, where nothing else is wrong.
     ``low`` and ``high`` are the ends of the reference's finite elements; NaN where there are none, and of texts.
+    ``filled`` counts elements that are far larger than all others: errors and scale are then those of the others, and
+    ``whole_error`` is the root mean square over all of them.
     """
 
     agrees: bool
@@ -173,6 +192,8 @@ class Judgement:
     at_limit: int = 0
     low: float = math.nan
     high: float = math.nan
+    filled: int = 0
+    whole_error: float = math.nan
 
     def __bool__(self) -> bool:
         return self.agrees
@@ -223,7 +244,11 @@ def judge(
     if a.dtype.kind in "iub" and b.dtype.kind in "iub" and np.array_equal(a, b):
         return _equal(a, tolerance)
     channel_scale = None if profile is None else profile.over(a.shape)
-    return _judge_numbers(a, b, tolerance, channel_scale, OVERFLOW.get(stored or "", math.inf))
+    limit = OVERFLOW.get(stored or "", math.inf)
+    part = None if tolerance.filled is None else ordinary_part(a, largest_finite(a))
+    if part is None:
+        return _judge_numbers(a, b, tolerance, channel_scale, limit)
+    return _judge_beside_fills(a, b, tolerance, channel_scale, limit, part)
 
 
 def judge_range(reference: Array, candidate: Array, judgement: Judgement, profile: Profile | None = None) -> Judgement:
@@ -255,6 +280,9 @@ def passes(reference: Array, candidate: Array, tolerance: Tolerance) -> bool:
     """Whether the two agree for certain, by their largest and their typical error alone; cheaper than ``judge``."""
     if unlike(reference, candidate) or reference.size != candidate.size or _is_text(reference) or _is_text(candidate):
         return False
+    # fills make the largest and the typical error say nothing of the rest
+    if tolerance.filled is not None:
+        return False
     known = errors(reference.reshape(-1), candidate.reshape(-1))
     if known is None:
         return False
@@ -276,6 +304,44 @@ def _judge_numbers(
         return _judge_sparse(a.astype(np.float64), b.astype(np.float64), tolerance, channel_scale, limit)
     beyond = exceedance(a.reshape(-1), b.reshape(-1), known, tolerance.relative, tolerance.single, channel_scale)
     return _judgement(a, tolerance, known, beyond, beyond.worst)
+
+
+def _judge_beside_fills(
+    a: Array,
+    b: Array,
+    tolerance: Tolerance,
+    channel_scale: ChannelScale | None,
+    limit: float,
+    part: Ordinary,
+) -> Judgement:
+    """The ordinary elements by their own scale, and all by the whole one's: the figures are those of the ordinary ones."""
+    afford("comparing a value that holds fills", a.shape, _FILLED_BYTES)
+    filled = int(a.size - part.elements)
+    whole = _judge_numbers(a, b, tolerance.of_whole, channel_scale, limit)
+    whole = replace(whole, filled=filled, whole_error=whole.rms_error)
+    flat, other = a.reshape(-1), b.reshape(-1)
+    places = np.flatnonzero((np.abs(flat) <= part.limit) & np.isfinite(other))
+    if whole.misplaced or part.scale == 0:
+        return whole
+    among = None if channel_scale is None else PickedScale(channel_scale.per_channel, channel_scale.run, places)
+    judged = _judge_numbers(flat[places], other[places], replace(tolerance, filled=None), among)
+    if judged and not whole:
+        return whole
+    beside = f"{judged.problem} (beside {filled} that are far larger)" if judged.problem else ""
+    return replace(
+        judged,
+        tolerance=tolerance,
+        worst=tuple(int(i) for i in np.unravel_index(places[judged.worst[0]], a.shape)) if judged.worst else (),
+        nan=whole.nan,
+        infinite=whole.infinite,
+        at_limit=whole.at_limit,
+        elements=whole.elements,
+        low=whole.low,
+        high=whole.high,
+        problem=beside,
+        filled=filled,
+        whole_error=whole.rms_error,
+    )
 
 
 def _judgement(

@@ -140,6 +140,13 @@ class Verification(NotebookView):
                 f"{len(reaching)} {are} the end of {reaching[0].dtype}'s range, where rounding decides whether a number is "
                 f"infinite (first {reaching[0].candidate!r}, {seen.at_limit} of {seen.elements} elements on one side only)"
             )
+        if filled := [row for row in self.rows if row.judgement.filled]:
+            hold = "value holds" if len(filled) == 1 else "values hold"
+            seen = filled[0].judgement
+            lines.append(
+                f"{len(filled)} {hold} fills far larger than all else, beside which the rest is judged by its own scale (first "
+                f"{filled[0].candidate!r}, {seen.filled} of {seen.elements} elements)"
+            )
         if switched := [row for row in self.rows if row.switched]:
             results = "index result differs" if len(switched) == 1 else "index results differ"
             lines.append(

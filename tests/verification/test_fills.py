@@ -1,0 +1,138 @@
+"""Values that hold a mask's minimum, or any number far larger than the rest, are judged by what else they hold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coreproof.conversion.onnx_to_coreml.convert import onnx_to_coreml
+from coreproof.model.onnx.model import OnnxModel
+from coreproof.verification.converted import check_conversion
+from coreproof.verification.fills import ordinary_part
+from coreproof.verification.tolerance import Tolerance, judge
+from coreproof.verification.verify import verify
+from tests.build import graph_model, weights
+
+PLACES = np.random.default_rng(1).random((12, 16)) < 0.3
+ONE = np.arange(192).reshape(12, 16) == 77
+WEIGHTS = weights(16, 16)
+HEAD = "agraph (float[12,16] x) => (float[12,16] y) {\n s = MatMul(x, w)\n"
+
+
+def masked(how: str, fill: float, factor: float = 1.0, where: np.ndarray = PLACES) -> OnnxModel:
+    """Scores, some of which are masked in one of the ways that networks do it."""
+    w, mask = WEIGHTS * np.float32(factor), np.where(where, fill, 0).astype(np.float32)
+    number = np.array(fill, np.float32)
+    if how == "chosen":
+        return graph_model(HEAD + "y = Where(c, f, s)\n}", w=w, c=where, f=number)
+    if how == "scaled":
+        return graph_model(HEAD + "t = Add(s, m)\n y = Mul(t, k)\n}", w=w, m=mask, k=np.array(0.3, np.float32))
+    if how == "computed":
+        text = HEAD.replace("x)", "x, float[12,16] mask)") + "u = Sub(o, mask)\n v = Mul(u, f)\n y = Add(s, v)\n}"
+        return graph_model(text, w=w, o=np.array(1, np.float32), f=number)
+    if how == "bias":
+        text = "agraph (float[12,16] x) => (float[12,16] y) {\n y = Gemm(x, w, b)\n}"
+        return graph_model(text, w=w, b=np.where(where[0], fill, 0).astype(np.float32))
+    return graph_model(HEAD + "y = Add(s, m)\n}", w=w, m=mask)
+
+
+@pytest.mark.parametrize(
+    ("how", "fill", "precision"),
+    [
+        ("added", -1e9, "fp32"), ("added", 1e9, "fp16"), ("added", -65504.0, "fp16"), ("added", -3.4e38, "fp32"),
+        ("added", -1e4, "fp16"), ("added", -np.inf, "fp16"), ("chosen", -1e9, "fp16"), ("chosen", np.inf, "fp32"),
+        ("scaled", -1e9, "fp16"), ("computed", -1e4, "fp16"), ("computed", -1e9, "fp32"), ("bias", 6e4, "fp16"),
+    ],
+)  # fmt: skip
+def test_scores_beside_a_fill_are_judged_as_scores(how: str, fill: float, precision: str) -> None:
+    source = masked(how, fill)
+    assert verify(source, onnx_to_coreml(source, "mlprogram", precision=precision))
+    found = verify(source, onnx_to_coreml(masked(how, fill, 1.02), "mlprogram", precision=precision))
+    output = found.rows[-1]
+    assert not output.agrees
+    assert output.judgement.used > 1.5
+    # of the scores, not of the fills
+    assert output.judgement.rms_relative_error == pytest.approx(0.02, rel=0.3)
+
+
+@pytest.mark.parametrize("fill", [1e9, -1e4])
+def test_one_element_that_is_huge_hides_none_of_the_others(fill: float) -> None:
+    source = masked("added", fill, where=ONE)
+    found = verify(source, masked("added", fill, 1.001, where=ONE))
+    assert not found.rows[-1].agrees
+    assert found.rows[-1].judgement.filled == 1
+    assert "beside 1 that" in found.rows[-1].judgement.problem
+
+
+def test_a_fill_that_is_another_one_is_a_fault() -> None:
+    found = verify(masked("added", -1e9), masked("added", -1.01e9))
+    assert not found.rows[-1].agrees
+    assert verify(masked("added", -1e9), masked("added", -1e9)).summary().count("fills far larger than all else") == 1
+
+
+def test_a_tolerance_of_the_callers_is_a_share_of_the_ordinary_scale() -> None:
+    tolerance = Tolerance(relative=1e-3)
+    assert not verify(masked("added", -1e9), masked("added", -1e9, 1.02), tolerance=tolerance)
+    assert verify(masked("added", -1e9), masked("added", -1e9, 1.00005), tolerance=tolerance)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_convert_refuses_wrong_scores_beside_a_mask(precision: str) -> None:
+    wrong = onnx_to_coreml(masked("added", -1e9, 1.05), "mlprogram", precision=precision)
+    assert not check_conversion(masked("added", -1e9), wrong)
+    assert check_conversion(masked("added", -1e9, 1.05), wrong)
+
+
+def test_behind_a_softmax_only_what_is_kept_counts() -> None:
+    text = HEAD + "t = Add(s, m)\n u = Mul(t, k)\n y = Softmax<axis=-1>(u)\n}"
+    named = {"m": np.where(PLACES, -1e9, 0).astype(np.float32), "k": np.array(0.3, np.float32)}
+    found = verify(graph_model(text, w=WEIGHTS, **named), graph_model(text, w=WEIGHTS, **named))
+    assert found
+    assert not found.weak
+    assert found.rows[-1].tolerance.relative < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+@pytest.mark.parametrize("shape", [(5,), (7, 9), (3, 64, 65), (1, 2, 300, 300)])
+def test_ordinary_numbers_hold_no_fills(shape: tuple[int, ...], dtype: type) -> None:
+    for seed in range(20):
+        values = np.random.default_rng(seed).normal(size=shape).astype(dtype)
+        assert values.size < 10 or ordinary_part(values, float(np.abs(values).max())) is None
+        positive = np.maximum(values, 0) + dtype(0.5)
+        assert ordinary_part(positive, float(positive.max())) is None
+
+
+@pytest.mark.parametrize("size", [6, 192, 5_000, 300_000])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_fills_are_told_from_the_rest(size: int, share: float) -> None:
+    rng = np.random.default_rng(0)
+    where = rng.random(size) < share
+    where[size // 2] = True
+    where[0] = False
+    values = np.where(where, -1e9, rng.normal(size=size) + 3).astype(np.float32)
+    part = ordinary_part(values, 1e9)
+    assert part is not None
+    assert part.elements == np.count_nonzero(~where)
+    assert part.scale == pytest.approx(np.sqrt(np.mean(np.square(values[~where], dtype=np.float64))))
+
+
+def test_two_kinds_of_fills_are_both_taken_off() -> None:
+    values = np.concatenate([np.linspace(1, 2, 50), np.full(40, -1e4), np.full(60, -1e9)])
+    part = ordinary_part(values, 1e9)
+    assert part is not None
+    assert part.elements == 50
+
+
+def test_the_place_that_is_worst_is_one_of_the_whole_value() -> None:
+    reference = np.ones((4, 5), np.float32)
+    reference[:2] = -1e9
+    candidate = reference.copy()
+    candidate[3, 1] += 1
+    judgement = judge(reference, candidate, Tolerance(1e-3, filled=(1e-3, None)))
+    assert judgement.worst == (3, 1)
+    assert judgement.filled == 10
+    assert judgement.scale == 1.0
+
+
+def test_a_mask_that_is_lost_is_no_agreement() -> None:
+    assert not verify(masked("added", -1e9), onnx_to_coreml(masked("added", 0.0), "mlprogram", precision="fp32"))
