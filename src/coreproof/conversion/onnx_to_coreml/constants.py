@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.mil import Builder, Operand, Var
+from coreproof.conversion.onnx_to_coreml.packed import PackedConstants, packed_in
 
 _MOST_ELEMENTS = 16
 _AS_THEY_ARE = frozenset({"const", "placeholder", "cond", "while_loop", "make_list", "classify", "program", "function"})
@@ -14,11 +15,15 @@ _AS_THEY_ARE = frozenset({"const", "placeholder", "cond", "while_loop", "make_li
 
 
 class SharedConstants:
-    """coremltools' builder; small operands of its operations become constants that later operations share."""
+    """coremltools' builder; small operands of its operations become constants that later operations share.
 
-    def __init__(self, builder: Builder, made: dict[tuple[object, ...], Var] | None = None) -> None:
+    ``target``: the MIL opset as the iOS number, which says what packed constants are written as.
+    """
+
+    def __init__(self, builder: Builder, target: int = 0, made: dict[tuple[object, ...], Var] | None = None) -> None:
         self._builder = builder
         self._made = {} if made is None else made
+        self._packed = PackedConstants(builder, target)
 
     def __getattr__(self, operation: str) -> Callable[..., Var]:
         make: Callable[..., Var] = getattr(self._builder, operation)
@@ -32,6 +37,8 @@ class SharedConstants:
         return call
 
     def _shared(self, parameter: str, value: object) -> object:
+        if isinstance(value, np.ndarray) and packed_in(value) is not None:
+            return self._packed.written(value)
         key = _identity(value)
         if key is None:
             return value
@@ -48,9 +55,9 @@ class SharedConstants:
 class NetworkBuilder(SharedConstants):
     """The same for a NeuralNetwork, which holds a single number as [1]: an axis added to it would be a second one."""
 
-    def __init__(self, builder: Builder) -> None:
-        super().__init__(builder)
-        self._plain = SharedConstants(builder, self._made)
+    def __init__(self, builder: Builder, target: int = 0) -> None:
+        super().__init__(builder, target)
+        self._plain = SharedConstants(builder, target, self._made)
 
     def expand_dims(self, *, x: Operand, axes: Sequence[int], **named: object) -> Var:
         """expand_dims, or for a single number a reshape, which says the whole shape."""

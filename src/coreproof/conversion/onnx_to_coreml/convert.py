@@ -18,6 +18,7 @@ from coreproof.conversion.onnx_to_coreml.features import (
     flexible_shape,
 )
 from coreproof.conversion.onnx_to_coreml.lowering import said
+from coreproof.conversion.onnx_to_coreml.packed_nodes import holds_blocks
 from coreproof.conversion.onnx_to_coreml.prepare import prepare
 from coreproof.conversion.onnx_to_coreml.states import plan_states
 from coreproof.conversion.shapes import check_names
@@ -69,9 +70,10 @@ def onnx_to_coreml(
     precision = None if precision is None else one_of(precision, PRECISIONS, "precision")
     remembered = plan_states(states or {}, model.ir.graph, to, target)
     version = remembered.version
+    graph = _prepared(model)
+    version, about_blocks = _for_blocks(graph, version, is_said=target is not None)
     is_network = to == "neuralnetwork"
     half = not is_network and (precision or "fp16") == "fp16"
-    graph = _prepared(model)
     pictures = dict(images or {})
     planned, notes = _planned(model.name, graph, shapes or {})
     numbers = {v.name for v in graph.graph.inputs if value_shape(v) == ()}
@@ -117,13 +119,24 @@ def onnx_to_coreml(
         spec,
         name=model.name,
         folder=None if scratch is None else Path(scratch.name),
-        notes=(*model.notes, *notes, *remembered.notes, *built.notes),
+        notes=(*model.notes, *notes, *remembered.notes, *about_blocks, *built.notes),
         keep_alive=scratch,
         provenance=built.provenance,
     )
     if labels is None:
         note_labels(spec.description.metadata.userDefined, model.signature.labels)
     return made
+
+
+def _for_blocks(graph: ir.Model, version: int, *, is_said: bool) -> tuple[int, list[str]]:
+    """The version that a program is made for, newer where only that holds the weights as they are, and what to say of it."""
+    if not 15 <= version < 18 or not holds_blocks(graph.graph):
+        return version, []
+    if is_said:
+        return version, [
+            f"weights in blocks become floats for iOS {version}; target iOS18 holds them packed as they are"
+        ]
+    return 18, ["made for iOS 18, the first that holds weights in blocks: an older target makes floats of them"]
 
 
 def _planned(source: str, graph: ir.Model, shapes: Mapping[str, object]) -> tuple[dict[str, FlexibleShape], list[str]]:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.mil import Builder, Operand
+from coreproof.conversion.onnx_to_coreml.packed import PackedArray, cast_packed
 from coreproof.conversion.operators import ONNX
 from coreproof.errors import ConversionError
 from coreproof.model.numbers import to_float16
@@ -146,6 +147,8 @@ def cast_floats(array: Array, dtype: FloatType) -> Array:
         return array
     if array.dtype == dtype:
         return array
+    if isinstance(array, PackedArray):
+        return cast_packed(array, dtype)
     return to_float16(array) if dtype == np.float16 else array.astype(dtype)
 
 

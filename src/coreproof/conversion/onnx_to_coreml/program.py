@@ -22,6 +22,7 @@ from coreproof.conversion.onnx_to_coreml.lowering import Context, FloatType, mil
 from coreproof.conversion.onnx_to_coreml.mil import Items, Operand, Program, Var
 from coreproof.conversion.onnx_to_coreml.names import Names, separate
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import float_name
+from coreproof.conversion.onnx_to_coreml.packed_nodes import kept_packed
 from coreproof.conversion.onnx_to_coreml.ranks import limit_rank
 from coreproof.conversion.operators import ONNX
 from coreproof.conversion.registry import Handler
@@ -111,7 +112,7 @@ class ProgramBuilder:
         self._shown: set[int] = set()  # float32 values that hold a mask's minimum, for an output
         self._named: set[int] = set()  # named after an ONNX value: `separate` renames all others, not these
         self.context = Context(
-            (NetworkBuilder if is_network else SharedConstants)(Builder),
+            (NetworkBuilder if is_network else SharedConstants)(Builder, target),
             target,
             dtype,
             self.opsets.get("", 1),
@@ -237,7 +238,9 @@ class ProgramBuilder:
         opset = self.opsets.get(node.domain, self.context.opset)
         try:
             results: Sequence[Operand] | None
-            results = fold(node, raw, opset, self.opsets) if is_foldable(node, raw) else None
+            results = kept_packed(node, raw, self.context.target)
+            if results is None and is_foldable(node, raw):
+                results = fold(node, raw, opset, self.opsets)
             if results is None:
                 handler = ONNX.find(node.op_type, opset, node.domain)
                 if handler is None:

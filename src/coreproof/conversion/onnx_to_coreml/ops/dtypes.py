@@ -6,11 +6,17 @@ MIL's data movement takes floats and int32 everywhere, booleans only here and th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 import numpy as np
+import onnx_ir as ir
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result
-from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.conversion.onnx_to_coreml.mil import Operand, Var
+from coreproof.conversion.onnx_to_coreml.packed import FEWEST
+
+_READ_BYTES = frozenset({"DequantizeLinear", "QGemm"})
+"""Operators beside those called QLinear* that take bytes; others are given int32."""
 
 
 def name_of(ctx: Context, x: Operand) -> str:
@@ -79,3 +85,24 @@ def without_elements(ctx: Context, x: Operand, axis: int) -> np.ndarray:
     """What is left of ``x`` where nothing of an axis is: known, and dropped by what joins it to others."""
     shape = [0 if i == axis else int(n) if is_known(n) else 1 for i, n in enumerate(x.shape)]
     return np.zeros(shape, {"bool": np.bool_, "int32": np.int32}.get(name_of(ctx, x), ctx.dtype))
+
+
+def is_bytes(x: Operand) -> TypeGuard[Var]:
+    """Whether a value of the program holds bytes, as ``quantize`` makes them."""
+    if isinstance(x, np.ndarray):
+        return False
+    from coremltools.converters.mil.mil import types
+
+    return x.dtype in (types.int8, types.uint8)
+
+
+def read_as_bytes(value: ir.Value) -> bool:
+    """Whether all that reads an ONNX value takes bytes."""
+    readers = [user.op_type for user, _ in value.uses()]
+    known = all(reader in _READ_BYTES or reader.startswith("QLinear") for reader in readers)
+    return bool(readers) and known and not value.is_graph_output()
+
+
+def stays_bytes(ctx: Context, table: np.ndarray) -> bool:
+    """Whether a constant of bytes is written as it is: from iOS 17 on, where that saves anything."""
+    return ctx.target >= 17 and not ctx.is_network and table.size >= FEWEST

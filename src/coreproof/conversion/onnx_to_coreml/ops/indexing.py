@@ -13,6 +13,8 @@ from coreproof.conversion.onnx_to_coreml.ops.dtypes import (
     cast,
     is_known,
     name_of,
+    read_as_bytes,
+    stays_bytes,
     without_bool,
     without_elements,
 )
@@ -155,6 +157,11 @@ def from_start(ctx: Context, indices: Operand, *lengths: object) -> Operand:
 def gather(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> Result:
     axis = axis_of(axis, ctx.rank(data))
     places = from_start(ctx, indices, data.shape[axis])
+    table = ctx.raw[0]
+    if isinstance(table, np.ndarray) and table.dtype in (np.int8, np.uint8) and stays_bytes(ctx, table):
+        # a table of embeddings that is dequantised behind: as int32 it would take four times its bytes
+        row = ctx.mb.gather(x=table, indices=places, axis=axis)
+        return row if read_as_bytes(ctx.node.outputs[0]) else ctx.mb.cast(x=row, dtype="int32")
     if isinstance(places, np.ndarray) and places.ndim == 0 and not isinstance(data, np.ndarray) and ctx.rank(data) > 1:
         return picked(ctx, data, axis, int(places))
     if ctx.is_network and ctx.rank(places) == 0:

@@ -7,6 +7,7 @@ import numpy as np
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
 from coreproof.conversion.onnx_to_coreml.ops.dtypes import expanded
+from coreproof.conversion.onnx_to_coreml.packed import contiguous, moved, packed_array, packed_in
 
 _LINEAR_RANKS = (1, 2, 3)
 """The ranks that linear is documented for."""
@@ -16,7 +17,7 @@ _LINEAR_RANKS = (1, 2, 3)
 def matmul(ctx: Context, a: Operand, b: Operand) -> Result:
     if isinstance(b, np.ndarray) and b.ndim == 2 and ctx.rank(a) in _LINEAR_RANKS and ctx.is_float(a):
         # linear holds its weight as [outputs, inputs]
-        return ctx.mb.linear(x=a, weight=np.ascontiguousarray(b.T))
+        return ctx.mb.linear(x=a, weight=contiguous(moved(b, np.transpose)))
     ranks = ctx.rank(a), ctx.rank(b)
     left = expanded(ctx, a, [0]) if ranks[0] == 1 else a
     right = expanded(ctx, b, [1]) if ranks[1] == 1 else b
@@ -44,7 +45,7 @@ def gemm(
     if isinstance(b, np.ndarray) and ctx.is_float(a):
         weight = _scaled(ctx, 1, alpha)
         bias = None if c is None or not isinstance(c, np.ndarray) else _bias(_scaled(ctx, 2, beta), b.shape[1 - transB])
-        weight = np.ascontiguousarray(weight if transB else weight.T)
+        weight = contiguous(weight if transB else moved(weight, np.transpose))
         if c is None or bias is not None:
             return ctx.mb.linear(x=left, weight=weight, bias=bias)
         return _plus(ctx, ctx.mb.linear(x=left, weight=weight), c, beta)
@@ -56,7 +57,11 @@ def gemm(
 
 def _scaled(ctx: Context, index: int, factor: float) -> Array:
     """The constant times ``factor``, rounded once."""
-    raw = np.asarray(ctx.raw[index])
+    given = ctx.raw[index]
+    packed = packed_in(given)
+    if packed is not None:
+        return packed_array(packed if factor == 1 else packed.times(factor), ctx.dtype)
+    raw = np.asarray(given)
     return ctx.floats(raw if factor == 1 else raw.astype(np.float64) * factor)
 
 

@@ -23,8 +23,12 @@ from coreproof.conversion.onnx_to_coreml.ops.quantization import (
     dtype_of,
     factor,
     in_steps,
+    known_weight,
     quantized,
+    split_factor,
+    times_in_steps,
 )
+from coreproof.conversion.onnx_to_coreml.packed import contiguous, moved
 
 MICROSOFT = "com.microsoft"
 
@@ -136,33 +140,28 @@ def qgemm(
 ) -> Result:
     """alpha * A B + C; C counts in steps of alpha times both scales. Without ``y_scale`` the result is floats."""
     weight_scale = np.asarray(ctx.constant(ctx.raw[4], "scale of the weights"), np.float64).reshape(-1)
-    zero = np.asarray(ctx.constant(ctx.raw[5], "zero point of the weights")).astype(np.int64).reshape(-1)
-    whole = np.asarray(ctx.constant(ctx.raw[3], "weight")).astype(np.int64)
-    whole = (whole if not transB else whole.T) - zero
     steps = None if y_scale is None else factor(ctx, 1, 4, 7)
-    scaled: np.ndarray
+    behind: np.ndarray | None = None
     if steps is not None:
-        steps = np.float32(alpha) * steps
-        left, scaled = centred(ctx, a, a_zero_point), steps
+        within, behind = split_factor(ctx, np.asarray(np.float32(alpha) * steps))
+        left, unit = centred(ctx, a, a_zero_point), within
     else:
         share = np.asarray(ctx.constant(ctx.raw[1], "scale"), np.float64).reshape(-1)
-        left, scaled = dequantized(ctx, a, a_scale, a_zero_point), alpha * weight_scale
-    behind = steps if steps is not None and ctx.dtype == np.float32 else None
-    weight = whole * (1.0 if behind is not None else scaled)
+        left, within = dequantized(ctx, a, a_scale, a_zero_point), alpha * weight_scale
+        unit = share * within
+    weight = known_weight(ctx, 3, 5, within, 0 if transB else -1)
+    rows = contiguous(weight if transB else moved(weight, np.transpose))
     if transA:
         left = ctx.mb.transpose(x=left, perm=[1, 0])
     term: np.ndarray | None = None
     if c is not None:
-        unit = 1.0 if behind is not None else steps if steps is not None else alpha * share * weight_scale
-        bias = np.asarray(ctx.constant(ctx.raw[6], "bias"), np.float64) * unit
-        if bias.size not in (1, weight.shape[1]):
+        bias = np.asarray(ctx.constant(ctx.raw[6], "bias"), np.float64)
+        if bias.size not in (1, rows.shape[0]):
             raise ctx.refuse(f"its bias has the shape {bias.shape}", "one number for each column")
-        term = ctx.floats(np.broadcast_to(bias.reshape(-1), (weight.shape[1],)))
-    product = ctx.mb.linear(x=left, weight=ctx.floats(np.ascontiguousarray(weight.T)), bias=term)
+        term = ctx.floats(np.broadcast_to(bias.reshape(-1) * unit, (rows.shape[0],)))
+    product = ctx.mb.linear(x=left, weight=rows, bias=term)
     if behind is not None:
-        product = ctx.mb.mul(x=product, y=ctx.floats(behind))
-    if steps is not None:
-        return in_steps(ctx, product, y_zero_point, dtype_of(ctx, 8))
+        return times_in_steps(ctx, product, behind, y_zero_point, dtype_of(ctx, 8))
     return product if y_scale is None else quantized(ctx, product, y_scale, y_zero_point, dtype_of(ctx, 8))
 
 

@@ -15,16 +15,10 @@ from coreproof.conversion.onnx_to_coreml.ops.quantization import (
     quantize_linear,
 )
 from coreproof.conversion.onnx_to_coreml.ops.quantized_forms import MICROSOFT
+from coreproof.conversion.onnx_to_coreml.packed import contiguous, moved, pack, packed_array, unpacked_bits
 
 lowering("DequantizeLinear", domain=MICROSOFT)(dequantize_linear)
 lowering("QuantizeLinear", domain=MICROSOFT)(quantize_linear)
-
-
-def _unpacked(packed: Array, bits: int) -> Array:
-    """Numbers of so many bits, the lowest of a byte first, along the last axis."""
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    numbers = (packed[..., None] >> shifts) & np.uint8((1 << bits) - 1)
-    return numbers.reshape(*packed.shape[:-1], -1)
 
 
 @lowering("MatMulNBits", domain=MICROSOFT, error="linear", word="linear")
@@ -48,19 +42,29 @@ def matmul_n_bits(
     if bits not in (2, 4, 8) or weight_prepacked:
         raise ctx.refuse(f"weights of {bits} bits, or packed for a device", "plain ones of 2, 4 or 8 bits")
     blocks = -(-K // block_size)
-    numbers = _unpacked(np.asarray(ctx.constant(ctx.raw[1], "weight")), bits).reshape(N, -1)[:, : blocks * block_size]
+    numbers = unpacked_bits(np.asarray(ctx.constant(ctx.raw[1], "weight")), bits).reshape(N, -1)[
+        :, : blocks * block_size
+    ]
     scale = np.asarray(ctx.constant(ctx.raw[2], "scales"), np.float64).reshape(N, blocks)
     zero = np.full((N, blocks), float(1 << (bits - 1)))
     if zero_points is not None:
         raw = np.asarray(ctx.constant(ctx.raw[3], "zero points"))
-        given = _unpacked(raw.reshape(N, -1), bits) if raw.dtype == np.uint8 else raw.reshape(N, -1)
+        given = unpacked_bits(raw.reshape(N, -1), bits) if raw.dtype == np.uint8 else raw.reshape(N, -1)
         zero = given[:, :blocks].astype(np.float64)
-    if g_idx is None:
-        group = np.repeat(np.arange(blocks), block_size)[:K]
+    weight: Array
+    packed = None
+    if g_idx is None and np.array_equal(zero, np.rint(zero)):
+        points = zero.astype(np.uint8)
+        packed = pack(numbers[:, :K].astype(np.uint8), scale, points, axis=1, block_size=block_size, bits=bits)
+    if packed is not None:
+        weight = packed_array(packed, ctx.dtype)
     else:
-        group = np.asarray(ctx.constant(ctx.raw[4], "groups")).reshape(-1)[:K]
-    weight = (numbers[:, :K].astype(np.float64) - zero[:, group]) * scale[:, group]
-    product = matmul(ctx, a, ctx.floats(np.ascontiguousarray(weight.T)))
+        if g_idx is None:
+            group = np.repeat(np.arange(blocks), block_size)[:K]
+        else:
+            group = np.asarray(ctx.constant(ctx.raw[4], "groups")).reshape(-1)[:K]
+        weight = ctx.floats((numbers[:, :K].astype(np.float64) - zero[:, group]) * scale[:, group])
+    product = matmul(ctx, a, contiguous(moved(weight, np.transpose)))
     return product if bias is None else ctx.mb.add(x=product, y=bias)
 
 
