@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from coreproof.errors import ConversionError
-from tests.build import node_model
+from coreproof.runtime.open import session
+from tests.build import graph_model, node_model
 from tests.conversion.onnx_to_coreml.one_node import check_node, convert_node
 
 PICTURE = np.random.default_rng(0).normal(size=(2, 3, 6, 5)).astype(np.float32)
@@ -174,13 +175,83 @@ def test_height_and_width_may_be_free_for_whole_scales(mode: str, torch_mode: st
     )
 
 
-def test_a_free_length_and_a_size_are_refused_with_the_node() -> None:
+FREE_WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nearest": ({"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}, {}),
+    "nearest-exact": ({"nearest_mode": "round_prefer_ceil"}, {}),
+    "bilinear": ({"mode": "linear"}, {"align_corners": False}),
+    "bilinear, corners": (
+        {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+        {"align_corners": True},
+    ),
+    "bicubic": ({"mode": "cubic"}, {"align_corners": False}),
+    "bicubic, corners": ({"mode": "cubic", "coordinate_transformation_mode": "align_corners"}, {"align_corners": True}),
+    "bilinear, smooth": (
+        {"mode": "linear", "antialias": 1, "exclude_outside": 1},
+        {"align_corners": False, "antialias": True},
+    ),
+    "bicubic, smooth": (
+        {"mode": "cubic", "antialias": 1, "exclude_outside": 1, "cubic_coeff_a": -0.5},
+        {"align_corners": False, "antialias": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("way", FREE_WAYS)
+def test_free_lengths_become_sizes_that_are_given_and_sizes_that_are_computed(way: str) -> None:
+    attributes, torch_attributes = FREE_WAYS[way]
+    mode = way.split(",")[0]
+    other = np.zeros((2, 3, 9, 4), np.float32)
+    text = " ".join(f"{k} = {f'{chr(34)}{v}{chr(34)}' if isinstance(v, str) else v}," for k, v in attributes.items())
+    model = graph_model(
+        f"""net (float[2, 3, h, w] x, float[2, 3, k, m] like) => (float[2, 3, k, m] y, float[2, 3, 7, v] z) {{
+            size = Shape (like)
+            y = Resize <{text[:-1]}> (x, , , size)
+            own = Shape <start = 3> (x)
+            mixed = Concat <axis = 0> (head, own)
+            z = Resize <{text[:-1]}> (x, , , mixed)
+        }}""",
+        opset=18,
+        head=np.array([2, 3, 7]),
+    )
+    free = [2, 3, (1, 16), (1, 16)]
+    made = convert_node(model, "mlprogram", "iOS15", shapes={"x": free, "like": free})
+    with session(made) as running:
+        for size in ((9, 4), (3, 13), (1, 1), (6, 5)):
+            found = running.run({"x": PICTURE, "like": np.resize(other, (2, 3, *size))})
+            np.testing.assert_allclose(found["y"], interpolated(PICTURE, size, mode, **torch_attributes), atol=2e-5)
+            np.testing.assert_allclose(
+                found["z"], interpolated(PICTURE, (7, PICTURE.shape[3]), mode, **torch_attributes), atol=2e-5
+            )
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5, 2.5, 0.7])
+@pytest.mark.parametrize("way", ["nearest", "bilinear", "bicubic"])
+def test_free_lengths_are_scaled_by_fractions(way: str, scale: float) -> None:
+    attributes, torch_attributes = FREE_WAYS[way]
+    picture = np.random.default_rng(3).normal(size=(1, 2, 10, 7)).astype(np.float32)
+    expected = functional.interpolate(torch.from_numpy(picture), scale_factor=scale, mode=way, **torch_attributes)
+    for free in ({"free": {"x": [2, 3]}, "shapes": {"x": [1, 2, (2, 16), (2, 16)]}}, {}):
+        check_node(
+            "Resize",
+            {"x": picture},
+            expected.numpy(),
+            {"scales": np.array([1, 1, scale, scale], np.float32)},
+            order=["x", "", "scales"],
+            targets=[("mlprogram", "iOS15")],
+            atol=2e-5,
+            **attributes,
+            **free,
+        )
+
+
+def test_a_region_of_a_free_axis_is_refused_with_the_node() -> None:
     model = node_model(
         "Resize",
         {"x": PICTURE},
-        {"sizes": sizes_of(PICTURE, (9, 9))},
-        order=["x", "", "", "sizes"],
+        {"roi": np.array([0, 0, 0, 0, 1, 1, 0.5, 1], np.float32), "sizes": sizes_of(PICTURE, (9, 9))},
+        order=["x", "roi", "", "sizes"],
         mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize",
         free={"x": [2]},
     )
     with pytest.raises(ConversionError, match="free length"):

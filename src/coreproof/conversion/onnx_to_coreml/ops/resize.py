@@ -15,7 +15,8 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Array, Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
-from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, in_floats, is_known
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import axis_of, in_floats, is_known, known_elements
+from coreproof.conversion.onnx_to_coreml.ops.resize_free import FreeAxis, free_axes, resized
 from coreproof.conversion.onnx_to_coreml.ops.sampling import Sampling, coordinates, nearest_indices, weights
 
 
@@ -84,13 +85,21 @@ def resize(
         regions = _raw(ctx, 1, "region of interest").reshape(2, -1).T.tolist()
     if scales is not None and 0 not in tuple(scales.shape):
         return _by_scales(ctx, x, chosen, _raw(ctx, 2, "scales").tolist(), regions, sampling)
-    lengths = _raw(ctx, 3, "sizes").tolist()
-    changed = [(a, n) for a, n in zip(chosen, lengths, strict=True) if n != x.shape[a]]
-    if not all(is_known(x.shape[a]) for a, _ in changed):
+    assert sizes is not None
+    wanted = known_elements(sizes)
+    free = free_axes(x, chosen, wanted, sizes)
+    if free and keep_aspect_ratio_policy != "stretch":
         raise ctx.refuse(
-            "an axis that it resizes has a free length", "fixed lengths", "fix the input's height and width"
+            "an axis that it resizes has a free length, and the others follow it",
+            "fixed lengths",
+            "fix the input's height and width",
         )
-    factors = [n / int(x.shape[a]) if is_known(x.shape[a]) else 1.0 for a, n in zip(chosen, lengths, strict=True)]
+    if wanted is None:
+        return resized(ctx, x, free, sampling)
+    moving = {axis.index for axis in free}
+    lengths = [0 if a in moving or not is_known(n) else int(n) for a, n in zip(chosen, wanted, strict=True)]
+    fixed = [is_known(x.shape[a]) and a not in moving for a in chosen]
+    factors = [n / int(x.shape[a]) if f else 1.0 for a, n, f in zip(chosen, lengths, fixed, strict=True)]
     if keep_aspect_ratio_policy != "stretch":
         one = min(factors) if keep_aspect_ratio_policy == "not_larger" else max(factors)
         # round_int(x) is floor(x + 1/2) in the definition, and no rounding to even
@@ -98,10 +107,10 @@ def resize(
         factors = [one] * len(chosen)
     plans = [
         Axis(a, int(x.shape[a]), int(n), f, (r[0], r[1]))
-        for a, n, f, r in zip(chosen, lengths, factors, regions, strict=True)
-        if is_known(x.shape[a])
+        for a, n, f, r, is_fixed in zip(chosen, lengths, factors, regions, fixed, strict=True)
+        if is_fixed
     ]
-    return _resize(ctx, x, plans, sampling)
+    return resized(ctx, _resize(ctx, x, plans, sampling), free, sampling)
 
 
 def _raw(ctx: Context, index: int, name: str) -> Array:
@@ -119,17 +128,24 @@ def _by_scales(
 ) -> Result:
     scaled = list(zip(axes, scales, regions, strict=True))
     if any(s != 1 and not is_known(x.shape[a]) for a, s, _ in scaled):
-        return _free(ctx, x, {a: s for a, s, _ in scaled if s != 1}, sampling)
+        return _free(
+            ctx, x, {a: s for a, s, _ in scaled if s != 1}, sampling
+        )  # a region of a free axis is refused there
     plans = []
     for a, s, r in scaled:
         if is_known(x.shape[a]):
             length = int(x.shape[a])
-            plans.append(Axis(a, length, int(np.floor(length * (r[1] - r[0]) * s)), s, (r[0], r[1])))
+            # in float32, as scales are stored and engines multiply: 10 times 0.7 is 7 there, and less in float64
+            target = np.floor(np.float32(length) * np.float32(r[1] - r[0]) * np.float32(s))
+            plans.append(Axis(a, length, int(target), s, (r[0], r[1])))
     return _resize(ctx, x, plans, sampling)
 
 
 def _free(ctx: Context, x: Operand, scales: dict[int, float], sampling: Sampling) -> Result:
-    """Height and width free: Core ML's layers with factors, for whole factors and the transformations that they have."""
+    """Height and width free: Core ML's layers with factors, for whole factors and the transformations that they have.
+
+    What they do not have is computed place by place.
+    """
     rank = ctx.rank(x)
     spatial = set(scales) <= {rank - 2, rank - 1} and rank >= 3
     if spatial and all(s == int(s) and s > 0 for s in scales.values()) and not sampling.antialias:
@@ -145,11 +161,7 @@ def _free(ctx: Context, x: Operand, scales: dict[int, float], sampling: Sampling
                 scale_factor_width=width,
                 align_corners=sampling.transformation == "align_corners",
             )
-    raise ctx.refuse(
-        f"an axis that it resizes by {list(scales.values())} has a free length",
-        "fixed lengths",
-        "fix the height and width",
-    )
+    return resized(ctx, x, [FreeAxis(a, scale=s) for a, s in scales.items()], sampling)
 
 
 def _repeats(sampling: Sampling, factor: int) -> bool:
