@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import subprocess
+import os
 import sys
 import tempfile
 import time
@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +187,14 @@ def judge(kind: str, name: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     record: dict[str, Any] = {"family": f"{kind}:{name}"}
     started = time.monotonic()
-    with torch.no_grad():
-        module, inputs, free = made(kind, name)
-        exact = flat(module(**inputs))
+    try:
+        with torch.no_grad():
+            module, inputs, free = made(kind, name)
+            exact = flat(module(**inputs))
+    except (
+        Exception
+    ) as error:  # a configuration that these numbers do not fit, or a family that the library has no more
+        return {**record, "skipped": f"it cannot be made: {first_line(error)}"}
     if not all(np.isfinite(v).all() for v in exact if v.dtype.kind == "f"):
         return {**record, "skipped": "PyTorch's own answer is not finite"}
     half = _in_half(module, inputs)
@@ -304,16 +310,30 @@ def _at_another_size(module: Any, inputs: Mapping[str, Any], free: Mapping[str, 
 
 
 def _in_a_process(family: str) -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", "-m", "conformance.model_families", "--one", family]
+    """Judges in a process of its own, forked from a server that has imported the libraries; one that dies breaks its family."""
+    workers = get_context("forkserver")
+    here, there = workers.Pipe(duplex=False)
+    worker = workers.Process(target=_judged, args=(family, there), daemon=True)
+    worker.start()
+    there.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"family": family, **{form: ["breaks", f"not done within {SECONDS} s"] for form in FORMATS}}
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"family"')]
-    if not lines:
-        said = (done.stderr.strip().splitlines() or ["nothing"])[-1][:300]
-        return {"family": family, "skipped": f"it cannot be made: {said}"}
-    return dict(json.loads(lines[-1]))
+        if here.poll(SECONDS):
+            return dict(here.recv())
+        said = f"not done within {SECONDS} s"
+    except EOFError:
+        worker.join(10)
+        said = f"the process ended with {worker.exitcode}"
+    finally:
+        worker.kill()
+        worker.join()
+    return {"family": family, **{form: ["breaks", said] for form in FORMATS}}
+
+
+def _judged(family: str, answer: Any) -> None:
+    with open(os.devnull, "w") as nothing:
+        for stream in (1, 2):  # libraries write there while they work
+            os.dup2(nothing.fileno(), stream)
+    answer.send(judge(*family.split(":", 1)))
 
 
 def main() -> int:
@@ -323,18 +343,15 @@ def main() -> int:
     parser.add_argument("--kind", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="forget what an earlier run found of these families")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--record", action="store_true", help=f"write {RESULTS.name}")
     given = parser.parse_args()
-    if given.one:
-        print(json.dumps(judge(*given.one.split(":", 1))))
-        return 0
     chosen = [f"{kind}:{name}" for kind in given.kind for name in FAMILIES[kind] if given.only in name]
     known = (
         {} if not PROGRESS.exists() else {r["family"]: r for r in map(json.loads, PROGRESS.read_text().splitlines())}
     )
     todo = [family for family in chosen if given.again or family not in known]
     PROGRESS.parent.mkdir(exist_ok=True)
+    get_context("forkserver").set_forkserver_preload(["conformance.preloaded"])
     with ThreadPoolExecutor(given.jobs) as pool, PROGRESS.open("a") as progress:
         for record in pool.map(_in_a_process, todo):
             known[record["family"]] = record

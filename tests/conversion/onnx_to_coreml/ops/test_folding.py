@@ -25,17 +25,20 @@ def test_blocks_are_added_where_they_overlap(size: Any, block: Any, described: d
     x = random.normal(size=cut.shape).astype(np.float32)
     wanted = torch.nn.functional.fold(torch.tensor(x), size, block, **described)
     pads = list(described.get("padding", (0, 0))) * 2
-    check_node(
-        "Col2Im",
-        {"x": x},
-        wanted.numpy(),
-        {"size": np.array(size), "block": np.array(block)},
-        opset=18,
-        targets=[("mlprogram", "iOS15")],
-        strides=list(described.get("stride", (1, 1))),
-        dilations=list(described.get("dilation", (1, 1))),
-        pads=pads,
-    )
+    free: dict[str, Any] = {"free": {"x": [0]}, "shapes": {"x": [(1, 4), *x.shape[1:]]}}
+    for shapes in ({}, free):
+        check_node(
+            "Col2Im",
+            {"x": x},
+            wanted.numpy(),
+            {"size": np.array(size), "block": np.array(block)},
+            opset=18,
+            targets=[("mlprogram", "iOS15")],
+            strides=list(described.get("stride", (1, 1))),
+            dilations=list(described.get("dilation", (1, 1))),
+            pads=pads,
+            **shapes,
+        )
 
 
 def test_blocks_of_one_axis() -> None:

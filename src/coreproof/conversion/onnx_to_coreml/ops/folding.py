@@ -9,6 +9,7 @@ import numpy as np
 
 from coreproof.conversion.onnx_to_coreml.lowering import Context, Result, lowering
 from coreproof.conversion.onnx_to_coreml.mil import Operand
+from coreproof.conversion.onnx_to_coreml.ops.dtypes import is_known
 from coreproof.conversion.onnx_to_coreml.ops.windows import explicit_pads
 
 
@@ -32,7 +33,9 @@ def col2im(
     padding = explicit_pads(ctx, "NOTSET", pads, size, block, strides)
     around = [n + p[0] + p[1] for n, p in zip(size, padding, strict=True)]
     grid = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(around, block, strides, dilations, strict=True)]
-    batch, rows, _ = ctx.shape(x)
+    batch, rows, _ = x.shape
+    if not is_known(rows):
+        raise ctx.refuse("its channels are free", "fixed channels", "fix the input's shape")
     taps = math.prod(block)
     channels = rows // taps
     if count > 3:
@@ -43,7 +46,7 @@ def col2im(
         around, padding = [1, *around], [(0, 0), *padding]
     kernel = np.tile(np.eye(taps, dtype=ctx.dtype).reshape(taps, 1, *block), (channels, 1, *[1] * len(block)))
     whole = mb.conv_transpose(
-        x=mb.reshape(x=x, shape=[batch, rows, *grid]),
+        x=mb.reshape(x=x, shape=[batch if is_known(batch) else -1, rows, *grid]),
         weight=kernel,
         strides=strides,
         dilations=dilations,
