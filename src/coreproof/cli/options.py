@@ -25,7 +25,7 @@ ModelArgument = Annotated[
     str,
     typer.Argument(
         help="A .onnx, .mlpackage, .mlmodel or .pt2 file, a zipped package, MODEL.mlpackage#FUNCTION, "
-        "a name (torchvision:NAME, https://HOST/FILE#sha256=DIGEST), or module.path:callable.",
+        "a name (torchvision:NAME, timm:NAME, hf:OWNER/REPO[/FILE], https://HOST/FILE#sha256=DIGEST), or module.path:callable.",
         show_default=False,
     ),
 ]
@@ -61,7 +61,8 @@ Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Allow what executes code when read: pickled PyTorch files, .pt2 with more than data, line-ups of code.",
+        help="Allow what executes code when read: pickled PyTorch files, .pt2 with more than data, code of a repository, "
+        "line-ups of code.",
     ),
 ]
 

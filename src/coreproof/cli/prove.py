@@ -34,7 +34,8 @@ def command(
     source: Annotated[
         str,
         typer.Argument(
-            help="torchvision:NAME, https://HOST/FILE#sha256=DIGEST, module.path:callable, a .pt2 or a .onnx file.",
+            help="torchvision:NAME, timm:NAME, hf:OWNER/REPO[/FILE], https://HOST/FILE#sha256=DIGEST, module.path:callable, "
+            "a .pt2 or a .onnx file.",
             show_default=False,
         ),
     ],

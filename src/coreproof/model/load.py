@@ -30,13 +30,14 @@ def load(
     """Loads a model.
 
     ``source`` is a path ("a.onnx", "a.mlpackage", "a.mlmodel", one of the last two in a .zip, "a.pt2", a saved run "a.npz"),
-    a name ("torchvision:NAME", "https://HOST/FILE#sha256=DIGEST": see docs/sources.md), "module.path:callable", or the object
-    itself: a Model, a torch.nn.Module (or a pair with its example inputs), an onnx.ModelProto, an onnx_ir.Model, a coremltools
-    MLModel or its protobuf. ``folder`` is what relative paths are relative to. ``trust`` allows pickled PyTorch files and .pt2
-    archives that hold more than data: they execute code when read. ``stored``: the text was not typed by a user, but stands in
-    a file such as a line-up; then it names data below ``folder``, and what names Python code, an address or a file elsewhere
-    needs ``trust`` too. ``function``: the one of a package of several that every verb is to work on, else its default one; as
-    text also ``llm.mlpackage#decode``. An MLModel stands at its own.
+    a name ("torchvision:NAME", "timm:NAME", "hf:OWNER/REPO[/FILE]", "https://HOST/FILE#sha256=DIGEST": see docs/sources.md),
+    "module.path:callable", or the object itself: a Model, a torch.nn.Module (or a pair with its example inputs), an
+    onnx.ModelProto, an onnx_ir.Model, a coremltools MLModel or its protobuf. ``folder`` is what relative paths are relative to.
+    ``trust`` allows what executes code when read: pickled PyTorch files, .pt2 archives that hold more than data, code of a
+    repository. ``stored``: the text was not typed by a user, but stands in a file such as a line-up; then it names data below
+    ``folder``, and what names Python code, an address or a file elsewhere needs ``trust`` too. ``function``: the one of a
+    package of several that every verb is to work on, else its default one; as text also ``llm.mlpackage#decode``. An MLModel
+    stands at its own.
 
     Raises UnreadableModelError, UnsafeModelError, MissingDependencyError, and ConversionError for a function that there is not.
     """
@@ -62,7 +63,7 @@ def _refuse_stored(source: str | Path, base: Path | None, *, trust: bool) -> Non
         raise UnsafeModelError(
             "a model that a file names is not loaded",
             where=repr(str(source)),
-            expected="a file below its folder that holds data, or torchvision:NAME",
+            expected="a file below its folder that holds data, or torchvision:NAME, timm:NAME, hf:OWNER/REPO[/FILE]",
             found=why,
             fix="pass --trust if you know who made the file",
         )
@@ -92,11 +93,17 @@ def located(source: str) -> Path:
     kind = named_kind(source)
     if kind is None:
         return Path(source)
+    if kind == "hf":
+        from coreproof.model.named.hub import model_file, read_repository
+
+        repository = read_repository(source)
+        if repository.file is not None:
+            return model_file(repository, repository.file)
     if kind != "address":
         raise InputError(
             "a network of a library is no file",
             where=source,
-            expected="a path, or https://HOST/FILE#sha256=DIGEST",
+            expected="a path, https://HOST/FILE#sha256=DIGEST, or hf:OWNER/REPO/FILE",
             fix="convert it first: coreproof convert SOURCE model.onnx",
         )
     from coreproof.model.named.address import fetched
@@ -109,9 +116,23 @@ def _load_named(kind: Named, source: str, base: Path | None, *, trust: bool) -> 
         from coreproof.model.torch.torchvision import load_torchvision
 
         return load_torchvision(source.removeprefix("torchvision:"), base)
-    from coreproof.model.named.address import fetched
+    if kind == "timm":
+        from coreproof.model.torch.timm import load_timm
 
-    path, note = fetched(source)
+        return load_timm(source.removeprefix("timm:"), base, trust=trust)
+    if kind == "hf":
+        from coreproof.model.named.hub import model_file, read_repository
+
+        repository = read_repository(source)
+        if repository.file is None:
+            from coreproof.model.torch.transformers import load_repository
+
+            return load_repository(repository, trust=trust)
+        path, note = model_file(repository, repository.file), f"from the hub: {source}"
+    else:
+        from coreproof.model.named.address import fetched
+
+        path, note = fetched(source)
     model = _load_file(path, trust=trust)
     model.notes = (*model.notes, note)
     return model

@@ -13,11 +13,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from coreproof.errors import InputError, MissingDependencyError, UnreadableModelError
 from coreproof.model.feeding import TORCHVISION_FEEDING, Feeding
 from coreproof.model.files.paths import regular_file
+from coreproof.model.named.query import read_query, weights_said, whole_number
 from coreproof.model.stored_source import is_file_of_weights
 from coreproof.model.torch.model import TorchModel, import_torch, import_torchvision, quiet
 from coreproof.model.torch.user_code import said_by
@@ -46,7 +46,7 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
     """
     name, _, query = reference.partition("?")
     where = f"torchvision:{reference}"
-    options = _read_options(query, where)
+    options = read_query(query, _OPTIONS, where)
     torch = import_torch()
     models = import_torchvision().models
     registered = models.list_models()
@@ -57,38 +57,19 @@ def load_torchvision(reference: str, folder: Path | None = None) -> TorchModel:
             expected="one of torchvision.models.list_models()",
             fix=f"did you mean {difflib.get_close_matches(name, registered, 3) or registered[:3]}?",
         )
-    seed = _number(where, "seed", options.get("seed", "0"), 0)
-    classes = _number(where, "num_classes", options["num_classes"], 1) if "num_classes" in options else None
-    chosen = options.get("weights") or ("random" if "seed" in options else "DEFAULT")
+    seed = whole_number(options, "seed", 0, 0, where)
+    classes = whole_number(options, "num_classes", 1, 1, where) if "num_classes" in options else None
+    chosen = weights_said(options, where) or "DEFAULT"
     if is_file_of_weights(chosen):
         path = Path(chosen) if folder is None or Path(chosen).is_absolute() else folder / chosen
         model = _from_file(name, path, classes)
     elif chosen == "random":
         model = _random(name, seed, classes)
     else:
-        if "seed" in options:
-            raise InputError(
-                "seed is of random weights",
-                where=where,
-                found=f"weights={chosen}",
-                fix="leave seed out, or say weights=random",
-            )
         model = _published(name, _member(name, chosen, where), where, classes)
     torch.manual_seed(seed)
     model.example_inputs = _example(name, model.feeding)
     return model
-
-
-def _read_options(query: str, where: str) -> dict[str, str]:
-    given = parse_qsl(query, keep_blank_values=True)
-    unknown = sorted({key for key, _ in given} - set(_OPTIONS))
-    if unknown:
-        raise InputError(f"unknown option(s) {unknown}", where=where, expected=", ".join(_OPTIONS))
-    wrong = [key for key, value in given if not value] or [k for k in _OPTIONS if [o for o, _ in given].count(k) > 1]
-    if wrong:
-        found = "&".join(f"{k}={v}" for k, v in given)
-        raise InputError(f"{wrong[0]} is said once, with a value", where=where, found=found)
-    return dict(given)
 
 
 # the published weights
@@ -215,14 +196,14 @@ def _feeding_of(preset: torch.nn.Module) -> tuple[Feeding | None, tuple[str, ...
 
 def _from_file(name: str, path: Path, classes: int | None) -> TorchModel:
     """The network with the weights of a file. Where those are published ones, what belongs to them comes along."""
-    state = _load_state_dict(path)
+    state = load_state_dict(path)
     note = f"weights from {path.name}"
     member = None if classes is not None else _published_as(name, path)
     if member is not None:
         return _of_member(name, member, state, f"{note}: {member}, as torchvision publishes them")
     with quiet():
         module = import_torchvision().models.get_model(name, **_bare(name, classes))
-    _fill(module, state, path, name)
+    fill(module, state, path, f"torchvision's {name}")
     return TorchModel(module, (), name=name, notes=(note,))
 
 
@@ -239,7 +220,7 @@ def _published_as(name: str, path: Path) -> object:
     return None
 
 
-def _fill(module: torch.nn.Module, state: object, path: Path, name: str) -> None:
+def fill(module: torch.nn.Module, state: object, path: Path, name: str) -> None:
     """Loads a state dict. Raises UnreadableModelError with every weight that is missing, too many or of another shape."""
     own = module.state_dict()
     given = state if isinstance(state, dict) else {}
@@ -254,7 +235,7 @@ def _fill(module: torch.nn.Module, state: object, path: Path, name: str) -> None
     ]
     if problems:
         raise UnreadableModelError(
-            f"the weights are not those of torchvision's {name}",
+            f"the weights are not those of {name}",
             where=str(path),
             expected=f"{len(own)} tensors: {', '.join(list(own)[:3])}, ...",
             found="; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else ""),
@@ -263,7 +244,8 @@ def _fill(module: torch.nn.Module, state: object, path: Path, name: str) -> None
     module.load_state_dict(given, strict=False)
 
 
-def _load_state_dict(path: Path) -> object:
+def load_state_dict(path: Path) -> object:
+    """The tensors of a file of weights; UnreadableModelError where it cannot be read without executing code from it."""
     from coreproof.model.torch.pickled import require_stored
 
     torch = import_torch()
@@ -294,7 +276,7 @@ def _random(name: str, seed: int, classes: int | None) -> TorchModel:
         module = models.get_model(name, **_bare(name, classes))
     side, resize_to = _LARGER_PICTURES.get(name, (224, 256))
     feeding = replace(TORCHVISION_FEEDING, size=(side, side), resize_to=resize_to)
-    _enliven(module, _example(name, feeding), seed)
+    enliven(module, _example(name, feeding), seed)
     sees_imagenet = classes is None and name in models.list_models(models)
     return TorchModel(
         module,
@@ -332,7 +314,7 @@ def _example(name: str, feeding: Feeding | None) -> tuple[object, ...]:
     return (torch.randn(1, 3, height, width),)
 
 
-def _enliven(module: torch.nn.Module, example: tuple[torch.Tensor, ...], seed: int) -> None:
+def enliven(module: torch.nn.Module, example: tuple[torch.Tensor, ...], seed: int) -> None:
     """Gives layers that start as zeros random weights, and every BatchNorm the statistics of a batch of noise.
 
     A head of zeros (ViT) answers zero, and with untouched statistics (mean 0, variance 1) the values of a deep random
@@ -370,9 +352,3 @@ def imagenet_labels() -> tuple[str, ...] | None:
         return None
     meta = importlib.import_module("torchvision.models._meta")
     return tuple(meta._IMAGENET_CATEGORIES)
-
-
-def _number(where: str, option: str, text: str, least: int) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 7 and int(text) >= least):
-        raise InputError(f"{option} is a whole number", where=where, expected=f"{least} to 999999", found=text[:40])
-    return int(text)
