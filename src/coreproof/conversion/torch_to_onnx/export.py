@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from coreproof.conversion.torch_to_onnx.adaptive import adaptive_operators
 from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, traced_branches
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
@@ -147,6 +148,7 @@ def _translations() -> dict[Callable[..., object], Callable[..., object]]:
         **ordered_operators(),
         **matrix_operators(),
         **written_out_operators(),
+        **adaptive_operators(),
         **recurrent_operators(),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -9,7 +10,6 @@ import onnx_ir as ir
 
 from coreproof.conversion.torch_to_onnx.writing import (
     is_float,
-    known_length,
     lengths,
     number,
     numbers,
@@ -47,7 +47,11 @@ def cumprod(x: ir.Value, dim: int, dtype: int | None = None) -> ir.Value:
     rank = len(lengths(x))
     if rank == 0:
         return op.Identity(value)
-    length, axis, by = known_length(x, dim, "cumprod"), dim % rank, 1
+    length, axis, by = lengths(x)[dim], dim % rank, 1
+    if not isinstance(length, int):
+        moved, inside, order = _so_far(value, axis)
+        product = op.ReduceProd(op.Where(inside, moved, number(1, wanted)), whole(-1), keepdims=0)
+        return op.Transpose(product, perm=order)
     while by < length:
         before = [by if a == axis else 0 for a in range(rank)]
         padded = op.Pad(value, whole(*before, *[0] * rank), number(1, wanted))
@@ -72,7 +76,9 @@ def _running(x: ir.Value, dim: int, beats: str) -> tuple[ir.Value, ir.Value]:
     rank = len(lengths(x))
     if rank == 0:
         return op.Identity(x), number(0, ir.DataType.INT64)  # type: ignore[return-value]
-    length, axis = known_length(x, dim, "a running extremum"), dim % rank
+    length, axis = lengths(x)[dim], dim % rank
+    if not isinstance(length, int):
+        return _running_free(x, axis, beats)
     shape = [length if a == axis else 1 for a in range(rank)]
     row = numbers(np.arange(length).reshape(shape), ir.DataType.INT64)
     places = op.Expand(row, op.Shape(x))
@@ -89,23 +95,74 @@ def _running(x: ir.Value, dim: int, beats: str) -> tuple[ir.Value, ir.Value]:
     return value, places
 
 
+def _so_far(x: ir.Value, axis: int) -> tuple[ir.Value, ir.Value, list[int]]:
+    """Of an axis of free length: each element beside each, [..., 1, n]; which come no later, [n, n]; and the way back.
+
+    That takes n times the memory of the axis, and one step.
+    """
+    op = operators()
+    rank = len(lengths(x))
+    order = [*(a for a in range(rank) if a != axis), axis]
+    row = _row(x, axis)
+    inside = op.LessOrEqual(row, op.Unsqueeze(row, whole(1)))
+    return op.Unsqueeze(op.Transpose(x, perm=order), whole(-2)), inside, [order.index(a) for a in range(rank)]
+
+
+def _row(x: ir.Value, axis: int) -> ir.Value:
+    """[n]: 0, 1, 2, ... along an axis, known or free."""
+    zero, one = number(0, ir.DataType.INT64), number(1, ir.DataType.INT64)
+    return operators().Range(zero, operators().Squeeze(_length(x, axis), whole(0)), one)
+
+
+def _length(x: ir.Value, axis: int) -> ir.Value:
+    """[1]: how long an axis is."""
+    axis %= len(lengths(x))
+    return operators().Shape(x, start=axis, end=axis + 1)
+
+
+def _running_free(x: ir.Value, axis: int, beats: str) -> tuple[ir.Value, ir.Value]:
+    op = operators()
+    moved, inside, back = _so_far(x, axis)
+    reduce = op.ReduceMax if beats == "GreaterOrEqual" else op.ReduceMin
+    # the first element is among those of every place, and so beats none of them
+    first = op.Slice(moved, whole(0), whole(1), whole(-1))
+    row, none = _row(x, axis), number(-1, ir.DataType.INT64)
+    lost = None
+    if is_float(x):
+        holes = op.IsNaN(moved)
+        lost = op.ReduceMax(op.Where(op.And(inside, holes), row, none), whole(-1), keepdims=1)
+        # of what has a hole the answer is the hole, whatever stands in its place
+        moved, first = (op.Where(op.IsNaN(v), number(0, x.dtype), v) for v in (moved, first))
+    value = reduce(op.Where(inside, moved, first), whole(-1), keepdims=1)
+    place = op.ReduceMax(op.Where(op.And(inside, op.Equal(moved, value)), row, none), whole(-1), keepdims=1)
+    if lost is not None:
+        has = op.GreaterOrEqual(lost, number(0, ir.DataType.INT64))
+        value, place = op.Where(has, number(float("nan"), x.dtype), value), op.Where(has, lost, place)
+    value, place = (op.Transpose(op.Squeeze(v, whole(-1)), perm=back) for v in (value, place))
+    return value, place
+
+
 # in the middle
 
 
 def median(x: ir.Value) -> ir.Value:
     """The lower one of the two in the middle, of all elements; NaN where one is."""
-    return _median(operators().Reshape(x, whole(-1)), 0, _count(x), is_float(x))[0]
+    return _median(operators().Reshape(x, whole(-1)), 0, _total(x), is_float(x))[0]
 
 
 def median_along(x: ir.Value, dim: int = -1, keepdim: bool = False) -> tuple[ir.Value, ir.Value]:
     """The lower one of the two in the middle, and where it stands."""
-    value, place = _median(x, dim, known_length(x, dim, "a median"), is_float(x))
+    value, place = _median(x, dim, _along(x, dim), is_float(x))
     return _kept(value, dim, keepdim), _kept(place, dim, keepdim)
 
 
-def _median(x: ir.Value, dim: int, length: int, floats: bool) -> tuple[ir.Value, ir.Value]:
+def _median(x: ir.Value, dim: int, length: int | ir.Value, floats: bool) -> tuple[ir.Value, ir.Value]:
     op = operators()
-    value, place = _kth(x, (length - 1) // 2, dim)
+    if isinstance(length, int):
+        value, place = _kth(x, (length - 1) // 2, dim)
+    else:
+        middle = op.Div(op.Sub(length, whole(1)), whole(2))
+        value, place = (op.Gather(v, middle, axis=dim) for v in sorted_along(x, length, dim))
     if not floats:
         return value, place
     lost = op.Cast(op.IsNaN(x), to=int(ir.DataType.INT64))
@@ -117,17 +174,17 @@ def _median(x: ir.Value, dim: int, length: int, floats: bool) -> tuple[ir.Value,
 def nanmedian(x: ir.Value) -> ir.Value:
     """The same of all elements that are numbers."""
     flat = operators().Reshape(x, whole(-1))
-    return (_nanmedian if is_float(x) else _median)(flat, 0, _count(x), is_float(x))[0]
+    return (_nanmedian if is_float(x) else _median)(flat, 0, _total(x), is_float(x))[0]
 
 
 def nanmedian_along(x: ir.Value, dim: int = -1, keepdim: bool = False) -> tuple[ir.Value, ir.Value]:
     """The same of those that are numbers."""
     found = _nanmedian if is_float(x) else _median
-    value, place = found(x, dim, known_length(x, dim, "a median"), is_float(x))
+    value, place = found(x, dim, _along(x, dim), is_float(x))
     return _kept(value, dim, keepdim), _kept(place, dim, keepdim)
 
 
-def _nanmedian(x: ir.Value, dim: int, length: int, floats: bool) -> tuple[ir.Value, ir.Value]:
+def _nanmedian(x: ir.Value, dim: int, length: int | ir.Value, floats: bool) -> tuple[ir.Value, ir.Value]:
     """How many numbers there are is seen in what is fed."""
     op = operators()
     lost = op.IsNaN(x)
@@ -141,9 +198,10 @@ def _nanmedian(x: ir.Value, dim: int, length: int, floats: bool) -> tuple[ir.Val
     return value, op.GatherElements(places, at, axis=dim)
 
 
-def sorted_along(x: ir.Value, count: int, dim: int) -> tuple[ir.Value, ir.Value]:
+def sorted_along(x: ir.Value, count: int | ir.Value, dim: int) -> tuple[ir.Value, ir.Value]:
     """The smallest ones in their order, and where they stand."""
-    made: object = operators().TopK(x, whole(count), axis=dim, largest=0, sorted=1)
+    many = whole(count) if isinstance(count, int) else count
+    made: object = operators().TopK(x, many, axis=dim, largest=0, sorted=1)
     assert isinstance(made, tuple | list)
     values, places = made
     return values, places
@@ -166,18 +224,23 @@ def _kept(value: ir.Value, dim: int, keepdim: bool) -> ir.Value:
     return value if keepdim else operators().Squeeze(value, whole(dim))
 
 
-def _count(x: ir.Value) -> int:
-    total = 1
-    for axis in range(len(lengths(x))):
-        total *= known_length(x, axis, "a median")
-    return total
+def _along(x: ir.Value, dim: int) -> int | ir.Value:
+    """How long an axis is: known, or [1] while the model runs."""
+    length = lengths(x)[dim]
+    return length if isinstance(length, int) else _length(x, dim)
+
+
+def _total(x: ir.Value) -> int | ir.Value:
+    """How many elements there are in all."""
+    known = [n for n in lengths(x) if isinstance(n, int)]
+    return math.prod(known) if len(known) == len(lengths(x)) else operators().Reshape(operators().Size(x), whole(1))
 
 
 def mode(x: ir.Value, dim: int = -1, keepdim: bool = False) -> tuple[ir.Value, ir.Value]:
     """What occurs most often, of several the smallest, and where it stands last: each element is compared with each."""
     op = operators()
     rank = len(lengths(x))
-    axis, length = dim % rank, known_length(x, dim, "mode")
+    axis = dim % rank
     order = [*(a for a in range(rank) if a != axis), axis]
     moved = op.Transpose(x, perm=order)
     same = op.Equal(op.Unsqueeze(moved, whole(-1)), op.Unsqueeze(moved, whole(-2)))
@@ -186,7 +249,7 @@ def mode(x: ir.Value, dim: int = -1, keepdim: bool = False) -> tuple[ir.Value, i
     # the largest of all is no smaller than what is looked for
     filler = op.ReduceMax(moved, whole(-1), keepdims=1)
     value = op.ReduceMin(op.Where(often, moved, filler), whole(-1), keepdims=1)
-    row = numbers(np.arange(length), ir.DataType.INT64)
+    row = _row(x, axis)
     place = op.ReduceMax(op.Where(op.Equal(moved, value), row, whole(-1)), whole(-1), keepdims=1)
     back = [order.index(a) for a in range(rank)]
     return _kept(op.Transpose(value, perm=back), dim, keepdim), _kept(op.Transpose(place, perm=back), dim, keepdim)

@@ -1,12 +1,12 @@
 """PyTorch's operators that its exporter does not know, or by halves, written out in ONNX.
 
-They are bags of embeddings, distances within one set, adaptive maxima, and two functions of statistics.
+They are bags of embeddings, distances within one set, and two functions of statistics.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +14,6 @@ import onnx_ir as ir
 from coreproof.conversion.torch_to_onnx.rewritten import cdist
 from coreproof.conversion.torch_to_onnx.writing import (
     known_length,
-    lengths,
     number,
     numbers,
     operators,
@@ -33,8 +32,6 @@ def written_out_operators() -> Mapping[Callable[..., object], Callable[..., obje
         aten._embedding_bag.default: embedding_bag,  # noqa: SLF001 - what a bag becomes in an exported program
         aten._embedding_bag_forward_only.default: embedding_bag,  # noqa: SLF001
         aten._pdist_forward.default: pdist,  # noqa: SLF001
-        aten.adaptive_max_pool2d.default: adaptive_max_pool2d,
-        aten.adaptive_max_pool1d.default: adaptive_max_pool1d,
         aten.erfinv.default: erfinv,
         aten.special_erfinv.default: erfinv,
         aten.lgamma.default: lgamma,
@@ -96,46 +93,6 @@ def pdist(x: ir.Value, p: float = 2.0) -> ir.Value:
     first, second = np.triu_indices(count, 1)
     flat = op.Reshape(cdist(x, x, p), whole(-1))
     return op.Gather(flat, numbers(first * count + second, ir.DataType.INT64), axis=0)
-
-
-def adaptive_max_pool1d(x: ir.Value, output_size: Sequence[int]) -> tuple[ir.Value, ir.Value]:
-    """As a picture of one row."""
-    op = operators()
-    values, places = _adaptive(
-        op.Unsqueeze(x, whole(-2)), len(lengths(x)) + 1, (1, known_length(x, -1, _POOL)), (1, int(output_size[0]))
-    )
-    return op.Squeeze(values, whole(-2)), op.Squeeze(places, whole(-2))
-
-
-_POOL = "an adaptive maximum"
-
-
-def adaptive_max_pool2d(x: ir.Value, output_size: Sequence[int]) -> tuple[ir.Value, ir.Value]:
-    """The largest of each window, from floor(i n / m) to ceil((i + 1) n / m), and where in the picture it stands."""
-    height, width = (known_length(x, axis, _POOL) for axis in (-2, -1))
-    return _adaptive(x, len(lengths(x)), (height, width), (int(output_size[0]), int(output_size[1])))
-
-
-def _adaptive(x: ir.Value, rank: int, sizes: tuple[int, int], wanted: tuple[int, int]) -> tuple[ir.Value, ir.Value]:
-    op = operators()
-    rows, columns = (_windows(n, m) for n, m in zip(sizes, wanted, strict=True))
-    seen = op.Gather(x, numbers(rows, ir.DataType.INT64), axis=rank - 2)
-    seen = op.Gather(seen, numbers(columns, ir.DataType.INT64), axis=rank)
-    batch = list(range(rank - 2))
-    seen = op.Transpose(seen, perm=[*batch, rank - 2, rank, rank - 1, rank + 1])
-    each = rows.shape[1] * columns.shape[1]
-    flat = op.Reshape(seen, whole(*[0] * rank, each))
-    best = op.ArgMax(flat, axis=-1, keepdims=1)
-    table = rows[:, None, :, None] * sizes[1] + columns[None, :, None, :]
-    spread = op.Expand(numbers(table.reshape(*table.shape[:2], each), ir.DataType.INT64), op.Shape(flat))
-    return op.ReduceMax(flat, whole(-1), keepdims=0), op.Squeeze(op.GatherElements(spread, best, axis=-1), whole(-1))
-
-
-def _windows(length: int, count: int) -> np.ndarray:
-    """[windows, places]: shorter ones look at their last place again."""
-    bounds = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
-    widest = max(end - begin for begin, end in bounds)
-    return np.array([[min(begin + k, end - 1) for k in range(widest)] for begin, end in bounds])
 
 
 # statistics

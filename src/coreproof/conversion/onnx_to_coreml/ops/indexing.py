@@ -192,10 +192,14 @@ def picked(ctx: Context, data: Operand, axis: int, index: int) -> Operand:
 def gather_elements(ctx: Context, data: Operand, indices: Operand, *, axis: int = 0) -> Result:
     axis = axis_of(axis, ctx.rank(data))
     places = from_start(ctx, indices, data.shape[axis])
-    lengths = [n for i, n in enumerate(indices.shape)]
-    if any(i != axis and str(n) != str(data.shape[i]) for i, n in enumerate(lengths)):
-        others = [i for i in range(len(lengths)) if i != axis]
-        data = slice_of(ctx, data, [0] * len(others), [int(lengths[i]) for i in others], others, [1] * len(others))
+    # the indices may be shorter than the data along the other axes, of which the first elements are taken then
+    for i, length in enumerate(indices.shape):
+        if i == axis or str(length) == str(data.shape[i]):
+            continue
+        if is_known(length):
+            data = part(ctx, data, i, 0, int(length))
+        else:
+            data = part_as_told(ctx, data, i, np.zeros(1, np.int32), length_of(ctx, indices, i))
     return without_bool(ctx, [data], lambda x: ctx.mb.gather_along_axis(x=x, indices=places, axis=axis))
 
 
