@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from coreproof.verification.collector import only_what_is_new
+
 # A shell starts what stands in the background deaf to Ctrl-C, and so are its children: tests that interrupt need ears.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -22,9 +24,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 _frozen = 0
 """How many modules there were when garbage was last looked for among what they made."""
+_set_aside = only_what_is_new()
 
 
 def pytest_collection_finish() -> None:
+    gc.collect()
+    _set_aside.__enter__()
     freeze()
 
 
@@ -43,7 +48,8 @@ def freeze() -> None:
 
 
 def pytest_unconfigure() -> None:
-    gc.unfreeze()  # libraries tell at the end what was never given back
+    if _frozen:
+        _set_aside.__exit__(None, None, None)  # libraries tell at the end what was never given back
 
 
 @pytest.fixture(scope="session")

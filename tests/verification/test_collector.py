@@ -11,8 +11,9 @@ from coreproof.verification.collector import only_what_is_new
 
 
 @pytest.fixture(autouse=True)
-def nothing_set_aside() -> Iterator[None]:
+def nothing_set_aside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As a program begins; the tests' own ``conftest.py`` sets aside what their imports made."""
+    monkeypatch.setattr("coreproof.verification.collector._within", False)
     gc.unfreeze()
     yield
     gc.freeze()
@@ -48,6 +49,15 @@ def test_what_somebody_else_has_set_aside_stays_so() -> None:
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
+
+
+def test_one_within_another_leaves_the_outer_ones_things_aside() -> None:
+    with only_what_is_new():
+        held = gc.get_freeze_count()
+        with only_what_is_new():
+            pass
+        assert gc.get_freeze_count() >= held // 2 > 0
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_collector_that_is_off_stays_off() -> None:

@@ -6,6 +6,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_within = False
+
 
 @contextmanager
 def only_what_is_new() -> Iterator[None]:
@@ -16,11 +18,15 @@ def only_what_is_new() -> Iterator[None]:
     for nothing. What is made here is collected as ever. Where somebody else has frozen objects, or switched the collector off,
     nothing is changed.
     """
-    if not gc.isenabled() or gc.get_freeze_count():
+    global _within
+    # a verification within one is not asked for the count: to get it, Python walks through all that is frozen
+    if _within or not gc.isenabled() or gc.get_freeze_count():
         yield
         return
     gc.freeze()
+    _within = True
     try:
         yield
     finally:
+        _within = False
         gc.unfreeze()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from functools import cache
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conformance.onnx_backend import Listed, Outcome, cases, expressible_counts, judge, listed
+from conformance.onnx_backend import HERE, Listed, Outcome, cases, expressible_counts, judge, listed
 
 FAMILIES = re.compile(
     r"test_(conv_with|basic_conv|convtranspose|averagepool_2d|averagepool_1d|maxpool_2d|maxpool_1d|globalaveragepool|globalmaxpool"
@@ -21,24 +22,45 @@ FAMILIES = re.compile(
     r"|logsoftmax_axis_\d$|prelu|thresholdedrelu|swish$|tanh|erf|add$|add_bcast|sub|mul|div$|pow_example|sqrt|exp|clip_default_max"
     r"|abs|neg|floor|ceil|round|reciprocal|min_example|max_example|sum_example|mean_example)"
 )
-UNJUDGED = re.compile(r"uint8|uint16|uint32|uint64|int8|int16|training|expanded|bfloat16")
+UNJUDGED = re.compile(r"uint8|uint16|uint32|uint64|int8|int16|training|expanded|expand_shape_model|bfloat16")
+
+
+def is_chosen(name: str) -> bool:
+    return FAMILIES.match(name) is not None and not UNJUDGED.search(name)
 
 
 @cache
 def chosen() -> dict[str, Any]:
-    return {c.name: c for c in cases(("node",)) if FAMILIES.match(c.name) and not UNJUDGED.search(c.name)}
+    return {c.name: c for c in cases(("node",)) if is_chosen(c.name)}
 
 
-@pytest.mark.parametrize("name", sorted(chosen()))
-def test_stored_outputs_come_out(name: str) -> None:
+def recorded() -> list[str]:
+    """The names as they were last recorded: onnx itself computes all its tests before it tells their names."""
+    tests = json.loads((HERE / "results" / "onnx-mlprogram-fp32.json").read_text())["tests"]
+    return sorted(test["name"] for test in tests if is_chosen(test["name"]))
+
+
+def stored_outputs_come_out(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outcome = judge(chosen()[name])
     assert outcome.status in ("passed", "frozen"), outcome.reason
 
 
+@pytest.mark.parametrize("name", recorded())
+def test_stored_outputs_come_out(name: str) -> None:
+    if name not in chosen():
+        pytest.skip("this version of onnx has no such test")
+    stored_outputs_come_out(name)
+
+
+def test_what_was_not_recorded_comes_out_too() -> None:
+    for name in chosen().keys() - set(recorded()):
+        stored_outputs_come_out(name)
+
+
 def test_the_families_are_really_judged() -> None:
-    assert len(chosen()) > 100
+    assert len(chosen().keys() & set(recorded())) > 100
 
 
 def case(name: str) -> Any:

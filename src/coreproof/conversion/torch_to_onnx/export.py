@@ -14,6 +14,7 @@ from coreproof.conversion.torch_to_onnx.adaptive import adaptive_operators
 from coreproof.conversion.torch_to_onnx.branches import Branches, branches_of, traced_branches
 from coreproof.conversion.torch_to_onnx.forms import keeping_forms
 from coreproof.conversion.torch_to_onnx.matrices import matrix_operators
+from coreproof.conversion.torch_to_onnx.operator_list import operators_read_once
 from coreproof.conversion.torch_to_onnx.ordered import ordered_operators
 from coreproof.conversion.torch_to_onnx.recurrent import recurrent_operators
 from coreproof.conversion.torch_to_onnx.rewritten import rewritten_operators
@@ -65,7 +66,7 @@ def torch_to_onnx(
     refuse_misfit(model.signature, model.labels, model.name)
     shapes = _traced_free(model, free) if free else None
     try:
-        with quiet(), _small_addends_kept(), kept_whole():
+        with quiet(), _small_addends_kept(), kept_whole(), operators_read_once():
             program = torch.onnx.export(
                 model.module,
                 model.example_inputs,
