@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 _frozen = 0
 """How many modules there were when garbage was last looked for among what they made."""
-_set_aside = only_what_is_new()
+_set_aside = ExitStack()
 
 
 def pytest_collection_finish() -> None:
     gc.collect()
-    _set_aside.__enter__()
+    _set_aside.enter_context(only_what_is_new())
     freeze()
 
 
@@ -48,8 +49,8 @@ def freeze() -> None:
 
 
 def pytest_unconfigure() -> None:
-    if _frozen:
-        _set_aside.__exit__(None, None, None)  # libraries tell at the end what was never given back
+    _set_aside.close()
+    gc.unfreeze()  # libraries tell at the end what was never given back
 
 
 @pytest.fixture(scope="session")
